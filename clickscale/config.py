@@ -1,0 +1,121 @@
+"""Typed options: frozen structs that are read from TOML or JSON and changed by ``a.b=c`` overrides.
+
+A struct stands beside what it configures; this module only reads, writes and overrides them. An unknown
+key is an error that names the nearest known key.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from clickscale.errors import ConfigError, unknown
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all option structs: immutable, keyword-only, unknown keys refused."""
+
+
+def parse(text: str) -> Any:
+    """Value of an override as TOML reads it (``3``, ``0.1``, ``true``, ``[1, 2]``); anything else is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def override(config: T, assignments: Sequence[str]) -> T:
+    """Return ``config`` with each ``a.b=c`` applied in order.
+
+    Raises:
+        ConfigError: an assignment without ``=``, an unknown key, or a value of the wrong type.
+    """
+    tree = msgspec.to_builtins(config)
+    for assignment in assignments:
+        key, found, value = assignment.partition("=")
+        if not found:
+            raise ConfigError(f"Override {assignment!r} has no '='; write it as key=value, such as optimizer.lr=0.001.")
+        _assign(tree, key.strip(), parse(value.strip()))
+    return build(type(config), tree, "the overrides")
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in a nested dict; only keys that exist may be set."""
+    *parents, last = key.split(".")
+    branch: Any = tree
+    for depth, name in enumerate([*parents, last]):
+        if not isinstance(branch, dict) or name not in branch:
+            known = branch if isinstance(branch, dict) else ()
+            raise ConfigError(unknown("option", ".".join(key.split(".")[: depth + 1]), _dotted(parents[:depth], known)))
+        if depth < len(parents):
+            branch = branch[name]
+    branch[last] = value
+
+
+def _dotted(parents: Sequence[str], names: Any) -> list[str]:
+    """Full dotted names of the keys of one level."""
+    return [".".join([*parents, name]) for name in names]
+
+
+def build(kind: type[T], tree: Any, origin: str) -> T:
+    """Make a struct of ``kind`` from plain values; errors say where they came from (``origin``)."""
+    _refuse_unknown(kind, tree, origin, "")
+    try:
+        return msgspec.convert(tree, kind)
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
+    """Name the first key of ``tree`` that no field of ``kind`` takes, with the nearest one that does."""
+    if isinstance(tree, list):
+        for place, entry in enumerate(tree):
+            for inner in get_args(kind):
+                _refuse_unknown(inner, entry, origin, f"{path}[{place}]")
+        return
+    if not isinstance(tree, dict):
+        return
+    structs = [kind, *get_args(kind)]
+    structs = [s for s in structs if isinstance(s, type) and issubclass(s, msgspec.Struct)]
+    if len(structs) != 1:
+        return
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(structs[0])}
+    for key, value in tree.items():
+        name = f"{path}.{key}" if path else str(key)
+        if key not in fields:
+            raise ConfigError(f"{origin}: " + unknown("key", name, [f"{path}.{f}" if path else f for f in fields]))
+        _refuse_unknown(fields[key], value, origin, name)
+
+
+def load_toml(path: Path, kind: type[T]) -> T:
+    """Read a struct from a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or does not fit ``kind``.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    return build(kind, tree, str(path))
+
+
+def to_json(config: msgspec.Struct) -> str:
+    """Deterministic, indented JSON of a struct."""
+    return json.dumps(msgspec.to_builtins(config), indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def load_json(text: str | bytes, kind: type[T], origin: str) -> T:
+    """Read a struct from JSON text; errors name ``origin``."""
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{origin} is not valid JSON: {error}.") from error
+    return build(kind, tree, origin)

@@ -1,0 +1,257 @@
+"""What a log holds: fields, labels, statistics; the same struct describes a data set, a run and an artifact.
+
+A field belongs to a side (profile, behavior, item, context) by the tuple of `Schema` that holds it. The
+user and item ids are fields too: their vocabularies feed id embeddings. Index 0 is padding and index 1 is
+unknown in every categorical field.
+"""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from clickscale.config import Config, load_json
+from clickscale.errors import SchemaError, unknown
+
+PADDING, UNKNOWN, FIRST = 0, 1, 2  # meaning of the lowest indices of every categorical field
+VERSION = 1
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+Kind = Literal["categorical", "numeric", "timestamp", "content"]
+
+
+class Field(Config, frozen=True):
+    """One column of meaning.
+
+    ``categorical`` values become indices; ``numeric`` become standardized float32 (missing: NaN);
+    ``timestamp`` become days, standardized like numbers; ``content`` are frozen vectors of ``width`` floats.
+
+    Attributes:
+        column: name of the raw column; the field's own name if empty.
+        dtype: how raw ids are read: ``int`` refuses anything that is not a non-negative 64-bit integer.
+        vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
+            unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
+        values: the largest number of values one row may hold; 1 for plain fields, more for lists such as tags.
+        separator: splits a text column into values; raw list columns need none.
+        transform: ``log1p`` compresses a numeric field before it is standardized.
+        shares: name of another categorical field whose vocabulary and embedding rows this one uses.
+    """
+
+    name: str
+    kind: Kind = "categorical"
+    column: str = ""
+    dtype: Literal["int", "string"] = "string"
+    vocabulary: Literal["exact", "hash"] = "exact"
+    min_count: int = 1
+    buckets: int = 0
+    values: int = 1
+    separator: str = ""
+    transform: Literal["none", "log1p"] = "none"
+    width: int = 0
+    shares: str = ""
+
+    @property
+    def source(self) -> str:
+        """Name of the raw column."""
+        return self.column or self.name
+
+    def problems(self) -> list[str]:
+        """What is wrong with this field, one sentence each."""
+        found = []
+        if not _NAME.match(self.name):
+            found.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
+        if self.kind == "content" and self.width < 1:
+            found.append("a content field needs width >= 1")
+        if self.vocabulary == "hash" and self.buckets < 1:
+            found.append("vocabulary 'hash' needs buckets >= 1")
+        if self.values < 1 or self.min_count < 1:
+            found.append("values and min_count must be >= 1")
+        if self.values > 1 and self.kind != "categorical":
+            found.append("only categorical fields may hold several values")
+        return [f"field {self.name!r}: {problem}" for problem in found]
+
+
+class Label(Config, frozen=True):
+    """A yes/no outcome of an impression.
+
+    Attributes:
+        column: raw column with 0/1 (or true/false; empty or null: unknown, masked in the loss).
+        condition: instead of a 0/1 column, a comparison such as ``rating >= 4`` or ``action == buy``.
+        delay: seconds after the impression at which the outcome is known; statistics count it only then.
+    """
+
+    name: str
+    column: str = ""
+    condition: str = ""
+    delay: int = 0
+
+
+class Statistic(Config, frozen=True):
+    """A number known before each impression, computed from earlier impressions only.
+
+    ``count`` is how many earlier impressions share the key, ``rate`` their smoothed label rate
+    ``(positives + prior * overall) / (n + prior)`` where ``overall`` is the rate of all impressions known by
+    then. SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
+
+    Attributes:
+        by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
+            A field with several values contributes the mean over its values.
+        label: whose rate; the first label if empty.
+        window: seconds looked back; 0 is all time.
+        prior: pseudo-impressions of the overall rate.
+    """
+
+    name: str
+    by: tuple[str, ...]
+    of: Literal["count", "rate"] = "rate"
+    label: str = ""
+    window: int = 0
+    prior: float = 20.0
+
+    def as_field(self) -> Field:
+        """The context field that carries this statistic."""
+        return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
+
+
+class Schema(Config, frozen=True):
+    """All fields of a log. See the module docstring for the meaning of sides and of indices 0 and 1.
+
+    Attributes:
+        sampled_negatives: 0 if the log has its own negatives; otherwise how many were sampled for each
+            positive (reports repeat it, since such an AUC is not comparable with one on shown negatives).
+    """
+
+    name: str
+    user: Field
+    item: Field
+    labels: tuple[Label, ...]
+    profile: tuple[Field, ...] = ()
+    behavior: tuple[Field, ...] = ()
+    items: tuple[Field, ...] = ()
+    context: tuple[Field, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
+    sampled_negatives: int = 0
+    version: int = VERSION
+
+    def context_fields(self) -> tuple[Field, ...]:
+        """Context fields as models see them: the logged ones, then the statistics."""
+        return (*self.context, *(statistic.as_field() for statistic in self.statistics))
+
+    def fields(self) -> dict[str, Field]:
+        """Every field by name, ids and statistics included."""
+        every = (self.user, self.item, *self.profile, *self.behavior, *self.items, *self.context_fields())
+        return {field.name: field for field in every}
+
+    def validate(self) -> "Schema":
+        """Return self, or raise `SchemaError` that lists every problem."""
+        found = [problem for field in self.fields().values() for problem in field.problems()]
+        found += self._doubles() + self._dangling()
+        if self.version != VERSION:
+            found.append(f"version {self.version} is not {VERSION}, the only one this release reads")
+        if not self.labels:
+            found.append("no label is declared")
+        if found:
+            raise SchemaError(f"Schema {self.name!r}: " + "; ".join(found) + ".")
+        return self
+
+    def _doubles(self) -> list[str]:
+        every = [self.user, self.item, *self.profile, *self.behavior, *self.items, *self.context_fields()]
+        names = [field.name for field in every]
+        labels = [label.name for label in self.labels]
+        doubled = sorted({n for n in names if names.count(n) > 1} | {n for n in labels if labels.count(n) > 1})
+        return [f"name {name!r} is used twice" for name in doubled]
+
+    def _dangling(self) -> list[str]:
+        fields = self.fields()
+        found = [
+            f"field {field.name!r} shares unknown or unfit field {field.shares!r}"
+            for field in fields.values()
+            if field.shares and (field.shares not in fields or fields[field.shares].kind != "categorical")
+        ]
+        keys = {f.name for f in (self.user, self.item, *self.profile, *self.items, *self.context)}
+        keys |= {"user", "item"}
+        labels = {label.name for label in self.labels}
+        for statistic in self.statistics:
+            found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in statistic.by if key not in keys]
+            if statistic.label and statistic.label not in labels:
+                found.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
+        return found
+
+
+class Feature(Config, frozen=True):
+    """How a model sees a field.
+
+    Attributes:
+        size: embedding rows of a categorical feature, padding and unknown included; 0 otherwise.
+        values: values a row may hold (categorical), 1 otherwise.
+        width: floats a row holds (content vectors), 1 for numbers, 0 for categorical.
+        shares: name of the feature whose embedding rows this one uses, or empty.
+    """
+
+    name: str
+    kind: Literal["categorical", "numeric", "content"]
+    size: int = 0
+    values: int = 1
+    width: int = 0
+    shares: str = ""
+
+
+class Features(Config, frozen=True):
+    """What a model must know of a data set to be built; derived from the schema and the encoder.
+
+    ``profile`` begins with the user id and ``item`` with the item id. Column order within each side is the
+    column order of the tensors of `clickscale.batch`.
+
+    Attributes:
+        items: rows of the item table, rows 0 (padding) and 1 (unknown) included.
+        labels: names of the labels that the log has, in order.
+    """
+
+    profile: tuple[Feature, ...]
+    behavior: tuple[Feature, ...]
+    item: tuple[Feature, ...]
+    context: tuple[Feature, ...]
+    items: int
+    labels: tuple[str, ...]
+
+
+def categorical(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The categorical ones, in order."""
+    return tuple(feature for feature in features if feature.kind == "categorical")
+
+
+def numeric(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The numeric ones, in order."""
+    return tuple(feature for feature in features if feature.kind == "numeric")
+
+
+def content(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The content vectors, in order."""
+    return tuple(feature for feature in features if feature.kind == "content")
+
+
+def columns(features: tuple[Feature, ...]) -> int:
+    """Index columns that the categorical features take together (several for a field of several values)."""
+    return sum(feature.values for feature in categorical(features))
+
+
+def select_labels(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...]:
+    """Positions of the wanted labels; the first label alone if none is wanted.
+
+    Raises:
+        SchemaError: a wanted label does not exist.
+    """
+    for name in wanted:
+        if name not in names:
+            raise SchemaError(unknown("label", name, names))
+    return tuple(names.index(name) for name in wanted) or (0,)
+
+
+def decode_schema(data: bytes) -> Schema:
+    """Read a schema from its JSON form."""
+    return load_json(data, Schema, "the schema").validate()
+
+
+def encode_schema(schema: Schema) -> bytes:
+    """JSON form of a schema."""
+    return msgspec.json.encode(schema)
