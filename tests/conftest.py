@@ -1,0 +1,35 @@
+"""What holds for every test: one torch thread, no network, no window, the same random examples every time."""
+
+import os
+
+# Set before any test imports torch. The suite runs as several processes, and more threads than cores wait for
+# each other far longer than they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Derandomized: a failure seen by CI is the failure seen at home. No deadline: the machine may be busy.
+settings.register_profile("clickscale", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("clickscale")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test reach servers of its own on this machine and nothing else."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        host = (
+            address[0] if isinstance(address, tuple) else "localhost"
+        )  # Unix sockets are addressed by a path
+        if host not in {"localhost", "127.0.0.1", "::1"}:
+            raise AssertionError(f"This test reached for {host}; tests run without a network.")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
