@@ -1,0 +1,122 @@
+"""The folder of a prepared data set: which files there are, and what the manifest says of them.
+
+::
+
+    manifest.json                schema, features, counts, split, report of rows, size and sha256 of every file
+    encoder.json                 vocabularies and scales (see `clickscale.data.encoder`)
+    encoder.safetensors
+    users/offsets.npy            (users + 1,) int64: behaviors of user u are rows offsets[u]:offsets[u + 1]
+    users/impressions.npy        (users + 1,) int64: the same for impressions
+    users/field.NAME.npy         (users,) or (users, values) int32 indices, or (users,) float32; the user id first
+    users/ids.npy                (users,) int64, or (users,) uint8 rows as ``ids.bytes.npy`` and ``ids.ends.npy``
+    behaviors/time.npy           (behaviors,) int64 seconds
+    behaviors/known_at.npy       (behaviors,) int64 seconds, only if the log has it; the timeline is sorted by it
+    behaviors/item.npy           (behaviors,) int32 rows of the item table
+    behaviors/field.NAME.npy     (behaviors,) or (behaviors, values)
+    items/field.NAME.npy         (items,) or (items, values) int32, float32, or (items, width) float16 content
+    items/first_seen.npy         (items,) int64 seconds: first time in the log, -1 if never
+    items/ids...                 as for users; rows 0 (padding) and 1 (unknown) have no id
+    impressions/user.npy         (impressions,) int32; sorted by user, then time, then order in the log
+    impressions/time.npy         (impressions,) int64 seconds
+    impressions/item.npy         (impressions,) int32
+    impressions/visible.npy      (impressions,) int32: behaviors of the user known strictly before the time
+    impressions/field.NAME.npy   context fields and statistics
+    impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
+
+Missing attributes are index 1 (categorical; then 0 for the other places of a field of several values), NaN
+(numeric) or a row of zeros (content).
+"""
+
+import hashlib
+from pathlib import Path
+
+from clickscale.config import Config, load_json
+from clickscale.data.source import Split
+from clickscale.errors import DamagedError, DataError
+from clickscale.schema import Features, Schema
+
+MANIFEST = "manifest.json"
+LAYOUT_VERSION = 1
+
+
+class FileEntry(Config, frozen=True):
+    """Size in bytes and sha256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class TableReport(Config, frozen=True):
+    """Rows read from one table and what became of them: ``rows == kept + sum(quarantined.values())``."""
+
+    rows: int
+    kept: int
+    quarantined: dict[str, int] = {}
+
+
+class Manifest(Config, frozen=True):
+    """Everything known of a prepared data set; written last, so a folder without it is not a data set.
+
+    Attributes:
+        counts: ``users``, ``items`` (rows 0 and 1 included), ``behaviors``, ``impressions``.
+        boundaries: first second of valid and of test for the splits ``time`` and ``day``; empty for ``user_time``.
+        report: one entry per table.
+        notes: sentences that every report of results repeats.
+        files: relative path -> size and hash of every other file.
+    """
+
+    schema: Schema
+    features: Features
+    counts: dict[str, int]
+    split: Split
+    boundaries: tuple[int, ...]
+    report: dict[str, TableReport]
+    files: dict[str, FileEntry]
+    notes: tuple[str, ...] = ()
+    known_at: bool = False
+    version: int = LAYOUT_VERSION
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Manifest of a prepared data set.
+
+    Raises:
+        DataError: the folder is not a prepared data set, or one of another layout version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} is not a prepared data set (no {MANIFEST}); make one with: clickscale prepare")
+    manifest = load_json(path.read_bytes(), Manifest, str(path))
+    if manifest.version != LAYOUT_VERSION:
+        raise DataError(f"{folder} has layout {manifest.version}, this release reads {LAYOUT_VERSION}; prepare again.")
+    return manifest
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Size and hash of a file, read in pieces."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(bytes=path.stat().st_size, sha256=digest)
+
+
+def check_sizes(folder: Path, files: dict[str, FileEntry]) -> None:
+    """Refuse a folder in which a file is missing or has another size (cheap; hashes are `verify`'s work)."""
+    for name, entry in files.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else -1
+        if found != entry.bytes:
+            what = "is missing" if found < 0 else f"has {found} bytes instead of {entry.bytes}"
+            raise DamagedError(f"{path} {what}; prepare the data set again.")
+
+
+def verify(folder: Path, files: dict[str, FileEntry]) -> None:
+    """Compare every file with its recorded hash.
+
+    Raises:
+        DamagedError: names the first file whose bytes changed.
+    """
+    check_sizes(folder, files)
+    for name, entry in files.items():
+        found = file_entry(folder / name).sha256
+        if found != entry.sha256:
+            raise DamagedError(f"{folder / name} is damaged: sha256 {found}, expected {entry.sha256}.")
