@@ -78,7 +78,7 @@ def part_of(module: str) -> str:
 def imported_modules(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
     """Yield (line, absolute name) of everything imported, wherever in the file the import stands.
 
-    ``from a import b`` yields ``a.b``: b may be a module, and if it is not, the longer name has the same part.
+    ``from a import b`` yields ``a.b``: b may be a module; if it is not, the longer name has the same part.
     A module name put together at run time cannot be read from the source and is left out.
     """
     for node in ast.walk(ast.parse(source)):

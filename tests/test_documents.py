@@ -1,0 +1,309 @@
+"""Every fenced block of README.md, CONTRIBUTING.md and docs/ is run or parsed, so the documents stay true.
+
+All blocks of one document share one temporary folder, which begins with the files of tests/document_data.py,
+and run from top to bottom:
+
+* ``python`` runs in one namespace per document;
+* ``console`` runs the lines that begin with ``$ ``; the lines between them are output and are not compared;
+* ``bash`` runs whole; in both, ``clickscale`` and ``python`` are those of the environment that runs the test,
+  and a ``make`` line is not executed: its targets have to exist in the Makefile;
+* ``toml``, ``json``, ``jsonl`` and ``csv`` are parsed; ``text`` is left alone; any other tag is refused.
+
+An HTML comment on the line before a block changes that:
+
+* ``<!-- not run: reason -->`` leaves a ``python``, ``console`` or ``bash`` block out; it needs the reason;
+* ``<!-- exit: 2 -->`` expects this exit code of a ``console`` or ``bash`` block, to show an error message;
+* ``<!-- file: schema.toml -->`` writes the block under this name into the folder, for later blocks to use.
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.document_data import write_document_data
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+    if path.is_file()
+]
+TAGS = {"python", "console", "bash", "toml", "json", "jsonl", "csv", "text"}
+FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<tag>[^`]*)$")
+REMARK = re.compile(r"<!--\s*(?P<key>not run|exit|file):(?P<value>.*?)-->")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+TIMEOUT = 120  # seconds for one block
+
+
+class DocumentError(AssertionError):
+    """A block of a document is wrong; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: where it begins, its tag, its text, and the remark on the line before it."""
+
+    where: str
+    line: int
+    tag: str
+    text: str
+    remark: tuple[str, str] | None = None
+
+    def fail(self, problem: str) -> DocumentError:
+        return DocumentError(f"{self.where}:{self.line} ({self.tag or 'no tag'}): {problem}")
+
+
+def blocks(markdown: str, where: str) -> Iterator[Block]:
+    """Yield the fenced blocks of a document in order."""
+    lines = iter(enumerate(markdown.splitlines(), 1))
+    before = ""
+    for number, line in lines:
+        opened = FENCE.match(line)
+        if opened:
+            body = []
+            for _, inner in lines:
+                if inner.strip() == opened["fence"]:
+                    break
+                body.append(inner.removeprefix(opened["indent"]))
+            remark = REMARK.search(before)
+            note = (remark["key"], remark["value"].strip()) if remark else None
+            yield Block(where, number, opened["tag"].strip(), "\n".join(body) + "\n", note)
+        before = line
+
+
+def make_targets(makefile: str) -> set[str]:
+    """Name the targets a Makefile offers."""
+    return set(re.findall(r"^([a-z][\w-]*):(?!=)", makefile, re.MULTILINE))
+
+
+def commands(block: Block) -> list[str]:
+    """Split a console or bash block into commands; a backslash at the end of a line continues the command."""
+    found: list[str] = []
+    for line in block.text.splitlines():
+        if found and found[-1].endswith("\\"):
+            found[-1] += "\n" + line.removeprefix("> ")
+        elif block.tag == "bash":
+            found.append(line)
+        elif line.startswith("$ "):
+            found.append(line.removeprefix("$ "))
+    if not any(command.strip() for command in found):
+        raise block.fail("holds no command; a console block marks each with '$ '")
+    return found
+
+
+def run_shell(block: Block, folder: Path, expected: int) -> None:
+    """Run the commands of a block as one script, its make lines only looked up."""
+    known = make_targets((ROOT / "Makefile").read_text("utf-8"))
+    script = []
+    for command in commands(block):
+        if command.startswith("make "):
+            wanted = {
+                word for word in command.split("#")[0].split()[1:] if "=" not in word and word[0] != "-"
+            }
+            if not wanted <= known:
+                raise block.fail(f"Makefile has no target {', '.join(sorted(wanted - known))}")
+        else:
+            script.append(command)
+    environment = os.environ | {"PATH": f"{folder / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    if done.returncode != expected:
+        ends = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        raise block.fail(f"exit code {done.returncode} instead of {expected}\n{ends}")
+
+
+def run_python(block: Block, namespace: dict[str, Any]) -> None:
+    """Execute a python block; its line numbers in a traceback are those of the document."""
+    source = "\n" * block.line + block.text
+    try:
+        exec(compile(source, block.where, "exec", dont_inherit=True), namespace)
+    except Exception as error:
+        raise block.fail(f"{type(error).__name__}: {error}") from error
+
+
+def parse(block: Block) -> None:
+    """Read a block of data in the format that its tag names."""
+    try:
+        if block.tag == "toml":
+            tomllib.loads(block.text)
+        elif block.tag == "json":
+            json.loads(block.text)
+        elif block.tag == "jsonl":
+            [json.loads(line) for line in block.text.splitlines()]
+        elif block.tag == "csv" and len({len(row) for row in csv.reader(block.text.splitlines())}) != 1:
+            raise ValueError("rows of different lengths")
+    except ValueError as error:
+        raise block.fail(f"is not {block.tag}: {error}") from error
+
+
+def run_block(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
+    """Do with a block what its tag and the remark before it ask for."""
+    key, value = block.remark or ("", "")
+    if block.tag not in TAGS:
+        raise block.fail(f"tag it as one of {', '.join(sorted(TAGS))}")
+    if key == "not run" and not value:
+        raise block.fail("'not run' needs a reason")
+    if key == "file":
+        (folder / value).parent.mkdir(parents=True, exist_ok=True)
+        (folder / value).write_text(block.text, "utf-8")
+    if key != "not run" and block.tag == "python":
+        run_python(block, namespace)
+    elif key != "not run" and block.tag in ("console", "bash"):
+        run_shell(block, folder, int(value) if key == "exit" else 0)
+    else:
+        parse(block)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Give a document its data and the environment under the name that its commands use."""
+    write_document_data(folder)
+    (folder / ".venv").symlink_to(sys.prefix)
+
+
+def anchors(markdown: str) -> set[str]:
+    """Name the headings of a document as links to them are written."""
+    headings = re.findall(r"^#+ +(.*?)\s*$", without_blocks(markdown), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_blocks(markdown: str) -> str:
+    """Leave the fenced blocks out: what looks like a heading or a link there is neither."""
+    return re.sub(r"^ *(`{3,}|~{3,}).*?^ *\1$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def broken_links(markdown: str, path: Path) -> list[str]:
+    """List links to files or headings that do not exist; addresses on the web are not looked up."""
+    broken = []
+    for link in LINK.finditer(without_blocks(markdown)):
+        name, _, anchor = link["target"].partition("#")
+        goal = path.parent / name if name else path
+        if re.match(r"[a-z]+:", name):
+            continue
+        if not goal.exists() or (
+            anchor and goal.suffix == ".md" and anchor not in anchors(goal.read_text("utf-8"))
+        ):
+            broken.append(link["target"])
+    return broken
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_of_a_document_works(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(blocks(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()))
+    prepare_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in found:
+        run_block(block, tmp_path, namespace)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
+    assert broken_links(path.read_text("utf-8"), path) == []
+
+
+# --- what runs the documents: each fault that a document can have is seen
+
+
+def only_block(markdown: str) -> Block:
+    (block,) = blocks(markdown, "page.md")
+    return block
+
+
+def test_a_block_keeps_its_line_tag_text_and_remark() -> None:
+    page = "one\n\n<!-- file: a.toml -->\n```toml\nx = 1\n```\n\n  ~~~~text\n  ```\n  ~~~~\n"
+    assert list(blocks(page, "page.md")) == [
+        Block("page.md", 4, "toml", "x = 1\n", ("file", "a.toml")),
+        Block("page.md", 8, "text", "```\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("markdown", "problem"),
+    [
+        ("```python\nassert 1 == 2\n```", "AssertionError"),
+        ("```console\n$ exit 3\n```", "exit code 3 instead of 0"),
+        ("```bash\nfalse\ntrue\n```", "exit code 1 instead of 0"),
+        ("<!-- exit: 2 -->\n```console\n$ true\n```", "exit code 0 instead of 2"),
+        ("```console\nonly output\n```", "holds no command"),
+        ("```console\n$ make tea\n```", "no target tea"),
+        ("<!-- not run: -->\n```console\n$ true\n```", "needs a reason"),
+        ("```\nx\n```", "tag it as one of"),
+        ("```yaml\nx: 1\n```", "tag it as one of"),
+        ("```toml\nx = \n```", "is not toml"),
+        ("```json\n{'x': 1}\n```", "is not json"),
+        ('```jsonl\n{"x": 1}\n{\n```', "is not jsonl"),
+        ("```csv\na,b\n1\n```", "is not csv"),
+    ],
+)
+def test_a_faulty_block_is_seen(markdown: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=problem):
+        run_block(only_block(markdown), tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "<!-- not run: downloads 6 MB -->\n```console\n$ false\n```",
+        "<!-- exit: 2 -->\n```console\n$ exit 2\nError: no such thing\n```",
+        "```console\n$ make test PYTHON=python3.12  # another interpreter\n```",
+        "```console\n$ test 1 = \\\n> 1\n```",
+        "```text\nanything { at all\n```",
+        "```csv\na,b\n1,2\n```",
+    ],
+)
+def test_a_sound_block_passes(markdown: str, tmp_path: Path) -> None:
+    run_block(only_block(markdown), tmp_path, {})
+
+
+def test_blocks_of_one_document_build_on_each_other(tmp_path: Path) -> None:
+    page = "<!-- file: a/b.toml -->\n```toml\nx = 1\n```\n```console\n$ grep -c x a/b.toml > n\n```\n"
+    page += f"```python\nimport pathlib\nn = pathlib.Path({str(tmp_path / 'n')!r}).read_text()\n```\n"
+    page += "```python\nassert n == '1\\n'\n```\n"
+    namespace: dict[str, Any] = {}
+    for block in blocks(page, "page.md"):
+        run_block(block, tmp_path, namespace)
+    assert namespace["n"] == "1\n"
+
+
+def test_commands_run_in_the_environment_of_the_tests(tmp_path: Path) -> None:
+    prepare_folder(tmp_path)
+    run_block(only_block("```console\n$ python -c 'import msgspec'\n$ head -1 clicks.csv\n```"), tmp_path, {})
+
+
+def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One, two: three\n", "utf-8")
+    good = "[a](page.md) [b](page.md#one-two-three) [c](https://example.org/x)\n```text\n[d](e)\n```\n"
+    assert broken_links(good, page) == []
+    assert broken_links("[a](other.md) [b](page.md#four) [c](#five)", page) == [
+        "other.md",
+        "page.md#four",
+        "#five",
+    ]
+
+
+def test_the_document_data_is_the_same_every_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_document_data(tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["clicks.csv", "items.csv", "users.csv"]
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    assert len((tmp_path / "one" / "clicks.csv").read_text("utf-8").splitlines()) == 2_401
