@@ -7,10 +7,12 @@ import ast
 import re
 import statistics
 import subprocess
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import clickscale
 
@@ -273,6 +275,26 @@ def test_every_exported_name_exists_and_is_listed_once() -> None:
     names = clickscale.__all__
     assert len(names) == len(set(names))
     assert [name for name in names if not hasattr(clickscale, name)] == []
+
+
+def test_every_dependency_is_explained_and_pinned_to_a_version_we_accept() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    needed = [
+        Requirement(line) for line in [*project["dependencies"], *(one for extra in extras for one in extra)]
+    ]
+    explained = re.findall(
+        r"^\| ([a-z][\w-]*) \|", (ROOT / "docs/dependencies.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(set(explained) - {"package"}) == sorted({one.name for one in needed})
+    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE))
+    pins = {name.lower(): version for name, version in pins.items()}
+    assert [str(one) for one in needed if not one.specifier.contains(pins.get(one.name, "0"))] == []
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert clickscale.__version__ == project["version"]
 
 
 # --- mutants: each rule sees what it is there for
