@@ -1,0 +1,71 @@
+"""Learned attention bias from the time between two events and from their distance in the sequence."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+TIME_BUCKETS = 129
+Buckets = Literal["octave", "paper"]
+
+
+def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
+    """Bucket of a time difference in seconds: int64 in [0, 128], logarithmic.
+
+    ``octave`` has two buckets per doubling and reads them from the bits of the float: cheap, and the same on
+    every device. ``paper`` is ``floor(ln(max(|dt|, 1)) / 0.301)`` (Lai et al. 2025, code: buckets grow by 1.35).
+    """
+    if kind == "paper":
+        steps = torch.log(delta.abs().clamp(min=1).double()) / 0.301
+        return steps.floor().long().clamp(max=TIME_BUCKETS - 1)
+    bits = delta.abs().clamp(min=1).float().view(torch.int32)
+    return (bits >> 22).sub_(254).clamp_(max=TIME_BUCKETS - 1).long()
+
+
+class RelativeBias(nn.Module):
+    """``f1(time difference) + f2(distance)`` for every pair (Lai et al. 2025, eq. 4), -inf where not allowed.
+
+    Args:
+        length: distances beyond it share one entry.
+        tables: 1 to share the tables among heads (as the paper's code), or the number of heads.
+    """
+
+    def __init__(self, length: int, tables: int = 1, buckets: Buckets = "octave") -> None:
+        super().__init__()
+        self.length, self.buckets = length, buckets
+        self.time = nn.Parameter(torch.randn(tables, TIME_BUCKETS) * 0.02)
+        self.position = nn.Parameter(torch.randn(tables, length + 1) * 0.02)
+
+    def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+        """Bias of each pair.
+
+        Args:
+            delta: (B, Q, L) int64 seconds from key to query.
+            distance: (Q, L) or (B, Q, L) int64 positions from key to query.
+            allowed: (B, Q, L) bool.
+
+        Returns:
+            (B, tables, Q, L), additive.
+        """
+        batch, queries, keys = delta.shape
+        tables = self.time.shape[0]
+        masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
+        bucket = torch.where(allowed, time_buckets(delta, self.buckets), TIME_BUCKETS).view(batch, 1, -1)
+        source = masked[None].expand(batch, -1, -1)
+        time = torch.gather(source, 2, bucket.expand(-1, tables, -1)).view(batch, tables, queries, keys)
+        return time + self._positions(distance.clamp(0, self.length))
+
+    def _positions(self, distance: Tensor) -> Tensor:
+        """(Q, L) -> (1, tables, Q, L); (B, Q, L) -> (B, tables, Q, L)."""
+        if distance.dim() == 2:
+            return self.position[:, distance][None]
+        tables = self.position.shape[0]
+        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)
+        source = self.position[None].expand(distance.shape[0], -1, -1)
+        return torch.gather(source, 2, flat).view(distance.shape[0], tables, *distance.shape[1:])
+
+    def itself(self) -> Tensor:
+        """(tables,): bias of an event towards itself."""
+        zero = torch.zeros(1, dtype=torch.int64, device=self.time.device)
+        return self.time[:, time_buckets(zero, self.buckets)[0]] + self.position[:, 0]

@@ -1,0 +1,112 @@
+"""One table for all categorical features of a model, and what turns numbers into tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clickscale.schema import Feature, categorical, numeric
+
+
+class FusedEmbedding(nn.Module):
+    """All embedding rows of a model in one table.
+
+    Row 0 is the padding of every feature and stays zero; index i > 0 of a feature is row ``offset + i``. One
+    table means one look-up and one optimizer step per batch, whatever the number of features. Gradients are
+    sparse: their size depends on the rows that a batch touches.
+
+    Args:
+        features: features by name; one with ``shares`` uses the rows of the feature it names.
+        dim: width d of a row.
+        std: standard deviation of the initial rows.
+    """
+
+    def __init__(self, features: Sequence[Feature], dim: int, std: float = 0.05) -> None:
+        super().__init__()
+        self.offsets: dict[str, int] = {}
+        rows = 0
+        for feature in categorical(tuple(features)):
+            if not feature.shares:
+                self.offsets[feature.name] = rows
+                rows += feature.size - 1
+        for feature in categorical(tuple(features)):
+            if feature.shares:
+                self.offsets[feature.name] = self.offsets[feature.shares]
+        self.weight = nn.Parameter(torch.randn(rows + 1, dim) * std)
+        with torch.no_grad():
+            self.weight[0] = 0
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows (...,) int64 of the table -> (..., d)."""
+        return functional.embedding(rows, self.weight, padding_idx=0, sparse=True)
+
+
+class SideEmbedding(nn.Module):
+    """Embeds the fields of one side; each field becomes one token of width d.
+
+    Tokens stand in the order of the features: categorical ones first, then numeric ones. A field of several
+    values is the mean of its values. A number x of field f becomes ``x * w_f + b_f``; a missing one ``m_f``.
+    """
+
+    column_offset: Tensor
+
+    def __init__(self, features: tuple[Feature, ...], table: FusedEmbedding, dim: int) -> None:
+        super().__init__()
+        self.values = tuple(feature.values for feature in categorical(features))
+        self.numbers = len(numeric(features))
+        self.tokens = len(self.values) + self.numbers
+        offsets = [table.offsets[f.name] for f in categorical(features) for _ in range(f.values)]
+        self.register_buffer("column_offset", torch.tensor(offsets, dtype=torch.int64), persistent=False)
+        if self.numbers:
+            self.weight = nn.Parameter(torch.randn(self.numbers, dim) * 0.05)
+            self.bias = nn.Parameter(torch.zeros(self.numbers, dim))
+            self.missing = nn.Parameter(torch.zeros(self.numbers, dim))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Indices (..., columns) -> rows of the fused table."""
+        return torch.where(indices > 0, indices + self.column_offset, 0)
+
+    def forward(self, table: FusedEmbedding, indices: Tensor, numbers: Tensor) -> Tensor:
+        """Indices (..., columns) and numbers (..., F) -> tokens (..., n, d)."""
+        return self.embed_rows(table, self.rows(indices), numbers)
+
+    def embed_rows(self, table: FusedEmbedding, rows: Tensor, numbers: Tensor) -> Tensor:
+        """As `forward`, for rows of the table instead of indices."""
+        parts = [self._pool(table(rows), rows)] if self.values else []
+        if self.numbers:
+            known = torch.nan_to_num(numbers)[..., None] * self.weight + self.bias  # (..., F, d)
+            parts.append(torch.where(numbers.isnan()[..., None], self.missing, known))
+        if not parts:
+            return table.weight.new_zeros((*indices_shape(rows), 0, table.weight.shape[1]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def _pool(self, embedded: Tensor, rows: Tensor) -> Tensor:
+        """Mean over the values of each field: (..., columns, d) -> (..., fields, d)."""
+        if all(count == 1 for count in self.values):
+            return embedded
+        pooled, place = [], 0
+        for count in self.values:
+            part = embedded[..., place : place + count, :]
+            held = (rows[..., place : place + count] > 0).sum(dim=-1, keepdim=True).clamp(min=1)
+            pooled.append(part.sum(dim=-2) / held)
+            place += count
+        return torch.stack(pooled, dim=-2)
+
+
+def indices_shape(rows: Tensor) -> tuple[int, ...]:
+    """Shape of ``rows`` without its last dimension."""
+    return tuple(rows.shape[:-1])
+
+
+def distinct(items: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Distinct values of ``items`` (ascending) and the place of each entry among them.
+
+    A table of flags of length ``size`` replaces sorting where it is not much longer than the input.
+    """
+    if size > 8 * items.numel():
+        return torch.unique(items, return_inverse=True)
+    present = torch.zeros(size, dtype=torch.bool, device=items.device)
+    present[items.reshape(-1)] = True
+    number = present.cumsum(0) - 1
+    return present.nonzero().squeeze(1), number[items]
