@@ -1,0 +1,72 @@
+"""Public logs: one file per log, read in the layout in which it is published.
+
+The file ``movielens_1m.py`` is the adapter ``movielens-1m``: it offers ``source(folder, *, options)`` and says
+in its docstring what the log holds and which protocol is followed. A new file is a new adapter.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clickscale.config import parse
+from clickscale.data.source import Source
+from clickscale.errors import ConfigError, unknown
+
+
+def adapter_names() -> list[str]:
+    """Names of all adapters, sorted."""
+    modules = pkgutil.iter_modules(__path__)
+    return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
+
+
+def describe_adapter(name: str) -> str:
+    """First paragraph of an adapter's docstring."""
+    return inspect.cleandoc(_module(name).__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
+    """Options of an adapter: name -> (type, default)."""
+    function = _module(name).source
+    kinds = typing.get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    return {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
+
+
+def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Source:
+    """The log in ``folder`` through the adapter ``name``; option values may be text, as on a command line.
+
+    Raises:
+        ConfigError: an unknown adapter or option, or a value of the wrong type.
+        InputError: a file of the log is missing or damaged.
+    """
+    kinds = adapter_options(name)
+    values = {}
+    for key, value in (options or {}).items():
+        if key not in kinds:
+            raise ConfigError(f"Adapter {name}: " + unknown("option", key, kinds))
+        values[key] = _convert(name, key, value, kinds[key][0])
+    opened: Source = _module(name).source(folder, **values)
+    return opened
+
+
+def _convert(name: str, key: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, kind) if isinstance(kind, type) else value is None:
+        return value
+    if Path in (kind, *typing.get_args(kind)):
+        return Path(value)
+    try:
+        return msgspec.convert(parse(value) if isinstance(value, str) else value, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"Adapter {name}, option {key} = {value!r}: {error}.") from error
+
+
+def _module(name: str) -> Any:
+    if name not in adapter_names():
+        raise ConfigError(unknown("adapter", name, adapter_names()))
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

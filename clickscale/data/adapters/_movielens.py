@@ -1,0 +1,88 @@
+"""What the MovieLens logs share: one protocol, one schema, one way to turn ratings into two tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.casts import integers, seconds
+from clickscale.data.condition import parse_condition
+from clickscale.data.content import ContentVectors, load_content
+from clickscale.data.source import TableName
+from clickscale.data.tables import Chunk, canonical, mark
+from clickscale.schema import Field, Label, Schema, Statistic
+
+LIKE = parse_condition("rating >= 4")
+DAY = 86_400
+
+_STATISTICS = (
+    Statistic(name="item_rate", by=("item",)),
+    Statistic(name="item_rate_3d", by=("item",), window=3 * DAY),
+    Statistic(name="item_rate_30d", by=("item",), window=30 * DAY),
+    Statistic(name="item_count", by=("item",), of="count"),
+    Statistic(name="user_rate", by=("user",)),
+    Statistic(name="user_count", by=("user",), of="count"),
+    Statistic(name="genres_rate", by=("genres",)),
+    Statistic(name="user_genres_rate", by=("user", "genres"), prior=5.0),
+    Statistic(name="year_rate", by=("year",)),
+)
+
+
+def movielens_schema(name: str, statistics: bool, content: ContentVectors | None) -> Schema:
+    """Fields of a MovieLens log; the statistics and the content vectors only if asked for."""
+    vectors = () if content is None else (Field(name="text", kind="content", width=content.width),)
+    return Schema(
+        name=name,
+        user=Field(name="user", dtype="int"),
+        item=Field(name="item", dtype="int"),
+        labels=(Label(name="like", column="rating", condition="rating >= 4"),),
+        profile=(
+            Field(name="gender"),
+            Field(name="age", dtype="int"),
+            Field(name="occupation"),
+            Field(name="region"),
+        ),
+        behavior=(Field(name="rating", dtype="int"),),
+        items=(Field(name="genres", values=6, separator="|"), Field(name="year", dtype="int"), *vectors),
+        statistics=_STATISTICS if statistics else (),
+    ).validate()
+
+
+def open_content(content: Path | None, content_ids: Path | None) -> ContentVectors | None:
+    """The optional vectors; their ids are beside them under ``item_text_emb_ids.npy`` unless named."""
+    if content is None:
+        return None
+    return load_content(content, content_ids or content.with_name("item_text_emb_ids.npy"))
+
+
+def users_table(chunk: Chunk, age: pa.Array) -> pa.RecordBatch:
+    """Profiles; ``region`` is the first character of the postal code."""
+    columns = {
+        "user": integers(chunk["user"]),
+        "gender": chunk["gender"],
+        "age": age,
+        "occupation": chunk["occupation"],
+        "region": pc.utf8_slice_codeunits(chunk["zip"], 0, 1),
+    }
+    return canonical(columns, chunk.problem)
+
+
+def items_table(chunk: Chunk, genres: pa.Array, content: ContentVectors | None) -> pa.RecordBatch:
+    """Items; the year of release stands in parentheses at the end of the title."""
+    year = pc.struct_field(pc.extract_regex(chunk["title"], r"\((?P<year>\d{4})\)\s*$"), "year")
+    item = integers(chunk["item"])
+    columns = {"item": item, "genres": genres, "year": integers(year)}
+    if content is not None:
+        columns["text"] = content.column(item)
+    return canonical(columns, chunk.problem)
+
+
+def rating_tables(chunk: Chunk) -> Iterator[tuple[TableName, pa.RecordBatch]]:
+    """Each rating is an impression with the label ``like``, and from then on a behavior."""
+    time, unread = seconds(chunk["time"], "s")
+    like, unrated = LIKE.evaluate(chunk["rating"])
+    problem = mark(chunk.problem, unread, "bad_time")
+    who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
+    yield "behaviors", canonical({**who, "rating": integers(chunk["rating"])}, problem)
+    yield "impressions", canonical({**who, "label.like": like}, mark(problem, unrated, "bad_label"))

@@ -1,0 +1,71 @@
+"""MovieLens-100k: 100,000 ratings of 1,682 films by 943 users (GroupLens; research use, no redistribution).
+
+Layout: ``u.data`` (tab: user, item, rating, timestamp), ``u.user`` ('|': id, age, gender, occupation, zip)
+and ``u.item`` ('|', ISO-8859-1: id, title, dates, address, 19 genre flags), times in seconds.
+
+Protocol and fields are those of `clickscale.data.adapters.movielens_1m`; ages are put into its seven groups
+(under 18, 18-24, 25-34, 35-44, 45-49, 50-55, 56 and more), each named by its lowest age, 1 for the youngest.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.adapters import _movielens as movielens
+from clickscale.data.casts import integers
+from clickscale.data.source import Source, TableName
+from clickscale.data.tables import Chunk, TextFormat, find_file, read
+
+# fmt: off
+GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+# fmt: on
+
+_AGES = np.array([1, 18, 25, 35, 45, 50, 56])
+_RATINGS = TextFormat(separator="\t", names=("user", "item", "rating", "time"), quote="")
+_USERS = TextFormat(separator="|", names=("user", "age", "gender", "occupation", "zip"), quote="")
+_ITEMS = TextFormat(
+    separator="|",
+    names=("item", "title", "released", "video_released", "address", *GENRES),
+    quote="",
+    encoding="latin-1",
+)
+
+
+def source(
+    folder: Path, *, statistics: bool = False, content: Path | None = None, content_ids: Path | None = None
+) -> Source:
+    """The log as a `Source`; the options are those of `clickscale.data.adapters.movielens_1m.source`."""
+    vectors = movielens.open_content(content, content_ids)
+    users, items, ratings = (find_file(folder, name) for name in ("u.user", "u.item", "u.data"))
+
+    def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
+        for chunk in read(users, format="csv", text=_USERS):
+            yield "users", movielens.users_table(chunk, _age_group(chunk["age"]))
+        for chunk in read(items, format="csv", text=_ITEMS):
+            yield "items", movielens.items_table(chunk, _genres(chunk), vectors)
+        for chunk in read(ratings, format="csv", text=_RATINGS):
+            yield from movielens.rating_tables(chunk)
+
+    return Source(schema=movielens.movielens_schema("movielens-100k", statistics, vectors), chunks=chunks)
+
+
+def _age_group(values: pa.Array) -> pa.Array:
+    ages = integers(values)
+    if not pa.types.is_integer(ages.type):
+        return values
+    missing = ages.is_null().to_numpy(zero_copy_only=False)
+    places = np.searchsorted(_AGES, ages.fill_null(1).to_numpy(zero_copy_only=False), side="right") - 1
+    return pa.array(_AGES[np.maximum(places, 0)], mask=missing)
+
+
+def _genres(chunk: Chunk) -> pa.Array:
+    """Names of the flagged genres, joined by '|'."""
+    nothing = pa.scalar(None, pa.string())
+    flagged = [pc.if_else(pc.equal(chunk[genre], "1"), genre, nothing) for genre in GENRES]
+    return pc.binary_join_element_wise(*flagged, "|", null_handling="skip")

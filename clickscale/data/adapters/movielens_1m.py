@@ -1,0 +1,48 @@
+"""MovieLens-1M: 1,000,209 ratings of 3,706 films by 6,040 users (GroupLens; research use, no redistribution).
+
+Layout: ``ratings.dat`` (UserID::MovieID::Rating::Timestamp), ``users.dat``
+(UserID::Gender::Age::Occupation::Zip) and ``movies.dat`` (MovieID::Title (Year)::Genre|Genre, ISO-8859-1), times
+in seconds.
+
+Protocol: the label ``like`` is rating >= 4; behaviors are the user's earlier ratings with the rating as an
+attribute; impressions are split 80 / 10 / 10 by global time.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from clickscale.data.adapters import _movielens as movielens
+from clickscale.data.casts import integers
+from clickscale.data.source import Source, TableName
+from clickscale.data.tables import TextFormat, find_file, read
+
+_RATINGS = TextFormat(separator="::", names=("user", "item", "rating", "time"), quote="")
+_USERS = TextFormat(separator="::", names=("user", "gender", "age", "occupation", "zip"), quote="")
+_MOVIES = TextFormat(separator="::", names=("item", "title", "genres"), quote="", encoding="latin-1")
+
+
+def source(
+    folder: Path, *, statistics: bool = False, content: Path | None = None, content_ids: Path | None = None
+) -> Source:
+    """The log as a `Source`.
+
+    Args:
+        folder: holds the three files, or one folder with them.
+        statistics: declare point-in-time statistics as context fields.
+        content: ``.npy`` matrix of item vectors; becomes the content field ``text``.
+        content_ids: ``.npy`` of the MovieID of each row; ``item_text_emb_ids.npy`` beside the matrix if None.
+    """
+    vectors = movielens.open_content(content, content_ids)
+    users, movies, ratings = (find_file(folder, name) for name in ("users.dat", "movies.dat", "ratings.dat"))
+
+    def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
+        for chunk in read(users, text=_USERS):
+            yield "users", movielens.users_table(chunk, integers(chunk["age"]))
+        for chunk in read(movies, text=_MOVIES):
+            yield "items", movielens.items_table(chunk, chunk["genres"], vectors)
+        for chunk in read(ratings, text=_RATINGS):
+            yield from movielens.rating_tables(chunk)
+
+    return Source(schema=movielens.movielens_schema("movielens-1m", statistics, vectors), chunks=chunks)

@@ -1,0 +1,138 @@
+"""Raw columns to integers, numbers and seconds, a whole column at a time.
+
+A column whose every value fits is converted; otherwise it is handed on as it is, since preparation names and
+quarantines the rows that do not fit. Only times are always converted, since canonical tables hold seconds.
+"""
+
+import datetime as dt
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Unit = Literal["auto", "s", "ms", "us", "ns", "iso"]
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def integers(values: pa.Array) -> pa.Array:
+    """int64 if every value is a whole number, else the values unchanged."""
+    return _converted(values, pa.int64())
+
+
+def numbers(values: pa.Array) -> pa.Array:
+    """float64 if every value is a number, else the values unchanged."""
+    return _converted(values, pa.float64())
+
+
+def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return values.cast(kind)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        floats = _trimmed(values).cast(pa.float64())
+        rounded = pa.types.is_integer(kind) and pc.any(pc.greater_equal(pc.abs(floats), 2.0**53)).as_py()
+        return values if rounded else floats.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return values
+
+
+def _trimmed(values: pa.Array) -> pa.Array:
+    return pc.utf8_trim_whitespace(values) if pa.types.is_string(values.type) else values
+
+
+def detect_unit(values: pa.Array) -> Unit:
+    """Unit of a column of times by the size of its middle value; text that is no number is ``iso``.
+
+    Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on.
+    """
+    if _is_moment(values):
+        return "iso"
+    known = numbers(values.drop_null())
+    if not pa.types.is_floating(known.type):
+        known = readable_numbers(known).drop_null()
+        if len(known) < len(values) - values.null_count - len(known):
+            return "iso"
+    finite = known.filter(pc.is_finite(known))
+    sizes = np.sort(np.abs(finite.to_numpy(zero_copy_only=False)))
+    middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
+    for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
+        if middle < limit:
+            return unit  # type: ignore[return-value]
+    return "ns"
+
+
+def _is_moment(values: pa.Array) -> bool:
+    return bool(pa.types.is_timestamp(values.type) or pa.types.is_date(values.type))
+
+
+def readable_numbers(values: pa.Array) -> pa.Array:
+    """float64, null where a value is no number; value by value, for columns that `numbers` gave back."""
+    return pa.array([_number(value) for value in values.to_pylist()], pa.float64())
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def seconds(values: pa.Array, unit: Unit = "auto") -> tuple[pa.Array, np.ndarray[Any, Any]]:
+    """int64 seconds since 1970 UTC (fractions cut towards the past), and where a value could not be read.
+
+    Times without a zone are taken as UTC. A missing value stays null and is no failure.
+    """
+    if _is_moment(values):
+        return _from_timestamps(values), np.zeros(len(values), bool)
+    kind = detect_unit(values) if unit == "auto" else unit
+    read = _from_iso(values) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
+    bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
+    return read, bad
+
+
+def _from_timestamps(values: pa.Array) -> pa.Array:
+    zone = getattr(values.type, "tz", None)
+    return _floor_divided(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
+
+
+def _from_numbers(values: pa.Array, per_second: int) -> pa.Array:
+    whole = integers(values)
+    if pa.types.is_integer(whole.type):
+        return _floor_divided(whole, per_second)
+    known = numbers(values)
+    if not pa.types.is_floating(known.type):
+        known = readable_numbers(values)
+    floats = known.to_numpy(zero_copy_only=False) / per_second
+    fits = np.isfinite(floats) & (np.abs(floats) < 2.0**62)
+    return pa.array(np.floor(np.where(fits, floats, 0)).astype(np.int64), mask=~fits)
+
+
+def _floor_divided(values: pa.Array, divisor: int) -> pa.Array:
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    filled = values.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return pa.array(filled // divisor, mask=missing)
+
+
+def _from_iso(values: pa.Array) -> pa.Array:
+    text = _trimmed(values.cast(pa.string()))
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return _from_timestamps(text.cast(kind))
+        except pa.ArrowInvalid:
+            pass
+    # A column that mixes notations: each distinct text is read once.
+    coded = text.dictionary_encode()
+    moments = pa.array([_moment(entry) for entry in coded.dictionary.to_pylist()], pa.int64())
+    return moments.take(coded.indices)
+
+
+def _moment(text: str) -> int | None:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)

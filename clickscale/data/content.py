@@ -1,0 +1,60 @@
+"""Frozen content vectors (text, image) of items: a matrix in one ``.npy`` file, the item ids in another."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class ContentVectors:
+    """Memory-mapped vectors (rows, width) and the item id of each row."""
+
+    vectors: np.ndarray[Any, Any]
+    ids: pa.Array
+
+    @property
+    def width(self) -> int:
+        """Floats in one vector."""
+        return int(self.vectors.shape[1])
+
+    def column(self, items: pa.Array) -> pa.Array:
+        """Vectors of the given item ids as fixed-size lists of float32; null for items without one."""
+        wanted = items if items.type == self.ids.type else items.cast(pa.string())
+        known = self.ids if items.type == self.ids.type else self.ids.cast(pa.string())
+        rows = pc.index_in(wanted, value_set=known)
+        missing = rows.is_null().to_numpy(zero_copy_only=False)
+        places = rows.fill_null(0).to_numpy(zero_copy_only=False)
+        flat = np.asarray(self.vectors[places], np.float32).reshape(-1)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), self.width, mask=pa.array(missing))
+
+
+def load_content(vectors: Path, ids: Path) -> ContentVectors:
+    """Open a matrix and its ids.
+
+    Raises:
+        InputError: a file is missing or damaged, or the two do not fit together.
+    """
+    matrix, keys = _load(vectors), _load(ids)
+    if matrix.ndim != 2 or matrix.shape[1] < 1 or matrix.dtype.kind != "f":
+        raise InputError(
+            f"{vectors} holds {matrix.dtype} of shape {matrix.shape}; floats (items, width) are needed."
+        )
+    if keys.shape != matrix.shape[:1]:
+        raise InputError(f"{ids} holds {keys.shape} ids for the {matrix.shape[0]} vectors of {vectors}.")
+    return ContentVectors(matrix, pa.array(keys))
+
+
+def _load(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"Cannot read {path}: {error}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise InputError(f"{path} holds several arrays; one .npy array is needed.")
+    return loaded
