@@ -1,0 +1,154 @@
+"""Texts inside arrow arrays: what is valid UTF-8, how any value is written as text, and a hash of texts.
+
+Also the problem codes that reading raw values can give a row, since the first of them is found here.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
+
+# Problem codes of a row, and their names in reports; FINE means none.
+FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
+BAD_NUMBER, NOT_FINITE, BAD_LABEL, BAD_VECTOR, BAD_TIME = range(5, 10)
+PROBLEMS = (
+    "",
+    "bad_value",
+    "negative_id",
+    "id_overflow",
+    "invalid_utf8",
+    "bad_number",
+    "non_finite",
+    "bad_label",
+    "bad_vector",
+    "bad_time",
+)
+_BLOCK = 1 << 14  # texts hashed at a time: the hash takes some 30 bytes of memory per byte of text
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """One array without dictionary or extension type."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scramble 64-bit numbers one to one (Steele, Lea and Flood 2014, the finalizer of SplitMix)."""
+    with np.errstate(over="ignore"):
+        mixed = values + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def hash_texts(texts: pa.Array) -> Ints:
+    """(N,) int64 >= 0: 63 bits of a hash of the UTF-8 bytes; null counts as empty."""
+    blocks = [_hash_block(texts.slice(at, _BLOCK)) for at in range(0, len(texts), _BLOCK)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
+
+
+def _hash_block(texts: pa.Array) -> Ints:
+    """Sum of one scrambled number per (place, byte), scrambled again with the length."""
+    ends, data = text_buffers(texts)
+    length = np.diff(ends, prepend=0)
+    place = np.arange(len(data)) - np.repeat(ends - length, length)
+    mixed = splitmix64((place.astype(np.uint64) + np.uint64(1)) * np.uint64(256) + data)
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    with np.errstate(over="ignore"):
+        hashed = splitmix64(total[ends] - total[ends - length] + length.astype(np.uint64))
+    return (hashed >> np.uint64(1)).astype(np.int64)
+
+
+def text_buffers(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
+    """Where each text ends, and all bytes in a row."""
+    texts = texts.cast(pa.large_string()).fill_null("")
+    _, offsets, data = texts.buffers()
+    if not len(texts):
+        return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    cuts = np.frombuffer(offsets, np.int64, len(texts) + 1, texts.offset * 8)
+    every = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    return cuts[1:] - cuts[0], every[cuts[0] : cuts[-1]]
+
+
+def texts_of(ends: Ints, data: npt.NDArray[np.uint8]) -> pa.Array:
+    """The texts that `text_buffers` took apart."""
+    offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int64))
+    return pa.LargeStringArray.from_buffers(len(ends), offsets, pa.py_buffer(np.ascontiguousarray(data)))
+
+
+def read_texts(values: pa.Array) -> tuple[pa.Array, Codes]:
+    """Values as text (3.0 and 3 are both "3"), null where empty or missing, and problem codes."""
+    values = plain(values)
+    kind = values.type
+    problems = np.zeros(len(values), np.uint8)
+    if is_text(kind):
+        texts, problems = _valid_utf8(values)
+    elif pa.types.is_floating(kind):
+        texts = _float_texts(values)
+    else:
+        try:
+            texts = values.cast(pa.large_string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs
+            return pa.nulls(len(values), pa.large_string()), np.where(nulls(values), FINE, BAD_VALUE).astype(
+                np.uint8
+            )
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts), problems
+
+
+def _float_texts(values: pa.Array) -> pa.Array:
+    """Floats as text; integral ones as integers are written, NaN is null."""
+    number = numpy_of(values.cast(pa.float64()), np.nan)
+    whole = np.isfinite(number) & (number == np.trunc(number)) & (np.abs(number) < 2.0**63)
+    integers = pa.array(np.where(whole, number, 0).astype(np.int64)).cast(pa.large_string())
+    others = pa.array(number, mask=np.isnan(number)).cast(pa.large_string())
+    return pc.if_else(pa.array(whole), integers, others)
+
+
+def _valid_utf8(values: pa.Array) -> tuple[pa.Array, Codes]:
+    """The texts that are UTF-8, null in place of the others."""
+    problems = np.zeros(len(values), np.uint8)
+    try:
+        texts = values.cast(pa.large_binary()).cast(pa.large_string())
+        return texts, problems
+    except pa.ArrowInvalid:
+        raw = values.cast(pa.large_binary()).to_pylist()
+    problems[:] = [FINE if value is None or _is_utf8(value) else NOT_UTF8 for value in raw]
+    kept = [value if code == FINE else None for value, code in zip(raw, problems, strict=True)]
+    return pa.array(kept, pa.large_binary()).cast(pa.large_string()), problems
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this type are text, or bytes that should be text."""
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def nulls(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Where values are null."""
+    return np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def bools_of(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Truth values as numpy, False in place of nulls."""
+    return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
+    """Values as numpy, ``null`` in place of nulls; a read-only view where arrow allows it."""
+    return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False))
