@@ -293,8 +293,8 @@ def _parse_fast(
 ) -> tuple[pa.RecordBatch, list[int]] | None:
     """The block by Arrow's parser; None where it cannot be trusted to have seen every line."""
     quote = text.quote.encode()
-    if quote and block.count(quote) % 2:
-        return None  # an unclosed quote would swallow the lines after it
+    if (quote and block.count(quote) % 2) or not _is_utf8(block):
+        return None  # an unclosed quote would swallow the lines after it; Arrow cannot report broken text
     separator = text.separator
     if len(separator) > 1:
         block, separator = block.replace(separator.encode(), ONE_BYTE), ONE_BYTE.decode()
@@ -326,9 +326,17 @@ def _parse_fast(
                 include_columns=wanted,
             ),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    except pa.ArrowInvalid:
         return None
     return None if any(many_lines) else (_with_gaps(table.combine_chunks(), bad), bad)
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:

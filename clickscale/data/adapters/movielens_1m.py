@@ -1,8 +1,8 @@
 """MovieLens-1M: 1,000,209 ratings of 3,706 films by 6,040 users (GroupLens; research use, no redistribution).
 
 Layout: ``ratings.dat`` (UserID::MovieID::Rating::Timestamp), ``users.dat``
-(UserID::Gender::Age::Occupation::Zip) and ``movies.dat`` (MovieID::Title (Year)::Genre|Genre, ISO-8859-1), times
-in seconds.
+(UserID::Gender::Age::Occupation::Zip) and ``movies.dat`` (MovieID::Title (Year)::Genre|Genre, ISO-8859-1),
+times in seconds.
 
 Protocol: the label ``like`` is rating >= 4; behaviors are the user's earlier ratings with the rating as an
 attribute; impressions are split 80 / 10 / 10 by global time.
