@@ -220,7 +220,7 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Codes]:
         numbers = numpy_of(values.cast(pa.float64(), safe=False), np.nan)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return np.full(len(values), np.nan), np.full(len(values), BAD_NUMBER, np.uint8)
-    problems = np.where(np.isfinite(numbers) | nulls(values), FINE, NOT_FINITE).astype(np.uint8)
+    problems = np.where(_is_finite(numbers) | nulls(values), FINE, NOT_FINITE).astype(np.uint8)
     return np.where(problems == FINE, numbers, np.nan), problems
 
 
@@ -232,10 +232,15 @@ def _parse_numbers(texts: pa.Array) -> tuple[Floats, Codes]:
     safe = pc.replace_substring_regex(pc.if_else(pa.array(looks), texts, "0"), r"^\+", "")
     numbers = numpy_of(safe.cast(pa.float64()), np.nan).copy()
     problems = np.where(looks, FINE, BAD_NUMBER).astype(np.uint8)
-    problems[special | ~np.isfinite(numbers)] = NOT_FINITE
+    problems[special | ~_is_finite(numbers)] = NOT_FINITE
     problems[bools_of(pc.equal(texts, ""))] = FINE
     numbers[~looks | (problems != FINE)] = np.nan
     return numbers, problems
+
+
+def _is_finite(numbers: Floats) -> npt.NDArray[np.bool_]:
+    """Whether float32 can hold them."""
+    return np.abs(numbers) <= np.finfo(np.float32).max  # also False for NaN
 
 
 def read_times(values: pa.Array) -> tuple[Ints, Codes]:
