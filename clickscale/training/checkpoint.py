@@ -1,0 +1,229 @@
+"""Checkpoints: folders that are whole or absent, checked by hash, never unpickled.
+
+::
+
+    checkpoints/
+        latest                    name of the newest checkpoint, replaced in one move
+        step-00000120/
+            state.safetensors     every tensor
+            state.json            everything that is not a tensor
+            manifest.json         size and sha256 of the two, and of the list itself; written last
+
+A checkpoint is written under another name, forced to disk and then renamed, so a process that is killed at
+any moment leaves the older checkpoints untouched and at most litter, which the next `CheckpointStore` sweeps.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clickscale.errors import DamagedError, DivergedError, RunError
+
+VERSION = 1
+_TENSORS, _FACTS, _MANIFEST, _LATEST, _PARTIAL = (
+    "state.safetensors",
+    "state.json",
+    "manifest.json",
+    "latest",
+    ".partial-",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two steps.
+
+    Attributes:
+        step: steps done.
+        tensors: by flat name.
+        facts: what is not a tensor, JSON-ready.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    Args:
+        folder: made if absent; litter of interrupted saves is removed from it.
+        keep: how many checkpoints stay.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = folder, max(keep, 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for litter in self.folder.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(litter) if litter.is_dir() else litter.unlink()
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, oldest first."""
+        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint, make it the latest and remove those beyond ``keep``.
+
+        Raises:
+            DivergedError: a tensor holds a number that is not finite; nothing is written.
+            RunError: the disk is full or cannot be written; the older checkpoints are untouched.
+        """
+        refuse_not_finite(checkpoint.tensors)
+        final = self.folder / _name(checkpoint.step)
+        partial = self.folder / f"{_PARTIAL}{final.name}"
+        try:
+            _write(partial, checkpoint)
+            if final.exists():  # the same step again, after a fall back to an older one
+                shutil.rmtree(final)
+            os.replace(partial, final)
+            _sync(self.folder)
+            replace_text(self.folder / _LATEST, final.name)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise RunError(
+                f"Checkpoint {final} cannot be written ({error}; {free_space(self.folder)} free). The older"
+                " ones are untouched; make room and start the same command again."
+            ) from error
+        for step in self.steps()[: -self.keep]:
+            shutil.rmtree(self.folder / _name(step))
+        return final
+
+    def load(self) -> tuple[Checkpoint | None, list[str]]:
+        """Newest sound checkpoint (None if there is none at all) and a sentence for each damaged one.
+
+        Raises:
+            DamagedError: there are checkpoints, and every one is damaged.
+        """
+        problems: list[str] = []
+        for name in self._newest_first():
+            try:
+                return read_checkpoint(self.folder / name), problems
+            except DamagedError as error:
+                problems.append(f"{error} Falling back to the checkpoint before it.")
+        if problems:
+            raise DamagedError(f"No sound checkpoint is left in {self.folder}. " + " ".join(problems))
+        return None, problems
+
+    def _newest_first(self) -> Iterator[str]:
+        """Names of checkpoints: the one that ``latest`` names, then all others from the newest on."""
+        names = [_name(step) for step in reversed(self.steps())]
+        pointer = self.folder / _LATEST
+        latest = pointer.read_text("utf-8", errors="replace").strip() if pointer.is_file() else ""
+        if latest in names:  # a later folder was renamed but the process died before it became the latest
+            yield latest
+        yield from (name for name in names if name != latest)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read one checkpoint after comparing every file with its hash.
+
+    Raises:
+        DamagedError: a file is missing or is not what was written; it names the file and both hashes.
+    """
+    _verify(folder)
+    facts = json.loads((folder / _FACTS).read_bytes())
+    if facts["version"] != VERSION:
+        raise RunError(f"{folder} has version {facts['version']}; this release reads {VERSION}.")
+    with safe_open(folder / _TENSORS, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    return Checkpoint(facts["step"], tensors, facts["facts"])
+
+
+def refuse_not_finite(tensors: dict[str, Tensor]) -> None:
+    """Raise `DivergedError` that names the first tensor which holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            # The extremes are NaN if any element is, and take no memory, unlike isfinite() of a large table.
+            low, high = torch.aminmax(tensor)
+            if not bool(low.isfinite() & high.isfinite()):
+                raise DivergedError(
+                    f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are"
+                    " sound."
+                )
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small text file in one move that survives a loss of power."""
+    partial = path.with_name(f"{_PARTIAL}{path.name}")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+    _sync(path.parent)
+
+
+def free_space(folder: Path) -> str:
+    """Free space of the disk of ``folder``, for a message."""
+    return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _write(partial: Path, checkpoint: Checkpoint) -> None:
+    """Write all files of a checkpoint into ``partial`` and force them to disk."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    save_file(tensors, partial / _TENSORS)
+    facts = {"version": VERSION, "step": checkpoint.step, "facts": checkpoint.facts}
+    (partial / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True), "utf-8")
+    files = {name: _entry(partial / name) for name in (_FACTS, _TENSORS)}
+    (partial / _MANIFEST).write_bytes(_manifest(files))
+    for name in (_FACTS, _TENSORS, _MANIFEST):
+        _sync(partial / name)
+    _sync(partial)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or the entries of a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    """Size and hash of a file, read in pieces."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _manifest(files: dict[str, Any]) -> bytes:
+    """The one form of a manifest; it holds its own hash, so that a changed byte of it is seen too."""
+    listing = json.dumps(files, indent=2, sort_keys=True)
+    own = hashlib.sha256(listing.encode()).hexdigest()
+    return json.dumps({"files": files, "sha256": own}, indent=2, sort_keys=True).encode()
+
+
+def _verify(folder: Path) -> None:
+    """Compare a checkpoint's files with its manifest, and the manifest with itself."""
+    try:
+        written = (folder / _MANIFEST).read_bytes()
+        files = json.loads(written)["files"]
+        sound = _manifest(files) == written and set(files) == {_FACTS, _TENSORS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder / _MANIFEST} cannot be read ({error}).") from error
+    if not sound:
+        raise DamagedError(f"{folder / _MANIFEST} is not what was written.")
+    for name, expected in files.items():
+        found = _entry(folder / name) if (folder / name).is_file() else {"sha256": "of no file"}
+        if found != expected:
+            raise DamagedError(
+                f"{folder / name} is damaged: sha256 {found['sha256']}, expected {expected['sha256']}."
+            )

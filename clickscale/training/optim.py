@@ -1,0 +1,260 @@
+"""The optimizer of a model: one for dense weights, one for each embedding table, one step for all.
+
+A step first sums the sparse gradients per row, then takes the norm of all gradients, refuses the step if that
+norm or the loss is not a finite number, scales gradients to the allowed norm, and only then moves weights.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from clickscale.config import Config
+from clickscale.errors import ConfigError, DivergedError
+from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
+from clickscale.training.schedule import Schedule
+from clickscale.training.tables import LazyAdam, RowGradient, RowSummer, RowwiseAdagrad, TableOptimizer
+
+
+class OptimizerConfig(Config, frozen=True):
+    """How weights move.
+
+    Attributes:
+        dense: ``adamw`` (decoupled weight decay) or ``adam`` (decay added to the gradient).
+        lr: learning rate of dense weights.
+        weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
+        table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
+        table_lr, table_eps: learning rate and epsilon of embedding tables.
+        clip: largest norm of all gradients together; 0 never scales.
+        max_skipped: steps in a row that may be skipped because a number was not finite, before giving up.
+    """
+
+    dense: Literal["adamw", "adam"] = "adamw"
+    lr: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
+    table: Literal["adagrad", "adam"] = "adam"
+    table_lr: float = 3e-3
+    table_eps: float = 1e-8
+    table_schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
+    clip: float = 1.0
+    max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        if min(self.lr, self.table_lr, self.eps, self.table_eps) <= 0:
+            raise ConfigError("lr, table_lr, eps and table_eps must be positive.")
+        if min(self.weight_decay, self.clip, self.max_skipped) < 0 or not all(0 <= b < 1 for b in self.betas):
+            raise ConfigError("weight_decay, clip and max_skipped must be >= 0, betas in [0, 1).")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        lr, table_lr: learning rates of the step.
+        norm: norm of all gradients before scaling.
+        skipped: whether the step was refused because a number was not finite.
+    """
+
+    lr: float
+    table_lr: float
+    norm: float
+    skipped: bool
+
+
+class Optimizers:
+    """Moves every parameter of a model; see the module docstring for the order of events.
+
+    Attributes:
+        tables: optimizer of each embedding table by parameter name.
+        skipped, skipped_in_a_row: steps refused so far.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
+        """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
+        self.config, self.steps = config, steps
+        self.skipped = self.skipped_in_a_row = 0
+        tables = table_parameters(model)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.tables = {name: _table_optimizer(self.parameters[name], config) for name in tables}
+        self._summers = {name: RowSummer(len(self.parameters[name])) for name in tables}
+        self.names = [name for name in self.parameters if name not in tables]  # dense, in order
+        self._dense = _dense_optimizer(model, self.names, config)
+        self._buffers = _running_statistics(model)
+        self._sound = [buffer.clone() for buffer in self._buffers]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def step(self, loss: Tensor, step: int) -> StepResult:
+        """Move the weights by the gradients of ``loss``, as step number ``step`` (from 0), and forget them.
+
+        A step that is skipped also takes back what its batch did to running statistics. Waits for the device
+        once.
+
+        Raises:
+            DivergedError: more than ``max_skipped`` steps in a row were not finite.
+        """
+        rows = self._sum_rows()
+        norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
+        lr = self.config.lr * self.config.schedule.factor(step, self.steps)
+        table_lr = self.config.table_lr * self.config.table_schedule.factor(step, self.steps)
+        result = StepResult(lr, table_lr, norm, skipped=not (math.isfinite(norm) and math.isfinite(value)))
+        self._count(result, value, step)
+        if result.skipped:
+            torch._foreach_copy_(self._buffers, self._sound)
+        else:
+            torch._foreach_copy_(self._sound, self._buffers)
+            self._scale(rows, norm)
+            self._move(rows, lr, table_lr)
+        self.zero_grad()
+        return result
+
+    def _sum_rows(self) -> dict[str, RowGradient]:
+        """Gradient of the touched rows of each table."""
+        found = {}
+        for name, summer in self._summers.items():
+            gradient = self.parameters[name].grad
+            if gradient is not None:
+                assert gradient.is_sparse, (
+                    f"the gradient of table {name} is dense; look it up with sparse=True"
+                )
+                found[name] = summer.sum(gradient)
+        return found
+
+    def _dense_gradients(self) -> list[Tensor]:
+        return [p.grad for name in self.names if (p := self.parameters[name]).grad is not None]
+
+    def _norm(self, rows: dict[str, RowGradient]) -> Tensor:
+        """Norm of all gradients together, shape ()."""
+        every = self._dense_gradients() + [gradient.values for gradient in rows.values()]
+        return nn.utils.get_total_norm(every) if every else torch.zeros(())
+
+    def _scale(self, rows: dict[str, RowGradient], norm: float) -> None:
+        """Scale all gradients so that their norm is at most ``clip``."""
+        if self.config.clip and norm > self.config.clip:
+            every = self._dense_gradients() + [gradient.values for gradient in rows.values()]
+            torch._foreach_mul_(every, self.config.clip / norm)
+
+    def _move(self, rows: dict[str, RowGradient], lr: float, table_lr: float) -> None:
+        for group in self._dense.param_groups:
+            group["lr"] = lr
+        self._dense.step()
+        with torch.no_grad():
+            for name, gradient in rows.items():
+                self.tables[name].update(self.parameters[name], gradient, table_lr)
+
+    def _count(self, result: StepResult, loss: float, step: int) -> None:
+        """Count skipped steps; too many in a row mean that training does not come back."""
+        self.skipped += result.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
+        if self.skipped_in_a_row > self.config.max_skipped:
+            raise DivergedError(
+                f"Step {step}: loss {loss} and gradient norm {result.norm}; {self.skipped_in_a_row} steps in a"
+                f" row were not finite (optimizer.max_skipped is {self.config.max_skipped}). The last checkpoint is"
+                " sound. Train again with a lower optimizer.lr or optimizer.table_lr, or look for extreme numbers"
+                " in the data."
+            )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs, as flat names and live tensors."""
+        found = {"skipped": torch.tensor([self.skipped, self.skipped_in_a_row])}
+        for name, optimizer in self.tables.items():
+            found |= {f"table.{name}.{key}": value for key, value in optimizer.state().items()}
+        for name in self.names:
+            state = self._dense.state.get(self.parameters[name], {})
+            found |= {f"dense.{name}.{key}": value for key, value in state.items()}
+        return found
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` gave.
+
+        Raises:
+            ConfigError: the tensors belong to another model or another kind of optimizer.
+        """
+        self.skipped, self.skipped_in_a_row = (int(x) for x in tensors["skipped"])
+        known = {"skipped"}
+        for name, optimizer in self.tables.items():
+            for key, live in optimizer.state().items():
+                live.copy_(_find(tensors, f"table.{name}.{key}", live))
+                known.add(f"table.{name}.{key}")
+        for name in self.names:
+            prefix, parameter = f"dense.{name}.", self.parameters[name]
+            state = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
+            # Moments have the parameter's shape, the count of steps has none.
+            self._dense.state[parameter] = {short: tensors[key].clone() for short, key in state.items()}
+            known.update(state.values())
+        if left := sorted(set(tensors) - known):
+            raise ConfigError(
+                f"The saved optimizer has {left[0]!r}, which this model or optimizer does not have."
+            )
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig, steps: int) -> Optimizers:
+    """Optimizers of ``model`` for a run of ``steps`` steps."""
+    return Optimizers(model, config, steps)
+
+
+def table_parameters(model: nn.Module) -> list[str]:
+    """Names of the parameters that are embedding tables."""
+    return [
+        f"{name}.weight".removeprefix(".")
+        for name, part in model.named_modules()
+        if isinstance(part, FusedEmbedding)
+    ]
+
+
+def _table_optimizer(weight: Tensor, config: OptimizerConfig) -> TableOptimizer:
+    if config.table == "adagrad":
+        return RowwiseAdagrad(weight, config.table_eps)
+    return LazyAdam(weight, config.betas, config.table_eps)
+
+
+def _running_statistics(model: nn.Module) -> list[Tensor]:
+    """Buffers that a forward pass may change: the floating ones that belong to the model's saved state."""
+    state = model.state_dict(keep_vars=True)
+    return [b for name, b in model.named_buffers() if name in state and b.is_floating_point()]
+
+
+def _decays(model: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay pulls towards zero."""
+    return {
+        f"{part_name}.{name}".removeprefix(".")
+        for part_name, part in model.named_modules()
+        for name, parameter in part.named_parameters(recurse=False)
+        if name.endswith("weight")
+        and parameter.dim() > 1
+        and not isinstance(part, FusedEmbedding | SideEmbedding)
+    }
+
+
+def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> torch.optim.Optimizer:
+    parameters = dict(model.named_parameters())
+    pulled = _decays(model)
+    groups = [
+        {
+            "params": [parameters[name] for name in names if name in pulled],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [parameters[name] for name in names if name not in pulled], "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.dense == "adamw" else torch.optim.Adam
+    return kind(
+        [g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+    )
+
+
+def _find(tensors: dict[str, Tensor], name: str, live: Tensor) -> Tensor:
+    if name not in tensors or tensors[name].shape != live.shape:
+        found = f"has shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+        raise ConfigError(
+            f"The saved optimizer does not fit: {name!r} {found}, expected {tuple(live.shape)}."
+        )
+    return tensors[name]
