@@ -92,8 +92,9 @@ class _Pivots:
         span = int(self.time.max()) - low + 2
         since = np.clip(time - low, 0, span - 1)
         code = (2 * place + equal) * span + np.where(equal, since, 0)
-        pivots: Integers = (2 * rank + 1) * span + (self.time - low)
-        return np.searchsorted(pivots, code, side="right")
+        pivots = (2 * rank + 1) * span + (self.time - low)
+        number: Integers = np.searchsorted(pivots, code, side="right")
+        return number
 
 
 def _pivots(keys: Keys, time: Integers, slots: int, memory_rows: int) -> _Pivots:
