@@ -33,7 +33,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
 
 
 def attend_with_itself(
-    query: Tensor, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor, bias: Tensor, own: Tensor, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    own_key: Tensor,
+    own_value: Tensor,
+    bias: Tensor,
+    own: Tensor,
+    scale: float,
 ) -> Tensor:
     """Attention of candidates: each sees the unmasked behaviors and itself, never another candidate.
 

@@ -87,4 +87,6 @@ class Head(nn.Module):
         if bool(mask.all()):
             return self.tower(x.flatten(0, 1)).float().view(*mask.shape, self.labels)
         logits = self.tower(x[mask]).float()  # (real candidates, T)
-        return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(mask[..., None].expand(-1, -1, self.labels), logits)
+        return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
+            mask[..., None].expand(-1, -1, self.labels), logits
+        )

@@ -26,7 +26,9 @@ class ItemTable(nn.Module):
     rows: Tensor
     numbers: Tensor
 
-    def __init__(self, features: tuple[Feature, ...], columns: ItemColumns, table: FusedEmbedding, dim: int) -> None:
+    def __init__(
+        self, features: tuple[Feature, ...], columns: ItemColumns, table: FusedEmbedding, dim: int
+    ) -> None:
         super().__init__()
         self.side = SideEmbedding(features, table, dim)
         indices = [_two(columns[f"field.{f.name}"]) for f in categorical(features)]
@@ -34,7 +36,11 @@ class ItemTable(nn.Module):
         self.size = len(indices[0])
         rows = self.side.rows(torch.from_numpy(np.concatenate(indices, axis=1).astype(np.int64)))
         self.register_buffer("rows", rows, persistent=False)
-        filled = np.concatenate(numbers, axis=1).astype(np.float32) if numbers else np.zeros((self.size, 0), np.float32)
+        filled = (
+            np.concatenate(numbers, axis=1).astype(np.float32)
+            if numbers
+            else np.zeros((self.size, 0), np.float32)
+        )
         self.register_buffer("numbers", torch.from_numpy(filled), persistent=False)
         self.projections = nn.ModuleDict()
         for feature in content(features):
@@ -70,7 +76,9 @@ class TimeOfWeek(nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        week = functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]  # (7, 24, D)
+        week = (
+            functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
+        )  # (7, 24, D)
         day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
         return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))
 

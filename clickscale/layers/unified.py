@@ -1,0 +1,156 @@
+"""The unified attention block of SUAN and LightSUAN (Lai et al. 2025, eq. 2-16) with its named variants."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clickscale.config import Config
+from clickscale.layers.attention import attend, attend_with_itself, merge_heads, split_heads
+from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
+from clickscale.layers.norm import RMSNorm
+
+Pool = Callable[[Tensor], Tensor]  # what the gate of a row sees: (B, N, D) -> (B, N, D) or (B, 1, D)
+
+
+class BlockConfig(Config, frozen=True):
+    """Named resolutions of what the paper leaves open, and its ablations.
+
+    Attributes:
+        residual: ``prenorm`` keeps an un-normalized stream; ``code`` follows the released code (the residual
+            branch is the normalized input); ``postnorm`` is ablation G; ``literal`` has none, as the equations.
+        scale: softmax scale by the ``head`` width, or by the ``paper``'s sqrt(D).
+        fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention alone (B).
+        ffn: ``swiglu`` of hidden width 3D; ``relu`` of as many weights; ``none`` (A).
+        norm: ``rms`` or ``layer`` (F).
+    """
+
+    residual: Literal["prenorm", "code", "postnorm", "literal"] = "prenorm"
+    scale: Literal["head", "paper"] = "head"
+    fusion: Literal["afnet", "sum", "self"] = "afnet"
+    ffn: Literal["swiglu", "relu", "none"] = "swiglu"
+    norm: Literal["rms", "layer"] = "rms"
+
+
+class AdaptiveFusion(nn.Module):
+    """AFNet (eq. 10-13): a gate over self and cross attention from the mean of both over what a row sees."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shrink = nn.Linear(width, width // 2, bias=False)
+        self.self_gate = nn.Linear(width // 2, width, bias=False)
+        self.cross_gate = nn.Linear(width // 2, width, bias=False)
+
+    def forward(self, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
+        """Own and cross (B, N, D), mean (B, N or 1, D) -> (B, N, D)."""
+        # The softmax over two branches is a sigmoid of their difference: one product instead of two.
+        difference = self.self_gate.weight - self.cross_gate.weight
+        gate = functional.linear(torch.relu(self.shrink(mean)), difference).sigmoid()
+        return torch.lerp(cross, own, gate)
+
+
+class AttentionBlock(nn.Module):
+    """One unified attention block.
+
+    A behavior row and a candidate row pass through the same weights; they differ only in which keys they see and
+    in which mean their gate sees, so those two come in as arguments.
+    """
+
+    def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
+        super().__init__()
+        self.config, self.heads = config, heads
+        self.scale = (width if config.scale == "paper" else width // heads) ** -0.5
+        make = RMSNorm if config.norm == "rms" else nn.LayerNorm
+        self.norms = nn.ModuleList(make(width) for _ in range(1 if config.residual == "literal" else 3))
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        if config.fusion != "self":
+            self.cross_query = nn.Linear(width, width, bias=False)
+            self.cross_key_value = nn.Linear(profile_dim, 2 * width, bias=False)
+            self.cross_out = nn.Linear(width, width, bias=False)
+        if config.fusion == "afnet":
+            self.fusion = AdaptiveFusion(width)
+        if config.ffn != "none":
+            self.ffn = (
+                SwiGLU(width, 3 * width) if config.ffn == "swiglu" else ReLUFeedForward(width, 9 * width // 2)
+            )
+
+    def behaviors(
+        self, x: Tensor, profile: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None, pool: Pool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of behaviors.
+
+        Args:
+            x: (B, L, D) rows to compute.
+            profile: (B, n2, d).
+            bias: (B, 1 or H, L, P + L), -inf where masked.
+            past: keys and values (B, H, P, D / H) of the P earlier behaviors, or None.
+            pool: the mean that each row's gate sees.
+
+        Returns:
+            New rows (B, L, D), and the keys and values (B, H, P + L, D / H).
+        """
+        entered = self._enter(x)
+        query, key, value = self._project(entered)
+        if past is not None:
+            key, value = (
+                torch.cat([past[0].to(key.dtype), key], dim=2),
+                torch.cat([past[1].to(key.dtype), value], dim=2),
+            )
+        attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
+        return self._leave(x, entered, attention, profile, pool), key, value
+
+    def candidates(
+        self, x: Tensor, profile: Tensor, key: Tensor, value: Tensor, bias: Tensor, own: Tensor, pool: Pool
+    ) -> Tensor:
+        """Rows of candidates (B, C, D), given keys and values of the behaviors; ``own``: bias to themselves."""
+        entered = self._enter(x)
+        query, own_key, own_value = self._project(entered)
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        seen = attend_with_itself(query, key, value, own_key, own_value, bias, own, self.scale)
+        return self._leave(x, entered, self.out(merge_heads(seen)), profile, pool)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return x if self.config.residual == "postnorm" else self.norms[0](x)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
+
+    def _cross(self, x: Tensor, profile: Tensor) -> Tensor:
+        """Attention of every row over the profile fields (eq. 7-9)."""
+        key, value = self.cross_key_value(profile.to(x.dtype)).chunk(2, dim=-1)
+        heads = [split_heads(part, self.heads) for part in (self.cross_query(x), key, value)]
+        return self.cross_out(merge_heads(attend(heads[0], heads[1], heads[2], None, self.scale)))
+
+    def _fuse(self, own: Tensor, profile: Tensor, pool: Pool) -> Tensor:
+        """Self attention's result and the profile's, as one."""
+        if self.config.fusion == "self":
+            return own
+        cross = self._cross(own, profile)
+        if self.config.fusion == "sum":
+            return own + cross
+        return self.fusion(own, cross, pool(own + cross))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.ffn(x) if self.config.ffn != "none" else torch.zeros_like(x)
+
+    def _leave(self, x: Tensor, entered: Tensor, attention: Tensor, profile: Tensor, pool: Pool) -> Tensor:
+        """From the attention's result to the block's, by the chosen residual."""
+        residual = self.config.residual
+        if residual == "literal":
+            fused = self._fuse(attention, profile, pool)
+            return self._feed(fused) if self.config.ffn != "none" else fused
+        if residual == "prenorm":
+            stream = x + attention
+            stream = stream + self._fuse(self.norms[1](stream), profile, pool)
+            return stream + self._feed(self.norms[2](stream))
+        if residual == "code":
+            own = self.norms[1](attention + entered)
+            fused = self.norms[2](self._fuse(own, profile, pool) + own)
+            return self._feed(fused) + fused
+        own = self.norms[0](x + attention)
+        fused = self.norms[1](own + self._fuse(own, profile, pool))
+        return self.norms[2](fused + self._feed(fused))

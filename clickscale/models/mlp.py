@@ -1,0 +1,73 @@
+"""The plain tower: the mean of the visible behaviors, the candidate, the profile and the context.
+
+Every comparison of the two papers has it as its floor. The history enters only as a mean, so a candidate cannot
+choose among behaviors; what a model gains over it is what attention is worth.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clickscale.batch import CandidateSide, UserSide
+from clickscale.config import Config
+from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.pooling import running_sum, sum_between
+from clickscale.layers.tokenizer import Inputs, ItemColumns
+from clickscale.models._base import CTRModel, State
+from clickscale.schema import Features
+
+
+class ModelConfig(Config, frozen=True):
+    """Options. ``d`` is the width of one feature's embedding."""
+
+    d: int = 8
+    head: HeadConfig = HeadConfig()
+
+
+PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
+
+
+@dataclass(frozen=True)
+class MLPState(State):
+    """Running sums of the behavior tokens (B, L + 1, D), their count (B, L + 1, 1), the profile (B, n2 d)."""
+
+    sums: Tensor
+    counts: Tensor
+    profile: Tensor
+
+
+class MLP(CTRModel):
+    """See the module docstring."""
+
+    def __init__(
+        self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
+    ) -> None:
+        super().__init__()
+        self.config, self.length = config, length
+        self.inputs = Inputs(features, items, config.d)
+        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
+        width = self.inputs.width + self.inputs.item_width + tokens * config.d
+        self.head = Head(width, labels, config.head)
+
+    def encode_user(self, user: UserSide) -> MLPState:
+        """Running sums of the behaviors; the profile."""
+        mask = user.mask[..., None].to(self.inputs.table.weight.dtype)
+        sums = running_sum(self.inputs.behaviors(user) * mask)
+        return MLPState(sums, running_sum(mask), self.inputs.profile(user).flatten(1))
+
+    def extend_user(self, state: MLPState, user: UserSide) -> MLPState:
+        """State of the longer history; every row gains the behaviors of ``user``."""
+        new = self.encode_user(user)
+        sums = torch.cat([state.sums, state.sums[:, -1:] + new.sums[:, 1:]], dim=1)
+        counts = torch.cat([state.counts, state.counts[:, -1:] + new.counts[:, 1:]], dim=1)
+        return MLPState(sums, counts, state.profile)
+
+    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+        """Logits (B, C, T)."""
+        items = self.inputs.candidate_items(candidates)  # (B, C, item width)
+        total = sum_between(state.sums.to(items.dtype), candidates.oldest, candidates.visible)
+        count = sum_between(state.counts.to(items.dtype), candidates.oldest, candidates.visible)
+        profile = state.profile.to(items.dtype)[:, None].expand(-1, items.shape[1], -1)
+        parts = [total / count.clamp(min=1), items, profile, self.inputs.context(candidates)]
+        return self.head(torch.cat(parts, dim=-1), candidates.mask)

@@ -1,0 +1,249 @@
+"""Every file in models/ keeps the contract; a model that is dropped in is covered by its being there."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clickscale.batch import Batch
+from clickscale.models import CTRModel, model_names, stack
+from clickscale.models._base import State
+from tests.models.toy import (
+    keep_behaviors,
+    pad_left,
+    pick_candidates,
+    pick_rows,
+    toy_batch,
+    toy_model,
+    with_candidates,
+    with_user,
+)
+
+Scores = Callable[[CTRModel, Batch], Tensor]
+EVERY = pytest.mark.parametrize("name", model_names())
+
+
+def scores(model: CTRModel, batch: Batch) -> Tensor:
+    """Logits without gradients."""
+    with torch.no_grad():
+        return model(batch)
+
+
+def far(a: Tensor, b: Tensor) -> float:
+    """Largest difference of two tensors."""
+    return float((a - b).abs().max())
+
+
+def permutation_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move when candidates are permuted, thinned and repeated."""
+    whole = scores(model, batch)
+    orders = (torch.tensor([2, 0, 3, 1]), torch.tensor([1]), torch.tensor([3, 3, 0]))
+    return max(far(scores(model, pick_candidates(batch, order)), whole[:, order]) for order in orders)
+
+
+def row_gap(model: CTRModel, batch: Batch) -> float:
+    """How far a row's scores move when it is scored alone."""
+    whole = scores(model, batch)
+    return max(
+        far(scores(model, pick_rows(batch, torch.tensor([row]))), whole[[row]]) for row in range(len(whole))
+    )
+
+
+def padding_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move with three more columns of padding."""
+    padded = replace(batch, user=pad_left(batch.user, 3))
+    widened = with_candidates(
+        padded, visible=batch.candidates.visible + 3
+    )  # the padding is inside their range
+    return far(scores(model, widened), scores(model, batch))
+
+
+def future_gap(model: CTRModel, batch: Batch, changed: Batch) -> float:
+    """How far scores move when behaviors that no candidate sees are replaced."""
+    return far(scores(model, batch), scores(model, changed))
+
+
+def hidden_tail(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch whose candidates do not see the last three behaviors, and one where these are others."""
+    length = batch.user.items.shape[1]
+    blind = with_candidates(batch, visible=torch.full_like(batch.candidates.visible, length - 3))
+    items, actions = batch.user.items.clone(), batch.user.actions.clone()
+    items[:, -3:] = items[:, -3:] % 20 + 3
+    actions[:, -3:] = 2
+    return blind, with_user(blind, items=items, actions=actions)
+
+
+@EVERY
+def test_a_score_does_not_depend_on_the_other_candidates(name: str) -> None:
+    assert permutation_gap(toy_model(name), toy_batch(full=True)) <= 1e-6
+
+
+@EVERY
+def test_a_score_does_not_depend_on_the_other_rows(name: str) -> None:
+    assert row_gap(toy_model(name), toy_batch()) <= 1e-6
+
+
+@EVERY
+def test_one_by_one_cached_and_together_agree(name: str) -> None:
+    model, batch = toy_model(name), toy_batch(full=True)
+    whole = scores(model, batch)
+    single = torch.cat([scores(model, pick_candidates(batch, torch.tensor([c]))) for c in range(4)], dim=1)
+    assert far(whole, single) <= 1e-5
+    with torch.no_grad():
+        states = model.encode_user(batch.user).split()
+        cached = model.score(stack(states[::-1]), pick_rows(batch, torch.arange(4, -1, -1)).candidates)
+    assert far(whole, cached.flip(0)) <= 1e-5
+
+
+@EVERY
+def test_appending_behaviors_equals_encoding_the_longer_history(name: str) -> None:
+    model, batch = toy_model(name), toy_batch(full=True)
+    assert model.causal
+    with torch.no_grad():
+        state = model.encode_user(keep_behaviors(batch.user, slice(0, 7)))
+        for columns in (slice(7, 8), slice(8, 12)):
+            state = model.extend_user(state, keep_behaviors(batch.user, columns))
+        appended = model.score(state, batch.candidates)
+    assert far(scores(model, batch), appended) <= 1e-5
+
+
+@EVERY
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 5e-3), (torch.bfloat16, 5e-2)])
+def test_a_state_may_be_kept_in_half_precision(name: str, dtype: torch.dtype, bound: float) -> None:
+    model, batch = toy_model(name), toy_batch(full=True)
+    with torch.no_grad():
+        halved = model.score(model.encode_user(batch.user).to(dtype=dtype), batch.candidates)
+    assert 0 < far(scores(model, batch), halved) <= bound
+
+
+@EVERY
+def test_padding_changes_nothing(name: str) -> None:
+    assert padding_gap(toy_model(name), toy_batch()) <= 1e-6
+
+
+@EVERY
+def test_an_empty_history_gives_a_finite_score(name: str) -> None:
+    model, batch = toy_model(name), toy_batch()
+    assert not batch.user.mask[0].any()
+    assert scores(model, batch).isfinite().all()
+    without = replace(batch, user=keep_behaviors(batch.user, slice(0, 0)))
+    side = {
+        "oldest": torch.zeros_like(batch.candidates.oldest),
+        "visible": torch.zeros_like(batch.candidates.oldest),
+    }
+    assert far(scores(model, with_candidates(without, **side))[0], scores(model, batch)[0]) <= 1e-6
+
+
+@EVERY
+def test_a_behavior_that_is_not_visible_never_changes_a_score(name: str) -> None:
+    assert future_gap(toy_model(name), *hidden_tail(toy_batch(full=True))) == 0
+
+
+@EVERY
+def test_a_visible_behavior_does_change_scores(name: str) -> None:
+    batch = toy_batch(full=True)
+    items = batch.user.items.clone()
+    items[:, -1] = items[:, -1] % 20 + 3
+    assert future_gap(toy_model(name), batch, with_user(batch, items=items)) > 1e-4
+
+
+@EVERY
+def test_seeing_part_of_a_window_equals_having_only_that_part(name: str) -> None:
+    model, batch = toy_model(name), toy_batch(full=True)
+    windowed = with_candidates(batch, visible=torch.full_like(batch.candidates.visible, 9))
+    alone = replace(windowed, user=keep_behaviors(batch.user, slice(0, 9)))
+    assert far(scores(model, windowed), scores(model, alone)) <= 1e-5
+
+
+@EVERY
+def test_every_parameter_receives_a_gradient(name: str) -> None:
+    model, batch = toy_model(name).train(), toy_batch()
+    logits = model(batch)
+    functional.binary_cross_entropy_with_logits(logits, batch.labels, batch.label_mask.float()).backward()
+    untouched = [
+        key
+        for key, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.to_dense().abs().sum() > 0
+    ]
+    assert not untouched
+
+
+@EVERY
+def test_the_padding_row_receives_no_gradient(name: str) -> None:
+    model, batch = toy_model(name).train(), toy_batch()
+    model(batch).sum().backward()
+    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
+    assert table.weight.grad.is_sparse
+    assert not table.weight.grad.to_dense()[0].any()
+
+
+@EVERY
+def test_weights_saved_and_loaded_give_equal_scores(name: str) -> None:
+    model, batch = toy_model(name), toy_batch()
+    other = toy_model(name, seed=1)
+    assert far(scores(model, batch), scores(other, batch)) > 0
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    assert far(scores(model, batch), scores(other, batch)) == 0
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_model(name: str) -> None:
+    assert (
+        far(scores(toy_model(name, seed=3), toy_batch()), scores(toy_model(name, seed=3), toy_batch())) == 0
+    )
+
+
+@EVERY
+def test_one_batch_can_be_overfitted(name: str) -> None:
+    model, batch = toy_model(name).train(), toy_batch(rows=6, seed=2)
+    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
+    dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
+    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.03)]
+    loss = torch.tensor(1.0)
+    for _ in range(150):
+        logits = model(batch)[batch.label_mask]
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.labels[batch.label_mask])
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert loss < 0.05
+
+
+class Broken(CTRModel):
+    """A model with one guard of the contract taken away."""
+
+    def __init__(self, inner: CTRModel, fault: str) -> None:
+        super().__init__()
+        self.inner, self.fault = inner, fault
+
+    def encode_user(self, user: object) -> State:
+        if self.fault == "padding":  # padding becomes an item like any other
+            user = replace(user, items=user.items.clamp(min=1))  # type: ignore[type-var, attr-defined]
+        return self.inner.encode_user(user)  # type: ignore[arg-type]
+
+    def score(self, state: State, candidates: object) -> Tensor:
+        if self.fault == "future":
+            full = torch.full_like(candidates.visible, 12)  # type: ignore[attr-defined]
+            candidates = replace(candidates, visible=full)  # type: ignore[type-var]
+        logits = self.inner.score(state, candidates)  # type: ignore[arg-type]
+        if self.fault == "candidates":
+            return logits + logits.mean(dim=1, keepdim=True)
+        return logits + logits.mean(dim=0, keepdim=True) if self.fault == "rows" else logits
+
+
+@EVERY
+def test_each_check_sees_its_fault(name: str) -> None:
+    def broken(fault: str) -> CTRModel:
+        return Broken(toy_model(name), fault).eval()
+
+    full, ragged = toy_batch(full=True), toy_batch()
+    assert permutation_gap(broken("candidates"), full) > 1e-4
+    assert row_gap(broken("rows"), ragged) > 1e-4
+    assert padding_gap(broken("padding"), ragged) > 1e-4
+    assert future_gap(broken("future"), *hidden_tail(full)) > 1e-4
