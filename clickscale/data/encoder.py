@@ -85,7 +85,7 @@ class Scale:
     std: float
 
     def apply(self, numbers: Floats) -> npt.NDArray[np.float32]:
-        """Standardize; NaN stays NaN. Clipped, so that no number that a request may hold overflows float32."""
+        """Standardize; NaN stays NaN. Clipped, so that no number of a request overflows float32."""
         return np.clip((numbers - self.mean) / self.std, -_FARTHEST, _FARTHEST).astype(np.float32)
 
 
