@@ -89,15 +89,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(
-            user=UserSide(*(getattr(self.user, f.name).to(device, non_blocking=True) for f in fields(UserSide))),
-            candidates=CandidateSide(
-                *(getattr(self.candidates, f.name).to(device, non_blocking=True) for f in fields(CandidateSide))
-            ),
-            labels=self.labels.to(device, non_blocking=True),
-            label_mask=self.label_mask.to(device, non_blocking=True),
-            rows=self.rows.to(device, non_blocking=True),
-        )
+
+        def moved(side: object) -> dict[str, Tensor]:
+            names = [field.name for field in fields(side) if field.name not in ("user", "candidates")]  # type: ignore[arg-type]
+            return {name: getattr(side, name).to(device, non_blocking=True) for name in names}
+
+        return Batch(UserSide(**moved(self.user)), CandidateSide(**moved(self.candidates)), **moved(self))
 
 
 def sees(user: UserSide, candidates: CandidateSide) -> Tensor:

@@ -39,7 +39,9 @@ def override(config: T, assignments: Sequence[str]) -> T:
     for assignment in assignments:
         key, found, value = assignment.partition("=")
         if not found:
-            raise ConfigError(f"Override {assignment!r} has no '='; write it as key=value, such as optimizer.lr=0.001.")
+            raise ConfigError(
+                f"Override {assignment!r} has no '='; write key=value, such as optimizer.lr=0.001."
+            )
         _assign(tree, key.strip(), parse(value.strip()))
     return build(type(config), tree, "the overrides")
 
@@ -51,7 +53,8 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     for depth, name in enumerate([*parents, last]):
         if not isinstance(branch, dict) or name not in branch:
             known = branch if isinstance(branch, dict) else ()
-            raise ConfigError(unknown("option", ".".join(key.split(".")[: depth + 1]), _dotted(parents[:depth], known)))
+            asked = ".".join([*parents, last][: depth + 1])
+            raise ConfigError(unknown("option", asked, _dotted(parents[:depth], known)))
         if depth < len(parents):
             branch = branch[name]
     branch[last] = value
@@ -88,7 +91,8 @@ def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         if key not in fields:
-            raise ConfigError(f"{origin}: " + unknown("key", name, [f"{path}.{f}" if path else f for f in fields]))
+            known = [f"{path}.{field}" if path else field for field in fields]
+            raise ConfigError(f"{origin}: " + unknown("key", name, known))
         _refuse_unknown(fields[key], value, origin, name)
 
 

@@ -31,7 +31,7 @@ class Field(Config, frozen=True):
         dtype: how raw ids are read: ``int`` refuses anything that is not a non-negative 64-bit integer.
         vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
             unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
-        values: the largest number of values one row may hold; 1 for plain fields, more for lists such as tags.
+        values: the largest number of values a row may hold; 1 for plain fields, more for lists such as tags.
         separator: splits a text column into values; raw list columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.
         shares: name of another categorical field whose vocabulary and embedding rows this one uses.
@@ -158,8 +158,8 @@ class Schema(Config, frozen=True):
         every = [self.user, self.item, *self.profile, *self.behavior, *self.items, *self.context_fields()]
         names = [field.name for field in every]
         labels = [label.name for label in self.labels]
-        doubled = sorted({n for n in names if names.count(n) > 1} | {n for n in labels if labels.count(n) > 1})
-        return [f"name {name!r} is used twice" for name in doubled]
+        doubled = {n for n in names if names.count(n) > 1} | {n for n in labels if labels.count(n) > 1}
+        return [f"name {name!r} is used twice" for name in sorted(doubled)]
 
     def _dangling(self) -> list[str]:
         fields = self.fields()
@@ -172,7 +172,8 @@ class Schema(Config, frozen=True):
         keys |= {"user", "item"}
         labels = {label.name for label in self.labels}
         for statistic in self.statistics:
-            found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in statistic.by if key not in keys]
+            strange = [key for key in statistic.by if key not in keys]
+            found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in strange]
             if statistic.label and statistic.label not in labels:
                 found.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
         return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from clickscale.data.source import Split
 from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.schema import Feature, Features, Schema, categorical, numeric
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
@@ -97,7 +98,10 @@ class Dataset:
         if self.split.kind == "user_time":
             return _user_parts(self.users["impressions"], self.split)
         time = self.impressions["time"]
-        return sum((time >= bound).astype(np.uint8) for bound in self.boundaries)  # type: ignore[return-value]
+        part = np.zeros(len(time), dtype=np.uint8)
+        for bound in self.boundaries:
+            part += time >= bound
+        return part
 
     def part(self, name: str) -> Ints:
         """Rows of the impressions of ``train``, ``valid`` or ``test``, ascending (by user, then time)."""
@@ -139,7 +143,9 @@ def split_boundaries(time: Ints, split: Split) -> tuple[int, ...]:
         ranked = np.partition(time, [min(place, len(time) - 1) for place in places])
         bounds = (int(ranked[min(places[0], len(time) - 1)]), int(ranked[min(places[1], len(time) - 1)]))
     if not int(time.min()) < bounds[0]:
-        raise DataError(f"The split {split} leaves no impression for training; choose smaller valid and test parts.")
+        raise DataError(
+            f"The split {split} leaves nothing for training; choose smaller valid and test parts."
+        )
     return bounds
 
 

@@ -5,6 +5,7 @@ length so that little is padded, then cut into batches. The plan depends on the 
 position in the data is two numbers, and any number of workers or restarts gives the same batches.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,7 +85,8 @@ def _timeline_begins(user: Ints, visible: Ints, window: int) -> npt.NDArray[np.b
     """Where a new window begins: at a new user, and at every ``window`` impressions or visible behaviors."""
     fresh = np.ones(len(user), dtype=bool)
     fresh[1:] = user[1:] != user[:-1]
-    head = np.maximum.accumulate(np.where(fresh, np.arange(len(user)), 0))  # first impression of the same user
+    # Place of the first impression of the same user.
+    head = np.maximum.accumulate(np.where(fresh, np.arange(len(user)), 0))
     steps = (np.arange(len(user)) - head) // window
     reach = (visible - visible[head]) // window
     fresh[1:] |= (steps[1:] != steps[:-1]) | (reach[1:] != reach[:-1])
@@ -102,7 +104,9 @@ class Loader:
         ConfigError: a number that must be positive is not.
     """
 
-    def __init__(self, dataset: Dataset, part: str, config: LoaderConfig, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, dataset: Dataset, part: str, config: LoaderConfig, rank: int = 0, world: int = 1
+    ) -> None:
         if min(config.length, config.samples) < 1 or min(config.window, config.prefetch) < 0:
             raise ConfigError(f"length and samples must be >= 1, window and prefetch >= 0; got {config}.")
         self.dataset, self.config, self.rank, self.world = dataset, config, rank, world
@@ -124,7 +128,7 @@ class Loader:
         return len(self._plan(0))
 
     def _cut(self, counts: Ints) -> Ints:
-        """Number of windows before each batch's first, when windows of ``counts`` impressions stand in line."""
+        """First window of each batch, and the end, when windows of ``counts`` impressions stand in line."""
         filled = (np.cumsum(counts) - counts) // self.config.samples
         return np.append(np.flatnonzero(np.diff(filled, prepend=-1)), len(counts))
 
@@ -132,8 +136,7 @@ class Loader:
         """Windows of each batch of an epoch, for this rank."""
         order = np.arange(len(self._windows))
         if not self.config.shuffle:
-            cuts = self._cuts
-            batches = [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+            batches = [order[a:b] for a, b in itertools.pairwise(self._cuts)]
             return batches[self.rank :: self.world]
         random = np.random.default_rng((self.config.seed, epoch))
         order = self._bucket(random.permutation(order))
@@ -175,7 +178,8 @@ class Loader:
         place = np.arange(size)
         real = place < windows.count[chosen][:, None]  # (B, C)
         rows = self._rows[np.where(real, windows.first[chosen][:, None] + place, 0)]
-        return self._columns.batch(rows, real, np.where(present, behavior, 0), present, end, self.config.length)
+        behavior = np.where(present, behavior, 0)
+        return self._columns.batch(rows, real, behavior, present, end, self.config.length)
 
 
 class _Gather:
@@ -201,7 +205,7 @@ class _Gather:
         end: Ints,
         length: int,
     ) -> Batch:
-        """Make the tensors; ``rows`` (B, C) of impressions, ``behavior`` (B, L) of behaviors, ``end`` (B,)."""
+        """Tensors of impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,)."""
         impressions, behaviors = self.dataset.impressions, self.dataset.behaviors
         user = np.asarray(impressions["user"])[rows[:, 0]]
         width = behavior.shape[1]
@@ -249,4 +253,4 @@ def _numbers(columns: list[Array], at: Array) -> torch.Tensor:
     """(*at.shape, columns) float32."""
     if not columns:
         return torch.zeros((*at.shape, 0))
-    return torch.from_numpy(np.stack([np.asarray(column[at], dtype=np.float32) for column in columns], axis=-1))
+    return torch.from_numpy(np.stack([column[at].astype(np.float32) for column in columns], axis=-1))

@@ -1,4 +1,4 @@
-"""Softmax attention with an additive bias, for sequences and for candidates that see a sequence and themselves."""
+"""Softmax attention with an additive bias: over a sequence, and of candidates over it and themselves."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, D) -> (B, H, N, D / H)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

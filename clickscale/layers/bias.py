@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 TIME_BUCKETS = 129
 Buckets = Literal["octave", "paper"]
+Sharing = Literal["shared", "heads", "blocks", "none"]
 
 
 def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
     """Bucket of a time difference in seconds: int64 in [0, 128], logarithmic.
 
     ``octave`` has two buckets per doubling and reads them from the bits of the float: cheap, and the same on
-    every device. ``paper`` is ``floor(ln(max(|dt|, 1)) / 0.301)`` (Lai et al. 2025, code: buckets grow by 1.35).
+    every device. ``paper`` is ``floor(ln(max(|dt|, 1)) / 0.301)`` (the authors' code: buckets grow by 1.35).
     """
     if kind == "paper":
         steps = torch.log(delta.abs().clamp(min=1).double()) / 0.301
@@ -69,3 +70,35 @@ class RelativeBias(nn.Module):
         """(tables,): bias of an event towards itself."""
         zero = torch.zeros(1, dtype=torch.int64, device=self.time.device)
         return self.time[:, time_buckets(zero, self.buckets)[0]] + self.position[:, 0]
+
+
+class AttentionBias(nn.Module):
+    """The biases of all blocks of a model.
+
+    Args:
+        sharing: one set of tables for all heads and blocks (``shared``), one per head (``heads``), one per
+            block and head (``blocks``), or ``none``: pairs are only masked.
+    """
+
+    def __init__(self, sharing: Sharing, blocks: int, heads: int, length: int, buckets: Buckets) -> None:
+        super().__init__()
+        sets = {"shared": 1, "heads": 1, "blocks": blocks, "none": 0}[sharing]
+        tables = 1 if sharing == "shared" else heads
+        self.blocks = blocks
+        self.sets = nn.ModuleList(RelativeBias(length, tables, buckets) for _ in range(sets))
+
+    def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> list[Tensor]:
+        """Additive bias of every block, each (B, 1 or H, Q, L); arguments as for `RelativeBias`."""
+        if not len(self.sets):
+            shut = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
+            return [shut[:, None]] * self.blocks
+        made = [bias(delta, distance, allowed) for bias in self.sets]
+        return made if len(made) == self.blocks else made * self.blocks
+
+    def own(self, block: int) -> Tensor:
+        """(1 or H,): bias of a candidate towards itself in a block."""
+        if not len(self.sets):
+            return torch.zeros(1)
+        bias = self.sets[block % len(self.sets)]
+        assert isinstance(bias, RelativeBias), "sets hold relative biases only"
+        return bias.itself()

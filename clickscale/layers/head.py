@@ -48,7 +48,7 @@ class BatchNorm(nn.Module):
 
 
 class Dice(nn.Module):
-    """``x * (p + (1 - p) * alpha)`` with ``p = sigmoid(normalized x)`` (Zhou et al. 2018, DIN, section 5.3)."""
+    """``x * (p + (1 - p) * alpha)`` with ``p = sigmoid(normalized x)`` (Zhou et al. 2018, section 5.3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

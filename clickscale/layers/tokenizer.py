@@ -1,6 +1,7 @@
 """From the index tensors of a batch to tokens: the input layer that all models share."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
 from clickscale.schema import Feature, Features, categorical, content, numeric
 
-ItemColumns = Mapping[str, npt.NDArray[np.generic]]
+Array = npt.NDArray[Any]
+ItemColumns = Mapping[str, Array]
 
 
 class ItemTable(nn.Module):
@@ -20,7 +22,8 @@ class ItemTable(nn.Module):
 
     Args:
         features: the item features, the item id first.
-        columns: ``field.NAME`` -> (items,) or (items, values) indices, (items,) numbers, (items, width) content.
+        columns: ``field.NAME`` -> (items,) or (items, values) indices, (items,) numbers, (items, width)
+            content.
     """
 
     rows: Tensor
@@ -60,7 +63,7 @@ class ItemTable(nn.Module):
         return functional.embedding(inverse, tokens.flatten(1))
 
 
-def _two(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _two(column: Array) -> Array:
     """A column as (rows, values)."""
     return column if column.ndim == 2 else column[:, None]
 

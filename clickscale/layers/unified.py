@@ -20,7 +20,8 @@ class BlockConfig(Config, frozen=True):
 
     Attributes:
         residual: ``prenorm`` keeps an un-normalized stream; ``code`` follows the released code (the residual
-            branch is the normalized input); ``postnorm`` is ablation G; ``literal`` has none, as the equations.
+            branch is the normalized input); ``postnorm`` is ablation G; ``literal`` has none, as the
+            equations.
         scale: softmax scale by the ``head`` width, or by the ``paper``'s sqrt(D).
         fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention alone (B).
         ffn: ``swiglu`` of hidden width 3D; ``relu`` of as many weights; ``none`` (A).
@@ -54,8 +55,8 @@ class AdaptiveFusion(nn.Module):
 class AttentionBlock(nn.Module):
     """One unified attention block.
 
-    A behavior row and a candidate row pass through the same weights; they differ only in which keys they see and
-    in which mean their gate sees, so those two come in as arguments.
+    A behavior row and a candidate row pass through the same weights; they differ only in which keys they see
+    and in which mean their gate sees, so those two come in as arguments.
     """
 
     def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
@@ -105,7 +106,7 @@ class AttentionBlock(nn.Module):
     def candidates(
         self, x: Tensor, profile: Tensor, key: Tensor, value: Tensor, bias: Tensor, own: Tensor, pool: Pool
     ) -> Tensor:
-        """Rows of candidates (B, C, D), given keys and values of the behaviors; ``own``: bias to themselves."""
+        """Rows of candidates (B, C, D) over the behaviors' keys and values; ``own``: bias to themselves."""
         entered = self._enter(x)
         query, own_key, own_value = self._project(entered)
         key, value = key.to(query.dtype), value.to(query.dtype)

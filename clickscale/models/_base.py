@@ -1,5 +1,6 @@
 """The contract that every model keeps, and what a state is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
@@ -13,7 +14,7 @@ S = TypeVar("S", bound="State")
 
 @dataclass(frozen=True)
 class State:
-    """What a model computed from the user side alone; every field is a tensor (or tuple of them) with rows first."""
+    """What a model computed from the user side alone; fields are tensors, or tuples of them, rows first."""
 
     def _each(self) -> dict[str, Tensor | tuple[Tensor, ...]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -28,9 +29,9 @@ class State:
         """Move to a device; floats take ``dtype`` (half precision in a cache)."""
         return self._map(lambda x: x.to(device, dtype if x.is_floating_point() else None))
 
-    def _map(self, change: "type[Tensor] | object") -> Self:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         changed = {
-            name: tuple(change(x) for x in value) if isinstance(value, tuple) else change(value)  # type: ignore[operator]
+            name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
             for name, value in self._each().items()
         }
         return type(self)(**changed)
@@ -41,10 +42,11 @@ def stack(states: list[S]) -> S:
     parts = [state._each() for state in states]
     joined: dict[str, Tensor | tuple[Tensor, ...]] = {}
     for name, value in parts[0].items():
+        values = [part[name] for part in parts]
         if isinstance(value, tuple):
-            joined[name] = tuple(torch.cat([part[name][i] for part in parts]) for i in range(len(value)))
+            joined[name] = tuple(torch.cat(group) for group in zip(*values, strict=True))
         else:
-            joined[name] = torch.cat([part[name] for part in parts])  # type: ignore[arg-type]
+            joined[name] = torch.cat([part for part in values if isinstance(part, Tensor)])
     return type(states[0])(**joined)
 
 

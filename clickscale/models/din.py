@@ -1,12 +1,12 @@
 """Deep Interest Network (Zhou et al., KDD 2018).
 
-A small network weighs every behavior by the candidate: ``a_j = MLP([q, k_j, q - k_j, q * k_j])``, no softmax, so
-that the strength of an interest survives; the weighted sum of behaviors enters the tower.
+A small network weighs every behavior by the candidate: ``a_j = MLP([q, k_j, q - k_j, q * k_j])``, no softmax,
+so that the strength of an interest survives; the weighted sum of behaviors enters the tower.
 
-The first layer is linear in its input, so it is split exactly: ``(Wq + Wd) q + (Wk - Wd) k_j + Wp (q * k_j)``. The
-middle part depends on the user alone and is kept in the state; the last is one matrix product of the behaviors
-with ``Wp`` scaled by the candidate, and no tensor of width 4D per pair exists. Deviation: batch statistics of
-Dice inside the attention are taken over real pairs only.
+The first layer is linear in its input, so it is split exactly: ``(Wq + Wd) q + (Wk - Wd) k + Wp (q * k)``.
+The middle part depends on the user alone and is kept in the state; the last is one matrix product of the
+behaviors with ``Wp`` scaled by the candidate, and no tensor of width 4D per pair exists. Deviation: batch
+statistics of Dice inside the attention are taken over real pairs only.
 """
 
 from dataclasses import dataclass
@@ -109,8 +109,9 @@ class DIN(CTRModel):
     def extend_user(self, state: DINState, user: UserSide) -> DINState:
         """State of the longer history; every row gains the behaviors of ``user``."""
         new = self.encode_user(user)
-        pairs = ((state.tokens, new.tokens), (state.keys, new.keys), (state.mask, new.mask))
-        return DINState(*(torch.cat(pair, dim=1) for pair in pairs), state.profile)
+        tokens = torch.cat([state.tokens, new.tokens], dim=1)
+        keys = torch.cat([state.keys, new.keys], dim=1)
+        return DINState(tokens, keys, torch.cat([state.mask, new.mask], dim=1), state.profile)
 
     def score(self, state: DINState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
         """Logits (B, C, T)."""

@@ -1,7 +1,7 @@
 """The plain tower: the mean of the visible behaviors, the candidate, the profile and the context.
 
-Every comparison of the two papers has it as its floor. The history enters only as a mean, so a candidate cannot
-choose among behaviors; what a model gains over it is what attention is worth.
+Every comparison of the two papers has it as its floor. The history enters only as a mean, so a candidate
+cannot choose among behaviors; what a model gains over it is what attention is worth.
 """
 
 from dataclasses import dataclass

@@ -1,16 +1,15 @@
 """SUAN: Scalable Unified Attention Network (Lai et al., RecSys 2025).
 
-The candidate stands at the end of the behavior sequence. Each unified attention block lets every position attend
-to earlier ones with a learned bias of time and distance (self), lets it attend to the profile (cross), fuses the
-two by a learned gate over the mean of what came before (AFNet), and ends in a SwiGLU.
+The candidate stands at the end of the behavior sequence. Each unified attention block lets every position
+attend to earlier ones with a learned bias of time and distance (self), lets it attend to the profile (cross),
+fuses the two by a learned gate over the mean of what came before (AFNet), and ends in a SwiGLU.
 
-Resolutions and deviations, each an option: the gate's mean is causal (``pooling="prefix"``: the paper's global mean
-would let the candidate change the behaviors); residual connections, absent from the paper's equations, follow
+Resolutions and deviations, each an option: the gate's mean is causal (``pooling="prefix"``: with the paper's
+global mean the candidate would change the behaviors); residual connections, absent from the equations, follow
 ``residual``; attention is scaled by the head's width; every candidate stands right after the last behavior it
 sees, at its own time; no absolute positions.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +20,7 @@ from torch.nn import functional
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config
 from clickscale.errors import InputError
-from clickscale.layers.bias import Buckets, RelativeBias
+from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
@@ -36,14 +35,14 @@ class ModelConfig(Config, frozen=True):
 
     Attributes:
         d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
-        bias: tables of the attention bias ``shared`` by heads and blocks (as the code), one set per head
-            (``heads``), one per block and head (``blocks``), or ``none`` (ablation E).
-        pooling: what the gate averages: ``prefix`` (each row what it sees), ``split`` (behaviors the mean of all
-            behaviors, candidates that and themselves), ``behaviors`` (all rows the mean of the behaviors),
-            ``global`` (eq. 11 literally, candidate included; nothing can be shared among candidates).
-        target: the candidate ends the ``sequence``, or enters the ``head`` only (ablation D), which then reads
-            the row of the last visible behavior.
-        candidate: its missing behavior fields are zero (``zero_fill``), or its own ``linear`` map makes the token.
+        bias: who shares the tables of the attention bias (the code: all); ``none`` is ablation E.
+        pooling: what the gate averages: ``prefix`` (each row what it sees), ``split`` (behaviors the mean of
+            all behaviors, candidates that and themselves), ``behaviors`` (all rows the behaviors' mean),
+            ``global`` (eq. 11 literally, candidate included; nothing is shared among candidates).
+        target: the candidate ends the ``sequence``, or enters the ``head`` only (ablation D), which then
+            reads the row of the last visible behavior.
+        candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
+            fields makes the token.
         time_of_week: add an embedding of hour and weekday to every token.
     """
 
@@ -51,7 +50,7 @@ class ModelConfig(Config, frozen=True):
     blocks: int = 2
     heads: int = 2
     block: BlockConfig = BlockConfig()
-    bias: Literal["shared", "heads", "blocks", "none"] = "shared"
+    bias: Sharing = "shared"
     buckets: Buckets = "octave"
     pooling: Literal["prefix", "split", "behaviors", "global"] = "prefix"
     target: Literal["sequence", "head"] = "sequence"
@@ -116,9 +115,7 @@ class SUAN(CTRModel):
         self.blocks = nn.ModuleList(
             AttentionBlock(width, config.heads, config.d, config.block) for _ in range(config.blocks)
         )
-        sets = {"shared": 1, "heads": 1, "blocks": config.blocks, "none": 0}[config.bias]
-        tables = 1 if config.bias == "shared" else config.heads
-        self.biases = nn.ModuleList(RelativeBias(length, tables, config.buckets) for _ in range(sets))
+        self.bias = AttentionBias(config.bias, config.blocks, config.heads, length, config.buckets)
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()
         tokens = self.inputs.profile_tokens + self.inputs.context_tokens
         read = width + (width if config.target == "head" else 0)
@@ -143,6 +140,9 @@ class SUAN(CTRModel):
             )
         return self._advance(state, user)
 
+    def _blocks(self) -> list[AttentionBlock]:
+        return [block for block in self.blocks if isinstance(block, AttentionBlock)]
+
     def _tokens(self, x: Tensor, times: Tensor) -> Tensor:
         return x if self.week is None else x + self.week(times)
 
@@ -158,31 +158,18 @@ class SUAN(CTRModel):
         allowed = (distance == 0) | (
             (distance > 0) & mask[:, None]
         )  # padding sees itself, so no row is empty
-        biases = self._biases(times[:, past:, None] - times[:, None], distance, allowed)
+        biases = self.bias(times[:, past:, None] - times[:, None], distance, allowed)
         counts = running_sum(mask[..., None].to(x.dtype))  # (B, P + L + 1, 1)
         keys, values, sums = [], [], []
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self._blocks()):
             mean = BehaviorMean(user.mask, counts, state.sums[number] if past else None, self.causal)
             before = (state.keys[number], state.values[number]) if past else None
-            x, key, value = block.behaviors(x, state.profile, biases[number % len(biases)], before, mean)
+            x, key, value = block.behaviors(x, state.profile, biases[number], before, mean)
             keys.append(key)
             values.append(value)
             sums.append(mean.sums)
         rows = torch.cat([state.rows.to(x.dtype), x], dim=1) if self.config.target == "head" else state.rows
         return SUANState(mask, times, state.profile, tuple(keys), tuple(values), tuple(sums), rows)
-
-    def _biases(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> list[Tensor]:
-        """Bias of each pair for each block, or one for all blocks: (B, 1 or H, Q, L)."""
-        if not len(self.biases):
-            shut = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
-            return [shut[:, None]]
-        return [bias(delta, distance, allowed) for bias in self.biases]
-
-    def _own(self, number: int) -> Tensor:
-        """Bias of a candidate towards itself in a block."""
-        if not len(self.biases):
-            return torch.zeros(1, device=self.inputs.table.weight.device)
-        return self.biases[number % len(self.biases)].itself()
 
     def score(self, state: SUANState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
         """Logits (B, C, T)."""
@@ -208,24 +195,22 @@ class SUAN(CTRModel):
         oldest, visible = candidates.oldest[..., None], candidates.visible[..., None]
         allowed = (column >= oldest) & (column < visible) & state.mask[:, None]  # (B, C, L)
         delta = candidates.times[..., None] - state.times[:, None]
-        biases = self._biases(delta, visible - column, allowed)
+        biases = self.bias(delta, visible - column, allowed)
         count = allowed.sum(dim=-1, keepdim=True)
         alone = self.config.pooling == "behaviors"
 
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self._blocks()):
 
             def mean(own: Tensor, sums: Tensor = state.sums[number]) -> Tensor:
                 total = sum_between(sums.to(own.dtype), candidates.oldest, candidates.visible)
                 return total / count.clamp(min=1) if alone else (total + own) / (count + 1)
 
             key, value = state.keys[number], state.values[number]
-            x = block.candidates(
-                x, state.profile, key, value, biases[number % len(biases)], self._own(number), mean
-            )
+            x = block.candidates(x, state.profile, key, value, biases[number], self.bias.own(number), mean)
         return x
 
     def _together(self, state: SUANState, candidates: CandidateSide) -> Tensor:
-        """Last rows (B, C, D) when the candidate enters the gate's mean: every candidate has a sequence of its own."""
+        """Last rows (B, C, D) when the candidate enters the gate's mean: one sequence per candidate."""
         own = self._candidate_tokens(candidates).flatten(0, 1)[:, None]  # (BC, 1, D)
         count = candidates.items.shape[1]
         repeat = [
@@ -238,12 +223,12 @@ class SUAN(CTRModel):
         column = torch.arange(mask.shape[1], device=x.device)
         distance = column[:, None] - column
         allowed = (distance == 0) | ((distance > 0) & mask[:, None])
-        biases = self._biases(times[..., None] - times[:, None], distance, allowed)
+        biases = self.bias(times[..., None] - times[:, None], distance, allowed)
         counts = running_sum(mask[..., None].to(x.dtype))
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self._blocks()):
             mean = BehaviorMean(mask, counts, None, causal=False)
-            x, _, _ = block.behaviors(x, repeat[3], biases[number % len(biases)], None, mean)
-        return x[:, -1].unflatten(0, candidates.items.shape)
+            x, _, _ = block.behaviors(x, repeat[3], biases[number], None, mean)
+        return x[:, -1].view(*candidates.items.shape, -1)
 
     def _newest(self, state: SUANState, candidates: CandidateSide) -> Tensor:
         """(B, C, D): last block's row of the last behavior that each candidate sees, or zeros."""

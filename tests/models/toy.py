@@ -161,7 +161,7 @@ def keep_behaviors(user: UserSide, columns: slice) -> UserSide:
 
 
 def pad_left(user: UserSide, count: int) -> UserSide:
-    """The user with ``count`` columns of padding before the behaviors, filled with garbage that nothing may read."""
+    """The user with ``count`` columns of padding before the behaviors, full of garbage nobody may read."""
     rows = len(user.items)
     return replace(
         user,
