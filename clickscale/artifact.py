@@ -1,0 +1,240 @@
+"""The folder that is served: everything needed to score a raw request, and nothing that can run code.
+
+::
+
+    manifest.json          version of this layout; size and sha256 of every other file
+    config.json            `ArtifactConfig`: which model with which options, features, labels
+    encoder.json           schema, vocabularies and scales (see `clickscale.data.encoder`)
+    encoder.safetensors
+    items.safetensors      the columns of the item table
+    weights.safetensors    parameters and buffers of the model
+    metrics.json           what the model reached when it was saved
+
+A folder is written under another name and renamed when it is complete, so a folder that exists is whole. On
+loading every hash is compared, and no other file of the folder is opened.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+from clickscale.config import Config, load_json, to_json
+from clickscale.data.encoder import Encoder
+from clickscale.data.layout import FileEntry, file_entry
+from clickscale.errors import ArtifactError, ClickscaleError
+from clickscale.models import build_model
+from clickscale.models._base import CTRModel
+from clickscale.schema import Features
+
+VERSION = 1
+MANIFEST = "manifest.json"
+FILES = (
+    "config.json",
+    "encoder.json",
+    "encoder.safetensors",
+    "items.safetensors",
+    "weights.safetensors",
+    "metrics.json",
+)
+
+
+class ArtifactConfig(Config, frozen=True):
+    """How to build the model of an artifact again.
+
+    Attributes:
+        model: name of a file in `clickscale.models`.
+        options: every option of the model, presets and overrides resolved.
+        length: behaviors that a candidate sees at most (L).
+        labels: names of the trained labels, in the order of the logits.
+        notes: sentences that every report of results repeats.
+    """
+
+    model: str
+    options: dict[str, Any]
+    grade: str
+    length: int
+    labels: tuple[str, ...]
+    features: Features
+    notes: tuple[str, ...] = ()
+
+
+class ArtifactManifest(Config, frozen=True):
+    """Version of the layout and the size and hash of every file."""
+
+    files: dict[str, FileEntry]
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded artifact; the model is in evaluation mode."""
+
+    path: Path
+    model: CTRModel
+    encoder: Encoder
+    config: ArtifactConfig
+    metrics: dict[str, Any]
+    digest: str
+
+
+def save_artifact(
+    folder: Path,
+    model: CTRModel,
+    encoder: Encoder,
+    item_columns: Mapping[str, npt.NDArray[np.generic]],
+    *,
+    model_name: str,
+    grade: str,
+    length: int,
+    labels: tuple[str, ...],
+    metrics: Mapping[str, Any],
+    notes: tuple[str, ...] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write an artifact atomically; an older one is replaced only by a complete new one.
+
+    Args:
+        item_columns: ``field.NAME`` columns of the item table, as `Dataset.item_columns` gives them.
+        metrics: JSON-ready numbers to keep beside the weights.
+
+    Raises:
+        ArtifactError: the folder exists and ``overwrite`` is off, a weight is not a number, the disk is full.
+    """
+    if folder.exists() and not overwrite:
+        raise ArtifactError(f"{folder} exists; choose another folder or allow it to be overwritten.")
+    weights = _finite_weights(model)
+    config = ArtifactConfig(
+        model=model_name,
+        options=msgspec.to_builtins(model.config),
+        grade=grade,
+        length=length,
+        labels=labels,
+        features=encoder.features(),
+        notes=notes,
+    )
+    texts = {
+        "config.json": to_json(config),
+        "metrics.json": json.dumps(dict(metrics), indent=2, sort_keys=True),
+    }
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        encoder.save(partial)
+        columns = {name: np.ascontiguousarray(column) for name, column in item_columns.items()}
+        safetensors.numpy.save_file(columns, partial / "items.safetensors")
+        safetensors.torch.save_file(weights, partial / "weights.safetensors")
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        manifest = ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
+        (partial / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+        _publish(partial, folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
+    return folder
+
+
+def _finite_weights(model: CTRModel) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer on the CPU; a model that is not made of numbers is refused."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ArtifactError(f"Weight {name} holds NaN or infinity; the model is not saved.")
+    return weights
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Bring the bytes to disk and give the folder its name; what had the name before goes away last."""
+    for path in [*partial.iterdir(), partial]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    replaced = folder.with_name(folder.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
+    """Verify and load an artifact.
+
+    Raises:
+        ArtifactError: not an artifact, made by a newer release, incomplete, or damaged.
+    """
+    manifest = _verified(folder)
+    config = load_json((folder / "config.json").read_bytes(), ArtifactConfig, str(folder / "config.json"))
+    try:
+        encoder = Encoder.load(folder)
+        model = build_model(
+            config.model,
+            config.features,
+            safetensors.numpy.load_file(folder / "items.safetensors"),
+            grade=config.grade,
+            length=config.length,
+            labels=config.labels,
+            overrides=assignments(config.options),
+        )
+        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    except (RuntimeError, safetensors.SafetensorError, ClickscaleError) as error:
+        raise ArtifactError(f"{folder} does not fit this release: {error}") from error
+    return Artifact(
+        path=folder,
+        model=model.to(device).eval(),
+        encoder=encoder,
+        config=config,
+        metrics=json.loads((folder / "metrics.json").read_bytes()),
+        digest=manifest.files["weights.safetensors"].sha256,
+    )
+
+
+def _verified(folder: Path) -> ArtifactManifest:
+    """Manifest of an artifact whose files are all there and unchanged."""
+    path = folder / MANIFEST
+    try:
+        tree = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}.") from error
+    version = tree.get("version") if isinstance(tree, dict) else None
+    if version != VERSION:
+        raise ArtifactError(
+            f"{folder} has version {version!r}, this release reads {VERSION}; update clickscale."
+        )
+    manifest = load_json(path.read_bytes(), ArtifactManifest, str(path))
+    if set(manifest.files) != set(FILES):
+        raise ArtifactError(f"{path} lists {sorted(manifest.files)} instead of {sorted(FILES)}.")
+    for name, entry in manifest.files.items():
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder / name} is missing; copy the artifact again.")
+        if file_entry(folder / name) != entry:
+            raise ArtifactError(f"{folder / name} is damaged (its sha256 changed); copy the artifact again.")
+    return manifest
+
+
+def assignments(options: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Options as ``a.b=c`` overrides; options without a value keep the default of the model."""
+    found: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found += assignments(value, f"{prefix}{name}.")
+        elif value is not None:
+            found.append(f"{prefix}{name}={json.dumps(value)}")
+    return tuple(found)

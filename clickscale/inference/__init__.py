@@ -1,0 +1,1 @@
+"""From raw requests to scores."""

@@ -1,0 +1,111 @@
+"""Impressions of a prepared data set as the raw requests that a client would have sent.
+
+It inverts the encoder, so that what is served can be compared with what was evaluated, and so that a new user
+has a true request to begin with. A value that training did not keep (unknown) comes back as null.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clickscale.data.dataset import Columns, Dataset
+from clickscale.data.encoder import DAY, Encoder
+from clickscale.data.texts import texts_of
+from clickscale.errors import DataError
+from clickscale.schema import FIRST, UNKNOWN, Field
+
+Rows = npt.NDArray[np.int64]
+
+
+def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Rows) -> list[dict[str, Any]]:
+    """Raw requests of the impressions ``rows``; neighbors of one user and moment share a request.
+
+    Every behavior known before the request is sent; the scorer cuts to the length of its model.
+
+    Raises:
+        DataError: a field is hashed, so that its raw values are not kept.
+    """
+    replay = _Replay(dataset)
+    rows = np.asarray(rows, np.int64)
+    user, time = dataset.impressions["user"][rows], dataset.impressions["time"][rows]
+    cuts = np.flatnonzero((user[1:] != user[:-1]) | (time[1:] != time[:-1])) + 1
+    return [replay.request(part) for part in np.split(rows, cuts) if len(part)]
+
+
+class _Replay:
+    """Reads raw values back out of a data set."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.encoder, self.schema = dataset, dataset.encoder, dataset.schema
+        self.users = _ids(dataset.users)
+        self.items: pa.Array = self.encoder.item_rows.values
+
+    def request(self, rows: Rows) -> dict[str, Any]:
+        """One request with the items of ``rows`` as candidates."""
+        shown, users = self.dataset.impressions, self.dataset.users
+        user = int(shown["user"][rows[0]])
+        first = int(users["offsets"][user])
+        seen = np.arange(first, first + int(shown["visible"][rows[0]]))
+        return {
+            "user": self.users[user].as_py(),
+            "time": int(shown["time"][rows[0]]),
+            "profile": self._values(self.schema.profile, users, user),
+            "behaviors": [self._behavior(row) for row in seen.tolist()],
+            "candidates": [
+                {"item": self._item(shown, row), **self._values(self.schema.context_fields(), shown, row)}
+                for row in rows.tolist()
+            ],
+        }
+
+    def _behavior(self, row: int) -> dict[str, Any]:
+        columns = self.dataset.behaviors
+        behavior = {"item": self._item(columns, row), "time": int(columns["time"][row])}
+        if "known_at" in columns:
+            behavior["known_at"] = int(columns["known_at"][row])
+        return behavior | self._values(self.schema.behavior, columns, row)
+
+    def _item(self, columns: Columns, row: int) -> Any:
+        return self.items[int(columns["item"][row]) - FIRST].as_py()
+
+    def _values(self, fields: Sequence[Field], columns: Columns, row: int) -> dict[str, Any]:
+        """Raw values of one row, missing ones left out."""
+        found = {
+            field.name: raw_value(self.encoder, field, columns[f"field.{field.name}"][row])
+            for field in fields
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
+    """The raw value behind an index, a row of indices or a scaled number; None if missing or unknown."""
+    if field.kind == "categorical":
+        indices = np.atleast_1d(value)
+        found = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
+        return found[0] if field.values == 1 else (None if found == [None] else found)
+    if np.isnan(value):
+        return None
+    scale = encoder.scales[field.name]
+    number = float(value) * scale.std + scale.mean
+    if field.kind == "timestamp":
+        return number * DAY
+    return float(np.sign(number) * np.expm1(abs(number))) if field.transform == "log1p" else number
+
+
+def _entry(encoder: Encoder, field: Field, index: int) -> Any:
+    """The value of an index."""
+    values = encoder.vocabulary(field.name).values
+    if values is None:
+        raise DataError(
+            f"Field {field.name!r} is hashed; its raw values cannot be read back from the data set."
+        )
+    return None if index == UNKNOWN else values[index - FIRST].as_py()
+
+
+def _ids(columns: Columns) -> pa.Array:
+    """Raw ids in the order of the table."""
+    if "ids" in columns:
+        return pa.array(columns["ids"])
+    return texts_of(np.asarray(columns["ids.ends"]), np.asarray(columns["ids.bytes"]))
