@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clickscale.data import tables
-from clickscale.data.tables import TextFormat, column_names, find_file, literal_line, mark, read, read_lines
+from clickscale.data import chunks
+from clickscale.data.chunks import empty_problems, mark
+from clickscale.data.delimited import TextFormat
+from clickscale.data.jsonlines import literal_line, read_lines
+from clickscale.data.tables import column_names, find_file, read
 from clickscale.errors import InputError
 
 ABC = TextFormat(names=("a", "b", "c"))
@@ -105,7 +108,7 @@ def test_small_blocks_give_the_same_rows_as_one(tmp_path_factory, lines):
     whole = rows(path, text=text)
     if 'e,"' not in lines:  # an open quote makes the extent of a value a matter of what is in sight
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "BLOCK", 7)
+            patch.setattr(chunks, "BLOCK", 7)
             assert rows(path, text=text) == whole
     records = sum(1 if line == 'b,"x\ny"' and 'e,"' not in lines else line.count("\n") + 1 for line in lines)
     assert 'e,"' in lines or len(whole) == records + 1
@@ -146,8 +149,8 @@ def test_gzipped_tables_are_read_and_truncated_ones_named(tmp_path):
 def test_a_binary_file_without_line_ends_is_no_text_table(tmp_path):
     path = written(tmp_path, b"\0" * 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BLOCK", 10)
-        patch.setattr(tables, "LONGEST", 50)
+        patch.setattr(chunks, "BLOCK", 10)
+        patch.setattr(chunks, "LONGEST", 50)
         with pytest.raises(InputError, match="no text table"):
             rows(path, text=ABC)
 
@@ -231,9 +234,7 @@ def test_literal_lines_are_read_and_never_run(tmp_path):
 
 
 def test_the_first_problem_of_a_row_stands():
-    problem = mark(
-        tables.empty_problems(3), pa.array([True, False, False]).to_numpy(zero_copy_only=False), "first"
-    )
+    problem = mark(empty_problems(3), pa.array([True, False, False]).to_numpy(zero_copy_only=False), "first")
     later = mark(problem, pa.array([True, True, False]).to_numpy(zero_copy_only=False), "second")
     assert later.to_pylist() == ["first", "second", None]
 

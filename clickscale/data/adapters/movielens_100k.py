@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from clickscale.data.adapters import _movielens as movielens
 from clickscale.data.casts import integers
+from clickscale.data.chunks import Chunk
+from clickscale.data.delimited import TextFormat
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import Chunk, TextFormat, find_file, read
+from clickscale.data.tables import find_file, read
 
 # fmt: off
 GENRES = (
