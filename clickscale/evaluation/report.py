@@ -1,0 +1,329 @@
+"""What a run achieved, label by label and slice by slice, and how two runs differ.
+
+Both reports are made from `Predictions` alone and become plain JSON by `to_dict`; nothing here prints.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from scipy.special import expit
+
+from clickscale.errors import ConfigError
+from clickscale.evaluation.calibration import equal_mass_bins, pcoc
+from clickscale.evaluation.metrics import (
+    Booleans,
+    Floats,
+    Integers,
+    auc,
+    gauc,
+    group_pairs,
+    log_loss,
+    rela_impr,
+)
+from clickscale.evaluation.predictions import Predictions, common_rows
+from clickscale.evaluation.significance import (
+    Interval,
+    PairedTest,
+    delong,
+    paired_user_bootstrap,
+    user_bootstrap,
+)
+
+DAY = 86_400
+"""Seconds of a UTC day."""
+
+_BEHAVIOR_EDGES = (1, 5, 20, 50, 100, 200)
+_BEHAVIOR_NAMES = ("0", "1-4", "5-19", "20-49", "50-99", "100-199", "200+")
+_AGE_EDGES = (0, DAY, 7 * DAY, 30 * DAY, 90 * DAY)
+_AGE_NAMES = ("unknown", "under 1 day", "1-6 days", "7-29 days", "30-89 days", "90+ days")
+
+
+@dataclass(frozen=True)
+class SliceReport:
+    """One slice, such as the rows with 5 to 19 visible behaviors; what is not defined there is nan."""
+
+    name: str
+    rows: int
+    positives: int
+    auc: float
+    gauc: float
+    log_loss: float
+    pcoc: float
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """Metrics of one label over the rows where it is known, each with its interval over users.
+
+    `ranked_users` are the users with both classes, the only ones GAUC can see. `rela_impr` is in percent
+    against a base AUC that counts as exact, None without one. `slices` maps behaviors, user_activity,
+    item_age and day to their slices, in order, empty ones left out: each partition covers every row once.
+    """
+
+    label: str
+    rows: int
+    positives: int
+    users: int
+    ranked_users: int
+    auc: Interval
+    gauc: Interval
+    log_loss: Interval
+    pcoc: Interval
+    ece: Interval
+    rela_impr: Interval | None
+    slices: dict[str, tuple[SliceReport, ...]]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How one run did on one part: its labels, in order, and how rows were batched and intervals made."""
+
+    part: str
+    grouping: str
+    rows: int
+    bootstrap: int
+    seed: int
+    level: float
+    labels: tuple[LabelReport, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; nan becomes None."""
+        return _to_json_values(self)
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """One label in two runs: `a` and `b` map metrics to values, the tests are of a - b.
+
+    `delong` compares the AUC with rows as independent, `bootstrap` every metric with users as independent:
+    where they disagree, believe the bootstrap. `rela_impr` is that of a over b, in percent.
+    """
+
+    label: str
+    rows: int
+    positives: int
+    users: int
+    a: dict[str, float]
+    b: dict[str, float]
+    rela_impr: float
+    delong: PairedTest
+    bootstrap: dict[str, PairedTest]
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Two runs on the `rows` that both scored, of `rows_a` and `rows_b`, for the labels that both have."""
+
+    part: str
+    grouping_a: str
+    grouping_b: str
+    rows: int
+    rows_a: int
+    rows_b: int
+    bootstrap: int
+    seed: int
+    level: float
+    labels: tuple[LabelComparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; nan becomes None."""
+        return _to_json_values(self)
+
+
+def evaluate_predictions(
+    predictions: Predictions,
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+    base_auc: float | Mapping[str, float] | None = None,
+) -> EvaluationReport:
+    """Measure a run's predictions: metrics with intervals over users, per label, then sliced.
+
+    `bootstrap` replicates (0: no intervals); `base_auc` of the base model, by label name or, if there is a
+    single label, as a number. Raises `DataError` on logits that are not finite, `ConfigError` on impossible
+    options.
+    """
+    bases = _bases(predictions, base_auc)
+    partitions = slice_rows(predictions)
+    labels = tuple(
+        _LabelRows(predictions, column).report(bootstrap, seed, level, bases.get(name), partitions)
+        for column, name in enumerate(predictions.label_names)
+    )
+    return EvaluationReport(
+        predictions.part, predictions.grouping, len(predictions), bootstrap, seed, level, labels
+    )
+
+
+def compare_predictions(
+    a: Predictions,
+    b: Predictions,
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+    allow_missing: bool = False,
+) -> ComparisonReport:
+    """Test whether run a differs from run b on the same impressions, per label.
+
+    Raises `DataError` as `common_rows` does, so runs that were measured on different data are never compared.
+    """
+    shared_a, shared_b = common_rows(a, b, allow_missing)
+    labels = tuple(
+        _compare_label(_LabelRows(shared_a, column), _LabelRows(shared_b, column), bootstrap, seed, level)
+        for column in range(len(shared_a.label_names))
+    )
+    return ComparisonReport(
+        part=a.part,
+        grouping_a=a.grouping,
+        grouping_b=b.grouping,
+        rows=len(shared_a),
+        rows_a=len(a),
+        rows_b=len(b),
+        bootstrap=bootstrap,
+        seed=seed,
+        level=level,
+        labels=labels,
+    )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Every row's slice (N,) as a number below len(names); slices without rows are possible."""
+
+    codes: Integers
+    names: tuple[str, ...]
+
+    def slices(self, known: Booleans) -> Iterator[tuple[str, Integers]]:
+        """Name and row numbers (among the `known` rows) of each slice that has a known row, in order."""
+        codes = self.codes[known]
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        for code, rows in zip(present, np.split(order, starts[1:]), strict=False):
+            yield self.names[code], rows
+
+
+def slice_rows(predictions: Predictions) -> dict[str, Partition]:
+    """The partitions of a report: visible behaviors, user activity (in quartiles), item age, UTC day.
+
+    Users of equal training impressions share a quartile (of users, not of rows), so quartiles may be uneven
+    or, when most users are new, empty.
+    """
+    days, day_codes = np.unique(predictions.time // DAY, return_inverse=True)
+    return {
+        "behaviors": Partition(
+            np.searchsorted(_BEHAVIOR_EDGES, predictions.behaviors, side="right"), _BEHAVIOR_NAMES
+        ),
+        "user_activity": _activity_quartiles(predictions),
+        "item_age": Partition(np.searchsorted(_AGE_EDGES, predictions.item_age, side="right"), _AGE_NAMES),
+        "day": Partition(day_codes, tuple(str(day) for day in days.astype("datetime64[D]"))),
+    }
+
+
+def _activity_quartiles(predictions: Predictions) -> Partition:
+    _, first_rows, users = np.unique(predictions.user, return_index=True, return_inverse=True)
+    activity = predictions.user_activity[first_rows]
+    quartiles = equal_mass_bins(activity, 4)
+    names = []
+    for quartile in range(4):
+        inside = activity[quartiles == quartile]
+        names.append(
+            f"q{quartile + 1} ({inside.min()}-{inside.max()})" if inside.size else f"q{quartile + 1}"
+        )
+    return Partition(quartiles[users], tuple(names))
+
+
+class _LabelRows:
+    """The rows of one label that are known."""
+
+    def __init__(self, predictions: Predictions, column: int) -> None:
+        self.name = predictions.label_names[column]
+        self.known: Booleans = predictions.label_mask[:, column]
+        self.labels = predictions.labels[self.known, column]
+        self.logits = predictions.logits[self.known, column]
+        self.users = predictions.user[self.known]
+
+    def report(
+        self, bootstrap: int, seed: int, level: float, base: float | None, partitions: dict[str, Partition]
+    ) -> LabelReport:
+        intervals = user_bootstrap(self.labels, self.logits, self.users, bootstrap, seed, level)
+        pairs = group_pairs(self.labels, self.logits, self.users)
+        probabilities = expit(self.logits.astype(np.float64))
+        return LabelReport(
+            label=self.name,
+            rows=len(self.labels),
+            positives=int(pairs.positives.sum()),
+            users=len(pairs.groups),
+            ranked_users=int((pairs.pairs > 0).sum()),
+            **intervals,
+            rela_impr=None if base is None else _rela_impr_interval(intervals["auc"], base),
+            slices={
+                name: tuple(
+                    self._slice(value, rows, probabilities) for value, rows in partition.slices(self.known)
+                )
+                for name, partition in partitions.items()
+            },
+        )
+
+    def _slice(self, name: str, rows: Integers, probabilities: Floats) -> SliceReport:
+        labels, logits = self.labels[rows], self.logits[rows]
+        return SliceReport(
+            name=name,
+            rows=len(rows),
+            positives=int(labels.sum()),
+            auc=auc(labels, logits),
+            gauc=gauc(labels, logits, self.users[rows]),
+            log_loss=log_loss(labels, logits),
+            pcoc=pcoc(labels, probabilities[rows]),
+        )
+
+
+def _compare_label(a: _LabelRows, b: _LabelRows, bootstrap: int, seed: int, level: float) -> LabelComparison:
+    of_a = {name: each.value for name, each in user_bootstrap(a.labels, a.logits, a.users, 0).items()}
+    of_b = {name: each.value for name, each in user_bootstrap(b.labels, b.logits, b.users, 0).items()}
+    return LabelComparison(
+        label=a.name,
+        rows=len(a.labels),
+        positives=int(a.labels.sum()),
+        users=len(np.unique(a.users)),
+        a=of_a,
+        b=of_b,
+        rela_impr=rela_impr(of_a["auc"], of_b["auc"]),
+        delong=delong(a.labels, a.logits, b.logits, level),
+        bootstrap=paired_user_bootstrap(a.labels, a.logits, b.logits, a.users, bootstrap, seed, level),
+    )
+
+
+def _rela_impr_interval(interval: Interval, base: float) -> Interval:
+    ends = rela_impr(interval.low, base), rela_impr(interval.high, base)
+    # Against a base below 0.5 a higher AUC is a lower RelaImpr: the ends change places.
+    low, high = (ends[1], ends[0]) if base < 0.5 else ends
+    return Interval(low, high, rela_impr(interval.value, base))
+
+
+def _bases(predictions: Predictions, base_auc: float | Mapping[str, float] | None) -> dict[str, float]:
+    if base_auc is None:
+        return {}
+    if isinstance(base_auc, Mapping):
+        return dict(base_auc)
+    if len(predictions.label_names) > 1:
+        raise ConfigError(
+            f"One base AUC ({base_auc}) for the labels {predictions.label_names}; give one by label name."
+        )
+    return {predictions.label_names[0]: base_auc}
+
+
+def _to_json_values(report: Any) -> Any:
+    return _without_nan(msgspec.to_builtins(report))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
