@@ -1,0 +1,114 @@
+"""Features that tell a label nearly by themselves: mostly a sign that a raw column holds the outcome.
+
+A feature is turned into at most a few hundred groups (indices, quantiles of a number, missing values apart).
+Label rates by group are measured on one half of a sample of the training part; the feature's own AUC is that
+of these rates on the other half, so that a rich vocabulary does not look good by memory. Besides the fields
+of candidate, user and item, each behavior field is tried as "its value in the newest visible behavior with
+the candidate's own item": where behaviors show an impression's own feedback, they give themselves away there.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from clickscale.data.dataset import Dataset
+from clickscale.schema import Feature
+
+LIMIT = 0.95
+_ROWS = 200_000  # impressions of the training part that are looked at
+_QUANTILES = 256
+_RECENT = 50  # visible behaviors searched for the candidate's own item
+_FEWEST = 20  # positives and negatives needed for an AUC worth a warning
+_PRIOR = 1.0
+
+Integers = NDArray[np.int64]
+
+
+def suspicious_features(data: Dataset, seed: int = 0) -> list[tuple[str, int]]:
+    """Sentences about features whose own AUC exceeds `LIMIT`, and the rows on which it was measured."""
+    train = data.part("train")
+    rows = np.sort(np.random.default_rng(seed).choice(train, min(_ROWS, len(train)), replace=False))
+    found = []
+    for name, groups in _features(data, rows):
+        for label in data.labels:
+            outcome = data.impressions[f"label.{label}"][rows]
+            use = (outcome >= 0) & (groups.max(axis=1) >= 0)
+            area = own_auc(groups[use], outcome[use] == 1)
+            if area > LIMIT:
+                found.append(
+                    (f"{name} alone tells label {label!r} with AUC {area:.3f} on train", int(use.sum()))
+                )
+    return found
+
+
+def own_auc(groups: Integers, positive: NDArray[np.bool_]) -> float:
+    """AUC of group label rates, measured on even rows, for the odd rows; nan with too few of a class.
+
+    Args:
+        groups: (N, values) small integers, -1 for none; a row's rate is the mean over its groups.
+        positive: (N,) outcomes.
+    """
+    size = int(groups.max(initial=-1)) + 1
+    learn, outcome = positive[::2], positive[1::2]
+    if min(outcome.sum(), (~outcome).sum()) < _FEWEST:
+        return float("nan")
+    held = groups[::2] >= 0
+    seen = np.bincount(groups[::2][held], minlength=size)
+    clicked = np.bincount(groups[::2][held], weights=np.repeat(learn, held.sum(axis=1)), minlength=size)
+    rates = (clicked + _PRIOR * learn.mean()) / (seen + _PRIOR)
+    held = groups[1::2] >= 0
+    score = np.where(held, rates[groups[1::2]], 0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
+    ranks, positives = rankdata(score), int(outcome.sum())
+    return float((ranks[outcome].sum() - positives * (positives + 1) / 2) / (positives * (~outcome).sum()))
+
+
+def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
+    """Yield (description, (rows, values) groups) of every feature."""
+    user, item = data.impressions["user"][rows], data.impressions["item"][rows]
+    sides = (
+        ("context field", data.features.context, data.impressions, rows),
+        ("profile field", data.features.profile, data.users, user),
+        ("item field", data.features.item, data.items, item),
+    )
+    statistics = {statistic.name for statistic in data.schema.statistics}
+    for side, features, columns, places in sides:
+        for feature in features:
+            if feature.kind != "content":
+                title = "statistic" if feature.name in statistics else side
+                yield f"{title} {feature.name!r}", _groups(feature, columns[f"field.{feature.name}"][places])
+    place = _own_item(data, rows)
+    for feature in data.features.behavior:
+        if feature.kind != "content" and (place >= 0).any():
+            groups = _groups(feature, data.behaviors[f"field.{feature.name}"][np.maximum(place, 0)])
+            groups[place < 0] = -1
+            yield f"behavior field {feature.name!r} of the newest visible behavior with the same item", groups
+
+
+def _groups(feature: Feature, values: NDArray[Any]) -> Integers:
+    """(rows, values) group numbers; -1 for the empty places of a field of several values."""
+    if feature.kind == "categorical":
+        groups = values.reshape(len(values), -1).astype(np.int64)
+        return np.where((groups == 0) & (np.arange(groups.shape[1]) > 0), -1, groups)
+    missing = np.isnan(values)
+    if missing.all():
+        return np.zeros((len(values), 1), np.int64)
+    edges = np.unique(np.quantile(values[~missing], np.linspace(0, 1, _QUANTILES)))
+    groups = np.searchsorted(edges, values) + 1
+    return np.where(missing, 0, groups).astype(np.int64)[:, None]
+
+
+def _own_item(data: Dataset, rows: Integers) -> Integers:
+    """(rows,) row of the newest visible behavior with the candidate's item, -1 if none of the last has it."""
+    user, item = data.impressions["user"][rows], data.impressions["item"][rows]
+    visible = data.impressions["visible"][rows]
+    end = data.users["offsets"][user] + visible
+    found = np.full(len(rows), -1, np.int64)
+    for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
+        open_rows = np.flatnonzero((visible >= back) & (found < 0))
+        place = end[open_rows] - back
+        same = data.behaviors["item"][place] == item[open_rows]
+        found[open_rows[same]] = place[same]
+    return found
