@@ -157,10 +157,10 @@ class Optimizers:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
         if self.skipped_in_a_row > self.config.max_skipped:
             raise DivergedError(
-                f"Step {step}: loss {loss} and gradient norm {result.norm}; {self.skipped_in_a_row} steps in a"
-                f" row were not finite (optimizer.max_skipped is {self.config.max_skipped}). The last checkpoint is"
-                " sound. Train again with a lower optimizer.lr or optimizer.table_lr, or look for extreme numbers"
-                " in the data."
+                f"Step {step}: loss {loss} and gradient norm {result.norm}; {self.skipped_in_a_row} steps in"
+                f" a row were not finite, optimizer.max_skipped is {self.config.max_skipped}. The last"
+                " checkpoint is sound. Train again with a lower optimizer.lr or optimizer.table_lr, or look"
+                " for extreme numbers in the data."
             )
 
     def state_dict(self) -> dict[str, Tensor]:

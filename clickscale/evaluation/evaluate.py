@@ -1,0 +1,97 @@
+"""The loop that runs a model over one part of a data set, as it would be served."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clickscale.data.dataset import Dataset
+from clickscale.data.loader import Grouping, Loader, LoaderConfig
+from clickscale.evaluation.predictions import Predictions
+from clickscale.models import CTRModel
+from clickscale.schema import select_labels
+
+
+def predict(
+    model: CTRModel,
+    dataset: Dataset,
+    part: str,
+    *,
+    length: int,
+    grouping: Grouping = "request",
+    labels: tuple[str, ...] = (),
+    samples: int = 2048,
+) -> Predictions:
+    """Score every impression of a part; memory holds the scores, the labels and one batch.
+
+    Args:
+        model: scored in evaluation mode; its mode is put back afterwards.
+        part: ``train``, ``valid`` or ``test``.
+        length: a candidate sees the last ``length`` behaviors known before its time.
+        grouping: ``request`` is how a server scores; ``timeline`` lets deep layers of some models see further
+            back than ``length`` and is not what a server computes.
+        labels: the labels that the model was built for, in order; the first one of the data set if empty.
+        samples: impressions in a batch, about.
+
+    Returns:
+        Predictions in the order of ``dataset.part(part)``.
+
+    Raises:
+        DataError: the part has no impressions.
+        SchemaError: unknown label.
+    """
+    # Shuffled batches are sorted by length inside, so less padding is computed; rows find their place below.
+    config = LoaderConfig(grouping=grouping, length=length, samples=samples, labels=labels)
+    rows = dataset.part(part)
+    names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))
+    logits = _logits(model, Loader(dataset, part, config), rows, len(names))
+    return _with_facts(dataset, rows, logits, names, part, grouping)
+
+
+def _logits(
+    model: CTRModel, loader: Loader, rows: npt.NDArray[np.int64], labels: int
+) -> npt.NDArray[np.float32]:
+    """(N, T) logits of the impressions ``rows`` (ascending)."""
+    found = np.empty((len(rows), labels), np.float32)
+    scored = np.zeros(len(rows), bool)
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in loader.batches():
+            real = batch.rows >= 0  # (B, C)
+            logits = model(batch.to(device)).float().cpu()  # (B, C, T)
+            place = np.searchsorted(rows, batch.rows[real].numpy())
+            found[place], scored[place] = logits[real].numpy(), True
+    model.train(mode)
+    assert scored.all(), "the loader left out impressions of its part"
+    return found
+
+
+def _with_facts(
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    logits: npt.NDArray[np.float32],
+    names: tuple[str, ...],
+    part: str,
+    grouping: Grouping,
+) -> Predictions:
+    """Logits with the labels, and with what reports are sliced by."""
+    labels = np.stack([np.asarray(dataset.impressions[f"label.{name}"][rows]) for name in names], axis=1)
+    user = np.asarray(dataset.impressions["user"], np.int64)
+    time = np.asarray(dataset.impressions["time"][rows], np.int64)
+    first_seen = np.asarray(dataset.items["first_seen"], np.int64)[dataset.impressions["item"][rows]]
+    activity = np.bincount(user[dataset.part("train")], minlength=len(dataset.users["offsets"]) - 1)
+    return Predictions(
+        row=rows,
+        user=user[rows],
+        time=time,
+        labels=(labels == 1).astype(np.float32),
+        label_mask=labels >= 0,
+        logits=logits,
+        behaviors=np.asarray(dataset.impressions["visible"][rows], np.int32),
+        item_age=np.where(first_seen < 0, -1, np.maximum(time - first_seen, 0)),
+        user_activity=activity[user[rows]].astype(np.int32),
+        label_names=names,
+        part=part,
+        grouping=grouping,
+    )

@@ -1,0 +1,36 @@
+"""Stopping on purpose: a signal asks, the loop answers after the step it is in."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """While open, SIGINT and SIGTERM are remembered instead of ending the process; a second one ends it.
+
+    Attributes:
+        number: the signal that came, 0 if none did.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere handlers may not be set
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each, handler in self._before.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]

@@ -1,0 +1,329 @@
+"""The only training loop: it reads from top to bottom, and what varies enters as values."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils import deterministic as memory
+
+from clickscale.data.dataset import open_dataset
+from clickscale.data.loader import Loader
+from clickscale.training.checkpoint import Checkpoint, CheckpointStore, replace_text
+from clickscale.training.epochs import Position
+from clickscale.training.interruption import Interruption
+from clickscale.training.logs import Meter, ProgressLine, RunLog, Stopwatch
+from clickscale.training.objectives import LOSS, ClickLoss
+from clickscale.training.optim import Optimizers, StepResult, build_optimizer
+from clickscale.training.run import (
+    DONE,
+    TrainConfig,
+    make_model,
+    open_folder,
+    trained_labels,
+    write_environment,
+)
+from clickscale.training.threads import set_threads
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        folder: the run.
+        step, samples: steps done and impressions seen, from the start of the run.
+        seconds: wall time by stage (load, forward, backward, step, rest), earlier parts of the run included.
+        cpu_seconds: processor time of all threads, earlier parts included.
+        skipped: steps refused because a number was not finite.
+        signal: the signal that stopped the run; 0 if it finished.
+    """
+
+    folder: Path
+    step: int
+    samples: int
+    seconds: dict[str, float]
+    cpu_seconds: float
+    skipped: int
+    signal: int = 0
+
+    @property
+    def samples_per_second(self) -> float:
+        """Impressions per second of training; logs, validation and checkpoints left out."""
+        return self.samples / max(sum(self.seconds.values()) - self.seconds["rest"], 1e-9)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.signal == 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if finished, else 128 + signal as shells expect (SIGTERM 143, SIGINT 130)."""
+        return 128 + self.signal if self.signal else 0
+
+
+@dataclass
+class _Run:
+    """A run in motion: what it is made of, and what it has done."""
+
+    config: TrainConfig
+    device: torch.device
+    objective: ClickLoss
+    optimizer: Optimizers
+    store: CheckpointStore
+    step: int = 0
+    samples: int = 0
+    position: Position = Position()
+    last: StepResult | None = None
+    meter: Meter = field(default_factory=Meter)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    cpu_before: float = field(default_factory=lambda: -time.process_time())
+
+    def done(self, result: StepResult, losses: dict[str, Tensor], samples: int, position: Position) -> None:
+        """Count one step, after which the run stands at ``position``."""
+        self.step, self.samples, self.position, self.last = (
+            self.step + 1,
+            self.samples + samples,
+            position,
+            result,
+        )
+        self.watch.samples += samples
+        if not result.skipped:
+            self.meter.add(losses)
+
+    def save(self) -> None:
+        """Write a checkpoint from which the run continues bit for bit."""
+        tensors = _with_prefix("model", self.objective.model.state_dict())
+        tensors |= _with_prefix("optimizer", self.optimizer.state_dict())
+        tensors |= _with_prefix("meter", self.meter.sums)
+        tensors |= _with_prefix("random", _random_state(self.device))
+        facts = {
+            "epoch": self.position.epoch,
+            "batch": self.position.batch,
+            "samples": self.samples,
+            "meter_steps": self.meter.steps,
+            "seconds": self.watch.total,
+            "cpu_seconds": self.cpu_seconds,
+            "last": asdict(self.last) if self.last else None,
+        }
+        self.store.save(Checkpoint(self.step, tensors, facts))
+
+    def restore(self) -> list[str]:
+        """Continue from the newest sound checkpoint, if there is one; returns what is worth saying."""
+        checkpoint, said = self.store.load()
+        if checkpoint is None:
+            return said
+        tensors, facts = checkpoint.tensors, checkpoint.facts
+        self.objective.model.load_state_dict(_without_prefix("model", tensors))
+        self.optimizer.load_state_dict(_without_prefix("optimizer", tensors))
+        self.meter.sums, self.meter.steps = _without_prefix("meter", tensors), facts["meter_steps"]
+        _set_random_state(_without_prefix("random", tensors), self.device)
+        self.step, self.samples = checkpoint.step, facts["samples"]
+        self.position = Position(facts["epoch"], facts["batch"])
+        self.last = StepResult(**facts["last"]) if facts["last"] else None
+        self.watch.total = facts["seconds"]
+        self.cpu_before += facts["cpu_seconds"]
+        return [*said, f"continuing after step {self.step}"]
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.cpu_before + time.process_time()
+
+    def result(self, folder: Path, signal: int) -> RunResult:
+        """How the run stands."""
+        return RunResult(
+            folder,
+            self.step,
+            self.samples,
+            self.watch.total,
+            self.cpu_seconds,
+            self.optimizer.skipped,
+            signal,
+        )
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool | None = None) -> RunResult:
+    """Train a model, or continue its run, in the folder ``out``.
+
+    On a CPU the same options and number of threads give the same run bit for bit, stopped and continued or not.
+
+    Args:
+        config: all options.
+        out: folder of the run; see `clickscale.training.run`.
+        resume: continue the run in ``out`` if there is one; otherwise refuse it.
+        progress: show a progress line; None does so on a terminal.
+
+    Returns:
+        A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint.
+
+    Raises:
+        RunError: ``out`` holds something else than this run, or the disk is full.
+        DivergedError: too many steps in a row were not finite.
+    """
+    with torch.random.fork_rng(), Interruption() as interruption:
+        device = _device(config.device)
+        threads = set_threads(config.threads)
+        dataset = open_dataset(config.data)
+        loader = Loader(dataset, "train", config.loader())
+        validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
+        torch.manual_seed(config.seed)
+        model = make_model(config, dataset).to(device)
+        objective = ClickLoss(model, trained_labels(dataset, config))
+        steps = len(loader) * config.epochs.count
+        optimizer = build_optimizer(model, config.optimizer, steps)
+
+        open_folder(out, config, dataset, resume)
+        if (out / DONE).is_file():
+            return _read_done(out)
+        write_environment(out, threads, device)
+        run = _Run(config, device, objective, optimizer, CheckpointStore(out / "checkpoints", config.keep))
+        said = [threads, *run.restore()]
+        log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
+        for sentence in said:
+            line.say(sentence)
+        try:
+            with _deterministic(device):
+                _steps(run, loader, validation, log, line, interruption)
+        finally:
+            log.close()
+            line.close()
+        result = run.result(out, interruption.number)
+        if result.finished:
+            _write_done(result)
+        return result
+
+
+def _steps(
+    run: _Run,
+    loader: Loader,
+    validation: Loader | None,
+    log: RunLog,
+    line: ProgressLine,
+    interruption: Interruption,
+) -> None:
+    """All steps that are left, until the last one or a signal; ends with a checkpoint."""
+    config, watch = run.config, run.watch
+    run.objective.train()
+    for start in config.epochs.remaining(run.position):
+        for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
+            samples = batch.samples
+            batch = batch.to(run.device)
+            watch.lap("load")
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                losses = run.objective(batch)
+            watch.lap("forward")
+            losses[LOSS].backward()
+            watch.lap("backward")
+            result = run.optimizer.step(losses[LOSS], run.step)
+            watch.lap("step")
+
+            run.done(result, losses, samples, Position(start.epoch, number))
+            line.move(run.step)
+            if run.step % config.log_every == 0:
+                _log(run, log, line)
+            if validation is not None and run.step % config.validate_every == 0:
+                log.write(run.step, {"valid": validate(run.objective, validation, run.device)})
+            if interruption.number or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
+                run.save()
+            watch.lap("rest")
+            if interruption.number:
+                return
+    if run.meter.steps:
+        _log(run, log, line)
+    run.save()
+
+
+def _log(run: _Run, log: RunLog, line: ProgressLine) -> None:
+    """One line of metrics for the steps since the last one."""
+    assert run.last is not None, "a line is due only after a step"
+    values = {
+        "epoch": run.position.epoch,
+        "samples": run.samples,
+        **run.meter.take(),
+        "lr": run.last.lr,
+        "table_lr": run.last.table_lr,
+        "grad_norm": run.last.norm,
+        "skipped": run.optimizer.skipped,
+        **run.watch.take(),
+    }
+    log.write(run.step, values)
+    line.tell(values)
+
+
+def validate(objective: nn.Module, loader: Loader, device: torch.device) -> dict[str, float]:
+    """Losses over a part: the mean over the impressions whose label is known, summed over labels."""
+    sums: dict[str, Tensor] = {}
+    known = torch.zeros(0)
+    objective.eval()
+    with torch.inference_mode():
+        for batch in loader.batches():
+            counts = batch.label_mask.sum((0, 1)).double()  # (T,)
+            losses = list(objective(batch.to(device)).items())[1:]  # one per label, after their sum
+            for (name, loss), count in zip(losses, counts, strict=True):
+                sums[name] = (
+                    sums.get(name, torch.zeros((), dtype=torch.float64)) + loss.double().cpu() * count
+                )
+            known = counts if not len(known) else known + counts
+    objective.train()
+    means = {
+        name: float(total / count)
+        for (name, total), count in zip(sums.items(), known.clamp(min=1), strict=True)
+    }
+    return {LOSS: sum(means.values())} | means
+
+
+def _device(name: str) -> torch.device:
+    """``auto`` is a GPU if there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Ask for sums in a fixed order on a CPU, where the price is small; leave a GPU as it is."""
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else all is written twice
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of torch's random numbers."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _write_done(result: RunResult) -> None:
+    facts = asdict(result) | {"samples_per_second": round(result.samples_per_second, 1)}
+    del facts["folder"]
+    replace_text(result.folder / DONE, json.dumps(facts, indent=2, sort_keys=True))
+
+
+def _read_done(folder: Path) -> RunResult:
+    facts = json.loads((folder / DONE).read_text("utf-8"))
+    names = ("step", "samples", "seconds", "cpu_seconds", "skipped")
+    return RunResult(folder, *(facts[name] for name in names))
