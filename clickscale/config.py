@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -82,6 +82,10 @@ def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
                 _refuse_unknown(inner, entry, origin, f"{path}[{place}]")
         return
     if not isinstance(tree, dict):
+        return
+    if get_origin(kind) is dict:  # keys are data, only the values have fields
+        for key, value in tree.items():
+            _refuse_unknown(get_args(kind)[1], value, origin, f"{path}.{key}" if path else str(key))
         return
     structs = [kind, *get_args(kind)]
     structs = [s for s in structs if isinstance(s, type) and issubclass(s, msgspec.Struct)]

@@ -1,7 +1,7 @@
 """A place where a test may kill the process or fill the disk, to see what is left behind.
 
-The environment variable ``CLICKSCALE_FAILPOINT`` holds ``name:action``; when the code passes the point of that
-name, ``kill`` ends the process at once, as SIGKILL does, and ``enospc`` raises what a full disk raises.
+The environment variable ``CLICKSCALE_FAILPOINT`` holds ``name:action``; when the code passes the point of
+that name, ``kill`` ends the process at once, as SIGKILL does, and ``enospc`` raises what a full disk raises.
 """
 
 import errno

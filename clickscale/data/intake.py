@@ -1,6 +1,6 @@
 """From the chunks of a source to checked records: every row is kept or goes to quarantine with its reason."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
 
 
 def record_type(schema: Schema, table: str) -> np.dtype[Any]:
-    """The record of one row: its number in the table, keys of its ids, seconds, labels, raw values of fields."""
+    """The record of one row: its number in the table, keys of ids, seconds, labels, raw values of fields."""
     columns: list[tuple[Any, ...]] = [("row", "<i8")]
     columns += [(name, "<i8") for name in _ids(table)]
     if table in ("behaviors", "impressions"):
@@ -56,6 +56,11 @@ def column_of(each: Field) -> str:
     return f"field.{each.name}"
 
 
+def ids_of(role: str) -> str:
+    """Where `Intake.distinct` keeps all ids of users or items; the point keeps it apart from field names."""
+    return f"ids.{role}"
+
+
 def _ids(table: str) -> tuple[str, ...]:
     return {"users": ("user",), "items": ("item",)}.get(table, ("user", "item"))
 
@@ -66,7 +71,7 @@ class Intake:
 
     Attributes:
         files: records of each table, in the order of the log.
-        distinct: by field name, the distinct values of ids (kept rows only) and of texts with a vocabulary.
+        distinct: `ids_of` users and items, and by field name the texts that an exact vocabulary may need.
         known_at: whether the log says when behaviors became known.
     """
 
@@ -97,9 +102,10 @@ class Intake:
         if not distinct.textual:
             distinct.add(keys[keys != MISSING])
             return
-        assert raw.texts is not None and raw.text_keys is not None, "texts come with their keys"
-        kept = np.isin(raw.text_keys, keys)
-        distinct.add(raw.text_keys[kept], raw.texts.filter(pa.array(kept)))
+        assert raw.texts is not None, "texts come with their keys"
+        text_keys = np.asarray(raw.text_keys)
+        kept = np.isin(text_keys, keys)
+        distinct.add(text_keys[kept], raw.texts.filter(pa.array(kept)))
 
 
 class _Rows:
@@ -155,7 +161,7 @@ class _Rows:
             reason = f"bad_{name}" if PROBLEMS[code] in ("bad_value", "non_finite") else PROBLEMS[code]
             self.verdict.blame(raw.problems == code, reason, name)
         self.verdict.blame((raw.data == MISSING) & (raw.problems == FINE), f"null_{name}", name)
-        self.keyed.append((each.name, raw))
+        self.keyed += [(ids_of(name), raw), (each.name, raw)]
         return raw.data.astype(np.int64, copy=False)
 
     def _times(self, name: str) -> Ints:
@@ -199,8 +205,8 @@ class _Rows:
         return raw.data
 
 
-def read_log(source: Source, folder: Path, chunk_rows: int) -> Iterator[tuple[int, Intake]]:
-    """Read the whole log into ``folder``; yields (rows read, intake) after every chunk.
+def read_log(source: Source, folder: Path, chunk_rows: int, done: Callable[[int], None]) -> Intake:
+    """Read the whole log into ``folder``; ``done`` is told the number of rows read after every chunk.
 
     Raises:
         InputError: a table or column that the schema needs is missing, or a table is not known.
@@ -208,27 +214,32 @@ def read_log(source: Source, folder: Path, chunk_rows: int) -> Iterator[tuple[in
     schema = source.schema
     check_sharing(schema)
     folder.mkdir(parents=True)
-    files = {table: RecordFile(folder / f"{table}.rows", record_type(schema, table)) for table in TABLES}
+    files: dict[str, RecordFile] = {
+        table: RecordFile(folder / f"{table}.rows", record_type(schema, table)) for table in TABLES
+    }
     intake = Intake(schema, source.time_bounds, source.negatives == 0, Quarantine(), files, _wanted(schema))
     for table, batch in source.chunks():
         if table not in TABLES:
             raise InputError(unknown("table", table, TABLES))
         for start in range(0, batch.num_rows, chunk_rows):
             intake.take(table, batch.slice(start, chunk_rows))
-            yield sum(intake.quarantine.rows.values()), intake
+            done(sum(intake.quarantine.rows.values()))
+    return intake
 
 
 def _wanted(schema: Schema) -> dict[str, Distinct]:
-    """Which columns' distinct values must be gathered: ids, and texts that get an exact vocabulary."""
-    wanted = {each.name: Distinct(each.name, each.dtype == "string") for each in (schema.user, schema.item)}
-    for name, each in schema.fields().items():
-        if (
-            each.kind == "categorical"
-            and each.dtype == "string"
-            and each.vocabulary == "exact"
-            and not each.shares
-        ):
-            wanted.setdefault(name, Distinct(name, True))
+    """Which columns' distinct values to gather; the texts of ids twice only if other fields share them."""
+    wanted = {
+        ids_of("user"): Distinct(schema.user.name, schema.user.dtype == "string"),
+        ids_of("item"): Distinct(schema.item.name, schema.item.dtype == "string"),
+    }
+    fields = schema.fields()
+    categorical = [name for name, each in fields.items() if each.kind == "categorical"]
+    shared = {owner(schema, name) for name in categorical if fields[name].shares}
+    for name in sorted({owner(schema, name) for name in categorical}):
+        has_texts = fields[name].dtype == "string" and fields[name].vocabulary == "exact"
+        if has_texts and (name in shared or name not in (schema.user.name, schema.item.name)):
+            wanted[name] = Distinct(name, True)
     return wanted
 
 
