@@ -44,7 +44,7 @@ def predict(
     rows = dataset.part(part)
     names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))
     logits = _logits(model, Loader(dataset, part, config), rows, len(names))
-    return _with_facts(dataset, rows, logits, names, part, grouping)
+    return with_facts(dataset, rows, logits, names, part, grouping)
 
 
 def _logits(
@@ -67,7 +67,7 @@ def _logits(
     return found
 
 
-def _with_facts(
+def with_facts(
     dataset: Dataset,
     rows: npt.NDArray[np.int64],
     logits: npt.NDArray[np.float32],
