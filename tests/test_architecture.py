@@ -35,6 +35,7 @@ PARTS = (
     "report",
     "yardstick",
     "scaling",
+    "runs",
     "serving",
     "online",
     "cli",
@@ -91,6 +92,8 @@ def imported_modules(source: str, module: str, is_package: bool = False) -> Iter
             kept = above[: len(above) - node.level + is_package] if node.level else []
             origin = ".".join([*kept, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "clickscale":
+            yield node.lineno, f"clickscale.{node.attr}"  # reached through the package: import clickscale
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             yield from ((node.lineno, str(name)) for name in names[:1])
@@ -109,7 +112,7 @@ def imports_against_the_flow(source: str, module: str, is_package: bool = False)
     found = []
     for line, target in imported_modules(source, module, is_package):
         part = part_of(target)
-        if target.split(".")[0] != "clickscale" or part in (here, "__version__"):
+        if target.split(".")[0] != "clickscale" or part in (here, "") or part.startswith("__"):
             continue
         if part not in PARTS:
             found.append(f"{module}:{line} imports {target}; import from the module that defines it")
@@ -159,13 +162,17 @@ def code_that_runs_data(source: str, module: str) -> list[str]:
     return found
 
 
-def kwargs_passed_through(source: str, module: str) -> list[str]:
-    """Complain about functions that take ``**anything``: a misspelled option would pass in silence."""
-    return [
-        f"{module}:{node.lineno} {node.name}(**{node.args.kwarg.arg})"
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None
-    ]
+def options_passed_through(source: str, module: str) -> list[str]:
+    """Complain about functions that hand ``**anything`` on: a misspelled option would be noticed far away."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None:
+            name = node.args.kwarg.arg
+            calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+            handed_on = [k for call in calls for k in call.keywords if k.arg is None]
+            if any(ast.unparse(keyword.value) == name for keyword in handed_on):
+                found.append(f"{module}:{node.lineno} {node.name}(**{name})")
+    return found
 
 
 def vague_names(paths: Iterable[Path]) -> list[str]:
@@ -243,9 +250,9 @@ def test_nothing_the_package_loads_can_run_code() -> None:
     assert not found, "\n".join(found)
 
 
-def test_no_function_swallows_unknown_options() -> None:
+def test_no_function_hands_unknown_options_on() -> None:
     files = source_files("clickscale")
-    found = [c for path in files for c in kwargs_passed_through(path.read_text("utf-8"), module_name(path))]
+    found = [c for path in files for c in options_passed_through(path.read_text("utf-8"), module_name(path))]
     assert not found, "\n".join(found)
 
 
@@ -310,6 +317,7 @@ def test_the_version_is_the_same_everywhere() -> None:
         ("clickscale.errors", "from importlib import import_module\nimport_module('clickscale.schema')"),
         ("clickscale.schema", "from clickscale import batch"),
         ("clickscale.artifact", "from clickscale import Scorer"),
+        ("clickscale.artifact", "import clickscale\nclickscale.Scorer()"),
         ("clickscale.helpers", "import json"),
     ],
 )
@@ -323,6 +331,7 @@ def test_an_import_against_the_flow_is_seen(module: str, source: str) -> None:
         ("clickscale.models.din", "from clickscale.layers.norm import RMSNorm\nimport torch"),
         ("clickscale.data.loader", "from .dataset import Dataset\nfrom clickscale import __version__"),
         ("clickscale.evaluation.evaluate", "from clickscale.training.loop import train"),
+        ("clickscale.training.run", "import clickscale\nclickscale.__version__"),
         ("clickscale", "from clickscale.cli import main"),
     ],
 )
@@ -378,8 +387,9 @@ def test_evaluation_mode_and_safe_loads_pass() -> None:
     assert code_that_runs_data(source, "clickscale.artifact") == []
 
 
-def test_a_function_that_takes_any_option_is_seen() -> None:
-    assert kwargs_passed_through("def build(name, **options): ...", "m") == ["m:1 build(**options)"]
+def test_a_function_that_hands_any_option_on_is_seen() -> None:
+    assert options_passed_through("def f(name, **o): return g(name, **o)", "m") == ["m:1 f(**o)"]
+    assert options_passed_through("def f(**arrays): return {k: len(v) for k, v in arrays.items()}", "m") == []
 
 
 def test_a_vague_module_name_is_seen() -> None:
