@@ -69,7 +69,7 @@ class Assembly:
         for table in ("behaviors", "impressions"):
             file = self.intake.files[table]
             for records in file.chunks(self.chunk_rows):
-                owned += np.bincount(self.user_of(records), minlength=len(owned)) * file.dtype.itemsize
+                np.add.at(owned, self.user_of(records), file.dtype.itemsize)
                 np.minimum.at(first_seen, self.items.lookup(records["item"]), records["time"])
         return owned, first_seen
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clickscale.data.encoder import Encoder
 from clickscale.data.layout import Manifest, check_sizes, read_manifest, verify
 from clickscale.data.source import Split
+from clickscale.data.split import boundaries, bounds_of, part_of
 from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.schema import Feature, Features, Schema, categorical, numeric
 
@@ -91,17 +92,13 @@ class Dataset:
         """First second of valid and of test; empty for a split by each user's own time."""
         if self.split == self.manifest.split:
             return self.manifest.boundaries
-        return split_boundaries(np.asarray(self.impressions["time"]), self.split)
+        return boundaries(self.impressions["time"], self.split)
 
     def parts(self) -> npt.NDArray[np.uint8]:
         """(impressions,) uint8: 0 train, 1 valid, 2 test."""
-        if self.split.kind == "user_time":
-            return _user_parts(self.users["impressions"], self.split)
         time = self.impressions["time"]
-        part = np.zeros(len(time), dtype=np.uint8)
-        for bound in self.boundaries:
-            part += time >= bound
-        return part
+        bounds = bounds_of(self.split, self.boundaries, self.users["impressions"], time)
+        return part_of(self.impressions["user"], time, bounds)
 
     def part(self, name: str) -> Ints:
         """Rows of the impressions of ``train``, ``valid`` or ``test``, ascending (by user, then time)."""
@@ -122,39 +119,6 @@ def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
         DamagedError: a file is missing or was cut off.
     """
     return Dataset(Path(path), split)
-
-
-def split_boundaries(time: Ints, split: Split) -> tuple[int, ...]:
-    """First second of valid and of test.
-
-    ``time``: the moment of the impression at place floor(share * N) in time order, so that equal times are
-    never divided. ``day``: midnight (UTC) before the last days.
-
-    Raises:
-        DataError: a part of the split would be empty.
-    """
-    if split.kind == "user_time":
-        return ()
-    if split.kind == "day":
-        last = int(time.max()) // 86400 + 1
-        bounds = (int(last - split.valid - split.test) * 86400, int(last - split.test) * 86400)
-    else:
-        places = [int(len(time) * (1 - split.valid - split.test)), int(len(time) * (1 - split.test))]
-        ranked = np.partition(time, [min(place, len(time) - 1) for place in places])
-        bounds = (int(ranked[min(places[0], len(time) - 1)]), int(ranked[min(places[1], len(time) - 1)]))
-    if not int(time.min()) < bounds[0]:
-        raise DataError(
-            f"The split {split} leaves nothing for training; choose smaller valid and test parts."
-        )
-    return bounds
-
-
-def _user_parts(offsets: Ints, split: Split) -> npt.NDArray[np.uint8]:
-    """Cut each user's impressions, which stand in time order, by the same fractions."""
-    count = np.diff(offsets)
-    place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], count)
-    share = (place + 0.5) / np.repeat(np.maximum(count, 1), count)
-    return (share > 1 - split.valid - split.test).astype(np.uint8) + (share > 1 - split.test).astype(np.uint8)
 
 
 def index_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:

@@ -124,14 +124,14 @@ def training_part(
     with NpyWriter(raw / "impressions" / "train.npy", "u1") as shown:
         for rows in blocks(len(time)):
             train = part_of(user[rows], time[rows], bounds) == 0
-            users += np.bincount(user[rows][train], minlength=len(users))
-            items += np.bincount(item[rows][train], minlength=len(items))
+            np.add.at(users, user[rows][train], 1)
+            np.add.at(items, item[rows][train], 1)
             shown.append(train.astype(np.uint8))
     if not users.any():
         raise DataError(f"{split} leaves no impression for training; choose smaller valid and test parts.")
     with NpyWriter(raw / "behaviors" / "train.npy", "u1") as past:
         for train, item_rows in _training_behaviors(folder, bounds, np.diff(offsets) > 0):
-            items += np.bincount(item_rows[train], minlength=len(items))
+            np.add.at(items, item_rows[train], 1)
             past.append(train.astype(np.uint8))
     tables = {name: open_column(raw / name / "train.npy") for name in ("impressions", "behaviors")}
     return TrainingPart(schema, raw, tables | {"users": users, "items": items})

@@ -104,7 +104,7 @@ class Intake:
             return
         assert raw.texts is not None, "texts come with their keys"
         text_keys = np.asarray(raw.text_keys)
-        kept = np.isin(text_keys, keys)
+        kept = np.ones(len(text_keys), bool) if fine.all() else np.isin(text_keys, keys)
         distinct.add(text_keys[kept], raw.texts.filter(pa.array(kept)))
 
 

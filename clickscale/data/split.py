@@ -78,8 +78,8 @@ def user_boundaries(offsets: Ints, time: Ints, split: Split) -> Ints:
 
 def part_of(user: npt.NDArray[np.integer], time: Ints, bounds: Ints) -> npt.NDArray[np.uint8]:
     """(n,) 0 train, 1 valid, 2 test for rows of ``user`` at ``time``; ``bounds`` (2, users) or (2, 1)."""
-    column = user if bounds.shape[1] > 1 else np.zeros(len(user), np.int64)
-    return np.add(time >= bounds[0, column], time >= bounds[1, column], dtype=np.uint8)
+    valid, test = bounds[:, 0] if bounds.shape[1] == 1 else bounds[:, user]
+    return np.add(time >= valid, time >= test, dtype=np.uint8)
 
 
 def bounds_of(split: Split, fixed: tuple[int, ...], offsets: Ints, time: Ints) -> Ints:
