@@ -20,7 +20,7 @@ ECE_BINS = 20
 def pcoc(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Predicted over observed clicks: sum p / sum y; 1 is calibrated on average, nan without a click."""
     positive, probability = binary_labels(labels), checked_probabilities(probabilities)
-    same_length(labels=positive, probabilities=probability)
+    same_length({"labels": positive, "probabilities": probability})
     clicks = int(positive.sum())
     return float(probability.sum()) / clicks if clicks else math.nan
 
@@ -54,7 +54,7 @@ def reliability_curve(
 ) -> ReliabilityCurve:
     """Points of a reliability plot: mean probability against the share of clicks in bins of equal mass."""
     positive, probability = binary_labels(labels), checked_probabilities(probabilities)
-    same_length(labels=positive, probabilities=probability)
+    same_length({"labels": positive, "probabilities": probability})
     places = equal_mass_bins(probability, bins)
     rows = np.bincount(places, minlength=bins)
     kept = rows > 0

@@ -10,6 +10,7 @@ different lengths) raise `DataError`.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -34,11 +35,11 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | N
     lengths.
     """
     positive, score = binary_labels(labels), finite_numbers("scores", scores)
-    same_length(labels=positive, scores=score)
+    same_length({"labels": positive, "scores": score})
     weight = (
         np.ones(len(positive)) if weights is None else finite_numbers("weights", weights).astype(np.float64)
     )
-    same_length(labels=positive, weights=weight)
+    same_length({"labels": positive, "weights": weight})
     if weight.size and weight.min() < 0:
         row = int(weight.argmin())
         raise DataError(
@@ -77,7 +78,7 @@ def log_losses(labels: npt.ArrayLike, logits: npt.ArrayLike) -> Floats:
     In float64 and without forming a probability, so a logit of 1000 costs 1000 nats and not infinity.
     """
     positive, logit = binary_labels(labels), finite_numbers("logits", logits).astype(np.float64)
-    same_length(labels=positive, logits=logit)
+    same_length({"labels": positive, "logits": logit})
     return np.logaddexp(0.0, np.where(positive, -logit, logit))
 
 
@@ -123,7 +124,7 @@ class RankedPairs:
 def rank_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RankedPairs:
     """Sort the rows by score and find each positive's place among the negatives, O(N log N)."""
     positive, score = binary_labels(labels), finite_numbers("scores", scores)
-    same_length(labels=positive, scores=score)
+    same_length({"labels": positive, "scores": score})
     order = np.argsort(score)
     positives, negatives = order[positive[order]], order[~positive[order]]
     below = np.searchsorted(score[negatives], score[positives], side="left")
@@ -178,7 +179,7 @@ def group_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayL
     """Count each group's rightly ranked pairs: one sort by (group, score), no loop over groups."""
     positive, score = binary_labels(labels), finite_numbers("scores", scores)
     ids, codes = group_codes(groups)
-    same_length(labels=positive, scores=score, groups=codes)
+    same_length({"labels": positive, "scores": score, "groups": codes})
     if not len(codes):
         nothing = np.zeros(0, np.int64)
         return GroupPairs(ids, nothing, nothing, np.zeros(0))
@@ -238,7 +239,7 @@ class HistogramAUC:
     def update(self, labels: npt.ArrayLike, logits: npt.ArrayLike) -> None:
         """Count more rows: `labels` (N,) in {0, 1}, `logits` (N,) finite."""
         positive, logit = binary_labels(labels), finite_numbers("logits", logits).astype(np.float64)
-        same_length(labels=positive, logits=logit)
+        same_length({"labels": positive, "logits": logit})
         offsets = np.clip(logit, self.low, self.high) - self.low
         places = np.minimum((offsets * (self.bins / (self.high - self.low))).astype(np.int64), self.bins - 1)
         np.add.at(self.positives, places[positive], 1)
@@ -311,7 +312,7 @@ def group_codes(groups: npt.ArrayLike) -> tuple[Integers, Integers]:
     return distinct.astype(np.int64), codes.astype(np.int64)
 
 
-def same_length(**arrays: npt.NDArray[Any]) -> None:
+def same_length(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Raise `DataError` unless all the named arrays have as many rows as the first."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from scipy.special import expit
 
-from clickscale.errors import ConfigError
+from clickscale.errors import ConfigError, unknown
 from clickscale.evaluation.calibration import equal_mass_bins, pcoc
 from clickscale.evaluation.metrics import (
     Booleans,
@@ -309,6 +309,9 @@ def _bases(predictions: Predictions, base_auc: float | Mapping[str, float] | Non
     if base_auc is None:
         return {}
     if isinstance(base_auc, Mapping):
+        for name in base_auc:
+            if name not in predictions.label_names:
+                raise ConfigError(unknown("label", name, predictions.label_names))
         return dict(base_auc)
     if len(predictions.label_names) > 1:
         raise ConfigError(

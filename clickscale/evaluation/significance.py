@@ -150,7 +150,7 @@ def seeds_t_test(values_a: npt.ArrayLike, values_b: npt.ArrayLike, level: float 
     _tail_quantiles(1, level)
     a = finite_numbers("values_a", values_a).astype(np.float64)
     b = finite_numbers("values_b", values_b).astype(np.float64)
-    same_length(values_a=a, values_b=b)
+    same_length({"values_a": a, "values_b": b})
     seeds = len(a)
     if seeds < 2:
         raise DataError(
@@ -197,7 +197,7 @@ class _UserSums:
     def __init__(self, labels: npt.ArrayLike, logits: npt.ArrayLike, users: _Users) -> None:
         positive = binary_labels(labels)
         logit = finite_numbers("logits", logits).astype(np.float64)
-        same_length(labels=positive, logits=logit, groups=users.codes)
+        same_length({"labels": positive, "logits": logit, "groups": users.codes})
         self._codes = users.codes
         self._ranked = rank_pairs(positive, logit)
         self._positive_users = users.codes[self._ranked.positives]
@@ -245,7 +245,7 @@ def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, In
     In row order, a tie counting 1: integers, so that models that differ by a constant differ by exactly it.
     """
     score = finite_numbers("scores", scores)
-    same_length(labels=positive, scores=score)
+    same_length({"labels": positive, "scores": score})
     positives, negatives = score[positive], score[~positive]
     return _twice_below(positives, negatives), _twice_below(-negatives, -positives)
 
