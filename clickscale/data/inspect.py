@@ -44,7 +44,13 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class FieldSummary(msgspec.Struct, frozen=True):
-    """One field; ``size`` is its number of indices (0 for numbers), ``unknown`` a share in [0, 1]."""
+    """One field.
+
+    Attributes:
+        side: ``profile``, ``behavior``, ``item``, ``context`` or ``statistic``.
+        size: number of indices, padding and unknown included; 0 for numbers and vectors.
+        unknown: share of unknown values, in [0, 1]; see the module docstring.
+    """
 
     name: str
     side: str
@@ -204,6 +210,7 @@ def _moment(seconds: int) -> str:
 def _fields(data: Dataset) -> Iterator[FieldSummary]:
     """Every field with its share of unknown values."""
     features, seen = data.features, data.impressions
+    statistics = {statistic.name for statistic in data.schema.statistics}
     sides: tuple[tuple[str, tuple[Feature, ...], Columns, str, int], ...] = (
         ("profile", features.profile, data.users, "user", len(seen["time"])),
         ("behavior", features.behavior, data.behaviors, "", len(data.behaviors["time"])),
@@ -217,7 +224,8 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
             hits = 0
             for rows in _chunks(total):
                 hits += int((_unknown(column[rows]) if table is None else table[seen[through][rows]]).sum())
-            yield FieldSummary(feature.name, side, feature.kind, feature.size, hits / max(total, 1))
+            kept = "statistic" if feature.name in statistics else side
+            yield FieldSummary(feature.name, kept, feature.kind, feature.size, hits / max(total, 1))
 
 
 def _unknown(column: NDArray[Any]) -> NDArray[np.bool_]:
@@ -237,7 +245,7 @@ def plot_inspection(inspection: Inspection, path: Path) -> None:
     """
     from matplotlib.figure import Figure  # slow to load, and only this needs it
 
-    fields = len(inspection.fields)
+    fields = sum(field.side != "statistic" for field in inspection.fields)
     figure = Figure(figsize=(12, 6.4 + 0.18 * max(fields - 8, 0)), layout="constrained")
     figure.suptitle(_title(inspection), fontsize=13, x=0.01, ha="left", fontweight="bold")
     axes = figure.subplots(2, 2, height_ratios=(3, 2 + 0.25 * fields))
@@ -293,13 +301,15 @@ def _plot_days(axis: Any, inspection: Inspection) -> None:
         if first := inspection.parts[name].first:
             moment = np.datetime64(first[:10], "D")
             axis.axvline(moment, color=_GRAY, lw=1, ls="--")
-            axis.text(moment, 1.01, f" {name}", transform=axis.get_xaxis_transform(), color=_GRAY, fontsize=8)
+            side = "right" if name == "valid" else "left"  # the two lines may stand close together
+            above = axis.get_xaxis_transform()
+            axis.text(moment, 1.01, f" {name} ", transform=above, color=_GRAY, fontsize=8, ha=side)
     axis.set_ylim(bottom=0)
     span = "day" if width == 1 else f"{width} days"
-    axis.set_title(f"Label rate by {span} (gray: impressions)", fontsize=11, loc="left", pad=16)
+    axis.set_title(f"Label rate per {span} (gray: impressions)", fontsize=11, loc="left", pad=16)
     if len(labels) > 1:
         axis.legend(fontsize=8, frameon=False, ncols=3)
-    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
@@ -311,18 +321,26 @@ def _plot_lengths(axis: Any, inspection: Inspection) -> None:
     axis.bar(range(len(lows)), share, color=_BLUE, width=0.8)
     axis.set_xticks(range(len(lows)), [_bin_name(low) for low in lows])
     if len(lows) > 8:
-        axis.tick_params(axis="x", rotation=45)
+        for text in axis.get_xticklabels():
+            text.set(rotation=35, ha="right", rotation_mode="anchor")
     for place, value in enumerate(share):
         axis.text(
             place,
             value,
-            f"{value:.1f}" if value < 10 else f"{value:.0f}",
+            _percent(value),
             ha="center",
             va="bottom",
             fontsize=8,
         )
     median = inspection.visible["0.5"]
     axis.set_title(f"Visible behaviors, % of impressions (median {median:g})", fontsize=11, loc="left")
+
+
+def _percent(value: float) -> str:
+    """Two digits, and nothing that looks like nothing but is not."""
+    if 0 < value < 0.1:
+        return "<0.1"
+    return f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
 def _bin_name(low: int) -> str:
@@ -334,10 +352,10 @@ def _bin_name(low: int) -> str:
 
 
 def _plot_unknown(axis: Any, inspection: Inspection) -> None:
-    """Share of unknown values of every field, colored by side."""
-    fields = inspection.fields[::-1]
+    """Share of unknown values of every field, colored by side; statistics are always known."""
+    fields = tuple(field for field in inspection.fields[::-1] if field.side != "statistic")
     share = [100 * field.unknown for field in fields]
-    _rows(axis, fields, share, [f"{value:.2g}%" if value else "0" for value in share])
+    _rows(axis, fields, share, [_percent(value) for value in share])
     axis.set_xlim(0, max(1.15 * max(share, default=0), 1))
     axis.set_title("Unknown values, % of rows", fontsize=11, loc="left")
 

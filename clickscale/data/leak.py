@@ -232,10 +232,11 @@ def _check_parts(data: Dataset, tally: _Tally) -> None:
         begins = np.full(groups, np.iinfo(np.int64).max)  # first moment of the later parts
         for start, end in _chunks(len(time)):
             later = parts[start:end] > place
-            np.minimum.at(begins, user[start:end][later] if by_user else 0, time[start:end][later])
+            group = user[start:end] * by_user
+            np.minimum.at(begins, group[later], time[start:end][later])
         for start, end in _chunks(len(time)):
             here = parts[start:end] == place
-            limit = begins[user[start:end]] if by_user else begins[0]
+            limit = begins[user[start:end] * by_user]
             detail = f" ({name} and what follows)"
             tally.add("part_order", here & (time[start:end] > limit), start, detail)
             tally.add(
