@@ -1,4 +1,4 @@
-"""GAUC over 1,000,000 rows of 100,000 users against a loop over users with scikit-learn; the bootstrap's time.
+"""GAUC over 1,000,000 rows of 100,000 users against a loop over users with scikit-learn; bootstrap time.
 
     python benchmarks/bench_metrics.py [--loop-users 3000]
 
