@@ -75,7 +75,7 @@ def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], byte
     line, _, rest = block.partition(b"\n")
     if not line.strip():
         raise InputError(f"{path} is empty; its first line should name the columns.")
-    fields = _split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
+    fields = split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
     names = [field.strip() or f"column_{place}" for place, field in enumerate(fields)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -85,7 +85,8 @@ def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], byte
     return names, rest
 
 
-def _split_line(line: str, text: TextFormat) -> list[str]:
+def split_line(line: str, text: TextFormat) -> list[str]:
+    """Fields of one line."""
     separator = text.separator
     if len(separator) > 1:
         line, separator = line.replace(separator, ONE_BYTE.decode()), ONE_BYTE.decode()
@@ -177,7 +178,7 @@ def _parse_lines(
     for line in block.split(b"\n"):
         if not line.rstrip(b"\r"):
             continue
-        fields = _split_line(line.rstrip(b"\r").decode("utf-8", "surrogateescape"), text)
+        fields = split_line(line.rstrip(b"\r").decode("utf-8", "surrogateescape"), text)
         fits = len(fields) == len(names)
         if not fits:
             bad.append(row)
