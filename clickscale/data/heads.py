@@ -94,9 +94,7 @@ class Column:
             parts = [text.split(separator) for text in texts]
             several = [tokens for tokens in parts if len(tokens) > 1]
             tokens = Counter(token.strip() for entry in parts for token in entry)
-            if separator == " " and sum(any(c.isdigit() for c in token) for token in tokens) < 0.9 * len(
-                tokens
-            ):
+            if separator == " " and _with_digits(tokens) < 0.9 * tokens.total():
                 continue  # words of a sentence, not a list of ids
             if len(several) > 0.2 * len(texts) and len(tokens) < 0.5 * sum(tokens.values()):
                 return separator
@@ -191,6 +189,11 @@ def _is_header(names: list[str], rows: list[list[str]]) -> bool:
     fits = [row for row in rows if len(row) == len(names)]
     below = any(_is_number(row[place]) for row in fits for place in range(len(names)))
     return len(set(names)) == len(names) and (below or all(name not in row for row in fits for name in names))
+
+
+def _with_digits(tokens: Counter[str]) -> int:
+    """How many tokens have a digit in them."""
+    return sum(often for token, often in tokens.items() if any(letter.isdigit() for letter in token))
 
 
 def _is_number(text: str) -> bool:
