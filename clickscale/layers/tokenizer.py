@@ -47,7 +47,7 @@ class ItemTable(nn.Module):
         self.register_buffer("numbers", torch.from_numpy(filled), persistent=False)
         self.projections = nn.ModuleDict()
         for feature in content(features):
-            vectors = np.ascontiguousarray(columns[f"field.{feature.name}"])
+            vectors = np.array(columns[f"field.{feature.name}"])  # a copy: columns may be read-only maps
             self.register_buffer(f"content_{feature.name}", torch.from_numpy(vectors), persistent=False)
             self.projections[feature.name] = nn.Linear(feature.width, dim, bias=False)
         self.tokens = self.side.tokens + len(self.projections)
