@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.log import load_log
+from clickscale.data.prepare import prepare
 from clickscale.errors import ConfigError, InputError, SchemaError
-from tests.data.sources import check_columns, drained
+from tests.data.sources import check_columns, drained, real_log
 
 CLICKS = """user_id,item_id,timestamp,clicked,category,price,age
 u1,a,1600000000,1,shoes,10.5,30
@@ -217,3 +218,64 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
 def test_mistakes_are_named_before_any_row_is_read(tmp_path, change, error, message):
     with pytest.raises(error, match=message):
         described(tmp_path, SIMPLE.replace(*change), clicks_csv=CLICKS)
+
+
+KUAIRAND = """
+name = "kuairand-parquet"
+user = {{ name = "user", column = "user_id", dtype = "int" }}
+item = {{ name = "item", column = "video_id", dtype = "int" }}
+labels = [{{ name = "click", column = "is_click" }}, {{ name = "long_view", column = "long_view" }}]
+[impressions]
+files = "{log}/interactions.parquet"
+time = "time_ms"
+fields = [{{ name = "tab", dtype = "int" }}]
+[behaviors]
+files = "behaviors.parquet"
+known_at = "known_at"
+fields = [{{ name = "viewed_long" }}]
+[users]
+files = "{log}/users.parquet"
+fields = [{{ name = "user_active_degree" }}, {{ name = "register_days", kind = "numeric" }}]
+[items]
+files = "{log}/items.parquet"
+fields = [{{ name = "author_id", min_count = 2 }}, {{ name = "tag", values = 3, separator = "," }}]
+"""
+
+
+def earlier_and_logged_exposures(folder):
+    """One table of behaviors: the videos before the log, one second apart, then those of the log itself."""
+    earlier = pq.read_table(folder / "user_histories.parquet")
+    lists = earlier["watch_seq"].combine_chunks()
+    row = lists.value_parent_indices().to_numpy()
+    place = np.arange(len(row)) - np.asarray(lists.offsets)[row]
+    lengths = np.diff(np.asarray(lists.offsets))
+    last = earlier["last_time_ms"].to_numpy()
+    times = last[row] + 1000 * (place - lengths[row] + 1)
+    before = {
+        "user_id": earlier["user_id"].to_numpy()[row].astype(np.int64),
+        "video_id": lists.flatten().to_numpy().astype(np.int64),
+        "time_ms": times,
+        "known_at": times,
+        "viewed_long": pa.nulls(len(row), pa.int8()),
+    }
+    log = pq.read_table(folder / "interactions.parquet")
+    logged = {
+        "user_id": log["user_id"].to_numpy().astype(np.int64),
+        "video_id": log["video_id"].to_numpy().astype(np.int64),
+        "time_ms": log["time_ms"].to_numpy(),
+        "known_at": log["time_ms"].to_numpy() + log["play_time_ms"].to_numpy(),
+        "viewed_long": log["long_view"].cast(pa.int8()),
+    }
+    return pa.concat_tables([pa.table(before), pa.table(logged)])
+
+
+def test_the_real_parquet_tables_prepare_with_the_exposures_before_the_log(tmp_path):
+    folder = real_log("kuairand-pure-part")
+    pq.write_table(earlier_and_logged_exposures(folder), tmp_path / "behaviors.parquet")
+    source = described(tmp_path, KUAIRAND.format(log=folder))
+    manifest = prepare(source, tmp_path / "out")
+    assert manifest.report["behaviors"].rows == 817_187 + 228_329
+    assert manifest.report["impressions"].rows == 228_329
+    assert set(manifest.report["impressions"].quarantined) <= {"duplicate"}
+    visible = np.load(tmp_path / "out" / "impressions" / "visible.npy")
+    assert (visible > 0).mean() > 0.97
