@@ -29,7 +29,7 @@ from clickscale.data.fit import fit_encoder, scale_statistics, training_part, wi
 from clickscale.data.intake import TABLES, Intake, column_of, ids_of, read_log, table_fields
 from clickscale.data.layout import MANIFEST, Manifest, file_entry
 from clickscale.data.source import Source
-from clickscale.data.split import boundaries
+from clickscale.data.split import boundaries, check_split
 from clickscale.data.statistics import write_statistics
 from clickscale.data.texts import text_buffers
 from clickscale.data.workspace import building
@@ -60,9 +60,10 @@ def prepare(
     Raises:
         DataError: nothing usable in the log, ``out`` exists, or the disk is full.
         InputError: a table cannot be read or lacks a column.
-        SchemaError: the schema contradicts itself.
+        ConfigError: the schema contradicts itself, or the split makes no sense.
     """
     source.schema.validate()
+    check_split(source.split)
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, overwrite) as folder:

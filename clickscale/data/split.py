@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from clickscale.data.columns import BLOCK, blocks
 from clickscale.data.source import Split
-from clickscale.errors import DataError
+from clickscale.errors import ConfigError, DataError
 
 Ints = npt.NDArray[np.int64]
 _DAY = 86_400
@@ -20,21 +20,38 @@ def boundaries(time: Ints, split: Split) -> tuple[int, ...]:
     equal times are never divided. ``day``: midnight (UTC) before the last days.
 
     Raises:
+        ConfigError: the shares make no sense.
         DataError: nothing would be left for training.
     """
+    check_split(split)
     if split.kind == "user_time":
         return ()
     low, high = _range(time)
     if split.kind == "day":
         after = high // _DAY + 1
-        bounds = (int(after - split.valid - split.test) * _DAY, int(after - split.test) * _DAY)
+        last, tested = int(split.valid + split.test), int(split.test)
+        bounds = ((after - last) * _DAY, (after - tested) * _DAY)
     else:
         places = (int(len(time) * (1 - split.valid - split.test)), int(len(time) * (1 - split.test)))
-        first, second = (_at_place(time, min(place, len(time) - 1), low, high) for place in places)
-        bounds = (first, second)
+        found = [NEVER if place >= len(time) else _at_place(time, place, low, high) for place in places]
+        bounds = (found[0], found[1])
     if low >= bounds[0]:
         raise DataError(f"{split} leaves no impression for training; choose smaller valid and test parts.")
     return bounds
+
+
+def check_split(split: Split) -> None:
+    """Refuse shares that are no shares.
+
+    Raises:
+        ConfigError: names what is wrong.
+    """
+    if split.valid < 0 or split.test < 0:
+        raise ConfigError(f"{split}: valid and test must be >= 0.")
+    if split.kind == "day" and (split.valid % 1 or split.test % 1):
+        raise ConfigError(f"{split}: a split by day counts whole days, such as valid = 1 and test = 1.")
+    if split.kind != "day" and split.valid + split.test >= 1:
+        raise ConfigError(f"{split}: valid and test must leave a share for training.")
 
 
 def _range(time: Ints) -> tuple[int, int]:
