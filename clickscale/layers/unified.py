@@ -49,7 +49,7 @@ class AdaptiveFusion(nn.Module):
         # The softmax over two branches is a sigmoid of their difference: one product instead of two.
         difference = self.self_gate.weight - self.cross_gate.weight
         gate = functional.linear(torch.relu(self.shrink(mean)), difference).sigmoid()
-        return torch.lerp(cross, own, gate)
+        return torch.lerp(cross.to(own.dtype), own, gate.to(own.dtype))  # autocast mixes the types
 
 
 class AttentionBlock(nn.Module):

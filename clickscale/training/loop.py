@@ -150,7 +150,7 @@ class _Run:
 def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool | None = None) -> RunResult:
     """Train a model, or continue its run, in the folder ``out``.
 
-    On a CPU the same options and number of threads give the same run bit for bit, stopped and continued or not.
+    On a CPU the same options and number of threads give the same run bit for bit, stopped in between or not.
 
     Args:
         config: all options.
@@ -165,7 +165,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         RunError: ``out`` holds something else than this run, or the disk is full.
         DivergedError: too many steps in a row were not finite.
     """
-    with torch.random.fork_rng(), Interruption() as interruption:
+    with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
         device = _device(config.device)
         threads = set_threads(config.threads)
         dataset = open_dataset(config.data)

@@ -109,9 +109,9 @@ class Optimizers:
         result = StepResult(lr, table_lr, norm, skipped=not (math.isfinite(norm) and math.isfinite(value)))
         self._count(result, value, step)
         if result.skipped:
-            torch._foreach_copy_(self._buffers, self._sound)
+            _copy(self._buffers, self._sound)
         else:
-            torch._foreach_copy_(self._sound, self._buffers)
+            _copy(self._sound, self._buffers)
             self._scale(rows, norm)
             self._move(rows, lr, table_lr)
         self.zero_grad()
@@ -258,3 +258,9 @@ def _find(tensors: dict[str, Tensor], name: str, live: Tensor) -> Tensor:
             f"The saved optimizer does not fit: {name!r} {found}, expected {tuple(live.shape)}."
         )
     return tensors[name]
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    """Copy tensors pairwise; models without running statistics have none."""
+    if to:
+        torch._foreach_copy_(to, source)

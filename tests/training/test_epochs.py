@@ -1,0 +1,21 @@
+import pytest
+
+from clickscale.errors import ConfigError
+from clickscale.training.epochs import Epochs, Position
+
+
+def test_a_new_run_begins_every_epoch_at_its_first_batch() -> None:
+    assert list(Epochs(count=2).remaining(Position())) == [Position(0, 0), Position(1, 0)]
+
+
+def test_a_continued_run_takes_up_its_epoch_where_it_stood() -> None:
+    assert list(Epochs(count=3).remaining(Position(1, 7))) == [Position(1, 7), Position(2, 0)]
+
+
+def test_a_finished_run_has_nothing_left() -> None:
+    assert list(Epochs(count=1).remaining(Position(1, 0))) == []
+
+
+def test_no_epoch_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        Epochs(count=0)
