@@ -121,6 +121,23 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_older_file(tmp_path: Path) 
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_whoever_reads_the_older_file_keeps_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    predictions([1, 2]).save(path)
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        predictions(list(range(50))).save(path)
+        assert reader.read() == before
+    assert len(Predictions.load(path)) == 50
+
+
+def test_saving_over_a_folder_is_a_clear_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="Cannot write predictions"):
+        predictions([1]).save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Cannot write predictions"):
         predictions([1]).save(tmp_path / "no" / "file")

@@ -80,6 +80,19 @@ def test_the_bootstrap_equals_repeating_the_drawn_users_rows() -> None:
         assert intervals[name].high == pytest.approx(high[column], abs=1e-12)
 
 
+def test_the_bootstrap_of_ece_weighs_the_gaps_of_the_drawn_users() -> None:
+    # Three distinct logits keep a bin each in every resample, so repeated rows give the same ECE.
+    users, labels = np.repeat(np.arange(8), 6), np.array([0, 0, 1, 0, 1, 1, 1, 0] * 6)
+    logits = np.tile([-2.0, 0.0, 2.0], 16)
+    random, samples = np.random.default_rng(2), []
+    for _ in range(25):
+        rows = np.concatenate([np.flatnonzero(users == user) for user in random.integers(0, 8, 8)])
+        samples.append(ece(labels[rows], 1 / (1 + np.exp(-logits[rows]))))
+    interval = user_bootstrap(labels, logits, users, replicates=25, seed=2)["ece"]
+    assert interval.high == pytest.approx(np.quantile(samples, 0.975), abs=1e-12)
+    assert interval.low == pytest.approx(min(np.quantile(samples, 0.025), interval.value), abs=1e-12)
+
+
 def test_intervals_do_not_shrink_when_each_users_rows_are_copied() -> None:
     labels, logits, users = market(2)
     once = user_bootstrap(labels, logits, users)["auc"]
