@@ -105,8 +105,8 @@ class Distinct:
     def _merge_texts(self, keys: Ints, texts: pa.Array) -> None:
         self._keys, first, back = np.unique(keys, return_index=True, return_inverse=True)
         same = pc.equal(texts, texts.take(pa.array(first[back])))
-        if not pc.all(same).as_py():
-            place = pc.index(same, False).as_py()
+        place = pc.index(same, False).as_py()
+        if place >= 0:
             pair = f"{texts[place].as_py()!r} and {texts[int(first[back[place]])].as_py()!r}"
             raise DataError(
                 f"Two values of {self.name}, {pair}, have the same 63-bit hash; change one in the log."

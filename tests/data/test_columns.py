@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
+
+
+@pytest.mark.parametrize(("kind", "width"), [("i4", ()), ("f2", (3,)), ("u1", ()), ("i8", (2,))])
+def test_a_column_written_in_pieces_is_one_array(tmp_path: Path, kind: str, width: tuple[int, ...]) -> None:
+    whole = np.arange(7 * int(np.prod(width, dtype=int))).reshape(7, *width).astype(kind)
+    with NpyWriter(tmp_path / "deep" / "column.npy", kind, width) as writer:
+        for piece in (whole[:3], whole[3:3], whole[3:]):
+            writer.append(piece)
+    np.testing.assert_array_equal(np.load(tmp_path / "deep" / "column.npy"), whole)
+    assert open_column(tmp_path / "deep" / "column.npy").dtype == np.dtype(kind)
+
+
+def test_a_column_without_rows_can_be_opened(tmp_path: Path) -> None:
+    write_column(tmp_path / "empty.npy", np.zeros((0, 4), np.float16))
+    assert open_column(tmp_path / "empty.npy").shape == (0, 4)
+
+
+def test_rows_of_another_width_are_a_bug(tmp_path: Path) -> None:
+    with (
+        NpyWriter(tmp_path / "column.npy", "i4", (2,)) as writer,
+        pytest.raises(AssertionError, match="rows of"),
+    ):
+        writer.append(np.zeros((1, 3)))
+
+
+def test_blocks_cover_every_row_once() -> None:
+    assert [(part.start, part.stop) for part in blocks(7, 3)] == [(0, 3), (3, 6), (6, 7)]
+    assert list(blocks(0)) == []
