@@ -104,9 +104,11 @@ def line_blocks(path: Path, quote: bytes = b"") -> Iterator[bytes]:
     rest = b""
     try:
         with _open(path) as stream:
-            while piece := stream.read(BLOCK):
+            piece = stream.read(BLOCK)
+            while piece:
                 rest += piece
-                cut = _cut(rest, quote)
+                piece = stream.read(BLOCK)  # one ahead: what ends the file belongs to its last block
+                cut = _cut(rest, quote) if piece else len(rest)
                 if cut == 0 and len(rest) > LONGEST:
                     raise InputError(
                         f"{path} has no line end within {LONGEST >> 20} MB; it is no text table."
@@ -118,8 +120,6 @@ def line_blocks(path: Path, quote: bytes = b"") -> Iterator[bytes]:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
-    if rest:
-        yield rest
 
 
 def _open(path: Path) -> IO[bytes]:
