@@ -3,7 +3,9 @@
 The package is the data flow: raw log -> dataset -> batch -> model -> run -> artifact -> scorer -> server.
 """
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # OpenMP threads that wait by spinning take the cores from each other: on two busy cores, two spinning threads
 # were measured nine times slower than one. The runtime reads this once, when torch is first imported, so it
@@ -12,4 +14,39 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Scorer",
+    "TrainConfig",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "open_dataset",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from clickscale.data.dataset import open_dataset
+    from clickscale.inference.scorer import Scorer
+    from clickscale.models import build_model
+    from clickscale.runs import evaluate, train
+    from clickscale.training.run import TrainConfig
+
+# Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
+_HOMES = {
+    "Scorer": "clickscale.inference.scorer",
+    "TrainConfig": "clickscale.training.run",
+    "build_model": "clickscale.models",
+    "evaluate": "clickscale.runs",
+    "open_dataset": "clickscale.data.dataset",
+    "train": "clickscale.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clickscale' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,8 +13,7 @@ is an error. What cannot be right is: no item, a text for a number, a time in mi
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,7 @@ class _Row:
     path: str
     values: Mapping[str, Any]
     time: int = 0
-    paths: Mapping[str, str] = MappingProxyType({})
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Path of one of its values."""

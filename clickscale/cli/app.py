@@ -1,0 +1,91 @@
+"""Every verb and where it lives; verbs import what they need when they run, so that help is instant."""
+
+from typing import Annotated
+
+import typer
+
+import clickscale
+from clickscale.cli import data, demo, models, runs, serve
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
+3 a defect of clickscale; 130 and 143 interrupted."""
+
+
+def _app(text: str, epilog: str = "") -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        epilog=epilog,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = _app(
+    "Click-through-rate models that follow scaling laws: from a raw log to a measured model.", EXIT_CODES
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(clickscale.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")
+    ] = False,
+) -> None:
+    """Options before the verb; ``--debug`` is taken out of the command line before it gets here."""
+
+
+def _example(*lines: str) -> str:
+    return "\b\n" + "\n".join(["Example:", *(f"  {line}" for line in lines)])
+
+
+_data = _app("Public logs: what there is and how to get it.")
+_data.command("list", epilog=_example("clickscale data list"))(data.list_logs)
+_data.command("get", epilog=_example("clickscale data get movielens-100k --out ml-100k"))(data.get_log)
+app.add_typer(_data, name="data")
+_schema = _app("Describe a log of your own.")
+_schema.command("guess", epilog=_example("clickscale schema guess clicks.csv items.csv --out schema.toml"))(
+    data.guess_schema
+)
+app.add_typer(_schema, name="schema")
+app.command(
+    "prepare",
+    epilog=_example(
+        "clickscale prepare schema.toml --out prepared",
+        "clickscale prepare movielens-1m:ml-1m --out prepared --set statistics=true",
+    ),
+)(data.prepare_log)
+app.command("inspect", epilog=_example("clickscale inspect prepared --plot prepared.png"))(data.inspect_data)
+app.command("leak-check", epilog=_example("clickscale leak-check prepared"))(data.check_leaks)
+app.command("models", epilog=_example("clickscale models"))(models.list_models)
+app.command("cost", epilog=_example("clickscale cost suan --grade size-4 --length 200 --candidates 60"))(
+    models.show_cost
+)
+app.command(
+    "train",
+    epilog=_example(
+        "clickscale train suan --data prepared --out runs/suan",
+        "clickscale train din --data prepared --out runs/din --set optimizer.lr=0.001 --set model.d=16",
+        "clickscale train suan --data prepared --out runs/suan --resume",
+    ),
+)(runs.train_model)
+app.command("yardstick", epilog=_example("clickscale yardstick --data prepared --out runs/trees"))(
+    runs.train_yardstick
+)
+app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
+app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)
+app.command(
+    "score", epilog=_example("clickscale score runs/suan/artifact requests.jsonl --out scores.jsonl")
+)(serve.score_requests)
+app.command("demo", epilog=_example("clickscale demo --source ml-100k"))(demo.run_demo)

@@ -1,0 +1,210 @@
+"""Verbs about data: ``data list|get``, ``schema guess``, ``prepare``, ``inspect``, ``leak-check``."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from clickscale.cli.console import Stages, emit, grid, say, show
+from clickscale.cli.options import AsJson, Overwrite, Sets
+from clickscale.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clickscale.data.layout import Manifest
+    from clickscale.data.source import Source, Split
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A prepared data set.")]
+
+
+def _source(text: str, sets: list[str]) -> "Source":
+    """The log that ``schema.toml`` or ``ADAPTER:FOLDER`` names."""
+    from clickscale.config import load_toml, override
+    from clickscale.data.adapters import open_source
+    from clickscale.data.log import LogConfig, log_source
+
+    if text.endswith(".toml"):
+        return log_source(override(load_toml(Path(text), LogConfig), sets), Path(text).parent)
+    adapter, found, folder = text.partition(":")
+    if not found:
+        raise ConfigError(
+            f"Source {text!r} is neither a .toml file nor ADAPTER:FOLDER, such as movielens-1m:ml-1m."
+        )
+    return open_source(adapter, Path(folder), _pairs(sets))
+
+
+def _pairs(sets: list[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping."""
+    for assignment in sets:
+        if "=" not in assignment:
+            raise ConfigError(f"--set {assignment!r} has no '='; write it as key=value.")
+    return {
+        key.strip(): value.strip() for key, _, value in (assignment.partition("=") for assignment in sets)
+    }
+
+
+def _other_split(split: "Split", kind: str | None, valid: float | None, test: float | None) -> "Split":
+    """The split of a source with what the command line changes."""
+    from clickscale.config import override
+
+    given = {"kind": kind, "valid": valid, "test": test}
+    return override(split, [f"{key}={value}" for key, value in given.items() if value is not None])
+
+
+def prepare_log(
+    source: Annotated[
+        str, typer.Argument(help="A schema.toml, or ADAPTER:FOLDER such as movielens-1m:ml-1m.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+    sets: Sets = None,
+    split: Annotated[
+        Literal["time", "user_time", "day"] | None,
+        typer.Option("--split", help="Instead of the source's split."),
+    ] = None,
+    valid: Annotated[float | None, typer.Option("--valid", help="Share (or days) for validation.")] = None,
+    test: Annotated[float | None, typer.Option("--test", help="Share (or days) for the test.")] = None,
+    chunk_rows: Annotated[int, typer.Option("--chunk-rows", min=1, help="Rows read at a time.")] = 1 << 17,
+    memory_rows: Annotated[int, typer.Option("--memory-rows", min=1, help="Rows sorted in memory.")] = 1
+    << 22,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a raw log into a prepared data set: timelines, item table, impressions, encoder, split."""
+    from clickscale.data.prepare import prepare
+
+    log = _source(source, sets or [])
+    log = dataclasses.replace(log, split=_other_split(log.split, split, valid, test))
+    with Stages() as stages:
+        manifest = prepare(
+            log, out, overwrite=overwrite, chunk_rows=chunk_rows, memory_rows=memory_rows, progress=stages
+        )
+    if as_json:
+        emit(_manifest_document(manifest, out))
+    else:
+        _show_manifest(manifest, out)
+
+
+def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
+    """What preparing did, for machines."""
+    import msgspec
+
+    report = {name: msgspec.to_builtins(table) for name, table in manifest.report.items()}
+    return {"dataset": str(out), "counts": manifest.counts, "report": report, "notes": list(manifest.notes)}
+
+
+def _show_manifest(manifest: "Manifest", out: Path) -> None:
+    """What preparing did, for people: every row is kept or quarantined with a reason."""
+    rows = [
+        (
+            name,
+            table.rows,
+            table.kept,
+            ", ".join(f"{n:,} {reason}" for reason, n in table.quarantined.items()) or 0,
+        )
+        for name, table in manifest.report.items()
+    ]
+    show(grid(str(out), ("table", "rows", "kept", "quarantined"), rows))
+    for note in manifest.notes:
+        say(f"note: {note}")
+    say(f"next: clickscale inspect {out}; clickscale train suan --data {out} --out runs/suan")
+
+
+def inspect_data(
+    data: Folder,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw it (.png, .svg).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a prepared data set holds: label rates, histories, coverage, vocabularies, quarantine."""
+    from clickscale.cli.inspection import inspection_tables
+    from clickscale.data.dataset import open_dataset
+    from clickscale.data.inspect import inspect_dataset, plot_inspection
+
+    inspection = inspect_dataset(open_dataset(data))
+    if plot:
+        plot_inspection(inspection, plot)
+        say(f"plot: {plot}")
+    if as_json:
+        emit(inspection.to_dict())
+        return
+    for table in inspection_tables(inspection):
+        show(table)
+
+
+def check_leaks(
+    data: Folder,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Impressions whose statistics are redone.")
+    ] = 128,
+    as_json: AsJson = False,
+) -> int:
+    """Prove that no history or statistic shows anything that was not known at the candidate's time.
+
+    Exit code 1 if it finds a leak; warnings (a feature that looks like the label) do not count.
+    """
+    from clickscale.data.leak import leak_check
+
+    report = leak_check(data, sample=sample)
+    if as_json:
+        emit(report.to_dict())
+        return 0 if report.ok else 1
+    show(grid(f"Compared in {report.dataset}", ("check", "rows"), report.checked.items()))
+    for finding in report.findings:
+        where = f" (such as rows {', '.join(map(str, finding.rows))})" if finding.rows else ""
+        typer.echo(f"{finding.severity}: {finding.code}: {finding.count:,} {finding.message}{where}")
+    typer.echo("no leak" if report.ok else "leaks found")
+    return 0 if report.ok else 1
+
+
+def list_logs(as_json: AsJson = False) -> None:
+    """List the public logs that have an adapter: size, licence, how to get them."""
+    from clickscale.data.fetch import catalog
+
+    found = catalog()
+    if as_json:
+        emit([dataclasses.asdict(log) for log in found])
+        return
+    rows = [(log.name, log.size, log.licence, log.about) for log in found]
+    show(grid("Public logs", ("adapter", "size", "licence", "about"), rows))
+
+
+def get_log(
+    name: Annotated[str, typer.Argument(help="Name of a public log; clickscale data list shows them.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+    source: Annotated[
+        Path | None, typer.Option("--source", help="A local folder or archive instead of the network.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Get a public log, its bytes checked; where its licence asks for it, say where to download it."""
+    from clickscale.data.fetch import get
+
+    folder = get(name, out, source)
+    if as_json:
+        emit({"name": name, "folder": str(folder)})
+    else:
+        say(f"next: clickscale prepare {name}:{folder} --out prepared")
+
+
+def guess_schema(
+    tables: Annotated[list[Path], typer.Argument(help="Tables of the log: CSV, Parquet or JSON lines.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it here, not to stdout.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented first draft of the schema.toml of a log."""
+    from clickscale.data.guess import guess
+
+    if out is not None and out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
+    text = guess(tables)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+        say(f"next: read {out}, then clickscale prepare {out} --out prepared")
+    if as_json:
+        emit({"schema": text, "file": str(out) if out else None})
+    elif out is None:
+        typer.echo(text)

@@ -1,0 +1,63 @@
+"""Verbs about models without data: ``models``, ``cost``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clickscale.cli.console import emit, grid, show
+from clickscale.cli.options import AsJson, Grade, Length, Sets
+
+
+def list_models(as_json: AsJson = False) -> None:
+    """List the models: their names, grades and ideas."""
+    from clickscale.models import describe, model_names, presets
+
+    found = [
+        {"name": name, "grades": sorted(presets(name)), "about": describe(name)} for name in model_names()
+    ]
+    if as_json:
+        emit(found)
+        return
+    rows = [
+        (entry["name"], f"{entry['grades'][0]} .. {entry['grades'][-1]}", entry["about"]) for entry in found
+    ]
+    show(grid("Models", ("name", "grades", "about"), rows))
+
+
+def show_cost(
+    model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
+    grade: Grade = "size-2",
+    length: Length = 100,
+    candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items scored per request.")] = 60,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Use the fields of this prepared data set.")
+    ] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the parameters of a model and the floating point operations of one request.
+
+    Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields.
+    """
+    from clickscale.data.dataset import open_dataset
+    from clickscale.models import build_model
+    from clickscale.scaling.cost import measure_cost, reference_features, reference_items
+
+    dataset = open_dataset(data) if data else None
+    features = dataset.features if dataset else reference_features()
+    items = dataset.item_columns() if dataset else reference_items(features)
+    overrides = [assignment.removeprefix("model.") for assignment in sets or ()]
+    built = build_model(model, features, items, grade=grade, length=length, overrides=overrides)
+    cost = measure_cost(built, features, length, candidates)
+    if as_json:
+        emit({"model": model, "grade": grade, **cost.to_dict()})
+        return
+    rows = [
+        ("dense parameters", cost.dense),
+        ("embedding parameters", cost.embedding),
+        ("user side, once per request", f"{cost.user / 1e6:,.3f} MFLOPs"),
+        ("each candidate", f"{cost.candidate / 1e6:,.3f} MFLOPs"),
+        (f"request of {candidates} candidates", f"{cost.total / 1e6:,.3f} MFLOPs"),
+    ]
+    show(grid(f"{model} {grade}, {length} behaviors", ("what", "amount"), rows))

@@ -1,0 +1,207 @@
+"""Verbs about runs: ``train``, ``yardstick``, ``evaluate``, ``compare``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from clickscale.cli.console import emit, grid, say, show
+from clickscale.cli.options import (
+    AsJson,
+    Data,
+    Grade,
+    Length,
+    MaybeData,
+    Seed,
+    Sets,
+    Statistics,
+    names,
+)
+
+if TYPE_CHECKING:
+    from clickscale.training.run import TrainConfig
+
+Grouping = Literal["timeline", "request", "impression"]
+Part = Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part of the split.")]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", min=0, help="Resamples of the users for intervals; 0: none.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
+
+
+def train_config(
+    model: str, data: Path, grade: str, length: int, grouping: str, labels: str, seed: int, sets: list[str]
+) -> "TrainConfig":
+    """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
+    from clickscale.config import build, override
+    from clickscale.training.run import TrainConfig
+
+    given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
+    given |= {"grouping": grouping, "labels": names(labels)}
+    given["model_options"] = [text.removeprefix("model.") for text in sets if text.startswith("model.")]
+    return override(build(TrainConfig, given, "the options"), [t for t in sets if not t.startswith("model.")])
+
+
+def train_model(
+    model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
+    data: Data,
+    out: Out,
+    grade: Grade = "size-2",
+    length: Length = 100,
+    grouping: Annotated[
+        Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
+    ] = "timeline",
+    labels: Annotated[
+        str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")
+    ] = "",
+    seed: Seed = 0,
+    sets: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a model into a run folder, measure it on the validation part, save its artifact.
+
+    --set takes any option of training (optimizer.lr, epochs.count) and, after "model.", of the model.
+    """
+    from clickscale.runs import run_results, train
+
+    config = train_config(model, data, grade, length, grouping, labels, seed, sets or [])
+    result = train(config, out, resume=resume, progress=False if as_json else None)
+    if not result.finished:
+        say(f"stopped after step {result.step}; continue with --resume")
+        return result.exit_code
+    results = run_results(out, "valid")
+    if as_json:
+        emit({"run": str(out), **_training(result), "valid": _documents(results)})
+        return 0
+    show(_results_grid(f"{out}, part valid", results))
+    say(f"artifact: {out / 'artifact'}")
+    say(f"next: clickscale evaluate {out}")
+    return 0
+
+
+def _training(result: Any) -> dict[str, Any]:
+    """What training did, for machines."""
+    return {
+        "step": result.step,
+        "samples": result.samples,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "samples_per_second": result.samples_per_second,
+        "skipped": result.skipped,
+    }
+
+
+def _documents(results: Any) -> list[dict[str, Any]]:
+    from clickscale.report.results import to_dict
+
+    return [to_dict(result) for result in results]
+
+
+def _results_grid(title: str, results: Any) -> Any:
+    from clickscale.report.results import HEADERS, cells
+
+    several = len({result.label for result in results}) > 1
+    headers = ("label", *HEADERS) if several else HEADERS
+    return grid(title, headers, [(r.label, *cells(r)) if several else cells(r) for r in results])
+
+
+def train_yardstick(
+    data: Data,
+    out: Out,
+    label: Annotated[str, typer.Option("--label", help="Label to predict; the first one by default.")] = "",
+    seed: Seed = 0,
+    statistics: Statistics = True,
+    as_json: AsJson = False,
+) -> None:
+    """Fit gradient-boosted trees on point-in-time features of the same data: the yardstick of every table."""
+    from clickscale import runs
+
+    facts = runs.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
+    results = runs.run_results(out, "test")
+    if as_json:
+        emit({"run": str(out), **facts, "test": _documents(results)})
+        return
+    show(_results_grid(f"{out}, part test", results))
+
+
+def evaluate_run(
+    run: Run,
+    data: MaybeData = None,
+    part: Part = "test",
+    grouping: Annotated[
+        Grouping, typer.Option("--grouping", help="How impressions are batched; request is as served.")
+    ] = "request",
+    bootstrap: Bootstrap = 200,
+    slices: Annotated[bool, typer.Option("--slices", help="Also show every slice.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run on a part of its data: AUC, GAUC, log-loss, calibration, with intervals over users.
+
+    The run's folder keeps predictions-PART.safetensors and evaluation-PART.json.
+    """
+    from clickscale.runs import evaluate
+
+    report = evaluate(run, data=data, part=part, grouping=grouping, bootstrap=bootstrap)
+    if as_json:
+        emit({"run": str(run), **report.to_dict()})
+        return
+    show(_report_grid(f"{run}, part {part}, grouping {report.grouping}", report))
+    if slices:
+        for label in report.labels:
+            for name, found in label.slices.items():
+                show(_slices_grid(f"{label.label} by {name}", found))
+    _say_notes([run])
+
+
+def _report_grid(title: str, report: Any) -> Any:
+    from clickscale.report.results import with_interval
+
+    headers = ("label", "impressions", "positives", "AUC", "GAUC", "log-loss", "PCOC", "ECE")
+    rows = [
+        (x.label, x.rows, x.positives, *map(with_interval, (x.auc, x.gauc, x.log_loss, x.pcoc, x.ece)))
+        for x in report.labels
+    ]
+    return grid(title, headers, rows)
+
+
+def _slices_grid(title: str, found: Any) -> Any:
+    headers = ("slice", "impressions", "positives", "AUC", "GAUC", "log-loss", "PCOC")
+    return grid(
+        title, headers, [(x.name, x.rows, x.positives, x.auc, x.gauc, x.log_loss, x.pcoc) for x in found]
+    )
+
+
+def _say_notes(runs: list[Path]) -> None:
+    """Repeat what every report of results on this data has to say, once."""
+    from clickscale.runs import run_notes
+
+    for note in dict.fromkeys(note for run in runs for note in run_notes(run)):
+        say(f"note: {note}")
+
+
+def compare_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs; the first is the base.")],
+    part: Part = "test",
+    bootstrap: Bootstrap = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Test runs against the first one on the same impressions; seeds of one model are pooled.
+
+    p (users) resamples users on the first shared seed; p (seeds) is a paired t-test over shared seeds.
+    """
+    from clickscale.report import comparison
+    from clickscale.runs import entrant
+
+    lines = comparison.compare([entrant(run, part) for run in runs], bootstrap=bootstrap)
+    if as_json:
+        import msgspec
+
+        emit({"part": part, "base": str(runs[0]), "models": [msgspec.to_builtins(line) for line in lines]})
+        return
+    several = len({line.label for line in lines}) > 1
+    headers = ("label", *comparison.HEADERS) if several else comparison.HEADERS
+    rows = [(line.label, *comparison.cells(line)) if several else comparison.cells(line) for line in lines]
+    show(grid(f"part {part}, against {lines[0].name}", headers, rows))
+    _say_notes(runs)

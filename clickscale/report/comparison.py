@@ -1,0 +1,222 @@
+"""Several runs side by side: seeds of one model are pooled, every model is tested against the first."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clickscale.errors import DataError
+from clickscale.evaluation.metrics import rela_impr
+from clickscale.evaluation.predictions import Predictions
+from clickscale.evaluation.report import compare_predictions
+from clickscale.evaluation.significance import Interval, PairedTest, seeds_t_test
+from clickscale.report.results import Result
+
+MEASURES = ("auc", "gauc", "log_loss")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One run to compare: its options name the model, its seed and all else that was chosen."""
+
+    run: str
+    options: Mapping[str, Any]
+    results: Sequence[Result]
+    predictions: Predictions
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.options["seed"])
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model in a comparison, for one label.
+
+    Attributes:
+        values: by measure, the mean over seeds; its interval is the mean of the seeds' intervals over users.
+        spread: standard deviation over seeds; nan with one seed.
+        against: by measure, the difference from the first model on the same impressions (first shared seed),
+            tested by resampling users; empty for the first model itself.
+        seeds_test: the same differences tested over shared seeds; empty with fewer than two.
+        rela_impr: of the mean AUC over that of the first model, in percent.
+    """
+
+    name: str
+    label: str
+    seeds: tuple[int, ...]
+    values: dict[str, Interval]
+    spread: dict[str, float]
+    against: dict[str, PairedTest]
+    seeds_test: dict[str, PairedTest]
+    rela_impr: float
+
+
+def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
+    """Compare runs with the first one's model, for every label that all of them predict.
+
+    Raises:
+        DataError: the runs were not measured on the same impressions, or a seed of a model comes twice.
+    """
+    groups = _groups(entrants)
+    labels = [
+        result.label
+        for result in entrants[0].results
+        if all(result.label in {other.label for other in entrant.results} for entrant in entrants)
+    ]
+    base = next(iter(groups.values()))
+    return [_line(name, group, base, label, bootstrap) for label in labels for name, group in groups.items()]
+
+
+def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label: str, bootstrap: int) -> Line:
+    """One model against the first."""
+    mine, theirs = ({seed: _of(e, label) for seed, e in g.items()} for g in (group, base))
+    shared = sorted(set(group) & set(base))
+    is_base = group is base
+    values = {measure: _mean([getattr(r, measure) for r in mine.values()]) for measure in MEASURES}
+    spread = {m: _deviation([getattr(r, m).value for r in mine.values()]) for m in MEASURES}
+    pair = (
+        (group[shared[0]], base[shared[0]])
+        if shared
+        else (next(iter(group.values())), next(iter(base.values())))
+    )
+    base_auc = statistics.fmean(r.auc.value for r in theirs.values())
+    return Line(
+        name=name,
+        label=label,
+        seeds=tuple(sorted(group)),
+        values=values,
+        spread=spread,
+        against={} if is_base else _bootstrap(pair[0].predictions, pair[1].predictions, label, bootstrap),
+        seeds_test={} if is_base or len(shared) < 2 else _over_seeds(mine, theirs, shared),
+        rela_impr=rela_impr(values["auc"].value, base_auc),
+    )
+
+
+def _bootstrap(a: Predictions, b: Predictions, label: str, bootstrap: int) -> dict[str, PairedTest]:
+    report = compare_predictions(a.select_labels([label]), b.select_labels([label]), bootstrap=bootstrap)
+    return {measure: report.labels[0].bootstrap[measure] for measure in MEASURES}
+
+
+def _over_seeds(
+    mine: Mapping[int, Result], theirs: Mapping[int, Result], seeds: Sequence[int]
+) -> dict[str, PairedTest]:
+    return {
+        measure: seeds_t_test(
+            [getattr(mine[seed], measure).value for seed in seeds],
+            [getattr(theirs[seed], measure).value for seed in seeds],
+        )
+        for measure in MEASURES
+    }
+
+
+def _of(entrant: Entrant, label: str) -> Result:
+    return next(result for result in entrant.results if result.label == label)
+
+
+def _mean(intervals: Sequence[Interval]) -> Interval:
+    means = (statistics.fmean(getattr(i, end) for i in intervals) for end in ("low", "high", "value"))
+    return Interval(*means)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
+    """Runs by what was chosen for them, their seed aside; a name tells what differs."""
+    keys = [_flat(entrant.options) for entrant in entrants]
+    names = _names(keys)
+    groups: dict[str, dict[int, Entrant]] = {}
+    for name, entrant in zip(names, entrants, strict=True):
+        group = groups.setdefault(name, {})
+        if entrant.seed in group:
+            raise DataError(
+                f"{entrant.run} and {group[entrant.seed].run} are the same model with the same seed."
+            )
+        group[entrant.seed] = entrant
+    return groups
+
+
+_NOT_CHOICES = frozenset(
+    {
+        "model",
+        "seed",
+        "data",
+        "threads",
+        "prefetch",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+        "validate_every",
+    }
+)
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Options by dotted key, as text."""
+    found: dict[str, str] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return found
+
+
+def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
+    """Name of each run: its model, and the options in which runs of that model differ."""
+    names = []
+    for key in keys:
+        rivals = [other for other in keys if other["model"] == key["model"]]
+        differ = [
+            option
+            for option in key
+            if option not in _NOT_CHOICES and any(other.get(option) != key[option] for other in rivals)
+        ]
+        names.append(" ".join([key["model"], *(f"{option}={key[option]}" for option in differ)]))
+    return names
+
+
+HEADERS = ("model", "seeds", "AUC", "GAUC", "log-loss", "RelaImpr %", "ΔAUC", "p (users)", "p (seeds)")
+
+
+def cells(line: Line) -> tuple[object, ...]:
+    """Texts of a line, in the order of `HEADERS`."""
+    delta, seeds = line.against.get("auc"), line.seeds_test.get("auc")
+    return (
+        line.name,
+        len(line.seeds),
+        *(_with_spread(line, measure) for measure in MEASURES),
+        f"{line.rela_impr:+.2f}" if delta else "-",
+        f"{delta.delta:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}]" if delta else "-",
+        _p(delta),
+        _p(seeds),
+    )
+
+
+DIFFERENCES = ("model", "RelaImpr %", "AUC", "GAUC", "log-loss")
+
+
+def differences(line: Line) -> tuple[str, ...]:
+    """Texts of a line of `DIFFERENCES`: from the first model, the interval and p-value after a line break."""
+    tests = [line.against[measure] for measure in MEASURES]
+    return (
+        line.name,
+        f"{line.rela_impr:+.2f}",
+        *(f"{t.delta:+.4f}\n[{t.low:+.4f}, {t.high:+.4f}], p {_p(t)}" for t in tests),
+    )
+
+
+def _p(test: PairedTest | None) -> str:
+    if test is None or math.isnan(test.p_value):
+        return "-"
+    return f"{test.p_value:.3f}" if test.p_value >= 0.001 else f"{test.p_value:.0e}"
+
+
+def _with_spread(line: Line, measure: str) -> str:
+    value, spread = line.values[measure], line.spread[measure]
+    middle = f"{value.value:.4f}" + ("" if math.isnan(spread) else f" ±{spread:.4f}")
+    return middle if math.isnan(value.low) else f"{middle} [{value.low:.4f}, {value.high:.4f}]"

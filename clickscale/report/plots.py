@@ -1,0 +1,151 @@
+"""Plots of results as SVG text that a page can hold, in one clean style.
+
+Every function takes numbers and returns ``<svg ...>``; `save_svg` writes one to a file instead.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clickscale.report.results import Result
+
+COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#c026d3", "#64748b")
+INK, FAINT = "#1f2937", "#d1d5db"
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#eef0f3",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "clickscale",
+}
+_styled = matplotlib.rc_context(_STYLE)
+
+
+@_styled
+def accuracy(results: Sequence[Result]) -> str:
+    """AUC and GAUC of every model with their 95% intervals, best model on top."""
+    results = sorted(results, key=lambda result: result.auc.value)
+    figure = _figure(2, 1, height=0.9 + 0.42 * len(results))
+    for axes, title, measure in zip(_axes(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
+        for place, result in enumerate(results):
+            interval = getattr(result, measure)
+            color = _color(result.name, [r.name for r in results])
+            axes.plot([interval.low, interval.high], [place, place], color=color, linewidth=2.5, alpha=0.45)
+            axes.plot(interval.value, place, "o", color=color, markersize=7)
+            axes.annotate(
+                f"{interval.value:.4f}",
+                (interval.value, place),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+            )
+        axes.set_yticks(range(len(results)), [result.name for result in results])
+        axes.set_ylim(-0.6, len(results) - 0.3)
+        axes.set_title(title)
+        axes.grid(axis="y", visible=False)
+    return _svg(figure)
+
+
+@_styled
+def calibration(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Share of positives against mean prediction, a point per equally large bin; the diagonal is perfect."""
+    figure = _figure(1, 1, width=6.0, height=4.0)
+    (axes,) = _axes(figure)
+    top = max((max([*x, *y]) for x, y in curves.values()), default=1.0)
+    axes.plot([0, top], [0, top], color=FAINT, linewidth=1.5)
+    for name, (predicted, observed) in curves.items():
+        axes.plot(
+            predicted, observed, "o-", color=_color(name, curves), label=name, markersize=4, linewidth=1.5
+        )
+    axes.set(
+        title="Calibration",
+        xlabel="mean predicted probability (tenths of the impressions)",
+        ylabel="share of positives",
+    )
+    axes.legend()
+    return _svg(figure)
+
+
+@_styled
+def slices(title: str, xlabel: str, values: Mapping[str, Mapping[str, float]]) -> str:
+    """AUC per slice, one line per model; slices without both classes are left out."""
+    figure = _figure(1, 1, width=6.0, height=4.0)
+    (axes,) = _axes(figure)
+    names = list(dict.fromkeys(name for slice_of in values.values() for name in slice_of))
+    for model, by_slice in values.items():
+        heights = [by_slice.get(name, float("nan")) for name in names]
+        axes.plot(range(len(names)), heights, "o-", color=_color(model, values), label=model, markersize=5)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(title=title, xlabel=xlabel, ylabel="AUC")
+    axes.legend()
+    return _svg(figure)
+
+
+@_styled
+def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Training loss against impressions seen, smoothed over a twentieth of the run."""
+    figure = _figure(1, 1, width=6.0, height=4.0)
+    (axes,) = _axes(figure)
+    for name, (seen, loss) in curves.items():
+        axes.plot(seen, _smooth(np.asarray(loss)), color=_color(name, curves), label=name, linewidth=1.8)
+    axes.set(title="Training loss", xlabel="impressions seen", ylabel="log-loss, running mean")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axes.legend()
+    return _svg(figure)
+
+
+def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Mean of the last twentieth of the run at every point."""
+    span = max(len(values) // 20, 1)
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - span, 0)
+    return np.asarray((total[end] - total[start]) / (end - start))
+
+
+def save_svg(text: str, path: Path) -> None:
+    """Write one plot to a file."""
+    path.write_text(text, encoding="utf-8")
+
+
+def _color(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
+    """Color of a model: the same in every plot that shows the same models."""
+    return COLORS[sorted(names).index(name) % len(COLORS)]
+
+
+def _figure(columns: int, rows: int, width: float = 9.6, height: float = 4.2) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.subplots(rows, columns, squeeze=False)
+    return figure
+
+
+def _axes(figure: Figure) -> list[Axes]:
+    return list(figure.axes)
+
+
+def _svg(figure: Figure) -> str:
+    """SVG text without the XML header, deterministic."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
