@@ -1,0 +1,1 @@
+"""From batches to trained weights: objectives, optimizers, checkpoints, and the one loop."""

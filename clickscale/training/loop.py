@@ -13,6 +13,7 @@ from torch.utils import deterministic as memory
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
+from clickscale.errors import RunError
 from clickscale.training.checkpoint import Checkpoint, CheckpointStore, replace_text
 from clickscale.training.epochs import Position
 from clickscale.training.interruption import Interruption
@@ -162,40 +163,53 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint.
 
     Raises:
-        RunError: ``out`` holds something else than this run, or the disk is full.
+        RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
         DivergedError: too many steps in a row were not finite.
     """
-    with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
-        device = _device(config.device)
-        threads = set_threads(config.threads)
-        dataset = open_dataset(config.data)
-        loader = Loader(dataset, "train", config.loader())
-        validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
-        torch.manual_seed(config.seed)
-        model = make_model(config, dataset).to(device)
-        objective = ClickLoss(model, trained_labels(dataset, config))
-        steps = len(loader) * config.epochs.count
-        optimizer = build_optimizer(model, config.optimizer, steps)
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
+            return _train(config, out, resume, progress, interruption)
+    except OSError as error:
+        raise RunError(
+            f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
+            " path, then continue with --resume."
+        ) from error
 
-        open_folder(out, config, dataset, resume)
-        if (out / DONE).is_file():
-            return _read_done(out)
-        write_environment(out, threads, device)
-        run = _Run(config, device, objective, optimizer, CheckpointStore(out / "checkpoints", config.keep))
-        said = [threads, *run.restore()]
-        log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
-        for sentence in said:
-            line.say(sentence)
-        try:
-            with _deterministic(device):
-                _steps(run, loader, validation, log, line, interruption)
-        finally:
-            log.close()
-            line.close()
-        result = run.result(out, interruption.number)
-        if result.finished:
-            _write_done(result)
-        return result
+
+def _train(
+    config: TrainConfig, out: Path, resume: bool, progress: bool | None, interruption: Interruption
+) -> RunResult:
+    """Make everything, take up what was done, take the steps, say how it ended."""
+    device = _device(config.device)
+    threads = set_threads(config.threads)
+    dataset = open_dataset(config.data)
+    loader = Loader(dataset, "train", config.loader())
+    validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
+    torch.manual_seed(config.seed)
+    model = make_model(config, dataset).to(device)
+    objective = ClickLoss(model, trained_labels(dataset, config))
+    steps = len(loader) * config.epochs.count
+    optimizer = build_optimizer(model, config.optimizer, steps)
+
+    open_folder(out, config, dataset, resume)
+    if (out / DONE).is_file():
+        return _read_done(out)
+    write_environment(out, threads, device)
+    run = _Run(config, device, objective, optimizer, CheckpointStore(out / "checkpoints", config.keep))
+    said = [threads, *run.restore()]
+    log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
+    for sentence in said:
+        line.say(sentence)
+    try:
+        with _deterministic(device):
+            _steps(run, loader, validation, log, line, interruption)
+    finally:
+        log.close()
+        line.close()
+    result = run.result(out, interruption.number)
+    if result.finished:
+        _write_done(result)
+    return result
 
 
 def _steps(

@@ -142,14 +142,15 @@ def load_run(folder: Path, data: Path | None = None) -> TrainedRun:
 
     Args:
         folder: the run.
-        data: prepared data set with the same features, if the one of the run has moved.
+        data: prepared data set with the same encoder, if not the one that the run was trained on.
 
     Raises:
-        RunError: the folder is not a run, or has no checkpoint yet.
+        RunError: the folder is not a run, has no checkpoint yet, or was trained on data with other indices.
         DamagedError: no checkpoint is sound.
     """
     config = read_config(folder)
     dataset = open_dataset(data or config.data)
+    _check_encoder(folder, dataset)
     checkpoint, _ = CheckpointStore(folder / "checkpoints").load()
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet; finish it with: clickscale train --resume")
@@ -236,6 +237,7 @@ def _dataset_text(dataset: Dataset) -> str:
     facts = {
         "path": str(dataset.path),
         "manifest_sha256": _fingerprint(dataset),
+        "encoder_sha256": _encoder_fingerprint(dataset),
         "schema": msgspec.to_builtins(dataset.schema),
         "counts": dataset.manifest.counts,
         "notes": list(dataset.manifest.notes),
@@ -246,6 +248,21 @@ def _dataset_text(dataset: Dataset) -> str:
 def _fingerprint(dataset: Dataset) -> str:
     """Hash of the manifest, which holds the hash of every file of the data set."""
     return file_entry(dataset.path / MANIFEST).sha256
+
+
+def _encoder_fingerprint(dataset: Dataset) -> dict[str, str]:
+    """Hashes of the files that turn raw values into indices."""
+    return {n: entry.sha256 for n, entry in dataset.manifest.files.items() if n.startswith("encoder.")}
+
+
+def _check_encoder(folder: Path, dataset: Dataset) -> None:
+    """Refuse data whose indices mean something else than those that the run was trained on."""
+    facts = json.loads((folder / DATASET).read_text("utf-8"))
+    if facts["encoder_sha256"] != _encoder_fingerprint(dataset):
+        raise RunError(
+            f"{folder} was trained on {facts['path']}, whose encoder differs from that of {dataset.path}: the"
+            " same index means another value there. Give the data set of the run, or train on this one."
+        )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The loop on a tiny log. Runs are compared by every tensor of the last checkpoint and all logged numbers."""
 
+import errno
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -21,8 +21,8 @@ from clickscale.batch import Batch
 from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
-from clickscale.errors import ConfigError, DivergedError
-from clickscale.training import loop
+from clickscale.errors import ConfigError, DivergedError, RunError
+from clickscale.training import checkpoint, loop
 from clickscale.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from clickscale.training.logs import read_metrics
 from clickscale.training.loop import RunResult, train, validate
@@ -434,7 +434,27 @@ def test_the_log_needs_no_tensorboard(data: Path, tmp_path: Path, monkeypatch: p
     assert differing(tmp_path / "with", tmp_path / "without") == []
 
 
-def test_a_folder_inside_a_file_is_refused_by_the_system(data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_clear_error(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        train(config_of(data), tmp_path / "file" / os.fspath("run"))
+    with pytest.raises(RunError, match="Not a directory"):
+        train(config_of(data), tmp_path / "file" / "run")
+
+
+def test_a_full_disk_stops_the_run_and_it_continues_to_the_bit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(data, "checkpoint_every=2")
+    train(config, tmp_path / "whole")
+    write, calls = checkpoint.save_file, iter(range(1, 100))
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RunError, match="No space left"):
+        train(config, tmp_path / "run")
+    assert last(tmp_path / "run").step == 4
+    train(config, tmp_path / "run")
+    assert differing(tmp_path / "whole", tmp_path / "run") == []

@@ -110,6 +110,13 @@ def test_a_run_without_a_checkpoint_cannot_be_read(data: Path, tmp_path: Path) -
         load_run(tmp_path)
 
 
+def test_a_run_is_not_read_with_data_whose_indices_mean_something_else(data: Path, tmp_path: Path) -> None:
+    open_folder(tmp_path / "run", config_of(data), open_dataset(data), resume=False)
+    other = tiny_dataset(tmp_path, tiny_source(items=9))
+    with pytest.raises(RunError, match="encoder differs"):
+        load_run(tmp_path / "run", other)
+
+
 def test_the_environment_says_what_ran_where(tmp_path: Path) -> None:
     write_environment(tmp_path, "2 threads per operation (as configured)", torch.device("cpu"))
     facts = json.loads((tmp_path / "environment.json").read_text())
