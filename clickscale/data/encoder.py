@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from clickscale.config import Config, load_json, to_json
 from clickscale.data.texts import Ints, hash_texts, splitmix64, text_buffers, texts_of
@@ -204,7 +204,7 @@ class Encoder:
         scales = {name: (scale.mean, scale.std) for name, scale in self.scales.items()}
         head = _EncoderFile(schema=self.schema, vocabularies=entries, scales=scales)
         (folder / JSON).write_text(to_json(head) + "\n", encoding="utf-8")
-        save_file(tensors, folder / TENSORS)
+        (folder / TENSORS).write_bytes(save(tensors))  # save_file would hide that the disk is full
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from clickscale.data.failpoint import failpoint
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import DataError
 
@@ -37,6 +38,7 @@ def building(out: Path, overwrite: bool) -> Iterator[Path]:
         try:
             yield partial
             _sync(partial)
+            failpoint("workspace_publish")
             _publish(partial, out, replaced)
         except OSError as error:
             if error.errno not in _FULL:
