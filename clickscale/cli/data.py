@@ -69,7 +69,11 @@ def prepare_log(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a raw log into a prepared data set: timelines, item table, impressions, encoder, split."""
+    """Turn a raw log into a prepared data set.
+
+    It holds each user's timeline once, the item table, the impressions, the encoder and the split. Rows that
+    cannot be right go to quarantine with a reason; none is lost.
+    """
     from clickscale.data.prepare import prepare
 
     log = _source(source, sets or [])
@@ -116,7 +120,10 @@ def inspect_data(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a prepared data set holds: label rates, histories, coverage, vocabularies, quarantine."""
+    """Show what a prepared data set holds.
+
+    Label rates by day, histories, coverage, vocabulary sizes, quarantined rows.
+    """
     from clickscale.cli.inspection import inspection_tables
     from clickscale.data.dataset import open_dataset
     from clickscale.data.inspect import inspect_dataset, plot_inspection
@@ -139,7 +146,9 @@ def check_leaks(
     ] = 128,
     as_json: AsJson = False,
 ) -> int:
-    """Prove that no history or statistic shows anything that was not known at the candidate's time.
+    """Prove that no impression sees the future.
+
+    No history and no statistic may show anything that was not known at the candidate's time.
 
     Exit code 1 if it finds a leak; warnings (a feature that looks like the label) do not count.
     """
@@ -158,7 +167,7 @@ def check_leaks(
 
 
 def list_logs(as_json: AsJson = False) -> None:
-    """List the public logs that have an adapter: size, licence, how to get them."""
+    """List the public logs that have an adapter."""
     from clickscale.data.fetch import catalog
 
     found = catalog()
@@ -177,7 +186,10 @@ def get_log(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Get a public log, its bytes checked; where its licence asks for it, say where to download it."""
+    """Get a public log, its bytes checked.
+
+    Where its licence asks for a download by hand, the message says where and what to do next.
+    """
     from clickscale.data.fetch import get
 
     folder = get(name, out, source)
@@ -200,7 +212,7 @@ def guess_schema(
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
-    text = guess(tables)
+    text = guess(tables, out.parent if out else None)
     if out is not None:
         out.write_text(text, encoding="utf-8")
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")
