@@ -10,7 +10,7 @@ from clickscale.cli.options import AsJson, Grade, Length, Sets
 
 
 def list_models(as_json: AsJson = False) -> None:
-    """List the models: their names, grades and ideas."""
+    """List the models, their grades and ideas."""
     from clickscale.models import describe, model_names, presets
 
     found = [
@@ -36,8 +36,9 @@ def show_cost(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the parameters of a model and the floating point operations of one request.
+    """Count parameters and operations of a model.
 
+    The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields.
     """
     from clickscale.data.dataset import open_dataset

@@ -60,7 +60,9 @@ def train_model(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train a model into a run folder, measure it on the validation part, save its artifact.
+    """Train a model and save its artifact.
+
+    The folder also gets the metrics of the validation part; clickscale evaluate measures the test part.
 
     --set takes any option of training (optimizer.lr, epochs.count) and, after "model.", of the model.
     """
@@ -115,7 +117,10 @@ def train_yardstick(
     statistics: Statistics = True,
     as_json: AsJson = False,
 ) -> None:
-    """Fit gradient-boosted trees on point-in-time features of the same data: the yardstick of every table."""
+    """Fit gradient-boosted trees to the same data.
+
+    They use point-in-time features only, and are the yardstick of every table of results.
+    """
     from clickscale import runs
 
     facts = runs.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
@@ -137,8 +142,9 @@ def evaluate_run(
     slices: Annotated[bool, typer.Option("--slices", help="Also show every slice.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run on a part of its data: AUC, GAUC, log-loss, calibration, with intervals over users.
+    """Measure a run on a part of its data.
 
+    AUC, GAUC, log-loss and calibration, with 95% intervals over users.
     The run's folder keeps predictions-PART.safetensors and evaluation-PART.json.
     """
     from clickscale.runs import evaluate
@@ -187,8 +193,9 @@ def compare_runs(
     bootstrap: Bootstrap = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Test runs against the first one on the same impressions; seeds of one model are pooled.
+    """Test runs against the first one.
 
+    All must be evaluated on the same impressions; seeds of one model are pooled.
     p (users) resamples users on the first shared seed; p (seeds) is a paired t-test over shared seeds.
     """
     from clickscale.report import comparison

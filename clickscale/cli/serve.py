@@ -21,8 +21,9 @@ def score_requests(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score raw requests with an artifact: one JSON line per request, candidates in the order they came.
+    """Score raw requests with an artifact.
 
+    One JSON line per request comes out, candidates in the order they came.
     With --json, one JSON document with all responses instead of lines.
     """
     from clickscale.inference.scorer import Scorer

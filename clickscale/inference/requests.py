@@ -11,9 +11,10 @@ A field that is left out or null is missing, an id or a category that training d
 is an error. What cannot be right is: no item, a text for a number, a time in milliseconds, a misspelled key.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class _Row:
     path: str
     values: Mapping[str, Any]
     time: int = 0
-    paths: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Path of one of its values."""
@@ -243,8 +244,7 @@ class _Table:
 
     def _read(self, field: Field, rows: Sequence[_Row], key: str) -> npt.NDArray[Any]:
         """Keys or numbers of one field; the first value that cannot be read is an error."""
-        values = [_listed(field, row.values.get(key)) for row in rows]
-        raw = read_field(field, arrow(values, [row.where(key) for row in rows]))
+        raw = read_field(field, arrow([_value(field, row.values.get(key), row.where(key)) for row in rows]))
         wrong = np.flatnonzero(raw.problems != FINE)
         if len(wrong):
             row, problem = rows[int(wrong[0])], PROBLEMS[raw.problems[wrong[0]]]
@@ -252,23 +252,24 @@ class _Table:
         return raw.data
 
 
-def _listed(field: Field, value: Any) -> Any:
-    """The value of a field of several values as a list, a text divided by its separator."""
-    if field.values == 1 or value is None or isinstance(value, list | tuple):
+def _value(field: Field, value: Any, path: str) -> Any:
+    """A raw value: a scalar, or for a field of several values a list, a text divided by its separator.
+
+    Raises:
+        InputError: an object, a list of lists, or a list where one value belongs.
+    """
+    several = isinstance(value, list | tuple)
+    if isinstance(value, Mapping) or (several and field.values == 1):
+        raise InputError(f"{path} is {_short(value)}; send one value.")
+    if several and any(isinstance(one, Mapping | list | tuple) for one in value):
+        raise InputError(f"{path} is {_short(value)}; send a flat list.")
+    if field.values == 1 or value is None or several:
         return value
     return value.split(field.separator) if isinstance(value, str) and field.separator else [value]
 
 
-def arrow(values: Sequence[Any], paths: Sequence[str]) -> pa.Array:
-    """Raw JSON values (all scalars, or all lists) as one array; mixed types become text, which reads alike.
-
-    Raises:
-        InputError: a value is an object or a list of lists.
-    """
-    for value, path in zip(values, paths, strict=True):
-        inner = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(one, Mapping | list | tuple) for one in inner):
-            raise InputError(f"{path} is {_short(value)}; send a number, a text or a flat list.")
+def arrow(values: Sequence[Any]) -> pa.Array:
+    """Raw JSON values, all scalars or all lists, as one array; mixed types become text, which reads alike."""
     scalars = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
     if len({type(one) for one in scalars if one is not None}) <= 1:
         try:
