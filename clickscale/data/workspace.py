@@ -35,6 +35,7 @@ def building(out: Path, overwrite: bool) -> Iterator[Path]:
     _check_goal(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(partial):
+        free = shutil.disk_usage(partial).free
         try:
             yield partial
             _sync(partial)
@@ -43,7 +44,7 @@ def building(out: Path, overwrite: bool) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise DataError(_full_message(partial, error)) from error
+            raise DataError(_full_message(partial, free, error)) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -81,14 +82,11 @@ def _lock(handle: int, partial: Path) -> bool:
         return False
 
 
-def _full_message(partial: Path, error: OSError) -> str:
-    """What a full disk took and what it had, told before the partial folder is removed."""
-    used = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    free = shutil.disk_usage(partial.parent).free
+def _full_message(partial: Path, free: int, error: OSError) -> str:
     return (
-        f"The disk of {partial.parent} is full ({error.strerror}): preparation wrote {used:,} bytes and "
-        f"needs more, {free:,} are free. What it wrote is removed, the log is untouched; free some space or "
-        "choose another folder."
+        f"The disk of {partial.parent} is full ({error.strerror}): preparation needs more than the {free:,} "
+        "bytes that were free when it began. What it wrote is removed, the log is untouched; free some space "
+        "or choose another folder."
     )
 
 
