@@ -80,6 +80,8 @@ def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _utf8_lists(column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column = column.cast(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
     elif not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
@@ -91,6 +93,19 @@ def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     texts = [None if value is None else value.decode("utf-8", "replace") for value in raw]
     broken = [t is not None and t.encode() != v for t, v in zip(texts, raw, strict=True)]
     return pa.array(texts, pa.string()), np.array(broken, bool)
+
+
+def _utf8_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+    """The same for lists of texts; other lists are handed on."""
+    broken = np.zeros(len(column), bool)
+    values, bad = _utf8(column.flatten())
+    if not bad.any():
+        return column, broken
+    broken[pc.list_parent_indices(column).to_numpy()[bad]] = True
+    lengths = pc.list_value_length(column)
+    ends = np.cumsum(lengths.fill_null(0).to_numpy(zero_copy_only=False))
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, values, mask=lengths.is_null()), broken
 
 
 def line_blocks(path: Path, quote: bytes = b"") -> Iterator[bytes]:

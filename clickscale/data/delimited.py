@@ -86,13 +86,16 @@ def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], byte
 
 
 def split_line(line: str, text: TextFormat) -> list[str]:
-    """Fields of one line."""
+    """Fields of one line; none if the quotes or line ends in it make no sense."""
     separator = text.separator
     if len(separator) > 1:
         line, separator = line.replace(separator, ONE_BYTE.decode()), ONE_BYTE.decode()
     if not text.quote:
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator, quotechar=text.quote), [])
+    try:
+        return next(csv.reader([line], delimiter=separator, quotechar=text.quote), [])
+    except csv.Error:
+        return []
 
 
 def _parse_block(

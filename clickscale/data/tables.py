@@ -104,7 +104,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
                     raise missing_column(path, name, names)
             for rows in file.iter_batches(ROWS, columns=wanted, use_threads=False):
                 yield checked(rows.select(wanted), empty_problems(rows.num_rows))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error

@@ -186,6 +186,28 @@ def test_parquet_text_that_is_not_utf8_costs_one_row(tmp_path):
     assert [r["problem"] for r in rows(path)] == [None, "invalid_utf8"]
 
 
+def test_lists_of_text_that_is_not_utf8_cost_one_row(tmp_path):
+    path = tmp_path / "t.parquet"
+    raw = pa.array([b"a", b"\xff", b"b"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    lists = pa.ListArray.from_arrays([0, 1, 1, 3], text, mask=pa.array([False, True, False]))
+    pq.write_table(pa.table({"t": lists}), path)
+    assert [(r["t"], r["problem"]) for r in rows(path)] == [
+        (["a"], None),
+        (None, None),
+        (["\ufffd", "b"], "invalid_utf8"),
+    ]
+
+
+def test_a_stray_line_end_inside_a_line_costs_only_that_line(tmp_path):
+    path = written(tmp_path, b'1,2,3\n4,"5\rx,6\n7,8,9\n')
+    assert [(r["a"], r["problem"]) for r in rows(path, text=ABC)] == [
+        ("1", None),
+        (None, "bad_row"),
+        ("7", None),
+    ]
+
+
 def test_damaged_parquet_is_named(tmp_path):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"n": list(range(10_000))}), path)
@@ -194,6 +216,18 @@ def test_damaged_parquet_is_named(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"t\.parquet"):
             rows(path)
+
+
+def test_a_changed_byte_anywhere_in_parquet_is_read_or_named_and_never_a_crash(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": list(range(300)), "t": [f"text {n}" for n in range(300)]}), path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            rows(path)
+        except InputError as error:
+            assert "t.parquet" in str(error)  # noqa: PT017 (most changes are read, and that is fine)
 
 
 def test_json_lines_hold_numbers_lists_and_broken_lines(tmp_path):
