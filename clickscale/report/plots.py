@@ -107,14 +107,14 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
     figure = _figure(1, 1, width=6.0, height=4.0)
     (axes,) = _axes(figure)
     for name, (seen, loss) in curves.items():
-        axes.plot(seen, _smooth(np.asarray(loss)), color=_color(name, curves), label=name, linewidth=1.8)
+        axes.plot(seen, smooth(np.asarray(loss)), color=_color(name, curves), label=name, linewidth=1.8)
     axes.set(title="Training loss", xlabel="impressions seen", ylabel="log-loss, running mean")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.legend()
     return _svg(figure)
 
 
-def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
     span = max(len(values) // 20, 1)
     total = np.cumsum(np.insert(values, 0, 0.0))

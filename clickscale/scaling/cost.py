@@ -5,6 +5,7 @@ softmax count nothing. This is the convention that reproduces the table of EST's
 user once and scores its candidates, so its cost is ``user + candidates * candidate``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -69,8 +70,8 @@ def measure_cost(model: CTRModel, features: Features, length: int, candidates: i
     model.eval()
     try:
         with torch.no_grad():
-            user, state = _count(lambda: model.encode_user(user_side))
-            score, _ = _count(lambda: model.score(state, candidate_side))
+            user, state = count_operations(lambda: model.encode_user(user_side))
+            score, _ = count_operations(lambda: model.score(state, candidate_side))
     finally:
         model.train(was_training)
     return Cost(length, candidates, dense, embedding, user, score / candidates, user + score)
@@ -83,7 +84,7 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()) - embedding, embedding
 
 
-def _count(work: Any) -> tuple[int, Any]:
+def count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
     """Operations of a piece of work, and its result."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     counter = FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -54,9 +55,9 @@ def test_neighbors_of_one_moment_share_a_request(tmp_path: Path) -> None:
 
 def test_a_hashed_field_cannot_be_read_back(tmp_path: Path) -> None:
     schema = tiny_schema()
-    parts = {name: getattr(schema, name) for name in schema.__struct_fields__}
-    parts["profile"] = (Field(name="gender", vocabulary="hash", buckets=50), schema.profile[1])
-    prepare(source_of(type(schema)(**parts), tiny_tables()), tmp_path / "out")
+    hashed = Field(name="gender", vocabulary="hash", buckets=50)
+    schema = msgspec.structs.replace(schema, profile=(hashed, schema.profile[1]))
+    prepare(source_of(schema, tiny_tables()), tmp_path / "out")
     dataset: Dataset = open_dataset(tmp_path / "out")
     with pytest.raises(DataError, match="'gender' is hashed"):
         requests_from_dataset(dataset, dataset.part("test"))

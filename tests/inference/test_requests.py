@@ -2,14 +2,17 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from clickscale.data.dataset import Dataset
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.prepare import prepare
 from clickscale.errors import InputError
 from clickscale.inference.requests import encode_requests, known_items
-from tests.data.tiny import DAY, START
+from clickscale.schema import Field
+from tests.data.tiny import DAY, START, source_of, tiny_schema, tiny_tables
 from tests.trained import tiny_prepared
 
 NOW = START + 10 * DAY
@@ -190,19 +193,12 @@ def test_of_several_requests_the_wrong_one_is_named(dataset: Dataset) -> None:
 
 
 def test_text_ids_and_several_values_are_read_as_in_the_log(tmp_path: Path) -> None:
-    from clickscale.config import build
-    from clickscale.data.dataset import open_dataset
-    from clickscale.data.prepare import prepare
-    from clickscale.schema import Field
-    from tests.data.tiny import source_of, tiny_schema, tiny_tables
-
     schema = tiny_schema(dtype="string")
-    tags = build(Field, {"name": "tags", "values": 2, "separator": "|"}, "the test")
+    tags = Field(name="tags", values=2, separator="|")
     tables = tiny_tables(string_ids=True)
     for place, row in enumerate(tables["impressions"]):
         row["tags"] = ["a|b", "b", "c|a|b"][place % 3]
-    parts = {name: getattr(schema, name) for name in schema.__struct_fields__}
-    schema = type(schema)(**(parts | {"context": (*schema.context, tags)}))
+    schema = msgspec.structs.replace(schema, context=(*schema.context, tags))
     prepare(source_of(schema, tables), tmp_path / "out")
     encoder = open_dataset(tmp_path / "out").encoder
     one = {"user": "u101", "time": NOW, "candidates": [{"item": "i10", "tags": "c|a|b"}, {"item": "i20"}]}

@@ -1,0 +1,62 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from clickscale.report.page import Page, PageTable, Section, render, write_page
+
+PAGE = Page(
+    title="A & B",
+    subtitle="<i>sub</i>",
+    sections=[
+        Section(
+            "Numbers",
+            "What <they> are.",
+            tables=[PageTable(("name", "AUC"), [("a<b", "0.5000\n[0.4, 0.6]"), ("c", "-")])],
+            plots=["<svg id='plot'></svg>"],
+            code=["clickscale score <x>"],
+        ),
+        Section("Empty", "Nothing."),
+    ],
+    footer="the end",
+)
+
+
+def test_everything_but_the_plots_is_escaped() -> None:
+    html = render(PAGE)
+    assert "<svg id='plot'></svg>" in html
+    assert "A &amp; B" in html
+    assert "<i>sub</i>" not in html
+    assert "clickscale score &lt;x&gt;" in html
+    assert "a&lt;b" in html
+
+
+def test_columns_of_numbers_stand_right_and_small_print_below() -> None:
+    html = render(PAGE)
+    assert '<td class="number">0.5000<small>[0.4, 0.6]</small></td>' in html
+    assert '<td class="number">-</td>' in html
+    assert "<td>c</td>" in html
+    assert PageTable(("a", "b"), []).right == [False, True]
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_closes_what_it_opens(tmp_path: Path) -> None:
+    write_page(PAGE, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert not re.search(r"(src|href)=|https?://|@import|url\(", html)
+    balance = _Balance()
+    balance.feed(html)
+    assert balance.open == []
+
+
+class _Balance(HTMLParser):
+    """Tags that are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag

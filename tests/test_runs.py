@@ -1,0 +1,129 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clickscale
+from clickscale import runs
+from clickscale.artifact import load_artifact
+from clickscale.data.dataset import Dataset
+from clickscale.errors import RunError
+from clickscale.evaluation.predictions import Predictions
+from clickscale.training.run import TrainConfig
+from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return tiny_prepared(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("runs"), dataset)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_finished_run_has_its_artifact_its_cost_and_the_metrics_of_valid(run: Path) -> None:
+    artifact = load_artifact(run / "artifact")
+    cost = json.loads((run / "cost.json").read_text())
+    valid = json.loads((run / "evaluation-valid.json").read_text())
+    assert (artifact.config.model, artifact.config.length, artifact.config.labels) == (
+        "mlp",
+        LENGTH,
+        ("click",),
+    )
+    assert artifact.metrics["cost"] == cost
+    assert artifact.metrics["valid"] == valid
+    assert artifact.metrics["training"]["samples"] > 0
+    assert cost["candidates"] == 60
+    (result,) = runs.run_results(run, "valid")
+    assert (result.dense, result.label) == (cost["dense"], "click")
+    assert result.speed is not None
+    assert result.speed > 0
+
+
+def test_evaluating_writes_predictions_and_the_report_that_it_returns(run: Path, dataset: Dataset) -> None:
+    report = runs.evaluate(run, bootstrap=10)
+    predictions = Predictions.load(run / "predictions-test.safetensors")
+    assert json.loads((run / "evaluation-test.json").read_text()) == report.to_dict()
+    assert (report.part, report.grouping, report.rows) == ("test", "request", len(dataset.part("test")))
+    np.testing.assert_array_equal(predictions.row, dataset.part("test"))
+    (result,) = runs.run_results(run)
+    assert result.auc.value == pytest.approx(report.labels[0].auc.value, nan_ok=True)
+
+
+def test_a_run_is_evaluated_on_data_that_has_moved(run: Path, dataset: Dataset, tmp_path: Path) -> None:
+    moved = shutil.copytree(dataset.path, tmp_path / "moved")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    with pytest.raises(clickscale.errors.DataError, match="gone"):
+        runs.evaluate(run)
+    assert runs.evaluate(run, data=moved, bootstrap=0).rows == len(dataset.part("test"))
+
+
+def test_a_folder_that_holds_a_run_is_refused_unless_it_is_continued(run: Path, dataset: Dataset) -> None:
+    config = TrainConfig(
+        model="mlp", data=str(dataset.path), grade=GRADE, length=LENGTH, samples=32, threads=1
+    )
+    with pytest.raises(RunError, match="already holds a run"):
+        runs.train(config, run, progress=False)
+    shutil.rmtree(run / "artifact")
+    assert runs.train(config, run, resume=True, progress=False).finished
+    assert load_artifact(run / "artifact").config.model == "mlp"
+
+
+@pytest.mark.parametrize("ask", [runs.load_predictions, runs.run_results, runs.entrant])
+def test_what_was_not_evaluated_yet_says_which_command_does_it(ask: object, run: Path) -> None:
+    with pytest.raises(RunError, match=r"clickscale evaluate .* --part train"):
+        ask(run, "train")  # type: ignore[operator]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        runs.evaluate(tmp_path)
+    with pytest.raises(RunError, match="is not a run"):
+        runs.run_options(tmp_path)
+
+
+def test_the_yardstick_is_compared_like_a_run(run: Path, dataset: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    trees = tmp_path / "trees"
+    facts = runs.train_yardstick(dataset.path, trees, threads=1)
+    assert facts["trees"] >= 1
+    assert runs.run_options(trees) == {"model": "trees", "seed": 0, "statistics": True}
+    assert runs.evaluate(trees, bootstrap=5).grouping == "impression"
+    (result,) = runs.run_results(trees)
+    assert (result.name, result.dense, result.gflops) == ("trees", None, None)
+    runs.evaluate(run, bootstrap=5)
+    assert (
+        runs.entrant(trees, "test").predictions.row.tolist()
+        == runs.entrant(run, "test").predictions.row.tolist()
+    )
+    with pytest.raises(RunError, match="is not empty"):
+        runs.train_yardstick(dataset.path, trees)
+
+
+def test_the_learning_curve_and_the_slices_of_a_run_can_be_drawn(run: Path) -> None:
+    runs.evaluate(run, bootstrap=0)
+    seen, loss = runs.learning_curve(run)
+    assert len(seen) == len(loss) >= 1
+    assert all(0 < value < 5 for value in loss)
+    assert set(runs.slice_auc(run, "behaviors")) <= {"0", "1-4", "5-19", "20-49"}
+    assert runs.learning_curve(run.parent) == ([], [])
+
+
+def test_the_whole_surface_is_reachable_from_the_package(run: Path, dataset: Dataset) -> None:
+    assert clickscale.open_dataset(dataset.path).features == dataset.features
+    assert clickscale.train is runs.train
+    assert clickscale.evaluate is runs.evaluate
+    assert clickscale.Scorer(run / "artifact").model.config == load_artifact(run / "artifact").model.config
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = clickscale.trian
