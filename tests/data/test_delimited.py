@@ -1,6 +1,5 @@
 """Delimited text: every line is accounted for, whatever it holds."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

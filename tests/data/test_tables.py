@@ -1,6 +1,5 @@
 """Tables in any format: Parquet, the format by the name, files by their folder."""
 
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
