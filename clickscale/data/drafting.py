@@ -30,11 +30,8 @@ def file_lines(head: Head, base: Path) -> Iterator[str]:
 def time_lines(column: Column) -> Iterator[str]:
     """Keys of a table's time column."""
     yield f"time = {quoted(column.name)}"
-    yield (
-        f'time_unit = "{column.unit}"  # by the size of its values'
-        if column.unit != "iso"
-        else 'time_unit = "iso"'
-    )
+    why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
+    yield f'time_unit = "{column.unit}"  # {why}'
 
 
 def field_options(column: Column) -> tuple[str, str]:
