@@ -2,26 +2,28 @@
 
 ::
 
-    manifest.json                schema, features, counts, split, report of rows, size and sha256 of every file
+    manifest.json                schema, features, counts, split, report of rows, size and sha256 of files
     encoder.json                 vocabularies and scales (see `clickscale.data.encoder`)
     encoder.safetensors
     users/offsets.npy            (users + 1,) int64: behaviors of user u are rows offsets[u]:offsets[u + 1]
     users/impressions.npy        (users + 1,) int64: the same for impressions
-    users/field.NAME.npy         (users,) or (users, values) int32 indices, or (users,) float32; the user id first
-    users/ids.npy                (users,) int64, or (users,) uint8 rows as ``ids.bytes.npy`` and ``ids.ends.npy``
+    users/field.NAME.npy         (users,) or (users, values) int32 indices, or (users,) float32
+    users/ids.npy                (users,) int64 raw ids, ascending; ids that are text: their UTF-8 bytes in a
+                                 row in ``ids.bytes.npy``, where each id ends in ``ids.ends.npy``
     behaviors/time.npy           (behaviors,) int64 seconds
-    behaviors/known_at.npy       (behaviors,) int64 seconds, only if the log has it; the timeline is sorted by it
+    behaviors/known_at.npy       (behaviors,) int64 seconds, if the log has it; the timeline is sorted by it
     behaviors/item.npy           (behaviors,) int32 rows of the item table
     behaviors/field.NAME.npy     (behaviors,) or (behaviors, values)
     items/field.NAME.npy         (items,) or (items, values) int32, float32, or (items, width) float16 content
     items/first_seen.npy         (items,) int64 seconds: first time in the log, -1 if never
-    items/ids...                 as for users; rows 0 (padding) and 1 (unknown) have no id
+    items/ids...                 as for users; rows 0 (padding) and 1 (unknown) have no id: -1, or empty text
     impressions/user.npy         (impressions,) int32; sorted by user, then time, then order in the log
     impressions/time.npy         (impressions,) int64 seconds
     impressions/item.npy         (impressions,) int32
     impressions/visible.npy      (impressions,) int32: behaviors of the user known strictly before the time
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
+    quarantine/TABLE.jsonl       the first rows of each reason for which rows of the table were not used
 
 Missing attributes are index 1 (categorical; then 0 for the other places of a field of several values), NaN
 (numeric) or a row of zeros (content).
@@ -59,7 +61,7 @@ class Manifest(Config, frozen=True):
 
     Attributes:
         counts: ``users``, ``items`` (rows 0 and 1 included), ``behaviors``, ``impressions``.
-        boundaries: first second of valid and of test for the splits ``time`` and ``day``; empty for ``user_time``.
+        boundaries: first second of valid and of test for the splits ``time`` and ``day``; none for ``user_time``.
         report: one entry per table.
         notes: sentences that every report of results repeats.
         files: relative path -> size and hash of every other file.
@@ -85,10 +87,14 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{folder} is not a prepared data set (no {MANIFEST}); make one with: clickscale prepare")
+        raise DataError(
+            f"{folder} is not a prepared data set (no {MANIFEST}); make one with: clickscale prepare"
+        )
     manifest = load_json(path.read_bytes(), Manifest, str(path))
     if manifest.version != LAYOUT_VERSION:
-        raise DataError(f"{folder} has layout {manifest.version}, this release reads {LAYOUT_VERSION}; prepare again.")
+        raise DataError(
+            f"{folder} has layout {manifest.version}, this release reads {LAYOUT_VERSION}; prepare again."
+        )
     return manifest
 
 
