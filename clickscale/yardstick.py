@@ -4,11 +4,12 @@ Trees see no embeddings and no sequence, only numbers known strictly before each
 the timelines that the models read:
 
 level ``history`` (always)
-    * label rate (smoothed) and count of earlier impressions by item, by user, by every categorical item and
+    * smoothed label rate and count of earlier impressions by item, by user, by every categorical item and
       context field, by user x each of those fields, and by profile field x item;
-    * of the behaviors known before the moment: how many, seconds since the newest and the oldest, how many
-      with the candidate's item or with a value of each of its fields, and seconds since the last such item;
-    * age of the item, hour of the day and day of the week (UTC);
+    * lift: by how much the user's earlier labels lay above the rates that their items had at those moments,
+      over all time, 7 days and 1 day, and by user x each field;
+    * of the behaviors known before the moment: how many, seconds since the newest, the oldest and the newest
+      with the candidate's item, and how many share the item or a value of one of its fields;
     * the fields themselves: numbers as they are, indices of one value as categories (users and items apart).
 
 level ``statistics`` (``statistics=True``)
@@ -21,6 +22,7 @@ each impression of the log and each feature.
 import time as clock
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,11 @@ from numpy.typing import NDArray
 
 from clickscale.config import Config
 from clickscale.data.dataset import Dataset
-from clickscale.data.statistics import ImpressionLog, counts_before, overall_rate, rate
+from clickscale.data.statistics import ImpressionLog, counts_before, overall_rate, rate, sums_before
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import Feature, Label, select_labels
+from clickscale.schema import Feature, select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -45,17 +47,18 @@ class YardstickConfig(Config, frozen=True):
     """Options of the trees; chosen once on MovieLens-1M and kept for every data set.
 
     Attributes:
-        prior: pseudo-impressions of the overall rate in every target mean.
+        prior: pseudo-impressions of the overall rate in every target mean, and of no lift in every lift.
         rounds: most trees; ``patience`` rounds without a better log-loss on part valid end the training.
     """
 
     prior: float = 10.0
-    leaves: int = 63
+    leaves: int = 31
     rate: float = 0.05
     rounds: int = 2000
     patience: int = 50
-    least_rows: int = 100
-    feature_share: float = 0.7
+    least_rows: int = 500
+    l2: float = 20.0
+    feature_share: float = 0.4
     row_share: float = 0.8
 
 
@@ -188,6 +191,7 @@ def _boost(
         "num_leaves": options.leaves,
         "learning_rate": options.rate,
         "min_data_in_leaf": min(options.least_rows, max(len(labels) // 100, 1)),
+        "lambda_l2": options.l2,
         "feature_fraction": options.feature_share,
         "bagging_fraction": options.row_share,
         "bagging_freq": 1,
@@ -232,17 +236,27 @@ def _every_feature(
     dataset: Dataset, rows: Integers, label: str, statistics: bool, prior: float
 ) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield (name, (n,) values, whether they are categories)."""
-    counter = _Counter(dataset, label, prior)
+    targets = _Targets(dataset, label, prior)
     attributes = [
-        f.name for f in (*dataset.features.item[1:], *dataset.features.context) if f.kind == "categorical"
+        feature.name
+        for feature in (*dataset.features.item[1:], *dataset.features.context)
+        if feature.kind == "categorical"
     ]
-    profile = [f.name for f in dataset.features.profile[1:] if f.kind == "categorical"]
-    keys: list[tuple[str, ...]] = [("item",), ("user",), *((name,) for name in attributes)]
-    keys += [("user", name) for name in attributes] + [(name, "item") for name in profile]
-    for by in keys:
-        means, counts = counter.impressions(by, rows)
-        yield f"rate({'*'.join(by)})", means, False
-        yield f"count({'*'.join(by)})", counts, False
+    profile = [feature.name for feature in dataset.features.profile[1:] if feature.kind == "categorical"]
+    of_user: list[tuple[str, ...]] = [("user",), *(("user", name) for name in attributes)]
+    others: list[tuple[str, ...]] = [
+        ("item",),
+        *((name,) for name in attributes),
+        *((f, "item") for f in profile),
+    ]
+    for by in (*of_user, *others):
+        means, counts = targets.rates(by)
+        yield f"rate({'*'.join(by)})", means[rows], False
+        yield f"count({'*'.join(by)})", counts[rows], False
+    for by in of_user:
+        yield f"lift({'*'.join(by)})", targets.lift(by)[rows], False
+    for days in (1, 7):
+        yield f"lift(user {days}d)", targets.lift(("user",), days * _DAY)[rows], False
     for name in ("item", *(f.name for f in dataset.features.item[1:] if f.kind == "categorical")):
         yield f"behaviors(user*{name})", _behavior_counts(dataset, name, rows), False
     for name, column in _moments(dataset, rows):
@@ -250,33 +264,49 @@ def _every_feature(
     yield from _fields(dataset, rows, statistics)
 
 
-class _Counter:
-    """Counts before each impression, over all impressions or over all behaviors."""
+class _Targets:
+    """Means of earlier labels, for every impression of the log."""
 
     def __init__(self, dataset: Dataset, label: str, prior: float) -> None:
-        self.dataset, self.prior = dataset, prior
+        self.prior = prior
         self.log = ImpressionLog(dataset.path, dataset.schema)
         self.outcome = self.log.label(label)
-        self.label: Label = next(one for one in dataset.schema.labels if one.name == label)
+        self.delay = next(one.delay for one in dataset.schema.labels if one.name == label)
         before = counts_before(
-            np.zeros(len(self.log), np.int8), self.log.time, self.outcome, delay=self.label.delay
+            np.zeros(len(self.log), np.int8), self.log.time, self.outcome, delay=self.delay
         )
         self.overall = overall_rate(before.known, before.positives)
 
-    def impressions(
-        self, by: tuple[str, ...], rows: Integers
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n,) smoothed label rate and (n,) number of earlier impressions; means over a field's values."""
+    def rates(self, by: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(impressions,) smoothed label rate and number of earlier impressions, means over several values."""
         keys = self.log.keys(by, slice(None))
         there = keys >= 0
         row, _ = np.nonzero(there)
-        before = counts_before(keys[there], self.log.time[row], self.outcome[row], delay=self.label.delay)
-        rates = np.zeros(keys.shape)
-        rates[there] = rate(before.known, before.positives, self.overall[row], self.prior)
-        counts = np.zeros(keys.shape)
-        counts[there] = before.rows
-        held = np.maximum(there.sum(axis=1), 1)
-        return (rates.sum(axis=1) / held)[rows], (counts.sum(axis=1) / held)[rows]
+        before = counts_before(keys[there], self.log.time[row], self.outcome[row], delay=self.delay)
+        means = rate(before.known, before.positives, self.overall[row], self.prior)
+        return _spread(means, there), _spread(before.rows, there)
+
+    def lift(self, by: tuple[str, ...], window: int = 0) -> NDArray[np.float64]:
+        """(impressions,) smoothed mean of label less item rate over the earlier impressions of the key."""
+        keys = self.log.keys(by, slice(None))
+        there = keys >= 0
+        row, _ = np.nonzero(there)
+        key, time, outcome = keys[there], self.log.time[row], self.outcome[row]
+        known = counts_before(key, time, outcome, delay=self.delay, window=window).known
+        total = sums_before(key, time, self._surprise[row], delay=self.delay, window=window)
+        return _spread(total / (known + self.prior), there)
+
+    @cached_property
+    def _surprise(self) -> NDArray[np.float64]:
+        """(impressions,) label less the rate that the item had then, NaN where the label is unknown."""
+        return np.where(self.outcome >= 0, self.outcome - self.rates(("item",))[0], np.nan)
+
+
+def _spread(values: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(rows,) means of the values that stand, row by row, at the set places of ``there`` (rows, slots)."""
+    table = np.zeros(there.shape)
+    table[there] = values
+    return table.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
 
 
 def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.float64]:
@@ -322,10 +352,6 @@ def _moments(dataset: Dataset, rows: Integers) -> Iterator[tuple[str, NDArray[np
     ):
         known = dataset.known_at[place] if len(dataset.known_at) else np.zeros(len(rows))
         yield f"seconds_since({name})", np.where(place >= 0, time - known, np.nan)
-    first = dataset.items["first_seen"][item]
-    yield "item_age", np.where(first < 0, np.nan, np.maximum(time - first, 0))
-    yield "hour", time // 3600 % 24
-    yield "weekday", (time // _DAY + 3) % 7
 
 
 def _newest_of_item(dataset: Dataset, user: Integers, item: Integers, end: Integers) -> Integers:

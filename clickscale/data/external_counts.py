@@ -12,6 +12,7 @@ The same numbers as `clickscale.data.statistics.counts_before`, in three passes 
 All sums are of integers, so neither the sample nor the number of pieces changes a bit of the result.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,20 +124,24 @@ class _Spill:
         order = np.argsort(parts, kind="stable")
         numbers, starts = np.unique(parts[order], return_index=True)
         for number, some in zip(numbers, np.split(records[order], starts[1:]), strict=True):
-            with (self.folder / f"{kind}.{number}").open("ab") as stream:
+            with open(self._path(kind, int(number)), "ab") as stream:
                 stream.write(some.tobytes())
 
     def take(
         self, kind: str, part: int, dtype: np.dtype[np.void], at_once: int = -1
     ) -> Iterator[NDArray[np.void]]:
         """Yield the records of a part, at most ``at_once`` at a time, then remove its file."""
-        path = self.folder / f"{kind}.{part}"
-        if not path.exists():
+        path = self._path(kind, part)
+        if not os.path.exists(path):
             return
-        with path.open("rb") as stream:
+        with open(path, "rb") as stream:
             while len(records := np.fromfile(stream, dtype, at_once)):
                 yield records
-        path.unlink()
+        os.remove(path)
+
+    def _path(self, kind: str, part: int) -> str:
+        """File of a part; text, since pathlib keeps every name that it ever met in memory."""
+        return os.path.join(self.folder, f"{kind}.{part}")
 
     def take_all(self, kind: str, part: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
         """The records of a part; its file is removed."""

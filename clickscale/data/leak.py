@@ -33,7 +33,8 @@ _RECENT = 50  # visible behaviors among which an impression's own event is looke
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)  # two float32 ways to the same number differ by less
 
 MEANING: dict[str, str] = {
-    "offsets": "users whose rows are not one stretch of the table",
+    "offsets": "rows that are not one stretch of the table for each user",
+    "item_range": "rows of items that are not in the item table",
     "timeline_order": "behaviors that became known before the behavior in front of them",
     "known_before_event": "behaviors known before they happened",
     "visible_future": "impressions that see a behavior known at or after their moment",
@@ -101,6 +102,8 @@ def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 
     _check_behaviors(data, tally)
     _check_impressions(data, tally)
     _check_parts(data, tally)
+    if tally.broken:  # rows that point nowhere: nothing else can be computed from them
+        return LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
     total = len(data.impressions["time"])
     rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
     for statistic in data.schema.statistics:
@@ -131,6 +134,11 @@ class _Tally:
             examples = [*examples, *rows[: _EXAMPLES - len(examples)].tolist()]
             self._faults[code, detail] = (count + len(rows), examples)
 
+    @property
+    def broken(self) -> bool:
+        """Whether rows point outside their tables."""
+        return any(code in ("offsets", "item_range", "visible_range") for code, _ in self._faults)
+
     def findings(self) -> list[Finding]:
         """One finding per code and detail."""
         return [
@@ -156,13 +164,16 @@ def _check_behaviors(data: Dataset, tally: _Tally) -> None:
     time, known, offsets = data.behaviors["time"], data.known_at, data.users["offsets"]
     for table, ends in (("behaviors", offsets), ("impressions", data.users["impressions"])):
         rows = len(getattr(data, table)["time"])
-        wrong = np.diff(ends) < 0
+        wrong = (np.diff(ends) < 0) | (ends[1:] > rows)
         if len(wrong):
             wrong[0] |= ends[0] != 0
             wrong[-1] |= ends[-1] != rows
         tally.add("offsets", wrong, detail=f" ({table}; the rows are users)")
     for start, end in _chunks(len(time)):
         now = known[start:end]
+        item = data.behaviors["item"][start:end]
+        outside = (item < 0) | (item >= len(data.items["first_seen"]))
+        tally.add("item_range", outside, start, " (rows of the behaviors)")
         tally.add("known_before_event", now < time[start:end], start, " (rows of the behaviors)")
         before = known[max(start - 1, 0) : end - 1] if start else np.concatenate((now[:1], now[:-1]))
         back = now < before
@@ -185,7 +196,9 @@ def _check_impressions(data: Dataset, tally: _Tally) -> None:
         tally.add(
             "offsets", stray, start, " (impressions of another user's stretch; the rows are impressions)"
         )
-        begin, count = offsets[user], offsets[user + 1] - offsets[user]
+        begin, count = offsets[user], np.maximum(offsets[user + 1] - offsets[user], 0)
+        tally.add("item_range", (item < 0) | (item >= len(first_seen)), start, " (rows of the impressions)")
+        item = np.clip(item, 0, len(first_seen) - 1)
         tally.add("visible_range", (visible < 0) | (visible > count), start)
         visible = np.clip(visible, 0, count)
         newest, following = _at(known, begin + visible - 1), _at(known, begin + visible)
@@ -210,7 +223,7 @@ def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integ
     own = np.zeros(len(item), np.bool_)
     for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
         rows = np.flatnonzero(visible >= back)
-        place = end[rows] - back
+        place = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
         own[rows] |= (data.behaviors["item"][place] == item[rows]) & (
             data.behaviors["time"][place] == time[rows]
         )

@@ -72,9 +72,46 @@ def counts_before(
     Raises:
         DataError: key and time together do not fit in 63 bits (times are then not seconds of one log).
     """
-    count = len(key)
-    if count == 0:
-        return Before(*(np.zeros(0, np.int64) for _ in Before._fields))
+    spans = _spans(key, time, delay, window)
+    labels = np.full(len(key), -1) if label is None else label[spans.order]
+    counted = (
+        spans.now - spans.oldest,
+        _sums(labels >= 0, spans.oldest, spans.known),
+        _sums(labels == 1, spans.oldest, spans.known),
+    )
+    answers = np.empty((3, len(key)), np.int64)
+    answers[:, spans.order] = counted
+    return Before(*answers)
+
+
+def sums_before(
+    key: NDArray[np.integer],
+    time: NDArray[np.integer],
+    value: NDArray[np.floating],
+    *,
+    delay: int = 0,
+    window: int = 0,
+) -> NDArray[np.float64]:
+    """For each row, (N,), the sum of ``value`` over the rows that `counts_before` calls known; NaN adds 0."""
+    spans = _spans(key, time, delay, window)
+    answer = np.empty(len(key))
+    answer[spans.order] = _sums(np.nan_to_num(value[spans.order]), spans.oldest, spans.known)
+    return answer
+
+
+class _Spans(NamedTuple):
+    """Rows in the order of key and time; each counts the places [oldest, now), labels [oldest, known)."""
+
+    order: Integers
+    oldest: Integers
+    now: Integers
+    known: Integers
+
+
+def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, window: int) -> _Spans:
+    """Where the earlier rows of each row stand; see `counts_before`."""
+    if len(key) == 0:
+        return _Spans(*(np.zeros(0, np.int64) for _ in _Spans._fields))
     since = time.astype(np.int64) - int(time.min())
     span = int(since.max()) + 1
     code = _times_span(key, span) + since  # orders by key, then by time
@@ -87,16 +124,7 @@ def counts_before(
         return np.searchsorted(code, start + np.maximum(since - min(seconds_back, span), 0))
 
     oldest, now = first(window or span), first(0)
-    newest_known = np.maximum(first(delay), oldest) if delay else now
-    labels = np.full(count, -1) if label is None else label[order]
-    counted = (
-        now - oldest,
-        _sums(labels >= 0, oldest, newest_known),
-        _sums(labels == 1, oldest, newest_known),
-    )
-    answers = np.empty((3, count), np.int64)
-    answers[:, order] = counted
-    return Before(*answers)
+    return _Spans(order, oldest, now, np.maximum(first(delay), oldest) if delay else now)
 
 
 def _times_span(key: NDArray[np.integer], span: int) -> Integers:
@@ -113,10 +141,11 @@ def _times_span(key: NDArray[np.integer], span: int) -> Integers:
     return rank * span
 
 
-def _sums(flags: NDArray[np.bool_], begin: Integers, end: Integers) -> Integers:
-    """Number of set flags in each [begin, end)."""
-    total = np.concatenate(([0], np.cumsum(flags, dtype=np.int64)))
-    return total[end] - total[begin]
+def _sums(values: NDArray[Any], begin: Integers, end: Integers) -> NDArray[Any]:
+    """Sum of the values in each [begin, end): exact for flags and integers, rounded for floats."""
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    total = np.concatenate((np.zeros(1, kind), np.cumsum(values, dtype=kind)))
+    return np.asarray(total[end] - total[begin])
 
 
 def rate(
@@ -192,7 +221,7 @@ class ImpressionLog:
             column = column[self._item[rows]]
         else:
             column = column[rows]
-        values = column.reshape(len(column), -1).astype(np.int64)
+        values = (column[:, None] if column.ndim == 1 else column).astype(np.int64)
         if values.shape[1] > 1:
             values = np.sort(values, axis=1)
             values[:, 1:][values[:, 1:] == values[:, :-1]] = 0
