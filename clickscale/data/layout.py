@@ -61,7 +61,7 @@ class Manifest(Config, frozen=True):
 
     Attributes:
         counts: ``users``, ``items`` (rows 0 and 1 included), ``behaviors``, ``impressions``.
-        boundaries: first second of valid and of test for the splits ``time`` and ``day``; none for ``user_time``.
+        boundaries: first second of valid and of test for ``time`` and ``day``; none for ``user_time``.
         report: one entry per table.
         notes: sentences that every report of results repeats.
         files: relative path -> size and hash of every other file.
