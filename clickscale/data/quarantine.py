@@ -4,7 +4,7 @@ Reasons: ``null_user``, ``null_item``, ``bad_user``, ``bad_item`` (no integer), 
 ``id_overflow``; ``null_time``, ``bad_time``, ``time_out_of_bounds``, ``time_in_milliseconds`` (the same for
 ``known_at``, which may be null), ``known_before_time``; ``bad_label``; ``bad_value`` (an integer field),
 ``bad_number``, ``non_finite``, ``bad_vector``, ``invalid_utf8``; ``duplicate`` (equal to an earlier row in
-everything), ``duplicate_user``, ``duplicate_item``; and whatever an adapter writes into its column ``problem``.
+everything), ``duplicate_user``, ``duplicate_item``; and what an adapter writes into its column ``problem``.
 """
 
 import json
