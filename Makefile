@@ -30,7 +30,7 @@ check: .venv/.installed
 	scripts/check
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist clickscale-demo
 	find clickscale tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is taken up again by the next make.

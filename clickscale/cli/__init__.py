@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from clickscale.cli.app import app
-from clickscale.cli.console import say
+from clickscale.cli.console import listen, say
 from clickscale.errors import ClickscaleError
 
 DONE, FOUND, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of its own: SIGTERM ends a verb like Ctrl-C, with its own exit code
         signal.signal(signal.SIGTERM, _terminate)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    listen()
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:

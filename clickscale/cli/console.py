@@ -5,6 +5,7 @@ so that a result can be piped.
 """
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,22 @@ def jsonable(value: Any) -> Any:
 def say(message: str) -> None:
     """Print a line for people on stderr."""
     typer.echo(message, err=True)
+
+
+class _Echo(logging.Handler):
+    """Repeats on stderr what the package logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record as a line."""
+        say(record.getMessage())
+
+
+def listen() -> None:
+    """Let the package's log be read where no terminal shows a progress line, which says the same."""
+    log = logging.getLogger("clickscale")
+    if not sys.stderr.isatty() and not any(isinstance(handler, _Echo) for handler in log.handlers):
+        log.addHandler(_Echo())
+        log.setLevel(logging.INFO)
 
 
 def show(table: Table) -> None:

@@ -41,8 +41,8 @@ def run_demo(
     saved artifact and writes a report page. What is already in the folder is not done again.
     """
     begun = time.monotonic()
-    data = _prepared(out, source)
-    runs = _trained(out, data, seed)
+    data = prepared(out, source)
+    runs = trained(out, data, seed)
     from clickscale.cli.demo_page import scored_request, write_report
     from clickscale.data.dataset import open_dataset
     from clickscale.report.results import HEADERS, cells, to_dict, verdict
@@ -63,7 +63,7 @@ def run_demo(
     typer.echo(f"report: {page}\nseconds: {time.monotonic() - begun:.0f}")
 
 
-def _prepared(out: Path, source: Path | None) -> Path:
+def prepared(out: Path, source: Path | None) -> Path:
     """The prepared log below ``out``, made if it is not there."""
     from clickscale.data.adapters import open_source
     from clickscale.data.prepare import prepare
@@ -83,7 +83,7 @@ def _prepared(out: Path, source: Path | None) -> Path:
     return data
 
 
-def _trained(out: Path, data: Path, seed: int) -> list[Path]:
+def trained(out: Path, data: Path, seed: int) -> list[Path]:
     """Folders of all evaluated runs; a run that was stopped is continued."""
     from clickscale.cli.runs import train_config
     from clickscale.runs import evaluate, train, train_yardstick

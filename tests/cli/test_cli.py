@@ -1,0 +1,202 @@
+"""Every verb on a tiny log, through `main`, as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clickscale.cli import main
+from clickscale.cli.app import app
+from tests.document_data import write_document_data
+
+SMALL = ("--grade", "size-1", "--length", "20", "--set", "samples=512", "--set", "threads=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log as CSV, its guessed schema, and the prepared data set."""
+    here = tmp_path_factory.mktemp("cli")
+    write_document_data(here)
+    tables = [str(here / f"{name}.csv") for name in ("clicks", "items", "users")]
+    assert main(["schema", "guess", *tables, "--out", str(here / "schema.toml")]) == 0
+    assert main(["prepare", str(here / "schema.toml"), "--out", str(here / "prepared")]) == 0
+    return here
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A trained and evaluated run."""
+    out = folder / "runs" / "din"
+    assert main(["train", "din", "--data", str(folder / "prepared"), "--out", str(out), *SMALL]) == 0
+    assert main(["evaluate", str(out), "--bootstrap", "20"]) == 0
+    return out
+
+
+def document(capsys: pytest.CaptureFixture[str]) -> Any:
+    """What was printed on stdout, which has to be one JSON document."""
+    return json.loads(capsys.readouterr().out)
+
+
+def verbs() -> list[list[str]]:
+    names = [command.name or "" for command in app.registered_commands]
+    groups = [
+        [group.name or "", command.name or ""]
+        for group in app.registered_groups
+        for command in (group.typer_instance.registered_commands if group.typer_instance else ())
+    ]
+    return [[name] for name in names] + groups
+
+
+@pytest.mark.parametrize("verb", verbs(), ids=" ".join)
+def test_the_help_of_every_verb_shows_an_example_and_json(
+    verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"clickscale {' '.join(verb)}" in text.partition("Example:")[2]
+    assert "--json" in text
+
+
+def test_help_tells_the_exit_codes_and_costs_no_torch() -> None:
+    code = "import sys; from clickscale.cli import main; print(main(['--help']), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Exit codes: 0 done; 1 a check found something" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["models"], ["data", "list"], ["cost", "mlp", "--grade", "size-1", "--candidates", "2"]],
+    ids=" ".join,
+)
+def test_verbs_without_data_print_a_table_or_one_json_document(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    assert "\n" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert document(capsys)
+
+
+def test_a_cost_is_split_into_the_user_and_each_candidate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "suan", "--candidates", "7", "--set", "model.blocks=1", "--json"]) == 0
+    one = document(capsys)
+    assert one["total"] == one["user"] + 7 * one["candidate"]
+    assert main(["cost", "suan", "--candidates", "7", "--set", "blocks=3", "--json"]) == 0
+    assert document(capsys)["dense"] > one["dense"]
+
+
+def test_preparing_reports_every_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "again"
+    arguments = ["prepare", str(folder / "schema.toml"), "--out", str(out), "--split", "day", "--valid", "1"]
+    assert main([*arguments, "--test", "2", "--json"]) == 0
+    report = document(capsys)
+    impressions = report["report"]["impressions"]
+    assert impressions["rows"] == impressions["kept"] + sum(impressions["quarantined"].values()) == 2400
+    assert json.loads((out / "manifest.json").read_text())["split"] == {
+        "kind": "day",
+        "valid": 1.0,
+        "test": 2.0,
+    }
+
+
+def test_a_schema_can_be_guessed_onto_stdout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "guess", str(folder / "clicks.csv")]) == 0
+    assert "[impressions]" in capsys.readouterr().out
+    assert main(["schema", "guess", str(folder / "clicks.csv"), "--json"]) == 0
+    assert "clicked" in document(capsys)["schema"]
+
+
+def test_inspecting_prints_and_draws(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = folder / "plot.svg"
+    assert main(["inspect", str(folder / "prepared"), "--plot", str(plot)]) == 0
+    text = capsys.readouterr().out
+    for word in ("2,400", "category", "train", "median"):
+        assert word in text
+    assert "<svg" in plot.read_text()
+    assert main(["inspect", str(folder / "prepared"), "--json"]) == 0
+    assert document(capsys)["counts"]["impressions"] == 2400
+
+
+def test_a_leak_check_passes_and_a_planted_leak_gives_exit_code_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    assert main(["leak-check", str(folder / "prepared")]) == 0
+    assert "no leak" in capsys.readouterr().out
+    assert main(["prepare", str(folder / "schema.toml"), "--out", str(folder / "leaky")]) == 0
+    capsys.readouterr()
+    visible = np.load(folder / "leaky" / "impressions" / "visible.npy", mmap_mode="r+")
+    visible[::50] += 1
+    visible.flush()
+    assert main(["leak-check", str(folder / "leaky")]) == 1
+    assert "error: visible_future:" in capsys.readouterr().out
+    assert main(["leak-check", str(folder / "leaky"), "--json"]) == 1
+    assert document(capsys)["ok"] is False
+
+
+def test_training_prints_the_validation_metrics_and_leaves_an_artifact(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "runs" / "mlp"
+    arguments = ["train", "mlp", "--data", str(folder / "prepared"), "--out", str(out), *SMALL]
+    assert main([*arguments, "--json", "--set", "model.d=4", "--set", "optimizer.lr=0.01"]) == 0
+    told = document(capsys)
+    assert told["samples"] == 1920
+    assert told["valid"][0]["part"] == "valid"
+    config = json.loads((out / "config.json").read_text())
+    assert (config["model_options"], config["optimizer"]["lr"]) == (["d=4"], 0.01)
+    assert json.loads((out / "artifact" / "config.json").read_text())["options"]["d"] == 4
+
+
+def test_evaluating_prints_intervals_slices_or_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--bootstrap", "20", "--slices"]) == 0
+    text = capsys.readouterr().out
+    assert "grouping request" in text
+    assert "by behaviors" in text
+    assert main(["evaluate", str(run), "--part", "valid", "--bootstrap", "0", "--json"]) == 0
+    assert document(capsys)["part"] == "valid"
+
+
+def test_runs_and_the_yardstick_are_compared(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightgbm")
+    trees = folder / "runs" / "trees"
+    assert main(["yardstick", "--data", str(folder / "prepared"), "--out", str(trees)]) == 0
+    assert "trees" in capsys.readouterr().out
+    assert main(["compare", str(run), str(trees), "--bootstrap", "20"]) == 0
+    assert "against din" in capsys.readouterr().out
+    assert main(["compare", str(run), str(trees), "--bootstrap", "20", "--json"]) == 0
+    models = document(capsys)["models"]
+    assert [model["name"] for model in models] == ["din", "trees"]
+    assert models[1]["against"]["auc"]["delta"] != 0
+
+
+def test_requests_are_scored_line_by_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"user": "u1", "time": 1_704_800_000, "candidates": [{"item": "i3"}, {"item": "never seen"}]}
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text(f"{json.dumps(request)}\n\n{json.dumps(request)}\n")
+    assert main(["score", str(run / "artifact"), str(lines)]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == second
+    assert [candidate["known"] for candidate in first["candidates"]] == [True, False]
+    assert 0 < first["candidates"][0]["clicked"] < 1
+    assert main(["score", str(run / "artifact"), str(lines), "--out", str(tmp_path / "out.jsonl")]) == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[1]) == first
+    capsys.readouterr()
+    assert main(["score", str(run / "artifact"), str(lines), "--json"]) == 0
+    assert document(capsys)["responses"] == [first, second]

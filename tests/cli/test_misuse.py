@@ -1,0 +1,194 @@
+"""Wrong usage and wrong input: one line on stderr, exit code 2, nothing on stdout, nothing half written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clickscale import models
+from clickscale.cli import main
+from tests.document_data import write_document_data
+from tests.trained import tiny_artifact, tiny_prepared, tiny_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared log, a run that was not evaluated on test, an artifact, some bad files."""
+    here = tmp_path_factory.mktemp("misuse")
+    dataset = tiny_prepared(here)
+    tiny_run(here, dataset)
+    tiny_artifact(here, dataset)
+    good = '{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n'
+    (here / "broken.jsonl").write_text(good + '{"user": 101,\n')
+    (here / "null.jsonl").write_text(good + "\n" + good.replace("10}", "null}"))
+    (here / "latin.jsonl").write_bytes(good.encode() + b'{"user": "\xe9"}\n')
+    (here / "schema.toml").write_text('nam = "x"\n')
+    (here / "bad.toml").write_text("name = \n")
+    write_document_data(here)
+    return here
+
+
+BAD = {
+    "no such verb": (["trian"], "No such command 'trian'"),
+    "no such option": (["models", "--jason"], "No such option: --jason"),
+    "missing option": (["train", "din", "--out", "x"], "Missing option '--data'"),
+    "number out of range": (["cost", "din", "--length", "0"], "Invalid value for '--length'"),
+    "unknown model": (["train", "dim", "--data", "tiny", "--out", "new"], "did you mean 'din'"),
+    "unknown model to cost": (["cost", "suann"], "did you mean 'suan'"),
+    "unknown grade": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--grade", "size2"],
+        "did you mean 'size-2'",
+    ),
+    "unknown label": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--labels", "clik"],
+        "did you mean 'click'",
+    ),
+    "unknown option to set": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "optimizr.lr=1"],
+        "did you mean 'optimizer'",
+    ),
+    "unknown model option": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "model.hiden=1"],
+        "did you mean 'hidden'",
+    ),
+    "set without a value": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "samples"],
+        "has no '='",
+    ),
+    "set of the wrong type": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "samples=many"],
+        "Expected `int`",
+    ),
+    "no data set": (
+        ["train", "din", "--data", "nowhere", "--out", "new"],
+        "nowhere is not a prepared data set",
+    ),
+    "a run is there": (["train", "mlp", "--data", "tiny", "--out", "mlp-0"], "mlp-0 already holds a run"),
+    "a folder is there": (["train", "mlp", "--data", "tiny", "--out", "tiny"], "is not empty and not a run"),
+    "no run": (["evaluate", "tiny"], "tiny is not a run"),
+    "not evaluated": (["compare", "mlp-0"], "clickscale evaluate mlp-0 --part test"),
+    "no data set to inspect": (["inspect", "nowhere"], "nowhere is not a prepared data set"),
+    "no data set to check": (["leak-check", "mlp-0"], "mlp-0 is not a prepared data set"),
+    "unknown source": (["prepare", "clicks.csv", "--out", "new"], "neither a .toml file nor ADAPTER:FOLDER"),
+    "unknown adapter": (["prepare", "movielens-1:x", "--out", "new"], "did you mean 'movielens-1m'"),
+    "no file of the log": (["prepare", "movielens-1m:nowhere", "--out", "new"], "nowhere"),
+    "no schema file": (["prepare", "nowhere.toml", "--out", "new"], "Cannot read nowhere.toml"),
+    "unknown key of a schema": (["prepare", "schema.toml", "--out", "new"], "did you mean 'name'"),
+    "no TOML": (["prepare", "bad.toml", "--out", "new"], "bad.toml is not valid TOML"),
+    "adapter option": (["prepare", "mind:x", "--out", "new", "--set", "statistics"], "has no '='"),
+    "no artifact": (["score", "tiny", "null.jsonl"], "tiny"),
+    "no requests": (["score", "artifact-din", "nowhere.jsonl"], "Cannot read nowhere.jsonl: No such file"),
+    "line that is not JSON": (["score", "artifact-din", "broken.jsonl"], "broken.jsonl line 2 is not JSON"),
+    "line that is not UTF-8": (["score", "artifact-din", "latin.jsonl"], "latin.jsonl line 1 is not UTF-8"),
+    "bad request": (["score", "artifact-din", "null.jsonl"], "null.jsonl line 3: candidates[0].item is null"),
+    "draft is there": (["schema", "guess", "clicks.csv", "--out", "schema.toml"], "schema.toml exists"),
+    "no table": (["schema", "guess", "nowhere.csv"], "nowhere.csv"),
+    "unknown log": (["data", "get", "movielens", "--out", "new"], "did you mean 'movielens-1"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "problem"), BAD.values(), ids=BAD.keys())
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    problem: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert problem in line
+    assert printed.out == ""
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_an_existing_data_set_is_replaced_only_when_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["schema", "guess", "clicks.csv", "--out", "schema.toml", "--overwrite"]) == 0
+    capsys.readouterr()
+    before = (folder / "tiny" / "manifest.json").read_bytes()
+    assert main(["prepare", "schema.toml", "--out", "tiny"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert (folder / "tiny" / "manifest.json").read_bytes() == before
+
+
+def test_a_traceback_shows_with_debug_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--debug", "cost", "suann"], ["cost", "suann", "--debug"]):
+        assert main(arguments) == 2
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_defect_has_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "model_names", lambda: 1 / 0)
+    assert main(["models"]) == 3
+    assert capsys.readouterr().err == (
+        "error: ZeroDivisionError: division by zero (a defect of clickscale; --debug shows where)\n"
+    )
+
+
+def command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    """A verb in a process of its own."""
+    code = "import sys; from clickscale.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
+    number: signal.Signals, code: int, folder: Path, tmp_path: Path
+) -> None:
+    options = [
+        "--grade",
+        "size-1",
+        "--set",
+        "samples=16",
+        "--set",
+        "log_every=1",
+        "--set",
+        "epochs.count=3000",
+    ]
+    arguments = ["train", "mlp", "--data", str(folder / "tiny"), "--out", "run", *options]
+    process = command(*arguments, folder=tmp_path)
+    log = tmp_path / "run" / "metrics.jsonl"
+    until = time.monotonic() + 60
+    while not (log.is_file() and log.stat().st_size) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "continue with --resume" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run" / "artifact").exists()
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_any_other_verb_in_silence(number: signal.Signals, code: int, folder: Path) -> None:
+    process = command("score", "artifact-din", "-", folder=folder)
+    assert process.stdin is not None
+    process.stdin.write('{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n')
+    process.stdin.flush()
+    time.sleep(1)  # while it imports or while it waits for more: the outcome is the same
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
