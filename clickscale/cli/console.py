@@ -101,7 +101,7 @@ def _looks_numeric(text: str) -> bool:
 class Stages(AbstractContextManager["Stages"]):
     """Progress of work in named stages, as a callable ``(stage, done, total)``.
 
-    On a terminal a bar per stage; otherwise a line now and then.
+    On a terminal a bar per stage; otherwise a line now and then, if a stage takes long.
     """
 
     def __init__(self) -> None:
@@ -133,6 +133,6 @@ class Stages(AbstractContextManager["Stages"]):
 
     def _line(self, stage: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if stage not in self._last or now - self._last[stage] > _QUIET_SECONDS:
+        if now - self._last.setdefault(stage, now) > _QUIET_SECONDS:
             self._last[stage] = now
             say(f"{stage}: {done:,}" + (f" of {total:,}" if total else ""))
