@@ -34,7 +34,8 @@ class Field(Config, frozen=True):
         values: the largest number of values a row may hold; 1 for plain fields, more for lists such as tags.
         separator: splits a text column into values; raw list columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.
-        shares: name of another categorical field whose vocabulary and embedding rows this one uses.
+        shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field has
+            rows of its own.
     """
 
     name: str
@@ -150,6 +151,9 @@ class Schema(Config, frozen=True):
             found.append(f"version {self.version} is not {VERSION}, the only one this release reads")
         if not self.labels:
             found.append("no label is declared")
+        for label in self.labels:  # the name becomes the name of a column's file
+            if not _NAME.match(label.name) or label.delay < 0:
+                found.append(f"label {label.name!r}: the name must be as a field's, the delay >= 0")
         if found:
             raise SchemaError(f"Schema {self.name!r}: " + "; ".join(found) + ".")
         return self
@@ -163,10 +167,11 @@ class Schema(Config, frozen=True):
 
     def _dangling(self) -> list[str]:
         fields = self.fields()
+        owners = {field.name for field in fields.values() if field.kind == "categorical" and not field.shares}
         found = [
             f"field {field.name!r} shares unknown or unfit field {field.shares!r}"
             for field in fields.values()
-            if field.shares and (field.shares not in fields or fields[field.shares].kind != "categorical")
+            if field.shares and field.shares not in owners
         ]
         keys = {f.name for f in (self.user, self.item, *self.profile, *self.items, *self.context)}
         keys |= {"user", "item"}
@@ -176,6 +181,10 @@ class Schema(Config, frozen=True):
             found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in strange]
             if statistic.label and statistic.label not in labels:
                 found.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
+            if not statistic.by:
+                found.append(f"statistic {statistic.name!r}: by needs one key or more")
+            if min(statistic.window, statistic.prior) < 0:
+                found.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
         return found
 
 
