@@ -1,0 +1,90 @@
+"""What the benchmarks of training share: interleaved rounds, and one training step as `train` takes it."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from clickscale.batch import Batch
+from clickscale.data.dataset import Dataset, Ints
+from clickscale.data.loader import Loader
+from clickscale.models import CTRModel
+from clickscale.training.objectives import LOSS, ClickLoss
+from clickscale.training.optim import OptimizerConfig, build_optimizer
+
+
+class SomeUsers(Dataset):
+    """A prepared data set of which the parts hold the impressions of every ``every``-th user only."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        super().__init__(path)
+        self.every = every
+
+    def part(self, name: str) -> Ints:
+        """Rows of the impressions of a part, ascending."""
+        rows = super().part(name)
+        return rows[np.asarray(self.impressions["user"])[rows] % self.every == 0]
+
+
+class Training:
+    """Trains a model batch by batch, as `train` does, without its run folder."""
+
+    def __init__(self, model: CTRModel, loader: Loader) -> None:
+        self.objective, self.loader = ClickLoss(model, ("label",)), loader
+        self.optimizer = build_optimizer(model, OptimizerConfig(), 10_000)
+        self.done = 0
+
+    def step(self, batch: Batch) -> None:
+        """Forward, backward, and the step of the optimizer."""
+        losses = self.objective(batch)
+        losses[LOSS].backward()
+        self.optimizer.step(losses[LOSS], self.done)
+        self.done += 1
+
+    def batches(self, count: int) -> Iterator[Batch]:
+        """``count`` batches from where the last call ended, from one epoch to the next."""
+        while count:
+            epoch, start = divmod(self.done, len(self.loader))
+            for batch in self.loader.batches(epoch, start):
+                yield batch
+                count -= 1
+                if not count:
+                    break
+
+    def run(self, count: int) -> int:
+        """Load and train ``count`` batches; the number of impressions in them."""
+        samples = 0
+        for batch in self.batches(count):
+            self.step(batch)
+            samples += batch.samples
+        return samples
+
+
+def speeds(works: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+    """Samples per CPU-second of each work in each round, one after the other in every round.
+
+    A work returns how many samples it did. CPU time of all threads of the process is counted, so neighbors on
+    the machine slow nothing but the caches. One round more goes ahead to warm up.
+    """
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            started = time.process_time()
+            samples = work()
+            if number:
+                found[name].append(samples / (time.process_time() - started))
+    return found
+
+
+def show(found: Mapping[str, list[float]], yardstick: str) -> None:
+    """Print medians, their spread, and their ratio to the yardstick, round by round."""
+    for name, values in found.items():
+        ratios = [value / base for value, base in zip(values, found[yardstick], strict=True)]
+        print(
+            f"{name:32} {statistics.median(values):10,.0f} samples/CPU-s"
+            f" ({min(values):,.0f}-{max(values):,.0f})"
+            f"  {statistics.median(ratios):6.2f}x ({min(ratios):.2f}-{max(ratios):.2f})",
+            flush=True,
+        )
