@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clickscale.layers.head import BatchNorm, Dice, Head, HeadConfig
+
+
+def test_batch_norm_by_hand() -> None:
+    norm = BatchNorm(1, eps=1e-12, momentum=0.25)
+    with torch.no_grad():
+        norm.weight.fill_(3)
+        norm.bias.fill_(1)
+    out = norm(torch.tensor([[1.0], [5.0]]))  # mean 3, variance 4
+    assert out.flatten().tolist() == pytest.approx([-2, 4])
+    assert norm.running_mean.item() == pytest.approx(0.25 * 3)
+    assert norm.running_var.item() == pytest.approx(0.75 + 0.25 * 8)  # of the sample
+    norm.eval()
+    expected = (1 - 0.75) / np.sqrt(2.75) * 3 + 1
+    assert norm(torch.tensor([[1.0]])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_single_row_in_training_uses_and_keeps_the_running_statistics() -> None:
+    norm = BatchNorm(2, eps=0.0)
+    norm.running_mean.fill_(1)
+    norm.running_var.fill_(4)
+    norm.train()
+    assert norm(torch.tensor([[3.0, 5.0]]))[0].tolist() == [1, 2]
+    assert norm.running_mean.tolist() == [1, 1]
+    assert Dice(2).train()(torch.tensor([[3.0, 5.0]])).isfinite().all()
+
+
+def test_dice_by_hand() -> None:
+    dice = Dice(1)
+    with torch.no_grad():
+        dice.alpha.fill_(0.2)
+    out = dice(torch.tensor([[-1.0], [3.0]]))  # mean 1, variance 4: normalized -1 and 1
+    high, low = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))
+    assert out[0].item() == pytest.approx(-(low + (1 - low) * 0.2), rel=1e-5)
+    assert out[1].item() == pytest.approx(3 * (high + (1 - high) * 0.2), rel=1e-5)
+
+
+def test_dice_is_relu_like_far_from_its_mean() -> None:
+    dice = Dice(1).eval()
+    assert dice(torch.tensor([[50.0], [-50.0]])).flatten().tolist() == pytest.approx([50, 0])
+
+
+def head(labels: int = 2, **options: object) -> Head:
+    torch.manual_seed(0)
+    return Head(3, labels, HeadConfig(**({"hidden": (5, 4)} | options)))  # type: ignore[arg-type]
+
+
+MASK = torch.tensor([[True, False, True], [True, True, False]])
+
+
+def test_padding_has_the_logit_zero_and_real_candidates_have_theirs() -> None:
+    tower, x = head().eval(), torch.randn(2, 3, 3)
+    logits = tower(x, MASK)
+    assert logits.shape == (2, 3, 2)
+    assert not logits[~MASK].any()
+    alone = tower(x[MASK][:, None], torch.ones(4, 1, dtype=torch.bool))
+    torch.testing.assert_close(logits[MASK], alone[:, 0])
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("activation", ["dice", "relu"])
+def test_padded_candidates_never_touch_the_batch_statistics(norm: str, activation: str) -> None:
+    x = torch.randn(2, 3, 3)
+    garbage = torch.where(MASK[..., None], x, 1e6)
+    runs = []
+    for features in (x, garbage):
+        tower = head(norm=norm, activation=activation).train()
+        logits = tower(features, MASK)
+        logits.sum().backward()
+        gradients = [parameter.grad for parameter in tower.parameters()]
+        runs.append([logits, *gradients, *(buffer.clone() for buffer in tower.buffers())])
+    for plain, padded in zip(*runs, strict=True):
+        torch.testing.assert_close(plain, padded, rtol=0, atol=0)
+
+
+def test_a_batch_without_padding_equals_the_masked_path() -> None:
+    x = torch.randn(2, 3, 3)
+    wide = torch.cat([x, torch.randn(2, 1, 3)], dim=1)
+    mask = torch.tensor([[True, True, True, False]] * 2)
+    whole, masked = head().train(), head().train()
+    torch.testing.assert_close(whole(x, mask[:, :3]), masked(wide, mask)[:, :3])
+    for mine, other in zip(whole.buffers(), masked.buffers(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_a_batch_of_padding_alone_scores_zero() -> None:
+    logits = head().train()(torch.randn(2, 3, 3), torch.zeros(2, 3, dtype=torch.bool))
+    assert logits.shape == (2, 3, 2)
+    assert not logits.any()
+
+
+def test_options_choose_the_layers() -> None:
+    def kinds(**options: object) -> list[str]:
+        return [
+            type(m).__name__
+            for m in head(**options).modules()
+            if isinstance(m, (nn.Linear, BatchNorm, Dice, nn.ReLU))
+        ]
+
+    assert kinds().count("Linear") == 3
+    assert kinds(norm="none", activation="relu") == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds(norm="none", activation="relu", logit_norm=True)[-1] == "BatchNorm"
+    assert kinds(hidden=(), norm="none") == ["Linear"]
+
+
+def test_the_tower_has_the_parameters_of_its_formula() -> None:
+    """Three layers with biases, two for batch normalization and one for Dice at every hidden unit."""
+    tower = Head(40, 1, HeadConfig(hidden=(1024, 512, 256)))
+    layers = 40 * 1024 + 1024 * 512 + 512 * 256 + 256 + (1024 + 512 + 256 + 1)
+    assert sum(p.numel() for p in tower.parameters()) == layers + 2 * 1792 + 1792
