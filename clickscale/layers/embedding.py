@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickscale.schema import Feature, categorical, numeric
+from clickscale.schema import UNKNOWN, Feature, categorical, numeric
 
 
 class FusedEmbedding(nn.Module):
     """All embedding rows of a model in one table.
 
-    Row 0 is the padding of every feature and stays zero; index i > 0 of a feature is row ``offset + i``. One
+    Row 0 is the padding of every feature and stays zero; index i > 0 of a feature is row ``offset + i``. The row
+    of a feature's unknown values starts at zero, so that it adds nothing until training has met one. One
     table means one look-up and one optimizer step per batch, whatever the number of features. Gradients are
     sparse: their size depends on the rows that a batch touches.
 
@@ -35,7 +36,7 @@ class FusedEmbedding(nn.Module):
                 self.offsets[feature.name] = self.offsets[feature.shares]
         self.weight = nn.Parameter(torch.randn(rows + 1, dim) * std)
         with torch.no_grad():
-            self.weight[0] = 0
+            self.weight[[0, *(offset + UNKNOWN for offset in self.offsets.values())]] = 0
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""

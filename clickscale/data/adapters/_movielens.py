@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -78,9 +79,41 @@ def items_table(chunk: Chunk, genres: pa.Array, content: ContentVectors | None) 
     return canonical(columns, chunk.problem)
 
 
-def rating_tables(chunk: Chunk) -> Iterator[tuple[TableName, pa.RecordBatch]]:
+class RowOrder:
+    """Gives rows of one user and one moment a second each, in the order in which they stand.
+
+    For a log whose clock is coarser than its events but whose rows stand in their true order: what stands
+    earlier was known earlier. Rows of equal user and time must be neighbors. Called chunk after chunk.
+    """
+
+    def __init__(self) -> None:
+        self._user = pa.array(
+            [], pa.string()
+        )  # of the row before the chunk, as its time and place in its moment
+        self._time = pa.array([], pa.int64())
+        self._place = 0
+
+    def __call__(self, user: pa.Array, time: pa.Array) -> pa.Array:
+        """Refined times of the next rows; where the time is null it stays null."""
+        users = pa.concat_arrays([self._user, user.cast(pa.string())])
+        times = pa.concat_arrays([self._time, time.cast(pa.int64())])
+        known = len(self._user)
+        fresh = np.ones(len(times), bool)
+        moved = pc.or_kleene(pc.not_equal(users[1:], users[:-1]), pc.not_equal(times[1:], times[:-1]))
+        fresh[1:] = moved.fill_null(True).to_numpy(zero_copy_only=False)
+        row = np.arange(len(times))
+        place = row - np.maximum.accumulate(np.where(fresh, row, 0))
+        place += np.where(np.cumsum(fresh) == 1, self._place, 0) if known else 0
+        if len(times):
+            self._user, self._time, self._place = users[-1:], times[-1:], int(place[-1])
+        return pc.add(time, pa.array(place[known:]))
+
+
+def rating_tables(chunk: Chunk, order: RowOrder | None = None) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     """Each rating is an impression with the label ``like``, and from then on a behavior."""
     time, unread = seconds(chunk["time"], "s")
+    if order is not None:
+        time = order(chunk["user"], time)
     like, unrated = LIKE.evaluate(chunk["rating"])
     problem = mark(chunk.problem, unread, "bad_time")
     who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}

@@ -1,9 +1,11 @@
 """MovieLens-1M in its published layout."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from clickscale.data.adapters import movielens_1m, open_source
+from clickscale.data.adapters._movielens import RowOrder
 from clickscale.errors import ConfigError, InputError
 from tests.data.sources import check_columns, counted, drained, real_log
 
@@ -97,3 +99,20 @@ def test_the_real_log_is_read_whole():
     assert counted(source) == {"users": 6040, "items": 3883, "behaviors": 1_000_209, "impressions": 1_000_209}
     likes = sum(b.column("label.like").to_numpy().sum() for n, b in source.chunks() if n == "impressions")
     assert likes == 348_971 + 226_310
+
+
+@pytest.mark.parametrize("cut", range(7))
+def test_rows_in_true_order_are_a_second_apart_wherever_chunks_end(cut):
+    users, times = pa.array([1, 1, 1, 1, 2, 2, 2]), pa.array([10, 10, 10, 40, 40, 40, None])
+    order = RowOrder()
+    refined = [*order(users[:cut], times[:cut]).to_pylist(), *order(users[cut:], times[cut:]).to_pylist()]
+    assert refined == [10, 11, 12, 40, 40, 41, None]
+
+
+def test_the_order_of_rows_counts_only_if_asked_for(tmp_path, folder):
+    (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978300760\n")
+    plain = drained(open_source("movielens-1m", folder))
+    ordered = drained(open_source("movielens-1m", folder, {"ordered": "true"}))
+    assert [row["time"] for row in plain["impressions"]] == [978300760, 978300760]
+    assert [row["time"] for row in ordered["impressions"]] == [978300760, 978300761]
+    assert [row["time"] for row in ordered["behaviors"]] == [978300760, 978300761]
