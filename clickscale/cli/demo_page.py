@@ -19,6 +19,7 @@ from clickscale.report.comparison import DIFFERENCES, compare, differences
 from clickscale.report.page import Page, PageTable, Section, write_page
 from clickscale.report.results import HEADERS, Result, cells, verdict
 from clickscale.runs import entrant, learning_curve, load_predictions, slice_auc
+from clickscale.training.run import read_config
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
 
@@ -67,9 +68,10 @@ def write_report(
 ) -> Path:
     """Write ``out/report.html``."""
     notes = " ".join(dataset.manifest.notes)
+    shown = len(dataset.impressions["time"])
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
-        subtitle=f"{len(dataset.impressions['time']):,} impressions, one epoch, one seed. {notes}".strip(),
+        subtitle=f"{shown:,} impressions, {_epochs(runs[0])}, one seed. {notes}".strip(),
         sections=(
             _results_section(results),
             _comparison_section(runs),
@@ -79,8 +81,15 @@ def write_report(
         ),
         footer=f"Made by clickscale {clickscale.__version__} demo; the folder {out} holds every run.",
     )
+    plots.save_svg(plots.accuracy(results), out / "accuracy.svg")
     write_page(page, out / "report.html")
     return out / "report.html"
+
+
+def _epochs(run: Path) -> str:
+    """How often a run passed over the training part."""
+    count = read_config(run).epochs.count
+    return "one epoch" if count == 1 else f"{count} epochs"
 
 
 def _results_section(results: Sequence[Result]) -> Section:
@@ -107,7 +116,7 @@ def _behavior_section(runs: Sequence[Path]) -> Section:
     learning = {run.name: learning_curve(run) for run in runs}
     return Section(
         "How the models behave",
-        "Learning over the one epoch; accuracy by what is known of the user and of the item; calibration.",
+        f"Learning over {_epochs(runs[0])}; accuracy by what is known of user and item; calibration.",
         plots=[
             plots.learning({name: curve for name, curve in learning.items() if curve[0]}),
             plots.slices(

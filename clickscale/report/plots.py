@@ -146,6 +146,6 @@ def _axes(figure: Figure) -> list[Axes]:
 def _svg(figure: Figure) -> str:
     """SVG text without the XML header, deterministic."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(stream, format="svg", metadata={"Date": None}, facecolor="white")
     text = stream.getvalue()
     return text[text.index("<svg") :]
