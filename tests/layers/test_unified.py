@@ -6,15 +6,32 @@ from torch.nn import functional
 from clickscale.layers.unified import AdaptiveFusion, AttentionBlock, BlockConfig
 
 
-@pytest.mark.parametrize("d", [8, 16, 32, 144])
-def test_a_block_has_the_parameters_of_its_equations(d: int) -> None:
-    """Self attention 4D^2, cross attention 2D^2 + 2dD, fusion 3D^2/4 twice... see the sum; D = 5 d."""
-    width = 5 * d
+def parameters_of(d: int) -> dict[str, int]:
+    """Parameters of a block over five fields of width d, by part."""
     with torch.device("meta"):
-        block = AttentionBlock(width, 1, d, BlockConfig())
-    # W1 (D x D/2), W2 and W3 (D/2 x D) are 1.5 D^2.
-    expected = 4 * width**2 + 2 * width**2 + 2 * d * width + 3 * width**2 // 2 + 9 * width**2 + 3 * width
-    assert sum(parameter.numel() for parameter in block.parameters()) == expected
+        block = AttentionBlock(5 * d, 1, d, BlockConfig())
+    counts: dict[str, int] = {}
+    for name, parameter in block.named_parameters():
+        part = name.partition(".")[0]
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
+
+
+@pytest.mark.parametrize("d", [8, 16, 32, 144])
+def test_each_part_of_a_block_has_the_parameters_of_its_equations(d: int) -> None:
+    width, counts = 5 * d, parameters_of(d)
+    assert counts["qkv"] + counts["out"] == 4 * width**2  # eq. 2-6
+    assert counts["cross_query"] + counts["cross_out"] == 2 * width**2  # eq. 7-9
+    assert counts["cross_key_value"] == 2 * d * width
+    assert counts["ffn"] == 9 * width**2  # eq. 16
+    assert counts["norms"] == 3 * width  # a last norm stands outside the blocks
+
+
+@pytest.mark.xfail(strict=True, reason="the gate's hidden layer has D/2 units; the paper's count has D/4")
+@pytest.mark.parametrize(("d", "count"), [(8, 25_960), (16, 103_600), (32, 413_920), (144, 8_374_320)])
+def test_a_block_has_the_parameters_that_the_paper_counts(d: int, count: int) -> None:
+    """4 D^2 + 2 D^2 + 2 d D + 3/4 D^2 + 9 D^2 and three gains."""
+    assert sum(parameters_of(d).values()) == count
 
 
 def test_fusion_is_a_softmax_over_two_branches() -> None:
