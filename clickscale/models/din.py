@@ -3,10 +3,9 @@
 A small network weighs every behavior by the candidate: ``a_j = MLP([q, k_j, q - k_j, q * k_j])``, no softmax,
 so that the strength of an interest survives; the weighted sum of behaviors enters the tower.
 
-The first layer is linear in its input, so it is split exactly: ``(Wq + Wd) q + (Wk - Wd) k + Wp (q * k)``.
-The middle part depends on the user alone and is kept in the state; the last is one matrix product of the
-behaviors with ``Wp`` scaled by the candidate, and no tensor of width 4D per pair exists. Deviation: batch
-statistics of Dice inside the attention are taken over real pairs only.
+The first layer is linear in its input, so it is split exactly into ``(Wp q + Wk - Wd) k + (Wq + Wd) q``: one
+matrix per candidate meets all behaviors in one product, and no tensor of width 4D per pair exists. Deviation:
+batch statistics of Dice inside the attention are taken over real pairs only.
 """
 
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config
 from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.pairs import EPS, Layers, TrainedAttention
 from clickscale.layers.tokenizer import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.schema import Features
@@ -40,16 +40,19 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 @dataclass(frozen=True)
 class DINState(State):
-    """Behavior tokens (B, L, D), their share of the first attention layer (B, L, hidden), mask, profile."""
+    """Behavior tokens (B, L, D), mask (B, L), profile (B, n2 * d)."""
 
     tokens: Tensor
-    keys: Tensor
     mask: Tensor
     profile: Tensor
 
 
 class PairDice(nn.Module):
-    """Dice over pairs (B, C, hidden, L), its batch statistics over the real ones."""
+    """Slope and running statistics of the Dice over pairs.
+
+    Attributes:
+        alpha, mean, variance: (hidden,).
+    """
 
     mean: Tensor
     variance: Tensor
@@ -61,23 +64,16 @@ class PairDice(nn.Module):
         self.register_buffer("variance", torch.ones(width))
         self.momentum = momentum
 
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Pairs (B, C, hidden, L), seen (B, C, L) -> (B, C, hidden, L)."""
-        mean, variance = self._statistics(x, seen) if self.training else (self.mean, self.variance)
-        gate = ((x - mean[:, None]) * (variance + 1e-8).rsqrt()[:, None]).sigmoid()
+    def forward(self, x: Tensor) -> Tensor:
+        """Units (..., hidden, L) by running statistics."""
+        gate = ((x - self.mean[:, None]) * (self.variance + EPS).rsqrt()[:, None]).sigmoid()
         alpha = self.alpha[:, None]
         return x * (alpha + (1 - alpha) * gate)
 
-    def _statistics(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        weight = seen.to(x.dtype)
-        weight = weight / weight.sum().clamp(min=1)
-        mean = torch.einsum("bchl,bcl->h", x, weight)
-        variance = torch.einsum("bchl,bcl->h", x.square(), weight) - mean.square()
-        variance = variance.clamp(min=0)
-        with torch.no_grad():
-            self.mean.lerp_(mean.float(), self.momentum)
-            self.variance.lerp_(variance.float(), self.momentum)
-        return mean, variance
+    def follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        self.mean.lerp_(mean, self.momentum)
+        self.variance.lerp_(variance, self.momentum)
 
 
 class DIN(CTRModel):
@@ -101,17 +97,13 @@ class DIN(CTRModel):
         self.head = Head(width + self.inputs.item_width + tokens * config.d, labels, config.head)
 
     def encode_user(self, user: UserSide) -> DINState:
-        """Look-ups, and the behaviors' share of the first attention layer."""
-        tokens = self.inputs.behaviors(user)  # (B, L, D)
-        keys = tokens @ (self.key_weight - self.gap_weight).T
-        return DINState(tokens, keys, user.mask, self.inputs.profile(user).flatten(1))
+        """Look-ups only: a behavior's part of the attention is folded into the product with candidates."""
+        return DINState(self.inputs.behaviors(user), user.mask, self.inputs.profile(user).flatten(1))
 
     def extend_user(self, state: DINState, user: UserSide) -> DINState:
         """State of the longer history; every row gains the behaviors of ``user``."""
-        new = self.encode_user(user)
-        tokens = torch.cat([state.tokens, new.tokens], dim=1)
-        keys = torch.cat([state.keys, new.keys], dim=1)
-        return DINState(tokens, keys, torch.cat([state.mask, new.mask], dim=1), state.profile)
+        tokens = torch.cat([state.tokens, self.inputs.behaviors(user)], dim=1)
+        return DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
 
     def score(self, state: DINState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
         """Logits (B, C, T)."""
@@ -126,15 +118,27 @@ class DIN(CTRModel):
     def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
         query = self.inputs.candidates(candidates)  # (B, C, D)
-        batch, count, width = query.shape
-        length, hidden = state.keys.shape[1], self.config.hidden
-        column = torch.arange(length, device=query.device)
+        column = torch.arange(state.mask.shape[1], device=query.device)
         seen = (column >= candidates.oldest[..., None]) & (column < candidates.visible[..., None])
         seen &= state.mask[:, None]  # (B, C, L)
-        scaled = (query[:, :, None] * self.product_weight).view(batch, count * hidden, width)
-        product = scaled @ state.tokens.to(query.dtype).transpose(1, 2)  # (B, C * hidden, L)
         own = query @ (self.query_weight + self.gap_weight).T + self.first_bias  # (B, C, hidden)
-        keys = state.keys.to(query.dtype).transpose(1, 2)[:, None]  # (B, 1, hidden, L)
-        pairs = product.view(batch, count, hidden, length) + own[..., None] + keys
-        weights = self.second.weight[0] @ self.dice(pairs, seen) + self.second.bias  # (B, C, L)
-        return weights * seen
+        sums = self._train_sums if self.training else self._running_sums
+        return (sums(query, own, state.tokens.to(query.dtype), seen) + self.second.bias) * seen
+
+    def _running_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
+        """(B, C, L) without bias, by running statistics."""
+        maps = query[:, :, None] * self.product_weight + (self.key_weight - self.gap_weight)
+        units = (maps.flatten(1, 2) @ tokens.transpose(1, 2)).view(*own.shape, -1) + own[..., None]
+        return self.second.weight[0] @ self.dice(units)
+
+    def _train_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
+        """(B, C, L) without bias, by batch statistics, in float32 also under autocast."""
+        layers = Layers(
+            self.product_weight, self.key_weight - self.gap_weight, self.dice.alpha, self.second.weight[0]
+        )
+        with torch.autocast(query.device.type, enabled=False):
+            sums, mean, variance = TrainedAttention.apply(  # type: ignore[no-untyped-call]
+                query.float(), own.float(), tokens.float(), seen.flatten(1).float(), *layers
+            )
+        self.dice.follow(mean, variance)
+        return sums.view(seen.shape)
