@@ -1,20 +1,8 @@
-from dataclasses import fields, is_dataclass
-
 import torch
-from torch import Tensor
 
 from clickscale.batch import Batch, sees
 from tests.models.toy import pick_candidates, toy_batch, with_candidates, with_user
-
-
-def tensors(side: object) -> dict[str, Tensor]:
-    """Every tensor of a batch by dotted name."""
-    found = {}
-    for field in fields(side):  # type: ignore[arg-type]
-        value = getattr(side, field.name)
-        inner = tensors(value) if is_dataclass(value) else {}
-        found |= {f"{field.name}.{name}": tensor for name, tensor in inner.items()} or {field.name: value}
-    return found
+from tests.tensors import equal, tensors
 
 
 def test_masks_are_where_items_are() -> None:
@@ -46,5 +34,4 @@ def test_moving_a_batch_moves_every_tensor_and_changes_none() -> None:
     assert len(before) == 15
     assert before.keys() == after.keys()
     assert all(tensor.is_meta and tensor.shape == before[name].shape for name, tensor in after.items())
-    same = tensors(batch.to("cpu"))
-    assert all(torch.equal(torch.nan_to_num(same[n]), torch.nan_to_num(x)) for n, x in before.items())
+    assert equal(batch.to("cpu"), batch)

@@ -190,8 +190,12 @@ class _Gather:
         self.dataset = dataset
         self.profile = index_columns(dataset.users, features.profile)
         self.profile_numbers = number_columns(dataset.users, features.profile)
-        self.actions = index_columns(dataset.behaviors, features.behavior)
-        self.action_numbers = number_columns(dataset.behaviors, features.behavior)
+        self.behavior_items = _rows(dataset.behaviors["item"])
+        self.behavior_times = _rows(dataset.behaviors["time"])
+        self.actions = [_rows(column) for column in index_columns(dataset.behaviors, features.behavior)]
+        self.action_numbers = [
+            _rows(column) for column in number_columns(dataset.behaviors, features.behavior)
+        ]
         self.context = index_columns(dataset.impressions, features.context)
         self.context_numbers = number_columns(dataset.impressions, features.context)
         self.labels = [dataset.impressions[f"label.{dataset.labels[place]}"] for place in labels]
@@ -206,7 +210,7 @@ class _Gather:
         length: int,
     ) -> Batch:
         """Tensors of impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,)."""
-        impressions, behaviors = self.dataset.impressions, self.dataset.behaviors
+        impressions = self.dataset.impressions
         user = np.asarray(impressions["user"])[rows[:, 0]]
         width = behavior.shape[1]
         offset = np.asarray(self.dataset.users["offsets"])[user]
@@ -217,10 +221,10 @@ class _Gather:
             user=UserSide(
                 profile=_indices(self.profile, user),
                 profile_numbers=_numbers(self.profile_numbers, user),
-                items=_long(np.where(present, np.asarray(behaviors["item"])[behavior], 0)),
+                items=_long(np.where(present, self.behavior_items[behavior], 0)),
                 actions=_indices(self.actions, behavior, present),
                 action_numbers=_numbers(self.action_numbers, behavior),
-                times=_long(np.asarray(behaviors["time"])[behavior]),
+                times=_long(self.behavior_times[behavior]),
             ),
             candidates=CandidateSide(
                 items=_long(np.where(real, np.asarray(impressions["item"])[rows], 0)),
@@ -234,6 +238,11 @@ class _Gather:
             label_mask=torch.from_numpy((labels >= 0) & real[..., None]),
             rows=_long(np.where(real, rows, -1)),
         )
+
+
+def _rows(column: Array) -> Array:
+    """The column, or one row for padding to point at where a log has no behaviors."""
+    return column if len(column) else np.zeros((1, *column.shape[1:]), column.dtype)
 
 
 def _long(values: Array) -> torch.Tensor:

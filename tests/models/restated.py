@@ -173,7 +173,7 @@ def head_input(model: CTRModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def gaps(model: CTRModel, batch: Batch, restate: Callable[[Weights, Case], Array]) -> tuple[float, float]:
-    """Largest differences of head inputs and of logits between a model and a restatement of its head input."""
+    """Largest differences of head inputs and of logits between a model and its restatement."""
     w = weights_of(model)
     found, logits = head_input(model, batch)
     inner = outer = 0.0
