@@ -32,9 +32,11 @@ Missing attributes are index 1 (categorical; then 0 for the other places of a fi
 import hashlib
 from pathlib import Path
 
+import msgspec
+
 from clickscale.config import Config, load_json
 from clickscale.data.source import Split
-from clickscale.errors import DamagedError, DataError
+from clickscale.errors import ConfigError, DamagedError, DataError
 from clickscale.schema import Features, Schema
 
 MANIFEST = "manifest.json"
@@ -79,23 +81,32 @@ class Manifest(Config, frozen=True):
     version: int = LAYOUT_VERSION
 
 
+class _Versioned(msgspec.Struct):
+    """The one key that every version of a manifest has: another version may have other keys besides."""
+
+    version: int
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Manifest of a prepared data set.
 
     Raises:
         DataError: the folder is not a prepared data set, or one of another layout version.
+        DamagedError: the manifest cannot be read.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
             f"{folder} is not a prepared data set (no {MANIFEST}); make one with: clickscale prepare"
         )
-    manifest = load_json(path.read_bytes(), Manifest, str(path))
-    if manifest.version != LAYOUT_VERSION:
-        raise DataError(
-            f"{folder} has layout {manifest.version}, this release reads {LAYOUT_VERSION}; prepare again."
-        )
-    return manifest
+    data = path.read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version == LAYOUT_VERSION:
+            return load_json(data, Manifest, str(path))
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); prepare the data set again.") from error
+    raise DataError(f"{folder} has layout {version}, this release reads {LAYOUT_VERSION}; prepare again.")
 
 
 def file_entry(path: Path) -> FileEntry:
