@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class Training:
         self.objective, self.loader = ClickLoss(model, ("label",)), loader
         self.optimizer = build_optimizer(model, OptimizerConfig(), 10_000)
         self.done = 0
+        self.step(next(loader.batches()))  # warms up
+        self.done = 0
 
     def step(self, batch: Batch) -> None:
         """Forward, backward, and the step of the optimizer."""
@@ -43,38 +45,28 @@ class Training:
         self.optimizer.step(losses[LOSS], self.done)
         self.done += 1
 
-    def batches(self, count: int) -> Iterator[Batch]:
-        """``count`` batches from where the last call ended, from one epoch to the next."""
-        while count:
-            epoch, start = divmod(self.done, len(self.loader))
-            for batch in self.loader.batches(epoch, start):
-                yield batch
-                count -= 1
-                if not count:
-                    break
+    def epoch(self) -> int:
+        """Load and train one epoch; the number of impressions in it.
 
-    def run(self, count: int) -> int:
-        """Load and train ``count`` batches; the number of impressions in them."""
-        samples = 0
-        for batch in self.batches(count):
+        Whole epochs are compared because batches are not alike: each holds windows of similar length.
+        """
+        for batch in self.loader.batches(self.done // len(self.loader)):
             self.step(batch)
-            samples += batch.samples
-        return samples
+        return self.loader.samples
 
 
 def speeds(works: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
     """Samples per CPU-second of each work in each round, one after the other in every round.
 
     A work returns how many samples it did. CPU time of all threads of the process is counted, so neighbors on
-    the machine slow nothing but the caches. One round more goes ahead to warm up.
+    the machine slow nothing but the caches.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for name, work in works.items():
             started = time.process_time()
             samples = work()
-            if number:
-                found[name].append(samples / (time.process_time() - started))
+            found[name].append(samples / (time.process_time() - started))
     return found
 
 
