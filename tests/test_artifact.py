@@ -161,3 +161,27 @@ def test_a_weight_that_is_no_number_is_not_saved(tmp_path: Path, dataset: Datase
 def test_options_written_as_overrides_give_the_same_options(name: str) -> None:
     config = model_config(name, "size-4")
     assert model_config(name, "size-1", assignments(msgspec.to_builtins(config))) == config
+
+
+def test_a_full_disk_leaves_the_old_artifact_as_it_was(
+    artifact: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ArtifactError, match=r"No space left on device\. Nothing there was changed"):
+        save_artifact(
+            artifact,
+            shaken_model(dataset, "mlp"),
+            dataset.encoder,
+            dataset.item_columns(),
+            model_name="mlp",
+            grade=GRADE,
+            length=LENGTH,
+            labels=("click",),
+            metrics={},
+            overwrite=True,
+        )
+    assert load_artifact(artifact).config.model == "din"
+    assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]

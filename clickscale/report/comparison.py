@@ -41,7 +41,8 @@ class Line:
         against: by measure, the difference from the first model on the same impressions (first shared seed),
             tested by resampling users; empty for the first model itself.
         seeds_test: the same differences tested over shared seeds; empty with fewer than two.
-        rela_impr: of the mean AUC over that of the first model, in percent.
+        rela_impr: of the mean AUC over that of the first model, in percent; nan if that is no better than
+            chance.
     """
 
     name: str
@@ -91,7 +92,7 @@ def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label:
         spread=spread,
         against={} if is_base else _bootstrap(pair[0].predictions, pair[1].predictions, label, bootstrap),
         seeds_test={} if is_base or len(shared) < 2 else _over_seeds(mine, theirs, shared),
-        rela_impr=rela_impr(values["auc"].value, base_auc),
+        rela_impr=rela_impr(values["auc"].value, base_auc) if base_auc > 0.5 else math.nan,
     )
 
 
@@ -190,7 +191,7 @@ def cells(line: Line) -> tuple[object, ...]:
         line.name,
         len(line.seeds),
         *(_with_spread(line, measure) for measure in MEASURES),
-        f"{line.rela_impr:+.2f}" if delta else "-",
+        _percent(line.rela_impr) if delta else "-",
         f"{delta.delta:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}]" if delta else "-",
         _p(delta),
         _p(seeds),
@@ -205,9 +206,13 @@ def differences(line: Line) -> tuple[str, ...]:
     tests = [line.against[measure] for measure in MEASURES]
     return (
         line.name,
-        f"{line.rela_impr:+.2f}",
+        _percent(line.rela_impr),
         *(f"{t.delta:+.4f}\n[{t.low:+.4f}, {t.high:+.4f}], p {_p(t)}" for t in tests),
     )
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
 def _p(test: PairedTest | None) -> str:

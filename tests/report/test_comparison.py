@@ -65,6 +65,12 @@ def test_seeds_of_one_model_are_pooled_and_tested_over_seeds() -> None:
     assert (din.against, din.seeds_test) == ({}, {})
 
 
+def test_no_lift_is_told_over_a_model_that_is_no_better_than_chance() -> None:
+    _, suan = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
+    assert np.isnan(suan.rela_impr)
+    assert cells(suan)[5] == "-"
+
+
 def test_one_seed_gives_no_test_over_seeds() -> None:
     _, suan = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 1)], bootstrap=20)
     assert suan.seeds_test == {}
