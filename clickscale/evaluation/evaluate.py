@@ -19,7 +19,7 @@ def predict(
     length: int,
     grouping: Grouping = "request",
     labels: tuple[str, ...] = (),
-    samples: int = 2048,
+    samples: int = 512,
 ) -> Predictions:
     """Score every impression of a part; memory holds the scores, the labels and one batch.
 

@@ -95,10 +95,10 @@ class AttentionBias(nn.Module):
         made = [bias(delta, distance, allowed) for bias in self.sets]
         return made if len(made) == self.blocks else made * self.blocks
 
-    def own(self, block: int) -> Tensor:
+    def own(self, block: int, device: torch.device) -> Tensor:
         """(1 or H,): bias of a candidate towards itself in a block."""
         if not len(self.sets):
-            return torch.zeros(1)
+            return torch.zeros(1, device=device)
         bias = self.sets[block % len(self.sets)]
         assert isinstance(bias, RelativeBias), "sets hold relative biases only"
         return bias.itself()

@@ -28,7 +28,7 @@ class BlockConfig(Config, frozen=True):
         norm: ``rms`` or ``layer`` (F).
     """
 
-    residual: Literal["prenorm", "code", "postnorm", "literal"] = "prenorm"
+    residual: Literal["code", "prenorm", "postnorm", "literal"] = "code"
     scale: Literal["head", "paper"] = "head"
     fusion: Literal["afnet", "sum", "self"] = "afnet"
     ffn: Literal["swiglu", "relu", "none"] = "swiglu"
@@ -40,9 +40,10 @@ class AdaptiveFusion(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.shrink = nn.Linear(width, width // 2, bias=False)
-        self.self_gate = nn.Linear(width // 2, width, bias=False)
-        self.cross_gate = nn.Linear(width // 2, width, bias=False)
+        hidden = width // 4  # three matrices of D x D / 4: the 3/4 D^2 that the paper counts
+        self.shrink = nn.Linear(width, hidden, bias=False)
+        self.self_gate = nn.Linear(hidden, width, bias=False)
+        self.cross_gate = nn.Linear(hidden, width, bias=False)
 
     def forward(self, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
         """Own and cross (B, N, D), mean (B, N or 1, D) -> (B, N, D)."""

@@ -206,7 +206,9 @@ class SUAN(CTRModel):
                 return total / count.clamp(min=1) if alone else (total + own) / (count + 1)
 
             key, value = state.keys[number], state.values[number]
-            x = block.candidates(x, state.profile, key, value, biases[number], self.bias.own(number), mean)
+            x = block.candidates(
+                x, state.profile, key, value, biases[number], self.bias.own(number, x.device), mean
+            )
         return x
 
     def _together(self, state: SUANState, candidates: CandidateSide) -> Tensor:
@@ -234,4 +236,5 @@ class SUAN(CTRModel):
         """(B, C, D): last block's row of the last behavior that each candidate sees, or zeros."""
         rows = self.last(functional.pad(state.rows, (0, 0, 1, 0)))  # column i + 1 holds behavior i
         newest = rows.gather(1, candidates.visible[..., None].expand(-1, -1, rows.shape[2]))
-        return newest * (candidates.visible > candidates.oldest)[..., None]
+        shown = functional.pad(state.mask, (1, 0)).gather(1, candidates.visible)  # padding may hold anything
+        return newest * (shown & (candidates.visible > candidates.oldest))[..., None]

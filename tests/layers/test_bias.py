@@ -119,7 +119,7 @@ def test_tables_are_shared_as_named(sharing: str, sets: int, tables: int) -> Non
         assert torch.equal(block.isneginf(), ~allowed[:, None].expand_as(block))
         held = [module for module in bias.modules() if isinstance(module, RelativeBias)]
         own = held[number % sets].itself() if sets else torch.zeros(1)
-        assert torch.equal(bias.own(number), own)
+        assert torch.equal(bias.own(number, own.device), own)
 
 
 def test_without_tables_pairs_are_only_masked() -> None:

@@ -27,7 +27,6 @@ def test_each_part_of_a_block_has_the_parameters_of_its_equations(d: int) -> Non
     assert counts["norms"] == 3 * width  # a last norm stands outside the blocks
 
 
-@pytest.mark.xfail(strict=True, reason="the gate's hidden layer has D/2 units; the paper's count has D/4")
 @pytest.mark.parametrize(("d", "count"), [(8, 25_960), (16, 103_600), (32, 413_920), (144, 8_374_320)])
 def test_a_block_has_the_parameters_that_the_paper_counts(d: int, count: int) -> None:
     """4 D^2 + 2 D^2 + 2 d D + 3/4 D^2 + 9 D^2 and three gains."""

@@ -28,15 +28,10 @@ from tests.models.toy import (
     with_user,
 )
 
-EMPTY_HISTORY = pytest.mark.xfail(
-    strict=True,
-    reason="target=head reads the row of the newest column; of a user without behaviors that is padding, and "
-    "holds the embedding of an arbitrary time",
-)
 VARIANTS = [
     (),
     *(options for options in ABLATIONS.values() if options != ("target=head",)),
-    pytest.param(("target=head",), marks=EMPTY_HISTORY),
+    pytest.param(("target=head",)),
     ("block.residual=code",),
     ("block.residual=code", "block.norm=layer", "block.ffn=none"),
     ("block.residual=postnorm", "block.fusion=sum"),
@@ -52,7 +47,7 @@ VARIANTS = [
     ("pooling=global", "block.residual=code", "time_of_week=false", "candidate=linear"),
     ("time_of_week=false",),
     ("candidate=linear",),
-    pytest.param(("target=head", "block.residual=code"), marks=EMPTY_HISTORY),
+    pytest.param(("target=head", "block.residual=code")),
     ("blocks=3", "heads=4"),
     ("head.norm=none", "head.activation=relu"),
 ]
@@ -221,7 +216,7 @@ def test_candidates_and_rows_do_not_meet(options: tuple[str, ...]) -> None:
     assert far(alone, scores(model, batch)) <= 1e-5
 
 
-@pytest.mark.parametrize("empty", [False, pytest.param(True, marks=EMPTY_HISTORY)])
+@pytest.mark.parametrize("empty", [False, pytest.param(True)])
 def test_without_the_candidate_in_the_sequence_padding_is_not_read(empty: bool) -> None:
     model, batch = suan("target=head"), toy_batch()
     assert not batch.user.mask[0].any()
