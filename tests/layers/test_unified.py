@@ -106,7 +106,7 @@ def test_what_an_ablation_leaves_out_has_no_weights(option: dict[str, str], abse
 
 def test_the_residual_stream_of_prenorm_is_not_normalized() -> None:
     torch.manual_seed(0)
-    block = AttentionBlock(6, 2, 3, BlockConfig(fusion="self", ffn="none"))
+    block = AttentionBlock(6, 2, 3, BlockConfig(residual="prenorm", fusion="self", ffn="none"))
     with torch.no_grad():
         block.out.weight.zero_()
         x = torch.randn(1, 2, 6)
