@@ -44,7 +44,7 @@ def test_the_operations_of_suan_are_those_of_its_equations() -> None:
     length, d, n2 = 100, 8, 5
     width = 5 * d
     block = (
-        (8 + 4 + 2 + 18) * length * width**2  # self attention, cross attention, fusion, feed-forward
+        (8 + 4 + 1 + 18) * length * width**2  # self attention, cross attention, fusion, feed-forward
         + 4 * length**2 * width  # scores and sums of self attention
         + 4 * n2 * d * width  # keys and values of the profile
         + 4 * length * n2 * width
