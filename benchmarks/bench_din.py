@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bare_din import DIM, HIDDEN, BareDIN
 from measure import SomeUsers, Training, show, speeds
 from msgspec.structs import replace
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from clickscale.data.dataset import Dataset
@@ -24,7 +25,7 @@ from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.models.din import DIN, PRESETS
 from clickscale.schema import Feature, Features
 
-DIM, HIDDEN, TOWER, BATCH = 16, 36, (256, 128), 1024
+BATCH = 1024
 WINDOWS = (8, 16, 32, 50)
 
 
@@ -37,51 +38,6 @@ def simple_features(dataset: Dataset) -> Features:
     """The features that both sides use."""
     every = dataset.features
     return replace(every, profile=simple(every.profile), item=simple(every.item), context=())
-
-
-class Dice(nn.Module):
-    """Dice over rows, by the batch norm of torch."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(width, eps=1e-8, momentum=0.02, affine=False)
-        self.alpha = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.norm(x))
-        return gate * x + self.alpha * (1 - gate) * x
-
-
-class BareDIN(nn.Module):
-    """DIN over copied histories: one candidate per row."""
-
-    def __init__(self, features: Features) -> None:
-        super().__init__()
-        self.profile = nn.ModuleList(nn.Embedding(f.size, DIM, padding_idx=0) for f in features.profile)
-        self.item = nn.ModuleList(nn.Embedding(f.size, DIM, padding_idx=0) for f in features.item)
-        self.event = nn.ModuleList(nn.Embedding(f.size, DIM, padding_idx=0) for f in features.behavior)
-        width = DIM * (len(features.item) + len(features.behavior))
-        self.first, self.dice = nn.Linear(4 * width, HIDDEN), Dice(HIDDEN)
-        self.second = nn.Linear(HIDDEN, 1)
-        layers: list[nn.Module] = []
-        inputs = width + DIM * (len(features.item) + len(features.profile))
-        for units in TOWER:
-            layers += [nn.Linear(inputs, units), nn.BatchNorm1d(units, momentum=0.02), Dice(units)]
-            inputs = units
-        self.tower = nn.Sequential(*layers, nn.Linear(inputs, 1))
-
-    def forward(self, profile: Tensor, candidate: Tensor, history: Tensor) -> Tensor:
-        """Profile (N, n2), candidate (N, item fields), history (N, L, item and event fields) -> (N,)."""
-        users = torch.cat([table(profile[:, i]) for i, table in enumerate(self.profile)], 1)
-        items = torch.cat([table(candidate[:, i]) for i, table in enumerate(self.item)], 1)
-        tables = (*self.item, *self.event)
-        keys = torch.cat([table(history[:, :, i]) for i, table in enumerate(tables)], 2)  # (N, L, D)
-        query = functional.pad(items, (0, keys.shape[2] - items.shape[1]))[:, None].expand_as(keys)
-        pairs = torch.cat([query, keys, query - keys, query * keys], 2)  # (N, L, 4 D)
-        weights = self.second(self.dice(self.first(pairs).flatten(0, 1))).view(history.shape[:2])
-        weights = weights * (history[:, :, 0] > 0)
-        interest = (weights[:, None] @ keys).squeeze(1)
-        return self.tower(torch.cat([interest, items, users], 1)).squeeze(1)
 
 
 def copied(dataset: Dataset, features: Features, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -109,7 +65,8 @@ class BareLoop:
 
     def __init__(self, dataset: Dataset, features: Features, length: int) -> None:
         *self.inputs, self.label = copied(dataset, features, length)
-        self.model = BareDIN(features)
+        sides = features.profile, features.item, features.behavior
+        self.model = BareDIN(*([feature.size for feature in side] for side in sides))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-3, fused=True)
 
     def epoch(self) -> int:
