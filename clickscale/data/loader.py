@@ -97,7 +97,8 @@ class Loader:
     """Batches of one part of a data set.
 
     Args:
-        rank, world: this process takes every ``world``-th batch; all processes get equally many.
+        rank, world: this process takes every ``world``-th batch. Shuffled, all processes get equally many, and
+            up to ``world - 1`` batches of an epoch go to nobody; unshuffled, nothing is left out.
 
     Raises:
         DataError: the part has no impressions.
@@ -124,8 +125,12 @@ class Loader:
         return len(self._rows)
 
     def __len__(self) -> int:
-        """Batches of one epoch for this rank."""
+        """Batches of the first epoch for this rank; shuffled epochs may differ by a few."""
         return len(self._plan(0))
+
+    def steps(self, epochs: int) -> int:
+        """Batches of the first ``epochs`` epochs together, for this rank."""
+        return sum(len(self._plan(epoch)) for epoch in range(epochs))
 
     def _cut(self, counts: Ints) -> Ints:
         """First window of each batch, and the end, when windows of ``counts`` impressions stand in line."""
