@@ -14,8 +14,8 @@ def _keep_freed_memory() -> None:
     """Let the C library keep the memory that tensors give back, instead of returning it to the system.
 
     A batch needs the same large blocks as the one before. Taken anew from the system, every page of them is
-    first filled with zeros; scoring SUAN at L = 100 was measured 1.5 times slower that way. Only glibc has the
-    setting; what the user chose in the environment wins.
+    first filled with zeros; scoring SUAN at L = 100 was measured 1.5 times slower that way. Only glibc has
+    the setting; what the user chose in the environment wins.
     """
     if os.environ.keys() & {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"}:
         return

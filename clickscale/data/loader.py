@@ -97,8 +97,8 @@ class Loader:
     """Batches of one part of a data set.
 
     Args:
-        rank, world: this process takes every ``world``-th batch. Shuffled, all processes get equally many, and
-            up to ``world - 1`` batches of an epoch go to nobody; unshuffled, nothing is left out.
+        rank, world: this process takes every ``world``-th batch. Shuffled, all processes get equally many,
+            and up to ``world - 1`` batches of an epoch go to nobody; unshuffled, nothing is left out.
 
     Raises:
         DataError: the part has no impressions.

@@ -30,9 +30,9 @@ LABEL = "label."
 class Split(Config, frozen=True):
     """How impressions are divided into train, valid and test.
 
-    ``time`` cuts the whole log at two moments so that about ``valid`` and ``test`` of the impressions lie after
-    them; ``user_time`` cuts each user's own impressions by the same fractions; ``day`` keeps the last ``test``
-    UTC days for test and the ``valid`` days before them for valid (both then count days).
+    ``time`` cuts the whole log at two moments so that about ``valid`` and ``test`` of the impressions lie
+    after them; ``user_time`` cuts each user's own impressions by the same fractions; ``day`` keeps the last
+    ``test`` UTC days for test and the ``valid`` days before them for valid (both then count days).
     """
 
     kind: Literal["time", "user_time", "day"] = "time"
@@ -45,7 +45,7 @@ class Source:
     """A raw log as preparation sees it.
 
     Attributes:
-        chunks: makes a fresh iterator over (table name, record batch). Each call reads the log from the start.
+        chunks: makes a fresh iterator over (table name, record batch), from the start of the log.
         negatives: sampled negatives per positive; needed when the log has only positives (no label column).
         time_bounds: seconds; rows with a time outside are quarantined.
         notes: sentences for the report, such as how negatives came about.

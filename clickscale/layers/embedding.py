@@ -12,8 +12,8 @@ from clickscale.schema import UNKNOWN, Feature, categorical, numeric
 class FusedEmbedding(nn.Module):
     """All embedding rows of a model in one table.
 
-    Row 0 is the padding of every feature and stays zero; index i > 0 of a feature is row ``offset + i``. The row
-    of a feature's unknown values starts at zero, so that it adds nothing until training has met one. One
+    Row 0 is the padding of every feature and stays zero; index i > 0 of a feature is row ``offset + i``. The
+    row of a feature's unknown values starts at zero, so that it adds nothing until training has met one. One
     table means one look-up and one optimizer step per batch, whatever the number of features. Gradients are
     sparse: their size depends on the rows that a batch touches.
 

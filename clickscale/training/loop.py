@@ -188,7 +188,7 @@ def _train(
     torch.manual_seed(config.seed)
     model = make_model(config, dataset).to(device)
     objective = ClickLoss(model, trained_labels(dataset, config))
-    steps = len(loader) * config.epochs.count
+    steps = loader.steps(config.epochs.count)
     optimizer = build_optimizer(model, config.optimizer, steps)
 
     open_folder(out, config, dataset, resume)

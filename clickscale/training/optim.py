@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clickscale.config import Config
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
+from clickscale.training.dense import DenseAdam
 from clickscale.training.schedule import Schedule
 from clickscale.training.tables import LazyAdam, RowGradient, RowSummer, RowwiseAdagrad, TableOptimizer
 
@@ -144,9 +145,7 @@ class Optimizers:
             torch._foreach_mul_(every, self.config.clip / norm)
 
     def _move(self, rows: dict[str, RowGradient], lr: float, table_lr: float) -> None:
-        for group in self._dense.param_groups:
-            group["lr"] = lr
-        self._dense.step()
+        self._dense.step(lr)
         with torch.no_grad():
             for name, gradient in rows.items():
                 self.tables[name].update(self.parameters[name], gradient, table_lr)
@@ -235,20 +234,14 @@ def _decays(model: nn.Module) -> set[str]:
     }
 
 
-def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> torch.optim.Optimizer:
+def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> DenseAdam:
     parameters = dict(model.named_parameters())
     pulled = _decays(model)
     groups = [
-        {
-            "params": [parameters[name] for name in names if name in pulled],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [parameters[name] for name in names if name not in pulled], "weight_decay": 0.0},
+        ([parameters[name] for name in names if name in pulled], config.weight_decay),
+        ([parameters[name] for name in names if name not in pulled], 0.0),
     ]
-    kind = torch.optim.AdamW if config.dense == "adamw" else torch.optim.Adam
-    return kind(
-        [g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-    )
+    return DenseAdam(groups, config.betas, config.eps, decoupled=config.dense == "adamw")
 
 
 def _find(tensors: dict[str, Tensor], name: str, live: Tensor) -> Tensor:
