@@ -3,8 +3,8 @@
     python benchmarks/movielens_table.py prepared/ runs/table --models mlp,din,suan --lengths 50,100,200
 
 Runs that are already evaluated are skipped, so the script continues where it stopped. Every model is trained
-by the defaults of `clickscale train` but for what ``--set`` says, and measured on the test part as served. The
-table shows the mean over seeds, the 95% interval over users, and the paired tests against the first model.
+by the defaults of `clickscale train` but for what ``--set`` says, and measured on the test part as served.
+The table shows the mean over seeds, the 95% interval over users, and paired tests against the first model.
 """
 
 import argparse
