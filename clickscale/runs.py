@@ -104,7 +104,10 @@ def evaluate(
     out = Path(run)
     if (out / YARDSTICK).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
-    return _evaluate(load_run(out, Path(data) if data else None), out, part, grouping, bootstrap)
+    where = Path(data or read_config(out).data)
+    if not data and not where.is_dir():
+        raise RunError(f"{out} was trained on {where}, which is not there; say where it is with --data.")
+    return _evaluate(load_run(out, where), out, part, grouping, bootstrap)
 
 
 def _evaluate(run: TrainedRun, out: Path, part: str, grouping: Grouping, bootstrap: int) -> EvaluationReport:

@@ -64,7 +64,7 @@ def test_a_run_is_evaluated_on_data_that_has_moved(run: Path, dataset: Dataset, 
     moved = shutil.copytree(dataset.path, tmp_path / "moved")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
-    with pytest.raises(clickscale.errors.DataError, match="gone"):
+    with pytest.raises(RunError, match="gone, which is not there; say where it is with --data"):
         runs.evaluate(run)
     assert runs.evaluate(run, data=moved, bootstrap=0).rows == len(dataset.part("test"))
 

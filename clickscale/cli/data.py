@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clickscale.data.layout import Manifest
     from clickscale.data.source import Source, Split
 
+PLOTS = (".png", ".svg", ".pdf")
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A prepared data set.")]
 
 
@@ -44,9 +45,11 @@ def _pairs(sets: list[str]) -> dict[str, str]:
 
 
 def _other_split(split: "Split", kind: str | None, valid: float | None, test: float | None) -> "Split":
-    """The split of a source with what the command line changes."""
+    """The split of a source with what the command line changes; one day each if it turns into days."""
     from clickscale.config import override
 
+    if kind == "day" and split.kind != "day":
+        valid, test = valid or 1, test or 1
     given = {"kind": kind, "valid": valid, "test": test}
     return override(split, [f"{key}={value}" for key, value in given.items() if value is not None])
 
@@ -128,6 +131,8 @@ def inspect_data(
     from clickscale.data.dataset import open_dataset
     from clickscale.data.inspect import inspect_dataset, plot_inspection
 
+    if plot and plot.suffix not in PLOTS:
+        raise ConfigError(f"--plot {plot}: the name must end in {', '.join(PLOTS)}.")
     inspection = inspect_dataset(open_dataset(data))
     if plot:
         plot_inspection(inspection, plot)

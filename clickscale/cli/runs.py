@@ -72,10 +72,12 @@ def train_model(
     result = train(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
         say(f"stopped after step {result.step}; continue with --resume")
+        if as_json:
+            emit({"run": str(out), "finished": False, **_training(result)})
         return result.exit_code
     results = run_results(out, "valid")
     if as_json:
-        emit({"run": str(out), **_training(result), "valid": _documents(results)})
+        emit({"run": str(out), "finished": True, **_training(result), "valid": _documents(results)})
         return 0
     show(_results_grid(f"{out}, part valid", results))
     say(f"artifact: {out / 'artifact'}")

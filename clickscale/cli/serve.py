@@ -28,13 +28,13 @@ def score_requests(
     """
     from clickscale.inference.scorer import Scorer
 
-    scorer = Scorer(artifact)
+    scorer, name = Scorer(artifact), "stdin" if requests == "-" else requests
     responses = []
     for number, request in read_requests(requests):
         try:
             responses.append(scorer.score(request).to_dict())
         except InputError as error:
-            raise InputError(f"{requests} line {number}: {error}") from error
+            raise InputError(f"{name} line {number}: {error}") from error
     lines = "".join(json.dumps(response, ensure_ascii=False) + "\n" for response in responses)
     if out is not None:
         out.write_text(lines, encoding="utf-8")

@@ -98,7 +98,7 @@ def test_a_cost_is_split_into_the_user_and_each_candidate(capsys: pytest.Capture
 
 def test_preparing_reports_every_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "again"
-    arguments = ["prepare", str(folder / "schema.toml"), "--out", str(out), "--split", "day", "--valid", "1"]
+    arguments = ["prepare", str(folder / "schema.toml"), "--out", str(out), "--split", "day"]
     assert main([*arguments, "--test", "2", "--json"]) == 0
     report = document(capsys)
     impressions = report["report"]["impressions"]

@@ -11,6 +11,7 @@ import pytest
 
 from clickscale import models
 from clickscale.cli import main
+from clickscale.data.guess import guess
 from tests.document_data import write_document_data
 from tests.trained import tiny_artifact, tiny_prepared, tiny_run
 
@@ -29,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "schema.toml").write_text('nam = "x"\n')
     (here / "bad.toml").write_text("name = \n")
     write_document_data(here)
+    (here / "good.toml").write_text(guess([here / "clicks.csv"], here))
     return here
 
 
@@ -72,6 +74,11 @@ BAD = {
     "no run": (["evaluate", "tiny"], "tiny is not a run"),
     "not evaluated": (["compare", "mlp-0"], "clickscale evaluate mlp-0 --part test"),
     "no data set to inspect": (["inspect", "nowhere"], "nowhere is not a prepared data set"),
+    "unknown kind of plot": (["inspect", "tiny", "--plot", "x.foo"], "must end in .png, .svg, .pdf"),
+    "split that leaves nothing": (
+        ["prepare", "good.toml", "--out", "new", "--test", "1.5"],
+        "must leave a share",
+    ),
     "no data set to check": (["leak-check", "mlp-0"], "mlp-0 is not a prepared data set"),
     "unknown source": (["prepare", "clicks.csv", "--out", "new"], "neither a .toml file nor ADAPTER:FOLDER"),
     "unknown adapter": (["prepare", "movielens-1:x", "--out", "new"], "did you mean 'movielens-1m'"),
