@@ -3,11 +3,12 @@
     python benchmarks/paired_seeds.py prepared/ --a block.residual=prenorm --b block.residual=code
     python benchmarks/paired_seeds.py prepared/ --grade size-4 --share 0.2 --precision bf16 \\
         --a block.residual=prenorm --b block.residual=code
-    python benchmarks/paired_seeds.py prepared/ --share 0.2 --part test --a grouping=impression --b grouping=timeline
+    python benchmarks/paired_seeds.py prepared/ --share 0.2 --part test \\
+        --a grouping=impression --b grouping=timeline
 
-An option of the loader (grouping, window, samples) is taken as such, anything else is an option of the model.
-The learning rate runs through its whole schedule within the share of the epoch that is trained. Seed for seed,
-both start from the same random state; the paired t-test is over seeds.
+An option of the loader (grouping, window, samples) is taken as such, anything else is one of the model. The
+learning rate runs through its whole schedule within the share of the epoch that is trained. Seed for seed, both
+start from the same random state; the paired t-test is over seeds.
 """
 
 import argparse
