@@ -94,15 +94,29 @@ class AttentionBlock(nn.Module):
         Returns:
             New rows (B, L, D), and the keys and values (B, H, P + L, D / H).
         """
+        entered, query, key, value = self._extend(x, past)
+        attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
+        return self._leave(x, entered, attention, profile, pool), key, value
+
+    def last_behaviors(
+        self, x: Tensor, profile: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None, pool: Pool
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values as `behaviors` has them, where nobody reads the rows; a gate still calls ``pool``."""
+        entered, query, key, value = self._extend(x, past)
+        if self.config.fusion == "afnet":
+            attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
+            own = self._own(x, entered, attention)
+            pool(own + self._cross(own, profile))
+        return key, value
+
+    def _extend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalized rows, their queries, and the keys and values of earlier and new rows."""
         entered = self._enter(x)
         query, key, value = self._project(entered)
         if past is not None:
-            key, value = (
-                torch.cat([past[0].to(key.dtype), key], dim=2),
-                torch.cat([past[1].to(key.dtype), value], dim=2),
-            )
-        attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
-        return self._leave(x, entered, attention, profile, pool), key, value
+            key = torch.cat([past[0].to(key.dtype), key], dim=2)
+            value = torch.cat([past[1].to(value.dtype), value], dim=2)
+        return entered, query, key, value
 
     def candidates(
         self, x: Tensor, profile: Tensor, key: Tensor, value: Tensor, bias: Tensor, own: Tensor, pool: Pool
@@ -142,17 +156,24 @@ class AttentionBlock(nn.Module):
     def _leave(self, x: Tensor, entered: Tensor, attention: Tensor, profile: Tensor, pool: Pool) -> Tensor:
         """From the attention's result to the block's, by the chosen residual."""
         residual = self.config.residual
+        own = self._own(x, entered, attention)
+        fused = self._fuse(own, profile, pool)
         if residual == "literal":
-            fused = self._fuse(attention, profile, pool)
             return self._feed(fused) if self.config.ffn != "none" else fused
         if residual == "prenorm":
-            stream = x + attention
-            stream = stream + self._fuse(self.norms[1](stream), profile, pool)
+            stream = x + attention + fused
             return stream + self._feed(self.norms[2](stream))
         if residual == "code":
-            own = self.norms[1](attention + entered)
-            fused = self.norms[2](self._fuse(own, profile, pool) + own)
+            fused = self.norms[2](fused + own)
             return self._feed(fused) + fused
-        own = self.norms[0](x + attention)
-        fused = self.norms[1](own + self._fuse(own, profile, pool))
+        fused = self.norms[1](own + fused)
         return self.norms[2](fused + self._feed(fused))
+
+    def _own(self, x: Tensor, entered: Tensor, attention: Tensor) -> Tensor:
+        """E_self of the paper (eq. 6): what self attention hands to fusion, by the chosen residual."""
+        residual = self.config.residual
+        if residual == "literal":
+            return attention
+        if residual == "postnorm":
+            return self.norms[0](x + attention)
+        return self.norms[1](attention + (x if residual == "prenorm" else entered))

@@ -164,7 +164,11 @@ class SUAN(CTRModel):
         for number, block in enumerate(self._blocks()):
             mean = BehaviorMean(user.mask, counts, state.sums[number] if past else None, self.causal)
             before = (state.keys[number], state.values[number]) if past else None
-            x, key, value = block.behaviors(x, state.profile, biases[number], before, mean)
+            given = (x, state.profile, biases[number], before, mean)
+            if number < len(biases) - 1 or self.config.target == "head":
+                x, key, value = block.behaviors(*given)
+            else:
+                key, value = block.last_behaviors(*given)  # candidates read no rows
             keys.append(key)
             values.append(value)
             sums.append(mean.sums)
