@@ -24,6 +24,8 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
     if (out / "evaluation-test.json").is_file():
         return
     result = loop.train(config, out, progress=False)
+    if not result.finished:
+        raise SystemExit(result.exit_code)
     run = load_run(out)
     cost = measure_cost(run.model, run.dataset.features, config.length, runs.CANDIDATES)
     (out / "cost.json").write_text(json.dumps(cost.to_dict()))
