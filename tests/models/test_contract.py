@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.models import CTRModel, model_names, stack
 from clickscale.models._base import State
 from tests.models.toy import (
@@ -67,6 +67,62 @@ def future_gap(model: CTRModel, batch: Batch, changed: Batch) -> float:
     return far(scores(model, batch), scores(model, changed))
 
 
+def cache_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move when states are split, reordered and stacked again."""
+    back = torch.arange(len(batch.rows) - 1, -1, -1)
+    with torch.no_grad():
+        states = model.encode_user(batch.user).split()
+        cached = model.score(stack(states[::-1]), pick_rows(batch, back).candidates)
+    return far(scores(model, batch), cached.flip(0))
+
+
+def append_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move when the last five of twelve behaviors are appended, one and then four."""
+    with torch.no_grad():
+        state = model.encode_user(keep_behaviors(batch.user, slice(0, 7)))
+        for columns in (slice(7, 8), slice(8, 12)):
+            state = model.extend_user(state, keep_behaviors(batch.user, columns))  # type: ignore[operator]
+        appended = model.score(state, batch.candidates)
+    return far(scores(model, batch), appended)
+
+
+def without_gradient(model: CTRModel, batch: Batch) -> list[str]:
+    """Names of the parameters that the loss of a batch does not reach."""
+    logits = model.train()(batch)
+    functional.binary_cross_entropy_with_logits(logits, batch.labels, batch.label_mask.float()).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return [name for name, grad in gradients.items() if grad is None or not grad.to_dense().abs().sum() > 0]
+
+
+def reload_gap(model: CTRModel, other: CTRModel, batch: Batch) -> float:
+    """How far the scores of another model are from these once it has loaded these weights."""
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    return far(scores(model, batch), scores(other, batch))
+
+
+def repeat_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores are from those of the same call before."""
+    return far(scores(model, batch), scores(model, batch))
+
+
+def overfit(model: CTRModel, batch: Batch) -> float:
+    """Log-loss after 150 steps on one batch."""
+    model.train()
+    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
+    dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
+    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.03)]
+    loss = torch.tensor(1.0)
+    for _ in range(150):
+        logits = model(batch)[batch.label_mask]
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.labels[batch.label_mask])
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    return float(loss.detach())
+
+
 def hidden_tail(batch: Batch) -> tuple[Batch, Batch]:
     """A batch whose candidates do not see the last three behaviors, and one where these are others."""
     length = batch.user.items.shape[1]
@@ -93,22 +149,14 @@ def test_one_by_one_cached_and_together_agree(name: str) -> None:
     whole = scores(model, batch)
     single = torch.cat([scores(model, pick_candidates(batch, torch.tensor([c]))) for c in range(4)], dim=1)
     assert far(whole, single) <= 1e-5
-    with torch.no_grad():
-        states = model.encode_user(batch.user).split()
-        cached = model.score(stack(states[::-1]), pick_rows(batch, torch.arange(4, -1, -1)).candidates)
-    assert far(whole, cached.flip(0)) <= 1e-5
+    assert cache_gap(model, batch) <= 1e-5
 
 
 @EVERY
 def test_appending_behaviors_equals_encoding_the_longer_history(name: str) -> None:
-    model, batch = toy_model(name), toy_batch(full=True)
+    model = toy_model(name)
     assert model.causal
-    with torch.no_grad():
-        state = model.encode_user(keep_behaviors(batch.user, slice(0, 7)))
-        for columns in (slice(7, 8), slice(8, 12)):
-            state = model.extend_user(state, keep_behaviors(batch.user, columns))
-        appended = model.score(state, batch.candidates)
-    assert far(scores(model, batch), appended) <= 1e-5
+    assert append_gap(model, toy_batch(full=True)) <= 1e-5
 
 
 @EVERY
@@ -161,15 +209,7 @@ def test_seeing_part_of_a_window_equals_having_only_that_part(name: str) -> None
 
 @EVERY
 def test_every_parameter_receives_a_gradient(name: str) -> None:
-    model, batch = toy_model(name).train(), toy_batch()
-    logits = model(batch)
-    functional.binary_cross_entropy_with_logits(logits, batch.labels, batch.label_mask.float()).backward()
-    untouched = [
-        key
-        for key, parameter in model.named_parameters()
-        if parameter.grad is None or not parameter.grad.to_dense().abs().sum() > 0
-    ]
-    assert not untouched
+    assert not without_gradient(toy_model(name), toy_batch())
 
 
 @EVERY
@@ -183,11 +223,9 @@ def test_the_padding_row_receives_no_gradient(name: str) -> None:
 
 @EVERY
 def test_weights_saved_and_loaded_give_equal_scores(name: str) -> None:
-    model, batch = toy_model(name), toy_batch()
-    other = toy_model(name, seed=1)
+    model, other, batch = toy_model(name), toy_model(name, seed=1), toy_batch()
     assert far(scores(model, batch), scores(other, batch)) > 0
-    other.load_state_dict(copy.deepcopy(model.state_dict()))
-    assert far(scores(model, batch), scores(other, batch)) == 0
+    assert reload_gap(model, other, batch) == 0
 
 
 @EVERY
@@ -198,21 +236,13 @@ def test_the_same_seed_gives_the_same_model(name: str) -> None:
 
 
 @EVERY
+def test_scoring_twice_gives_the_same_scores(name: str) -> None:
+    assert repeat_gap(toy_model(name), toy_batch()) == 0
+
+
+@EVERY
 def test_one_batch_can_be_overfitted(name: str) -> None:
-    model, batch = toy_model(name).train(), toy_batch(rows=6, seed=2)
-    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
-    dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
-    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.03)]
-    loss = torch.tensor(1.0)
-    for _ in range(150):
-        logits = model(batch)[batch.label_mask]
-        loss = functional.binary_cross_entropy_with_logits(logits, batch.labels[batch.label_mask])
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-    assert loss < 0.05
+    assert overfit(toy_model(name), toy_batch(rows=6, seed=2)) < 0.05
 
 
 class Broken(CTRModel):
@@ -221,29 +251,44 @@ class Broken(CTRModel):
     def __init__(self, inner: CTRModel, fault: str) -> None:
         super().__init__()
         self.inner, self.fault = inner, fault
+        self.idle = nn.Parameter(torch.ones(1)) if fault == "gradient" else None
+        self.unsaved = torch.randn(1) if fault == "reload" else torch.zeros(1)
 
-    def encode_user(self, user: object) -> State:
+    def encode_user(self, user: UserSide) -> State:
         if self.fault == "padding":  # padding becomes an item like any other
-            user = replace(user, items=user.items.clamp(min=1))  # type: ignore[type-var, attr-defined]
-        return self.inner.encode_user(user)  # type: ignore[arg-type]
+            user = replace(user, items=user.items.clamp(min=1))
+        return self.inner.encode_user(user)
 
-    def score(self, state: State, candidates: object) -> Tensor:
+    def extend_user(self, state: State, user: UserSide) -> State:
+        if self.fault == "append":  # of several new behaviors the last one counts for all
+            user = keep_behaviors(user, torch.full((user.items.shape[1],), -1))
+        return self.inner.extend_user(state, user)  # type: ignore[operator, no-any-return]
+
+    def score(self, state: State, candidates: CandidateSide) -> Tensor:
         if self.fault == "future":
-            full = torch.full_like(candidates.visible, 12)  # type: ignore[attr-defined]
-            candidates = replace(candidates, visible=full)  # type: ignore[type-var]
-        logits = self.inner.score(state, candidates)  # type: ignore[arg-type]
+            candidates = replace(candidates, visible=torch.full_like(candidates.visible, 12))
+        logits = self.inner.score(state, candidates) + self.unsaved
         if self.fault == "candidates":
             return logits + logits.mean(dim=1, keepdim=True)
-        return logits + logits.mean(dim=0, keepdim=True) if self.fault == "rows" else logits
+        if self.fault == "rows":
+            return logits + logits.mean(dim=0, keepdim=True)
+        if self.fault == "repeat":
+            return logits + torch.randn_like(logits)
+        return logits * 0.01 if self.fault == "overfit" else logits
 
 
 @EVERY
 def test_each_check_sees_its_fault(name: str) -> None:
-    def broken(fault: str) -> CTRModel:
-        return Broken(toy_model(name), fault).eval()
+    def broken(fault: str, seed: int = 0) -> CTRModel:
+        return Broken(toy_model(name, seed=seed), fault).eval()
 
     full, ragged = toy_batch(full=True), toy_batch()
     assert permutation_gap(broken("candidates"), full) > 1e-4
     assert row_gap(broken("rows"), ragged) > 1e-4
     assert padding_gap(broken("padding"), ragged) > 1e-4
     assert future_gap(broken("future"), *hidden_tail(full)) > 1e-4
+    assert append_gap(broken("append"), full) > 1e-4
+    assert without_gradient(broken("gradient"), ragged) == ["idle"]
+    assert reload_gap(broken("reload"), broken("reload", seed=1), ragged) > 1e-4
+    assert repeat_gap(broken("repeat"), ragged) > 1e-4
+    assert overfit(broken("overfit"), toy_batch(rows=6, seed=2)) > 0.05

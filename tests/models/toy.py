@@ -154,7 +154,7 @@ def pick_rows(batch: Batch, which: Tensor) -> Batch:
     )
 
 
-def keep_behaviors(user: UserSide, columns: slice) -> UserSide:
+def keep_behaviors(user: UserSide, columns: slice | Tensor) -> UserSide:
     """The user with some columns of behaviors."""
     cut = {name: getattr(user, name)[:, columns] for name in ("items", "actions", "action_numbers", "times")}
     return replace(user, **cut)
