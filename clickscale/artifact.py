@@ -210,7 +210,9 @@ def _verified(folder: Path) -> ArtifactManifest:
     try:
         tree = json.loads(path.read_bytes())
     except OSError as error:
-        raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).") from error
+        inner = folder / "artifact"
+        hint = f" Did you mean {inner}?" if (inner / MANIFEST).is_file() else ""
+        raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
     version = tree.get("version") if isinstance(tree, dict) else None

@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 done; 1 a check found something (a leak, damage); 2 wrong usage, input or state of the disk;
-3 a defect of clickscale itself; 130 and 143 interrupted by Ctrl-C and by SIGTERM.
+Exit codes: 0 done; 1 a check found something (a leak); 2 wrong usage, wrong or damaged input, or state of
+the disk; 3 a defect of clickscale itself; 130 and 143 interrupted by Ctrl-C and by SIGTERM.
 """
 
 import os
@@ -56,12 +56,17 @@ def _explain(error: BaseException) -> int:
         case ClickscaleError() | OSError():
             say(f"error: {_one_line(str(error))}")
             return WRONG
-        case MemoryError():
+        case MemoryError() | RuntimeError() if _is_memory(error):
             say("error: out of memory; use smaller pieces (--help names the option of this verb)")
             return WRONG
     name = type(error).__name__
     say(f"error: {name}: {_one_line(str(error))} (a defect of clickscale; --debug shows where)")
     return DEFECT
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch says so in the text of a RuntimeError."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _one_line(text: str) -> str:

@@ -49,7 +49,7 @@ def _other_split(split: "Split", kind: str | None, valid: float | None, test: fl
     from clickscale.config import override
 
     if kind == "day" and split.kind != "day":
-        valid, test = valid or 1, test or 1
+        valid, test = 1 if valid is None else valid, 1 if test is None else test
     given = {"kind": kind, "valid": valid, "test": test}
     return override(split, [f"{key}={value}" for key, value in given.items() if value is not None])
 
@@ -69,6 +69,10 @@ def prepare_log(
     chunk_rows: Annotated[int, typer.Option("--chunk-rows", min=1, help="Rows read at a time.")] = 1 << 17,
     memory_rows: Annotated[int, typer.Option("--memory-rows", min=1, help="Rows sorted in memory.")] = 1
     << 22,
+    max_quarantined: Annotated[
+        float,
+        typer.Option("--max-quarantined", min=0, max=1, help="Largest share of impressions that may be bad."),
+    ] = 0.5,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +87,13 @@ def prepare_log(
     log = dataclasses.replace(log, split=_other_split(log.split, split, valid, test))
     with Stages() as stages:
         manifest = prepare(
-            log, out, overwrite=overwrite, chunk_rows=chunk_rows, memory_rows=memory_rows, progress=stages
+            log,
+            out,
+            overwrite=overwrite,
+            max_quarantined=max_quarantined,
+            chunk_rows=chunk_rows,
+            memory_rows=memory_rows,
+            progress=stages,
         )
     if as_json:
         emit(_manifest_document(manifest, out))
@@ -125,7 +135,8 @@ def inspect_data(
 ) -> None:
     """Show what a prepared data set holds.
 
-    Label rates by day, histories, coverage, vocabulary sizes, quarantined rows.
+    Label rates by day, histories, coverage, vocabulary sizes, quarantined rows. The hash of every file is
+    compared first.
     """
     from clickscale.cli.inspection import inspection_tables
     from clickscale.data.dataset import open_dataset
@@ -133,7 +144,9 @@ def inspect_data(
 
     if plot and plot.suffix not in PLOTS:
         raise ConfigError(f"--plot {plot}: the name must end in {', '.join(PLOTS)}.")
-    inspection = inspect_dataset(open_dataset(data))
+    dataset = open_dataset(data)
+    dataset.verify()
+    inspection = inspect_dataset(dataset)
     if plot:
         plot_inspection(inspection, plot)
         say(f"plot: {plot}")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from clickscale.data.casts import numbers, readable_numbers
 from clickscale.errors import SchemaError
 
-_FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>==|!=|>=|<=|=|>|<)\s*(?P<literal>.+?)\s*\Z")
+_FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>==|!=|>=|<=|=|>|<)\s*(?P<literal>[^<>=!\s].*?)\s*\Z")
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "=": operator.eq,

@@ -41,6 +41,8 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
     """Stream a delimited file; ``text.separator`` must be given. See `clickscale.data.tables.read`."""
     blocks = _blocks(path, text)
     first = next(blocks, b"").removeprefix(b"\xef\xbb\xbf")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in first:
+        raise InputError(f"{path} is UTF-16 text; save it as UTF-8.")
     names, first = (list(text.names), first) if text.names else _header(path, first, text)
     wanted = names if columns is None else list(columns)
     for name in wanted:

@@ -215,6 +215,9 @@ class _Draft:
     def _label_lines(self) -> Iterator[str]:
         if not self.events.labels:
             yield _WARNING
+            flags = [quoted(c.name) for c in self.events.head.columns.values() if c.is_flag]
+            if flags:
+                yield f"# Columns that hold two values only, such as 0 and 1: {', '.join(flags)}."
             yield f"negatives = {NEGATIVES}"
             return
         yield "# Outcomes of an impression; the first one is trained unless others are asked for."

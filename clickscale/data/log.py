@@ -61,10 +61,15 @@ class _Table:
 
     def _check(self, what: str) -> None:
         """Complain about missing columns before any work is done."""
-        known = column_names(self._paths[0], format=self._files.format, text=self._files.text())
+        for path in self._paths:
+            known = column_names(path, format=self._files.format, text=self._files.text())
+            if known:
+                break
+        else:
+            raise InputError(f"{what} {path}: the table has no rows.")
         for name in self._columns:
             if name not in known:
-                raise InputError(f"{what} {self._paths[0]}: " + unknown("column", name, known))
+                raise InputError(f"{what} {path}: " + unknown("column", name, known))
 
     def chunks(self) -> Iterator[Chunk]:
         """All files, one after the other."""

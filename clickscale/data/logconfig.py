@@ -183,6 +183,12 @@ def _labels(config: LogConfig) -> tuple[Label, ...]:
     if config.negatives < 0:
         raise SchemaError(f"Log {config.name!r}: negatives = {config.negatives} must not be below 0.")
     if not config.negatives:
+        for label in config.labels:
+            if bool(label.column) == bool(label.condition):
+                raise SchemaError(
+                    f"Log {config.name!r}: label {label.name!r} needs a column of 0 and 1 or a condition, "
+                    f"and has {'both' if label.column else 'neither'}."
+                )
         return config.labels or _no_label(config.name)
     if len(config.labels) > 1 or any(label.column for label in config.labels):
         raise SchemaError(

@@ -36,9 +36,9 @@ TIMES = _words(
 )
 CLICKS = _words("click clicked isclick clk isclicked clicks label target y")
 FEEDBACK = _words(
-    "like liked islike isliked follow isfollow share shared isshare comment iscomment forward isforward "
-    "save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase buy "
-    "bought isbuy order ordered isorder conversion converted isconversion cvr install hate ishate "
+    "like liked likes islike isliked follow isfollow share shared isshare comment iscomment forward "
+    "isforward save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase "
+    "buy bought isbuy order ordered isorder conversion converted isconversion cvr install hate ishate "
     "longview islongview finish finished subscribe subscribed profileenter isprofileenter"
 )
 RATINGS = _words("rating ratings stars star score overall reviewscore")

@@ -59,7 +59,7 @@ def read(
 
 
 def column_names(path: Path, *, format: Format = "auto", text: TextFormat = PLAIN) -> list[str]:
-    """Names of a table's columns, from its head."""
+    """Names of a table's columns, from its head; none if it has no rows."""
     for chunk in read(path, None, format=format, text=text):
         return list(chunk.rows.schema.names)
     return []

@@ -129,7 +129,7 @@ def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
     _known_keys(request, at.removesuffix("."), _KEYS)
     _given(request.get("user"), f"{at}user", "an id that was never seen is fine")
     time = _time(request.get("time"), f"{at}time")
-    profile = request.get("profile") or {}
+    profile = {} if request.get("profile") is None else request["profile"]
     _known_keys(profile, f"{at}profile", [field.name for field in schema.profile])
     behaviors, ignored = _visible(_behaviors(request, schema.behavior, at), time)
     candidates = list(_rows(request, "candidates", [f.name for f in schema.context_fields()], at))

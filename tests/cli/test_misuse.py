@@ -1,6 +1,7 @@
 """Wrong usage and wrong input: one line on stderr, exit code 2, nothing on stdout, nothing half written."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from clickscale import models
 from clickscale.cli import main
@@ -143,6 +145,38 @@ def test_a_defect_has_its_own_exit_code(
     assert capsys.readouterr().err == (
         "error: ZeroDivisionError: division by zero (a defect of clickscale; --debug shows where)\n"
     )
+
+
+def test_memory_that_runs_out_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "model_names", lambda: torch.empty(1 << 60, dtype=torch.uint8))
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err.startswith("error: out of memory")
+
+
+def test_inspecting_finds_a_changed_byte(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    column = tmp_path / "tiny" / "impressions" / "time.npy"
+    column.write_bytes(column.read_bytes()[:-1] + b"\x7f")
+    assert main(["inspect", str(tmp_path / "tiny")]) == 2
+    assert "time.npy is damaged" in capsys.readouterr().err
+
+
+def test_the_share_of_bad_rows_can_be_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"u{n % 3},i{n % 4},{1_600_000_000 + n},{n % 2 if n < 40 else 7}" for n in range(100)]
+    (tmp_path / "clicks.csv").write_text("\n".join(["user_id,item_id,time,clicked", *rows]) + "\n")
+    (tmp_path / "s.toml").write_text(
+        'name = "x"\nuser = { name = "user", column = "user_id" }\n'
+        'item = { name = "item", column = "item_id" }\n'
+        'labels = [{ name = "click", column = "clicked" }]\n[impressions]\nfiles = "clicks.csv"\n'
+    )
+    given = ["prepare", str(tmp_path / "s.toml"), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert "60 of 100 impressions cannot be used" in capsys.readouterr().err
+    assert main([*given, "--max-quarantined", "0.6"]) == 0
 
 
 def command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":

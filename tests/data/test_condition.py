@@ -22,7 +22,9 @@ def test_conditions_are_read(text, condition):
     assert parse_condition(text) == condition
 
 
-@pytest.mark.parametrize("text", ["rating", "rating >=", ">= 4", "action > buy", ""])
+@pytest.mark.parametrize(
+    "text", ["rating", "rating >=", ">= 4", "action > buy", "rating => 4", "rating === 4", "a <> b", ""]
+)
 def test_other_forms_are_refused(text):
     with pytest.raises(SchemaError, match=r"condition|Condition"):
         parse_condition(text)

@@ -102,6 +102,11 @@ def test_an_empty_file_without_a_header_is_an_error(tmp_path):
     assert rows(written(tmp_path, ""), text=ABC) == []
 
 
+def test_a_file_in_utf_16_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(InputError, match="UTF-16 text; save it as UTF-8"):
+        rows(written(tmp_path, "user,item\n1,2\n".encode("utf-16")))
+
+
 def test_a_missing_column_is_named_with_its_neighbors(tmp_path):
     path = written(tmp_path, "user_id,item_id\n1,2\n")
     with pytest.raises(

@@ -123,6 +123,16 @@ def test_without_a_label_negatives_are_sampled_with_a_warning(tmp_path):
     assert load_log(tmp_path / "log.toml").negatives == 4
 
 
+def test_without_a_label_the_columns_that_may_be_one_are_named(tmp_path):
+    rows = [
+        {("seen" if k == "clicked" else k): v for k, v in row.items()} | {"kept": n % 2}
+        for n, row in enumerate(shop())
+    ]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert tree["negatives"] == 4
+    assert '# Columns that hold two values only, such as 0 and 1: "seen", "kept".' in text
+
+
 def test_separate_tables_are_told_apart(tmp_path):
     clicks = [{key: row[key] for key in ("user_id", "item_id", "timestamp", "clicked")} for row in shop()]
     pq.write_table(pa.Table.from_pylist(clicks), tmp_path / "impressions.parquet")

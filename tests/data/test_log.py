@@ -206,6 +206,8 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
             "no column holds it",
         ),
         (('column = "clicked"', 'condition = "clicked"'), SchemaError, "Cannot read the condition"),
+        ((', column = "clicked"', ""), SchemaError, "'click' needs .* has neither"),
+        (('column = "clicked"', 'column = "clicked", condition = "age > 3"'), SchemaError, "has both"),
         (
             ('files = "clicks.csv"', 'files = "clicks.csv"\nfields = [{ name = "time" }]'),
             SchemaError,
@@ -218,6 +220,15 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
 def test_mistakes_are_named_before_any_row_is_read(tmp_path, change, error, message):
     with pytest.raises(error, match=message):
         described(tmp_path, SIMPLE.replace(*change), clicks_csv=CLICKS)
+
+
+def test_a_part_without_rows_is_passed_over_and_a_table_without_any_is_an_error(tmp_path):
+    head = CLICKS.partition("\n")[0] + "\n"
+    parts = SIMPLE.replace('"clicks.csv"', '"c*.csv"')
+    source = described(tmp_path, parts, c1_csv=head, c2_csv=CLICKS, c3_csv=head)
+    assert len(drained(source)["impressions"]) == 4
+    with pytest.raises(InputError, match=r"impressions .*clicks\.csv: the table has no rows"):
+        described(tmp_path, SIMPLE, clicks_csv=head)
 
 
 KUAIRAND = """

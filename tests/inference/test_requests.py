@@ -157,6 +157,7 @@ BAD = {
     "candidates of another kind": (request(candidates="30"), "candidates is '30'; send a list of objects"),
     "candidate of another kind": (request(candidates=[30]), r"candidates\[0\] is 30; send an object"),
     "item null": (with_candidate(item=None), r"candidates\[1\].item is null; send an id"),
+    "profile as list": (request(profile=[]), r"profile is \[\]; send an object"),
     "item missing": (request(candidates=[{"position": 1}]), r"candidates\[0\].item is null; send an id"),
     "item as text": (with_candidate(item="x"), r"candidates\[1\].item is 'x': bad value"),
     "item blank": (with_candidate(item="  "), r"candidates\[1\].item is '  ', which names no item"),
