@@ -7,8 +7,8 @@
         --a grouping=impression --b grouping=timeline
 
 An option of the loader (grouping, window, samples) is taken as such, anything else is one of the model. The
-learning rate runs through its whole schedule within the share of the epoch that is trained. Seed for seed, both
-start from the same random state; the paired t-test is over seeds.
+learning rate runs through its whole schedule within the share of the epoch that is trained. Seed for seed,
+both start from the same random state; the paired t-test is over seeds.
 """
 
 import argparse

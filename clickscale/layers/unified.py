@@ -101,7 +101,7 @@ class AttentionBlock(nn.Module):
     def last_behaviors(
         self, x: Tensor, profile: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None, pool: Pool
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values as `behaviors` has them, where nobody reads the rows; a gate still calls ``pool``."""
+        """Keys and values as of `behaviors`, where nobody reads the rows; a gate still calls ``pool``."""
         entered, query, key, value = self._extend(x, past)
         if self.config.fusion == "afnet":
             attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
