@@ -40,7 +40,7 @@ YARDSTICK = "yardstick.json"
 def train(
     config: TrainConfig, out: str | Path, *, resume: bool = False, progress: bool | None = None
 ) -> RunResult:
-    """Train a model into the folder ``out``, measure it on the validation part, save its artifact.
+    """Train a model into the folder ``out``, measure it on the validation part (if any), save its artifact.
 
     Args:
         resume: continue the run in ``out``; without it a folder that holds a run is refused.
@@ -56,17 +56,19 @@ def train(
     out = Path(out)
     result = loop.train(config, out, resume=resume, progress=progress)
     if result.finished:
-        _finish(out, result)
+        _finish(out, result, Path(config.data))
     return result
 
 
-def _finish(out: Path, result: RunResult) -> None:
-    """Write what a finished run offers: cost, metrics of the validation part, artifact."""
-    run = load_run(out)
+def _finish(out: Path, result: RunResult, data: Path) -> None:
+    """Write what a finished run offers: cost, metrics of the validation part if there is one, artifact."""
+    run = load_run(out, data)
     cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
     _write_json(out / "cost.json", cost)
-    valid = _evaluate(run, out, "valid", "request", bootstrap=200)
     training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}
+    metrics: dict[str, Any] = {"cost": cost, "training": training}
+    if len(run.dataset.part("valid")):
+        metrics["valid"] = _evaluate(run, out, "valid", "request", bootstrap=200).to_dict()
     save_artifact(
         out / "artifact",
         run.model,
@@ -76,7 +78,7 @@ def _finish(out: Path, result: RunResult) -> None:
         grade=run.config.grade,
         length=run.config.length,
         labels=run.labels,
-        metrics={"valid": valid.to_dict(), "cost": cost, "training": training},
+        metrics=metrics,
         notes=run.dataset.manifest.notes,
         overwrite=True,
     )

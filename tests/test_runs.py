@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,9 +11,12 @@ import clickscale
 from clickscale import runs
 from clickscale.artifact import load_artifact
 from clickscale.data.dataset import Dataset
+from clickscale.data.prepare import prepare
+from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.training.run import TrainConfig
+from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 
 
@@ -48,6 +53,26 @@ def test_a_finished_run_has_its_artifact_its_cost_and_the_metrics_of_valid(run: 
     assert (result.dense, result.label) == (cost["dense"], "click")
     assert result.speed is not None
     assert result.speed > 0
+
+
+def test_a_run_is_finished_on_data_that_moved(finished: Path, dataset: Dataset, tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("artifact", "cost.json"))
+    shutil.copytree(dataset.path, moved)
+    options = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(options | {"data": str(tmp_path / "gone")}))
+    config = msgspec.convert(options | {"data": str(moved)}, TrainConfig)
+    assert runs.train(config, run, resume=True).finished
+    assert load_artifact(run / "artifact").config.model == "mlp"
+
+
+def test_a_run_without_a_validation_part_has_its_artifact(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare(dataclasses.replace(tiny_source(), split=Split(valid=0.0, test=0.2)), data)
+    config = TrainConfig(model="mlp", data=str(data), grade=GRADE, length=LENGTH, samples=16)
+    assert runs.train(config, tmp_path / "run").finished
+    assert "valid" not in load_artifact(tmp_path / "run" / "artifact").metrics
+    assert not (tmp_path / "run" / "evaluation-valid.json").exists()
 
 
 def test_evaluating_writes_predictions_and_the_report_that_it_returns(run: Path, dataset: Dataset) -> None:

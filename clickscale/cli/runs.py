@@ -75,11 +75,12 @@ def train_model(
         if as_json:
             emit({"run": str(out), "finished": False, **_training(result)})
         return result.exit_code
-    results = run_results(out, "valid")
+    results = run_results(out, "valid") if (out / "evaluation-valid.json").is_file() else []
     if as_json:
         emit({"run": str(out), "finished": True, **_training(result), "valid": _documents(results)})
         return 0
-    show(_results_grid(f"{out}, part valid", results))
+    if results:
+        show(_results_grid(f"{out}, part valid", results))
     say(f"artifact: {out / 'artifact'}")
     say(f"next: clickscale evaluate {out}")
     return 0
@@ -203,14 +204,18 @@ def compare_runs(
     from clickscale.report import comparison
     from clickscale.runs import entrant
 
-    lines = comparison.compare([entrant(run, part) for run in runs], bootstrap=bootstrap)
+    entrants = [entrant(run, part) for run in runs]
+    lines = comparison.compare(entrants, bootstrap=bootstrap)
+    groupings = list(dict.fromkeys(each.predictions.grouping for each in entrants))
     if as_json:
         import msgspec
 
-        emit({"part": part, "base": str(runs[0]), "models": [msgspec.to_builtins(line) for line in lines]})
+        models = [msgspec.to_builtins(line) for line in lines]
+        emit({"part": part, "groupings": groupings, "base": str(runs[0]), "models": models})
         return
     several = len({line.label for line in lines}) > 1
     headers = ("label", *comparison.HEADERS) if several else comparison.HEADERS
     rows = [(line.label, *comparison.cells(line)) if several else comparison.cells(line) for line in lines]
-    show(grid(f"part {part}, against {lines[0].name}", headers, rows))
+    title = f"part {part}, grouping {' and '.join(groupings)}, against {lines[0].name}"
+    show(grid(title, headers, rows))
     _say_notes(runs)

@@ -177,7 +177,7 @@ def test_runs_and_the_yardstick_are_compared(
     assert main(["yardstick", "--data", str(folder / "prepared"), "--out", str(trees)]) == 0
     assert "trees" in capsys.readouterr().out
     assert main(["compare", str(run), str(trees), "--bootstrap", "20"]) == 0
-    assert "against din" in capsys.readouterr().out
+    assert "grouping request and impression, against din" in capsys.readouterr().out
     assert main(["compare", str(run), str(trees), "--bootstrap", "20", "--json"]) == 0
     models = document(capsys)["models"]
     assert [model["name"] for model in models] == ["din", "trees"]
