@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,6 +43,7 @@ from clickscale.errors import InputError
 
 Kind = Literal["user", "item"]
 NEGATIVES = 4
+STEPS = 20  # positives that all have a flag before it is taken for a step before the label
 TELLTALE = 0.95  # AUC of a single column for the label above which it is taken for feedback
 
 _WARNING = """\
@@ -147,6 +149,20 @@ def _useless(column: Column) -> str:
     return (
         "it differs in every row" if unique and (names or (column.is_id and not is_quantity(column))) else ""
     )
+
+
+def _truth(column: Column) -> npt.NDArray[np.float64]:
+    """(N,) numbers of a column of numbers or of true and false."""
+    found = numbers_or_none(column)
+    if found is None:
+        found = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
+    return found
+
+
+def _comes_first(flag: Column, label: npt.NDArray[np.float64]) -> bool:
+    """Whether a flag that few rows have is set in all positives: a step before it, as click before like."""
+    step, positive = _truth(flag) == 1, label == 1
+    return int(positive.sum()) >= STEPS and bool(step[positive].all()) and step.mean() < 0.5
 
 
 class _Draft:
@@ -271,12 +287,10 @@ class _Draft:
         if not self.events.labels:
             return False
         label, condition, _ = self.events.labels[0]
-        truth = numbers_or_none(label)
-        if truth is None:
-            truth = np.array([str(value).lower() == "true" for value in label.values.to_pylist()], float)
+        truth = _truth(label)
         if condition:
             truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
-        return separation(column, truth) > TELLTALE
+        return separation(column, truth) > TELLTALE or (column.is_flag and _comes_first(column, truth))
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"

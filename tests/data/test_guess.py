@@ -102,6 +102,19 @@ def test_feedback_is_kept_out_of_the_context(tmp_path):
     assert "alone it nearly tells the label" in text
 
 
+def test_a_flag_that_every_positive_has_is_feedback(tmp_path):
+    draw = random.Random(3)
+    rows = [
+        {k: v for k, v in row.items() if k != "clicked"}
+        | {"opened": row["clicked"], "liked": int(row["clicked"] and draw.random() < 0.5), "big": n % 2}
+        for n, row in enumerate(shop())
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert [label["column"] for label in tree["labels"]] == ["liked"]
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["position", "big"]
+    assert [field["column"] for field in tree["behaviors"]["fields"]] == ["liked", "opened"]
+
+
 def test_free_text_constants_and_row_numbers_are_left_out(tmp_path):
     rows = [
         {**r, "event_id": n, "site": "x", "query": f"a long question number {n} about things"}
