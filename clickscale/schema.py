@@ -249,11 +249,13 @@ def select_labels(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int,
     """Positions of the wanted labels; the first label alone if none is wanted.
 
     Raises:
-        SchemaError: a wanted label does not exist.
+        SchemaError: a wanted label does not exist or is named twice.
     """
     for name in wanted:
         if name not in names:
             raise SchemaError(unknown("label", name, names))
+        if wanted.count(name) > 1:
+            raise SchemaError(f"Label {name!r} is asked for twice; name each label once.")
     return tuple(names.index(name) for name in wanted) or (0,)
 
 

@@ -8,7 +8,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import logging
+import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +20,19 @@ from hypothesis import settings
 # Derandomized: a failure seen by CI is the failure seen at home. No deadline: the machine may be busy.
 settings.register_profile("clickscale", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("clickscale")
+
+# A shell that starts the suite in the background lets it ignore Ctrl-C, and all its processes with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Take back what a verb of the command line did to the log of the process."""
+    log = logging.getLogger("clickscale")
+    handlers, level = log.handlers[:], log.level
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

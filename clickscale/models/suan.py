@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config
-from clickscale.errors import InputError
+from clickscale.errors import ConfigError, InputError
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.norm import RMSNorm
@@ -108,6 +108,10 @@ class SUAN(CTRModel):
         self.causal = config.pooling == "prefix"
         self.inputs = Inputs(features, items, config.d)
         width = self.width = self.inputs.width
+        if width % config.heads:
+            raise ConfigError(
+                f"The width of a block, {width}, is no multiple of heads={config.heads}; change d."
+            )
         self.week = TimeOfWeek(config.d, width) if config.time_of_week else None
         self.linear = (
             nn.Linear(self.inputs.item_width, width, bias=False) if config.candidate == "linear" else None

@@ -145,7 +145,6 @@ _NOT_CHOICES = frozenset(
     {
         "model",
         "seed",
-        "data",
         "threads",
         "prefetch",
         "log_every",

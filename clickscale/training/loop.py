@@ -13,7 +13,7 @@ from torch.utils import deterministic as memory
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
-from clickscale.errors import RunError
+from clickscale.errors import ConfigError, RunError
 from clickscale.training.checkpoint import Checkpoint, CheckpointStore, replace_text
 from clickscale.training.epochs import Position
 from clickscale.training.interruption import Interruption
@@ -292,7 +292,13 @@ def validate(objective: nn.Module, loader: Loader, device: torch.device) -> dict
 
 
 def _device(name: str) -> torch.device:
-    """``auto`` is a GPU if there is one."""
+    """``auto`` is a GPU if there is one.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch finds no GPU; use device=cpu or device=auto.")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 

@@ -46,9 +46,10 @@ class OptimizerConfig(Config, frozen=True):
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        if min(self.lr, self.table_lr, self.eps, self.table_eps) <= 0:
-            raise ConfigError("lr, table_lr, eps and table_eps must be positive.")
-        if min(self.weight_decay, self.clip, self.max_skipped) < 0 or not all(0 <= b < 1 for b in self.betas):
+        if not all(0 < x < math.inf for x in (self.lr, self.table_lr, self.eps, self.table_eps)):
+            raise ConfigError("lr, table_lr, eps and table_eps must be positive numbers.")
+        free = (self.weight_decay, self.clip, self.max_skipped)
+        if not all(0 <= x < math.inf for x in free) or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("weight_decay, clip and max_skipped must be >= 0, betas in [0, 1).")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import Batch
-from clickscale.errors import InputError
+from clickscale.errors import ConfigError, InputError
 from clickscale.layers.unified import BlockConfig
 from clickscale.models import CTRModel, model_config, presets, stack
 from clickscale.models.suan import ABLATIONS, ModelConfig, SUANState
@@ -331,3 +331,8 @@ def test_states_split_and_stack(options: tuple[str, ...]) -> None:
 def test_grades_are_those_of_table_4() -> None:
     sizes = [(c.d, c.blocks, c.heads) for c in presets("suan").values() if isinstance(c, ModelConfig)]
     assert sizes == [(8, 1, 1), (8, 2, 2), (16, 4, 4), (32, 8, 8), (144, 12, 12)]
+
+
+def test_a_width_that_heads_cannot_share_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no multiple of heads=5"):
+        toy_model("suan", "heads=5")

@@ -43,7 +43,7 @@ def predictions(skill: float, seed: int, rows: int = ROWS) -> Predictions:
 def entrant(model: str, skill: float, seed: int, **options: Any) -> Entrant:
     made = predictions(skill, seed)
     report = evaluate_predictions(made, bootstrap=20).to_dict()
-    chosen = {"model": model, "seed": seed, "data": f"data-{seed}", "length": 100} | options
+    chosen = {"model": model, "seed": seed, "data": "prepared", "length": 100} | options
     return Entrant(f"{model}-{seed}", chosen, results_of(model, report), made)
 
 
@@ -69,6 +69,11 @@ def test_no_lift_is_told_over_a_model_that_is_no_better_than_chance() -> None:
     _, suan = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
     assert np.isnan(suan.rela_impr)
     assert cells(suan)[5] == "-"
+
+
+def test_one_model_on_two_data_sets_is_two_models() -> None:
+    runs = [entrant("din", 0.5, 0, data=name) for name in ("plain", "statistics")]
+    assert [line.name for line in compare(runs, bootstrap=20)] == ["din data=plain", "din data=statistics"]
 
 
 def test_one_seed_gives_no_test_over_seeds() -> None:
