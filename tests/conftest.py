@@ -11,7 +11,6 @@ os.environ["MPLBACKEND"] = "Agg"
 import logging
 import signal
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,13 +25,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def own_log() -> Iterator[None]:
-    """Take back what a verb of the command line did to the log of the process."""
+def own_log() -> None:
+    """Take back what a verb, in another test or in a fixture, did to the log of the process."""
     log = logging.getLogger("clickscale")
-    handlers, level = log.handlers[:], log.level
-    yield
-    log.handlers[:] = handlers
-    log.setLevel(level)
+    log.handlers.clear()
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
