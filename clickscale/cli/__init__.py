@@ -48,7 +48,13 @@ def _explain(error: BaseException) -> int:
             say("interrupted")
             return INTERRUPTED
         case typer.TyperException():
-            say(f"error: {_one_line(error.format_message())} (clickscale VERB --help tells more)")
+            message = error.format_message()
+            if message.lstrip().startswith(
+                "Usage:"
+            ):  # a group without its verb: the message is the whole help
+                say(message)
+            else:
+                say(f"error: {_one_line(message)} (clickscale VERB --help tells more)")
             return WRONG
         case BrokenPipeError():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush at exit

@@ -23,26 +23,43 @@ def score_requests(
 ) -> None:
     """Score raw requests with an artifact.
 
-    One JSON line per request comes out, candidates in the order they came.
+    One JSON line per request comes out as soon as it is scored, candidates in the order they came.
     With --json, one JSON document with all responses instead of lines.
     """
+    if out is not None and out.exists():
+        raise InputError(f"{out} already exists; choose another file or remove it.")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"{out} cannot be written: its folder does not exist.")
+    responses = _responses(artifact, requests)
+    if out is not None:
+        partial = out.with_name(f".partial-{out.name}")
+        with partial.open("w", encoding="utf-8") as stream:
+            count = sum(1 for response in responses if stream.write(_line(response)))
+        partial.replace(out)
+        say(f"{count:,} responses in {out}")
+        if as_json:
+            emit({"artifact": str(artifact), "out": str(out), "count": count})
+    elif as_json:
+        emit({"artifact": str(artifact), "responses": list(responses)})
+    else:
+        for response in responses:
+            typer.echo(_line(response), nl=False)
+
+
+def _responses(artifact: Path, requests: str) -> Iterator[dict[str, Any]]:
+    """Score request after request; an error names the line of the request."""
     from clickscale.inference.scorer import Scorer
 
     scorer, name = Scorer(artifact), "stdin" if requests == "-" else requests
-    responses = []
     for number, request in read_requests(requests):
         try:
-            responses.append(scorer.score(request).to_dict())
+            yield scorer.score(request).to_dict()
         except InputError as error:
             raise InputError(f"{name} line {number}: {error}") from error
-    lines = "".join(json.dumps(response, ensure_ascii=False) + "\n" for response in responses)
-    if out is not None:
-        out.write_text(lines, encoding="utf-8")
-        say(f"{len(responses):,} responses in {out}")
-    if as_json:
-        emit({"artifact": str(artifact), "responses": responses})
-    elif out is None:
-        typer.echo(lines, nl=False)
+
+
+def _line(response: dict[str, Any]) -> str:
+    return json.dumps(response, ensure_ascii=False) + "\n"
 
 
 def read_requests(path: str) -> Iterator[tuple[int, Any]]:

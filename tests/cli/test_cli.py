@@ -200,3 +200,27 @@ def test_requests_are_scored_line_by_line(
     capsys.readouterr()
     assert main(["score", str(run / "artifact"), str(lines), "--json"]) == 0
     assert document(capsys)["responses"] == [first, second]
+    assert main(["score", str(run / "artifact"), str(lines), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "out.jsonl already exists" in capsys.readouterr().err
+
+
+def test_requests_before_a_bad_one_are_answered(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"user": "u1", "time": 1_704_800_000, "candidates": [{"item": "i3"}]}
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text(f"{json.dumps(request)}\nnot json\n")
+    assert main(["score", str(run / "artifact"), str(lines)]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    assert "line 2 is not JSON" in printed.err
+    assert main(["score", str(run / "artifact"), str(lines), "--out", str(tmp_path / "bad.jsonl")]) == 2
+    assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_without_a_verb_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr().err
+    assert "error" not in printed.split("\n")[0]
+    assert "leak-check" in printed
+    assert printed.count("\n") > 10

@@ -115,7 +115,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     assert problem in line
-    assert printed.out == ""
+    assert printed.out == "" or arguments[0] == "score"  # the requests before a bad one are answered
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
