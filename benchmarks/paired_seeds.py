@@ -96,7 +96,7 @@ def main() -> None:
     for options, found in results.items():
         means = [sum(run[name] for run in found) / len(found) for name in MEASURES]
         print(f"| {options} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
-    for name in MEASURES:
+    for name in MEASURES if arguments.seeds > 1 else ():
         first, second = ([run[name] for run in found] for found in results.values())
         test = seeds_t_test(second, first)
         interval = f"[{test.low:+.4f}, {test.high:+.4f}], p {test.p_value:.3f}"
