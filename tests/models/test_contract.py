@@ -272,6 +272,8 @@ class Broken(CTRModel):
             return logits + logits.mean(dim=1, keepdim=True)
         if self.fault == "rows":
             return logits + logits.mean(dim=0, keepdim=True)
+        if self.fault == "cache":  # a state that only fits the place where it was made
+            return logits + torch.arange(float(len(logits)))[:, None, None]
         if self.fault == "repeat":
             return logits + torch.randn_like(logits)
         return logits * 0.01 if self.fault == "overfit" else logits
@@ -287,6 +289,7 @@ def test_each_check_sees_its_fault(name: str) -> None:
     assert row_gap(broken("rows"), ragged) > 1e-4
     assert padding_gap(broken("padding"), ragged) > 1e-4
     assert future_gap(broken("future"), *hidden_tail(full)) > 1e-4
+    assert cache_gap(broken("cache"), full) > 1e-4
     assert append_gap(broken("append"), full) > 1e-4
     assert without_gradient(broken("gradient"), ragged) == ["idle"]
     assert reload_gap(broken("reload"), broken("reload", seed=1), ragged) > 1e-4
