@@ -8,7 +8,7 @@ A row is one user at one moment (groupings ``impression`` and ``request``) or on
 L - 1. A candidate sees the behaviors of the columns ``oldest <= column < visible`` that are not padding.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -86,6 +86,35 @@ class Batch:
     def samples(self) -> int:
         """Number of impressions in the batch, padding not counted."""
         return int((self.rows >= 0).sum())
+
+    def shortened(self, length: int) -> "Batch":
+        """The same impressions when a candidate sees its last ``length`` behaviors at most.
+
+        Behaviors that no candidate of their row sees any more become padding, and columns of padding alone
+        are dropped: what is left is what a loader with this ``length`` and the same windows gathers, but for
+        the values of padding.
+        """
+        user, candidates = self.user, self.candidates
+        oldest = torch.maximum(candidates.oldest, candidates.visible - length)  # (B, C)
+        width = user.items.shape[1]
+        first = torch.where(candidates.mask, oldest, width).amin(1, keepdim=True)  # (B, 1)
+        kept = user.mask & (torch.arange(width, device=oldest.device) >= first)  # (B, L)
+        columns = kept.any(0).nonzero()
+        cut = int(columns[0]) if len(columns) else width - 1  # one column always stays
+        kept = kept[:, cut:]
+        shorter = replace(
+            user,
+            items=user.items[:, cut:] * kept,
+            actions=user.actions[:, cut:] * kept[..., None],
+            action_numbers=user.action_numbers[:, cut:],
+            times=user.times[:, cut:],
+        )
+        moved = replace(
+            candidates,
+            oldest=(oldest - cut).clamp(min=0),
+            visible=(candidates.visible - cut).clamp(min=0),  # that of padding is 0 already
+        )
+        return replace(self, user=shorter, candidates=moved)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
