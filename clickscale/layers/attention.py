@@ -1,7 +1,38 @@
 """Softmax attention with an additive bias: over a sequence, and of candidates over it and themselves."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which behaviors a position sees: those less than ``k`` positions back, and every ``r``-th one.
+
+    A position at distance ``i - j >= 0`` from a behavior sees it iff ``i - j < k`` or ``(i - j) mod r == 0``
+    (Lai et al. 2025, section 3.4.1). Distances count back from the position, so padding and appended
+    behaviors change nothing for the others. ``r = 1`` is full attention.
+    """
+
+    k: int = 1
+    r: int = 1
+
+    @property
+    def full(self) -> bool:
+        """Whether every earlier behavior is seen."""
+        return self.r == 1
+
+    def allows(self, distance: Tensor) -> Tensor:
+        """Distances (...) int64 -> bool; nobody sees what comes later."""
+        if self.full:
+            return distance >= 0
+        return (distance >= 0) & ((distance < self.k) | (distance % self.r == 0))
+
+    def columns(self, length: int, device: torch.device) -> Tensor:
+        """Columns (M,) int64, ascending, that the position right after ``length`` behaviors sees."""
+        column = torch.arange(length, device=device)
+        return column if self.full else column[self.allows(length - column)]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

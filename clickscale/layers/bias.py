@@ -24,6 +24,19 @@ def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
     return (bits >> 22).sub_(254).clamp_(max=TIME_BUCKETS - 1).long()
 
 
+def pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Tensor:
+    """Bucket of every pair, `TIME_BUCKETS` where it is not allowed; all blocks of a model share it.
+
+    Args:
+        delta: (B, Q, L) int64 seconds from key to query.
+        allowed: (B, Q, L) bool.
+
+    Returns:
+        (B, Q, L) int64 in [0, 129].
+    """
+    return torch.where(allowed, time_buckets(delta, kind), TIME_BUCKETS)
+
+
 class RelativeBias(nn.Module):
     """``f1(time difference) + f2(distance)`` for every pair (Lai et al. 2025, eq. 4), -inf where not allowed.
 
@@ -32,29 +45,28 @@ class RelativeBias(nn.Module):
         tables: 1 to share the tables among heads (as the paper's code), or the number of heads.
     """
 
-    def __init__(self, length: int, tables: int = 1, buckets: Buckets = "octave") -> None:
+    def __init__(self, length: int, tables: int = 1) -> None:
         super().__init__()
-        self.length, self.buckets = length, buckets
+        self.length = length
         self.time = nn.Parameter(torch.randn(tables, TIME_BUCKETS) * 0.02)
         self.position = nn.Parameter(torch.randn(tables, length + 1) * 0.02)
 
-    def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, buckets: Tensor, distance: Tensor) -> Tensor:
         """Bias of each pair.
 
         Args:
-            delta: (B, Q, L) int64 seconds from key to query.
+            buckets: (B, Q, L) int64 of `pair_buckets`.
             distance: (Q, L) or (B, Q, L) int64 positions from key to query.
-            allowed: (B, Q, L) bool.
 
         Returns:
             (B, tables, Q, L), additive.
         """
-        batch, queries, keys = delta.shape
+        batch, queries, keys = buckets.shape
         tables = self.time.shape[0]
         masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
-        bucket = torch.where(allowed, time_buckets(delta, self.buckets), TIME_BUCKETS).view(batch, 1, -1)
         source = masked[None].expand(batch, -1, -1)
-        time = torch.gather(source, 2, bucket.expand(-1, tables, -1)).view(batch, tables, queries, keys)
+        flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)
+        time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)
         return time + self._positions(distance.clamp(0, self.length))
 
     def _positions(self, distance: Tensor) -> Tensor:
@@ -68,8 +80,7 @@ class RelativeBias(nn.Module):
 
     def itself(self) -> Tensor:
         """(tables,): bias of an event towards itself."""
-        zero = torch.zeros(1, dtype=torch.int64, device=self.time.device)
-        return self.time[:, time_buckets(zero, self.buckets)[0]] + self.position[:, 0]
+        return self.time[:, 0] + self.position[:, 0]
 
 
 class AttentionBias(nn.Module):
@@ -84,21 +95,33 @@ class AttentionBias(nn.Module):
         super().__init__()
         sets = {"shared": 1, "heads": 1, "blocks": blocks, "none": 0}[sharing]
         tables = 1 if sharing == "shared" else heads
-        self.blocks = blocks
-        self.sets = nn.ModuleList(RelativeBias(length, tables, buckets) for _ in range(sets))
+        self.blocks, self.heads, self.buckets = blocks, heads, buckets
+        self.sets = nn.ModuleList(RelativeBias(length, tables) for _ in range(sets))
 
     def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> list[Tensor]:
-        """Additive bias of every block, each (B, 1 or H, Q, L); arguments as for `RelativeBias`."""
+        """Additive bias of every block, each (B, 1 or H, Q, L), -inf where not allowed.
+
+        Args:
+            delta: (B, Q, L) int64 seconds from key to query.
+            distance: (Q, L) or (B, Q, L) int64 positions from key to query.
+            allowed: (B, Q, L) bool.
+        """
         if not len(self.sets):
             shut = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
             return [shut[:, None]] * self.blocks
-        made = [bias(delta, distance, allowed) for bias in self.sets]
+        buckets = pair_buckets(delta, allowed, self.buckets)
+        made = [bias(buckets, distance) for bias in self.sets]
         return made if len(made) == self.blocks else made * self.blocks
+
+    def tables(self, block: int) -> RelativeBias | None:
+        """The tables that a block reads, or None."""
+        if not len(self.sets):
+            return None
+        bias = self.sets[block % len(self.sets)]
+        assert isinstance(bias, RelativeBias), "sets hold relative biases only"
+        return bias
 
     def own(self, block: int, device: torch.device) -> Tensor:
         """(1 or H,): bias of a candidate towards itself in a block."""
-        if not len(self.sets):
-            return torch.zeros(1, device=device)
-        bias = self.sets[block % len(self.sets)]
-        assert isinstance(bias, RelativeBias), "sets hold relative biases only"
-        return bias.itself()
+        bias = self.tables(block)
+        return torch.zeros(1, device=device) if bias is None else bias.itself()

@@ -1,7 +1,7 @@
 """From the index tensors of a batch to tokens: the input layer that all models share."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -133,3 +133,40 @@ class Inputs(nn.Module):
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""
         return self.context_side(self.table, candidates.context, candidates.context_numbers).flatten(-2)
+
+
+class TimedInputs(Inputs):
+    """`Inputs` of a model whose behaviors and candidates are one sequence of tokens of width D.
+
+    Args:
+        time_of_week: add an embedding of hour and weekday to every token.
+        candidate: a candidate's behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
+            fields makes its token.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        items: ItemColumns,
+        dim: int,
+        *,
+        time_of_week: bool = True,
+        candidate: Literal["zero_fill", "linear"] = "zero_fill",
+    ) -> None:
+        super().__init__(features, items, dim)
+        self.week = TimeOfWeek(dim, self.width) if time_of_week else None
+        linear = candidate == "linear"
+        self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None
+
+    def timed_behaviors(self, user: UserSide) -> Tensor:
+        """(B, L, D)."""
+        return self._timed(self.behaviors(user), user.times)
+
+    def timed_candidates(self, candidates: CandidateSide) -> Tensor:
+        """(B, C, D)."""
+        if self.linear is None:
+            return self._timed(self.candidates(candidates), candidates.times)
+        return self._timed(self.linear(self.candidate_items(candidates)), candidates.times)
+
+    def _timed(self, x: Tensor, times: Tensor) -> Tensor:
+        return x if self.week is None else x + self.week(times)

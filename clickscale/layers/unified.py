@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
-from clickscale.layers.attention import attend, attend_with_itself, merge_heads, split_heads
+from clickscale.layers.attention import attend, merge_heads, split_heads
 from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
 from clickscale.layers.norm import RMSNorm
 
+# Self attention once it is known who sees whom: query, key, value (B, H, N, D / H), scale -> the like.
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 Pool = Callable[[Tensor], Tensor]  # what the gate of a row sees: (B, N, D) -> (B, N, D) or (B, 1, D)
 
 
@@ -56,8 +58,8 @@ class AdaptiveFusion(nn.Module):
 class AttentionBlock(nn.Module):
     """One unified attention block.
 
-    A behavior row and a candidate row pass through the same weights; they differ only in which keys they see
-    and in which mean their gate sees, so those two come in as arguments.
+    A behavior row and a candidate row pass through the same weights; they differ only in how they attend and
+    in which mean their gate sees, so those two come in as arguments.
     """
 
     def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
@@ -80,14 +82,14 @@ class AttentionBlock(nn.Module):
             )
 
     def behaviors(
-        self, x: Tensor, profile: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None, pool: Pool
+        self, x: Tensor, profile: Tensor, attention: Attend, past: tuple[Tensor, Tensor] | None, pool: Pool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of behaviors.
 
         Args:
             x: (B, L, D) rows to compute.
             profile: (B, n2, d).
-            bias: (B, 1 or H, L, P + L), -inf where masked.
+            attention: of L queries over P + L keys.
             past: keys and values (B, H, P, D / H) of the P earlier behaviors, or None.
             pool: the mean that each row's gate sees.
 
@@ -95,17 +97,17 @@ class AttentionBlock(nn.Module):
             New rows (B, L, D), and the keys and values (B, H, P + L, D / H).
         """
         entered, query, key, value = self._extend(x, past)
-        attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
-        return self._leave(x, entered, attention, profile, pool), key, value
+        seen = self.out(merge_heads(attention(query, key, value, self.scale)))
+        return self._leave(x, entered, seen, profile, pool), key, value
 
     def last_behaviors(
-        self, x: Tensor, profile: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None, pool: Pool
+        self, x: Tensor, profile: Tensor, attention: Attend, past: tuple[Tensor, Tensor] | None, pool: Pool
     ) -> tuple[Tensor, Tensor]:
         """Keys and values as of `behaviors`, where nobody reads the rows; a gate still calls ``pool``."""
         entered, query, key, value = self._extend(x, past)
         if self.config.fusion == "afnet":
-            attention = self.out(merge_heads(attend(query, key, value, bias, self.scale)))
-            own = self._own(x, entered, attention)
+            seen = self.out(merge_heads(attention(query, key, value, self.scale)))
+            own = self._own(x, entered, seen)
             pool(own + self._cross(own, profile))
         return key, value
 
@@ -118,14 +120,10 @@ class AttentionBlock(nn.Module):
             value = torch.cat([past[1].to(value.dtype), value], dim=2)
         return entered, query, key, value
 
-    def candidates(
-        self, x: Tensor, profile: Tensor, key: Tensor, value: Tensor, bias: Tensor, own: Tensor, pool: Pool
-    ) -> Tensor:
-        """Rows of candidates (B, C, D) over the behaviors' keys and values; ``own``: bias to themselves."""
+    def candidates(self, x: Tensor, profile: Tensor, attention: Attend, pool: Pool) -> Tensor:
+        """Rows of candidates (B, C, D); ``attention`` is given their own keys and values."""
         entered = self._enter(x)
-        query, own_key, own_value = self._project(entered)
-        key, value = key.to(query.dtype), value.to(query.dtype)
-        seen = attend_with_itself(query, key, value, own_key, own_value, bias, own, self.scale)
+        seen = attention(*self._project(entered), self.scale)
         return self._leave(x, entered, self.out(merge_heads(seen)), profile, pool)
 
     def _enter(self, x: Tensor) -> Tensor:

@@ -13,10 +13,20 @@ from types import ModuleType
 from clickscale.config import Config, override
 from clickscale.errors import ConfigError, unknown
 from clickscale.layers.tokenizer import ItemColumns
-from clickscale.models._base import CTRModel, State, stack
+from clickscale.models._base import CTRModel, State, score_in_chunks, stack
 from clickscale.schema import Features, select_labels
 
-__all__ = ["CTRModel", "State", "build_model", "describe", "model_config", "model_names", "presets", "stack"]
+__all__ = [
+    "CTRModel",
+    "State",
+    "build_model",
+    "describe",
+    "model_config",
+    "model_names",
+    "presets",
+    "score_in_chunks",
+    "stack",
+]
 
 
 def model_names() -> list[str]:

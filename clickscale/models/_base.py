@@ -1,53 +1,14 @@
-"""The contract that every model keeps, and what a state is."""
+"""The contract that every model keeps."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Self, TypeVar
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.layers.state import State, stack
 
-S = TypeVar("S", bound="State")
-
-
-@dataclass(frozen=True)
-class State:
-    """What a model computed from the user side alone; fields are tensors, or tuples of them, rows first."""
-
-    def _each(self) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def split(self) -> list[Self]:
-        """One state per row."""
-        first = next(iter(self._each().values()))
-        rows = len(first[0] if isinstance(first, tuple) else first)
-        return [self._map(lambda x, row=row: x[row : row + 1]) for row in range(rows)]  # type: ignore[misc]
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move to a device; floats take ``dtype`` (half precision in a cache)."""
-        return self._map(lambda x: x.to(device, dtype if x.is_floating_point() else None))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        changed = {
-            name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
-            for name, value in self._each().items()
-        }
-        return type(self)(**changed)
-
-
-def stack(states: list[S]) -> S:
-    """One state of all rows; the states must have equally many behaviors."""
-    parts = [state._each() for state in states]
-    joined: dict[str, Tensor | tuple[Tensor, ...]] = {}
-    for name, value in parts[0].items():
-        values = [part[name] for part in parts]
-        if isinstance(value, tuple):
-            joined[name] = tuple(torch.cat(group) for group in zip(*values, strict=True))
-        else:
-            joined[name] = torch.cat([part for part in values if isinstance(part, Tensor)])
-    return type(states[0])(**joined)
+__all__ = ["CTRModel", "State", "score_in_chunks", "stack"]
 
 
 class CTRModel(nn.Module):
@@ -71,3 +32,27 @@ class CTRModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C, T); exactly this composition, never overridden."""
         return self.score(self.encode_user(batch.user), batch.candidates)
+
+    def appendable_state(self, state: State) -> State:
+        """The part of a state that `extend_user` and candidates who see all of it need."""
+        return state
+
+    def scoring_state(self, state: State) -> State:
+        """The part of a state that candidates who see all of it need; nothing can be appended to it."""
+        return state
+
+
+def score_in_chunks(model: CTRModel, state: State, candidates: CandidateSide, size: int) -> Tensor:
+    """Logits (B, C, T) as of ``model.score``, ``size`` candidates of each row at a time.
+
+    A candidate sees behaviors and itself only, so ceil(C / size) pieces give the scores of one (Lai et al.
+    2025, section 3.3: m1 candidates, m2 in parallel), in memory of one piece.
+    """
+    count = candidates.items.shape[1]
+    if count <= size:
+        return model.score(state, candidates)
+    sides = {field.name: getattr(candidates, field.name).split(size, dim=1) for field in fields(candidates)}
+    pieces = [
+        CandidateSide(**dict(zip(sides, part, strict=True))) for part in zip(*sides.values(), strict=True)
+    ]
+    return torch.cat([model.score(state, piece) for piece in pieces], dim=1)

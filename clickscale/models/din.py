@@ -42,6 +42,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 class DINState(State):
     """Behavior tokens (B, L, D), mask (B, L), profile (B, n2 * d)."""
 
+    GROWS = {"tokens": 1, "mask": 1}
     tokens: Tensor
     mask: Tensor
     profile: Tensor

@@ -32,6 +32,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 class MLPState(State):
     """Running sums of the behavior tokens (B, L + 1, D), their count (B, L + 1, 1), the profile (B, n2 d)."""
 
+    GROWS = {"sums": 1, "counts": 1}
     sums: Tensor
     counts: Tensor
     profile: Tensor

@@ -10,7 +10,6 @@ global mean the candidate would change the behaviors); residual connections, abs
 sees, at its own time; no absolute positions.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,13 +18,13 @@ from torch.nn import functional
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config
-from clickscale.errors import ConfigError, InputError
-from clickscale.layers.bias import AttentionBias, Buckets, Sharing
+from clickscale.errors import InputError
+from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.causal import AppendableState, CausalStack, ScoringState, without_padding
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.norm import RMSNorm
-from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
-from clickscale.layers.tokenizer import Inputs, ItemColumns, TimeOfWeek
-from clickscale.layers.unified import AttentionBlock, BlockConfig
+from clickscale.layers.tokenizer import ItemColumns, TimedInputs
+from clickscale.layers.unified import BlockConfig
 from clickscale.models._base import CTRModel, State
 from clickscale.schema import Features
 
@@ -75,28 +74,6 @@ ABLATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class SUANState(State):
-    """What candidates need of the behaviors.
-
-    Attributes:
-        mask, times: (B, L).
-        profile: (B, n2, d).
-        keys, values: per block (B, H, L, D / H).
-        sums: per block (B, L + 1, D), running sums of what the gate averages.
-        rows: (B, L, D) of the last block (``target="head"``), the input tokens (``pooling="global"``), or
-            (B, 0, D).
-    """
-
-    mask: Tensor
-    times: Tensor
-    profile: Tensor
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    sums: tuple[Tensor, ...]
-    rows: Tensor
-
-
 class SUAN(CTRModel):
     """See the module docstring."""
 
@@ -106,141 +83,83 @@ class SUAN(CTRModel):
         super().__init__()
         self.config, self.length = config, length
         self.causal = config.pooling == "prefix"
-        self.inputs = Inputs(features, items, config.d)
-        width = self.width = self.inputs.width
-        if width % config.heads:
-            raise ConfigError(
-                f"The width of a block, {width}, is no multiple of heads={config.heads}; change d."
-            )
-        self.week = TimeOfWeek(config.d, width) if config.time_of_week else None
-        self.linear = (
-            nn.Linear(self.inputs.item_width, width, bias=False) if config.candidate == "linear" else None
+        self.inputs = TimedInputs(
+            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
         )
-        self.blocks = nn.ModuleList(
-            AttentionBlock(width, config.heads, config.d, config.block) for _ in range(config.blocks)
+        width = self.inputs.width
+        self.stack = CausalStack(
+            width,
+            config.d,
+            blocks=config.blocks,
+            heads=config.heads,
+            block=config.block,
+            length=length,
+            sharing=config.bias,
+            buckets=config.buckets,
+            pooling="behaviors" if config.pooling == "global" else config.pooling,
         )
-        self.bias = AttentionBias(config.bias, config.blocks, config.heads, length, config.buckets)
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()
         tokens = self.inputs.profile_tokens + self.inputs.context_tokens
         read = width + (width if config.target == "head" else 0)
         self.head = Head(read + tokens * config.d, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> SUANState:
+    def encode_user(self, user: UserSide) -> AppendableState:
         """Keys, values and running sums of every block."""
-        empty = user.times.new_zeros((len(user.times), 0))
-        none = self.inputs.table.weight.new_zeros((len(user.times), 0, self.width))
-        start = SUANState(empty.bool(), empty, self.inputs.profile(user), (), (), (), none)
-        return self._advance(start, user)
+        return self._advance(self.stack.empty(self.inputs.profile(user)), user)
 
-    def extend_user(self, state: SUANState, user: UserSide) -> SUANState:
+    def extend_user(self, state: AppendableState, user: UserSide) -> AppendableState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
 
         Raises:
             InputError: a row of ``user`` is padded, or the model is not causal.
         """
-        if not self.causal or not bool(user.mask.all()):
-            raise InputError(
-                "extend_user needs a causal model and rows that all gain the same number of behaviors."
-            )
-        return self._advance(state, user)
+        if not self.causal:
+            raise InputError("extend_user needs a causal model, which SUAN is with pooling=prefix alone.")
+        return self._advance(without_padding(state, user), user)
 
-    def _blocks(self) -> list[AttentionBlock]:
-        return [block for block in self.blocks if isinstance(block, AttentionBlock)]
+    def _advance(self, state: AppendableState, user: UserSide) -> AppendableState:
+        tokens = self.inputs.timed_behaviors(user)
+        if self.config.pooling == "global":  # nothing can be computed before the candidate is known
+            return AppendableState(user.mask, user.times, state.profile, (), (), (), tokens)
+        reads_rows = self.config.target == "head"
+        return self.stack.advance(state, tokens, user.times, user.mask, keep_rows=reads_rows)
 
-    def _tokens(self, x: Tensor, times: Tensor) -> Tensor:
-        return x if self.week is None else x + self.week(times)
+    def appendable_state(self, state: AppendableState) -> AppendableState:  # type: ignore[override]
+        """See `CTRModel`; keys and values of all behaviors stay, of the running sums only the last."""
+        return self.stack.without_sums(state)
 
-    def _advance(self, state: SUANState, user: UserSide) -> SUANState:
-        """Compute the rows of ``user``'s behaviors on top of a state."""
-        x = self._tokens(self.inputs.behaviors(user), user.times)
-        mask, times = torch.cat([state.mask, user.mask], dim=1), torch.cat([state.times, user.times], dim=1)
-        if self.config.pooling == "global":
-            return SUANState(mask, times, state.profile, (), (), (), x)
-        past = state.mask.shape[1]
-        column = torch.arange(mask.shape[1], device=mask.device)
-        distance = column[past:, None] - column  # (L, P + L)
-        allowed = (distance == 0) | (
-            (distance > 0) & mask[:, None]
-        )  # padding sees itself, so no row is empty
-        biases = self.bias(times[:, past:, None] - times[:, None], distance, allowed)
-        counts = running_sum(mask[..., None].to(x.dtype))  # (B, P + L + 1, 1)
-        keys, values, sums = [], [], []
-        for number, block in enumerate(self._blocks()):
-            mean = BehaviorMean(user.mask, counts, state.sums[number] if past else None, self.causal)
-            before = (state.keys[number], state.values[number]) if past else None
-            given = (x, state.profile, biases[number], before, mean)
-            if number < len(biases) - 1 or self.config.target == "head":
-                x, key, value = block.behaviors(*given)
-            else:
-                key, value = block.last_behaviors(*given)  # candidates read no rows
-            keys.append(key)
-            values.append(value)
-            sums.append(mean.sums)
-        rows = torch.cat([state.rows.to(x.dtype), x], dim=1) if self.config.target == "head" else state.rows
-        return SUANState(mask, times, state.profile, tuple(keys), tuple(values), tuple(sums), rows)
+    def scoring_state(self, state: AppendableState) -> State:  # type: ignore[override]
+        """See `CTRModel`."""
+        literal = self.config.target == "head" or self.config.pooling == "global"
+        return state if literal else self.stack.for_scoring(state)
 
-    def score(self, state: SUANState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
         """Logits (B, C, T)."""
-        if self.config.target == "head":
-            rows = torch.cat([self._newest(state, candidates), self.inputs.candidates(candidates)], dim=-1)
-        elif self.config.pooling == "global":
-            rows = self.last(self._together(state, candidates))
-        else:
-            rows = self.last(self._shared(state, candidates))
+        rows = self._candidate_rows(state, candidates)
         profile = state.profile.to(rows.dtype).flatten(1)[:, None].expand(-1, rows.shape[1], -1)
         return self.head(torch.cat([rows, profile, self.inputs.context(candidates)], dim=-1), candidates.mask)
 
-    def _candidate_tokens(self, candidates: CandidateSide) -> Tensor:
-        """(B, C, D)."""
-        if self.linear is None:
-            return self._tokens(self.inputs.candidates(candidates), candidates.times)
-        return self._tokens(self.linear(self.inputs.candidate_items(candidates)), candidates.times)
+    def _candidate_rows(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:
+        """(B, C, D or 2D)."""
+        if isinstance(state, AppendableState) and self.config.target == "head":
+            return torch.cat([self._newest(state, candidates), self.inputs.candidates(candidates)], dim=-1)
+        tokens = self.inputs.timed_candidates(candidates)
+        if isinstance(state, AppendableState) and self.config.pooling == "global":
+            return self.last(self._together(state, tokens, candidates))
+        return self.last(self.stack.candidates(state, tokens, candidates))
 
-    def _shared(self, state: SUANState, candidates: CandidateSide) -> Tensor:
-        """Last rows (B, C, D) of all candidates over one encoded history (section 3.3.1)."""
-        x = self._candidate_tokens(candidates)
-        column = torch.arange(state.mask.shape[1], device=x.device)
-        oldest, visible = candidates.oldest[..., None], candidates.visible[..., None]
-        allowed = (column >= oldest) & (column < visible) & state.mask[:, None]  # (B, C, L)
-        delta = candidates.times[..., None] - state.times[:, None]
-        biases = self.bias(delta, visible - column, allowed)
-        count = allowed.sum(dim=-1, keepdim=True)
-        alone = self.config.pooling == "behaviors"
-
-        for number, block in enumerate(self._blocks()):
-
-            def mean(own: Tensor, sums: Tensor = state.sums[number]) -> Tensor:
-                total = sum_between(sums.to(own.dtype), candidates.oldest, candidates.visible)
-                return total / count.clamp(min=1) if alone else (total + own) / (count + 1)
-
-            key, value = state.keys[number], state.values[number]
-            x = block.candidates(
-                x, state.profile, key, value, biases[number], self.bias.own(number, x.device), mean
-            )
-        return x
-
-    def _together(self, state: SUANState, candidates: CandidateSide) -> Tensor:
+    def _together(self, state: AppendableState, tokens: Tensor, candidates: CandidateSide) -> Tensor:
         """Last rows (B, C, D) when the candidate enters the gate's mean: one sequence per candidate."""
-        own = self._candidate_tokens(candidates).flatten(0, 1)[:, None]  # (BC, 1, D)
-        count = candidates.items.shape[1]
-        repeat = [
-            part.repeat_interleave(count, dim=0)
-            for part in (state.rows, state.times, state.mask, state.profile)
-        ]
-        x = torch.cat([repeat[0].to(own.dtype), own], dim=1)  # (BC, L + 1, D)
-        times = torch.cat([repeat[1], candidates.times.reshape(-1, 1)], dim=1)
-        mask = torch.cat([repeat[2], torch.ones_like(repeat[2][:, :1])], dim=1)
-        column = torch.arange(mask.shape[1], device=x.device)
-        distance = column[:, None] - column
-        allowed = (distance == 0) | ((distance > 0) & mask[:, None])
-        biases = self.bias(times[..., None] - times[:, None], distance, allowed)
-        counts = running_sum(mask[..., None].to(x.dtype))
-        for number, block in enumerate(self._blocks()):
-            mean = BehaviorMean(mask, counts, None, causal=False)
-            x, _, _ = block.behaviors(x, repeat[3], biases[number], None, mean)
-        return x[:, -1].view(*candidates.items.shape, -1)
+        count = tokens.shape[1]
+        parts = (state.rows, state.times, state.mask, state.profile)
+        behaviors, times, mask, profile = (part.repeat_interleave(count, dim=0) for part in parts)
+        x = torch.cat([behaviors.to(tokens.dtype), tokens.flatten(0, 1)[:, None]], dim=1)  # (BC, L + 1, D)
+        times = torch.cat([times, candidates.times.reshape(-1, 1)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        done = self.stack.advance(self.stack.empty(profile), x, times, mask, keep_rows=True)
+        return done.rows[:, -1].view(tokens.shape)
 
-    def _newest(self, state: SUANState, candidates: CandidateSide) -> Tensor:
+    def _newest(self, state: AppendableState, candidates: CandidateSide) -> Tensor:
         """(B, C, D): last block's row of the last behavior that each candidate sees, or zeros."""
         rows = self.last(functional.pad(state.rows, (0, 0, 1, 0)))  # column i + 1 holds behavior i
         newest = rows.gather(1, candidates.visible[..., None].expand(-1, -1, rows.shape[2]))

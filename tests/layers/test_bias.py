@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clickscale.layers.bias import TIME_BUCKETS, AttentionBias, RelativeBias, time_buckets
+from clickscale.layers.bias import TIME_BUCKETS, AttentionBias, RelativeBias, pair_buckets, time_buckets
 
 DAY, YEAR = 86_400, 31_557_600
 
@@ -21,7 +21,7 @@ def naive(bias: RelativeBias, delta: Tensor, distance: Tensor, allowed: Tensor) 
                     continue
                 far = int(distance[q, k] if distance.dim() == 2 else distance[b, q, k])
                 far = min(max(far, 0), bias.length)
-                bucket = int(time_buckets(delta[b, q, k][None], bias.buckets))
+                bucket = int(time_buckets(delta[b, q, k][None]))
                 rows.append(bias.time[:, bucket] + bias.position[:, far])
     return torch.stack(rows).view(batch, queries, keys, -1).permute(0, 3, 1, 2)
 
@@ -80,7 +80,8 @@ def test_the_bias_and_its_gradient_are_those_of_plain_look_ups(tables: int, per_
         loss = (made.masked_fill(~allowed[:, None], 0) * weight).sum()
         return list(torch.autograd.grad(loss, [bias.time, bias.position]))
 
-    fast, slow = bias(delta, distance, allowed), naive(bias, delta, distance, allowed)
+    fast = bias(pair_buckets(delta, allowed), distance)
+    slow = naive(bias, delta, distance, allowed)
     assert fast.shape == (2, tables, 3, 6)
     assert torch.equal(fast.isneginf(), ~allowed[:, None].expand(-1, tables, -1, -1))
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-15)
@@ -92,7 +93,8 @@ def test_the_bias_and_its_gradient_are_those_of_plain_look_ups(tables: int, per_
 def test_the_gradient_through_a_softmax_is_finite_where_pairs_are_masked() -> None:
     bias = RelativeBias(length=4)
     allowed = torch.tensor([[[True, False, False], [True, True, False]]])
-    made = bias(torch.ones(1, 2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64), allowed)
+    buckets = pair_buckets(torch.ones(1, 2, 3, dtype=torch.int64), allowed)
+    made = bias(buckets, torch.zeros(2, 3, dtype=torch.int64))
     (made.softmax(-1) * torch.randn(2, 3)).sum().backward()
     assert bias.time.grad.isfinite().all()
     assert bias.position.grad.isfinite().all()

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.layers.unified import AdaptiveFusion, AttentionBlock, BlockConfig
+from clickscale.layers.attention import attend, attend_with_itself
+from clickscale.layers.unified import AdaptiveFusion, Attend, AttentionBlock, BlockConfig
 
 
 def parameters_of(d: int) -> dict[str, int]:
@@ -51,6 +52,11 @@ def test_one_mean_may_gate_all_rows() -> None:
     torch.testing.assert_close(fusion(own, cross, mean), fusion(own, cross, mean.expand(-1, 3, -1)))
 
 
+def over(bias: Tensor) -> Attend:
+    """Dense attention with a bias."""
+    return lambda query, key, value, scale: attend(query, key, value, bias, scale)
+
+
 def identity(rows: Tensor) -> Tensor:
     """A gate that sees its own row."""
     return rows
@@ -65,12 +71,15 @@ def test_a_candidate_row_is_a_behavior_row_that_nobody_follows(residual: str) ->
         torch.ones(5, 5).triu(1).bool(), -torch.inf
     )
     bias[:, :, 4, 4] = 0.25
-    rows, key, value = block.behaviors(x, profile, bias, None, identity)
+    rows, key, value = block.behaviors(x, profile, over(bias), None, identity)
     assert key.shape == value.shape == (2, 2, 5, 3)
     own = torch.full((1,), 0.25, dtype=torch.float64)
-    last = block.candidates(
-        x[:, 4:], profile, key[:, :, :4], value[:, :, :4], bias[:, :, 4:, :4], own, identity
-    )
+
+    def after_four(query: Tensor, own_key: Tensor, own_value: Tensor, scale: float) -> Tensor:
+        kept, shown = key[:, :, :4], value[:, :, :4]
+        return attend_with_itself(query, kept, shown, own_key, own_value, bias[:, :, 4:, :4], own, scale)
+
+    last = block.candidates(x[:, 4:], profile, after_four, identity)
     torch.testing.assert_close(last, rows[:, 4:], rtol=0, atol=1e-12)
 
 
@@ -81,9 +90,9 @@ def test_rows_that_come_later_continue_from_keys_and_values() -> None:
     bias = torch.zeros(1, 1, 5, 5, dtype=torch.float64).masked_fill(
         torch.ones(5, 5).triu(1).bool(), -torch.inf
     )
-    rows, key, _ = block.behaviors(x, profile, bias, None, identity)
-    early, *past = block.behaviors(x[:, :3], profile, bias[..., :3, :3], None, identity)
-    late, longer, _ = block.behaviors(x[:, 3:], profile, bias[..., 3:, :], (past[0], past[1]), identity)
+    rows, key, _ = block.behaviors(x, profile, over(bias), None, identity)
+    early, *past = block.behaviors(x[:, :3], profile, over(bias[..., :3, :3]), None, identity)
+    late, longer, _ = block.behaviors(x[:, 3:], profile, over(bias[..., 3:, :]), (past[0], past[1]), identity)
     torch.testing.assert_close(torch.cat([early, late], dim=1), rows, rtol=0, atol=1e-12)
     torch.testing.assert_close(longer, key, rtol=0, atol=1e-12)
 
@@ -110,7 +119,7 @@ def test_the_residual_stream_of_prenorm_is_not_normalized() -> None:
     with torch.no_grad():
         block.out.weight.zero_()
         x = torch.randn(1, 2, 6)
-        rows, _, _ = block.behaviors(x, torch.zeros(1, 1, 3), torch.zeros(1, 1, 2, 2), None, identity)
+        rows, _, _ = block.behaviors(x, torch.zeros(1, 1, 3), over(torch.zeros(1, 1, 2, 2)), None, identity)
         # nothing is attended to, so the fusion adds the normalized stream alone
         expected = x + functional.rms_norm(x, (6,), eps=1e-12)
     torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)

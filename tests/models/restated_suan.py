@@ -23,7 +23,7 @@ def bucket(seconds: int, kind: str) -> int:
 def week_of(w: Weights, moment: int) -> Array:
     """(D,) embedding of hour and weekday."""
     hour, day = moment // 3600 % 24, (moment // 86_400 + 4) % 7
-    return w["week.project.weight"] @ (w["week.hour"][hour] + w["week.day"][day])
+    return w["inputs.week.project.weight"] @ (w["inputs.week.hour"][hour] + w["inputs.week.day"][day])
 
 
 def bias_of(w: Weights, config: ModelConfig, block: int, length: int, times: Array) -> Array:
@@ -35,8 +35,8 @@ def bias_of(w: Weights, config: ModelConfig, block: int, length: int, times: Arr
             if config.bias == "none":
                 bias[:, i, j] = 0
                 continue
-            f1 = w[f"bias.sets.{place}.time"][:, bucket(int(times[i] - times[j]), config.buckets)]
-            bias[:, i, j] = f1 + w[f"bias.sets.{place}.position"][:, min(i - j, length)]
+            f1 = w[f"stack.bias.sets.{place}.time"][:, bucket(int(times[i] - times[j]), config.buckets)]
+            bias[:, i, j] = f1 + w[f"stack.bias.sets.{place}.position"][:, min(i - j, length)]
     return bias
 
 
@@ -50,7 +50,7 @@ class Block:
     """One unified attention block over a whole sequence (N, D)."""
 
     def __init__(self, w: Weights, config: ModelConfig, place: int) -> None:
-        self.w = {k.removeprefix(f"blocks.{place}."): v for k, v in w.items()}
+        self.w = {k.removeprefix(f"stack.blocks.{place}."): v for k, v in w.items()}
         self.config, self.heads = config.block, config.heads
 
     def norm(self, place: int, x: Array) -> Array:
@@ -140,7 +140,7 @@ def restated_suan(w: Weights, case: Case, config: ModelConfig, length: int) -> A
     """Head input: the last row, the profile, the context (and the candidate with ``target="head"``)."""
     width = case.behaviors.shape[1]
     padded = np.pad(case.candidate, (0, width - len(case.candidate)))
-    entered = padded if config.candidate == "zero_fill" else w["linear.weight"] @ case.candidate
+    entered = padded if config.candidate == "zero_fill" else w["inputs.linear.weight"] @ case.candidate
     x, times = np.concatenate([case.behaviors, entered[None]]), np.append(case.times, case.now)
     if config.time_of_week:
         x = x + np.array([week_of(w, int(moment)) for moment in times])

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError, InputError
+from clickscale.layers.causal import AppendableState
 from clickscale.layers.unified import BlockConfig
 from clickscale.models import CTRModel, model_config, presets, stack
-from clickscale.models.suan import ABLATIONS, ModelConfig, SUANState
+from clickscale.models.suan import ABLATIONS, ModelConfig
 from tests.models.restated import gaps, head_input, shake_statistics
 from tests.models.restated_suan import restated_suan
 from tests.models.toy import (
@@ -101,7 +102,7 @@ def test_part_of_a_timeline_against_numpy(options: tuple[str, ...]) -> None:
 def behavior_keys(model: CTRModel, batch: Batch) -> list[Tensor]:
     """Keys of the behaviors in every block, as candidates meet them."""
     state = model.encode_user(batch.user)
-    assert isinstance(state, SUANState)
+    assert isinstance(state, AppendableState)
     return list(state.keys)
 
 
@@ -130,7 +131,7 @@ def test_with_a_mean_over_all_behaviors_later_ones_change_earlier_rows(pooling: 
 def behavior_rows(model: CTRModel, batch: Batch) -> Tensor:
     """Rows of the behaviors after the first block while a candidate is scored: (rows, L, D)."""
     seen: list[Tensor] = []
-    block = model.blocks[1]  # type: ignore[index]
+    block = model.stack.blocks[1]  # type: ignore[index]
     hook = block.qkv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     scores(model, batch)
     hook.remove()
@@ -256,7 +257,7 @@ def test_distance_and_time_both_matter() -> None:
     slower = with_user(batch, times=batch.user.times - 30 * 86_400)
     assert far(scores(model, slower), scores(model, batch)) > 1e-3
     for name, parameter in model.named_parameters():
-        if name == "bias.sets.0.time":
+        if name == "stack.bias.sets.0.time":
             parameter.data.zero_()
     assert far(scores(model, slower), scores(model, batch)) == 0
     turned = with_user(

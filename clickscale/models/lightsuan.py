@@ -1,0 +1,114 @@
+"""LightSUAN: SUAN with sparse attention, the student that is served (Lai et al., RecSys 2025, section 3.4).
+
+A position sees the ``k`` newest behaviors before it and every ``r``-th one, so a history of L costs
+L (k + L / r) instead of L^2, and a candidate reads k + L / r rows of the state. All else is SUAN: the same
+blocks, bias and fusion, with the causal mean that parallel inference needs. ``r = 1`` is SUAN.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from clickscale.batch import CandidateSide, UserSide
+from clickscale.config import Config
+from clickscale.errors import ConfigError
+from clickscale.layers.attention import Pattern
+from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.causal import AppendableState, CausalStack, ScoringState, without_padding
+from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.norm import RMSNorm
+from clickscale.layers.tokenizer import ItemColumns, TimedInputs
+from clickscale.layers.unified import BlockConfig
+from clickscale.models._base import CTRModel
+from clickscale.schema import Features
+
+
+class ModelConfig(Config, frozen=True):
+    """Options; those that SUAN has mean the same there.
+
+    Attributes:
+        k: behaviors of the local window, the position itself included.
+        r: dilation: beyond the window every ``r``-th behavior is seen; 1 sees all.
+    """
+
+    d: int = 8
+    blocks: int = 2
+    heads: int = 2
+    k: int = 2
+    r: int = 2
+    block: BlockConfig = BlockConfig()
+    bias: Sharing = "shared"
+    buckets: Buckets = "octave"
+    candidate: Literal["zero_fill", "linear"] = "zero_fill"
+    time_of_week: bool = True
+    head: HeadConfig = HeadConfig()
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.r < 1:
+            raise ConfigError(f"k and r must be at least 1; got k={self.k}, r={self.r}.")
+
+
+_SIZES = ((8, 1, 1), (8, 2, 2), (16, 4, 4), (32, 8, 8), (144, 12, 12))
+PRESETS = {
+    f"size-{i + 1}": ModelConfig(d=d, blocks=blocks, heads=heads)
+    for i, (d, blocks, heads) in enumerate(_SIZES)
+}
+
+
+class LightSUAN(CTRModel):
+    """See the module docstring."""
+
+    def __init__(
+        self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
+    ) -> None:
+        super().__init__()
+        self.config, self.length = config, length
+        self.inputs = TimedInputs(
+            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
+        )
+        width = self.inputs.width
+        self.stack = CausalStack(
+            width,
+            config.d,
+            blocks=config.blocks,
+            heads=config.heads,
+            block=config.block,
+            length=length,
+            sharing=config.bias,
+            buckets=config.buckets,
+            pattern=Pattern(config.k, config.r),
+        )
+        self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()
+        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
+        self.head = Head(width + tokens * config.d, labels, config.head)
+
+    def encode_user(self, user: UserSide) -> AppendableState:
+        """Keys, values and running sums of every block."""
+        return self._advance(self.stack.empty(self.inputs.profile(user)), user)
+
+    def extend_user(self, state: AppendableState, user: UserSide) -> AppendableState:
+        """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
+
+        Raises:
+            InputError: a row of ``user`` is padded, or the state was kept for scoring.
+        """
+        return self._advance(without_padding(state, user), user)
+
+    def _advance(self, state: AppendableState, user: UserSide) -> AppendableState:
+        return self.stack.advance(state, self.inputs.timed_behaviors(user), user.times, user.mask)
+
+    def appendable_state(self, state: AppendableState) -> AppendableState:  # type: ignore[override]
+        """See `CTRModel`; keys and values of all behaviors stay, of the running sums only the last."""
+        return self.stack.without_sums(state)
+
+    def scoring_state(self, state: AppendableState) -> ScoringState:  # type: ignore[override]
+        """See `CTRModel`; of L behaviors, k - 1 + L / r keep their keys and values."""
+        return self.stack.for_scoring(state)
+
+    def score(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+        """Logits (B, C, T)."""
+        tokens = self.inputs.timed_candidates(candidates)
+        rows = self.last(self.stack.candidates(state, tokens, candidates))  # (B, C, D)
+        profile = state.profile.to(rows.dtype).flatten(1)[:, None].expand(-1, rows.shape[1], -1)
+        return self.head(torch.cat([rows, profile, self.inputs.context(candidates)], dim=-1), candidates.mask)
