@@ -1,4 +1,4 @@
-"""SUAN once more, in NumPy with 64-bit floats: one candidate at a time at the end of its own sequence.
+"""SUAN and LightSUAN once more, in 64-bit NumPy: one candidate at a time, at the end of its own sequence.
 
 Written from the equations (Lai et al. 2025, eq. 2-16) and their named resolutions, not from the package.
 """
@@ -7,8 +7,17 @@ import math
 
 import numpy as np
 
-from clickscale.models.suan import ModelConfig
+from clickscale.models import lightsuan, suan
 from tests.models.restated import Array, Case, Weights, sigmoid
+
+Config = suan.ModelConfig | lightsuan.ModelConfig
+
+
+def seen(config: Config, distance: int) -> bool:
+    """Whether a position sees the behavior ``distance`` positions back."""
+    if isinstance(config, suan.ModelConfig):
+        return True
+    return distance in range(config.k) or distance in range(0, distance + 1, config.r)
 
 
 def bucket(seconds: int, kind: str) -> int:
@@ -26,12 +35,14 @@ def week_of(w: Weights, moment: int) -> Array:
     return w["inputs.week.project.weight"] @ (w["inputs.week.hour"][hour] + w["inputs.week.day"][day])
 
 
-def bias_of(w: Weights, config: ModelConfig, block: int, length: int, times: Array) -> Array:
+def bias_of(w: Weights, config: Config, block: int, length: int, times: Array) -> Array:
     """(heads, N, N) f1(time) + f2(distance) for key j <= query i, -inf for later keys."""
     bias = np.full((config.heads, len(times), len(times)), -np.inf)
     place = block if config.bias == "blocks" else 0
     for i in range(len(times)):
         for j in range(i + 1):
+            if not seen(config, i - j):
+                continue
             if config.bias == "none":
                 bias[:, i, j] = 0
                 continue
@@ -49,7 +60,7 @@ def softmax(x: Array) -> Array:
 class Block:
     """One unified attention block over a whole sequence (N, D)."""
 
-    def __init__(self, w: Weights, config: ModelConfig, place: int) -> None:
+    def __init__(self, w: Weights, config: Config, place: int) -> None:
         self.w = {k.removeprefix(f"stack.blocks.{place}."): v for k, v in w.items()}
         self.config, self.heads = config.block, config.heads
 
@@ -136,7 +147,7 @@ def means(x: Array, pooling: str) -> Array:
     return np.array([behaviors if pooling == "behaviors" else everything] * len(x))
 
 
-def restated_suan(w: Weights, case: Case, config: ModelConfig, length: int) -> Array:
+def restated_suan(w: Weights, case: Case, config: Config, length: int) -> Array:
     """Head input: the last row, the profile, the context (and the candidate with ``target="head"``)."""
     width = case.behaviors.shape[1]
     padded = np.pad(case.candidate, (0, width - len(case.candidate)))
@@ -144,8 +155,9 @@ def restated_suan(w: Weights, case: Case, config: ModelConfig, length: int) -> A
     x, times = np.concatenate([case.behaviors, entered[None]]), np.append(case.times, case.now)
     if config.time_of_week:
         x = x + np.array([week_of(w, int(moment)) for moment in times])
-    pooling: str = config.pooling
-    if config.target == "head":
+    pooling = config.pooling if isinstance(config, suan.ModelConfig) else "prefix"
+    target = config.target if isinstance(config, suan.ModelConfig) else "sequence"
+    if target == "head":
         if not len(case.behaviors):
             return np.concatenate([np.zeros(width), padded, case.profile.ravel(), case.context])
         x, times = x[:-1], times[:-1]
@@ -155,5 +167,5 @@ def restated_suan(w: Weights, case: Case, config: ModelConfig, length: int) -> A
     last = x[-1]
     if config.block.residual == "prenorm":
         last = w["last.gain"] * last / (np.sqrt((last**2).mean()) + 1e-6)
-    end = [padded] if config.target == "head" else []
+    end = [padded] if target == "head" else []
     return np.concatenate([last, *end, case.profile.ravel(), case.context])

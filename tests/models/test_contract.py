@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.models import CTRModel, model_names, stack
+from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from tests.models.toy import (
     keep_behaviors,
@@ -76,10 +76,37 @@ def cache_gap(model: CTRModel, batch: Batch) -> float:
     return far(scores(model, batch), cached.flip(0))
 
 
+def ragged_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move when states of 3, 12 and 7 behaviors are stacked into one."""
+    lengths = (3, 12, 7)
+    some = pick_rows(batch, torch.arange(len(lengths)))
+    whole = with_candidates(some, visible=torch.full_like(some.candidates.visible, 12))
+    states, alone = [], []
+    with torch.no_grad():
+        for row, length in enumerate(lengths):
+            one = pick_rows(batch, torch.tensor([row]))
+            user = keep_behaviors(one.user, slice(12 - length, 12))
+            states.append(model.encode_user(user))
+            seen = with_candidates(one, visible=torch.full_like(one.candidates.visible, length))
+            alone.append(model.score(states[-1], seen.candidates))
+        return far(torch.cat(alone), model.score(stack(states), whole.candidates))
+
+
+def kept_gap(model: CTRModel, batch: Batch) -> float:
+    """How far scores move when states keep only what scoring, or appending and scoring, needs."""
+    gaps = []
+    with torch.no_grad():
+        state = model.encode_user(batch.user)
+        for kept in (model.scoring_state(state), model.appendable_state(state)):
+            assert kept.nbytes <= state.nbytes
+            gaps.append(far(scores(model, batch), model.score(stack(kept.split()), batch.candidates)))
+    return max(gaps)
+
+
 def append_gap(model: CTRModel, batch: Batch) -> float:
     """How far scores move when the last five of twelve behaviors are appended, one and then four."""
     with torch.no_grad():
-        state = model.encode_user(keep_behaviors(batch.user, slice(0, 7)))
+        state = model.appendable_state(model.encode_user(keep_behaviors(batch.user, slice(0, 7))))
         for columns in (slice(7, 8), slice(8, 12)):
             state = model.extend_user(state, keep_behaviors(batch.user, columns))  # type: ignore[operator]
         appended = model.score(state, batch.candidates)
@@ -160,11 +187,45 @@ def test_appending_behaviors_equals_encoding_the_longer_history(name: str) -> No
 
 
 @EVERY
+def test_states_of_different_lengths_stack(name: str) -> None:
+    assert ragged_gap(toy_model(name), toy_batch(full=True)) <= 1e-5
+
+
+@EVERY
+def test_what_is_kept_of_a_state_gives_the_same_scores(name: str) -> None:
+    assert kept_gap(toy_model(name), toy_batch(full=True)) <= 1e-5
+    assert kept_gap(toy_model(name), toy_batch()) <= 1e-5
+
+
+@EVERY
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_scoring_in_chunks_equals_scoring_at_once(name: str, size: int) -> None:
+    model, batch = toy_model(name), toy_batch()
+    with torch.no_grad():
+        pieces = score_in_chunks(model, model.encode_user(batch.user), batch.candidates, size)
+    assert far(scores(model, batch), pieces) <= 1e-6
+
+
+@EVERY
+def test_a_kept_state_owns_its_memory(name: str) -> None:
+    model = toy_model(name)
+    with torch.no_grad():
+        (kept, *_) = model.scoring_state(model.encode_user(toy_batch(full=True).user)).split()
+    for tensor in kept.tensors():
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["encode_user", "scoring_state", "appendable_state"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 5e-3), (torch.bfloat16, 5e-2)])
-def test_a_state_may_be_kept_in_half_precision(name: str, dtype: torch.dtype, bound: float) -> None:
+def test_a_state_may_be_kept_in_half_precision(
+    name: str, kind: str, dtype: torch.dtype, bound: float
+) -> None:
     model, batch = toy_model(name), toy_batch(full=True)
     with torch.no_grad():
-        halved = model.score(model.encode_user(batch.user).to(dtype=dtype), batch.candidates)
+        state = model.encode_user(batch.user)
+        kept = state if kind == "encode_user" else getattr(model, kind)(state)
+        halved = model.score(kept.to(dtype=dtype), batch.candidates)
     assert 0 < far(scores(model, batch), halved) <= bound
 
 
@@ -259,6 +320,11 @@ class Broken(CTRModel):
             user = replace(user, items=user.items.clamp(min=1))
         return self.inner.encode_user(user)
 
+    def scoring_state(self, state: State) -> State:
+        if self.fault == "kept":  # what is kept belongs to another row
+            return stack(state.split()[::-1])
+        return self.inner.scoring_state(state)
+
     def extend_user(self, state: State, user: UserSide) -> State:
         if self.fault == "append":  # of several new behaviors the last one counts for all
             user = keep_behaviors(user, torch.full((user.items.shape[1],), -1))
@@ -274,6 +340,8 @@ class Broken(CTRModel):
             return logits + logits.mean(dim=0, keepdim=True)
         if self.fault == "cache":  # a state that only fits the place where it was made
             return logits + torch.arange(float(len(logits)))[:, None, None]
+        if self.fault == "ragged":  # how far a state was filled up shows
+            return logits + candidates.visible.max()
         if self.fault == "repeat":
             return logits + torch.randn_like(logits)
         return logits * 0.01 if self.fault == "overfit" else logits
@@ -291,6 +359,8 @@ def test_each_check_sees_its_fault(name: str) -> None:
     assert future_gap(broken("future"), *hidden_tail(full)) > 1e-4
     assert cache_gap(broken("cache"), full) > 1e-4
     assert append_gap(broken("append"), full) > 1e-4
+    assert ragged_gap(broken("ragged"), full) > 1e-4
+    assert kept_gap(broken("kept"), full) > 1e-4
     assert without_gradient(broken("gradient"), ragged) == ["idle"]
     assert reload_gap(broken("reload"), broken("reload", seed=1), ragged) > 1e-4
     assert repeat_gap(broken("repeat"), ragged) > 1e-4
