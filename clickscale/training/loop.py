@@ -2,26 +2,28 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import deterministic as memory
 
-from clickscale.data.dataset import open_dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
 from clickscale.training.checkpoint import Checkpoint, CheckpointStore, replace_text
 from clickscale.training.epochs import Position
 from clickscale.training.interruption import Interruption
 from clickscale.training.logs import Meter, ProgressLine, RunLog, Stopwatch
-from clickscale.training.objectives import LOSS, ClickLoss
+from clickscale.training.objectives import LOSS, ClickLoss, Objective
 from clickscale.training.optim import Optimizers, StepResult, build_optimizer
 from clickscale.training.run import (
     DONE,
+    RunConfig,
     TrainConfig,
     make_model,
     open_folder,
@@ -68,50 +70,83 @@ class RunResult:
         return 128 + self.signal if self.signal else 0
 
 
+@dataclass(frozen=True)
+class Learner:
+    """A model that moves in a run, and what moves it.
+
+    Attributes:
+        name: tells the models of a run apart, in checkpoints, logs and losses; empty for the only one.
+    """
+
+    name: str
+    model: nn.Module
+    optimizer: Optimizers
+
+    def key(self, what: str) -> str:
+        """Name of something of this model among those of the run."""
+        return f"{self.name}.{what}" if self.name else what
+
+    def own_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Sum of this model's own losses: what must be a number for it to take a step, whatever others do."""
+        if not self.name:
+            return losses[LOSS]
+        return torch.stack([v for k, v in losses.items() if k.startswith(f"{LOSS}.{self.name}.")]).sum()
+
+
+Assemble = Callable[[Dataset, torch.device, int], tuple[Objective, list[Learner]]]
+
+
 @dataclass
 class _Run:
     """A run in motion: what it is made of, and what it has done."""
 
-    config: TrainConfig
+    config: RunConfig
     device: torch.device
-    objective: ClickLoss
-    optimizer: Optimizers
+    objective: Objective
+    learners: list[Learner]
     store: CheckpointStore
     step: int = 0
     samples: int = 0
     position: Position = Position()
-    last: StepResult | None = None
+    last: dict[str, StepResult] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     watch: Stopwatch = field(default_factory=Stopwatch)
     cpu_before: float = field(default_factory=lambda: -time.process_time())
 
-    def done(self, result: StepResult, losses: dict[str, Tensor], samples: int, position: Position) -> None:
+    def move(self, losses: dict[str, Tensor]) -> dict[str, StepResult]:
+        """Let every model take its step."""
+        return {each.name: each.optimizer.step(each.own_loss(losses), self.step) for each in self.learners}
+
+    def done(
+        self, last: dict[str, StepResult], losses: dict[str, Tensor], samples: int, position: Position
+    ) -> None:
         """Count one step, after which the run stands at ``position``."""
         self.step, self.samples, self.position, self.last = (
             self.step + 1,
             self.samples + samples,
             position,
-            result,
+            last,
         )
         self.watch.samples += samples
-        if not result.skipped:
+        if not any(result.skipped for result in last.values()):
             self.meter.add(losses)
 
     def save(self) -> None:
         """Write a checkpoint from which the run continues bit for bit."""
-        tensors = _with_prefix("model", self.objective.model.state_dict())
-        tensors |= _with_prefix("optimizer", self.optimizer.state_dict())
-        tensors |= _with_prefix("meter", self.meter.sums)
+        tensors = _with_prefix("meter", self.meter.sums)
         tensors |= _with_prefix("random", _random_state(self.device))
-        facts = {
+        facts: dict[str, Any] = {
             "epoch": self.position.epoch,
             "batch": self.position.batch,
             "samples": self.samples,
             "meter_steps": self.meter.steps,
             "seconds": self.watch.total,
             "cpu_seconds": self.cpu_seconds,
-            "last": asdict(self.last) if self.last else None,
         }
+        for each in self.learners:
+            tensors |= _with_prefix(each.key("model"), each.model.state_dict())
+            tensors |= _with_prefix(each.key("optimizer"), each.optimizer.state_dict())
+            facts[each.key("last")] = asdict(self.last[each.name]) if self.last else None
         self.store.save(Checkpoint(self.step, tensors, facts))
 
     def restore(self) -> list[str]:
@@ -120,13 +155,15 @@ class _Run:
         if checkpoint is None:
             return said
         tensors, facts = checkpoint.tensors, checkpoint.facts
-        self.objective.model.load_state_dict(_without_prefix("model", tensors))
-        self.optimizer.load_state_dict(_without_prefix("optimizer", tensors))
+        for each in self.learners:
+            each.model.load_state_dict(_without_prefix(each.key("model"), tensors))
+            each.optimizer.load_state_dict(_without_prefix(each.key("optimizer"), tensors))
+            if last := facts[each.key("last")]:
+                self.last[each.name] = StepResult(**last)
         self.meter.sums, self.meter.steps = _without_prefix("meter", tensors), facts["meter_steps"]
         _set_random_state(_without_prefix("random", tensors), self.device)
         self.step, self.samples = checkpoint.step, facts["samples"]
         self.position = Position(facts["epoch"], facts["batch"])
-        self.last = StepResult(**facts["last"]) if facts["last"] else None
         self.watch.total = facts["seconds"]
         self.cpu_before += facts["cpu_seconds"]
         return [*said, f"continuing after step {self.step}"]
@@ -143,7 +180,7 @@ class _Run:
             self.samples,
             self.watch.total,
             self.cpu_seconds,
-            self.optimizer.skipped,
+            sum(each.optimizer.skipped for each in self.learners),
             signal,
         )
 
@@ -166,9 +203,23 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
         DivergedError: too many steps in a row were not finite.
     """
+
+    def assemble(dataset: Dataset, device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+        torch.manual_seed(config.seed)
+        model = make_model(config, dataset).to(device)
+        learner = Learner("", model, build_optimizer(model, config.optimizer, steps))
+        return ClickLoss(model, trained_labels(dataset, config)), [learner]
+
+    return run_training(config, assemble, out, resume=resume, progress=progress)
+
+
+def run_training(
+    config: RunConfig, assemble: Assemble, out: Path, *, resume: bool = True, progress: bool | None = None
+) -> RunResult:
+    """Train whatever ``assemble`` makes of the data set, the device and the number of steps; see `train`."""
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
-            return _train(config, out, resume, progress, interruption)
+            return _train(config, assemble, out, resume, progress, interruption)
     except OSError as error:
         raise RunError(
             f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
@@ -177,7 +228,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
 
 
 def _train(
-    config: TrainConfig, out: Path, resume: bool, progress: bool | None, interruption: Interruption
+    config: RunConfig,
+    assemble: Assemble,
+    out: Path,
+    resume: bool,
+    progress: bool | None,
+    interruption: Interruption,
 ) -> RunResult:
     """Make everything, take up what was done, take the steps, say how it ended."""
     device = _device(config.device)
@@ -185,17 +241,14 @@ def _train(
     dataset = open_dataset(config.data)
     loader = Loader(dataset, "train", config.loader())
     validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
-    torch.manual_seed(config.seed)
-    model = make_model(config, dataset).to(device)
-    objective = ClickLoss(model, trained_labels(dataset, config))
     steps = loader.steps(config.epochs.count)
-    optimizer = build_optimizer(model, config.optimizer, steps)
+    objective, learners = assemble(dataset, device, steps)
 
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return _read_done(out)
     write_environment(out, threads, device)
-    run = _Run(config, device, objective, optimizer, CheckpointStore(out / "checkpoints", config.keep))
+    run = _Run(config, device, objective, learners, CheckpointStore(out / "checkpoints", config.keep))
     said = [threads, *run.restore()]
     log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
     for sentence in said:
@@ -233,10 +286,10 @@ def _steps(
             watch.lap("forward")
             losses[LOSS].backward()
             watch.lap("backward")
-            result = run.optimizer.step(losses[LOSS], run.step)
+            last = run.move(losses)
             watch.lap("step")
 
-            run.done(result, losses, samples, Position(start.epoch, number))
+            run.done(last, losses, samples, Position(start.epoch, number))
             line.move(run.step)
             if run.step % config.log_every == 0:
                 _log(run, log, line)
@@ -254,41 +307,37 @@ def _steps(
 
 def _log(run: _Run, log: RunLog, line: ProgressLine) -> None:
     """One line of metrics for the steps since the last one."""
-    assert run.last is not None, "a line is due only after a step"
-    values = {
-        "epoch": run.position.epoch,
-        "samples": run.samples,
-        **run.meter.take(),
-        "lr": run.last.lr,
-        "table_lr": run.last.table_lr,
-        "grad_norm": run.last.norm,
-        "skipped": run.optimizer.skipped,
-        **run.watch.take(),
-    }
+    assert run.last, "a line is due only after a step"
+    values = {"epoch": run.position.epoch, "samples": run.samples, **run.meter.take()}
+    for each in run.learners:
+        last = run.last[each.name]
+        values |= {
+            each.key("lr"): last.lr,
+            each.key("table_lr"): last.table_lr,
+            each.key("grad_norm"): last.norm,
+            each.key("skipped"): each.optimizer.skipped,
+        }
+    values |= run.watch.take()
     log.write(run.step, values)
     line.tell(values)
 
 
-def validate(objective: nn.Module, loader: Loader, device: torch.device) -> dict[str, float]:
-    """Losses over a part: the mean over the impressions whose label is known, summed over labels."""
-    sums: dict[str, Tensor] = {}
-    known = torch.zeros(0)
+def validate(objective: Objective, loader: Loader, device: torch.device) -> dict[str, float]:
+    """Losses over a part: each the mean over the impressions whose label is known; ``loss`` weighs them."""
+    sums = dict.fromkeys(objective.weights, torch.zeros((), dtype=torch.float64))
+    known = torch.zeros(())
     objective.eval()
     with torch.inference_mode():
         for batch in loader.batches():
             counts = batch.label_mask.sum((0, 1)).double()  # (T,)
-            losses = list(objective(batch.to(device)).items())[1:]  # one per label, after their sum
-            for (name, loss), count in zip(losses, counts, strict=True):
-                sums[name] = (
-                    sums.get(name, torch.zeros((), dtype=torch.float64)) + loss.double().cpu() * count
-                )
-            known = counts if not len(known) else known + counts
+            losses = objective(batch.to(device))
+            known = known + counts
+            for place, name in enumerate(sums):
+                sums[name] = sums[name] + losses[name].double().cpu() * counts[place % len(counts)]
     objective.train()
-    means = {
-        name: float(total / count)
-        for (name, total), count in zip(sums.items(), known.clamp(min=1), strict=True)
-    }
-    return {LOSS: sum(means.values())} | means
+    totals = known.clamp(min=1).tolist()
+    means = {name: float(x) / totals[place % len(totals)] for place, (name, x) in enumerate(sums.items())}
+    return {LOSS: sum(objective.weights[name] * mean for name, mean in means.items())} | means
 
 
 def _device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -41,15 +41,11 @@ CONFIG, DATASET, ENVIRONMENT, DONE = "config.json", "dataset.json", "environment
 FREE = frozenset({"data", "threads", "prefetch", "log_every", "checkpoint_every", "keep", "validate_every"})
 
 
-class TrainConfig(Config, frozen=True):
-    """All options of a run.
+class RunConfig(Config, frozen=True, kw_only=True):
+    """Options of every run, whatever it trains.
 
     Attributes:
-        model: name of a model.
         data: folder of a prepared data set.
-        grade: preset of model sizes.
-        model_options: ``a.b=c`` changes of that preset.
-        length: behaviors that a candidate sees at most (L).
         grouping, window, samples, prefetch: see `clickscale.data.loader.LoaderConfig`.
         labels: labels to train; the first one of the data set if empty.
         seed: of the initial weights, of dropout and of the order of the data.
@@ -60,18 +56,13 @@ class TrainConfig(Config, frozen=True):
         keep: checkpoints that stay.
     """
 
-    model: str
     data: str
-    grade: str = "size-2"
-    model_options: tuple[str, ...] = ()
-    length: int = 100
     grouping: Grouping = "timeline"
     window: int = 0
     samples: int = 1024
     labels: tuple[str, ...] = ()
     seed: int = 0
     epochs: Epochs = Epochs()
-    optimizer: OptimizerConfig = OptimizerConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
@@ -87,9 +78,13 @@ class TrainConfig(Config, frozen=True):
 
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""
+        raise TypeError(f"{type(self).__name__} does not define loader")
+
+    def loader_of(self, length: int) -> LoaderConfig:
+        """Options of a loader of ``length`` behaviors."""
         return LoaderConfig(
             grouping=self.grouping,
-            length=self.length,
+            length=length,
             window=self.window,
             samples=self.samples,
             seed=self.seed,
@@ -98,7 +93,31 @@ class TrainConfig(Config, frozen=True):
         )
 
 
-def trained_labels(dataset: Dataset, config: TrainConfig) -> tuple[str, ...]:
+class TrainConfig(RunConfig, frozen=True, kw_only=True):
+    """All options of a run that trains one model.
+
+    Attributes:
+        model: name of a model.
+        grade: preset of model sizes.
+        model_options: ``a.b=c`` changes of that preset.
+        length: behaviors that a candidate sees at most (L).
+    """
+
+    model: str
+    grade: str = "size-2"
+    model_options: tuple[str, ...] = ()
+    length: int = 100
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def loader(self) -> LoaderConfig:
+        """Options of the training loader."""
+        return self.loader_of(self.length)
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def trained_labels(dataset: Dataset, config: RunConfig) -> tuple[str, ...]:
     """Names of the labels that a run trains, in order."""
     return tuple(dataset.labels[place] for place in select_labels(dataset.labels, config.labels))
 
@@ -169,26 +188,40 @@ def read_config(folder: Path) -> TrainConfig:
     """Options of the run in ``folder``.
 
     Raises:
-        RunError: the folder is not a run.
+        RunError: the folder is not a run of one model.
+    """
+    return read_options(folder, TrainConfig)
+
+
+def read_options(folder: Path, kind: type[C]) -> C:
+    """Options of the run in ``folder``, which must be of this kind.
+
+    Raises:
+        RunError: the folder is not a run, or one of another kind.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise RunError(f"{folder} is not a run (no {CONFIG}); make one with: clickscale train")
-    return load_json(path.read_bytes(), TrainConfig, str(path))
+    text = path.read_bytes()
+    tree = json.loads(text)
+    if "model" in tree and not issubclass(kind, TrainConfig):
+        raise RunError(f"{folder} holds the run of one model, made by clickscale train, not a distillation.")
+    if "student" in tree and issubclass(kind, TrainConfig):
+        models = " and ".join(str(path) for path in (folder / "student", folder / "teacher"))
+        raise RunError(f"{folder} holds a distillation; when it is finished, its models are {models}.")
+    return load_json(text, kind, str(path))
 
 
-def open_folder(folder: Path, config: TrainConfig, dataset: Dataset, resume: bool) -> None:
+def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool) -> None:
     """Make the folder of a new run, or check that the run in it is this one.
 
     Raises:
         RunError: the folder holds something else, another run, or this run while ``resume`` is false.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / DATASET, _dataset_text(dataset))
-        replace_text(folder / CONFIG, to_json(config))
+        write_options(folder, config, dataset)
         return
-    stored = read_config(folder) if (folder / CONFIG).is_file() else None
+    stored = read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
     if stored is None and not set(os.listdir(folder)) <= {
         DATASET,
         f".partial-{CONFIG}",
@@ -196,8 +229,7 @@ def open_folder(folder: Path, config: TrainConfig, dataset: Dataset, resume: boo
     }:
         raise RunError(f"{folder} is not empty and not a run; choose another folder.")
     if stored is None:  # killed before its options were written
-        replace_text(folder / DATASET, _dataset_text(dataset))
-        replace_text(folder / CONFIG, to_json(config))
+        write_options(folder, config, dataset)
         return
     if not resume:
         raise RunError(f"{folder} already holds a run; continue it with --resume or choose another folder.")
@@ -209,7 +241,14 @@ def open_folder(folder: Path, config: TrainConfig, dataset: Dataset, resume: boo
         raise RunError(f"{folder} was started on other data than {dataset.path}; choose another folder.")
 
 
-def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
+def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
+    """Make a folder a run: what it was trained on and, last, its options."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / DATASET, _dataset_text(dataset))
+    replace_text(folder / CONFIG, to_json(config))
+
+
+def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     """Options in which two runs differ and that change what is learned, one sentence each."""
     old, new = _flat(msgspec.to_builtins(stored)), _flat(msgspec.to_builtins(wanted))
     return [
