@@ -9,8 +9,6 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +17,12 @@ import torch
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import Config
 from clickscale.data.dataset import Array, Dataset, Ints, index_columns, number_columns
+from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import select_labels
 
-Grouping = Literal["timeline", "request", "impression"]
+__all__ = ["Grouping", "Loader", "LoaderConfig"]
+
 _BUCKET = 64  # batches that are sorted by length together: enough to pad little, few enough to stay random
 
 
@@ -32,7 +32,15 @@ class LoaderConfig(Config, frozen=True):
     Attributes:
         length: behaviors that a candidate sees at most (L).
         window: impressions in one row of a ``timeline`` batch at most; 0 takes ``length``.
+        slack: look further back at random, as a server does that appends to a state of ``length`` behaviors
+            until it holds ``length + slack``: each window draws its own length from that range, by seed and
+            epoch.
         samples: impressions in a batch, about.
+        pairs: bound of a batch's pairs of a behavior or candidate and a behavior, padding included: rows *
+            columns * (columns + candidates), as many as dense attention takes memory and time for. One row
+            alone may exceed it. 0 sets no bound.
+        placeholders: padding candidates that every row has in addition (m2 - 1 in Lai et al. 2025, section
+            3.3); they change nothing that is learned.
         labels: names of the labels to load; the first one if empty.
         prefetch: batches built ahead by a thread; 0 builds each when asked.
     """
@@ -40,57 +48,14 @@ class LoaderConfig(Config, frozen=True):
     grouping: Grouping = "timeline"
     length: int = 100
     window: int = 0
+    slack: int = 0
     samples: int = 1024
+    pairs: int = 0
+    placeholders: int = 0
     shuffle: bool = True
     seed: int = 0
     labels: tuple[str, ...] = ()
     prefetch: int = 2
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Rows of batches to come: impressions ``first:first + count`` of a part over behaviors ``start:end``."""
-
-    first: Ints
-    count: Ints
-    start: Ints
-    end: Ints
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-
-def make_windows(dataset: Dataset, rows: Ints, config: LoaderConfig) -> Windows:
-    """Cut the impressions ``rows`` (ascending) into windows of one user each.
-
-    ``impression``: one each. ``request``: equal user and time. ``timeline``: as many neighbors of one user as
-    fit in ``window``, both in impressions and in behaviors that lie between the first and the last of them.
-    """
-    user = np.asarray(dataset.impressions["user"][rows], dtype=np.int64)
-    visible = np.asarray(dataset.impressions["visible"][rows], dtype=np.int64)
-    begins = np.ones(len(rows), dtype=bool)
-    if config.grouping == "request":
-        time = np.asarray(dataset.impressions["time"][rows])
-        begins[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-    elif config.grouping == "timeline":
-        begins = _timeline_begins(user, visible, config.window or config.length)
-    first = np.flatnonzero(begins)
-    count = np.diff(np.append(first, len(rows)))
-    offset = np.asarray(dataset.users["offsets"])[user[first]]
-    start = offset + np.maximum(visible[first] - config.length, 0)
-    return Windows(first, count, start, offset + visible[first + count - 1])
-
-
-def _timeline_begins(user: Ints, visible: Ints, window: int) -> npt.NDArray[np.bool_]:
-    """Where a new window begins: at a new user, and at every ``window`` impressions or visible behaviors."""
-    fresh = np.ones(len(user), dtype=bool)
-    fresh[1:] = user[1:] != user[:-1]
-    # Place of the first impression of the same user.
-    head = np.maximum.accumulate(np.where(fresh, np.arange(len(user)), 0))
-    steps = (np.arange(len(user)) - head) // window
-    reach = (visible - visible[head]) // window
-    fresh[1:] |= (steps[1:] != steps[:-1]) | (reach[1:] != reach[:-1])
-    return fresh
 
 
 class Loader:
@@ -99,25 +64,33 @@ class Loader:
     Args:
         rank, world: this process takes every ``world``-th batch. Shuffled, all processes get equally many,
             and up to ``world - 1`` batches of an epoch go to nobody; unshuffled, nothing is left out.
+        windows: the rows of batches, if ``config`` shall not cut them by ``grouping``, ``length`` and
+            ``window``.
 
     Raises:
         DataError: the part has no impressions.
-        ConfigError: a number that must be positive is not.
+        ConfigError: a number that must be positive is not, or windows are given and ``slack`` too.
     """
 
     def __init__(
-        self, dataset: Dataset, part: str, config: LoaderConfig, rank: int = 0, world: int = 1
+        self,
+        dataset: Dataset,
+        part: str,
+        config: LoaderConfig,
+        rank: int = 0,
+        world: int = 1,
+        windows: Windows | None = None,
     ) -> None:
-        if min(config.length, config.samples) < 1 or min(config.window, config.prefetch) < 0:
-            raise ConfigError(f"length and samples must be >= 1, window and prefetch >= 0; got {config}.")
+        _check(config, windows)
         self.dataset, self.config, self.rank, self.world = dataset, config, rank, world
         self._rows = dataset.part(part)
         if not len(self._rows):
             raise DataError(f"Part {part!r} of {dataset.path} has no impressions; choose another split.")
-        self._windows = make_windows(dataset, self._rows, config)
+        if windows is None:
+            windows = make_windows(dataset, self._rows, config.grouping, config.length, config.window)
+        self._windows = windows
         self._labels = select_labels(dataset.labels, config.labels)
         self._columns = _Gather(dataset, self._labels)
-        self._cuts = self._cut(self._windows.count)
 
     @property
     def samples(self) -> int:
@@ -126,57 +99,61 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches of the first epoch for this rank; shuffled epochs may differ by a few."""
-        return len(self._plan(0))
+        return self.steps(1)
 
     def steps(self, epochs: int) -> int:
         """Batches of the first ``epochs`` epochs together, for this rank."""
-        return sum(len(self._plan(epoch)) for epoch in range(epochs))
+        return sum(len(self._plan(epoch, self._drawn(epoch))) for epoch in range(epochs))
 
-    def _cut(self, counts: Ints) -> Ints:
-        """First window of each batch, and the end, when windows of ``counts`` impressions stand in line."""
-        filled = (np.cumsum(counts) - counts) // self.config.samples
-        return np.append(np.flatnonzero(np.diff(filled, prepend=-1)), len(counts))
+    def _drawn(self, epoch: int) -> Windows:
+        """The windows of an epoch: with slack, each looks back its own number of behaviors."""
+        length, slack = self.config.length, self.config.slack
+        if not slack:
+            return self._windows
+        random = np.random.default_rng((self.config.seed, epoch, slack))  # not the stream of the shuffle
+        drawn = random.integers(length, length + slack, len(self._windows), endpoint=True)
+        return look_back(self.dataset, self._rows, self._windows, drawn)
 
-    def _plan(self, epoch: int) -> list[Ints]:
-        """Windows of each batch of an epoch, for this rank."""
-        order = np.arange(len(self._windows))
+    def _plan(self, epoch: int, windows: Windows) -> list[Ints]:
+        """Places in ``windows`` of each batch of an epoch, for this rank."""
+        order = np.arange(len(windows))
         if not self.config.shuffle:
-            batches = [order[a:b] for a, b in itertools.pairwise(self._cuts)]
-            return batches[self.rank :: self.world]
+            cuts = cut_batches(windows, order, self.config.samples, self.config.pairs)
+            return [order[a:b] for a, b in itertools.pairwise(cuts)][self.rank :: self.world]
         random = np.random.default_rng((self.config.seed, epoch))
-        order = self._bucket(random.permutation(order))
-        cuts = self._cut(self._windows.count[order])
+        order = self._bucket(windows, random.permutation(order))
+        cuts = cut_batches(windows, order, self.config.samples, self.config.pairs)
         place = random.permutation(len(cuts) - 1)
         place = place[: len(place) // self.world * self.world] if len(place) >= self.world else place
         return [order[cuts[i] : cuts[i + 1]] for i in place[self.rank :: self.world]]
 
-    def _bucket(self, order: Ints) -> Ints:
+    def _bucket(self, windows: Windows, order: Ints) -> Ints:
         """Sort by length inside groups of some batches; across them the order stays random."""
-        windows = self._windows
         length, count = windows.end[order] - windows.start[order], windows.count[order]
         group = np.cumsum(count) // (self.config.samples * _BUCKET)
         return order[np.lexsort((length, count // 8, group))]
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from the ``start``-th on; skipped ones cost nothing."""
-        plan = self._plan(epoch)[start:]
+        windows = self._drawn(epoch)
+        plan = self._plan(epoch, windows)[start:]
         if not self.config.prefetch:
-            yield from map(self._build, plan)
+            yield from (self._build(windows, chosen) for chosen in plan)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
             ahead: deque[Future[Batch]] = deque()
-            for windows in plan:
-                ahead.append(pool.submit(self._build, windows))
+            for chosen in plan:
+                ahead.append(pool.submit(self._build, windows, chosen))
                 if len(ahead) > self.config.prefetch:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _build(self, chosen: Ints) -> Batch:
+    def _build(self, windows: Windows, chosen: Ints) -> Batch:
         """Gather the windows ``chosen`` into one batch."""
-        windows = self._windows
-        start, end = windows.start[chosen], windows.end[chosen]
-        width, size = max(int((end - start).max()), 1), int(windows.count[chosen].max())
+        start, end, length = windows.start[chosen], windows.end[chosen], windows.length[chosen]
+        width = max(int((end - start).max()), 1)
+        size = int(windows.count[chosen].max()) + self.config.placeholders
         column = np.arange(width)
         behavior = column + (end - width)[:, None]  # (B, L), the newest at L - 1
         present = behavior >= start[:, None]
@@ -184,7 +161,44 @@ class Loader:
         real = place < windows.count[chosen][:, None]  # (B, C)
         rows = self._rows[np.where(real, windows.first[chosen][:, None] + place, 0)]
         behavior = np.where(present, behavior, 0)
-        return self._columns.batch(rows, real, behavior, present, end, self.config.length)
+        return self._columns.batch(rows, real, behavior, present, end, length)
+
+
+def _check(config: LoaderConfig, windows: Windows | None) -> None:
+    """Refuse numbers that make no sense."""
+    least = (config.window, config.slack, config.pairs, config.placeholders, config.prefetch)
+    if min(config.length, config.samples) < 1 or min(least) < 0:
+        raise ConfigError(
+            "length and samples must be >= 1, window, slack, pairs, placeholders and prefetch >= 0;"
+            f" got {config}."
+        )
+    if windows is not None and config.slack:
+        raise ConfigError(f"Windows that are cut already draw no lengths; leave out slack={config.slack}.")
+
+
+def cut_batches(windows: Windows, order: Ints, samples: int, pairs: int) -> Ints:
+    """Cut windows that stand in line into batches.
+
+    Args:
+        order: places in ``windows``, as they stand.
+        samples: impressions in a batch, about.
+        pairs: see `LoaderConfig`.
+
+    Returns:
+        First place in ``order`` of each batch, and the end.
+    """
+    count = windows.count[order]
+    filled = (np.cumsum(count) - count) // samples
+    cuts = np.append(np.flatnonzero(np.diff(filled, prepend=-1)), len(order))
+    if not pairs or not len(order):
+        return cuts
+    columns = np.maximum(np.maximum.reduceat((windows.end - windows.start)[order], cuts[:-1]), 1)
+    cost = columns * (columns + np.maximum.reduceat(count, cuts[:-1]))  # of each row of the batch
+    rows = np.diff(cuts)
+    pieces = -(-rows // np.maximum(pairs // cost, 1))
+    size = -(-rows // pieces)  # all pieces of a batch alike
+    place = np.arange(len(order)) - np.repeat(cuts[:-1], rows)
+    return np.append(np.flatnonzero(place % np.repeat(size, rows) == 0), len(order))
 
 
 class _Gather:
@@ -212,9 +226,12 @@ class _Gather:
         behavior: Ints,
         present: npt.NDArray[np.bool_],
         end: Ints,
-        length: int,
+        length: Ints,
     ) -> Batch:
-        """Tensors of impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,)."""
+        """Tensors of impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,).
+
+        A candidate sees the last ``length`` (B,) of those before it.
+        """
         impressions = self.dataset.impressions
         user = np.asarray(impressions["user"])[rows[:, 0]]
         width = behavior.shape[1]
@@ -236,7 +253,7 @@ class _Gather:
                 context=_indices(self.context, rows),
                 context_numbers=_numbers(self.context_numbers, rows),
                 times=_long(np.asarray(impressions["time"])[rows]),
-                oldest=_long(np.maximum(visible - length, 0)),
+                oldest=_long(np.maximum(visible - length[:, None], 0)),
                 visible=_long(visible),
             ),
             labels=torch.from_numpy((labels == 1).astype(np.float32)),

@@ -6,9 +6,13 @@ import torch
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping, Loader, LoaderConfig
+from clickscale.data.windows import replay_windows
+from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.models import CTRModel
 from clickscale.schema import select_labels
+
+_PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same however long behaviors are
 
 
 def predict(
@@ -18,6 +22,7 @@ def predict(
     *,
     length: int,
     grouping: Grouping = "request",
+    slack: int = 0,
     labels: tuple[str, ...] = (),
     samples: int = 512,
 ) -> Predictions:
@@ -29,22 +34,43 @@ def predict(
         length: a candidate sees the last ``length`` behaviors known before its time.
         grouping: ``request`` is how a server scores; ``timeline`` lets deep layers of some models see further
             back than ``length`` and is not what a server computes.
+        slack: replay the part through the window policy of a server that appends to the state of a user until
+            it would hold more than ``length + slack`` behaviors, and then makes it anew from the last
+            ``length``: a candidate sees all that the state holds. One encoding serves many requests, so long
+            behaviors are evaluated far faster. 0 makes every state anew.
         labels: the labels that the model was built for, in order; the first one of the data set if empty.
         samples: impressions in a batch, about.
 
     Returns:
-        Predictions in the order of ``dataset.part(part)``.
+        Predictions in the order of ``dataset.part(part)``; their grouping names the slack.
 
     Raises:
         DataError: the part has no impressions.
         SchemaError: unknown label.
+        ConfigError: slack for another grouping than ``request``, or for a model whose states cannot grow.
     """
+    _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; rows find their place below.
-    config = LoaderConfig(grouping=grouping, length=length, samples=samples, labels=labels)
+    config = LoaderConfig(grouping=grouping, length=length, samples=samples, pairs=_PAIRS, labels=labels)
     rows = dataset.part(part)
+    windows = replay_windows(dataset, rows, length, slack) if slack else None
     names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))
-    logits = _logits(model, Loader(dataset, part, config), rows, len(names))
-    return with_facts(dataset, rows, logits, names, part, grouping)
+    logits = _logits(model, Loader(dataset, part, config, windows=windows), rows, len(names))
+    stated = f"{grouping}, slack {slack}" if slack else grouping
+    return with_facts(dataset, rows, logits, names, part, stated)
+
+
+def _check_slack(model: CTRModel, grouping: Grouping, slack: int) -> None:
+    """Refuse what no server could do."""
+    if slack < 0:
+        raise ConfigError(f"slack must be >= 0; got {slack}.")
+    if slack and grouping != "request":
+        raise ConfigError(f"slack={slack} replays requests; evaluate with grouping request, not {grouping}.")
+    if slack and not model.causal:
+        raise ConfigError(
+            f"{type(model).__name__} with these options is not causal, so nothing can be appended to its"
+            f" states; evaluate it with slack 0, not {slack}."
+        )
 
 
 def _logits(
@@ -73,7 +99,7 @@ def with_facts(
     logits: npt.NDArray[np.float32],
     names: tuple[str, ...],
     part: str,
-    grouping: Grouping,
+    grouping: str,
 ) -> Predictions:
     """Logits with the labels, and with what reports are sliced by."""
     labels = np.stack([np.asarray(dataset.impressions[f"label.{name}"][rows]) for name in names], axis=1)

@@ -14,6 +14,7 @@ from clickscale.config import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.data.prepare import prepare
+from clickscale.data.windows import make_windows
 from clickscale.errors import ClickscaleError, ConfigError, DataError, SchemaError
 from clickscale.models import build_model, model_names
 from tests.data.tiny import START, STATISTICS, source_of, tiny_schema, tiny_tables
@@ -359,10 +360,28 @@ def test_types_are_those_of_the_contract(log: Dataset) -> None:
 # --- misuse
 
 
-@pytest.mark.parametrize("change", ["length=0", "samples=0", "window=-1", "prefetch=-1", "length=-5"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "length=0",
+        "samples=0",
+        "window=-1",
+        "prefetch=-1",
+        "length=-5",
+        "slack=-1",
+        "pairs=-1",
+        "placeholders=-2",
+    ],
+)
 def test_numbers_that_make_no_sense_are_refused(log: Dataset, change: str) -> None:
     with pytest.raises(ConfigError, match=change.split("=")[0]):
         Loader(log, "train", config(change))
+
+
+def test_windows_that_are_cut_draw_no_lengths(log: Dataset) -> None:
+    windows = make_windows(log, log.part("train"), "request", 4)
+    with pytest.raises(ConfigError, match="leave out slack=3"):
+        Loader(log, "train", config(slack=3), windows=windows)
 
 
 def test_an_unknown_part_or_label_is_named(log: Dataset) -> None:

@@ -1,12 +1,15 @@
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
 
+from clickscale.batch import UserSide
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
-from clickscale.errors import DataError
+from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import predict
-from clickscale.models import CTRModel, build_model
+from clickscale.models import CTRModel, build_model, model_names
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 LABELS = ("click", "like")
@@ -86,3 +89,76 @@ def test_scoring_changes_neither_the_mode_nor_the_model(
 def test_an_unknown_part_is_refused(dataset: Dataset, model: CTRModel) -> None:
     with pytest.raises(DataError, match="did you mean 'test'"):
         predict(model, dataset, "tests", length=6)
+
+
+# --- the window policy of a server
+
+
+def sequence_model(dataset: Dataset, name: str) -> CTRModel:
+    torch.manual_seed(0)
+    model = build_model(name, dataset.features, dataset.item_columns(), length=5, labels=LABELS).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        model.inputs.table.weight[0] = 0
+    return model
+
+
+def columns(user: UserSide, start: int, end: int) -> UserSide:
+    """Some of the behaviors."""
+    cut = {f.name: getattr(user, f.name)[:, start:end] for f in fields(user) if "profile" not in f.name}
+    return replace(user, **cut)
+
+
+def served(dataset: Dataset, model: CTRModel, part: str, length: int, slack: int) -> np.ndarray:
+    """Logits of a server that takes the impressions one by one, and appends behaviors one by one."""
+    config = LoaderConfig(grouping="impression", length=10_000, samples=1, shuffle=False, labels=LABELS)
+    held, found = {}, []
+    for batch in Loader(dataset, part, config).batches():
+        row = int(batch.rows[0, 0])
+        user, visible = int(dataset.impressions["user"][row]), int(dataset.impressions["visible"][row])
+        start, end, state = held.get(user, (0, 0, None))
+        if state is None or visible - start > length + slack:
+            start, end = max(visible - length, 0), visible
+            state = model.encode_user(columns(batch.user, start, end))
+        for column in range(end, visible):
+            state = model.extend_user(state, columns(batch.user, column, column + 1))
+        held[user] = start, visible, state
+        whole = torch.full_like(batch.candidates.visible, visible - start)
+        candidate = replace(batch.candidates, oldest=torch.zeros_like(whole), visible=whole)
+        found.append(model.score(state, candidate)[0, 0].numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("name", [name for name in model_names() if "suan" in name])
+@pytest.mark.parametrize("slack", [1, 3, 50])
+def test_slack_replays_what_a_server_does_that_appends_to_states(
+    dataset: Dataset, name: str, slack: int
+) -> None:
+    model = sequence_model(dataset, name)
+    found = predict(model, dataset, "train", length=5, labels=LABELS, slack=slack, samples=30)
+    assert np.array_equal(found.row, dataset.part("train"))
+    assert found.grouping == f"request, slack {slack}"
+    with torch.inference_mode():
+        expected = served(dataset, model, "train", 5, slack)
+    assert np.abs(found.logits - expected).max() < 1e-5
+    anew = predict(model, dataset, "train", length=5, labels=LABELS)
+    assert np.abs(found.logits - anew.logits).max() > 1e-3  # a state that saw more
+
+
+def test_slack_beyond_every_timeline_is_a_long_length(dataset: Dataset, model: CTRModel) -> None:
+    slack = predict(model, dataset, "train", length=200, labels=LABELS, slack=1)
+    plain = predict(model, dataset, "train", length=200, labels=LABELS)
+    assert np.abs(slack.logits - plain.logits).max() < 1e-5
+
+
+def test_slack_that_no_server_could_have_is_refused(dataset: Dataset, model: CTRModel) -> None:
+    with pytest.raises(ConfigError, match="slack must be >= 0; got -1"):
+        predict(model, dataset, "test", length=6, slack=-1)
+    with pytest.raises(ConfigError, match="grouping request, not timeline"):
+        predict(model, dataset, "test", length=6, slack=2, grouping="timeline")
+    literal = build_model(
+        "suan", dataset.features, dataset.item_columns(), length=6, overrides=["pooling=split"]
+    )
+    with pytest.raises(ConfigError, match="SUAN with these options is not causal"):
+        predict(literal, dataset, "test", length=6, slack=2)
