@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import clickscale
-from clickscale.cli import data, demo, models, runs, serve
+from clickscale.cli import bench, data, demo, models, runs, serve
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
@@ -88,4 +88,13 @@ app.command("compare", epilog=_example("clickscale compare runs/din runs/suan ru
 app.command(
     "score", epilog=_example("clickscale score runs/suan/artifact requests.jsonl --out scores.jsonl")
 )(serve.score_requests)
+_bench = _app("Measure how fast a model scores.")
+_bench.command(
+    "scoring",
+    epilog=_example(
+        "clickscale bench scoring runs/suan/artifact --out bench",
+        "clickscale bench scoring runs/suan/artifact --candidates 500 --lengths 100,1000",
+    ),
+)(bench.bench_scoring)
+app.add_typer(_bench, name="bench")
 app.command("demo", epilog=_example("clickscale demo --source ml-100k"))(demo.run_demo)

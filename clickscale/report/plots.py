@@ -37,15 +37,15 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "clickscale",
 }
-_styled = matplotlib.rc_context(_STYLE)
+in_style = matplotlib.rc_context(_STYLE)
 
 
-@_styled
+@in_style
 def accuracy(results: Sequence[Result]) -> str:
     """AUC and GAUC of every model with their 95% intervals, best model on top."""
     results = sorted(results, key=lambda result: result.auc.value)
-    figure = _figure(2, 1, height=0.9 + 0.42 * len(results))
-    for axes, title, measure in zip(_axes(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
+    figure = new_figure(2, 1, height=0.9 + 0.42 * len(results))
+    for axes, title, measure in zip(axes_of(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
         for place, result in enumerate(results):
             interval = getattr(result, measure)
             color = _color(result.name, [r.name for r in results])
@@ -63,14 +63,14 @@ def accuracy(results: Sequence[Result]) -> str:
         axes.set_ylim(-0.6, len(results) - 0.3)
         axes.set_title(title)
         axes.grid(axis="y", visible=False)
-    return _svg(figure)
+    return svg(figure)
 
 
-@_styled
+@in_style
 def calibration(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
     """Share of positives against mean prediction, a point per equally large bin; the diagonal is perfect."""
-    figure = _figure(1, 1, width=6.0, height=4.0)
-    (axes,) = _axes(figure)
+    figure = new_figure(1, 1, width=6.0, height=4.0)
+    (axes,) = axes_of(figure)
     top = max((max([*x, *y]) for x, y in curves.values()), default=1.0)
     axes.plot([0, top], [0, top], color=FAINT, linewidth=1.5)
     for name, (predicted, observed) in curves.items():
@@ -83,14 +83,14 @@ def calibration(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
         ylabel="share of positives",
     )
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
-@_styled
+@in_style
 def slices(title: str, xlabel: str, values: Mapping[str, Mapping[str, float]]) -> str:
     """AUC per slice, one line per model; slices without both classes are left out."""
-    figure = _figure(1, 1, width=6.0, height=4.0)
-    (axes,) = _axes(figure)
+    figure = new_figure(1, 1, width=6.0, height=4.0)
+    (axes,) = axes_of(figure)
     names = list(dict.fromkeys(name for slice_of in values.values() for name in slice_of))
     for model, by_slice in values.items():
         heights = [by_slice.get(name, float("nan")) for name in names]
@@ -98,20 +98,20 @@ def slices(title: str, xlabel: str, values: Mapping[str, Mapping[str, float]]) -
     axes.set_xticks(range(len(names)), names)
     axes.set(title=title, xlabel=xlabel, ylabel="AUC")
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
-@_styled
+@in_style
 def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
     """Training loss against impressions seen, smoothed over a twentieth of the run."""
-    figure = _figure(1, 1, width=6.0, height=4.0)
-    (axes,) = _axes(figure)
+    figure = new_figure(1, 1, width=6.0, height=4.0)
+    (axes,) = axes_of(figure)
     for name, (seen, loss) in curves.items():
         axes.plot(seen, smooth(np.asarray(loss)), color=_color(name, curves), label=name, linewidth=1.8)
     axes.set(title="Training loss", xlabel="impressions seen", ylabel="log-loss, running mean")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
 def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
@@ -133,17 +133,21 @@ def _color(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
     return COLORS[sorted(names).index(name) % len(COLORS)]
 
 
-def _figure(columns: int, rows: int, width: float = 9.6, height: float = 4.2) -> Figure:
+def new_figure(
+    columns: int, rows: int, width: float = 9.6, height: float = 4.2, same_y: bool = False
+) -> Figure:
+    """A figure of ``columns * rows`` axes, in inches; ``same_y``: all show the same range of y."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.subplots(rows, columns, squeeze=False)
+    figure.subplots(rows, columns, squeeze=False, sharey=same_y)
     return figure
 
 
-def _axes(figure: Figure) -> list[Axes]:
+def axes_of(figure: Figure) -> list[Axes]:
+    """Axes of a figure, row by row."""
     return list(figure.axes)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """SVG text without the XML header, deterministic."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None}, facecolor="white")

@@ -1,0 +1,38 @@
+import xml.etree.ElementTree as ElementTree
+
+from clickscale.report import latency_plots
+
+LINE = ([1, 10, 100], [1.0, 2.0, 8.0], [1.5, 2.5, 9.0])
+
+
+def words(svg: str) -> str:
+    tree = ElementTree.fromstring(svg)
+    assert tree.tag.endswith("svg")
+    return " ".join(tree.itertext())
+
+
+def test_latency_has_a_panel_per_length_and_names_every_variant_once() -> None:
+    panel = {"one by one": LINE, "cached": LINE}
+    text = words(latency_plots.latency("suan size-2", {"L = 50": panel, "L = 1,000*": panel}))
+    for word in ("suan size-2", "L = 50", "L = 1,000*", "candidates", "milliseconds"):
+        assert word in text
+    assert text.count("one by one") == 1
+
+
+def test_growth_has_any_number_of_panels_and_one_legend() -> None:
+    lines = {"dense": ([50, 100], [1.0, 4.0], None), "r = 4": ([50, 100], [1.0, 2.0], None)}
+    panels = [(f"panel {place}", "L", "seconds", lines) for place in range(4)]
+    text = words(latency_plots.growth(panels))
+    assert all(f"panel {place}" in text for place in range(4))
+    assert text.count("dense") == 1
+
+
+def test_the_same_numbers_give_the_same_bytes() -> None:
+    panels = {"L = 5": {"cached": LINE}}
+    assert latency_plots.latency("x", panels) == latency_plots.latency("x", panels)
+
+
+def test_ticks_keep_apart_and_the_largest_is_always_there() -> None:
+    assert latency_plots.apart([1, 10, 100, 500, 1000]) == [1, 10, 100, 1000]
+    assert latency_plots.apart([50, 100, 200, 500, 1000, 2000, 4000]) == [50, 200, 1000, 4000]
+    assert latency_plots.apart([7, 7]) == [7]
