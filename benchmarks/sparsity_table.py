@@ -3,8 +3,8 @@
     python benchmarks/sparsity_table.py prepared/ runs/sparsity --dilations 1,2,4,8 --lengths 100,200,500
 
 Runs that are there are skipped, so the script continues where it stopped. The base of the tests is full
-attention, r = 1. Scores are those of a server that keeps states and appends to them (``--slack``, by default a
-quarter of the length; 0 encodes the last L behaviors for every request).
+attention, r = 1. Scores are those of a server that keeps states and appends to them (``--slack``, a quarter
+of the length by default; 0 encodes the last L behaviors for every request).
 """
 
 import argparse
