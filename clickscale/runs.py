@@ -68,7 +68,7 @@ def _finish(out: Path, result: RunResult, data: Path) -> None:
     training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}
     metrics: dict[str, Any] = {"cost": cost, "training": training}
     if len(run.dataset.part("valid")):
-        metrics["valid"] = _evaluate(run, out, "valid", "request", bootstrap=200).to_dict()
+        metrics["valid"] = _evaluate(run, out, "valid", "request", run.config.slack, 200).to_dict()
     save_artifact(
         out / "artifact",
         run.model,
@@ -90,6 +90,7 @@ def evaluate(
     data: str | Path | None = None,
     part: str = "test",
     grouping: Grouping = "request",
+    slack: int = 0,
     bootstrap: int = 200,
 ) -> EvaluationReport:
     """Measure a run on a part; its folder keeps the predictions and the report.
@@ -98,6 +99,7 @@ def evaluate(
         data: prepared data set with the same features, if not the run's own.
         part: ``train``, ``valid`` or ``test``.
         grouping: ``request`` is how a server scores.
+        slack: replay a server that appends to states; see `clickscale.evaluation.evaluate.predict`.
         bootstrap: resamples of the users for the intervals; 0 leaves them out.
 
     Raises:
@@ -109,12 +111,20 @@ def evaluate(
     where = Path(data or read_config(out).data)
     if not data and not where.is_dir():
         raise RunError(f"{out} was trained on {where}, which is not there; say where it is with --data.")
-    return _evaluate(load_run(out, where), out, part, grouping, bootstrap)
+    return _evaluate(load_run(out, where), out, part, grouping, slack, bootstrap)
 
 
-def _evaluate(run: TrainedRun, out: Path, part: str, grouping: Grouping, bootstrap: int) -> EvaluationReport:
+def _evaluate(
+    run: TrainedRun, out: Path, part: str, grouping: Grouping, slack: int, bootstrap: int
+) -> EvaluationReport:
     predictions = predict(
-        run.model, run.dataset, part, length=run.config.length, grouping=grouping, labels=run.labels
+        run.model,
+        run.dataset,
+        part,
+        length=run.config.length,
+        grouping=grouping,
+        slack=slack,
+        labels=run.labels,
     )
     predictions.save(predictions_path(out, part))
     return _report(out, predictions, bootstrap)

@@ -141,6 +141,9 @@ def evaluate_run(
     grouping: Annotated[
         Grouping, typer.Option("--grouping", help="How impressions are batched; request is as served.")
     ] = "request",
+    slack: Annotated[
+        int, typer.Option("--slack", min=0, help="Replay a server that appends so many behaviors to states.")
+    ] = 0,
     bootstrap: Bootstrap = 200,
     slices: Annotated[bool, typer.Option("--slices", help="Also show every slice.")] = False,
     as_json: AsJson = False,
@@ -152,7 +155,7 @@ def evaluate_run(
     """
     from clickscale.runs import evaluate
 
-    report = evaluate(run, data=data, part=part, grouping=grouping, bootstrap=bootstrap)
+    report = evaluate(run, data=data, part=part, grouping=grouping, slack=slack, bootstrap=bootstrap)
     if as_json:
         emit({"run": str(run), **report.to_dict()})
         return

@@ -46,7 +46,8 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         data: folder of a prepared data set.
-        grouping, window, samples, prefetch: see `clickscale.data.loader.LoaderConfig`.
+        grouping, window, slack, samples, pairs, placeholders, prefetch: see
+            `clickscale.data.loader.LoaderConfig`. A finished run measures its validation part with its slack.
         labels: labels to train; the first one of the data set if empty.
         seed: of the initial weights, of dropout and of the order of the data.
         precision: ``bf16`` computes the forward pass in bfloat16 where that is safe; weights stay float32.
@@ -59,7 +60,10 @@ class RunConfig(Config, frozen=True, kw_only=True):
     data: str
     grouping: Grouping = "timeline"
     window: int = 0
+    slack: int = 0
     samples: int = 1024
+    pairs: int = 0
+    placeholders: int = 0
     labels: tuple[str, ...] = ()
     seed: int = 0
     epochs: Epochs = Epochs()
@@ -86,7 +90,10 @@ class RunConfig(Config, frozen=True, kw_only=True):
             grouping=self.grouping,
             length=length,
             window=self.window,
+            slack=self.slack,
             samples=self.samples,
+            pairs=self.pairs,
+            placeholders=self.placeholders,
             seed=self.seed,
             labels=self.labels,
             prefetch=self.prefetch,
@@ -141,6 +148,11 @@ def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
         raise ConfigError(
             f"Model {config.model!r} with these options is not causal, so candidates cannot share a timeline;"
             " train it with --grouping request or --grouping impression."
+        )
+    if config.slack and not model.causal:
+        raise ConfigError(
+            f"Model {config.model!r} with these options is not causal, so nothing can be appended to its"
+            f" states; leave out slack={config.slack}."
         )
     return model
 
