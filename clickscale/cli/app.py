@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import clickscale
-from clickscale.cli import bench, data, demo, models, runs, serve
+from clickscale.cli import bench, content, data, demo, distill, models, runs, serve
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
@@ -68,6 +68,25 @@ app.command(
 )(data.prepare_log)
 app.command("inspect", epilog=_example("clickscale inspect prepared --plot prepared.png"))(data.inspect_data)
 app.command("leak-check", epilog=_example("clickscale leak-check prepared"))(data.check_leaks)
+_content = _app("Frozen vectors of items: what an item's text or picture says.")
+_content.command(
+    "import",
+    epilog=_example(
+        "clickscale content import prepared vectors.parquet --key item --name text",
+        "clickscale content import prepared vectors.npy --ids ids.npy --out prepared-text",
+    ),
+)(content.import_content)
+_content.command(
+    "embed",
+    epilog=_example(
+        "clickscale content embed prepared --text title,genres --name text",
+        "clickscale content embed prepared --text title --texts titles.csv --out prepared-text",
+    ),
+)(content.embed_content)
+_content.command("ids", epilog=_example("clickscale content ids prepared --name text --levels 3 --codes 64"))(
+    content.make_ids
+)
+app.add_typer(_content, name="content")
 app.command("models", epilog=_example("clickscale models"))(models.list_models)
 app.command("cost", epilog=_example("clickscale cost suan --grade size-4 --length 200 --candidates 60"))(
     models.show_cost
@@ -80,6 +99,13 @@ app.command(
         "clickscale train suan --data prepared --out runs/suan --resume",
     ),
 )(runs.train_model)
+app.command(
+    "distill",
+    epilog=_example(
+        "clickscale distill --teacher suan:size-4:200 --student suan:size-2:100 --data prepared --out runs/a",
+        "clickscale distill --teacher-run runs/suan --student din:size-1:50 --data prepared --out runs/b",
+    ),
+)(distill.distill_models)
 app.command("yardstick", epilog=_example("clickscale yardstick --data prepared --out runs/trees"))(
     runs.train_yardstick
 )

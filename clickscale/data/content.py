@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -40,14 +41,40 @@ def load_content(vectors: Path, ids: Path) -> ContentVectors:
     Raises:
         InputError: a file is missing or damaged, or the two do not fit together.
     """
-    matrix, keys = _load(vectors), _load(ids)
+    return ContentVectors(*load_matrix(vectors, _load(vectors), ids, _load(ids)))
+
+
+def load_matrix(
+    vectors: Path, matrix: np.ndarray[Any, Any], ids: Path, keys: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], pa.Array]:
+    """A matrix that was read from ``vectors``, and its ids as an arrow array.
+
+    Raises:
+        InputError: the matrix is none, or the ids do not fit it.
+    """
     if matrix.ndim != 2 or matrix.shape[1] < 1 or matrix.dtype.kind != "f":
         raise InputError(
             f"{vectors} holds {matrix.dtype} of shape {matrix.shape}; floats (items, width) are needed."
         )
     if keys.shape != matrix.shape[:1]:
         raise InputError(f"{ids} holds {keys.shape} ids for the {matrix.shape[0]} vectors of {vectors}.")
-    return ContentVectors(matrix, pa.array(keys))
+    return matrix, pa.array(keys)
+
+
+def open_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Every array of an ``.npz`` archive.
+
+    Raises:
+        InputError: the file is missing or damaged, or an array holds objects.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{path} holds one array, not an archive; give it the ending .npy.")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise InputError(f"Cannot read {path}: {error}") from error
 
 
 def _load(path: Path) -> np.ndarray[Any, Any]:
