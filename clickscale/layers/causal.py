@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
 from clickscale.layers.attention import Pattern, attend, attend_with_itself
-from clickscale.layers.bias import AttentionBias, Buckets, Sharing
+from clickscale.layers.bias import AttentionBias, Buckets, RelativeBias, Sharing
 from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
+from clickscale.layers.sparse_attention import ClassPlan, attend_by_classes, class_plan
 from clickscale.layers.state import State
 from clickscale.layers.unified import Attend, AttentionBlock, BlockConfig
 
@@ -147,7 +148,11 @@ class CausalStack(nn.Module):
 
     def _attention(self, times: Tensor, mask: Tensor, past: int) -> list[Attend]:
         """Of every block: attention of the behaviors after the first ``past`` over all."""
-        column = torch.arange(mask.shape[1], device=mask.device)
+        k, r, length = self.pattern.k, self.pattern.r, mask.shape[1]
+        if not past and r > 1 and length >= 100:
+            plan = class_plan(times, mask, k, r, self.bias.buckets)
+            return [partial(_over_classes, plan, self.bias.tables(n)) for n in range(len(self.blocks))]
+        column = torch.arange(length, device=mask.device)
         distance = column[past:, None] - column  # (N, P + N)
         # Padding sees itself, so no row is empty.
         allowed = (distance == 0) | (self.pattern.allows(distance) & mask[:, None])
@@ -271,6 +276,13 @@ def without_padding(state: AppendableState, user: UserSide) -> AppendableState:
 
 def _over_all(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     return attend(query, key, value, bias, scale)
+
+
+def _over_classes(
+    plan: ClassPlan, tables: RelativeBias | None, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> Tensor:
+    time, position = (None, None) if tables is None else (tables.time, tables.position)
+    return attend_by_classes(query, key, value, plan, time, position, scale)
 
 
 def _over_kept(
