@@ -36,10 +36,12 @@ _keep_freed_memory()
 __version__ = "0.1.0"
 
 __all__ = [
+    "DistillConfig",
     "Scorer",
     "TrainConfig",
     "__version__",
     "build_model",
+    "distill",
     "evaluate",
     "open_dataset",
     "train",
@@ -49,14 +51,17 @@ if TYPE_CHECKING:
     from clickscale.data.dataset import open_dataset
     from clickscale.inference.scorer import Scorer
     from clickscale.models import build_model
-    from clickscale.runs import evaluate, train
+    from clickscale.runs import distill, evaluate, train
+    from clickscale.training.distill import DistillConfig
     from clickscale.training.run import TrainConfig
 
 # Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
 _HOMES = {
+    "DistillConfig": "clickscale.training.distill",
     "Scorer": "clickscale.inference.scorer",
     "TrainConfig": "clickscale.training.run",
     "build_model": "clickscale.models",
+    "distill": "clickscale.runs",
     "evaluate": "clickscale.runs",
     "open_dataset": "clickscale.data.dataset",
     "train": "clickscale.runs",

@@ -7,7 +7,8 @@ Besides what training writes (see `clickscale.training.run`), the folder of a ru
     predictions-PART.safetensors    logits and labels of a part
     evaluation-PART.json            metrics with intervals and slices
 
-A yardstick's folder holds ``yardstick.json`` instead of the files of training.
+A yardstick's folder holds ``yardstick.json`` instead of the files of training. A distillation's folder holds
+one such folder for each of its models (see `clickscale.training.distill`).
 """
 
 import json
@@ -26,8 +27,10 @@ from clickscale.evaluation.report import EvaluationReport, evaluate_predictions
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.scaling.cost import measure_cost
+from clickscale.training import distill as training_distill
 from clickscale.training import loop
 from clickscale.training.checkpoint import replace_text
+from clickscale.training.distill import TAUGHT, DistillConfig
 from clickscale.training.logs import read_metrics
 from clickscale.training.loop import RunResult
 from clickscale.training.run import CONFIG, DATASET, DONE, TrainConfig, TrainedRun, load_run, read_config
@@ -58,6 +61,26 @@ def train(
     if result.finished:
         _finish(out, result, Path(config.data))
     return result
+
+
+def distill(
+    config: DistillConfig, out: str | Path, *, resume: bool = False, progress: bool | None = None
+) -> RunResult:
+    """Train a student with its teacher into the folder ``out``; finish each as `train` finishes a model.
+
+    ``out/student`` and ``out/teacher`` are then runs like any other; a teacher that came from another run
+    (``teacher_run``) stays there. Arguments, result and errors are those of `train`.
+    """
+    out = Path(out)
+    result = training_distill.distill(config, out, resume=resume, progress=progress)
+    for folder in distilled_runs(out) if result.finished else ():
+        _finish(folder, result, Path(config.data))
+    return result
+
+
+def distilled_runs(out: Path) -> list[Path]:
+    """Folders of the models of a finished distillation, the student first."""
+    return [out / name for name in ("student", "teacher") if (out / name / DONE).is_file()]
 
 
 def _finish(out: Path, result: RunResult, data: Path) -> None:
@@ -209,7 +232,17 @@ def run_options(run: Path) -> dict[str, Any]:
         facts = json.loads((run / YARDSTICK).read_text("utf-8"))
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
-    return options
+    return options | _taught(run)
+
+
+def _taught(run: Path) -> dict[str, str]:
+    """Who taught the model of a run, in the words of its options; empty if nobody did."""
+    facts = _maybe_json(run / TAUGHT)
+    if facts is None:
+        return {}
+    usual = {"temperature": 2.0, "weight": 2.0, "head": "same", "teacher_run": ""}
+    unusual = [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
+    return {"teacher": ", ".join([facts["teacher"], *unusual])}
 
 
 def run_notes(run: Path) -> list[str]:

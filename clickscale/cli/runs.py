@@ -71,22 +71,27 @@ def train_model(
     config = train_config(model, data, grade, length, grouping, labels, seed, sets or [])
     result = train(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
-        say(f"stopped after step {result.step}; continue with --resume")
-        if as_json:
-            emit({"run": str(out), "finished": False, **_training(result)})
-        return result.exit_code
+        return stopped(out, result, as_json)
     results = run_results(out, "valid") if (out / "evaluation-valid.json").is_file() else []
     if as_json:
-        emit({"run": str(out), "finished": True, **_training(result), "valid": _documents(results)})
+        emit({"run": str(out), "finished": True, **training(result), "valid": documents(results)})
         return 0
     if results:
-        show(_results_grid(f"{out}, part valid", results))
+        show(results_grid(f"{out}, part valid", results))
     say(f"artifact: {out / 'artifact'}")
     say(f"next: clickscale evaluate {out}")
     return 0
 
 
-def _training(result: Any) -> dict[str, Any]:
+def stopped(out: Path, result: Any, as_json: bool) -> int:
+    """Say that a signal stopped a run and how it goes on; the exit code that belongs to the signal."""
+    say(f"stopped after step {result.step}; continue with --resume")
+    if as_json:
+        emit({"run": str(out), "finished": False, **training(result)})
+    return int(result.exit_code)
+
+
+def training(result: Any) -> dict[str, Any]:
     """What training did, for machines."""
     return {
         "step": result.step,
@@ -98,13 +103,15 @@ def _training(result: Any) -> dict[str, Any]:
     }
 
 
-def _documents(results: Any) -> list[dict[str, Any]]:
+def documents(results: Any) -> list[dict[str, Any]]:
+    """Results for machines."""
     from clickscale.report.results import to_dict
 
     return [to_dict(result) for result in results]
 
 
-def _results_grid(title: str, results: Any) -> Any:
+def results_grid(title: str, results: Any) -> Any:
+    """A table of results, with their label where there are several."""
     from clickscale.report.results import HEADERS, cells
 
     several = len({result.label for result in results}) > 1
@@ -129,9 +136,9 @@ def train_yardstick(
     facts = runs.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
     results = runs.run_results(out, "test")
     if as_json:
-        emit({"run": str(out), **facts, "test": _documents(results)})
+        emit({"run": str(out), **facts, "test": documents(results)})
         return
-    show(_results_grid(f"{out}, part test", results))
+    show(results_grid(f"{out}, part test", results))
 
 
 def evaluate_run(

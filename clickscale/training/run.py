@@ -38,7 +38,18 @@ from clickscale.training.optim import OptimizerConfig
 CONFIG, DATASET, ENVIRONMENT, DONE = "config.json", "dataset.json", "environment.json", "done.json"
 # May change between the start of a run and its continuation: they do not touch what is learned. (The data may
 # move; its hash may not change. Another number of threads may change the last bits of a sum.)
-FREE = frozenset({"data", "threads", "prefetch", "log_every", "checkpoint_every", "keep", "validate_every"})
+FREE = frozenset(
+    {
+        "data",
+        "threads",
+        "prefetch",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+        "validate_every",
+        "teacher_run",  # may move; what it has learned is compared
+    }
+)
 
 
 class RunConfig(Config, frozen=True, kw_only=True):
@@ -144,17 +155,22 @@ def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
         labels=config.labels,
         overrides=config.model_options,
     )
-    if config.grouping == "timeline" and not model.causal:
-        raise ConfigError(
-            f"Model {config.model!r} with these options is not causal, so candidates cannot share a timeline;"
-            " train it with --grouping request or --grouping impression."
-        )
+    check_grouping(model, config.model, config.grouping)
     if config.slack and not model.causal:
         raise ConfigError(
             f"Model {config.model!r} with these options is not causal, so nothing can be appended to its"
             f" states; leave out slack={config.slack}."
         )
     return model
+
+
+def check_grouping(model: CTRModel, name: str, grouping: Grouping) -> None:
+    """Refuse a grouping that the model cannot be used in."""
+    if grouping == "timeline" and not model.causal:
+        raise ConfigError(
+            f"Model {name!r} with these options is not causal, so candidates cannot share a timeline;"
+            " train it with --grouping request or --grouping impression."
+        )
 
 
 @dataclass(frozen=True)

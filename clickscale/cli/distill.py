@@ -1,0 +1,100 @@
+"""The verb ``distill``."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from clickscale.cli.console import emit, say, show
+from clickscale.cli.options import AsJson, Data, Seed, Sets, names
+from clickscale.cli.runs import Grouping, Out, documents, results_grid, stopped, training
+
+if TYPE_CHECKING:
+    from clickscale.training.distill import DistillConfig
+
+
+def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list[str]) -> "DistillConfig":
+    """Options of a distillation; ``student.`` and ``teacher.`` lead to those of one model.
+
+    After them, ``model.KEY=VALUE`` changes the model and any other ``KEY=VALUE`` its training.
+    """
+    import msgspec
+
+    from clickscale.config import build, override
+    from clickscale.training.distill import DistillConfig, parse_choice
+
+    tree = dict(given)
+    for name, text in (("student", student), ("teacher", teacher)):
+        if text:
+            start = f"{name}.model."
+            options = [each.removeprefix(start) for each in sets if each.startswith(start)]
+            tree[name] = msgspec.to_builtins(parse_choice(text)) | {"model_options": options}
+    rest = [each for each in sets if not each.startswith(("student.model.", "teacher.model."))]
+    return override(build(DistillConfig, tree, "the options"), rest)
+
+
+def distill_models(
+    data: Data,
+    out: Out,
+    student: Annotated[
+        str, typer.Option("--student", metavar="MODEL:GRADE:LENGTH", help="Such as lightsuan:size-2:100.")
+    ],
+    teacher: Annotated[
+        str,
+        typer.Option("--teacher", metavar="MODEL:GRADE:LENGTH", help="Trained together with the student."),
+    ] = "",
+    teacher_run: Annotated[
+        str,
+        typer.Option("--teacher-run", metavar="RUN", help="A finished run that teaches instead, unchanged."),
+    ] = "",
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Divides both logits where the student learns.")
+    ] = 2.0,
+    weight: Annotated[
+        float, typer.Option("--weight", help="Of what the student learns from the teacher.")
+    ] = 2.0,
+    head: Annotated[
+        Literal["same", "aux"],
+        typer.Option("--head", help="aux: a second head learns from the teacher, and is not served."),
+    ] = "same",
+    grouping: Annotated[
+        Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
+    ] = "timeline",
+    labels: Annotated[
+        str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")
+    ] = "",
+    seed: Seed = 0,
+    sets: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a student together with its teacher, and save both.
+
+    RUN/student and RUN/teacher are then runs like any other; what is served of the student holds nothing of
+    the teacher.
+
+    --set takes any option of the training of both (samples, epochs.count); after "student." or "teacher."
+    one of that model alone (student.optimizer.lr), and after "student.model." one of the model itself.
+    """
+    from clickscale import runs
+
+    given: dict[str, Any] = {"data": str(data), "grouping": grouping, "labels": names(labels), "seed": seed}
+    given |= {"temperature": temperature, "weight": weight, "head": head, "teacher_run": teacher_run}
+    config = distill_config(given, student, teacher, sets or [])
+    result = runs.distill(config, out, resume=resume, progress=False if as_json else None)
+    if not result.finished:
+        return stopped(out, result, as_json)
+    folders = runs.distilled_runs(out)
+    found = {
+        folder.name: runs.run_results(folder, "valid", f"{folder.name} {runs.run_options(folder)['model']}")
+        for folder in folders
+        if (folder / "evaluation-valid.json").is_file()
+    }
+    if as_json:
+        valid = {name: documents(results) for name, results in found.items()}
+        emit({"run": str(out), "finished": True, **training(result), "valid": valid})
+        return 0
+    if found:
+        show(results_grid(f"{out}, part valid", [each for results in found.values() for each in results]))
+    say(f"artifact: {folders[0] / 'artifact'}")
+    say(f"next: clickscale evaluate {folders[0]}")
+    return 0
