@@ -19,8 +19,8 @@ from torch.nn import functional
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
 
 SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen: its bias is -inf
-_ROWS = 128  # rows of a block, about
-_PIECE = 1 << 18  # logits that are worked on together: they share the cache of one core with their gradient
+_ROWS = 64  # rows of a block, about
+_PIECE = 1 << 19  # logits that are worked on together: they share the cache of one core with their gradient
 _KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more are computed again
 
 
@@ -196,7 +196,7 @@ def pieces(batch: int, numbers: int, device: torch.device) -> list[slice]:
 
 
 def to_classes(x: Tensor, r: int) -> Tensor:
-    """(B, H, L, D) -> (B, H, r, ceil(L / r), D), zeros at the end: position i is row i // r of class i % r."""
+    """(B, H, L, D) -> (B, H, r, ceil(L / r), D): position i is row i // r of class i % r; else zeros."""
     batch, heads, length, width = x.shape
     full = length // r
     out = x.new_empty(batch, heads, r, -(-length // r), width)
