@@ -240,9 +240,11 @@ def _taught(run: Path) -> dict[str, str]:
     facts = _maybe_json(run / TAUGHT)
     if facts is None:
         return {}
-    usual = {"temperature": 2.0, "weight": 2.0, "head": "same", "teacher_run": ""}
+    usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
     unusual = [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
-    return {"teacher": ", ".join([facts["teacher"], *unusual])}
+    return {
+        "teacher": ", ".join([facts["teacher"], *unusual, *(["offline"] if facts["teacher_run"] else [])])
+    }
 
 
 def run_notes(run: Path) -> list[str]:
