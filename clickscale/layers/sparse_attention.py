@@ -259,30 +259,42 @@ def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, offsets: tuple[in
 # --- the bias
 
 
+def masking(time: Tensor | None, like: Tensor) -> Tensor:
+    """(tables, 130): the table of time, or zeros if there is none, and -inf for pairs that are not seen."""
+    table = like.new_zeros(1, TIME_BUCKETS) if time is None else time.to(like.dtype)
+    return functional.pad(table, (0, 1), value=-torch.inf)
+
+
+def look_up(tables: Tensor, index: Tensor) -> Tensor:
+    """Entries (b, tables, ...) of every table at a small-integer index (b, ...)."""
+    wide = index.flatten().long()
+    out = tables.new_empty(len(tables), wide.numel())
+    for table, found in zip(tables, out, strict=True):
+        torch.index_select(table, 0, wide, out=found)
+    return out.view(-1, *index.shape).transpose(0, 1)
+
+
+def add_up(sums: Tensor, index: Tensor, terms: Tensor) -> None:
+    """Add terms (b, tables, ...) to ``sums`` (tables, n) at the index (b, ...); the inverse of `look_up`."""
+    flat = index.flatten()
+    for table, total in enumerate(sums):
+        total += torch.bincount(flat, terms[:, table].flatten().double(), len(total))
+
+
 class _Tables:
     """The bias of a pair from the tables of time and distance."""
 
     def __init__(self, time: Tensor | None, position: Tensor | None, like: Tensor) -> None:
-        none = like.new_zeros(1, TIME_BUCKETS)
-        self.time = functional.pad(none if time is None else time.to(like.dtype), (0, 1), value=-torch.inf)
+        self.time = masking(time, like)
         self.position = None if position is None else position.to(like.dtype)
 
-    def of_distance(self, distance: Tensor) -> Tensor | None:
-        """(tables, 1, R, W): bias of distances (R, W)."""
-        if self.position is None:
-            return None
-        return self.position[:, distance.clamp(max=self.position.shape[1] - 1)][:, None]
-
-    def write(self, out: Tensor, ids: Tensor, of_distance: Tensor | None) -> None:
+    def write(self, out: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Write the bias of pairs, of buckets (b, r, R, W), into ``out`` (b, H, r, R, W)."""
-        index = ids.flatten().long()
-        found = out.new_empty(len(self.time), index.numel())
-        for table, row in zip(self.time, found, strict=True):
-            torch.index_select(table, 0, index, out=row)
-        bias = found.view(-1, *ids.shape).transpose(0, 1)  # (b, tables, r, R, W)
-        if of_distance is None:
+        bias = look_up(self.time, ids)
+        if self.position is None:
             out.copy_(bias)
         else:
+            of_distance = self.position[:, distance.clamp(max=self.position.shape[1] - 1)][:, None]
             torch.add(bias.expand_as(out), of_distance, out=out)
 
 
@@ -290,18 +302,20 @@ class _TableGradients:
     """Sums of the gradient of the logits by time bucket and by distance; float64, as terms are many."""
 
     def __init__(self, time: Tensor | None, position: Tensor | None) -> None:
-        self.time = None if time is None else torch.zeros_like(time, dtype=torch.float64)
+        self._time = None if time is None else time.new_zeros(len(time), SHUT + 1, dtype=torch.float64)
         self.position = None if position is None else torch.zeros_like(position, dtype=torch.float64)
         self.shared = any(x is not None and len(x) == 1 for x in (time, position))
+
+    @property
+    def time(self) -> Tensor | None:
+        """(tables, 129)."""
+        return None if self._time is None else self._time[:, :SHUT]
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
         summed = grad.sum(1, keepdim=True) if self.shared else grad
-        if self.time is not None:
-            of_time = summed if len(self.time) == 1 else grad
-            for table, total in enumerate(self.time):
-                terms = of_time[:, table].flatten().double()
-                total += torch.bincount(ids.flatten(), terms, TIME_BUCKETS + 1)[:-1]
+        if self._time is not None:
+            add_up(self._time, ids, summed if len(self._time) == 1 else grad)
         if self.position is not None:
             of_pair = (summed if len(self.position) == 1 else grad).sum((0, 2)).double()  # (tables, R, W)
             index = distance.clamp(max=self.position.shape[1] - 1)
@@ -339,7 +353,7 @@ def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
 
 def _weights(out: Tensor, piece: _Piece, block: Block, ids: Tensor, tables: _Tables) -> Tensor:
     """Write the weights of a block's pairs into ``out`` (b, H, r, R, W)."""
-    tables.write(out, ids, tables.of_distance(block.distance))
+    tables.write(out, ids, block.distance)
     _add_products(out, piece, block)
     return torch.softmax(out, -1, out=out)
 
