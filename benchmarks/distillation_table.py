@@ -182,7 +182,7 @@ def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     folders = cell.folders(arguments.offline).values()
     groupings = dict.fromkeys(runs.run_results(each, arguments.part)[0].grouping for each in folders)
     return (
-        f"{teacher} teaches {arguments.student}, {arguments.head} head, temperature {arguments.temperature:g},"
+        f"{teacher} teaches {arguments.student}, {arguments.head} head, t {arguments.temperature:g},"
         f" weight {arguments.weight:g}; part {arguments.part}, grouping {' and '.join(groupings)}"
     )
 

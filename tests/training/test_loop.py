@@ -23,14 +23,13 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, DivergedError, RunError
 from clickscale.training import checkpoint, loop
-from clickscale.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from clickscale.training.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.logs import read_metrics
 from clickscale.training.loop import RunResult, train, validate
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.run import TrainConfig, load_run, make_model
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
-
-TIMES = {"seconds", "samples_per_second"}
+from tests.training.compared import differing, last
 
 
 @pytest.fixture(scope="module")
@@ -82,25 +81,6 @@ def poisoned(bad: Callable[[int], bool]) -> type[ClickLoss]:
             return losses | {LOSS: losses[LOSS] * math.nan} if bad(type(self).batches) else losses
 
     return Poisoned
-
-
-def last(run: Path) -> Checkpoint:
-    return read_checkpoint(run / "checkpoints" / (run / "checkpoints/latest").read_text())
-
-
-def numbers(run: Path) -> list[dict[str, Any]]:
-    """Logged lines without times."""
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(run)]
-
-
-def differing(a: Path, b: Path) -> list[str]:
-    """Names of what differs between two finished runs; empty if they are equal to the bit."""
-    one, two = last(a), last(b)
-    names = sorted(set(one.tensors) ^ set(two.tensors))
-    names += [n for n in one.tensors if n in two.tensors and not torch.equal(one.tensors[n], two.tensors[n])]
-    facts = ("epoch", "batch", "samples", "meter_steps", "last")
-    names += [fact for fact in facts if one.facts[fact] != two.facts[fact]]
-    return names + (["metrics"] if numbers(a) != numbers(b) else [])
 
 
 @pytest.fixture(scope="module")
