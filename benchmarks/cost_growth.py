@@ -264,10 +264,10 @@ def main() -> None:
     found = [
         ("Encoding a user", "behaviors L", "CPU milliseconds", spent["encode"], 500),
         ("Training step, 64 impressions", "behaviors L", "CPU milliseconds", spent["step"], 500),
-        (f"Scoring from a state, L = {KEPT}", "candidates", "CPU milliseconds", candidates, 100),
+        ("Scoring from a state", f"candidates, L = {KEPT}", "CPU milliseconds", candidates, 100),
         ("Encoding a user", "behaviors L", "peak memory, MB", taken["encode"], 500),
         ("Training step, 64 impressions", "behaviors L", "peak memory, MB", taken["step"], 500),
-        (f"Scoring {EACH} candidates each, L = {KEPT}", "users", "CPU milliseconds", users, 8),
+        (f"Scoring {EACH} candidates of each", f"users, L = {KEPT}", "CPU milliseconds", users, 8),
     ]
     print(f"{options.grade}, one thread")
     for title, x, y, values, first in found:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from clickscale.report.plots import COLORS, axes_of, in_style, new_figure, svg
 
@@ -67,12 +67,15 @@ def _lines(axes: Axes, lines: Mapping[str, Points], names: Sequence[str]) -> Non
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(apart({value for x, _, _ in lines.values() for value in x}))
+    heights = [value for _, middle, _ in lines.values() for value in middle]
+    few = max(heights, default=1) < 300 * min(heights, default=1)  # a tick per power of ten would be too few
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
         axis.set_minor_locator(NullLocator())
 
 
-def apart(values: Iterable[float], factor: float = 3.0) -> list[float]:
+def apart(values: Iterable[float], factor: float = 3.5) -> list[float]:
     """The largest value and smaller ones, each at most a ``factor``-th of the one before; ascending."""
     kept: list[float] = []
     for value in sorted(set(values), reverse=True):
