@@ -14,6 +14,7 @@ A folder is written under another name and renamed when it is complete, so a fol
 loading every hash is compared, and no other file of the folder is opened.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -79,7 +80,11 @@ class ArtifactManifest(Config, frozen=True):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact; the model is in evaluation mode."""
+    """A loaded artifact; the model is in evaluation mode.
+
+    Attributes:
+        digest: sha256 over the hashes of all its files; another encoder or another weight gives another one.
+    """
 
     path: Path
     model: CTRModel
@@ -200,7 +205,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
         encoder=encoder,
         config=config,
         metrics=json.loads((folder / "metrics.json").read_bytes()),
-        digest=manifest.files["weights.safetensors"].sha256,
+        digest=hashlib.sha256(to_json(manifest).encode()).hexdigest(),
     )
 
 

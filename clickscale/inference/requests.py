@@ -25,7 +25,7 @@ import torch
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.encoder import Encoder
 from clickscale.data.texts import FINE, PROBLEMS
-from clickscale.data.values import MISSING, read_field
+from clickscale.data.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.schema import UNKNOWN, Field
 
@@ -307,6 +307,21 @@ class _Grid:
 
 def _long(values: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, np.int64))
+
+
+def user_identity(user: Any, encoder: Encoder) -> bytes:
+    """Who a raw user id is, as the encoder reads it: ``1`` and ``"1"`` are one user, ``"a"`` is another.
+
+    Raises:
+        InputError: nothing that can be an id.
+    """
+    _given(user, "user", "an id that was never seen is fine")
+    raw = read_keys(arrow([user]), encoder.schema.user.dtype)
+    if raw.problems[0] != FINE:
+        raise InputError(f"user is {_short(user)}: {PROBLEMS[raw.problems[0]].replace('_', ' ')}.")
+    # Not the key of a text, which is a hash that somebody could look for a second text for.
+    text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
+    return f"{encoder.schema.user.dtype}:{text}".encode()
 
 
 def known_items(batch: Batch) -> list[list[bool]]:
