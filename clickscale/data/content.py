@@ -68,10 +68,10 @@ def open_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         InputError: the file is missing or damaged, or an array holds objects.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{path} holds one array, not an archive; give it the ending .npy.")
-        with archive:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InputError(f"{path} holds one array, not an archive; give it the ending .npy.")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"Cannot read {path}: {error}") from error
