@@ -1,4 +1,4 @@
-"""Vectors of texts by a sentence-embedding model: a tiny one with random weights, through the real library."""
+"""Vectors of texts by a sentence-embedding model: a tiny one with random weights, in the real library."""
 
 import importlib.util
 import json
@@ -12,7 +12,8 @@ from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, InputError, SchemaError
 from tests.data.tiny import tiny_dataset
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"drama comedy war genre heat up , . :".split()]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, "drama", "comedy", "war", "genre", "heat", "up", ",", ".", ":"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_each_item_gets_the_unit_vector_of_its_own_text_whatever_the_batch(datas
     column = new.items["field.mood"].astype(np.float32)
     texts = item_texts(dataset, ["genre"])
     encoder = load_model(model)
+    assert len({tuple(column[row]) for row in range(2, len(texts))}) == len(set(texts[2:]))
     for row, text in enumerate(texts):
         if not text:
             assert not column[row].any()

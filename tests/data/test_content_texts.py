@@ -61,7 +61,7 @@ def test_fields_without_text_and_unknown_fields_are_refused(dataset, tmp_path):
         item_texts(dataset, ["price"])
     with pytest.raises(SchemaError, match="Unknown field 'titel'; did you mean 'title'"):
         item_texts(dataset, ["titel"], table(tmp_path / "t.csv", "item,title\n10,Heat\n"))
-    with pytest.raises(InputError, match="Unknown column 'item'.*--key"):
+    with pytest.raises(InputError, match=r"Unknown column 'item'.*--key"):
         item_texts(dataset, ["title"], table(tmp_path / "t.csv", "id,title\n10,Heat\n"))
     with pytest.raises(InputError, match="is 'item' its id"):
         item_texts(dataset, ["title"], table(tmp_path / "t.csv", "item,title\n11,Heat\n"))

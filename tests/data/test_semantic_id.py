@@ -171,7 +171,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(dataset, tmp
 
 def test_what_makes_no_sense_is_refused(dataset, tmp_path):
     out = tmp_path / "a"
-    with pytest.raises(DataError, match="1000 codes need as many.*--codes"):
+    with pytest.raises(DataError, match=r"1000 codes need as many.*--codes"):
         add_semantic_ids(dataset, "v", out, codes=1000)
     with pytest.raises(ConfigError, match="levels is 40"):
         add_semantic_ids(dataset, "v", out, levels=40)
