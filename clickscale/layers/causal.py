@@ -5,12 +5,14 @@ So behaviors are computed once, later ones can be appended exactly, and any numb
 over what is kept of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
@@ -22,6 +24,7 @@ from clickscale.layers.state import State
 from clickscale.layers.unified import Attend, AttentionBlock, BlockConfig
 
 Pooling = Literal["prefix", "split", "behaviors"]
+T = TypeVar("T")
 FULL = Pattern()
 
 
@@ -81,6 +84,10 @@ class CausalStack(nn.Module):
         length: distances beyond it share one entry of the bias.
         pooling: what the gate averages, see `clickscale.models.suan.ModelConfig`.
 
+    Attributes:
+        recompute: keep only what enters and leaves a block until the backward pass, and compute the rest
+            again there: less memory, more time, the same numbers to the last bit.
+
     Raises:
         ConfigError: the width cannot be divided among the heads.
     """
@@ -103,6 +110,7 @@ class CausalStack(nn.Module):
         if width % heads:
             raise ConfigError(f"The width of a block, {width}, is no multiple of heads={heads}; change d.")
         self.width, self.pooling, self.pattern = width, pooling, pattern
+        self.recompute = False
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)
 
@@ -133,18 +141,35 @@ class CausalStack(nn.Module):
         counts = running_sum(seen[..., None].to(x.dtype))  # (B, P + N + 1, 1)
         keys, values, sums = [], [], []
         for number, block in enumerate(self.each()):
-            mean = BehaviorMean(mask, counts, state.sums[number] if past else None, self.pooling == "prefix")
+            mean = partial(BehaviorMean, mask, counts, state.sums[number] if past else None)
             before = (state.keys[number], state.values[number]) if past else None
-            given = (x, state.profile, attention[number], before, mean)
-            if number < len(attention) - 1 or keep_rows:
-                x, key, value = block.behaviors(*given)
-            else:
-                key, value = block.last_behaviors(*given)  # candidates read no rows
+            read = number < len(attention) - 1 or keep_rows
+            x, key, value, total = self._computed(
+                self._behaviors, block, read, x, state.profile, attention[number], before, mean
+            )
             keys.append(key)
             values.append(value)
-            sums.append(mean.sums)
+            sums.append(total)
         rows = torch.cat([state.rows.to(x.dtype), x], dim=1) if keep_rows else state.rows
         return AppendableState(seen, when, state.profile, tuple(keys), tuple(values), tuple(sums), rows)
+
+    def _behaviors(
+        self,
+        block: AttentionBlock,
+        read: bool,
+        x: Tensor,
+        profile: Tensor,
+        attention: Attend,
+        before: tuple[Tensor, Tensor] | None,
+        average: Callable[..., BehaviorMean],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One block: its rows (the old ones if nobody will ``read`` them), keys, values and running sums."""
+        mean = average(causal=self.pooling == "prefix")
+        if read:
+            x, key, value = block.behaviors(x, profile, attention, before, mean)
+        else:
+            key, value = block.last_behaviors(x, profile, attention, before, mean)
+        return x, key, value, mean.sums
 
     def _attention(self, times: Tensor, mask: Tensor, past: int) -> list[Attend]:
         """Of every block: attention of the behaviors after the first ``past`` over all."""
@@ -255,8 +280,23 @@ class CausalStack(nn.Module):
 
             own = self.bias.own(number, x.device)
             attention = partial(_over_kept, state.keys[number], state.values[number], biases[number], own)
-            x = block.candidates(x, state.profile, attention, mean)
+            x = self._computed(block.candidates, x, state.profile, attention, mean)
         return x
+
+    def _computed(self, function: Callable[..., T], *args: Any) -> T:
+        """The function's result; see ``recompute``."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return function(*args)
+        found: T = checkpoint(function, *args, use_reentrant=False)
+        return found
+
+
+def recompute_blocks(model: nn.Module) -> int:
+    """Make the causal stacks of a model recompute their blocks in the backward pass; how many there are."""
+    stacks = [module for module in model.modules() if isinstance(module, CausalStack)]
+    for stack in stacks:
+        stack.recompute = True
+    return len(stacks)
 
 
 def without_padding(state: AppendableState, user: UserSide) -> AppendableState:
