@@ -29,6 +29,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST, file_entry
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError, RunError
+from clickscale.layers.causal import recompute_blocks
 from clickscale.models import CTRModel, build_model
 from clickscale.schema import select_labels
 from clickscale.training.checkpoint import CheckpointStore, replace_text
@@ -42,6 +43,7 @@ FREE = frozenset(
     {
         "data",
         "threads",
+        "recompute",
         "prefetch",
         "log_every",
         "checkpoint_every",
@@ -64,6 +66,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
         precision: ``bf16`` computes the forward pass in bfloat16 where that is safe; weights stay float32.
         device: ``auto`` takes a GPU if there is one.
         threads: per operation; 0 lets clickscale choose.
+        recompute: compute blocks of a causal stack again in the backward pass: less memory, the same numbers.
         log_every, checkpoint_every, validate_every: in steps; 0 never validates (or saves only at the end).
         keep: checkpoints that stay.
     """
@@ -81,6 +84,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
+    recompute: bool = False
     prefetch: int = 2
     log_every: int = 20
     checkpoint_every: int = 1000
@@ -161,6 +165,8 @@ def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
             f"Model {config.model!r} with these options is not causal, so nothing can be appended to its"
             f" states; leave out slack={config.slack}."
         )
+    if config.recompute and not recompute_blocks(model):
+        raise ConfigError(f"Model {config.model!r} has no blocks to recompute; leave out recompute=true.")
     return model
 
 
