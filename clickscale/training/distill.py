@@ -193,16 +193,22 @@ def widen_head(model: nn.Module) -> None:
     if len(heads) != 1:
         raise ConfigError("head=aux needs a student that ends in the shared head; use head=same.")
     (head,) = heads
-    count = head.labels
-    for place, layer in enumerate(head.tower):
-        if isinstance(layer, nn.Linear) and layer.out_features == count and place >= len(head.tower) - 2:
-            wide = nn.Linear(layer.in_features, 2 * count)
-            with torch.no_grad():
-                wide.weight[:count], wide.bias[:count] = layer.weight, layer.bias
-            head.tower[place] = wide
-        elif isinstance(layer, BatchNorm) and place == len(head.tower) - 1:  # of the logits
-            head.tower[place] = BatchNorm(2 * count)
+    count, tower = head.labels, head.tower
+    for place in (len(tower) - 2, len(tower) - 1):  # the last layer, or the one before the norm of the logits
+        layer = tower[place]
+        if isinstance(layer, nn.Linear):
+            tower[place] = _with_rows(layer, nn.Linear(layer.in_features, 2 * count))
+        elif isinstance(layer, BatchNorm) and place == len(tower) - 1:
+            tower[place] = _with_rows(layer, BatchNorm(2 * count))
     head.labels = 2 * count
+
+
+def _with_rows(layer: nn.Module, wide: nn.Module) -> nn.Module:
+    """The wide layer, which does in its first rows what ``layer`` does."""
+    places = wide.state_dict()
+    for name, tensor in layer.state_dict().items():
+        places[name][: len(tensor)] = tensor
+    return wide.train(layer.training)
 
 
 # --- a teacher that is trained already

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
-from clickscale.training.objectives import ClickLoss, label_losses
+from clickscale.training.objectives import ClickLoss, OnlineDistillation, label_losses, soft_losses
+from tests.models.toy import toy_batch as histories
 from tests.training.toys import toy_batch
 
 
@@ -58,3 +59,162 @@ def test_the_loss_of_half_precision_logits_is_computed_in_single_precision() -> 
 def test_an_objective_without_labels_is_refused() -> None:
     with pytest.raises(ConfigError, match="labels"):
         ClickLoss(Constant(torch.zeros(1, 1, 1)), ())
+
+
+# --- online distillation (Lai et al. 2025, eq. 17)
+
+STUDENT, TAUGHT = (0.8, -1.2, 0.3), (2.0, 0.5, -0.7)
+CLICKS, KNOWN = (1.0, 0.0, 1.0), (True, True, False)
+
+
+def logits(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1)
+
+
+def clicked() -> Batch:
+    """Three impressions, the last of which nobody knows the outcome of."""
+    return toy_batch(labels=logits(CLICKS), label_mask=torch.tensor(KNOWN).view(1, 3, 1))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def log_loss(p: float, y: float) -> float:
+    return -(y * math.log(p) + (1 - y) * math.log(1 - p))
+
+
+def gradient(model: nn.Module) -> list[float]:
+    found = next(model.parameters()).grad
+    assert found is not None
+    return found.flatten().tolist()
+
+
+@pytest.mark.parametrize(("temperature", "weight"), [(2.0, 2.0), (1.0, 0.5), (4.0, 3.0)])
+def test_the_losses_of_a_distillation_are_those_of_the_equation(temperature: float, weight: float) -> None:
+    objective = OnlineDistillation(
+        Constant(logits(STUDENT)), Constant(logits(TAUGHT)), ("click",), temperature, weight
+    )
+    losses = objective(clicked())
+    student = sum(log_loss(sigmoid(z), y) for z, y in zip(STUDENT, CLICKS, strict=True) if z != 0.3) / 2
+    teacher = sum(log_loss(sigmoid(z), y) for z, y in zip(TAUGHT, CLICKS, strict=True) if z != -0.7) / 2
+    soft = [
+        (sigmoid(z / temperature), sigmoid(x / temperature)) for z, x in zip(STUDENT, TAUGHT, strict=True)
+    ]
+    distill = sum(log_loss(p, q) - log_loss(q, q) for p, q in soft[:2]) / 2
+    assert list(losses) == ["loss", "loss.student.click", "loss.teacher.click", "loss.distill.click"]
+    expected = [student + teacher + weight * distill, student, teacher, distill]
+    assert [x.item() for x in losses.values()] == pytest.approx(expected, rel=1e-5)
+    assert not any(x.requires_grad for name, x in losses.items() if name != "loss")
+
+
+@pytest.mark.parametrize(("temperature", "weight"), [(2.0, 2.0), (1.0, 0.5), (4.0, 3.0)])
+def test_a_student_is_drawn_by_the_gap_of_the_soft_rates_over_the_temperature(
+    temperature: float, weight: float
+) -> None:
+    student = Constant(logits(STUDENT))
+    objective = OnlineDistillation(student, Constant(logits(TAUGHT)), ("click",), temperature, weight)
+    objective(clicked())["loss"].backward()
+    expected = [
+        (sigmoid(z) - y + weight * (sigmoid(z / temperature) - sigmoid(x / temperature)) / temperature) / 2
+        for z, x, y in zip(STUDENT[:2], TAUGHT[:2], CLICKS[:2], strict=True)
+    ]
+    assert gradient(student) == pytest.approx([*expected, 0.0], abs=1e-6)
+
+
+def test_the_soft_labels_pull_as_much_as_the_clicks_when_the_weight_is_the_temperature() -> None:
+    student = Constant(logits(STUDENT))
+    loss = 2.0 * soft_losses(student.logits, logits(TAUGHT), torch.ones(1, 3, 1, dtype=torch.bool), 2.0).sum()
+    loss.backward()
+    gaps = [(sigmoid(z / 2) - sigmoid(x / 2)) / 3 for z, x in zip(STUDENT, TAUGHT, strict=True)]
+    assert gradient(student) == pytest.approx(gaps, abs=1e-6)
+
+
+def taught_gradient() -> list[float]:
+    """What moves the teacher of a distillation."""
+    teacher = Constant(logits(TAUGHT))
+    OnlineDistillation(Constant(logits(STUDENT)), teacher, ("click",))(clicked())["loss"].backward()
+    return gradient(teacher)
+
+
+def test_a_teacher_learns_from_the_clicks_alone_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Constant(logits(TAUGHT))
+    ClickLoss(teacher, ("click",))(clicked())["loss"].backward()
+    assert taught_gradient() == gradient(teacher)
+    with monkeypatch.context() as patch:  # a mutant: without the detachment the teacher follows the student
+        patch.setattr(Tensor, "detach", lambda self: self)
+        assert taught_gradient() != gradient(teacher)
+
+
+def test_a_student_that_agrees_has_nothing_left_to_learn_from_its_teacher() -> None:
+    losses = OnlineDistillation(Constant(logits(TAUGHT)), Constant(logits(TAUGHT)), ("click",))(clicked())
+    assert losses["loss.distill.click"].item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_auxiliary_head_learns_from_the_teacher_and_the_main_one_from_the_clicks() -> None:
+    student = Constant(torch.cat([logits(STUDENT), logits((0.1, 0.2, 0.4))], dim=-1))  # (1, 3, 2)
+    objective = OnlineDistillation(student, Constant(logits(TAUGHT)), ("click",), head="aux")
+    objective(clicked())["loss"].backward()
+    main, aux = gradient(student)[::2], gradient(student)[1::2]
+    assert main == pytest.approx([(sigmoid(0.8) - 1) / 2, sigmoid(-1.2) / 2, 0.0], abs=1e-6)
+    soft = [(sigmoid(z / 2) - sigmoid(x / 2)) / 2 for z, x in zip((0.1, 0.2), TAUGHT[:2], strict=True)]
+    assert aux == pytest.approx([*soft, 0.0], abs=1e-6)
+
+
+def test_a_frozen_teacher_is_told_but_not_trained_and_stays_in_evaluation_mode() -> None:
+    both = torch.cat([logits((9.0, 9.0, 9.0)), logits(TAUGHT)], dim=-1)  # predicts another label first
+    student, teacher = Constant(logits(STUDENT)), Constant(both)
+    objective = OnlineDistillation(student, teacher, ("click",), frozen=(1,)).train()
+    assert (student.training, teacher.training) == (True, False)
+    losses = objective(clicked())
+    losses["loss"].backward()
+    assert teacher.logits.grad is None
+    trained = OnlineDistillation(Constant(logits(STUDENT)), Constant(logits(TAUGHT)), ("click",))(clicked())
+    assert [losses[name].item() for name in list(losses)[1:]] == [
+        trained[n].item() for n in list(trained)[1:]
+    ]
+    assert losses["loss"].item() == pytest.approx((trained["loss"] - trained["loss.teacher.click"]).item())
+    assert objective.weights["loss.teacher.click"] == 0
+
+
+def test_several_labels_are_told_apart() -> None:
+    two = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    known = torch.tensor([[True, False]]).expand(2, 3, 2)
+    batch = toy_batch(labels=(two > 0).float(), label_mask=known)
+    losses = OnlineDistillation(Constant(two), Constant(-two), ("click", "like"), weight=3.0)(batch)
+    parts = [
+        f"loss.{part}.{label}" for part in ("student", "teacher", "distill") for label in ("click", "like")
+    ]
+    assert list(losses) == ["loss", *parts]
+    assert all(losses[name].item() == 0 for name in parts if name.endswith("like"))
+    expected = losses["loss.student.click"] + losses["loss.teacher.click"] + 3 * losses["loss.distill.click"]
+    assert losses["loss"].item() == pytest.approx(expected.item())
+
+
+class Width(nn.Module):
+    """Remembers how many behaviors it was shown."""
+
+    shown = 0
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.shown = batch.user.items.shape[1]
+        return torch.zeros(*batch.candidates.items.shape, 1)
+
+
+def test_each_model_sees_its_own_number_of_behaviors() -> None:
+    student, teacher = Width(), Width()
+    OnlineDistillation(student, teacher, ("click",), lengths=(3, 0))(histories(length=8, full=True))
+    assert (student.shown, teacher.shown) == (3, 8)
+    OnlineDistillation(student, teacher, ("click",), lengths=(0, 5))(histories(length=8, full=True))
+    assert (student.shown, teacher.shown) == (8, 5)
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 1.0), (-1.0, 1.0), (2.0, -0.1), (math.inf, 1.0), (math.nan, 1.0)])
+def test_an_impossible_temperature_or_weight_is_refused(wrong: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="the first must be > 0"):
+        OnlineDistillation(Width(), Width(), ("click",), *wrong)
+
+
+def test_a_distillation_without_labels_is_refused() -> None:
+    with pytest.raises(ConfigError, match="labels"):
+        OnlineDistillation(Width(), Width(), ())

@@ -1,0 +1,50 @@
+"""A student and a teacher that are small, and what is asked of them again and again."""
+
+import signal
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clickscale.batch import Batch
+from clickscale.config import override
+from clickscale.training.distill import DistillConfig, ModelChoice
+from clickscale.training.objectives import OnlineDistillation
+from tests.training.compared import last
+
+SMALL = ("head.hidden=[8]",)
+
+
+def config_of(data: Path, *changes: str) -> DistillConfig:
+    config = DistillConfig(
+        data=str(data),
+        student=ModelChoice(model="din", grade="size-1", length=4, model_options=SMALL),
+        teacher=ModelChoice(model="suan", grade="size-1", length=8, model_options=SMALL),
+        samples=12,
+        labels=("click", "like"),
+    )
+    return override(config, ["log_every=3", "threads=1", *changes])
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Weights of a run of one model."""
+    return {k: v for k, v in last(run).tensors.items() if k.startswith("model.")}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def stopping(at: int, number: int = signal.SIGTERM) -> type[OnlineDistillation]:
+    """An objective during whose ``at``-th batch a signal comes."""
+
+    class Stopping(OnlineDistillation):
+        batches = 0
+
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            type(self).batches += self.training
+            if self.training and self.batches == at:
+                signal.raise_signal(number)
+            return super().forward(batch)
+
+    return Stopping
