@@ -21,7 +21,7 @@ from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
 SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen: its bias is -inf
 _ROWS = 64  # rows of a block, about
 _PIECE = 1 << 19  # logits that are worked on together: they share the cache of one core with their gradient
-_KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more are computed again
+KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more are computed again
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
         r = 1  # the window is the whole sequence
     offsets = tuple(o for o in range(1, min(k, length)) if o % r)
     rows = -(-length // r)
-    times = _short(times)
+    (times,) = short_times(times)
     spread, shut = (
         to_classes(times[:, None, :, None], r),
         to_classes(mask[:, None, :, None], r).logical_not_(),
@@ -87,7 +87,7 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     spread, shut = spread[:, 0, ..., 0], shut[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)  # (B, r, rows)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
-    for first, last in _cuts(rows):
+    for first, last in cuts(rows):
         ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
         for part in pieces(batch, r * (last - first) * last, ids.device):
             found = ids[part][..., len(offsets) :]
@@ -134,12 +134,13 @@ def attend_by_classes(
 # --- the plan
 
 
-def _short(times: Tensor) -> Tensor:
-    """Times from the earliest of the batch, as int32 where they fit: differences stay what they are."""
-    if times.device.type != "cpu" or times.numel() == 0:
+def short_times(*times: Tensor) -> tuple[Tensor, ...]:
+    """Times from the earliest of all, as int32 where they fit: differences stay what they are."""
+    given = [x for x in times if x.numel()]
+    if not given or given[0].device.type != "cpu":
         return times
-    first, last = times.min(), times.max()
-    return (times - first).int() if int(last) - int(first) < 1 << 31 else times
+    first, last = min(int(x.min()) for x in given), max(int(x.max()) for x in given)
+    return tuple((x - first).int() if last - first < 1 << 31 else x for x in times)
 
 
 def write_buckets(later: Tensor, earlier: Tensor, kind: Buckets, out: Tensor) -> None:
@@ -179,7 +180,7 @@ def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: t
     )
 
 
-def _cuts(rows: int) -> list[tuple[int, int]]:
+def cuts(rows: int) -> list[tuple[int, int]]:
     """Blocks of about equally many rows."""
     count = max(round(rows / _ROWS), 1) if rows > 0 else 0
     edges = [rows * i // count for i in range(count + 1)] if count else []
@@ -271,7 +272,7 @@ def look_up(tables: Tensor, index: Tensor) -> Tensor:
     out = tables.new_empty(len(tables), wide.numel())
     for table, found in zip(tables, out, strict=True):
         torch.index_select(table, 0, wide, out=found)
-    return out.view(-1, *index.shape).transpose(0, 1)
+    return out.view(len(tables), *index.shape).transpose(0, 1)
 
 
 def add_up(sums: Tensor, index: Tensor, terms: Tensor) -> None:
@@ -455,7 +456,7 @@ class _ClassAttention(torch.autograd.Function):
     ) -> Tensor:
         """See `attend_by_classes`."""
         kept: tuple[Tensor, ...] = ()
-        if plan.pairs * query.shape[1] <= _KEPT:
+        if plan.pairs * query.shape[1] <= KEPT:
             shapes = [(len(block.ids), query.shape[1], *block.ids.shape[1:]) for block in plan.blocks]
             kept = tuple(query.new_empty(shape) for shape in shapes)
         out = _forward(query, key, value, time, position, plan, scale, kept)

@@ -151,7 +151,7 @@ def test_blocks_of_rows_and_pieces_of_the_batch_change_nothing(
 
 @pytest.mark.parametrize("r", [1, 3])
 def test_weights_that_are_not_kept_are_computed_again(r: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_attention, "_KEPT", 0)
+    monkeypatch.setattr(sparse_attention, "KEPT", 0)
     made = case(20, 2, r)
     assert furthest_apart(made, made) < 1e-10
 
