@@ -86,7 +86,8 @@ class Scorer:
         if slack and cache is None:
             raise ConfigError(f"slack={slack} lets kept states grow, and none are kept; give a cache too.")
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
-        self._device, self._chunk, self._cache = device, chunk, cache
+        self.cache = cache
+        self._device, self._chunk = device, chunk
         self._length = self.artifact.config.length
         self._states: UserStates | None = None
         if cache is not None:
@@ -127,7 +128,7 @@ class Scorer:
             InputError: no id.
         """
         who = user_identity(user, self.artifact.encoder)
-        return 0 if self._cache is None else self._cache.forget((tenant, who))
+        return 0 if self.cache is None else self.cache.forget((tenant, who))
 
     def _plain(self, requests: Sequence[Request]) -> list[Response]:
         """Score without a cache."""

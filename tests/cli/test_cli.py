@@ -10,6 +10,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.cli.app import app
+from clickscale.cli.serve import size_in_bytes
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "samples=512", "--set", "threads=1")
@@ -216,6 +217,34 @@ def test_requests_before_a_bad_one_are_answered(
     assert "line 2 is not JSON" in printed.err
     assert main(["score", str(run / "artifact"), str(lines), "--out", str(tmp_path / "bad.jsonl")]) == 2
     assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_kept_states_change_no_answer_and_what_they_saved_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behaviors = [{"item": f"i{n}", "time": 1_704_100_000 + n} for n in range(5)]
+    request = {"user": "u1", "time": 1_704_800_000, "behaviors": behaviors, "candidates": [{"item": "i3"}]}
+    shorter = request | {"behaviors": behaviors[:4]}
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text("".join(f"{json.dumps(one)}\n" for one in (shorter, request, request)))
+    assert main(["score", str(run / "artifact"), str(lines)]) == 0
+    plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    options = ["--cache", "1MB", "--slack", "2", "--precision", "fp16"]
+    assert main(["score", str(run / "artifact"), str(lines), *options]) == 0
+    printed = capsys.readouterr()
+    kept = [json.loads(line) for line in printed.out.splitlines()]
+    assert [one["behaviors_used"] for one in kept] == [4, 5, 5]
+    for one, other in zip(plain, kept, strict=True):
+        clicked = [answer["candidates"][0]["clicked"] for answer in (one, other)]
+        assert clicked[0] == pytest.approx(clicked[1], abs=1e-3)
+    assert "cache: 1 hits, 1 appended to, 1 computed; 9 behaviors reused; 1 states in" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("64MB", 64_000_000), ("1.5 gb", 1_500_000_000), ("2KiB", 2_048), ("4096", 4_096)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert size_in_bytes(text) == size
 
 
 def test_without_a_verb_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

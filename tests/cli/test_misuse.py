@@ -94,6 +94,12 @@ BAD = {
     "line that is not JSON": (["score", "artifact-din", "broken.jsonl"], "broken.jsonl line 2 is not JSON"),
     "line that is not UTF-8": (["score", "artifact-din", "latin.jsonl"], "latin.jsonl line 1 is not UTF-8"),
     "bad request": (["score", "artifact-din", "null.jsonl"], "null.jsonl line 3: candidates[0].item is null"),
+    "size that is none": (["score", "artifact-din", "null.jsonl", "--cache", "much"], "'much' is not a size"),
+    "unknown precision": (
+        ["score", "artifact-din", "null.jsonl", "--cache", "1MB", "--precision", "fp8"],
+        "Invalid enum value 'fp8'",
+    ),
+    "slack without a cache": (["score", "artifact-din", "null.jsonl", "--slack", "3"], "give a cache too"),
     "draft is there": (["schema", "guess", "clicks.csv", "--out", "schema.toml"], "schema.toml exists"),
     "no table": (["schema", "guess", "nowhere.csv"], "nowhere.csv"),
     "unknown log": (["data", "get", "movielens", "--out", "new"], "did you mean 'movielens-1"),

@@ -170,9 +170,8 @@ def test_twenty_threads_get_the_answers_that_each_would_get_alone(
 
     with ThreadPoolExecutor(20) as pool:
         assert max(pool.map(client, range(20))) <= 1e-5
-    cache = scorer._states.cache if scorer._states else None
-    assert cache is not None
-    stats = cache.stats()
+    assert scorer.cache is not None
+    stats = scorer.cache.stats()
     assert stats.errors == 0
     assert min(stats.hits, stats.appends, stats.evictions) > 0
 
