@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import clickscale
 from clickscale import runs
@@ -15,6 +16,8 @@ from clickscale.data.prepare import prepare
 from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
+from clickscale.report.comparison import compare
+from clickscale.training.distill import DistillConfig, ModelChoice
 from clickscale.training.run import TrainConfig
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
@@ -136,6 +139,88 @@ def test_the_yardstick_is_compared_like_a_run(run: Path, dataset: Dataset, tmp_p
         runs.train_yardstick(dataset.path, trees)
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A student with an auxiliary head, and its teacher."""
+    out = tmp_path_factory.mktemp("pairs") / "pair"
+    assert runs.distill(pair_config(dataset), out, progress=False).finished
+    return out
+
+
+def pair_config(dataset: Dataset) -> DistillConfig:
+    student = ModelChoice(model="mlp", grade=GRADE, length=LENGTH)
+    teacher = ModelChoice(model="suan", grade="size-2", length=2 * LENGTH)
+    return DistillConfig(
+        data=str(dataset.path), student=student, teacher=teacher, head="aux", samples=32, threads=1
+    )
+
+
+def test_both_models_of_a_distillation_are_runs_with_artifacts(pair: Path) -> None:
+    assert runs.distilled_runs(pair) == [pair / "student", pair / "teacher"]
+    for folder, model in zip(runs.distilled_runs(pair), ("mlp", "suan"), strict=True):
+        artifact = load_artifact(folder / "artifact")
+        assert artifact.config.model == model
+        assert artifact.metrics["valid"] == json.loads((folder / "evaluation-valid.json").read_text())
+        assert runs.run_results(folder, "valid")[0].gflops is not None
+        seen, loss = runs.learning_curve(folder)
+        assert len(seen) == len(loss) >= 1
+
+
+def test_the_artifact_of_a_student_holds_nothing_of_its_teacher(
+    pair: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    runs.train(pair_config(dataset).alone("student"), tmp_path / "alone", progress=False)
+    taught, alone = pair / "student" / "artifact", tmp_path / "alone" / "artifact"
+    assert sorted(path.name for path in taught.iterdir()) == sorted(path.name for path in alone.iterdir())
+    for name in ("config.json", "encoder.json", "encoder.safetensors", "items.safetensors"):
+        assert (taught / name).read_bytes() == (alone / name).read_bytes()
+    ours, theirs = load_file(taught / "weights.safetensors"), load_file(alone / "weights.safetensors")
+    assert {name: (x.shape, x.dtype) for name, x in ours.items()} == {
+        name: (x.shape, x.dtype) for name, x in theirs.items()
+    }
+    assert any((ours[name] != theirs[name]).any() for name in ours)
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (taught, alone)]
+    assert sizes[0] == sizes[1]
+    said = [(folder / "metrics.json").read_text().lower() for folder in (taught, alone)]
+    assert json.loads(said[0]).keys() == json.loads(said[1]).keys()
+    assert not any(word in said[0] for word in ("teacher", "suan", "distill", "student"))
+
+
+def test_a_distilled_student_is_compared_with_one_trained_alone(
+    pair: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    runs.train(pair_config(dataset).alone("student"), tmp_path / "alone", progress=False)
+    folders = [tmp_path / "alone", *runs.distilled_runs(pair)]
+    for folder in folders:
+        runs.evaluate(folder, bootstrap=5)
+    lines = compare([runs.entrant(folder, "test") for folder in folders], bootstrap=5)
+    assert [line.name for line in lines] == ["mlp", "mlp teacher=suan:size-2:80, head aux", "suan"]
+
+
+def test_a_distillation_that_was_stopped_is_finished_later(
+    pair: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(pair, tmp_path / "pair"))
+    shutil.rmtree(run / "student")
+    shutil.rmtree(run / "teacher" / "artifact")
+    with pytest.raises(RunError, match="already holds a run"):
+        runs.distill(pair_config(dataset), run, progress=False)
+    assert runs.distill(pair_config(dataset), run, resume=True, progress=False).finished
+    for name in ("student", "teacher"):
+        ours, theirs = (load_artifact(folder / name / "artifact") for folder in (run, pair))
+        assert ours.digest == theirs.digest
+
+
+def test_the_teacher_of_another_run_stays_there(pair: Path, dataset: Dataset, tmp_path: Path) -> None:
+    given = {"teacher": None, "teacher_run": str(pair / "teacher")}
+    config = msgspec.structs.replace(pair_config(dataset), **given)
+    assert runs.distill(config, tmp_path / "run", progress=False).finished
+    assert runs.distilled_runs(tmp_path / "run") == [tmp_path / "run" / "student"]
+    assert runs.run_options(tmp_path / "run" / "student")["teacher"] == "suan:size-2:80, head aux, offline"
+    with pytest.raises(RunError, match="holds a distillation"):
+        runs.evaluate(tmp_path / "run")
+
+
 def test_the_learning_curve_and_the_slices_of_a_run_can_be_drawn(run: Path) -> None:
     runs.evaluate(run, bootstrap=0)
     seen, loss = runs.learning_curve(run)
@@ -148,6 +233,8 @@ def test_the_learning_curve_and_the_slices_of_a_run_can_be_drawn(run: Path) -> N
 def test_the_whole_surface_is_reachable_from_the_package(run: Path, dataset: Dataset) -> None:
     assert clickscale.open_dataset(dataset.path).features == dataset.features
     assert clickscale.train is runs.train
+    assert clickscale.distill is runs.distill
+    assert clickscale.DistillConfig is DistillConfig
     assert clickscale.evaluate is runs.evaluate
     assert clickscale.Scorer(run / "artifact").model.config == load_artifact(run / "artifact").model.config
     with pytest.raises(AttributeError, match="no attribute 'trian'"):

@@ -22,6 +22,7 @@ def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list
     from clickscale.config import build, override
     from clickscale.training.distill import DistillConfig, parse_choice
 
+    _refuse_lost(teacher, sets)
     tree = dict(given)
     for name, text in (("student", student), ("teacher", teacher)):
         if text:
@@ -30,6 +31,17 @@ def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list
             tree[name] = msgspec.to_builtins(parse_choice(text)) | {"model_options": options}
     rest = [each for each in sets if not each.startswith(("student.model.", "teacher.model."))]
     return override(build(DistillConfig, tree, "the options"), rest)
+
+
+def _refuse_lost(teacher: str, sets: list[str]) -> None:
+    """Refuse options that would not reach any model."""
+    from clickscale.errors import ConfigError
+
+    for text in sets:
+        if text.startswith("teacher.") and not teacher:
+            raise ConfigError(f"The teacher of --teacher-run is not trained here; leave out --set {text}.")
+        if text.startswith(("optimizer.", "model.")):
+            raise ConfigError(f"Say whose option {text} is: --set student.{text} or --set teacher.{text}.")
 
 
 def distill_models(
