@@ -34,9 +34,14 @@ class FusedEmbedding(nn.Module):
         for feature in categorical(tuple(features)):
             if feature.shares:
                 self.offsets[feature.name] = self.offsets[feature.shares]
-        self.weight = nn.Parameter(torch.randn(rows + 1, dim) * std)
-        with torch.no_grad():
-            self.weight[[0, *(offset + UNKNOWN for offset in self.offsets.values())]] = 0
+        self.size, self.std = (rows + 1, dim), std
+        self.weight = nn.Parameter(self.initial())
+
+    def initial(self, generator: torch.Generator | None = None) -> Tensor:
+        """Rows (rows, d) as a new table has them; drawn from torch's own random numbers if None."""
+        weight = torch.randn(self.size, generator=generator) * self.std
+        weight[[0, *(offset + UNKNOWN for offset in self.offsets.values())]] = 0
+        return weight
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""

@@ -1,7 +1,8 @@
-"""How often training passes over the data, as a value that the loop reads."""
+"""How often training passes over the data, and what embedding tables begin each pass with, as a value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
@@ -16,18 +17,29 @@ class Position:
 
 
 class Epochs(Config, frozen=True):
-    """Plain passes over the training part.
+    """Passes over the training part; see `clickscale.training.resets` for what a reset does.
 
     Attributes:
         count: one by default: click models with id embeddings over-fit as soon as the second pass begins
             (Zhang et al. 2022, the one-epoch phenomenon).
+        reset: what embedding tables begin every later epoch with: ``none`` keeps them, ``random`` draws new
+            rows (MEDA, Fan et al. 2023), ``snapshot`` returns to those of the start (asynchronous multi-epoch
+            training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
+        snapshot: with ``reset=snapshot``, folder of an earlier run whose tables are the start, of the first
+            epoch too; the initial tables of the run itself if empty.
     """
 
     count: int = 1
+    reset: Literal["none", "random", "snapshot"] = "none"
+    snapshot: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigError(f"epochs.count is {self.count}; it must be at least 1.")
+        if self.snapshot and self.reset != "snapshot":
+            raise ConfigError(
+                f"epochs.snapshot names a run, but epochs.reset is {self.reset!r}; set epochs.reset=snapshot."
+            )
 
     def remaining(self, position: Position) -> Iterator[Position]:
         """Start of each epoch that is still to come; the current one starts where the run stands."""

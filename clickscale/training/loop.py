@@ -21,6 +21,7 @@ from clickscale.training.interruption import Interruption
 from clickscale.training.logs import Meter, ProgressLine, RunLog, Stopwatch
 from clickscale.training.objectives import LOSS, ClickLoss, Objective
 from clickscale.training.optim import Optimizers, StepResult, build_optimizer
+from clickscale.training.resets import TableResets, table_resets
 from clickscale.training.run import (
     DONE,
     RunConfig,
@@ -105,6 +106,7 @@ class _Run:
     objective: Objective
     learners: list[Learner]
     store: CheckpointStore
+    resets: TableResets
     step: int = 0
     samples: int = 0
     position: Position = Position()
@@ -243,13 +245,16 @@ def _train(
     validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
     steps = loader.steps(config.epochs.count)
     objective, learners = assemble(dataset, device, steps)
+    resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return _read_done(out)
     write_environment(out, threads, device)
-    run = _Run(config, device, objective, learners, CheckpointStore(out / "checkpoints", config.keep))
-    said = [threads, *run.restore()]
+    store = CheckpointStore(out / "checkpoints", config.keep)
+    resets.keep(out)
+    run = _Run(config, device, objective, learners, store, resets)
+    said = [threads, *resets.said, *run.restore()]
     log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
     for sentence in said:
         line.say(sentence)
@@ -277,6 +282,7 @@ def _steps(
     config, watch = run.config, run.watch
     run.objective.train()
     for start in config.epochs.remaining(run.position):
+        run.resets.begin(start)
         for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples
             batch = batch.to(run.device)

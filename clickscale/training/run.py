@@ -8,6 +8,7 @@
     metrics.jsonl       one line per log interval (see `clickscale.training.logs`)
     events...           the same for TensorBoard, if it is installed
     checkpoints/        see `clickscale.training.checkpoint`
+    starting-point/     tables that epochs begin with, if they do (see `clickscale.training.resets`)
     done.json           what the finished run cost; only a finished run has it
 """
 
@@ -50,6 +51,7 @@ FREE = frozenset(
         "keep",
         "validate_every",
         "teacher_run",  # may move; what it has learned is compared
+        "epochs.snapshot",  # may move; the tables taken from it are kept
     }
 )
 
