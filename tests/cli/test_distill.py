@@ -60,7 +60,7 @@ def test_options_reach_the_model_that_they_name(
         "student.model.d=4",
         "teacher.model.block.ffn=none",
     ]
-    given = [word for text in ["epochs.count=2", *own] for word in ("--set", text)]
+    given = [word for text in sets for word in ("--set", text)]
     options = [
         "--temperature",
         "3",
