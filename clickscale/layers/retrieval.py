@@ -1,0 +1,233 @@
+"""General search units: from a lifelong timeline, the behaviors that matter for each candidate.
+
+A search compares every candidate with every behavior at once; `top_behaviors` then takes the best ones as
+columns of the timeline, so nothing is copied. Comparisons that rank are whole numbers: a sum of whole numbers
+below 2**24 is exact in float32 in any order, so equal behaviors tie on every device and in every batch, and a
+candidate retrieves the same behaviors alone, in company and from a cache. Ties go to the newer behavior.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from clickscale.schema import FIRST, PADDING
+
+SearchKind = Literal["content", "field", "learned", "hash"]
+
+# Unit vectors become whole numbers of 1 / GRID. The product of two, at most about GRID**2, stays below 2**24.
+GRID = 4000
+_RANKED = 2.0**16  # learned relevance is ranked in steps of 1 / 65,536
+_NEVER = -(2**62)
+
+
+def unit_grid(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """Directions of vectors (items, width) as whole numbers of 1 / `GRID`; zeros stay zeros."""
+    grid = np.zeros(vectors.shape, np.int16)
+    for start in range(0, len(vectors), 4096):  # in pieces: the copy is of 64-bit floats
+        part = np.asarray(vectors[start : start + 4096], np.float64)
+        norm = np.linalg.norm(part, axis=1, keepdims=True)
+        grid[start : start + 4096] = np.rint(part / np.where(norm > 0, norm, 1) * GRID)
+    return grid
+
+
+def dots(left: Tensor, right: Tensor) -> Tensor:
+    """Products (..., n, m) of whole vectors (..., n, w) and (..., m, w), exact in float32."""
+    with torch.autocast(left.device.type, enabled=False):  # half precision would round
+        return left @ right.transpose(-1, -2)
+
+
+def top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """The ``kept`` behaviors most similar to each candidate, oldest first.
+
+    Args:
+        similarity: (B, C, L) whole numbers of magnitude below 2**40.
+        allowed: (B, C or 1, L) bool, the behaviors that may be taken.
+        kept: K; at most L are taken.
+
+    Returns:
+        Columns (B, C, K) int64 ascending, and (B, C, K) bool: False where fewer than K are allowed, which are
+        the first places.
+    """
+    length = similarity.shape[-1]
+    column = torch.arange(length, device=similarity.device)
+    key = similarity.to(torch.int64).mul_(max(length, 1)).add_(column).masked_fill_(~allowed, _NEVER)
+    best, place = key.topk(min(kept, length), dim=-1)
+    columns = place.masked_fill(best == _NEVER, -1).sort(dim=-1).values
+    return columns.clamp(min=0), columns >= 0
+
+
+class ContentTable(nn.Module):
+    """Frozen content vectors of items: directions only, on the grid.
+
+    Args:
+        fields: one or more arrays (items, width); an all-zero row is missing. Several are weighted equally.
+    """
+
+    grid: Tensor
+    known: Tensor
+
+    def __init__(self, fields: Sequence[npt.NDArray[Any]]) -> None:
+        super().__init__()
+        parts = [unit_grid(np.asarray(field)) for field in fields]
+        grid = parts[0] if len(parts) == 1 else unit_grid(np.concatenate(parts, axis=1))
+        self.width = grid.shape[1]
+        grid[PADDING] = 0  # whatever the column holds there
+        self.register_buffer("grid", torch.from_numpy(grid), persistent=False)
+        self.register_buffer("known", torch.from_numpy(grid.any(axis=1)), persistent=False)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Items (...) -> (..., width) float32, whole numbers."""
+        return self.grid[items].float()
+
+    def compare(self, candidates: Tensor, behaviors: Tensor) -> "Cosines":
+        """Cosines of candidates (B, C) and behaviors (B, L), all items."""
+        known = self.known[candidates][..., None] & self.known[behaviors][:, None]
+        return Cosines(dots(self(candidates), self(behaviors)), known)
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Similarity of content.
+
+    Attributes:
+        dots: (B, C, L) float32, whole numbers: cosines in units of 1 / GRID**2.
+        known: (B, C, L) bool: both have content.
+    """
+
+    dots: Tensor
+    known: Tensor
+
+
+class AttributeSearch(nn.Module):
+    """Hard search (SIM, Pi et al. 2020): behaviors that share values of an item field with the candidate.
+
+    Args:
+        codes: (items, values) indices of the field; padding and unknown match nothing.
+    """
+
+    codes: Tensor
+
+    def __init__(self, codes: npt.NDArray[Any]) -> None:
+        super().__init__()
+        wide = codes if codes.ndim == 2 else codes[:, None]
+        self.register_buffer("codes", torch.from_numpy(wide.astype(np.int32)), persistent=False)
+
+    def compare(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
+        """How many values candidates (B, C) share with behaviors (B, L): (B, C, L); 0 is no match."""
+        wanted, held = self.codes[candidates], self.codes[behaviors][:, None]  # (B, C, V), (B, 1, L, V)
+        shared = torch.zeros((*candidates.shape, behaviors.shape[1]), device=candidates.device)
+        for value in wanted.unbind(dim=-1):
+            shared += ((held == value[..., None, None]).any(dim=-1)) & (value >= FIRST)[..., None]
+        return shared
+
+
+class HashSearch(nn.Module):
+    """SimHash search (ETA, Chen et al. 2021): signs of fixed random projections, by Hamming distance.
+
+    The directions are drawn once and saved with the weights, so training and serving hash alike.
+    """
+
+    directions: Tensor
+
+    def __init__(self, width: int, bits: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.randn(width, bits))
+
+    def compare(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
+        """Equal minus different bits of candidates (B, C, D) and behaviors (B, L, D): (B, C, L)."""
+        with torch.no_grad():
+            return dots(self._signs(candidates), self._signs(behaviors))
+
+    def _signs(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return (x.float() @ self.directions > 0).float() * 2 - 1
+
+
+class LearnedSearch(nn.Module):
+    """Soft search (SIM): the product of learned projections of candidate and behavior.
+
+    The choice itself has no gradient; whoever uses the search must let the relevance enter the score.
+    """
+
+    def __init__(self, width: int, out: int = 16) -> None:
+        super().__init__()
+        self.candidate = nn.Linear(width, out, bias=False)
+        self.behavior = nn.Linear(width, out, bias=False)
+        self.scale = out**-0.5
+
+    def forward(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
+        """Relevance (B, C, L) of behaviors (B, L, D) for candidates (B, C, D)."""
+        return self.candidate(candidates) * self.scale @ self.behavior(behaviors).transpose(1, 2)
+
+    @staticmethod
+    def ranked(relevance: Tensor) -> Tensor:
+        """Relevance as the whole numbers that are ranked."""
+        return (relevance.detach().float() * _RANKED).round()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Behaviors found for each candidate: columns (B, C, K) ascending, and which places are filled.
+
+    Attributes:
+        relevance: (B, C, K) learned relevance, if the search is learned.
+    """
+
+    columns: Tensor
+    mask: Tensor
+    relevance: Tensor | None = None
+
+
+class SearchUnit(nn.Module):
+    """Finds the ``kept`` most similar of the behaviors that each candidate sees.
+
+    Args:
+        kind: by content cosine, by shared values of an item field, by learned projections of the item tokens,
+            or by their hashes.
+        width: of an item token.
+        codes: (items,) or (items, values) indices of the field that ``field`` compares.
+    """
+
+    def __init__(
+        self, kind: SearchKind, kept: int, width: int, codes: npt.NDArray[Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.kind, self.kept = kind, kept
+        self.field = AttributeSearch(codes) if kind == "field" and codes is not None else None
+        self.learned = LearnedSearch(width) if kind == "learned" else None
+        self.hash = HashSearch(width) if kind == "hash" else None
+
+    def forward(
+        self,
+        candidates: tuple[Tensor, Tensor],
+        behaviors: tuple[Tensor, Tensor],
+        seen: Tensor,
+        cosines: Cosines | None,
+    ) -> Found:
+        """Search.
+
+        Args:
+            candidates: items (B, C) and their tokens (B, C, width).
+            behaviors: items (B, L) and their tokens (B, L, width).
+            seen: (B, C or 1, L) bool.
+            cosines: of the two, for kind ``content``.
+        """
+        relevance = None
+        if self.learned is not None:
+            relevance = self.learned(candidates[1], behaviors[1])
+            similarity = self.learned.ranked(relevance)
+        elif self.hash is not None:
+            similarity = self.hash.compare(candidates[1], behaviors[1])
+        elif self.field is not None:
+            similarity = self.field.compare(candidates[0], behaviors[0])
+            seen = seen & (similarity > 0)
+        else:
+            assert cosines is not None, "a search by content is given the cosines"
+            similarity, seen = cosines.dots, seen & cosines.known
+        columns, mask = top_behaviors(similarity, seen, self.kept)
+        return Found(columns, mask, None if relevance is None else relevance.gather(-1, columns))

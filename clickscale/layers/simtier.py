@@ -1,0 +1,26 @@
+"""SimTier (Sheng et al. 2024): how similar a candidate is to a sequence, as a histogram of cosines."""
+
+import torch
+from torch import Tensor
+
+from clickscale.layers.retrieval import GRID
+
+
+def similarity_tiers(dots: Tensor, counted: Tensor, tiers: int) -> Tensor:
+    """Histograms of similarities over ``tiers`` equal parts of [-1, 1], as log(1 + count).
+
+    Padding and items without content must not be counted: their cosine of 0 would pile up in one tier.
+
+    Args:
+        dots: (..., L) products of grid vectors, cosines in units of 1 / GRID**2.
+        counted: (..., L) bool.
+        tiers: at most 64; tier t holds the cosines from 2 t / tiers - 1 up to, not including, the next.
+
+    Returns:
+        (..., tiers) float32.
+    """
+    whole = dots.to(torch.int32)  # exact, so that a cosine on a border has one tier everywhere
+    tier = torch.div((whole + GRID**2) * tiers, 2 * GRID**2, rounding_mode="floor").clamp(0, tiers - 1)
+    counts = torch.zeros((*dots.shape[:-1], tiers), device=dots.device)
+    counts.scatter_add_(-1, tier.long(), counted.expand(dots.shape).float())
+    return counts.log1p()
