@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from clickscale.cli.console import emit, grid, show
-from clickscale.cli.options import AsJson, Grade, Length, Sets
+from clickscale.cli.options import AsJson, Grade, Sets
+
+MaybeLength = Annotated[
+    int | None,
+    typer.Option(
+        "--length", min=1, help="Behaviors of the history; 100, or what the grade's paper counts on."
+    ),
+]
 
 
 def list_models(as_json: AsJson = False) -> None:
@@ -28,7 +35,7 @@ def list_models(as_json: AsJson = False) -> None:
 def show_cost(
     model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
     grade: Grade = "size-2",
-    length: Length = 100,
+    length: MaybeLength = None,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items scored per request.")] = 60,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Use the fields of this prepared data set.")
@@ -39,14 +46,17 @@ def show_cost(
     """Count parameters and operations of a model.
 
     The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
-    Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields.
+    Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
+    for the grades est-paper and est-blocks, what their paper counts on. So with the length, if none is given.
     """
     from clickscale.data.dataset import open_dataset
     from clickscale.models import build_model
-    from clickscale.scaling.cost import measure_cost, reference_features, reference_items
+    from clickscale.scaling.cost import measure_cost, paper_request, reference_features, reference_items
 
     dataset = open_dataset(data) if data else None
-    features = dataset.features if dataset else reference_features()
+    request = paper_request(model, grade)
+    features = dataset.features if dataset else reference_features(request=request)
+    length = length or request.length
     items = dataset.item_columns() if dataset else reference_items(features)
     overrides = [assignment.removeprefix("model.") for assignment in sets or ()]
     built = build_model(model, features, items, grade=grade, length=length, overrides=overrides)

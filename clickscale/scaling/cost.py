@@ -86,38 +86,85 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
     """Operations of a piece of work, and its result."""
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counter = FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
+    aten = torch.ops.aten
+    mapping = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        aten._embedding_bag: _bag_flops,
+        aten._embedding_bag_forward_only: _bag_flops,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
         result = work()
     return counter.get_total_flops(), result
 
 
 def _attention_flops(
-    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], *rest: Any, out_shape: Any = None
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    *rest: Any,
+    attn_mask: Any = None,
+    scale: float | None = None,
+    out_shape: Any = None,
 ) -> int:
     """Two products of a fused attention on the CPU, which torch does not count by itself."""
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
-def reference_features(items: int = 10_000) -> Features:
-    """A made-up data set: a profile of 5 fields, behaviors of 5 (4 of them the item's), a context of 2."""
+def _bag_flops(table: tuple[int, ...], indices: tuple[int, ...], *rest: Any, out_shape: Any = None) -> int:
+    """A weighted sum of rows: one multiply-add per number that is looked up and weighted."""
+    weighted = len(rest) > 4 and rest[4] is not None
+    return 2 * indices[0] * table[1] if weighted else 0
+
+
+@dataclass(frozen=True)
+class PaperRequest:
+    """The request on which a paper counts the operations of a grade.
+
+    Attributes:
+        profile, context: fields of the two sides. content: width of the items' content vectors.
+        length: behaviors of the history.
+    """
+
+    profile: int = 5
+    context: int = 2
+    content: int = 0
+    length: int = 100
+
+
+# Liu et al. 2026: 52 tokens (46 fields beside the item's 4, and 2 histograms), 300 recent behaviors.
+_OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
+_PAPER_REQUESTS = {("est", "est-paper"): _OF_EST, ("est", "est-blocks"): _OF_EST}
+
+
+def paper_request(model: str, grade: str) -> PaperRequest:
+    """What stands in for a data set where none is given: a paper's request, or a small one."""
+    return _PAPER_REQUESTS.get((model, grade), PaperRequest())
+
+
+def reference_features(items: int = 10_000, request: PaperRequest | None = None) -> Features:
+    """A made-up data set.
+
+    By default a profile of 5 fields, behaviors of 5 (4 of them the item's), a context of 2, no content.
+    """
+    request = request or PaperRequest()
 
     def field(name: str, size: int) -> Feature:
         return Feature(name=name, kind="categorical", size=size)
 
+    profile = [field("user", 10_000), field("age", 10), field("sex", 5), field("city", 100), field("job", 50)]
+    profile += [field(f"profile{place}", 100) for place in range(5, request.profile)]
+    context = [field("position", 60), field("channel", 10)]
+    context += [field(f"context{place}", 100) for place in range(2, request.context)]
+    item = [field("item", items), field("category", 100), field("brand", 1_000), field("shop", 1_000)]
+    if request.content:
+        item.append(Feature(name="text", kind="content", width=request.content))
     return Features(
-        profile=(
-            field("user", 10_000),
-            field("age", 10),
-            field("sex", 5),
-            field("city", 100),
-            field("job", 50),
-        ),
+        profile=tuple(profile),
         behavior=(field("action", 10),),
-        item=(field("item", items), field("category", 100), field("brand", 1_000), field("shop", 1_000)),
-        context=(field("position", 60), field("channel", 10)),
+        item=tuple(item),
+        context=tuple(context),
         items=items,
         labels=("click",),
     )
