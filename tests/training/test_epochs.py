@@ -19,3 +19,8 @@ def test_a_finished_run_has_nothing_left() -> None:
 def test_no_epoch_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         Epochs(count=0)
+
+
+def test_a_snapshot_without_a_reset_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"epochs\.reset=snapshot"):
+        Epochs(count=2, snapshot="runs/a")
