@@ -28,7 +28,7 @@ from clickscale.layers.state import State
 ENTRY_BYTES = 4_096  # what Python objects and tensor headers of one entry take beside its tensors
 _PATIENCE = 30.0  # seconds to wait for another request that computes the same state, then compute it
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_BOUNDS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-1}
+_BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
 _LOG = logging.getLogger("clickscale")
 
 Owner = tuple[str, bytes]  # tenant, and who the user is in that tenant

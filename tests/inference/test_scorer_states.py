@@ -18,6 +18,7 @@ from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import UserSide
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError, InputError
+from clickscale.evaluation.evaluate import predict
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.state_cache import CacheConfig, Entry, StateCache
@@ -103,6 +104,19 @@ def test_a_growing_state_scores_the_behaviors_that_it_holds(
         assert gap([response], [alone]) <= 1e-5
         lengths.add(response.used)
     assert set(range(LENGTH + 4)) <= lengths
+
+
+@pytest.mark.parametrize("name", ["suan", "lightsuan"])
+def test_what_is_served_with_slack_is_what_was_evaluated_with_slack(
+    name: str, load: Callable[[str], Artifact], dataset: Dataset
+) -> None:
+    artifact = load(name)
+    offline = predict(artifact.model, dataset, "test", length=LENGTH, slack=3)
+    without = predict(artifact.model, dataset, "test", length=LENGTH)
+    assert np.abs(offline.logits - without.logits).max() > 1e-3, "some states hold more"
+    scorer = Scorer(artifact, cache=StateCache(ALL), slack=3)
+    online = [scorer.score(request) for request in requests_from_dataset(dataset, offline.row)]
+    np.testing.assert_allclose(np.concatenate([one.logits for one in online]), offline.logits, atol=1e-5)
 
 
 def test_a_response_says_how_many_behaviors_were_not_computed_again(
