@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,16 @@ from clickscale.cli.options import AsJson, Seed
 if TYPE_CHECKING:
     from clickscale.data.dataset import Dataset
     from clickscale.report.results import Result
+    from clickscale.training.loop import RunResult
 
 LOG = "movielens-100k"
-MODELS = ("din", "suan")
+# What is trained: a model, its size and the behaviors that it sees. Teacher and student train together.
+DIN, STUDENT, TEACHER = "din:size-2:100", "lightsuan:size-2:100", "suan:size-3:200"
 # The log is so small that one epoch is 80 default steps. Chosen by the log-loss of the validation part.
 OPTIONS = ("samples=512", "epochs.count=3")
+DISTILLATION = ("samples=512", "epochs.count=3")
+ALONE, TAUGHT = "student alone", "distilled student"
+CANDIDATES = 500  # of the request whose latency is measured
 
 
 def run_demo(
@@ -37,29 +43,37 @@ def run_demo(
 ) -> None:
     """Show everything on MovieLens-100k in a few minutes.
 
-    Gets the log, prepares it, trains DIN, SUAN and the yardstick, compares them, scores a request with the
-    saved artifact and writes a report page. What is already in the folder is not done again.
+    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and the yardstick,
+    compares them in accuracy and latency, scores a request with the distilled student as it is served, and
+    writes a report page. What is already in the folder is not done again.
     """
     begun = time.monotonic()
     data = prepared(out, source)
     runs = trained(out, data, seed)
-    from clickscale.cli.demo_page import scored_request, write_report
+    from clickscale.cli.demo_page import HEADERS, cells, measured, scored_request, write_report
     from clickscale.data.dataset import open_dataset
-    from clickscale.report.results import HEADERS, cells, to_dict, verdict
+    from clickscale.report.results import to_dict, verdict
     from clickscale.runs import run_results
 
-    results: list[Result] = [result for run in runs for result in run_results(run)]
+    results: list[Result] = [
+        result for name, run in runs.items() for result in run_results(run, "test", name)
+    ]
     dataset = open_dataset(data)
-    say("scoring a request with the saved artifact of suan")
-    scored = scored_request(dataset, out / "runs" / "suan" / "artifact", out)
-    page = write_report(out, dataset, runs, results, scored)
+    say(f"measuring the latency of {CANDIDATES} candidates")
+    latencies = measured(runs)
+    say(f"scoring a request with the saved artifact of the {TAUGHT}")
+    scored = scored_request(dataset, runs[TAUGHT] / "artifact", out)
+    page = write_report(out, dataset, runs, results, latencies, scored)
     if as_json:
-        document: dict[str, Any] = {"results": [to_dict(result) for result in results], "request": scored}
+        document: dict[str, Any] = {
+            "results": [to_dict(result) | {"latency": latencies.get(result.name)} for result in results],
+            "request": scored,
+        }
         emit(document | {"report": str(page), "seconds": time.monotonic() - begun})
         return
-    show(grid(_title(dataset), HEADERS, [cells(result) for result in results]))
+    show(grid(_title(dataset), HEADERS, [cells(result, latencies) for result in results]))
     typer.echo(verdict(results) + "\n")
-    show(grid(f"User {scored['user']}: suan's ranking of one request", *_ranking(scored)))
+    show(grid(f"User {scored['user']}: the {TAUGHT}'s ranking of one request", *_ranking(scored)))
     typer.echo(f"report: {page}\nseconds: {time.monotonic() - begun:.0f}")
 
 
@@ -83,29 +97,70 @@ def prepared(out: Path, source: Path | None) -> Path:
     return data
 
 
-def trained(out: Path, data: Path, seed: int) -> list[Path]:
-    """Folders of all evaluated runs; a run that was stopped is continued."""
-    from clickscale.cli.runs import train_config
-    from clickscale.runs import evaluate, train, train_yardstick
+def trained(out: Path, data: Path, seed: int) -> dict[str, Path]:
+    """Folders of all evaluated runs by name; a run that was stopped is continued."""
+    together = out / "runs" / "distillation"
+    runs = {"din": out / "runs" / "din", ALONE: out / "runs" / "student"}
+    runs |= {TAUGHT: together / "student", "teacher": together / "teacher"}
+    _train(DIN, data, runs["din"], seed)
+    _train(STUDENT, data, runs[ALONE], seed)
+    _distill(data, together, seed)
+    _evaluate(runs)
+    return runs | yardstick(data, out / "runs" / "trees", seed)
 
-    runs = [out / "runs" / name for name in MODELS]
-    for name, run in zip(MODELS, runs, strict=True):
-        if not (run / "evaluation-test.json").is_file():
-            say(f"training {name}")
-            result = train(
-                train_config(name, data, "size-2", 100, "timeline", "", seed, list(OPTIONS)), run, resume=True
-            )
-            if not result.finished:
-                raise typer.Exit(result.exit_code)
-            evaluate(run)
-    trees = out / "runs" / "trees"
+
+def yardstick(data: Path, run: Path, seed: int) -> dict[str, Path]:
+    """The evaluated trees by name, made if they are not there; nothing without LightGBM, which is said."""
     if importlib.util.find_spec("lightgbm") is None:
         say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[yardstick]'")
-        return runs
-    if not (trees / "evaluation-test.json").is_file():
+        return {}
+    if not (run / "evaluation-test.json").is_file():
+        from clickscale.runs import train_yardstick
+
         say("training the yardstick (trees)")
-        train_yardstick(data, trees, seed=seed)
-    return [*runs, trees]
+        train_yardstick(data, run, seed=seed)
+    return {"trees": run}
+
+
+def _train(model: str, data: Path, run: Path, seed: int) -> None:
+    """Train one model, unless that is done."""
+    from clickscale.cli.runs import train_config
+    from clickscale.runs import train
+
+    if (run / "artifact").is_dir():
+        return
+    say(f"training {model}")
+    name, grade, length = model.split(":")
+    config = train_config(name, data, grade, int(length), "timeline", "", seed, list(OPTIONS))
+    _finished(train(config, run, resume=True))
+
+
+def _distill(data: Path, run: Path, seed: int) -> None:
+    """Train the student with its teacher, unless that is done."""
+    from clickscale.cli.distill import distill_config
+    from clickscale.runs import distill
+
+    if (run / "teacher" / "artifact").is_dir():
+        return
+    say(f"training {STUDENT} together with its teacher {TEACHER}")
+    given = {"data": str(data), "grouping": "timeline", "seed": seed}
+    config = distill_config(given, STUDENT, TEACHER, list(DISTILLATION))
+    _finished(distill(config, run, resume=True))
+
+
+def _finished(result: "RunResult") -> None:
+    """End the demo where a signal ended the training."""
+    if not result.finished:
+        raise typer.Exit(result.exit_code)
+
+
+def _evaluate(runs: Mapping[str, Path]) -> None:
+    """Measure runs on the test part, unless that is done."""
+    from clickscale.runs import evaluate
+
+    for run in runs.values():
+        if not (run / "evaluation-test.json").is_file():
+            evaluate(run)
 
 
 def _title(dataset: "Dataset") -> str:

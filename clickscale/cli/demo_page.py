@@ -1,7 +1,7 @@
-"""What the demo shows beside its table: a request that is served, and the page."""
+"""What the demo shows beside accuracy: latency, a request that is served, and the page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,50 @@ import numpy as np
 from scipy.special import expit
 
 import clickscale
+from clickscale.artifact import load_artifact
+from clickscale.cli.demo import ALONE, CANDIDATES, TAUGHT
 from clickscale.data.dataset import Dataset
 from clickscale.data.inspect import inspect_dataset, plot_inspection
 from clickscale.evaluation.calibration import reliability_curve
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
-from clickscale.report.comparison import DIFFERENCES, compare, differences
+from clickscale.report.comparison import DIFFERENCES, Entrant, compare, differences
+from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import Page, PageTable, Section, write_page
-from clickscale.report.results import HEADERS, Result, cells, verdict
-from clickscale.runs import entrant, learning_curve, load_predictions, slice_auc
+from clickscale.report.results import HEADERS as ACCURACY
+from clickscale.report.results import Result, verdict
+from clickscale.report.results import cells as accuracy_cells
+from clickscale.runs import learning_curve, load_predictions, run_results, slice_auc
+from clickscale.scaling.latency import CACHED, PARALLEL, compare_latency
 from clickscale.training.run import read_config
+from clickscale.training.threads import set_threads
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
+HEADERS = (*ACCURACY[:-1], f"ms, {CANDIDATES} candidates", "ms, user cached")
+Latencies = Mapping[str, tuple[float, float]]
+
+
+def measured(runs: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of a request by run: with encoding the user, and from a cached state.
+
+    One thread, a full history, all models in turns. A run without an artifact (trees) is left out.
+    """
+    loaded = {
+        name: load_artifact(run / "artifact") for name, run in runs.items() if (run / "artifact").is_dir()
+    }
+    set_threads(1)
+    models = {name: (artifact.model, artifact.config.length) for name, artifact in loaded.items()}
+    features = next(iter(loaded.values())).config.features
+    found = compare_latency(models, features, CANDIDATES)
+    return {name: (times[PARALLEL].p50, times[CACHED].p50) for name, times in found.items()}
+
+
+def cells(result: Result, latencies: Latencies) -> tuple[str, ...]:
+    """Texts of a line, in the order of `HEADERS`."""
+    times = latencies.get(result.name)
+    shown = ("-", "-") if times is None else tuple(f"{time:.2f}" for time in times)
+    return (*accuracy_cells(result)[:-1], *shown)
 
 
 def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any]:
@@ -64,16 +95,22 @@ def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 
 def write_report(
-    out: Path, dataset: Dataset, runs: Sequence[Path], results: Sequence[Result], scored: dict[str, Any]
+    out: Path,
+    dataset: Dataset,
+    runs: Mapping[str, Path],
+    results: Sequence[Result],
+    latencies: Latencies,
+    scored: dict[str, Any],
 ) -> Path:
     """Write ``out/report.html``."""
     notes = " ".join(dataset.manifest.notes)
     shown = len(dataset.impressions["time"])
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
-        subtitle=f"{shown:,} impressions, {_epochs(runs[0])}, one seed. {notes}".strip(),
+        subtitle=f"{shown:,} impressions, {_epochs(runs['din'])}, one seed. {notes}".strip(),
         sections=(
-            _results_section(results),
+            _results_section(results, latencies),
+            _latency_section(out, results, latencies),
             _comparison_section(runs),
             _behavior_section(runs),
             _data_section(out, dataset),
@@ -92,44 +129,72 @@ def _epochs(run: Path) -> str:
     return "one epoch" if count == 1 else f"{count} epochs"
 
 
-def _results_section(results: Sequence[Result]) -> Section:
+def _results_section(results: Sequence[Result], latencies: Latencies) -> Section:
+    rows = [[c.replace(" [", "\n[") for c in cells(result, latencies)] for result in results]
     return Section(
         "Results on the test part",
         f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as served: "
         f"the last behaviors known at the moment of the request.",
-        tables=[PageTable(HEADERS, [[c.replace(" [", "\n[") for c in cells(result)] for result in results])],
+        tables=[PageTable(HEADERS, rows)],
         plots=[plots.accuracy(results)],
     )
 
 
-def _comparison_section(runs: Sequence[Path]) -> Section:
-    lines = compare([entrant(run, "test") for run in runs])
+def _latency_section(out: Path, results: Sequence[Result], latencies: Latencies) -> Section:
+    picture = accuracy_against_latency(
+        f"milliseconds for {CANDIDATES} candidates, one thread", results, latencies
+    )
+    plots.save_svg(picture, out / "latency.svg")
     return Section(
-        f"Is the difference from {lines[0].name} real?",
-        f"Differences from {lines[0].name} on the same resamples of the users, with 95% intervals. "
-        "There is one seed of each, so nothing is said about other seeds.",
-        tables=[PageTable(DIFFERENCES, [differences(line) for line in lines[1:]])],
+        "What accuracy costs in latency",
+        "The teacher is there to teach; the student is what is served. A full point is the median time of a "
+        "request that encodes its user, a ring that of one whose user is cached. Bars are 95% intervals over "
+        "users; the trees, whose features are not timed, are a line across.",
+        plots=[picture],
     )
 
 
-def _behavior_section(runs: Sequence[Path]) -> Section:
-    learning = {run.name: learning_curve(run) for run in runs}
+def _comparison_section(runs: Mapping[str, Path]) -> Section:
+    """Every model against the first, and what the teacher taught: the student against itself alone."""
+    taught = [name for name in (ALONE, TAUGHT, "teacher") if name in runs]
+    bases = (list(runs), taught)
+    tables = []
+    for names in bases:
+        first, *others = compare([_entrant(name, runs[name]) for name in names])
+        headers = (f"against {first.name}", *DIFFERENCES[1:])
+        tables.append(PageTable(headers, [differences(line) for line in others]))
+    return Section(
+        "Are the differences real?",
+        "Differences on the same resamples of the users, with 95% intervals. "
+        "There is one seed of each, so nothing is said about other seeds.",
+        tables=tables,
+    )
+
+
+def _entrant(name: str, run: Path) -> Entrant:
+    """A run under its name in the demo."""
+    options = {"model": name, "seed": 0}
+    return Entrant(str(run), options, run_results(run, "test", name), load_predictions(run, "test"))
+
+
+def _behavior_section(runs: Mapping[str, Path]) -> Section:
+    learning = {name: learning_curve(run) for name, run in runs.items()}
     return Section(
         "How the models behave",
-        f"Learning over {_epochs(runs[0])}; accuracy by what is known of user and item; calibration.",
+        f"Learning over {_epochs(runs['din'])}; accuracy by what is known of user and item; calibration.",
         plots=[
             plots.learning({name: curve for name, curve in learning.items() if curve[0]}),
             plots.slices(
                 "AUC by visible behaviors",
                 "behaviors that the candidate sees",
-                {run.name: slice_auc(run, "behaviors") for run in runs},
+                {name: slice_auc(run, "behaviors") for name, run in runs.items()},
             ),
             plots.slices(
                 "AUC by age of the item",
                 "since it was first seen",
-                {run.name: slice_auc(run, "item_age") for run in runs},
+                {name: slice_auc(run, "item_age") for name, run in runs.items()},
             ),
-            plots.calibration({run.name: _reliability(run) for run in runs}),
+            plots.calibration({name: _reliability(run) for name, run in runs.items()}),
         ],
     )
 

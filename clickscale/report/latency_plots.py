@@ -5,8 +5,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Transform, offset_copy
 
-from clickscale.report.plots import COLORS, axes_of, in_style, new_figure, svg
+from clickscale.evaluation.significance import Interval
+from clickscale.report.plots import COLORS, axes_of, color_of, in_style, new_figure, svg
+from clickscale.report.results import Result
 
 # Points of a line: x, the middle, and the upper end of its band (None: no band).
 Points = tuple[Sequence[float], Sequence[float], Sequence[float] | None]
@@ -82,3 +85,73 @@ def apart(values: Iterable[float], factor: float = 3.5) -> list[float]:
         if not kept or value * factor <= kept[-1]:
             kept.append(value)
     return kept[::-1]
+
+
+@in_style
+def accuracy_against_latency(
+    xlabel: str, results: Sequence[Result], latencies: Mapping[str, tuple[float, float]]
+) -> str:
+    """AUC and GAUC with 95% intervals against the latency of a request, a color per model.
+
+    A full point is a request that encodes its user, the ring at its left one from a cached state. Models of
+    nearly the same latency stand side by side. What has no latency is a line across.
+
+    Args:
+        latencies: milliseconds by name of a result: with encoding, and from a cached state.
+    """
+    figure = new_figure(2, 1, height=4.0)
+    names = [result.name for result in results]
+    shifts = beside({name: latencies[name][0] for name in names if name in latencies})
+    for axes, measure in zip(axes_of(figure), ("auc", "gauc"), strict=True):
+        axes.set_xscale("log")
+        for result in results:
+            interval, color = getattr(result, measure), color_of(result.name, names)
+            if result.name in latencies:
+                moved = offset_copy(axes.transData, figure, x=shifts[result.name], units="points")
+                _tradeoff(axes, interval, latencies[result.name], color, result.name, moved)
+            else:
+                axes.axhline(interval.value, color=color, linewidth=1.5, linestyle="--", label=result.name)
+        _limits(axes, [getattr(result, measure) for result in results], list(latencies.values()))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(title=measure.upper(), xlabel=xlabel)
+    figure.legend(*_legend(axes_of(figure)[0]), loc="outside lower center", ncols=len(results))
+    return svg(figure)
+
+
+def _tradeoff(
+    axes: Axes, interval: Interval, latency: tuple[float, float], color: str, name: str, moved: Transform
+) -> None:
+    """One model: its interval at its latency, and a ring where a cached state brings it."""
+    encoded, cached = latency
+    heights = [interval.value, interval.value]
+    axes.plot([encoded, cached], heights, ":", color=color, linewidth=1.2, transform=moved)
+    axes.plot(
+        cached, interval.value, "o", color=color, markerfacecolor="white", markersize=6, transform=moved
+    )
+    bar = [interval.low, interval.high]
+    axes.plot([encoded, encoded], bar, color=color, linewidth=2.5, alpha=0.4, transform=moved)
+    axes.plot(encoded, interval.value, "o", color=color, markersize=7, label=name, transform=moved)
+
+
+def _limits(axes: Axes, intervals: Sequence[Interval], latencies: Sequence[tuple[float, float]]) -> None:
+    """Room for everything; matplotlib by itself counts what is moved sideways wrongly."""
+    times = [time for pair in latencies for time in pair] or [1.0]
+    axes.set_xlim(min(times) / 1.5, max(times) * 1.5)
+    ends = [end for i in intervals for end in (i.low, i.value, i.high) if end == end] or [0.0, 1.0]
+    room = 0.06 * (max(ends) - min(ends)) + 1e-6
+    axes.set_ylim(min(ends) - room, max(ends) + room)
+
+
+def beside(latencies: Mapping[str, float], near: float = 1.15, gap: float = 10.0) -> dict[str, float]:
+    """Points to move each model sideways, so that models of nearly the same latency can be told apart."""
+    groups: list[list[str]] = []
+    for name in sorted(latencies, key=lambda name: latencies[name]):
+        if groups and latencies[name] <= near * latencies[groups[-1][0]]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return {
+        name: gap * (place - (len(group) - 1) / 2) for group in groups for place, name in enumerate(group)
+    }

@@ -48,7 +48,7 @@ def accuracy(results: Sequence[Result]) -> str:
     for axes, title, measure in zip(axes_of(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
         for place, result in enumerate(results):
             interval = getattr(result, measure)
-            color = _color(result.name, [r.name for r in results])
+            color = color_of(result.name, [r.name for r in results])
             axes.plot([interval.low, interval.high], [place, place], color=color, linewidth=2.5, alpha=0.45)
             axes.plot(interval.value, place, "o", color=color, markersize=7)
             axes.annotate(
@@ -75,7 +75,7 @@ def calibration(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
     axes.plot([0, top], [0, top], color=FAINT, linewidth=1.5)
     for name, (predicted, observed) in curves.items():
         axes.plot(
-            predicted, observed, "o-", color=_color(name, curves), label=name, markersize=4, linewidth=1.5
+            predicted, observed, "o-", color=color_of(name, curves), label=name, markersize=4, linewidth=1.5
         )
     axes.set(
         title="Calibration",
@@ -94,7 +94,7 @@ def slices(title: str, xlabel: str, values: Mapping[str, Mapping[str, float]]) -
     names = list(dict.fromkeys(name for slice_of in values.values() for name in slice_of))
     for model, by_slice in values.items():
         heights = [by_slice.get(name, float("nan")) for name in names]
-        axes.plot(range(len(names)), heights, "o-", color=_color(model, values), label=model, markersize=5)
+        axes.plot(range(len(names)), heights, "o-", color=color_of(model, values), label=model, markersize=5)
     axes.set_xticks(range(len(names)), names)
     axes.set(title=title, xlabel=xlabel, ylabel="AUC")
     axes.legend()
@@ -107,7 +107,7 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
     figure = new_figure(1, 1, width=6.0, height=4.0)
     (axes,) = axes_of(figure)
     for name, (seen, loss) in curves.items():
-        axes.plot(seen, smooth(np.asarray(loss)), color=_color(name, curves), label=name, linewidth=1.8)
+        axes.plot(seen, smooth(np.asarray(loss)), color=color_of(name, curves), label=name, linewidth=1.8)
     axes.set(title="Training loss", xlabel="impressions seen", ylabel="log-loss, running mean")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.legend()
@@ -128,7 +128,7 @@ def save_svg(text: str, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _color(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
+def color_of(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
     """Color of a model: the same in every plot that shows the same models."""
     return COLORS[sorted(names).index(name) % len(COLORS)]
 

@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ _NOW = 1_700_000_000
 _FEWEST = 3  # rounds of a cell, whatever they cost
 _CHECKED = 4  # candidates that are scored in every way to compare the logits
 
+K = TypeVar("K")
 Work = Callable[[], object]
 Progress = Callable[[str, int, int], None]
 
@@ -146,9 +147,35 @@ def measure_latency(
     return Latencies(trained, torch.get_num_threads(), tuple(cells), tuple(states))
 
 
+def compare_latency(
+    models: Mapping[str, tuple[CTRModel, int]],
+    features: Features,
+    candidates: int,
+    *,
+    repeats: int = 30,
+    seconds: float = 5.0,
+) -> dict[str, dict[str, Timing]]:
+    """Latency of several models, each at its own length, ``parallel`` and ``cached``, all taking turns.
+
+    Args:
+        models: by name, a model in evaluation mode and the behaviors of its users.
+        seconds: of everything together; no further round begins after it, but three always run.
+    """
+    works: dict[tuple[str, str], Work] = {}
+    with torch.inference_mode():
+        for name, (model, length) in models.items():
+            request = _request(model, features, length, candidates)
+            works |= {(name, PARALLEL): request.parallel, (name, CACHED): request.cached}
+        runs = in_turns(works, repeats, seconds)
+    return {
+        name: {way: timing(runs[name, way], candidates, candidates) for way in (PARALLEL, CACHED)}
+        for name in models
+    }
+
+
 def in_turns(
-    works: Mapping[str, Work], repeats: int, seconds: float, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
+    works: Mapping[K, Work], repeats: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[K, list[float]]:
     """Milliseconds of every run of every work: each once to warm up, then one after the other in rounds.
 
     Args:
@@ -156,7 +183,7 @@ def in_turns(
     """
     for work in works.values():
         work()
-    found: dict[str, list[float]] = {name: [] for name in works}
+    found: dict[K, list[float]] = {name: [] for name in works}
     begun = time.perf_counter()
     for done in range(repeats):
         if done >= _FEWEST and time.perf_counter() - begun > seconds:

@@ -5,8 +5,6 @@ import pytest
 
 from clickscale.artifact import load_artifact
 from clickscale.cli import demo, main
-from clickscale.data.adapters import open_source
-from clickscale.data.prepare import prepare
 from tests.document_data import START
 
 pytest.importorskip("lightgbm")
@@ -28,19 +26,33 @@ def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "OPTIONS", ("samples=256", "threads=1"))
+    monkeypatch.setattr(demo, "DISTILLATION", ("samples=256", "threads=1"))
+    monkeypatch.setattr(demo, "TEACHER", "suan:size-2:120")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "clickscale-demo"
     write_small_movielens(out / "ml-100k")
     assert main(["demo", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [result["name"] for result in told["results"]] == ["din", "suan", "trees"]
-    assert told["results"][1]["gflops"] > 0
+    names = ["din", "student alone", "distilled student", "teacher", "trees"]
+    assert [result["name"] for result in told["results"]] == names
+    assert told["results"][1]["gflops"] == told["results"][2]["gflops"] > 0
+    assert all(encoded > cached > 0 for encoded, cached in (r["latency"] for r in told["results"][:4]))
+    assert told["results"][4]["latency"] is None
     ranking = [line["probability"] for line in told["request"]["ranking"]]
     assert ranking == sorted(ranking, reverse=True)
-    assert load_artifact(out / "runs" / "suan" / "artifact").config.length == 100
+    assert load_artifact(out / "runs" / "distillation" / "student" / "artifact").config.length == 100
+    assert load_artifact(out / "runs" / "distillation" / "teacher" / "artifact").config.length == 120
     page = (out / "report.html").read_text("utf-8")
-    assert page.count("<svg") == 6
-    for word in ("Best AUC", "trees", "GFLOPs", "One request", "Calibration"):
+    assert page.count("<svg") == 7
+    for word in (
+        "Best AUC",
+        "trees",
+        "GFLOPs",
+        "ms, user cached",
+        "against student alone",
+        "One request",
+        "Calibration",
+    ):
         assert word in page
     made = (out / "runs" / "din" / "done.json").stat().st_mtime_ns
 
@@ -50,7 +62,8 @@ def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     for word in (
         "movielens-100k, test part",
         "dense parameters",
-        "samples/s",
+        "ms, 500 candidates",
+        "the distilled student's ranking",
         "report: clickscale-demo/report.html",
     ):
         assert word in text
@@ -63,13 +76,10 @@ def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
 def test_without_lightgbm_the_trees_are_left_out_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_small_movielens(tmp_path / "ml-100k")
-    data = tmp_path / "prepared"
-    prepare(open_source("movielens-100k", tmp_path / "ml-100k"), data)
-    monkeypatch.setattr(demo, "MODELS", ())
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    assert demo.trained(tmp_path, data, 0) == []
+    assert demo.yardstick(tmp_path / "prepared", tmp_path / "trees", 0) == {}
     assert "pip install 'clickscale[yardstick]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_demo_that_finds_no_log_says_what_to_do(

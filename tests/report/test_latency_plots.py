@@ -1,6 +1,10 @@
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
+from clickscale.evaluation.significance import Interval
 from clickscale.report import latency_plots
+from clickscale.report.results import Result
 
 LINE = ([1, 10, 100], [1.0, 2.0, 8.0], [1.5, 2.5, 9.0])
 
@@ -36,3 +40,20 @@ def test_ticks_keep_apart_and_the_largest_is_always_there() -> None:
     assert latency_plots.apart([1, 10, 100, 500, 1000]) == [1, 10, 100, 1000]
     assert latency_plots.apart([50, 100, 200, 500, 1000, 2000, 4000]) == [50, 200, 1000, 4000]
     assert latency_plots.apart([7, 7]) == [7]
+
+
+def test_accuracy_against_latency_names_every_model_and_needs_no_latency_of_trees() -> None:
+    point = Interval(0.4, 0.6, 0.5)
+    results = [
+        Result(name, "click", "test", "request", 1, point, point, point, point)
+        for name in ("din", "student", "trees")
+    ]
+    latencies = {"din": (5.0, 4.0), "student": (5.2, 4.1)}
+    text = words(latency_plots.accuracy_against_latency("milliseconds", results, latencies))
+    for word in ("AUC", "GAUC", "milliseconds", "din", "student", "trees"):
+        assert word in text
+
+
+def test_models_of_nearly_the_same_latency_are_moved_apart_and_others_stay() -> None:
+    shifts = latency_plots.beside({"teacher": 30.0, "student": 5.1, "din": 5.0}, gap=10.0)
+    assert shifts == pytest.approx({"din": -5.0, "student": 5.0, "teacher": 0.0})

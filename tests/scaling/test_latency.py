@@ -17,6 +17,7 @@ from clickscale.scaling.latency import (
     PARALLEL,
     VARIANTS,
     Latencies,
+    compare_latency,
     in_turns,
     made_up_request,
     measure_latency,
@@ -85,6 +86,18 @@ def test_a_model_that_cannot_append_is_measured_without() -> None:
     assert found.states[0].append is None
     assert found.states[0].gap <= 1e-5
     assert found.cells[0].faster(PARALLEL, APPENDED) is None
+
+
+def test_models_of_different_lengths_are_compared_in_turns() -> None:
+    models = {
+        name: (build_model(name, FEATURES, ITEMS, grade="size-1", length=length).eval(), length)
+        for name, length in (("din", 4), ("suan", 6))
+    }
+    found = compare_latency(models, FEATURES, 5, seconds=0.0)
+    assert list(found) == ["din", "suan"]
+    for times in found.values():
+        assert list(times) == [PARALLEL, CACHED]
+        assert all(time.p50 > 0 and (time.runs, time.measured) == (3, 5) for time in times.values())
 
 
 class Forgetful(DIN):
