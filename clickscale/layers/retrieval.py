@@ -114,8 +114,9 @@ class AttributeSearch(nn.Module):
 
     def __init__(self, codes: npt.NDArray[Any]) -> None:
         super().__init__()
-        wide = codes if codes.ndim == 2 else codes[:, None]
-        self.register_buffer("codes", torch.from_numpy(wide.astype(np.int32)), persistent=False)
+        wide = np.sort(codes.astype(np.int32) if codes.ndim == 2 else codes.astype(np.int32)[:, None], axis=1)
+        wide[:, 1:][wide[:, 1:] == wide[:, :-1]] = PADDING  # a value that an item holds twice counts once
+        self.register_buffer("codes", torch.from_numpy(wide), persistent=False)
 
     def compare(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
         """How many values candidates (B, C) share with behaviors (B, L): (B, C, L); 0 is no match."""
