@@ -1,7 +1,7 @@
 """What training minimizes: modules that take a batch and return named losses.
 
-An objective holds the model, so the loop and a wrapper for several processes see one module. Every loss is a
-tensor on the model's device and nothing here waits for that device.
+An objective holds its models, so the loop and a wrapper for several processes see one module. Every loss is a
+tensor on the models' device; nothing here waits for that device but the cut of a batch to a shorter history.
 """
 
 import math

@@ -115,6 +115,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     [
         ("grouping=request",),
         ("grouping=impression",),
+        ("student.model=lightsuan", "student.model_options=['head.hidden=[8]','r=3']"),
         ("student.length=9", "teacher.length=3"),
         ("student.model=mlp", "student.model_options=[]", "teacher.grade=size-2"),
         ("teacher.model_options=['pooling=global']", "grouping=request", "samples=40"),
