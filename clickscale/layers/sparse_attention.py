@@ -8,20 +8,27 @@ softmax.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
-
-SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen: its bias is -inf
-_ROWS = 64  # rows of a block, about
-_PIECE = 1 << 19  # logits that are worked on together: they share the cache of one core with their gradient
-KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more are computed again
+from clickscale.layers.bias import Buckets
+from clickscale.layers.class_layout import (
+    KEPT,
+    SHUT,
+    add_up,
+    cuts,
+    from_classes,
+    look_up,
+    masking,
+    pieces,
+    short_times,
+    to_classes,
+    write_buckets,
+)
 
 
 @dataclass(frozen=True)
@@ -131,26 +138,16 @@ def attend_by_classes(
     return out.to(query.dtype)
 
 
+def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes"]:
+    """The faster form of self-attention on a CPU, by the measurements of docs/attention.md.
+
+    Classes take a third of a millisecond before they begin, and a local offset costs about fifteen pairs.
+    """
+    offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
+    return "classes" if batch * length**2 >= 1 << 18 and 15 * offsets <= length else "dense"
+
+
 # --- the plan
-
-
-def short_times(*times: Tensor) -> tuple[Tensor, ...]:
-    """Times from the earliest of all, as int32 where they fit: differences stay what they are."""
-    given = [x for x in times if x.numel()]
-    if not given or given[0].device.type != "cpu":
-        return times
-    first, last = min(int(x.min()) for x in given), max(int(x.max()) for x in given)
-    return tuple((x - first).int() if last - first < 1 << 31 else x for x in times)
-
-
-def write_buckets(later: Tensor, earlier: Tensor, kind: Buckets, out: Tensor) -> None:
-    """Write ``time_buckets(later - earlier, kind)``, of tensors that broadcast, into the uint8 ``out``."""
-    delta = torch.sub(later, earlier)
-    if kind == "paper":
-        out.copy_(time_buckets(delta, kind))
-        return
-    bits = delta.float().abs_().view(torch.int32)  # of zero all bits are 0: the clamp puts it in bucket 0
-    out.copy_(bits.bitwise_right_shift_(22).sub_(254).clamp_(0, TIME_BUCKETS - 1))
 
 
 def _close_future(ids: Tensor) -> None:
@@ -180,47 +177,7 @@ def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: t
     )
 
 
-def cuts(rows: int) -> list[tuple[int, int]]:
-    """Blocks of about equally many rows."""
-    count = max(round(rows / _ROWS), 1) if rows > 0 else 0
-    edges = [rows * i // count for i in range(count + 1)] if count else []
-    return list(pairwise(edges))
-
-
-def pieces(batch: int, numbers: int, device: torch.device) -> list[slice]:
-    """Rows of the batch to work on together, where each holds so many numbers."""
-    step = max(_PIECE // max(numbers, 1), 1) if device.type == "cpu" else max(batch, 1)
-    return [slice(first, min(first + step, batch)) for first in range(0, batch, step)]
-
-
 # --- layouts
-
-
-def to_classes(x: Tensor, r: int) -> Tensor:
-    """(B, H, L, D) -> (B, H, r, ceil(L / r), D): position i is row i // r of class i % r; else zeros."""
-    batch, heads, length, width = x.shape
-    full = length // r
-    out = x.new_empty(batch, heads, r, -(-length // r), width)
-    out[:, :, :, :full].transpose(2, 3).copy_(_by_row(x[:, :, : full * r], r))
-    if length % r:
-        out[:, :, : length % r, full] = x[:, :, full * r :]
-        out[:, :, length % r :, full] = 0
-    return out
-
-
-def from_classes(x: Tensor, out: Tensor) -> None:
-    """Write (B, H, r, ceil(L / r), D) into ``out`` (B, H, L, D)."""
-    r, length = x.shape[2], out.shape[2]
-    full = length // r
-    _by_row(out[:, :, : full * r], r).copy_(x[:, :, :, :full].transpose(2, 3))
-    if length % r:
-        out[:, :, full * r :] = x[:, :, : length % r, full]
-
-
-def _by_row(x: Tensor, r: int) -> Tensor:
-    """View (B, H, n r, D) as (B, H, n, r, D)."""
-    batch, heads, length, width = x.shape
-    return x.view(batch, heads, length // r, r, width)
 
 
 def _with_band(x: Tensor, columns: int) -> Tensor:
@@ -258,28 +215,6 @@ def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, offsets: tuple[in
 
 
 # --- the bias
-
-
-def masking(time: Tensor | None, like: Tensor) -> Tensor:
-    """(tables, 130): the table of time, or zeros if there is none, and -inf for pairs that are not seen."""
-    table = like.new_zeros(1, TIME_BUCKETS) if time is None else time.to(like.dtype)
-    return functional.pad(table, (0, 1), value=-torch.inf)
-
-
-def look_up(tables: Tensor, index: Tensor) -> Tensor:
-    """Entries (b, tables, ...) of every table at a small-integer index (b, ...)."""
-    wide = index.flatten().long()
-    out = tables.new_empty(len(tables), wide.numel())
-    for table, found in zip(tables, out, strict=True):
-        torch.index_select(table, 0, wide, out=found)
-    return out.view(len(tables), *index.shape).transpose(0, 1)
-
-
-def add_up(sums: Tensor, index: Tensor, terms: Tensor) -> None:
-    """Add terms (b, tables, ...) to ``sums`` (tables, n) at the index (b, ...); the inverse of `look_up`."""
-    flat = index.flatten()
-    for table, total in enumerate(sums):
-        total += torch.bincount(flat, terms[:, table].flatten().double(), len(total))
 
 
 class _Tables:

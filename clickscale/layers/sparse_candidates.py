@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from clickscale.layers.bias import TIME_BUCKETS, Buckets
-from clickscale.layers.sparse_attention import (
+from clickscale.layers.class_layout import (
     KEPT,
     SHUT,
     add_up,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clickscale.layers.attention import attend
 from clickscale.layers.bias import Buckets
-from clickscale.layers.sparse_attention import SHUT, masking, write_buckets
+from clickscale.layers.class_layout import SHUT, masking, write_buckets
 
 
 @dataclass(frozen=True)

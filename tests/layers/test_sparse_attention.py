@@ -11,17 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clickscale.layers import sparse_attention
+from clickscale.layers import class_layout, sparse_attention
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
-from clickscale.layers.sparse_attention import (
-    SHUT,
-    ClassPlan,
-    attend_by_classes,
-    class_plan,
-    from_classes,
-    to_classes,
-    write_buckets,
-)
+from clickscale.layers.class_layout import SHUT, to_classes
+from clickscale.layers.sparse_attention import ClassPlan, attend_by_classes, choose, class_plan
 
 HEADS, WIDTH, SCALE = 2, 3, 0.7
 
@@ -142,8 +135,8 @@ def test_structured_attention_is_masked_dense_attention(
 def test_blocks_of_rows_and_pieces_of_the_batch_change_nothing(
     k: int, r: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_attention, "_ROWS", 4)
-    monkeypatch.setattr(sparse_attention, "_PIECE", 100)
+    monkeypatch.setattr(class_layout, "_ROWS", 4)
+    monkeypatch.setattr(class_layout, "_PIECE", 100)
     made = case(37, k, r, batch=5, tables=(HEADS, 1))
     assert len(made.plan.blocks) > 1
     assert furthest_apart(made, made) < 1e-10
@@ -239,30 +232,18 @@ def test_a_plan_puts_pairs_into_the_buckets_of_time_buckets(span: int, kind: Buc
     assert plan.blocks[0].ids[:, 0].tolist() == expected.tolist()
 
 
-def test_times_before_each_other_share_the_bucket_of_their_absolute_difference() -> None:
-    found = torch.empty(5, dtype=torch.uint8)
-    delta = torch.tensor([-700, -1, 0, 1, 700])
-    write_buckets(delta, torch.zeros(5, dtype=torch.int64), "octave", found)
-    assert found.tolist() == time_buckets(delta).tolist()
-    assert found.tolist() == found.flip(0).tolist()
-
-
-@pytest.mark.parametrize(("length", "r"), [(0, 2), (1, 3), (6, 2), (7, 3), (2, 5)])
-def test_classes_can_be_put_back(length: int, r: int) -> None:
-    x = torch.randn(2, 3, length, 4)
-    classes, back = to_classes(x, r), torch.empty_like(x)
-    assert classes.shape == (2, 3, r, -(-length // r), 4)
-    from_classes(classes, back)
-    assert torch.equal(x, back)
-    for i in range(length):
-        assert torch.equal(classes[:, :, i % r, i // r], x[:, :, i])
-
-
 def test_a_plan_holds_as_many_pairs_as_are_seen() -> None:
     times, mask = torch.arange(1024).expand(2, -1), torch.ones(2, 1024, dtype=torch.bool)
     full, fourth = class_plan(times, mask, 2, 1, "octave"), class_plan(times, mask, 2, 4, "octave")
     assert full.pairs < 0.6 * 2 * 1024**2
     assert fourth.pairs < 0.8 * 2 * 1024**2 / 4
+
+
+def test_the_form_is_chosen_by_shape() -> None:
+    assert choose(64, 100, 2, 4) == choose(16, 200, 2, 1) == choose(1, 1000, 2, 8) == "classes"
+    assert choose(1, 100, 2, 4) == choose(64, 50, 2, 2) == "dense"  # too little work
+    assert choose(64, 200, 40, 8) == "dense"  # a window so wide that most pairs are seen
+    assert choose(64, 200, 40, 1) == "classes"  # the window of full attention is of no account
 
 
 # --- mutants

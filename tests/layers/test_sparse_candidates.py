@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clickscale.layers import sparse_attention
+from clickscale.layers import class_layout
 from clickscale.layers.attention import attend_with_itself
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
-from clickscale.layers.sparse_attention import SHUT
+from clickscale.layers.class_layout import SHUT
 from clickscale.layers.sparse_candidates import (
     CandidatePlan,
     attend_candidates_by_classes,
@@ -156,8 +156,8 @@ def test_grouped_candidates_are_masked_dense_candidates(
 def test_blocks_and_pieces_change_nothing(
     k: int, r: int, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_attention, "_ROWS", 4)
-    monkeypatch.setattr(sparse_attention, "_PIECE", 100)
+    monkeypatch.setattr(class_layout, "_ROWS", 4)
+    monkeypatch.setattr(class_layout, "_PIECE", 100)
     made = case(37, 30, k, r, batch=5, tables=(HEADS, 1), together=together)
     assert len(made.plan.blocks) > 1
     assert error(made, made, made.plan) < 1e-10

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickscale.layers.bias import Buckets
-from clickscale.layers.sparse_attention import SHUT
+from clickscale.layers.class_layout import SHUT
 from clickscale.layers.sparse_rows import RowPlan, attend_rows, row_plan
 from tests.layers.test_sparse_attention import SCALE, Case, case
 
