@@ -72,17 +72,27 @@ class FullBlock(nn.Module):
         Returns:
             New tokens and rows.
         """
-        entered = self.token_norm(tokens)
-        query = self.token_query(entered).transpose(0, 1)  # (R, N, D)
-        own = torch.cat([query, self.key_value(entered).transpose(0, 1)], dim=-1)
-        joined = torch.cat([own, projected.to(own.dtype)], dim=1).chunk(3, dim=-1)  # 3 of (R, T, D)
-        heads = [split_heads(part, self.heads) for part in joined]
+        heads = self._heads(tokens, projected)
         seen = merge_heads(functional.scaled_dot_product_attention(*heads, attn_mask=pairs))
         first, rest = seen.split([len(tokens), rows.shape[1]], dim=1)
         tokens = tokens + self.token_out(first.transpose(0, 1))
         rows = rows + self.row_out(rest)
         tokens = tokens + self.token_ffn(self.token_ffn_norm(tokens))
         return tokens, rows + self.row_ffn(self.row_ffn_norm(rows))
+
+    def weights(self, tokens: Tensor, projected: Tensor, pairs: Tensor) -> Tensor:
+        """What everything pays to everything in `forward`: (R, H, T, T), each row adding up to 1."""
+        query, key, _ = self._heads(tokens, projected)
+        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        return logits.masked_fill(~pairs, -torch.inf).softmax(dim=-1)
+
+    def _heads(self, tokens: Tensor, projected: Tensor) -> list[Tensor]:
+        """Queries, keys and values (R, H, T, D / H) of tokens and behaviors."""
+        entered = self.token_norm(tokens)
+        query = self.token_query(entered).transpose(0, 1)  # (R, N, D)
+        own = torch.cat([query, self.key_value(entered).transpose(0, 1)], dim=-1)
+        joined = torch.cat([own, projected.to(own.dtype)], dim=1).chunk(3, dim=-1)  # 3 of (R, T, D)
+        return [split_heads(part, self.heads) for part in joined]
 
 
 class FullStack(nn.Module):
