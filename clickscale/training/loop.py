@@ -282,7 +282,8 @@ def _steps(
     config, watch = run.config, run.watch
     run.objective.train()
     for start in config.epochs.remaining(run.position):
-        run.resets.begin(start)
+        begun = loader.steps(start.epoch)
+        run.resets.begin(start, (begun, loader.steps(start.epoch + 1) - begun))
         for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples
             batch = batch.to(run.device)

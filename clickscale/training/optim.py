@@ -74,12 +74,13 @@ class Optimizers:
 
     Attributes:
         tables: optimizer of each embedding table by parameter name.
+        table_steps: first step of the schedule of the tables, and the number of its steps.
         skipped, skipped_in_a_row: steps refused so far.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
-        self.config, self.steps = config, steps
+        self.config, self.steps, self.table_steps = config, steps, (0, steps)
         self.skipped = self.skipped_in_a_row = 0
         tables = table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -107,7 +108,8 @@ class Optimizers:
         rows = self._sum_rows()
         norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
         lr = self.config.lr * self.config.schedule.factor(step, self.steps)
-        table_lr = self.config.table_lr * self.config.table_schedule.factor(step, self.steps)
+        begun, steps = self.table_steps
+        table_lr = self.config.table_lr * self.config.table_schedule.factor(step - begun, steps)
         result = StepResult(lr, table_lr, norm, skipped=not (math.isfinite(norm) and math.isfinite(value)))
         self._count(result, value, step)
         if result.skipped:

@@ -2,9 +2,10 @@
 
 Tables over-fit in the second epoch, dense weights do not (Zhang et al. 2022). At the start of an epoch the
 tables, and what their optimizers remember, are set back: to the tables of the start of the run, to those of
-an earlier run (the "historical model" of Liu et al. 2026), or to new random rows (Fan et al. 2023). Dense
-weights, their optimizer, running statistics and the schedules go on. Whatever is evaluated or saved before
-the next epoch begins has the tables that this epoch trained.
+an earlier run (the "historical model" of Liu et al. 2026), or to new random rows (Fan et al. 2023). Their
+schedule runs once per epoch: one over the whole run would leave the new rows of the last epoch a rate of
+almost nothing. Dense weights, their optimizer and schedule and running statistics go on. Whatever is
+evaluated or saved before the next epoch begins has the tables that this epoch trained.
 
 The starting point is kept in ``starting-point/`` of the run, in the form of a checkpoint: a continued run
 needs neither the earlier run nor luck with random numbers.
@@ -60,10 +61,18 @@ class TableResets:
         if store and not store.steps():
             store.save(Checkpoint(0, self.start, {"snapshot": self.epochs.snapshot}))
 
-    def begin(self, position: Position) -> None:
-        """Set the tables back if an epoch begins at ``position``, the first one only with an earlier run."""
+    def begin(self, position: Position, span: tuple[int, int]) -> None:
+        """Set the tables back if an epoch begins at ``position``, the first one only with an earlier run.
+
+        Args:
+            span: first step of the epoch, and the number of its steps.
+        """
+        if self.epochs.reset == "none":
+            return
+        for learner in self.learners:
+            learner.optimizer.table_steps = span
         first = position.epoch == 0 and not self.epochs.snapshot
-        if self.epochs.reset == "none" or position.batch or first:
+        if position.batch or first:
             return
         with torch.no_grad():
             for place, (learner, name, table) in enumerate(_every_table(self.learners)):

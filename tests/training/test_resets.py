@@ -30,6 +30,7 @@ from tests.training.compared import differing
 from tests.training.toys import Toy, random_batch
 
 TABLE = "inputs.table.weight"
+SPAN = (0, 10)  # steps of the schedule of the toys' tables
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_reset_returns_tables_and_clears_their_slots_and_touches_nothing_else(
     moved(each)
     before = everything(each)
     assert any(before[name].any() for name in before if name.startswith("table."))
-    resets.begin(Position(1, 0))
+    resets.begin(Position(1, 0), SPAN)
     for name, tensor in everything(each).items():
         if name == "model.table.weight":
             assert torch.equal(tensor, resets.start["table.weight"])
@@ -99,7 +100,7 @@ def test_the_starting_point_is_a_copy_that_training_cannot_move() -> None:
     start = resets.start["table.weight"].clone()
     for epoch in (1, 2):
         moved(each)
-        resets.begin(Position(epoch, 0))
+        resets.begin(Position(epoch, 0), SPAN)
         assert torch.equal(each.model.table.weight, start)
         assert torch.equal(resets.start["table.weight"], start)
 
@@ -109,7 +110,7 @@ def test_after_a_reset_training_goes_as_from_fresh_tables() -> None:
     used, fresh = learner("", 0), learner("", 0)
     resets = resets_of(Epochs(count=2, reset="snapshot"), used)
     moved(used, 3)
-    resets.begin(Position(1, 0))
+    resets.begin(Position(1, 0), SPAN)
     for name, parameter in used.model.named_parameters():  # the same dense weights for both
         if name != "table.weight":
             dict(fresh.model.named_parameters())[name].data.copy_(parameter.data)
@@ -125,7 +126,7 @@ def test_random_rows_differ_by_epoch_and_model_and_repeat_by_seed() -> None:
     seen = []
     for epoch in (1, 2, 1):
         state = torch.get_rng_state()
-        resets.begin(Position(epoch, 0))
+        resets.begin(Position(epoch, 0), SPAN)
         assert torch.equal(torch.get_rng_state(), state), "other random numbers go on as if nothing happened"
         seen += [first.model.table.weight.detach().clone(), second.model.table.weight.detach().clone()]
     for one in range(4):
@@ -152,7 +153,7 @@ def test_nothing_is_reset_in_the_first_epoch_in_the_middle_or_without_being_aske
     resets = resets_of(epochs, each)
     moved(each)
     before = everything(each)
-    resets.begin(position)
+    resets.begin(position, SPAN)
     assert all(torch.equal(tensor, before[name]) for name, tensor in everything(each).items())
 
 
@@ -161,7 +162,7 @@ def test_every_model_of_a_distillation_is_reset_to_its_own_start() -> None:
     resets = resets_of(Epochs(count=2, reset="snapshot"), *both)
     for each in both:
         moved(each)
-    resets.begin(Position(1, 0))
+    resets.begin(Position(1, 0), SPAN)
     for each in both:
         assert torch.equal(each.model.table.weight, resets.start[f"{each.name}.table.weight"])
     assert not torch.equal(both[0].model.table.weight, both[1].model.table.weight)
@@ -217,9 +218,10 @@ def test_an_epoch_begins_with_the_tables_of_the_start_and_the_dense_weights_of_t
     assert not torch.equal(load_run(tmp_path / "run").model.inputs.table.weight, seen[0][TABLE])
 
 
-def test_the_first_epoch_and_the_rates_are_those_of_plain_epochs(data: Path, tmp_path: Path) -> None:
-    plain = recorded(config_of(data), tmp_path / "plain")
-    again = recorded(config_of(data, "epochs.reset=snapshot"), tmp_path / "again")
+def test_the_first_epoch_and_the_dense_rates_are_those_of_plain_epochs(data: Path, tmp_path: Path) -> None:
+    even = ("optimizer.table_schedule.decay=constant", "optimizer.table_schedule.warmup=0.0")
+    plain = recorded(config_of(data, *even), tmp_path / "plain")
+    again = recorded(config_of(data, *even, "epochs.reset=snapshot"), tmp_path / "again")
     each = len(plain) // 3
     for one, other in zip(plain[:each], again[:each], strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -227,6 +229,16 @@ def test_the_first_epoch_and_the_rates_are_those_of_plain_epochs(data: Path, tmp
     assert not (tmp_path / "plain" / FOLDER).exists()
     rates = [[line["lr"] for line in read_metrics(tmp_path / name)] for name in ("plain", "again")]
     assert rates[0] == rates[1]
+
+
+def test_the_rate_of_the_tables_runs_through_its_schedule_in_every_epoch(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, "epochs.reset=snapshot", "log_every=1", "epochs.count=2")
+    seen = recorded(config, tmp_path / "run")
+    each = len(seen) // 2
+    rates = [line["table_lr"] for line in read_metrics(tmp_path / "run")]
+    schedule = config.optimizer.table_schedule
+    expected = [config.optimizer.table_lr * schedule.factor(step, each) for step in range(each)]
+    assert rates == pytest.approx(expected * 2)
 
 
 @pytest.mark.parametrize("reset", ["snapshot", "random"])
@@ -349,6 +361,6 @@ def test_seeds_of_random_rows_are_not_sums_of_their_parts() -> None:
     each = learner("", 0)
     weights = []
     for seed, epoch in ((1, 2), (2, 1)):
-        TableResets(Epochs(count=3, reset="random"), [each], {}, seed).begin(Position(epoch, 0))
+        TableResets(Epochs(count=3, reset="random"), [each], {}, seed).begin(Position(epoch, 0), SPAN)
         weights.append(each.model.table.weight.detach().numpy().copy())
     assert not np.array_equal(*weights)
