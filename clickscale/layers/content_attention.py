@@ -65,7 +65,8 @@ def nearest(vectors: Tensor, present: Tensor, reach: Reach, first: int = 0) -> N
         # Of equal cosines the newer behavior wins.
         key = cosine.to(torch.int64).mul_(length).add_(column).masked_fill_(~allowed, _NEVER)
         best, place = key.topk(kept, dim=-1)
-        weights = _weights(cosine.gather(-1, place) / GRID**2, best > _NEVER, reach.weighting)
+        whole = torch.div(best, max(length, 1), rounding_mode="floor")  # the cosine, out of its key
+        weights = _weights(whole.float() / GRID**2, best > _NEVER, reach.weighting)
         parts.append(Neighbors(place + low, weights))
     return Neighbors(torch.cat([p.columns for p in parts], 1), torch.cat([p.weights for p in parts], 1))
 
@@ -74,7 +75,7 @@ def _weights(cosine: Tensor, real: Tensor, weighting: Weighting) -> Tensor:
     """(R, n, K) weights of the neighbors, 0 where there is none."""
     if weighting == "softmax":
         cosine = cosine.masked_fill(~real, -1e9).softmax(dim=-1)
-    cosine = cosine * real
+    cosine = cosine.masked_fill(~real, 0)
     if weighting == "l1":
         return cosine / cosine.abs().sum(dim=-1, keepdim=True).clamp(min=1e-9)
     return cosine
