@@ -13,8 +13,9 @@ from torch import Tensor
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import CandidateSide
 from clickscale.errors import ConfigError
+from clickscale.inference.claims import Claim
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
-from clickscale.inference.state_cache import Claim, StateCache
+from clickscale.inference.state_cache import StateCache
 from clickscale.inference.user_states import UserStates
 from clickscale.models import CTRModel, State, score_in_chunks, stack
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import UserSide
+from clickscale.inference.claims import Ask, Claim, Owner
 from clickscale.inference.fingerprint import Trail, behavior_bytes, fingerprint, profile_bytes
-from clickscale.inference.state_cache import Ask, Claim, Owner, StateCache
+from clickscale.inference.state_cache import StateCache
 from clickscale.layers.state import State, stack
 from clickscale.models import CTRModel
 

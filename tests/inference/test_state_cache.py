@@ -9,17 +9,10 @@ import torch
 from torch import Tensor
 
 from clickscale.errors import ConfigError
+from clickscale.inference.claims import Ask, Claim, Entry
 from clickscale.inference.eviction import Sieve
 from clickscale.inference.fingerprint import Trail, fingerprint
-from clickscale.inference.state_cache import (
-    ENTRY_BYTES,
-    Ask,
-    CacheConfig,
-    CacheStats,
-    Claim,
-    Entry,
-    StateCache,
-)
+from clickscale.inference.state_cache import ENTRY_BYTES, CacheConfig, CacheStats, StateCache
 from clickscale.layers.state import State
 
 ALL = CacheConfig(admit_after=1, audit_share=0.0)
