@@ -7,7 +7,7 @@ process; the table has the median over rounds with the smallest and the largest.
 candidates and scaled to as many as the others score at once, since all would take minutes.
 
 Exactness: the largest difference between logits of the same candidates scored together and in any other way.
-Weights are random and large, so that logits are as large as after training. A model that came back from its
+Weights are random and far from their start, as after training. A model that came back from its
 artifact also scores over a state that the model itself encoded.
 """
 
@@ -72,7 +72,8 @@ def subject(name: str, dataset: Dataset, grade: str, sets: list[str], length: in
     model = build_model(kind, dataset.features, columns, grade=grade, length=length, overrides=overrides)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            size = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.1
+            parameter += size * torch.randn_like(parameter)
     model.eval()
     user, candidates = made_up_request(dataset.features, length, max(CACHED))
     stored = model.scoring_state(model.encode_user(user))
