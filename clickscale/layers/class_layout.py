@@ -11,6 +11,7 @@ from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
 SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen: its bias is -inf
 _ROWS = 64  # rows of a block, about
 _PIECE = 1 << 19  # logits that are worked on together: they share the cache of one core with their gradient
+LANES = 8  # see `spread`
 KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more are computed again
 
 
@@ -82,10 +83,25 @@ def write_buckets(later: Tensor, earlier: Tensor, kind: Buckets, out: Tensor) ->
     out.copy_(bits.bitwise_right_shift_(22).sub_(254).clamp_(0, TIME_BUCKETS - 1))
 
 
+def spread(ids: Tensor) -> Tensor:
+    """Buckets (..., W) uint8 as int16, those of neighboring columns in different copies of the buckets.
+
+    Neighbors mostly share a bucket, and sums of many terms by bucket are slow where every addition waits for
+    the one before: with eight copies of each bucket they take a third of the time.
+    """
+    lanes = torch.arange(ids.shape[-1], dtype=torch.int16, device=ids.device) % LANES
+    return ids.to(torch.int16).add_(lanes * (SHUT + 1))
+
+
+def fold(sums: Tensor) -> Tensor:
+    """Sums (tables, 8 * 130) by the buckets of `spread` as (tables, 129) by time bucket."""
+    return sums.view(len(sums), LANES, SHUT + 1).sum(dim=1)[:, :SHUT]
+
+
 def masking(time: Tensor | None, like: Tensor) -> Tensor:
-    """(tables, 130): the table of time, or zeros if there is none, and -inf for pairs that are not seen."""
+    """(tables, 8 * 130), for `spread` ids or plain ones: the table of time, and -inf for what is not seen."""
     table = like.new_zeros(1, TIME_BUCKETS) if time is None else time.to(like.dtype)
-    return functional.pad(table, (0, 1), value=-torch.inf)
+    return functional.pad(table, (0, 1), value=-torch.inf).repeat(1, LANES)
 
 
 def look_up(tables: Tensor, index: Tensor) -> Tensor:

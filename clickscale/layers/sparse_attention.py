@@ -18,14 +18,17 @@ from torch.nn import functional
 from clickscale.layers.bias import Buckets
 from clickscale.layers.class_layout import (
     KEPT,
+    LANES,
     SHUT,
     add_up,
     cuts,
+    fold,
     from_classes,
     look_up,
     masking,
     pieces,
     short_times,
+    spread,
     to_classes,
     write_buckets,
 )
@@ -36,7 +39,8 @@ class Block:
     """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
 
     Attributes:
-        ids: (B, r, last - first, offsets + last) uint8, time bucket of each pair, ``SHUT`` where not seen.
+        ids: (B, r, last - first, offsets + last) int16, `spread` time bucket of each pair, ``SHUT`` where not
+            seen.
         distance: (last - first, offsets + last) int64, positions from key to row; 0 where not seen.
     """
 
@@ -87,22 +91,19 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     offsets = tuple(o for o in range(1, min(k, length)) if o % r)
     rows = -(-length // r)
     (times,) = short_times(times)
-    spread, shut = (
-        to_classes(times[:, None, :, None], r),
-        to_classes(mask[:, None, :, None], r).logical_not_(),
-    )
-    spread, shut = spread[:, 0, ..., 0], shut[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)  # (B, r, rows)
+    when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
+    shut = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
         ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
         for part in pieces(batch, r * (last - first) * last, ids.device):
             found = ids[part][..., len(offsets) :]
-            write_buckets(spread[part, :, first:last, None], spread[part, :, None, :last], kind, found)
+            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, found)
             torch.maximum(found, shut[part, :, None, :last], out=found)
             _close_future(found[..., first:])
         ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(Block(first, last, ids, _distance(first, last, r, offsets, ids.device)))
+        blocks.append(Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
     return ClassPlan(length, r, offsets, tuple(blocks))
 
 
@@ -238,14 +239,16 @@ class _TableGradients:
     """Sums of the gradient of the logits by time bucket and by distance; float64, as terms are many."""
 
     def __init__(self, time: Tensor | None, position: Tensor | None) -> None:
-        self._time = None if time is None else time.new_zeros(len(time), SHUT + 1, dtype=torch.float64)
+        self._time = (
+            None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
+        )
         self.position = None if position is None else torch.zeros_like(position, dtype=torch.float64)
         self.shared = any(x is not None and len(x) == 1 for x in (time, position))
 
     @property
     def time(self) -> Tensor | None:
         """(tables, 129)."""
-        return None if self._time is None else self._time[:, :SHUT]
+        return None if self._time is None else fold(self._time)
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
@@ -342,8 +345,7 @@ class _Gradients:
     def __init__(self, scores: _Piece, changes: _Piece, columns: int) -> None:
         self.scores, self.changes, self.columns = scores, changes, columns
         self.query = torch.empty_like(scores.rows)
-        turned = scores.rows.transpose(3, 4).shape
-        self.key, self.value = scores.rows.new_zeros(turned), scores.rows.new_zeros(turned)
+        self.key, self.value = torch.zeros_like(scores.rows), torch.zeros_like(scores.rows)
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
     def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
@@ -354,10 +356,10 @@ class _Gradients:
         self.query.flatten(0, 2)[:, rows] = torch.bmm(
             flat, self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]
         )
-        into = self.key.flatten(0, 2)[:, :, : block.last]
-        into += torch.bmm(queries.transpose(1, 2), flat)[:, :, columns:]
-        into = self.value.flatten(0, 2)[:, :, : block.last]
-        into += torch.bmm(changes.transpose(1, 2), flat_weights)[:, :, columns:]
+        into = self.key.flatten(0, 2)[:, : block.last]
+        into += torch.bmm(flat.transpose(1, 2)[:, columns:], queries)
+        into = self.value.flatten(0, 2)[:, : block.last]
+        into += torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)
         self.band_logits[..., rows, :] = dlogits[..., :columns]
         self.band_weights[..., rows, :] = weights[..., :columns]
 
@@ -367,8 +369,8 @@ class _Gradients:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
         query, key, grad = given
         from_classes(self.query, out[0])
-        from_classes(self.key.transpose(3, 4), out[1])
-        from_classes(self.value.transpose(3, 4), out[2])
+        from_classes(self.key, out[1])
+        from_classes(self.value, out[2])
         shares = _natural(self.band_logits, plan.length)
         _add_band_keys(out[0], shares, key, plan.offsets)
         _add_band_rows(out[1], shares, query, plan.offsets)

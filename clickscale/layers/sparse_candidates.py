@@ -15,16 +15,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from clickscale.layers.bias import TIME_BUCKETS, Buckets
+from clickscale.layers.bias import Buckets
 from clickscale.layers.class_layout import (
     KEPT,
+    LANES,
     SHUT,
     add_up,
     cuts,
+    fold,
     look_up,
     masking,
     pieces,
     short_times,
+    spread,
     write_buckets,
 )
 
@@ -34,8 +37,9 @@ class GroupBlock:
     """Members first <= m < last of the first groups over the rows low <= n < high of their classes.
 
     Attributes:
-        ids: (groups, last - first, high - low) uint8, time bucket of each pair, ``SHUT`` where not seen.
-        steps: like ``ids`` int32, rows of the class from behavior to candidate; 0 where not seen.
+        ids: (groups, last - first, high - low) int16, `spread` time bucket of each pair, ``SHUT`` where not
+            seen.
+        steps: like ``ids``, rows of the class from behavior to candidate; 0 where not seen.
     """
 
     first: int
@@ -263,7 +267,7 @@ def _group_block(
         seen = (row >= begin) & (row < end) & real[piece, None, low:high]
         ids[piece].masked_fill_(~seen, SHUT)
         torch.sub(end, row, out=steps[piece]).clamp_(min=0)
-    return GroupBlock(first, last, low, high, ids, steps)
+    return GroupBlock(first, last, low, high, spread(ids), steps)
 
 
 # --- layouts
@@ -421,7 +425,7 @@ class _GroupGradients:
 
     def __init__(self, time: Tensor | None, position: Tensor | None, plan: CandidatePlan) -> None:
         self.plan, self.tables = plan, (time, position)
-        sizes = TIME_BUCKETS + 1, plan.rows + 1
+        sizes = LANES * (SHUT + 1), plan.rows + 1
         self.sums = tuple(
             None if x is None else x.new_zeros(len(x), size, dtype=torch.float64)
             for x, size in zip(self.tables, sizes, strict=True)
@@ -441,7 +445,7 @@ class _GroupGradients:
         if position is not None and self.tables[1] is not None:
             entry, _ = _by_steps(self.tables[1], self.plan)
             position = torch.zeros_like(self.tables[1], dtype=torch.float64).index_add_(1, entry, position)
-        return None if time is None else time[:, :TIME_BUCKETS], position
+        return None if time is None else fold(time), position
 
 
 def _attend_groups(

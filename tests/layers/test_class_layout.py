@@ -5,14 +5,17 @@ from torch import Tensor
 from clickscale.layers import class_layout
 from clickscale.layers.bias import TIME_BUCKETS, time_buckets
 from clickscale.layers.class_layout import (
+    LANES,
     SHUT,
     add_up,
     cuts,
+    fold,
     from_classes,
     look_up,
     masking,
     pieces,
     short_times,
+    spread,
     to_classes,
     write_buckets,
 )
@@ -66,9 +69,11 @@ def test_tables_are_read_and_added_up_by_index() -> None:
     found = look_up(tables, index)
     assert found.shape == (1, 2, 3)
     assert found[0, 1].tolist() == [129, -torch.inf, 132]
-    sums = torch.zeros(2, SHUT + 1, dtype=torch.float64)
+    assert torch.equal(look_up(tables, spread(index)), found)
+    sums = torch.zeros(2, LANES * (SHUT + 1), dtype=torch.float64)
     terms: Tensor = torch.tensor([[[1.0, 2.0, 4.0], [0.5, 0.5, 0.5]]])
-    add_up(sums, torch.tensor([[3, 3, 0]], dtype=torch.uint8), terms)
-    assert sums[0, [0, 3]].tolist() == [4, 3]
-    assert sums[1, [0, 3]].tolist() == [0.5, 1]
+    add_up(sums, spread(torch.tensor([[3, 3, 0]], dtype=torch.uint8)), terms)
+    assert fold(sums).shape == (2, TIME_BUCKETS)
+    assert fold(sums)[0, [0, 3]].tolist() == [4, 3]
+    assert fold(sums)[1, [0, 3]].tolist() == [0.5, 1]
     assert masking(None, torch.zeros(0))[0, [0, SHUT]].tolist() == [0, -torch.inf]

@@ -226,7 +226,7 @@ def test_a_wrong_plan_is_caught(mutant: str) -> None:
         wrong = dataclasses.replace(plan, offsets=other.offsets, near=other.near, near_ids=other.near_ids)
     elif mutant == "padding seen":
         opened = [
-            dataclasses.replace(b, ids=b.ids.masked_fill((b.ids == SHUT) & (b.steps > 0), 0))
+            dataclasses.replace(b, ids=b.ids.masked_fill((b.ids % (SHUT + 1) == SHUT) & (b.steps > 0), 0))
             for b in plan.blocks
         ]
         wrong = dataclasses.replace(plan, blocks=tuple(opened))
