@@ -32,7 +32,7 @@ from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError, RunError
 from clickscale.layers.causal import recompute_blocks
 from clickscale.models import CTRModel, build_model
-from clickscale.schema import select_labels
+from clickscale.schema import Schema, select_labels
 from clickscale.training.checkpoint import CheckpointStore, replace_text
 from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
@@ -333,11 +333,19 @@ def _encoder_fingerprint(dataset: Dataset) -> dict[str, str]:
 def _check_encoder(folder: Path, dataset: Dataset) -> None:
     """Refuse data whose indices mean something else than those that the run was trained on."""
     facts = json.loads((folder / DATASET).read_text("utf-8"))
-    if facts["encoder_sha256"] != _encoder_fingerprint(dataset):
+    if facts["encoder_sha256"] == _encoder_fingerprint(dataset):
+        return
+    then = msgspec.convert(facts["schema"], Schema).fields()
+    if changed := sorted(then.keys() ^ dataset.schema.fields().keys()):
         raise RunError(
-            f"{folder} was trained on {facts['path']}, whose encoder differs from that of {dataset.path}: the"
-            " same index means another value there. Give the data set of the run, or train on this one."
+            f"{folder} was trained on {facts['path']} as it was then; {dataset.path} differs from it in the"
+            f" features {', '.join(changed)}, and a model is built from features. Give the data set of the"
+            " run, or train on this one."
         )
+    raise RunError(
+        f"{folder} was trained on {facts['path']}, whose encoder differs from that of {dataset.path}: the"
+        " same index means another value there. Give the data set of the run, or train on this one."
+    )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_a_run_on_a_data_set_that_got_more_features_is_told_so(
     assert main(["content", "import", str(log), str(vectors), "--key", "movie", "--name", "picture"]) == 0
     capsys.readouterr()
     assert main(["evaluate", run]) == 2
-    assert "encoder" in capsys.readouterr().err
+    assert "differs from it in the features picture" in capsys.readouterr().err
     assert main([*train, "--resume"]) == 2
 
 

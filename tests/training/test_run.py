@@ -17,7 +17,7 @@ from clickscale.training.run import (
     trained_labels,
     write_environment,
 )
-from tests.data.tiny import tiny_dataset, tiny_source
+from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,15 @@ def test_a_run_without_a_checkpoint_cannot_be_read(data: Path, tmp_path: Path) -
 
 def test_a_run_is_not_read_with_data_whose_indices_mean_something_else(data: Path, tmp_path: Path) -> None:
     open_folder(tmp_path / "run", config_of(data), open_dataset(data), resume=False)
-    other = tiny_dataset(tmp_path, tiny_source(items=9))
+    other = tiny_dataset(tmp_path, tiny_source(items=9, statistics=STATISTICS))
     with pytest.raises(RunError, match="encoder differs"):
+        load_run(tmp_path / "run", other)
+
+
+def test_a_run_names_the_features_that_other_data_has_or_lacks(data: Path, tmp_path: Path) -> None:
+    open_folder(tmp_path / "run", config_of(data), open_dataset(data), resume=False)
+    other = tiny_dataset(tmp_path, tiny_source(statistics=STATISTICS[:2]))
+    with pytest.raises(RunError, match="features user_genre_rate, and a model is built"):
         load_run(tmp_path / "run", other)
 
 
