@@ -125,8 +125,9 @@ class EST(CTRModel):
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
         super().__init__()
-        config = self.config = resolved(config, features)
-        self.length, self.causal = length, config.csa != "paper" and config.attention == "light"
+        self.config, self.length = config, length
+        config = self.chosen = resolved(config, features)
+        self.causal = config.csa != "paper" and config.attention == "light"
         used = {"simtier", "both", "content", "causal", "paper"} & {config.content, config.search, config.csa}
         vectors = [np.asarray(items[f"field.{f.name}"]) for f in content(features.item) if used]
         if config.content not in ("side", "both"):
@@ -137,7 +138,6 @@ class EST(CTRModel):
         counted = ("tiers.recent", "tiers.kept")[: self.counts * (1 + (config.kept > 0))]
         named, width = token_names(features.profile, features.context, features.item), config.width
         self.tokens = FieldTokens(named, counted, config.d, config.tiers, width)
-        tokens = len(self.tokens.names)
         self.recent_rows = nn.Linear(self.inputs.width, width)
         if config.kept:
             self.kept_rows = nn.Linear(self.inputs.width, width)
@@ -145,7 +145,7 @@ class EST(CTRModel):
             kind = cast(SearchKind, config.search)
             self.search = SearchUnit(kind, config.kept, self.inputs.item_width, codes)
         hidden = config.token_hidden or 2 * width // 3, config.row_hidden or 2 * width // 3
-        sizes = tokens, width, config.heads, config.blocks, hidden
+        sizes = len(self.tokens.names), width, config.heads, config.blocks, hidden
         if config.attention == "full":
             self.full = FullStack(*sizes, config.mask_blocks)
         else:
@@ -157,17 +157,17 @@ class EST(CTRModel):
                 reach=reach if config.csa != "none" else None,
                 table=self.vectors,
             )
-        self.head = Head((tokens + 1) * width, labels, config.head)
+        self.head = Head((sizes[0] + 1) * width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> TimelineState:
         """The recent behaviors through all blocks; the embedded timeline; tokens of the profile."""
         behaviors = self.inputs.behaviors(user)
         profile = self.tokens.profile(self.inputs.profile(user))
         common = user.items, user.times, behaviors, profile
-        if self.config.attention == "full":
+        if self.chosen.attention == "full":
             rows = self.recent_rows(behaviors)
             return TimelineState(*common, (), (), (rows, self.full.project(rows)), profile[:, :1])
-        first = 0 if self.causal else max(user.items.shape[1] - self.config.recent, 0)
+        first = 0 if self.causal else max(user.items.shape[1] - self.chosen.recent, 0)
         encoded = self.light.encode(self.recent_rows(behaviors[:, first:]), user.items[:, first:])
         return TimelineState(*common, *encoded)
 
@@ -177,7 +177,7 @@ class EST(CTRModel):
         Raises:
             InputError: a row of ``user`` is padded, the model is not causal, or the state is for scoring.
         """
-        whole = state.sums.shape[1] == state.items.shape[1] + 1 and (state.rows or self.config.csa == "none")
+        whole = state.sums.shape[1] == state.items.shape[1] + 1 and (state.rows or self.chosen.csa == "none")
         if not (self.causal and whole and bool(user.mask.all())):
             raise InputError(
                 "extend_user needs a causal model, a whole state, and rows that all gain as many behaviors."
@@ -190,7 +190,7 @@ class EST(CTRModel):
 
     def scoring_state(self, state: TimelineState) -> TimelineState:  # type: ignore[override]
         """See `CTRModel`; of what the blocks computed only the last ``recent`` behaviors stay."""
-        return state.newest(self.config.recent) if self.causal else state
+        return state.newest(self.chosen.recent) if self.causal else state
 
     def score(self, state: TimelineState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
         """Logits (B, C, T)."""
@@ -198,15 +198,15 @@ class EST(CTRModel):
         items = self.inputs.candidate_items(candidates)
         behaviors = state.behaviors.to(items.dtype)
         cosines = self.vectors.compare(candidates.items, state.items) if self.vectors else None
-        recent, found, kept = sight.newest(self.config.recent), None, None
-        if self.config.kept:
+        recent, found, kept = sight.newest(self.chosen.recent), None, None
+        if self.chosen.kept:
             held = behaviors[..., : self.inputs.item_width]
             found = self.search((candidates.items, items), (state.items, held), sight.seen, cosines)
             kept = sight.pick(found.columns, found.mask)
         fields = torch.cat([self.inputs.context(candidates), items], dim=-1)
-        fields = fields.view(*candidates.items.shape, -1, self.config.d)
+        fields = fields.view(*candidates.items.shape, -1, self.chosen.d)
         tokens = self.tokens(state.profile, fields, self._histograms(cosines, recent, found))
-        if self.config.attention == "full":
+        if self.chosen.attention == "full":
             tokens, mean = self._full(state, tokens, behaviors, sight, kept)
         else:
             shared = self.light.shared(state, sight, recent) or self._alone(behaviors, sight)
@@ -223,24 +223,24 @@ class EST(CTRModel):
             return []
         start = first_column(recent)
         counted = cosines.known[..., start:] & recent[..., start:]
-        made = [similarity_tiers(cosines.dots[..., start:], counted, self.config.tiers)]
+        made = [similarity_tiers(cosines.dots[..., start:], counted, self.chosen.tiers)]
         if found:
             known = cosines.known.gather(-1, found.columns) & found.mask
-            made.append(similarity_tiers(cosines.dots.gather(-1, found.columns), known, self.config.tiers))
+            made.append(similarity_tiers(cosines.dots.gather(-1, found.columns), known, self.chosen.tiers))
         return made
 
     def _alone(self, behaviors: Tensor, sight: Sight) -> Recent:
         """B_u of every candidate by itself: not causal, and candidates see only parts of the row."""
         if self.causal:
             raise InputError("This state was kept for candidates that see all of it; encode the user again.")
-        window = sight.window(self.config.recent)
+        window = sight.window(self.chosen.recent)
         return self.light.alone(self.recent_rows(take_columns(behaviors, window.columns)), window)
 
     def _full(
         self, state: TimelineState, tokens: Tensor, behaviors: Tensor, sight: Sight, kept: Picked | None
     ) -> tuple[Tensor, Tensor]:
         """Everything attends to everything, one candidate at a time."""
-        window = sight.window(self.config.recent)
+        window = sight.window(self.chosen.recent)
         rows, projected = (take_columns(part, window.columns) for part in state.rows)
         mask = window.mask
         if kept:

@@ -9,7 +9,7 @@ import numpy as np
 
 from clickscale.batch import Batch
 from clickscale.models import CTRModel
-from clickscale.models.est import ModelConfig
+from clickscale.models.est import EST
 from tests.models.restated import COLUMNS, Array, Weights, looked_up, numbered, sigmoid
 from tests.models.restated_suan import bucket, softmax
 
@@ -59,9 +59,9 @@ class Restated:
     """The whole model for one batch."""
 
     def __init__(self, model: CTRModel, w: Weights, batch: Batch) -> None:
-        config = model.config
-        assert isinstance(config, ModelConfig)
-        self.config, self.length, self.w, self.batch = config, int(model.length), w, batch  # type: ignore[arg-type]
+        assert isinstance(model, EST), "the model is EST"
+        config = model.chosen
+        self.config, self.length, self.w, self.batch = config, model.length, w, batch
         self.side = config.content in ("side", "both")
         self.counts = config.content in ("simtier", "both")
 
