@@ -1,0 +1,334 @@
+"""Sparse attention by residue classes against dense attention: CPU time and peak memory.
+
+    python benchmarks/bench_attention.py [--lengths 50 100 ...] [--dilations 1 2 4 8] [--rounds 5]
+    python benchmarks/bench_attention.py --candidates
+    python benchmarks/bench_attention.py --rows
+
+One block of a size-2 model (2 heads of width 20, local window 2), one thread, in one process, in turns;
+bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal attention
+with the same bias: two products over the whole batch (``baddbmm`` on a gathered bias), the same in pieces of
+the batch of 8 MB of logits, and, without gradients, PyTorch's fused attention with the bias as its mask. All
+make bucket ids in the way of the sparse form. Cells say how many times faster the sparse form is, medians of
+rounds. Memory is how far the peak of a fresh process grows in one forward and backward pass, in percent of
+the growth of the faster dense form.
+"""
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clickscale.layers.attention import attend_with_itself
+from clickscale.layers.bias import TIME_BUCKETS
+from clickscale.layers.class_layout import SHUT, short_times, write_buckets
+from clickscale.layers.sparse_attention import attend_by_classes, class_plan
+from clickscale.layers.sparse_candidates import attend_candidates_by_classes, candidate_plan
+from clickscale.layers.sparse_rows import attend_rows, row_plan
+
+HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5
+PIECE = 8 << 20  # bytes of logits in a piece of the batch
+
+
+class Given(NamedTuple):
+    """Random input of a block."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    times: Tensor
+    mask: Tensor
+    time: Tensor
+    position: Tensor
+    weight: Tensor
+
+
+Form = Callable[[Given], Tensor]
+Work = Callable[[], None]
+
+
+def given(batch: int, length: int, queries: int | None = None) -> Given:
+    """Input for so many behaviors; ``queries`` rows ask, all of them unless told otherwise."""
+    torch.manual_seed(0)
+
+    def leaf(rows: int) -> Tensor:
+        return torch.randn(batch, rows, HEADS, WIDTH).transpose(1, 2).requires_grad_()
+
+    asking = length if queries is None else queries
+    times = torch.randint(0, 10**8, (batch, length)).sort(dim=1).values + 10**9
+    mask = torch.ones(batch, length, dtype=torch.bool)
+    time = torch.randn(1, TIME_BUCKETS, requires_grad=True)
+    position = torch.randn(1, length + 1, requires_grad=True)
+    weight = torch.randn(batch, HEADS, asking, WIDTH)
+    return Given(leaf(asking), leaf(length), leaf(length), times, mask, time, position, weight)
+
+
+def some(x: Given, rows: slice) -> Given:
+    """Some rows of the batch."""
+    own = x.query[rows], x.key[rows], x.value[rows], x.times[rows], x.mask[rows]
+    return Given(*own, x.time, x.position, x.weight[rows])
+
+
+def train(out: Tensor, x: Given) -> None:
+    """Backward pass."""
+    (out * x.weight).sum().backward()
+
+
+# --- dense forms
+
+
+def dense_ids(x: Given) -> Tensor:
+    """(B, L, L) int64."""
+    (times,) = short_times(x.times)
+    ids = torch.empty(*times.shape, times.shape[1], dtype=torch.uint8)
+    for rows in range(len(times)):
+        write_buckets(times[rows, :, None], times[rows, None], "octave", ids[rows])
+    seen = x.mask[:, None] & torch.ones(ids.shape[1:], dtype=torch.bool).tril_()
+    return ids.masked_fill_(~seen, SHUT).long()
+
+
+def bias(x: Given, ids: Tensor) -> Tensor:
+    """(B, 1, L, L): gathered by bucket, with a column of -inf for what is not seen, and by distance."""
+    column = torch.arange(ids.shape[1])
+    distance = (column[:, None] - column).clamp_(min=0)
+    table = functional.pad(x.time, (0, 1), value=-math.inf)[None].expand(len(ids), -1, -1)
+    return (
+        torch.gather(table, 2, ids.view(len(ids), 1, -1)).view(len(ids), 1, *distance.shape)
+        + x.position[:, distance]
+    )
+
+
+def dense(x: Given) -> Tensor:
+    """All of the batch at once."""
+    return multiply(x.query, x.key, x.value, bias(x, dense_ids(x)))
+
+
+def multiply(query: Tensor, key: Tensor, value: Tensor, added: Tensor) -> Tensor:
+    """Attention by two products."""
+    batch, heads, length, width = query.shape
+    flat = [part.reshape(batch * heads, length, width) for part in (query * SCALE, key, value)]
+    added = added.expand(-1, heads, -1, -1).reshape(batch * heads, length, length)
+    weights = torch.baddbmm(added, flat[0], flat[1].transpose(1, 2)).softmax(dim=-1)
+    return torch.bmm(weights, flat[2]).view(query.shape)
+
+
+def dense_in_pieces(x: Given) -> Tensor:
+    """In pieces of the batch."""
+    length = x.times.shape[1]
+    step = max(PIECE // (4 * HEADS * length * length), 1)
+    parts = []
+    for first in range(0, len(x.times), step):
+        rows = slice(first, first + step)
+        part = some(x, rows)
+        parts.append(dense(part))
+    return torch.cat(parts)
+
+
+def fused(x: Given) -> Tensor:
+    """PyTorch's fused attention, in pieces of the batch; for inference only."""
+    length = x.times.shape[1]
+    step = max(PIECE // (4 * length * length), 1)
+    parts = []
+    for first in range(0, len(x.times), step):
+        part = some(x, slice(first, first + step))
+        added = bias(part, dense_ids(part))
+        parts.append(
+            functional.scaled_dot_product_attention(part.query, part.key, part.value, added, scale=SCALE)
+        )
+    return torch.cat(parts)
+
+
+# --- measuring
+
+
+def medians(works: dict[str, Work], rounds: int) -> dict[str, float]:
+    """CPU seconds of each work, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            started = time.process_time()
+            work()
+            if number:  # the first round warms up
+                found[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def step(form: Form, x: Given) -> None:
+    """Forward and backward pass."""
+    train(form(x), x)
+
+
+@torch.no_grad()
+def infer(form: Form, x: Given) -> None:
+    """Forward pass alone."""
+    form(x)
+
+
+def sparse(x: Given, r: int) -> Tensor:
+    """By classes, plan included."""
+    return attend_by_classes(
+        x.query, x.key, x.value, class_plan(x.times, x.mask, WINDOW, r, "octave"), x.time, x.position, SCALE
+    )
+
+
+def highest() -> float:
+    """Peak memory of this process so far, in MB (Linux)."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def peak(form: str, batch: int, length: int) -> float:
+    """MB by which the peak of this process grows in one forward and backward pass."""
+    forms = {"dense": dense, "pieces": dense_in_pieces}
+    run = forms[form] if form in forms else partial(sparse, r=int(form))
+    small, x = given(1, 8), given(batch, length)
+    train(run(small), small)
+    before = highest()
+    train(run(x), x)
+    return highest() - before
+
+
+def peak_elsewhere(form: str, batch: int, length: int) -> float:
+    """`peak` in a fresh process."""
+    command = [sys.executable, __file__, "--peak", form, str(batch), str(length)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def encoding(length: int, dilations: list[int], rounds: int, behaviors: int) -> None:
+    """Rows of the table of whole sequences."""
+    batch = max(min(64, behaviors // length), 1)
+    x = given(batch, length)
+    forms = {"dense": dense, "pieces": dense_in_pieces}
+    sparse_forms = {str(r): partial(sparse, r=r) for r in dilations}
+    every = forms | sparse_forms
+    both = medians({name: partial(step, form, x) for name, form in every.items()}, rounds)
+    inference = every | {"fused": fused}
+    forward = medians({name: partial(infer, form, x) for name, form in inference.items()}, rounds)
+    fastest = min(forms, key=lambda name: both[name])
+    room = peak_elsewhere(fastest, batch, length)
+    for r in map(str, dilations):
+        share = peak_elsewhere(r, batch, length) / max(room, 0.1)
+        gain = min(forward[name] for name in (*forms, "fused")) / forward[r]
+        print(
+            f"| {length} | {batch} | {r} | {gain:.1f} | {both[fastest] / both[r]:.1f} | {share:.0%} |",
+            flush=True,
+        )
+
+
+class Shown(NamedTuple):
+    """Candidates over a timeline."""
+
+    x: Given
+    own_key: Tensor
+    own_value: Tensor
+    alone: Tensor
+    times: Tensor
+    oldest: Tensor
+    visible: Tensor
+
+
+def shown(length: int, count: int, batch: int) -> Shown:
+    """Candidates at random places."""
+    x = given(batch, length, count)
+    key, value = (torch.randn_like(x.query).requires_grad_() for _ in range(2))
+    visible = torch.randint(0, length + 1, (batch, count)).sort(dim=1).values
+    times, alone = torch.full((batch, count), 2 * 10**9), torch.zeros(1, requires_grad=True)
+    return Shown(x, key, value, alone, times, torch.zeros_like(visible), visible)
+
+
+def candidates_by_classes(r: int, given: Shown) -> None:
+    """Plan, forward and backward pass."""
+    x = given.x
+    seen = given.times, given.oldest, given.visible
+    plan = candidate_plan(x.times, x.mask, *seen, WINDOW, r, "octave")
+    own, tables = (given.own_key, given.own_value), (x.time, x.position, given.alone)
+    train(attend_candidates_by_classes(x.query, x.key, x.value, *own, plan, *tables, SCALE), x)
+
+
+def dense_candidates(given: Shown) -> None:
+    """The same by masking."""
+    x = given.x
+    batch, length = x.times.shape
+    distance = given.visible[..., None] - torch.arange(length)
+    times, when = short_times(x.times, given.times)
+    ids = torch.empty(distance.shape, dtype=torch.uint8)
+    write_buckets(when[..., None], times[:, None], "octave", ids)
+    index = ids.masked_fill_(distance <= 0, SHUT).long().view(batch, 1, -1)
+    table = functional.pad(x.time, (0, 1), value=-math.inf)[None].expand(batch, -1, -1)
+    far = x.position[None].expand(batch, -1, -1)
+    added = torch.gather(table, 2, index) + torch.gather(far, 2, distance.clamp_(min=0).view(batch, 1, -1))
+    added = added.view(batch, 1, *distance.shape[1:])
+    own = given.own_key, given.own_value
+    train(attend_with_itself(x.query, x.key, x.value, *own, added, given.alone, SCALE), x)
+
+
+def candidates(dilations: list[int], rounds: int) -> None:
+    """Table of candidates at random places of a timeline."""
+    print("| L | C | B | r | forward + backward |\n|--:|--:|--:|--:|--:|")
+    shapes = ((50, 50, 64), (100, 20, 64), (100, 100, 64), (200, 200, 32), (500, 500, 16), (1000, 1000, 8))
+    for length, count, batch in shapes:
+        given = shown(length, count, batch)
+        works: dict[str, Work] = {str(r): partial(candidates_by_classes, r, given) for r in dilations}
+        found = medians(works | {"dense": partial(dense_candidates, given)}, rounds)
+        for r in dilations:
+            gain = found["dense"] / found[str(r)]
+            print(f"| {length} | {count} | {batch} | {r} | {gain:.1f} |", flush=True)
+
+
+def new_rows(x: Given, new: int, r: int) -> Tensor:
+    """The last rows alone."""
+    plan = row_plan(x.times, x.mask, new, WINDOW, r, "octave")
+    return attend_rows(x.query[:, :, -new:], x.key, x.value, plan, x.time, x.position, SCALE)
+
+
+def appended(dilations: list[int], rounds: int) -> None:
+    """Table of new rows at the end of a sequence, without gradients."""
+    print("| L | new rows | r | of all rows, dense | of all rows, by classes |\n|--:|--:|--:|--:|--:|")
+    for length in (100, 1000):
+        x = given(1, length)
+        for r in dilations:
+            forms: dict[str, Form] = {"dense": dense, "classes": partial(sparse, r=r)}
+            forms |= {str(new): partial(new_rows, new=new, r=r) for new in (1, 10)}
+            found = medians({name: partial(infer, form, x) for name, form in forms.items()}, 20 * rounds)
+            for new in ("1", "10"):
+                shares = [f"{found[new] / found[name]:.1%}" for name in ("dense", "classes")]
+                print(f"| {length} | {new} | {r} | {shares[0]} | {shares[1]} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=[50, 100, 200, 500, 1000, 2000])
+    parser.add_argument("--dilations", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--behaviors", type=int, default=16_000, help="at most so many in a batch")
+    parser.add_argument("--candidates", action="store_true", help="candidates over a timeline instead")
+    parser.add_argument("--rows", action="store_true", help="appended rows instead")
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.peak:
+        print(peak(options.peak[0], int(options.peak[1]), int(options.peak[2])))
+    elif options.candidates:
+        candidates(options.dilations, options.rounds)
+    elif options.rows:
+        appended(options.dilations, options.rounds)
+    else:
+        print("| L | B | r | forward | forward + backward | memory |\n|--:|--:|--:|--:|--:|--:|")
+        for length in options.lengths:
+            encoding(length, options.dilations, options.rounds, options.behaviors)
+
+
+if __name__ == "__main__":
+    main()
