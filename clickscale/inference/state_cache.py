@@ -180,7 +180,23 @@ class StateCache:
 
         A claim that leads has to be published or released; one that neither leads nor is complete waits.
         """
-        entry, epoch = self._read(ask.trail.key)
+        key = ask.trail.key
+        with self._lock:
+            self._recent.add(key)
+        while True:
+            with self._lock:
+                entry, epoch = self._read(key), self._epoch
+                listed = self._sizes.get(key)
+            claim = self._compare(ask, entry, epoch)  # hashes, so it holds nobody up
+            with self._lock:
+                # If somebody stored the state meanwhile, computing it would be for nothing: look again.
+                if claim.complete or claim.goal in self._flights or self._sizes.get(key) is listed:
+                    self._join_flight(claim)
+                    self._count(claim, entry is not None)
+                    return claim
+
+    def _compare(self, ask: Ask, entry: Entry | None, epoch: int) -> Claim:
+        """What an entry is worth to a request."""
         start = None if entry is None else matching_start(entry, ask)
         if entry is None or start is None:
             claim = Claim(ask, len(ask.trail) - ask.least, epoch=epoch, born=self._clock())
@@ -189,30 +205,26 @@ class StateCache:
             claim = Claim(ask, start, held, entry.state, held, epoch=epoch, born=entry.born)
         if not claim.complete:
             claim.goal = ask.trail.chain(claim.start, len(ask.trail)) + epoch.to_bytes(8, "little")
-        with self._lock:
-            self._join_flight(claim)
-            self._count(claim, entry is not None)
         return claim
 
-    def _read(self, key: bytes) -> tuple[Entry | None, int]:
-        """The entry under a key, if there is one that may still be used, and the epoch it belongs to."""
+    def _read(self, key: bytes) -> Entry | None:
+        """The entry under a key, if there is one that may still be used."""
         with self._lock:
-            self._recent.add(key)
             if key not in self._sizes:
-                return None, self._epoch
+                return None
             try:
                 entry = self._store[key]
                 if self.config.seconds_to_live and self._clock() - entry.born >= self.config.seconds_to_live:
                     self._drop(key)
                     self._stats.expired += 1
-                    return None, self._epoch
+                    return None
                 self._tenants[entry.owner[0]].queue.touch(key)
-                return entry, self._epoch
+                return entry
             except Exception as error:
                 if isinstance(error, KeyError):  # the store lost it
                     self._unlist(key)
                 self.failed("reading an entry")
-                return None, self._epoch
+                return None
 
     def _join_flight(self, claim: Claim) -> None:
         """Lead the computation of what is missing, or follow who leads it already."""
@@ -249,11 +261,12 @@ class StateCache:
         """Hand a finished state to all who wait for it, and keep it if it is worth keeping."""
         if claim.flight is not None:
             claim.flight.state = state
-        self.release(claim)
+            claim.flight.done.set()
         try:
             self._keep(claim, state)
         except Exception:
             self.failed("storing an entry")
+        self.release(claim)  # only now: in between, whoever asks finds the flight instead of nothing
 
     def release(self, claim: Claim) -> None:
         """Let those who wait go on; needed when a state could not be computed, harmless afterwards."""

@@ -230,6 +230,25 @@ def test_one_request_computes_and_the_others_wait() -> None:
     assert counts(cache.stats()) == (0, 0, 4, 2, 0)
 
 
+def test_a_state_that_is_stored_while_somebody_asks_for_it_is_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, compare, late = StateCache(ALL), StateCache._compare, list[Claim]()
+    first = cache.claim(ask("u"))
+
+    def meanwhile(self: StateCache, one: Ask, entry: Entry | None, epoch: int) -> Claim:
+        claim = compare(self, one, entry, epoch)
+        if not late:  # between looking for an entry and joining those who compute it
+            late.append(claim)
+            cache.publish(first, Blob(torch.zeros(1, 10)))
+        return claim
+
+    monkeypatch.setattr(StateCache, "_compare", meanwhile)
+    assert cache.claim(ask("u")).complete
+    assert not late[0].complete
+    assert counts(cache.stats()) == (1, 0, 0, 1, 0)
+
+
 def test_who_waits_for_a_computation_that_failed_is_told_so() -> None:
     cache = StateCache(ALL)
     leader, follower = cache.claim(ask("u")), cache.claim(ask("u"))
