@@ -1,0 +1,135 @@
+"""Start EST from a trained one that had fewer features: every weight that has a meaning there is taken over.
+
+Each feature has weights of its own in EST (an embedding, a tokenizer, queries, outputs, a feed-forward), and
+tokens never read each other, so a feature can be added without touching what the others have learned. What
+reads a new feature together with others (the tower, the tokenizers of behaviors) begins with zeros for it:
+the new model scores as the trained one did, until it learns more.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+
+from clickscale.errors import ConfigError
+from clickscale.layers.tokens import copy_named, token_names
+from clickscale.models.est import EST
+from clickscale.schema import Feature, Features, categorical, numeric
+
+TABLE = "inputs.table.weight"
+# Weights of every token, by the end of their name.
+_PER_TOKEN = (
+    "attention.query.weight",
+    "attention.out.weight",
+    "token_query.weight",
+    "token_out.weight",
+    "token_ffn.enter.weight",
+    "token_ffn.leave.weight",
+)
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Names of the weights that were taken over whole, in part, and not at all."""
+
+    whole: tuple[str, ...]
+    partly: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The axis of a weight along which features have parts of their own, and what new parts begin with."""
+
+    axis: int
+    names: tuple[str, ...]
+    fill: float | None = None
+
+
+def warm_start(model: EST, features: Features, trained: EST, earlier: Features) -> WarmStart:
+    """Take over the weights of a trained model.
+
+    Features are matched by name; a categorical feature may have gained values, which then begin fresh.
+
+    Args:
+        model, features: what is to begin, and the features it was built from.
+        trained, earlier: what was trained, and its features.
+
+    Raises:
+        ConfigError: the two differ in more than their features, such as in width or blocks.
+    """
+    new, old = model.state_dict(), trained.state_dict()
+    axes, before = _axes(model, features), _axes(trained, earlier)
+    whole: list[str] = []
+    partly: list[str] = []
+    with torch.no_grad():
+        for name in sorted(new.keys() & old.keys()):
+            if name == TABLE:
+                _copy_rows(model, features, trained, earlier)
+            elif name in axes:
+                _copy(name, new[name], old[name], axes[name], before[name])
+            else:
+                _check(name, new[name].shape == old[name].shape)
+                new[name].copy_(old[name])
+            same = new[name].shape == old[name].shape and torch.equal(new[name], old[name])
+            (whole if same else partly).append(name)
+    return WarmStart(tuple(whole), tuple(partly), tuple(sorted(new.keys() - old.keys())))
+
+
+def _check(name: str, fits: bool) -> None:
+    if not fits:
+        raise ConfigError(
+            f"The trained model has another shape of {name}; a warm start needs the same d, width, blocks,"
+            " heads, tiers, length, labels and tower, and may differ in features only."
+        )
+
+
+def _copy(name: str, new: Tensor, old: Tensor, axis: _Axis, before: _Axis) -> None:
+    """Copy the parts that both have, by name."""
+    unlike = [place for place in range(new.dim()) if new.shape[place] != old.shape[place]]
+    part = new.shape[axis.axis] // max(len(axis.names), 1)
+    _check(name, set(unlike) <= {axis.axis} and part * len(before.names) == old.shape[axis.axis])
+    copy_named(new, old, axis.axis, axis.names, before.names, axis.fill)
+
+
+def _copy_rows(model: EST, features: Features, trained: EST, earlier: Features) -> None:
+    """Copy the embedding rows of every feature that both have."""
+    new, old = model.inputs.table, trained.inputs.table
+    _check(TABLE, new.weight.shape[1] == old.weight.shape[1])
+    sizes = {feature.name: feature.size for feature in _owners(earlier)}
+    for feature in _owners(features):
+        if feature.name in sizes:
+            count = min(feature.size, sizes[feature.name]) - 1  # the padding row is common to all
+            source, target = old.offsets[feature.name] + 1, new.offsets[feature.name] + 1
+            new.weight[target : target + count] = old.weight[source : source + count]
+
+
+def _owners(features: Features) -> tuple[Feature, ...]:
+    """Categorical features with embedding rows of their own."""
+    sides = (*features.profile, *features.item, *features.behavior, *features.context)
+    return tuple(feature for feature in categorical(sides) if not feature.shares)
+
+
+def _axes(model: EST, features: Features) -> dict[str, _Axis]:
+    """The axis of every weight that is divided among features."""
+    if model.chosen.content not in ("side", "both"):
+        features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
+    tokens = model.tokens.names
+    fields = token_names(features.profile, features.context, features.item)
+    item, behavior = token_names(features.item), token_names(features.item, features.behavior)
+    axes = {
+        "tokens.fields": _Axis(0, fields),
+        "tokens.histograms": _Axis(0, tokens[len(fields) :]),
+        "head.tower.0.weight": _Axis(1, (*tokens, "mean of behaviors"), 0.0),
+        "recent_rows.weight": _Axis(1, behavior, 0.0),
+        "kept_rows.weight": _Axis(1, behavior, 0.0),
+        "search.learned": _Axis(1, item, 0.0),
+        "search.hash": _Axis(0, item, 0.0),  # a new feature does not change what hashes alike
+    }
+    sides = {"profile_side": features.profile, "context_side": features.context}
+    sides |= {"behavior_side": features.behavior, "items.side": features.item}
+    axes |= {f"inputs.{name}": _Axis(0, token_names(numeric(side))) for name, side in sides.items()}
+    weights = list(model.state_dict())
+    named = {name: axis for name in weights for prefix, axis in axes.items() if name.startswith(prefix)}
+    return named | {name: _Axis(0, tokens) for name in weights if name.endswith(_PER_TOKEN)}
