@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import clickscale
-from clickscale.cli import bench, content, data, demo, distill, models, runs, serve
+from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, serve
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
@@ -123,4 +123,9 @@ _bench.command(
     ),
 )(bench.bench_scoring)
 app.add_typer(_bench, name="bench")
+_analyze = _app("Look into a trained model.")
+_analyze.command("blocks", epilog=_example("clickscale analyze blocks runs/est-full --out analysis"))(
+    analyze.analyze_blocks
+)
+app.add_typer(_analyze, name="analyze")
 app.command("demo", epilog=_example("clickscale demo --source ml-100k"))(demo.run_demo)

@@ -1,0 +1,170 @@
+"""The verbs ``analyze ...``: look into a trained model."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from clickscale.cli.console import Stages, cell, emit, grid, jsonable, say, show
+from clickscale.cli.options import AsJson, MaybeData, Overwrite, Seed
+from clickscale.errors import RunError
+
+if TYPE_CHECKING:
+    from clickscale.evaluation.blocks import Attention, Effect
+
+JSON, MAPS, MAPS_PLOT, PLOT = "blocks.json", "attention.safetensors", "attention.svg", "blocks.svg"
+FILES = (JSON, MAPS, MAPS_PLOT, PLOT)
+MEASURES, CHANGE = ("auc", "gauc"), ("change", "low", "high")
+
+
+def analyze_blocks(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of EST with model.attention=full.")],
+    data: MaybeData = None,
+    part: Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part to score.")] = (
+        "valid"
+    ),
+    users: Annotated[
+        int, typer.Option("--users", min=0, help="Users to score, at random; 0: all of the part.")
+    ] = 0,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Impressions whose attention is looked at, at random.")
+    ] = 2000,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=0, help="Resamples of the users for intervals; 0: none.")
+    ] = 200,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help=f"Folder to write {', '.join(FILES)} into.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which blocks of full attention matter: of tokens (N), recent (B_u) and retrieved (B_c) behaviors.
+
+    Scores the part without each block <query, key> of attention and tests what that changes. Then tells, by
+    layer, how much attention a block gets and its effective rank: 1 if every query attends to keys of its
+    own, next to 0 if all attend alike.
+    """
+    from clickscale.evaluation.blocks import attention_of, block_effects, full_attention_model
+    from clickscale.training.run import load_run
+
+    if out is not None and not overwrite and any((out / name).exists() for name in FILES):
+        raise RunError(f"{out} holds an analysis; choose another folder or give --overwrite.")
+    loaded = load_run(run, data)
+    model, length = full_attention_model(loaded.model, str(run)), loaded.config.length
+    with Stages() as stages:
+        effects = block_effects(
+            model,
+            loaded.dataset,
+            part,
+            length=length,
+            labels=loaded.labels,
+            users=users,
+            bootstrap=bootstrap,
+            seed=seed,
+            progress=stages,
+        )
+        attention = attention_of(
+            model, loaded.dataset, part, length=length, samples=samples, seed=seed, progress=stages
+        )
+    document = _document(run, part, effects, attention)
+    if out is not None:
+        _write(out, document, attention)
+    if as_json:
+        emit(document)
+        return
+    _show(document)
+
+
+def _document(run: Path, part: str, effects: "tuple[Effect, ...]", attention: "Attention") -> dict[str, Any]:
+    """Everything but the maps."""
+    first = effects[0].comparison
+    places = attention.places
+    return {
+        "run": str(run),
+        "part": part,
+        "grouping": "request",
+        "impressions": first.rows,
+        "users": first.users,
+        "samples": attention.blocks[0].samples,
+        "tokens": attention.names,
+        "recent": places.recent,
+        "kept": places.kept,
+        "cuts": [effect.to_dict() for effect in effects],
+        "attention": [block.to_dict() for block in attention.blocks],
+    }
+
+
+def _write(out: Path, document: dict[str, Any], attention: "Attention") -> None:
+    from safetensors.numpy import save_file
+
+    from clickscale.report.block_plots import attention_maps, blocks
+    from clickscale.report.plots import save_svg
+    from clickscale.training.checkpoint import replace_text
+
+    places = attention.places
+    seen = f"{document['run']}, part {document['part']}"
+    kinds = [("N", places.tokens), ("B_u", places.recent), ("B_c", places.kept)]
+    title = f"{seen}: mean attention of {document['samples']:,} impressions"
+    maps = attention_maps(title, attention.maps, kinds)
+    first = _by_label(document)[document["cuts"][0]["label"]]
+    changes = [
+        (name.upper(), [(cut["block"], *(cut[name][key] for key in CHANGE)) for cut in first])
+        for name in MEASURES
+    ]
+    ranks = [
+        (block, [layer["effective_rank"] for layer in layers])
+        for block, layers in _by_block(document).items()
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(out / JSON, json.dumps(jsonable(document), indent=2))
+    save_file({"maps": attention.maps}, out / MAPS)
+    save_svg(maps, out / MAPS_PLOT)
+    save_svg(blocks(f"{seen}: blocks <query, key>", changes, ranks), out / PLOT)
+    say(f"{', '.join(FILES)} in {out}")
+
+
+def _by_label(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Cuts of each label, in the order of the blocks."""
+    return _grouped(document["cuts"], "label")
+
+
+def _by_block(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Attention of each block, layer by layer."""
+    return _grouped(document["attention"], "block")
+
+
+def _grouped(found: list[dict[str, Any]], by: str) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        groups.setdefault(each[by], []).append(each)
+    return groups
+
+
+def _show(document: dict[str, Any]) -> None:
+    """One table per label of what cuts do, then one of attention by layer."""
+    for label, cuts in _by_label(document).items():
+        whole = ", ".join(f"{name.upper()} {cuts[0][name]['whole']:.4f}" for name in MEASURES)
+        title = f"{document['run']}, part {document['part']}, {label}: {whole}; without the block"
+        columns = ("block", "AUC", "change of AUC", "p", "change of GAUC", "p")
+        rows = [
+            (cut["block"], cut["auc"]["cut"], *_tested(cut["auc"]), *_tested(cut["gauc"])) for cut in cuts
+        ]
+        show(grid(title, columns, rows))
+    blocks = _by_block(document)
+    layers = len(next(iter(blocks.values())))
+    headers = ("block", *(f"layer {layer + 1}" for layer in range(layers)))
+    cells = [(name, *map(_attention, found)) for name, found in blocks.items()]
+    show(grid(f"Attention of {document['samples']:,} impressions: effective rank / share", headers, cells))
+
+
+def _attention(layer: dict[str, Any]) -> str:
+    """``0.1234 / 20.0%``."""
+    return f"{cell(layer['effective_rank'])} / {layer['share']:.1%}"
+
+
+def _tested(measure: dict[str, float]) -> tuple[str, float]:
+    """A change with its interval, and its p-value."""
+    change, low, high = (measure[key] for key in CHANGE)
+    return f"{change:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low == low else ""), measure["p_value"]
