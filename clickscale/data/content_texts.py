@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.delimited import TextFormat
-from clickscale.data.tables import column_names, read
+from clickscale.data.tables import Format, column_names, read
 from clickscale.data.texts import read_texts
 from clickscale.data.values import read_keys
 from clickscale.errors import InputError, SchemaError, unknown
@@ -35,13 +35,18 @@ class TextTable:
     key: str
     text: TextFormat = TextFormat()
 
+    @property
+    def format(self) -> Format:
+        """A separator means delimited text, whatever the ending of the name."""
+        return "csv" if self.text.separator else "auto"
+
     def columns(self) -> list[str]:
         """Names of its columns.
 
         Raises:
             InputError: the file cannot be read, or has no column of ids of that name.
         """
-        names = column_names(self.path, text=self.text)
+        names = column_names(self.path, format=self.format, text=self.text)
         if self.key not in names:
             raise InputError(f"{self.path}: " + unknown("column", self.key, names) + " Name it with --key.")
         return names
@@ -103,7 +108,7 @@ def _table_texts(dataset: Dataset, table: TextTable, names: Sequence[str]) -> di
     fields = dataset.schema.fields()
     separators = {name: fields[name].separator if name in fields else "" for name in names}
     seen = np.zeros(dataset.features.items, bool)
-    for chunk in read(table.path, [table.key, *names], text=table.text):
+    for chunk in read(table.path, [table.key, *names], format=table.format, text=table.text):
         keys = read_keys(chunk[table.key], dataset.schema.item.dtype).data.astype(np.int64)
         rows = dataset.encoder.item_rows.lookup(keys)
         texts = {name: _readable(chunk[name], separators[name]) for name in names}

@@ -41,7 +41,7 @@ def test_a_column_goes_before_a_field_of_its_name_and_takes_its_separator(datase
 
 def test_a_file_without_header_in_another_encoding_is_read(dataset, tmp_path):
     movies = table(
-        tmp_path / "movies.dat",
+        tmp_path / "movies.item",
         '10::Amélie "x" (2001)::drama\n',
         separator="::",
         names=("item", "title", "genre"),
