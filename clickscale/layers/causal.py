@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
-from clickscale.layers.attention import Pattern, attend, attend_with_itself
-from clickscale.layers.bias import AttentionBias, Buckets, RelativeBias, Sharing
+from clickscale.layers.attending import over_behaviors, over_parts, over_whole
+from clickscale.layers.attention import Pattern
+from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
-from clickscale.layers.sparse_attention import ClassPlan, attend_by_classes, class_plan
 from clickscale.layers.state import State
 from clickscale.layers.unified import Attend, AttentionBlock, BlockConfig
 
@@ -137,7 +137,7 @@ class CausalStack(nn.Module):
         """
         past = state.mask.shape[1]
         seen, when = torch.cat([state.mask, mask], dim=1), torch.cat([state.times, times], dim=1)
-        attention = self._attention(when, seen, past)
+        attention = over_behaviors(self.bias, self.pattern, when, seen, past)
         counts = running_sum(seen[..., None].to(x.dtype))  # (B, P + N + 1, 1)
         keys, values, sums = [], [], []
         for number, block in enumerate(self.each()):
@@ -170,19 +170,6 @@ class CausalStack(nn.Module):
         else:
             key, value = block.last_behaviors(x, profile, attention, before, mean)
         return x, key, value, mean.sums
-
-    def _attention(self, times: Tensor, mask: Tensor, past: int) -> list[Attend]:
-        """Of every block: attention of the behaviors after the first ``past`` over all."""
-        k, r, length = self.pattern.k, self.pattern.r, mask.shape[1]
-        if not past and r > 1 and length >= 100:
-            plan = class_plan(times, mask, k, r, self.bias.buckets)
-            return [partial(_over_classes, plan, self.bias.tables(n)) for n in range(len(self.blocks))]
-        column = torch.arange(length, device=mask.device)
-        distance = column[past:, None] - column  # (N, P + N)
-        # Padding sees itself, so no row is empty.
-        allowed = (distance == 0) | (self.pattern.allows(distance) & mask[:, None])
-        biases = self.bias(times[:, past:, None] - times[:, None], distance, allowed)
-        return [partial(_over_all, bias) for bias in biases]
 
     # --- what is kept
 
@@ -231,14 +218,10 @@ class CausalStack(nn.Module):
 
     def _over_whole(self, state: ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
         """Candidates that see all behaviors: who sees what does not depend on the candidate."""
-        held = state.mask.shape[1]
-        one = side.times[:, :1]
-        times = one if bool((side.times == one).all()) else side.times  # of one moment: (B, 1)
-        distance = self._distances(held, x.device)[None]  # (1, M)
-        allowed = state.mask[:, None].expand(-1, times.shape[1], -1)
-        biases = self.bias(times[..., None] - state.times[:, None], distance, allowed)
+        distance = self._distances(state.mask.shape[1], x.device)
+        attention = over_whole(self.bias, distance, state.times, state.mask, state.keys, state.values, side)
         totals = [sums[:, None] for sums in state.sums]
-        return self._rows(state, x, biases, totals, state.count[..., None])
+        return self._rows(state, x, attention, totals, state.count[..., None])
 
     def _distances(self, held: int, device: torch.device) -> Tensor:
         """(M,) distances from the position after the last behavior to the columns it sees, descending."""
@@ -249,39 +232,32 @@ class CausalStack(nn.Module):
 
     def _over_parts(self, state: AppendableState, x: Tensor, side: CandidateSide) -> Tensor:
         """Candidates that see different parts of one timeline."""
-        column = torch.arange(state.mask.shape[1], device=x.device)
-        oldest, visible = side.oldest[..., None], side.visible[..., None]
-        inside = (column >= oldest) & (column < visible) & state.mask[:, None]  # (B, C, L)
-        distance = visible - column
-        allowed = inside if self.pattern.full else inside & self.pattern.allows(distance)
-        biases = self.bias(side.times[..., None] - state.times[:, None], distance, allowed)
-        totals = [sum_between(sums.to(x.dtype), side.oldest, side.visible) for sums in state.sums]
-        return self._rows(state, x, biases, totals, inside.sum(dim=-1, keepdim=True))
+        attention = over_parts(
+            self.bias, self.pattern, state.times, state.mask, state.keys, state.values, side
+        )
+        oldest, end = side.oldest, torch.maximum(side.oldest, side.visible)
+        totals = [sum_between(sums.to(x.dtype), oldest, end) for sums in state.sums]
+        count = sum_between(running_sum(state.mask[..., None].to(x.dtype)), oldest, end)
+        return self._rows(state, x, attention, totals, count)
 
     def _rows(
         self,
         state: AppendableState | ScoringState,
         x: Tensor,
-        biases: list[Tensor],
+        attention: list[Attend],
         totals: list[Tensor],
         count: Tensor,
     ) -> Tensor:
         """Through all blocks: totals (B, C or 1, D) and count (B, C or 1, 1) of what each candidate sees."""
         for number, block in enumerate(self.each()):
-            total = totals[number]
-
-            def mean(own: Tensor, total: Tensor = total) -> Tensor:
-                alone = self.pooling == "behaviors"
-                return (
-                    total.to(own.dtype) / count.clamp(min=1)
-                    if alone
-                    else (total.to(own.dtype) + own) / (count + 1)
-                )
-
-            own = self.bias.own(number, x.device)
-            attention = partial(_over_kept, state.keys[number], state.values[number], biases[number], own)
-            x = self._computed(block.candidates, x, state.profile, attention, mean)
+            mean = partial(self._mean, totals[number], count)
+            x = self._computed(block.candidates, x, state.profile, attention[number], mean)
         return x
+
+    def _mean(self, total: Tensor, count: Tensor, own: Tensor) -> Tensor:
+        """What the gate of candidates sees: the mean of the behaviors, with themselves or without."""
+        total = total.to(own.dtype)
+        return total / count.clamp(min=1) if self.pooling == "behaviors" else (total + own) / (count + 1)
 
     def _computed(self, function: Callable[..., T], *args: Any) -> T:
         """The function's result; see ``recompute``."""
@@ -312,29 +288,3 @@ def without_padding(state: AppendableState, user: UserSide) -> AppendableState:
     if not bool(user.mask.all()):
         raise InputError("extend_user needs rows that all gain the same number of behaviors.")
     return state
-
-
-def _over_all(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    return attend(query, key, value, bias, scale)
-
-
-def _over_classes(
-    plan: ClassPlan, tables: RelativeBias | None, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> Tensor:
-    time, position = (None, None) if tables is None else (tables.time, tables.position)
-    return attend_by_classes(query, key, value, plan, time, position, scale)
-
-
-def _over_kept(
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    own: Tensor,
-    query: Tensor,
-    own_key: Tensor,
-    own_value: Tensor,
-    scale: float,
-) -> Tensor:
-    """Attention of candidates over a state's keys and values, which may be kept in half precision."""
-    key, value = key.to(query.dtype), value.to(query.dtype)
-    return attend_with_itself(query, key, value, own_key, own_value, bias, own, scale)
