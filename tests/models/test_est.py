@@ -169,6 +169,15 @@ def test_without_content_every_choice_that_needs_it_is_left_out() -> None:
             build_model("est", bare, columns, overrides=(option,))
 
 
+@pytest.mark.parametrize("options", [(), ("search=learned",), ("attention=full",)], ids=str)
+def test_bfloat16_changes_scores_little(options: tuple[str, ...]) -> None:
+    model, batch = toy_model("est", *options), toy_batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = scores(model, batch)
+    assert rounded.dtype == torch.float32
+    assert 0 < far(rounded, scores(model, batch)) <= 0.1
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
