@@ -36,8 +36,10 @@ _keep_freed_memory()
 __version__ = "0.1.0"
 
 __all__ = [
+    "CacheConfig",
     "DistillConfig",
     "Scorer",
+    "StateCache",
     "TrainConfig",
     "__version__",
     "build_model",
@@ -50,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from clickscale.data.dataset import open_dataset
     from clickscale.inference.scorer import Scorer
+    from clickscale.inference.state_cache import CacheConfig, StateCache
     from clickscale.models import build_model
     from clickscale.runs import distill, evaluate, train
     from clickscale.training.distill import DistillConfig
@@ -57,8 +60,10 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
 _HOMES = {
+    "CacheConfig": "clickscale.inference.state_cache",
     "DistillConfig": "clickscale.training.distill",
     "Scorer": "clickscale.inference.scorer",
+    "StateCache": "clickscale.inference.state_cache",
     "TrainConfig": "clickscale.training.run",
     "build_model": "clickscale.models",
     "distill": "clickscale.runs",
