@@ -34,25 +34,29 @@ def pieces(batch: int, numbers: int, device: torch.device) -> list[slice]:
 # --- classes
 
 
-def to_classes(x: Tensor, r: int) -> Tensor:
-    """(B, H, L, D) -> (B, H, r, ceil(L / r), D): position i is row i // r of class i % r; else zeros."""
+def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
+    """(B, H, L, D) -> (B, H, r, before + ceil(L / r), D): position i is row i // r of class i % r.
+
+    What no position fills is zero: ``before`` rows at the start of every class, and the last row of some.
+    """
     batch, heads, length, width = x.shape
     full = length // r
-    out = x.new_empty(batch, heads, r, -(-length // r), width)
-    out[:, :, :, :full].transpose(2, 3).copy_(_by_row(x[:, :, : full * r], r))
+    out = x.new_empty(batch, heads, r, before - (-length // r), width)
+    out[:, :, :, :before] = 0
+    out[:, :, :, before : before + full].transpose(2, 3).copy_(_by_row(x[:, :, : full * r], r))
     if length % r:
-        out[:, :, : length % r, full] = x[:, :, full * r :]
-        out[:, :, length % r :, full] = 0
+        out[:, :, : length % r, -1] = x[:, :, full * r :]
+        out[:, :, length % r :, -1] = 0
     return out
 
 
-def from_classes(x: Tensor, out: Tensor) -> None:
-    """Write (B, H, r, ceil(L / r), D) into ``out`` (B, H, L, D)."""
+def from_classes(x: Tensor, out: Tensor, scale: float = 1.0) -> None:
+    """Write (B, H, r, ceil(L / r), D) times ``scale`` into ``out`` (B, H, L, D)."""
     r, length = x.shape[2], out.shape[2]
     full = length // r
-    _by_row(out[:, :, : full * r], r).copy_(x[:, :, :, :full].transpose(2, 3))
+    torch.mul(x[:, :, :, :full].transpose(2, 3), scale, out=_by_row(out[:, :, : full * r], r))
     if length % r:
-        out[:, :, full * r :] = x[:, :, : length % r, full]
+        torch.mul(x[:, :, : length % r, full], scale, out=out[:, :, full * r :])
 
 
 def _by_row(x: Tensor, r: int) -> Tensor:

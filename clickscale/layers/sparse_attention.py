@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from clickscale.layers.bias import Buckets
 from clickscale.layers.class_layout import (
@@ -181,11 +180,6 @@ def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: t
 # --- layouts
 
 
-def _with_band(x: Tensor, columns: int) -> Tensor:
-    """Rows of zeros before those of every class: the keys of the band, whose logits are added apart."""
-    return functional.pad(x, (0, 0, columns, 0)) if columns else x
-
-
 def _like_rows(x: Tensor) -> Tensor:
     """Room for (B, H, L, D) that merges into (B, L, H D) without a copy."""
     batch, heads, length, width = x.shape
@@ -265,20 +259,24 @@ class _TableGradients:
 
 
 class _Piece(NamedTuple):
-    """Some rows of the batch in classes: query and gradient (b, H, r, n, D), key and value with the band.
+    """Some rows of the batch in classes, whose products with keys times ``scale`` are added to something.
 
-    ``band`` (b, H, r, n, offsets) is what a product of row and band keys adds to the columns of the band.
+    Attributes:
+        rows: (b, H, r, n, D), queries or gradients.
+        keys: (b, H, r, offsets + n, D), keys or values after zeros for the band, whose products stand apart:
+        band: (b, H, r, n, offsets), scaled products of rows and the keys of the band.
     """
 
     rows: Tensor
     keys: Tensor
     band: Tensor
+    scale: float
 
 
-def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan) -> _Piece:
+def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
     """From (b, H, L, D)."""
-    band = to_classes(_band_products(rows, keys, plan.offsets), plan.r)
-    return _Piece(to_classes(rows, plan.r), _with_band(to_classes(keys, plan.r), len(plan.offsets)), band)
+    band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
+    return _Piece(to_classes(rows, plan.r), to_classes(keys, plan.r, len(plan.offsets)), band, scale)
 
 
 def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
@@ -286,7 +284,7 @@ def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
     x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
     rows = piece.rows.flatten(0, 2)[:, block.first : block.last]
     keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]
-    x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2))
+    x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2), alpha=piece.scale)
     return x
 
 
@@ -323,8 +321,8 @@ def _forward(
     heads, columns = query.shape[1], len(plan.offsets)
     tables, out = _Tables(time, position, query), _like_rows(query)
     for part in pieces(len(query), _area(plan, heads), query.device):
-        piece = _piece(query[part] * scale, key[part], plan)
-        values = _with_band(to_classes(value[part], plan.r), columns).flatten(0, 2)
+        piece = _piece(query[part], key[part], plan, scale)
+        values = to_classes(value[part], plan.r, columns).flatten(0, 2)
         found, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
         for number, block in enumerate(plan.blocks):
             ids = block.ids[part]
@@ -340,12 +338,12 @@ def _forward(
 
 
 class _Gradients:
-    """Gradients of a piece of the batch, gathered block by block."""
+    """Gradients of a piece of the batch, gathered block by block, the last block first."""
 
     def __init__(self, scores: _Piece, changes: _Piece, columns: int) -> None:
         self.scores, self.changes, self.columns = scores, changes, columns
         self.query = torch.empty_like(scores.rows)
-        self.key, self.value = torch.zeros_like(scores.rows), torch.zeros_like(scores.rows)
+        self.key, self.value = self.query, self.query  # until the last block, which sees all keys, is in
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
     def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
@@ -356,10 +354,13 @@ class _Gradients:
         self.query.flatten(0, 2)[:, rows] = torch.bmm(
             flat, self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]
         )
-        into = self.key.flatten(0, 2)[:, : block.last]
-        into += torch.bmm(flat.transpose(1, 2)[:, columns:], queries)
-        into = self.value.flatten(0, 2)[:, : block.last]
-        into += torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)
+        key = torch.bmm(flat.transpose(1, 2)[:, columns:], queries)
+        value = torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)
+        if block.last == self.query.shape[3]:
+            self.key, self.value = key.view_as(self.query), value.view_as(self.query)
+        else:
+            self.key.flatten(0, 2)[:, : block.last] += key
+            self.value.flatten(0, 2)[:, : block.last] += value
         self.band_logits[..., rows, :] = dlogits[..., :columns]
         self.band_weights[..., rows, :] = weights[..., :columns]
 
@@ -368,10 +369,11 @@ class _Gradients:
     ) -> None:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
         query, key, grad = given
-        from_classes(self.query, out[0])
-        from_classes(self.key, out[1])
+        scale = self.scores.scale
+        from_classes(self.query, out[0], scale)
+        from_classes(self.key, out[1], scale)
         from_classes(self.value, out[2])
-        shares = _natural(self.band_logits, plan.length)
+        shares = _natural(self.band_logits, plan.length).mul_(scale)
         _add_band_keys(out[0], shares, key, plan.offsets)
         _add_band_rows(out[1], shares, query, plan.offsets)
         _add_band_rows(out[2], _natural(self.band_weights, plan.length), grad, plan.offsets)
@@ -410,11 +412,11 @@ class _ClassAttention(torch.autograd.Function):
         tables, sums = _Tables(time, position, query), _TableGradients(time, position)
         dquery, dkey, dvalue = (_like_rows(query) for _ in range(3))
         for part in pieces(len(query), _area(plan, heads), query.device):
-            scaled = query[part] * ctx.scale
-            scores, changes = _piece(scaled, key[part], plan), _piece(grad[part], value[part], plan)
+            scores = _piece(query[part], key[part], plan, ctx.scale)
+            changes = _piece(grad[part], value[part], plan)
             mean = to_classes((grad[part] * out[part]).sum(-1, keepdim=True), plan.r)
             found = _Gradients(scores, changes, len(plan.offsets))
-            for number, block in enumerate(plan.blocks):
+            for number, block in reversed(list(enumerate(plan.blocks))):
                 ids = block.ids[part]
                 dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])
                 dlogits.copy_(-mean[..., block.first : block.last, :])
@@ -426,5 +428,5 @@ class _ClassAttention(torch.autograd.Function):
                 _add_products(dlogits, changes, block).mul_(weights)
                 sums.add(dlogits, ids, block.distance)
                 found.add(weights, dlogits, block)
-            found.write((dquery[part], dkey[part], dvalue[part]), (scaled, key[part], grad[part]), plan)
-        return dquery.mul_(ctx.scale), dkey, dvalue, sums.time, sums.position, None, None
+            found.write((dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan)
+        return dquery, dkey, dvalue, sums.time, sums.position, None, None
