@@ -50,13 +50,13 @@ def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
     return out
 
 
-def from_classes(x: Tensor, out: Tensor, scale: float = 1.0) -> None:
-    """Write (B, H, r, ceil(L / r), D) times ``scale`` into ``out`` (B, H, L, D)."""
+def from_classes(x: Tensor, out: Tensor) -> None:
+    """Write (B, H, r, ceil(L / r), D) into ``out`` (B, H, L, D)."""
     r, length = x.shape[2], out.shape[2]
     full = length // r
-    torch.mul(x[:, :, :, :full].transpose(2, 3), scale, out=_by_row(out[:, :, : full * r], r))
+    _by_row(out[:, :, : full * r], r).copy_(x[:, :, :, :full].transpose(2, 3))
     if length % r:
-        torch.mul(x[:, :, : length % r, full], scale, out=out[:, :, full * r :])
+        out[:, :, full * r :] = x[:, :, : length % r, full]
 
 
 def _by_row(x: Tensor, r: int) -> Tensor:

@@ -370,8 +370,8 @@ class _Gradients:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
         query, key, grad = given
         scale = self.scores.scale
-        from_classes(self.query, out[0], scale)
-        from_classes(self.key, out[1], scale)
+        from_classes(self.query.mul_(scale), out[0])
+        from_classes(self.key.mul_(scale), out[1])
         from_classes(self.value, out[2])
         shares = _natural(self.band_logits, plan.length).mul_(scale)
         _add_band_keys(out[0], shares, key, plan.offsets)
