@@ -31,8 +31,7 @@ class LoaderConfig(Config, frozen=True):
 
     Attributes:
         length: behaviors that a candidate sees at most (L).
-        window: impressions in one row of a ``timeline`` batch at most; 0 takes ``length``, or a quarter of it
-            from a length of 501 on.
+        window: impressions in one row of a ``timeline`` batch at most; 0 takes ``length``.
         slack: look further back at random, as a server does that appends to a state of ``length`` behaviors
             until it holds ``length + slack``: each window draws its own length from that range, by seed and
             epoch.

@@ -37,22 +37,12 @@ class Windows:
         return len(self.first)
 
 
-def usual_window(length: int) -> int:
-    """Impressions in a row of a timeline if nothing else is said.
-
-    A row spans up to ``length + window`` behaviors. Attention computes the fewest pairs per impression if
-    ``window`` is ``length``, but such a row takes 2.6 times the memory of one with a quarter of it; for long
-    rows the shorter ones are as fast (``benchmarks/long_histories.py``).
-    """
-    return length if length <= 500 else length // 4
-
-
 def make_windows(dataset: Dataset, rows: Ints, grouping: Grouping, length: int, window: int = 0) -> Windows:
     """Cut the impressions ``rows`` (ascending) into windows of one user each.
 
     ``impression``: one each. ``request``: equal user and time. ``timeline``: as many neighbors of one user as
-    fit in ``window`` (0 takes `usual_window`), both in impressions and in behaviors that lie between the
-    first and the last of them. A candidate sees the last ``length`` behaviors known before it.
+    fit in ``window`` (0 takes ``length``), both in impressions and in behaviors that lie between the first
+    and the last of them. A candidate sees the last ``length`` behaviors known before it.
     """
     user, visible = _seen(dataset, rows)
     begins = np.ones(len(rows), dtype=bool)
@@ -60,7 +50,7 @@ def make_windows(dataset: Dataset, rows: Ints, grouping: Grouping, length: int, 
         time = np.asarray(dataset.impressions["time"][rows])
         begins[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
     elif grouping == "timeline":
-        begins = _timeline_begins(user, visible, window or usual_window(length))
+        begins = _timeline_begins(user, visible, window or length)
     first = np.flatnonzero(begins)
     return _windows(dataset, user, visible, first, np.full(len(first), length))
 

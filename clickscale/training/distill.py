@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from clickscale.config import Config
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import LoaderConfig
-from clickscale.data.windows import usual_window
 from clickscale.errors import ConfigError, RunError
 from clickscale.layers.head import BatchNorm, Head
 from clickscale.models import CTRModel, model_config
@@ -133,10 +132,10 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         """Options of a run that trains one of the two alone, on the same impressions."""
         choice = self.student if name == STUDENT else self.teacher
         assert choice is not None, "a teacher's run is read before its options are asked for"
-        window = self.window or usual_window(max(self.lengths))
+        window = self.window or max(self.lengths)
         shared = {field: getattr(self, field) for field in RunConfig.__struct_fields__ if field != "window"}
         own = {field: getattr(choice, field) for field in ModelChoice.__struct_fields__}
-        return TrainConfig(**shared, **own, window=0 if window == usual_window(choice.length) else window)
+        return TrainConfig(**shared, **own, window=0 if window == choice.length else window)
 
 
 def distill(

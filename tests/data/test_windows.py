@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clickscale.data.dataset import Dataset, Ints, open_dataset
-from clickscale.data.windows import look_back, make_windows, replay_windows, usual_window
+from clickscale.data.windows import look_back, make_windows, replay_windows
 from tests.data.tiny import tiny_dataset, tiny_source
 
 
@@ -99,14 +99,12 @@ def test_without_slack_each_number_of_visible_behaviors_is_a_state(log: Dataset)
     assert replayed(shown, 3, 0) == [(0, 2, 2, 5), (2, 1, 3, 6), (3, 3, 6, 9)]
 
 
-def test_rows_of_long_timelines_hold_fewer_impressions_than_behaviors() -> None:
+def test_a_row_of_a_timeline_holds_as_many_impressions_as_its_window() -> None:
     shown = Shown(list(range(2500)))
-    made = make_windows(shown, shown.rows, "timeline", 1000)  # type: ignore[arg-type]
-    assert usual_window(100) == 100
-    assert usual_window(1000) == 250
+    made = make_windows(shown, shown.rows, "timeline", 1000, 250)  # type: ignore[arg-type]
     assert made.count.tolist() == [250] * 10
     assert (made.end - made.start).max() == 1249  # the last impression sees one less than its place
-    wide = make_windows(shown, shown.rows, "timeline", 1000, 1000)  # type: ignore[arg-type]
+    wide = make_windows(shown, shown.rows, "timeline", 1000)  # type: ignore[arg-type]
     assert wide.count.tolist() == [1000, 1000, 500]
 
 
