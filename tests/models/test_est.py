@@ -27,6 +27,7 @@ from tests.models.toy import (
     item_columns,
     keep_behaviors,
     pick_candidates,
+    pick_rows,
     toy_batch,
     toy_model,
     with_candidates,
@@ -231,3 +232,19 @@ def test_grades_grow_in_depth_and_width() -> None:
     sizes = [(c.width, c.blocks) for name, c in sorted(PRESETS.items()) if name.startswith("size")]
     assert sizes == sorted(sizes)
     assert len(sizes) == 5
+
+
+def test_kept_states_of_different_lengths_stack() -> None:
+    for options in ((), ("csa=paper",)):
+        model, batch = toy_model("est", "recent=5", "kept=4", *options), toy_batch(full=True)
+        states, alone = [], []
+        for row, length in enumerate((3, 12, 5, 8, 1)):
+            one = pick_rows(batch, torch.tensor([row]))
+            user = keep_behaviors(one.user, slice(12 - length, 12))
+            side = with_candidates(one, visible=torch.full_like(one.candidates.visible, length)).candidates
+            with torch.no_grad():
+                states.append(model.scoring_state(model.encode_user(user)))
+                alone.append(model.score(model.encode_user(user), side))
+        with torch.no_grad():
+            together = model.score(stack(states), batch.candidates)
+        assert far(together, torch.cat(alone)) <= 1e-5

@@ -9,9 +9,11 @@ from torch.nn import functional
 from clickscale.models import CTRModel, build_model, model_names
 from clickscale.scaling.cost import (
     Cost,
+    PaperRequest,
     count_operations,
     count_parameters,
     measure_cost,
+    paper_request,
     reference_features,
     reference_items,
 )
@@ -37,6 +39,33 @@ def test_fused_attention_counts_both_of_its_products() -> None:
     query, key = torch.ones(2, 4, 5, 8), torch.ones(2, 4, 7, 8)
     work = lambda: functional.scaled_dot_product_attention(query, key, key)  # noqa: E731
     assert count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
+
+
+def test_masked_attention_and_weighted_sums_of_rows_are_counted() -> None:
+    query, key, mask = (
+        torch.ones(2, 4, 5, 8),
+        torch.ones(2, 4, 7, 8),
+        torch.ones(2, 1, 5, 7, dtype=torch.bool),
+    )
+    work = lambda: functional.scaled_dot_product_attention(query, key, key, attn_mask=mask)  # noqa: E731
+    assert count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
+    table, bags = torch.ones(9, 6), torch.zeros(4, 3, dtype=torch.int64)
+    weighted = lambda x: functional.embedding_bag(  # noqa: E731
+        bags, x, per_sample_weights=torch.ones(4, 3), mode="sum"
+    )
+    assert count_operations(lambda: weighted(table))[0] == 2 * 4 * 3 * 6
+    assert count_operations(lambda: weighted(table.requires_grad_()))[0] == 2 * 4 * 3 * 6
+    assert count_operations(lambda: functional.embedding_bag(bags, table, mode="sum"))[0] == 0
+
+
+def test_a_grade_of_a_paper_is_counted_on_the_request_of_the_paper() -> None:
+    request = paper_request("est", "est-paper")
+    features = reference_features(request=request)
+    assert request.length == 300
+    assert len(features.profile) + len(features.context) + len(features.item) == 26 + 20 + 5
+    assert features.item[-1].kind == "content"
+    assert paper_request("est", "size-2") == paper_request("din", "est-paper") == PaperRequest()
+    assert reference_features(request=PaperRequest()) == reference_features()
 
 
 def test_the_operations_of_suan_are_those_of_its_equations() -> None:
