@@ -2,8 +2,8 @@
 
     python examples/content_features.py PREPARED OUT TEXT [TEXT...]
 
-PREPARED is a prepared data set without content, OUT a new folder, TEXT the item fields that are embedded (needs
-the extra ``content``), or instead a file of vectors with an id column ``item``, as `content import` takes it.
+PREPARED is a prepared data set without content, OUT a new folder, TEXT the item fields to embed (needs the
+extra ``content``) or instead a file of vectors with an id column ``item``, see `clickscale content import`.
 """
 
 import sys
