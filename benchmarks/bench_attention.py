@@ -5,12 +5,12 @@
     python benchmarks/bench_attention.py --rows
 
 One block of a size-2 model (2 heads of width 20, local window 2), one thread, in one process, in turns;
-bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal attention
-with the same bias: two products over the whole batch (``baddbmm`` on a gathered bias), the same in pieces of
-the batch of 8 MB of logits, and, without gradients, PyTorch's fused attention with the bias as its mask. All
-make bucket ids in the way of the sparse form. Cells say how many times faster the sparse form is, medians of
-rounds. Memory is how far the peak of a fresh process grows in one forward and backward pass, in percent of
-the growth of the faster dense form.
+bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal
+attention with the same bias: two products over the whole batch (``baddbmm`` on a gathered bias), the same in
+pieces of the batch of 8 MB of logits, and, without gradients, PyTorch's fused attention with the bias as its
+mask. All make bucket ids in the way of the sparse form. Cells say how many times faster the sparse form is,
+medians of rounds. Memory is how far the peak of a fresh process grows in one forward and backward pass, in
+percent of the growth of the faster dense form.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +72,11 @@ def given(batch: int, length: int, queries: int | None = None) -> Given:
     return Given(leaf(asking), leaf(length), leaf(length), times, mask, time, position, weight)
 
 
-def some(x: Given, rows: slice) -> Given:
-    """Some rows of the batch."""
-    own = x.query[rows], x.key[rows], x.value[rows], x.times[rows], x.mask[rows]
-    return Given(*own, x.time, x.position, x.weight[rows])
+def split(x: Given, step: int) -> Iterator[Given]:
+    """Pieces of the batch."""
+    own = x.query, x.key, x.value, x.times, x.mask, x.weight
+    for query, key, value, times, mask, weight in zip(*(part.split(step) for part in own), strict=True):
+        yield Given(query, key, value, times, mask, x.time, x.position, weight)
 
 
 def train(out: Tensor, x: Given) -> None:
@@ -123,28 +124,20 @@ def multiply(query: Tensor, key: Tensor, value: Tensor, added: Tensor) -> Tensor
 
 def dense_in_pieces(x: Given) -> Tensor:
     """In pieces of the batch."""
-    length = x.times.shape[1]
-    step = max(PIECE // (4 * HEADS * length * length), 1)
-    parts = []
-    for first in range(0, len(x.times), step):
-        rows = slice(first, first + step)
-        part = some(x, rows)
-        parts.append(dense(part))
-    return torch.cat(parts)
+    step = max(PIECE // (4 * HEADS * x.times.shape[1] ** 2), 1)
+    return torch.cat([dense(part) for part in split(x, step)])
 
 
 def fused(x: Given) -> Tensor:
     """PyTorch's fused attention, in pieces of the batch; for inference only."""
-    length = x.times.shape[1]
-    step = max(PIECE // (4 * length * length), 1)
-    parts = []
-    for first in range(0, len(x.times), step):
-        part = some(x, slice(first, first + step))
-        added = bias(part, dense_ids(part))
-        parts.append(
-            functional.scaled_dot_product_attention(part.query, part.key, part.value, added, scale=SCALE)
-        )
-    return torch.cat(parts)
+    step = max(PIECE // (4 * x.times.shape[1] ** 2), 1)
+    return torch.cat([fused_piece(part) for part in split(x, step)])
+
+
+def fused_piece(x: Given) -> Tensor:
+    """PyTorch's fused attention."""
+    added = bias(x, dense_ids(x))
+    return functional.scaled_dot_product_attention(x.query, x.key, x.value, added, scale=SCALE)
 
 
 # --- measuring
