@@ -43,8 +43,8 @@ def analyze_blocks(
     """Which blocks of full attention matter: of tokens (N), recent (B_u) and retrieved (B_c) behaviors.
 
     Scores the part without each block <query, key> of attention and tests what that changes. Then tells, by
-    layer, how much attention a block gets and its effective rank: 1 if every query attends to keys of its
-    own, next to 0 if all attend alike.
+    layer, the effective rank of a block (1 if every query attends to keys of its own, the least if all attend
+    alike) and the share of attention that it gets.
     """
     from clickscale.evaluation.blocks import attention_of, block_effects, full_attention_model
     from clickscale.training.run import load_run
@@ -114,7 +114,7 @@ def _write(out: Path, document: dict[str, Any], attention: "Attention") -> None:
         for name in MEASURES
     ]
     ranks = [
-        (block, [layer["effective_rank"] for layer in layers])
+        (block, layers[0]["least"], [layer["effective_rank"] for layer in layers])
         for block, layers in _by_block(document).items()
     ]
     out.mkdir(parents=True, exist_ok=True)
@@ -154,8 +154,8 @@ def _show(document: dict[str, Any]) -> None:
         show(grid(title, columns, rows))
     blocks = _by_block(document)
     layers = len(next(iter(blocks.values())))
-    headers = ("block", *(f"layer {layer + 1}" for layer in range(layers)))
-    cells = [(name, *map(_attention, found)) for name, found in blocks.items()]
+    headers = ("block", "least rank", *(f"layer {layer + 1}" for layer in range(layers)))
+    cells = [(name, found[0]["least"], *map(_attention, found)) for name, found in blocks.items()]
     show(grid(f"Attention of {document['samples']:,} impressions: effective rank / share", headers, cells))
 
 

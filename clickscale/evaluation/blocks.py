@@ -6,7 +6,7 @@ while a trained model scores (table 1 of the paper, without training again); `at
 attention itself and of how far from rank 1 it is (figure 3).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,6 +95,7 @@ class BlockAttention:
 
     Attributes:
         rank: effective rank in (0, 1], see `effective_rank`; nan if there is nothing to measure.
+        least: what the rank would be if all queries attended alike: the mean of 1 / max(m, n).
         share: of the attention of the block's queries, how much goes to its keys.
         samples: impressions that have both kinds.
     """
@@ -102,13 +103,14 @@ class BlockAttention:
     layer: int
     block: Block
     rank: float
+    least: float
     share: float
     samples: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; layers count from 1."""
-        facts = {"effective_rank": self.rank, "share": self.share, "samples": self.samples}
-        return {"layer": self.layer + 1, "block": block_name(self.block), **facts}
+        facts = {"effective_rank": self.rank, "least": self.least, "share": self.share}
+        return {"layer": self.layer + 1, "block": block_name(self.block), **facts, "samples": self.samples}
 
 
 @dataclass(frozen=True)
@@ -360,8 +362,8 @@ class _Means:
         layers, total = len(model.full.each()), self.places.total
         self.maps = torch.zeros((layers, total, total), dtype=torch.float64)
         self.queries = torch.zeros((layers, total), dtype=torch.float64)
-        self.ranks: list[dict[Block, list[Tensor]]] = [{b: [] for b in self.blocks} for _ in range(layers)]
-        self.shares: list[dict[Block, list[Tensor]]] = [{b: [] for b in self.blocks} for _ in range(layers)]
+        # Per layer and block, of each sample: effective rank, the least it can be, share.
+        self.facts: list[dict[Block, list[Tensor]]] = [{b: [] for b in self.blocks} for _ in range(layers)]
 
     def adding(self, behaviors: int) -> AbstractContextManager[None]:
         """Add whatever the model scores; rows hold so many behaviors."""
@@ -387,27 +389,19 @@ class _Means:
                 continue
             part = weights[both][:, :, query, key]
             queries, keys = seen[both, query], seen[both, key]
-            self.ranks[layer][block].append(effective_rank(part, queries, keys).mean(dim=1).cpu())
-            paid = part.sum(dim=(-1, -2)).mean(dim=1) / queries.sum(dim=1)
-            self.shares[layer][block].append(paid.cpu())
+            m, n = queries.sum(dim=1), keys.sum(dim=1)
+            ranks = effective_rank(part, queries, keys).mean(dim=1)
+            shares = part.sum(dim=(-1, -2)).mean(dim=1) / m
+            facts = torch.stack([ranks, 1 / torch.maximum(m, n), shares], dim=1)  # (R', 3)
+            self.facts[layer][block].append(facts.double().cpu())
 
     def result(self) -> Attention:
         """The means."""
         maps = self.maps / self.queries.clamp(min=1)[..., None]
-        blocks = [
-            BlockAttention(
-                layer,
-                block,
-                _mean(self.ranks[layer][block]),
-                _mean(self.shares[layer][block]),
-                sum(map(len, self.shares[layer][block])),
-            )
-            for layer in range(len(self.maps))
-            for block in self.blocks
-        ]
+        blocks = []
+        for layer, found in enumerate(self.facts):
+            for block, parts in found.items():
+                facts = torch.cat([torch.empty((0, 3), dtype=torch.float64), *parts])
+                rank, least, share = facts.nanmean(dim=0).tolist()
+                blocks.append(BlockAttention(layer, block, rank, least, share, len(facts)))
         return Attention(self.places, self.model.tokens.names, maps.float().numpy(), tuple(blocks))
-
-
-def _mean(parts: Sequence[Tensor]) -> float:
-    """Mean of what is defined; nan of nothing."""
-    return float(torch.cat(list(parts)).double().nanmean()) if parts else float("nan")

@@ -64,13 +64,15 @@ def _mark_kinds(axes: Axes, kinds: Sequence[tuple[str, int]]) -> None:
 
 @in_style
 def blocks(
-    title: str, changes: Sequence[tuple[str, Sequence[Change]]], ranks: Sequence[tuple[str, Sequence[float]]]
+    title: str,
+    changes: Sequence[tuple[str, Sequence[Change]]],
+    ranks: Sequence[tuple[str, float, Sequence[float]]],
 ) -> str:
     """What cutting each block changes, with 95% intervals, beside the effective rank of each block by layer.
 
     Args:
         changes: measure -> its change for each block, in one order of blocks.
-        ranks: block -> effective rank by layer; nan is left out.
+        ranks: block, the least that its effective rank can be, and the rank by layer; nan is left out.
     """
     count = max(len(ranks), *(len(found) for _, found in changes))
     figure = new_figure(len(changes) + 1, 1, width=3.2 * (len(changes) + 1) + 0.6, height=1.4 + 0.36 * count)
@@ -94,17 +96,19 @@ def _changes(axes: Axes, measure: str, found: Sequence[Change]) -> None:
     _name_rows(axes, [name for name, *_ in found])
 
 
-def _ranks(axes: Axes, ranks: Sequence[tuple[str, Sequence[float]]]) -> None:
-    layers = max(len(values) for _, values in ranks)
+def _ranks(axes: Axes, ranks: Sequence[tuple[str, float, Sequence[float]]]) -> None:
+    layers = max(len(values) for *_, values in ranks)
     height = 0.8 / layers
     for layer in range(layers):
         places = np.arange(len(ranks)) - 0.4 + height * (layer + 0.5)
-        color = _shade(layer, layers)
-        values = [values[layer] for _, values in ranks]
-        axes.barh(places, values, height, color=color, label=f"layer {layer + 1}")
-    axes.set_xlim(0, max([v for _, values in ranks for v in values if v == v], default=1.0) * 1.05)
+        values = [values[layer] for *_, values in ranks]
+        axes.barh(places, values, height, color=_shade(layer, layers), label=f"layer {layer + 1}")
+    for place, (_, least, _) in enumerate(ranks):
+        label = "least possible" if not place else None
+        axes.plot([least, least], [place - 0.4, place + 0.4], color=COLORS[1], linewidth=2, label=label)
+    axes.set_xlim(0, max([v for *_, values in ranks for v in values if v == v], default=1.0) * 1.05)
     axes.set(title="Effective rank", xlabel="share of full rank")
-    _name_rows(axes, [name for name, _ in ranks])
+    _name_rows(axes, [name for name, *_ in ranks])
 
 
 def _shade(layer: int, layers: int) -> Any:

@@ -222,19 +222,22 @@ def test_means_are_those_of_one_impression_at_a_time(dataset: Dataset) -> None:
     assert np.abs(found.maps[0][:tokens, :tokens] - first.numpy()).max() <= 1e-6
     some = [w for w, count in zip(weights[1::layers], seen, strict=True) if count]
     shares = [float(w[:, :tokens, tokens:].sum(dim=(1, 2)).mean()) / tokens for w in some]
-    ranks = []
+    ranks, least = [], []
     for w, count in zip(weights[1::layers], seen, strict=True):
         if count:
             recent = min(int(count), 5)  # left of them is padding, right of them what was retrieved
             end = w.shape[1] - min(3, min(int(seen.max()), LENGTH), w.shape[1])
             h = w[:, end - recent : end, :tokens].double().numpy()
             ranks.append(np.mean([(x**2).sum() / np.linalg.norm(x, 2) ** 2 / max(x.shape) for x in h]))
+            least.append(1 / max(recent, tokens))
     blocks = {(b.layer, block_name(b.block)): b for b in found.blocks}
     assert blocks[1, "<N, B>"].share == pytest.approx(np.mean(shares), abs=1e-6)
     assert blocks[1, "<N, B>"].samples == len(some)
     assert blocks[1, "<N, N>"].samples == len(seen)
     assert blocks[1, "<N, N>"].share + blocks[1, "<N, B>"].share * len(some) / len(seen) == pytest.approx(1)
     assert blocks[1, "<B_u, N>"].rank == pytest.approx(np.mean(ranks), abs=1e-5)
+    assert blocks[1, "<B_u, N>"].least == pytest.approx(np.mean(least), abs=1e-6)
+    assert all(each.least <= each.rank <= 1 for each in found.blocks)
 
 
 def test_each_row_of_a_map_adds_up_to_one_and_samples_are_drawn_by_seed(dataset: Dataset) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from clickscale.report import block_plots
 
 CHANGES = [("AUC", [("<N, N>", -0.01, -0.02, 0.0), ("<N, B>", -0.05, math.nan, math.nan)])]
-RANKS = [("<N, N>", [0.5, 0.25]), ("<N, B>", [0.125, math.nan])]
+RANKS = [("<N, N>", 0.2, [0.5, 0.25]), ("<N, B>", 0.1, [0.125, math.nan])]
 
 
 def words(svg: str) -> str:
@@ -30,7 +30,7 @@ def test_maps_of_nothing_but_zeros_can_be_drawn() -> None:
 
 def test_blocks_show_every_change_and_every_rank_once_per_panel() -> None:
     text = words(block_plots.blocks("a run", CHANGES, RANKS))
-    for word in ("a run", "AUC without the block", "Effective rank", "layer 1", "layer 2"):
+    for word in ("a run", "AUC without the block", "Effective rank", "least possible", "layer 1", "layer 2"):
         assert text.count(word) == 1
     assert text.count("<N, B>") == 2
 
