@@ -8,7 +8,7 @@ candidate itself and the local offsets that no class has are extra columns of th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -180,6 +180,14 @@ def attend_candidates_by_classes(
             found = found + torch.einsum("nho,nohd->nhd", shares[..., 1:], near_values)
         found = torch.where(plan.sees[:, None, None], found, own_values)
     return found.view(batch, count, heads, width).transpose(1, 2).to(query.dtype)
+
+
+def choose_for_candidates(
+    batch: int, candidates: int, length: int, k: int, r: int
+) -> Literal["dense", "classes"]:
+    """The faster form for candidates over a timeline on a CPU, by the measurements of docs/attention.md."""
+    offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
+    return "classes" if batch * candidates * length >= 1 << 19 and 15 * offsets <= length else "dense"
 
 
 # --- the plan

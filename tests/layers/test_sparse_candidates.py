@@ -18,6 +18,7 @@ from clickscale.layers.sparse_candidates import (
     CandidatePlan,
     attend_candidates_by_classes,
     candidate_plan,
+    choose_for_candidates,
 )
 
 HEADS, WIDTH, SCALE = 2, 3, 0.7
@@ -212,6 +213,12 @@ def test_gradients_are_not_needed_in_inference() -> None:
         alone = made.grouped(made.plan)
     assert not alone.requires_grad
     assert torch.equal(alone, made.grouped(made.plan))
+
+
+def test_the_form_is_chosen_by_shape() -> None:
+    assert choose_for_candidates(64, 100, 100, 2, 4) == "classes"
+    assert choose_for_candidates(64, 20, 100, 2, 4) == "dense"  # too little work
+    assert choose_for_candidates(64, 200, 200, 40, 8) == "dense"  # most pairs are seen
 
 
 @pytest.mark.parametrize("mutant", ["bias off by one", "padding seen", "window too wide", "counted twice"])
