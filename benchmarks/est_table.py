@@ -4,7 +4,7 @@
     python benchmarks/est_table.py prepared-text/ --variants est,no-csa,full --seeds 3
 
 Variants are lines of `VARIANTS`; each is trained for a share of an epoch (its learning rate runs through the
-whole schedule) with the same seeds, and tested against ``est`` over seeds. ``--ids`` is the same data set with
+whole schedule) with the same seeds, and tested against ``est`` over seeds. ``--ids`` is the data set with
 semantic ids as item features. Done measurements are kept in ``--out`` and not made again.
 """
 
