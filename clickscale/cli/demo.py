@@ -50,7 +50,7 @@ def run_demo(
     begun = time.monotonic()
     data = prepared(out, source)
     runs = trained(out, data, seed)
-    from clickscale.cli.demo_page import HEADERS, cells, measured, scored_request, write_report
+    from clickscale.cli.demo_page import HEADERS, MEANING, cells, measured, scored_request, write_report
     from clickscale.data.dataset import open_dataset
     from clickscale.report.results import to_dict, verdict
     from clickscale.runs import run_results
@@ -72,7 +72,7 @@ def run_demo(
         emit(document | {"report": str(page), "seconds": time.monotonic() - begun})
         return
     show(grid(_title(dataset), HEADERS, [cells(result, latencies) for result in results]))
-    typer.echo(verdict(results) + "\n")
+    typer.echo(f"{verdict(results)} {MEANING}\n")
     show(grid(f"User {scored['user']}: the {TAUGHT}'s ranking of one request", *_ranking(scored)))
     typer.echo(f"report: {page}\nseconds: {time.monotonic() - begun:.0f}")
 

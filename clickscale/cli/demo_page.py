@@ -29,7 +29,11 @@ from clickscale.training.run import CONFIG, read_config
 from clickscale.training.threads import set_threads
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
-HEADERS = (*ACCURACY[:-1], f"ms, {CANDIDATES} candidates", "ms, user cached")
+HEADERS = (*ACCURACY[:4], "parameters", "GFLOPs", f"ms for {CANDIDATES}", "user cached")
+MEANING = (
+    "Parameters are those outside embedding tables; GFLOPs those of a request of 60 candidates; milliseconds "
+    f"those of a request of {CANDIDATES} on one thread, with encoding the user and with the user cached."
+)
 Latencies = Mapping[str, tuple[float, float]]
 
 
@@ -140,7 +144,7 @@ def _results_section(results: Sequence[Result], latencies: Latencies) -> Section
     return Section(
         "Results on the test part",
         f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as served: "
-        f"the last behaviors known at the moment of the request.",
+        f"the last behaviors known at the moment of the request. {MEANING}",
         tables=[PageTable(HEADERS, rows)],
         plots=[plots.accuracy(results)],
     )

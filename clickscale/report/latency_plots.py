@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Transform, offset_copy
 
 from clickscale.evaluation.significance import Interval
-from clickscale.report.plots import COLORS, axes_of, color_of, in_style, new_figure, svg
+from clickscale.report.plots import COLORS, INK, axes_of, color_of, in_style, new_figure, svg
 from clickscale.report.results import Result
 
 # Points of a line: x, the middle, and the upper end of its band (None: no band).
@@ -116,7 +117,11 @@ def accuracy_against_latency(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(title=measure.upper(), xlabel=xlabel)
-    figure.legend(*_legend(axes_of(figure)[0]), loc="outside lower center", ncols=len(results))
+    handles, labels = _legend(axes_of(figure)[0])
+    ring = Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle=":")
+    figure.legend(
+        [*handles, ring], [*labels, "user cached"], loc="outside lower center", ncols=len(labels) + 1
+    )
     return svg(figure)
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from clickscale.report.results import Result
 
-COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#c026d3", "#64748b")
+COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#64748b", "#c026d3")
 INK, FAINT = "#1f2937", "#d1d5db"
 _STYLE: Any = {
     "font.family": "sans-serif",

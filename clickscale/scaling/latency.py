@@ -157,6 +157,8 @@ def compare_latency(
 ) -> dict[str, dict[str, Timing]]:
     """Latency of several models, each at its own length, ``parallel`` and ``cached``, all taking turns.
 
+    Counted is the time of this process alone, which on one thread is the latency on a core that is free.
+
     Args:
         models: by name, a model in evaluation mode and the behaviors of its users.
         seconds: of everything together; no further round begins after it, but three always run.
@@ -166,7 +168,7 @@ def compare_latency(
         for name, (model, length) in models.items():
             request = _request(model, features, length, candidates)
             works |= {(name, PARALLEL): request.parallel, (name, CACHED): request.cached}
-        runs = in_turns(works, repeats, seconds)
+        runs = in_turns(works, repeats, seconds, time.process_time)
     return {
         name: {way: timing(runs[name, way], candidates, candidates) for way in (PARALLEL, CACHED)}
         for name in models
