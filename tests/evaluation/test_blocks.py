@@ -1,4 +1,6 @@
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import torch
 from torch import Tensor
 
 from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.loader import Loader, LoaderConfig
+from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.blocks import (
     Places,
@@ -193,8 +197,6 @@ def _triples(users: np.ndarray) -> list[list[int]]:
 
 def by_hand(model: EST, dataset: Dataset) -> list[Tensor]:
     """Per layer, weights (H, T, T) of every impression of the test part, from a batch of one."""
-    from clickscale.data.loader import Loader, LoaderConfig
-
     found: list[Tensor] = []
     blocks = model.full.each()
     hooks = [
@@ -274,3 +276,13 @@ def test_wrong_numbers_and_parts_are_refused(dataset: Dataset) -> None:
     for measure in (attention_of, block_effects):
         with pytest.raises(DataError, match="Unknown part"):
             measure(model, dataset, "tests", length=LENGTH)  # type: ignore[operator]
+
+
+def test_a_part_without_impressions_is_refused(tmp_path: Path) -> None:
+    source = tiny_source()
+    empty = open_dataset(
+        tiny_dataset(tmp_path, dataclasses.replace(source, split=Split(kind="time", valid=0.0, test=0.1)))
+    )
+    for measure in (attention_of, block_effects):
+        with pytest.raises(DataError, match=r"'valid' of .* has no impressions"):
+            measure(model_of(empty), empty, "valid", length=LENGTH)  # type: ignore[operator]
