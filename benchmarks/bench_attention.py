@@ -2,7 +2,6 @@
 
     python benchmarks/bench_attention.py [--lengths 50 100 ...] [--dilations 1 2 4 8] [--rounds 5]
     python benchmarks/bench_attention.py --candidates
-    python benchmarks/bench_attention.py --rows
 
 One block of a size-2 model (2 heads of width 20, local window 2), one thread, in one process, in turns;
 bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal
@@ -33,7 +32,6 @@ from clickscale.layers.bias import TIME_BUCKETS
 from clickscale.layers.class_layout import SHUT, short_times, write_buckets
 from clickscale.layers.sparse_attention import attend_by_classes, class_plan
 from clickscale.layers.sparse_candidates import attend_candidates_by_classes, candidate_plan
-from clickscale.layers.sparse_rows import attend_rows, row_plan
 
 HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5
 PIECE = 8 << 20  # bytes of logits in a piece of the batch
@@ -278,26 +276,6 @@ def candidates(dilations: list[int], rounds: int) -> None:
             print(f"| {length} | {count} | {batch} | {r} | {gain:.1f} |", flush=True)
 
 
-def new_rows(x: Given, new: int, r: int) -> Tensor:
-    """The last rows alone."""
-    plan = row_plan(x.times, x.mask, new, WINDOW, r, "octave")
-    return attend_rows(x.query[:, :, -new:], x.key, x.value, plan, x.time, x.position, SCALE)
-
-
-def appended(dilations: list[int], rounds: int) -> None:
-    """Table of new rows at the end of a sequence, without gradients."""
-    print("| L | new rows | r | of all rows, dense | of all rows, by classes |\n|--:|--:|--:|--:|--:|")
-    for length in (100, 1000):
-        x = given(1, length)
-        for r in dilations:
-            forms: dict[str, Form] = {"dense": dense, "classes": partial(sparse, r=r)}
-            forms |= {str(new): partial(new_rows, new=new, r=r) for new in (1, 10)}
-            found = medians({name: partial(infer, form, x) for name, form in forms.items()}, 20 * rounds)
-            for new in ("1", "10"):
-                shares = [f"{found[new] / found[name]:.1%}" for name in ("dense", "classes")]
-                print(f"| {length} | {new} | {r} | {shares[0]} | {shares[1]} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -307,7 +285,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--behaviors", type=int, default=16_000, help="at most so many in a batch")
     parser.add_argument("--candidates", action="store_true", help="candidates over a timeline instead")
-    parser.add_argument("--rows", action="store_true", help="appended rows instead")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -315,8 +292,6 @@ def main() -> None:
         print(peak(options.peak[0], int(options.peak[1]), int(options.peak[2])))
     elif options.candidates:
         candidates(options.dilations, options.rounds)
-    elif options.rows:
-        appended(options.dilations, options.rounds)
     else:
         print("| L | B | r | forward | forward + backward | memory |\n|--:|--:|--:|--:|--:|--:|")
         for length in options.lengths:

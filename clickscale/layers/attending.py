@@ -1,4 +1,4 @@
-"""Who attends to whom, in the form that is fastest for the shape: one list of functions, one per block.
+"""Who attends to whom, in the form that is fastest for the shape: a function for each block.
 
 All forms give the same numbers. Dense ones compute every pair and shut those that are not seen; sparse ones
 compute the pairs that a pattern lets be seen (`clickscale.layers.sparse_attention`, `.sparse_candidates`).
@@ -14,11 +14,13 @@ from clickscale.batch import CandidateSide
 from clickscale.layers.attention import Pattern, attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.sparse_attention import ClassPlan, attend_by_classes, choose, class_plan
-from clickscale.layers.sparse_candidates import CandidatePlan, attend_candidates_by_classes, candidate_plan
+from clickscale.layers.sparse_candidates import (
+    CandidatePlan,
+    attend_candidates_by_classes,
+    candidate_plan,
+    choose_for_candidates,
+)
 from clickscale.layers.unified import Attend
-
-# Pairs of candidates and behaviors from which on sparse candidates are faster (docs/attention.md).
-_MANY = 1 << 20
 
 
 def over_behaviors(
@@ -52,10 +54,9 @@ def over_parts(
         times, mask: (B, L) of the behaviors.
         keys, values: per block (B, H, L, D / H).
     """
-    if not pattern.full and side.times.numel() * mask.shape[1] >= _MANY:
-        plan = candidate_plan(
-            times, mask, side.times, side.oldest, side.visible, pattern.k, pattern.r, bias.buckets
-        )
+    k, r, (batch, count) = pattern.k, pattern.r, side.times.shape
+    if choose_for_candidates(batch, count, mask.shape[1], k, r) == "classes":
+        plan = candidate_plan(times, mask, side.times, side.oldest, side.visible, k, r, bias.buckets)
         return [
             partial(_candidates_by_classes, plan, bias, block, key, value)
             for block, (key, value) in enumerate(zip(keys, values, strict=True))

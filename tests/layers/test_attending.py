@@ -28,10 +28,11 @@ def learned(options: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
 def test_sparse_forms_learn_what_dense_ones_learn(
     options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attending, "choose", lambda *shape: "dense")
+    for choice in ("choose", "choose_for_candidates"):
+        monkeypatch.setattr(attending, choice, lambda *shape: "dense")
     logits, gradients = learned(options)
-    monkeypatch.setattr(attending, "choose", lambda *shape: "classes")
-    monkeypatch.setattr(attending, "_MANY", 0)
+    for choice in ("choose", "choose_for_candidates"):
+        monkeypatch.setattr(attending, choice, lambda *shape: "classes")
     sparse_logits, sparse_gradients = learned(options)
     torch.testing.assert_close(sparse_logits, logits, rtol=0, atol=1e-5)  # the head's are 32-bit
     for name, gradient in gradients.items():
