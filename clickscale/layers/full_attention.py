@@ -72,9 +72,9 @@ class FullBlock(nn.Module):
         Returns:
             New tokens and rows.
         """
-        heads = self._heads(tokens, projected)
-        seen = merge_heads(functional.scaled_dot_product_attention(*heads, attn_mask=pairs))
-        first, rest = seen.split([len(tokens), rows.shape[1]], dim=1)
+        query, key, value = self._heads(tokens, projected)
+        seen = merge_heads(functional.scaled_dot_product_attention(query, key, value, attn_mask=pairs))
+        first, rest = seen[:, : len(tokens)], seen[:, len(tokens) :]
         tokens = tokens + self.token_out(first.transpose(0, 1))
         rows = rows + self.row_out(rest)
         tokens = tokens + self.token_ffn(self.token_ffn_norm(tokens))
