@@ -65,7 +65,7 @@ class CrossAttention(nn.Module):
         query = (self.query(x) * self.scale).view(tokens, rows, self.heads, -1)
         parts = [self._logits(query, half) for half in halves]
         logits = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)  # (N, R, H, all M)
-        weights = logits.softmax(dim=-1).split([half.key.shape[2] for half in halves], dim=-1)
+        weights = torch.split(logits.softmax(dim=-1), [half.key.shape[2] for half in halves], dim=-1)
         gathered = [self._gather(part, half) for part, half in zip(weights, halves, strict=True)]
         return self.out(sum(gathered[1:], gathered[0]) * seen)
 

@@ -58,9 +58,10 @@ class Sight:
         alike = [((x == x[:, :1]) | ~candidates.mask).all() for x in moments]
         if bool(torch.stack(alike).all()):
             moments = [x[:, :1] for x in moments]
+        oldest, visible, moment = moments
         column = torch.arange(items.shape[1], device=items.device)
-        inside = (column >= moments[0][..., None]) & (column < moments[1][..., None])
-        return cls(candidates, items, times, *moments, seen=inside & (items > 0)[:, None])
+        inside = (column >= oldest[..., None]) & (column < visible[..., None])
+        return cls(candidates, items, times, oldest, visible, moment, inside & (items > 0)[:, None])
 
     def newest(self, count: int) -> Tensor:
         """(B, C', L) bool: what is seen of the last ``count`` columns before the moment."""

@@ -112,10 +112,10 @@ def copy_named(
         names, earlier: of the parts of the axis in ``target`` and in ``source``.
         fill: value of the parts that are new, or None to leave them.
     """
-    new = target.unflatten(axis, (len(names), -1))
-    old = source.unflatten(axis, (len(earlier), -1))
+    part = target.shape[axis] // max(len(names), 1)
     for place, name in enumerate(names):
+        own = target.narrow(axis, place * part, part)
         if name in earlier:
-            new.select(axis, place).copy_(old.select(axis, list(earlier).index(name)))
+            own.copy_(source.narrow(axis, list(earlier).index(name) * part, part))
         elif fill is not None:
-            new.select(axis, place).fill_(fill)
+            own.fill_(fill)
