@@ -34,7 +34,7 @@ from clickscale.scaling.latency import chosen, in_turns, made_up_request
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optim import OptimizerConfig, build_optimizer
 
-MODELS = {"dense (suan)": "suan"} | {f"lightsuan r = {r}": f"lightsuan:r={r}" for r in (2, 4, 8)}
+MODELS = {"suan (r = 1)": "suan"} | {f"lightsuan r = {r}": f"lightsuan:r={r}" for r in (2, 4, 8)}
 FEATURES = reference_features()
 WINDOW = 64  # impressions of a training step
 TRAINED = 1000  # distances beyond it share one entry of the bias
@@ -43,6 +43,7 @@ SHORT = 50  # behaviors of the history that a process has worked on before it is
 CANDIDATES = (1, 10, 30, 100, 300, 1000, 3000)
 USERS = (1, 2, 4, 8, 16, 32, 64)
 KEPT = 500  # length of the history that candidates and users are counted with
+LEAST = 0.5  # milliseconds or MB that are drawn
 EACH = 60  # candidates of each user
 
 Work = Callable[[], object]
@@ -235,8 +236,8 @@ def table(title: str, found: Mapping[str, Mapping[int, float]], first: int) -> I
 
 
 def lines(found: Mapping[str, Mapping[int, float]]) -> dict[str, Points]:
-    """Measurements as lines of a plot."""
-    above = {name: {x: y for x, y in points.items() if y > 0} for name, points in found.items()}
+    """Measurements as lines of a plot; what is too small to be measured well is left out."""
+    above = {name: {x: y for x, y in points.items() if y >= LEAST} for name, points in found.items()}
     return {name: (list(points), list(points.values()), None) for name, points in above.items()}
 
 
@@ -262,11 +263,11 @@ def main() -> None:
     taken = {what: memory(what, options.grade, lengths) for what in WORKS}
     spent = {what: milliseconds(what, options.grade, taken[what], options.seconds) for what in WORKS}
     found = [
-        ("Encoding a user", "behaviors L", "CPU milliseconds", spent["encode"], 500),
-        ("Training step, 64 impressions", "behaviors L", "CPU milliseconds", spent["step"], 500),
+        ("Encoding a user", "behaviors L", "CPU milliseconds", spent["encode"], 1000),
+        ("Training step, 64 impressions", "behaviors L", "CPU milliseconds", spent["step"], 1000),
         ("Scoring from a state", f"candidates, L = {KEPT}", "CPU milliseconds", candidates, 100),
-        ("Encoding a user", "behaviors L", "peak memory, MB", taken["encode"], 500),
-        ("Training step, 64 impressions", "behaviors L", "peak memory, MB", taken["step"], 500),
+        ("Encoding a user", "behaviors L", "peak memory, MB", taken["encode"], 1000),
+        ("Training step, 64 impressions", "behaviors L", "peak memory, MB", taken["step"], 1000),
         (f"Scoring {EACH} candidates of each", f"users, L = {KEPT}", "CPU milliseconds", users, 8),
     ]
     print(f"{options.grade}, one thread")
