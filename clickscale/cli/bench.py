@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clickscale.scaling.latency import Latencies, ScoringCell, StateCell, Timing
 
 JSON, PLOT = "scoring.json", "scoring.svg"
+_BUSY = 0.9  # of a core: with less, what was measured is also the load of the machine
 
 
 def bench_scoring(
@@ -145,6 +146,11 @@ def _show(artifact: "Artifact", found: "Latencies") -> None:
     show(grid("User side: milliseconds and bytes", headers, [_state(cell, found) for cell in found.states]))
     few = min(timing.runs for cell in found.cells for timing in cell.timings.values())
     typer.echo(f"Fewest runs of a cell: {few}; of few runs p99 is close to the slowest.")
+    if found.share < _BUSY:
+        typer.echo(
+            f"Others kept the machine busy: this process had {found.share:.0%} of a core, "
+            "and the times include its waiting."
+        )
     if any(_scaled(t, cell.candidates) for cell in found.cells for t in cell.timings.values()):
         typer.echo("~ measured on fewer candidates and scaled up, since all would take too long.")
     if any(cell.length > found.trained for cell in found.cells):

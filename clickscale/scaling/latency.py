@@ -87,10 +87,16 @@ class StateCell:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Everything that `measure_latency` found; ``trained`` is the length of the model."""
+    """Everything that `measure_latency` found.
+
+    Attributes:
+        trained: the length of the model.
+        share: CPU time of this process per time on the clock; below 1 it waited, and the times include that.
+    """
 
     trained: int
     threads: int
+    share: float
     cells: tuple[ScoringCell, ...]
     states: tuple[StateCell, ...]
 
@@ -134,6 +140,7 @@ def measure_latency(
     total = len(lengths) * (len(candidates) + 1)
     was_training = model.training
     model.eval()
+    clock, cpu = time.perf_counter(), time.process_time()
     try:
         with torch.inference_mode():
             for length in lengths:
@@ -144,7 +151,8 @@ def measure_latency(
                     cells.append(request.only(count).cell(repeats, seconds))
     finally:
         model.train(was_training)
-    return Latencies(trained, torch.get_num_threads(), tuple(cells), tuple(states))
+    share = (time.process_time() - cpu) / (time.perf_counter() - clock)
+    return Latencies(trained, torch.get_num_threads(), share, tuple(cells), tuple(states))
 
 
 def compare_latency(

@@ -68,6 +68,7 @@ def test_every_model_scores_the_same_in_every_way(name: str) -> None:
         assert state.gap <= 1e-5
         assert 0 < state.half < state.scoring
     assert found.states[-1].scoring <= found.states[-1].appendable + 8  # may keep the number of behaviors
+    assert found.share > 0
     json.dumps(found.to_dict(), allow_nan=False)
 
 
