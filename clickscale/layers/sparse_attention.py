@@ -144,7 +144,7 @@ def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes
     Classes take a third of a millisecond before they begin, and a local offset costs about fifteen pairs.
     """
     offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
-    return "classes" if batch * length**2 >= 1 << 18 and 15 * offsets <= length else "dense"
+    return "classes" if batch * length**2 >= 240_000 and 15 * offsets <= length else "dense"
 
 
 # --- the plan
