@@ -94,7 +94,7 @@ def embed_content(
     ] = None,
     key: Key = "item",
     columns: Annotated[
-        str, typer.Option("--columns", help="Columns of --texts, if it has no header: item,title,genres.")
+        str, typer.Option("--columns", help="First columns of --texts, if it has no header: item,title.")
     ] = "",
     separator: Annotated[str, typer.Option("--separator", help="Between the columns of --texts.")] = "",
     encoding: Annotated[

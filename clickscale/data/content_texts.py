@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.delimited import TextFormat
-from clickscale.data.tables import Format, column_names, read
+from clickscale.data.tables import Format, column_names, name_the_rest, read
 from clickscale.data.texts import read_texts
 from clickscale.data.values import read_keys
 from clickscale.errors import InputError, SchemaError, unknown
@@ -29,7 +29,10 @@ Texts = list[str]
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table with a column of item ids and columns of text; ``text``: how a delimited file is written."""
+    """A table with a column of item ids and columns of text; ``text``: how a delimited file is written.
+
+    Columns after those that ``text`` names are read over.
+    """
 
     path: Path
     key: str
@@ -40,13 +43,18 @@ class TextTable:
         """A separator means delimited text, whatever the ending of the name."""
         return "csv" if self.text.separator else "auto"
 
+    @property
+    def layout(self) -> TextFormat:
+        """How the file is written, every column named."""
+        return name_the_rest(self.path, self.format, self.text) if self.text.names else self.text
+
     def columns(self) -> list[str]:
         """Names of its columns.
 
         Raises:
             InputError: the file cannot be read, or has no column of ids of that name.
         """
-        names = column_names(self.path, format=self.format, text=self.text)
+        names = column_names(self.path, format=self.format, text=self.layout)
         if self.key not in names:
             raise InputError(f"{self.path}: " + unknown("column", self.key, names) + " Name it with --key.")
         return names
@@ -108,7 +116,7 @@ def _table_texts(dataset: Dataset, table: TextTable, names: Sequence[str]) -> di
     fields = dataset.schema.fields()
     separators = {name: fields[name].separator if name in fields else "" for name in names}
     seen = np.zeros(dataset.features.items, bool)
-    for chunk in read(table.path, [table.key, *names], format=table.format, text=table.text):
+    for chunk in read(table.path, [table.key, *names], format=table.format, text=table.layout):
         keys = read_keys(chunk[table.key], dataset.schema.item.dtype).data.astype(np.int64)
         rows = dataset.encoder.item_rows.lookup(keys)
         texts = {name: _readable(chunk[name], separators[name]) for name in names}

@@ -61,6 +61,12 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
             yield _text_chunk(rows, bad)
 
 
+def first_width(path: Path, text: TextFormat) -> int:
+    """Number of fields in the first line; ``text.separator`` must be given."""
+    line = next(_blocks(path, text), b"").partition(b"\n")[0]
+    return len(split_line(line.decode("utf-8", "replace").rstrip("\r"), text))
+
+
 def _then(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest

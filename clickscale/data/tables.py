@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from clickscale.data.chunks import Chunk, checked, empty_problems, missing_column
-from clickscale.data.delimited import TextFormat, read_delimited
+from clickscale.data.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.jsonlines import json_line, read_lines
 from clickscale.errors import InputError, unknown
 
@@ -54,8 +54,13 @@ def read(
         return _read_parquet(path, columns)
     if kind == "jsonl":
         return read_lines(path, columns, json_line)
+    return read_delimited(path, columns, _separated(text, kind))
+
+
+def _separated(text: TextFormat, kind: Format) -> TextFormat:
+    """``text`` with the separator that its format implies, if it names none."""
     separator = text.separator or ("\t" if kind == "tsv" else ",")
-    return read_delimited(path, columns, msgspec.structs.replace(text, separator=separator))
+    return msgspec.structs.replace(text, separator=separator)
 
 
 def column_names(path: Path, *, format: Format = "auto", text: TextFormat = PLAIN) -> list[str]:
@@ -63,6 +68,14 @@ def column_names(path: Path, *, format: Format = "auto", text: TextFormat = PLAI
     for chunk in read(path, None, format=format, text=text):
         return list(chunk.rows.schema.names)
     return []
+
+
+def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
+    """``text`` with made-up names for the columns of a file without header behind those that it names."""
+    kind = detect_format(path) if format == "auto" else format
+    known = _separated(text, kind)
+    places = range(len(text.names), first_width(path, known))
+    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{place}" for place in places)))
 
 
 def detect_format(path: Path) -> Format:

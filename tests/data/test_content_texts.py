@@ -51,6 +51,14 @@ def test_a_file_without_header_in_another_encoding_is_read(dataset, tmp_path):
     assert item_texts(dataset, ["title", "genre"], movies)[2] == 'Amélie "x" (2001). Genre: drama'
 
 
+def test_only_the_first_columns_of_a_file_without_header_need_names(dataset, tmp_path):
+    named = {"names": ("item", "title"), "quote": ""}
+    piped = table(tmp_path / "u.item", "10|Heat|1995|0|0\n20|Up|2009|1|0\n", separator="|", **named)
+    assert item_texts(dataset, ["title"], piped)[2:4] == ["Heat", "Up"]
+    tabbed = table(tmp_path / "u.tsv", "10\tHeat\t1995\n20\tUp\t2009\n", **named)
+    assert item_texts(dataset, ["title"], tabbed)[2:4] == ["Heat", "Up"]
+
+
 def test_a_column_of_lists_is_joined(dataset, tmp_path):
     (tmp_path / "t.jsonl").write_text('{"item": 10, "tags": ["a", "b"]}\n{"item": 20, "tags": null}\n')
     assert item_texts(dataset, ["tags"], TextTable(tmp_path / "t.jsonl", "item"))[2:4] == ["a, b", ""]
