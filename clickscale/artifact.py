@@ -34,7 +34,7 @@ import torch
 from clickscale.config import Config, load_json, to_json
 from clickscale.data.encoder import Encoder
 from clickscale.data.layout import FileEntry, file_entry
-from clickscale.errors import ArtifactError, ClickscaleError
+from clickscale.errors import ArtifactError, ClickscaleError, ConfigError
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.schema import Features
@@ -215,8 +215,8 @@ def _verified(folder: Path) -> ArtifactManifest:
     try:
         tree = json.loads(path.read_bytes())
     except OSError as error:
-        inner = folder / "artifact"
-        hint = f" Did you mean {inner}?" if (inner / MANIFEST).is_file() else ""
+        inner = [folder / "artifact", folder / "student" / "artifact"]
+        hint = next((f" Did you mean {path}?" for path in inner if (path / MANIFEST).is_file()), "")
         raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
@@ -225,7 +225,10 @@ def _verified(folder: Path) -> ArtifactManifest:
         raise ArtifactError(
             f"{folder} has version {version!r}, this release reads {VERSION}; update clickscale."
         )
-    manifest = load_json(path.read_bytes(), ArtifactManifest, str(path))
+    try:
+        manifest = load_json(path.read_bytes(), ArtifactManifest, str(path))
+    except ConfigError as error:
+        raise ArtifactError(f"{folder} is not an artifact ({error})") from error
     if set(manifest.files) != set(FILES):
         raise ArtifactError(f"{path} lists {sorted(manifest.files)} instead of {sorted(FILES)}.")
     for name, entry in manifest.files.items():

@@ -1,14 +1,14 @@
 """Typed options: frozen structs that are read from TOML or JSON and changed by ``a.b=c`` overrides.
 
 A struct stands beside what it configures; this module only reads, writes and overrides them. An unknown
-key is an error that names the nearest known key.
+key or choice is an error that names the nearest known one.
 """
 
 import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -75,12 +75,14 @@ def build(kind: type[T], tree: Any, origin: str) -> T:
 
 
 def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
-    """Name the first key of ``tree`` that no field of ``kind`` takes, with the nearest one that does."""
+    """Name the first key or choice of ``tree`` that ``kind`` does not take, with the nearest one of its."""
     if isinstance(tree, list):
         for place, entry in enumerate(tree):
             for inner in get_args(kind):
                 _refuse_unknown(inner, entry, origin, f"{path}[{place}]")
         return
+    if isinstance(tree, str) and get_origin(kind) is Literal and tree not in get_args(kind):
+        raise ConfigError(f"{origin}: " + unknown(path, tree, get_args(kind)))
     if not isinstance(tree, dict):
         return
     if get_origin(kind) is dict:  # keys are data, only the values have fields
@@ -98,6 +100,17 @@ def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
             known = [f"{path}.{field}" if path else field for field in fields]
             raise ConfigError(f"{origin}: " + unknown("key", name, known))
         _refuse_unknown(fields[key], value, origin, name)
+
+
+def check_least(config: msgspec.Struct, least: int, *names: str) -> None:
+    """Refuse numbers below ``least`` in the fields ``names``.
+
+    Raises:
+        ConfigError: names every field that is too small, and its value.
+    """
+    wrong = [f"{name} is {value}" for name in names if not (value := getattr(config, name)) >= least]
+    if wrong:
+        raise ConfigError(f"{', '.join(wrong)}; at least {least} is needed.")
 
 
 def load_toml(path: Path, kind: type[T]) -> T:

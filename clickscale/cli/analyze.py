@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from clickscale.cli.console import Stages, cell, emit, grid, jsonable, say, show
-from clickscale.cli.options import AsJson, MaybeData, Overwrite, Seed
-from clickscale.errors import RunError
+from clickscale.cli.options import AsJson, MaybeData, Overwrite, Seed, check_folder
 
 if TYPE_CHECKING:
     from clickscale.evaluation.blocks import Attention, Effect
@@ -49,8 +48,7 @@ def analyze_blocks(
     from clickscale.evaluation.blocks import attention_of, block_effects, full_attention_model
     from clickscale.training.run import load_run
 
-    if out is not None and not overwrite and any((out / name).exists() for name in FILES):
-        raise RunError(f"{out} holds an analysis; choose another folder or give --overwrite.")
+    check_folder(out, FILES, overwrite)
     loaded = load_run(run, data)
     model, length = full_attention_model(loaded.model, str(run)), loaded.config.length
     with Stages() as stages:

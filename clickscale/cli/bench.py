@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clickscale.cli.console import Stages, emit, grid, say, show
-from clickscale.cli.options import AsJson, Overwrite
-from clickscale.errors import ConfigError, RunError
+from clickscale.cli.options import AsJson, Overwrite, check_folder
+from clickscale.errors import ConfigError
 
 if TYPE_CHECKING:
     from clickscale.artifact import Artifact
@@ -48,8 +48,7 @@ def bench_scoring(
     from clickscale.training.threads import set_threads
 
     counts, behaviors = numbers("candidates", candidates, 1), numbers("lengths", lengths, 2)
-    if out is not None and not overwrite and any((out / name).exists() for name in (JSON, PLOT)):
-        raise RunError(f"{out} holds measurements; choose another folder or give --overwrite.")
+    check_folder(out, (JSON, PLOT), overwrite)
     loaded = load_artifact(artifact)
     say(set_threads(threads))
     with Stages() as stages:

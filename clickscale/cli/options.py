@@ -1,9 +1,12 @@
 """Options that several verbs share."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from clickscale.errors import InputError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Sets = Annotated[
@@ -26,3 +29,18 @@ Statistics = Annotated[
 def names(text: str) -> tuple[str, ...]:
     """Names of a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def check_folder(out: Path | None, files: Iterable[str], overwrite: bool) -> None:
+    """Refuse a folder into which ``files`` cannot be written, before anything is computed.
+
+    Raises:
+        InputError: it is a file, or holds one of the files and none may be replaced.
+    """
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose a folder.")
+    held = [name for name in files if (out / name).exists()]
+    if held and not overwrite:
+        raise InputError(f"{out} holds {', '.join(held)}; choose another folder or give --overwrite.")

@@ -68,6 +68,10 @@ def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "S
     from clickscale.inference.state_cache import CacheConfig, StateCache
 
     if cache is None:
+        if precision != "fp32":
+            raise ConfigError(
+                f"--precision {precision} is of kept states, and none are kept; give --cache too."
+            )
         return Scorer(artifact, slack=slack)
     options = {"budget": size_in_bytes(cache), "precision": precision, "admit_after": 1}
     return Scorer(artifact, cache=StateCache(build(CacheConfig, options, "--precision")), slack=slack)

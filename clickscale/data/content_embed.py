@@ -128,6 +128,8 @@ def embed_items(
         InputError: the model or the table cannot be read, or no item has a text.
     """
     new_names(dataset.schema, name)
+    if not fields:
+        raise ConfigError("Name the fields whose text shall be embedded, such as --text title,genres.")
     folder = model or packaged_model()
     check_model(folder)
     texts = item_texts(dataset, fields, table)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.config import Config
+from clickscale.config import Config, check_least
 from clickscale.data.dataset import Array, Dataset, Ints, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
@@ -166,12 +166,8 @@ class Loader:
 
 def _check(config: LoaderConfig, windows: Windows | None) -> None:
     """Refuse numbers that make no sense."""
-    least = (config.window, config.slack, config.pairs, config.placeholders, config.prefetch)
-    if min(config.length, config.samples) < 1 or min(least) < 0:
-        raise ConfigError(
-            "length and samples must be >= 1, window, slack, pairs, placeholders and prefetch >= 0;"
-            f" got {config}."
-        )
+    check_least(config, 1, "length", "samples")
+    check_least(config, 0, "window", "slack", "pairs", "placeholders", "prefetch")
     if windows is not None and config.slack:
         raise ConfigError(f"Windows that are cut already draw no lengths; leave out slack={config.slack}.")
 

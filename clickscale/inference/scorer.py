@@ -90,6 +90,10 @@ class Scorer:
         self.cache = cache
         self._device, self._chunk = device, chunk
         self._length = self.artifact.config.length
+        if slack and not self.model.causal:
+            raise ConfigError(
+                f"slack={slack}: states of a model that is not causal cannot grow; leave it out."
+            )
         self._states: UserStates | None = None
         if cache is not None:
             self._states = UserStates(self.model, cache, self.artifact.digest, self._length, slack)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
+from clickscale.errors import ConfigError
 
 
 class HeadConfig(Config, frozen=True):
@@ -23,6 +24,10 @@ class HeadConfig(Config, frozen=True):
     norm: Literal["batch", "none"] = "batch"
     activation: Literal["dice", "relu"] = "dice"
     logit_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, default=1) < 1:
+            raise ConfigError(f"head.hidden is {list(self.hidden)}; every width must be at least 1.")
 
 
 class BatchNorm(nn.Module):

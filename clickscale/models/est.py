@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.config import Config
+from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, InputError, unknown
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.content_attention import Reach, Weighting
@@ -75,10 +75,12 @@ class ModelConfig(Config, frozen=True):
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
-        sizes = (self.d, self.width, self.blocks, self.heads, self.recent, self.tiers, self.neighbors)
-        if min(sizes) < 1 or self.kept < 0 or self.tiers > 64 or self.width % self.heads:
-            rule = "sizes must be positive, kept may be 0, tiers at most 64, width a multiple of heads"
-            raise ConfigError(f"Options of EST: {rule}; got {self}.")
+        check_least(self, 1, "d", "width", "blocks", "heads", "recent", "tiers", "neighbors")
+        check_least(self, 0, "kept", "token_hidden", "row_hidden")
+        if self.tiers > 64 or self.width % self.heads:
+            raise ConfigError(
+                f"tiers={self.tiers} is over 64, or heads={self.heads} no divisor of {self.width}."
+            )
 
 
 _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.config import Config
-from clickscale.errors import ConfigError
+from clickscale.config import Config, check_least
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.causal import AppendableState, CausalStack, ScoringState, without_padding
@@ -45,8 +44,7 @@ class ModelConfig(Config, frozen=True):
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.r < 1:
-            raise ConfigError(f"k and r must be at least 1; got k={self.k}, r={self.r}.")
+        check_least(self, 1, "d", "blocks", "heads", "k", "r")
 
 
 _SIZES = ((8, 1, 1), (8, 2, 2), (16, 4, 4), (32, 8, 8), (144, 12, 12))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.config import Config
+from clickscale.config import Config, check_least
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.layers.tokenizer import Inputs, ItemColumns
@@ -23,6 +23,9 @@ class ModelConfig(Config, frozen=True):
 
     d: int = 8
     head: HeadConfig = HeadConfig()
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "d")
 
 
 PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}

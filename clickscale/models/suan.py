@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.config import Config
+from clickscale.config import Config, check_least
 from clickscale.errors import InputError
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.causal import AppendableState, CausalStack, ScoringState, without_padding
@@ -56,6 +56,9 @@ class ModelConfig(Config, frozen=True):
     candidate: Literal["zero_fill", "linear"] = "zero_fill"
     time_of_week: bool = True
     head: HeadConfig = HeadConfig()
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "d", "blocks", "heads")
 
 
 _SIZES = ((8, 1, 1), (8, 2, 2), (16, 4, 4), (32, 8, 8), (144, 12, 12))

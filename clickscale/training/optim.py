@@ -47,10 +47,16 @@ class OptimizerConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         if not all(0 < x < math.inf for x in (self.lr, self.table_lr, self.eps, self.table_eps)):
-            raise ConfigError("lr, table_lr, eps and table_eps must be positive numbers.")
+            raise ConfigError(
+                f"lr is {self.lr}, table_lr {self.table_lr}, eps {self.eps}, table_eps {self.table_eps}; they"
+                " must be positive numbers."
+            )
         free = (self.weight_decay, self.clip, self.max_skipped)
         if not all(0 <= x < math.inf for x in free) or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError("weight_decay, clip and max_skipped must be >= 0, betas in [0, 1).")
+            raise ConfigError(
+                f"weight_decay is {self.weight_decay}, clip {self.clip}, max_skipped {self.max_skipped},"
+                f" betas {self.betas}; they must be >= 0, and betas below 1."
+            )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import clickscale
-from clickscale.config import Config, load_json, to_json
+from clickscale.config import Config, check_least, load_json, to_json
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST, file_entry
 from clickscale.data.loader import Grouping, LoaderConfig
@@ -38,6 +38,7 @@ from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
 
 CONFIG, DATASET, ENVIRONMENT, DONE = "config.json", "dataset.json", "environment.json", "done.json"
+_NAMED = 10  # features that a message lists
 # May change between the start of a run and its continuation: they do not touch what is learned. (The data may
 # move; its hash may not change. Another number of threads may change the last bits of a sum.)
 FREE = frozenset(
@@ -94,8 +95,8 @@ class RunConfig(Config, frozen=True, kw_only=True):
     validate_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.log_every < 1 or self.keep < 1 or min(self.checkpoint_every, self.validate_every) < 0:
-            raise ConfigError("log_every and keep must be >= 1, checkpoint_every and validate_every >= 0.")
+        check_least(self, 1, "log_every", "keep")
+        check_least(self, 0, "checkpoint_every", "validate_every")
 
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""
@@ -240,6 +241,8 @@ def read_options(folder: Path, kind: type[C]) -> C:
         raise RunError(f"{folder} is not a run (no {CONFIG}); make one with: clickscale train")
     text = path.read_bytes()
     tree = json.loads(text)
+    if "features" in tree:
+        raise RunError(f"{folder} is an artifact, not a run; its run may be {folder.parent}.")
     if "model" in tree and not issubclass(kind, TrainConfig):
         raise RunError(f"{folder} holds the run of one model, made by clickscale train, not a distillation.")
     if "student" in tree and issubclass(kind, TrainConfig):
@@ -337,10 +340,11 @@ def _check_encoder(folder: Path, dataset: Dataset) -> None:
         return
     then = msgspec.convert(facts["schema"], Schema).fields()
     if changed := sorted(then.keys() ^ dataset.schema.fields().keys()):
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
         raise RunError(
             f"{folder} was trained on {facts['path']} as it was then; {dataset.path} differs from it in the"
-            f" features {', '.join(changed)}, and a model is built from features. Give the data set of the"
-            " run, or train on this one."
+            f" features {', '.join(changed[:_NAMED])}{more}, and a model is built from features. Give the"
+            " data set of the run, or train on this one."
         )
     raise RunError(
         f"{folder} was trained on {facts['path']}, whose encoder differs from that of {dataset.path}: the"

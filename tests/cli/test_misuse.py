@@ -97,7 +97,33 @@ BAD = {
     "size that is none": (["score", "artifact-din", "null.jsonl", "--cache", "much"], "'much' is not a size"),
     "unknown precision": (
         ["score", "artifact-din", "null.jsonl", "--cache", "1MB", "--precision", "fp8"],
-        "Invalid enum value 'fp8'",
+        "Unknown precision 'fp8'. Known: bf16, fp16, fp32",
+    ),
+    "precision without a cache": (
+        ["score", "artifact-din", "null.jsonl", "--precision", "fp16"],
+        "none are kept; give --cache too",
+    ),
+    "artifact of another kind of folder": (["bench", "scoring", "tiny"], "tiny is not an artifact"),
+    "run that is an artifact": (["evaluate", "mlp-0/artifact"], "its run may be mlp-0"),
+    "output that is a file": (
+        ["bench", "scoring", "artifact-din", "--out", "clicks.csv"],
+        "clicks.csv is a file",
+    ),
+    "model of no width": (
+        ["train", "suan", "--data", "tiny", "--out", "new", "--set", "model.d=0"],
+        "d is 0; at least 1 is needed",
+    ),
+    "no heads": (
+        ["train", "lightsuan", "--data", "tiny", "--out", "new", "--set", "model.heads=0"],
+        "heads is 0",
+    ),
+    "tower of no width": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "model.head.hidden=[0]"],
+        "head.hidden is [0]",
+    ),
+    "no texts to embed": (
+        ["content", "embed", "tiny", "--text", ",", "--name", "words"],
+        "--text title,genres",
     ),
     "slack without a cache": (["score", "artifact-din", "null.jsonl", "--slack", "3"], "give a cache too"),
     "draft is there": (["schema", "guess", "clicks.csv", "--out", "schema.toml"], "schema.toml exists"),

@@ -331,8 +331,14 @@ def test_a_bad_request_is_an_error_of_the_request(load: Callable[[str], Artifact
     assert cache.stats().errors == 0
 
 
-def test_options_that_cannot_be_are_refused(load: Callable[[str], Artifact]) -> None:
+def test_options_that_cannot_be_are_refused(
+    load: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="give a cache too"):
         Scorer(load("mlp"), slack=3)
+    fixed = load("mlp")
+    monkeypatch.setattr(fixed.model, "causal", False)
+    with pytest.raises(ConfigError, match="not causal cannot grow"):
+        Scorer(fixed, slack=3, cache=StateCache(ALL))
     with pytest.raises(ConfigError, match="must be >= 0"):
         Scorer(load("mlp"), chunk=-1)

@@ -183,10 +183,10 @@ def test_bfloat16_changes_scores_little(options: tuple[str, ...]) -> None:
     ("option", "message"),
     [
         ("field=tagz", "did you mean 'tags'"),
-        ("heads=5", "multiple of heads"),
-        ("recent=0", "positive"),
-        ("tiers=65", "at most 64"),
-        ("csa=future", "Invalid enum value"),
+        ("heads=5", "heads=5 no divisor"),
+        ("recent=0", "recent is 0; at least 1"),
+        ("tiers=65", "tiers=65 is over 64"),
+        ("csa=future", "Unknown csa 'future'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(option: str, message: str) -> None:

@@ -122,5 +122,5 @@ def test_what_is_kept_for_less_refuses_more() -> None:
 
 @pytest.mark.parametrize("option", ["k=0", "r=0"])
 def test_a_pattern_that_sees_nothing_is_refused(option: str) -> None:
-    with pytest.raises(ConfigError, match="k and r must be at least 1"):
+    with pytest.raises(ConfigError, match=f"{option[0]} is 0; at least 1"):
         toy_model("lightsuan", option)
