@@ -79,16 +79,17 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 0, "kept", "token_hidden", "row_hidden")
         if self.tiers > 64 or self.width % self.heads:
             raise ConfigError(
-                f"tiers={self.tiers} is over 64, or heads={self.heads} no divisor of {self.width}."
+                f"tiers={self.tiers} is over 64, or heads={self.heads} no divisor of the width."
             )
+        if self.mask_blocks and self.attention == "light":
+            raise ConfigError("mask_blocks cuts full attention; set attention=full too.")
 
 
 _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))
 _TOWER = HeadConfig(norm="none", activation="relu")
 _PAPER = ModelConfig(d=16, width=128, blocks=6, content="simtier", csa="paper", time="none", row_hidden=85)
 PRESETS = {
-    f"size-{i + 1}": ModelConfig(d=d, width=width, blocks=blocks)
-    for i, (d, width, blocks) in enumerate(_SIZES)
+    f"size-{i + 1}": ModelConfig(d=d, width=width, blocks=n) for i, (d, width, n) in enumerate(_SIZES)
 } | {
     "est-paper": replace(_PAPER, token_hidden=85, head=replace(_TOWER, hidden=(6656, 5376, 384, 64))),
     "est-blocks": replace(_PAPER, token_hidden=768, head=replace(_TOWER, hidden=(256, 64))),
