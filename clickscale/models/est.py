@@ -79,7 +79,7 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 0, "kept", "token_hidden", "row_hidden")
         if self.tiers > 64 or self.width % self.heads:
             raise ConfigError(
-                f"tiers={self.tiers} is over 64, or heads={self.heads} no divisor of the width."
+                f"tiers={self.tiers} is over 64, or heads={self.heads} no part of {self.width}."
             )
         if self.mask_blocks and self.attention == "light":
             raise ConfigError("mask_blocks cuts full attention; set attention=full too.")
@@ -183,7 +183,7 @@ class EST(CTRModel):
         whole = state.sums.shape[1] == state.items.shape[1] + 1 and (state.rows or self.chosen.csa == "none")
         if not (self.causal and whole and bool(user.mask.all())):
             raise InputError(
-                "extend_user needs a causal model, a whole state, and rows that all gain as many behaviors."
+                "extend_user needs a causal model, a whole state, and rows that all gain as many."
             )
         behaviors = self.inputs.behaviors(user)
         pairs = (state.items, user.items), (state.times, user.times), (state.behaviors, behaviors)
@@ -244,8 +244,7 @@ class EST(CTRModel):
     ) -> tuple[Tensor, Tensor]:
         """Everything attends to everything, one candidate at a time."""
         window = sight.window(self.chosen.recent)
-        rows, projected = (take_columns(part, window.columns) for part in state.rows)
-        mask = window.mask
+        rows, projected, mask = *(take_columns(part, window.columns) for part in state.rows), window.mask
         if kept:
             own = take_columns(self.kept_rows(behaviors), kept.columns)
             rows, mask = torch.cat([rows, own], dim=1), torch.cat([mask, kept.mask], dim=1)

@@ -183,7 +183,7 @@ def test_bfloat16_changes_scores_little(options: tuple[str, ...]) -> None:
     ("option", "message"),
     [
         ("field=tagz", "did you mean 'tags'"),
-        ("heads=5", "heads=5 no divisor"),
+        ("heads=5", "heads=5 no part of"),
         ("recent=0", "recent is 0; at least 1"),
         ("tiers=65", "tiers=65 is over 64"),
         ('mask_blocks=["NN"]', "set attention=full"),
