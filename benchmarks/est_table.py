@@ -1,11 +1,11 @@
 """EST on one prepared data set with content vectors: what its parts are worth, and how content should enter.
 
     python benchmarks/est_table.py prepared-text/ --ids prepared-text-ids/ --share 0.3
-    python benchmarks/est_table.py prepared-text/ --variants est,no-csa,full --seeds 3
+    python benchmarks/est_table.py prepared-text/ --share 0.3 --variants request,paper,full
 
 Variants are lines of `VARIANTS`; each is trained for a share of an epoch (its learning rate runs through the
-whole schedule) with the same seeds, and tested against ``est`` over seeds. ``--ids`` is the data set with
-semantic ids as item features. Done measurements are kept in ``--out`` and not made again.
+whole schedule) with the same seeds, and tested against the first one over seeds. ``--ids`` names the data set
+with semantic ids as item features. Done measurements are kept in ``--out`` and not made again.
 """
 
 import argparse
@@ -22,6 +22,8 @@ MEASURES = ("auc", "gauc", "log_loss")
 VARIANTS = {
     "est": "",
     "no-csa": "csa=none",
+    "request": "grouping=request samples=256",
+    "paper": "csa=paper grouping=request samples=256",
     "full": "attention=full grouping=request samples=256",
     "no-content": "content=none csa=none search=field",
     "side": "content=side",
@@ -32,7 +34,9 @@ VARIANTS = {
 TOLD = {
     "est": "EST (SimTier)",
     "no-csa": "without CSA",
-    "full": "full attention",
+    "request": "EST, trained by requests",
+    "paper": "CSA over the whole sequence, trained by requests",
+    "full": "full attention, trained by requests",
     "no-content": "no content at all",
     "side": "side information for SimTier",
     "both": "SimTier and side information",
@@ -79,7 +83,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in names:
             results[name].append(measured(name, seed, arguments))
-    print("\n| variant | AUC | GAUC | log-loss | AUC against EST | GAUC against EST | samples/CPU-s |")
+    print("\n| variant | AUC | GAUC | log-loss | AUC against the first | GAUC | samples/CPU-s |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in names:
         print(f"| {TOLD[name]} | {' | '.join(cells(results[name], results[names[0]]))} |")
