@@ -182,9 +182,7 @@ class EST(CTRModel):
         """
         whole = state.sums.shape[1] == state.items.shape[1] + 1 and (state.rows or self.chosen.csa == "none")
         if not (self.causal and whole and bool(user.mask.all())):
-            raise InputError(
-                "extend_user needs a causal model, a whole state, and rows that all gain as many."
-            )
+            raise InputError("extend_user needs a causal model, a whole state, as many behaviors per row.")
         behaviors = self.inputs.behaviors(user)
         pairs = (state.items, user.items), (state.times, user.times), (state.behaviors, behaviors)
         items, times, joined = (torch.cat([old.to(new.dtype), new], dim=1) for old, new in pairs)
