@@ -57,6 +57,9 @@ def train_model(
     ] = "",
     seed: Seed = 0,
     sets: Sets = None,
+    warm_start: Annotated[
+        str, typer.Option("--warm-start", metavar="RUN", help="Begin with the weights of an earlier run.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -66,9 +69,12 @@ def train_model(
 
     --set takes any option of training (optimizer.lr, epochs.count) and, after "model.", of the model.
     """
+    from msgspec.structs import replace
+
     from clickscale.runs import run_results, train
 
     config = train_config(model, data, grade, length, grouping, labels, seed, sets or [])
+    config = replace(config, warm_start=warm_start or config.warm_start)
     result = train(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
         return stopped(out, result, as_json)

@@ -26,12 +26,14 @@ from clickscale.training.run import (
     DONE,
     RunConfig,
     TrainConfig,
+    load_run,
     make_model,
     open_folder,
     trained_labels,
     write_environment,
 )
 from clickscale.training.threads import set_threads
+from clickscale.training.warm_start import start_from
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class Learner:
 
     Attributes:
         name: tells the models of a run apart, in checkpoints, logs and losses; empty for the only one.
+        said: what is worth telling of its start.
     """
 
     name: str
     model: nn.Module
     optimizer: Optimizers
+    said: tuple[str, ...] = ()
 
     def key(self, what: str) -> str:
         """Name of something of this model among those of the run."""
@@ -208,9 +212,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
 
     def assemble(dataset: Dataset, device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
         torch.manual_seed(config.seed)
-        model = make_model(config, dataset).to(device)
-        learner = Learner("", model, build_optimizer(model, config.optimizer, steps))
-        return ClickLoss(model, trained_labels(dataset, config)), [learner]
+        model, labels = make_model(config, dataset), trained_labels(dataset, config)
+        said: tuple[str, ...] = ()
+        stored = out / "checkpoints"
+        if config.warm_start and not (stored.is_dir() and CheckpointStore(stored).steps()):
+            said = (start_from(model, dataset, labels, load_run(Path(config.warm_start))),)
+        model = model.to(device)
+        learner = Learner("", model, build_optimizer(model, config.optimizer, steps), said)
+        return ClickLoss(model, labels), [learner]
 
     return run_training(config, assemble, out, resume=resume, progress=progress)
 
@@ -254,7 +263,7 @@ def _train(
     store = CheckpointStore(out / "checkpoints", config.keep)
     resets.keep(out)
     run = _Run(config, device, objective, learners, store, resets)
-    said = [threads, *resets.said, *run.restore()]
+    said = [threads, *(text for each in learners for text in each.said), *resets.said, *run.restore()]
     log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
     for sentence in said:
         line.say(sentence)

@@ -126,6 +126,7 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
         grade: preset of model sizes.
         model_options: ``a.b=c`` changes of that preset.
         length: behaviors that a candidate sees at most (L).
+        warm_start: folder of a run whose weights are the start (`clickscale.training.warm_start`).
     """
 
     model: str
@@ -133,6 +134,7 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
     model_options: tuple[str, ...] = ()
     length: int = 100
     optimizer: OptimizerConfig = OptimizerConfig()
+    warm_start: str = ""
 
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""

@@ -1,9 +1,10 @@
-"""Start EST from a trained one that had fewer features: every weight that has a meaning there is taken over.
+"""Start a model from a trained one: every weight that has a meaning there is taken over.
 
-Each feature has weights of its own in EST (an embedding, a tokenizer, queries, outputs, a feed-forward), and
-tokens never read each other, so a feature can be added without touching what the others have learned. What
-reads a new feature together with others (the tower, the tokenizers of behaviors) begins with zeros for it:
-the new model scores as the trained one did, until it learns more.
+Any model can start from one that is built alike, EST also from one that had fewer features. Each feature has
+weights of its own in EST (an embedding, a tokenizer, queries, outputs, a feed-forward), and tokens never read
+each other, so a feature can be added without touching what the others have learned. What reads a new feature
+together with others (the tower, the tokenizers of behaviors) begins with zeros for it: the new model scores
+as the trained one did, until it learns more.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.layers.tokens import copy_named, token_names
+from clickscale.models import CTRModel
 from clickscale.models.est import EST
 from clickscale.schema import Feature, Features, categorical, numeric
+from clickscale.training.resets import carried_over, tables_of
+from clickscale.training.run import TrainedRun
 
 TABLE = "inputs.table.weight"
 # Weights of every token, by the end of their name.
@@ -45,6 +50,52 @@ class _Axis:
     axis: int
     names: tuple[str, ...]
     fill: float | None = None
+
+
+def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: TrainedRun) -> str:
+    """Take over the weights of a run; embedding rows by raw value, however the data sets number them.
+
+    Args:
+        model, dataset, labels: what is to begin, and what it shall learn.
+
+    Returns:
+        A sentence on what was taken over.
+
+    Raises:
+        ConfigError: the model of the run is another one, predicts other labels, or differs in more than its
+            features.
+    """
+    if type(model) is not type(run.model) or labels != run.labels:
+        raise ConfigError(
+            f"A warm start of {type(model).__name__} for {', '.join(labels)} needs a run of the same; the one"
+            f" given holds {type(run.model).__name__} for {', '.join(run.labels)}."
+        )
+    before, rows = tables_of(run.model), {}
+    for name, table in tables_of(model).items():
+        _check(f"{name}.weight", name in before and before[name].size[1] == table.size[1])
+        rows[name] = carried_over(table, dataset.encoder, before[name], run.dataset.encoder)
+    tables = {f"{name}.weight" for name in rows}
+    if isinstance(model, EST) and isinstance(run.model, EST):
+        report = warm_start(model, dataset.features, run.model, run.dataset.features)
+    else:
+        report = _copy_alike(model, run.model, tables)
+    with torch.no_grad():
+        for name, table in tables_of(model).items():
+            table.weight.copy_(rows[name][0])
+    values = " and ".join(f"{carried:,} of {len(table):,} embedding rows" for table, carried in rows.values())
+    whole, partly = (sum(name not in tables for name in names) for names in (report.whole, report.partly))
+    return f"warm start: {whole} weights whole, {partly} in part, {len(report.fresh)} new; {values}"
+
+
+def _copy_alike(model: CTRModel, trained: CTRModel, tables: set[str]) -> WarmStart:
+    """Take over every weight but the rows of tables, whose number may differ."""
+    new, old = model.state_dict(), trained.state_dict()
+    shared = tuple(name for name in new if name not in tables)
+    with torch.no_grad():
+        for name in shared:
+            _check(name, name in old and new[name].shape == old[name].shape)
+            new[name].copy_(old[name])
+    return WarmStart(shared, (), ())
 
 
 def warm_start(model: EST, features: Features, trained: EST, earlier: Features) -> WarmStart:
@@ -81,7 +132,7 @@ def _check(name: str, fits: bool) -> None:
     if not fits:
         raise ConfigError(
             f"The trained model has another shape of {name}; a warm start needs the same d, width, blocks,"
-            " heads, tiers, length, labels and tower, and may differ in features only."
+            " heads, tiers, length, labels and tower, and EST may differ in features only."
         )
 
 

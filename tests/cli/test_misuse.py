@@ -109,6 +109,10 @@ BAD = {
         ["bench", "scoring", "artifact-din", "--out", "clicks.csv"],
         "clicks.csv is a file",
     ),
+    "warm start from another model": (
+        ["train", "din", "--data", "tiny", "--out", "new", "--warm-start", "mlp-0"],
+        "the one given holds MLP",
+    ),
     "model of no width": (
         ["train", "suan", "--data", "tiny", "--out", "new", "--set", "model.d=0"],
         "d is 0; at least 1 is needed",

@@ -1,12 +1,19 @@
+from pathlib import Path
+
 import pytest
 import torch
 from msgspec.structs import replace
 
+from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError
-from clickscale.models import build_model
+from clickscale.models import CTRModel, build_model
 from clickscale.models.est import EST
-from clickscale.schema import Feature, Features
+from clickscale.schema import FIRST, Feature, Features
+from clickscale.training.loop import train
+from clickscale.training.optim import OptimizerConfig
+from clickscale.training.run import TrainConfig, load_run
 from clickscale.training.warm_start import TABLE, WarmStart, warm_start
+from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.models.test_contract import far, scores, without_gradient
 from tests.models.toy import features, item_columns, toy_batch, with_candidates, with_user
 
@@ -116,3 +123,84 @@ def test_a_warm_start_from_itself_takes_over_everything() -> None:
 def test_models_that_differ_in_more_than_features_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="may differ in features only"):
         warm_start(made(features()), features(), made(features(), option), features())
+
+
+# --- as an option of training
+
+
+def config_of(data: Path, **options: object) -> TrainConfig:
+    return TrainConfig(
+        **{"model": "est", "grade": "size-1", "length": 8, "samples": 64} | options, data=str(data)
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def earlier(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "earlier"
+    train(config_of(log), out, progress=False)
+    return out
+
+
+def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel:
+    """The model of a run whose steps move nothing."""
+    slow = OptimizerConfig(lr=1e-30, table_lr=1e-30)
+    train(replace(config, optimizer=slow), out, progress=progress)
+    return load_run(out).model
+
+
+def test_a_run_starts_where_another_one_ended(
+    log: Path, earlier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = begun(config_of(log, warm_start=str(earlier)), tmp_path / "run", progress=True)
+    for name, weight in load_run(earlier).model.named_parameters():
+        assert torch.allclose(dict(model.named_parameters())[name], weight, atol=1e-6), name
+    assert "weights whole, 0 in part" in capsys.readouterr().err
+
+
+def test_rows_follow_their_values_to_data_that_numbers_them_otherwise(
+    log: Path, earlier: Path, tmp_path: Path
+) -> None:
+    other = tiny_dataset(tmp_path, tiny_source(items=15, seed=1, statistics=STATISTICS))
+    model = begun(config_of(other, warm_start=str(earlier)), tmp_path / "run")
+    new, old = (
+        open_dataset(other).encoder.vocabulary("item_id"),
+        open_dataset(log).encoder.vocabulary("item_id"),
+    )
+    values = [value for value in new.values.to_pylist() if value in old.values.to_pylist()]
+    assert new.values.to_pylist() != old.values.to_pylist()
+    then, now = load_run(earlier).model.inputs.table, model.inputs.table
+    for value in values:
+        here, there = (FIRST + each.values.to_pylist().index(value) for each in (new, old))
+        row = then.weight[then.offsets["item_id"] + there]
+        assert torch.allclose(now.weight[now.offsets["item_id"] + here], row, atol=1e-6)
+
+
+def test_any_model_starts_from_one_that_is_alike_and_from_no_other(
+    log: Path, earlier: Path, tmp_path: Path
+) -> None:
+    train(config_of(log, model="suan"), tmp_path / "suan", progress=False)
+    model = begun(config_of(log, model="suan", warm_start=str(tmp_path / "suan")), tmp_path / "run")
+    weight = load_run(tmp_path / "suan").model.head.tower[0].weight
+    assert torch.allclose(model.head.tower[0].weight, weight, atol=1e-6)
+    with pytest.raises(ConfigError, match="needs a run of the same; the one given holds EST"):
+        train(config_of(log, model="suan", warm_start=str(earlier)), tmp_path / "x", progress=False)
+    wide = config_of(log, model="suan", warm_start=str(tmp_path / "suan"), model_options=("d=4",))
+    with pytest.raises(ConfigError, match=r"another shape of inputs\.table\.weight"):
+        train(wide, tmp_path / "x", progress=False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_that_is_continued_does_not_start_again(log: Path, earlier: Path, tmp_path: Path) -> None:
+    config = config_of(log, warm_start=str(earlier))
+    train(config, tmp_path / "run", progress=False)
+    (tmp_path / "run" / "done.json").unlink()
+    earlier.rename(earlier.with_name("moved"))
+    try:
+        assert train(config, tmp_path / "run", progress=False).finished
+    finally:
+        earlier.with_name("moved").rename(earlier)
