@@ -6,7 +6,7 @@ import typer
 
 from clickscale.cli.console import emit, say, show
 from clickscale.cli.options import AsJson, Data, Seed, Sets, names
-from clickscale.cli.runs import Grouping, Out, documents, results_grid, stopped, training
+from clickscale.cli.runs import Batched, Labels, Out, Resume, documents, results_grid, stopped, training
 
 if TYPE_CHECKING:
     from clickscale.training.distill import DistillConfig
@@ -68,15 +68,11 @@ def distill_models(
         Literal["same", "aux"],
         typer.Option("--head", help="aux: a second head learns from the teacher, and is not served."),
     ] = "same",
-    grouping: Annotated[
-        Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
-    ] = "timeline",
-    labels: Annotated[
-        str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")
-    ] = "",
+    grouping: Batched = "timeline",
+    labels: Labels = "",
     seed: Seed = 0,
     sets: Sets = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a student together with its teacher, and save both.

@@ -28,6 +28,11 @@ Bootstrap = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
+Batched = Annotated[
+    Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
+]
+Labels = Annotated[str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")]
 
 
 def train_config(
@@ -49,18 +54,14 @@ def train_model(
     out: Out,
     grade: Grade = "size-2",
     length: Length = 100,
-    grouping: Annotated[
-        Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
-    ] = "timeline",
-    labels: Annotated[
-        str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")
-    ] = "",
+    grouping: Batched = "timeline",
+    labels: Labels = "",
     seed: Seed = 0,
     sets: Sets = None,
     warm_start: Annotated[
         str, typer.Option("--warm-start", metavar="RUN", help="Begin with the weights of an earlier run.")
     ] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a model and save its artifact.
