@@ -1,6 +1,7 @@
 """What sparse attention costs in accuracy: LightSUAN by dilation, length and seed, one epoch each.
 
     python benchmarks/sparsity_table.py prepared/ runs/sparsity --dilations 1,2,4,8 --lengths 100,200,500
+    python benchmarks/sparsity_table.py prepared/ runs/sparsity --patterns 1:1,4:2,8:4,16:4,16:8 --lengths 100
 
 Runs that are there are skipped, so the script continues where it stopped. The base of the tests is full
 attention, r = 1. Scores are those of a server that keeps states and appends to them (``--slack``, a quarter
@@ -17,13 +18,13 @@ from clickscale.training import loop
 from clickscale.training.run import TrainConfig
 
 
-def run_cell(data: Path, out: Path, dilation: int, length: int, seed: int, grade: str) -> None:
+def run_cell(data: Path, out: Path, options: tuple[str, ...], length: int, seed: int, grade: str) -> None:
     """Train one cell, unless it is there."""
     config = TrainConfig(
         model="lightsuan",
         data=str(data),
         grade=grade,
-        model_options=(f"r={dilation}",),
+        model_options=options,
         length=length,
         seed=seed,
         threads=1,
@@ -35,12 +36,21 @@ def run_cell(data: Path, out: Path, dilation: int, length: int, seed: int, grade
         print(f"{out.name}: {result.samples_per_second:.0f} samples/s", flush=True)
 
 
+def patterns(dilations: str, pairs: str | None) -> dict[str, tuple[str, ...]]:
+    """Options of the models by name."""
+    if pairs is None:
+        return {f"r{r}": (f"r={r}",) for r in dilations.split(",")}
+    split = [pair.split(":") for pair in pairs.split(",")]
+    return {f"k{k}-r{r}": (f"k={k}", f"r={r}") for k, r in split}
+
+
 def main() -> None:
     """Train the grid, measure it, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--dilations", default="1,2,4,8")
+    parser.add_argument("--dilations", default="1,2,4,8", help="values of r, with the default k")
+    parser.add_argument("--patterns", help="instead: pairs k:r; the first is the base")
     parser.add_argument("--lengths", default="100,200,500")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--grade", default="size-2")
@@ -48,14 +58,14 @@ def main() -> None:
     parser.add_argument("--only-train", action="store_true")
     parser.add_argument("--bootstrap", type=int, default=1000)
     arguments = parser.parse_args()
-    dilations = [int(text) for text in arguments.dilations.split(",")]
+    cells = patterns(arguments.dilations, arguments.patterns)
     for length in map(int, arguments.lengths.split(",")):
         slack = length // 4 if arguments.slack is None else arguments.slack
         folders = []
         for seed in range(arguments.seeds):
-            for dilation in dilations:
-                folder = arguments.out / f"lightsuan-r{dilation}-L{length}-seed{seed}"
-                run_cell(arguments.data, folder, dilation, length, seed, arguments.grade)
+            for name, options in cells.items():
+                folder = arguments.out / f"lightsuan-{name}-L{length}-seed{seed}"
+                run_cell(arguments.data, folder, options, length, seed, arguments.grade)
                 if not (arguments.only_train or (folder / "evaluation-test.json").is_file()):
                     runs.evaluate(folder, part="test", slack=slack)
                 folders.append(folder)
