@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clickscale.cli.console import emit, grid, show
-from clickscale.cli.options import AsJson, Grade, Sets
+from clickscale.cli.options import AsJson, Sets
 
 MaybeLength = Annotated[
     int | None,
@@ -26,15 +26,21 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         emit(found)
         return
-    rows = [
-        (entry["name"], f"{entry['grades'][0]} .. {entry['grades'][-1]}", entry["about"]) for entry in found
-    ]
+    rows = [(entry["name"], _grades(entry["grades"]), entry["about"]) for entry in found]
     show(grid("Models", ("name", "grades", "about"), rows))
+
+
+def _grades(names: list[str]) -> str:
+    """First and last of the sizes, then the grades with names of their own."""
+    sizes = [name for name in names if name.startswith("size-")]
+    return ", ".join([f"{sizes[0]} .. {sizes[-1]}", *(name for name in names if name not in sizes)])
 
 
 def show_cost(
     model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
-    grade: Grade = "size-2",
+    grade: Annotated[
+        str, typer.Option("--grade", "--preset", help="Size of the model, or what a paper calls its own.")
+    ] = "size-2",
     length: MaybeLength = None,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items scored per request.")] = 60,
     data: Annotated[

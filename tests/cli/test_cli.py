@@ -89,6 +89,13 @@ def test_verbs_without_data_print_a_table_or_one_json_document(
     assert document(capsys)
 
 
+def test_grades_of_a_paper_stand_beside_the_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert "size-1 .. size-5, est-blocks, est-paper" in capsys.readouterr().out
+    assert main(["cost", "est", "--preset", "size-1", "--json"]) == 0
+    assert document(capsys)["grade"] == "size-1"
+
+
 def test_a_cost_is_split_into_the_user_and_each_candidate(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", "suan", "--candidates", "7", "--set", "model.blocks=1", "--json"]) == 0
     one = document(capsys)

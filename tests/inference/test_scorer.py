@@ -64,6 +64,22 @@ def test_an_event_at_or_after_the_moment_changes_nothing_but_the_count(
     assert np.abs(scorer.score(earlier).logits - before.logits).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", model_names())
+def test_a_cold_start_has_a_finite_score_and_says_what_is_unknown(
+    name: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    time = 1_600_000_100
+    nobody = {"user": 9_999, "time": time, "candidates": [{"item": 10}, {"item": 9_999}]}
+    once = {"item": 9_999, "time": time - 5}
+    long = [{"item": 10, "time": time - 1_000 + number} for number in range(3 * LENGTH)]
+    requests = [nobody, *(nobody | {"behaviors": behaviors} for behaviors in ([], [once], long))]
+    responses = Scorer(tiny_artifact(tmp_path, dataset, name)).score_many(requests)
+    for response in responses:
+        assert np.isfinite(response.logits).all()
+        assert response.known == (True, False)
+    assert [response.used for response in responses] == [0, 0, 1, LENGTH]
+
+
 def test_a_response_names_labels_items_and_what_was_known(dataset: Dataset, scorer: Scorer) -> None:
     response = scorer.score({"user": 101, "time": 1_600_000_100, "candidates": [{"item": 10}, {"item": 777}]})
     assert (response.items, response.known, response.used) == ((10, 777), (True, False), 0)
