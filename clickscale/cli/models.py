@@ -1,5 +1,6 @@
 """Verbs about models without data: ``models``, ``cost``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def list_models(as_json: AsJson = False) -> None:
     show(grid("Models", ("name", "grades", "about"), rows))
 
 
-def _grades(names: list[str]) -> str:
+def _grades(names: Sequence[str]) -> str:
     """First and last of the sizes, then the grades with names of their own."""
     sizes = [name for name in names if name.startswith("size-")]
     return ", ".join([f"{sizes[0]} .. {sizes[-1]}", *(name for name in names if name not in sizes)])
