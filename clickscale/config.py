@@ -14,6 +14,8 @@ import msgspec
 
 from clickscale.errors import ConfigError, unknown
 
+LONGEST = 1_000_000  # behaviors that a history may have at most: beyond it a number is a slip of the finger
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 

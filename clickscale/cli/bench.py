@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clickscale.scaling.latency import Latencies, ScoringCell, StateCell, Timing
 
 JSON, PLOT = "scoring.json", "scoring.svg"
+MOST = 100_000  # behaviors or candidates: more would only fill the memory
 _BUSY = 0.9  # of a core: with less, what was measured is also the load of the machine
 
 
@@ -75,15 +76,15 @@ def numbers(name: str, text: str, least: int) -> list[int]:
     """Ascending whole numbers of a comma-separated list.
 
     Raises:
-        ConfigError: something else stands there, or a number is too small.
+        ConfigError: something else stands there, or a number is out of bounds.
     """
     try:
         found = sorted({int(part) for part in text.split(",") if part.strip()})
     except ValueError:
         found = []
-    if not found or found[0] < least:
+    if not found or found[0] < least or found[-1] > MOST:
         raise ConfigError(
-            f"--{name} is {text!r}; give whole numbers of at least {least} with commas, such as 50,100."
+            f"--{name} is {text!r}; give whole numbers of {least} to {MOST:,} with commas, such as 50,100."
         )
     return found
 

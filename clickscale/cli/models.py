@@ -8,11 +8,15 @@ import typer
 
 from clickscale.cli.console import emit, grid, show
 from clickscale.cli.options import AsJson, Sets
+from clickscale.config import LONGEST
 
 MaybeLength = Annotated[
     int | None,
     typer.Option(
-        "--length", min=1, help="Behaviors of the history; 100, or what the grade's paper counts on."
+        "--length",
+        min=1,
+        max=LONGEST,
+        help="Behaviors of the history; 100, or what the grade's paper counts on.",
     ),
 ]
 

@@ -17,6 +17,7 @@ from clickscale.cli.options import (
     Statistics,
     names,
 )
+from clickscale.config import LONGEST, build, override
 
 if TYPE_CHECKING:
     from clickscale.training.run import TrainConfig
@@ -39,7 +40,6 @@ def train_config(
     model: str, data: Path, grade: str, length: int, grouping: str, labels: str, seed: int, sets: list[str]
 ) -> "TrainConfig":
     """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
-    from clickscale.config import build, override
     from clickscale.training.run import TrainConfig
 
     given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
@@ -156,7 +156,13 @@ def evaluate_run(
         Grouping, typer.Option("--grouping", help="How impressions are batched; request is as served.")
     ] = "request",
     slack: Annotated[
-        int, typer.Option("--slack", min=0, help="Replay a server that appends so many behaviors to states.")
+        int,
+        typer.Option(
+            "--slack",
+            min=0,
+            max=LONGEST,
+            help="Replay a server that appends so many behaviors to states.",
+        ),
     ] = 0,
     bootstrap: Bootstrap = 200,
     slices: Annotated[bool, typer.Option("--slices", help="Also show every slice.")] = False,

@@ -11,7 +11,7 @@ import typer
 
 from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
-from clickscale.config import build
+from clickscale.config import LONGEST, build
 from clickscale.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def score_requests(
         str | None, typer.Option("--cache", metavar="SIZE", help="Keep states of users, up to e.g. 64MB.")
     ] = None,
     slack: Annotated[
-        int, typer.Option("--slack", help="Kept states may grow beyond the model's length by this many.")
+        int,
+        typer.Option(
+            "--slack", min=0, max=LONGEST, help="Kept states may grow beyond the model's length by this many."
+        ),
     ] = 0,
     precision: Annotated[str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16.")] = "fp32",
     as_json: AsJson = False,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.config import Config, check_least
+from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Array, Dataset, Ints, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
@@ -168,6 +168,10 @@ def _check(config: LoaderConfig, windows: Windows | None) -> None:
     """Refuse numbers that make no sense."""
     check_least(config, 1, "length", "samples")
     check_least(config, 0, "window", "slack", "pairs", "placeholders", "prefetch")
+    if config.length + config.slack > LONGEST:
+        raise ConfigError(
+            f"length is {config.length} and slack {config.slack}; at most {LONGEST:,} together."
+        )
     if windows is not None and config.slack:
         raise ConfigError(f"Windows that are cut already draw no lengths; leave out slack={config.slack}.")
 

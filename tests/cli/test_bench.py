@@ -64,10 +64,11 @@ def test_a_bench_without_a_folder_writes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--candidates", "1,x"], "--candidates is '1,x'; give whole numbers of at least 1"),
-        (["--candidates", "0"], "at least 1"),
+        (["--candidates", "1,x"], "--candidates is '1,x'; give whole numbers of 1 to 100,000"),
+        (["--lengths", "2000000000"], "--lengths is '2000000000'; give whole numbers of 2 to 100,000"),
+        (["--candidates", "0"], "numbers of 1 to"),
         (["--lengths", ","], "--lengths is ','"),
-        (["--lengths", "1,50"], "at least 2"),
+        (["--lengths", "1,50"], "numbers of 2 to"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(

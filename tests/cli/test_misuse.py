@@ -117,6 +117,20 @@ BAD = {
         ["train", "suan", "--data", "tiny", "--out", "new", "--set", "model.d=0"],
         "d is 0; at least 1 is needed",
     ),
+    "length of a slip": (
+        [
+            "distill",
+            "--teacher",
+            "suan:size-1:9",
+            "--student",
+            "din:size-1:99999999999999999999",
+            "--data",
+            "tiny",
+            "--out",
+            "new",
+        ],
+        "length is 99999999999999999999 and slack 0; at most 1,000,000",
+    ),
     "no heads": (
         ["train", "lightsuan", "--data", "tiny", "--out", "new", "--set", "model.heads=0"],
         "heads is 0",
