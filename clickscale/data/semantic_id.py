@@ -96,7 +96,10 @@ def add_semantic_ids(
     """
     vectors = item_vectors(dataset, content)
     if levels < 1 or codes < 2 or codes**levels >= 2**62:
-        raise ConfigError(f"levels is {levels} and codes {codes}; take 1 level or more, 2 codes or more.")
+        raise ConfigError(
+            f"levels is {levels} and codes {codes}; take 1 level or more, 2 codes or more, and at most 2**62"
+            " combinations of codes."
+        )
     names = [f"{name}_{level}" for level in range(1, levels + 1)]
     new_names(dataset.schema, *names)
     has = np.concatenate([vectors[rows].any(axis=1) for rows in blocks(len(vectors))])
