@@ -15,6 +15,7 @@ from clickscale.schema import Feature, Features, categorical, content, numeric
 
 Array = npt.NDArray[Any]
 ItemColumns = Mapping[str, Array]
+_FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
 
 
 class ItemTable(nn.Module):
@@ -54,13 +55,18 @@ class ItemTable(nn.Module):
 
     def forward(self, table: FusedEmbedding, items: Tensor) -> Tensor:
         """Items (...,) -> (..., n * d); zeros for padding."""
-        unique, inverse = distinct(items, self.size)
+        unique, inverse = distinct(items, self.size) if items.numel() > _FEW else _as_they_are(items)
         tokens = self.side.embed_rows(table, self.rows[unique], self.numbers[unique])  # (U, n, d)
         for name, projection in self.projections.items():
             vectors = getattr(self, f"content_{name}")[unique].to(tokens.dtype)
             tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)
         tokens = tokens * (unique > 0)[:, None, None]
         return functional.embedding(inverse, tokens.flatten(1))
+
+
+def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
+    """Every entry by itself, in the form of `distinct`."""
+    return items.flatten(), torch.arange(items.numel(), device=items.device).view(items.shape)
 
 
 def _two(column: Array) -> Array:
