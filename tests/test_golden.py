@@ -1,7 +1,7 @@
 """Losses that stay the same from version to version: 20 steps of every model on the tiny log.
 
-A change that should not alter results leaves them alone. A change that should renews them, in the same commit, by
-``python -m tests.test_golden``, and says why.
+A change that should not alter results leaves them alone. A change that should alter them writes them again in
+the same commit, by ``python -m tests.test_golden``, and says why.
 """
 
 import json
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from clickscale.data.dataset import open_dataset
 from clickscale.models import model_names
 from clickscale.training.epochs import Epochs
 from clickscale.training.logs import read_metrics
