@@ -29,9 +29,9 @@ from torch.nn import functional
 
 from clickscale.layers.attention import attend_with_itself
 from clickscale.layers.bias import TIME_BUCKETS
-from clickscale.layers.class_layout import SHUT, short_times, write_buckets
-from clickscale.layers.sparse_attention import attend_by_classes, class_plan
-from clickscale.layers.sparse_candidates import attend_candidates_by_classes, candidate_plan
+from clickscale.layers.kernels.residue_classes import SHUT, short_times, write_buckets
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, class_plan
+from clickscale.layers.kernels.sparse_candidates import attend_candidates_by_classes, candidate_plan
 
 HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5
 PIECE = 8 << 20  # bytes of logits in a piece of the batch

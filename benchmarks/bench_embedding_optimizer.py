@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.training.tables import LazyAdam, RowSummer, RowwiseAdagrad, TableOptimizer
+from clickscale.training.table_optimizers import LazyAdam, RowSummer, RowwiseAdagrad, TableOptimizer
 
 LOOKUPS, WIDTH, REPEATS = 1024 * 100, 16, 9
 Step = Callable[[], None]

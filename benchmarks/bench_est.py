@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.layers.sight import Sight
+from clickscale.costs.flops import PaperRequest, reference_features, reference_items
+from clickscale.costs.latency import in_turns, made_up_request
+from clickscale.layers.visibility import Sight
 from clickscale.models import build_model, score_in_chunks
 from clickscale.models.est import EST
-from clickscale.scaling.cost import PaperRequest, reference_features, reference_items
-from clickscale.scaling.latency import in_turns, made_up_request
 
 SIZE = ("d=16", "width=64", "blocks=3")
 PIECE = 100  # candidates or rows at once, the fastest for both of those measured

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from clickscale.artifact import load_artifact, save_artifact
 from clickscale.batch import CandidateSide, UserSide
+from clickscale.costs.latency import behaviors, chosen, in_turns, made_up_request
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.models import CTRModel, State, build_model, score_in_chunks
-from clickscale.scaling.latency import behaviors, chosen, in_turns, made_up_request
 
 SINGLES = 20  # candidates that are scored one by one
 CACHED = (1, 10, 100, 200, 500, 1000)  # candidates for which a cached state is compared with encoding

@@ -49,7 +49,7 @@ from clickscale.cli import main
 code = main(["prepare", "schema.toml", "--out", "prepared", "--overwrite"])
 assert code == 0, code
 torch.set_num_threads(1)
-import clickscale.runs  # what the verb `train` imports
+import clickscale.workflow  # what the verb `train` imports
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.models import build_model

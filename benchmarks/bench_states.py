@@ -19,15 +19,15 @@ import numpy as np
 import torch
 
 from clickscale.artifact import load_artifact
+from clickscale.costs.flops import reference_features, reference_items
+from clickscale.costs.latency import made_up_request
 from clickscale.data.dataset import open_dataset
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.requests import Request
 from clickscale.inference.scorer import Scorer
-from clickscale.inference.state_cache import CacheConfig, StateCache, compact
-from clickscale.inference.user_states import UserStates
+from clickscale.inference.states.cache import CacheConfig, StateCache, compact
+from clickscale.inference.states.user_states import UserStates
 from clickscale.models import build_model
-from clickscale.scaling.cost import reference_features, reference_items
-from clickscale.scaling.latency import made_up_request
 
 KINDS = ("appendable", "scoring")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

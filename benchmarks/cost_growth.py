@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.costs.flops import reference_features, reference_items
+from clickscale.costs.latency import chosen, in_turns, made_up_request
 from clickscale.models import CTRModel, State, build_model, stack
 from clickscale.report.latency_plots import Points, growth
 from clickscale.report.plots import save_svg
-from clickscale.scaling.cost import reference_features, reference_items
-from clickscale.scaling.latency import chosen, in_turns, made_up_request
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optim import OptimizerConfig, build_optimizer
 

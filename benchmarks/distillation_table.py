@@ -21,13 +21,13 @@ from typing import Any
 import msgspec
 from movielens_table import shown
 
-from clickscale import runs
+from clickscale import workflow
 from clickscale.cli.distill import distill_config
+from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
-from clickscale.scaling.cost import measure_cost
-from clickscale.training import distill, loop
-from clickscale.training.distill import DistillConfig
-from clickscale.training.run import load_run
+from clickscale.training import distillation, loop
+from clickscale.training.distillation import DistillConfig
+from clickscale.training.run.folder import load_run
 
 ALONE, TEACHER, ONLINE, OFFLINE = "student alone", "teacher", "distilled student", "distilled offline"
 
@@ -69,12 +69,12 @@ class Cell:
 
     def train(self, offline: bool) -> None:
         """Train what is not there yet."""
-        _finished(loop.train(self.config.alone(distill.STUDENT), self.alone, progress=False))
-        _finished(distill.distill(self.config, self.together, progress=False))
+        _finished(loop.train(self.config.alone(distillation.STUDENT), self.alone, progress=False))
+        _finished(distillation.distill(self.config, self.together, progress=False))
         if offline:
             taught = {"teacher": None, "teacher_run": str(self.together / "teacher")}
             config = msgspec.structs.replace(self.config, **taught)
-            _finished(distill.distill(config, self.offline, progress=False))
+            _finished(distillation.distill(config, self.offline, progress=False))
 
 
 def _name(choice: object) -> str:
@@ -90,24 +90,24 @@ def _finished(result: loop.RunResult) -> None:
 
 def measure(folder: Path, part: str, grouping: str | None, slack: int | None) -> None:
     """Measure one run, unless that is done."""
-    length = runs.run_options(folder)["length"]
+    length = workflow.run_options(folder)["length"]
     slack = (length // 4 if slack is None else slack) if grouping is None else 0
     options = json.dumps({"grouping": grouping or "request", "slack": slack})
     asked, report = folder / f"asked-{part}.json", folder / f"evaluation-{part}.json"
     if not (report.is_file() and asked.is_file() and asked.read_text("utf-8") == options):
         if not (folder / "cost.json").is_file():
             run = load_run(folder)
-            cost = measure_cost(run.model, run.dataset.features, length, runs.CANDIDATES)
+            cost = measure_cost(run.model, run.dataset.features, length, workflow.CANDIDATES)
             (folder / "cost.json").write_text(json.dumps(cost.to_dict()))
-        runs.evaluate(folder, part=part, grouping=grouping or "request", slack=slack, bootstrap=200)  # type: ignore[arg-type]
+        workflow.evaluate(folder, part=part, grouping=grouping or "request", slack=slack, bootstrap=200)  # type: ignore[arg-type]
         asked.write_text(options, "utf-8")
-    auc = runs.run_results(folder, part)[0].auc.value
+    auc = workflow.run_results(folder, part)[0].auc.value
     print(f"{folder}: {part} AUC {auc:.4f}", flush=True)
 
 
 def against(mine: list[Path], theirs: list[Path], part: str, bootstrap: int) -> tuple[Line, Line]:
     """The lines of two models, the second tested against the first."""
-    first, second = compare([runs.entrant(each, part) for each in [*theirs, *mine]], bootstrap=bootstrap)
+    first, second = compare([workflow.entrant(each, part) for each in [*theirs, *mine]], bootstrap=bootstrap)
     return first, second
 
 
@@ -131,8 +131,8 @@ def rows(cells: list[Cell], part: str, offline: bool, bootstrap: int) -> Iterato
             tests += [(f"{name} - {base}", line) for base, line in pairs]
             (line, *_) = [line for _, line in pairs]
         else:
-            line = compare([runs.entrant(each, part) for each in folders], bootstrap=0)[0]
-        gflops = runs.run_results(folders[0], part)[0].gflops
+            line = compare([workflow.entrant(each, part) for each in folders], bootstrap=0)[0]
+        gflops = workflow.run_results(folders[0], part)[0].gflops
         values = [shown(line.values[measure]) for measure in ("auc", "gauc", "log_loss")]
         yield f"| {name} | {len(folders)} | {' | '.join(values)} | {gflops:.4f} |"
     yield "\n| difference, p over users of the first seed, p over seeds | AUC | GAUC | log-loss |"
@@ -180,7 +180,7 @@ def main() -> None:
 def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     """What a table shows, and how its requests were put together."""
     folders = cell.folders(arguments.offline).values()
-    groupings = dict.fromkeys(runs.run_results(each, arguments.part)[0].grouping for each in folders)
+    groupings = dict.fromkeys(workflow.run_results(each, arguments.part)[0].grouping for each in folders)
     return (
         f"{teacher} teaches {arguments.student}, {arguments.head} head, t {arguments.temperature:g},"
         f" weight {arguments.weight:g}; part {arguments.part}, grouping {' and '.join(groupings)}"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from movielens_table import table
 
-from clickscale import runs
+from clickscale import workflow
 from clickscale.training import loop
 from clickscale.training.epochs import Epochs
-from clickscale.training.run import TrainConfig
+from clickscale.training.run.folder import TrainConfig
 
 
 def policies(first: Path, counts: list[int]) -> dict[str, Epochs]:
@@ -41,7 +41,7 @@ def run_cell(out: Path, config: TrainConfig, part: str) -> None:
             raise SystemExit(result.exit_code)
     if not (out / f"evaluation-{part}.json").is_file():
         slack = config.length // 4
-        auc = runs.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].auc.value
+        auc = workflow.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].auc.value
         print(f"{out}: AUC {auc:.4f}", flush=True)
 
 

@@ -19,8 +19,8 @@ import torch
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.evaluation.evaluate import predict
+from clickscale.evaluation.label_report import compare_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.evaluation.report import compare_predictions
 from clickscale.evaluation.significance import seeds_t_test
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss

@@ -28,10 +28,10 @@ from measure import Training
 
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Source, Split, TableName
-from clickscale.layers.causal import recompute_blocks
 from clickscale.models import build_model
+from clickscale.models._suan.causal import recompute_blocks
 from clickscale.schema import Field, Label, Schema
 
 ITEMS = 5000

@@ -11,12 +11,12 @@ import argparse
 import json
 from pathlib import Path
 
-from clickscale import runs
+from clickscale import workflow
+from clickscale.costs.flops import measure_cost
 from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
-from clickscale.scaling.cost import measure_cost
 from clickscale.training import loop
-from clickscale.training.run import TrainConfig, load_run
+from clickscale.training.run.folder import TrainConfig, load_run
 
 
 def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
@@ -27,9 +27,9 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
     if not result.finished:
         raise SystemExit(result.exit_code)
     run = load_run(out)
-    cost = measure_cost(run.model, run.dataset.features, config.length, runs.CANDIDATES)
+    cost = measure_cost(run.model, run.dataset.features, config.length, workflow.CANDIDATES)
     (out / "cost.json").write_text(json.dumps(cost.to_dict()))
-    report = runs.evaluate(out, part="test")
+    report = workflow.evaluate(out, part="test")
     label = report.labels[0]
     print(
         f"{out.name}: AUC {label.auc.value:.4f} GAUC {label.gauc.value:.4f} "
@@ -55,7 +55,7 @@ def tested(line: Line, measure: str) -> str:
 def table(folders: list[Path], bootstrap: int) -> list[str]:
     """Markdown rows of the runs of one length, tested against the first model."""
     rows = []
-    for line in compare([runs.entrant(folder, "test") for folder in folders], bootstrap=bootstrap):
+    for line in compare([workflow.entrant(folder, "test") for folder in folders], bootstrap=bootstrap):
         cells = [line.name, shown(line.values["auc"]), shown(line.values["gauc"])]
         cells += [f"{line.values['log_loss'].value:.4f}", tested(line, "auc"), tested(line, "gauc")]
         rows.append("| " + " | ".join(cells) + " |")
@@ -107,7 +107,7 @@ def trees(data: Path, out: Path, seed: int) -> Path:
     """Fit the yardstick, unless it is there; it does not depend on the length."""
     folder = out / f"trees-seed{seed}"
     if not (folder / "evaluation-test.json").is_file():
-        runs.train_yardstick(data, folder, seed=seed, threads=1)
+        workflow.train_yardstick(data, folder, seed=seed, threads=1)
     return folder
 
 

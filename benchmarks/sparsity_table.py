@@ -13,9 +13,9 @@ from pathlib import Path
 
 from movielens_table import table
 
-from clickscale import runs
+from clickscale import workflow
 from clickscale.training import loop
-from clickscale.training.run import TrainConfig
+from clickscale.training.run.folder import TrainConfig
 
 
 def run_cell(data: Path, out: Path, options: tuple[str, ...], length: int, seed: int, grade: str) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
                 folder = arguments.out / f"lightsuan-{name}-L{length}-seed{seed}"
                 run_cell(arguments.data, folder, options, length, seed, arguments.grade)
                 if not (arguments.only_train or (folder / "evaluation-test.json").is_file()):
-                    runs.evaluate(folder, part="test", slack=slack)
+                    workflow.evaluate(folder, part="test", slack=slack)
                 folders.append(folder)
         if not arguments.only_train:
             print(f"\nL = {length}, slack {slack}\n")

@@ -18,7 +18,7 @@ import torch
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.metrics import auc, gauc, log_loss
 from clickscale.evaluation.predictions import Predictions
-from clickscale.training.run import TrainedRun, load_run
+from clickscale.training.run.folder import TrainedRun, load_run
 
 HEADER = "grouping                AUC      GAUC     log-loss  max |dlogit|  mean |dlogit|  moved   CPU s"
 

@@ -52,24 +52,24 @@ __all__ = [
 if TYPE_CHECKING:
     from clickscale.data.dataset import open_dataset
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.state_cache import CacheConfig, StateCache
+    from clickscale.inference.states.cache import CacheConfig, StateCache
     from clickscale.models import build_model
-    from clickscale.runs import distill, evaluate, train
-    from clickscale.training.distill import DistillConfig
-    from clickscale.training.run import TrainConfig
+    from clickscale.training.distillation import DistillConfig
+    from clickscale.training.run.folder import TrainConfig
+    from clickscale.workflow import distill, evaluate, train
 
 # Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
 _HOMES = {
-    "CacheConfig": "clickscale.inference.state_cache",
-    "DistillConfig": "clickscale.training.distill",
+    "CacheConfig": "clickscale.inference.states.cache",
+    "DistillConfig": "clickscale.training.distillation",
     "Scorer": "clickscale.inference.scorer",
-    "StateCache": "clickscale.inference.state_cache",
-    "TrainConfig": "clickscale.training.run",
+    "StateCache": "clickscale.inference.states.cache",
+    "TrainConfig": "clickscale.training.run.folder",
     "build_model": "clickscale.models",
-    "distill": "clickscale.runs",
-    "evaluate": "clickscale.runs",
+    "distill": "clickscale.workflow",
+    "evaluate": "clickscale.workflow",
     "open_dataset": "clickscale.data.dataset",
-    "train": "clickscale.runs",
+    "train": "clickscale.workflow",
 }
 
 

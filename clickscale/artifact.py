@@ -4,7 +4,7 @@
 
     manifest.json          version of this layout; size and sha256 of every other file
     config.json            `ArtifactConfig`: which model with which options, features, labels
-    encoder.json           schema, vocabularies and scales (see `clickscale.data.encoder`)
+    encoder.json           schema, vocabularies and scales (see `clickscale.data.features.encoder`)
     encoder.safetensors
     items.safetensors      the columns of the item table
     weights.safetensors    parameters and buffers of the model
@@ -32,7 +32,7 @@ import safetensors.torch
 import torch
 
 from clickscale.config import Config, load_json, to_json
-from clickscale.data.encoder import Encoder
+from clickscale.data.features.encoder import Encoder
 from clickscale.data.layout import FileEntry, file_entry
 from clickscale.errors import ArtifactError, ClickscaleError, ConfigError
 from clickscale.models import build_model

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from clickscale import TrainConfig, evaluate, open_dataset, train
-from clickscale.data.content_embed import embed_items
-from clickscale.data.content_files import open_vectors
-from clickscale.data.content_import import import_vectors
-from clickscale.data.semantic_id import add_semantic_ids
+from clickscale.data.content.embed import embed_items
+from clickscale.data.content.semantic_id import add_semantic_ids
+from clickscale.data.content.vector_files import open_vectors
+from clickscale.data.content.vectors import import_vectors
 from clickscale.evaluation import compare_predictions
-from clickscale.runs import load_predictions
+from clickscale.workflow import load_predictions
 
 # Name -> with semantic ids?, how vectors enter. Search and content attention use the vectors in all of them.
 CHOICES = {

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from clickscale import Scorer, TrainConfig, evaluate, open_dataset, train
 from clickscale.config import load_toml
-from clickscale.data.content_files import open_vectors
-from clickscale.data.content_import import import_vectors
-from clickscale.data.guess import guess
-from clickscale.data.log import LogConfig, log_source
-from clickscale.data.prepare import prepare
+from clickscale.data.content.vector_files import open_vectors
+from clickscale.data.content.vectors import import_vectors
+from clickscale.data.described.guess import guess
+from clickscale.data.described.log import LogConfig, log_source
+from clickscale.data.preparation.prepare import prepare
 
 REQUEST = {
     "user": "u7",

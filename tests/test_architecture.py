@@ -23,31 +23,39 @@ PACKAGE = ROOT / "clickscale"
 PARTS = (
     "errors",
     "config",
+    "version",
+    "arrays",
+    "failpoint",
+    "files",
+    "runtime",
     "schema",
     "batch",
+    "state",
     "data",
     "layers",
     "models",
     "training",
     "evaluation",
+    "baselines",
+    "costs",
     "artifact",
     "inference",
     "report",
-    "yardstick",
+    "analysis",
+    "workflow",
     "scaling",
-    "runs",
     "serving",
     "online",
+    "demo",
     "cli",
     "__main__",
 )
 
-# A model file stands alone: `layers/` and `models/_base.py` are all it shares. A pair (importer, imported) is
-# let through only with its reason beside it.
+# A model file stands alone: `layers/`, `models/_base.py` and the private rooms of its family (`_suan`, `_est`, ...)
+# are all it shares. A pair (importer, imported) is let through only with its reason beside it.
 MODEL_IMPORTS_ALLOWED: dict[tuple[str, str], str] = {}
 
 MAX_LINES = 500
-MAX_MODEL_LINES = 250
 
 # Modules that run code when they load what they saved.
 UNPICKLERS = frozenset({"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
@@ -127,7 +135,9 @@ def imports_between_models(source: str, module: str, known: Iterable[str]) -> li
     found = []
     for line, target in imported_modules(source, module):
         package, _, other = ".".join(target.split(".")[:3]).rpartition(".")
-        is_model = package == "clickscale.models" and other in set(known) - {name, "_base"}
+        is_model = (
+            package == "clickscale.models" and other in set(known) - {name} and not other.startswith("_")
+        )
         if is_model and (name, other) not in MODEL_IMPORTS_ALLOWED:
             found.append(f"{module}:{line} imports model {other!r}; what two models share belongs in layers/")
     return found
@@ -135,10 +145,8 @@ def imports_between_models(source: str, module: str, known: Iterable[str]) -> li
 
 def too_long(source: str, module: str) -> list[str]:
     """Complain about files that nobody reads to the end."""
-    is_model = module.startswith("clickscale.models.")
-    limit = MAX_MODEL_LINES if is_model else MAX_LINES
     lines = source.count("\n")
-    return [f"{module}: {lines} lines, more than {limit}; split it by idea"] if lines > limit else []
+    return [f"{module}: {lines} lines, more than {MAX_LINES}; split it by idea"] if lines > MAX_LINES else []
 
 
 def code_that_runs_data(source: str, module: str) -> list[str]:
@@ -331,7 +339,7 @@ def test_an_import_against_the_flow_is_seen(module: str, source: str) -> None:
         ("clickscale.models.din", "from clickscale.layers.norm import RMSNorm\nimport torch"),
         ("clickscale.data.loader", "from .dataset import Dataset\nfrom clickscale import __version__"),
         ("clickscale.evaluation.evaluate", "from clickscale.training.loop import train"),
-        ("clickscale.training.run", "import clickscale\nclickscale.__version__"),
+        ("clickscale.training.run.folder", "import clickscale\nclickscale.__version__"),
         ("clickscale", "from clickscale.cli import main"),
     ],
 )
@@ -359,10 +367,9 @@ def test_a_model_that_imports_a_model_is_seen() -> None:
     ]
 
 
-def test_a_long_file_is_seen_and_models_are_held_to_less() -> None:
+def test_a_long_file_is_seen() -> None:
     assert too_long("x = 1\n" * 501, "clickscale.data.loader")
-    assert not too_long("x = 1\n" * 251, "clickscale.data.loader")
-    assert too_long("x = 1\n" * 251, "clickscale.models.din")
+    assert not too_long("x = 1\n" * 500, "clickscale.data.loader")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from clickscale import runs
+from clickscale import workflow
 from clickscale.artifact import save_artifact
 from clickscale.config import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.models import CTRModel, build_model
-from clickscale.training.run import TrainConfig
+from clickscale.training.run.folder import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 GRADE, LENGTH = "size-1", 40
@@ -62,6 +62,6 @@ def tiny_run(folder: Path, dataset: Dataset, model: str = "mlp", seed: int = 0, 
         model=model, data=str(dataset.path), grade=GRADE, length=LENGTH, samples=32, seed=seed, threads=1
     )
     out = folder / f"{model}-{seed}"
-    result = runs.train(override(config, overrides), out, progress=False)
+    result = workflow.train(override(config, overrides), out, progress=False)
     assert result.finished
     return out

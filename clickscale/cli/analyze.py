@@ -10,7 +10,7 @@ from clickscale.cli.console import Stages, cell, emit, grid, jsonable, say, show
 from clickscale.cli.options import AsJson, MaybeData, Overwrite, Seed, check_folder
 
 if TYPE_CHECKING:
-    from clickscale.evaluation.blocks import Attention, Effect
+    from clickscale.analysis.est_blocks import Attention, Effect
 
 JSON, MAPS, MAPS_PLOT, PLOT = "blocks.json", "attention.safetensors", "attention.svg", "blocks.svg"
 FILES = (JSON, MAPS, MAPS_PLOT, PLOT)
@@ -45,8 +45,8 @@ def analyze_blocks(
     layer, the effective rank of a block (1 if every query attends to keys of its own, the least if all attend
     alike) and the share of attention that it gets.
     """
-    from clickscale.evaluation.blocks import attention_of, block_effects, full_attention_model
-    from clickscale.training.run import load_run
+    from clickscale.analysis.est_blocks import attention_of, block_effects, full_attention_model
+    from clickscale.training.run.folder import load_run
 
     check_folder(out, FILES, overwrite)
     loaded = load_run(run, data)
@@ -99,7 +99,7 @@ def _write(out: Path, document: dict[str, Any], attention: "Attention") -> None:
 
     from clickscale.report.block_plots import attention_maps, blocks
     from clickscale.report.plots import save_svg
-    from clickscale.training.checkpoint import replace_text
+    from clickscale.training.run.checkpoint import replace_text
 
     places = attention.places
     seen = f"{document['run']}, part {document['part']}"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import clickscale
-from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, serve
+from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, score
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
@@ -113,7 +113,7 @@ app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part te
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)
 app.command(
     "score", epilog=_example("clickscale score runs/suan/artifact requests.jsonl --out scores.jsonl")
-)(serve.score_requests)
+)(score.score_requests)
 _bench = _app("Measure how fast a model scores.")
 _bench.command(
     "scoring",

@@ -12,7 +12,7 @@ from clickscale.errors import ConfigError
 
 if TYPE_CHECKING:
     from clickscale.artifact import Artifact
-    from clickscale.scaling.latency import Latencies, ScoringCell, StateCell, Timing
+    from clickscale.costs.latency import Latencies, ScoringCell, StateCell, Timing
 
 JSON, PLOT = "scoring.json", "scoring.svg"
 MOST = 100_000  # behaviors or candidates: more would only fill the memory
@@ -45,8 +45,8 @@ def bench_scoring(
     encoding raw requests is not measured. Times are p50 / p99 in milliseconds, the ways take turns.
     """
     from clickscale.artifact import load_artifact
-    from clickscale.scaling.latency import measure_latency
-    from clickscale.training.threads import set_threads
+    from clickscale.costs.latency import measure_latency
+    from clickscale.runtime import set_threads
 
     counts, behaviors = numbers("candidates", candidates, 1), numbers("lengths", lengths, 2)
     check_folder(out, (JSON, PLOT), overwrite)
@@ -100,7 +100,7 @@ def _document(artifact: "Artifact", found: "Latencies") -> dict[str, Any]:
 
 def _write(out: Path, document: dict[str, Any], plot: str) -> None:
     from clickscale.report.plots import save_svg
-    from clickscale.training.checkpoint import replace_text
+    from clickscale.training.run.checkpoint import replace_text
 
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / JSON, json.dumps(document, indent=2))
@@ -128,7 +128,7 @@ def _plot(artifact: "Artifact", found: "Latencies") -> str:
 
 def _show(artifact: "Artifact", found: "Latencies") -> None:
     """Both tables and what the marks mean."""
-    from clickscale.scaling.latency import CACHED, ONE_BY_ONE, PARALLEL, VARIANTS
+    from clickscale.costs.latency import CACHED, ONE_BY_ONE, PARALLEL, VARIANTS
 
     headers = ("L", "candidates", *VARIANTS, "one by one / parallel", "parallel / cached")
     rows = [

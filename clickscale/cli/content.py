@@ -10,8 +10,8 @@ from clickscale.cli.options import AsJson, Overwrite, Seed, names
 from clickscale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clickscale.data.content_import import ContentSummary
-    from clickscale.data.content_texts import TextTable
+    from clickscale.data.content.item_texts import TextTable
+    from clickscale.data.content.vectors import ContentSummary
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A prepared data set.")]
 Out = Annotated[
@@ -55,8 +55,8 @@ def import_content(
     Items without a vector have zeros and are counted; vectors that cannot be used, or are of no item of the
     data set, are counted by reason.
     """
-    from clickscale.data.content_files import open_vectors
-    from clickscale.data.content_import import import_vectors
+    from clickscale.data.content.vector_files import open_vectors
+    from clickscale.data.content.vectors import import_vectors
     from clickscale.data.dataset import open_dataset
 
     dataset = open_dataset(data)
@@ -110,7 +110,7 @@ def embed_content(
 
     Needs the extra 'content'. The model is a folder; nothing is fetched from a network.
     """
-    from clickscale.data.content_embed import embed_items
+    from clickscale.data.content.embed import embed_items
     from clickscale.data.dataset import open_dataset
 
     if texts is None and (columns or separator):
@@ -136,8 +136,8 @@ def _table(
     path: Path, key: str, columns: tuple[str, ...], separator: str, encoding: Literal["utf-8", "latin-1"]
 ) -> "TextTable":
     """The table of texts; only files with a header have values in quotes."""
-    from clickscale.data.content_texts import TextTable
-    from clickscale.data.delimited import TextFormat
+    from clickscale.data.content.item_texts import TextTable
+    from clickscale.data.tables.delimited import TextFormat
 
     quote = "" if columns else '"'
     return TextTable(
@@ -190,8 +190,8 @@ def make_ids(
     """
     import msgspec
 
+    from clickscale.data.content.semantic_id import add_semantic_ids
     from clickscale.data.dataset import open_dataset
-    from clickscale.data.semantic_id import add_semantic_ids
 
     dataset = open_dataset(data)
     with Stages() as stages:

@@ -22,7 +22,7 @@ def _source(text: str, sets: list[str]) -> "Source":
     """The log that ``schema.toml`` or ``ADAPTER:FOLDER`` names."""
     from clickscale.config import load_toml, override
     from clickscale.data.adapters import open_source
-    from clickscale.data.log import LogConfig, log_source
+    from clickscale.data.described.log import LogConfig, log_source
 
     if text.endswith(".toml"):
         return log_source(override(load_toml(Path(text), LogConfig), sets), Path(text).parent)
@@ -81,7 +81,7 @@ def prepare_log(
     It holds each user's timeline once, the item table, the impressions, the encoder and the split. Rows that
     cannot be right go to quarantine with a reason; none is lost.
     """
-    from clickscale.data.prepare import prepare
+    from clickscale.data.preparation.prepare import prepare
 
     log = _source(source, sets or [])
     log = dataclasses.replace(log, split=_other_split(log.split, split, valid, test))
@@ -139,8 +139,8 @@ def inspect_data(
     compared first.
     """
     from clickscale.cli.inspection import inspection_tables
+    from clickscale.data.checks.contents import inspect_dataset, plot_inspection
     from clickscale.data.dataset import open_dataset
-    from clickscale.data.inspect import inspect_dataset, plot_inspection
 
     if plot and plot.suffix not in PLOTS:
         raise ConfigError(f"--plot {plot}: the name must end in {', '.join(PLOTS)}.")
@@ -170,7 +170,7 @@ def check_leaks(
 
     Exit code 1 if it finds a leak; warnings (a feature that looks like the label) do not count.
     """
-    from clickscale.data.leak import leak_check
+    from clickscale.data.checks.leaks import leak_check
 
     report = leak_check(data, sample=sample)
     if as_json:
@@ -226,7 +226,7 @@ def guess_schema(
     as_json: AsJson = False,
 ) -> None:
     """Write a commented first draft of the schema.toml of a log."""
-    from clickscale.data.guess import guess
+    from clickscale.data.described.guess import guess
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")

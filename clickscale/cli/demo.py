@@ -10,20 +10,13 @@ import typer
 
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Seed
+from clickscale.demo import steps
+from clickscale.demo.steps import ALONE, CANDIDATES, DIN, LOG, STUDENT, TAUGHT
 
 if TYPE_CHECKING:
     from clickscale.data.dataset import Dataset
     from clickscale.report.results import Result
     from clickscale.training.loop import RunResult
-
-LOG = "movielens-100k"
-# What is trained: a model, its size and the behaviors that it sees. Teacher and student train together.
-DIN, STUDENT, TEACHER = "din:size-2:100", "lightsuan:size-2:100", "suan:size-3:100"
-# The log is so small that one epoch is 80 default steps. Chosen by the log-loss of the validation part.
-OPTIONS = ("samples=512", "epochs.count=3")
-DISTILLATION = ("samples=512", "epochs.count=4")
-ALONE, TAUGHT = "student alone", "distilled student"
-CANDIDATES = 500  # of the request whose latency is measured
 
 
 def run_demo(
@@ -50,10 +43,10 @@ def run_demo(
     begun = time.monotonic()
     data = prepared(out, source)
     runs = trained(out, data, seed)
-    from clickscale.cli.demo_page import HEADERS, MEANING, cells, measured, scored_request, write_report
     from clickscale.data.dataset import open_dataset
+    from clickscale.demo.demo_page import HEADERS, MEANING, cells, measured, scored_request, write_report
     from clickscale.report.results import to_dict, verdict
-    from clickscale.runs import run_results
+    from clickscale.workflow import run_results
 
     results: list[Result] = [
         result for name, run in runs.items() for result in run_results(run, "test", name)
@@ -80,7 +73,7 @@ def run_demo(
 def prepared(out: Path, source: Path | None) -> Path:
     """The prepared log below ``out``, made if it is not there."""
     from clickscale.data.adapters import open_source
-    from clickscale.data.prepare import prepare
+    from clickscale.data.preparation.prepare import prepare
 
     data = out / "prepared"
     if (data / "manifest.json").is_file():
@@ -115,7 +108,7 @@ def yardstick(data: Path, run: Path, seed: int) -> dict[str, Path]:
         say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[yardstick]'")
         return {}
     if not (run / "evaluation-test.json").is_file():
-        from clickscale.runs import train_yardstick
+        from clickscale.workflow import train_yardstick
 
         say("training the yardstick (trees)")
         train_yardstick(data, run, seed=seed)
@@ -125,26 +118,26 @@ def yardstick(data: Path, run: Path, seed: int) -> dict[str, Path]:
 def _train(model: str, data: Path, run: Path, seed: int) -> None:
     """Train one model, unless that is done."""
     from clickscale.cli.runs import train_config
-    from clickscale.runs import train
+    from clickscale.workflow import train
 
     if (run / "artifact").is_dir():
         return
     say(f"training {model}")
     name, grade, length = model.split(":")
-    config = train_config(name, data, grade, int(length), "timeline", "", seed, list(OPTIONS))
+    config = train_config(name, data, grade, int(length), "timeline", "", seed, list(steps.OPTIONS))
     _finished(train(config, run, resume=True))
 
 
 def _distill(data: Path, run: Path, seed: int) -> None:
     """Train the student with its teacher, unless that is done."""
     from clickscale.cli.distill import distill_config
-    from clickscale.runs import distill
+    from clickscale.workflow import distill
 
     if (run / "teacher" / "artifact").is_dir():
         return
-    say(f"training {STUDENT} together with its teacher {TEACHER}")
+    say(f"training {STUDENT} together with its teacher {steps.TEACHER}")
     given = {"data": str(data), "grouping": "timeline", "seed": seed}
-    config = distill_config(given, STUDENT, TEACHER, list(DISTILLATION))
+    config = distill_config(given, STUDENT, steps.TEACHER, list(steps.DISTILLATION))
     _finished(distill(config, run, resume=True))
 
 
@@ -156,7 +149,7 @@ def _finished(result: "RunResult") -> None:
 
 def _evaluate(runs: Mapping[str, Path]) -> None:
     """Measure runs on the test part, unless that is done."""
-    from clickscale.runs import evaluate
+    from clickscale.workflow import evaluate
 
     for run in runs.values():
         if not (run / "evaluation-test.json").is_file():

@@ -9,7 +9,7 @@ from clickscale.cli.options import AsJson, Data, Seed, Sets, names
 from clickscale.cli.runs import Batched, Labels, Out, Resume, documents, results_grid, stopped, training
 
 if TYPE_CHECKING:
-    from clickscale.training.distill import DistillConfig
+    from clickscale.training.distillation import DistillConfig
 
 
 def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list[str]) -> "DistillConfig":
@@ -20,7 +20,7 @@ def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list
     import msgspec
 
     from clickscale.config import build, override
-    from clickscale.training.distill import DistillConfig, parse_choice
+    from clickscale.training.distillation import DistillConfig, parse_choice
 
     _refuse_lost(teacher, sets)
     tree = dict(given)
@@ -83,17 +83,19 @@ def distill_models(
     --set takes any option of the training of both (samples, epochs.count); after "student." or "teacher."
     one of that model alone (student.optimizer.lr), and after "student.model." one of the model itself.
     """
-    from clickscale import runs
+    from clickscale import workflow
 
     given: dict[str, Any] = {"data": str(data), "grouping": grouping, "labels": names(labels), "seed": seed}
     given |= {"temperature": temperature, "weight": weight, "head": head, "teacher_run": teacher_run}
     config = distill_config(given, student, teacher, sets or [])
-    result = runs.distill(config, out, resume=resume, progress=False if as_json else None)
+    result = workflow.distill(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
         return stopped(out, result, as_json)
-    folders = runs.distilled_runs(out)
+    folders = workflow.distilled_runs(out)
     found = {
-        folder.name: runs.run_results(folder, "valid", f"{folder.name} {runs.run_options(folder)['model']}")
+        folder.name: workflow.run_results(
+            folder, "valid", f"{folder.name} {workflow.run_options(folder)['model']}"
+        )
         for folder in folders
         if (folder / "evaluation-valid.json").is_file()
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from clickscale.cli.console import grid
-from clickscale.data.inspect import Inspection
+from clickscale.data.checks.contents import Inspection
 
 _WORDS = {"0": "least", "0.5": "median", "1": "most"}
 

@@ -60,9 +60,9 @@ def show_cost(
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
     for the grades est-paper and est-blocks, what their paper counts on. So with the length, if none is given.
     """
+    from clickscale.costs.flops import measure_cost, paper_request, reference_features, reference_items
     from clickscale.data.dataset import open_dataset
     from clickscale.models import build_model
-    from clickscale.scaling.cost import measure_cost, paper_request, reference_features, reference_items
 
     dataset = open_dataset(data) if data else None
     request = paper_request(model, grade)

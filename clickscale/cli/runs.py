@@ -20,7 +20,7 @@ from clickscale.cli.options import (
 from clickscale.config import LONGEST, build, override
 
 if TYPE_CHECKING:
-    from clickscale.training.run import TrainConfig
+    from clickscale.training.run.folder import TrainConfig
 
 Grouping = Literal["timeline", "request", "impression"]
 Part = Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part of the split.")]
@@ -40,7 +40,7 @@ def train_config(
     model: str, data: Path, grade: str, length: int, grouping: str, labels: str, seed: int, sets: list[str]
 ) -> "TrainConfig":
     """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
-    from clickscale.training.run import TrainConfig
+    from clickscale.training.run.folder import TrainConfig
 
     given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
     given |= {"grouping": grouping, "labels": names(labels)}
@@ -72,7 +72,7 @@ def train_model(
     """
     from msgspec.structs import replace
 
-    from clickscale.runs import run_results, train
+    from clickscale.workflow import run_results, train
 
     config = train_config(model, data, grade, length, grouping, labels, seed, sets or [])
     config = replace(config, warm_start=warm_start or config.warm_start)
@@ -138,10 +138,10 @@ def train_yardstick(
 
     They use point-in-time features only, and are the yardstick of every table of results.
     """
-    from clickscale import runs
+    from clickscale import workflow
 
-    facts = runs.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
-    results = runs.run_results(out, "test")
+    facts = workflow.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
+    results = workflow.run_results(out, "test")
     if as_json:
         emit({"run": str(out), **facts, "test": documents(results)})
         return
@@ -173,7 +173,7 @@ def evaluate_run(
     AUC, GAUC, log-loss and calibration, with 95% intervals over users.
     The run's folder keeps predictions-PART.safetensors and evaluation-PART.json.
     """
-    from clickscale.runs import evaluate
+    from clickscale.workflow import evaluate
 
     report = evaluate(run, data=data, part=part, grouping=grouping, slack=slack, bootstrap=bootstrap)
     if as_json:
@@ -207,7 +207,7 @@ def _slices_grid(title: str, found: Any) -> Any:
 
 def _say_notes(runs: list[Path]) -> None:
     """Repeat what every report of results on this data has to say, once."""
-    from clickscale.runs import run_notes
+    from clickscale.workflow import run_notes
 
     for note in dict.fromkeys(note for run in runs for note in run_notes(run)):
         say(f"note: {note}")
@@ -225,7 +225,7 @@ def compare_runs(
     p (users) resamples users on the first shared seed; p (seeds) is a paired t-test over shared seeds.
     """
     from clickscale.report import comparison
-    from clickscale.runs import entrant
+    from clickscale.workflow import entrant
 
     entrants = [entrant(run, part) for run in runs]
     lines = comparison.compare(entrants, bootstrap=bootstrap)

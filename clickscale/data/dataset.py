@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.encoder import Encoder
+from clickscale.data.features.encoder import Encoder
 from clickscale.data.layout import Manifest, check_sizes, read_manifest, verify
 from clickscale.data.source import Split
 from clickscale.data.split import boundaries, bounds_of, part_of

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.adapters.movielens_100k import GENRES
-from clickscale.data.casts import integers
-from clickscale.data.delimited import TextFormat
-from clickscale.data.tables import read
+from clickscale.data.tables.casts import integers
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import read
 from clickscale.errors import ClickscaleError, ConfigError, DamagedError, DataError, unknown
 
 PATIENCE = 5  # seconds that a connection may take to answer

@@ -3,7 +3,7 @@
 ::
 
     manifest.json                schema, features, counts, split, report of rows, size and sha256 of files
-    encoder.json                 vocabularies and scales (see `clickscale.data.encoder`)
+    encoder.json                 vocabularies and scales (see `clickscale.data.features.encoder`)
     encoder.safetensors
     users/offsets.npy            (users + 1,) int64: behaviors of user u are rows offsets[u]:offsets[u + 1]
     users/impressions.npy        (users + 1,) int64: the same for impressions
@@ -24,7 +24,7 @@
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
     quarantine/TABLE.jsonl       the first rows of each reason for which rows of the table were not used
-    content/NAME.json            where a feature comes from that was added later (`clickscale.data.extend`)
+    content/NAME.json            where a feature comes from added later (`clickscale.data.content.extend`)
 
 Missing attributes are index 1 (categorical; then 0 for the other places of a field of several values), NaN
 (numeric) or a row of zeros (content).

@@ -4,6 +4,12 @@ Everything here works on arrays of labels, logits and user ids: only `evaluate` 
 """
 
 from clickscale.evaluation.calibration import ReliabilityCurve, ece, pcoc, rectify, reliability_curve
+from clickscale.evaluation.label_report import (
+    ComparisonReport,
+    EvaluationReport,
+    compare_predictions,
+    evaluate_predictions,
+)
 from clickscale.evaluation.metrics import (
     HistogramAUC,
     Weighting,
@@ -14,12 +20,6 @@ from clickscale.evaluation.metrics import (
     relative_lift,
 )
 from clickscale.evaluation.predictions import Predictions, common_rows, concatenate
-from clickscale.evaluation.report import (
-    ComparisonReport,
-    EvaluationReport,
-    compare_predictions,
-    evaluate_predictions,
-)
 from clickscale.evaluation.significance import (
     Interval,
     PairedTest,

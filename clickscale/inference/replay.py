@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.data.dataset import Columns, Dataset
-from clickscale.data.encoder import DAY, Encoder
-from clickscale.data.texts import texts_of
+from clickscale.data.features.encoder import DAY, Encoder
+from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
 from clickscale.schema import FIRST, UNKNOWN, Field
 

@@ -23,9 +23,9 @@ import pyarrow as pa
 import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.data.encoder import Encoder
-from clickscale.data.texts import FINE, PROBLEMS
-from clickscale.data.values import MISSING, read_field, read_keys
+from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.texts import FINE, PROBLEMS
+from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.schema import UNKNOWN, Field
 

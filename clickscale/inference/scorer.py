@@ -13,10 +13,10 @@ from torch import Tensor
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import CandidateSide
 from clickscale.errors import ConfigError
-from clickscale.inference.claims import Claim
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
-from clickscale.inference.state_cache import StateCache
-from clickscale.inference.user_states import UserStates
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.claims import Claim
+from clickscale.inference.states.user_states import UserStates
 from clickscale.models import CTRModel, State, score_in_chunks, stack
 
 
@@ -66,7 +66,7 @@ class Scorer:
             may share one.
         chunk: candidates of a request that are scored at once (the paper's m2); 0 for all.
         slack: behaviors beyond the length of the artifact by which a kept state may grow before it is
-            computed anew (`clickscale.inference.user_states`); requests should then bring that many more.
+            computed again (see `user_states`); requests should then bring that many more.
 
     Raises:
         ArtifactError: the folder is not a whole artifact of this release.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.layers.state import State, stack
+from clickscale.state import State, stack
 
 __all__ = ["CTRModel", "State", "score_in_chunks", "stack"]
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.head import Head, HeadConfig
-from clickscale.layers.pairs import EPS, Layers, TrainedAttention
-from clickscale.layers.tokenizer import Inputs, ItemColumns
+from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
+from clickscale.models._din import EPS, Layers, TrainedAttention
 from clickscale.schema import Features
 
 

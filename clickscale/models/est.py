@@ -22,16 +22,16 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, InputError, unknown
 from clickscale.layers.bias import AttentionBias
-from clickscale.layers.content_attention import Reach, Weighting
-from clickscale.layers.full_attention import Blocks, FullStack
 from clickscale.layers.head import Head, HeadConfig
-from clickscale.layers.light_stack import LightStack, Recent, TimelineState
+from clickscale.layers.inputs import Inputs, ItemColumns
+from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, Found, SearchKind, SearchUnit
-from clickscale.layers.sight import Picked, Sight, first_column, take_columns
-from clickscale.layers.simtier import similarity_tiers
-from clickscale.layers.tokenizer import Inputs, ItemColumns
-from clickscale.layers.tokens import FieldTokens, token_names
+from clickscale.layers.visibility import Picked, Sight, first_column, take_columns
 from clickscale.models._base import CTRModel
+from clickscale.models._est.content_attention import Reach, Weighting
+from clickscale.models._est.full_attention import Blocks, FullStack
+from clickscale.models._est.light_stack import LightStack, Recent, TimelineState
+from clickscale.models._est.simtier import similarity_tiers
 from clickscale.schema import Features, categorical, content
 
 

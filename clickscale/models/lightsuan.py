@@ -14,12 +14,12 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
-from clickscale.layers.causal import AppendableState, CausalStack, ScoringState, without_padding
 from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
-from clickscale.layers.tokenizer import ItemColumns, TimedInputs
-from clickscale.layers.unified import BlockConfig
 from clickscale.models._base import CTRModel
+from clickscale.models._suan.block import BlockConfig
+from clickscale.models._suan.causal import AppendableState, CausalStack, ScoringState, without_padding
 from clickscale.schema import Features
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
-from clickscale.layers.tokenizer import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.schema import Features
 

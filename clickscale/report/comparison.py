@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clickscale.errors import DataError
+from clickscale.evaluation.label_report import compare_predictions
 from clickscale.evaluation.metrics import rela_impr
 from clickscale.evaluation.predictions import Predictions
-from clickscale.evaluation.report import compare_predictions
 from clickscale.evaluation.significance import Interval, PairedTest, seeds_t_test
 from clickscale.report.results import Result
 

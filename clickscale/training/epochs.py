@@ -17,7 +17,7 @@ class Position:
 
 
 class Epochs(Config, frozen=True):
-    """Passes over the training part; see `clickscale.training.resets` for what a reset does.
+    """Passes over the training part; see `clickscale.training.table_resets` for what a reset does.
 
     Attributes:
         count: one by default: click models with id embeddings over-fit as soon as the second pass begins

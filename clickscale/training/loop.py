@@ -15,14 +15,12 @@ from torch.utils import deterministic as memory
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.training.checkpoint import Checkpoint, CheckpointStore, replace_text
+from clickscale.runtime import set_threads
 from clickscale.training.epochs import Position
-from clickscale.training.interruption import Interruption
-from clickscale.training.logs import Meter, ProgressLine, RunLog, Stopwatch
 from clickscale.training.objectives import LOSS, ClickLoss, Objective
 from clickscale.training.optim import Optimizers, StepResult, build_optimizer
-from clickscale.training.resets import TableResets, table_resets
-from clickscale.training.run import (
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, replace_text
+from clickscale.training.run.folder import (
     DONE,
     RunConfig,
     TrainConfig,
@@ -32,7 +30,9 @@ from clickscale.training.run import (
     trained_labels,
     write_environment,
 )
-from clickscale.training.threads import set_threads
+from clickscale.training.run.interruption import Interruption
+from clickscale.training.run.logs import Meter, ProgressLine, RunLog, Stopwatch
+from clickscale.training.table_resets import TableResets, table_resets
 from clickscale.training.warm_start import start_from
 
 
@@ -198,7 +198,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
 
     Args:
         config: all options.
-        out: folder of the run; see `clickscale.training.run`.
+        out: folder of the run; see `clickscale.training.run.folder`.
         resume: continue the run in ``out`` if there is one; otherwise refuse it.
         progress: show a progress line; None does so on a terminal.
 

@@ -16,7 +16,13 @@ from clickscale.errors import ConfigError, DivergedError
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
 from clickscale.training.dense import DenseAdam
 from clickscale.training.schedule import Schedule
-from clickscale.training.tables import LazyAdam, RowGradient, RowSummer, RowwiseAdagrad, TableOptimizer
+from clickscale.training.table_optimizers import (
+    LazyAdam,
+    RowGradient,
+    RowSummer,
+    RowwiseAdagrad,
+    TableOptimizer,
+)
 
 
 class OptimizerConfig(Config, frozen=True):

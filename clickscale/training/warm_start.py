@@ -15,12 +15,12 @@ from torch import Tensor
 
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
-from clickscale.layers.tokens import copy_named, token_names
+from clickscale.layers.per_token import copy_named, token_names
 from clickscale.models import CTRModel
 from clickscale.models.est import EST
 from clickscale.schema import Feature, Features, categorical, numeric
-from clickscale.training.resets import carried_over, tables_of
-from clickscale.training.run import TrainedRun
+from clickscale.training.run.folder import TrainedRun
+from clickscale.training.table_resets import carried_over, tables_of
 
 TABLE = "inputs.table.weight"
 # Weights of every token, by the end of their name.

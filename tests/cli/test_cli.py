@@ -10,7 +10,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.cli.app import app
-from clickscale.cli.serve import size_in_bytes
+from clickscale.cli.score import size_in_bytes
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "samples=512", "--set", "threads=1")

@@ -5,6 +5,7 @@ import pytest
 
 from clickscale.artifact import load_artifact
 from clickscale.cli import demo, main
+from clickscale.demo import steps
 from tests.document_data import START
 
 pytest.importorskip("lightgbm")
@@ -25,9 +26,9 @@ def write_small_movielens(folder: Path) -> None:
 def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "OPTIONS", ("samples=256", "threads=1"))
-    monkeypatch.setattr(demo, "DISTILLATION", ("samples=256", "threads=1", "epochs.count=2"))
-    monkeypatch.setattr(demo, "TEACHER", "suan:size-2:120")
+    monkeypatch.setattr(steps, "OPTIONS", ("samples=256", "threads=1"))
+    monkeypatch.setattr(steps, "DISTILLATION", ("samples=256", "threads=1", "epochs.count=2"))
+    monkeypatch.setattr(steps, "TEACHER", "suan:size-2:120")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "clickscale-demo"
     write_small_movielens(out / "ml-100k")

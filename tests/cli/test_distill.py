@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.cli import main
-from clickscale.training import distill
-from clickscale.training.run import read_config
+from clickscale.training import distillation
+from clickscale.training.run.folder import read_config
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 SMALL = ("--set", "samples=32", "--set", "threads=1")
@@ -98,14 +98,14 @@ def test_a_finished_run_teaches_too(
 def test_a_signal_saves_and_the_same_command_continues(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stopping(distill.OnlineDistillation):
+    class Stopping(distillation.OnlineDistillation):
         def forward(self, batch: Batch) -> dict[str, Tensor]:
             signal.raise_signal(signal.SIGTERM)
             return super().forward(batch)
 
     command = ["distill", *BOTH, "--data", data, "--out", str(tmp_path / "run"), *SMALL, "--json"]
     with monkeypatch.context() as patch:
-        patch.setattr(distill, "OnlineDistillation", Stopping)
+        patch.setattr(distillation, "OnlineDistillation", Stopping)
         assert main(command) == 143
     printed = capsys.readouterr()
     assert json.loads(printed.out)["finished"] is False

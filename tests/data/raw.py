@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from clickscale.data.delimited import TextFormat
-from clickscale.data.tables import read
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import read
 
 ABC = TextFormat(names=("a", "b", "c"))
 

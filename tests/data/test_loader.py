@@ -13,7 +13,7 @@ from clickscale.batch import Batch, sees
 from clickscale.config import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.data.windows import make_windows
 from clickscale.errors import ClickscaleError, ConfigError, DataError, SchemaError
 from clickscale.models import build_model, model_names

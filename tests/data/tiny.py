@@ -156,7 +156,9 @@ def tiny_source(
 
 def tiny_dataset(folder: Path, source: Source | None = None) -> Path:
     """Prepare a tiny log (with statistics unless a source is given) below ``folder``; the data set's path."""
-    from clickscale.data.prepare import prepare  # here, so that the rest serves tests of what stands above it
+    from clickscale.data.preparation.prepare import (
+        prepare,  # here, so that the rest serves tests of what stands above it
+    )
 
     out = folder / "tiny"
     prepare(source or tiny_source(statistics=STATISTICS), out)

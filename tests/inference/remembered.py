@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.layers.state import State
 from clickscale.models import CTRModel
+from clickscale.state import State
 
 
 @dataclass(frozen=True)

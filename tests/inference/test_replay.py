@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import DataError
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.schema import Field

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from clickscale.inference.requests import encode_requests, known_items
 from clickscale.schema import Field

@@ -19,11 +19,11 @@ from clickscale.batch import UserSide
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError, InputError
 from clickscale.evaluation.evaluate import predict
-from clickscale.inference.claims import Entry
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
-from clickscale.inference.state_cache import CacheConfig, StateCache
-from clickscale.inference.user_states import UserStates
+from clickscale.inference.states.cache import CacheConfig, StateCache
+from clickscale.inference.states.claims import Entry
+from clickscale.inference.states.user_states import UserStates
 from clickscale.models import model_names
 from tests.inference.remembered import Memory, user_side
 from tests.trained import tiny_artifact, tiny_prepared

@@ -4,10 +4,10 @@ import torch
 from msgspec.structs import replace
 
 from clickscale.batch import Batch
+from clickscale.costs.flops import measure_cost, paper_request, reference_features, reference_items
 from clickscale.errors import ConfigError, InputError
 from clickscale.models import CTRModel, build_model, score_in_chunks, stack
 from clickscale.models.est import EST, PRESETS, ModelConfig, resolved
-from clickscale.scaling.cost import measure_cost, paper_request, reference_features, reference_items
 from tests.models.restated import head_input, shake_statistics, tower, weights_of
 from tests.models.restated_est import Restated
 from tests.models.test_contract import (

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError, InputError
-from clickscale.layers.causal import AppendableState, ScoringState
 from clickscale.models import CTRModel, stack
+from clickscale.models._suan.causal import AppendableState, ScoringState
 from clickscale.models.lightsuan import ModelConfig
 from tests.models.restated import gaps, shake_statistics
 from tests.models.restated_suan import restated_suan

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError, InputError
-from clickscale.layers.causal import AppendableState
-from clickscale.layers.unified import BlockConfig
 from clickscale.models import CTRModel, model_config, presets, stack
+from clickscale.models._suan.block import BlockConfig
+from clickscale.models._suan.causal import AppendableState
 from clickscale.models.suan import ABLATIONS, ModelConfig
 from tests.models.restated import gaps, head_input, shake_statistics
 from tests.models.restated_suan import restated_suan

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import Batch, CandidateSide, UserSide
-from clickscale.layers.tokenizer import ItemColumns
+from clickscale.layers.inputs import ItemColumns
 from clickscale.models import CTRModel, build_model
 from clickscale.schema import Feature, Features
 

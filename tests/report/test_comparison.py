@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from clickscale.errors import DataError
+from clickscale.evaluation.label_report import evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.evaluation.report import evaluate_predictions
 from clickscale.report.comparison import (
     DIFFERENCES,
     HEADERS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from clickscale.training.checkpoint import Checkpoint, read_checkpoint
-from clickscale.training.logs import read_metrics
+from clickscale.training.run.checkpoint import Checkpoint, read_checkpoint
+from clickscale.training.run.logs import read_metrics
 
 TIMES = {"seconds", "samples_per_second", "cpu_seconds"}
 

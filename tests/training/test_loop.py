@@ -22,12 +22,13 @@ from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, DivergedError, RunError
-from clickscale.training import checkpoint, loop
-from clickscale.training.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.logs import read_metrics
+from clickscale.training import loop
 from clickscale.training.loop import RunResult, train, validate
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.run import TrainConfig, load_run, make_model
+from clickscale.training.run import checkpoint
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
+from clickscale.training.run.folder import TrainConfig, load_run, make_model
+from clickscale.training.run.logs import read_metrics
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 
@@ -212,7 +213,7 @@ import os, sys
 from pathlib import Path
 from clickscale.config import load_json
 from clickscale.training import loop
-from clickscale.training.run import TrainConfig
+from clickscale.training.run.folder import TrainConfig
 
 class Deadly(loop.ClickLoss):
     batches = 0

@@ -11,7 +11,7 @@ from clickscale.models.est import EST
 from clickscale.schema import FIRST, Feature, Features
 from clickscale.training.loop import train
 from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run import TrainConfig, load_run
+from clickscale.training.run.folder import TrainConfig, load_run
 from clickscale.training.warm_start import TABLE, WarmStart, warm_start
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.models.test_contract import far, scores, without_gradient

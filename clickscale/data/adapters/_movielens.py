@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.casts import integers, seconds
-from clickscale.data.chunks import Chunk, canonical, mark
-from clickscale.data.condition import parse_condition
-from clickscale.data.content import ContentVectors, load_content
 from clickscale.data.source import TableName
+from clickscale.data.tables.casts import integers, seconds
+from clickscale.data.tables.chunks import Chunk, canonical, mark
+from clickscale.data.tables.conditions import parse_condition
+from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.schema import Field, Label, Schema, Statistic
 
 LIKE = parse_condition("rating >= 4")

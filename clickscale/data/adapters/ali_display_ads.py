@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.casts import integers, numbers, seconds
-from clickscale.data.chunks import Chunk, canonical, mark
-from clickscale.data.firsts import Firsts
 from clickscale.data.source import Source, Split, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.casts import integers, numbers, seconds
+from clickscale.data.tables.chunks import Chunk, canonical, mark
+from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
 _PROFILE = (

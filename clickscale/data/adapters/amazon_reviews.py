@@ -21,13 +21,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from clickscale.data.casts import Unit, integers, seconds
-from clickscale.data.chunks import Chunk, canonical, line_blocks, mark
-from clickscale.data.condition import parse_condition
-from clickscale.data.delimited import TextFormat
-from clickscale.data.jsonlines import json_line, literal_line, read_lines
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import detect_format, read
+from clickscale.data.tables.casts import Unit, integers, seconds
+from clickscale.data.tables.chunks import Chunk, canonical, line_blocks, mark
+from clickscale.data.tables.conditions import parse_condition
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.json_lines import json_line, literal_line, read_lines
+from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
 from clickscale.schema import Field, Label, Schema
 

@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.casts import integers, numbers, seconds
-from clickscale.data.chunks import Chunk, canonical, empty_problems, mark
-from clickscale.data.delimited import TextFormat
-from clickscale.data.firsts import Firsts
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.casts import integers, numbers, seconds
+from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
 _COLUMNS = (

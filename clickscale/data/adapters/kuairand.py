@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.casts import integers, numbers, seconds
-from clickscale.data.chunks import Chunk, canonical, mark
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.casts import integers, numbers, seconds
+from clickscale.data.tables.chunks import Chunk, canonical, mark
+from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.errors import InputError
 from clickscale.schema import Field, Label, Schema
 

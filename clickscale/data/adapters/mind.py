@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.chunks import Chunk, canonical, mark
-from clickscale.data.delimited import TextFormat
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.chunks import Chunk, canonical, mark
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")

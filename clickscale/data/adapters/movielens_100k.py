@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.adapters import _movielens as movielens
-from clickscale.data.casts import integers
-from clickscale.data.chunks import Chunk
-from clickscale.data.delimited import TextFormat
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.casts import integers
+from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import find_file, read
 
 # fmt: off
 GENRES = (

@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from clickscale.data.adapters import _movielens as movielens
-from clickscale.data.casts import integers
-from clickscale.data.delimited import TextFormat
 from clickscale.data.source import Source, TableName
-from clickscale.data.tables import find_file, read
+from clickscale.data.tables.casts import integers
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import find_file, read
 
 _RATINGS = TextFormat(separator="::", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="::", names=("user", "gender", "age", "occupation", "zip"), quote="")

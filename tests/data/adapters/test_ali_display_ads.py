@@ -3,7 +3,7 @@
 import pytest
 
 from clickscale.data.adapters import ali_display_ads
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from tests.data.sources import check_columns, drained
 

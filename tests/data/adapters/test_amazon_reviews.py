@@ -6,7 +6,7 @@ import json
 import pytest
 
 from clickscale.data.adapters import amazon_reviews
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from tests.data.sources import check_columns, drained
 

@@ -3,7 +3,7 @@
 import pytest
 
 from clickscale.data.adapters import eleme
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from tests.data.sources import check_columns, drained
 
 NOW = 1_600_000_000

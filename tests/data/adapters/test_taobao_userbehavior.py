@@ -3,7 +3,7 @@
 import pytest
 
 from clickscale.data.adapters import open_source, taobao_userbehavior
-from clickscale.data.prepare import prepare
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError
 from tests.data.sources import check_columns, drained, real_log
 

@@ -1,0 +1,1 @@
+"""Analyses that take one model apart."""

@@ -1,0 +1,407 @@
+"""Which parts of attention matter: EST's full-attention variant, taken apart (Liu et al. 2026, section 4).
+
+There, tokens (N) and behaviors (B, of which B_u are recent and B_c retrieved) attend to everything. A block
+<query, key> is the attention that one kind pays to another. `block_effects` cuts one block after the other
+while a trained model scores (table 1 of the paper, without training again); `attention_of` takes means of the
+attention itself and of how far from rank 1 it is (figure 3).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from clickscale.data.dataset import Dataset, Ints
+from clickscale.data.loader import Loader, LoaderConfig
+from clickscale.data.windows import Grouping, make_windows
+from clickscale.errors import ConfigError
+from clickscale.evaluation.evaluate import with_facts
+from clickscale.evaluation.label_report import LabelComparison, compare_predictions
+from clickscale.evaluation.predictions import Predictions
+from clickscale.models import CTRModel
+from clickscale.models._est.full_attention import FullBlock
+from clickscale.models.est import EST
+from clickscale.schema import select_labels
+
+TOKENS, BEHAVIORS, RECENT, KEPT = "N", "B", "B_u", "B_c"
+Block = tuple[str, str]  # kinds of the query and of the key
+Progress = Callable[[str, int, int | None], None]
+Step = Callable[[int, FullBlock, tuple[Tensor, ...], Tensor], Tensor]
+_BATCH = 128  # candidates at once: a block holds a matrix of pairs for each
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the kinds stand in the one sequence: ``tokens``, then ``recent`` and ``kept`` behaviors."""
+
+    tokens: int
+    recent: int
+    kept: int
+
+    @property
+    def total(self) -> int:
+        """T, places of all kinds."""
+        return self.tokens + self.recent + self.kept
+
+    def of(self, kind: str) -> slice:
+        """Places of one kind."""
+        border = self.tokens + self.recent
+        return {
+            TOKENS: slice(0, self.tokens),
+            BEHAVIORS: slice(self.tokens, self.total),
+            RECENT: slice(self.tokens, border),
+            KEPT: slice(border, self.total),
+        }[kind]
+
+    def within(self, larger: "Places") -> Tensor:
+        """(T,) places of the same in a longer sequence; the newest behaviors of a kind stand last in both."""
+        first = larger.tokens + larger.recent - self.recent
+        parts = [(0, self.tokens), (first, self.recent), (larger.total - self.kept, self.kept)]
+        return torch.cat([torch.arange(start, start + count) for start, count in parts])
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What cutting a block does to one label; differences are cut - whole, tested over users."""
+
+    block: Block
+    comparison: LabelComparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values and differences."""
+        found = self.comparison
+        measures = {
+            name: {
+                "whole": found.b[name],
+                "cut": found.a[name],
+                "change": found.bootstrap[name].delta,
+                "low": found.bootstrap[name].low,
+                "high": found.bootstrap[name].high,
+                "p_value": found.bootstrap[name].p_value,
+            }
+            for name in ("auc", "gauc", "log_loss")
+        }
+        return {"block": block_name(self.block), "label": found.label, **measures}
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """The attention of one block in one layer, a mean over heads and over the samples that have both kinds.
+
+    Attributes:
+        rank: effective rank in (0, 1], see `effective_rank`; nan if there is nothing to measure.
+        least: what the rank would be if all queries attended alike: the mean of 1 / max(m, n).
+        share: of the attention of the block's queries, how much goes to its keys.
+        samples: impressions that have both kinds.
+    """
+
+    layer: int
+    block: Block
+    rank: float
+    least: float
+    share: float
+    samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; layers count from 1."""
+        facts = {"effective_rank": self.rank, "least": self.least, "share": self.share}
+        return {"layer": self.layer + 1, "block": block_name(self.block), **facts, "samples": self.samples}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention of all layers.
+
+    Attributes:
+        places: of the maps.
+        names: of the tokens.
+        maps: (layers, T, T) float32, queries by keys: the mean over heads and over the samples that have the
+            query; a key that a sample lacks counts as 0 in it.
+        blocks: every block of every layer.
+    """
+
+    places: Places
+    names: tuple[str, ...]
+    maps: npt.NDArray[np.float32]
+    blocks: tuple[BlockAttention, ...]
+
+
+def block_name(block: Block) -> str:
+    """``<query, key>``, as in the paper."""
+    return f"<{block[0]}, {block[1]}>"
+
+
+def full_attention_model(model: CTRModel, name: str) -> EST:
+    """The model of the run ``name``, if its attention can be taken apart.
+
+    Raises:
+        ConfigError: it is another model or another variant.
+    """
+    if isinstance(model, EST) and model.config.attention == "full":
+        return model
+    what = f"EST with attention={model.config.attention}" if isinstance(model, EST) else type(model).__name__
+    raise ConfigError(
+        f"{name} holds {what}; only EST with full attention has blocks that can be cut: train it with"
+        " clickscale train est --grouping request --set model.attention=full."
+    )
+
+
+def blocks_of(model: EST) -> tuple[Block, ...]:
+    """Blocks of a model: of tokens and behaviors, and with B_u and B_c apart if it has both."""
+    kinds = [(TOKENS, BEHAVIORS), (TOKENS, RECENT, KEPT)][: 1 + (model.config.kept > 0)]
+    return tuple(dict.fromkeys((query, key) for some in kinds for query in some for key in some))
+
+
+def cut_pairs(pairs: Tensor, places: Places, block: Block) -> Tensor:
+    """Who sees whom without a block: everyone still sees itself, so nobody sees nothing.
+
+    Args:
+        pairs: (R, 1, 1 or T, T) bool.
+
+    Returns:
+        (R, 1, T, T) bool.
+    """
+    own = torch.eye(places.total, dtype=torch.bool, device=pairs.device)
+    cut = torch.zeros_like(own)
+    cut[places.of(block[0]), places.of(block[1])] = True
+    return pairs & ~cut | own
+
+
+def effective_rank(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """||H||_F^2 / ||H||_2^2 / max(m, n) of each attention matrix: 1 / max(m, n) if its rows are alike.
+
+    Args:
+        weights: (R, H, m', n').
+        queries, keys: (R, m') and (R, n') bool: the m rows and n columns that count.
+
+    Returns:
+        (R, H); nan where nothing is left.
+    """
+    x = (weights * queries[:, None, :, None] * keys[:, None, None]).double()
+    if x.shape[-2] > x.shape[-1]:
+        x = x.transpose(-1, -2)
+    # The largest singular value is the root of the largest eigenvalue of the smaller Gram matrix.
+    largest = torch.linalg.eigvalsh(x @ x.transpose(-1, -2))[..., -1]
+    size = torch.maximum(queries.sum(dim=-1), keys.sum(dim=-1))[:, None]
+    return torch.where(largest > 0, x.square().sum(dim=(-1, -2)) / largest / size, torch.nan)
+
+
+# --- cutting blocks
+
+
+def block_effects(
+    model: EST,
+    dataset: Dataset,
+    part: str,
+    *,
+    length: int,
+    labels: tuple[str, ...] = (),
+    users: int = 0,
+    bootstrap: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Effect, ...]:
+    """Score a part as served, whole and with each block cut, and test the differences.
+
+    Args:
+        length: a candidate sees the last ``length`` behaviors.
+        users: so many of the part's users, at random; 0 for all.
+        bootstrap: resamples of the users for the intervals.
+
+    Raises:
+        DataError: the part has no impressions.
+    """
+    rows = dataset.part(part)
+    chosen = _rows_of_users(dataset, rows, users, seed)
+    loader = _loader(dataset, part, chosen, "request", length, labels)
+    blocks = blocks_of(model)
+    logits: dict[Block | None, list[Tensor]] = {block: [] for block in (None, *blocks)}
+    places: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in loader.batches():
+            real = batch.rows >= 0
+            places.append(batch.rows[real])
+            moved = batch.to(next(model.parameters()).device)
+            state = model.encode_user(moved.user)
+            where = places_of(model, state.items.shape[1])
+            for block, found in logits.items():
+                with _cutting(model, where, block):
+                    found.append(model.score(state, moved.candidates).float().cpu()[real])
+            if progress:
+                progress("scoring without each block", sum(map(len, places)), len(chosen))
+    order = torch.cat(places).argsort()
+    names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))
+
+    def predictions(block: Block | None) -> Predictions:
+        scores = torch.cat(logits[block])[order].numpy()
+        return with_facts(dataset, rows[chosen], scores, names, part, "request")
+
+    whole = predictions(None)
+    tests = [compare_predictions(predictions(b), whole, bootstrap=bootstrap, seed=seed) for b in blocks]
+    return tuple(
+        Effect(block, label) for block, test in zip(blocks, tests, strict=True) for label in test.labels
+    )
+
+
+def places_of(model: EST, behaviors: int) -> Places:
+    """Where the kinds stand when rows hold so many behaviors."""
+    config = model.config
+    return Places(len(model.tokens.names), min(config.recent, behaviors), min(config.kept, behaviors))
+
+
+def _rows_of_users(dataset: Dataset, rows: Ints, users: int, seed: int) -> Ints:
+    """Places in ``rows`` of the impressions of some users, or of all."""
+    user = np.asarray(dataset.impressions["user"][rows])
+    known = np.unique(user)
+    if not users or users >= len(known):
+        return np.arange(len(rows), dtype=np.int64)
+    some = np.random.default_rng(seed).choice(known, users, replace=False)
+    return np.flatnonzero(np.isin(user, some)).astype(np.int64)
+
+
+def _loader(
+    dataset: Dataset, part: str, chosen: Ints, grouping: Grouping, length: int, labels: tuple[str, ...]
+) -> Loader:
+    """Batches of the ``chosen`` impressions of a part alone (whole users, or one impression each)."""
+    windows = make_windows(dataset, dataset.part(part)[chosen], grouping, length)
+    if len(chosen):  # of an empty part there is nothing to place, and the loader says so
+        windows = replace(windows, first=chosen[windows.first])
+    config = LoaderConfig(grouping=grouping, length=length, samples=_BATCH, labels=labels)
+    return Loader(dataset, part, config, windows=windows)
+
+
+@contextmanager
+def _stepping_in(model: EST, step: Step) -> Iterator[None]:
+    """Call ``step`` before each block attends; its answer are the pairs that the block then uses.
+
+    It is given the number of the block, the block, its inputs (see `FullBlock.forward`), and which behaviors
+    there are (R, M).
+    """
+    there: list[Tensor] = []
+
+    def enter(stack: nn.Module, given: tuple[Tensor, ...]) -> None:
+        there[:] = [given[3]]
+
+    def attend(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        def hook(block: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            assert isinstance(block, FullBlock), "the stack of full attention holds its blocks"
+            return (*given[:3], step(number, block, given, there[0]))
+
+        return hook
+
+    hooks = [model.full.register_forward_pre_hook(enter)]
+    hooks += [b.register_forward_pre_hook(attend(i)) for i, b in enumerate(model.full.each())]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _cutting(model: EST, places: Places, block: Block | None) -> AbstractContextManager[None]:
+    """Let the model score without a block, in every layer."""
+
+    def step(number: int, layer: FullBlock, given: tuple[Tensor, ...], there: Tensor) -> Tensor:
+        return given[3] if block is None else cut_pairs(given[3], places, block)
+
+    return _stepping_in(model, step)
+
+
+# --- looking at attention
+
+
+def attention_of(
+    model: EST,
+    dataset: Dataset,
+    part: str,
+    *,
+    length: int,
+    samples: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Attention:
+    """Mean attention and effective ranks over impressions of a part, drawn at random.
+
+    Args:
+        length: a candidate sees the last ``length`` behaviors.
+        samples: impressions, at most.
+
+    Raises:
+        ConfigError: no impression is asked for.
+        DataError: the part has no impressions.
+    """
+    if samples < 1:
+        raise ConfigError(f"samples is {samples}; give at least 1.")
+    count = len(dataset.part(part))
+    drawn = np.random.default_rng(seed).permutation(count)[:samples]
+    loader = _loader(dataset, part, np.sort(drawn).astype(np.int64), "impression", length, ())
+    means = _Means(model, length)
+    done = 0
+    with torch.inference_mode():
+        for batch in loader.batches():
+            moved = batch.to(next(model.parameters()).device)
+            state = model.encode_user(moved.user)
+            with means.adding(state.items.shape[1]):
+                model.score(state, moved.candidates)
+            done += batch.samples
+            if progress:
+                progress("looking at attention", done, min(samples, count))
+    return means.result()
+
+
+class _Means:
+    """Sums over samples, from which the means are made."""
+
+    def __init__(self, model: EST, length: int) -> None:
+        self.model, self.places, self.blocks = model, places_of(model, length), blocks_of(model)
+        layers, total = len(model.full.each()), self.places.total
+        self.maps = torch.zeros((layers, total, total), dtype=torch.float64)
+        self.queries = torch.zeros((layers, total), dtype=torch.float64)
+        # Per layer and block, of each sample: effective rank, the least it can be, share.
+        self.facts: list[dict[Block, list[Tensor]]] = [{b: [] for b in self.blocks} for _ in range(layers)]
+
+    def adding(self, behaviors: int) -> AbstractContextManager[None]:
+        """Add whatever the model scores; rows hold so many behaviors."""
+        where = places_of(self.model, behaviors)
+        target = where.within(self.places)
+
+        def step(number: int, layer: FullBlock, given: tuple[Tensor, ...], there: Tensor) -> Tensor:
+            tokens, _, projected, pairs = given
+            seen = torch.cat([there.new_ones((len(there), where.tokens)), there], dim=1)  # (R, T)
+            weights = layer.weights(tokens, projected, pairs) * seen[:, None, :, None]
+            self.maps[number][target[:, None], target] += weights.mean(dim=1).sum(dim=0).double().cpu()
+            self.queries[number][target] += seen.sum(dim=0).cpu()
+            self._add_blocks(number, weights, seen, where)
+            return pairs
+
+        return _stepping_in(self.model, step)
+
+    def _add_blocks(self, layer: int, weights: Tensor, seen: Tensor, where: Places) -> None:
+        for block in self.blocks:
+            query, key = (where.of(kind) for kind in block)
+            both = seen[:, query].any(dim=1) & seen[:, key].any(dim=1)
+            if not bool(both.any()):
+                continue
+            part = weights[both][:, :, query, key]
+            queries, keys = seen[both, query], seen[both, key]
+            m, n = queries.sum(dim=1), keys.sum(dim=1)
+            ranks = effective_rank(part, queries, keys).mean(dim=1)
+            shares = part.sum(dim=(-1, -2)).mean(dim=1) / m
+            facts = torch.stack([ranks, 1 / torch.maximum(m, n), shares], dim=1)  # (R', 3)
+            self.facts[layer][block].append(facts.double().cpu())
+
+    def result(self) -> Attention:
+        """The means."""
+        maps = self.maps / self.queries.clamp(min=1)[..., None]
+        blocks = []
+        for layer, found in enumerate(self.facts):
+            for block, parts in found.items():
+                facts = torch.cat([torch.empty((0, 3), dtype=torch.float64), *parts])
+                rank, least, share = facts.nanmean(dim=0).tolist()
+                blocks.append(BlockAttention(layer, block, rank, least, share, len(facts)))
+        return Attention(self.places, self.model.tokens.names, maps.float().numpy(), tuple(blocks))

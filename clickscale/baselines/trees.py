@@ -1,0 +1,395 @@
+"""An honest yardstick beside the models: gradient-boosted trees on time-ordered target means and counts.
+
+Trees see no embeddings and no sequence, only numbers known strictly before each impression, all taken from
+the timelines that the models read:
+
+level ``history`` (always)
+    * smoothed label rate and count of earlier impressions by item, by user, by every categorical item and
+      context field, by user x each of those fields, and by profile field x item;
+    * lift: by how much the user's earlier labels lay above the rates that their items had at those moments,
+      over all time, 7 days and 1 day, and by user x each field;
+    * of the behaviors known before the moment: how many, seconds since the newest, the oldest and the newest
+      with the candidate's item, and how many share the item or a value of one of its fields;
+    * the fields themselves: numbers as they are, indices of one value as categories (users and items apart).
+
+level ``statistics`` (``statistics=True``)
+    * also the statistics that the schema declares, as the models get them.
+
+The trees are LightGBM's, stopped early on part ``valid``. Everything is held in memory: about 4 bytes for
+each impression of the log and each feature.
+"""
+
+import time as clock
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickscale.config import Config
+from clickscale.data.dataset import Dataset
+from clickscale.data.features.statistics import ImpressionLog, counts_before, overall_rate, rate, sums_before
+from clickscale.errors import ConfigError, DataError
+from clickscale.evaluation.evaluate import with_facts
+from clickscale.evaluation.predictions import Predictions
+from clickscale.schema import Feature, select_labels
+
+Floats32 = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+_DAY = 86_400
+_CATEGORIES = 1000  # indices of a field with more values than this are not given to the trees as categories
+
+
+class YardstickConfig(Config, frozen=True):
+    """Options of the trees; chosen once on MovieLens-1M and kept for every data set.
+
+    Attributes:
+        prior: pseudo-impressions of the overall rate in every target mean, and of no lift in every lift.
+        rounds: most trees; ``patience`` rounds without a better log-loss on part valid end the training.
+    """
+
+    prior: float = 10.0
+    leaves: int = 31
+    rate: float = 0.05
+    rounds: int = 2000
+    patience: int = 50
+    least_rows: int = 500
+    l2: float = 20.0
+    feature_share: float = 0.4
+    row_share: float = 0.8
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of some impressions.
+
+    Attributes:
+        names: of the columns.
+        values: (rows, columns) float32, NaN where there is nothing to say.
+        categories: names of the columns that hold indices.
+    """
+
+    names: tuple[str, ...]
+    values: Floats32
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Trained trees and what they predict.
+
+    Attributes:
+        predictions: of the parts ``valid`` and ``test``; their grouping is ``impression``.
+        trees: number of trees kept by early stopping.
+        seconds: wall time of making features, and of training.
+        importance: share of the total gain by feature, largest first.
+    """
+
+    predictions: dict[str, Predictions]
+    trees: int
+    seconds: tuple[float, float]
+    importance: dict[str, float]
+    statistics: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a run says of itself, in plain values."""
+        return {
+            "model": "trees",
+            "statistics": self.statistics,
+            "trees": self.trees,
+            "seconds_features": self.seconds[0],
+            "seconds_training": self.seconds[1],
+            "importance": self.importance,
+        }
+
+
+def train_yardstick(
+    dataset: Dataset,
+    *,
+    label: str = "",
+    seed: int = 0,
+    statistics: bool = True,
+    threads: int = 1,
+    config: YardstickConfig | None = None,
+) -> Yardstick:
+    """Train trees on part train, stop on valid, predict valid and test.
+
+    Args:
+        label: the label to predict; the first one if empty.
+        statistics: also use the statistics that the schema declares.
+
+    Raises:
+        ConfigError: LightGBM is not installed.
+        DataError: a part has no impression with a known label, or training has only one class.
+    """
+    lightgbm, options = _lightgbm(), config or YardstickConfig()
+    (place,) = select_labels(dataset.labels, (label,) if label else ())
+    name, start = dataset.labels[place], clock.perf_counter()
+    rows = {part: dataset.part(part) for part in ("train", "valid", "test")}
+    every = np.concatenate(list(rows.values()))
+    table = features(dataset, every, label=name, statistics=statistics, prior=options.prior)
+    made = clock.perf_counter()
+    outcome = dataset.impressions[f"label.{name}"][every]
+    ends = np.cumsum([len(some) for some in rows.values()])
+    train, valid, test = (slice(begin, end) for begin, end in zip((0, *ends[:-1]), ends, strict=True))
+    booster = _boost(lightgbm, table, outcome, train, valid, options, seed, threads)
+    logits = {
+        part: booster.predict(table.values[where], raw_score=True, num_threads=threads).astype(np.float32)[
+            :, None
+        ]
+        for part, where in (("valid", valid), ("test", test))
+        if len(rows[part])
+    }
+    gain = booster.feature_importance("gain")
+    order = np.argsort(-gain, kind="stable")
+    return Yardstick(
+        predictions={
+            part: with_facts(dataset, rows[part], values, (name,), part, "impression")
+            for part, values in logits.items()
+        },
+        trees=int(booster.best_iteration or booster.num_trees()),
+        seconds=(made - start, clock.perf_counter() - made),
+        importance={table.names[column]: float(gain[column] / max(gain.sum(), 1e-12)) for column in order},
+        statistics=statistics,
+    )
+
+
+def _lightgbm() -> Any:
+    """The module, or an error that says how to get it."""
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise ConfigError(
+            "The yardstick needs LightGBM; install it with: pip install 'clickscale[yardstick]'"
+        ) from error
+    return lightgbm
+
+
+def _boost(
+    lightgbm: Any,
+    table: FeatureTable,
+    outcome: NDArray[np.int8],
+    train: slice,
+    valid: slice,
+    options: YardstickConfig,
+    seed: int,
+    threads: int,
+) -> Any:
+    """Train; early stopping on ``valid`` unless that part has no two classes."""
+    sets = []
+    for where in (train, valid):
+        known = outcome[where] >= 0
+        sets.append((table.values[where][known], outcome[where][known]))
+    (values, labels), (valid_values, valid_labels) = sets
+    if len(np.unique(labels)) < 2:
+        raise DataError("Part train has no two outcomes of the label; trees cannot be trained on it.")
+    parameters = {
+        "objective": "binary",
+        "num_leaves": options.leaves,
+        "learning_rate": options.rate,
+        "min_data_in_leaf": min(options.least_rows, max(len(labels) // 100, 1)),
+        "lambda_l2": options.l2,
+        "feature_fraction": options.feature_share,
+        "bagging_fraction": options.row_share,
+        "bagging_freq": 1,
+        "seed": seed,
+        "num_threads": threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    named = {"feature_name": list(table.names), "categorical_feature": list(table.categories)}
+    data = lightgbm.Dataset(values, labels, params=parameters, free_raw_data=True, **named)
+    stopping: dict[str, Any] = {}
+    if len(np.unique(valid_labels)) == 2:
+        stopping["valid_sets"] = [lightgbm.Dataset(valid_values, valid_labels, reference=data)]
+        stopping["callbacks"] = [lightgbm.early_stopping(options.patience, verbose=False)]
+    return lightgbm.train(parameters, data, num_boost_round=options.rounds, **stopping)
+
+
+# --- features
+
+
+def features(
+    dataset: Dataset, rows: Integers, *, label: str = "", statistics: bool = True, prior: float = 10.0
+) -> FeatureTable:
+    """Point-in-time features of some impressions; see the module docstring for the list.
+
+    Args:
+        rows: (n,) rows of the impressions. Counts run over the whole log whatever the rows are.
+        label: whose rates; the first label if empty.
+        statistics: whether the declared statistics are among the features.
+    """
+    label = label or dataset.labels[0]
+    names, columns, categories = [], [], []
+    for name, column, category in _every_feature(dataset, rows, label, statistics, prior):
+        names.append(name)
+        columns.append(column.astype(np.float32))
+        categories += [name] if category else []
+    return FeatureTable(tuple(names), np.stack(columns, axis=1), tuple(categories))
+
+
+def _every_feature(
+    dataset: Dataset, rows: Integers, label: str, statistics: bool, prior: float
+) -> Iterator[tuple[str, NDArray[Any], bool]]:
+    """Yield (name, (n,) values, whether they are categories)."""
+    targets = _Targets(dataset, label, prior)
+    attributes = [
+        feature.name
+        for feature in (*dataset.features.item[1:], *dataset.features.context)
+        if feature.kind == "categorical"
+    ]
+    profile = [feature.name for feature in dataset.features.profile[1:] if feature.kind == "categorical"]
+    of_user: list[tuple[str, ...]] = [("user",), *(("user", name) for name in attributes)]
+    others: list[tuple[str, ...]] = [
+        ("item",),
+        *((name,) for name in attributes),
+        *((f, "item") for f in profile),
+    ]
+    for by in (*of_user, *others):
+        means, counts = targets.rates(by)
+        yield f"rate({'*'.join(by)})", means[rows], False
+        yield f"count({'*'.join(by)})", counts[rows], False
+    for by in of_user:
+        yield f"lift({'*'.join(by)})", targets.lift(by)[rows], False
+    for days in (1, 7):
+        yield f"lift(user {days}d)", targets.lift(("user",), days * _DAY)[rows], False
+    for name in ("item", *(f.name for f in dataset.features.item[1:] if f.kind == "categorical")):
+        yield f"behaviors(user*{name})", _behavior_counts(dataset, name, rows), False
+    for name, column in _moments(dataset, rows):
+        yield name, column, False
+    yield from _fields(dataset, rows, statistics)
+
+
+class _Targets:
+    """Means of earlier labels, for every impression of the log."""
+
+    def __init__(self, dataset: Dataset, label: str, prior: float) -> None:
+        self.prior = prior
+        self.log = ImpressionLog(dataset.path, dataset.schema)
+        self.outcome = self.log.label(label)
+        self.delay = next(one.delay for one in dataset.schema.labels if one.name == label)
+        before = counts_before(
+            np.zeros(len(self.log), np.int8), self.log.time, self.outcome, delay=self.delay
+        )
+        self.overall = overall_rate(before.known, before.positives)
+
+    def rates(self, by: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(impressions,) smoothed label rate and number of earlier impressions, means over several values."""
+        keys = self.log.keys(by, slice(None))
+        there = keys >= 0
+        row, _ = np.nonzero(there)
+        before = counts_before(keys[there], self.log.time[row], self.outcome[row], delay=self.delay)
+        means = rate(before.known, before.positives, self.overall[row], self.prior)
+        return _spread(means, there), _spread(before.rows, there)
+
+    def lift(self, by: tuple[str, ...], window: int = 0) -> NDArray[np.float64]:
+        """(impressions,) smoothed mean of label less item rate over the earlier impressions of the key."""
+        keys = self.log.keys(by, slice(None))
+        there = keys >= 0
+        row, _ = np.nonzero(there)
+        key, time, outcome = keys[there], self.log.time[row], self.outcome[row]
+        known = counts_before(key, time, outcome, delay=self.delay, window=window).known
+        total = sums_before(key, time, self._surprise[row], delay=self.delay, window=window)
+        return _spread(total / (known + self.prior), there)
+
+    @cached_property
+    def _surprise(self) -> NDArray[np.float64]:
+        """(impressions,) label less the rate that the item had then, NaN where the label is unknown."""
+        return np.where(self.outcome >= 0, self.outcome - self.rates(("item",))[0], np.nan)
+
+
+def _spread(values: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(rows,) means of the values that stand, row by row, at the set places of ``there`` (rows, slots)."""
+    table = np.zeros(there.shape)
+    table[there] = values
+    return table.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+
+def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.float64]:
+    """(n,) visible behaviors that share the candidate's item, or a value of an item field (then the mean)."""
+    behaviors, impressions = dataset.behaviors, dataset.impressions
+    owner = np.repeat(np.arange(len(dataset.users["offsets"]) - 1), np.diff(dataset.users["offsets"]))
+    size = (
+        len(dataset.items["first_seen"]) if name == "item" else int(dataset.items[f"field.{name}"].max()) + 1
+    )
+
+    def keys(user: Integers, item: Integers) -> Integers:
+        """(N, values) a number for each user and value; -1 for none."""
+        values = (
+            item[:, None] if name == "item" else dataset.items[f"field.{name}"][item].reshape(len(item), -1)
+        )
+        return np.where(values > 0, user[:, None].astype(np.int64) * size + values, -1)
+
+    past, present = keys(owner, behaviors["item"]), keys(impressions["user"][rows], impressions["item"][rows])
+    key = np.concatenate((past.ravel(), present.ravel()))
+    time = np.concatenate(
+        (dataset.known_at.repeat(past.shape[1]), impressions["time"][rows].repeat(past.shape[1]))
+    )
+    shown = np.repeat(
+        np.array([1, -1], np.int8), (past.size, present.size)
+    )  # impressions ask, and do not count
+    there = key >= 0
+    counts = np.zeros(len(key))
+    counts[there] = counts_before(key[there], time[there], shown[there]).known
+    return counts[past.size :].reshape(present.shape).sum(axis=1) / np.maximum((present >= 0).sum(axis=1), 1)
+
+
+def _moments(dataset: Dataset, rows: Integers) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield (name, (n,) values) of what the clock says; seconds, NaN where there is no behavior."""
+    impressions, offsets = dataset.impressions, dataset.users["offsets"]
+    user, item = impressions["user"][rows], impressions["item"][rows]
+    time, visible = impressions["time"][rows], impressions["visible"][rows].astype(np.int64)
+    yield "behaviors", visible.astype(np.float64)
+    newest = np.where(visible > 0, offsets[user] + visible - 1, -1)
+    for name, place in (
+        ("newest", newest),
+        ("oldest", np.where(visible > 0, offsets[user], -1)),
+        ("same_item", _newest_of_item(dataset, user, item, offsets[user] + visible)),
+    ):
+        known = dataset.known_at[place] if len(dataset.known_at) else np.zeros(len(rows))
+        yield f"seconds_since({name})", np.where(place >= 0, time - known, np.nan)
+
+
+def _newest_of_item(dataset: Dataset, user: Integers, item: Integers, end: Integers) -> Integers:
+    """(n,) row of the newest behavior before row ``end`` of the user with the item, -1 if there is none."""
+    total, items = len(dataset.behaviors["item"]), len(dataset.items["first_seen"])
+    owner = np.repeat(np.arange(len(dataset.users["offsets"]) - 1), np.diff(dataset.users["offsets"]))
+    pair = np.concatenate((owner * items + dataset.behaviors["item"], user.astype(np.int64) * items + item))
+    place = np.concatenate((np.arange(total), end))
+    order = np.lexsort((np.arange(len(pair)) < total, place, pair))  # at one place the question comes first
+    held = np.where(order < total, np.arange(len(order)), -1)
+    newest = np.maximum.accumulate(held)  # position in the order of the last behavior so far
+    found = np.full(len(user), -1, np.int64)
+    asks = np.flatnonzero(order >= total)
+    latest = newest[asks]
+    same = (latest >= 0) & (pair[order[latest]] == pair[order[asks]])
+    found[order[asks] - total] = np.where(same, place[order[latest]], -1)
+    return found
+
+
+def _fields(dataset: Dataset, rows: Integers, statistics: bool) -> Iterator[tuple[str, NDArray[Any], bool]]:
+    """Yield (name, (n,) values, whether they are categories) of the fields themselves."""
+    declared = {statistic.name for statistic in dataset.schema.statistics}
+    user, item = dataset.impressions["user"][rows], dataset.impressions["item"][rows]
+    for title, group, columns, places in (
+        ("profile", dataset.features.profile[1:], dataset.users, user),
+        ("item", dataset.features.item[1:], dataset.items, item),
+        ("context", dataset.features.context, dataset.impressions, rows),
+    ):
+        for feature in group:
+            if feature.name in declared and statistics:
+                yield f"statistic({feature.name})", columns[f"field.{feature.name}"][places], False
+            elif feature.name not in declared and _fits(feature):
+                column = columns[f"field.{feature.name}"][places]
+                yield f"{title}({feature.name})", column, feature.kind == "categorical"
+
+
+def _fits(feature: Feature) -> bool:
+    """Whether trees can take a field as it is."""
+    if feature.kind == "categorical":
+        return feature.values == 1 and feature.size <= _CATEGORIES
+    return feature.kind == "numeric"

@@ -1,0 +1,147 @@
+"""The verb ``score``: raw requests in, scores out."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clickscale.cli.console import emit, say
+from clickscale.cli.options import AsJson
+from clickscale.config import LONGEST, build
+from clickscale.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from clickscale.inference.scorer import Scorer
+    from clickscale.inference.states.cache import CacheStats
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def score_requests(
+    artifact: Annotated[Path, typer.Argument(help="Folder of an artifact, such as runs/suan/artifact.")],
+    requests: Annotated[str, typer.Argument(help="A file of one JSON request per line; - reads stdin.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to stdout.")
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option("--cache", metavar="SIZE", help="Keep states of users, up to e.g. 64MB.")
+    ] = None,
+    slack: Annotated[
+        int,
+        typer.Option(
+            "--slack", min=0, max=LONGEST, help="Kept states may grow beyond the model's length by this many."
+        ),
+    ] = 0,
+    precision: Annotated[str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16.")] = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Score raw requests with an artifact.
+
+    One JSON line per request comes out as soon as it is scored, candidates in the order they came.
+    With --json, one JSON document with all responses instead of lines. With --cache, what a user's behaviors
+    were computed to is kept for the user's next request; what that saved is said at the end.
+    """
+    if out is not None and out.exists():
+        raise InputError(f"{out} already exists; choose another file or remove it.")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"{out} cannot be written: its folder does not exist.")
+    responses = _responses(_scorer(artifact, cache, slack, precision), requests)
+    if out is not None:
+        partial = out.with_name(f".partial-{out.name}")
+        with partial.open("w", encoding="utf-8") as stream:
+            count = sum(1 for response in responses if stream.write(_line(response)))
+        partial.replace(out)
+        say(f"{count:,} responses in {out}")
+        if as_json:
+            emit({"artifact": str(artifact), "out": str(out), "count": count})
+    elif as_json:
+        emit({"artifact": str(artifact), "responses": list(responses)})
+    else:
+        for response in responses:
+            typer.echo(_line(response), nl=False)
+
+
+def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "Scorer":
+    """The scorer; with a cache that keeps every state, since nobody else competes for its room."""
+    from clickscale.inference.scorer import Scorer
+    from clickscale.inference.states.cache import CacheConfig, StateCache
+
+    if cache is None:
+        if precision != "fp32":
+            raise ConfigError(
+                f"--precision {precision} is of kept states, and none are kept; give --cache too."
+            )
+        return Scorer(artifact, slack=slack)
+    options = {"budget": size_in_bytes(cache), "precision": precision, "admit_after": 1}
+    return Scorer(artifact, cache=StateCache(build(CacheConfig, options, "--precision")), slack=slack)
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as ``64MB``, ``1.5 GiB`` or ``4096``.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", text.strip())
+    if not found or found[2].upper() not in _UNITS:
+        raise ConfigError(f"{text!r} is not a size; write it as 64MB, 1.5GB or 512MiB.")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _responses(scorer: "Scorer", requests: str) -> Iterator[dict[str, Any]]:
+    """Score request after request; an error names the line of the request."""
+    name = "stdin" if requests == "-" else requests
+    for number, request in read_requests(requests):
+        try:
+            yield scorer.score(request).to_dict()
+        except InputError as error:
+            raise InputError(f"{name} line {number}: {error}") from error
+    if scorer.cache is not None:
+        say(summary(scorer.cache.stats()))
+
+
+def summary(stats: "CacheStats") -> str:
+    """What a cache did, in a line."""
+    trouble = "" if stats.enabled else "; OFF: an audit found a wrong score"
+    return (
+        f"cache: {stats.hits:,} hits, {stats.appends:,} appended to, "
+        f"{stats.misses + stats.rebuilds:,} computed; {stats.behaviors_reused:,} behaviors reused; "
+        f"{stats.entries:,} states in {stats.bytes / 1e6:,.1f} MB{trouble}"
+    )
+
+
+def _line(response: dict[str, Any]) -> str:
+    return json.dumps(response, ensure_ascii=False) + "\n"
+
+
+def read_requests(path: str) -> Iterator[tuple[int, Any]]:
+    """(line number, request) of a JSON-lines file; empty lines are left out.
+
+    Raises:
+        InputError: the file or a line cannot be read; the message names the line.
+    """
+    if path == "-":
+        yield from _lines(sys.stdin, "stdin")
+        return
+    try:
+        stream = open(path, encoding="utf-8")  # noqa: SIM115 (closed below; opening alone may fail with a name)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    with stream:
+        yield from _lines(stream, path)
+
+
+def _lines(stream: IO[str], name: str) -> Iterator[tuple[int, Any]]:
+    number = 0
+    try:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield number, json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name} line {number} is not JSON: {error.msg} at column {error.colno}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} line {number + 1} is not UTF-8 text.") from error

@@ -1,0 +1,1 @@
+"""The cost of one model: parameters, floating point operations, latency."""

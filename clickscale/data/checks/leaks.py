@@ -1,0 +1,318 @@
+"""Proof that no impression of a prepared data set sees anything that was not known at its moment.
+
+Every impression and every behavior is compared: timelines stand in the order in which their events became
+known, so an impression sees nothing of the future exactly when the last behavior it sees was known before
+its moment and the next one was not. Statistics are recomputed by brute force for a sample of impressions,
+from the rows strictly before. What no comparison of times can prove (a raw column that already holds the
+outcome) is looked for with `clickscale.data.checks.telltales`, and reported as a warning.
+
+Columns are read in chunks, so memory does not grow with the log.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clickscale.data.checks.telltales import suspicious_features
+from clickscale.data.dataset import PARTS, Dataset, open_dataset
+from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
+from clickscale.schema import Statistic
+
+Severity = Literal["error", "warning"]
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_CHUNK = 1 << 18  # rows compared at once
+_EXAMPLES = 5
+_RECENT = 50  # visible behaviors among which an impression's own event is looked for
+_ROUNDINGS = 8 * float(np.finfo(np.float32).eps)  # two float32 ways to the same number differ by less
+
+MEANING: dict[str, str] = {
+    "offsets": "rows that are not one stretch of the table for each user",
+    "item_range": "rows of items that are not in the item table",
+    "timeline_order": "behaviors that became known before the behavior in front of them",
+    "known_before_event": "behaviors known before they happened",
+    "visible_future": "impressions that see a behavior known at or after their moment",
+    "visible_incomplete": "impressions that do not see a behavior known before their moment",
+    "visible_range": "impressions that see a negative number of behaviors, or more than there are",
+    "own_event": "impressions that see their own event among their newest behaviors",
+    "item_not_yet_there": "impressions of an item before its first moment in the log",
+    "part_order": "impressions of an earlier part that lie after one of a later part",
+    "part_tie": "impressions that share their user and second with one of another part",
+    "statistic": "sampled impressions whose statistic is not that of the rows strictly before",
+}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One kind of fault and where it was seen.
+
+    Attributes:
+        code: a key of `MEANING`, or ``suspicious_feature``.
+        severity: an ``error`` is proof; a ``warning`` asks for a human look.
+        message: one sentence.
+        count: rows with the fault.
+        rows: a few of them (rows of the impressions; of the behaviors, or users, where the message says so).
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    count: int
+    rows: tuple[int, ...] = ()
+
+
+class LeakReport(msgspec.Struct, frozen=True):
+    """What `leak_check` compared and found.
+
+    Attributes:
+        checked: rows compared, by code.
+    """
+
+    dataset: str
+    findings: tuple[Finding, ...]
+    checked: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """True if no error was found; warnings do not count."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, ``ok`` included."""
+        return {"ok": self.ok, **msgspec.to_builtins(self)}
+
+
+def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0) -> LeakReport:
+    """Look for anything that an impression could not have known; see the module docstring.
+
+    Args:
+        sample: impressions for which every statistic is recomputed.
+        seed: of that choice.
+
+    Raises:
+        DataError: the folder is no prepared data set, or a file is missing or cut off.
+    """
+    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    tally = _Tally()
+    _check_behaviors(data, tally)
+    _check_impressions(data, tally)
+    _check_parts(data, tally)
+    if tally.broken:  # rows that point nowhere: nothing else can be computed from them
+        return LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
+    total = len(data.impressions["time"])
+    rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
+    for statistic in data.schema.statistics:
+        _check_statistic(data, statistic, rows, tally)
+    warnings = [
+        Finding("suspicious_feature", "warning", message, count)
+        for message, count in suspicious_features(data, seed)
+    ]
+    return LeakReport(str(data.path), (*tally.findings(), *warnings), tally.checked)
+
+
+class _Tally:
+    """Faults counted chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.checked: dict[str, int] = {}
+        self._faults: dict[tuple[str, str], tuple[int, list[int]]] = {}
+
+    def add(self, code: str, faulty: Flags, first_row: int = 0, detail: str = "") -> None:
+        """Count the set flags; flag i belongs to row ``first_row + i``."""
+        self.add_rows(code, np.flatnonzero(faulty) + first_row, len(faulty), detail)
+
+    def add_rows(self, code: str, rows: Integers, checked: int, detail: str = "") -> None:
+        """Count faulty rows out of ``checked``."""
+        self.checked[code] = self.checked.get(code, 0) + checked
+        if len(rows):
+            count, examples = self._faults.get((code, detail), (0, []))
+            examples = [*examples, *rows[: _EXAMPLES - len(examples)].tolist()]
+            self._faults[code, detail] = (count + len(rows), examples)
+
+    @property
+    def broken(self) -> bool:
+        """Whether rows point outside their tables."""
+        return any(code in ("offsets", "item_range", "visible_range") for code, _ in self._faults)
+
+    def findings(self) -> list[Finding]:
+        """One finding per code and detail."""
+        return [
+            Finding(
+                code,
+                "warning" if code == "part_tie" else "error",
+                f"{MEANING[code]}{detail}",
+                count,
+                tuple(rows),
+            )
+            for (code, detail), (count, rows) in self._faults.items()
+        ]
+
+
+def _chunks(rows: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of each chunk."""
+    for start in range(0, rows, _CHUNK):
+        yield start, min(start + _CHUNK, rows)
+
+
+def _check_behaviors(data: Dataset, tally: _Tally) -> None:
+    """Timelines in the order of becoming known, and nothing known before it happened."""
+    time, known, offsets = data.behaviors["time"], data.known_at, data.users["offsets"]
+    for table, ends in (("behaviors", offsets), ("impressions", data.users["impressions"])):
+        rows = len(getattr(data, table)["time"])
+        wrong = (np.diff(ends) < 0) | (ends[1:] > rows)
+        if len(wrong):
+            wrong[0] |= ends[0] != 0
+            wrong[-1] |= ends[-1] != rows
+        tally.add("offsets", wrong, detail=f" ({table}; the rows are users)")
+    for start, end in _chunks(len(time)):
+        now = known[start:end]
+        item = data.behaviors["item"][start:end]
+        outside = (item < 0) | (item >= len(data.items["first_seen"]))
+        tally.add("item_range", outside, start, " (rows of the behaviors)")
+        tally.add("known_before_event", now < time[start:end], start, " (rows of the behaviors)")
+        before = known[max(start - 1, 0) : end - 1] if start else np.concatenate((now[:1], now[:-1]))
+        back = now < before
+        first = offsets[(offsets >= start) & (offsets < end)] - start
+        back[first] = False  # a user's first behavior follows another user's
+        tally.add("timeline_order", back, start, " (rows of the behaviors)")
+
+
+def _check_impressions(data: Dataset, tally: _Tally) -> None:
+    """What every impression sees, compared with what was known."""
+    columns, offsets, known = data.impressions, data.users["offsets"], data.known_at
+    ends, first_seen = data.users["impressions"], data.items["first_seen"]
+    users = len(offsets) - 1
+    for start, end in _chunks(len(columns["time"])):
+        user, time, item, visible = (columns[name][start:end] for name in ("user", "time", "item", "visible"))
+        row = np.arange(start, end)
+        stray = (user < 0) | (user >= users)
+        user = np.clip(user, 0, users - 1)
+        stray |= (row < ends[user]) | (row >= ends[user + 1])
+        tally.add(
+            "offsets", stray, start, " (impressions of another user's stretch; the rows are impressions)"
+        )
+        begin, count = offsets[user], np.maximum(offsets[user + 1] - offsets[user], 0)
+        tally.add("item_range", (item < 0) | (item >= len(first_seen)), start, " (rows of the impressions)")
+        item = np.clip(item, 0, len(first_seen) - 1)
+        tally.add("visible_range", (visible < 0) | (visible > count), start)
+        visible = np.clip(visible, 0, count)
+        newest, following = _at(known, begin + visible - 1), _at(known, begin + visible)
+        tally.add("visible_future", (visible > 0) & (newest >= time), start)
+        tally.add("visible_incomplete", (visible < count) & (following < time), start)
+        tally.add("own_event", _sees_own_event(data, begin + visible, visible, item, time), start)
+        late = first_seen[item] > time
+        if data.schema.sampled_negatives:  # an item is drawn only if it was there before
+            late |= (first_seen[item] == time) & _all_negative(data, start, end)
+        tally.add("item_not_yet_there", late, start)
+
+
+def _at(column: NDArray[Any], places: Integers) -> NDArray[Any]:
+    """Values at some places; any value where the place is outside."""
+    if not len(column):
+        return np.zeros(len(places), column.dtype)
+    return column[np.clip(places, 0, len(column) - 1)]
+
+
+def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integers, time: Integers) -> Flags:
+    """(n,) whether one of the newest visible behaviors has the impression's own item and time."""
+    own = np.zeros(len(item), np.bool_)
+    for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
+        rows = np.flatnonzero(visible >= back)
+        place = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
+        own[rows] |= (data.behaviors["item"][place] == item[rows]) & (
+            data.behaviors["time"][place] == time[rows]
+        )
+    return own
+
+
+def _all_negative(data: Dataset, start: int, end: int) -> Flags:
+    """(n,) whether an impression has no positive label."""
+    labels = [data.impressions[f"label.{name}"][start:end] for name in data.labels]
+    return np.asarray(np.max(labels, axis=0) <= 0)
+
+
+def _check_parts(data: Dataset, tally: _Tally) -> None:
+    """Parts follow one another in time: over the whole log, or for each user if the split is by user."""
+    by_user = data.split.kind == "user_time"
+    parts, time, user = data.parts(), data.impressions["time"], data.impressions["user"]
+    groups = len(data.users["offsets"]) - 1 if by_user else 1
+    for place, name in enumerate(PARTS[:-1]):
+        begins = np.full(groups, np.iinfo(np.int64).max)  # first moment of the later parts
+        for start, end in _chunks(len(time)):
+            later = parts[start:end] > place
+            group = user[start:end] * by_user
+            np.minimum.at(begins, group[later], time[start:end][later])
+        for start, end in _chunks(len(time)):
+            here = parts[start:end] == place
+            limit = begins[user[start:end] * by_user]
+            detail = f" ({name} and what follows)"
+            tally.add("part_order", here & (time[start:end] > limit), start, detail)
+            tally.add(
+                "part_tie" if by_user else "part_order", here & (time[start:end] == limit), start, detail
+            )
+
+
+def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally: _Tally) -> None:
+    """Compare one statistic with its definition on some impressions."""
+    expected = recompute(data, statistic, rows)
+    scale = data.encoder.scales[statistic.name]
+    scaled = data.encoder.encode_field(statistic.name, pa.array(expected.astype(np.float32)))
+    stored = data.impressions[f"field.{statistic.name}"][rows]
+    relative = np.maximum(np.abs(expected), np.abs(scale.mean)) / scale.std + np.abs(scaled) + 1e-6
+    same = np.abs(stored - scaled) <= _ROUNDINGS * relative
+    tally.add_rows("statistic", rows[~same], len(rows), f" ({statistic.name})")
+
+
+def recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np.float64]:
+    """(rows,) a statistic from its definition alone: every impression of the log is looked at for every row.
+
+    Independent of `clickscale.data.features.statistics.counts_before`, which it checks. Raw values, not
+    standardized.
+    """
+    log = ImpressionLog(data.path, data.schema)
+    label = next(label for label in data.schema.labels if label.name == (statistic.label or data.labels[0]))
+    outcome, moment = log.label(label.name), log.time[rows]
+    wanted = log.keys(statistic.by, rows)  # (rows, slots)
+    counts = np.zeros((3, *wanted.shape), np.int64)  # rows, known, positives
+    overall = np.zeros((2, len(rows)), np.int64)  # known, positives
+    for start, end in _chunks(len(log)):
+        keys, time, labels = (
+            log.keys(statistic.by, slice(start, end)),
+            log.time[start:end],
+            outcome[start:end],
+        )
+        overall += _overall_before(time + label.delay, labels, moment)
+        order = np.argsort(keys, axis=None)
+        sorted_keys = keys.ravel()[order]
+        for row, slot in np.argwhere(wanted >= 0):
+            key, now = wanted[row, slot], moment[row]
+            same = order[slice(*np.searchsorted(sorted_keys, (key, key + 1)))] // keys.shape[1]
+            seen = same[
+                (time[same] < now) & ((time[same] >= now - statistic.window) | (statistic.window == 0))
+            ]
+            known = seen[(labels[seen] >= 0) & (time[seen] + label.delay < now)]
+            counts[:, row, slot] += (len(seen), len(known), int((labels[known] == 1).sum()))
+    expected = overall_rate(*overall)
+    values = counts[0].astype(np.float64)
+    if statistic.of == "rate":
+        values = rate(counts[1], counts[2], expected[:, None], statistic.prior)
+    held = (wanted >= 0).sum(axis=1)
+    mean = np.where(wanted >= 0, values, 0).sum(axis=1) / np.maximum(held, 1)
+    return np.where(held > 0, mean, expected if statistic.of == "rate" else 0)
+
+
+def _overall_before(known: Integers, labels: NDArray[np.int8], moment: Integers) -> Integers:
+    """(2, n) known labels and positives strictly before each moment."""
+    order = np.argsort(moment)
+    first_after = np.searchsorted(moment[order], known, side="right")  # the first moment that may count it
+    found = np.zeros((2, len(moment)), np.int64)
+    for place, flags in enumerate((labels >= 0, labels == 1)):
+        found[place, order] = np.cumsum(np.bincount(first_after[flags], minlength=len(moment) + 1))[
+            : len(moment)
+        ]
+    return found

@@ -1,0 +1,1 @@
+"""Content vectors and semantic ids of items."""

@@ -1,0 +1,156 @@
+"""More item features for a prepared data set, as another data set whose other files are hard links.
+
+A data set is never changed: its columns are mapped into memory by whoever reads it, and runs remember its
+hashes. So the new columns go into a new folder, together with a new encoder and manifest; everything else is
+the same bytes on disk under a second name, or a copy where the file system has no hard links. The new folder
+may take the place of the old one (``out`` is the folder itself): it does so in one move, readers of the old
+one keep what they have mapped, and runs that were trained before refuse the folder, since a model is built
+from the features of its data.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from clickscale.config import to_json
+from clickscale.data.dataset import Dataset
+from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
+from clickscale.data.layout import MANIFEST, Manifest, TableReport, file_entry
+from clickscale.errors import SchemaError
+from clickscale.files import building
+from clickscale.schema import Field, Schema
+
+REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What was written for new item features.
+
+    Attributes:
+        fields: the new item fields, in order; ``items/field.NAME.npy`` is there for each.
+        vocabularies: by field name, for the categorical ones.
+        report: rows of the tables that were read for it, and what became of them.
+    """
+
+    fields: tuple[Field, ...]
+    vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
+    report: Mapping[str, TableReport] = field(default_factory=dict)
+
+
+def add_item_features(
+    dataset: Dataset, out: Path, write: Callable[[Path], Addition], *, overwrite: bool = False
+) -> Manifest:
+    """Make ``out`` a data set that has more item features, all or nothing; see the module docstring.
+
+    Args:
+        out: folder to write; ``dataset.path`` itself puts the new data set in place of the old one.
+        write: writes the new columns into the folder that it is given; it must not open a file that exists.
+        overwrite: replace another data set in ``out``.
+
+    Raises:
+        DataError: ``out`` exists and may not be replaced, or the disk is full.
+        SchemaError: a new field contradicts the schema.
+    """
+    same = os.path.abspath(out) == os.path.abspath(dataset.path)
+    with building(out, overwrite or same, MANIFEST) as folder:
+        link_files(dataset.path, folder)
+        addition = write(folder)
+        encoder = extended_encoder(dataset.encoder, addition)
+        encoder.save(folder)
+        manifest = _manifest(dataset, folder, encoder, addition)
+        (folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
+    return manifest
+
+
+def new_names(schema: Schema, *names: str) -> None:
+    """Refuse names of fields that the data set has already.
+
+    Raises:
+        SchemaError: names the field and the way out.
+    """
+    for name in names:
+        if name in schema.fields():
+            raise SchemaError(
+                f"The data set has a field {name!r} already; choose another name, or begin with the data set"
+                " that does not have it."
+            )
+        if problems := Field(name=name).problems():
+            raise SchemaError("; ".join(problems) + ".")
+
+
+def link_files(source: Path, goal: Path) -> None:
+    """Give every file of a data set but those that change a second name below ``goal``."""
+    for path in sorted(source.rglob("*")):
+        place = goal / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        elif path.relative_to(source).as_posix() not in REWRITTEN:
+            try:
+                os.link(path, place)
+            except OSError:  # another disk, or a file system without hard links
+                shutil.copyfile(path, place)
+
+
+def extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
+    """The encoder with the new fields after the old ones."""
+    schema = msgspec.structs.replace(encoder.schema, items=(*encoder.schema.items, *addition.fields))
+    return Encoder(
+        schema.validate(),
+        encoder.vocabularies | dict(addition.vocabularies),
+        encoder.scales,
+        encoder.item_rows,
+    )
+
+
+def _manifest(dataset: Dataset, folder: Path, encoder: Encoder, addition: Addition) -> Manifest:
+    """The manifest of the extended data set; hashes of linked files are those of the old manifest."""
+    old = dataset.manifest
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    files = {
+        name: old.files[name] if name in old.files and name not in REWRITTEN else file_entry(folder / name)
+        for name in names
+    }
+    return msgspec.structs.replace(
+        old,
+        schema=encoder.schema,
+        features=encoder.features(),
+        report=old.report | dict(addition.report),
+        files=files,
+    )
+
+
+def item_vectors(dataset: Dataset, name: str) -> npt.NDArray[Any]:
+    """(items, width) vectors of a content field.
+
+    Raises:
+        SchemaError: the data set has no content field of that name.
+    """
+    known = [feature.name for feature in dataset.features.item if feature.kind == "content"]
+    if name not in known:
+        raise SchemaError(
+            f"The data set has no content field {name!r}; it has {', '.join(known) or 'none'}. Add one with:"
+            " clickscale content import, or clickscale content embed."
+        )
+    return dataset.items[f"field.{name}"]
+
+
+def write_facts(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+    """Keep where a feature comes from in ``content/NAME.json`` of the data set."""
+    (folder / "content").mkdir(exist_ok=True)
+    text = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=2)
+    (folder / "content" / f"{name}.json").write_bytes(text + b"\n")
+
+
+def as_index_column(vocabulary: Vocabulary, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """(items,) indices of keys (items,), of which row 0 is padding whatever its key."""
+    column = vocabulary.lookup(keys)
+    column[0] = 0
+    return column

@@ -1,0 +1,140 @@
+"""The text of every item of a data set, out of its own fields or a table with more of them.
+
+A text is the value of the first field, then ``Name: value`` for each other one, as sentences; several values
+of a field stand between commas: ``Toy Story (1995). Genres: Animation, Children's, Comedy``. Fields that an
+item does not have are left out.
+
+A data set keeps the raw values of its categorical fields in their vocabularies, which hold what the training
+part has; values of other items are unknown there. A table of texts knows all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.dataset import Dataset
+from clickscale.data.features.texts import read_texts
+from clickscale.data.features.values import read_keys
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import Format, column_names, name_the_rest, read
+from clickscale.errors import InputError, SchemaError, unknown
+from clickscale.schema import FIRST, UNKNOWN, Field
+
+Texts = list[str]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table with a column of item ids and columns of text; ``text``: how a delimited file is written.
+
+    Columns after those that ``text`` names are read over.
+    """
+
+    path: Path
+    key: str
+    text: TextFormat = TextFormat()
+
+    @property
+    def format(self) -> Format:
+        """A separator means delimited text, whatever the ending of the name."""
+        return "csv" if self.text.separator else "auto"
+
+    @property
+    def layout(self) -> TextFormat:
+        """How the file is written, every column named."""
+        return name_the_rest(self.path, self.format, self.text) if self.text.names else self.text
+
+    def columns(self) -> list[str]:
+        """Names of its columns.
+
+        Raises:
+            InputError: the file cannot be read, or has no column of ids of that name.
+        """
+        names = column_names(self.path, format=self.format, text=self.layout)
+        if self.key not in names:
+            raise InputError(f"{self.path}: " + unknown("column", self.key, names) + " Name it with --key.")
+        return names
+
+
+def item_texts(dataset: Dataset, names: Sequence[str], table: TextTable | None = None) -> Texts:
+    """The text of every row of the item table; empty where nothing is known of an item.
+
+    Args:
+        names: fields, in the order in which they appear; a column of ``table`` goes before a field of the
+            data set that has its name.
+
+    Raises:
+        SchemaError: there is no such field, or it holds no text.
+        InputError: the table cannot be read.
+    """
+    held = table.columns() if table else []
+    from_table = [name for name in names if name in held]
+    fields = {field.name: field for field in (dataset.schema.item, *dataset.schema.items)}
+    for name in names:
+        if name not in held and name not in fields:
+            raise SchemaError(unknown("field", name, {*held, *fields}))
+    found = _table_texts(dataset, table, from_table) if table and from_table else {}
+    found |= {name: _field_texts(dataset, fields[name]) for name in names if name not in held}
+    return [_sentence(names, [found[name][row] for name in names]) for row in range(dataset.features.items)]
+
+
+def _sentence(names: Sequence[str], values: Sequence[str]) -> str:
+    """The values of one item as one text."""
+    parts = [
+        value if place == 0 else f"{_spoken(name)}: {value}"
+        for place, (name, value) in enumerate(zip(names, values, strict=True))
+        if value
+    ]
+    return ". ".join(parts)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _field_texts(dataset: Dataset, field: Field) -> Texts:
+    """Raw values of a categorical field, joined by commas; empty where unknown."""
+    if field.kind != "categorical" or field.vocabulary == "hash":
+        raise SchemaError(
+            f"The data set does not keep the text of field {field.name!r} ({field.kind},"
+            f" {field.vocabulary} vocabulary); give a table that has it with --texts."
+        )
+    values: pa.Array = dataset.encoder.vocabulary(field.name).values
+    words = ["", "", *values.cast(pa.large_string()).to_pylist()]
+    column = np.asarray(dataset.items[f"field.{field.name}"])
+    rows = (column if column.ndim == 2 else column[:, None]).tolist()
+    return [", ".join(words[index] for index in row if index > UNKNOWN) for row in rows]
+
+
+def _table_texts(dataset: Dataset, table: TextTable, names: Sequence[str]) -> dict[str, Texts]:
+    """Columns of a table by row of the item table; of an item that it has twice the first row counts."""
+    found = {name: [""] * dataset.features.items for name in names}
+    fields = dataset.schema.fields()
+    separators = {name: fields[name].separator if name in fields else "" for name in names}
+    seen = np.zeros(dataset.features.items, bool)
+    for chunk in read(table.path, [table.key, *names], format=table.format, text=table.layout):
+        keys = read_keys(chunk[table.key], dataset.schema.item.dtype).data.astype(np.int64)
+        rows = dataset.encoder.item_rows.lookup(keys)
+        texts = {name: _readable(chunk[name], separators[name]) for name in names}
+        for place in np.flatnonzero(rows > UNKNOWN).tolist():
+            if not seen[rows[place]]:
+                seen[rows[place]] = True
+                for name in names:
+                    found[name][rows[place]] = texts[name][place]
+    if not seen[FIRST:].any():
+        raise InputError(f"No row of {table.path} is of an item of the data set; is {table.key!r} its id?")
+    return found
+
+
+def _readable(values: pa.Array, separator: str) -> Texts:
+    """One text per row; several values stand between commas."""
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return [", ".join(str(one) for one in row or () if one is not None) for row in values.to_pylist()]
+    texts = pc.utf8_trim_whitespace(read_texts(values)[0].fill_null(""))
+    if separator:
+        texts = pc.replace_substring(texts, separator, ", ")
+    return [str(text) for text in texts.to_pylist()]

@@ -1,0 +1,365 @@
+"""A commented first draft of the TOML that describes a log, guessed from the heads of its tables.
+
+Every decision carries its reason as a comment, since some will be wrong: the draft is to be read before it is
+used. A log in one plain CSV needs no change.
+"""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.config import build
+from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
+from clickscale.data.described.roles import (
+    CLICKS,
+    FEEDBACK,
+    ITEMS,
+    RATINGS,
+    USERS,
+    find_id,
+    find_time,
+    is_action,
+    is_afterwards,
+    is_free_text,
+    is_quantity,
+    looks_rated,
+    named,
+    numbers_or_none,
+    plain_name,
+    separation,
+    side_of,
+    speaks_of,
+)
+from clickscale.data.described.samples import Column, Head, read_head
+from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
+from clickscale.errors import InputError
+
+Kind = Literal["user", "item"]
+NEGATIVES = 4
+STEPS = 20  # positives that all have a flag before it is taken for a step before the label
+TELLTALE = 0.95  # AUC of a single column for the label above which it is taken for feedback
+
+_WARNING = """\
+# WARNING: no column says which rows are positive. Every row counts as one, and for each of them that many
+# items which existed by then are drawn as negatives. Figures measured so are not comparable with figures on
+# negatives that users really saw. If a column does tell, name it instead of the negatives, as one of
+#   labels = [{ name = "click", column = "clicked" }]
+#   labels = [{ name = "like", condition = "rating >= 4" }]"""
+
+
+@dataclass
+class _Events:
+    """A table of events and its three columns."""
+
+    head: Head
+    user: Column
+    item: Column
+    time: Column
+    why: str
+    labels: list[tuple[Column, str, str]] = field(default_factory=list)  # column, condition, why
+
+    @property
+    def ids(self) -> set[str]:
+        return {self.user.name, self.item.name, self.time.name}
+
+
+def guess(tables: Sequence[Path], base: Path | None = None) -> str:
+    """TOML text for `clickscale.data.described.log`.
+
+    Args:
+        tables: the tables of one log in any order; one of them holds user, item and time.
+        base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
+
+    Raises:
+        InputError: a table cannot be read, or none has columns for user, item and time.
+    """
+    heads = [read_head(path) for path in tables]
+    events = [found for head in heads if (found := _events(head)) is not None]
+    if not events:
+        raise InputError(_nothing_found(heads))
+    events.sort(key=lambda each: (bool(each.labels), each.head.path.stat().st_size), reverse=True)
+    draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd())
+    text = "\n".join(draft.lines()) + "\n"
+    log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
+    return text
+
+
+def _nothing_found(heads: Sequence[Head]) -> str:
+    tables = "; ".join(f"{head.path.name} has {', '.join(head.columns)}" for head in heads)
+    return (
+        f"No table has columns for user, item and time together: {tables}. A log needs the time of each "
+        "impression. If the columns are there under other names, describe the log by hand; for public logs, "
+        "see: clickscale data list."
+    )
+
+
+def _events(head: Head) -> _Events | None:
+    """The table as one of events, if it has a user, an item and a time."""
+    time = find_time(head.columns.values())
+    if time is None:
+        return None
+    columns = list(head.columns.values())
+    user, item, why = find_id(columns, "user"), find_id(columns, "item"), "by its name"
+    if user is None and item is None:
+        ids = [column for column in columns if column is not time and _may_be_id(column)]
+        user, item, *_ = (*ids, None, None)
+        why = "by its place, since no name tells: the user often stands before the item"
+    if user is None or item is None or user is item:
+        return None
+    labels = list(_labels([c for c in columns if c not in (time, user, item)], head.named))
+    return _Events(head, user, item, time, why, labels)
+
+
+def _may_be_id(column: Column) -> bool:
+    several = column.distinct > 20 or plain_name(column.name).endswith("id")
+    return (
+        several and not column.unit and (column.is_id or (column.floats is None and not is_free_text(column)))
+    )
+
+
+def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
+    """Columns that tell positives from negatives, the best first."""
+    flags = [column for column in columns if column.is_flag]
+    chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
+    for column in chosen:
+        yield column, "", "its name and its two values"
+    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
+    if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
+        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
+        yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
+    elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
+        yield flags[0], "", "the only column with the values 0 and 1"
+
+
+def _useless(column: Column) -> str:
+    """Why a column cannot be a feature, or nothing."""
+    if column.distinct < 2:
+        return "it has one value"
+    if is_free_text(column):
+        return "free text"
+    unique = column.distinct == len(column.values) > 20 and not column.unit and not column.separator
+    names = column.floats is None and pa.types.is_string(column.values.type)
+    return (
+        "it differs in every row" if unique and (names or (column.is_id and not is_quantity(column))) else ""
+    )
+
+
+def _truth(column: Column) -> npt.NDArray[np.float64]:
+    """(N,) numbers of a column of numbers or of true and false."""
+    found = numbers_or_none(column)
+    if found is None:
+        found = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
+    return found
+
+
+def _comes_first(flag: Column, label: npt.NDArray[np.float64]) -> bool:
+    """Whether a flag that few rows have is set in all positives: a step before it, as click before like."""
+    step, positive = _truth(flag) == 1, label == 1
+    return int(positive.sum()) >= STEPS and bool(step[positive].all()) and step.mean() < 0.5
+
+
+class _Draft:
+    """Writes the TOML, table by table; remembers which field names are taken."""
+
+    def __init__(self, events: _Events, behaviors: _Events | None, heads: Sequence[Head], base: Path) -> None:
+        self.events, self.behaviors, self.base = events, behaviors, base
+        self.taken = {"user", "item", *CANONICAL}
+        others = [
+            head
+            for head in heads
+            if head is not events.head and (not behaviors or head is not behaviors.head)
+        ]
+        self.items = self._attribute_table(others, "item")
+        self.users = self._attribute_table([head for head in others if head is not self.items], "user")
+        self.unused = [head for head in others if head not in (self.items, self.users)]
+        self.feedback = [column for column, _, _ in events.labels]
+
+    def _attribute_table(self, heads: list[Head], kind: Kind) -> Head | None:
+        """The table with one row per item or user."""
+        scored = [(self._likeness(head, kind), place, head) for place, head in enumerate(heads)]
+        best = max(scored, key=lambda entry: (entry[0], -entry[1]), default=(0, 0, None))
+        other: Kind = "user" if kind == "item" else "item"
+        return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
+
+    def _likeness(self, head: Head, kind: Kind) -> int:
+        key = self._key(head, kind)
+        if key is None or key.distinct < 0.99 * head.rows:
+            return 0
+        hint = speaks_of(head.path.stem, kind)
+        return 1 + 2 * (key.name == self._wanted(kind).name) + 2 * hint + (plain_name(key.name) != "id")
+
+    def _wanted(self, kind: Kind) -> Column:
+        return self.events.user if kind == "user" else self.events.item
+
+    def _key(self, head: Head, kind: Kind) -> Column | None:
+        """The column of a table by which it joins; in a table without names the first one."""
+        columns = list(head.columns.values())
+        if not head.named:
+            return columns[0]
+        names = (plain_name(self._wanted(kind).name), *(USERS if kind == "user" else ITEMS), "id")
+        return named(columns, names)
+
+    def lines(self) -> Iterator[str]:
+        """The whole draft."""
+        events = self.events
+        yield "# A first draft, guessed from the heads of the tables. Correct what is wrong."
+        yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
+        yield f"user = {self._id('user', events.user)}  # {events.why}"
+        yield f"item = {self._id('item', events.item)}  # {events.why}"
+        yield from self._label_lines()
+        yield from self._impression_lines()
+        yield from self._behavior_lines()
+        yield from self._table_lines("items", "item", self.items)
+        yield from self._table_lines("users", "user", self.users)
+        yield from self._statistic_lines()
+        yield "\n[split]"
+        yield 'kind = "time"  # the last 10% of the impressions are for test, the 10% before for valid'
+        for head in self.unused:
+            yield f"\n# Not used: {head.path.name} ({', '.join(head.columns)})."
+
+    def _id(self, name: str, column: Column) -> str:
+        dtype = ', dtype = "int"' if column.is_id else ""
+        return f"{{ name = {quoted(name)}, column = {quoted(column.name)}{dtype} }}"
+
+    def _label_lines(self) -> Iterator[str]:
+        if not self.events.labels:
+            yield _WARNING
+            flags = [quoted(c.name) for c in self.events.head.columns.values() if c.is_flag]
+            if flags:
+                yield f"# Columns that hold two values only, such as 0 and 1: {', '.join(flags)}."
+            yield f"negatives = {NEGATIVES}"
+            return
+        yield "# Outcomes of an impression; the first one is trained unless others are asked for."
+        yield "labels = ["
+        for column, condition, why in self.events.labels:
+            name = identifier(column.name).removeprefix("is_") if not condition else "like"
+            source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
+            yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
+        yield "]"
+
+    def _impression_lines(self) -> Iterator[str]:
+        events = self.events
+        why = (
+            "the largest table of events that has a label" if events.labels else "the largest table of events"
+        )
+        yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
+        yield from file_lines(events.head, self.base)
+        yield from time_lines(events.time)
+        sides = self._sides()
+        yield from self._fields([(c, why) for c, side, why in sides if side == "context"])
+        self._embedded = {
+            "items": [(c, why) for c, side, why in sides if side == "item"],
+            "users": [(c, why) for c, side, why in sides if side == "profile"],
+        }
+        for column, side, why in sides:
+            if side == "":
+                yield f"# left out: {column.name} ({why})"
+
+    def _sides(self) -> list[tuple[Column, str, str]]:
+        """Every other column of the impressions, whose attribute it is ('' for nobody's), and why."""
+        events = self.events
+        labels = {column.name for column in self.feedback}
+        rest = [c for c in events.head.columns.values() if c.name not in events.ids | labels]
+        return [(column, *self._side(column)) for column in rest]
+
+    def _side(self, column: Column) -> tuple[str, str]:
+        reason = "another time" if column.unit else _useless(column)
+        if reason and not is_afterwards(column):
+            return "", reason
+        if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
+            self.feedback.append(column)
+            return "", "it is known only after the impression, hence an attribute of behaviors"
+        if self._tells(column):
+            self.feedback.append(column)
+            return "", "alone it nearly tells the label, so it may be feedback; an attribute of behaviors"
+        side, why = side_of(column, self.events.head, self.events.user.name, self.events.item.name)
+        separate = (side == "item" and self.items) or (side == "profile" and self.users)
+        return ("context", "it stands in the impressions") if separate else (side, why)
+
+    def _tells(self, column: Column) -> bool:
+        if not self.events.labels:
+            return False
+        label, condition, _ = self.events.labels[0]
+        truth = _truth(label)
+        if condition:
+            truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
+        return separation(column, truth) > TELLTALE or (column.is_flag and _comes_first(column, truth))
+
+    def _behavior_lines(self) -> Iterator[str]:
+        yield "\n[behaviors]"
+        if self.behaviors is not None:
+            yield from file_lines(self.behaviors.head, self.base)
+            yield from self._key_line("user", self.behaviors.user, self.events.user)
+            yield from self._key_line("item", self.behaviors.item, self.events.item)
+            yield from time_lines(self.behaviors.time)
+            rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
+            yield from self._fields([(c, "") for c in rest if not c.unit and not _useless(c)], "past_")
+            return
+        yield "# No files: the impressions themselves, each visible to later ones of the same user only."
+        if self.events.labels:
+            column, condition, _ = self.events.labels[0]
+            yield f"# where = {quoted(condition or f'{column.name} == 1')}  # to show only the positive ones"
+        yield "# known_after = 0  # seconds after an impression at which its outcome is known"
+        yield from self._fields([(column, "") for column in self.feedback], "past_")
+
+    def _key_line(self, key: str, column: Column, usual: Column) -> Iterator[str]:
+        if column.name != usual.name:
+            yield f"{key} = {quoted(column.name)}"
+
+    def _table_lines(self, name: str, kind: Kind, head: Head | None) -> Iterator[str]:
+        if head is None:
+            fields = self._embedded[name]
+            if fields:
+                yield f"\n[{name}]  # no files: columns of the impressions, the first row of each {kind}"
+                yield from self._fields(fields)
+            return
+        yield f"\n[{name}]  # one row per {kind}"
+        yield from file_lines(head, self.base)
+        key = self._key(head, kind)
+        assert key is not None, "a table of attributes was chosen for its key"
+        yield from self._key_line(kind, key, self.events.user if kind == "user" else self.events.item)
+        rest = [column for column in head.columns.values() if column.name != key.name]
+        yield from self._fields([(column, "") for column in rest if not _useless(column)])
+        for column in rest:
+            if why := _useless(column):
+                yield f"# left out: {column.name} ({why})"
+
+    def _statistic_lines(self) -> Iterator[str]:
+        if not self.events.labels:
+            return
+        yield "\n# Known before each impression, computed from earlier ones only."
+        for name, by, of in (
+            ("item_rate", "item", "rate"),
+            ("item_count", "item", "count"),
+            ("user_rate", "user", "rate"),
+        ):
+            yield f'[[statistics]]\nname = "{self._free(name)}"\nby = ["{by}"]\nof = "{of}"'
+
+    def _fields(self, columns: list[tuple[Column, str]], prefix: str = "") -> Iterator[str]:
+        if not columns:
+            return
+        yield "fields = ["
+        for column, side in columns:
+            options, why = field_options(column)
+            wanted = identifier(column.name)
+            name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
+            source = f", column = {quoted(column.name)}" if name != column.name else ""
+            yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"
+        yield "]"
+
+    def _free(self, name: str) -> str:
+        """The name, or the first of name_2, name_3, ... that is not taken."""
+        place = 1
+        free = name
+        while free in self.taken:
+            place += 1
+            free = f"{name}_{place}"
+        self.taken.add(free)
+        return free

@@ -1,0 +1,205 @@
+"""Bring your own log: a TOML file that says where the tables are and what their columns mean.
+
+::
+
+    name = "shop"
+    user = { name = "user", column = "user_id" }
+    item = { name = "item", column = "item_id" }
+    labels = [{ name = "click", column = "clicked" }]
+
+    [impressions]
+    files = "clicks/*.csv"
+    time = "timestamp"
+    fields = [{ name = "position" }]
+
+    [behaviors]        # without files: the impressions themselves
+    where = "clicked == 1"
+
+    [items]            # without files: columns of the impressions, the first row of an item counts
+    fields = [{ name = "category" }, { name = "price", kind = "numeric", transform = "log1p" }]
+
+Every key is described where it is defined below. `clickscale.data.described.guess` writes a first draft, and
+`clickscale.data.described.log` reads the tables.
+"""
+
+from typing import Literal
+
+from clickscale.config import Config
+from clickscale.data.source import PROBLEM, Split
+from clickscale.data.tables.casts import Unit
+from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.raw_tables import Format
+from clickscale.errors import SchemaError
+from clickscale.schema import Field, Label, Schema, Statistic
+
+CANONICAL = ("user", "item", "time", "known_at", PROBLEM)  # columns that a field's name must not hide
+
+
+class Files(Config, frozen=True):
+    """Where a table lies and how it is written.
+
+    Attributes:
+        files: one or several paths or patterns (``*``, ``**``), relative to the TOML file. Empty for users,
+            items and behaviors: their columns stand in the impressions table.
+        format: by the ending of the file name, if ``auto``.
+        separator: of text tables; comma or tab if empty.
+        names: the columns of text tables without a header line.
+        nulls: texts that mean a missing value.
+    """
+
+    files: str | tuple[str, ...] = ()
+    format: Format = "auto"
+    separator: str = ""
+    names: tuple[str, ...] = ()
+    quote: str = '"'
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    nulls: tuple[str, ...] = TextFormat().nulls
+
+    def text(self) -> TextFormat:
+        """How text files of this table are written."""
+        return TextFormat(
+            separator=self.separator,
+            names=self.names,
+            quote=self.quote,
+            encoding=self.encoding,
+            nulls=self.nulls,
+        )
+
+
+class Impressions(Files, frozen=True):
+    """The table of impressions: one row per labelled candidate.
+
+    Attributes:
+        user, item, time: names of its columns; those of the id fields and ``time`` if empty.
+        time_unit: ``auto`` tells it from the size of the first values.
+        fields: context fields.
+    """
+
+    user: str = ""
+    item: str = ""
+    time: str = "time"
+    time_unit: Unit = "auto"
+    fields: tuple[Field, ...] = ()
+
+
+class Behaviors(Files, frozen=True):
+    """The table of behaviors; without files, the impressions serve.
+
+    Attributes:
+        where: keep only the rows for which this condition holds, such as ``clicked == 1``.
+        known_at: column with the moment from which a behavior may be shown; where it is empty, its time.
+        known_after: seconds after its time from which a behavior may be shown, if there is no such column.
+            For behaviors made of impressions it is at least the longest ``delay`` of a label.
+        fields: behavior fields.
+    """
+
+    user: str = ""
+    item: str = ""
+    time: str = ""
+    time_unit: Unit = "auto"
+    where: str = ""
+    known_at: str = ""
+    known_after: int = 0
+    fields: tuple[Field, ...] = ()
+
+
+class Users(Files, frozen=True):
+    """The table of profiles; without files, the first impression of a user serves."""
+
+    user: str = ""
+    fields: tuple[Field, ...] = ()
+
+
+class Items(Files, frozen=True):
+    """The table of item attributes; without files, the first impression of an item serves."""
+
+    item: str = ""
+    fields: tuple[Field, ...] = ()
+
+
+class Content(Config, frozen=True):
+    """Frozen vectors of items: ``.npy`` files, the matrix (rows, width) and the item id of each row."""
+
+    vectors: str
+    ids: str
+    name: str = "content"
+
+
+class LogConfig(Config, frozen=True):
+    """A log, as its TOML file describes it.
+
+    Attributes:
+        labels: outcomes of impressions. With ``negatives``, at most one, and its condition chooses the rows
+            that count as positive; without it every row does.
+        negatives: items sampled as negatives for each positive, for logs that have none of their own.
+        time_bounds: seconds; rows with a time outside are quarantined.
+    """
+
+    name: str
+    impressions: Impressions
+    user: Field = Field(name="user")
+    item: Field = Field(name="item")
+    labels: tuple[Label, ...] = ()
+    negatives: int = 0
+    behaviors: Behaviors = Behaviors()
+    users: Users = Users()
+    items: Items = Items()
+    content: Content | None = None
+    statistics: tuple[Statistic, ...] = ()
+    split: Split = Split()
+    time_bounds: tuple[int, int] | None = None
+
+
+def log_schema(config: LogConfig, width: int) -> Schema:
+    """Fields of a described log; ``width`` is that of its content vectors, 0 without them.
+
+    Raises:
+        SchemaError: labels, names or fields contradict each other.
+    """
+    vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
+    schema = Schema(
+        name=config.name,
+        user=config.user,
+        item=config.item,
+        labels=_labels(config),
+        profile=config.users.fields,
+        behavior=config.behaviors.fields,
+        items=(*config.items.fields, *vectors),
+        context=config.impressions.fields,
+        statistics=config.statistics,
+        sampled_negatives=config.negatives,
+    ).validate()
+    for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):
+        if field.name in CANONICAL:
+            raise SchemaError(
+                f"Log {config.name!r}: a field must not be named {field.name!r}; "
+                f"choose another and keep the column: name = 'its_{field.name}', column = '{field.source}'."
+            )
+    return schema
+
+
+def _labels(config: LogConfig) -> tuple[Label, ...]:
+    """The declared labels, checked against ``negatives``."""
+    if config.negatives < 0:
+        raise SchemaError(f"Log {config.name!r}: negatives = {config.negatives} must not be below 0.")
+    if not config.negatives:
+        for label in config.labels:
+            if bool(label.column) == bool(label.condition):
+                raise SchemaError(
+                    f"Log {config.name!r}: label {label.name!r} needs a column of 0 and 1 or a condition, "
+                    f"and has {'both' if label.column else 'neither'}."
+                )
+        return config.labels or _no_label(config.name)
+    if len(config.labels) > 1 or any(label.column for label in config.labels):
+        raise SchemaError(
+            f"Log {config.name!r}: with sampled negatives there is one label, and no column holds it; "
+            "a condition may say which rows are positive."
+        )
+    return config.labels or (Label(name="positive"),)
+
+
+def _no_label(name: str) -> tuple[Label, ...]:
+    raise SchemaError(
+        f"Log {name!r} declares no label. Name a column of 0 and 1 (column = ...), a comparison "
+        "(condition = 'rating >= 4'), or sample negatives if every row is a positive (negatives = 4)."
+    )

@@ -1,0 +1,209 @@
+"""What a column is for, told from its name, its values, and whether the item or the user decides it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.samples import Column, Head
+
+Side = Literal["item", "profile", "context"]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Names as they are compared: lower case, letters and digits only. The order is the order of preference.
+USERS = _words(
+    "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
+    "clientid client accountid account viewerid readerid buyerid playerid cookie cookieid deviceid "
+    "sessionid session"
+)
+ITEMS = _words(
+    "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
+    "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
+    "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
+    "jobid gameid poiid venueid businessid"
+)
+TIMES = _words(
+    "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
+    "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime"
+)
+CLICKS = _words("click clicked isclick clk isclicked clicks label target y")
+FEEDBACK = _words(
+    "like liked likes islike isliked follow isfollow share shared isshare comment iscomment forward "
+    "isforward save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase "
+    "buy bought isbuy order ordered isorder conversion converted isconversion cvr install hate ishate "
+    "longview islongview finish finished subscribe subscribed profileenter isprofileenter"
+)
+RATINGS = _words("rating ratings stars star score overall reviewscore")
+ACTIONS = _words(
+    "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
+)
+_ACTION_VALUES = frozenset(
+    _words("pv view click buy purchase cart addtocart fav favorite like share order impression show collect")
+)
+
+# Words inside a name that say when a value is known or whose attribute it is.
+_AFTERWARDS = re.compile(
+    r"play_?time|watch|dwell|read_?time|stay|scroll|revenue|nonclk|non_?click|completion|progress|percent_viewed"
+)
+_OF_ITEMS = re.compile(
+    r"categ|cate_|brand|price|genre|title|author|artist|publisher|seller|merchant|tag|topic|color|size|upload|"
+    r"released|video_|item_|product_|movie_|news_|article_|ad_"
+)
+_OF_USERS = re.compile(
+    r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
+)
+_QUANTITIES = re.compile(
+    r"price|count|cnt|num|amount|amt|duration|length|len|^age|_age$|avg|mean|sum|total|days|score|rate|ratio|"
+    r"size|distance|width|height|quantity|qty|rank|ms$|sec|views|clicks|followers|fans|likes|percent|salary|income"
+)
+_USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber")
+_ITEM_WORD = re.compile(
+    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
+)
+_GROUPS = 20  # items or users with several rows that evidence from values needs
+
+
+def plain_name(name: str) -> str:
+    """A name as it is compared with the lists above."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
+    """The column with the most preferred of the names."""
+    known = {plain_name(column.name): column for column in reversed(list(columns))}
+    return next((known[name] for name in names if name in known), None)
+
+
+def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
+    """The user or item id by its name: one of the known names, or a name ending in "id" that speaks of it."""
+    word = _USER_WORD if kind == "user" else _ITEM_WORD
+    found = named(columns, USERS if kind == "user" else ITEMS)
+    spoken = [
+        c for c in columns if word.search(c.name.lower()) and plain_name(c.name).endswith(("id", "no", "key"))
+    ]
+    return found or (spoken[0] if spoken else None)
+
+
+def speaks_of(text: str, kind: Literal["user", "item"]) -> bool:
+    """Whether a name (of a file, say) has a word for users or for items in it."""
+    return (_USER_WORD if kind == "user" else _ITEM_WORD).search(text.lower()) is not None
+
+
+def is_action(column: Column) -> bool:
+    """A column that says what the user did, by its name or by its values."""
+    if named([column], ACTIONS) is not None:
+        return True
+    values = column.known.unique().to_pylist() if pa.types.is_string(column.values.type) else []
+    known = [value for value in values if plain_name(value) in _ACTION_VALUES]
+    return 1 < len(values) <= 30 and 2 * len(known) > len(values)
+
+
+def looks_rated(column: Column) -> bool:
+    """Numbers such as 1 to 5 or 0.5 to 5 and nothing else."""
+    if column.floats is None or not 3 < column.distinct <= 10:
+        return False
+    return 0.5 <= pc.min(column.floats).as_py() <= 1 and pc.max(column.floats).as_py() in (5.0, 10.0)
+
+
+def find_time(columns: Iterable[Column]) -> Column | None:
+    """The moment of an event: a column of moments, by name if several."""
+    moments = [column for column in columns if column.unit]
+    return named(moments, TIMES) or (moments[0] if moments else None)
+
+
+def is_afterwards(column: Column) -> bool:
+    """The name says that the value is known only after the impression."""
+    return _AFTERWARDS.search(column.name.lower()) is not None
+
+
+def is_quantity(column: Column) -> bool:
+    """The name says that the numbers measure something."""
+    return _QUANTITIES.search(column.name.lower()) is not None
+
+
+def is_free_text(column: Column) -> bool:
+    """Sentences, addresses and other texts that hardly repeat."""
+    if not pa.types.is_string(column.values.type) or column.floats is not None or column.separator:
+        return False
+    lengths = pc.utf8_length(column.known)
+    long = len(column.known) > 0 and pc.mean(lengths).as_py() > 25
+    return bool(long) and column.distinct > 0.5 * len(column.known)
+
+
+def side_of(column: Column, head: Head, user: str, item: str) -> tuple[Side, str]:
+    """Whose attribute a column of the impressions is, and why.
+
+    If nearly every item with several rows has one value of the column, the item decides it; likewise for
+    users. Where too few ids repeat in the head, the name speaks.
+    """
+    for side, key in (("item", item), ("profile", user)):
+        if _decides(head.columns[key], column):
+            return side, f"each {key} has one value of it"  # type: ignore[return-value]
+    name = column.name.lower()
+    item_repeats, user_repeats = (_repeats(head.columns[key]) >= _GROUPS for key in (item, user))
+    if _OF_ITEMS.search(name) and not item_repeats:
+        return "item", "by its name"
+    if _OF_USERS.search(name) and not user_repeats:
+        return "profile", "by its name"
+    return "context", "it varies between the impressions of one item and of one user"
+
+
+def _repeats(key: Column) -> int:
+    """Ids with several rows."""
+    counts = pc.value_counts(key.known).field("counts").to_numpy(zero_copy_only=False)
+    return int(np.sum(counts > 1))
+
+
+def _decides(key: Column, column: Column) -> bool:
+    """Whether 98% of the ids with several rows have one value, while several values occur."""
+    if pa.types.is_nested(column.values.type) or column.distinct < 2:
+        return False
+    keys, values = _codes(key.values), _codes(column.values)
+    order = np.lexsort((values, keys))
+    keys, values = keys[order], values[order]
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    sizes = np.diff(np.r_[starts, len(keys)])
+    changes = np.r_[False, (keys[1:] == keys[:-1]) & (values[1:] != values[:-1])]
+    constant = np.add.reduceat(changes, starts) == 0
+    several = sizes > 1
+    return bool(several.sum() >= _GROUPS and constant[several].mean() >= 0.98)
+
+
+def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
+    coded = values.dictionary_encode()
+    return np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def separation(column: Column, label: npt.NDArray[np.float64]) -> float:
+    """AUC with which a numeric column alone ranks the label (0.5 if it says nothing), at least 0.5."""
+    found = numbers_or_none(column)
+    if found is None:
+        return 0.5
+    usable = np.isfinite(found) & np.isfinite(label)
+    values, truth = found[usable], label[usable] > 0
+    positives = int(truth.sum())
+    if positives == 0 or positives == len(truth):
+        return 0.5
+    ordered = np.sort(values)
+    rank = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+    auc = (rank[truth].sum() - positives * (positives + 1) / 2) / (positives * (len(truth) - positives))
+    return float(max(auc, 1 - auc))
+
+
+def numbers_or_none(column: Column) -> npt.NDArray[np.float64] | None:
+    """(N,) numbers, NaN where missing, or None for a column that does not hold numbers."""
+    if column.floats is None:
+        return None
+    full = np.full(len(column.values), np.nan)
+    full[column.values.is_valid().to_numpy(zero_copy_only=False)] = column.floats.to_numpy(
+        zero_copy_only=False
+    )
+    return full

@@ -1,0 +1,75 @@
+"""Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from clickscale.data.described.roles import is_quantity
+from clickscale.data.described.samples import Column, Head
+
+MOST_VALUES = 10  # of a list that are kept
+
+
+def file_lines(head: Head, base: Path) -> Iterator[str]:
+    """Keys that say where a table lies and how it is written; paths below ``base`` are relative to it."""
+    path, root = head.path.resolve(), base.resolve()
+    yield f"files = {quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))}"
+    if head.format in ("csv", "tsv"):
+        usual = "\t" if head.format == "tsv" else ","
+        if head.text.separator != usual:
+            yield f"separator = {quoted(head.text.separator)}"
+        if head.text.encoding != "utf-8":
+            yield f"encoding = {quoted(head.text.encoding)}  # its bytes are not UTF-8"
+        if not head.named:
+            names = ", ".join(quoted(name) for name in head.text.names)
+            yield f"names = [{names}]  # give them better names here"
+
+
+def time_lines(column: Column) -> Iterator[str]:
+    """Keys of a table's time column."""
+    yield f"time = {quoted(column.name)}"
+    why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
+    yield f'time_unit = "{column.unit}"  # {why}'
+
+
+def field_options(column: Column) -> tuple[str, str]:
+    """Options of a field in TOML, and why."""
+    if column.width:
+        return f', kind = "content", width = {column.width}', "vectors of one length"
+    if pa.types.is_nested(column.values.type):
+        return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
+    if column.separator:
+        values = min(column.most, MOST_VALUES)
+        return (
+            f", values = {values}, separator = {quoted(column.separator)}",
+            f"lists of up to {column.most} values",
+        )
+    if column.unit:
+        return ', kind = "timestamp"', "moments"
+    if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
+        return _numeric(column)
+    rare = ", min_count = 2" if column.distinct > 1000 else ""
+    return rare, f"{column.distinct} different values in {len(column.values)} rows"
+
+
+def _numeric(column: Column) -> tuple[str, str]:
+    values = column.floats.to_numpy(zero_copy_only=False) if column.floats is not None else np.zeros(1)
+    finite = values[np.isfinite(values)]
+    skewed = len(finite) > 0 and finite.min() >= 0 and np.mean(finite) > 2 * np.median(finite)
+    return ', kind = "numeric"' + (', transform = "log1p"' if skewed else ""), "numbers" + (
+        " with a long tail" if skewed else ""
+    )
+
+
+def identifier(name: str) -> str:
+    """Letters, digits and '_', beginning with a letter."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
+    return plain if plain[:1].isalpha() else f"f_{plain}"
+
+
+def quoted(value: str) -> str:
+    """A TOML string."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
+    return f'"{escaped}"'

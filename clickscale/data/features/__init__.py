@@ -1,0 +1,1 @@
+"""From raw values to indices, scaled numbers and statistics, for training and for serving."""

@@ -1,0 +1,227 @@
+"""Counts of earlier rows with the same key, for logs that do not fit in memory.
+
+The same numbers as `clickscale.data.features.statistics.counts_before`, in three passes over the disk:
+
+1. every row is a record and asks two questions: what was the running total just before the newest moment it
+   may see, and just before the oldest? Records and questions are spread over pieces, which are ranges of
+   (key, time) taken from a sample, so that a key of any size spreads over as many pieces as it needs;
+2. the pieces are taken in order, each sorted in memory, with the running total carried from piece to piece;
+   answers are spread over ranges of positions;
+3. the ranges are taken in order: newest answer less oldest answer is the count.
+
+All sums are of integers, so neither the sample nor the number of pieces changes a bit of the result.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RECORD = np.dtype([("key", "<i8"), ("time", "<i8"), ("first", "i1"), ("second", "i1")])
+_QUESTION = np.dtype([("key", "<i8"), ("time", "<i8"), ("position", "<i8")])
+_ANSWER = np.dtype([("position", "<i8"), ("first", "<i8"), ("second", "<i8")])
+_ENDS = ("newest", "oldest")
+_SAMPLES_PER_PIECE = 64
+
+Keys = Callable[[slice | NDArray[np.int64]], NDArray[np.int64]]
+Integers = NDArray[np.int64]
+
+
+def count_on_disk(
+    keys: Keys,
+    time: Integers,
+    labels: NDArray[np.int8] | None,
+    *,
+    slots: int,
+    delay: int,
+    window: int,
+    memory_rows: int,
+    folder: Path,
+) -> tuple[Integers, Integers]:
+    """Count, for every slot of every row, the earlier rows that share its key.
+
+    Args:
+        keys: from rows to their (n, slots) keys >= 0, or -1 for an empty slot.
+        time: (rows,) seconds.
+        labels: (rows,) int8 in {0, 1, -1}; None to count rows instead of labels.
+        delay: seconds after which a label is known.
+        window: seconds looked back; 0 is all time.
+        memory_rows: about how many records are in memory at once.
+        folder: an existing empty folder; pieces come and go, the returned columns stay in it.
+
+    Returns:
+        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives.
+    """
+    spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
+    span = int(time.max()) - int(time.min()) + 1
+    step = max(1, memory_rows // (4 * slots))
+    for start in range(0, len(time), step):
+        rows = slice(start, min(start + step, len(time)))
+        _spread(
+            spill,
+            keys(rows),
+            time[rows],
+            None if labels is None else labels[rows],
+            start * slots,
+            delay,
+            window or span,
+        )
+    places = max(1, memory_rows // 4)
+    _answer(spill, places)
+    return _gather(folder, len(time) * slots, places)
+
+
+@dataclass(frozen=True)
+class _Pivots:
+    """Where the pieces begin: piece p holds (key, time) from pivot p - 1 on, up to pivot p."""
+
+    key: Integers
+    time: Integers
+
+    def piece(self, key: Integers, time: Integers) -> Integers:
+        """(n,) number of the piece of each (key, time), compared by key first."""
+        if not len(self.key):
+            return np.zeros(len(key), np.int64)
+        distinct, rank = np.unique(self.key, return_inverse=True)
+        place = np.searchsorted(distinct, key)
+        equal = distinct[np.minimum(place, len(distinct) - 1)] == key
+        # Keys that are no pivot fall between pivots whatever their time: even codes; pivots' keys are odd.
+        low = int(self.time.min()) - 1
+        span = int(self.time.max()) - low + 2
+        since = np.clip(time - low, 0, span - 1)
+        code = (2 * place + equal) * span + np.where(equal, since, 0)
+        pivots = (2 * rank + 1) * span + (self.time - low)
+        number: Integers = np.searchsorted(pivots, code, side="right")
+        return number
+
+
+def _pivots(keys: Keys, time: Integers, slots: int, memory_rows: int) -> _Pivots:
+    """Pieces of about equal size, from an even sample of rows; a piece and its questions fit in memory."""
+    pieces = -(-4 * len(time) * slots // memory_rows)
+    rows = np.arange(0, len(time), max(1, len(time) // (pieces * _SAMPLES_PER_PIECE)))
+    sampled = keys(rows)
+    key, moment = sampled.ravel(), np.repeat(time[rows], slots)
+    key, moment = key[key >= 0], moment[key >= 0]
+    order = np.lexsort((moment, key))
+    cuts = order[np.arange(1, pieces) * len(order) // pieces] if len(order) else order
+    pairs = np.unique(np.stack([key[cuts], moment[cuts]], axis=1), axis=0)
+    return _Pivots(pairs[:, 0], pairs[:, 1])
+
+
+class _Spill:
+    """Records, questions and answers on disk, one file per piece or range of positions."""
+
+    def __init__(self, folder: Path, pivots: _Pivots) -> None:
+        self.folder, self.pivots = folder, pivots
+
+    def add(self, kind: str, records: NDArray[np.void], parts: Integers) -> None:
+        """Append each record to the file of its part."""
+        if not len(records):
+            return
+        order = np.argsort(parts, kind="stable")
+        numbers, starts = np.unique(parts[order], return_index=True)
+        for number, some in zip(numbers, np.split(records[order], starts[1:]), strict=True):
+            with open(self._path(kind, int(number)), "ab") as stream:
+                stream.write(some.tobytes())
+
+    def take(
+        self, kind: str, part: int, dtype: np.dtype[np.void], at_once: int = -1
+    ) -> Iterator[NDArray[np.void]]:
+        """Yield the records of a part, at most ``at_once`` at a time, then remove its file."""
+        path = self._path(kind, part)
+        if not os.path.exists(path):
+            return
+        with open(path, "rb") as stream:
+            while len(records := np.fromfile(stream, dtype, at_once)):
+                yield records
+        os.remove(path)
+
+    def _path(self, kind: str, part: int) -> str:
+        """File of a part; text, since pathlib keeps every name that it ever met in memory."""
+        return os.path.join(self.folder, f"{kind}.{part}")
+
+    def take_all(self, kind: str, part: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+        """The records of a part; its file is removed."""
+        whole = list(self.take(kind, part, dtype))
+        return whole[0] if whole else np.zeros(0, dtype)
+
+
+def _spread(
+    spill: _Spill,
+    keys: Integers,
+    time: Integers,
+    labels: NDArray[np.int8] | None,
+    start: int,
+    delay: int,
+    back: int,
+) -> None:
+    """Write the records and the questions of some rows; ``start`` is the position of their first slot."""
+    slots = keys.shape[1]
+    place = np.flatnonzero(keys.ravel() >= 0)
+    key, moment = keys.ravel()[place], time[place // slots]
+    records = np.empty(len(place), _RECORD)
+    records["key"], records["time"] = key, moment
+    label = np.ones(len(place), np.int8) if labels is None else labels[place // slots]
+    records["first"], records["second"] = label >= 0, label == 1
+    spill.add("record", records, spill.pivots.piece(key, moment))
+    for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
+        question = np.empty(len(place), _QUESTION)
+        question["key"], question["time"], question["position"] = key, moment - seconds, start + place
+        spill.add(end, question, spill.pivots.piece(key, question["time"]))
+
+
+def _answer(spill: _Spill, places: int) -> None:
+    """Answer the questions of each piece; answers are spread over ranges of ``places`` positions."""
+    carried = np.zeros(2, np.int64)
+    for piece in range(len(spill.pivots.key) + 1):
+        records = spill.take_all("record", piece, _RECORD)
+        order = np.lexsort((records["time"], records["key"]))
+        key, moment = records["key"][order], records["time"][order]
+        totals = np.zeros((2, len(records) + 1), np.int64)
+        totals[0, 1:], totals[1, 1:] = (
+            np.cumsum(records[n][order], dtype=np.int64) for n in ("first", "second")
+        )
+        totals += carried[:, None]
+        carried = totals[:, -1].copy()
+        for end in _ENDS:
+            # All rows of a key may ask for the same beginning, hence many more questions than records.
+            for question in spill.take(end, piece, _QUESTION, at_once=places):
+                found = _places(key, moment, question["key"], question["time"])
+                answer = np.empty(len(question), _ANSWER)
+                answer["position"] = question["position"]
+                answer["first"], answer["second"] = totals[:, found]
+                spill.add(f"{end}.answer", answer, question["position"] // places)
+
+
+def _places(key: Integers, moment: Integers, at_key: Integers, at_moment: Integers) -> Integers:
+    """Number of sorted (key, moment) pairs strictly below each asked pair."""
+    if not len(key):
+        return np.zeros(len(at_key), np.int64)
+    distinct, rank = np.unique(key, return_inverse=True)
+    low = int(moment.min())
+    span = int(moment.max()) - low + 2  # one more: beyond the last moment
+    place = np.searchsorted(distinct, at_key)
+    equal = distinct[np.minimum(place, len(distinct) - 1)] == at_key
+    since = np.where(equal, np.clip(at_moment - low, 0, span - 1), 0)
+    return np.searchsorted(rank * span + (moment - low), place * span + since).astype(np.int64)
+
+
+def _gather(folder: Path, positions: int, places: int) -> tuple[Integers, Integers]:
+    """Newest less oldest, written as two flat columns and mapped."""
+    spill = _Spill(folder, _Pivots(np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    paths = [folder / "first.i8", folder / "second.i8"]
+    with paths[0].open("wb") as first, paths[1].open("wb") as second:
+        for part in range(-(-positions // places)):
+            begin = part * places
+            counts = np.zeros((2, min(places, positions - begin)), np.int64)
+            for sign, end in zip((1, -1), _ENDS, strict=True):
+                answer = spill.take_all(f"{end}.answer", part, _ANSWER)
+                for row, name in enumerate(("first", "second")):  # a position is answered once per end
+                    counts[row, answer["position"] - begin] += sign * answer[name]
+            first.write(counts[0].tobytes())
+            second.write(counts[1].tobytes())
+    found = tuple(np.memmap(path, np.int64, mode="r", shape=(positions,)) for path in paths)
+    return found[0], found[1]

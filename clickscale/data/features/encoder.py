@@ -1,0 +1,263 @@
+"""From raw values to indices and scaled numbers: the only place where it happens, for training and serving.
+
+Index 0 is padding and 1 is unknown, that is missing, too rare, or never seen in the training part. A text is
+known by 63 bits of a hash of its bytes; preparing a log proves that no two of its texts share them, and a
+text that the log does not have is taken for one of its own with a probability of (vocabulary size) / 2**63.
+
+On disk: ``encoder.json`` says which vocabularies and scales there are, ``encoder.safetensors`` holds the
+values: ``field.NAME.keys`` (int64 ids) or ``field.NAME.bytes`` and ``field.NAME.ends`` (UTF-8), and the same
+for ``items``, all item ids of the log in the order of the item table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from clickscale.config import Config, load_json, to_json
+from clickscale.data.features.texts import Ints, hash_texts, splitmix64, text_buffers, texts_of
+from clickscale.data.features.values import MISSING, Floats, read_field, read_keys
+from clickscale.errors import DamagedError, DataError, SchemaError, unknown
+from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema
+
+JSON, TENSORS = "encoder.json", "encoder.safetensors"
+Indices = npt.NDArray[np.int32]
+DAY = 86_400  # timestamps are counted in days
+_FARTHEST = 1e6  # standard deviations
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values of a categorical field and their indices.
+
+    ``values`` are sorted (int64 ids, or UTF-8 texts by their bytes) and value i has index FIRST + i. Without
+    values the vocabulary hashes every value into one of ``buckets`` indices.
+    """
+
+    dtype: Literal["int", "string"]
+    values: pa.Array | None = None
+    buckets: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of indices, padding and unknown included."""
+        return FIRST + (self.buckets if self.values is None else len(self.values))
+
+    @cached_property
+    def _known(self) -> tuple[Ints, Indices]:
+        """Keys in ascending order, and the index of each."""
+        assert self.values is not None, "a hashing vocabulary knows no values"
+        if self.dtype == "int":
+            keys = self.values.to_numpy(zero_copy_only=False)
+            return keys, np.arange(FIRST, FIRST + len(keys), dtype=np.int32)
+        keys = hash_texts(self.values)
+        order = np.argsort(keys)
+        return keys[order], (order + FIRST).astype(np.int32)
+
+    def lookup(self, keys: Ints) -> Indices:
+        """Indices of keys (see `values`), same shape; missing and unseen ones are UNKNOWN."""
+        if self.values is None:
+            mixed = splitmix64(keys.astype(np.uint64)) % np.uint64(self.buckets)
+            return np.where(keys == MISSING, UNKNOWN, mixed.astype(np.int32) + FIRST).astype(np.int32)
+        known, index = self._known
+        if not len(known):
+            return np.full(keys.shape, UNKNOWN, np.int32)
+        place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[place] == keys, index[place], UNKNOWN).astype(np.int32)
+
+    def encode(self, values: pa.Array) -> Indices:
+        """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
+        return self.lookup(read_keys(values, self.dtype).data.astype(np.int64, copy=False))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of a numeric field over the training part."""
+
+    mean: float
+    std: float
+
+    def apply(self, numbers: Floats) -> npt.NDArray[np.float32]:
+        """Standardize; NaN stays NaN. Clipped, so that no number of a request overflows float32."""
+        return np.clip((numbers - self.mean) / self.std, -_FARTHEST, _FARTHEST).astype(np.float32)
+
+
+def transform(field: Field, numbers: Floats) -> Floats:
+    """What happens to raw numbers before they are standardized: days for timestamps, sign(x) log(1 + |x|)."""
+    if field.kind == "timestamp":
+        return numbers / DAY
+    return np.sign(numbers) * np.log1p(np.abs(numbers)) if field.transform == "log1p" else numbers
+
+
+class _VocabularyEntry(Config, frozen=True):
+    dtype: Literal["int", "string"]
+    buckets: int = 0
+
+
+class _EncoderFile(Config, frozen=True):
+    schema: Schema
+    vocabularies: dict[str, _VocabularyEntry]
+    scales: dict[str, tuple[float, float]]
+    version: int = 1
+
+
+class Encoder:
+    """Every vocabulary and scale of a data set.
+
+    Args:
+        vocabularies: by field name; a field that shares another's has none of its own.
+        scales: by field name, for every numeric and timestamp field, statistics included.
+        item_rows: all item ids of the log; index = row of the item table.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Mapping[str, Vocabulary],
+        scales: Mapping[str, Scale],
+        item_rows: Vocabulary,
+    ) -> None:
+        self.schema, self.scales, self.item_rows = schema, dict(scales), item_rows
+        self._fields = schema.fields()
+        self.vocabularies = dict(vocabularies)
+
+    def field(self, name: str) -> Field:
+        """The field of that name; raises `SchemaError` if there is none."""
+        if name not in self._fields:
+            raise SchemaError(unknown("field", name, self._fields))
+        return self._fields[name]
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """The vocabulary that a categorical field uses, its own or a shared one."""
+        return self.vocabularies[owner(self.schema, name)]
+
+    def encode_field(self, name: str, values: pa.Array) -> npt.NDArray[Any]:
+        """Encode raw values of any arrow type; what cannot be read is unknown, never an exception.
+
+        Returns:
+            (N,) or (N, values) int32, (N,) float32 with NaN where missing, or (N, width) float16.
+        """
+        return self.encode_raw(name, read_field(self.field(name), values).data)
+
+    def encode_raw(self, name: str, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Encode keys, untransformed numbers or vectors (`clickscale.data.features.values.Raw.data`)."""
+        field = self.field(name)
+        if field.kind == "categorical":
+            indices = self.vocabulary(name).lookup(data)
+            if field.values > 1:
+                indices[data == MISSING] = PADDING
+                indices[(data[:, 0] == MISSING), 0] = UNKNOWN
+            return indices
+        if field.kind == "content":
+            return np.where(np.isfinite(data), data, 0).astype(np.float16)
+        return self.scales[name].apply(transform(field, data))
+
+    def encode_items(self, values: pa.Array) -> Indices:
+        """(N,) rows of the item table for raw item ids; 1 for items that the log does not have."""
+        return self.item_rows.encode(values)
+
+    def features(self) -> Features:
+        """What models must know to be built."""
+        schema = self.schema
+        return Features(
+            profile=self._describe((schema.user, *schema.profile)),
+            behavior=self._describe(schema.behavior),
+            item=self._describe((schema.item, *schema.items)),
+            context=self._describe(schema.context_fields()),
+            items=self.item_rows.size,
+            labels=tuple(label.name for label in schema.labels),
+        )
+
+    def _describe(self, fields: tuple[Field, ...]) -> tuple[Feature, ...]:
+        return tuple(self._feature(field) for field in fields)
+
+    def _feature(self, field: Field) -> Feature:
+        if field.kind == "categorical":
+            return Feature(
+                name=field.name,
+                kind="categorical",
+                size=self.vocabulary(field.name).size,
+                values=field.values,
+                shares=owner(self.schema, field.name) if field.shares else "",
+            )
+        if field.kind == "content":
+            return Feature(name=field.name, kind="content", width=field.width)
+        return Feature(name=field.name, kind="numeric", width=1)
+
+    # --- files
+
+    def save(self, folder: Path) -> None:
+        """Write ``encoder.json`` and ``encoder.safetensors``; equal encoders give equal bytes."""
+        tensors = _tensors("items", self.item_rows)
+        for name, vocabulary in self.vocabularies.items():
+            tensors |= _tensors(f"field.{name}", vocabulary)
+        entries = {
+            name: _VocabularyEntry(dtype=v.dtype, buckets=v.buckets) for name, v in self.vocabularies.items()
+        }
+        scales = {name: (scale.mean, scale.std) for name, scale in self.scales.items()}
+        head = _EncoderFile(schema=self.schema, vocabularies=entries, scales=scales)
+        (folder / JSON).write_text(to_json(head) + "\n", encoding="utf-8")
+        (folder / TENSORS).write_bytes(save(tensors))  # save_file would hide that the disk is full
+
+    @classmethod
+    def load(cls, folder: Path) -> "Encoder":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the folder holds no encoder.
+            DamagedError: its files do not fit together.
+        """
+        if not (folder / JSON).is_file():
+            raise DataError(f"{folder} holds no encoder ({JSON} is missing).")
+        head = load_json((folder / JSON).read_bytes(), _EncoderFile, str(folder / JSON))
+        try:
+            tensors = load_file(folder / TENSORS)
+            items = _vocabulary(tensors, "items", head.schema.item.dtype, 0)
+            vocabularies = {
+                name: _vocabulary(tensors, f"field.{name}", entry.dtype, entry.buckets)
+                for name, entry in head.vocabularies.items()
+            }
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DamagedError(
+                f"{folder / TENSORS} cannot be read ({error}); prepare the data set again."
+            ) from error
+        return cls(head.schema, vocabularies, {k: Scale(*v) for k, v in head.scales.items()}, items)
+
+
+def owner(schema: Schema, name: str) -> str:
+    """Name of the field whose vocabulary a field uses, following chains of ``shares``."""
+    fields, seen = schema.fields(), {name}
+    while fields[name].shares:
+        name = fields[name].shares
+        if name in seen:
+            raise SchemaError(
+                f"Fields {sorted(seen)} share their vocabulary in a circle; one must have its own."
+            )
+        seen.add(name)
+    return name
+
+
+def _tensors(prefix: str, vocabulary: Vocabulary) -> dict[str, npt.NDArray[Any]]:
+    if vocabulary.values is None:
+        return {}
+    if vocabulary.dtype == "int":
+        return {f"{prefix}.keys": vocabulary.values.to_numpy(zero_copy_only=False)}
+    ends, data = text_buffers(vocabulary.values)
+    return {f"{prefix}.bytes": np.ascontiguousarray(data), f"{prefix}.ends": np.ascontiguousarray(ends)}
+
+
+def _vocabulary(
+    tensors: Mapping[str, npt.NDArray[Any]], prefix: str, dtype: Literal["int", "string"], buckets: int
+) -> Vocabulary:
+    if buckets:
+        return Vocabulary(dtype, None, buckets)
+    if dtype == "int":
+        return Vocabulary(dtype, pa.array(tensors[f"{prefix}.keys"]))
+    return Vocabulary(dtype, texts_of(tensors[f"{prefix}.ends"], tensors[f"{prefix}.bytes"]))

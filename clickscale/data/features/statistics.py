@@ -1,0 +1,383 @@
+"""Point-in-time statistics: what was known of an item, a user or an attribute just before an impression.
+
+`clickscale.schema.Statistic` declares them, for instance the click rate of an item over its last three days.
+For an impression at time T with key k, of all impressions with the same key
+
+* ``rows`` counts those with ``T - window <= time < T`` (window 0: all before T),
+* ``known`` counts those of them whose label is 0 or 1 and was known before T (``time + label.delay < T``),
+* ``positives`` sums the labels of the known ones;
+
+``of="count"`` is ``rows`` and ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, where
+``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known. With
+``prior = 0`` and nothing known, the rate is ``overall``. Impressions of the same second never see each other.
+
+Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, a field is its
+index, so all unknown values of a field share one key. A field of several values contributes the mean over
+its distinct values; several fields are combined by every combination of their values.
+
+Use by preparation, when every other column of the layout (`clickscale.data.layout`) is in place::
+
+    write_statistics(folder, schema, memory_rows=1 << 22, progress=None)
+
+writes ``impressions/field.NAME.npy`` of every statistic: (impressions,) float32, raw, that is neither
+transformed nor standardized (no NaN). Memory is bounded by ``memory_rows`` (about 150 bytes each), whatever
+the number of impressions and however they spread over keys; only impressions that share both key and second
+must fit together. The bytes written do not depend on ``memory_rows``.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickscale.data.features.counts_on_disk import count_on_disk
+from clickscale.errors import DataError, SchemaError, unknown
+from clickscale.schema import Label, Schema, Statistic
+
+Progress = Callable[[str, int, int | None], None]
+Integers = NDArray[np.int64]
+Rows = slice | Integers
+NO_RATE = 0.5  # the overall rate while no label is known
+
+
+class Before(NamedTuple):
+    """What preceded each row, (N,) int64 each; see the module docstring."""
+
+    rows: Integers
+    known: Integers
+    positives: Integers
+
+
+def counts_before(
+    key: NDArray[np.integer],
+    time: NDArray[np.integer],
+    label: NDArray[np.integer] | None = None,
+    *,
+    delay: int = 0,
+    window: int = 0,
+) -> Before:
+    """For each row, count the earlier rows with the same key; rows of the same second do not see each other.
+
+    Args:
+        key: (N,) any integers.
+        time: (N,) seconds, in any order.
+        label: (N,) 1, 0, or anything negative for unknown; without labels nothing is ``known``.
+        delay: seconds after which a row's label is known.
+        window: seconds looked back; 0 is all time.
+
+    Raises:
+        DataError: key and time together do not fit in 63 bits (times are then not seconds of one log).
+    """
+    spans = _spans(key, time, delay, window)
+    labels = np.full(len(key), -1) if label is None else label[spans.order]
+    counted = (
+        spans.now - spans.oldest,
+        _sums(labels >= 0, spans.oldest, spans.known),
+        _sums(labels == 1, spans.oldest, spans.known),
+    )
+    answers = np.empty((3, len(key)), np.int64)
+    answers[:, spans.order] = counted
+    return Before(*answers)
+
+
+def sums_before(
+    key: NDArray[np.integer],
+    time: NDArray[np.integer],
+    value: NDArray[np.floating],
+    *,
+    delay: int = 0,
+    window: int = 0,
+) -> NDArray[np.float64]:
+    """For each row, (N,), the sum of ``value`` over the rows that `counts_before` calls known; NaN adds 0."""
+    spans = _spans(key, time, delay, window)
+    answer = np.empty(len(key))
+    answer[spans.order] = _sums(np.nan_to_num(value[spans.order]), spans.oldest, spans.known)
+    return answer
+
+
+class _Spans(NamedTuple):
+    """Rows in the order of key and time; each counts the places [oldest, now), labels [oldest, known)."""
+
+    order: Integers
+    oldest: Integers
+    now: Integers
+    known: Integers
+
+
+def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, window: int) -> _Spans:
+    """Where the earlier rows of each row stand; see `counts_before`."""
+    if len(key) == 0:
+        return _Spans(*(np.zeros(0, np.int64) for _ in _Spans._fields))
+    since = time.astype(np.int64) - int(time.min())
+    span = int(since.max()) + 1
+    code = _times_span(key, span) + since  # orders by key, then by time
+    order = np.argsort(code)
+    code, since = code[order], since[order]
+    start = code - since  # code of the first possible moment of the same key
+
+    def first(seconds_back: int) -> Integers:
+        """Place of the first row of the same key that is at most so many seconds older."""
+        return np.searchsorted(code, start + np.maximum(since - min(seconds_back, span), 0))
+
+    oldest, now = first(window or span), first(0)
+    return _Spans(order, oldest, now, np.maximum(first(delay), oldest) if delay else now)
+
+
+def _times_span(key: NDArray[np.integer], span: int) -> Integers:
+    """``span`` times the key, or times its rank where that would overflow."""
+    low, high = int(key.min()), int(key.max())
+    if max(-low, high) * span < 2**62:
+        return key.astype(np.int64) * span
+    values, inverse = np.unique(key, return_inverse=True)
+    rank: Integers = inverse.astype(np.int64)
+    if len(values) * span >= 2**63:
+        raise DataError(
+            f"{len(values)} keys over {span} seconds cannot be ordered in 63 bits; check the times."
+        )
+    return rank * span
+
+
+def _sums(values: NDArray[Any], begin: Integers, end: Integers) -> NDArray[Any]:
+    """Sum of the values in each [begin, end): exact for flags and integers, rounded for floats."""
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    total = np.concatenate((np.zeros(1, kind), np.cumsum(values, dtype=kind)))
+    return np.asarray(total[end] - total[begin])
+
+
+def rate(
+    known: Integers, positives: Integers, overall: NDArray[np.float64], prior: float
+) -> NDArray[np.float64]:
+    """Smoothed rate ``(positives + prior * overall) / (known + prior)``; ``overall`` without any weight."""
+    weight = known + prior
+    smoothed = (positives + prior * overall) / np.where(weight > 0, weight, 1)
+    return np.where(weight > 0, smoothed, overall)
+
+
+def overall_rate(known: Integers, positives: Integers) -> NDArray[np.float64]:
+    """Rate of everything known so far, `NO_RATE` while nothing is."""
+    return np.where(known > 0, positives / np.maximum(known, 1), NO_RATE)
+
+
+class ImpressionLog:
+    """The columns of a prepared data set from which statistics are made, as memory maps.
+
+    Attributes:
+        time: (impressions,) int64 seconds.
+    """
+
+    def __init__(self, folder: Path, schema: Schema) -> None:
+        self.folder, self.schema = folder, schema
+        self._user, self._item = self._map("impressions/user"), self._map("impressions/item")
+        self.time: Integers = self._map("impressions/time")
+        self._columns: dict[str, tuple[str, NDArray[np.int32], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def _map(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        if not path.is_file():
+            raise DataError(
+                f"{path} is missing, and statistics are made from it; prepare the data set again."
+            )
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def label(self, name: str) -> NDArray[np.int8]:
+        """(impressions,) int8 in {0, 1, -1}."""
+        return self._map(f"impressions/label.{name}")
+
+    def slots(self, by: tuple[str, ...]) -> int:
+        """How many keys one impression has at most."""
+        return int(self.keys(by, slice(0, 1)).shape[1])
+
+    def keys(self, by: tuple[str, ...], rows: Rows) -> Integers:
+        """(N, slots) keys of some impressions, -1 where an impression has fewer values.
+
+        Raises:
+            SchemaError: a name is no categorical field, or the fields have too many combinations.
+        """
+        keys = np.zeros((len(self.time[rows]), 1), np.int64)
+        combinations = 1
+        for name in by:
+            values, size = self._values(name, rows)
+            combinations *= size
+            if combinations >= 2**62:
+                raise SchemaError(f"A statistic by {', '.join(by)} has too many keys; combine fewer fields.")
+            crossed = keys[:, :, None] * size + values[:, None, :]  # (N, slots so far, values)
+            crossed[(keys[:, :, None] < 0) | (values[:, None, :] < 0)] = -1
+            keys = crossed.reshape(len(keys), -1)
+        return keys
+
+    def _values(self, name: str, rows: Rows) -> tuple[Integers, int]:
+        """(N, values) distinct values of a field, -1 for none, and one more than the largest there is."""
+        side, column, size = self._column(name)
+        if side == "users":
+            column = column[self._user[rows]]
+        elif side == "items":
+            column = column[self._item[rows]]
+        else:
+            column = column[rows]
+        values = (column[:, None] if column.ndim == 1 else column).astype(np.int64)
+        if values.shape[1] > 1:
+            values = np.sort(values, axis=1)
+            values[:, 1:][values[:, 1:] == values[:, :-1]] = 0
+            values[values == 0] = -1
+        return values, size
+
+    def _column(self, name: str) -> tuple[str, NDArray[np.int32], int]:
+        """Table, column and number of indices of a key; opened once."""
+        if name not in self._columns:
+            schema = self.schema
+            if name in ("user", schema.user.name):
+                size = len(self._map("users/offsets")) - 1
+                self._columns[name] = ("impressions", self._user, size)
+            elif name in ("item", schema.item.name):
+                self._columns[name] = ("impressions", self._item, len(self._map("items/first_seen")))
+            else:
+                side = self._side(name)
+                column = self._map(f"{side}/field.{name}")
+                self._columns[name] = (side, column, int(column.max(initial=0)) + 1)
+        return self._columns[name]
+
+    def _side(self, name: str) -> str:
+        """Folder of the table that holds a categorical field."""
+        schema = self.schema
+        sides = {"users": schema.profile, "items": schema.items, "impressions": schema.context}
+        kinds = {field.name: (side, field.kind) for side, fields in sides.items() for field in fields}
+        side, kind = kinds.get(name, ("", ""))
+        if kind != "categorical":
+            fit = [name for name, (_, kind) in kinds.items() if kind == "categorical"]
+            raise SchemaError(
+                "Statistics need categorical keys. " + unknown("key", name, ["user", "item", *fit])
+            )
+        return side
+
+
+def write_statistics(
+    folder: Path,
+    schema: Schema,
+    *,
+    memory_rows: int = 1 << 22,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the raw column of every statistic of the schema; see the module docstring.
+
+    Args:
+        folder: a data set in the making, every other column in place.
+        memory_rows: about how many rows are held in memory at once.
+        scratch: a folder for intermediate files, made and removed here; below ``folder`` by default.
+        progress: called with ("statistics", impressions done, impressions to do, over all statistics).
+
+    Raises:
+        SchemaError: a key, label or duration that makes no sense.
+        DataError: a column is missing.
+        OSError: the disk is full (``errno.ENOSPC``); intermediate files are removed.
+    """
+    if not schema.statistics:
+        return
+    log = ImpressionLog(folder, schema)
+    counter = _Counter(log, memory_rows, scratch or folder / "statistics.spill")
+    total = len(log) * len(schema.statistics)
+    try:
+        for place, statistic in enumerate(schema.statistics):
+            with (folder / "impressions" / f"field.{statistic.name}.npy").open("wb") as stream:
+                shape = {"descr": "<f4", "fortran_order": False, "shape": (len(log),)}
+                np.lib.format.write_array_header_1_0(stream, shape)
+                for start, values in counter.column(statistic):
+                    stream.write(values.tobytes())
+                    if progress:
+                        progress("statistics", place * len(log) + start + len(values), total)
+    finally:
+        shutil.rmtree(counter.scratch, ignore_errors=True)
+
+
+class _Counter:
+    """Counts for a log in memory where it fits, and on disk where it does not."""
+
+    def __init__(self, log: ImpressionLog, memory_rows: int, scratch: Path) -> None:
+        self.log, self.memory_rows, self.scratch = log, memory_rows, scratch
+        self._overall: dict[str, tuple[Integers, Integers]] = {}
+
+    def column(self, statistic: Statistic) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first row, values) until all impressions are done."""
+        label = _label(self.log.schema, statistic)
+        slots = self.log.slots(statistic.by)
+        place = self.scratch / f"statistic.{statistic.name}"
+        counts = self._count(statistic.by, label if statistic.of == "rate" else None, statistic.window, place)
+        overall = self._overall_counts(label) if statistic.of == "rate" else None
+        step = max(1, self.memory_rows // slots)
+        for start in range(0, len(self.log), step):
+            rows = slice(start, min(start + step, len(self.log)))
+            there = self.log.keys(statistic.by, rows) >= 0  # (n, slots)
+            first, second = (
+                part[rows.start * slots : rows.stop * slots].reshape(-1, slots) for part in counts
+            )
+            if overall is None:
+                yield start, _mean(first.astype(np.float64), there, np.zeros(len(there)))
+            else:
+                expected = overall_rate(*(part[rows] for part in overall))
+                smoothed = rate(first, second, expected[:, None], statistic.prior)
+                yield start, _mean(smoothed, there, expected)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
+        """(impressions,) known and positives of the whole log before each impression."""
+        if label.name not in self._overall:
+            self._overall[label.name] = self._count((), label, 0, self.scratch / f"overall.{label.name}")
+        return self._overall[label.name]
+
+    def _count(
+        self, by: tuple[str, ...], label: Label | None, window: int, place: Path
+    ) -> tuple[Integers, Integers]:
+        """(impressions * slots,) rows twice if there is no label; known and positives otherwise."""
+        log, slots = self.log, self.log.slots(by)
+        labels = None if label is None else log.label(label.name)
+        delay = 0 if label is None else label.delay
+        if len(log) * slots > self.memory_rows:
+            place.mkdir(parents=True)
+            return count_on_disk(
+                partial(log.keys, by),
+                log.time,
+                labels,
+                slots=slots,
+                delay=delay,
+                window=window,
+                memory_rows=self.memory_rows,
+                folder=place,
+            )
+        every = log.keys(by, slice(None)).ravel()
+        there = np.flatnonzero(every >= 0)
+        row = there // slots
+        found = counts_before(
+            every[there], log.time[row], None if labels is None else labels[row], delay=delay, window=window
+        )
+        first, second = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
+        first[there], second[there] = (
+            (found.rows, found.rows) if label is None else (found.known, found.positives)
+        )
+        return first, second
+
+
+def _mean(
+    values: NDArray[np.float64], there: NDArray[np.bool_], otherwise: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(n,) mean over the slots that hold a value; ``otherwise`` where none does."""
+    held = there.sum(axis=1)
+    mean = np.where(there, values, 0.0).sum(axis=1) / np.maximum(held, 1)
+    return np.where(held > 0, mean, otherwise).astype(np.float32)
+
+
+def _label(schema: Schema, statistic: Statistic) -> Label:
+    """The label of a statistic, its durations checked."""
+    labels = {label.name: label for label in schema.labels}
+    name = statistic.label or schema.labels[0].name
+    if name not in labels:
+        raise SchemaError(f"Statistic {statistic.name!r}: " + unknown("label", name, labels))
+    if min(statistic.window, statistic.prior, labels[name].delay) < 0:
+        raise SchemaError(f"Statistic {statistic.name!r}: window, prior and the label's delay must be >= 0.")
+    return labels[name]

@@ -1,0 +1,205 @@
+"""Vocabularies and scales, fitted on the training part alone.
+
+A value counts once for every training impression that carries it; behaviors count if they became known before
+the user's training part ended. So the count of an item, a user or one of their attributes is how often a
+model meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors.
+Scales weigh every training impression and behavior alike, and every user and item of the training part.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.columns import Array, NpyWriter, blocks, open_column
+from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, transform
+from clickscale.data.features.texts import Ints
+from clickscale.data.features.values import MISSING, read_keys
+from clickscale.data.preparation.intake import KNOWN_AT, column_of, ids_of, table_fields
+from clickscale.data.preparation.records import Distinct
+from clickscale.data.source import Split
+from clickscale.data.split import bounds_of, part_of
+from clickscale.errors import DataError
+from clickscale.schema import FIRST, Field, Schema
+
+_FEW = 1 << 18
+_NOTHING = np.iinfo(np.int64).min
+
+
+@dataclass
+class Tally:
+    """How often each key occurs, gathered block by block."""
+
+    _keys: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    _counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    _waiting: list[tuple[Ints, Ints]] = field(default_factory=list)
+
+    def add(self, keys: Ints, weights: Ints) -> None:
+        """Count keys (n,) or (n, values), each row ``weights`` (n,) times; missing ones are left out."""
+        weights = np.repeat(weights, keys[0].size if len(keys) else 1)
+        keys = keys.ravel()
+        used = (keys != MISSING) & (weights > 0)
+        self._waiting.append(_sum_up(keys[used], weights[used]))
+        if sum(len(waiting) for waiting, _ in self._waiting) > max(_FEW, len(self._keys)):
+            self._merge()
+
+    def _merge(self) -> None:
+        every = [(self._keys, self._counts), *self._waiting]
+        self._keys, self._counts = _sum_up(*(np.concatenate(column) for column in zip(*every, strict=True)))
+        self._waiting = []
+
+    def frequent(self, least: int) -> Ints:
+        """Keys that were counted at least ``least`` times, ascending."""
+        self._merge()
+        return self._keys[self._counts >= least]
+
+
+def _sum_up(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Distinct keys and the sum of the counts of each."""
+    distinct, back = np.unique(keys, return_inverse=True)
+    sums = np.bincount(back, weights=counts, minlength=len(distinct))  # float64, exact below 2**53
+    return distinct, sums.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """How often each row of each table stands in the training part.
+
+    Attributes:
+        raw: raw values of fields, ``raw/TABLE/field.NAME.npy``.
+        weights: by table, (rows,) how many times a row counts.
+    """
+
+    schema: Schema
+    raw: Path
+    weights: dict[str, Array]
+
+    def blocks(self, table: str, path: Path) -> Iterator[tuple[Array, Array]]:
+        """Rows of a column of a table, and their weights."""
+        column, weights = open_column(path), self.weights[table]
+        for rows in blocks(len(column)):
+            yield column[rows], weights[rows]
+
+    def column(self, table: str, each: Field) -> Path:
+        """File of a field's raw values."""
+        return self.raw / table / f"{column_of(each)}.npy"
+
+    def scale(self, table: str, each: Field, path: Path) -> Scale:
+        """Mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
+
+        def total(mean: float, power: int) -> float:
+            sums = []
+            for block, weights in self.blocks(table, path):
+                numbers = transform(each, block[weights > 0].astype(np.float64))
+                numbers = numbers[~np.isnan(numbers)]
+                sums.append(float(np.sum((numbers - mean) ** power)))
+            return math.fsum(sums)
+
+        count = total(0.0, 0)
+        mean = total(0.0, 1) / count if count else 0.0
+        std = math.sqrt(total(mean, 2) / count) if count else 0.0
+        return Scale(mean, std if std > 1e-9 * abs(mean) else 1.0)
+
+
+def training_part(
+    folder: Path, raw: Path, schema: Schema, split: Split, fixed: tuple[int, ...]
+) -> TrainingPart:
+    """Find the training part of assembled columns.
+
+    Raises:
+        DataError: it is empty.
+    """
+    time, user = open_column(folder / "impressions/time.npy"), open_column(folder / "impressions/user.npy")
+    item = open_column(folder / "impressions/item.npy")
+    offsets = open_column(folder / "users/impressions.npy")
+    bounds = bounds_of(split, fixed, offsets, time)
+    users = np.zeros(len(offsets) - 1, np.int64)
+    items = np.zeros(len(open_column(folder / "items/first_seen.npy")), np.int64)
+    with NpyWriter(raw / "impressions" / "train.npy", "u1") as shown:
+        for rows in blocks(len(time)):
+            train = part_of(user[rows], time[rows], bounds) == 0
+            np.add.at(users, user[rows][train], 1)
+            np.add.at(items, item[rows][train], 1)
+            shown.append(train.astype(np.uint8))
+    if not users.any():
+        raise DataError(f"{split} leaves no impression for training; choose smaller valid and test parts.")
+    with NpyWriter(raw / "behaviors" / "train.npy", "u1") as past:
+        for train, item_rows in _training_behaviors(folder, bounds, np.diff(offsets) > 0):
+            np.add.at(items, item_rows[train], 1)
+            past.append(train.astype(np.uint8))
+    tables = {name: open_column(raw / name / "train.npy") for name in ("impressions", "behaviors")}
+    return TrainingPart(schema, raw, tables | {"users": users, "items": items})
+
+
+def _training_behaviors(
+    folder: Path, bounds: Ints, shown: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.bool_], Array]]:
+    """Whether behaviors were known in the training part of their user, and their rows of the item table."""
+    offsets, item = open_column(folder / "users/offsets.npy"), open_column(folder / "behaviors/item.npy")
+    clock = folder / "behaviors" / f"{KNOWN_AT}.npy"
+    known = open_column(clock if clock.exists() else folder / "behaviors/time.npy")
+    for rows in blocks(len(item)):
+        user = np.searchsorted(offsets, np.arange(rows.start, rows.stop), side="right") - 1
+        yield shown[user] & (part_of(user, known[rows], bounds) == 0), item[rows]
+
+
+def fit_encoder(
+    part: TrainingPart, distinct: dict[str, Distinct], users: Vocabulary, items: Vocabulary
+) -> Encoder:
+    """Vocabularies and scales of every field but the statistics."""
+    schema, fields = part.schema, part.schema.fields()
+    tallies: dict[str, Tally] = {}
+    scales = {}
+    for role, each, ids in (("users", schema.user, users), ("items", schema.item, items)):
+        weights = part.weights[role][FIRST:] if role == "items" else part.weights[role]
+        keys = read_keys(ids.values, ids.dtype).data.astype(np.int64)
+        tallies.setdefault(owner(schema, each.name), Tally()).add(keys, weights)
+    for table in ("users", "items", "behaviors", "impressions"):
+        for each in table_fields(schema, table):
+            if each.kind == "categorical":
+                tally = tallies.setdefault(owner(schema, each.name), Tally())
+                if fields[owner(schema, each.name)].vocabulary == "exact":
+                    for block, weights in part.blocks(table, part.column(table, each)):
+                        tally.add(block, weights)
+            elif each.kind != "content":
+                scales[each.name] = part.scale(table, each, part.column(table, each))
+    vocabularies = {
+        name: _vocabulary(schema, fields[name], tally, distinct) for name, tally in tallies.items()
+    }
+    return Encoder(schema, dict(sorted(vocabularies.items())), scales, items)
+
+
+def _vocabulary(schema: Schema, each: Field, tally: Tally, distinct: dict[str, Distinct]) -> Vocabulary:
+    if each.vocabulary == "hash":
+        return Vocabulary(each.dtype, None, each.buckets)
+    keys = tally.frequent(each.min_count)
+    if each.dtype == "int":
+        return Vocabulary("int", pa.array(keys))
+    role = ids_of("user" if each.name == schema.user.name else "item")
+    texts = distinct[each.name if each.name in distinct else role].texts_of(keys)
+    return Vocabulary("string", texts.take(pc.sort_indices(texts)))
+
+
+def scale_statistics(folder: Path, part: TrainingPart, encoder: Encoder) -> Encoder:
+    """Standardize the raw statistics in place, and add their scales to the encoder."""
+    scales = dict(encoder.scales)
+    for statistic in part.schema.statistics:
+        each = statistic.as_field()
+        path = folder / "impressions" / f"{column_of(each)}.npy"
+        scales[each.name] = part.scale("impressions", each, path)
+        column = np.load(path, mmap_mode="r+", allow_pickle=False)
+        for rows in blocks(len(column)):
+            column[rows] = scales[each.name].apply(transform(each, column[rows].astype(np.float64)))
+        column.flush()
+    return Encoder(encoder.schema, encoder.vocabularies, scales, encoder.item_rows)
+
+
+def with_negatives(schema: Schema, count: int) -> Schema:
+    """The schema of a log to which negatives were added."""
+    return msgspec.structs.replace(schema, sampled_negatives=count) if count else schema

@@ -1,0 +1,211 @@
+"""From a raw log to a prepared data set (`clickscale.data.layout`), in bounded memory and all or nothing.
+
+1. *read*: stream the log once, check every row, keep good rows as records on disk, bad ones in quarantine;
+2. *sort*: deal the records out to buckets of users, sort each by time, drop rows that repeat, count what each
+   impression may see, draw negatives where the log has none;
+3. *fit*: find the ends of train and valid, and fit vocabularies and scales on the training part;
+4. *encode*: turn raw columns into indices and scaled numbers, compute point-in-time statistics;
+5. write the manifest, bring everything to disk and rename the folder to its final name.
+
+Memory is bounded by ``chunk_rows`` rows of the log as read, ``memory_rows`` rows of about 128 bytes of
+records (some three times over while they are sorted; one user's rows must fit), some 100 bytes per user and
+item, and the vocabularies; not by the number of rows. The bytes written depend on the log alone. A run that
+was killed is started again from the beginning: nothing it left behind is read.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clickscale.config import to_json
+from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
+from clickscale.data.features.encoder import Encoder, Vocabulary
+from clickscale.data.features.statistics import write_statistics
+from clickscale.data.features.texts import text_buffers
+from clickscale.data.layout import MANIFEST, Manifest, file_entry
+from clickscale.data.preparation.assemble import Assembly
+from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
+from clickscale.data.preparation.intake import TABLES, Intake, column_of, ids_of, read_log, table_fields
+from clickscale.data.source import Source
+from clickscale.data.split import boundaries, check_split
+from clickscale.errors import DataError
+from clickscale.failpoint import failpoint
+from clickscale.files import building
+from clickscale.schema import FIRST, PADDING, Field
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    max_quarantined: float = 0.5,
+    chunk_rows: int = 1 << 17,
+    memory_rows: int = 1 << 20,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepare a log; see the module docstring.
+
+    Args:
+        out: folder of the data set, which must not exist unless ``overwrite``.
+        max_quarantined: the largest share of impressions that may be unusable.
+        chunk_rows, memory_rows: bounds of memory.
+        progress: called with (stage, steps done, steps to do or None if not known).
+
+    Raises:
+        DataError: nothing usable in the log, ``out`` exists, or the disk is full.
+        InputError: a table cannot be read or lacks a column.
+        ConfigError: the schema contradicts itself, or the split makes no sense.
+    """
+    source.schema.validate()
+    check_split(source.split)
+    if min(chunk_rows, memory_rows) < 1:
+        raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
+    with building(out, overwrite, MANIFEST) as folder:
+        run = _Preparation(source, folder, max_quarantined, chunk_rows, memory_rows, progress or _silent)
+        return run.all_steps()
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """The steps, each of which reads what the one before it left in ``folder``."""
+
+    source: Source
+    folder: Path
+    max_quarantined: float
+    chunk_rows: int
+    memory_rows: int
+    tell: Progress
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    def all_steps(self) -> Manifest:
+        """Everything up to the manifest."""
+        intake = self.read()
+        failpoint("prepare_read")
+        users, items = _all_ids(intake, "user"), _all_ids(intake, "item")
+        self.sort(intake, users, items)
+        failpoint("prepare_sort")
+        fixed = boundaries(open_column(self.folder / "impressions" / "time.npy"), self.source.split)
+        encoder = self.encode(intake, users, items, fixed)
+        failpoint("prepare_encode")
+        return self.describe(intake, encoder, fixed)
+
+    def read(self) -> Intake:
+        """Step 1."""
+        intake = read_log(
+            self.source, self.folder / "spill", self.chunk_rows, lambda done: self.tell("read", done, None)
+        )
+        intake.quarantine.check(self.max_quarantined)
+        return intake
+
+    def sort(self, intake: Intake, users: Vocabulary, items: Vocabulary) -> None:
+        """Step 2."""
+        total = sum(intake.quarantine.kept(table) for table in ("behaviors", "impressions"))
+        assembly = Assembly(
+            intake=intake,
+            out=self.folder,
+            raw=self.raw,
+            users=users,
+            items=items,
+            negatives=self.source.negatives,
+            chunk_rows=self.chunk_rows,
+            memory_rows=self.memory_rows,
+        )
+        assembly.write(lambda done: self.tell("sort", done, total))
+        shutil.rmtree(self.folder / "spill")
+        intake.quarantine.check(self.max_quarantined)
+        intake.quarantine.write(self.folder / "quarantine")
+
+    def encode(self, intake: Intake, users: Vocabulary, items: Vocabulary, fixed: tuple[int, ...]) -> Encoder:
+        """Steps 3 and 4."""
+        schema = with_negatives(self.source.schema, self.source.negatives)
+        part = training_part(self.folder, self.raw, schema, self.source.split, fixed)
+        encoder = fit_encoder(part, intake.distinct, users, items)
+        columns = [(table, field) for table in TABLES for field in table_fields(schema, table)]
+        for done, (table, field) in enumerate(columns):
+            self.tell("encode", done, len(columns))
+            _encode_column(self.folder, self.raw, table, field, encoder)
+        self.tell("encode", len(columns), len(columns))
+        _write_ids(self.folder / "users", schema.user, users, encoder, 0)
+        _write_ids(self.folder / "items", schema.item, items, encoder, FIRST)
+        write_statistics(self.folder, schema, memory_rows=self.memory_rows, progress=self.tell)
+        encoder = scale_statistics(self.folder, part, encoder)
+        encoder.save(self.folder)
+        shutil.rmtree(self.raw)
+        return encoder
+
+    def describe(self, intake: Intake, encoder: Encoder, fixed: tuple[int, ...]) -> Manifest:
+        """Step 5, without the renaming."""
+        rows = {"users": "users/offsets", "items": "items/first_seen"}
+        rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
+        counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
+        counts["users"] -= 1
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        manifest = Manifest(
+            schema=encoder.schema,
+            features=encoder.features(),
+            counts=counts,
+            split=self.source.split,
+            boundaries=fixed,
+            report=intake.quarantine.report(),
+            files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
+            notes=self.source.notes + _note_on_negatives(self.source.negatives),
+            known_at=intake.known_at,
+        )
+        (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
+        return manifest
+
+
+def _all_ids(intake: Intake, role: str) -> Vocabulary:
+    """All ids of the log, whether or not they are in the training part."""
+    each = intake.schema.user if role == "user" else intake.schema.item
+    return Vocabulary(each.dtype, intake.distinct[ids_of(role)].sorted())
+
+
+def _encode_column(folder: Path, raw: Path, table: str, field: Field, encoder: Encoder) -> None:
+    """Turn the raw values of a field into its final column."""
+    source = raw / table / f"{column_of(field)}.npy"
+    column = open_column(source)
+    kind = {"categorical": "i4", "content": "f2"}.get(field.kind, "f4")
+    with NpyWriter(folder / table / source.name, kind, column.shape[1:]) as writer:
+        for rows in blocks(len(column)):
+            encoded = encoder.encode_raw(field.name, column[rows])
+            if table == "items" and rows.start == 0 and field.kind == "categorical":
+                encoded[0] = PADDING
+            writer.append(encoded)
+    source.unlink()
+
+
+def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, reserved: int) -> None:
+    """Raw ids of a table, ``reserved`` rows without one before them, and the field that the id is."""
+    assert ids.values is not None, "ids are kept exactly"
+    column = np.arange(reserved, dtype=np.int32)  # rows 0 and 1 of the item table: padding and unknown
+    encoded = encoder.encode_field(field.name, ids.values)
+    write_column(folder / f"{column_of(field)}.npy", np.concatenate([column, encoded]))
+    if ids.dtype == "int":
+        write_column(folder / "ids.npy", np.concatenate([np.full(reserved, -1), ids.values.to_numpy()]))
+        return
+    ends, data = text_buffers(ids.values)
+    write_column(folder / "ids.ends.npy", np.concatenate([np.zeros(reserved, np.int64), ends]))
+    write_column(folder / "ids.bytes.npy", data)
+
+
+def _note_on_negatives(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (
+        f"The log shows only positives; {count} negatives per positive were drawn uniformly from the items "
+        "first seen before that moment, so metrics cannot be compared with those on shown negatives.",
+    )

@@ -1,0 +1,1 @@
+"""Raw tables: from the bytes of a file to chunks of named columns."""

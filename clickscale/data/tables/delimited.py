@@ -1,0 +1,208 @@
+"""Delimited text (CSV, TSV and the like) in chunks, with every line accounted for.
+
+Columns stay text, since only the schema says what an id is; `clickscale.data.tables.casts` converts them.
+Arrow parses whole blocks; a block in which it may not have seen every line is parsed again line by line.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from clickscale.config import Config
+from clickscale.data.tables.chunks import Chunk, checked, empty_problems, line_blocks, mark, missing_column
+from clickscale.errors import InputError
+
+ONE_BYTE = b"\x1f"  # stands in for a separator of several bytes, which Arrow cannot split by
+
+
+class TextFormat(Config, frozen=True):
+    """How a delimited text file is written.
+
+    Attributes:
+        separator: one character or several, such as ``::``; empty: comma, or tab for the format ``tsv``.
+        names: the columns of a file without a header line; empty: the first line names them.
+        quote: character around values that hold separators or line ends; empty: quotes are plain text.
+        nulls: texts that mean a missing value.
+    """
+
+    separator: str = ""
+    names: tuple[str, ...] = ()
+    quote: str = '"'
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    nulls: tuple[str, ...] = ("", "NULL", "null", r"\N")
+
+
+def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) -> Iterator[Chunk]:
+    """Stream a delimited file; ``text.separator`` must be given. See `raw_tables.read`."""
+    blocks = _blocks(path, text)
+    first = next(blocks, b"").removeprefix(b"\xef\xbb\xbf")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in first:
+        raise InputError(f"{path} is UTF-16 text; save it as UTF-8.")
+    names, first = (list(text.names), first) if text.names else _header(path, first, text)
+    wanted = names if columns is None else list(columns)
+    for name in wanted:
+        if name not in names:
+            raise missing_column(path, name, names)
+    seen = 0
+    for block in _then(first, blocks):
+        rows, bad = _parse_block(block, names, wanted, text)
+        if seen == 0 and len(bad) == rows.num_rows > 0:
+            raise InputError(
+                f"{path}: no row has the {len(names)} columns {', '.join(names)}; "
+                f"is {text.separator!r} the separator, and is the first line as described?"
+            )
+        seen += rows.num_rows
+        if rows.num_rows:
+            yield _text_chunk(rows, bad)
+
+
+def first_width(path: Path, text: TextFormat) -> int:
+    """Number of fields in the first line; ``text.separator`` must be given."""
+    line = next(_blocks(path, text), b"").partition(b"\n")[0]
+    return len(split_line(line.decode("utf-8", "replace").rstrip("\r"), text))
+
+
+def _then(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _blocks(path: Path, text: TextFormat) -> Iterator[bytes]:
+    """Whole lines in UTF-8, about `BLOCK` bytes at a time, cut only outside of quotes."""
+    for block in line_blocks(path, text.quote.encode()):
+        yield block if text.encoding == "utf-8" else block.decode(text.encoding).encode()
+
+
+def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], bytes]:
+    """Names in the first line, and the block without that line."""
+    line, _, rest = block.partition(b"\n")
+    if not line.strip():
+        raise InputError(f"{path} is empty; its first line should name the columns.")
+    fields = split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
+    names = [field.strip() or f"column_{place}" for place, field in enumerate(fields)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(
+            f"{path} names the column {doubled[0]!r} twice; rename one of them in its first line."
+        )
+    return names, rest
+
+
+def split_line(line: str, text: TextFormat) -> list[str]:
+    """Fields of one line; none if the quotes or line ends in it make no sense."""
+    separator = text.separator
+    if len(separator) > 1:
+        line, separator = line.replace(separator, ONE_BYTE.decode()), ONE_BYTE.decode()
+    if not text.quote:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator, quotechar=text.quote), [])
+    except csv.Error:
+        return []
+
+
+def _parse_block(
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat
+) -> tuple[pa.RecordBatch, list[int]]:
+    """Binary columns of one block and the places of its bad rows, which hold nulls."""
+    parsed = _parse_fast(block, names, wanted, text)
+    return _parse_lines(block, names, wanted, text) if parsed is None else parsed
+
+
+def _parse_fast(
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat
+) -> tuple[pa.RecordBatch, list[int]] | None:
+    """The block by Arrow's parser; None where it cannot be trusted to have seen every line."""
+    quote = text.quote.encode()
+    if (quote and block.count(quote) % 2) or not _is_utf8(block):
+        return None  # an unclosed quote would swallow the lines after it; Arrow cannot report broken text
+    separator = text.separator
+    if len(separator) > 1:
+        block, separator = block.replace(separator.encode(), ONE_BYTE), ONE_BYTE.decode()
+    bad: list[int] = []
+    many_lines: list[bool] = []
+
+    def keep_count(row: Any) -> str:
+        bad.append(row.number - 1)
+        many_lines.append("\n" in row.text)
+        return "skip"
+
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(block),
+            read_options=pa.csv.ReadOptions(
+                column_names=names, use_threads=False, block_size=max(len(block) + 1, 64)
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=separator,
+                quote_char=text.quote or False,
+                newlines_in_values=True,
+                invalid_row_handler=keep_count,
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.binary() for name in names},
+                null_values=list(text.nulls),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+                include_columns=wanted,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return None if any(many_lines) else (_with_gaps(table.combine_chunks(), bad), bad)
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:
+    """The table with a row of nulls at each place of ``bad``."""
+    rows = table.num_rows + len(bad)
+    if bad:
+        places = np.full(rows, True)
+        places[bad] = False
+        order = np.where(places, np.cumsum(places) - 1, 0)
+        table = table.take(pa.array(order, mask=~places))
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _parse_lines(
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat
+) -> tuple[pa.RecordBatch, list[int]]:
+    """The block line by line: slow, but one broken line costs only itself."""
+    nulls = set(text.nulls)
+    places = [names.index(name) for name in wanted]
+    columns: list[list[bytes | None]] = [[] for _ in wanted]
+    bad: list[int] = []
+    row = 0
+    for line in block.split(b"\n"):
+        if not line.rstrip(b"\r"):
+            continue
+        fields = split_line(line.rstrip(b"\r").decode("utf-8", "surrogateescape"), text)
+        fits = len(fields) == len(names)
+        if not fits:
+            bad.append(row)
+        for column, place in zip(columns, places, strict=True):
+            value = fields[place] if fits else ""
+            known = fits and value not in nulls
+            column.append(value.encode("utf-8", "surrogateescape") if known else None)
+        row += 1
+    arrays = [pa.array(column, pa.binary()) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=wanted), bad
+
+
+def _text_chunk(rows: pa.RecordBatch, bad: list[int]) -> Chunk:
+    where = np.zeros(rows.num_rows, bool)
+    where[bad] = True
+    return checked(rows, mark(empty_problems(rows.num_rows), where, "bad_row"))

@@ -1,0 +1,87 @@
+"""Files with a JSON object (or Python dict literal) per line, in chunks; a broken line costs only itself."""
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column
+
+
+def read_lines(
+    path: Path, columns: Sequence[str] | None, parse: Callable[[bytes], dict[str, Any]]
+) -> Iterator[Chunk]:
+    """Stream a file with one object per line; ``parse`` makes a dict of a line or raises ValueError.
+
+    Values of one column that have no Arrow type in common become text.
+    """
+    names = None if columns is None else list(columns)
+    compared = False
+    for block in line_blocks(path):
+        lines = [line for line in block.split(b"\n") if line.strip()]
+        objects, problem = _parse_objects(lines, parse)
+        known = list(dict.fromkeys(name for entry in objects for name in entry))
+        names = names or known
+        for name in names if not compared and known else ():
+            if name not in known:
+                raise missing_column(path, name, known)
+        compared = compared or bool(known)
+        arrays = [_array([entry.get(name) for entry in objects]) for name in names]
+        if lines:
+            yield checked(pa.RecordBatch.from_arrays(arrays, names=names), problem)
+
+
+def literal_line(line: bytes) -> dict[str, Any]:
+    """A line that is a Python dict literal (older Amazon files); nothing in it is run."""
+    try:
+        return _object(ast.literal_eval(line.decode("utf-8")))
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError("no literal") from error
+
+
+def json_line(line: bytes) -> dict[str, Any]:
+    """A line that is a JSON object, NaN and infinity allowed."""
+    try:
+        return _object(msgspec.json.decode(line))
+    except msgspec.DecodeError:
+        return _object(json.loads(line))  # many writers emit NaN, which the fast one refuses
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
+
+
+def _parse_objects(
+    lines: list[bytes], parse: Callable[[bytes], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], pa.Array]:
+    objects: list[dict[str, Any]] = []
+    problems: list[str | None] = []
+    for line in lines:
+        try:
+            objects.append(parse(line))
+            problems.append(None)
+        except UnicodeDecodeError:
+            objects.append({})
+            problems.append("invalid_utf8")
+        except (ValueError, RecursionError):
+            objects.append({})
+            problems.append("bad_row")
+    return objects, pa.array(problems, pa.string())
+
+
+def _array(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
+
+
+def _as_text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,123 @@
+"""Raw tables as a stream of chunks: delimited text, JSON lines (both plain or gzipped) and Parquet.
+
+Nothing here knows what a column means. Memory is bounded by a block of the file (about 4 MB of text, 65,536
+rows of Parquet) and its columns.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet
+
+from clickscale.data.tables.chunks import Chunk, checked, empty_problems, missing_column
+from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
+from clickscale.data.tables.json_lines import json_line, read_lines
+from clickscale.errors import InputError, unknown
+
+ROWS = 1 << 16  # rows of Parquet read at once
+
+Format = Literal["auto", "csv", "tsv", "parquet", "jsonl"]
+_SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+PLAIN = TextFormat()
+
+
+def read(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    format: Format = "auto",
+    text: TextFormat = PLAIN,
+) -> Iterator[Chunk]:
+    """Stream a table; ``columns`` chooses and orders its columns (all of them if None).
+
+    Rows with another number of fields than the table, or that are not JSON, get the problem ``bad_row``; rows
+    with bytes that are not UTF-8 get ``invalid_utf8``.
+
+    Raises:
+        InputError: the file is missing, damaged or lacks a wanted column; the message names it.
+    """
+    kind = detect_format(path) if format == "auto" else format
+    if kind == "parquet":
+        return _read_parquet(path, columns)
+    if kind == "jsonl":
+        return read_lines(path, columns, json_line)
+    return read_delimited(path, columns, _separated(text, kind))
+
+
+def _separated(text: TextFormat, kind: Format) -> TextFormat:
+    """``text`` with the separator that its format implies, if it names none."""
+    separator = text.separator or ("\t" if kind == "tsv" else ",")
+    return msgspec.structs.replace(text, separator=separator)
+
+
+def column_names(path: Path, *, format: Format = "auto", text: TextFormat = PLAIN) -> list[str]:
+    """Names of a table's columns, from its head; none if it has no rows."""
+    for chunk in read(path, None, format=format, text=text):
+        return list(chunk.rows.schema.names)
+    return []
+
+
+def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
+    """``text`` with made-up names for the columns of a file without header behind those that it names."""
+    kind = detect_format(path) if format == "auto" else format
+    known = _separated(text, kind)
+    places = range(len(text.names), first_width(path, known))
+    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{place}" for place in places)))
+
+
+def detect_format(path: Path) -> Format:
+    """Format by the end of the file's name, ``.gz`` set aside.
+
+    Raises:
+        InputError: no known ending.
+    """
+    name = path.with_suffix("") if path.suffix == ".gz" else path
+    if name.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"Cannot tell the format of {path}: " + unknown("ending", name.suffix, _SUFFIXES))
+    return _SUFFIXES[name.suffix.lower()]
+
+
+def find_file(folder: Path, *names: str) -> Path:
+    """First of ``names`` (plain or with ``.gz``) in the folder, or in a folder one level below.
+
+    Raises:
+        InputError: none is there; the message lists what is.
+    """
+    for name in names:
+        for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
+            found = sorted(path for path in folder.glob(pattern) if path.is_file())
+            if found:
+                return found[0]
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; it should hold {' or '.join(names)}.")
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
+    raise InputError(f"{folder} holds no {' or '.join(names)}; it holds {there}.")
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            wanted = names if columns is None else list(columns)
+            for name in wanted:
+                if name not in names:
+                    raise missing_column(path, name, names)
+            for rows in file.iter_batches(ROWS, columns=wanted, use_threads=False):
+                yield checked(rows.select(wanted), empty_problems(rows.num_rows))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
+        ) from error

@@ -1,0 +1,1 @@
+"""The demo's steps and its page."""

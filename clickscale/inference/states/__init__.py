@@ -1,0 +1,1 @@
+"""User states between requests: keys, admission, eviction, and the cache."""

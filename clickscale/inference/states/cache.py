@@ -1,0 +1,417 @@
+"""A cache of user states that cannot answer with the wrong one.
+
+An entry is found by a key and believed only if the hash chain of its behaviors is that of the request's own
+behaviors (see `fingerprint`). An edited, reordered, shortened or foreign history, another profile, another
+artifact: each is a miss by construction, so nothing has to be invalidated.
+
+Memory is bounded by bytes; who gets in is decided by how often a user came lately, who has to go by SIEVE.
+Whatever goes wrong inside the cache costs a recomputation, never a request.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+
+from clickscale.config import Config
+from clickscale.errors import ConfigError
+from clickscale.inference.states.admission import RecentCounts
+from clickscale.inference.states.claims import Ask, Claim, Entry, Flight, Owner, matching_start
+from clickscale.inference.states.eviction import Sieve
+from clickscale.state import State
+
+ENTRY_BYTES = 4_096  # what Python objects and tensor headers of one entry take beside its tensors
+_PATIENCE = 30.0  # seconds to wait for another request that computes the same state, then compute it
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
+_LOG = logging.getLogger("clickscale")
+
+
+class CacheConfig(Config, frozen=True):
+    """Options.
+
+    Attributes:
+        budget: bytes that all entries together never exceed.
+        kind: ``appendable`` states grow with the user; ``scoring`` states keep only what candidates read, are
+            smaller for sparse models, and are computed anew when the history changes at all.
+        precision: of the stored floats. Less is smaller, and moves logits.
+        admit_after: requests of a user within ``recent`` requests until a state is kept; 1 keeps all.
+        min_length: behaviors that a state worth keeping has at least.
+        seconds_to_live: after which a state is computed anew; 0 for no limit.
+        tenant_share: part of the budget that one tenant may take.
+        audit_share: part of the hits that are computed again and compared.
+        audit_bound: largest difference of logits that an audit accepts; 0 takes that of the precision. Beyond
+            it the cache empties itself and stays off until `StateCache.clear`.
+    """
+
+    budget: int = 256_000_000
+    kind: Literal["appendable", "scoring"] = "appendable"
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    admit_after: int = 2
+    recent: int = 65_536
+    min_length: int = 1
+    seconds_to_live: float = 3_600.0
+    tenant_share: float = 1.0
+    audit_share: float = 0.01
+    audit_bound: float = 0.0
+
+    def check(self) -> None:
+        """Raise `ConfigError` for values that cannot be."""
+        least = {"budget": 0, "admit_after": 1, "recent": 1, "min_length": 1, "seconds_to_live": 0}
+        wrong = [f"{name} must be >= {low}" for name, low in least.items() if not getattr(self, name) >= low]
+        wrong += ["tenant_share must be in (0, 1]"] if not 0 < self.tenant_share <= 1 else []
+        wrong += ["audit_share must be in [0, 1]"] if not 0 <= self.audit_share <= 1 else []
+        wrong += ["audit_bound must be >= 0"] if not self.audit_bound >= 0 else []
+        if wrong:
+            raise ConfigError("State cache: " + "; ".join(wrong) + ".")
+
+
+@dataclass
+class CacheStats:
+    """What the cache did. Every request that asks is one of the first five.
+
+    Attributes:
+        hits: had exactly the state.
+        appends: had the state of the older behaviors; the newer ones were appended.
+        shared: waited for another request that was computing the same state.
+        misses: had nothing under this key.
+        rebuilds: had a state, but of other behaviors: an edited history, or a window that slid.
+        stored, refused: states that were kept, and that were not (seen too rarely, too short or too large).
+        evictions, expired, forgotten: states that were given up for room, for age, on request.
+        errors: failures inside the cache that cost no request.
+        audits: hits that were computed again; ``audit_max_abs_diff`` is the largest difference of logits.
+        behaviors_reused: behaviors that did not have to be computed again.
+        bytes, entries: what is held now.
+        enabled: off after an audit that failed.
+    """
+
+    hits: int = 0
+    appends: int = 0
+    shared: int = 0
+    misses: int = 0
+    rebuilds: int = 0
+    stored: int = 0
+    refused: int = 0
+    evictions: int = 0
+    expired: int = 0
+    forgotten: int = 0
+    errors: int = 0
+    audits: int = 0
+    audit_max_abs_diff: float = 0.0
+    behaviors_reused: int = 0
+    bytes: int = 0
+    entries: int = 0
+    enabled: bool = True
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the requests that found something to reuse; 0 before the first request."""
+        useful = self.hits + self.appends + self.shared
+        return useful / max(useful + self.misses + self.rebuilds, 1)
+
+
+@dataclass
+class _Tenant:
+    """The entries of one tenant."""
+
+    queue: Sieve = field(default_factory=Sieve)
+    bytes: int = 0
+
+
+class StateCache:
+    """States of users by content; safe to use from many threads.
+
+    Args:
+        store: where entries lie, a dict unless told otherwise; what it raises is counted, not passed on.
+        clock: seconds; a test may bring its own.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig | None = None,
+        *,
+        store: MutableMapping[bytes, Entry] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        config = config or CacheConfig()
+        config.check()
+        self.config = config
+        self.dtype = _DTYPES[config.precision]
+        self._store: MutableMapping[bytes, Entry] = {} if store is None else store
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._stats = CacheStats()
+        self._recent = RecentCounts(config.recent)
+        self._sizes: dict[bytes, tuple[Owner, int]] = {}  # an entry that is not listed here does not exist
+        self._keys: dict[Owner, set[bytes]] = {}
+        self._tenants: dict[str, _Tenant] = {}
+        self._bytes = 0
+        self._flights: dict[bytes, Flight] = {}
+        self._epoch = 0
+        self._random = random.Random(0)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the cache may be asked; off after an audit that failed."""
+        return self._stats.enabled
+
+    @property
+    def audit_bound(self) -> float:
+        """Largest difference of logits that an audit accepts."""
+        return self.config.audit_bound or _BOUNDS[self.config.precision]
+
+    def stats(self) -> CacheStats:
+        """Counters so far; a copy."""
+        with self._lock:
+            return replace(self._stats, bytes=self._bytes, entries=len(self._sizes))
+
+    # --- asking
+
+    def claim(self, ask: Ask) -> Claim:
+        """What is known of a state, and who computes the rest.
+
+        A claim that leads has to be published or released; one that neither leads nor is complete waits.
+        """
+        key = ask.trail.key
+        with self._lock:
+            self._recent.add(key)
+        while True:
+            with self._lock:
+                entry, epoch = self._read(key), self._epoch
+                listed = self._sizes.get(key)
+            claim = self._compare(ask, entry, epoch)  # hashes, so it holds nobody up
+            with self._lock:
+                # If somebody stored the state meanwhile, computing it would be for nothing: look again.
+                if claim.complete or claim.goal in self._flights or self._sizes.get(key) is listed:
+                    self._join_flight(claim)
+                    self._count(claim, entry is not None)
+                    return claim
+
+    def _compare(self, ask: Ask, entry: Entry | None, epoch: int) -> Claim:
+        """What an entry is worth to a request."""
+        start = None if entry is None else matching_start(entry, ask)
+        if entry is None or start is None:
+            claim = Claim(ask, len(ask.trail) - ask.least, epoch=epoch, born=self._clock())
+        else:
+            held = entry.count
+            claim = Claim(ask, start, held, entry.state, held, epoch=epoch, born=entry.born)
+        if not claim.complete:
+            claim.goal = ask.trail.chain(claim.start, len(ask.trail)) + epoch.to_bytes(8, "little")
+        return claim
+
+    def _read(self, key: bytes) -> Entry | None:
+        """The entry under a key, if there is one that may still be used."""
+        with self._lock:
+            if key not in self._sizes:
+                return None
+            try:
+                entry = self._store[key]
+                if self.config.seconds_to_live and self._clock() - entry.born >= self.config.seconds_to_live:
+                    self._drop(key)
+                    self._stats.expired += 1
+                    return None
+                self._tenants[entry.owner[0]].queue.touch(key)
+                return entry
+            except Exception as error:
+                if isinstance(error, KeyError):  # the store lost it
+                    self._unlist(key)
+                self.failed("reading an entry")
+                return None
+
+    def _join_flight(self, claim: Claim) -> None:
+        """Lead the computation of what is missing, or follow who leads it already."""
+        if claim.complete:
+            return
+        claim.leads = claim.goal not in self._flights
+        claim.flight = self._flights.setdefault(claim.goal, Flight())
+        if not claim.leads:
+            claim.state, claim.held, claim.reused = None, 0, claim.size
+
+    def _count(self, claim: Claim, known: bool) -> None:
+        stats = self._stats
+        if claim.complete:
+            stats.hits += 1
+        elif not claim.leads:
+            stats.shared += 1
+        elif claim.held:
+            stats.appends += 1
+        elif known:
+            stats.rebuilds += 1
+        else:
+            stats.misses += 1
+        stats.behaviors_reused += claim.reused
+        claim.audited = claim.state is not None and self._random.random() < self.config.audit_share
+
+    def wait(self, claim: Claim) -> State | None:
+        """The state that another request was computing; None if it failed or takes too long."""
+        assert claim.flight is not None, "only a claim that follows another one waits"
+        return claim.flight.state if claim.flight.done.wait(_PATIENCE) else None
+
+    # --- keeping
+
+    def publish(self, claim: Claim, state: State) -> None:
+        """Hand a finished state to all who wait for it, and keep it if it is worth keeping."""
+        if claim.flight is not None:
+            claim.flight.state = state
+            claim.flight.done.set()
+        try:
+            self._keep(claim, state)
+        except Exception:
+            self.failed("storing an entry")
+        self.release(claim)  # only now: in between, whoever asks finds the flight instead of nothing
+
+    def release(self, claim: Claim) -> None:
+        """Let those who wait go on; needed when a state could not be computed, harmless afterwards."""
+        if claim.leads and claim.flight is not None:
+            with self._lock:
+                if self._flights.get(claim.goal) is claim.flight:
+                    del self._flights[claim.goal]
+            claim.flight.done.set()
+
+    def _keep(self, claim: Claim, state: State) -> None:
+        key, trail = claim.ask.trail.key, claim.ask.trail
+        with self._lock:
+            welcome = key in self._sizes or self._recent.count(key) >= self.config.admit_after
+        kept = compact(state, self.dtype) if welcome and claim.size >= self.config.min_length else None
+        nbytes = self.config.budget + 1 if kept is None else kept.nbytes + ENTRY_BYTES
+        chain, anchor = trail.chain(claim.start, len(trail)), trail.anchor(claim.start)
+        with self._lock:
+            if claim.epoch != self._epoch:  # somebody was forgotten meanwhile, perhaps this user
+                return
+            if kept is None or nbytes > self._quota:
+                self._stats.refused += 1
+                return
+            self._insert(key, Entry(claim.ask.owner, claim.size, anchor, chain, kept, nbytes, claim.born))
+
+    @property
+    def _quota(self) -> int:
+        """Bytes that one tenant may take."""
+        return int(self.config.budget * self.config.tenant_share)
+
+    def _insert(self, key: bytes, entry: Entry) -> None:
+        """Make room, then add; the bytes held never exceed the budget, not even in between."""
+        known = key in self._sizes
+        if known:
+            self._drop(key)
+        name = entry.owner[0]
+        tenant = self._tenants.setdefault(name, _Tenant())
+        while tenant.bytes + entry.nbytes > self._quota:
+            self._evict(tenant)
+        while self._bytes + entry.nbytes > self.config.budget:
+            self._evict(max(self._tenants.values(), key=lambda each: each.bytes))
+        self._store[key] = entry
+        self._sizes[key] = entry.owner, entry.nbytes
+        self._keys.setdefault(entry.owner, set()).add(key)
+        self._tenants[name] = tenant  # it may have been left without entries and dropped
+        tenant.queue.insert(key, visited=known)
+        tenant.bytes += entry.nbytes
+        self._bytes += entry.nbytes
+        self._stats.stored += 1
+
+    def _evict(self, tenant: _Tenant) -> None:
+        self._drop(tenant.queue.victim())
+        self._stats.evictions += 1
+
+    def _drop(self, key: bytes) -> None:
+        """Delete an entry. It can no longer be found, even where the store fails to let go of it."""
+        self._unlist(key)
+        del self._store[key]
+
+    def _unlist(self, key: bytes) -> None:
+        owner, nbytes = self._sizes.pop(key)
+        self._keys[owner].discard(key)
+        if not self._keys[owner]:
+            del self._keys[owner]
+        tenant = self._tenants[owner[0]]
+        tenant.queue.remove(key)
+        tenant.bytes -= nbytes
+        self._bytes -= nbytes
+        if not tenant.queue:
+            del self._tenants[owner[0]]
+
+    # --- letting go
+
+    def discard(self, ask: Ask) -> None:
+        """Delete the state that an ask found, because it made trouble; never raises."""
+        with self._lock:
+            try:
+                if ask.trail.key in self._sizes:
+                    self._drop(ask.trail.key)
+            except Exception:
+                self.failed("deleting an entry")
+
+    def forget(self, owner: Owner) -> int:
+        """Delete every state of a user, those that are being computed included; the number deleted.
+
+        Raises:
+            Exception: what the store raises: a deletion that failed must not look like one that did not. No
+                request can find the states all the same.
+        """
+        with self._lock:
+            self._epoch += 1
+            keys = list(self._keys.get(owner, ()))
+            for key in keys:
+                self._unlist(key)
+            for key in keys:
+                del self._store[key]
+            self._stats.forgotten += len(keys)
+            return len(keys)
+
+    def clear(self) -> None:
+        """Delete all states, and switch the cache on again if an audit had switched it off."""
+        with self._lock:
+            self._empty()
+            self._stats.enabled = True
+
+    def _empty(self) -> None:
+        self._epoch += 1
+        self._sizes, self._keys, self._tenants, self._bytes = {}, {}, {}, 0
+        self._store.clear()
+
+    def audit(self, difference: float) -> bool:
+        """Note what an audit found, the largest difference of logits; False if the cache went off for it."""
+        with self._lock:
+            self._stats.audits += 1
+            sound = difference <= self.audit_bound  # false for NaN
+            self._stats.audit_max_abs_diff = max(self._stats.audit_max_abs_diff, difference)
+            if not sound:
+                self._stats.enabled = False
+                self._empty()
+        if not sound:
+            _LOG.error(
+                "The state cache is off: a score from it differed by %.3g, more than %.3g; clear() restarts.",
+                difference,
+                self.audit_bound,
+            )
+        return sound
+
+    def failed(self, doing: str) -> None:
+        """Count a failure that costs no request; the 1st, 2nd, 4th, 8th ... are logged with their trace."""
+        with self._lock:
+            self._stats.errors += 1
+            count = self._stats.errors
+        if not count & (count - 1):
+            _LOG.warning(
+                "The state cache failed at %s (failure %d); the state is computed.",
+                doing,
+                count,
+                exc_info=True,
+            )
+
+
+def compact(state: State, dtype: torch.dtype) -> State | None:
+    """A copy of exactly the state's bytes, floats as ``dtype``; None if some are too large for that type."""
+    copy = state.to(dtype=dtype)._map(torch.clone)  # a view would keep the batch that it is a part of
+    pairs = zip(copy.tensors(), state.tensors(), strict=True)
+    halved = [(after, before) for after, before in pairs if after.dtype != before.dtype]
+    if any(bool((after.isfinite() != before.isfinite()).any()) for after, before in halved):
+        return None
+    return copy

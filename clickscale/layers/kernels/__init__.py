@@ -1,0 +1,1 @@
+"""Fast forms of attention that give the numbers of the dense form."""

@@ -1,0 +1,1 @@
+"""The light stack of EST and its blocks."""

@@ -1,0 +1,1 @@
+"""The causal stack that SUAN and LightSUAN share."""

@@ -1,0 +1,1 @@
+"""The folder of a run: options, environment, checkpoints, logs, interruption."""

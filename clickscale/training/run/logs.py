@@ -1,0 +1,191 @@
+"""What a run tells while it runs: a line of JSON per interval, TensorBoard events, a progress line.
+
+A line of ``metrics.jsonl``::
+
+    {"step": 40, "epoch": 0, "samples": 40960, "loss": 0.61, "loss.click": 0.61, "lr": 0.003,
+     "table_lr": 0.003, "grad_norm": 0.8, "skipped": 0, "samples_per_second": 9600.0,
+     "seconds": {"load": 0.1, "forward": 1.2, "backward": 1.9, "step": 0.3, "rest": 0.0}}
+
+``samples`` and ``skipped`` count from the start of the run; losses are means over the steps of the interval
+that were not skipped, absent if all were; ``seconds`` is the wall time of the interval (a GPU works on while
+the clock runs, so there only the sum means something). A validation adds
+``{"step": 40, "valid": {"loss": 0.6}}``.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from clickscale.training.run.checkpoint import replace_text
+
+METRICS = "metrics.jsonl"
+log = logging.getLogger("clickscale")
+
+
+class Stopwatch:
+    """Divides wall time among the stages of a step.
+
+    Attributes:
+        seconds: of each stage since the last line.
+        total: of each stage since the run began.
+        samples: impressions since the last line.
+    """
+
+    STAGES = ("load", "forward", "backward", "step", "rest")
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(self.STAGES, 0.0)
+        self.total = dict.fromkeys(self.STAGES, 0.0)
+        self.samples = 0
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Give the time since the last call to ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._last
+        self.total[stage] += now - self._last
+        self._last = now
+
+    def take(self) -> dict[str, Any]:
+        """Seconds of each stage and samples per second since the last call."""
+        rate = self.samples / max(sum(self.seconds.values()), 1e-9)
+        taken = {
+            "samples_per_second": round(rate, 1),
+            "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
+        }
+        self.seconds, self.samples = dict.fromkeys(self.STAGES, 0.0), 0
+        return taken
+
+
+class Meter:
+    """Means of the losses over the steps since the last line; adds on the device and waits for nothing."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}  # each () float64
+        self.steps = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Count one step."""
+        for name, loss in losses.items():
+            loss = loss.detach().double()
+            self.sums[name] = self.sums[name] + loss if name in self.sums else loss
+        self.steps += 1
+
+    def take(self) -> dict[str, float]:
+        """Mean of each loss; begins anew. Empty if there was no step."""
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        return means
+
+
+class RunLog:
+    """Writes ``metrics.jsonl`` and, if TensorBoard is installed, its events.
+
+    Lines of steps after ``step``, which a killed process left behind its last checkpoint, are removed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / METRICS
+        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
+        replace_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._stream = self._path.open("a", encoding="utf-8")
+        self._board = _board(folder, step)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one line; numbers that are not finite become null."""
+        line = {"step": step} | {name: _finite(value) for name, value in values.items()}
+        self._stream.write(json.dumps(line, allow_nan=False) + "\n")
+        self._stream.flush()
+        for name, value in _numbers(line):
+            if self._board is not None and name != "step":
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._stream.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of the metrics of a run, oldest first; a line that was cut off is left out."""
+    return [json.loads(line) for line in _lines(folder / METRICS)]
+
+
+class ProgressLine:
+    """One line with steps, loss, samples/s and time left; nothing where nobody looks.
+
+    Args:
+        shown: None shows it if the standard error is a terminal.
+    """
+
+    def __init__(self, steps: int, step: int, shown: bool | None) -> None:
+        console = Console(stderr=True)
+        self._line = Progress(
+            TextColumn("{task.fields[text]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=2,
+            disable=not (console.is_terminal if shown is None else shown),
+        )
+        self._task = self._line.add_task("", total=steps, completed=step, text="training", rate="")
+        self._line.start()
+
+    def say(self, text: str) -> None:
+        """Show a sentence above the line, and log it."""
+        log.info(text)
+        if not self._line.disable:
+            self._line.console.print(text)
+
+    def move(self, step: int) -> None:
+        """``step`` steps are done."""
+        self._line.update(self._task, completed=step)
+
+    def tell(self, values: Mapping[str, Any]) -> None:
+        """Show the newest loss and samples/s."""
+        rate, loss = values["samples_per_second"], values.get("loss", math.nan)
+        self._line.update(self._task, text=f"loss {loss:.4f}", rate=f"{rate:,.0f} samples/s")
+
+    def close(self) -> None:
+        """Leave the line as it is and give the terminal back."""
+        self._line.stop()
+
+
+def _lines(path: Path) -> list[str]:
+    """Whole lines of a JSON-lines file; none if it is absent."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_text("utf-8").split("\n")[:-1] if line]
+
+
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard writer, or None without the extra ``tensorboard``."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a line by its path."""
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value

@@ -1,0 +1,309 @@
+"""Runs from outside: train and save, evaluate, compare. What the command line does, as functions.
+
+Besides what training writes (see `clickscale.training.run.folder`), the folder of a run then holds::
+
+    artifact/                       what is served (see `clickscale.artifact`)
+    cost.json                       parameters, operations of one request of 60 candidates
+    predictions-PART.safetensors    logits and labels of a part
+    evaluation-PART.json            metrics with intervals and slices
+
+A yardstick's folder holds ``trees.json`` instead of the files of training. A distillation's folder holds
+one such folder for each of its models (see `clickscale.training.distillation`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clickscale.artifact import save_artifact
+from clickscale.costs.flops import measure_cost
+from clickscale.data.dataset import open_dataset
+from clickscale.data.loader import Grouping
+from clickscale.errors import RunError
+from clickscale.evaluation.evaluate import predict
+from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
+from clickscale.evaluation.predictions import Predictions
+from clickscale.report.comparison import Entrant
+from clickscale.report.results import Result, results_of
+from clickscale.runtime import MOST, available_cores
+from clickscale.training import distillation, loop
+from clickscale.training.distillation import TAUGHT, DistillConfig
+from clickscale.training.loop import RunResult
+from clickscale.training.run.checkpoint import replace_text
+from clickscale.training.run.folder import (
+    CONFIG,
+    DATASET,
+    DONE,
+    TrainConfig,
+    TrainedRun,
+    load_run,
+    read_config,
+)
+from clickscale.training.run.logs import read_metrics
+
+CANDIDATES = 60  # of the request whose operations every table shows, as in EST
+YARDSTICK = "yardstick.json"
+
+
+def train(
+    config: TrainConfig, out: str | Path, *, resume: bool = False, progress: bool | None = None
+) -> RunResult:
+    """Train a model into the folder ``out``, measure it on the validation part (if any), save its artifact.
+
+    Args:
+        resume: continue the run in ``out``; without it a folder that holds a run is refused.
+        progress: show a progress line; None does so on a terminal.
+
+    Returns:
+        A result whose ``finished`` is false if a signal stopped the run; then there is no artifact yet.
+
+    Raises:
+        RunError: ``out`` holds something else, or the disk is full.
+        ConfigError: unknown model, grade, option or label.
+    """
+    out = Path(out)
+    result = loop.train(config, out, resume=resume, progress=progress)
+    if result.finished:
+        _finish(out, result, Path(config.data))
+    return result
+
+
+def distill(
+    config: DistillConfig, out: str | Path, *, resume: bool = False, progress: bool | None = None
+) -> RunResult:
+    """Train a student with its teacher into the folder ``out``; finish each as `train` finishes a model.
+
+    ``out/student`` and ``out/teacher`` are then runs like any other; a teacher that came from another run
+    (``teacher_run``) stays there. Arguments, result and errors are those of `train`.
+    """
+    out = Path(out)
+    result = distillation.distill(config, out, resume=resume, progress=progress)
+    for folder in distilled_runs(out) if result.finished else ():
+        _finish(folder, result, Path(config.data))
+    return result
+
+
+def distilled_runs(out: Path) -> list[Path]:
+    """Folders of the models of a finished distillation, the student first."""
+    return [out / name for name in ("student", "teacher") if (out / name / DONE).is_file()]
+
+
+def _finish(out: Path, result: RunResult, data: Path) -> None:
+    """Write what a finished run offers: cost, metrics of the validation part if there is one, artifact."""
+    run = load_run(out, data)
+    cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
+    _write_json(out / "cost.json", cost)
+    training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}
+    metrics: dict[str, Any] = {"cost": cost, "training": training}
+    if len(run.dataset.part("valid")):
+        metrics["valid"] = _evaluate(run, out, "valid", "request", run.config.slack, 200).to_dict()
+    save_artifact(
+        out / "artifact",
+        run.model,
+        run.dataset.encoder,
+        run.dataset.item_columns(),
+        model_name=run.config.model,
+        grade=run.config.grade,
+        length=run.config.length,
+        labels=run.labels,
+        metrics=metrics,
+        notes=run.dataset.manifest.notes,
+        overwrite=True,
+    )
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    part: str = "test",
+    grouping: Grouping = "request",
+    slack: int = 0,
+    bootstrap: int = 200,
+) -> EvaluationReport:
+    """Measure a run on a part; its folder keeps the predictions and the report.
+
+    Args:
+        data: prepared data set with the same features, if not the run's own.
+        part: ``train``, ``valid`` or ``test``.
+        grouping: ``request`` is how a server scores.
+        slack: replay a server that appends to states; see `clickscale.evaluation.evaluate.predict`.
+        bootstrap: resamples of the users for the intervals; 0 leaves them out.
+
+    Raises:
+        RunError: the folder is not a run, or has no weights yet.
+    """
+    out = Path(run)
+    if (out / YARDSTICK).is_file():
+        return _report(out, load_predictions(out, part), bootstrap)
+    where = Path(data or read_config(out).data)
+    if not data and not where.is_dir():
+        raise RunError(f"{out} was trained on {where}, which is not there; say where it is with --data.")
+    return _evaluate(load_run(out, where), out, part, grouping, slack, bootstrap)
+
+
+def _evaluate(
+    run: TrainedRun, out: Path, part: str, grouping: Grouping, slack: int, bootstrap: int
+) -> EvaluationReport:
+    predictions = predict(
+        run.model,
+        run.dataset,
+        part,
+        length=run.config.length,
+        grouping=grouping,
+        slack=slack,
+        labels=run.labels,
+    )
+    predictions.save(predictions_path(out, part))
+    return _report(out, predictions, bootstrap)
+
+
+def _report(out: Path, predictions: Predictions, bootstrap: int) -> EvaluationReport:
+    report = evaluate_predictions(predictions, bootstrap=bootstrap)
+    _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
+    return report
+
+
+def train_yardstick(
+    data: str | Path,
+    out: str | Path,
+    *,
+    label: str = "",
+    seed: int = 0,
+    statistics: bool = True,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Fit gradient-boosted trees to the same data; ``out`` can be evaluated and compared like a run.
+
+    Returns:
+        What was fitted and how long it took, as ``trees.json`` keeps it.
+
+    Raises:
+        RunError: ``out`` is not empty.
+        ConfigError: LightGBM is not installed.
+    """
+    from clickscale.baselines import trees
+
+    out = Path(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty; choose another folder.")
+    dataset = open_dataset(data)
+    fitted = trees.train_yardstick(
+        dataset,
+        label=label,
+        seed=seed,
+        statistics=statistics,
+        threads=threads or min(available_cores(), MOST),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    for part, predictions in fitted.predictions.items():
+        predictions.save(predictions_path(out, part))
+        _report(out, predictions, bootstrap=200)
+    facts = fitted.to_dict() | {
+        "data": str(data),
+        "seed": seed,
+        "notes": list(dataset.manifest.notes),
+        "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
+    }
+    _write_json(out / YARDSTICK, facts)
+    return facts
+
+
+# --- reading runs back
+
+
+def predictions_path(run: Path, part: str) -> Path:
+    """Where a run keeps the predictions of a part."""
+    return run / f"predictions-{part}.safetensors"
+
+
+def load_predictions(run: Path, part: str) -> Predictions:
+    """Saved predictions of a run; an error says how to make them."""
+    path = predictions_path(run, part)
+    if not path.is_file():
+        raise RunError(
+            f"{run} has no predictions of {part!r}; make them: clickscale evaluate {run} --part {part}"
+        )
+    return Predictions.load(path)
+
+
+def run_options(run: Path) -> dict[str, Any]:
+    """Options of a run or a yardstick as plain values; ``model`` and ``seed`` are always there.
+
+    Raises:
+        RunError: the folder is neither.
+    """
+    if (run / YARDSTICK).is_file():
+        facts = json.loads((run / YARDSTICK).read_text("utf-8"))
+        return {name: facts[name] for name in ("model", "seed", "statistics")}
+    options: dict[str, Any] = msgspec.to_builtins(read_config(run))
+    return options | _taught(run)
+
+
+def _taught(run: Path) -> dict[str, str]:
+    """Who taught the model of a run, in the words of its options; empty if nobody did."""
+    facts = _maybe_json(run / TAUGHT)
+    if facts is None:
+        return {}
+    usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
+    unusual = [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
+    return {
+        "teacher": ", ".join([facts["teacher"], *unusual, *(["offline"] if facts["teacher_run"] else [])])
+    }
+
+
+def run_notes(run: Path) -> list[str]:
+    """Sentences about the data that every report of its results repeats."""
+    path = run / (YARDSTICK if (run / YARDSTICK).is_file() else DATASET)
+    facts = _maybe_json(path) or {}
+    return list(facts.get("notes", ()))
+
+
+def entrant(run: Path, part: str) -> Entrant:
+    """A run as `clickscale.report.comparison.compare` takes it.
+
+    Raises:
+        RunError: the folder is not a run, or the part was not evaluated yet.
+    """
+    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part))
+
+
+def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
+    """Results of an evaluated run, one per label.
+
+    Raises:
+        RunError: the part was not evaluated yet.
+    """
+    path = run / f"evaluation-{part}.json"
+    if not path.is_file():
+        raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
+    evaluation = json.loads(path.read_text("utf-8"))
+    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / YARDSTICK)
+    speed = done.get("samples_per_second") if done else None
+    return results_of(name or run_options(run)["model"], evaluation, cost, speed)
+
+
+def learning_curve(run: Path) -> tuple[list[float], list[float]]:
+    """Impressions seen and training loss at every line of the log of a run; empty for a yardstick."""
+    if not (run / CONFIG).is_file():
+        return [], []
+    lines = [line for line in read_metrics(run) if line.get("loss") is not None]
+    return [line["samples"] for line in lines], [line["loss"] for line in lines]
+
+
+def slice_auc(run: Path, slices: str, part: str = "test") -> dict[str, float]:
+    """AUC of the first label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``)."""
+    label = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"][0]
+    return {entry["name"]: entry["auc"] for entry in label["slices"][slices] if entry["auc"] is not None}
+
+
+def _maybe_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file, or None if it is absent."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file completely or not at all."""
+    replace_text(path, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))

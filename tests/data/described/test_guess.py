@@ -1,0 +1,208 @@
+"""A first draft of the description of a log, from its tables alone."""
+
+import json
+import random
+import tomllib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clickscale.data.described.guess import guess
+from clickscale.data.described.log import load_log
+from clickscale.errors import InputError
+from tests.data.sources import check_columns, drained
+
+START = 1_600_000_000
+
+
+def shop(rows=300, seed=0):
+    """Rows of a plain log: 40 users, 30 items with a category and a price each."""
+    draw = random.Random(seed)
+    for n in range(rows):
+        user, item = draw.randrange(40), draw.randrange(30)
+        yield {
+            "user_id": f"u{user}",
+            "item_id": item,
+            "timestamp": START + 60 * n,
+            "clicked": int(draw.random() < 0.3),
+            "category": f"c{item % 7}",
+            "price": round(1.5 * item + 0.99, 2),
+            "age": 20 + user % 30,
+            "position": draw.randrange(10),
+        }
+
+
+def write_csv(path, rows, separator=",", header=True):
+    rows = list(rows)
+    lines = [separator.join(rows[0])] if header else []
+    lines += [separator.join(str(value) for value in row.values()) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def draft(folder, *paths):
+    text = guess(paths, folder)
+    (folder / "log.toml").write_text(text)
+    return text, tomllib.loads(text)
+
+
+def test_a_plain_csv_needs_no_editing(tmp_path):
+    _, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()))
+    assert tree["user"] == {"name": "user", "column": "user_id"}
+    assert tree["item"] == {"name": "item", "column": "item_id", "dtype": "int"}
+    assert tree["labels"] == [{"name": "clicked", "column": "clicked"}]
+    assert tree["impressions"]["files"] == "shop.csv"
+    assert tree["impressions"]["time"] == "timestamp"
+    assert tree["impressions"]["fields"] == [{"name": "position"}]
+    assert [field["name"] for field in tree["items"]["fields"]] == ["category", "price"]
+    assert tree["items"]["fields"][1]["kind"] == "numeric"
+    assert tree["users"]["fields"] == [{"name": "age", "kind": "numeric"}]
+    assert tree["behaviors"]["fields"] == [{"name": "past_clicked", "column": "clicked"}]
+    source = load_log(tmp_path / "log.toml")
+    check_columns(source)
+    tables = drained(source)
+    assert (len(tables["impressions"]), len(tables["items"]), len(tables["users"])) == (300, 30, 40)
+
+
+def test_every_field_and_choice_carries_its_reason(tmp_path):
+    text, _ = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()))
+    for line in text.splitlines():
+        if line.startswith(("  {", "user =", "item =", "time_unit")):
+            assert "#" in line, line
+
+
+def test_names_of_other_conventions_are_known(tmp_path):
+    rows = [
+        {
+            "reviewerID": r["user_id"],
+            "asin": f"B{r['item_id']}",
+            "unixReviewTime": r["timestamp"],
+            "overall": n % 5 + 1.0,
+        }
+        for n, r in enumerate(shop())
+    ]
+    path = tmp_path / "reviews.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    _, tree = draft(tmp_path, path)
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("reviewerID", "asin")
+    assert tree["labels"] == [{"name": "like", "condition": "overall >= 4"}]
+    assert tree["behaviors"]["fields"] == [{"name": "past_overall", "column": "overall"}]
+
+
+def test_feedback_is_kept_out_of_the_context(tmp_path):
+    rows = [{**r, "play_time_ms": n, "reward": 3.5 * r["clicked"] + n / 1e6} for n, r in enumerate(shop())]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["position"]
+    assert {field["name"] for field in tree["behaviors"]["fields"]} == {
+        "past_clicked",
+        "past_play_time_ms",
+        "past_reward",
+    }
+    assert "alone it nearly tells the label" in text
+
+
+def test_a_flag_that_every_positive_has_is_feedback(tmp_path):
+    draw = random.Random(3)
+    rows = [
+        {k: v for k, v in row.items() if k != "clicked"}
+        | {"opened": row["clicked"], "liked": int(row["clicked"] and draw.random() < 0.5), "big": n % 2}
+        for n, row in enumerate(shop())
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert [label["column"] for label in tree["labels"]] == ["liked"]
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["position", "big"]
+    assert [field["column"] for field in tree["behaviors"]["fields"]] == ["liked", "opened"]
+
+
+def test_free_text_constants_and_row_numbers_are_left_out(tmp_path):
+    rows = [
+        {**r, "event_id": n, "site": "x", "query": f"a long question number {n} about things"}
+        for n, r in enumerate(shop())
+    ]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["position"]
+    for reason in ("event_id (it differs in every row)", "site (it has one value)", "query (free text)"):
+        assert f"# left out: {reason}" in text
+
+
+def test_without_a_label_negatives_are_sampled_with_a_warning(tmp_path):
+    rows = [{key: value for key, value in row.items() if key != "clicked"} for row in shop()]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert tree["negatives"] == 4
+    assert "labels" not in tree
+    assert "statistics" not in tree
+    assert "WARNING" in text
+    assert load_log(tmp_path / "log.toml").negatives == 4
+
+
+def test_without_a_label_the_columns_that_may_be_one_are_named(tmp_path):
+    rows = [
+        {("seen" if k == "clicked" else k): v for k, v in row.items()} | {"kept": n % 2}
+        for n, row in enumerate(shop())
+    ]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
+    assert tree["negatives"] == 4
+    assert '# Columns that hold two values only, such as 0 and 1: "seen", "kept".' in text
+
+
+def test_separate_tables_are_told_apart(tmp_path):
+    clicks = [{key: row[key] for key in ("user_id", "item_id", "timestamp", "clicked")} for row in shop()]
+    pq.write_table(pa.Table.from_pylist(clicks), tmp_path / "impressions.parquet")
+    views = [
+        {"user_id": r["user_id"], "item_id": r["item_id"], "ts": r["timestamp"] * 1000} for r in shop(20)
+    ]
+    write_csv(
+        tmp_path / "views.tsv",
+        [{**view, "action": ("view", "buy")[n % 2]} for n, view in enumerate(views)],
+        "\t",
+    )
+    pq.write_table(
+        pa.table({"id": list(range(30)), "tags": [["a", "b"]] * 29 + [["a"]], "vec": [[0.5, 1.0]] * 30}),
+        tmp_path / "items.parquet",
+    )
+    write_csv(tmp_path / "members.csv", [{"user_id": f"u{n}", "gender": "fm"[n % 2]} for n in range(40)], ";")
+    names = ("members.csv", "items.parquet", "views.tsv", "impressions.parquet")
+    _, tree = draft(tmp_path, *(tmp_path / name for name in names))
+    assert tree["impressions"]["files"] == "impressions.parquet"
+    assert tree["items"]["item"] == "id"
+    assert tree["items"]["fields"][0] == {"name": "tags", "values": 2}
+    assert tree["items"]["fields"][1] == {"name": "vec", "kind": "content", "width": 2}
+    assert (tree["users"]["files"], tree["users"]["separator"]) == ("members.csv", ";")
+    assert (tree["behaviors"]["time"], tree["behaviors"]["time_unit"]) == ("ts", "ms")
+    assert tree["behaviors"]["fields"] == [{"name": "past_action", "column": "action"}]
+    source = load_log(tmp_path / "log.toml")
+    check_columns(source)
+    assert drained(source)["behaviors"][0]["time"] == START
+
+
+def test_a_table_without_names_goes_by_place_and_values(tmp_path):
+    rows = [{"u": n % 40, "i": n % 30, "a": ("pv", "buy")[n % 2], "t": START + n} for n in range(300)]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "log.csv", rows, header=False))
+    assert tree["impressions"]["names"] == ["column_1", "column_2", "column_3", "column_4"]
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("column_1", "column_2")
+    assert tree["behaviors"]["fields"] == [{"name": "past_column_3", "column": "column_3"}]
+    assert "by its place" in text
+    check_columns(load_log(tmp_path / "log.toml"))
+
+
+def test_odd_column_names_become_fit_field_names(tmp_path):
+    rows = [
+        {**{k: v for k, v in r.items() if k != "position"}, "slot no.": r["position"], "1st": n % 3}
+        for n, r in enumerate(shop())
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "my shop.2020.csv", rows))
+    assert tree["impressions"]["fields"] == [
+        {"name": "slot_no", "column": "slot no."},
+        {"name": "f_1st", "column": "1st"},
+    ]
+    check_columns(load_log(tmp_path / "log.toml"))
+
+
+def test_tables_without_user_item_and_time_are_an_error_that_shows_what_they_have(tmp_path):
+    path = write_csv(tmp_path / "t.csv", [{"user_id": n, "item_id": n} for n in range(30)])
+    with pytest.raises(InputError, match=r"t\.csv has user_id, item_id"):
+        guess([path])
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(InputError, match=r"empty\.csv is empty"):
+        guess([tmp_path / "empty.csv"])

@@ -1,0 +1,80 @@
+"""What columns are for."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from clickscale.data.described.roles import find_id, find_time, is_action, looks_rated, separation, side_of
+from clickscale.data.described.samples import Column, Head
+from clickscale.data.tables.delimited import TextFormat
+
+
+def columns(**values):
+    return {name: Column(name, pa.array(entries)) for name, entries in values.items()}
+
+
+def head(**values):
+    found = columns(**values)
+    return Head(None, "csv", TextFormat(), True, found, len(next(iter(found.values())).values))
+
+
+@pytest.mark.parametrize(
+    ("names", "user", "item"),
+    [
+        (["user_id", "item_id"], "user_id", "item_id"),
+        (["UserID", "MovieID"], "UserID", "MovieID"),
+        (["reviewerID", "asin"], "reviewerID", "asin"),
+        (["session_id", "customer_id", "sku"], "customer_id", "sku"),
+        (["subscriber_key", "song_no"], "subscriber_key", "song_no"),
+        (["color", "shape"], None, None),
+    ],
+)
+def test_ids_are_known_by_the_names_of_several_conventions(names, user, item):
+    found = list(columns(**{name: [1, 2] for name in names}).values())
+    for kind, name in (("user", user), ("item", item)):
+        column = find_id(found, kind)
+        assert (column.name if column else None) == name
+
+
+def test_the_time_is_a_column_of_moments_whatever_the_others_are_called():
+    found = columns(date=[1, 2], created=[1_600_000_000, 1_600_000_001], time=["late", "early"])
+    assert find_time(found.values()).name == "created"
+
+
+def test_actions_are_known_by_name_or_by_value():
+    assert is_action(Column("event_type", pa.array(["x", "y"])))
+    assert is_action(Column("c", pa.array(["pv", "buy", "pv"])))
+    assert not is_action(Column("c", pa.array(["red", "blue"])))
+
+
+def test_ratings_go_from_one_to_five_or_ten():
+    assert looks_rated(Column("c", pa.array([1, 2, 3, 4, 5])))
+    assert looks_rated(Column("c", pa.array([0.5, 2.5, 4.0, 5.0])))
+    assert not looks_rated(Column("c", pa.array([0, 1])))
+    assert not looks_rated(Column("c", pa.array([1, 2, 3, 4, 70])))
+
+
+def test_a_column_belongs_to_whoever_decides_it():
+    n = np.arange(600)
+    user, item = n % 50, n % 31
+    table = head(u=user, i=item, paint=item % 5, club=user % 7, slot=(n * 7) % 11)
+    assert side_of(table.columns["paint"], table, "u", "i")[0] == "item"
+    assert side_of(table.columns["club"], table, "u", "i")[0] == "profile"
+    assert side_of(table.columns["slot"], table, "u", "i")[0] == "context"
+
+
+def test_where_few_ids_repeat_the_name_speaks():
+    table = head(u=[1, 2, 3], i=[4, 5, 6], price=[1.5, 2.5, 3.5], gender=["f", "m", "f"], slot=[1, 2, 3])
+    sides = {name: side_of(table.columns[name], table, "u", "i")[0] for name in ("price", "gender", "slot")}
+    assert sides == {"price": "item", "gender": "profile", "slot": "context"}
+
+
+def test_separation_is_the_auc_of_the_better_direction():
+    draw = np.random.default_rng(0)
+    label = draw.integers(0, 2, 200).astype(float)
+    values = np.round(draw.normal(size=200) - label, 1)
+    expected = roc_auc_score(label, values)
+    assert separation(Column("c", pa.array(values)), label) == pytest.approx(max(expected, 1 - expected))
+    assert separation(Column("c", pa.array(["a"] * 200)), label) == 0.5
+    assert separation(Column("c", pa.array(values)), np.ones(200)) == 0.5

@@ -1,0 +1,90 @@
+"""How an unknown table is written, and what its columns look like."""
+
+import pyarrow as pa
+import pytest
+
+from clickscale.data.described.samples import Column, read_head
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
+def test_the_separator_is_the_one_that_splits_all_lines_alike(tmp_path, separator):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(separator.join(line) for line in (("user", "tags"), ("1", "a b"), ("2", "c"))))
+    head = read_head(path)
+    assert head.named
+    assert head.text.separator == separator
+    assert list(head.columns) == ["user", "tags"]
+
+
+def test_a_list_inside_a_column_is_not_taken_for_columns(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("1::Heat (1995)::Action|Crime\n2::Up (2009)::Animation\n")
+    head = read_head(path)
+    assert (head.text.separator, head.named, list(head.columns)) == (
+        "::",
+        False,
+        ["column_1", "column_2", "column_3"],
+    )
+
+
+def test_bytes_that_are_not_utf8_are_read_as_latin_1(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("id,title\n1,Café\n".encode("latin-1"))
+    head = read_head(path)
+    assert head.text.encoding == "latin-1"
+    assert head.columns["title"].values.to_pylist() == ["Café"]
+
+
+@pytest.mark.parametrize(
+    ("values", "traits"),
+    [
+        ([1, 2, 3], {"is_id", "is_whole"}),
+        (["1", "2", "3"], {"is_id", "is_whole"}),
+        (["007", "008"], {"is_whole"}),
+        ([-1, 5], {"is_whole"}),
+        ([0.5, 1.0], set()),
+        (["0", "1", None], {"is_id", "is_whole", "is_flag"}),
+        ([True, False], {"is_flag", "is_id", "is_whole"}),
+        (["a", "b"], set()),
+    ],
+)
+def test_traits_of_values(values, traits):
+    column = Column("c", pa.array(values))
+    assert {trait for trait in ("is_id", "is_whole", "is_flag") if getattr(column, trait)} == traits
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([1_600_000_000, 1_600_000_060], "s"),
+        ([1_600_000_000_000, 1_600_000_060_000], "ms"),
+        (["2020-01-01", "2020-01-02 10:00:00"], "iso"),
+        ([1, 2], ""),
+        (["red", "blue"], ""),
+        ([7, 7], ""),
+    ],
+)
+def test_moments_are_told_by_their_range(values, unit):
+    assert Column("c", pa.array(values)).unit == unit
+
+
+@pytest.mark.parametrize(
+    ("values", "separator", "most"),
+    [
+        (["a|b", "b", "a", "b|a|c", "c|a", "a|b"], "|", 3),
+        (["N1 N2", "N2 N1 N3", "N3 N1", "N1"], " ", 3),
+        (["a good day", "a bad day", "a day"], "", 1),
+        (["[10,100)", "[1,5)", "[10,100)"], "", 1),
+        (["x", "y"], "", 1),
+    ],
+)
+def test_repeated_tokens_are_lists_but_sentences_and_ranges_are_not(values, separator, most):
+    column = Column("c", pa.array(values))
+    assert column.separator == separator
+    assert not separator or column.most == most
+
+
+def test_vectors_have_one_length():
+    assert Column("c", pa.array([[0.5, 1.0], [1.0, 2.0]])).width == 2
+    assert Column("c", pa.array([[0.5], [1.0, 2.0]])).width == 0
+    assert Column("c", pa.array([[1, 2]])).width == 0

@@ -1,0 +1,46 @@
+"""Files with one object per line: a broken line costs only itself."""
+
+import json
+
+import pytest
+
+from clickscale.data.tables.json_lines import literal_line, read_lines
+from clickscale.errors import InputError
+from tests.data.raw import rows, written
+
+
+def test_json_lines_hold_numbers_lists_and_broken_lines(tmp_path):
+    lines = ['{"u": 1, "tags": ["a", "b"], "x": 0.5}', "{broken", "[1]", '{"u": 2, "x": NaN}', ""]
+    found = rows(written(tmp_path, "\n".join(lines), "t.jsonl"), ["u", "tags"])
+    assert found == [
+        {"u": 1, "tags": ["a", "b"], "problem": None},
+        {"u": None, "tags": None, "problem": "bad_row"},
+        {"u": None, "tags": None, "problem": "bad_row"},
+        {"u": 2, "tags": None, "problem": None},
+    ]
+
+
+def test_json_values_of_several_kinds_become_text_and_huge_numbers_survive(tmp_path):
+    lines = [json.dumps({"u": value}) for value in (1, "x", 10**30, {"deep": 1}, None)]
+    found = [r["u"] for r in rows(written(tmp_path, "\n".join(lines), "t.jsonl"))]
+    assert found == ["1", "x", str(10**30), '{"deep": 1}', None]
+
+
+def test_json_bytes_that_are_not_utf8_cost_one_row(tmp_path):
+    path = written(tmp_path, b'{"u": "a"}\n{"u": "\xff"}\n', "t.jsonl")
+    assert [r["problem"] for r in rows(path)] == [None, "invalid_utf8"]
+
+
+def test_a_json_column_that_no_line_has_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'user'"):
+        rows(written(tmp_path, '{"user": 1}\n', "t.jsonl"), ["usr"])
+
+
+def test_literal_lines_are_read_and_never_run(tmp_path):
+    marker = tmp_path / "ran"
+    lines = ["{'asin': 'A', 'price': 1.5}", f"__import__('pathlib').Path({str(marker)!r}).touch()", "{" * 500]
+    path = written(tmp_path, "\n".join(lines) + "\n", "meta.json")
+    (chunk,) = read_lines(path, ["asin", "price"], literal_line)
+    assert chunk["asin"].to_pylist() == ["A", None, None]
+    assert chunk.problem.to_pylist() == [None, "bad_row", "bad_row"]
+    assert not marker.exists()

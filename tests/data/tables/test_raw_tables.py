@@ -1,0 +1,87 @@
+"""Tables in any format: Parquet, the format by the name, files by their folder."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clickscale.data.tables.raw_tables import find_file, read
+from clickscale.errors import InputError
+from tests.data.raw import rows, written
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for name in ("t.csv", "t.parquet", "t.jsonl", "t.csv.gz"):
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            rows(tmp_path / name)
+
+
+def test_an_unknown_ending_is_an_error_with_the_known_ones(tmp_path):
+    with pytest.raises(InputError, match=r"\.parquet"):
+        rows(tmp_path / "t.xlsx")
+
+
+def test_parquet_keeps_its_types_and_decodes_dictionaries(tmp_path):
+    path = tmp_path / "t.parquet"
+    colors = pa.array(["red", None, "red"]).dictionary_encode()
+    pq.write_table(
+        pa.table({"n": pa.array([1, 2, 3], pa.int32()), "color": colors, "x": [0.5, None, 1.0]}), path
+    )
+    (chunk,) = read(path, ["color", "n"])
+    assert chunk.rows.schema.names == ["color", "n"]
+    assert chunk["n"].type == pa.int32()
+    assert chunk["color"].to_pylist() == ["red", None, "red"]
+    assert chunk["color"].type == pa.string()
+
+
+def test_parquet_text_that_is_not_utf8_costs_one_row(tmp_path):
+    path = tmp_path / "t.parquet"
+    text = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"], pa.binary()).buffers())
+    pq.write_table(pa.table({"t": text}), path)
+    assert [r["problem"] for r in rows(path)] == [None, "invalid_utf8"]
+
+
+def test_lists_of_text_that_is_not_utf8_cost_one_row(tmp_path):
+    path = tmp_path / "t.parquet"
+    raw = pa.array([b"a", b"\xff", b"b"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    lists = pa.ListArray.from_arrays([0, 1, 1, 3], text, mask=pa.array([False, True, False]))
+    pq.write_table(pa.table({"t": lists}), path)
+    assert [(r["t"], r["problem"]) for r in rows(path)] == [
+        (["a"], None),
+        (None, None),
+        (["\ufffd", "b"], "invalid_utf8"),
+    ]
+
+
+def test_damaged_parquet_is_named(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": list(range(10_000))}), path)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-4], b"", b"PAR1" + b"x" * 50 + b"PAR1"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"t\.parquet"):
+            rows(path)
+
+
+def test_a_changed_byte_anywhere_in_parquet_is_read_or_named_and_never_a_crash(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": list(range(300)), "t": [f"text {n}" for n in range(300)]}), path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            rows(path)
+        except InputError as error:
+            assert "t.parquet" in str(error)  # noqa: PT017 (most changes are read, and that is fine)
+
+
+def test_a_file_is_found_in_the_folder_or_one_below_or_gzipped(tmp_path):
+    inner = tmp_path / "ml-1m"
+    inner.mkdir()
+    path = written(inner, "x", "ratings.dat.gz")
+    assert find_file(tmp_path, "ratings.dat") == path
+    assert find_file(inner, "other.dat", "ratings.dat") == path
+    with pytest.raises(InputError, match=r"holds no u\.data; it holds ml-1m"):
+        find_file(tmp_path, "u.data")
+    with pytest.raises(InputError, match="is not a folder"):
+        find_file(tmp_path / "absent", "u.data")
