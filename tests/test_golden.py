@@ -30,7 +30,7 @@ def losses_of(model: str, data: Path, out: Path) -> list[float]:
         data=str(data),
         grade="size-1",
         length=8,
-        samples=16,
+        batch_size=16,
         epochs=Epochs(count=4),
         threads=1,
         log_every=1,

@@ -59,7 +59,7 @@ def tiny_artifact(
 def tiny_run(folder: Path, dataset: Dataset, model: str = "mlp", seed: int = 0, *overrides: str) -> Path:
     """A run that trained for a few steps and saved its artifact."""
     config = TrainConfig(
-        model=model, data=str(dataset.path), grade=GRADE, length=LENGTH, samples=32, seed=seed, threads=1
+        model=model, data=str(dataset.path), grade=GRADE, length=LENGTH, batch_size=32, seed=seed, threads=1
     )
     out = folder / f"{model}-{seed}"
     result = workflow.train(override(config, overrides), out, progress=False)

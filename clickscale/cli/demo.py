@@ -36,7 +36,7 @@ def run_demo(
 ) -> None:
     """Show everything on MovieLens-100k in a few minutes.
 
-    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and the yardstick,
+    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and boosted trees,
     compares them in accuracy and latency, scores a request with the distilled student as it is served, and
     writes a report page. What is already in the folder is not done again.
     """
@@ -99,19 +99,19 @@ def trained(out: Path, data: Path, seed: int) -> dict[str, Path]:
     _train(STUDENT, data, runs[ALONE], seed)
     _distill(data, together, seed)
     _evaluate(runs)
-    return runs | yardstick(data, out / "runs" / "trees", seed)
+    return runs | boosted_trees(data, out / "runs" / "trees", seed)
 
 
-def yardstick(data: Path, run: Path, seed: int) -> dict[str, Path]:
+def boosted_trees(data: Path, run: Path, seed: int) -> dict[str, Path]:
     """The evaluated trees by name, made if they are not there; nothing without LightGBM, which is said."""
     if importlib.util.find_spec("lightgbm") is None:
-        say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[yardstick]'")
+        say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[trees]'")
         return {}
     if not (run / "evaluation-test.json").is_file():
-        from clickscale.workflow import train_yardstick
+        from clickscale.workflow import train_trees
 
-        say("training the yardstick (trees)")
-        train_yardstick(data, run, seed=seed)
+        say("training boosted trees")
+        train_trees(data, run, seed=seed)
     return {"trees": run}
 
 

@@ -80,8 +80,9 @@ def distill_models(
     RUN/student and RUN/teacher are then runs like any other; what is served of the student holds nothing of
     the teacher.
 
-    --set takes any option of the training of both (samples, epochs.count); after "student." or "teacher."
-    one of that model alone (student.optimizer.lr), and after "student.model." one of the model itself.
+    --set takes any option of the training of both (batch_size, epochs.count); after "student." or "teacher."
+    an option of that model's training (student.optimizer.learning_rate), and after "student.model." an option
+    of the model itself.
     """
     from clickscale import workflow
 

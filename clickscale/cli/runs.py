@@ -1,4 +1,4 @@
-"""Verbs about runs: ``train``, ``yardstick``, ``evaluate``, ``compare``."""
+"""Verbs about runs: ``train``, ``trees``, ``evaluate``, ``compare``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -68,7 +68,8 @@ def train_model(
 
     The folder also gets the metrics of the validation part; clickscale evaluate measures the test part.
 
-    --set takes any option of training (optimizer.lr, epochs.count) and, after "model.", of the model.
+    --set takes any option of training (optimizer.learning_rate, epochs.count) and, after "model.", any option
+    of the model.
     """
     from msgspec.structs import replace
 
@@ -126,7 +127,7 @@ def results_grid(title: str, results: Any) -> Any:
     return grid(title, headers, [(r.label, *cells(r)) if several else cells(r) for r in results])
 
 
-def train_yardstick(
+def train_trees(
     data: Data,
     out: Out,
     label: Annotated[str, typer.Option("--label", help="Label to predict; the first one by default.")] = "",
@@ -136,11 +137,11 @@ def train_yardstick(
 ) -> None:
     """Fit gradient-boosted trees to the same data.
 
-    They use point-in-time features only, and are the yardstick of every table of results.
+    They use point-in-time features only, and stand in every table of results.
     """
     from clickscale import workflow
 
-    facts = workflow.train_yardstick(data, out, label=label, seed=seed, statistics=statistics)
+    facts = workflow.train_trees(data, out, label=label, seed=seed, statistics=statistics)
     results = workflow.run_results(out, "test")
     if as_json:
         emit({"run": str(out), **facts, "test": documents(results)})

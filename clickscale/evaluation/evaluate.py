@@ -24,7 +24,7 @@ def predict(
     grouping: Grouping = "request",
     slack: int = 0,
     labels: tuple[str, ...] = (),
-    samples: int = 512,
+    batch_size: int = 512,
 ) -> Predictions:
     """Score every impression of a part; memory holds the scores, the labels and one batch.
 
@@ -39,7 +39,7 @@ def predict(
             ``length``: a candidate sees all that the state holds. One encoding serves many requests, so long
             behaviors are evaluated far faster. 0 makes every state anew.
         labels: the labels that the model was built for, in order; the first one of the data set if empty.
-        samples: impressions in a batch, about.
+        batch_size: impressions in a batch, about.
 
     Returns:
         Predictions in the order of ``dataset.part(part)``; their grouping names the slack.
@@ -51,7 +51,9 @@ def predict(
     """
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; rows find their place below.
-    config = LoaderConfig(grouping=grouping, length=length, samples=samples, pairs=_PAIRS, labels=labels)
+    config = LoaderConfig(
+        grouping=grouping, length=length, batch_size=batch_size, pairs=_PAIRS, labels=labels
+    )
     rows = dataset.part(part)
     windows = replay_windows(dataset, rows, length, slack) if slack else None
     names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))

@@ -328,8 +328,8 @@ def _log(run: _Run, log: RunLog, line: ProgressLine) -> None:
     for each in run.learners:
         last = run.last[each.name]
         values |= {
-            each.key("lr"): last.lr,
-            each.key("table_lr"): last.table_lr,
+            each.key("learning_rate"): last.learning_rate,
+            each.key("table_learning_rate"): last.table_learning_rate,
             each.key("grad_norm"): last.norm,
             each.key("skipped"): each.optimizer.skipped,
         }

@@ -29,15 +29,15 @@ def model(dataset: Dataset) -> CTRModel:
 
 
 def test_every_impression_of_the_part_is_scored_once_and_in_order(dataset: Dataset, model: CTRModel) -> None:
-    found = predict(model, dataset, "train", length=6, labels=LABELS, samples=7)
+    found = predict(model, dataset, "train", length=6, labels=LABELS, batch_size=7)
     assert np.array_equal(found.row, dataset.part("train"))
     assert found.logits.shape == (len(found.row), 2)
     assert (found.part, found.grouping, found.label_names) == ("train", "request", LABELS)
 
 
 def test_logits_are_those_of_one_impression_at_a_time(dataset: Dataset, model: CTRModel) -> None:
-    found = predict(model, dataset, "test", length=6, labels=LABELS, samples=5)
-    config = LoaderConfig(grouping="impression", length=6, samples=1, shuffle=False, labels=LABELS)
+    found = predict(model, dataset, "test", length=6, labels=LABELS, batch_size=5)
+    config = LoaderConfig(grouping="impression", length=6, batch_size=1, shuffle=False, labels=LABELS)
     model.eval()
     with torch.inference_mode():
         alone = [model(batch)[0, 0].numpy() for batch in Loader(dataset, "test", config).batches()]
@@ -112,7 +112,7 @@ def columns(user: UserSide, start: int, end: int) -> UserSide:
 
 def served(dataset: Dataset, model: CTRModel, part: str, length: int, slack: int) -> np.ndarray:
     """Logits of a server that takes the impressions one by one, and appends behaviors one by one."""
-    config = LoaderConfig(grouping="impression", length=10_000, samples=1, shuffle=False, labels=LABELS)
+    config = LoaderConfig(grouping="impression", length=10_000, batch_size=1, shuffle=False, labels=LABELS)
     held, found = {}, []
     for batch in Loader(dataset, part, config).batches():
         row = int(batch.rows[0, 0])
@@ -136,7 +136,7 @@ def test_slack_replays_what_a_server_does_that_appends_to_states(
     dataset: Dataset, name: str, slack: int
 ) -> None:
     model = sequence_model(dataset, name)
-    found = predict(model, dataset, "train", length=5, labels=LABELS, slack=slack, samples=30)
+    found = predict(model, dataset, "train", length=5, labels=LABELS, slack=slack, batch_size=30)
     assert np.array_equal(found.row, dataset.part("train"))
     assert found.grouping == f"request, slack {slack}"
     with torch.inference_mode():

@@ -20,7 +20,7 @@ def config_of(data: Path, *changes: str) -> DistillConfig:
         data=str(data),
         student=ModelChoice(model="din", grade="size-1", length=4, model_options=SMALL),
         teacher=ModelChoice(model="suan", grade="size-1", length=8, model_options=SMALL),
-        samples=12,
+        batch_size=12,
         labels=("click", "like"),
     )
     return override(config, ["log_every=3", "threads=1", *changes])

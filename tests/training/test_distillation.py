@@ -118,7 +118,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
         ("student.model=lightsuan", "student.model_options=['head.hidden=[8]','r=3']"),
         ("student.length=9", "teacher.length=3"),
         ("student.model=mlp", "student.model_options=[]", "teacher.grade=size-2"),
-        ("teacher.model_options=['pooling=global']", "grouping=request", "samples=40"),
+        ("teacher.model_options=['pooling=global']", "grouping=request", "batch_size=40"),
         ("head=aux", "temperature=4.0", "epochs.count=2", "precision=bf16"),
     ],
     ids=" ".join,
@@ -135,10 +135,14 @@ def test_any_two_models_of_any_grades_learn_in_any_grouping(
 
 
 def test_each_model_has_an_optimizer_of_its_own(data: Path, tmp_path: Path) -> None:
-    changes = ("student.optimizer.lr=0.5", "teacher.optimizer.clip=0.001", "student.optimizer.table=adagrad")
+    changes = (
+        "student.optimizer.learning_rate=0.5",
+        "teacher.optimizer.max_grad_norm=0.001",
+        "student.optimizer.table=adagrad",
+    )
     distill(config_of(data, *changes), tmp_path / "run")
     line = read_metrics(tmp_path / "run")[-2]
-    assert line["student.lr"] > 100 * line["teacher.lr"]
+    assert line["student.learning_rate"] > 100 * line["teacher.learning_rate"]
     names = {
         name.rpartition(".")[2] for name in last(tmp_path / "run").tensors if ".optimizer.table." in name
     }
@@ -181,7 +185,9 @@ def test_a_line_of_the_log_tells_every_loss_apart(pair: Path) -> None:
     weighed = sum(line[f"loss.{part}"] * (2.0 if part.startswith("distill") else 1.0) for part in parts)
     assert line["loss"] == pytest.approx(weighed)
     assert {
-        f"{name}.{x}" for name in (STUDENT, TEACHER) for x in ("lr", "table_lr", "grad_norm", "skipped")
+        f"{name}.{x}"
+        for name in (STUDENT, TEACHER)
+        for x in ("learning_rate", "table_learning_rate", "grad_norm", "skipped")
     } <= set(line)
     valid = next(line["valid"] for line in read_metrics(pair) if "valid" in line)
     assert valid["loss"] == pytest.approx(
@@ -345,10 +351,10 @@ def test_a_finished_distillation_is_not_trained_again(
 
 
 def test_another_distillation_is_refused_by_the_names_of_what_differs(data: Path, pair: Path) -> None:
-    other = config_of(data, "teacher.optimizer.lr=0.5", "temperature=3.0")
+    other = config_of(data, "teacher.optimizer.learning_rate=0.5", "temperature=3.0")
     with pytest.raises(RunError, match=r"temperature is 2\.0, not 3\.0") as refused:
         distill(other, pair)
-    assert "teacher.optimizer.lr is 0.003, not 0.5" in str(refused.value)
+    assert "teacher.optimizer.learning_rate is 0.003, not 0.5" in str(refused.value)
     with pytest.raises(RunError, match="already holds a run"):
         distill(config_of(data, "validate_every=4"), pair, resume=False)
 

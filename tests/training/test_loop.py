@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(data: Path, *changes: str) -> TrainConfig:
     config = TrainConfig(
-        model="din", data=str(data), grade="size-1", length=8, samples=12, labels=("click", "like")
+        model="din", data=str(data), grade="size-1", length=8, batch_size=12, labels=("click", "like")
     )
     return override(config, ["log_every=3", "epochs.count=2", "model_options=['head.hidden=[8]']", *changes])
 
@@ -123,7 +123,16 @@ def test_a_finished_run_has_seen_every_impression_in_every_epoch(data: Path, who
 def test_a_line_of_the_log_has_losses_rates_and_the_division_of_time(whole: Path) -> None:
     line = read_metrics(whole)[0]
     assert line["step"] == 3
-    assert {"loss", "loss.click", "loss.like", "lr", "table_lr", "grad_norm", "skipped", "epoch"} <= set(line)
+    assert {
+        "loss",
+        "loss.click",
+        "loss.like",
+        "learning_rate",
+        "table_learning_rate",
+        "grad_norm",
+        "skipped",
+        "epoch",
+    } <= set(line)
     assert set(line["seconds"]) == {"load", "forward", "backward", "step", "rest"}
     assert any("valid" in line for line in read_metrics(whole))
 
@@ -273,7 +282,7 @@ def test_two_threads_give_the_same_run_twice_and_nearly_that_of_one(data: Path, 
     before = torch.get_num_threads()
     for name, threads in (("one", 1), ("two", 2), ("again", 2)):
         train(
-            config_of(data, f"threads={threads}", "log_every=1", "samples=60", "epochs.count=1"),
+            config_of(data, f"threads={threads}", "log_every=1", "batch_size=60", "epochs.count=1"),
             tmp_path / name,
         )
     torch.set_num_threads(before)
@@ -364,7 +373,7 @@ def test_validation_is_the_mean_over_the_known_impressions_of_the_part(data: Pat
     dataset, config = open_dataset(data), config_of(data)
     objective = ClickLoss(make_model(config, dataset), ("click", "like")).train()
     found = validate(objective, Loader(dataset, "valid", config.loader()), torch.device("cpu"))
-    everything = override(config, ["samples=100000", "grouping=request"]).loader()
+    everything = override(config, ["batch_size=100000", "grouping=request"]).loader()
     (batch,) = Loader(dataset, "valid", everything).batches()
     objective.eval()
     expected = {name: float(loss.detach()) for name, loss in objective(batch).items()}

@@ -62,7 +62,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         data: folder of a prepared data set.
-        grouping, window, slack, samples, pairs, placeholders, prefetch: see
+        grouping, window, slack, batch_size, pairs, placeholders, prefetch: see
             `clickscale.data.loader.LoaderConfig`. A finished run measures its validation part with its slack.
         labels: labels to train; the first one of the data set if empty.
         seed: of the initial weights, of dropout and of the order of the data.
@@ -78,7 +78,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     grouping: Grouping = "timeline"
     window: int = 0
     slack: int = 0
-    samples: int = 1024
+    batch_size: int = 1024
     pairs: int = 0
     placeholders: int = 0
     labels: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
             length=length,
             window=self.window,
             slack=self.slack,
-            samples=self.samples,
+            batch_size=self.batch_size,
             pairs=self.pairs,
             placeholders=self.placeholders,
             seed=self.seed,

@@ -30,7 +30,7 @@ def made(log: Dataset, name: str, *changes: str) -> CTRModel:
 
 
 def batches(log: Dataset) -> list[Batch]:
-    return list(Loader(log, "train", LoaderConfig(length=150, samples=120, prefetch=0)).batches())
+    return list(Loader(log, "train", LoaderConfig(length=150, batch_size=120, prefetch=0)).batches())
 
 
 def trained(model: nn.Module, made: list[Batch]) -> list[Tensor]:
