@@ -136,7 +136,7 @@ def block_name(block: Block) -> str:
     return f"<{block[0]}, {block[1]}>"
 
 
-def full_attention_model(model: CTRModel, name: str) -> EST:
+def full_attention_model(model: CTRModel[Any], name: str) -> EST:
     """The model of the run ``name``, if its attention can be taken apart.
 
     Raises:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clickscale.batch import CandidateSide, UserSide
+from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
@@ -80,7 +80,7 @@ class PairDice(nn.Module):
         self.variance.lerp_(variance, self.momentum)
 
 
-class DIN(CTRModel):
+class DIN(CTRModel[DINState]):
     """See the module docstring."""
 
     def __init__(
@@ -109,7 +109,7 @@ class DIN(CTRModel):
         tokens = torch.cat([state.tokens, self.inputs.behaviors(user)], dim=1)
         return DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
 
-    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)
         tokens = state.tokens.to(items.dtype)
@@ -122,9 +122,7 @@ class DIN(CTRModel):
     def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
         query = self.inputs.candidates(candidates)  # (B, C, D)
-        column = torch.arange(state.mask.shape[1], device=query.device)
-        seen = (column >= candidates.oldest[..., None]) & (column < candidates.visible[..., None])
-        seen &= state.mask[:, None]  # (B, C, L)
+        seen = sees_columns(candidates.oldest, candidates.visible, state.mask)  # (B, C, L)
         own = query @ (self.query_weight + self.gap_weight).T + self.first_bias  # (B, C, hidden)
         sums = self._train_sums if self.training else self._running_sums
         return (sums(query, own, state.tokens.to(query.dtype), seen) + self.second.bias) * seen

@@ -41,7 +41,7 @@ class MLPState(State):
     profile: Tensor
 
 
-class MLP(CTRModel):
+class MLP(CTRModel[MLPState]):
     """See the module docstring."""
 
     def __init__(
@@ -67,7 +67,7 @@ class MLP(CTRModel):
         counts = torch.cat([state.counts, state.counts[:, -1:] + new.counts[:, 1:]], dim=1)
         return MLPState(sums, counts, state.profile)
 
-    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)  # (B, C, item width)
         total = sum_between(state.sums.to(items.dtype), candidates.oldest, candidates.visible)

@@ -229,7 +229,7 @@ def read_teacher(config: DistillConfig) -> TrainedRun:
             f"{folder} is not finished, so it cannot teach; finish it with: clickscale train --resume"
         )
     run = load_run(folder, Path(config.data))
-    check_grouping(run.model, options.model, config.grouping)
+    check_grouping(run.model, config.grouping)
     if config.teacher is not None and config.teacher != choice_of(options):
         raise ConfigError(f"{folder} holds {choice_of(options)} with its own options; leave --teacher out.")
     _places(run, trained_labels(run.dataset, config))
@@ -247,7 +247,7 @@ def with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
     return msgspec.structs.replace(config, **facts)
 
 
-def weights_hash(model: CTRModel) -> str:
+def weights_hash(model: CTRModel[Any]) -> str:
     """Hash of every weight of a model."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

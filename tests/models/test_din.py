@@ -1,5 +1,7 @@
 """DIN against its formula, with the first attention layer in one piece."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def restated(w: Weights, case: Case) -> Array:
     return interest(w, case, w["dice.mean"], w["dice.variance"])
 
 
-def statistics(model: CTRModel, batch: Batch) -> tuple[Array, Array]:
+def statistics(model: CTRModel[Any], batch: Batch) -> tuple[Array, Array]:
     """Mean and variance of the first layer over all real pairs of a batch."""
     w = weights_of(model)
     every = [

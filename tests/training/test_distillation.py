@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.models import CTRModel, build_model
+from clickscale.models import CTRModel, State, build_model
 from clickscale.training import distillation
 from clickscale.training.distillation import (
     STUDENT,
@@ -246,9 +246,17 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
     assert not torch.allclose(after[..., 2:], before, atol=1e-3)
 
 
+class HeadlessModel(CTRModel[State]):
+    def encode_user(self, user: UserSide) -> State:
+        return State()
+
+    def score(self, state: State, candidates: CandidateSide) -> Tensor:
+        return torch.zeros(*candidates.items.shape, 1)
+
+
 def test_a_model_without_the_shared_head_has_no_auxiliary_one() -> None:
     with pytest.raises(ConfigError, match="use head=same"):
-        widen_head(CTRModel())
+        widen_head(HeadlessModel())
 
 
 # --- stopped and continued

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,7 +147,7 @@ def earlier(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel:
+def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel[Any]:
     """The model of a run whose steps move nothing."""
     slow = OptimizerConfig(learning_rate=1e-30, table_learning_rate=1e-30)
     train(replace(config, optimizer=slow), out, progress=progress)

@@ -149,7 +149,7 @@ def trained_labels(dataset: Dataset, config: RunConfig) -> tuple[str, ...]:
     return tuple(dataset.labels[place] for place in select_labels(dataset.labels, config.labels))
 
 
-def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
+def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel[Any]:
     """Model of a run with fresh weights.
 
     Raises:
@@ -164,23 +164,19 @@ def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
         labels=config.labels,
         overrides=config.model_options,
     )
-    check_grouping(model, config.model, config.grouping)
-    if config.slack and not model.causal:
-        raise ConfigError(
-            f"Model {config.model!r} with these options is not causal, so nothing can be appended to its"
-            f" states; leave out slack={config.slack}."
-        )
+    check_grouping(model, config.grouping)
+    if config.slack:
+        model.require_causal(f"nothing can be appended to its states; leave out slack={config.slack}")
     if config.recompute and not recompute_blocks(model):
         raise ConfigError(f"Model {config.model!r} has no blocks to recompute; leave out recompute=true.")
     return model
 
 
-def check_grouping(model: CTRModel, name: str, grouping: Grouping) -> None:
+def check_grouping(model: CTRModel[Any], grouping: Grouping) -> None:
     """Refuse a grouping that the model cannot be used in."""
-    if grouping == "timeline" and not model.causal:
-        raise ConfigError(
-            f"Model {name!r} with these options is not causal, so candidates cannot share a timeline;"
-            " train it with --grouping request or --grouping impression."
+    if grouping == "timeline":
+        model.require_causal(
+            "candidates cannot share a timeline; train it with --grouping request or --grouping impression"
         )
 
 
@@ -191,7 +187,7 @@ class TrainedRun:
     config: TrainConfig
     dataset: Dataset
     labels: tuple[str, ...]
-    model: CTRModel
+    model: CTRModel[Any]
     step: int
 
 
