@@ -297,7 +297,7 @@ def test_a_padded_history_can_be_appended_to() -> None:
 def test_only_a_causal_model_can_append(options: tuple[str, ...]) -> None:
     model, batch = suan(*options), toy_batch(full=True)
     state = model.encode_user(batch.user)
-    with pytest.raises(ConfigError, match="not causal.*pooling=prefix makes it causal"):
+    with pytest.raises(ConfigError, match=r"not causal.*pooling=prefix makes it causal"):
         model.extend_user(state, batch.user)
 
 
