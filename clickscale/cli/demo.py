@@ -124,7 +124,8 @@ def _train(model: str, data: Path, run: Path, seed: int) -> None:
         return
     say(f"training {model}")
     name, grade, length = model.split(":")
-    config = train_config(name, data, grade, int(length), "timeline", "", seed, list(steps.OPTIONS))
+    given = {"model": name, "data": str(data), "grade": grade, "length": int(length), "seed": seed}
+    config = train_config(given, "", list(steps.OPTIONS))
     _finished(train(config, run, resume=True))
 
 
@@ -136,7 +137,7 @@ def _distill(data: Path, run: Path, seed: int) -> None:
     if (run / "teacher" / "artifact").is_dir():
         return
     say(f"training {STUDENT} together with its teacher {steps.TEACHER}")
-    given = {"data": str(data), "grouping": "timeline", "seed": seed}
+    given = {"data": str(data), "seed": seed}
     config = distill_config(given, STUDENT, steps.TEACHER, list(steps.DISTILLATION))
     _finished(distill(config, run, resume=True))
 

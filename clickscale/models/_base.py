@@ -25,9 +25,12 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         causal: whether a behavior's part of the state depends on earlier behaviors only. Only then can
             candidates that see different parts of one timeline share a state (grouping ``timeline``), and
             only then can behaviors be appended.
+        shares: whether `encode_user` does work that is worth sharing among candidates; if not, nothing is
+            gained by training on the impressions of one user together.
     """
 
     causal: bool = True
+    shares: bool = True
 
     @abstractmethod
     def encode_user(self, user: UserSide) -> S:

@@ -44,6 +44,8 @@ class MLPState(State):
 class MLP(CTRModel[MLPState]):
     """See the module docstring."""
 
+    shares = False
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

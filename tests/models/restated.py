@@ -145,15 +145,22 @@ def tower(model: CTRModel[Any], w: Weights, x: Array) -> Array:
         )
         return (x - mean) / np.sqrt(variance + 1e-5) * gain + shift
 
+    def standardized(x: Array) -> Array:
+        gain, shift = w[f"head.tower.{place}.weight"], w[f"head.tower.{place}.bias"]
+        return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * gain + shift
+
     for _ in config.hidden:
         x = linear(x)
         place += 1
-        if config.norm == "batch":
-            x = norm(x)
+        if config.norm != "none":
+            x = norm(x) if config.norm == "batch" else standardized(x)
             place += 1
-        if config.activation == "dice":
+        if config.activation == "batch_dice":
             mean, variance = (w[f"head.tower.{place}.norm.running_{name}"] for name in ("mean", "var"))
             x = dice(x, mean, variance, w[f"head.tower.{place}.alpha"])
+        elif config.activation == "dice":
+            gate, slope = sigmoid(x), w[f"head.tower.{place}.alpha"]
+            x = gate * x + (1 - gate) * slope * x
         else:
             x = np.maximum(x, 0)
         place += 1

@@ -29,7 +29,7 @@ from clickscale.training.distillation import (
 from clickscale.training.loop import RunResult, train
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run, make_model
+from clickscale.training.run.folder import load_run, make_model, start_at_rates
 from clickscale.training.run.logs import read_metrics
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last, numbers
@@ -59,7 +59,7 @@ def _sum_rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_teacher_takes_the_very_steps_that_it_takes_alone(data: Path, pair: Path, tmp_path: Path) -> None:
     alone = config_of(data, "validate_every=4").alone(TEACHER)
-    assert alone.window == 0  # it is the longer one, so its loader is that of both
+    assert alone.window == 8
     train(alone, tmp_path / "alone")
     assert same(weights(pair / "teacher"), weights(tmp_path / "alone"))
     for mine, theirs in zip(numbers(pair / "teacher"), numbers(tmp_path / "alone"), strict=True):
@@ -105,6 +105,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
     alone = make_model(config.alone(STUDENT), dataset)
+    start_at_rates(alone, dataset, ("click", "like"))
     assert same(distillation.served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
