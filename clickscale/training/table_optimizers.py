@@ -143,6 +143,7 @@ class Research:
         return {"means": self.means, "squares": self.squares, "last": self.last, "steps": self.steps}
 
     def update(self, weight: Tensor, gradient: RowGradient, lr: float) -> None:
+        """Move the touched rows; see the class."""
         rows, values = gradient.rows, gradient.values
         first, second = self.betas
         self.steps += 1
