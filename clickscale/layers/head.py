@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
+from clickscale.layers.inputs import Inputs
 from clickscale.layers.norm import RMSNorm
 
 
@@ -153,3 +154,21 @@ class Head(nn.Module):
         return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
             mask[..., None].expand(-1, -1, self.labels), logits
         )
+
+    def over(self, read: Tensor, profile: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, C, T) over what a model read, the profile and the context; see `head_over`.
+
+        Args:
+            read: (B, C, R), what the model made of each candidate and its history.
+            profile: (B, n2, d) or (B, n2 * d) of the row, which its candidates share.
+            context: (B, C, n3 * d).
+            mask: (B, C) bool, True where there is a candidate.
+        """
+        shared = profile.to(read.dtype).flatten(1)[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
+        return self(torch.cat([read, shared, context], dim=-1), mask)
+
+
+def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:
+    """Head over ``read`` numbers per candidate, the profile of its user and its context."""
+    fields = inputs.profile_tokens + inputs.context_tokens
+    return Head(read + fields * inputs.dim, labels, config)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
-from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.models._din import EPS, Layers, TrainedAttention
@@ -133,8 +133,7 @@ class DIN(CTRModel[DINState]):
         self.first_bias = nn.Parameter(first.bias.detach().clone())
         self.dice = (PairDice if config.dice == "learned" else BatchPairDice)(config.hidden)
         self.second = nn.Linear(config.hidden, 1)
-        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
-        self.head = Head(width + self.inputs.item_width + tokens * config.d, labels, config.head)
+        self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> DINState:
         """Look-ups only: a behavior's part of the attention is folded into the product with candidates."""
@@ -150,10 +149,8 @@ class DIN(CTRModel[DINState]):
         items = self.inputs.candidate_items(candidates)
         tokens = state.tokens.to(items.dtype)
         interest = self._weights(state, candidates) @ tokens  # (B, C, D)
-        profile = state.profile.to(items.dtype)[:, None].expand(-1, items.shape[1], -1)
-        return self.head(
-            torch.cat([interest, items, profile, self.inputs.context(candidates)], dim=-1), candidates.mask
-        )
+        read = torch.cat([interest, items], dim=-1)  # (B, C, D + item width)
+        return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
 
     def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
