@@ -54,7 +54,7 @@ class Subject:
         return self.model.encode_user(self.user)
 
     def append(self) -> State:
-        return self.model.extend_user(self.before, self.newest)  # type: ignore[operator]
+        return self.model.extend_user(self.before, self.newest)
 
     def together(self, count: int) -> Tensor:
         return self.model.score(self.encode(), self.only(count))

@@ -30,7 +30,7 @@ def losses_of(model: str, data: Path, out: Path) -> list[float]:
         data=str(data),
         grade="size-1",
         length=8,
-        grouping="timeline",
+        grouping="request" if model == "est_full" else "timeline",  # est_full is not causal
         window=8,
         batch_size=16,
         epochs=Epochs(count=4),

@@ -135,7 +135,11 @@ class PaperRequest:
 
 # Liu et al. 2026: 52 tokens (46 fields beside the item's 4, and 2 histograms), 300 recent behaviors.
 _OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
-_PAPER_REQUESTS = {("est", "est-paper"): _OF_EST, ("est", "est-blocks"): _OF_EST}
+_PAPER_REQUESTS = {
+    ("est", "est-paper"): _OF_EST,
+    ("est", "est-blocks"): _OF_EST,
+    ("est_full", "est-paper"): _OF_EST,
+}
 
 
 def paper_request(model: str, grade: str) -> PaperRequest:
