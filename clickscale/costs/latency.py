@@ -315,7 +315,7 @@ def _request(model: CTRModel[Any], features: Features, length: int, candidates: 
         stored=model.scoring_state(state),
         before=model.appendable_state(model.encode_user(behaviors(user, slice(0, -1)))),
         newest=behaviors(user, slice(-1, None)),
-        extend=getattr(model, "extend_user", None) if model.causal else None,
+        extend=model.extend_user if model.causal else None,
     )
 
 
