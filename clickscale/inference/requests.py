@@ -12,7 +12,7 @@ is an error. Errors are: no item, a text for a number, a time in milliseconds, a
 
 Everything is read column by column, fields of one type in one go: 500 candidates with 7 fields cost three
 reads of arrow arrays, not 3,500 of single values. Checks look at whole columns too. Only when a check fails
-are the objects walked one by one, in the order in which they were sent, to name the first mistake by its path.
+are the objects walked one by one, as they were sent, to name the first mistake by its path.
 """
 
 import math
