@@ -49,8 +49,8 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return found | {
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
             "user_gflops": self.user / 1e9,
             "candidate_gflops": self.candidate / 1e9,
             "gflops": self.gflops,
@@ -139,7 +139,7 @@ _PAPER_REQUESTS = {("est", "est-paper"): _OF_EST, ("est", "est-blocks"): _OF_EST
 
 
 def paper_request(model: str, grade: str) -> PaperRequest:
-    """What stands in for a data set where none is given: a paper's request, or a small one."""
+    """The request to count on without a data set: that of a grade's paper, or a small one."""
     return _PAPER_REQUESTS.get((model, grade), PaperRequest())
 
 
@@ -154,9 +154,9 @@ def reference_features(items: int = 10_000, request: PaperRequest | None = None)
         return Feature(name=name, kind="categorical", size=size)
 
     profile = [field("user", 10_000), field("age", 10), field("sex", 5), field("city", 100), field("job", 50)]
-    profile += [field(f"profile{place}", 100) for place in range(5, request.profile)]
+    profile += [field(f"profile{index}", 100) for index in range(5, request.profile)]
     context = [field("position", 60), field("channel", 10)]
-    context += [field(f"context{place}", 100) for place in range(2, request.context)]
+    context += [field(f"context{index}", 100) for index in range(2, request.context)]
     item = [field("item", items), field("category", 100), field("brand", 1_000), field("shop", 1_000)]
     if request.content:
         item.append(Feature(name="text", kind="content", width=request.content))

@@ -134,7 +134,7 @@ def rank_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RankedPairs:
 
 @dataclass(frozen=True)
 class GroupPairs:
-    """What every GAUC needs to know of each of U groups.
+    """Counts of each of U groups, from which every GAUC follows.
 
     `groups` (U,) ids in rising order, `impressions` and `positives` (U,) counts, `won` (U,) the (positive,
     negative) pairs of the group that the scores rank rightly, a tie counting 1/2.
@@ -241,9 +241,11 @@ class HistogramAUC:
         positive, logit = binary_labels(labels), finite_numbers("logits", logits).astype(np.float64)
         same_length({"labels": positive, "logits": logit})
         offsets = np.clip(logit, self.low, self.high) - self.low
-        places = np.minimum((offsets * (self.bins / (self.high - self.low))).astype(np.int64), self.bins - 1)
-        np.add.at(self.positives, places[positive], 1)
-        np.add.at(self.negatives, places[~positive], 1)
+        bin_of_row = np.minimum(
+            (offsets * (self.bins / (self.high - self.low))).astype(np.int64), self.bins - 1
+        )
+        np.add.at(self.positives, bin_of_row[positive], 1)
+        np.add.at(self.negatives, bin_of_row[~positive], 1)
 
     def merge(self, other: "HistogramAUC") -> None:
         """Add the rows that another histogram of the same bins has counted."""

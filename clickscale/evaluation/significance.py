@@ -28,7 +28,7 @@ from clickscale.evaluation.metrics import (
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the confidence interval [low, high]; the ends are nan when none can be told."""
+    """A value with the confidence interval [low, high]; the ends are nan when it is not defined."""
 
     low: float
     high: float
@@ -39,7 +39,7 @@ class Interval:
 class PairedTest:
     """Difference a - b of two models on the same rows (or seeds), its interval and two-sided p-value.
 
-    For log-loss and ECE a negative `delta` favors a. What cannot be told is nan.
+    For log-loss and ECE a negative `delta` favors a. Values that are not defined are nan.
     """
 
     delta: float
@@ -151,7 +151,7 @@ def seeds_t_test(values_a: npt.ArrayLike, values_b: npt.ArrayLike, level: float 
     delta = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(seeds)
     if error <= 4.0 * np.finfo(np.float64).eps * float(max(np.abs(a).max(), np.abs(b).max())):
-        error = 0.0  # 0.8 - 0.7 and 0.7 - 0.6 differ by rounding only: that is no spread
+        error = 0.0  # 0.8 - 0.7 and 0.7 - 0.6 differ by rounding only, which is not a spread
     margin = float(stdtrit(seeds - 1, (1.0 + level) / 2.0)) * error
     p_value = 2.0 * float(stdtr(seeds - 1, -abs(delta) / error)) if error > 0 else _without_spread(delta)
     return PairedTest(delta, delta - margin, delta + margin, p_value)
@@ -221,5 +221,5 @@ def _share_across_zero(samples: Floats) -> float:
 
 
 def _without_spread(delta: float) -> float:
-    """p-value where the standard error is 0: equal models are equal; anything else cannot be judged."""
+    """p-value where the standard error is 0: 1 for equal models, nan for others."""
     return 1.0 if delta == 0.0 else math.nan

@@ -388,8 +388,8 @@ def _numbers(table: _Table, fields: Sequence[Field], encoder: Encoder) -> npt.ND
     """(N, F) of the numeric fields and timestamps."""
     names = [field.name for field in fields if field.kind in _NUMERIC]
     numbers = np.empty((len(table.rows), len(names)), np.float32)
-    for place, name in enumerate(names):
-        numbers[:, place] = encoder.encode_raw(name, table.columns[name].raw)
+    for column, name in enumerate(names):
+        numbers[:, column] = encoder.encode_raw(name, table.columns[name].raw)
     return numbers
 
 

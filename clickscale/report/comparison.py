@@ -18,7 +18,7 @@ MEASURES = ("auc", "gauc", "log_loss")
 
 @dataclass(frozen=True)
 class Entrant:
-    """One run to compare: its options name the model, its seed and all else that was chosen."""
+    """One run to compare; its options include the name of the model and the seed."""
 
     run: str
     options: Mapping[str, Any]
@@ -127,7 +127,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
-    """Runs by what was chosen for them, their seed aside; a name tells what differs."""
+    """Runs by their options without the seed; names list the options that differ."""
     keys = [_flat(entrant.options) for entrant in entrants]
     names = _names(keys)
     groups: dict[str, dict[int, Entrant]] = {}
@@ -157,13 +157,13 @@ _NOT_CHOICES = frozenset(
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Options by dotted key, as text."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in options.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            texts |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return found
+            texts[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return texts
 
 
 def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Who is worth a place in a cache: a small sketch of how often each key was asked for recently."""
+"""Admission to a cache: a small sketch of how often each key was asked for recently."""
 
 import numpy as np
 
@@ -20,17 +20,17 @@ class RecentCounts:
 
     def add(self, key: bytes) -> None:
         """Count one request for a key, which must be a hash of 32 bytes."""
-        for row, place in zip(self._rows, self._places(key), strict=True):
-            row[place] = min(row[place] + 1, 255)
+        for row, counter in zip(self._rows, self._counters(key), strict=True):
+            row[counter] = min(row[counter] + 1, 255)
         self._added += 1
         if self._added >= self._recent:
             self._halve()
 
     def count(self, key: bytes) -> int:
         """How often the key was asked for recently; rarely too high."""
-        return min(row[place] for row, place in zip(self._rows, self._places(key), strict=True))
+        return min(row[counter] for row, counter in zip(self._rows, self._counters(key), strict=True))
 
-    def _places(self, key: bytes) -> list[int]:
+    def _counters(self, key: bytes) -> list[int]:
         """One counter in every row; the key is a hash, so its own bytes are as good as another hash."""
         return [int.from_bytes(key[i * 8 : i * 8 + 8], "little") % self._width for i in range(_ROWS)]
 

@@ -44,11 +44,11 @@ class CacheConfig(Config, frozen=True):
     Attributes:
         budget: bytes that all entries together never exceed.
         kind: ``appendable`` states grow with the user; ``scoring`` states keep only what candidates read, are
-            smaller for sparse models, and are computed anew when the history changes at all.
+            smaller for sparse models, and are computed again whenever the history changes.
         precision: of the stored floats. Less is smaller, and moves logits.
         admit_after: requests of a user within ``recent`` requests until a state is kept; 1 keeps all.
         min_length: behaviors that a state worth keeping has at least.
-        seconds_to_live: after which a state is computed anew; 0 for no limit.
+        seconds_to_live: age after which a state is computed again; 0 for no limit.
         tenant_share: part of the budget that one tenant may take.
         audit_share: part of the hits that are computed again and compared.
         audit_bound: largest difference of logits that an audit accepts; 0 takes that of the precision. Beyond
