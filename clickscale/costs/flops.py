@@ -67,6 +67,7 @@ def measure_cost(model: CTRModel, features: Features, length: int, candidates: i
     dense, embedding = count_parameters(model)
     user_side, candidate_side = _user(features, length), _candidates(features, length, candidates)
     was_training = model.training
+    # Evaluation mode, as a server runs it; the mode is put back, since training may call this.
     model.eval()
     try:
         with torch.no_grad():
@@ -79,6 +80,7 @@ def measure_cost(model: CTRModel, features: Features, length: int, candidates: i
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(dense, embedding) parameters of a model."""
+    # By identity, since tables can be shared between modules.
     tables = {id(module.weight) for module in model.modules() if isinstance(module, FusedEmbedding)}
     embedding = sum(p.numel() for p in model.parameters() if id(p) in tables)
     return sum(p.numel() for p in model.parameters()) - embedding, embedding
@@ -92,6 +94,7 @@ def count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
         aten._embedding_bag: _bag_flops,
         aten._embedding_bag_forward_only: _bag_flops,
     }
+    # torch counts no fused attention on the CPU and no embedding bag: both are added here.
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
         result = work()
@@ -192,6 +195,7 @@ def _indices(shape: tuple[int, ...], features: tuple[Feature, ...]) -> torch.Ten
 
 def _items(features: Features, count: int) -> torch.Tensor:
     """Different items as far as there are."""
+    # Different items, so that no model can profit from repeated ones.
     return torch.arange(count)[None] % max(features.items - 2, 1) + min(2, features.items - 1)
 
 

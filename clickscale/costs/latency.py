@@ -189,8 +189,9 @@ def in_turns(
     """Milliseconds of every run of every work: each once to warm up, then one after the other in rounds.
 
     Args:
-        clock: seconds that pass; ``time.process_time`` counts those of this process alone.
+        clock: seconds that pass; ``time.process_time`` counts those of this process only.
     """
+    # The first run pays for memory and for code that is loaded late.
     for work in works.values():
         work()
     runs: dict[K, list[float]] = {name: [] for name in works}
@@ -269,10 +270,12 @@ class _Request:
         """
         count = self.candidates.items.shape[1]
         (single,) = in_turns({ONE_BY_ONE: lambda: self.one_by_one(1)}, _FEWEST, 0).values()
+        # At most a tenth of the time in each round goes to the slow variant.
         few = int(np.clip(1e3 * seconds / 10 / np.median(single), 1, count))
         works: dict[str, Work] = {ONE_BY_ONE: lambda: self.one_by_one(few)}
         works |= {PARALLEL: self.parallel, CACHED: self.cached}
         if self.extend is not None:
+            # Appending needs a causal model.
             works[APPENDED] = self.appended
         runs = in_turns(works, repeats, seconds)
         measured = {name: few if name == ONE_BY_ONE else count for name in works}
@@ -326,6 +329,7 @@ def made_up_request(
     features: Features, length: int, candidates: int, seed: int = 0
 ) -> tuple[UserSide, CandidateSide]:
     """A user with random behaviors, a minute apart, and random candidates, all a minute after the last."""
+    # Random rows: sequential ones would stay in the processor's caches, unlike those of real requests.
     random = np.random.default_rng(seed)
     user = UserSide(
         profile=_indices(random, (1,), features.profile),

@@ -1,7 +1,7 @@
 """Calibration: whether the predicted click probabilities add up to the clicks.
 
 `labels` (N,) in {0, 1}; `probabilities` (N,) in [0, 1], already rectified if training dropped negatives. What
-is not defined on the given rows is nan; values that cannot be right raise `DataError`.
+is not defined on the given rows is nan; impossible values raise `DataError`.
 """
 
 import math
@@ -57,6 +57,7 @@ def reliability_curve(
     same_length({"labels": positive, "probabilities": probability})
     bin_of_row = equal_mass_bins(probability, bins)
     rows = np.bincount(bin_of_row, minlength=bins)
+    # A bin can be empty where many rows share one probability.
     kept = rows > 0
     predicted = np.bincount(bin_of_row, weights=probability, minlength=bins)
     clicked = np.bincount(bin_of_row, weights=positive, minlength=bins)
@@ -89,6 +90,7 @@ def rectify(probabilities: npt.ArrayLike, keep_rate: float) -> Floats:
     if not 0.0 < keep_rate <= 1.0:
         raise ConfigError(f"keep_rate is {keep_rate}; the share of negatives kept lies in (0, 1].")
     probability = _checked_probabilities(probabilities)
+    # Odds shrink by the share of negatives that were kept.
     return probability / (probability + (1.0 - probability) / keep_rate)
 
 

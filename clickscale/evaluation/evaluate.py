@@ -79,6 +79,7 @@ def _logits(
     """(N, T) logits of the impressions ``rows`` (ascending)."""
     scores = np.empty((len(rows), labels), np.float32)
     scored = np.zeros(len(rows), bool)
+    # Wherever the model is, logits are collected on the CPU: a part can be larger than a GPU's memory.
     device = next(model.parameters()).device
     mode = model.training
     model.eval()
@@ -105,7 +106,9 @@ def with_facts(
     labels = np.stack([np.asarray(dataset.impressions[f"label.{name}"][rows]) for name in names], axis=1)
     user = np.asarray(dataset.impressions["user"], np.int64)
     time = np.asarray(dataset.impressions["time"][rows], np.int64)
+    # The age of an item is that at the impression, not today's.
     first_seen = np.asarray(dataset.items["first_seen"], np.int64)[dataset.impressions["item"][rows]]
+    # Activity is counted in the training part only: a slice must not depend on the part that it slices.
     activity = np.bincount(user[dataset.part("train")], minlength=len(dataset.users["offsets"]) - 1)
     return Predictions(
         row=rows,

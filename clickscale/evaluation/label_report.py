@@ -1,6 +1,6 @@
 """Reports of a run, label by label and slice by slice, and of the differences between two runs.
 
-Both reports are made from `Predictions` alone and become plain JSON by `to_dict`; nothing here prints.
+Both reports need `Predictions` only and become plain JSON by `to_dict`; nothing here prints.
 """
 
 import math
@@ -188,6 +188,7 @@ class Partition:
 
     def slices(self, known: Booleans) -> Iterator[tuple[str, Integers]]:
         """Name and row numbers (among the `known` rows) of each slice that has a known row, in order."""
+        # One sort instead of a mask per slice: a log of many days has many slices.
         codes = self.codes[known]
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
@@ -201,6 +202,7 @@ def slice_rows(predictions: Predictions) -> dict[str, Partition]:
     Users of equal training impressions share a quartile (of users, not of rows), so quartiles may be uneven
     or, when most users are new, empty.
     """
+    # Days in UTC, so that a slice does not depend on the machine's time zone.
     days, day_codes = np.unique(predictions.time // DAY, return_inverse=True)
     return {
         "behaviors": Partition(
@@ -213,6 +215,7 @@ def slice_rows(predictions: Predictions) -> dict[str, Partition]:
 
 
 def _activity_quartiles(predictions: Predictions) -> Partition:
+    # Quartiles of users and not of rows, or the most active users would fill them all.
     _, first_rows, users = np.unique(predictions.user, return_index=True, return_inverse=True)
     activity = predictions.user_activity[first_rows]
     quartiles = equal_mass_bins(activity, 4)

@@ -81,7 +81,7 @@ class Metric:
         better: whether a higher or a lower value is better, or the value nearest to one.
         prepare: from rows to a function from the users' weights to the value; all weights 1 give the value
             itself. What costs a sort is done in ``prepare``, since the function runs once per replicate.
-        biased: noise alone moves the value in one direction (ECE: up). Its interval is stretched to hold the
+        biased: noise moves the value in one direction (ECE: up). Its interval is stretched to hold the
             value, and slices, which are small, leave it out.
     """
 
@@ -98,12 +98,14 @@ class Metric:
 
 def _auc(rows: UserRows) -> Callable[[UserWeights], float]:
     ranked = rows.ranked
+    # Rows stay sorted by score in every resample; only their weights change.
     positives, negatives = rows.codes[ranked.positives], rows.codes[ranked.negatives]
     return lambda weights: ranked.auc(weights[positives], weights[negatives])
 
 
 def _gauc(rows: UserRows) -> Callable[[UserWeights], float]:
     impressions = rows.pairs.weights("impressions")
+    # Users without both classes have weight 0, so the zero in place of their nan never counts.
     parts = impressions * np.nan_to_num(rows.pairs.auc)
     return lambda weights: ratio(weights, parts, impressions)
 

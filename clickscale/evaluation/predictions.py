@@ -167,6 +167,7 @@ def common_rows(
         raise DataError(f"The runs share no label: one has {a.label_names}, the other {b.label_names}.")
     _check_rows_once(a.row)
     _check_rows_once(b.row)
+    # Row ids name impressions of the data set, so runs may have scored them in any order.
     _, in_a, in_b = np.intersect1d(a.row, b.row, assume_unique=True, return_indices=True)
     missing = len(a) - len(in_a), len(b) - len(in_b)
     if not len(in_a) or (any(missing) and not allow_missing):
@@ -180,6 +181,7 @@ def common_rows(
 
 
 def _check_same_facts(a: Predictions, b: Predictions) -> None:
+    # Unknown labels have arbitrary values: -1 makes them equal.
     known_a, known_b = np.where(a.label_mask, a.labels, -1), np.where(b.label_mask, b.labels, -1)
     facts = {"user": (a.user, b.user), "time": (a.time, b.time), "labels": (known_a, known_b)}
     for name, (of_a, of_b) in facts.items():
@@ -243,6 +245,6 @@ def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, st
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise DamagedError(
-            f"{source} is damaged or is no safetensors file: {error}. Evaluate again."
+            f"{source} is damaged or not a safetensors file: {error}. Evaluate again."
         ) from error
     return arrays, metadata

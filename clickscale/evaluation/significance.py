@@ -63,7 +63,7 @@ def user_bootstrap(
     Replicates in which a metric is not defined are left out for that metric. The ends are nan with fewer than
     two users or `replicates` = 0. The same seed and users give the same resamples for every model.
 
-    The interval of a metric that noise alone pushes up, such as ECE, is stretched to hold the value.
+    The interval of a metric that noise pushes up, such as ECE, is stretched to hold the value.
     """
     quantiles = _tail_quantiles(replicates, level)
     rows = UserRows(labels, logits, groups)
@@ -118,6 +118,7 @@ def delong(
     """
     critical = _normal_quantile(level)
     positive = binary_labels(labels)
+    # Placements of both models on the same rows, so that their difference keeps the pairing.
     won_a, lost_a = _placements(positive, scores_a)
     won_b, lost_b = _placements(positive, scores_b)
     positives, negatives = len(won_a), len(lost_a)
@@ -126,6 +127,7 @@ def delong(
     wins, losses = (won_a - won_b) / (2.0 * negatives), (lost_a - lost_b) / (2.0 * positives)
     delta = float(wins.mean())
     if min(positives, negatives) < 2:
+        # One row of a class has no variance.
         return PairedTest(delta, math.nan, math.nan, math.nan)
     error = math.sqrt(wins.var(ddof=1) / positives + losses.var(ddof=1) / negatives)
     p_value = 2.0 * float(ndtr(-abs(delta) / error)) if error > 0 else _without_spread(delta)
@@ -158,7 +160,7 @@ def seeds_t_test(values_a: npt.ArrayLike, values_b: npt.ArrayLike, level: float 
 
 
 def _resamples(users: int, replicates: int, seed: int) -> Iterator[UserWeights]:
-    """How often each user (U,) is drawn, replicate by replicate; nothing with fewer than two users.
+    """Yield how often each user (U,) is drawn, per replicate; nothing with fewer than two users.
 
     The same seed draws the same users for every metric and every model, so that differences are paired.
     """
@@ -216,6 +218,7 @@ def _share_across_zero(samples: Floats) -> float:
     """Two-sided p-value of the replicates (R,) of a difference; nan without any."""
     if not samples.size:
         return math.nan
+    # Zeros count on both sides: models without a difference get p = 1.
     smaller = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
     return min(1.0, 2.0 * (smaller + 1) / (len(samples) + 1))
 

@@ -47,6 +47,7 @@ class _Replay:
         """One request with the items of ``rows`` as candidates."""
         shown, users = self.dataset.impressions, self.dataset.users
         user = int(shown["user"][rows[0]])
+        # `visible` counts from the user's first behavior: exactly those known before the impression.
         first = int(users["offsets"][user])
         seen = np.arange(first, first + int(shown["visible"][rows[0]]))
         return {
@@ -82,12 +83,14 @@ class _Replay:
 def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
     """The raw value behind an index, a row of indices or a scaled number; None if missing or unknown."""
     if field.kind == "categorical":
+        # Index 0 pads the lists of a field of several values and has no raw value.
         indices = np.atleast_1d(value)
         entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
         return entries[0] if field.values == 1 else (None if entries == [None] else entries)
     if np.isnan(value):
         return None
     scale = encoder.scales[field.name]
+    # The inverse of the encoder: standardized, then log1p or days undone.
     number = float(value) * scale.std + scale.mean
     if field.kind == "timestamp":
         return number * DAY

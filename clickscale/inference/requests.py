@@ -96,6 +96,7 @@ def encode_requests(requests: Sequence[Request], encoder: Encoder, length: int) 
             context=_long(right.fill(_indices(shown, context, encoder), 0)),
             context_numbers=torch.from_numpy(right.fill(_numbers(shown, context, encoder), np.nan)),
             times=_long(np.repeat(request_times[:, None], right.width, axis=1)),
+            # Only behaviors that candidates may see are in the row, so each sees them all.
             oldest=torch.zeros(candidate_items.shape, dtype=torch.int64),
             visible=torch.full(candidate_items.shape, left.width),
         ),
@@ -126,7 +127,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
 
 
 def known_items(batch: Batch) -> list[list[bool]]:
-    """Whether the item table has each candidate, request by request."""
+    """For each candidate of each request, whether the item table has it."""
     return (batch.candidates.items > UNKNOWN).tolist()
 
 
@@ -200,6 +201,7 @@ def _list_of(request: Request, key: str, fields: Sequence[str], at: str) -> Sequ
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{at}{key} is {_short(rows)}; send a list of objects.")
     keys, timed = ["item", *fields], "time" in fields
+    # A few passes in C for sound rows; the walk names the mistake, or accepts rows of an unusual type.
     if not (_are_sound(rows, keys) and (not timed or _have_times(rows))):
         for position, row in enumerate(rows):
             path = f"{at}{key}[{position}]"
@@ -211,7 +213,7 @@ def _list_of(request: Request, key: str, fields: Sequence[str], at: str) -> Sequ
 
 
 def _are_sound(rows: Sequence[Any], keys: Iterable[str]) -> bool:
-    """Whether all are objects with known keys and an item; where this says no, a closer look decides."""
+    """Test columns: all are objects with known keys and an item. If not, a closer look at each decides."""
     if not set(map(type, rows)) <= {dict} or not set[str]().union(*rows) <= set(keys):
         return False
     items = _column(rows, "item")
@@ -219,11 +221,12 @@ def _are_sound(rows: Sequence[Any], keys: Iterable[str]) -> bool:
 
 
 def _have_times(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether each has a time, and was not known before it."""
+    """Test columns: each has a sound time and was not known before it."""
     times = _column(rows, "time")
     known = [row.get("known_at", time) for row, time in zip(rows, times, strict=True)]
     if not set(map(type, [*times, *known])) <= {int, float}:
         return False
+    # Comparisons with NaN are false, so NaN is left to the closer look.
     return all(0 <= time <= at < _LATEST for time, at in zip(times, known, strict=True))
 
 
@@ -337,6 +340,7 @@ def _read(tables: Sequence[_Table]) -> None:
     groups: dict[tuple[object, ...], list[_Column]] = {}
     for column in (column for table in tables for column in table.columns.values()):
         groups.setdefault(_reads_like(column), []).append(column)
+    # A read of one long array instead of many short ones: see the docstring.
     for columns in groups.values():
         values = list(chain.from_iterable(column.values for column in columns))
         field, types = columns[0].field, frozenset[type]().union(*(column.types for column in columns))
@@ -345,6 +349,7 @@ def _read(tables: Sequence[_Table]) -> None:
         for column, stop in zip(columns, stops, strict=True):
             part = slice(stop - len(column.values), stop)
             column.raw, column.problems = raw.data[part], raw.problems[part]
+    # Errors only now, in the order of the tables, so that the named one does not depend on the grouping.
     for table in tables:
         for key, column in table.columns.items():
             if column.problems.any():
@@ -428,6 +433,7 @@ def _types_of(values: Sequence[Any]) -> frozenset[type]:
 def _arrow(values: Sequence[Any], types: frozenset[type], numeric: bool = False) -> pa.Array:
     """Raw JSON values, all scalars or all lists, as one array; mixed types become text, which reads alike."""
     numbers = numeric and types <= {int, float}
+    # Whole numbers and fractions of one column are one type to arrow, and to JSON.
     if numbers or len(types) <= 1:
         try:
             return pa.array(values, pa.float64() if numbers else None)
@@ -454,7 +460,7 @@ def _text(value: Any, numeric: bool) -> bytes | None:
 
 
 class _Grid:
-    """Where the rows of every request stand in a padded array."""
+    """Positions of the rows of every request in a padded array."""
 
     def __init__(self, counts: Sequence[int], left: bool) -> None:
         self.width = max(1, *counts)
@@ -464,6 +470,7 @@ class _Grid:
 
     def fill(self, values: npt.NDArray[Any], padding: float) -> npt.NDArray[Any]:
         """(N, ...) values of the flat rows -> (B, width, ...)."""
+        # Padding is index 0, or NaN for numbers, as in training.
         padded = np.full((*self._present.shape, *values.shape[1:]), padding, values.dtype)
         padded[self._present] = values
         return padded

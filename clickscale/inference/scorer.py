@@ -90,6 +90,7 @@ class Scorer:
         self.cache = cache
         self._device, self._chunk = device, chunk
         self._length = self.artifact.config.length
+        # A state that cannot be appended to never holds more than the last L behaviors.
         if slack and not self.model.causal:
             raise ConfigError(
                 f"slack={slack}: states of a model that is not causal cannot grow; leave it out."
@@ -116,7 +117,7 @@ class Scorer:
         return self.score_many([request], tenant=tenant)[0]
 
     def score_many(self, requests: Sequence[Request], batch: int = 64, tenant: str = "") -> list[Response]:
-        """Score several requests, ``batch`` at a time; each gets the scores it would get alone."""
+        """Score several requests, ``batch`` at a time; each gets the scores that it would get on its own."""
         responses: list[Response] = []
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
@@ -155,6 +156,7 @@ class Scorer:
             with torch.inference_mode():
                 claims = states.claims(encoded.batch.user, encoded.used, owners, batch.user)
                 state = stack([claim.state for claim in claims if claim.state is not None])
+                # Stacking pads shorter states on the left, so the newest behavior is at the longest's end.
                 longest = max(claim.size for claim in claims)
                 logits = self._logits(state, seeing_all(batch.candidates, longest))
                 sound = self._audit(claims, batch, logits, states)
@@ -165,6 +167,7 @@ class Scorer:
             return self._plain(requests)
         if not sound:
             return self._plain(requests)
+        # A state may hold more behaviors than L or fewer than were sent: the response tells the truth.
         sizes, reused = [claim.size for claim in claims], [claim.reused for claim in claims]
         return self._responses(encoded, logits, sizes, reused)
 
@@ -191,6 +194,7 @@ class Scorer:
             Response(
                 labels=self.artifact.config.labels,
                 items=tuple(items),
+                # A copy: a view would keep the logits of the whole batch alive.
                 logits=logits[row, : len(items)].numpy().copy(),
                 known=tuple(known[row][: len(items)]),
                 used=used[row],

@@ -37,6 +37,7 @@ def attention_maps(
         if layer >= len(maps):
             axes.set_axis_off()
             continue
+        # A logarithmic scale has no place for 0.
         shown = np.maximum(maps[layer], _FLOOR)
         axes.imshow(shown, cmap=colors, norm=norm, interpolation="nearest")
         _mark_kinds(axes, kinds)

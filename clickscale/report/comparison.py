@@ -41,8 +41,8 @@ class Line:
         against: by measure, the difference from the first model on the same impressions (first shared seed),
             tested by resampling users; empty for the first model itself.
         seeds_test: the same differences tested over shared seeds; empty with fewer than two.
-        rela_impr: of the mean AUC over that of the first model, in percent; nan if that is no better than
-            chance.
+        rela_impr: of the mean AUC over that of the first model, in percent; nan if that is at most
+            0.5.
     """
 
     name: str
@@ -67,6 +67,7 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
         for result in entrants[0].results
         if all(result.label in {other.label for other in entrant.results} for entrant in entrants)
     ]
+    # The first run's model is the base; the order on the command line decides.
     base = next(iter(groups.values()))
     return [_line(name, group, base, label, bootstrap) for label in labels for name, group in groups.items()]
 
@@ -74,6 +75,7 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
 def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label: str, bootstrap: int) -> Line:
     """One model against the first."""
     mine, theirs = ({seed: _of(e, label) for seed, e in g.items()} for g in (group, base))
+    # Pairs of equal seeds, as a paired test over seeds needs them.
     shared = sorted(set(group) & set(base))
     is_base = group is base
     values = {measure: _mean([getattr(r, measure) for r in mine.values()]) for measure in MEASURES}
@@ -170,6 +172,7 @@ def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
     """Name of each run: its model, and the options in which runs of that model differ."""
     names = []
     for key in keys:
+        # Only models of one kind need their options to tell them apart.
         rivals = [other for other in keys if other["model"] == key["model"]]
         differ = [
             option

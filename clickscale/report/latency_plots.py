@@ -42,6 +42,7 @@ def growth(panels: Sequence[tuple[str, str, str, Mapping[str, Points]]]) -> str:
     Args:
         panels: (title, label of x, label of y, lines by name); lines of one name share a color.
     """
+    # Three panels side by side are as wide as a page.
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = new_figure(columns, rows, width=3.4 * columns, height=3.1 * rows + 0.4)
@@ -153,6 +154,7 @@ def beside(latencies: Mapping[str, float], near: float = 1.15, gap: float = 10.0
     """Points to move each model sideways, so that models of nearly the same latency can be told apart."""
     groups: list[list[str]] = []
     for name in sorted(latencies, key=lambda name: latencies[name]):
+        # Against the first of the group and not the last, or a long chain of neighbors would be one group.
         if groups and latencies[name] <= near * latencies[groups[-1][0]]:
             groups[-1].append(name)
         else:

@@ -116,6 +116,7 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
 
 def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
+    # Running sums instead of a convolution: the first points average what there is.
     span = max(len(values) // 20, 1)
     total = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)

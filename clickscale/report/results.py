@@ -61,6 +61,7 @@ def results_of(
 
 def _interval(stored: Mapping[str, float | None]) -> Interval:
     low, high, value = (stored[end] for end in ("low", "high", "value"))
+    # JSON has no nan: reports store it as null.
     return Interval(*(math.nan if number is None else number for number in (low, high, value)))
 
 

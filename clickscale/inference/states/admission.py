@@ -9,12 +9,14 @@ class RecentCounts:
     """Approximate counts of recent keys, as in TinyLFU (Einziger et al., ACM Transactions on Storage 2017).
 
     Four rows of byte counters; a key's count is the smallest of its four, so between halvings it is never too
-    low. After every ``recent`` additions all counts are halved: what was asked for once is forgotten. Memory
-    is fixed, 8 to 16 bytes for each of the ``recent`` requests, whatever the number of users.
+    low. After every ``recent`` additions all counts are halved, so a key that came once is forgotten. Memory
+    is fixed: 8 to 16 bytes for each of the ``recent`` requests, whatever the number of users.
     """
 
     def __init__(self, recent: int) -> None:
         self._recent, self._added = recent, 0
+        # Two to four counters per row and request, so that few keys share all four; a byte is enough for
+        # counts that are compared with small thresholds only.
         self._width = 1 << (2 * recent - 1).bit_length()
         self._rows = [bytearray(self._width) for _ in range(_ROWS)]
 
@@ -27,7 +29,7 @@ class RecentCounts:
             self._halve()
 
     def count(self, key: bytes) -> int:
-        """How often the key was asked for recently; rarely too high."""
+        """Recent requests of the key; rarely too high."""
         return min(row[counter] for row, counter in zip(self._rows, self._counters(key), strict=True))
 
     def _counters(self, key: bytes) -> list[int]:
@@ -36,5 +38,6 @@ class RecentCounts:
 
     def _halve(self) -> None:
         self._added = 0
+        # In place and without a loop over counters: a hundred thousand of them are halved in microseconds.
         for row in self._rows:
             np.frombuffer(row, np.uint8)[:] >>= 1

@@ -180,7 +180,7 @@ class StateCache:
 
     @property
     def enabled(self) -> bool:
-        """Whether the cache may be asked; off after an audit that failed."""
+        """False after an audit that failed: the cache must not be asked."""
         return self._stats.enabled
 
     @property
@@ -206,6 +206,7 @@ class StateCache:
             for ask in asks:
                 claims.append(self.claim(ask))
             leading = [index for index, claim in enumerate(claims) if claim.leads]
+            # One call for claims of one shape: a batch of new users is encoded in one go.
             leading.sort(key=lambda index: claims[index].shape)
             for _, group in groupby(leading, key=lambda index: claims[index].shape):
                 indices = list(group)
@@ -237,6 +238,7 @@ class StateCache:
         while True:
             with self._lock:
                 entry, epoch = self._read(key), self._epoch
+                # Compared below by identity: every insertion makes a new tuple.
                 listed = self._sizes.get(key)
             claim = self._compare(ask, entry, epoch)  # hashes: too slow to hold the lock
             with self._lock:
@@ -283,6 +285,7 @@ class StateCache:
             return
         claim.leads = claim.goal not in self._flights
         claim.flight = self._flights.setdefault(claim.goal, Flight())
+        # A follower gets the whole state from its leader, so an entry that it found itself is of no use.
         if not claim.leads:
             claim.state, claim.held, claim.reused = None, 0, claim.size
 
@@ -299,6 +302,7 @@ class StateCache:
         else:
             stats.misses += 1
         stats.behaviors_reused += claim.reused
+        # Only answers that use a kept state can be wrong because of the cache.
         claim.audited = claim.state is not None and self._random.random() < self.config.audit_share
 
     def wait(self, claim: Claim) -> State | None:
@@ -350,12 +354,15 @@ class StateCache:
     def _insert(self, key: bytes, entry: Entry) -> None:
         """Make room, then add; the bytes held never exceed the budget, not even in between."""
         known = key in self._sizes
+        # Out first, so that the old and the new state are never held together.
         if known:
             self._drop(key)
         name = entry.owner[0]
         tenant = self._tenants.setdefault(name, _Tenant())
+        # A tenant over its share evicts its own entries, never those of others.
         while tenant.bytes + entry.nbytes > self._quota:
             self._evict(tenant)
+        # When the whole cache is full, the tenant with the most bytes gives.
         while self._bytes + entry.nbytes > self.config.budget:
             self._evict(max(self._tenants.values(), key=lambda tenant: tenant.bytes))
         self._store[key] = entry
@@ -407,8 +414,10 @@ class StateCache:
                 request can find the states even then.
         """
         with self._lock:
+            # States of this user that are being computed must not be stored afterwards.
             self._epoch += 1
             keys = list(self._keys.get(owner, ()))
+            # All unlisted before the first deletion: if the store raises, nothing can be found again.
             for key in keys:
                 self._unlist(key)
             for key in keys:
@@ -468,6 +477,7 @@ def _matching_start(entry: Entry, ask: Ask) -> int | None:
     first, last = len(trail) - ask.most, len(trail) - max(ask.least, count)
     if not ask.grows:
         first = max(first, len(trail) - count)
+    # Chains cost a hash of the whole run, so anchors rule out most starts first.
     for start in range(last, max(first, 0) - 1, -1):  # the later it begins, the less is left to append
         if trail.anchor(start) == entry.anchor and trail.chain(start, start + count) == entry.chain:
             return start
@@ -478,6 +488,7 @@ def compact(state: State, dtype: torch.dtype) -> State | None:
     """Copy exactly the state's bytes, floats as ``dtype``; None if some are too large for that type."""
     copy = state.to(dtype=dtype).clone()
     pairs = zip(copy.tensors(), state.tensors(), strict=True)
+    # A value over the range of half precision becomes infinite, and would poison every score.
     halved = [(after, before) for after, before in pairs if after.dtype != before.dtype]
     if any(bool((after.isfinite() != before.isfinite()).any()) for after, before in halved):
         return None

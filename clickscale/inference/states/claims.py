@@ -54,6 +54,7 @@ class Entry:
 class Flight:
     """A state that one claim computes while others wait for it; it stays None if computing failed."""
 
+    # Set exactly once, after `state`: whoever wakes up reads the final value.
     done: threading.Event = field(default_factory=threading.Event)
     state: State | None = None
 
@@ -102,5 +103,5 @@ class Claim:
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing to compute."""
+        """True when nothing is left to compute."""
         return self.state is not None and not self.added

@@ -47,6 +47,7 @@ class Sieve:
     def remove(self, key: bytes) -> None:
         """Take a key out."""
         node = self._nodes.pop(key)
+        # The hand must not point at a key that is gone.
         if self._hand is node:
             self._hand = node.newer  # goes on where it would have gone next
         if node.newer is None:

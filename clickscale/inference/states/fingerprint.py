@@ -2,8 +2,8 @@
 
 A key stands for tenant, user, artifact, form of the stored state and profile.
 A chain stands for the behaviors that a state holds, in order, as the bytes that the model reads. Both are
-BLAKE2b, which chains block to block: two histories that differ in one bit of one field, in their order or in
-their length have different chains.
+BLAKE2b hashes: two histories that differ in one bit of one field, in their order or in their length have
+different chains.
 """
 
 import hashlib
@@ -44,6 +44,7 @@ class Trail:
 
     def chain(self, start: int, stop: int) -> bytes:
         """Hash the behaviors ``start <= i < stop`` in their order, to 32 bytes."""
+        # A view, since a long history is hashed at several starts and should not be copied for each.
         rows = memoryview(self.rows)[start * self.width : stop * self.width]
         return hashlib.blake2b(rows, digest_size=32, key=self.key, person=b"behaviors").digest()
 

@@ -54,6 +54,7 @@ class UserStates:
         def compute(rows: Sequence[int], claims: Sequence[Claim]) -> list[State]:
             """Encode the behaviors that claims of one shape lack, all rows at once."""
             held = [claim.state for claim in claims if claim.state is not None]
+            # Claims of one shape: either all of them hold something or none does.
             if not held:
                 return self.fresh(source, rows, claims[0].size).split()
             kept = stack(held).to(dtype=torch.float32)  # may be kept in less; computed with in full
@@ -78,6 +79,7 @@ class UserStates:
         grows = self.cache.config.kind == "appendable" and self.model.causal
         asks = []
         for row, (count, (tenant, identity)) in enumerate(zip(counts, owners, strict=True)):
+            # The whole of what could change a state, apart from behaviors, is in the key.
             key = fingerprint(*self._form, tenant.encode(), identity, profiles[row])
             trail = Trail(key, behaviors[row, columns - count :].tobytes(), width)
             least, most = min(count, self.length), self.length + self.slack
