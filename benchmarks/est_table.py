@@ -22,9 +22,9 @@ MEASURES = ("auc", "gauc", "log_loss")
 VARIANTS = {
     "est": "",
     "no-csa": "csa=none",
-    "request": "grouping=request samples=256",
-    "paper": "csa=paper grouping=request samples=256",
-    "full": "attention=full grouping=request samples=256",
+    "request": "grouping=request batch_size=256",
+    "paper": "csa=paper grouping=request batch_size=256",
+    "full": "attention=full grouping=request batch_size=256",
     "no-content": "content=none csa=none search=field",
     "side": "content=side",
     "both": "content=both",

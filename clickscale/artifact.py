@@ -8,7 +8,7 @@
     encoder.safetensors
     items.safetensors      the columns of the item table
     weights.safetensors    parameters and buffers of the model
-    metrics.json           what the model reached when it was saved
+    metrics.json           metrics of the model when it was saved
 
 A folder is written under another name and renamed when it is complete, so a folder that exists is whole. On
 loading every hash is compared, and no other file of the folder is opened.
@@ -87,7 +87,7 @@ class Artifact:
     """
 
     path: Path
-    model: CTRModel
+    model: CTRModel[Any]
     encoder: Encoder
     config: ArtifactConfig
     metrics: dict[str, Any]
@@ -96,7 +96,7 @@ class Artifact:
 
 def save_artifact(
     folder: Path,
-    model: CTRModel,
+    model: CTRModel[Any],
     encoder: Encoder,
     item_columns: Mapping[str, npt.NDArray[np.generic]],
     *,
@@ -152,7 +152,7 @@ def save_artifact(
     return folder
 
 
-def _finite_weights(model: CTRModel) -> dict[str, torch.Tensor]:
+def _finite_weights(model: CTRModel[Any]) -> dict[str, torch.Tensor]:
     """Every parameter and buffer on the CPU; a model that is not made of numbers is refused."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():

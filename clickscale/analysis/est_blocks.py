@@ -136,7 +136,7 @@ def block_name(block: Block) -> str:
     return f"<{block[0]}, {block[1]}>"
 
 
-def full_attention_model(model: CTRModel, name: str) -> EST:
+def full_attention_model(model: CTRModel[Any], name: str) -> EST:
     """The model of the run ``name``, if its attention can be taken apart.
 
     Raises:
@@ -271,7 +271,7 @@ def _loader(
     windows = make_windows(dataset, dataset.part(part)[chosen], grouping, length)
     if len(chosen):  # of an empty part there is nothing to place, and the loader says so
         windows = replace(windows, first=chosen[windows.first])
-    config = LoaderConfig(grouping=grouping, length=length, samples=_BATCH, labels=labels)
+    config = LoaderConfig(grouping=grouping, length=length, batch_size=_BATCH, labels=labels)
     return Loader(dataset, part, config, windows=windows)
 
 

@@ -57,7 +57,7 @@ class Cost:
         }
 
 
-def measure_cost(model: CTRModel, features: Features, length: int, candidates: int = 60) -> Cost:
+def measure_cost(model: CTRModel[Any], features: Features, length: int, candidates: int = 60) -> Cost:
     """Count parameters and operations of a model on a made-up request.
 
     Args:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.batch import CandidateSide
+from clickscale.batch import CandidateSide, sees_columns
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,8 @@ class Sight:
         if bool(torch.stack(alike).all()):
             moments = [x[:, :1] for x in moments]
         oldest, visible, moment = moments
-        column = torch.arange(items.shape[1], device=items.device)
-        inside = (column >= oldest[..., None]) & (column < visible[..., None])
-        return cls(candidates, items, times, oldest, visible, moment, inside & (items > 0)[:, None])
+        seen = sees_columns(oldest, visible, items > 0)
+        return cls(candidates, items, times, oldest, visible, moment, seen)
 
     def newest(self, count: int) -> Tensor:
         """(B, C', L) bool: what is seen of the last ``count`` columns before the moment."""

@@ -121,7 +121,7 @@ def resolved(config: ModelConfig, features: Features) -> ModelConfig:
     return config
 
 
-class EST(CTRModel):
+class EST(CTRModel[TimelineState]):
     """See the module docstring."""
 
     def __init__(
@@ -189,11 +189,11 @@ class EST(CTRModel):
         encoded = self.light.encode(self.recent_rows(behaviors), items, state)
         return TimelineState(items, times, joined, state.profile, *encoded)
 
-    def scoring_state(self, state: TimelineState) -> TimelineState:  # type: ignore[override]
+    def scoring_state(self, state: TimelineState) -> TimelineState:
         """See `CTRModel`; of what the blocks computed only the last ``recent`` behaviors stay."""
         return state.newest(self.chosen.recent) if self.causal else state
 
-    def score(self, state: TimelineState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: TimelineState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         sight = Sight.of(candidates, state.items, state.times)
         items = self.inputs.candidate_items(candidates)

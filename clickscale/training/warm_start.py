@@ -8,6 +8,7 @@ as the trained one did, until it learns more.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ class _Axis:
     fill: float | None = None
 
 
-def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: TrainedRun) -> str:
+def start_from(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...], run: TrainedRun) -> str:
     """Take over the weights of a run; embedding rows by raw value, however the data sets number them.
 
     Args:
@@ -87,7 +88,7 @@ def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: 
     return f"warm start: {whole} weights whole, {partly} in part, {len(report.fresh)} new; {values}"
 
 
-def _copy_alike(model: CTRModel, trained: CTRModel, tables: set[str]) -> WarmStart:
+def _copy_alike(model: CTRModel[Any], trained: CTRModel[Any], tables: set[str]) -> WarmStart:
     """Take over every weight but the rows of tables, whose number may differ."""
     new, old = model.state_dict(), trained.state_dict()
     shared = tuple(name for name in new if name not in tables)

@@ -203,7 +203,7 @@ def by_hand(model: EST, dataset: Dataset) -> list[Tensor]:
         block.register_forward_pre_hook(lambda m, given: found.append(m.weights(given[0], *given[2:])[0]))
         for block in blocks
     ]
-    config = LoaderConfig(grouping="impression", length=LENGTH, samples=1, shuffle=False)
+    config = LoaderConfig(grouping="impression", length=LENGTH, batch_size=1, shuffle=False)
     with torch.no_grad():
         for batch in Loader(dataset, "test", config).batches():
             model(batch)

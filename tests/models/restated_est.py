@@ -4,6 +4,7 @@ Written from the equations (Liu et al. 2026, section 5) and their named resoluti
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def swiglu(x: Array, enter: Array, leave: Array) -> Array:
 class Restated:
     """The whole model for one batch."""
 
-    def __init__(self, model: CTRModel, w: Weights, batch: Batch) -> None:
+    def __init__(self, model: CTRModel[Any], w: Weights, batch: Batch) -> None:
         assert isinstance(model, EST), "the model is EST"
         config = model.chosen
         self.config, self.length, self.w, self.batch = config, model.length, w, batch

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -94,7 +96,7 @@ def test_every_variant_keeps_the_contract(options: tuple[str, ...]) -> None:
         assert append_gap(model, full) <= 1e-5
     else:
         with pytest.raises(InputError, match="causal"):
-            model.extend_user(model.encode_user(full.user), full.user)  # type: ignore[operator]
+            model.extend_user(model.encode_user(full.user), full.user)
     assert not without_gradient(model, ragged)
 
 
@@ -134,7 +136,7 @@ def test_a_state_that_was_kept_for_scoring_refuses_more() -> None:
     model, batch = toy_model("est", "recent=5"), toy_batch(full=True)
     state = model.scoring_state(model.encode_user(batch.user))
     with pytest.raises(InputError, match="whole state"):
-        model.extend_user(state, batch.user)  # type: ignore[operator]
+        model.extend_user(state, batch.user)
     with pytest.raises(InputError, match="encode the user again"):
         model.score(state, hidden_tail(batch)[0].candidates)
 
@@ -142,7 +144,7 @@ def test_a_state_that_was_kept_for_scoring_refuses_more() -> None:
 def test_appending_to_a_padded_row_is_refused() -> None:
     model, batch = toy_model("est"), toy_batch()
     with pytest.raises(InputError, match="as many behaviors"):
-        model.extend_user(model.encode_user(batch.user), batch.user)  # type: ignore[operator]
+        model.extend_user(model.encode_user(batch.user), batch.user)
 
 
 def test_lifelong_behaviors_matter_through_the_search_alone() -> None:
@@ -195,7 +197,7 @@ def test_options_that_cannot_be_are_refused(option: str, message: str) -> None:
         toy_model("est", option)
 
 
-def est_of_the_paper(*overrides: str, grade: str = "est-paper") -> tuple[CTRModel, float, float]:
+def est_of_the_paper(*overrides: str, grade: str = "est-paper") -> tuple[CTRModel[Any], float, float]:
     """The model, millions of dense parameters, and 10^9 operations of a request of 60 candidates."""
     request = paper_request("est", grade)
     made = reference_features(request=request)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_models_that_differ_in_more_than_features_are_refused(option: str) -> No
 
 def config_of(data: Path, **options: object) -> TrainConfig:
     return TrainConfig(
-        **{"model": "est", "grade": "size-1", "length": 8, "samples": 64} | options, data=str(data)
+        **{"model": "est", "grade": "size-1", "length": 8, "batch_size": 64} | options, data=str(data)
     )
 
 
@@ -146,9 +147,9 @@ def earlier(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel:
+def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel[Any]:
     """The model of a run whose steps move nothing."""
-    slow = OptimizerConfig(lr=1e-30, table_lr=1e-30)
+    slow = OptimizerConfig(learning_rate=1e-30, table_learning_rate=1e-30)
     train(replace(config, optimizer=slow), out, progress=progress)
     return load_run(out).model
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import torch
 
@@ -28,7 +29,9 @@ class UserStates:
         digest: hash of everything the model is made of; no two artifacts may share it.
     """
 
-    def __init__(self, model: CTRModel, cache: StateCache, digest: str, length: int, slack: int = 0) -> None:
+    def __init__(
+        self, model: CTRModel[Any], cache: StateCache, digest: str, length: int, slack: int = 0
+    ) -> None:
         self.model, self.cache = model, cache
         self.length, self.slack = length, slack
         config = cache.config
@@ -59,7 +62,7 @@ class UserStates:
                 return self.fresh(source, rows, claims[0].size).split()
             kept = stack(held).to(dtype=torch.float32)  # may be kept in less; computed with in full
             new = newest(source, rows, claims[0].added)
-            return self._kept(self.model.extend_user(kept, new)).split()  # type: ignore[operator]
+            return self._kept(self.model.extend_user(kept, new)).split()
 
         return self.cache.resolve(self._asks(user, counts, owners), compute)
 
