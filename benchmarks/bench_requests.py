@@ -5,7 +5,8 @@
 The log is made up (fields of every kind, ids as integers, 7 keys per candidate) and the weights are random:
 times depend on shapes only. Every round measures each checkout in a process of its own, in turns; times are
 CPU seconds of one thread, medians of a round, then of all rounds. With ``--against`` another checkout of
-clickscale is measured on the very same artifact and requests, and the largest difference of logits is shown.
+clickscale, which must read the same artifacts, is measured on the very same requests, and the largest
+difference of logits is shown.
 """
 
 import argparse
