@@ -16,7 +16,7 @@ from clickscale.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import CacheStats
+    from clickscale.inference.states.cache_config import CacheStats
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -68,7 +68,8 @@ def score_requests(
 def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "Scorer":
     """Make the scorer; its cache keeps every state, since no other process competes for its memory."""
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import CacheConfig, StateCache
+    from clickscale.inference.states.cache import StateCache
+    from clickscale.inference.states.cache_config import CacheConfig
 
     if cache is None:
         if precision != "fp32":

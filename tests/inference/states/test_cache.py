@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clickscale.errors import ConfigError
-from clickscale.inference.states.cache import ENTRY_BYTES, CacheConfig, CacheStats, StateCache
+from clickscale.inference.states.cache import ENTRY_BYTES, StateCache
+from clickscale.inference.states.cache_config import CacheConfig, CacheStats
 from clickscale.inference.states.claims import Ask, Claim, Entry
 from clickscale.inference.states.eviction import Sieve
 from clickscale.inference.states.fingerprint import Trail, fingerprint
