@@ -41,7 +41,7 @@ def run_cell(out: Path, config: TrainConfig, part: str) -> None:
             raise SystemExit(result.exit_code)
     if not (out / f"evaluation-{part}.json").is_file():
         slack = config.length // 4
-        auc = workflow.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].auc.value
+        auc = workflow.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].metrics["auc"].value
         print(f"{out}: AUC {auc:.4f}", flush=True)
 
 

@@ -52,7 +52,8 @@ __all__ = [
 if TYPE_CHECKING:
     from clickscale.data.dataset import open_dataset
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import CacheConfig, StateCache
+    from clickscale.inference.states.cache import StateCache
+    from clickscale.inference.states.cache_config import CacheConfig
     from clickscale.models import build_model
     from clickscale.training.distillation import DistillConfig
     from clickscale.training.run.folder import TrainConfig
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
 _HOMES = {
-    "CacheConfig": "clickscale.inference.states.cache",
+    "CacheConfig": "clickscale.inference.states.cache_config",
     "DistillConfig": "clickscale.training.distillation",
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",

@@ -8,7 +8,7 @@
     encoder.safetensors
     items.safetensors      the columns of the item table
     weights.safetensors    parameters and buffers of the model
-    metrics.json           what the model reached when it was saved
+    metrics.json           metrics of the model when it was saved
 
 A folder is written under another name and renamed when it is complete, so a folder that exists is whole. On
 loading every hash is compared, and no other file of the folder is opened.
@@ -241,10 +241,10 @@ def _verified(folder: Path) -> ArtifactManifest:
 
 def assignments(options: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
     """Options as ``a.b=c`` overrides; options without a value keep the default of the model."""
-    found: list[str] = []
+    pairs: list[str] = []
     for name, value in options.items():
         if isinstance(value, Mapping):
-            found += assignments(value, f"{prefix}{name}.")
+            pairs += assignments(value, f"{prefix}{name}.")
         elif value is not None:
-            found.append(f"{prefix}{name}={json.dumps(value)}")
-    return tuple(found)
+            pairs.append(f"{prefix}{name}={json.dumps(value)}")
+    return tuple(pairs)

@@ -1,4 +1,4 @@
-"""What a model said about the labelled candidates of one part of a data set, and how that is stored.
+"""Predictions of a model for the labelled candidates of one part of a data set, and their file.
 
 A `Predictions` file is all that evaluation and comparison need: no model, no data set. It is one safetensors
 file whose metadata is JSON and holds a hash of the arrays.
@@ -20,10 +20,10 @@ from safetensors.numpy import save_file
 from clickscale.errors import DamagedError, DataError, InputError
 from clickscale.evaluation.metrics import Booleans, Integers
 
-FORMAT = "clickscale-predictions-1"
+_FORMAT = "clickscale-predictions-1"
 
-Floats32 = npt.NDArray[np.float32]
-Integers32 = npt.NDArray[np.int32]
+_Floats32 = npt.NDArray[np.float32]
+_Integers32 = npt.NDArray[np.int32]
 
 _VECTORS: dict[str, type[np.generic]] = {
     "row": np.int64,
@@ -39,10 +39,10 @@ _ARRAYS = (*_VECTORS, *_MATRICES)
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits and labels of N impressions for T labels, with what the slices of a report need.
+    """Logits and labels of N impressions for T labels, with the facts that the slices of a report need.
 
     `row` (N,) impression row ids, each once; `user` (N,); `time` (N,) seconds since 1970, UTC. `labels` (N,
-    T) in {0, 1} where `label_mask` (N, T) is true (what stands elsewhere is ignored), `logits` (N, T).
+    T) in {0, 1} where `label_mask` (N, T) is true (values elsewhere are ignored), `logits` (N, T).
     `behaviors` (N,) visible behaviors, `item_age` (N,) seconds since the item was first seen in the log or
     -1, `user_activity` (N,) impressions of the user in the training part. `grouping` is how the rows were
     batched when they were scored.
@@ -53,12 +53,12 @@ class Predictions:
     row: Integers
     user: Integers
     time: Integers
-    labels: Floats32
+    labels: _Floats32
     label_mask: Booleans
-    logits: Floats32
-    behaviors: Integers32
+    logits: _Floats32
+    behaviors: _Integers32
     item_age: Integers
-    user_activity: Integers32
+    user_activity: _Integers32
     label_names: tuple[str, ...]
     part: str
     grouping: str
@@ -99,7 +99,7 @@ class Predictions:
         target = Path(path)
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         about = self._about()
-        metadata = {"format": FORMAT, "about": about, "sha256": _digest(arrays, about)}
+        metadata = {"format": _FORMAT, "about": about, "sha256": _digest(arrays, about)}
         try:
             _write_whole(target, arrays, metadata)
         except (OSError, SafetensorError) as error:
@@ -108,7 +108,7 @@ class Predictions:
             ) from error
 
     def _about(self) -> str:
-        """What stands beside the arrays, as JSON."""
+        """The facts beside the arrays, as JSON."""
         return json.dumps({"label_names": self.label_names, "part": self.part, "grouping": self.grouping})
 
     @classmethod
@@ -122,9 +122,9 @@ class Predictions:
         if not source.is_file():
             raise InputError(f"No predictions at {source}; `clickscale evaluate` writes them.")
         arrays, metadata = _read_whole(source)
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") != _FORMAT:
             raise InputError(
-                f"{source} holds {metadata.get('format')!r}, not {FORMAT!r}; evaluate the run again."
+                f"{source} holds {metadata.get('format')!r}, not {_FORMAT!r}; evaluate the run again."
             )
         about = metadata.get("about", "")
         if set(arrays) != set(_ARRAYS) or metadata.get("sha256") != _digest(arrays, about):
@@ -148,7 +148,7 @@ def concatenate(predictions: Sequence[Predictions]) -> Predictions:
             if getattr(first, name) != getattr(other, name):
                 mine, theirs = getattr(first, name), getattr(other, name)
                 raise DataError(f"Predictions of {name} {mine!r} and {theirs!r} are not shards of one part.")
-    arrays = {name: np.concatenate([getattr(each, name) for each in predictions]) for name in _ARRAYS}
+    arrays = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in _ARRAYS}
     _check_rows_once(arrays["row"])
     return Predictions(**arrays, label_names=first.label_names, part=first.part, grouping=first.grouping)
 
@@ -167,6 +167,7 @@ def common_rows(
         raise DataError(f"The runs share no label: one has {a.label_names}, the other {b.label_names}.")
     _check_rows_once(a.row)
     _check_rows_once(b.row)
+    # Row ids name impressions of the data set, so runs may have scored them in any order.
     _, in_a, in_b = np.intersect1d(a.row, b.row, assume_unique=True, return_indices=True)
     missing = len(a) - len(in_a), len(b) - len(in_b)
     if not len(in_a) or (any(missing) and not allow_missing):
@@ -180,6 +181,7 @@ def common_rows(
 
 
 def _check_same_facts(a: Predictions, b: Predictions) -> None:
+    # Unknown labels have arbitrary values: -1 makes them equal.
     known_a, known_b = np.where(a.label_mask, a.labels, -1), np.where(b.label_mask, b.labels, -1)
     facts = {"user": (a.user, b.user), "time": (a.time, b.time), "labels": (known_a, known_b)}
     for name, (of_a, of_b) in facts.items():
@@ -243,6 +245,6 @@ def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, st
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise DamagedError(
-            f"{source} is damaged or is no safetensors file: {error}. Evaluate again."
+            f"{source} is damaged or not a safetensors file: {error}. Evaluate again."
         ) from error
     return arrays, metadata

@@ -1,7 +1,7 @@
 """Impressions of a prepared data set as the raw requests that a client would have sent.
 
-It inverts the encoder, so that what is served can be compared with what was evaluated, and so that a new user
-has a true request to begin with. A value that training did not keep (unknown) comes back as null.
+It inverts the encoder, so that served scores can be compared with evaluated ones, and newcomers have a
+true request to begin with. A value that training did not keep (unknown) comes back as null.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Rows) -> list[
     Every behavior known before the request is sent; the scorer cuts to the length of its model.
 
     Raises:
-        DataError: a field is hashed, so that its raw values are not kept.
+        DataError: a field is hashed, so its raw values are not kept.
     """
     replay = _Replay(dataset)
     rows = np.asarray(rows, np.int64)
@@ -47,6 +47,7 @@ class _Replay:
         """One request with the items of ``rows`` as candidates."""
         shown, users = self.dataset.impressions, self.dataset.users
         user = int(shown["user"][rows[0]])
+        # `visible` counts from the user's first behavior: exactly those known before the impression.
         first = int(users["offsets"][user])
         seen = np.arange(first, first + int(shown["visible"][rows[0]]))
         return {
@@ -72,22 +73,24 @@ class _Replay:
 
     def _values(self, fields: Sequence[Field], columns: Columns, row: int) -> dict[str, Any]:
         """Raw values of one row, missing ones left out."""
-        found = {
+        values = {
             field.name: raw_value(self.encoder, field, columns[f"field.{field.name}"][row])
             for field in fields
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
     """The raw value behind an index, a row of indices or a scaled number; None if missing or unknown."""
     if field.kind == "categorical":
+        # Index 0 pads the lists of a field of several values and has no raw value.
         indices = np.atleast_1d(value)
-        found = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
-        return found[0] if field.values == 1 else (None if found == [None] else found)
+        entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
+        return entries[0] if field.values == 1 else (None if entries == [None] else entries)
     if np.isnan(value):
         return None
     scale = encoder.scales[field.name]
+    # The inverse of the encoder: standardized, then log1p or days undone.
     number = float(value) * scale.std + scale.mean
     if field.kind == "timestamp":
         return number * DAY

@@ -46,14 +46,14 @@ def accuracy(results: Sequence[Result]) -> str:
     results = sorted(results, key=lambda result: result.auc.value)
     figure = new_figure(2, 1, height=0.9 + 0.42 * len(results))
     for axes, title, measure in zip(axes_of(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
-        for place, result in enumerate(results):
+        for height, result in enumerate(results):
             interval = getattr(result, measure)
             color = color_of(result.name, [r.name for r in results])
-            axes.plot([interval.low, interval.high], [place, place], color=color, linewidth=2.5, alpha=0.45)
-            axes.plot(interval.value, place, "o", color=color, markersize=7)
+            axes.plot([interval.low, interval.high], [height, height], color=color, linewidth=2.5, alpha=0.45)
+            axes.plot(interval.value, height, "o", color=color, markersize=7)
             axes.annotate(
                 f"{interval.value:.4f}",
-                (interval.value, place),
+                (interval.value, height),
                 (0, 7),
                 textcoords="offset points",
                 ha="center",
@@ -116,6 +116,7 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
 
 def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
+    # Running sums instead of a convolution: the first points average what there is.
     span = max(len(values) // 20, 1)
     total = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)
