@@ -15,6 +15,7 @@ from clickscale.data.checks.contents import inspect_dataset, plot_inspection
 from clickscale.data.dataset import Dataset
 from clickscale.demo.steps import ALONE, CANDIDATES, TAUGHT
 from clickscale.evaluation.calibration import reliability_curve
+from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
@@ -63,7 +64,7 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
     """Score one true request of the test part; ``out/request.json`` keeps the raw request."""
     rows = _chosen(dataset)
     (request,) = requests_from_dataset(dataset, rows)
-    (out / "request.json").write_text(json.dumps(request) + "\n", encoding="utf-8")
+    replace_text(out / "request.json", json.dumps(request) + "\n")
     response = Scorer(artifact).score(request)
     fields = [field for field in dataset.schema.items if field.kind == "categorical"]
     label = dataset.impressions[f"label.{response.labels[0]}"][rows]

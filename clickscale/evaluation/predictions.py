@@ -4,9 +4,7 @@ A `Predictions` file is all that evaluation and comparison need: no model, no da
 file whose metadata is JSON and holds a hash of the arrays.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors.numpy import save_file
 
 from clickscale.errors import DamagedError, DataError, InputError
 from clickscale.evaluation.metrics import Booleans, Integers
+from clickscale.files import replacing, sha256_of
 
 FORMAT = "clickscale-predictions-1"
 
@@ -91,7 +90,7 @@ class Predictions:
         return Predictions(**arrays, label_names=tuple(names), part=self.part, grouping=self.grouping)
 
     def save(self, path: str | Path) -> None:
-        """Write one file, completely or not at all: a file beside it, flushed to disk, then renamed.
+        """Write one file, whole or not at all.
 
         Raises `DataError` if the disk is full or the folder cannot be written; an older file then stays as it
         was.
@@ -101,7 +100,8 @@ class Predictions:
         about = self._about()
         metadata = {"format": FORMAT, "about": about, "sha256": _digest(arrays, about)}
         try:
-            _write_whole(target, arrays, metadata)
+            with replacing(target) as partial:
+                save_file(arrays, partial, metadata)
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"Cannot write predictions to {target}: {error}. Check folder and disk."
@@ -211,29 +211,7 @@ def _check_array(name: str, array: object, dtype: type[np.generic], shape: tuple
 
 def _digest(arrays: dict[str, npt.NDArray[Any]], about: str) -> str:
     """sha256 over `about` and the arrays' bytes in the order of `_ARRAYS`; they must be contiguous."""
-    digest = hashlib.sha256(about.encode())
-    for name in _ARRAYS:
-        digest.update(arrays[name].reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _write_whole(target: Path, arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        save_file(arrays, partial, metadata)
-        _flush(partial)
-        os.replace(partial, target)
-        _flush(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return sha256_of([about.encode(), *(arrays[name].reshape(-1).view(np.uint8).data for name in _ARRAYS)])
 
 
 def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

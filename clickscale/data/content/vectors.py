@@ -25,9 +25,10 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_keys
-from clickscale.data.layout import TableReport, file_entry
+from clickscale.data.layout import TableReport
 from clickscale.data.preparation.quarantine import Quarantine, Verdict
 from clickscale.errors import InputError
+from clickscale.files import file_entry
 from clickscale.schema import FIRST, UNKNOWN, Field
 
 Progress = Callable[[str, int, int | None], None]
