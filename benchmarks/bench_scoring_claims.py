@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from torch import Tensor
 

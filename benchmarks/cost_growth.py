@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 from torch import Tensor

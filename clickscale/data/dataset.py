@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Array, Ints
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
 from clickscale.data.source import Split
@@ -16,8 +16,6 @@ from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.files import check_sizes, heal, verify
 from clickscale.schema import Feature, Features, Schema, categorical, numeric
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-import clickscale
 from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset, plot_inspection
@@ -27,6 +26,7 @@ from clickscale.report.results import Result, verdict
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CONFIG, read_config
+from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
@@ -121,7 +121,7 @@ def write_report(
             _data_section(out, dataset),
             _request_section(scored),
         ),
-        footer=f"Made by clickscale {clickscale.__version__} demo; the folder {out} holds every run.",
+        footer=f"Made by clickscale {__version__} demo; the folder {out} holds every run.",
     )
     plots.save_svg(plots.accuracy(results), out / "accuracy.svg")
     write_page(page, out / "report.html")

@@ -12,18 +12,10 @@ import msgspec
 import numpy as np
 from scipy.special import expit
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, unknown
 from clickscale.evaluation.calibration import equal_mass_bins, pcoc
-from clickscale.evaluation.metrics import (
-    Booleans,
-    Floats,
-    Integers,
-    auc,
-    gauc,
-    group_pairs,
-    log_loss,
-    rela_impr,
-)
+from clickscale.evaluation.metrics import auc, gauc, group_pairs, log_loss, rela_impr
 from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.evaluation.significance import (
     Interval,
@@ -195,10 +187,10 @@ def compare_predictions(
 class Partition:
     """Every row's slice (N,) as a number below len(names); slices without rows are possible."""
 
-    codes: Integers
+    codes: Ints
     names: tuple[str, ...]
 
-    def slices(self, known: Booleans) -> Iterator[tuple[str, Integers]]:
+    def slices(self, known: Flags) -> Iterator[tuple[str, Ints]]:
         """Name and row numbers (among the `known` rows) of each slice that has a known row, in order."""
         codes = self.codes[known]
         order = np.argsort(codes, kind="stable")
@@ -242,7 +234,7 @@ class _LabelRows:
 
     def __init__(self, predictions: Predictions, column: int) -> None:
         self.name = predictions.label_names[column]
-        self.known: Booleans = predictions.label_mask[:, column]
+        self.known: Flags = predictions.label_mask[:, column]
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
         self.users = predictions.user[self.known]
@@ -269,7 +261,7 @@ class _LabelRows:
             },
         )
 
-    def _slice(self, name: str, rows: Integers, probabilities: Floats) -> SliceReport:
+    def _slice(self, name: str, rows: Ints, probabilities: Floats) -> SliceReport:
         labels, logits = self.labels[rows], self.logits[rows]
         return SliceReport(
             name=name,

@@ -15,14 +15,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from clickscale.arrays import Flags, Floats32, Ints, Ints32
 from clickscale.errors import DamagedError, DataError, InputError
-from clickscale.evaluation.metrics import Booleans, Integers
 from clickscale.files import replacing, sha256_of
 
 FORMAT = "clickscale-predictions-1"
 
-Floats32 = npt.NDArray[np.float32]
-Integers32 = npt.NDArray[np.int32]
 
 _VECTORS: dict[str, type[np.generic]] = {
     "row": np.int64,
@@ -49,15 +47,15 @@ class Predictions:
     Raises `DataError` if shapes or types do not fit.
     """
 
-    row: Integers
-    user: Integers
-    time: Integers
+    row: Ints
+    user: Ints
+    time: Ints
     labels: Floats32
-    label_mask: Booleans
+    label_mask: Flags
     logits: Floats32
-    behaviors: Integers32
-    item_age: Integers
-    user_activity: Integers32
+    behaviors: Ints32
+    item_age: Ints
+    user_activity: Ints32
     label_names: tuple[str, ...]
     part: str
     grouping: str
@@ -192,7 +190,7 @@ def _check_same_facts(a: Predictions, b: Predictions) -> None:
             )
 
 
-def _check_rows_once(rows: Integers) -> None:
+def _check_rows_once(rows: Ints) -> None:
     distinct, counts = np.unique(rows, return_counts=True)
     if len(distinct) < len(rows):
         most = int(counts.argmax())

@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, ndtr, ndtri, stdtr, stdtrit
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.calibration import ECE_BINS, equal_mass_bins
 from clickscale.evaluation.metrics import (
-    Booleans,
-    Floats,
-    Integers,
     binary_labels,
     finite_numbers,
     group_codes,
@@ -170,7 +168,7 @@ def seeds_t_test(values_a: npt.ArrayLike, values_b: npt.ArrayLike, level: float 
 class _Users:
     """Each row's user as a number (N,) below `count`."""
 
-    codes: Integers
+    codes: Ints
     count: int
 
     @classmethod
@@ -209,7 +207,7 @@ class _UserSums:
         self._losses = self._per_user(log_losses(positive, logit))
         self._measure_probabilities(positive, expit(logit))
 
-    def _measure_probabilities(self, positive: Booleans, probability: Floats) -> None:
+    def _measure_probabilities(self, positive: Flags, probability: Floats) -> None:
         self._bins = equal_mass_bins(probability, ECE_BINS)
         self._gaps = probability - positive
         self._predicted = self._per_user(probability)
@@ -239,7 +237,7 @@ def _ratio(weights: Floats, parts: Floats, wholes: npt.NDArray[Any]) -> float:
     return float(np.dot(weights, parts)) / whole if whole > 0 else math.nan
 
 
-def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, Integers]:
+def _placements(positive: Flags, scores: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Twice the negatives below each positive (P,) and twice the positives above each negative (M,).
 
     In row order, a tie counting 1: integers, so that models that differ by a constant differ by exactly it.
@@ -250,10 +248,10 @@ def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, In
     return _twice_below(positives, negatives), _twice_below(-negatives, -positives)
 
 
-def _twice_below(points: Floats, others: Floats) -> Integers:
+def _twice_below(points: Floats, others: Floats) -> Ints:
     """Twice the number of `others` (M,) lower than each of `points` (P,), equal ones counting 1."""
     ordered = np.sort(others)
-    lower: Integers = np.searchsorted(ordered, points, side="left")
+    lower: Ints = np.searchsorted(ordered, points, side="left")
     return lower + np.searchsorted(ordered, points, side="right")
 
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clickscale.data.columns import Array
+from clickscale.arrays import Array, Progress
 from clickscale.data.content.extend import Addition, add_item_features, new_names, write_facts
 from clickscale.data.content.item_texts import TextTable, item_texts
-from clickscale.data.content.vectors import ContentSummary, Progress, VectorColumn
+from clickscale.data.content.vectors import ContentSummary, VectorColumn
 from clickscale.data.dataset import Dataset
 from clickscale.data.layout import TableReport
 from clickscale.errors import ConfigError, InputError

@@ -8,7 +8,6 @@ NaN, infinite, no number, or too large for float16), ``zero_vector`` (it has no 
 every model takes for "no content".
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.arrays import Array, Progress
 from clickscale.config import Config
-from clickscale.data.columns import Array
 from clickscale.data.content.extend import Addition, add_item_features, new_names, write_facts
 from clickscale.data.content.vector_files import VectorBlock, VectorFile
 from clickscale.data.dataset import Dataset
@@ -31,7 +30,6 @@ from clickscale.errors import InputError
 from clickscale.files import file_entry
 from clickscale.schema import FIRST, UNKNOWN, Field
 
-Progress = Callable[[str, int, int | None], None]
 _HARMLESS = ("unknown_item", "null_vector")  # no sign that the file is not what it should be
 
 

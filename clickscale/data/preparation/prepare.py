@@ -14,12 +14,12 @@ was killed is started again from the beginning: nothing it left behind is read.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from clickscale.arrays import Progress
 from clickscale.config import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
 from clickscale.data.features.encoder import Encoder, Vocabulary
@@ -34,8 +34,6 @@ from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import FIRST, PADDING, Field
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def prepare(

@@ -24,7 +24,6 @@ import msgspec
 import numpy as np
 import torch
 
-import clickscale
 from clickscale.config import Config, check_least, load_json, to_json
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
@@ -37,6 +36,7 @@ from clickscale.schema import Schema, select_labels
 from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
 from clickscale.training.run.checkpoint import CheckpointStore
+from clickscale.version import __version__
 
 CONFIG, DATASET, ENVIRONMENT, DONE = "config.json", "dataset.json", "environment.json", "done.json"
 _NAMED = 10  # features that a message lists
@@ -299,7 +299,7 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
 def write_environment(folder: Path, threads: str, device: torch.device) -> None:
     """Record where a run happened."""
     facts = {
-        "clickscale": clickscale.__version__,
+        "clickscale": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -363,7 +363,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _revision() -> str | None:
     """Commit of the source tree that clickscale runs from, if it runs from one."""
-    place = Path(clickscale.__file__).parents[1]
+    place = Path(__file__).parents[3]
     if not (place / ".git").exists():
         return None
     try:
