@@ -191,9 +191,10 @@ def list_logs(as_json: AsJson = False) -> None:
 
     found = catalog()
     if as_json:
-        emit([dataclasses.asdict(log) for log in found])
+        keys = ("title", "size", "licence", "where")
+        emit([{"name": name} | {key: getattr(log, key) for key in keys} for name, log in found.items()])
         return
-    rows = [(log.name, log.size, log.licence, log.about) for log in found]
+    rows = [(name, log.size, log.licence, log.title) for name, log in found.items()]
     show(grid("Public logs", ("adapter", "size", "licence", "about"), rows))
 
 
