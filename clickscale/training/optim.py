@@ -118,7 +118,7 @@ class Optimizers:
             DivergedError: more than ``max_skipped`` steps in a row were not finite.
         """
         rows = self._sum_rows()
-        norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
+        norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
         lr = self.config.lr * self.config.schedule.factor(step, self.steps)
         begun, steps = self.table_steps
         table_lr = self.config.table_lr * self.config.table_schedule.factor(step - begun, steps)
@@ -203,7 +203,10 @@ class Optimizers:
             prefix, parameter = f"dense.{name}.", self.parameters[name]
             state = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
             # Moments have the parameter's shape, the count of steps has none.
-            self._dense.state[parameter] = {short: tensors[key].clone() for short, key in state.items()}
+            # Checkpoints are read on the CPU; the fused kernel wants everything beside the parameter.
+            self._dense.state[parameter] = {
+                short: tensors[key].to(parameter.device, copy=True) for short, key in state.items()
+            }
             known.update(state.values())
         if left := sorted(set(tensors) - known):
             raise ConfigError(
