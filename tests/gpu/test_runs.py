@@ -27,7 +27,7 @@ from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 pytestmark = pytest.mark.gpu
 
 # Losses after a dozen steps: Adam divides by the size of a gradient, so roundings of small ones grow.
-LEARNED = 2e-3
+LEARNED = 5e-3
 
 
 @pytest.fixture(scope="module")
