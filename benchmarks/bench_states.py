@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import msgspec
 import numpy as np
 import torch

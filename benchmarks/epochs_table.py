@@ -10,6 +10,7 @@ there are skipped. Scores are those of a server that appends to states (slack of
 import argparse
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow

@@ -11,6 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
+
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.evaluation.significance import Interval

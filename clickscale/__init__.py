@@ -1,39 +1,15 @@
 """clickscale: click-through-rate models that follow scaling laws.
 
 The package is the data flow: raw log -> dataset -> batch -> model -> run -> artifact -> scorer -> server.
+
+Importing it changes nothing in the process. A program of its own gets the settings of the command line, which
+make scoring faster, from `clickscale.runtime.configure_process`.
 """
 
-import ctypes
 import importlib
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep the memory that tensors give back, instead of returning it to the system.
-
-    A batch needs the same large blocks as the one before. Taken anew from the system, every page of them is
-    first filled with zeros; scoring SUAN at L = 100 was measured 1.5 times slower that way. Only glibc has
-    the setting; what the user chose in the environment wins.
-    """
-    if os.environ.keys() & {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"}:
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 1 << 30)
-
-
-# OpenMP threads that wait by spinning take the cores from each other: on two busy cores, two spinning threads
-# were measured nine times slower than one. The runtime reads this once, when torch is first imported, so it
-# has to be set before anything below imports torch; a value set by the user wins.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-_keep_freed_memory()
-
-__version__ = "0.1.0"
+from clickscale.version import __version__
 
 __all__ = [
     "CacheConfig",

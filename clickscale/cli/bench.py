@@ -9,6 +9,7 @@ import typer
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Overwrite, check_folder
 from clickscale.errors import ConfigError
+from clickscale.files import replace_text
 
 if TYPE_CHECKING:
     from clickscale.artifact import Artifact
@@ -100,7 +101,6 @@ def _document(artifact: "Artifact", latencies: "Latencies") -> dict[str, Any]:
 
 def _write(out: Path, document: dict[str, Any], plot: str) -> None:
     from clickscale.report.plots import save_svg
-    from clickscale.training.run.checkpoint import replace_text
 
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / JSON, json.dumps(document, indent=2))

@@ -13,6 +13,7 @@ from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
 from clickscale.config import LONGEST, build
 from clickscale.errors import ConfigError, InputError
+from clickscale.files import replacing
 
 if TYPE_CHECKING:
     from clickscale.inference.scorer import Scorer
@@ -51,10 +52,8 @@ def score_requests(
         raise InputError(f"{out} cannot be written: its folder does not exist.")
     responses = _responses(_scorer(artifact, cache, slack, precision), requests)
     if out is not None:
-        partial = out.with_name(f".partial-{out.name}")
-        with partial.open("w", encoding="utf-8") as stream:
+        with replacing(out) as partial, partial.open("w", encoding="utf-8") as stream:
             count = sum(1 for response in responses if stream.write(_line(response)))
-        partial.replace(out)
         say(f"{count:,} responses in {out}")
         if as_json:
             emit({"artifact": str(artifact), "out": str(out), "count": count})

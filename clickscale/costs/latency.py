@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clickscale.arrays import Progress
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
 from clickscale.models import CTRModel, State
@@ -30,7 +31,6 @@ _CHECKED = 4  # candidates that are scored in every way to compare the logits
 
 K = TypeVar("K")
 Work = Callable[[], object]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

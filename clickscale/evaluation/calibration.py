@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Floats, Ints
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.metrics import Floats, Integers, binary_labels, finite_numbers, same_length
+from clickscale.evaluation.metrics import binary_labels, finite_numbers, same_length
 
 ECE_BINS = 20
 """Bins of equal mass, by default."""
@@ -46,7 +47,7 @@ class ReliabilityCurve:
 
     mean_probability: Floats
     mean_label: Floats
-    rows: Integers
+    rows: Ints
 
 
 def reliability_curve(
@@ -64,7 +65,7 @@ def reliability_curve(
     return ReliabilityCurve(predicted[kept] / rows[kept], clicked[kept] / rows[kept], rows[kept])
 
 
-def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Integers:
+def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Ints:
     """Bin (N,) of each row, 0 to `bins` - 1, by its rank.
 
     Rows of equal probability share the bin of their middle rank, so the result does not depend on the order
@@ -76,7 +77,7 @@ def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Integers:
     _, codes, counts = np.unique(probability, return_inverse=True, return_counts=True)
     first_rank = np.cumsum(counts) - counts
     # Twice the middle rank stays an integer: (2 first + count) / 2 of N ranks falls into this bin of `bins`.
-    bin_of_rank: Integers = (2 * first_rank + counts) * bins // (2 * max(len(probability), 1))
+    bin_of_rank: Ints = (2 * first_rank + counts) * bins // (2 * max(len(probability), 1))
     return bin_of_rank[codes]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from clickscale.arrays import Flags, Ints
 from clickscale.errors import ConfigError, unknown
 from clickscale.evaluation.calibration import equal_mass_bins
 from clickscale.evaluation.measures import METRICS, UserRows
-from clickscale.evaluation.metrics import Booleans, Integers, group_pairs, rela_impr
+from clickscale.evaluation.metrics import group_pairs, rela_impr
 from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.evaluation.significance import (
     Interval,
@@ -183,10 +184,10 @@ def compare_predictions(
 class Partition:
     """Every row's slice (N,) as a number below len(names); slices without rows are possible."""
 
-    codes: Integers
+    codes: Ints
     names: tuple[str, ...]
 
-    def slices(self, known: Booleans) -> Iterator[tuple[str, Integers]]:
+    def slices(self, known: Flags) -> Iterator[tuple[str, Ints]]:
         """Name and row numbers (among the `known` rows) of each slice that has a known row, in order."""
         # One sort instead of a mask per slice: a log of many days has many slices.
         codes = self.codes[known]
@@ -233,7 +234,7 @@ class _LabelRows:
 
     def __init__(self, predictions: Predictions, column: int) -> None:
         self.name = predictions.label_names[column]
-        self.known: Booleans = predictions.label_mask[:, column]
+        self.known: Flags = predictions.label_mask[:, column]
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
         self.users = predictions.user[self.known]
@@ -258,7 +259,7 @@ class _LabelRows:
             },
         )
 
-    def _slice(self, name: str, rows: Integers) -> SliceReport:
+    def _slice(self, name: str, rows: Ints) -> SliceReport:
         inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows])
         values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
         return SliceReport(name, len(rows), int(inside.positive.sum()), values)

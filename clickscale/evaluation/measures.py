@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from clickscale.arrays import Floats
 from clickscale.evaluation.calibration import ECE_BINS, equal_mass_bins
 from clickscale.evaluation.metrics import (
-    Floats,
     GroupPairs,
     RankedPairs,
     binary_labels,

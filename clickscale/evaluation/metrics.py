@@ -17,11 +17,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError, unknown
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 Weighting = Literal["impressions", "uniform", "clicks", "pairs"]
 """Weights of users in GAUC: impressions (DIN's definition), all equal (avgAUC), clicks, or pairs."""
@@ -108,10 +105,10 @@ class RankedPairs:
     for each positive in that order, the negatives with a lower score and with a lower or equal one.
     """
 
-    positives: Integers
-    negatives: Integers
-    below: Integers
-    not_above: Integers
+    positives: Ints
+    negatives: Ints
+    below: Ints
+    not_above: Ints
 
     def auc(self, positive_weights: Floats, negative_weights: Floats) -> float:
         """AUC under weights of the `positives` (P,) and `negatives` (M,); nan if either weigh nothing."""
@@ -142,13 +139,13 @@ class GroupPairs:
     negative) pairs of the group that the scores rank rightly, a tie counting 1/2.
     """
 
-    groups: Integers
-    impressions: Integers
-    positives: Integers
+    groups: Ints
+    impressions: Ints
+    positives: Ints
     won: Floats
 
     @property
-    def pairs(self) -> Integers:
+    def pairs(self) -> Ints:
         """(U,) number of (positive, negative) pairs of each group; 0 where a class is missing."""
         return self.positives * (self.impressions - self.positives)
 
@@ -211,7 +208,7 @@ def group_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayL
     )
 
 
-def _order_by_group_and_score(codes: Integers, scores: npt.NDArray[Any]) -> Integers:
+def _order_by_group_and_score(codes: Ints, scores: npt.NDArray[Any]) -> Ints:
     """(N,) row numbers by rising (code, score).
 
     Sorting one packed integer key takes a sixth of the time of numpy's lexsort: numpy sorts single numbers
@@ -220,7 +217,7 @@ def _order_by_group_and_score(codes: Integers, scores: npt.NDArray[Any]) -> Inte
     by_score = np.argsort(scores)
     key = codes[by_score] * len(codes) + np.arange(len(codes))
     key.sort()
-    order: Integers = by_score[key % len(codes)]
+    order: Ints = by_score[key % len(codes)]
     return order
 
 
@@ -276,12 +273,12 @@ class HistogramAUC:
         return float(self.positives.astype(np.float64) @ negatives) / pairs if pairs > 0 else math.nan
 
 
-def binary_labels(labels: npt.ArrayLike) -> Booleans:
+def binary_labels(labels: npt.ArrayLike) -> Flags:
     """Labels (N,) as booleans; `DataError` unless each is exactly 0 or 1."""
     values = np.asarray(labels)
     _one_dimension("labels", values)
     # Compared with 0 and 1 in the caller's own type: a label of 0.5 or NaN is neither.
-    positive: Booleans = values == 1
+    positive: Flags = values == 1
     wrong = ~(positive | (values == 0))
     if wrong.any():
         row = int(wrong.argmax())
@@ -308,7 +305,7 @@ def finite_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     return numbers
 
 
-def group_codes(groups: npt.ArrayLike) -> tuple[Integers, Integers]:
+def group_codes(groups: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Distinct group ids (U,) in rising order and each row's place among them (N,)."""
     ids = np.asarray(groups)
     _one_dimension("groups", ids)

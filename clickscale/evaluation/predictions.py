@@ -4,9 +4,7 @@ A `Predictions` file is all that evaluation and comparison need: no model, no da
 file whose metadata is JSON and holds a hash of the arrays.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from clickscale.arrays import Flags, Floats32, Ints, Ints32
 from clickscale.errors import DamagedError, DataError, InputError
-from clickscale.evaluation.metrics import Booleans, Integers
+from clickscale.files import replacing, sha256_of
 
 _FORMAT = "clickscale-predictions-1"
 
-_Floats32 = npt.NDArray[np.float32]
-_Integers32 = npt.NDArray[np.int32]
 
 _VECTORS: dict[str, type[np.generic]] = {
     "row": np.int64,
@@ -50,15 +47,15 @@ class Predictions:
     Raises `DataError` if shapes or types do not fit.
     """
 
-    row: Integers
-    user: Integers
-    time: Integers
-    labels: _Floats32
-    label_mask: Booleans
-    logits: _Floats32
-    behaviors: _Integers32
-    item_age: Integers
-    user_activity: _Integers32
+    row: Ints
+    user: Ints
+    time: Ints
+    labels: Floats32
+    label_mask: Flags
+    logits: Floats32
+    behaviors: Ints32
+    item_age: Ints
+    user_activity: Ints32
     label_names: tuple[str, ...]
     part: str
     grouping: str
@@ -91,7 +88,7 @@ class Predictions:
         return Predictions(**arrays, label_names=tuple(names), part=self.part, grouping=self.grouping)
 
     def save(self, path: str | Path) -> None:
-        """Write one file, completely or not at all: a file beside it, flushed to disk, then renamed.
+        """Write one file, whole or not at all.
 
         Raises `DataError` if the disk is full or the folder cannot be written; an older file then stays as it
         was.
@@ -101,7 +98,8 @@ class Predictions:
         about = self._about()
         metadata = {"format": _FORMAT, "about": about, "sha256": _digest(arrays, about)}
         try:
-            _write_whole(target, arrays, metadata)
+            with replacing(target) as partial:
+                save_file(arrays, partial, metadata)
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"Cannot write predictions to {target}: {error}. Check folder and disk."
@@ -194,7 +192,7 @@ def _check_same_facts(a: Predictions, b: Predictions) -> None:
             )
 
 
-def _check_rows_once(rows: Integers) -> None:
+def _check_rows_once(rows: Ints) -> None:
     distinct, counts = np.unique(rows, return_counts=True)
     if len(distinct) < len(rows):
         most = int(counts.argmax())
@@ -213,29 +211,7 @@ def _check_array(name: str, array: object, dtype: type[np.generic], shape: tuple
 
 def _digest(arrays: dict[str, npt.NDArray[Any]], about: str) -> str:
     """sha256 over `about` and the arrays' bytes in the order of `_ARRAYS`; they must be contiguous."""
-    digest = hashlib.sha256(about.encode())
-    for name in _ARRAYS:
-        digest.update(arrays[name].reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _write_whole(target: Path, arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        save_file(arrays, partial, metadata)
-        _flush(partial)
-        os.replace(partial, target)
-        _flush(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return sha256_of([about.encode(), *(arrays[name].reshape(-1).view(np.uint8).data for name in _ARRAYS)])
 
 
 def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

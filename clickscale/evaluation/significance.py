@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.measures import METRICS, UserRows, UserWeights
 from clickscale.evaluation.metrics import (
-    Booleans,
-    Floats,
-    Integers,
     binary_labels,
     finite_numbers,
     same_length,
@@ -170,7 +168,7 @@ def _resamples(users: int, replicates: int, seed: int) -> Iterator[UserWeights]:
         yield np.bincount(draws, minlength=users).astype(np.float64)
 
 
-def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, Integers]:
+def _placements(positive: Flags, scores: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Twice the negatives below each positive (P,) and twice the positives above each negative (M,).
 
     In row order, a tie counting 1: integers, so that models that differ by a constant differ by exactly it.
@@ -181,10 +179,10 @@ def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, In
     return _twice_below(positives, negatives), _twice_below(-negatives, -positives)
 
 
-def _twice_below(points: Floats, others: Floats) -> Integers:
+def _twice_below(points: Floats, others: Floats) -> Ints:
     """Twice the number of `others` (M,) lower than each of `points` (P,), equal ones counting 1."""
     ordered = np.sort(others)
-    lower: Integers = np.searchsorted(ordered, points, side="left")
+    lower: Ints = np.searchsorted(ordered, points, side="left")
     return lower + np.searchsorted(ordered, points, side="right")
 
 

@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.arrays import Ints
 from clickscale.data.dataset import Columns, Dataset
 from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
 from clickscale.schema import FIRST, UNKNOWN, Field
 
-Rows = npt.NDArray[np.int64]
 
-
-def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Rows) -> list[dict[str, Any]]:
+def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Ints) -> list[dict[str, Any]]:
     """Raw requests of the impressions ``rows``; neighbors of one user and moment share a request.
 
     Every behavior known before the request is sent; the scorer cuts to the length of its model.
@@ -43,7 +41,7 @@ class _Replay:
         self.users = _ids(dataset.users)
         self.items: pa.Array = self.encoder.item_rows.values
 
-    def request(self, rows: Rows) -> dict[str, Any]:
+    def request(self, rows: Ints) -> dict[str, Any]:
         """One request with the items of ``rows`` as candidates."""
         shown, users = self.dataset.impressions, self.dataset.users
         user = int(shown["user"][rows[0]])

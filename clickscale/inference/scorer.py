@@ -88,7 +88,9 @@ class Scorer:
             raise ConfigError(f"slack={slack} lets kept states grow, and none are kept; give a cache too.")
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
         self.cache = cache
-        self._device, self._chunk = device, chunk
+        self._chunk = chunk
+        # A loaded artifact is on a device of its own.
+        self._device = str(next(self.model.parameters()).device)
         self._length = self.artifact.config.length
         # A state that cannot be appended to never holds more than the last L behaviors.
         if slack:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jinja2
 
+from clickscale.files import replace_text
+
 
 @dataclass(frozen=True)
 class PageTable:
@@ -60,4 +62,4 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page to a file."""
-    path.write_text(render(page), encoding="utf-8")
+    replace_text(path, render(page))

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clickscale.files import replace_text
 from clickscale.report.results import Result
 
 COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#64748b", "#c026d3")
@@ -126,7 +127,7 @@ def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, 
 
 def save_svg(text: str, path: Path) -> None:
     """Write one plot to a file."""
-    path.write_text(text, encoding="utf-8")
+    replace_text(path, text)
 
 
 def color_of(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:

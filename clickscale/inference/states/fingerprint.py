@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Bytes
 from clickscale.batch import UserSide
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def fingerprint(*parts: bytes) -> bytes:
