@@ -1,7 +1,6 @@
 """Sparse attention by residue classes against dense attention: CPU time and peak memory.
 
     python benchmarks/bench_attention.py [--lengths 50 100 ...] [--dilations 1 2 4 8] [--rounds 5]
-    python benchmarks/bench_attention.py --candidates
 
 One block of a size-2 model (2 heads of width 20, local window 2), one thread, in one process, in turns;
 bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal
@@ -28,11 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.layers.attention import attend_with_itself
 from clickscale.layers.bias import TIME_BUCKETS
 from clickscale.layers.kernels.residue_classes import SHUT, short_times, write_buckets
 from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, class_plan
-from clickscale.layers.kernels.sparse_candidates import attend_candidates_by_classes, candidate_plan
 
 HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5
 PIECE = 8 << 20  # bytes of logits in a piece of the batch
@@ -55,20 +52,19 @@ Form = Callable[[Given], Tensor]
 Work = Callable[[], None]
 
 
-def given(batch: int, length: int, queries: int | None = None) -> Given:
-    """Input for so many behaviors; ``queries`` rows ask, all of them unless told otherwise."""
+def given(batch: int, length: int) -> Given:
+    """Input for so many behaviors."""
     torch.manual_seed(0)
 
     def leaf(rows: int) -> Tensor:
         return torch.randn(batch, rows, HEADS, WIDTH).transpose(1, 2).requires_grad_()
 
-    asking = length if queries is None else queries
     times = torch.randint(0, 10**8, (batch, length)).sort(dim=1).values + 10**9
     mask = torch.ones(batch, length, dtype=torch.bool)
     time = torch.randn(1, TIME_BUCKETS, requires_grad=True)
     position = torch.randn(1, length + 1, requires_grad=True)
-    weight = torch.randn(batch, HEADS, asking, WIDTH)
-    return Given(leaf(asking), leaf(length), leaf(length), times, mask, time, position, weight)
+    weight = torch.randn(batch, HEADS, length, WIDTH)
+    return Given(leaf(length), leaf(length), leaf(length), times, mask, time, position, weight)
 
 
 def split(x: Given, step: int) -> Iterator[Given]:
@@ -217,66 +213,6 @@ def encoding(length: int, dilations: list[int], rounds: int, behaviors: int) -> 
         )
 
 
-class Shown(NamedTuple):
-    """Candidates over a timeline."""
-
-    x: Given
-    own_key: Tensor
-    own_value: Tensor
-    alone: Tensor
-    times: Tensor
-    oldest: Tensor
-    visible: Tensor
-
-
-def shown(length: int, count: int, batch: int) -> Shown:
-    """Candidates at random places."""
-    x = given(batch, length, count)
-    key, value = (torch.randn_like(x.query).requires_grad_() for _ in range(2))
-    visible = torch.randint(0, length + 1, (batch, count)).sort(dim=1).values
-    times, alone = torch.full((batch, count), 2 * 10**9), torch.zeros(1, requires_grad=True)
-    return Shown(x, key, value, alone, times, torch.zeros_like(visible), visible)
-
-
-def candidates_by_classes(r: int, given: Shown) -> None:
-    """Plan, forward and backward pass."""
-    x = given.x
-    seen = given.times, given.oldest, given.visible
-    plan = candidate_plan(x.times, x.mask, *seen, WINDOW, r, "octave")
-    own, tables = (given.own_key, given.own_value), (x.time, x.position, given.alone)
-    train(attend_candidates_by_classes(x.query, x.key, x.value, *own, plan, *tables, SCALE), x)
-
-
-def dense_candidates(given: Shown) -> None:
-    """The same by masking."""
-    x = given.x
-    batch, length = x.times.shape
-    distance = given.visible[..., None] - torch.arange(length)
-    times, when = short_times(x.times, given.times)
-    ids = torch.empty(distance.shape, dtype=torch.uint8)
-    write_buckets(when[..., None], times[:, None], "octave", ids)
-    index = ids.masked_fill_(distance <= 0, SHUT).long().view(batch, 1, -1)
-    table = functional.pad(x.time, (0, 1), value=-math.inf)[None].expand(batch, -1, -1)
-    far = x.position[None].expand(batch, -1, -1)
-    added = torch.gather(table, 2, index) + torch.gather(far, 2, distance.clamp_(min=0).view(batch, 1, -1))
-    added = added.view(batch, 1, *distance.shape[1:])
-    own = given.own_key, given.own_value
-    train(attend_with_itself(x.query, x.key, x.value, *own, added, given.alone, SCALE), x)
-
-
-def candidates(dilations: list[int], rounds: int) -> None:
-    """Table of candidates at random places of a timeline."""
-    print("| L | C | B | r | forward + backward |\n|--:|--:|--:|--:|--:|")
-    shapes = ((50, 50, 64), (100, 20, 64), (100, 100, 64), (200, 200, 32), (500, 500, 16), (1000, 1000, 8))
-    for length, count, batch in shapes:
-        given = shown(length, count, batch)
-        works: dict[str, Work] = {str(r): partial(candidates_by_classes, r, given) for r in dilations}
-        found = medians(works | {"dense": partial(dense_candidates, given)}, rounds)
-        for r in dilations:
-            gain = found["dense"] / found[str(r)]
-            print(f"| {length} | {count} | {batch} | {r} | {gain:.1f} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -285,14 +221,11 @@ def main() -> None:
     parser.add_argument("--dilations", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--behaviors", type=int, default=16_000, help="at most so many in a batch")
-    parser.add_argument("--candidates", action="store_true", help="candidates over a timeline instead")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.peak:
         print(peak(options.peak[0], int(options.peak[1]), int(options.peak[2])))
-    elif options.candidates:
-        candidates(options.dilations, options.rounds)
     else:
         print("| L | B | r | forward | forward + backward | memory |\n|--:|--:|--:|--:|--:|--:|")
         for length in options.lengths:

@@ -63,9 +63,10 @@ class RelativeBias(nn.Module):
         """
         batch, queries, keys = buckets.shape
         tables = self.time.shape[0]
+        # One more entry for pairs that are not allowed: masking costs no operation of its own.
         masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
-        source = masked[None].expand(batch, -1, -1)
-        flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)
+        source = masked[None].expand(batch, -1, -1)  # (B, tables, 130)
+        flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
         time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)
         return time + self._positions(distance.clamp(0, self.length))
 
@@ -107,8 +108,8 @@ class AttentionBias(nn.Module):
             allowed: (B, Q, L) bool.
         """
         if not len(self.sets):
-            shut = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
-            return [shut[:, None]] * self.blocks
+            mask = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
+            return [mask[:, None]] * self.blocks
         buckets = pair_buckets(delta, allowed, self.buckets)
         made = [bias(buckets, distance) for bias in self.sets]
         return made if len(made) == self.blocks else made * self.blocks

@@ -7,17 +7,17 @@ blocks, bias and fusion, with the causal mean that parallel inference needs. ``r
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
-from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
 from clickscale.models._base import CTRModel
+from clickscale.models._sizes import SIZES
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import (
     AppendableState,
@@ -53,11 +53,7 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 1, "d", "blocks", "heads", "k", "r")
 
 
-_SIZES = ((8, 1, 1), (8, 2, 2), (16, 4, 4), (32, 8, 8), (144, 12, 12))
-PRESETS = {
-    f"size-{i + 1}": ModelConfig(d=d, blocks=blocks, heads=heads)
-    for i, (d, blocks, heads) in enumerate(_SIZES)
-}
+PRESETS = {name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for name, size in SIZES.items()}
 
 
 class LightSUAN(CTRModel[CausalState]):
@@ -83,9 +79,9 @@ class LightSUAN(CTRModel[CausalState]):
             buckets=config.buckets,
             pattern=Pattern(config.k, config.r),
         )
+        # Only an un-normalized stream needs a norm before the head; the released code has none.
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()
-        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
-        self.head = Head(width + tokens * config.d, labels, config.head)
+        self.head = head_over(self.inputs, width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> AppendableState:
         """Keys, values and running sums of every block."""
@@ -114,5 +110,4 @@ class LightSUAN(CTRModel[CausalState]):
         """Logits (B, C, T)."""
         tokens = self.inputs.timed_candidates(candidates)
         rows = self.last(self.stack.candidates(state, tokens, candidates))  # (B, C, D)
-        profile = state.profile.to(rows.dtype).flatten(1)[:, None].expand(-1, rows.shape[1], -1)
-        return self.head(torch.cat([rows, profile, self.inputs.context(candidates)], dim=-1), candidates.mask)
+        return self.head.over(rows, state.profile, self.inputs.context(candidates), candidates.mask)

@@ -126,7 +126,6 @@ BAD = {
     "no student": ([*BOTH[:2]], "Missing option '--student'"),
     "temperature": ([*BOTH, "--temperature", "0"], "temperature is 0"),
     "head": ([*BOTH, "--head", "both"], "Invalid value for '--head'"),
-    "not causal": ([*BOTH, "--set", "teacher.model.pooling=global"], "is not causal"),
     "whose optimizer": ([*BOTH, "--set", "optimizer.learning_rate=1"], "student.optimizer"),
     "option of a model": ([*BOTH, "--set", "student.model.hiden=1"], "did you mean 'hidden'"),
     "option of one": (

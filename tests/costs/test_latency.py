@@ -82,7 +82,8 @@ def test_the_bytes_of_a_state_are_those_of_its_tensors() -> None:
 
 
 def test_a_model_that_cannot_append_is_measured_without() -> None:
-    model = build_model("suan", FEATURES, ITEMS, grade="size-1", length=6, overrides=["pooling=split"])
+    model = build_model("suan", FEATURES, ITEMS, grade="size-1", length=6)
+    model.causal = False
     found = measured(model)
     assert all(tuple(cell.timings) == (ONE_BY_ONE, PARALLEL, CACHED) for cell in found.cells)
     assert found.states[0].append is None

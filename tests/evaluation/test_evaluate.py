@@ -160,8 +160,7 @@ def test_slack_that_no_server_could_have_is_refused(dataset: Dataset, model: CTR
         predict(model, dataset, "test", length=6, slack=-1)
     with pytest.raises(ConfigError, match="grouping request, not timeline"):
         predict(model, dataset, "test", length=6, slack=2, grouping="timeline")
-    literal = build_model(
-        "suan", dataset.features, dataset.item_columns(), length=6, overrides=["pooling=split"]
-    )
+    bound = build_model("suan", dataset.features, dataset.item_columns(), length=6)
+    bound.causal = False
     with pytest.raises(ConfigError, match="SUAN with these options is not causal"):
-        predict(literal, dataset, "test", length=6, slack=2)
+        predict(bound, dataset, "test", length=6, slack=2)

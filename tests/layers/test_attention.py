@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.layers.attention import attend, attend_with_itself, merge_heads, split_heads
+from clickscale.layers.attention import (
+    attend,
+    attend_with_itself,
+    merge_heads,
+    plain_attend,
+    plain_attend_with_itself,
+    split_heads,
+)
 
 B, H, C, L, W = 3, 2, 4, 5, 3
 
@@ -30,7 +37,7 @@ def test_attention_by_hand() -> None:
 def test_attention_without_bias_sees_everything() -> None:
     x = torch.randn(B, H, L, W)
     expected = torch.nn.functional.scaled_dot_product_attention(x, x, x, scale=0.3)
-    torch.testing.assert_close(attend(x, x, x, None, 0.3), expected)
+    torch.testing.assert_close(plain_attend(x, x, x, None, 0.3), expected)
 
 
 def dense(
@@ -79,3 +86,25 @@ def test_without_any_behavior_a_candidate_returns_its_own_value() -> None:
     none = torch.zeros(B, H, 0, W)
     out = attend_with_itself(query, none, none, query, value, torch.zeros(B, 1, C, 0), torch.zeros(1), 1.0)
     torch.testing.assert_close(out, value)
+
+
+@pytest.mark.parametrize(("tables", "queries"), [(1, C), (H, C), (1, 1)])
+def test_hand_written_gradients_are_those_of_ordinary_operations(tables: int, queries: int) -> None:
+    torch.manual_seed(0)
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    query, own_key, own_value = leaf(B, H, C, W), leaf(B, H, C, W), leaf(B, H, C, W)
+    key, value, bias, own = leaf(B, H, L, W), leaf(B, H, L, W), leaf(B, tables, queries, L), leaf(tables)
+    weight = torch.randn(B, H, C, W, dtype=torch.float64)
+    for fast, plain, leaves in (
+        (attend, plain_attend, [query, key, value, bias]),
+        (attend_with_itself, plain_attend_with_itself, [query, key, value, own_key, own_value, bias, own]),
+    ):
+        out, expected = fast(*leaves, 0.7), plain(*leaves, 0.7)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-13)
+        ours = torch.autograd.grad((out * weight).sum(), leaves)
+        theirs = torch.autograd.grad((expected * weight).sum(), leaves)
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)

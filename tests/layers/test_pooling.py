@@ -1,7 +1,6 @@
-import pytest
 import torch
 
-from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
+from clickscale.layers.pooling import running_sum, sum_between
 
 
 def test_running_sums_by_hand() -> None:
@@ -29,29 +28,3 @@ def test_sums_between_columns_are_plain_sums() -> None:
         for place in range(5):
             plain = x[row, oldest[row, place] : visible[row, place]].sum(dim=0)
             torch.testing.assert_close(found[row, place], plain, rtol=0, atol=1e-14)
-
-
-MASK = torch.tensor([[False, True, True, True]])
-ROWS = torch.tensor([[[50.0], [1.0], [3.0], [8.0]]])  # the first is padding, full of garbage
-COUNTS = running_sum(MASK[..., None].float())
-
-
-@pytest.mark.parametrize(("causal", "expected"), [(True, [0, 1, 2, 4]), (False, [4])])
-def test_means_leave_padding_out(causal: bool, expected: list[float]) -> None:
-    mean = BehaviorMean(MASK, COUNTS, None, causal)
-    assert mean(ROWS).flatten().tolist() == expected
-    assert mean.sums.flatten().tolist() == [0, 0, 1, 4, 12]
-
-
-def test_means_continue_where_an_earlier_call_stopped() -> None:
-    whole = BehaviorMean(MASK, COUNTS, None, True)
-    expected = whole(ROWS)
-    first = BehaviorMean(MASK[:, :2], COUNTS[:, :3], None, True)
-    early = first(ROWS[:, :2])
-    later = BehaviorMean(MASK[:, 2:], COUNTS, first.sums, True)
-    assert torch.equal(torch.cat([early, later(ROWS[:, 2:])], dim=1), expected)
-    assert torch.equal(later.sums, whole.sums)
-
-
-def test_a_mean_that_nobody_asks_for_keeps_nothing() -> None:
-    assert BehaviorMean(MASK, COUNTS, None, True).sums.shape == (1, 5, 0)

@@ -7,15 +7,15 @@ import math
 
 import numpy as np
 
-from clickscale.models import lightsuan, suan
+from clickscale.models import lightsuan, suan, suan_literal
 from tests.models.restated import Array, Case, Weights, sigmoid
 
-Config = suan.ModelConfig | lightsuan.ModelConfig
+Config = suan.ModelConfig | suan_literal.ModelConfig | lightsuan.ModelConfig
 
 
 def seen(config: Config, distance: int) -> bool:
     """Whether a position sees the behavior ``distance`` positions back."""
-    if isinstance(config, suan.ModelConfig):
+    if not isinstance(config, lightsuan.ModelConfig):
         return True
     return distance in range(config.k) or distance in range(0, distance + 1, config.r)
 
@@ -155,8 +155,8 @@ def restated_suan(w: Weights, case: Case, config: Config, length: int) -> Array:
     x, times = np.concatenate([case.behaviors, entered[None]]), np.append(case.times, case.now)
     if config.time_of_week:
         x = x + np.array([week_of(w, int(moment)) for moment in times])
-    pooling = config.pooling if isinstance(config, suan.ModelConfig) else "prefix"
-    target = config.target if isinstance(config, suan.ModelConfig) else "sequence"
+    pooling = config.pooling if isinstance(config, suan_literal.ModelConfig) else "prefix"
+    target = config.target if isinstance(config, suan_literal.ModelConfig) else "sequence"
     if target == "head":
         if not len(case.behaviors):
             return np.concatenate([np.zeros(width), padded, case.profile.ravel(), case.context])

@@ -143,7 +143,10 @@ def test_every_model_has_five_grades_a_description_and_its_own_config(name: str)
         ({"grade": "size-6"}, r"Unknown grade 'size-6'; did you mean 'size-\d'\?"),
         ({"overrides": ["blocs=3"]}, r"Unknown option 'blocs'; did you mean 'blocks'\?"),
         ({"overrides": ["block.fn=none"]}, r"did you mean 'block.ffn'\?"),
-        ({"overrides": ["pooling=mean"]}, "Unknown pooling 'mean'. Known: behaviors, global"),
+        (
+            {"name": "suan_literal", "overrides": ["pooling=mean"]},
+            "Unknown pooling 'mean'. Known: behaviors, global",
+        ),
     ],
 )
 def test_a_wrong_choice_is_named(options: dict[str, object], complaint: str) -> None:

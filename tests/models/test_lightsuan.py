@@ -92,7 +92,8 @@ def test_a_scoring_state_keeps_what_candidates_read(k: int, r: int, rows: int) -
     assert isinstance(state, AppendableState)
     assert isinstance(kept, ScoringState)
     assert kept.keys[0].shape[2] == kept.mask.shape[1] == rows
-    assert kept.sums[0].shape == (5, kept.keys[0].shape[1] * kept.keys[0].shape[3])
+    width = kept.keys[0].shape[1] * kept.keys[0].shape[3]
+    assert kept.sums[0].shape == (5, width // 4)
     assert kept.nbytes < state.nbytes
 
 

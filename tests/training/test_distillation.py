@@ -119,7 +119,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
         ("student.model=lightsuan", "student.model_options=['head.hidden=[8]','r=3']"),
         ("student.length=9", "teacher.length=3"),
         ("student.model=mlp", "student.model_options=[]", "teacher.grade=size-2"),
-        ("teacher.model_options=['pooling=global']", "grouping=request", "batch_size=40"),
+        ("teacher.model=suan_literal", "grouping=request", "batch_size=40"),
         ("head=aux", "temperature=4.0", "epochs.count=2", "precision=bf16"),
     ],
     ids=" ".join,

@@ -22,6 +22,7 @@ from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, DivergedError, RunError
+from clickscale.models.suan import SUAN
 from clickscale.training import loop
 from clickscale.training.loop import RunResult, train, validate
 from clickscale.training.objectives import LOSS, ClickLoss
@@ -482,8 +483,11 @@ def halting(at: int) -> type[ClickLoss]:
     return Halting
 
 
-def test_a_model_that_is_not_causal_is_not_trained_on_timelines(data: Path, tmp_path: Path) -> None:
-    config = override(config_of(data), ["model=suan", "model_options=['pooling=global']"])
+def test_a_model_that_is_not_causal_is_not_trained_on_timelines(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SUAN, "causal", False)
+    config = override(config_of(data), ["model=suan", "model_options=[]"])
     with pytest.raises(ConfigError, match="--grouping"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,10 @@
-"""What the sparse attentions share: small pieces of work, residue classes, and bias tables read by index."""
+"""Memory layout of sparse attention: pieces of work, residue classes, and bias tables read by index.
+
+A residue class of r holds the positions i with the same ``i % r``. ``to_classes`` is, without its loop::
+
+    for i in range(L):
+        out[:, :, i % r, before + i // r] = x[:, :, i]
+"""
 
 from itertools import pairwise
 
@@ -8,7 +14,7 @@ from torch.nn import functional
 
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
 
-SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen: its bias is -inf
+SHUT = TIME_BUCKETS  # the bucket of pairs that are not seen; its bias is -inf
 _ROWS = 64  # rows of a block, about
 _PIECE = 1 << 19  # logits that are worked on together: they share the cache of one core with their gradient
 LANES = 8  # see `spread`
@@ -21,6 +27,7 @@ KEPT = 1 << 26  # logits of which the weights wait for the backward pass; more a
 def cuts(rows: int) -> list[tuple[int, int]]:
     """Blocks of about equally many rows."""
     count = max(round(rows / _ROWS), 1) if rows > 0 else 0
+    # Small blocks leave out more of the keys that come later; large ones multiply faster.
     edges = [rows * i // count for i in range(count + 1)] if count else []
     return list(pairwise(edges))
 
@@ -43,6 +50,7 @@ def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
     full = length // r
     out = x.new_empty(batch, heads, r, before - (-length // r), width)
     out[:, :, :, :before] = 0
+    # One strided copy of the positions that fill whole rows of all classes, then the rest.
     out[:, :, :, before : before + full].transpose(2, 3).copy_(_by_row(x[:, :, : full * r], r))
     if length % r:
         out[:, :, : length % r, -1] = x[:, :, full * r :]
@@ -62,7 +70,7 @@ def from_classes(x: Tensor, out: Tensor) -> None:
 def _by_row(x: Tensor, r: int) -> Tensor:
     """View (B, H, n r, D) as (B, H, n, r, D)."""
     batch, heads, length, width = x.shape
-    return x.view(batch, heads, length // r, r, width)
+    return x.view(batch, heads, length // r, r, width)  # (B, H, n, r, D)
 
 
 # --- bias
@@ -83,7 +91,8 @@ def write_buckets(later: Tensor, earlier: Tensor, kind: Buckets, out: Tensor) ->
     if kind == "paper":
         out.copy_(time_buckets(delta, kind))
         return
-    bits = delta.float().abs_().view(torch.int32)  # of zero all bits are 0: the clamp puts it in bucket 0
+    # The exponent and the first bit of the fraction: two buckets per doubling, see `time_buckets`.
+    bits = delta.float().abs_().view(torch.int32)  # all bits of zero are 0: the clamp puts it in bucket 0
     out.copy_(bits.bitwise_right_shift_(22).sub_(254).clamp_(0, TIME_BUCKETS - 1))
 
 
@@ -99,7 +108,7 @@ def spread(ids: Tensor) -> Tensor:
 
 def fold(sums: Tensor) -> Tensor:
     """Sums (tables, 8 * 130) by the buckets of `spread` as (tables, 129) by time bucket."""
-    return sums.view(len(sums), LANES, SHUT + 1).sum(dim=1)[:, :SHUT]
+    return sums.view(len(sums), LANES, SHUT + 1).sum(dim=1)[:, :SHUT]  # (tables, 129)
 
 
 def masking(time: Tensor | None, like: Tensor) -> Tensor:
@@ -114,7 +123,7 @@ def look_up(tables: Tensor, index: Tensor) -> Tensor:
     out = tables.new_empty(len(tables), wide.numel())
     for table, found in zip(tables, out, strict=True):
         torch.index_select(table, 0, wide, out=found)
-    return out.view(len(tables), *index.shape).transpose(0, 1)
+    return out.view(len(tables), *index.shape).transpose(0, 1)  # (b, tables, ...)
 
 
 def add_up(sums: Tensor, index: Tensor, terms: Tensor) -> None:

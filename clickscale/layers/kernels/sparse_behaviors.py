@@ -1,10 +1,19 @@
 """Exact sparse self-attention that costs L (k + L / r) pairs, not L^2 (Lai et al. 2025, section 3.4.1).
 
 Row i sees behavior j <= i when ``i - j < k`` (local window) or ``(i - j) % r == 0`` (dilated); r = 1 is full
-causal attention. Rows and keys of one residue class i % r see each other like a dense causal sequence of
-ceil(L / r) rows, so the dilated part is r small dense problems. They are cut into blocks of rows, which saves
-most of what comes later. The offsets 1 .. k - 1 that no class has, the band, are extra columns of the same
-softmax.
+causal attention. Densely, for queries, keys and values (L, D / H) of one head::
+
+    distance = i - j
+    seen     = (j <= i) and mask[j] and (distance < k or distance % r == 0), or i == j
+    logits   = scale * query @ key.T + time_table[bucket(times[i] - times[j])] + position_table[distance]
+    output   = softmax(where(seen, logits, -inf)) @ value
+
+Here the same sum is arranged by what is seen. Rows and keys of one residue class ``i % r`` see each other
+like a dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems
+(`to_classes`). They are cut into blocks of rows, and a block leaves out the keys after its last row, close to
+half of all. The local offsets 1 .. k - 1 that r does not divide, the band, are extra columns of the same
+softmax, so no key is counted twice. The buckets of all pairs depend on times and padding alone: a `ClassPlan`
+holds them, made once per batch and shared by all blocks of a model.
 """
 
 from dataclasses import dataclass
@@ -86,19 +95,21 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     """
     batch, length = times.shape
     if k >= length:
-        r = 1  # the window is the whole sequence
+        r = 1  # the window is the whole sequence: one class is cheaper than a band of L columns
     offsets = tuple(o for o in range(1, min(k, length)) if o % r)
     rows = -(-length // r)
-    (times,) = short_times(times)
+    (times,) = short_times(times)  # half the memory traffic of int64
     when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
     shut = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
         ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
+        # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
         for part in pieces(batch, r * (last - first) * last, ids.device):
             found = ids[part][..., len(offsets) :]
             write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, found)
+            # SHUT is the largest bucket, so a maximum masks; diagonals are opened last: padding sees itself.
             torch.maximum(found, shut[part, :, None, :last], out=found)
             _close_future(found[..., first:])
         ids[..., : len(offsets)] = band[:, :, first:last]
@@ -128,6 +139,7 @@ def attend_by_classes(
     """
     if plan.length == 0:
         return value
+    # Sums of many small terms: half precision keeps too few digits, on whatever the model runs.
     exact = torch.float64 if query.dtype == torch.float64 else torch.float32
     given = query.to(exact), key.to(exact), value.to(exact), time, position
     with torch.autocast(query.device.type, enabled=False):
@@ -141,7 +153,7 @@ def attend_by_classes(
 def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes"]:
     """The faster form of self-attention on a CPU, by the measurements of docs/attention.md.
 
-    Classes take a third of a millisecond before they begin, and a local offset costs about fifteen pairs.
+    Classes have a fixed cost of a third of a millisecond, and a local offset costs about fifteen pairs.
     """
     offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
     return "classes" if batch * length**2 >= 240_000 and 15 * offsets <= length else "dense"
@@ -230,7 +242,7 @@ class _Tables:
 
 
 class _TableGradients:
-    """Sums of the gradient of the logits by time bucket and by distance; float64, as terms are many."""
+    """Sums of the gradient of the logits by time bucket and by distance; float64, since terms are many."""
 
     def __init__(self, time: Tensor | None, position: Tensor | None) -> None:
         self._time = (
@@ -259,7 +271,7 @@ class _TableGradients:
 
 
 class _Piece(NamedTuple):
-    """Some rows of the batch in classes, whose products with keys times ``scale`` are added to something.
+    """Operands of the products of rows and keys, for some rows of the batch, in classes.
 
     Attributes:
         rows: (b, H, r, n, D), queries or gradients.
@@ -326,6 +338,7 @@ def _forward(
         found, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
         for number, block in enumerate(plan.blocks):
             ids = block.ids[part]
+            # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
             room = kept[number][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
             weights = _weights(room, piece, block, ids, tables)
             rows = slice(block.first, block.last)
@@ -343,7 +356,9 @@ class _Gradients:
     def __init__(self, scores: _Piece, changes: _Piece, columns: int) -> None:
         self.scores, self.changes, self.columns = scores, changes, columns
         self.query = torch.empty_like(scores.rows)
-        self.key, self.value = self.query, self.query  # until the last block, which sees all keys, is in
+        # The last block sees all keys, so its gradients start the sums and nothing needs to be set to zero.
+        # Until it is in, which is first, these two are placeholders.
+        self.key, self.value = self.query, self.query
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
     def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
@@ -418,7 +433,8 @@ class _ClassAttention(torch.autograd.Function):
             found = _Gradients(scores, changes, len(plan.offsets))
             for number, block in reversed(list(enumerate(plan.blocks))):
                 ids = block.ids[part]
-                dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])
+                dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])  # (b, H, r, R, W)
+                # Start from minus the mean; the products of gradient and values are added in place.
                 dlogits.copy_(-mean[..., block.first : block.last, :])
                 weights = (
                     kept[number][part]

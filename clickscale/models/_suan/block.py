@@ -1,20 +1,34 @@
-"""The unified attention block of SUAN and LightSUAN (Lai et al. 2025, eq. 2-16) with its named variants."""
+"""The unified attention block of SUAN and LightSUAN (Lai et al. 2025, eq. 2-16) with its named variants.
 
-from collections.abc import Callable
-from typing import Literal
+The default block, for rows ``x`` (N, D) and the fields of the profile (n2, d)::
+
+    x1 = norm_0(x)                                         # eq. 2
+    query, key, value = x1 @ Wqkv                          # eq. 3
+    x2 = norm_1(attention(query, key, value) @ Wo + x1)    # eq. 4-6
+    cross = attention(x2 @ Wq, profile @ Wk, profile @ Wv) @ Wc          # eq. 7-9
+    mean = running mean over rows of (x2 + cross) @ W1     # eq. 10, 11: what the gate averages
+    gate = sigmoid(relu(mean) @ (W2 - W3))                 # eq. 12, 13: a softmax over two branches
+    x3 = norm_2(gate * x2 + (1 - gate) * cross + x2)       # eq. 14
+    return (silu(x3 @ Wa) * (x3 @ Wb)) @ Wc + x3           # eq. 15, 16
+
+A behavior row and a candidate row pass through the same weights. They differ in whom they attend to and in
+the rows that their mean covers, so the block is three steps and its caller does what lies between them:
+`AttentionBlock.enter`, attention, `AttentionBlock.meet_profile`, the mean, `AttentionBlock.leave`.
+
+The mean is taken of ``(x2 + cross) @ W1``, a quarter as wide as ``x2 + cross``: a mean and a linear map can
+change places.
+"""
+
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
-from clickscale.layers.attention import attend, merge_heads, split_heads
+from clickscale.layers.attention import merge_heads, plain_attend, split_heads
 from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
 from clickscale.layers.norm import RMSNorm
-
-# Self attention once it is known who sees whom: query, key, value (B, H, N, D / H), scale -> the like.
-Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-Pool = Callable[[Tensor], Tensor]  # what the gate of a row sees: (B, N, D) -> (B, N, D) or (B, 1, D)
 
 
 class BlockConfig(Config, frozen=True):
@@ -37,6 +51,36 @@ class BlockConfig(Config, frozen=True):
     norm: Literal["rms", "layer"] = "rms"
 
 
+class Entered(NamedTuple):
+    """Rows on their way into self attention.
+
+    Attributes:
+        rows: (B, N, D) normalized input.
+        query, key, value: (B, H, N, D / H).
+    """
+
+    rows: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class Met(NamedTuple):
+    """Rows after self and cross attention, before the gate.
+
+    Attributes:
+        attention: (B, N, D) result of self attention.
+        own: (B, N, D) E_self of the paper (eq. 6).
+        cross: (B, N, D) E_cross (eq. 9).
+        averaged: (B, N, D / 4) what the gate averages over rows; width 0 without a gate.
+    """
+
+    attention: Tensor
+    own: Tensor
+    cross: Tensor
+    averaged: Tensor
+
+
 class AdaptiveFusion(nn.Module):
     """AFNet (eq. 10-13): a gate over self and cross attention from the mean of both over what a row sees."""
 
@@ -47,20 +91,21 @@ class AdaptiveFusion(nn.Module):
         self.self_gate = nn.Linear(hidden, width, bias=False)
         self.cross_gate = nn.Linear(hidden, width, bias=False)
 
+    def averaged(self, own: Tensor, cross: Tensor) -> Tensor:
+        """What the gate averages: (B, N, D) -> (B, N, D / 4)."""
+        both = own + cross
+        return self.shrink(both).to(both.dtype)  # running sums need the full precision under autocast
+
     def forward(self, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
-        """Own and cross (B, N, D), mean (B, N or 1, D) -> (B, N, D)."""
+        """Own and cross (B, N, D), mean of `averaged` (B, N or 1, D / 4) -> (B, N, D)."""
         # The softmax over two branches is a sigmoid of their difference: one product instead of two.
         difference = self.self_gate.weight - self.cross_gate.weight
-        gate = functional.linear(torch.relu(self.shrink(mean)), difference).sigmoid()
+        gate = functional.linear(torch.relu(mean), difference).sigmoid()
         return torch.lerp(cross.to(own.dtype), own, gate.to(own.dtype))  # autocast mixes the types
 
 
 class AttentionBlock(nn.Module):
-    """One unified attention block.
-
-    A behavior row and a candidate row pass through the same weights; they differ only in how they attend and
-    in which mean their gate sees, so those two come in as arguments.
-    """
+    """One unified attention block, see the module docstring."""
 
     def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
         super().__init__()
@@ -81,97 +126,73 @@ class AttentionBlock(nn.Module):
                 SwiGLU(width, 3 * width) if config.ffn == "swiglu" else ReLUFeedForward(width, 9 * width // 2)
             )
 
-    def behaviors(
-        self, x: Tensor, profile: Tensor, attention: Attend, past: tuple[Tensor, Tensor] | None, pool: Pool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of behaviors.
+    # --- the three steps
+
+    def enter(self, x: Tensor) -> Entered:
+        """Normalize rows (B, N, D) and project them to queries, keys and values (eq. 2, 3)."""
+        rows = x if self.config.residual == "postnorm" else self.norms[0](x)
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, dim=-1))
+        return Entered(rows, query, key, value)
+
+    def meet_profile(self, x: Tensor, entered: Entered, seen: Tensor, profile: Tensor) -> Met:
+        """From the result of self attention to what the gate averages (eq. 5-10).
 
         Args:
-            x: (B, L, D) rows to compute.
+            x: (B, N, D) the rows that entered.
+            seen: (B, H, N, D / H) result of self attention.
             profile: (B, n2, d).
-            attention: of L queries over P + L keys.
-            past: keys and values (B, H, P, D / H) of the P earlier behaviors, or None.
-            pool: the mean that each row's gate sees.
+        """
+        attention = self.out(merge_heads(seen))
+        own = self._own(x, entered.rows, attention)
+        cross = own if self.config.fusion == "self" else self._cross(own, profile)
+        gated = self.config.fusion == "afnet"
+        return Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
+
+    def leave(self, x: Tensor, met: Met, mean: Tensor) -> Tensor:
+        """Fuse, and feed forward (eq. 11-16).
+
+        Args:
+            x: (B, N, D) the rows that entered.
+            mean: (B, N or 1, D / 4) mean of ``met.averaged`` over what each row sees.
 
         Returns:
-            New rows (B, L, D), and the keys and values (B, H, P + L, D / H).
+            (B, N, D).
         """
-        entered, query, key, value = self._extend(x, past)
-        seen = self.out(merge_heads(attention(query, key, value, self.scale)))
-        return self._leave(x, entered, seen, profile, pool), key, value
-
-    def last_behaviors(
-        self, x: Tensor, profile: Tensor, attention: Attend, past: tuple[Tensor, Tensor] | None, pool: Pool
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and values as of `behaviors`, where nobody reads the rows; a gate still calls ``pool``."""
-        entered, query, key, value = self._extend(x, past)
-        if self.config.fusion == "afnet":
-            seen = self.out(merge_heads(attention(query, key, value, self.scale)))
-            own = self._own(x, entered, seen)
-            pool(own + self._cross(own, profile))
-        return key, value
-
-    def _extend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalized rows, their queries, and the keys and values of earlier and new rows."""
-        entered = self._enter(x)
-        query, key, value = self._project(entered)
-        if past is not None:
-            key = torch.cat([past[0].to(key.dtype), key], dim=2)
-            value = torch.cat([past[1].to(value.dtype), value], dim=2)
-        return entered, query, key, value
-
-    def candidates(self, x: Tensor, profile: Tensor, attention: Attend, pool: Pool) -> Tensor:
-        """Rows of candidates (B, C, D); ``attention`` is given their own keys and values."""
-        entered = self._enter(x)
-        seen = attention(*self._project(entered), self.scale)
-        return self._leave(x, entered, self.out(merge_heads(seen)), profile, pool)
-
-    def _enter(self, x: Tensor) -> Tensor:
-        return x if self.config.residual == "postnorm" else self.norms[0](x)
-
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
-
-    def _cross(self, x: Tensor, profile: Tensor) -> Tensor:
-        """Attention of every row over the profile fields (eq. 7-9)."""
-        key, value = self.cross_key_value(profile.to(x.dtype)).chunk(2, dim=-1)
-        heads = [split_heads(part, self.heads) for part in (self.cross_query(x), key, value)]
-        return self.cross_out(merge_heads(attend(heads[0], heads[1], heads[2], None, self.scale)))
-
-    def _fuse(self, own: Tensor, profile: Tensor, pool: Pool) -> Tensor:
-        """Self attention's result and the profile's, as one."""
-        if self.config.fusion == "self":
-            return own
-        cross = self._cross(own, profile)
-        if self.config.fusion == "sum":
-            return own + cross
-        return self.fusion(own, cross, pool(own + cross))
-
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.ffn(x) if self.config.ffn != "none" else torch.zeros_like(x)
-
-    def _leave(self, x: Tensor, entered: Tensor, attention: Tensor, profile: Tensor, pool: Pool) -> Tensor:
-        """From the attention's result to the block's, by the chosen residual."""
+        fused = self._fuse(met, mean)
         residual = self.config.residual
-        own = self._own(x, entered, attention)
-        fused = self._fuse(own, profile, pool)
         if residual == "literal":
             return self._feed(fused) if self.config.ffn != "none" else fused
         if residual == "prenorm":
-            stream = x + attention + fused
+            stream = x + met.attention + fused
             return stream + self._feed(self.norms[2](stream))
         if residual == "code":
-            fused = self.norms[2](fused + own)
+            fused = self.norms[2](fused + met.own)
             return self._feed(fused) + fused
-        fused = self.norms[1](own + fused)
+        fused = self.norms[1](met.own + fused)
         return self.norms[2](fused + self._feed(fused))
 
-    def _own(self, x: Tensor, entered: Tensor, attention: Tensor) -> Tensor:
+    def _own(self, x: Tensor, rows: Tensor, attention: Tensor) -> Tensor:
         """E_self of the paper (eq. 6): what self attention hands to fusion, by the chosen residual."""
         residual = self.config.residual
         if residual == "literal":
             return attention
         if residual == "postnorm":
             return self.norms[0](x + attention)
-        return self.norms[1](attention + (x if residual == "prenorm" else entered))
+        return self.norms[1](attention + (x if residual == "prenorm" else rows))
+
+    def _cross(self, x: Tensor, profile: Tensor) -> Tensor:
+        """Attention of every row over the profile fields (eq. 7-9)."""
+        key, value = self.cross_key_value(profile.to(x.dtype)).chunk(2, dim=-1)
+        query, key, value = (split_heads(part, self.heads) for part in (self.cross_query(x), key, value))
+        return self.cross_out(merge_heads(plain_attend(query, key, value, None, self.scale)))
+
+    def _fuse(self, met: Met, mean: Tensor) -> Tensor:
+        """Self attention's result and the profile's, as one."""
+        if self.config.fusion == "self":
+            return met.own
+        if self.config.fusion == "sum":
+            return met.own + met.cross
+        return self.fusion(met.own, met.cross, mean)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.ffn(x) if self.config.ffn != "none" else torch.zeros_like(x)

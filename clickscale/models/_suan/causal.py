@@ -2,13 +2,27 @@
 
 A behavior sees earlier behaviors, a candidate sees behaviors and itself (Lai et al. 2025, sections 3.2, 3.3).
 So behaviors are computed once, later ones can be appended exactly, and any number of candidates can be scored
-over what is kept of them.
+over what is kept of them::
+
+    for block in blocks:                                    # the behaviors, once per user
+        rows, query, key, value = block.enter(x)
+        seen = attention(query, keys before + key, values before + value)
+        own, cross, averaged = block.meet_profile(seen, profile)
+        sums = running sum of averaged                      # kept, as are the keys and values
+        x = block.leave(own, cross, mean = sums / number of behaviors so far)
+
+    for block in blocks:                                    # any number of candidates
+        rows, query, key, value = block.enter(y)
+        seen = attention(query, kept keys and the own one, kept values and the own one)
+        own, cross, averaged = block.meet_profile(seen, profile)
+        y = block.leave(own, cross, mean = (sum over visible behaviors + averaged) / (their number + 1))
+
+The last block's rows of behaviors are never read, so that block stops at its sums.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +32,11 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
-from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
-from clickscale.models._suan.block import Attend, AttentionBlock, BlockConfig
-from clickscale.models._suan.who_sees_whom import over_behaviors, over_parts, over_whole
+from clickscale.layers.pooling import running_sum, sum_between
+from clickscale.models._suan.block import AttentionBlock, BlockConfig
+from clickscale.models._suan.who_sees_whom import Attend, over_behaviors, over_parts, over_whole
 from clickscale.state import State
 
-Pooling = Literal["prefix", "split", "behaviors"]
 T = TypeVar("T")
 FULL = Pattern()
 
@@ -36,12 +49,11 @@ class AppendableState(State):
         mask, times: (B, L).
         profile: (B, n2, d).
         keys, values: per block (B, H, L, D / H).
-        sums: per block (B, L + 1, D), running sums of what the gate averages; (B, 1, D), only the last of
-            them, in what `CausalStack.without_sums` keeps; width 0 without a gate.
-        rows: (B, L, D) of behaviors where a model's candidates read them, else (B, 0, D).
+        sums: per block (B, L + 1, D / 4), running sums of what the gate averages; `CausalStack.without_sums`
+            keeps the last of them alone, (B, 1, D / 4); width 0 without a gate.
     """
 
-    GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2, "sums": 1, "rows": 1}
+    GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2, "sums": 1}
 
     mask: Tensor
     times: Tensor
@@ -49,7 +61,6 @@ class AppendableState(State):
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     sums: tuple[Tensor, ...]
-    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class ScoringState(State):
         count: (B, 1) int64, how many behaviors there are.
         profile: (B, n2, d).
         keys, values: per block (B, H, M, D / H).
-        sums: per block (B, D), sum of what the gate averages; width 0 without a gate.
+        sums: per block (B, D / 4), sum of what the gate averages; width 0 without a gate.
     """
 
     GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2}
@@ -85,7 +96,6 @@ class CausalStack(nn.Module):
         width: D, width of a token.
         profile_dim: d, width of a profile field.
         length: distances beyond it share one entry of the bias.
-        pooling: what the gate averages, see `clickscale.models.suan.ModelConfig`.
 
     Attributes:
         recompute: keep only what enters and leaves a block until the backward pass, and compute the rest
@@ -106,83 +116,56 @@ class CausalStack(nn.Module):
         length: int,
         sharing: Sharing = "shared",
         buckets: Buckets = "octave",
-        pooling: Pooling = "prefix",
         pattern: Pattern = FULL,
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ConfigError(f"The width of a block, {width}, is no multiple of heads={heads}; change d.")
-        self.width, self.pooling, self.pattern = width, pooling, pattern
-        self.recompute = False
+            raise ConfigError(f"The width of a block, {width}, is not a multiple of heads={heads}; change d.")
+        self.pattern, self.recompute = pattern, False
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)
 
-    def each(self) -> list[AttentionBlock]:
-        """The blocks, in order."""
-        return [block for block in self.blocks if isinstance(block, AttentionBlock)]
-
     def empty(self, profile: Tensor) -> AppendableState:
         """State of users (B) without behaviors; ``profile`` (B, n2, d)."""
-        rows = len(profile)
-        times = torch.zeros((rows, 0), dtype=torch.int64, device=profile.device)
-        return AppendableState(
-            times.bool(), times, profile, (), (), (), profile.new_zeros(rows, 0, self.width)
-        )
+        times = torch.zeros((len(profile), 0), dtype=torch.int64, device=profile.device)
+        return AppendableState(times.bool(), times, profile, (), (), ())
 
-    def advance(
-        self, state: AppendableState, x: Tensor, times: Tensor, mask: Tensor, *, keep_rows: bool = False
-    ) -> AppendableState:
+    # --- behaviors
+
+    def advance(self, state: AppendableState, x: Tensor, times: Tensor, mask: Tensor) -> AppendableState:
         """Compute further behaviors on top of a state.
 
         Args:
             x: (B, N, D) tokens; ``times``, ``mask``: (B, N).
-            keep_rows: whether candidates read the rows of the last block.
         """
         past = state.mask.shape[1]
-        seen, when = torch.cat([state.mask, mask], dim=1), torch.cat([state.times, times], dim=1)
+        seen, when = (
+            torch.cat([state.mask, mask], dim=1),
+            torch.cat([state.times, times], dim=1),
+        )  # (B, P + N)
         attention = over_behaviors(self.bias, self.pattern, when, seen, past)
-        counts = running_sum(seen[..., None].to(x.dtype))  # (B, P + N + 1, 1)
+        real = mask[..., None].to(x.dtype)  # (B, N, 1): padding counts for no mean
+        before = state.mask.sum(dim=1, keepdim=True)  # (B, 1)
+        share = (before + mask.cumsum(dim=1)).clamp_(min=1)[..., None].to(x.dtype).reciprocal()  # (B, N, 1)
         keys, values, sums = [], [], []
-        for number, block in enumerate(self.each()):
-            mean = partial(BehaviorMean, mask, counts, state.sums[number] if past else None)
-            before = (state.keys[number], state.values[number]) if past else None
-            read = number < len(attention) - 1 or keep_rows
+        for index, block in enumerate(self.blocks):
+            earlier = (state.keys[index], state.values[index], state.sums[index]) if past else None
+            read = index < len(self.blocks) - 1
             x, key, value, total = self._computed(
-                self._behaviors, block, read, x, state.profile, attention[number], before, mean
+                _behaviors, block, read, x, state.profile, attention[index], earlier, real, share
             )
             keys.append(key)
             values.append(value)
             sums.append(total)
-        rows = torch.cat([state.rows.to(x.dtype), x], dim=1) if keep_rows else state.rows
-        return AppendableState(seen, when, state.profile, tuple(keys), tuple(values), tuple(sums), rows)
-
-    def _behaviors(
-        self,
-        block: AttentionBlock,
-        read: bool,
-        x: Tensor,
-        profile: Tensor,
-        attention: Attend,
-        before: tuple[Tensor, Tensor] | None,
-        average: Callable[..., BehaviorMean],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One block: its rows (the old ones if nobody will ``read`` them), keys, values and running sums."""
-        mean = average(causal=self.pooling == "prefix")
-        if read:
-            x, key, value = block.behaviors(x, profile, attention, before, mean)
-        else:
-            key, value = block.last_behaviors(x, profile, attention, before, mean)
-        return x, key, value, mean.sums
+        return AppendableState(seen, when, state.profile, tuple(keys), tuple(values), tuple(sums))
 
     # --- what is kept
 
     def without_sums(self, state: CausalState) -> AppendableState:
         """The same state for candidates who see all of it; behaviors can be appended."""
         state = _appendable(state)
-        last = tuple(sums[:, -1:].clone() for sums in state.sums)
-        return AppendableState(
-            state.mask, state.times, state.profile, state.keys, state.values, last, state.rows
-        )
+        last = tuple(sums[:, -1:].clone() for sums in state.sums)  # a slice would keep all of them alive
+        return AppendableState(state.mask, state.times, state.profile, state.keys, state.values, last)
 
     def for_scoring(self, state: CausalState, *, own_memory: bool = True) -> ScoringState:
         """What candidates read who see all behaviors; ``own_memory`` lets go of the rest."""
@@ -215,23 +198,22 @@ class CausalStack(nn.Module):
         """
         if isinstance(state, ScoringState):
             return self._over_whole(state, x, side)
-        if bool(((side.visible == state.mask.shape[1]) & (side.oldest == 0)).all()):
+        if _all_see_all(state, side):
             return self._over_whole(self.for_scoring(state, own_memory=False), x, side)
-        if any(sums.shape[1] != state.mask.shape[1] + 1 for sums in state.sums):
-            raise InputError("This state was kept for candidates that see all of it; encode the user again.")
         return self._over_parts(state, x, side)
 
     def _over_whole(self, state: ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
         """Candidates that see all behaviors: who sees what does not depend on the candidate."""
         distance = self._distances(state.mask.shape[1], x.device)
         attention = over_whole(self.bias, distance, state.times, state.mask, state.keys, state.values, side)
-        totals = [sums[:, None] for sums in state.sums]
-        return self._rows(state, x, attention, totals, state.count[..., None])
+        totals = [sums[:, None].to(x.dtype) for sums in state.sums]  # (B, 1, D / 4)
+        return self._rows(state, x, attention, totals, state.count[..., None].to(x.dtype))
 
     def _distances(self, held: int, device: torch.device) -> Tensor:
         """(M,) distances from the position after the last behavior to the columns it sees, descending."""
         if self.pattern.full:
             return torch.arange(held, 0, -1, device=device)
+        # Stacked states pad on the left, so the nearest of them are counted from the right.
         distance = torch.arange(1, held * self.pattern.r + 1, device=device)
         return distance[self.pattern.allows(distance)][:held].flip(0)
 
@@ -240,9 +222,9 @@ class CausalStack(nn.Module):
         attention = over_parts(
             self.bias, self.pattern, state.times, state.mask, state.keys, state.values, side
         )
-        oldest, end = side.oldest, torch.maximum(side.oldest, side.visible)
-        totals = [sum_between(sums.to(x.dtype), oldest, end) for sums in state.sums]
-        count = sum_between(running_sum(state.mask[..., None].to(x.dtype)), oldest, end)
+        end = torch.maximum(side.oldest, side.visible)  # an empty range sums to zero
+        totals = [sum_between(sums.to(x.dtype), side.oldest, end) for sums in state.sums]  # (B, C, D / 4)
+        count = sum_between(running_sum(state.mask[..., None].to(x.dtype)), side.oldest, end)  # (B, C, 1)
         return self._rows(state, x, attention, totals, count)
 
     def _rows(
@@ -253,23 +235,84 @@ class CausalStack(nn.Module):
         totals: list[Tensor],
         count: Tensor,
     ) -> Tensor:
-        """Through all blocks: totals (B, C or 1, D) and count (B, C or 1, 1) of what each candidate sees."""
-        for number, block in enumerate(self.each()):
-            mean = partial(self._mean, totals[number], count)
-            x = self._computed(block.candidates, x, state.profile, attention[number], mean)
+        """Through all blocks: totals (B, C or 1, D / 4) and count (B, C or 1, 1) of what candidates see."""
+        share = (count + 1).reciprocal()
+        for block, attend, total in zip(self.blocks, attention, totals, strict=True):
+            x = self._computed(_candidates, block, x, state.profile, attend, total, share)
         return x
-
-    def _mean(self, total: Tensor, count: Tensor, own: Tensor) -> Tensor:
-        """What the gate of candidates sees: the mean of the behaviors, with themselves or without."""
-        total = total.to(own.dtype)
-        return total / count.clamp(min=1) if self.pooling == "behaviors" else (total + own) / (count + 1)
 
     def _computed(self, function: Callable[..., T], *args: Any) -> T:
         """The function's result; see ``recompute``."""
         if not (self.recompute and torch.is_grad_enabled()):
             return function(*args)
-        found: T = checkpoint(function, *args, use_reentrant=False)
-        return found
+        result: T = checkpoint(function, *args, use_reentrant=False)
+        return result
+
+
+def _behaviors(
+    block: AttentionBlock,
+    read: bool,
+    x: Tensor,
+    profile: Tensor,
+    attention: Attend,
+    earlier: tuple[Tensor, Tensor, Tensor] | None,
+    real: Tensor,
+    share: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One block over behaviors.
+
+    Args:
+        read: whether the next block reads the rows; if not, the old ones are returned.
+        earlier: keys, values and running sums of the P behaviors before, or None.
+        real: (B, N, 1), 1 where there is a behavior.
+        share: (B, N, 1), one over the number of behaviors up to each.
+
+    Returns:
+        Rows (B, N, D), keys and values (B, H, P + N, D / H) and running sums (B, P + N + 1, D / 4).
+    """
+    entered = block.enter(x)
+    key, value = entered.key, entered.value
+    if earlier is not None:
+        key = torch.cat([earlier[0].to(key.dtype), key], dim=2)
+        value = torch.cat([earlier[1].to(value.dtype), value], dim=2)
+    if not (read or block.config.fusion == "afnet"):  # nobody asks what this block's rows see
+        sums = x.new_zeros(len(x), key.shape[2] + 1, 0)
+        return x, key, value, sums
+    met = block.meet_profile(x, entered, attention(entered.query, key, value, block.scale), profile)
+    start = earlier[2][:, -1:].to(x.dtype) if earlier is not None else None  # (B, 1, D / 4)
+    running = running_sum(met.averaged * real, start)  # (B, N + 1, D / 4)
+    sums = running if earlier is None else torch.cat([earlier[2][:, :-1].to(x.dtype), running], dim=1)
+    return block.leave(x, met, running[:, 1:] * share) if read else x, key, value, sums
+
+
+def _candidates(
+    block: AttentionBlock, x: Tensor, profile: Tensor, attention: Attend, total: Tensor, share: Tensor
+) -> Tensor:
+    """One block over candidates (B, C, D), with the sum of what they see and one over its size plus one."""
+    entered = block.enter(x)
+    seen = attention(entered.query, entered.key, entered.value, block.scale)
+    met = block.meet_profile(x, entered, seen, profile)
+    return block.leave(x, met, (total + met.averaged) * share)  # eq. 11: behaviors and the candidate itself
+
+
+def _all_see_all(state: AppendableState, side: CandidateSide) -> bool:
+    """Whether every candidate sees every behavior, so that they can share what they read.
+
+    The answer must reach the processor, and on an accelerator that would wait for all work before it. There,
+    only a state that can serve no other candidates says yes.
+
+    Raises:
+        InputError: the state was kept for candidates that see all of it, and one does not.
+    """
+    length = state.mask.shape[1]
+    kept_whole = all(sums.shape[1] == length + 1 for sums in state.sums)
+    if side.visible.device.type != "cpu":
+        return not kept_whole
+    if bool(((side.visible == length) & (side.oldest == 0)).all()):
+        return True
+    if not kept_whole:
+        raise InputError("This state was kept for candidates that see all of it; encode the user again.")
+    return False
 
 
 def recompute_blocks(model: nn.Module) -> int:

@@ -1,10 +1,16 @@
-"""Who attends to whom, in the form that is fastest for the shape: a function for each block.
+"""Who attends to whom: one function for each block of a stack.
 
-All forms give the same numbers. Dense ones compute every pair and shut those that are not seen; sparse ones
-compute the pairs that a pattern lets be seen (see `clickscale.layers.kernels`).
-What depends on times and padding alone is made once here and shared by all blocks.
+Written densely, every one of them is::
+
+    allowed[query, key] = distance(query, key) is in the pattern and key is a behavior
+    bias[query, key]    = f1(time between them) + f2(distance) if allowed else -inf
+    output              = softmax(scale * query @ key.T + bias) @ value
+
+What depends on times and padding alone, the bias or the plan of `sparse_behaviors`, is made once per batch
+and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,13 +20,9 @@ from clickscale.batch import CandidateSide
 from clickscale.layers.attention import Pattern, attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.kernels.sparse_behaviors import ClassPlan, attend_by_classes, choose, class_plan
-from clickscale.layers.kernels.sparse_candidates import (
-    CandidatePlan,
-    attend_candidates_by_classes,
-    candidate_plan,
-    choose_for_candidates,
-)
-from clickscale.models._suan.block import Attend
+
+# Self attention once it is known who sees whom: query, key, value (B, H, N, D / H), scale -> the like.
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def over_behaviors(
@@ -34,9 +36,9 @@ def over_behaviors(
     column = torch.arange(length, device=mask.device)
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
-    allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])
+    allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])  # (B, N, P + N)
     biases = bias(times[:, past:, None] - times[:, None], distance, allowed)
-    return [partial(_densely, shut) for shut in biases]
+    return [partial(_densely, each) for each in biases]
 
 
 def over_parts(
@@ -54,18 +56,11 @@ def over_parts(
         times, mask: (B, L) of the behaviors.
         keys, values: per block (B, H, L, D / H).
     """
-    k, r, (batch, count) = pattern.k, pattern.r, side.times.shape
-    if choose_for_candidates(batch, count, mask.shape[1], k, r) == "classes":
-        plan = candidate_plan(times, mask, side.times, side.oldest, side.visible, k, r, bias.buckets)
-        return [
-            partial(_candidates_by_classes, plan, bias, block, key, value)
-            for block, (key, value) in enumerate(zip(keys, values, strict=True))
-        ]
     column = torch.arange(mask.shape[1], device=mask.device)
-    oldest, visible = side.oldest[..., None], side.visible[..., None]
-    distance = visible - column  # (B, C, L)
-    allowed = (column >= oldest) & pattern.allows(distance) & (distance > 0) & mask[:, None]
-    return _candidates_densely(bias, side.times[..., None] - times[:, None], distance, allowed, keys, values)
+    distance = side.visible[..., None] - column  # (B, C, L)
+    # The candidate stands at position ``visible``: what is not before it has a distance of zero or less.
+    allowed = (column >= side.oldest[..., None]) & pattern.allows(distance) & (distance > 0) & mask[:, None]
+    return _candidates(bias, side.times[..., None] - times[:, None], distance, allowed, keys, values)
 
 
 def over_whole(
@@ -84,14 +79,21 @@ def over_whole(
         times, mask: (B, M) of those columns.
         keys, values: per block (B, H, M, D / H).
     """
-    first = side.times[:, :1]
-    moments = first if bool((side.times == first).all()) else side.times  # of one moment: (B, 1)
-    allowed = mask[:, None].expand(-1, moments.shape[1], -1)
-    delta = moments[..., None] - times[:, None]
-    return _candidates_densely(bias, delta, distance[None], allowed, keys, values)
+    moments = side.times[:, :1] if _of_one_moment(side.times) else side.times  # (B, 1 or C)
+    allowed = mask[:, None].expand(-1, moments.shape[1], -1)  # (B, 1 or C, M)
+    return _candidates(bias, moments[..., None] - times[:, None], distance[None], allowed, keys, values)
 
 
-def _candidates_densely(
+def _of_one_moment(times: Tensor) -> bool:
+    """Whether the candidates of every row share a time, so that they share one row of the bias.
+
+    The answer must reach the processor. On an accelerator that would wait for all work before it, so it is
+    not asked there, and every candidate gets a row of its own: the same numbers.
+    """
+    return times.device.type == "cpu" and bool((times == times[:, :1]).all())
+
+
+def _candidates(
     bias: AttentionBias,
     delta: Tensor,
     distance: Tensor,
@@ -99,10 +101,10 @@ def _candidates_densely(
     keys: tuple[Tensor, ...],
     values: tuple[Tensor, ...],
 ) -> list[Attend]:
-    made = bias(delta, distance, allowed)
+    biases = bias(delta, distance, allowed)
     return [
-        partial(_with_itself, key, value, shut, bias.own(block, key.device))
-        for block, (key, value, shut) in enumerate(zip(keys, values, made, strict=True))
+        partial(_with_itself, key, value, each, bias.own(block, key.device))
+        for block, (key, value, each) in enumerate(zip(keys, values, biases, strict=True))
     ]
 
 
@@ -113,24 +115,9 @@ def _densely(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: flo
 def _by_classes(
     plan: ClassPlan, bias: AttentionBias, block: int, query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> Tensor:
-    return attend_by_classes(query, key, value, plan, *_tables(bias, block), scale)
-
-
-def _candidates_by_classes(
-    plan: CandidatePlan,
-    bias: AttentionBias,
-    block: int,
-    key: Tensor,
-    value: Tensor,
-    query: Tensor,
-    own_key: Tensor,
-    own_value: Tensor,
-    scale: float,
-) -> Tensor:
-    own = bias.own(block, query.device)
-    return attend_candidates_by_classes(
-        query, key, value, own_key, own_value, plan, *_tables(bias, block), own, scale
-    )
+    tables = bias.tables(block)
+    time, position = (None, None) if tables is None else (tables.time, tables.position)
+    return attend_by_classes(query, key, value, plan, time, position, scale)
 
 
 def _with_itself(
@@ -143,12 +130,6 @@ def _with_itself(
     own_value: Tensor,
     scale: float,
 ) -> Tensor:
-    """Over keys and values that may be kept in half precision."""
+    # Kept states may be in half precision.
     key, value = key.to(query.dtype), value.to(query.dtype)
     return attend_with_itself(query, key, value, own_key, own_value, bias, own, scale)
-
-
-def _tables(bias: AttentionBias, block: int) -> tuple[Tensor | None, Tensor | None]:
-    """Of a block, the tables of time and of distance."""
-    tables = bias.tables(block)
-    return (None, None) if tables is None else (tables.time, tables.position)

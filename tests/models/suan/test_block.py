@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.layers.attention import attend, attend_with_itself
-from clickscale.models._suan.block import AdaptiveFusion, Attend, AttentionBlock, BlockConfig
+from clickscale.models._suan.block import AdaptiveFusion, AttentionBlock, BlockConfig, Entered
 
 
 def parameters_of(d: int) -> dict[str, int]:
@@ -37,8 +37,9 @@ def test_a_block_has_the_parameters_that_the_paper_counts(d: int, count: int) ->
 def test_fusion_is_a_softmax_over_two_branches() -> None:
     torch.manual_seed(0)
     fusion = AdaptiveFusion(6).double()
-    own, cross, mean = (torch.randn(2, 3, 6, dtype=torch.float64) for _ in range(3))
-    hidden = torch.relu(mean @ fusion.shrink.weight.T)
+    own, cross, rows = (torch.randn(2, 3, 6, dtype=torch.float64) for _ in range(3))
+    mean = fusion.averaged(rows, rows)
+    hidden = torch.relu(2 * rows @ fusion.shrink.weight.T)
     gates = torch.stack([hidden @ fusion.self_gate.weight.T, hidden @ fusion.cross_gate.weight.T])
     shares = gates.softmax(dim=0)
     expected = shares[0] * own + shares[1] * cross
@@ -48,53 +49,36 @@ def test_fusion_is_a_softmax_over_two_branches() -> None:
 
 def test_one_mean_may_gate_all_rows() -> None:
     fusion = AdaptiveFusion(6)
-    own, cross, mean = torch.randn(2, 3, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 6)
+    own, cross, mean = torch.randn(2, 3, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 1)
     torch.testing.assert_close(fusion(own, cross, mean), fusion(own, cross, mean.expand(-1, 3, -1)))
 
 
-def over(bias: Tensor) -> Attend:
-    """Dense attention with a bias."""
-    return lambda query, key, value, scale: attend(query, key, value, bias, scale)
-
-
-def identity(rows: Tensor) -> Tensor:
-    """A gate that sees its own row."""
-    return rows
+def behaviors(block: AttentionBlock, x: Tensor, profile: Tensor, bias: Tensor) -> tuple[Tensor, Entered]:
+    """Rows of the block whose gate sees the row itself, and what entered."""
+    entered = block.enter(x)
+    seen = attend(entered.query, entered.key, entered.value, bias, block.scale)
+    met = block.meet_profile(x, entered, seen, profile)
+    return block.leave(x, met, met.averaged), entered
 
 
 @pytest.mark.parametrize("residual", ["prenorm", "code", "postnorm", "literal"])
 def test_a_candidate_row_is_a_behavior_row_that_nobody_follows(residual: str) -> None:
     torch.manual_seed(0)
-    block = AttentionBlock(6, 2, 3, BlockConfig(residual=residual)).double()  # type: ignore[arg-type]
-    x, profile = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
+    block = AttentionBlock(8, 2, 3, BlockConfig(residual=residual)).double()  # type: ignore[arg-type]
+    x, profile = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
     bias = torch.randn(2, 1, 5, 5, dtype=torch.float64).masked_fill(
         torch.ones(5, 5).triu(1).bool(), -torch.inf
     )
     bias[:, :, 4, 4] = 0.25
-    rows, key, value = block.behaviors(x, profile, over(bias), None, identity)
-    assert key.shape == value.shape == (2, 2, 5, 3)
+    rows, entered = behaviors(block, x, profile, bias)
+    assert entered.key.shape == entered.value.shape == (2, 2, 5, 4)
     own = torch.full((1,), 0.25, dtype=torch.float64)
-
-    def after_four(query: Tensor, own_key: Tensor, own_value: Tensor, scale: float) -> Tensor:
-        kept, shown = key[:, :, :4], value[:, :, :4]
-        return attend_with_itself(query, kept, shown, own_key, own_value, bias[:, :, 4:, :4], own, scale)
-
-    last = block.candidates(x[:, 4:], profile, after_four, identity)
-    torch.testing.assert_close(last, rows[:, 4:], rtol=0, atol=1e-12)
-
-
-def test_rows_that_come_later_continue_from_keys_and_values() -> None:
-    torch.manual_seed(0)
-    block = AttentionBlock(6, 2, 3, BlockConfig()).double()
-    x, profile = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
-    bias = torch.zeros(1, 1, 5, 5, dtype=torch.float64).masked_fill(
-        torch.ones(5, 5).triu(1).bool(), -torch.inf
-    )
-    rows, key, _ = block.behaviors(x, profile, over(bias), None, identity)
-    early, *past = block.behaviors(x[:, :3], profile, over(bias[..., :3, :3]), None, identity)
-    late, longer, _ = block.behaviors(x[:, 3:], profile, over(bias[..., 3:, :]), (past[0], past[1]), identity)
-    torch.testing.assert_close(torch.cat([early, late], dim=1), rows, rtol=0, atol=1e-12)
-    torch.testing.assert_close(longer, key, rtol=0, atol=1e-12)
+    last = block.enter(x[:, 4:])
+    kept = entered.key[:, :, :4], entered.value[:, :, :4]
+    seen = attend_with_itself(last.query, *kept, last.key, last.value, bias[:, :, 4:, :4], own, block.scale)
+    met = block.meet_profile(x[:, 4:], last, seen, profile)
+    found = block.leave(x[:, 4:], met, met.averaged)
+    torch.testing.assert_close(found, rows[:, 4:], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +103,7 @@ def test_the_residual_stream_of_prenorm_is_not_normalized() -> None:
     with torch.no_grad():
         block.out.weight.zero_()
         x = torch.randn(1, 2, 6)
-        rows, _, _ = block.behaviors(x, torch.zeros(1, 1, 3), over(torch.zeros(1, 1, 2, 2)), None, identity)
+        rows, _ = behaviors(block, x, torch.zeros(1, 1, 3), torch.zeros(1, 1, 2, 2))
         # nothing is attended to, so the fusion adds the normalized stream alone
         expected = x + functional.rms_norm(x, (6,), eps=1e-12)
     torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)

@@ -6,7 +6,7 @@ from clickscale.batch import CandidateSide
 from clickscale.errors import ConfigError
 from clickscale.layers.attention import Pattern
 from clickscale.models._suan.block import BlockConfig
-from clickscale.models._suan.causal import AppendableState, CausalStack, Pooling
+from clickscale.models._suan.causal import AppendableState, CausalStack
 
 B, L, C, D = 2, 9, 3, 6
 CPU = torch.device("cpu")
@@ -40,11 +40,9 @@ def test_columns_of_a_candidate_are_those_that_its_distances_name(k: int, r: int
     assert distances.tolist() == [length - column for column in expected]
 
 
-def causal_stack(pattern: Pattern, pooling: Pooling = "prefix") -> CausalStack:
+def causal_stack(pattern: Pattern) -> CausalStack:
     torch.manual_seed(0)
-    made = CausalStack(
-        D, 3, blocks=2, heads=2, block=BlockConfig(), length=L, pooling=pooling, pattern=pattern
-    )
+    made = CausalStack(D, 3, blocks=2, heads=2, block=BlockConfig(), length=L, pattern=pattern)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -71,13 +69,10 @@ def encoded(stack: CausalStack) -> AppendableState:
     return stack.advance(stack.empty(profile), x, times, mask)
 
 
-@pytest.mark.parametrize("pooling", ["prefix", "split", "behaviors"])
 @pytest.mark.parametrize("pattern", [Pattern(), Pattern(2, 3)])
-def test_candidates_over_the_whole_equal_candidates_over_its_parts(
-    pattern: Pattern, pooling: Pooling
-) -> None:
+def test_candidates_over_the_whole_equal_candidates_over_its_parts(pattern: Pattern) -> None:
     """The shortcut for candidates that all see everything, of one moment or of several."""
-    stack = causal_stack(pattern, pooling)
+    stack = causal_stack(pattern)
     state, tokens = encoded(stack), torch.randn(B, C, D).double()
     for times in (torch.full((B, C), 200_000), torch.randint(100_000, 200_000, (B, C))):
         wide = side(times)
@@ -86,15 +81,6 @@ def test_candidates_over_the_whole_equal_candidates_over_its_parts(
         )
 
 
-def test_rows_of_a_state_can_be_kept() -> None:
-    stack = causal_stack(Pattern(2, 2))
-    profile, x, times, mask = behaviors()
-    kept = stack.advance(stack.empty(profile), x, times, mask, keep_rows=True)
-    assert kept.rows.shape == (B, L, D)
-    assert encoded(stack).rows.shape == (B, 0, D)
-    torch.testing.assert_close(kept.keys[1], encoded(stack).keys[1], rtol=0, atol=0)
-
-
 def test_a_width_that_heads_cannot_share_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no multiple of heads=4; change d"):
+    with pytest.raises(ConfigError, match="not a multiple of heads=4; change d"):
         CausalStack(6, 3, blocks=1, heads=4, block=BlockConfig(), length=5)

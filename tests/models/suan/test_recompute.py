@@ -48,7 +48,7 @@ def trained(model: nn.Module, made: list[Batch]) -> list[Tensor]:
     return found + [x.clone() for x in model.state_dict().values()]
 
 
-VARIANTS = [("suan",), ("suan", "target=head"), ("suan", "block.fusion=sum"), ("lightsuan", "r=4")]
+VARIANTS = [("suan",), ("suan", "block.residual=prenorm"), ("suan", "block.fusion=sum"), ("lightsuan", "r=4")]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids="-".join)

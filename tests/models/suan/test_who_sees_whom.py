@@ -28,11 +28,9 @@ def learned(options: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
 def test_sparse_forms_learn_what_dense_ones_learn(
     options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for choice in ("choose", "choose_for_candidates"):
-        monkeypatch.setattr(who_sees_whom, choice, lambda *shape: "dense")
+    monkeypatch.setattr(who_sees_whom, "choose", lambda *shape: "dense")
     logits, gradients = learned(options)
-    for choice in ("choose", "choose_for_candidates"):
-        monkeypatch.setattr(who_sees_whom, choice, lambda *shape: "classes")
+    monkeypatch.setattr(who_sees_whom, "choose", lambda *shape: "classes")
     sparse_logits, sparse_gradients = learned(options)
     torch.testing.assert_close(sparse_logits, logits, rtol=0, atol=1e-5)  # the head's are 32-bit
     for name, gradient in gradients.items():

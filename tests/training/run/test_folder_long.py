@@ -9,6 +9,7 @@ from clickscale import workflow
 from clickscale.cli import main
 from clickscale.config import override
 from clickscale.errors import ConfigError
+from clickscale.models.suan import SUAN
 from clickscale.training.loop import train
 from clickscale.training.run.folder import TrainConfig
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -48,11 +49,12 @@ def test_a_bound_of_pairs_makes_more_and_smaller_steps(data: Path, tmp_path: Pat
     assert bound.samples == free.samples
 
 
-def test_what_a_model_cannot_do_is_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+def test_what_a_model_cannot_do_is_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SUAN, "causal", False)
     with pytest.raises(ConfigError, match=r"leave out slack=2"):
-        train(
-            config_of(data, "slack=2", "grouping=request", "model_options=['pooling=split']"), tmp_path / "a"
-        )
+        train(config_of(data, "slack=2", "grouping=request"), tmp_path / "a")
     with pytest.raises(ConfigError, match="leave out recompute=true"):
         train(config_of(data, "recompute=true", "model=mlp"), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
