@@ -188,6 +188,16 @@ class Schema(Config, frozen=True):
         return found
 
 
+def column_of(name: str) -> str:
+    """Name of the column of a field, in canonical tables, in records and in every file."""
+    return f"field.{name}"
+
+
+def label_of(name: str) -> str:
+    """Name of the column of a label, in canonical tables, in records and in every file."""
+    return f"label.{name}"
+
+
 class Feature(Config, frozen=True):
     """How a model sees a field.
 

@@ -13,7 +13,7 @@ from clickscale.data.layout import Manifest, check_sizes, read_manifest, verify
 from clickscale.data.source import Split
 from clickscale.data.split import boundaries, bounds_of, part_of
 from clickscale.errors import DamagedError, DataError, unknown
-from clickscale.schema import Feature, Features, Schema, categorical, numeric
+from clickscale.schema import Feature, Features, Schema, categorical, column_of, numeric
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -108,7 +108,8 @@ class Dataset:
 
     def item_columns(self) -> dict[str, Array]:
         """Columns of the item table that models look up."""
-        return {name: self.items[name] for name in self.items if name.startswith("field.")}
+        names = [column_of(feature.name) for feature in self.features.item]
+        return {name: self.items[name] for name in names}
 
 
 def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
@@ -123,9 +124,9 @@ def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
 
 def index_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:
     """Columns of the categorical features, in order; each (rows,) or (rows, values)."""
-    return [columns[f"field.{feature.name}"] for feature in categorical(features)]
+    return [columns[column_of(feature.name)] for feature in categorical(features)]
 
 
 def number_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:
     """Columns of the numeric features, in order; each (rows,) float32."""
-    return [columns[f"field.{feature.name}"] for feature in numeric(features)]
+    return [columns[column_of(feature.name)] for feature in numeric(features)]

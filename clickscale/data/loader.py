@@ -19,7 +19,7 @@ from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Array, Dataset, Ints, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import select_labels
+from clickscale.schema import label_of, select_labels
 
 __all__ = ["Grouping", "Loader", "LoaderConfig"]
 
@@ -217,7 +217,7 @@ class _Gather:
         ]
         self.context = index_columns(dataset.impressions, features.context)
         self.context_numbers = number_columns(dataset.impressions, features.context)
-        self.labels = [dataset.impressions[f"label.{dataset.labels[place]}"] for place in labels]
+        self.labels = [dataset.impressions[label_of(dataset.labels[place])] for place in labels]
 
     def batch(
         self,

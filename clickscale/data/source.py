@@ -24,7 +24,6 @@ from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
 PROBLEM = "problem"
-LABEL = "label."
 
 
 class Split(Config, frozen=True):

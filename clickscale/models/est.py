@@ -32,7 +32,7 @@ from clickscale.models._est.content_attention import Reach, Weighting
 from clickscale.models._est.full_attention import Blocks, FullStack
 from clickscale.models._est.light_stack import LightStack, Recent, TimelineState
 from clickscale.models._est.simtier import similarity_tiers
-from clickscale.schema import Features, categorical, content
+from clickscale.schema import Features, categorical, column_of, content
 
 
 class ModelConfig(Config, frozen=True):
@@ -132,7 +132,7 @@ class EST(CTRModel):
         config = self.chosen = resolved(config, features)
         self.causal = config.csa != "paper" and config.attention == "light"
         used = {"simtier", "both", "content", "causal", "paper"} & {config.content, config.search, config.csa}
-        vectors = [np.asarray(items[f"field.{f.name}"]) for f in content(features.item) if used]
+        vectors = [np.asarray(items[column_of(f.name)]) for f in content(features.item) if used]
         if config.content not in ("side", "both"):
             features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
         self.inputs = Inputs(features, items, config.d)
@@ -144,7 +144,7 @@ class EST(CTRModel):
         self.recent_rows = nn.Linear(self.inputs.width, width)
         if config.kept:
             self.kept_rows = nn.Linear(self.inputs.width, width)
-            codes = np.asarray(items[f"field.{config.field}"]) if config.search == "field" else None
+            codes = np.asarray(items[column_of(config.field)]) if config.search == "field" else None
             kind = cast(SearchKind, config.search)
             self.search = SearchUnit(kind, config.kept, self.inputs.item_width, codes)
         hidden = config.token_hidden or 2 * width // 3, config.row_hidden or 2 * width // 3

@@ -12,7 +12,7 @@ from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
-from clickscale.schema import Field, Label, Schema, Statistic
+from clickscale.schema import Field, Label, Schema, Statistic, label_of
 
 LIKE = parse_condition("rating >= 4")
 DAY = 86_400
@@ -118,4 +118,4 @@ def rating_tables(chunk: Chunk, order: RowOrder | None = None) -> Iterator[tuple
     problem = mark(chunk.problem, unread, "bad_time")
     who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
     yield "behaviors", canonical({**who, "rating": integers(chunk["rating"])}, problem)
-    yield "impressions", canonical({**who, "label.like": like}, mark(problem, unrated, "bad_label"))
+    yield "impressions", canonical({**who, label_of("like"): like}, mark(problem, unrated, "bad_label"))

@@ -25,7 +25,7 @@ from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.first_rows import Firsts
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _PROFILE = (
     "cms_segid",
@@ -117,6 +117,6 @@ def _impressions(chunk: Chunk) -> pa.RecordBatch:
         "item": _key("a", chunk["adgroup_id"]),
         "time": time,
         "position": chunk["pid"],
-        "label.click": integers(chunk["clk"]),
+        label_of("click"): integers(chunk["clk"]),
     }
     return canonical(columns, mark(chunk.problem, unread, "bad_time"))

@@ -29,7 +29,7 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.json_lines import json_line, literal_line, read_lines
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _LIKE = parse_condition("rating >= 4")
 _NUMBER = re.compile(r"\d+(?:[.,]\d{3})*(?:\.\d+)?")
@@ -166,4 +166,4 @@ def _events(chunk: Chunk, unit: Unit, negatives: int) -> Iterator[tuple[TableNam
         yield "impressions", canonical(who, problem)
         return
     like, unrated = _LIKE.evaluate(chunk["rating"])
-    yield "impressions", canonical({**who, "label.like": like}, mark(problem, unrated, "bad_label"))
+    yield "impressions", canonical({**who, label_of("like"): like}, mark(problem, unrated, "bad_label"))

@@ -27,7 +27,7 @@ from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.first_rows import Firsts
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _COLUMNS = (
     "label user_id gender visit_city avg_price is_super_vip ctr_30 ord_30 total_amt_30 shop_id item_id "
@@ -126,7 +126,7 @@ def _impressions(chunk: Chunk, time: pa.Array, problem: pa.Array) -> pa.RecordBa
     columns = {"user": _id(chunk["user_id"]), "item": _id(chunk["item_id"]), "time": time}
     columns |= {name: _id(chunk[name]) for name in _MOMENT} | {"geohash12": chunk["geohash12"]}
     columns |= {name: numbers(chunk[name]) for name in _NUMBERS}
-    return canonical({**columns, "label.click": integers(chunk["label"])}, problem)
+    return canonical({**columns, label_of("click"): integers(chunk["label"])}, problem)
 
 
 def _behaviors(

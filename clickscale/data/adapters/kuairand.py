@@ -25,7 +25,7 @@ from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 DELAY = 600  # seconds
 _LABELS = {
@@ -143,7 +143,7 @@ def _exposures(chunk: Chunk) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     who = {"user": integers(chunk["user_id"]), "item": integers(chunk["video_id"]), "time": time}
     feedback = {name: integers(chunk[column]) for name, column in _FEEDBACK.items()}
     yield "behaviors", canonical({**who, "known_at": _known_at(time, chunk), **feedback}, problem)
-    labels = {f"label.{name}": integers(chunk[column]) for name, column in _LABELS.items()}
+    labels = {label_of(name): integers(chunk[column]) for name, column in _LABELS.items()}
     yield "impressions", canonical({**who, **labels, "tab": integers(chunk["tab"])}, problem)
 
 

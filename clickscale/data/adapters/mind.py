@@ -26,7 +26,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(
@@ -133,7 +133,7 @@ def _requests(chunk: Chunk, first: dict[str, int]) -> Iterator[tuple[TableName, 
     events = {name: values.filter(clicked) for name, values in who.items()}
     events["known_at"] = pc.add(events["time"], 1)
     yield "behaviors", canonical(events, problem.take(line).filter(clicked))
-    yield "impressions", canonical({**who, "label.click": click}, problem.take(line))
+    yield "impressions", canonical({**who, label_of("click"): click}, problem.take(line))
 
 
 def _earlier_clicks(

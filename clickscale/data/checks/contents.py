@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
-from clickscale.schema import UNKNOWN, Feature
+from clickscale.schema import UNKNOWN, Feature, column_of, label_of
 
 DAY = 86_400
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -156,7 +156,7 @@ def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> N
     """(groups, 1 + 2 labels) rows, then known and positives of each label."""
     counts = [np.bincount(group, minlength=groups)]
     for label in data.labels:
-        outcome = data.impressions[f"label.{label}"][rows]
+        outcome = data.impressions[label_of(label)][rows]
         counts += [np.bincount(group[flags], minlength=groups) for flags in (outcome >= 0, outcome == 1)]
     return np.stack(counts, axis=1)
 
@@ -219,7 +219,7 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
     )
     for side, group, columns, through, total in sides:
         for feature in group:
-            column = columns[f"field.{feature.name}"]
+            column = columns[column_of(feature.name)]
             table = _unknown(column) if through else None  # of users or items: small beside the impressions
             hits = 0
             for rows in _chunks(total):

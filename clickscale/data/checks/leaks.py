@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from clickscale.data.checks.telltales import suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
 from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
-from clickscale.schema import Statistic
+from clickscale.schema import Statistic, column_of, label_of
 
 Severity = Literal["error", "warning"]
 Integers = NDArray[np.int64]
@@ -232,7 +232,7 @@ def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integ
 
 def _all_negative(data: Dataset, start: int, end: int) -> Flags:
     """(n,) whether an impression has no positive label."""
-    labels = [data.impressions[f"label.{name}"][start:end] for name in data.labels]
+    labels = [data.impressions[label_of(name)][start:end] for name in data.labels]
     return np.asarray(np.max(labels, axis=0) <= 0)
 
 
@@ -262,7 +262,7 @@ def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally:
     expected = recompute(data, statistic, rows)
     scale = data.encoder.scales[statistic.name]
     scaled = data.encoder.encode_field(statistic.name, pa.array(expected.astype(np.float32)))
-    stored = data.impressions[f"field.{statistic.name}"][rows]
+    stored = data.impressions[column_of(statistic.name)][rows]
     relative = np.maximum(np.abs(expected), np.abs(scale.mean)) / scale.std + np.abs(scaled) + 1e-6
     same = np.abs(stored - scaled) <= _ROUNDINGS * relative
     tally.add_rows("statistic", rows[~same], len(rows), f" ({statistic.name})")

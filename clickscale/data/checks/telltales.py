@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from clickscale.data.dataset import Dataset
-from clickscale.schema import Feature
+from clickscale.schema import Feature, column_of, label_of
 
 LIMIT = 0.95
 _ROWS = 200_000  # impressions of the training part that are looked at
@@ -34,7 +34,7 @@ def suspicious_features(data: Dataset, seed: int = 0) -> list[tuple[str, int]]:
     found = []
     for name, groups in _features(data, rows):
         for label in data.labels:
-            outcome = data.impressions[f"label.{label}"][rows]
+            outcome = data.impressions[label_of(label)][rows]
             use = (outcome >= 0) & (groups.max(axis=1) >= 0)
             area = own_auc(groups[use], outcome[use] == 1)
             if area > LIMIT:
@@ -78,11 +78,11 @@ def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
         for feature in features:
             if feature.kind != "content":
                 title = "statistic" if feature.name in statistics else side
-                yield f"{title} {feature.name!r}", _groups(feature, columns[f"field.{feature.name}"][places])
+                yield f"{title} {feature.name!r}", _groups(feature, columns[column_of(feature.name)][places])
     place = _own_item(data, rows)
     for feature in data.features.behavior:
         if feature.kind != "content" and (place >= 0).any():
-            groups = _groups(feature, data.behaviors[f"field.{feature.name}"][np.maximum(place, 0)])
+            groups = _groups(feature, data.behaviors[column_of(feature.name)][np.maximum(place, 0)])
             groups[place < 0] = -1
             yield f"behavior field {feature.name!r} of the newest visible behavior with the same item", groups
 

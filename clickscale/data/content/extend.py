@@ -25,7 +25,7 @@ from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
 from clickscale.data.layout import MANIFEST, Manifest, TableReport, file_entry
 from clickscale.errors import SchemaError
 from clickscale.files import building
-from clickscale.schema import Field, Schema
+from clickscale.schema import Field, Schema, column_of
 
 REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
 
@@ -139,7 +139,7 @@ def item_vectors(dataset: Dataset, name: str) -> npt.NDArray[Any]:
             f"The data set has no content field {name!r}; it has {', '.join(known) or 'none'}. Add one with:"
             " clickscale content import, or clickscale content embed."
         )
-    return dataset.items[f"field.{name}"]
+    return dataset.items[column_of(name)]
 
 
 def write_facts(folder: Path, name: str, facts: Mapping[str, Any]) -> None:

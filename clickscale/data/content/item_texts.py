@@ -22,7 +22,7 @@ from clickscale.data.features.values import read_keys
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format, column_names, name_the_rest, read
 from clickscale.errors import InputError, SchemaError, unknown
-from clickscale.schema import FIRST, UNKNOWN, Field
+from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
 Texts = list[str]
 
@@ -105,7 +105,7 @@ def _field_texts(dataset: Dataset, field: Field) -> Texts:
         )
     values: pa.Array = dataset.encoder.vocabulary(field.name).values
     words = ["", "", *values.cast(pa.large_string()).to_pylist()]
-    column = np.asarray(dataset.items[f"field.{field.name}"])
+    column = np.asarray(dataset.items[column_of(field.name)])
     rows = (column if column.ndim == 2 else column[:, None]).tolist()
     return [", ".join(words[index] for index in row if index > UNKNOWN) for row in rows]
 

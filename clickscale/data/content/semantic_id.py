@@ -33,7 +33,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import FIRST, UNKNOWN, Field
+from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -130,7 +130,7 @@ def add_semantic_ids(
 
     def write(folder: Path) -> Addition:
         for one, column in zip(names, columns, strict=True):
-            write_column(folder / "items" / f"field.{one}.npy", column)
+            write_column(folder / "items" / f"{column_of(one)}.npy", column)
         settings = {"content": content, "codes": codes, "prefix": prefix, "seed": seed}
         write_facts(folder, name, {"made_by": "ids", **settings, "levels": levels, "fitted": len(fitted)})
         fields = tuple(Field(name=one, dtype="int") for one in names)

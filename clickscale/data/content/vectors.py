@@ -28,7 +28,7 @@ from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.layout import TableReport, file_entry
 from clickscale.data.preparation.quarantine import Quarantine, Verdict
 from clickscale.errors import InputError
-from clickscale.schema import FIRST, UNKNOWN, Field
+from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
 Progress = Callable[[str, int, int | None], None]
 _HARMLESS = ("unknown_item", "null_vector")  # no sign that the file is not what it should be
@@ -125,7 +125,7 @@ class VectorColumn:
         self.field = Field(name=name, kind="content", width=width)
         self.filled = np.zeros(items, bool)
         self._normalize = normalize
-        path = folder / "items" / f"field.{name}.npy"
+        path = folder / "items" / f"{column_of(name)}.npy"
         self._column = np.lib.format.open_memmap(path, "w+", "<f2", (items, width), version=(1, 0))
 
     def prepared(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:

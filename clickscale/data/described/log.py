@@ -17,7 +17,7 @@ from clickscale.data.tables.first_rows import Firsts
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
-from clickscale.schema import Field
+from clickscale.schema import Field, label_of
 
 __all__ = ["LogConfig", "load_log", "log_source"]
 
@@ -251,10 +251,10 @@ class _Log:
         fields, problem = table.fields(chunk, config.impressions.fields, problem)
         for label in () if config.negatives else config.labels:
             if label.name not in self._conditions:
-                fields[f"label.{label.name}"] = chunk[label.column]
+                fields[label_of(label.name)] = chunk[label.column]
                 continue
             comparison = self._conditions[label.name]
-            fields[f"label.{label.name}"], bad = comparison.evaluate(chunk[comparison.column])
+            fields[label_of(label.name)], bad = comparison.evaluate(chunk[comparison.column])
             problem = mark(problem, bad, "bad_label")
         return canonical(columns | fields, problem)
 

@@ -25,7 +25,7 @@ from clickscale.config import Config, load_json, to_json
 from clickscale.data.features.texts import Ints, hash_texts, splitmix64, text_buffers, texts_of
 from clickscale.data.features.values import MISSING, Floats, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
-from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema
+from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema, column_of
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 Indices = npt.NDArray[np.int32]
@@ -197,7 +197,7 @@ class Encoder:
         """Write ``encoder.json`` and ``encoder.safetensors``; equal encoders give equal bytes."""
         tensors = _tensors("items", self.item_rows)
         for name, vocabulary in self.vocabularies.items():
-            tensors |= _tensors(f"field.{name}", vocabulary)
+            tensors |= _tensors(column_of(name), vocabulary)
         entries = {
             name: _VocabularyEntry(dtype=v.dtype, buckets=v.buckets) for name, v in self.vocabularies.items()
         }
@@ -221,7 +221,7 @@ class Encoder:
             tensors = load_file(folder / TENSORS)
             items = _vocabulary(tensors, "items", head.schema.item.dtype, 0)
             vocabularies = {
-                name: _vocabulary(tensors, f"field.{name}", entry.dtype, entry.buckets)
+                name: _vocabulary(tensors, column_of(name), entry.dtype, entry.buckets)
                 for name, entry in head.vocabularies.items()
             }
         except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
-from clickscale.schema import Label, Schema, Statistic
+from clickscale.schema import Label, Schema, Statistic, column_of, label_of
 
 Progress = Callable[[str, int, int | None], None]
 Integers = NDArray[np.int64]
@@ -188,7 +188,7 @@ class ImpressionLog:
 
     def label(self, name: str) -> NDArray[np.int8]:
         """(impressions,) int8 in {0, 1, -1}."""
-        return self._map(f"impressions/label.{name}")
+        return self._map(f"impressions/{label_of(name)}")
 
     def slots(self, by: tuple[str, ...]) -> int:
         """How many keys one impression has at most."""
@@ -239,7 +239,7 @@ class ImpressionLog:
                 self._columns[name] = ("impressions", self._item, len(self._map("items/first_seen")))
             else:
                 side = self._side(name)
-                column = self._map(f"{side}/field.{name}")
+                column = self._map(f"{side}/{column_of(name)}")
                 self._columns[name] = (side, column, int(column.max(initial=0)) + 1)
         return self._columns[name]
 
@@ -285,7 +285,7 @@ def write_statistics(
     total = len(log) * len(schema.statistics)
     try:
         for place, statistic in enumerate(schema.statistics):
-            with (folder / "impressions" / f"field.{statistic.name}.npy").open("wb") as stream:
+            with (folder / "impressions" / f"{column_of(statistic.name)}.npy").open("wb") as stream:
                 shape = {"descr": "<f4", "fortran_order": False, "shape": (len(log),)}
                 np.lib.format.write_array_header_1_0(stream, shape)
                 for start, values in counter.column(statistic):

@@ -17,13 +17,19 @@ from clickscale.data.columns import NpyWriter, write_column
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.texts import Ints
 from clickscale.data.features.values import MISSING
-from clickscale.data.preparation.intake import KNOWN_AT, Intake, column_of, raw_type, table_fields
+from clickscale.data.preparation.intake import Intake
 from clickscale.data.preparation.negatives import NegativeSampler, add_negatives
 from clickscale.data.preparation.quarantine import EXAMPLES
-from clickscale.data.preparation.records import RecordFile, Records, part_records
+from clickscale.data.preparation.records import (
+    KNOWN_AT,
+    RecordFile,
+    Records,
+    part_records,
+    raw_type,
+    table_fields,
+)
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
-from clickscale.data.source import LABEL
-from clickscale.schema import FIRST, Schema
+from clickscale.schema import FIRST, Schema, column_of, label_of
 
 _ROW_BYTES = 128  # bytes that one row of ``memory_rows`` stands for
 _LATER = np.iinfo(np.int64).max
@@ -129,7 +135,7 @@ class Assembly:
         records = self._in_order("impressions", records, "time")
         if sampler is None:
             return records, self.item_of(records)
-        labels = [LABEL + label.name for label in self.schema.labels]
+        labels = [label_of(label.name) for label in self.schema.labels]
         return add_negatives(records, self.item_of(records), sampler, labels)
 
     def _in_order(self, table: str, records: Records, clock: str) -> Records:
@@ -151,8 +157,8 @@ class Assembly:
         writers = {}
         for field in table_fields(self.schema, table):
             kind, width = raw_type(field)
-            path = self.raw / table / f"{column_of(field)}.npy"
-            writers[column_of(field)] = stack.enter_context(NpyWriter(path, kind, width))
+            path = self.raw / table / f"{column_of(field.name)}.npy"
+            writers[column_of(field.name)] = stack.enter_context(NpyWriter(path, kind, width))
         return writers
 
     def _write_attributes(
@@ -165,8 +171,8 @@ class Assembly:
             kind, width = raw_type(field)
             missing: Any = {"categorical": MISSING, "content": 0}.get(field.kind, np.nan)
             values = np.full((count, *width), missing, np.dtype(kind))
-            values[found] = records[column_of(field)][first]
-            writers[column_of(field)].append(values)
+            values[found] = records[column_of(field.name)][first]
+            writers[column_of(field.name)].append(values)
 
     def _report_doubles(self, table: str, records: Records, first: Ints) -> None:
         """Quarantine every record of an owner but the first."""
@@ -185,7 +191,7 @@ class _Events:
         self._assembly = assembly
         kinds = {"time": "i8", "item": "i4"}
         if table == "impressions":
-            kinds |= {"user": "i4", "visible": "i4"} | {LABEL + label.name: "i1" for label in schema.labels}
+            kinds |= {"user": "i4", "visible": "i4"} | {label_of(label.name): "i1" for label in schema.labels}
         elif assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {

@@ -21,12 +21,11 @@ from clickscale.data.columns import Array, NpyWriter, blocks, open_column
 from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, transform
 from clickscale.data.features.texts import Ints
 from clickscale.data.features.values import MISSING, read_keys
-from clickscale.data.preparation.intake import KNOWN_AT, column_of, ids_of, table_fields
-from clickscale.data.preparation.records import Distinct
+from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_of, table_fields
 from clickscale.data.source import Split
 from clickscale.data.split import bounds_of, part_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, Field, Schema
+from clickscale.schema import FIRST, Field, Schema, column_of
 
 _FEW = 1 << 18
 _NOTHING = np.iinfo(np.int64).min
@@ -88,7 +87,7 @@ class TrainingPart:
 
     def column(self, table: str, each: Field) -> Path:
         """File of a field's raw values."""
-        return self.raw / table / f"{column_of(each)}.npy"
+        return self.raw / table / f"{column_of(each.name)}.npy"
 
     def scale(self, table: str, each: Field, path: Path) -> Scale:
         """Mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
@@ -160,7 +159,7 @@ def fit_encoder(
         weights = part.weights[role][FIRST:] if role == "items" else part.weights[role]
         keys = read_keys(ids.values, ids.dtype).data.astype(np.int64)
         tallies.setdefault(owner(schema, each.name), Tally()).add(keys, weights)
-    for table in ("users", "items", "behaviors", "impressions"):
+    for table in TABLES:
         for each in table_fields(schema, table):
             if each.kind == "categorical":
                 tally = tallies.setdefault(owner(schema, each.name), Tally())
@@ -191,7 +190,7 @@ def scale_statistics(folder: Path, part: TrainingPart, encoder: Encoder) -> Enco
     scales = dict(encoder.scales)
     for statistic in part.schema.statistics:
         each = statistic.as_field()
-        path = folder / "impressions" / f"{column_of(each)}.npy"
+        path = folder / "impressions" / f"{column_of(each.name)}.npy"
         scales[each.name] = part.scale("impressions", each, path)
         column = np.load(path, mmap_mode="r+", allow_pickle=False)
         for rows in blocks(len(column)):

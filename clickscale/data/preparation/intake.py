@@ -21,56 +21,20 @@ from clickscale.data.features.values import (
     read_times,
 )
 from clickscale.data.preparation.quarantine import Quarantine, Verdict
-from clickscale.data.preparation.records import Distinct, RecordFile, Records
-from clickscale.data.source import LABEL, PROBLEM, Source, TableName
+from clickscale.data.preparation.records import (
+    KNOWN_AT,
+    TABLES,
+    Distinct,
+    RecordFile,
+    Records,
+    id_columns,
+    ids_of,
+    record_type,
+    table_fields,
+)
+from clickscale.data.source import PROBLEM, Source
 from clickscale.errors import InputError, SchemaError, unknown
-from clickscale.schema import Field, Schema
-
-TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")
-KNOWN_AT = "known_at"
-
-
-def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
-    """The fields that a table carries, ids left out."""
-    sides = {"users": schema.profile, "items": schema.items, "behaviors": schema.behavior}
-    return sides.get(table, schema.context)
-
-
-def record_type(schema: Schema, table: str) -> np.dtype[Any]:
-    """The record of one row: its number in the table, keys of ids, seconds, labels, raw values of fields."""
-    columns: list[tuple[Any, ...]] = [("row", "<i8")]
-    columns += [(name, "<i8") for name in _ids(table)]
-    if table in ("behaviors", "impressions"):
-        columns.append(("time", "<i8"))
-    if table == "behaviors":
-        columns.append((KNOWN_AT, "<i8"))
-    if table == "impressions":
-        columns += [(LABEL + label.name, "i1") for label in schema.labels]
-    for each in table_fields(schema, table):
-        kind, width = raw_type(each)
-        columns.append((column_of(each), kind, width) if width else (column_of(each), kind))
-    return np.dtype(columns)
-
-
-def raw_type(each: Field) -> tuple[str, tuple[int, ...]]:
-    """Type and width of a field's raw values (see `clickscale.data.features.values.Raw`)."""
-    if each.kind == "categorical":
-        return "<i8", (each.values,) if each.values > 1 else ()
-    return ("<f2", (each.width,)) if each.kind == "content" else ("<f8", ())
-
-
-def column_of(each: Field) -> str:
-    """Name of a field's column in records and files."""
-    return f"field.{each.name}"
-
-
-def ids_of(role: str) -> str:
-    """Where `Intake.distinct` keeps all ids of users or items; the point keeps it apart from field names."""
-    return f"ids.{role}"
-
-
-def _ids(table: str) -> tuple[str, ...]:
-    return {"users": ("user",), "items": ("item",)}.get(table, ("user", "item"))
+from clickscale.schema import Field, Schema, column_of, label_of
 
 
 @dataclass
@@ -130,7 +94,7 @@ class _Rows:
         first = self.intake.quarantine.rows[self.table]
         records["row"] = np.arange(first, first + len(records))
         self._take_problems()
-        for name in _ids(self.table):
+        for name in id_columns(self.table):
             records[name] = self._id(name, schema.user if name == "user" else schema.item)
         if "time" in records.dtype.names:
             records["time"] = self._times("time")
@@ -138,9 +102,9 @@ class _Rows:
             records[KNOWN_AT] = self._known_at(records["time"])
         if self.table == "impressions":
             for label in schema.labels:
-                records[LABEL + label.name] = self._label(LABEL + label.name)
+                records[label_of(label.name)] = self._label(label_of(label.name))
         for each in table_fields(schema, self.table):
-            records[column_of(each)] = self._field(each)
+            records[column_of(each.name)] = self._field(each)
         return records
 
     def _column(self, name: str) -> pa.Array:

@@ -28,13 +28,14 @@ from clickscale.data.features.texts import text_buffers
 from clickscale.data.layout import MANIFEST, Manifest, file_entry
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
-from clickscale.data.preparation.intake import TABLES, Intake, column_of, ids_of, read_log, table_fields
+from clickscale.data.preparation.intake import Intake, read_log
+from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.failpoint import failpoint
 from clickscale.files import building
-from clickscale.schema import FIRST, PADDING, Field
+from clickscale.schema import FIRST, PADDING, Field, column_of
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -176,7 +177,7 @@ def _all_ids(intake: Intake, role: str) -> Vocabulary:
 
 def _encode_column(folder: Path, raw: Path, table: str, field: Field, encoder: Encoder) -> None:
     """Turn the raw values of a field into its final column."""
-    source = raw / table / f"{column_of(field)}.npy"
+    source = raw / table / f"{column_of(field.name)}.npy"
     column = open_column(source)
     kind = {"categorical": "i4", "content": "f2"}.get(field.kind, "f4")
     with NpyWriter(folder / table / source.name, kind, column.shape[1:]) as writer:
@@ -193,7 +194,7 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
     assert ids.values is not None, "ids are kept exactly"
     column = np.arange(reserved, dtype=np.int32)  # rows 0 and 1 of the item table: padding and unknown
     encoded = encoder.encode_field(field.name, ids.values)
-    write_column(folder / f"{column_of(field)}.npy", np.concatenate([column, encoded]))
+    write_column(folder / f"{column_of(field.name)}.npy", np.concatenate([column, encoded]))
     if ids.dtype == "int":
         write_column(folder / "ids.npy", np.concatenate([np.full(reserved, -1), ids.values.to_numpy()]))
         return

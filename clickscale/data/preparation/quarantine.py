@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.data.layout import TableReport
+from clickscale.data.preparation.records import TABLES
 from clickscale.errors import DataError
 
 EXAMPLES = 20  # rows shown for each reason of each table
@@ -100,7 +101,7 @@ class Quarantine:
                 kept=self.kept(table),
                 quarantined=dict(sorted(self.counts.get(table, {}).items())),
             )
-            for table in ("users", "items", "behaviors", "impressions")
+            for table in TABLES
         }
 
     def write(self, folder: Path) -> None:

@@ -1,7 +1,9 @@
-"""What preparation keeps outside of memory: checked rows as fixed-size records, parted by who they belong to.
+"""The record format of preparation: checked rows of fixed size, in files outside of memory.
 
-Records stand one after another in one file per table. `part_records` deals them out to bucket files, each
-small enough to be sorted in memory; inside a bucket they keep the order of the log.
+Every table of a log has one type of record (`record_type`): the number of the row in its table, keys of ids,
+seconds, labels, and raw values of fields. Records stand one after another in one file per table.
+`part_records` deals them out to bucket files, each small enough to be sorted in memory; inside a bucket they
+keep the order of the log. `Distinct` gathers the values from which vocabularies are made.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +17,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.features.texts import Ints
+from clickscale.data.source import TableName
 from clickscale.errors import DataError
+from clickscale.schema import Field, Schema, column_of, label_of
 
 Records = npt.NDArray[np.void]
+TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")
+KNOWN_AT = "known_at"
 _FEW = 1 << 18  # distinct values that are always worth waiting for before they are merged
+
+
+def record_type(schema: Schema, table: str) -> np.dtype[Any]:
+    """Type of the records of a table; see the module docstring."""
+    columns: list[tuple[Any, ...]] = [("row", "<i8")]
+    columns += [(name, "<i8") for name in id_columns(table)]
+    if table in ("behaviors", "impressions"):
+        columns.append(("time", "<i8"))
+    if table == "behaviors":
+        columns.append((KNOWN_AT, "<i8"))
+    if table == "impressions":
+        columns += [(label_of(label.name), "i1") for label in schema.labels]
+    for declared in table_fields(schema, table):
+        kind, width = raw_type(declared)
+        columns.append((column_of(declared.name), kind, width) if width else (column_of(declared.name), kind))
+    return np.dtype(columns)
+
+
+def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
+    """Fields that a table carries, ids left out."""
+    sides = {"users": schema.profile, "items": schema.items, "behaviors": schema.behavior}
+    return sides.get(table, schema.context)
+
+
+def raw_type(declared: Field) -> tuple[str, tuple[int, ...]]:
+    """Type and width of a field's raw values (see `clickscale.data.features.values.Raw`)."""
+    if declared.kind == "categorical":
+        return "<i8", (declared.values,) if declared.values > 1 else ()
+    return ("<f2", (declared.width,)) if declared.kind == "content" else ("<f8", ())
+
+
+def id_columns(table: str) -> tuple[str, ...]:
+    """Columns of ids that a table has."""
+    return {"users": ("user",), "items": ("item",)}.get(table, ("user", "item"))
+
+
+def ids_of(role: str) -> str:
+    """Key of all ids of users or items among the distinct values; its point keeps it from names of fields."""
+    return f"ids.{role}"
 
 
 class RecordFile:
