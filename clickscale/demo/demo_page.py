@@ -11,7 +11,7 @@ from scipy.special import expit
 import clickscale
 from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
-from clickscale.data.checks.contents import inspect_dataset, plot_inspection
+from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
 from clickscale.demo.steps import ALONE, CANDIDATES, TAUGHT
 from clickscale.evaluation.calibration import reliability_curve
@@ -19,6 +19,7 @@ from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
 from clickscale.report.comparison import DIFFERENCES, Entrant, compare, differences
+from clickscale.report.data_plots import plot_inspection
 from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import Page, PageTable, Section, write_page
 from clickscale.report.results import HEADERS as ACCURACY
