@@ -58,18 +58,18 @@ class Field(Config, frozen=True):
 
     def problems(self) -> list[str]:
         """What is wrong with this field, one sentence each."""
-        found = []
+        problems = []
         if not _NAME.match(self.name):
-            found.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
+            problems.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
         if self.kind == "content" and self.width < 1:
-            found.append("a content field needs width >= 1")
+            problems.append("a content field needs width >= 1")
         if self.vocabulary == "hash" and self.buckets < 1:
-            found.append("vocabulary 'hash' needs buckets >= 1")
+            problems.append("vocabulary 'hash' needs buckets >= 1")
         if self.values < 1 or self.min_count < 1:
-            found.append("values and min_count must be >= 1")
+            problems.append("values and min_count must be >= 1")
         if self.values > 1 and self.kind != "categorical":
-            found.append("only categorical fields may hold several values")
-        return [f"field {self.name!r}: {problem}" for problem in found]
+            problems.append("only categorical fields may hold several values")
+        return [f"field {self.name!r}: {problem}" for problem in problems]
 
 
 class Label(Config, frozen=True):
@@ -145,17 +145,17 @@ class Schema(Config, frozen=True):
 
     def validate(self) -> "Schema":
         """Return self, or raise `SchemaError` that lists every problem."""
-        found = [problem for field in self.fields().values() for problem in field.problems()]
-        found += self._doubles() + self._dangling()
+        problems = [problem for field in self.fields().values() for problem in field.problems()]
+        problems += self._doubles() + self._dangling()
         if self.version != VERSION:
-            found.append(f"version {self.version} is not {VERSION}, the only one this release reads")
+            problems.append(f"version {self.version} is not {VERSION}, the only one this release reads")
         if not self.labels:
-            found.append("no label is declared")
+            problems.append("no label is declared")
         for label in self.labels:  # the name becomes the name of a column's file
             if not _NAME.match(label.name) or label.delay < 0:
-                found.append(f"label {label.name!r}: the name must be as a field's, the delay >= 0")
-        if found:
-            raise SchemaError(f"Schema {self.name!r}: " + "; ".join(found) + ".")
+                problems.append(f"label {label.name!r}: the name must be as a field's, the delay >= 0")
+        if problems:
+            raise SchemaError(f"Schema {self.name!r}: " + "; ".join(problems) + ".")
         return self
 
     def _doubles(self) -> list[str]:
@@ -168,7 +168,7 @@ class Schema(Config, frozen=True):
     def _dangling(self) -> list[str]:
         fields = self.fields()
         owners = {field.name for field in fields.values() if field.kind == "categorical" and not field.shares}
-        found = [
+        problems = [
             f"field {field.name!r} shares unknown or unfit field {field.shares!r}"
             for field in fields.values()
             if field.shares and field.shares not in owners
@@ -178,14 +178,14 @@ class Schema(Config, frozen=True):
         labels = {label.name for label in self.labels}
         for statistic in self.statistics:
             strange = [key for key in statistic.by if key not in keys]
-            found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in strange]
+            problems += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in strange]
             if statistic.label and statistic.label not in labels:
-                found.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
+                problems.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
             if not statistic.by:
-                found.append(f"statistic {statistic.name!r}: by needs one key or more")
+                problems.append(f"statistic {statistic.name!r}: by needs one key or more")
             if min(statistic.window, statistic.prior) < 0:
-                found.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
-        return found
+                problems.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
+        return problems
 
 
 def column_of(name: str) -> str:

@@ -35,8 +35,8 @@ ROOMS = (
     "fetch",
 )
 
-# Imports (importer, imported) that close a circle and are let through, each with its reason. The test fails on
-# a pair that is needed no longer, so that this list becomes empty.
+# Imports (importer, imported) that close a circle and are let through, each with its reason. A pair that is
+# needed no longer fails the test, so that this list becomes empty.
 CIRCLES_ALLOWED = {
     (
         "clickscale.training.table_resets",

@@ -102,11 +102,11 @@ class RowOrder:
         moved = pc.or_kleene(pc.not_equal(users[1:], users[:-1]), pc.not_equal(times[1:], times[:-1]))
         fresh[1:] = moved.fill_null(True).to_numpy(zero_copy_only=False)
         row = np.arange(len(times))
-        place = row - np.maximum.accumulate(np.where(fresh, row, 0))
-        place += np.where(np.cumsum(fresh) == 1, self._place, 0) if known else 0
+        position = row - np.maximum.accumulate(np.where(fresh, row, 0))
+        position += np.where(np.cumsum(fresh) == 1, self._place, 0) if known else 0
         if len(times):
-            self._user, self._time, self._place = users[-1:], times[-1:], int(place[-1])
-        return pc.add(time, pa.array(place[known:]))
+            self._user, self._time, self._place = users[-1:], times[-1:], int(position[-1])
+        return pc.add(time, pa.array(position[known:]))
 
 
 def rating_tables(chunk: Chunk, order: RowOrder | None = None) -> Iterator[tuple[TableName, pa.RecordBatch]]:

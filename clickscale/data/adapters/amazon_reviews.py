@@ -145,8 +145,8 @@ def _meta_line(line: bytes) -> dict[str, Any]:
 
 def _price(value: Any) -> float | None:
     """First number of a price such as 9.99, "$1,299.00" or "$5 - $9"; None for any other text."""
-    found = _NUMBER.search(str(value)) if value is not None else None
-    return float(found.group().replace(",", "")) if found else None
+    number = _NUMBER.search(str(value)) if value is not None else None
+    return float(number.group().replace(",", "")) if number else None
 
 
 def _items(chunk: Chunk) -> pa.RecordBatch:

@@ -81,10 +81,10 @@ def source(folder: Path, *, random: bool = False) -> Source:
 
 def _logs(folder: Path, suffix: str, random: bool) -> list[Path]:
     kinds = ("standard", "random") if random else ("standard",)
-    found = [path for kind in kinds for path in sorted(folder.glob(f"log_{kind}_*_{suffix}*.csv*"))]
-    if not found:
+    paths = [path for kind in kinds for path in sorted(folder.glob(f"log_{kind}_*_{suffix}*.csv*"))]
+    if not paths:
         raise InputError(f"{folder} holds no log_standard_*_{suffix}.csv beside user_features_{suffix}.csv.")
-    return found
+    return paths
 
 
 def _schema(suffix: str) -> Schema:

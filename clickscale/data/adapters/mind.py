@@ -86,7 +86,7 @@ def _all_files(folder: Path, name: str) -> list[Path]:
 
 
 def _part(path: Path) -> tuple[int, str]:
-    order = [place for place, part in enumerate(("train", "dev", "test")) if path.parent.name.endswith(part)]
+    order = [index for index, part in enumerate(("train", "dev", "test")) if path.parent.name.endswith(part)]
     return (order[0] if order else 3, path.parent.name)
 
 
@@ -149,8 +149,8 @@ def _earlier_clicks(
     lists = pc.split_pattern(clicked.take(chosen).fill_null(""), " ")
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     line = np.repeat(np.arange(len(lines)), counts)
-    place = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
-    moments = time.take(chosen).to_numpy(zero_copy_only=False)[line] - counts[line] + place
+    position = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
+    moments = time.take(chosen).to_numpy(zero_copy_only=False)[line] - counts[line] + position
     item = lists.flatten()
     columns = {
         "user": user.take(chosen).take(pa.array(line)),

@@ -129,10 +129,10 @@ def _visible_counts(visible: NDArray[np.int32]) -> Integers:
 def _quantiles(counts: Integers) -> dict[str, float]:
     """Quantiles of a number that occurs ``counts[number]`` times (the lower of two middle ones)."""
     reached = np.cumsum(counts)
-    places = [int(share * max(reached[-1] - 1, 0)) for share in QUANTILES]
+    ranks = [int(share * max(reached[-1] - 1, 0)) for share in QUANTILES]
     return {
-        f"{q:g}": float(np.searchsorted(reached, place, "right"))
-        for q, place in zip(QUANTILES, places, strict=True)
+        f"{q:g}": float(np.searchsorted(reached, rank, "right"))
+        for q, rank in zip(QUANTILES, ranks, strict=True)
     }
 
 
@@ -146,8 +146,8 @@ def _binned(counts: Integers) -> tuple[tuple[int, int], ...]:
 def _rates(known: NDArray[Any], positives: NDArray[Any], labels: tuple[str, ...]) -> dict[str, float | None]:
     """Label rates from (labels,) counts."""
     return {
-        label: float(positives[place] / known[place]) if known[place] else None
-        for place, label in enumerate(labels)
+        label: float(positives[index] / known[index]) if known[index] else None
+        for index, label in enumerate(labels)
     }
 
 
@@ -170,11 +170,11 @@ def _days(data: Dataset) -> tuple[Day, ...]:
         counts += _label_counts(data, time[rows] // DAY - first, rows, groups)
     return tuple(
         Day(
-            day=f"{datetime.fromtimestamp((first + int(place)) * DAY, UTC):%Y-%m-%d}",
-            impressions=int(counts[place, 0]),
-            rates=_rates(counts[place, 1::2], counts[place, 2::2], data.labels),
+            day=f"{datetime.fromtimestamp((first + int(day)) * DAY, UTC):%Y-%m-%d}",
+            impressions=int(counts[day, 0]),
+            rates=_rates(counts[day, 1::2], counts[day, 2::2], data.labels),
         )
-        for place in np.flatnonzero(counts[:, 0])
+        for day in np.flatnonzero(counts[:, 0])
     )
 
 
@@ -192,13 +192,13 @@ def _parts(data: Dataset) -> dict[str, Part]:
         users[part, data.impressions["user"][rows]] = True
     return {
         name: Part(
-            impressions=int(counts[place, 0]),
-            users=int(users[place].sum()),
-            first=_moment(int(low[place])) if counts[place, 0] else "",
-            last=_moment(int(high[place])) if counts[place, 0] else "",
-            rates=_rates(counts[place, 1::2], counts[place, 2::2], data.labels),
+            impressions=int(counts[index, 0]),
+            users=int(users[index].sum()),
+            first=_moment(int(low[index])) if counts[index, 0] else "",
+            last=_moment(int(high[index])) if counts[index, 0] else "",
+            rates=_rates(counts[index, 1::2], counts[index, 2::2], data.labels),
         )
-        for place, name in enumerate(PARTS)
+        for index, name in enumerate(PARTS)
     }
 
 

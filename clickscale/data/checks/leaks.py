@@ -211,11 +211,11 @@ def _check_impressions(data: Dataset, tally: _Tally) -> None:
         tally.add("item_not_yet_there", late, start)
 
 
-def _at(column: NDArray[Any], places: Integers) -> NDArray[Any]:
+def _at(column: NDArray[Any], rows: Integers) -> NDArray[Any]:
     """Values at some places; any value where the place is outside."""
     if not len(column):
-        return np.zeros(len(places), column.dtype)
-    return column[np.clip(places, 0, len(column) - 1)]
+        return np.zeros(len(rows), column.dtype)
+    return column[np.clip(rows, 0, len(column) - 1)]
 
 
 def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integers, time: Integers) -> Flags:
@@ -223,10 +223,8 @@ def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integ
     own = np.zeros(len(item), np.bool_)
     for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
         rows = np.flatnonzero(visible >= back)
-        place = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
-        own[rows] |= (data.behaviors["item"][place] == item[rows]) & (
-            data.behaviors["time"][place] == time[rows]
-        )
+        row = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
+        own[rows] |= (data.behaviors["item"][row] == item[rows]) & (data.behaviors["time"][row] == time[rows])
     return own
 
 
@@ -241,14 +239,14 @@ def _check_parts(data: Dataset, tally: _Tally) -> None:
     by_user = data.split.kind == "user_time"
     parts, time, user = data.parts(), data.impressions["time"], data.impressions["user"]
     groups = len(data.users["offsets"]) - 1 if by_user else 1
-    for place, name in enumerate(PARTS[:-1]):
+    for part, name in enumerate(PARTS[:-1]):
         begins = np.full(groups, np.iinfo(np.int64).max)  # first moment of the later parts
         for start, end in _chunks(len(time)):
-            later = parts[start:end] > place
+            later = parts[start:end] > part
             group = user[start:end] * by_user
             np.minimum.at(begins, group[later], time[start:end][later])
         for start, end in _chunks(len(time)):
-            here = parts[start:end] == place
+            here = parts[start:end] == part
             limit = begins[user[start:end] * by_user]
             detail = f" ({name} and what follows)"
             tally.add("part_order", here & (time[start:end] > limit), start, detail)
@@ -310,9 +308,9 @@ def _overall_before(known: Integers, labels: NDArray[np.int8], moment: Integers)
     """(2, n) known labels and positives strictly before each moment."""
     order = np.argsort(moment)
     first_after = np.searchsorted(moment[order], known, side="right")  # the first moment that may count it
-    found = np.zeros((2, len(moment)), np.int64)
-    for place, flags in enumerate((labels >= 0, labels == 1)):
-        found[place, order] = np.cumsum(np.bincount(first_after[flags], minlength=len(moment) + 1))[
+    counts = np.zeros((2, len(moment)), np.int64)
+    for index, flags in enumerate((labels >= 0, labels == 1)):
+        counts[index, order] = np.cumsum(np.bincount(first_after[flags], minlength=len(moment) + 1))[
             : len(moment)
         ]
-    return found
+    return counts

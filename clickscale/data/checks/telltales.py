@@ -31,17 +31,17 @@ def suspicious_features(data: Dataset, seed: int = 0) -> list[tuple[str, int]]:
     """Sentences about features whose own AUC exceeds `LIMIT`, and the rows on which it was measured."""
     train = data.part("train")
     rows = np.sort(np.random.default_rng(seed).choice(train, min(_ROWS, len(train)), replace=False))
-    found = []
+    suspicions = []
     for name, groups in _features(data, rows):
         for label in data.labels:
             outcome = data.impressions[label_of(label)][rows]
             use = (outcome >= 0) & (groups.max(axis=1) >= 0)
             area = own_auc(groups[use], outcome[use] == 1)
             if area > LIMIT:
-                found.append(
+                suspicions.append(
                     (f"{name} alone tells label {label!r} with AUC {area:.3f} on train", int(use.sum()))
                 )
-    return found
+    return suspicions
 
 
 def own_auc(groups: Integers, positive: NDArray[np.bool_]) -> float:
@@ -74,16 +74,19 @@ def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
         ("item field", data.features.item, data.items, item),
     )
     statistics = {statistic.name for statistic in data.schema.statistics}
-    for side, features, columns, places in sides:
+    for side, features, columns, table_rows in sides:
         for feature in features:
             if feature.kind != "content":
                 title = "statistic" if feature.name in statistics else side
-                yield f"{title} {feature.name!r}", _groups(feature, columns[column_of(feature.name)][places])
-    place = _own_item(data, rows)
+                yield (
+                    f"{title} {feature.name!r}",
+                    _groups(feature, columns[column_of(feature.name)][table_rows]),
+                )
+    own_row = _own_item(data, rows)
     for feature in data.features.behavior:
-        if feature.kind != "content" and (place >= 0).any():
-            groups = _groups(feature, data.behaviors[column_of(feature.name)][np.maximum(place, 0)])
-            groups[place < 0] = -1
+        if feature.kind != "content" and (own_row >= 0).any():
+            groups = _groups(feature, data.behaviors[column_of(feature.name)][np.maximum(own_row, 0)])
+            groups[own_row < 0] = -1
             yield f"behavior field {feature.name!r} of the newest visible behavior with the same item", groups
 
 
@@ -105,10 +108,10 @@ def _own_item(data: Dataset, rows: Integers) -> Integers:
     user, item = data.impressions["user"][rows], data.impressions["item"][rows]
     visible = data.impressions["visible"][rows]
     end = data.users["offsets"][user] + visible
-    found = np.full(len(rows), -1, np.int64)
+    newest = np.full(len(rows), -1, np.int64)
     for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
-        open_rows = np.flatnonzero((visible >= back) & (found < 0))
-        place = end[open_rows] - back
-        same = data.behaviors["item"][place] == item[open_rows]
-        found[open_rows[same]] = place[same]
-    return found
+        open_rows = np.flatnonzero((visible >= back) & (newest < 0))
+        row = end[open_rows] - back
+        same = data.behaviors["item"][row] == item[open_rows]
+        newest[open_rows[same]] = row[same]
+    return newest

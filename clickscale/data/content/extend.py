@@ -89,14 +89,14 @@ def new_names(schema: Schema, *names: str) -> None:
 def link_files(source: Path, goal: Path) -> None:
     """Give every file of a data set but those that change a second name below ``goal``."""
     for path in sorted(source.rglob("*")):
-        place = goal / path.relative_to(source)
+        target = goal / path.relative_to(source)
         if path.is_dir():
-            place.mkdir()
+            target.mkdir()
         elif path.relative_to(source).as_posix() not in REWRITTEN:
             try:
-                os.link(path, place)
+                os.link(path, target)
             except OSError:  # another disk, or a file system without hard links
-                shutil.copyfile(path, place)
+                shutil.copyfile(path, target)
 
 
 def extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:

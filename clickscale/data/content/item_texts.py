@@ -77,16 +77,16 @@ def item_texts(dataset: Dataset, names: Sequence[str], table: TextTable | None =
     for name in names:
         if name not in held and name not in fields:
             raise SchemaError(unknown("field", name, {*held, *fields}))
-    found = _table_texts(dataset, table, from_table) if table and from_table else {}
-    found |= {name: _field_texts(dataset, fields[name]) for name in names if name not in held}
-    return [_sentence(names, [found[name][row] for name in names]) for row in range(dataset.features.items)]
+    columns = _table_texts(dataset, table, from_table) if table and from_table else {}
+    columns |= {name: _field_texts(dataset, fields[name]) for name in names if name not in held}
+    return [_sentence(names, [columns[name][row] for name in names]) for row in range(dataset.features.items)]
 
 
 def _sentence(names: Sequence[str], values: Sequence[str]) -> str:
     """The values of one item as one text."""
     parts = [
-        value if place == 0 else f"{_spoken(name)}: {value}"
-        for place, (name, value) in enumerate(zip(names, values, strict=True))
+        value if index == 0 else f"{_spoken(name)}: {value}"
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
         if value
     ]
     return ". ".join(parts)
@@ -112,7 +112,7 @@ def _field_texts(dataset: Dataset, field: Field) -> Texts:
 
 def _table_texts(dataset: Dataset, table: TextTable, names: Sequence[str]) -> dict[str, Texts]:
     """Columns of a table by row of the item table; of an item that it has twice the first row counts."""
-    found = {name: [""] * dataset.features.items for name in names}
+    columns = {name: [""] * dataset.features.items for name in names}
     fields = dataset.schema.fields()
     separators = {name: fields[name].separator if name in fields else "" for name in names}
     seen = np.zeros(dataset.features.items, bool)
@@ -120,14 +120,14 @@ def _table_texts(dataset: Dataset, table: TextTable, names: Sequence[str]) -> di
         keys = read_keys(chunk[table.key], dataset.schema.item.dtype).data.astype(np.int64)
         rows = dataset.encoder.item_rows.lookup(keys)
         texts = {name: _readable(chunk[name], separators[name]) for name in names}
-        for place in np.flatnonzero(rows > UNKNOWN).tolist():
-            if not seen[rows[place]]:
-                seen[rows[place]] = True
+        for line in np.flatnonzero(rows > UNKNOWN).tolist():
+            if not seen[rows[line]]:
+                seen[rows[line]] = True
                 for name in names:
-                    found[name][rows[place]] = texts[name][place]
+                    columns[name][rows[line]] = texts[name][line]
     if not seen[FIRST:].any():
         raise InputError(f"No row of {table.path} is of an item of the data set; is {table.key!r} its id?")
-    return found
+    return columns
 
 
 def _readable(values: pa.Array, separator: str) -> Texts:

@@ -26,7 +26,7 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.layout import TableReport, file_entry
-from clickscale.data.preparation.quarantine import Quarantine, Verdict
+from clickscale.data.preparation.quarantine import Quarantine, RowProblems
 from clickscale.errors import InputError
 from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
@@ -83,7 +83,7 @@ def import_vectors(
         column = VectorColumn(folder, name, dataset.features.items, source.width, normalize)
         done = 0
         for block in source.blocks():
-            intake.take(block, column)
+            intake.add(block, column)
             done += len(block.vectors)
             tell("vectors", done, source.rows)
         intake.check(source.path, dataset, max_quarantined)
@@ -150,31 +150,31 @@ class VectorColumn:
 
 
 class _Intake:
-    """Judges the rows of a file and hands the good ones to the column."""
+    """Checks the rows of a file and writes the usable ones into the column."""
 
     def __init__(self, encoder: Encoder, table: str) -> None:
         self.encoder, self.table, self.quarantine = encoder, table, Quarantine()
 
-    def take(self, block: VectorBlock, column: VectorColumn) -> None:
-        """Judge one block."""
-        verdict = Verdict(len(block.vectors))
+    def add(self, block: VectorBlock, column: VectorColumn) -> None:
+        """Check one block and write its usable rows."""
+        problems = RowProblems(len(block.vectors))
         raw = read_keys(block.ids, self.encoder.schema.item.dtype)
         keys = raw.data.astype(np.int64)
         rows = self.encoder.item_rows.lookup(keys)
         for problem in pc.unique(block.problem.drop_null()).to_pylist():
-            verdict.blame(_equal(block.problem, problem), problem, "item")
+            problems.mark(_equal(block.problem, problem), problem, "item")
         for code in np.unique(raw.problems[raw.problems != FINE]):
-            verdict.blame(raw.problems == code, _reason(PROBLEMS[code]), "item")
-        verdict.blame(keys <= MISSING, "null_item", "item")
-        verdict.blame(rows <= UNKNOWN, "unknown_item", "item")
-        verdict.blame(~block.given, "null_vector", "item")
-        verdict.blame(~block.fits, "bad_vector", "item")
+            problems.mark(raw.problems == code, _reason(PROBLEMS[code]), "item")
+        problems.mark(keys <= MISSING, "null_item", "item")
+        problems.mark(rows <= UNKNOWN, "unknown_item", "item")
+        problems.mark(~block.given, "null_vector", "item")
+        problems.mark(~block.fits, "bad_vector", "item")
         stored = column.prepared(np.where(block.fits[:, None], block.vectors, 0))
-        verdict.blame(np.asarray(~np.isfinite(stored).all(axis=1)), "non_finite", "item")
-        verdict.blame(np.asarray(~stored.any(axis=1)), "zero_vector", "item")
-        verdict.blame(_repeated(rows, verdict.fine) | column.filled[rows], "duplicate_item", "item")
-        self.quarantine.judge(self.table, pa.record_batch({"item": block.ids}), verdict)
-        column.put(rows[verdict.fine], stored[verdict.fine])
+        problems.mark(np.asarray(~np.isfinite(stored).all(axis=1)), "non_finite", "item")
+        problems.mark(np.asarray(~stored.any(axis=1)), "zero_vector", "item")
+        problems.mark(_repeated(rows, problems.usable) | column.filled[rows], "duplicate_item", "item")
+        self.quarantine.add_chunk(self.table, pa.record_batch({"item": block.ids}), problems)
+        column.put(rows[problems.usable], stored[problems.usable])
 
     def report(self) -> TableReport:
         """Rows of the file."""
@@ -206,11 +206,11 @@ def _reason(problem: str) -> str:
     return "bad_item" if problem == "bad_value" else problem
 
 
-def _repeated(rows: npt.NDArray[np.int32], fine: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(N,) whether an earlier fine row of the block is of the same item."""
-    places = np.flatnonzero(fine)
-    _, first = np.unique(rows[places], return_index=True)
+def _repeated(rows: npt.NDArray[np.int32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(N,) whether an earlier usable row of the block is of the same item."""
+    usable_rows = np.flatnonzero(usable)
+    _, first = np.unique(rows[usable_rows], return_index=True)
     repeated = np.zeros(len(rows), bool)
-    repeated[places] = True
-    repeated[places[first]] = False
+    repeated[usable_rows] = True
+    repeated[usable_rows[first]] = False
     return repeated

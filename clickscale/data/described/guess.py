@@ -81,10 +81,10 @@ def guess(tables: Sequence[Path], base: Path | None = None) -> str:
         InputError: a table cannot be read, or none has columns for user, item and time.
     """
     heads = [read_head(path) for path in tables]
-    events = [found for head in heads if (found := _events(head)) is not None]
+    events = [table for head in heads if (table := _events(head)) is not None]
     if not events:
         raise InputError(_nothing_found(heads))
-    events.sort(key=lambda each: (bool(each.labels), each.head.path.stat().st_size), reverse=True)
+    events.sort(key=lambda table: (bool(table.labels), table.head.path.stat().st_size), reverse=True)
     draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd())
     text = "\n".join(draft.lines()) + "\n"
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
@@ -153,10 +153,10 @@ def _useless(column: Column) -> str:
 
 def _truth(column: Column) -> npt.NDArray[np.float64]:
     """(N,) numbers of a column of numbers or of true and false."""
-    found = numbers_or_none(column)
-    if found is None:
-        found = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
-    return found
+    numbers = numbers_or_none(column)
+    if numbers is None:
+        numbers = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
+    return numbers
 
 
 def _comes_first(flag: Column, label: npt.NDArray[np.float64]) -> bool:
@@ -183,7 +183,7 @@ class _Draft:
 
     def _attribute_table(self, heads: list[Head], kind: Kind) -> Head | None:
         """The table with one row per item or user."""
-        scored = [(self._likeness(head, kind), place, head) for place, head in enumerate(heads)]
+        scored = [(self._likeness(head, kind), index, head) for index, head in enumerate(heads)]
         best = max(scored, key=lambda entry: (entry[0], -entry[1]), default=(0, 0, None))
         other: Kind = "user" if kind == "item" else "item"
         return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
@@ -356,10 +356,10 @@ class _Draft:
 
     def _free(self, name: str) -> str:
         """The name, or the first of name_2, name_3, ... that is not taken."""
-        place = 1
+        number = 1
         free = name
         while free in self.taken:
-            place += 1
-            free = f"{name}_{place}"
+            number += 1
+            free = f"{name}_{number}"
         self.taken.add(free)
         return free

@@ -112,10 +112,10 @@ def _matches(what: str, base: Path, pattern: str) -> list[Path]:
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else base
     inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
-    found = sorted(entry for entry in root.glob(inner) if entry.is_file())
-    if not found:
+    paths = sorted(entry for entry in root.glob(inner) if entry.is_file())
+    if not paths:
         raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
-    return found
+    return paths
 
 
 class _Log:

@@ -85,11 +85,11 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     """The user or item id by its name: one of the known names, or a name ending in "id" that speaks of it."""
     word = _USER_WORD if kind == "user" else _ITEM_WORD
-    found = named(columns, USERS if kind == "user" else ITEMS)
+    known = named(columns, USERS if kind == "user" else ITEMS)
     spoken = [
         c for c in columns if word.search(c.name.lower()) and plain_name(c.name).endswith(("id", "no", "key"))
     ]
-    return found or (spoken[0] if spoken else None)
+    return known or (spoken[0] if spoken else None)
 
 
 def speaks_of(text: str, kind: Literal["user", "item"]) -> bool:
@@ -184,11 +184,11 @@ def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
 
 def separation(column: Column, label: npt.NDArray[np.float64]) -> float:
     """AUC with which a numeric column alone ranks the label (0.5 if it says nothing), at least 0.5."""
-    found = numbers_or_none(column)
-    if found is None:
+    numbers = numbers_or_none(column)
+    if numbers is None:
         return 0.5
-    usable = np.isfinite(found) & np.isfinite(label)
-    values, truth = found[usable], label[usable] > 0
+    usable = np.isfinite(numbers) & np.isfinite(label)
+    values, truth = numbers[usable], label[usable] > 0
     positives = int(truth.sum())
     if positives == 0 or positives == len(truth):
         return 0.5

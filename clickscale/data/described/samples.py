@@ -39,8 +39,8 @@ class Column:
         """Values as numbers, or None if some are not."""
         if pa.types.is_nested(self.values.type) or pa.types.is_timestamp(self.values.type):
             return None
-        found = numbers(self.known)
-        return found if pa.types.is_floating(found.type) and len(found) else None
+        floats = numbers(self.known)
+        return floats if pa.types.is_floating(floats.type) and len(floats) else None
 
     @cached_property
     def distinct(self) -> int:
@@ -158,12 +158,12 @@ def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     usual = "\t" if kind == "tsv" else ","
-    separator = max(_SEPARATORS, key=lambda each: (*_fit(lines, each), each == usual))
+    separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     text = TextFormat(separator=separator, encoding=encoding)  # type: ignore[arg-type]
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
-    numbered = tuple(f"column_{place}" for place in range(1, len(names) + 1))
+    numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
 
 
@@ -187,7 +187,7 @@ def _is_header(names: list[str], rows: list[list[str]]) -> bool:
     if any(_is_number(name) or not name.strip() for name in names[1:]) or _is_number(names[0]):
         return False
     fits = [row for row in rows if len(row) == len(names)]
-    below = any(_is_number(row[place]) for row in fits for place in range(len(names)))
+    below = any(_is_number(row[index]) for row in fits for index in range(len(names)))
     return len(set(names)) == len(names) and (below or all(name not in row for row in fits for name in names))
 
 

@@ -69,9 +69,9 @@ def count_on_disk(
             delay,
             window or span,
         )
-    places = max(1, memory_rows // 4)
-    _answer(spill, places)
-    return _gather(folder, len(time) * slots, places)
+    range_size = max(1, memory_rows // 4)
+    _answer(spill, range_size)
+    return _gather(folder, len(time) * slots, range_size)
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,16 @@ class _Pivots:
         if not len(self.key):
             return np.zeros(len(key), np.int64)
         distinct, rank = np.unique(self.key, return_inverse=True)
-        place = np.searchsorted(distinct, key)
-        equal = distinct[np.minimum(place, len(distinct) - 1)] == key
+        rank_below = np.searchsorted(distinct, key)
+        equal = distinct[np.minimum(rank_below, len(distinct) - 1)] == key
         # Keys that are no pivot fall between pivots whatever their time: even codes; pivots' keys are odd.
         low = int(self.time.min()) - 1
         span = int(self.time.max()) - low + 2
         since = np.clip(time - low, 0, span - 1)
-        code = (2 * place + equal) * span + np.where(equal, since, 0)
+        code = (2 * rank_below + equal) * span + np.where(equal, since, 0)
         pivots = (2 * rank + 1) * span + (self.time - low)
-        number: Integers = np.searchsorted(pivots, code, side="right")
-        return number
+        piece: Integers = np.searchsorted(pivots, code, side="right")
+        return piece
 
 
 def _pivots(keys: Keys, time: Integers, slots: int, memory_rows: int) -> _Pivots:
@@ -122,9 +122,9 @@ class _Spill:
         if not len(records):
             return
         order = np.argsort(parts, kind="stable")
-        numbers, starts = np.unique(parts[order], return_index=True)
-        for number, some in zip(numbers, np.split(records[order], starts[1:]), strict=True):
-            with open(self._path(kind, int(number)), "ab") as stream:
+        distinct, starts = np.unique(parts[order], return_index=True)
+        for part, some in zip(distinct, np.split(records[order], starts[1:]), strict=True):
+            with open(self._path(kind, int(part)), "ab") as stream:
                 stream.write(some.tobytes())
 
     def take(
@@ -160,21 +160,21 @@ def _spread(
 ) -> None:
     """Write the records and the questions of some rows; ``start`` is the position of their first slot."""
     slots = keys.shape[1]
-    place = np.flatnonzero(keys.ravel() >= 0)
-    key, moment = keys.ravel()[place], time[place // slots]
-    records = np.empty(len(place), _RECORD)
+    slot = np.flatnonzero(keys.ravel() >= 0)
+    key, moment = keys.ravel()[slot], time[slot // slots]
+    records = np.empty(len(slot), _RECORD)
     records["key"], records["time"] = key, moment
-    label = np.ones(len(place), np.int8) if labels is None else labels[place // slots]
+    label = np.ones(len(slot), np.int8) if labels is None else labels[slot // slots]
     records["first"], records["second"] = label >= 0, label == 1
     spill.add("record", records, spill.pivots.piece(key, moment))
     for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
-        question = np.empty(len(place), _QUESTION)
-        question["key"], question["time"], question["position"] = key, moment - seconds, start + place
+        question = np.empty(len(slot), _QUESTION)
+        question["key"], question["time"], question["position"] = key, moment - seconds, start + slot
         spill.add(end, question, spill.pivots.piece(key, question["time"]))
 
 
-def _answer(spill: _Spill, places: int) -> None:
-    """Answer the questions of each piece; answers are spread over ranges of ``places`` positions."""
+def _answer(spill: _Spill, range_size: int) -> None:
+    """Answer the questions of each piece; answers are spread over ranges of ``range_size`` positions."""
     carried = np.zeros(2, np.int64)
     for piece in range(len(spill.pivots.key) + 1):
         records = spill.take_all("record", piece, _RECORD)
@@ -188,12 +188,12 @@ def _answer(spill: _Spill, places: int) -> None:
         carried = totals[:, -1].copy()
         for end in _ENDS:
             # All rows of a key may ask for the same beginning, hence many more questions than records.
-            for question in spill.take(end, piece, _QUESTION, at_once=places):
-                found = _places(key, moment, question["key"], question["time"])
+            for question in spill.take(end, piece, _QUESTION, at_once=range_size):
+                below = _places(key, moment, question["key"], question["time"])
                 answer = np.empty(len(question), _ANSWER)
                 answer["position"] = question["position"]
-                answer["first"], answer["second"] = totals[:, found]
-                spill.add(f"{end}.answer", answer, question["position"] // places)
+                answer["first"], answer["second"] = totals[:, below]
+                spill.add(f"{end}.answer", answer, question["position"] // range_size)
 
 
 def _places(key: Integers, moment: Integers, at_key: Integers, at_moment: Integers) -> Integers:
@@ -203,25 +203,25 @@ def _places(key: Integers, moment: Integers, at_key: Integers, at_moment: Intege
     distinct, rank = np.unique(key, return_inverse=True)
     low = int(moment.min())
     span = int(moment.max()) - low + 2  # one more: beyond the last moment
-    place = np.searchsorted(distinct, at_key)
-    equal = distinct[np.minimum(place, len(distinct) - 1)] == at_key
+    rank_below = np.searchsorted(distinct, at_key)
+    equal = distinct[np.minimum(rank_below, len(distinct) - 1)] == at_key
     since = np.where(equal, np.clip(at_moment - low, 0, span - 1), 0)
-    return np.searchsorted(rank * span + (moment - low), place * span + since).astype(np.int64)
+    return np.searchsorted(rank * span + (moment - low), rank_below * span + since).astype(np.int64)
 
 
-def _gather(folder: Path, positions: int, places: int) -> tuple[Integers, Integers]:
+def _gather(folder: Path, positions: int, range_size: int) -> tuple[Integers, Integers]:
     """Newest less oldest, written as two flat columns and mapped."""
     spill = _Spill(folder, _Pivots(np.zeros(0, np.int64), np.zeros(0, np.int64)))
     paths = [folder / "first.i8", folder / "second.i8"]
     with paths[0].open("wb") as first, paths[1].open("wb") as second:
-        for part in range(-(-positions // places)):
-            begin = part * places
-            counts = np.zeros((2, min(places, positions - begin)), np.int64)
+        for part in range(-(-positions // range_size)):
+            begin = part * range_size
+            counts = np.zeros((2, min(range_size, positions - begin)), np.int64)
             for sign, end in zip((1, -1), _ENDS, strict=True):
                 answer = spill.take_all(f"{end}.answer", part, _ANSWER)
                 for row, name in enumerate(("first", "second")):  # a position is answered once per end
                     counts[row, answer["position"] - begin] += sign * answer[name]
             first.write(counts[0].tobytes())
             second.write(counts[1].tobytes())
-    found = tuple(np.memmap(path, np.int64, mode="r", shape=(positions,)) for path in paths)
-    return found[0], found[1]
+    columns = tuple(np.memmap(path, np.int64, mode="r", shape=(positions,)) for path in paths)
+    return columns[0], columns[1]

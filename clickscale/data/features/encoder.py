@@ -69,8 +69,8 @@ class Vocabulary:
         known, index = self._known
         if not len(known):
             return np.full(keys.shape, UNKNOWN, np.int32)
-        place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return np.where(known[place] == keys, index[place], UNKNOWN).astype(np.int32)
+        nearest = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[nearest] == keys, index[nearest], UNKNOWN).astype(np.int32)
 
     def encode(self, values: pa.Array) -> Indices:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""

@@ -284,14 +284,14 @@ def write_statistics(
     counter = _Counter(log, memory_rows, scratch or folder / "statistics.spill")
     total = len(log) * len(schema.statistics)
     try:
-        for place, statistic in enumerate(schema.statistics):
+        for index, statistic in enumerate(schema.statistics):
             with (folder / "impressions" / f"{column_of(statistic.name)}.npy").open("wb") as stream:
                 shape = {"descr": "<f4", "fortran_order": False, "shape": (len(log),)}
                 np.lib.format.write_array_header_1_0(stream, shape)
                 for start, values in counter.column(statistic):
                     stream.write(values.tobytes())
                     if progress:
-                        progress("statistics", place * len(log) + start + len(values), total)
+                        progress("statistics", index * len(log) + start + len(values), total)
     finally:
         shutil.rmtree(counter.scratch, ignore_errors=True)
 
@@ -307,8 +307,10 @@ class _Counter:
         """Yield (first row, values) until all impressions are done."""
         label = _label(self.log.schema, statistic)
         slots = self.log.slots(statistic.by)
-        place = self.scratch / f"statistic.{statistic.name}"
-        counts = self._count(statistic.by, label if statistic.of == "rate" else None, statistic.window, place)
+        folder = self.scratch / f"statistic.{statistic.name}"
+        counts = self._count(
+            statistic.by, label if statistic.of == "rate" else None, statistic.window, folder
+        )
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
         for start in range(0, len(self.log), step):
@@ -323,7 +325,7 @@ class _Counter:
                 expected = overall_rate(*(part[rows] for part in overall))
                 smoothed = rate(first, second, expected[:, None], statistic.prior)
                 yield start, _mean(smoothed, there, expected)
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
         """(impressions,) known and positives of the whole log before each impression."""
@@ -332,14 +334,14 @@ class _Counter:
         return self._overall[label.name]
 
     def _count(
-        self, by: tuple[str, ...], label: Label | None, window: int, place: Path
+        self, by: tuple[str, ...], label: Label | None, window: int, folder: Path
     ) -> tuple[Integers, Integers]:
         """(impressions * slots,) rows twice if there is no label; known and positives otherwise."""
         log, slots = self.log, self.log.slots(by)
         labels = None if label is None else log.label(label.name)
         delay = 0 if label is None else label.delay
         if len(log) * slots > self.memory_rows:
-            place.mkdir(parents=True)
+            folder.mkdir(parents=True)
             return count_on_disk(
                 partial(log.keys, by),
                 log.time,
@@ -348,17 +350,17 @@ class _Counter:
                 delay=delay,
                 window=window,
                 memory_rows=self.memory_rows,
-                folder=place,
+                folder=folder,
             )
         every = log.keys(by, slice(None)).ravel()
         there = np.flatnonzero(every >= 0)
         row = there // slots
-        found = counts_before(
+        before = counts_before(
             every[there], log.time[row], None if labels is None else labels[row], delay=delay, window=window
         )
         first, second = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
         first[there], second[there] = (
-            (found.rows, found.rows) if label is None else (found.known, found.positives)
+            (before.rows, before.rows) if label is None else (before.known, before.positives)
         )
         return first, second
 

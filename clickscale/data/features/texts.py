@@ -59,8 +59,8 @@ def _hash_block(texts: pa.Array) -> Ints:
     """Sum of one scrambled number per (place, byte), scrambled again with the length."""
     ends, data = text_buffers(texts)
     length = np.diff(ends, prepend=0)
-    place = np.arange(len(data)) - np.repeat(ends - length, length)
-    mixed = splitmix64((place.astype(np.uint64) + np.uint64(1)) * np.uint64(256) + data)
+    position = np.arange(len(data)) - np.repeat(ends - length, length)
+    mixed = splitmix64((position.astype(np.uint64) + np.uint64(1)) * np.uint64(256) + data)
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     with np.errstate(over="ignore"):
         hashed = splitmix64(total[ends] - total[ends - length] + length.astype(np.uint64))
@@ -105,10 +105,10 @@ def read_texts(values: pa.Array) -> tuple[pa.Array, Codes]:
 
 def _float_texts(values: pa.Array) -> pa.Array:
     """Floats as text; integral ones as integers are written, NaN is null."""
-    number = numpy_of(values.cast(pa.float64()), np.nan)
-    whole = np.isfinite(number) & (number == np.trunc(number)) & (np.abs(number) < 2.0**63)
-    integers = pa.array(np.where(whole, number, 0).astype(np.int64)).cast(pa.large_string())
-    others = pa.array(number, mask=np.isnan(number)).cast(pa.large_string())
+    numbers = numpy_of(values.cast(pa.float64()), np.nan)
+    whole = np.isfinite(numbers) & (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**63)
+    integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
+    others = pa.array(numbers, mask=np.isnan(numbers)).cast(pa.large_string())
     return pc.if_else(pa.array(whole), integers, others)
 
 

@@ -122,10 +122,10 @@ def _from_lists(field: Field, lists: pa.Array) -> Raw:
     present = inner.data != MISSING
     row, keys = row[present], inner.data[present]
     first = np.searchsorted(row, row)  # where each row's values begin
-    place = np.arange(len(row)) - first
-    kept = place < field.values
+    position = np.arange(len(row)) - first
+    kept = position < field.values
     data = np.full((len(lists), field.values), MISSING, np.int64)
-    data[row[kept], place[kept]] = keys[kept]
+    data[row[kept], position[kept]] = keys[kept]
     return Raw(data, problems, inner.texts, inner.text_keys)
 
 
@@ -143,27 +143,27 @@ def read_integers(values: pa.Array) -> tuple[Ints, Codes]:
         return np.full(len(values), MISSING, np.int64), np.zeros(len(values), np.uint8)
     if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         return np.full(len(values), MISSING, np.int64), np.full(len(values), BAD_VALUE, np.uint8)
-    number = numpy_of(values.cast(pa.uint8()) if pa.types.is_boolean(kind) else values, 0)
+    numbers = numpy_of(values.cast(pa.uint8()) if pa.types.is_boolean(kind) else values, 0)
     problems = np.zeros(len(values), np.uint8)
-    if number.dtype == np.uint64:
-        problems[number > _LARGEST] = OVERFLOW
-    problems[number < 0] = NEGATIVE
-    keys = number.astype(np.int64)
+    if numbers.dtype == np.uint64:
+        problems[numbers > _LARGEST] = OVERFLOW
+    problems[numbers < 0] = NEGATIVE
+    keys = numbers.astype(np.int64)
     keys[nulls(values) | (problems != FINE)] = MISSING
     return keys, problems
 
 
-def _integral(number: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes]:
+def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes]:
     """Ids that came as floats: 3.0 is 3, 3.5 is none; NaN is how tables of floats write null."""
-    missing = null | np.isnan(number)
-    number = np.where(missing, 0.0, number)
-    problems = np.zeros(len(number), np.uint8)
-    problems[number != np.trunc(number)] = BAD_VALUE
-    problems[number >= 2.0**63] = OVERFLOW
-    problems[np.isinf(number)] = NOT_FINITE
-    problems[(number < 0) & np.isfinite(number)] = NEGATIVE
+    missing = null | np.isnan(numbers)
+    numbers = np.where(missing, 0.0, numbers)
+    problems = np.zeros(len(numbers), np.uint8)
+    problems[numbers != np.trunc(numbers)] = BAD_VALUE
+    problems[numbers >= 2.0**63] = OVERFLOW
+    problems[np.isinf(numbers)] = NOT_FINITE
+    problems[(numbers < 0) & np.isfinite(numbers)] = NEGATIVE
     fine = ~missing & (problems == FINE)
-    return np.where(fine, np.where(fine, number, 0.0).astype(np.int64), MISSING), problems
+    return np.where(fine, np.where(fine, numbers, 0.0).astype(np.int64), MISSING), problems
 
 
 def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
@@ -175,13 +175,13 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
     digits = pc.replace_substring_regex(digits, r"^[+-]", "")
     long = numpy_of(pc.utf8_length(digits), 0) > 19
     readable = looks & ~negative & ~long
-    number = numpy_of(pc.if_else(pa.array(readable), digits, "0").cast(pa.uint64()), 0)
+    numbers = numpy_of(pc.if_else(pa.array(readable), digits, "0").cast(pa.uint64()), 0)
     problems = np.where(looks, FINE, BAD_VALUE).astype(np.uint8)
-    problems[looks & (long | (number > _LARGEST))] = OVERFLOW
+    problems[looks & (long | (numbers > _LARGEST))] = OVERFLOW
     problems[looks & negative] = NEGATIVE
     problems[bools_of(pc.equal(texts, ""))] = FINE
-    fine = readable & (number <= _LARGEST)
-    return np.where(fine, np.where(fine, number, 0).astype(np.int64), MISSING), problems
+    fine = readable & (numbers <= _LARGEST)
+    return np.where(fine, np.where(fine, numbers, 0).astype(np.int64), MISSING), problems
 
 
 def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: Codes) -> tuple[Ints, Codes]:
@@ -247,9 +247,9 @@ def read_times(values: pa.Array) -> tuple[Ints, Codes]:
     """(N,) whole seconds since 1970 UTC, and problem codes; null becomes the smallest int64."""
     values = plain(values)
     if pa.types.is_integer(values.type):
-        number, wrong = numpy_of(values, 0), np.zeros(len(values), np.uint8)
-        number = np.minimum(number, np.uint64(_LARGEST)) if number.dtype == np.uint64 else number
-        seconds = number.astype(np.int64)
+        integers, wrong = numpy_of(values, 0), np.zeros(len(values), np.uint8)
+        integers = np.minimum(integers, np.uint64(_LARGEST)) if integers.dtype == np.uint64 else integers
+        seconds = integers.astype(np.int64)
         return np.where(nulls(values), NO_TIME, seconds), wrong
     numbers, problems = read_numbers(values)
     problems = np.where(problems == FINE, FINE, BAD_TIME).astype(np.uint8)

@@ -165,13 +165,13 @@ class Assembly:
         self, table: str, records: Records, owner: Ints, count: int, writers: Writers
     ) -> None:
         """Raw values of ``count`` owners; the first record of each counts, the others go to quarantine."""
-        found, first = np.unique(owner, return_index=True)
+        described, first = np.unique(owner, return_index=True)
         self._report_doubles(table, records, first)
         for field in table_fields(self.schema, table):
             kind, width = raw_type(field)
             missing: Any = {"categorical": MISSING, "content": 0}.get(field.kind, np.nan)
             values = np.full((count, *width), missing, np.dtype(kind))
-            values[found] = records[column_of(field.name)][first]
+            values[described] = records[column_of(field.name)][first]
             writers[column_of(field.name)].append(values)
 
     def _report_doubles(self, table: str, records: Records, first: Ints) -> None:
@@ -209,8 +209,8 @@ class _Events:
         user = self._assembly.user_of(records)
         computed = {"item": item, "user": user, "visible": visible}
         for name, writer in self._final.items():
-            given = computed.get(name)
-            writer.append(records[name] if given is None else given)
+            values = computed.get(name)
+            writer.append(records[name] if values is None else values)
         for name, writer in self._raw.items():
             writer.append(records[name])
         ends = np.cumsum(np.bincount(user - first, minlength=end - first)) + self._rows

@@ -6,9 +6,10 @@ model meets it in an epoch of training impressions, plus, for items and event at
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -35,9 +36,9 @@ _NOTHING = np.iinfo(np.int64).min
 class Tally:
     """How often each key occurs, gathered block by block."""
 
-    _keys: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _waiting: list[tuple[Ints, Ints]] = field(default_factory=list)
+    _keys: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _counts: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _waiting: list[tuple[Ints, Ints]] = dataclasses.field(default_factory=list)
 
     def add(self, keys: Ints, weights: Ints) -> None:
         """Count keys (n,) or (n, values), each row ``weights`` (n,) times; missing ones are left out."""
@@ -85,17 +86,17 @@ class TrainingPart:
         for rows in blocks(len(column)):
             yield column[rows], weights[rows]
 
-    def column(self, table: str, each: Field) -> Path:
+    def column(self, table: str, field: Field) -> Path:
         """File of a field's raw values."""
-        return self.raw / table / f"{column_of(each.name)}.npy"
+        return self.raw / table / f"{column_of(field.name)}.npy"
 
-    def scale(self, table: str, each: Field, path: Path) -> Scale:
+    def scale(self, table: str, field: Field, path: Path) -> Scale:
         """Mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
 
         def total(mean: float, power: int) -> float:
             sums = []
             for block, weights in self.blocks(table, path):
-                numbers = transform(each, block[weights > 0].astype(np.float64))
+                numbers = transform(field, block[weights > 0].astype(np.float64))
                 numbers = numbers[~np.isnan(numbers)]
                 sums.append(float(np.sum((numbers - mean) ** power)))
             return math.fsum(sums)
@@ -155,33 +156,33 @@ def fit_encoder(
     schema, fields = part.schema, part.schema.fields()
     tallies: dict[str, Tally] = {}
     scales = {}
-    for role, each, ids in (("users", schema.user, users), ("items", schema.item, items)):
+    for role, field, ids in (("users", schema.user, users), ("items", schema.item, items)):
         weights = part.weights[role][FIRST:] if role == "items" else part.weights[role]
         keys = read_keys(ids.values, ids.dtype).data.astype(np.int64)
-        tallies.setdefault(owner(schema, each.name), Tally()).add(keys, weights)
+        tallies.setdefault(owner(schema, field.name), Tally()).add(keys, weights)
     for table in TABLES:
-        for each in table_fields(schema, table):
-            if each.kind == "categorical":
-                tally = tallies.setdefault(owner(schema, each.name), Tally())
-                if fields[owner(schema, each.name)].vocabulary == "exact":
-                    for block, weights in part.blocks(table, part.column(table, each)):
+        for field in table_fields(schema, table):
+            if field.kind == "categorical":
+                tally = tallies.setdefault(owner(schema, field.name), Tally())
+                if fields[owner(schema, field.name)].vocabulary == "exact":
+                    for block, weights in part.blocks(table, part.column(table, field)):
                         tally.add(block, weights)
-            elif each.kind != "content":
-                scales[each.name] = part.scale(table, each, part.column(table, each))
+            elif field.kind != "content":
+                scales[field.name] = part.scale(table, field, part.column(table, field))
     vocabularies = {
         name: _vocabulary(schema, fields[name], tally, distinct) for name, tally in tallies.items()
     }
     return Encoder(schema, dict(sorted(vocabularies.items())), scales, items)
 
 
-def _vocabulary(schema: Schema, each: Field, tally: Tally, distinct: dict[str, Distinct]) -> Vocabulary:
-    if each.vocabulary == "hash":
-        return Vocabulary(each.dtype, None, each.buckets)
-    keys = tally.frequent(each.min_count)
-    if each.dtype == "int":
+def _vocabulary(schema: Schema, field: Field, tally: Tally, distinct: dict[str, Distinct]) -> Vocabulary:
+    if field.vocabulary == "hash":
+        return Vocabulary(field.dtype, None, field.buckets)
+    keys = tally.frequent(field.min_count)
+    if field.dtype == "int":
         return Vocabulary("int", pa.array(keys))
-    role = ids_of("user" if each.name == schema.user.name else "item")
-    texts = distinct[each.name if each.name in distinct else role].texts_of(keys)
+    role = ids_of("user" if field.name == schema.user.name else "item")
+    texts = distinct[field.name if field.name in distinct else role].texts_of(keys)
     return Vocabulary("string", texts.take(pc.sort_indices(texts)))
 
 
@@ -189,12 +190,12 @@ def scale_statistics(folder: Path, part: TrainingPart, encoder: Encoder) -> Enco
     """Standardize the raw statistics in place, and add their scales to the encoder."""
     scales = dict(encoder.scales)
     for statistic in part.schema.statistics:
-        each = statistic.as_field()
-        path = folder / "impressions" / f"{column_of(each.name)}.npy"
-        scales[each.name] = part.scale("impressions", each, path)
+        field = statistic.as_field()
+        path = folder / "impressions" / f"{column_of(field.name)}.npy"
+        scales[field.name] = part.scale("impressions", field, path)
         column = np.load(path, mmap_mode="r+", allow_pickle=False)
         for rows in blocks(len(column)):
-            column[rows] = scales[each.name].apply(transform(each, column[rows].astype(np.float64)))
+            column[rows] = scales[field.name].apply(transform(field, column[rows].astype(np.float64)))
         column.flush()
     return Encoder(encoder.schema, encoder.vocabularies, scales, encoder.item_rows)
 

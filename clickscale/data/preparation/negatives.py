@@ -30,11 +30,11 @@ class NegativeSampler:
     ) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """(N, count) items and which of them were really drawn, for positives ``item`` at ``time``."""
         existing = np.searchsorted(self._ages, time, side="left")  # items first seen strictly before
-        place = self._place[item]
-        taken = np.where(place < existing, place, len(self._place))[
+        age_rank = self._place[item]
+        taken = np.where(age_rank < existing, age_rank, len(self._place))[
             :, None
         ]  # (N, 1), ascending; large: nothing
-        free = existing - (place < existing)
+        free = existing - (age_rank < existing)
         drawn = np.zeros((len(item), self.count), np.int64)
         for turn in range(self.count):
             left = free - turn

@@ -171,8 +171,8 @@ class _Preparation:
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
     """All ids of the log, whether or not they are in the training part."""
-    each = intake.schema.user if role == "user" else intake.schema.item
-    return Vocabulary(each.dtype, intake.distinct[ids_of(role)].sorted())
+    field = intake.schema.user if role == "user" else intake.schema.item
+    return Vocabulary(field.dtype, intake.distinct[ids_of(role)].sorted())
 
 
 def _encode_column(folder: Path, raw: Path, table: str, field: Field, encoder: Encoder) -> None:

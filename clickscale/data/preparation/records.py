@@ -6,8 +6,9 @@ seconds, labels, and raw values of fields. Records stand one after another in on
 keep the order of the log. `Distinct` gathers the values from which vocabularies are made.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def record_type(schema: Schema, table: str) -> np.dtype[Any]:
         columns.append((KNOWN_AT, "<i8"))
     if table == "impressions":
         columns += [(label_of(label.name), "i1") for label in schema.labels]
-    for declared in table_fields(schema, table):
-        kind, width = raw_type(declared)
-        columns.append((column_of(declared.name), kind, width) if width else (column_of(declared.name), kind))
+    for field in table_fields(schema, table):
+        kind, width = raw_type(field)
+        columns.append((column_of(field.name), kind, width) if width else (column_of(field.name), kind))
     return np.dtype(columns)
 
 
@@ -49,11 +50,11 @@ def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
     return sides.get(table, schema.context)
 
 
-def raw_type(declared: Field) -> tuple[str, tuple[int, ...]]:
+def raw_type(field: Field) -> tuple[str, tuple[int, ...]]:
     """Type and width of a field's raw values (see `clickscale.data.features.values.Raw`)."""
-    if declared.kind == "categorical":
-        return "<i8", (declared.values,) if declared.values > 1 else ()
-    return ("<f2", (declared.width,)) if declared.kind == "content" else ("<f8", ())
+    if field.kind == "categorical":
+        return "<i8", (field.values,) if field.values > 1 else ()
+    return ("<f2", (field.width,)) if field.kind == "content" else ("<f8", ())
 
 
 def id_columns(table: str) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ def part_records(
     """Deal the records out to ``buckets`` files, ``bucket_of`` says which; the source file is removed."""
     if buckets == 1:
         return [source]
-    parts = [RecordFile(source.path.with_suffix(f".{place}"), source.dtype) for place in range(buckets)]
+    parts = [RecordFile(source.path.with_suffix(f".{bucket}"), source.dtype) for bucket in range(buckets)]
     for records in source.chunks(chunk_rows):
         bucket = bucket_of(records)
         order = np.argsort(bucket, kind="stable")
@@ -126,9 +127,9 @@ class Distinct:
 
     name: str
     textual: bool
-    _keys: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _texts: pa.Array = field(default_factory=lambda: pa.array([], pa.large_string()))
-    _waiting: list[tuple[Ints, pa.Array]] = field(default_factory=list)
+    _keys: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _texts: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.large_string()))
+    _waiting: list[tuple[Ints, pa.Array]] = dataclasses.field(default_factory=list)
 
     def add(self, keys: Ints, texts: pa.Array | None = None) -> None:
         """Add non-negative keys, and for texts the text of each."""
@@ -150,9 +151,9 @@ class Distinct:
     def _merge_texts(self, keys: Ints, texts: pa.Array) -> None:
         self._keys, first, back = np.unique(keys, return_index=True, return_inverse=True)
         same = pc.equal(texts, texts.take(pa.array(first[back])))
-        place = pc.index(same, False).as_py()
-        if place >= 0:
-            pair = f"{texts[place].as_py()!r} and {texts[int(first[back[place]])].as_py()!r}"
+        row = pc.index(same, False).as_py()
+        if row >= 0:
+            pair = f"{texts[row].as_py()!r} and {texts[int(first[back[row]])].as_py()!r}"
             raise DataError(
                 f"Two values of {self.name}, {pair}, have the same 63-bit hash; change one in the log."
             )

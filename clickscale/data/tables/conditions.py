@@ -61,18 +61,18 @@ def parse_condition(text: str) -> Condition:
     Raises:
         SchemaError: another form, or an order asked of a text.
     """
-    found = _FORM.match(text)
-    if found is None:
+    match = _FORM.match(text)
+    if match is None:
         raise SchemaError(
             f"Cannot read the condition {text!r}; write it as 'rating >= 4' or 'action == buy'."
         )
-    literal = _literal(found["literal"])
-    sign = found["sign"]
+    literal = _literal(match["literal"])
+    sign = match["sign"]
     if isinstance(literal, str) and sign not in ("==", "=", "!="):
         raise SchemaError(
             f"Condition {text!r} orders the text {literal!r}; texts compare with == or != only."
         )
-    return Condition(found["column"].strip("'\"`"), sign, literal)
+    return Condition(match["column"].strip("'\"`"), sign, literal)
 
 
 def _literal(text: str) -> float | str:

@@ -84,7 +84,7 @@ def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], byte
     if not line.strip():
         raise InputError(f"{path} is empty; its first line should name the columns.")
     fields = split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
-    names = [field.strip() or f"column_{place}" for place, field in enumerate(fields)]
+    names = [field.strip() or f"column_{index}" for index, field in enumerate(fields)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise InputError(
@@ -169,10 +169,10 @@ def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:
     """The table with a row of nulls at each place of ``bad``."""
     rows = table.num_rows + len(bad)
     if bad:
-        places = np.full(rows, True)
-        places[bad] = False
-        order = np.where(places, np.cumsum(places) - 1, 0)
-        table = table.take(pa.array(order, mask=~places))
+        parsed = np.full(rows, True)
+        parsed[bad] = False
+        order = np.where(parsed, np.cumsum(parsed) - 1, 0)
+        table = table.take(pa.array(order, mask=~parsed))
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
@@ -182,7 +182,7 @@ def _parse_lines(
 ) -> tuple[pa.RecordBatch, list[int]]:
     """The block line by line: slow, but one broken line costs only itself."""
     nulls = set(text.nulls)
-    places = [names.index(name) for name in wanted]
+    indices = [names.index(name) for name in wanted]
     columns: list[list[bytes | None]] = [[] for _ in wanted]
     bad: list[int] = []
     row = 0
@@ -193,8 +193,8 @@ def _parse_lines(
         fits = len(fields) == len(names)
         if not fits:
             bad.append(row)
-        for column, place in zip(columns, places, strict=True):
-            value = fields[place] if fits else ""
+        for column, index in zip(columns, indices, strict=True):
+            value = fields[index] if fits else ""
             known = fits and value not in nulls
             column.append(value.encode("utf-8", "surrogateescape") if known else None)
         row += 1

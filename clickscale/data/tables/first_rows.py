@@ -20,11 +20,11 @@ class Firsts:
         usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & coded.is_valid().to_numpy(
             zero_copy_only=False
         )
-        places = np.flatnonzero(usable)
-        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[places]
+        usable_rows = np.flatnonzero(usable)
+        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[usable_rows]
         distinct, first = np.unique(codes, return_index=True)
         names = coded.dictionary.take(pa.array(distinct)).to_pylist()
-        fresh = [place for name, place in zip(names, first, strict=True) if name not in self._seen]
+        fresh = [index for name, index in zip(names, first, strict=True) if name not in self._seen]
         self._seen.update(names)
-        keep = pa.array(np.sort(places[np.array(fresh, np.int64)]))
+        keep = pa.array(np.sort(usable_rows[np.array(fresh, np.int64)]))
         return Chunk(chunk.rows.take(keep), chunk.problem.take(keep))

@@ -30,8 +30,8 @@ class ContentVectors:
         known = self.ids if items.type == self.ids.type else self.ids.cast(pa.string())
         rows = pc.index_in(wanted, value_set=known)
         missing = rows.is_null().to_numpy(zero_copy_only=False)
-        places = rows.fill_null(0).to_numpy(zero_copy_only=False)
-        flat = np.asarray(self.vectors[places], np.float32).reshape(-1)
+        matrix_rows = rows.fill_null(0).to_numpy(zero_copy_only=False)
+        flat = np.asarray(self.vectors[matrix_rows], np.float32).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), self.width, mask=pa.array(missing))
 
 

@@ -74,8 +74,8 @@ def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
     """``text`` with made-up names for the columns of a file without header behind those that it names."""
     kind = detect_format(path) if format == "auto" else format
     known = _separated(text, kind)
-    places = range(len(text.names), first_width(path, known))
-    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{place}" for place in places)))
+    indices = range(len(text.names), first_width(path, known))
+    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{index}" for index in indices)))
 
 
 def detect_format(path: Path) -> Format:
@@ -98,9 +98,9 @@ def find_file(folder: Path, *names: str) -> Path:
     """
     for name in names:
         for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
-            found = sorted(path for path in folder.glob(pattern) if path.is_file())
-            if found:
-                return found[0]
+            paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+            if paths:
+                return paths[0]
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; it should hold {' or '.join(names)}.")
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"

@@ -189,7 +189,7 @@ def test_a_field_that_shares_uses_the_other_fields_vocabulary() -> None:
 
 
 def test_fields_that_read_values_differently_cannot_share() -> None:
-    with pytest.raises(SchemaError, match="'wanted' reads int and shares the vocabulary of 'category'"):
+    with pytest.raises(SchemaError, match="'wanted' has dtype int and shares the vocabulary of 'category'"):
         check_sharing(sharing_schema(dtype="int"))
 
 
