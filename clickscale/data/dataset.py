@@ -21,7 +21,7 @@ PARTS = ("train", "valid", "test")
 
 
 class Columns(Mapping[str, Array]):
-    """The ``.npy`` files of one folder as arrays by name, mapped into memory when first asked for."""
+    """Arrays of one folder by name: ``.npy`` files that are mapped into memory at their first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ def _map(path: Path) -> Array:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError) as error:
-        raise DamagedError(f"{path} cannot be read ({error}); prepare the data set again.") from error
+        raise DamagedError(f"Cannot read {path} ({error}); prepare the data set again.") from error
 
 
 class Dataset:
@@ -55,7 +55,7 @@ class Dataset:
 
     Attributes:
         users, behaviors, items, impressions: columns by name.
-        split: how parts are made; another split needs no new preparation.
+        split: rule of the parts; another split needs no new preparation.
     """
 
     def __init__(self, path: Path, split: Split | None = None) -> None:
@@ -80,7 +80,7 @@ class Dataset:
 
     @property
     def known_at(self) -> Ints:
-        """(behaviors,) int64: the moment from which each behavior may be shown."""
+        """(behaviors,) int64 moments from which each behavior may be shown."""
         return self.behaviors["known_at" if "known_at" in self.behaviors else "time"]
 
     def verify(self) -> None:

@@ -117,11 +117,11 @@ class Loader:
         """Rows of ``windows`` in each batch of an epoch, for this rank."""
         order = np.arange(len(windows))
         if not self.config.shuffle:
-            cuts = cut_batches(windows, order, self.config.samples, self.config.pairs)
+            cuts = _cut_batches(windows, order, self.config.samples, self.config.pairs)
             return [order[a:b] for a, b in itertools.pairwise(cuts)][self.rank :: self.world]
         random = np.random.default_rng((self.config.seed, epoch))
         order = self._bucket(windows, random.permutation(order))
-        cuts = cut_batches(windows, order, self.config.samples, self.config.pairs)
+        cuts = _cut_batches(windows, order, self.config.samples, self.config.pairs)
         batches = random.permutation(len(cuts) - 1)
         if len(batches) >= self.world:  # equally many for each process, or one would wait for the others
             batches = batches[: len(batches) // self.world * self.world]
@@ -176,7 +176,7 @@ def _check(config: LoaderConfig, windows: Windows | None) -> None:
         raise ConfigError(f"Precomputed windows keep their lengths; leave out slack={config.slack}.")
 
 
-def cut_batches(windows: Windows, order: Ints, samples: int, pairs: int) -> Ints:
+def _cut_batches(windows: Windows, order: Ints, samples: int, pairs: int) -> Ints:
     """Cut a sequence of windows into batches.
 
     Args:

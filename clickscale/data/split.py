@@ -10,7 +10,7 @@ from clickscale.errors import ConfigError, DataError
 Ints = npt.NDArray[np.int64]
 _DAY = 86_400
 _CELLS = 1 << 16
-NEVER = np.iinfo(np.int64).max
+_NEVER = np.iinfo(np.int64).max
 
 
 def boundaries(time: Ints, split: Split) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def boundaries(time: Ints, split: Split) -> tuple[int, ...]:
         bounds = ((after - last) * _DAY, (after - tested) * _DAY)
     else:
         ranks = (int(len(time) * (1 - split.valid - split.test)), int(len(time) * (1 - split.test)))
-        seconds = [NEVER if rank >= len(time) else _at_rank(time, rank, low, high) for rank in ranks]
+        seconds = [_NEVER if rank >= len(time) else _at_rank(time, rank, low, high) for rank in ranks]
         bounds = (seconds[0], seconds[1])
     if low >= bounds[0]:
         raise DataError(f"{split} leaves no impression for training; choose smaller valid and test shares.")
@@ -77,13 +77,13 @@ def _at_rank(time: Ints, rank: int, low: int, high: int) -> int:
     return low
 
 
-def user_boundaries(offsets: Ints, time: Ints, split: Split) -> Ints:
-    """Compute (2, users) first seconds of valid and of test; `NEVER` where the user has no such part.
+def _user_boundaries(offsets: Ints, time: Ints, split: Split) -> Ints:
+    """Compute (2, users) first seconds of valid and of test; `_NEVER` where the user has no such part.
 
     Impression k of a user's n stands at (k + 1/2) / n of that user's time. Equal times are never divided.
     """
     count = np.diff(offsets)
-    bounds = np.full((2, len(count)), NEVER, np.int64)
+    bounds = np.full((2, len(count)), _NEVER, np.int64)
     for row, share in enumerate((1 - split.valid - split.test, 1 - split.test)):
         # the first k with (k + 1/2) / n > share
         index = np.floor(np.maximum(share * count - 0.5, -1.0)).astype(np.int64) + 1
@@ -106,5 +106,5 @@ def part_of(user: npt.NDArray[np.integer], time: Ints, bounds: Ints) -> npt.NDAr
 def bounds_of(split: Split, fixed: tuple[int, ...], offsets: Ints, time: Ints) -> Ints:
     """First seconds of valid and of test in the form that `part_of` takes."""
     if split.kind == "user_time":
-        return user_boundaries(offsets, time, split)
+        return _user_boundaries(offsets, time, split)
     return np.array(fixed, np.int64)[:, None]

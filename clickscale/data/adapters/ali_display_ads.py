@@ -6,7 +6,7 @@ pid, nonclk, clk), ``ad_feature.csv``, ``user_profile.csv`` (its last header nam
 ``behavior_log.csv`` (723 million events: user, time_stamp, btag, cate, brand). ``NULL`` and empty mean
 missing.
 
-Protocol: the label click is ``clk``. The behavior log names no items, only category and brand, hence the
+Protocol: the label click is ``clk``. The behavior log names no items, only category and brand, so the
 item table has two kinds of rows: an ad is ``a:ADGROUP``, and the pair of a behavior is ``b:CATEGORY:BRAND``
 with these two attributes and no others, so that behaviors and ads meet in the embeddings of category and
 brand. Impressions are split by day: the last one is for test, the one before it for valid.
@@ -86,7 +86,7 @@ def _ads(chunk: Chunk) -> pa.RecordBatch:
 
 
 def _key(kind: str, *parts: pa.Array) -> pa.Array:
-    """Ids such as ``a:17``; null if the first part is, and an empty text for a missing later one."""
+    """Build ids such as ``a:17``: null if the first part is null; other missing parts are empty."""
     first, *rest = parts
     return pc.binary_join_element_wise(kind, first, *(part.fill_null("") for part in rest), ":")
 

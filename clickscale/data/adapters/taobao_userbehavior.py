@@ -4,7 +4,7 @@
 Layout: ``UserBehavior.csv`` without a header: user, item, category, behavior type (pv, buy, cart, fav),
 seconds. The log covers 2017-11-25 to 2017-12-03 in Beijing; the rows with times outside go to quarantine.
 
-Protocol: the log shows no impressions, only what users did. Every event of the type ``positive`` counts as
+Protocol: the log has no impressions, only behaviors. Every event of the type ``positive`` counts as
 a click; preparation draws ``negatives`` items for each, uniformly from those that the log had shown before
 that moment. Behaviors are all earlier events with their type. Such figures are not comparable with figures
 on negatives that users saw. Impressions are split 80 / 10 / 10 by global time.
@@ -68,5 +68,7 @@ def _events(chunk: Chunk, positive: str) -> Iterator[tuple[TableName, pa.RecordB
     who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
     yield "behaviors", canonical({**who, "action": chunk["action"]}, problem)
     chosen = pc.equal(chunk["action"], positive).fill_null(False).to_numpy(zero_copy_only=False)
-    broken = problem.is_valid().to_numpy(zero_copy_only=False)  # rows that nobody could read are counted too
+    broken = problem.is_valid().to_numpy(
+        zero_copy_only=False
+    )  # unreadable rows are kept, so that they are counted
     yield "impressions", canonical(who, problem).filter(pa.array(np.logical_or(chosen, broken)))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from clickscale.data.dataset import PARTS, Columns, Dataset
 from clickscale.schema import UNKNOWN, Feature, column_of, label_of
 
-DAY = 86_400
-QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+_DAY = 86_400
+_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 LENGTHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # lower ends of the bins
 _CHUNK = 1 << 18
 
@@ -59,7 +59,7 @@ class FieldSummary(msgspec.Struct, frozen=True):
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """Everything `inspect_dataset` measured.
+    """Measurements of `inspect_dataset`.
 
     Attributes:
         bytes: size on disk.
@@ -119,7 +119,7 @@ def _chunks(rows: int) -> Iterator[slice]:
 
 
 def _visible_counts(visible: NDArray[np.int32]) -> Integers:
-    """Entry n: impressions that see n behaviors."""
+    """Count impressions by visible behaviors; entry n counts those that see n."""
     counts = np.zeros(int(visible.max(initial=0)) + 1, np.int64)
     for rows in _chunks(len(visible)):
         counts += np.bincount(visible[rows], minlength=len(counts))
@@ -127,17 +127,17 @@ def _visible_counts(visible: NDArray[np.int32]) -> Integers:
 
 
 def _quantiles(counts: Integers) -> dict[str, float]:
-    """Quantiles of a number that occurs ``counts[number]`` times (the lower of two middle ones)."""
+    """Quantiles of a number that occurs ``counts[number]`` times (the lower of two neighbors)."""
     reached = np.cumsum(counts)
-    ranks = [int(share * max(reached[-1] - 1, 0)) for share in QUANTILES]
+    ranks = [int(share * max(reached[-1] - 1, 0)) for share in _QUANTILES]
     return {
         f"{q:g}": float(np.searchsorted(reached, rank, "right"))
-        for q, rank in zip(QUANTILES, ranks, strict=True)
+        for q, rank in zip(_QUANTILES, ranks, strict=True)
     }
 
 
 def _binned(counts: Integers) -> tuple[tuple[int, int], ...]:
-    """Counts by the bins of `LENGTHS`, up to the last bin that is reached."""
+    """Sum counts by the bins of `LENGTHS`, up to the last bin with an impression."""
     ends = [low for low in LENGTHS if low < len(counts)]
     sums = np.add.reduceat(counts, ends)
     return tuple((low, int(count)) for low, count in zip(ends, sums, strict=True))
@@ -152,7 +152,7 @@ def _rates(known: NDArray[Any], positives: NDArray[Any], labels: tuple[str, ...]
 
 
 def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> NDArray[np.int64]:
-    """(groups, 1 + 2 labels) rows, then known and positives of each label."""
+    """Count rows, then known and positives of each label: (groups, 1 + 2 labels)."""
     counts = [np.bincount(group, minlength=groups)]
     for label in data.labels:
         outcome = data.impressions[label_of(label)][rows]
@@ -163,14 +163,14 @@ def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> N
 def _days(data: Dataset) -> tuple[Day, ...]:
     """Days that have impressions, in order."""
     time = data.impressions["time"]
-    first = int(time.min(initial=np.iinfo(np.int64).max)) // DAY
-    groups = max(int(time.max(initial=0)) // DAY - first + 1, 0)
+    first = int(time.min(initial=np.iinfo(np.int64).max)) // _DAY
+    groups = max(int(time.max(initial=0)) // _DAY - first + 1, 0)
     counts = np.zeros((groups, 1 + 2 * len(data.labels)), np.int64)
     for rows in _chunks(len(time)):
-        counts += _label_counts(data, time[rows] // DAY - first, rows, groups)
+        counts += _label_counts(data, time[rows] // _DAY - first, rows, groups)
     return tuple(
         Day(
-            day=f"{datetime.fromtimestamp((first + int(day)) * DAY, UTC):%Y-%m-%d}",
+            day=f"{datetime.fromtimestamp((first + int(day)) * _DAY, UTC):%Y-%m-%d}",
             impressions=int(counts[day, 0]),
             rates=_rates(counts[day, 1::2], counts[day, 2::2], data.labels),
         )
@@ -219,7 +219,9 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
     for side, group, columns, through, total in sides:
         for feature in group:
             column = columns[column_of(feature.name)]
-            table = _unknown(column) if through else None  # of users or items: small beside the impressions
+            table = (
+                _unknown(column) if through else None
+            )  # of users or items, which are few beside the impressions
             hits = 0
             for rows in _chunks(total):
                 hits += int((_unknown(column[rows]) if table is None else table[seen[through][rows]]).sum())
@@ -228,7 +230,7 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
 
 
 def _unknown(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """(rows,) whether a value is unknown: the first of several; a number that is NaN; a vector of zeros."""
+    """(rows,) True where a value is unknown: the first of several, a NaN, a vector of zeros."""
     if column.dtype == np.float16:
         return np.asarray(~column.any(axis=1))
     if column.dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""Raw values of a log or a request, whatever their arrow type, as plain arrays with a problem code per row.
+"""Raw values of a log or a request, of any arrow type, as plain arrays with a problem code per row.
 
 A categorical value becomes a *key*: a non-negative int64 that stands for the value before any vocabulary
 exists (``-1``: missing). The key of an integer id is the id itself, the key of a text is 63 bits of a hash of
@@ -43,11 +43,11 @@ _LARGEST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Raw:
-    """What one column of raw values says.
+    """Content of one column of raw values.
 
     Attributes:
         data: (N,) or (N, values) int64 keys, (N,) float64 numbers (NaN: missing) or (N, width) float16.
-        problems: (N,) uint8 problem codes; where not FINE the row's data mean nothing.
+        problems: (N,) uint8 problem codes; the data of a row mean nothing unless its code is FINE.
         texts: the distinct texts behind the keys, or None where keys are integers.
         text_keys: (len(texts),) int64, their keys.
     """
@@ -73,9 +73,9 @@ def read_field(field: Field, values: pa.Array) -> Raw:
 
 
 def read_keys(values: pa.Array, dtype: str) -> Raw:
-    """Keys of single values: ids for ``int``, hashes of text for ``string``."""
+    """Read keys of single values: ids for ``int``, hashes of text for ``string``."""
     if dtype == "int":
-        return Raw(*read_integers(values))
+        return Raw(*_read_integers(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
     distinct = hash_texts(coded.dictionary)
@@ -86,12 +86,12 @@ def read_keys(values: pa.Array, dtype: str) -> Raw:
 
 
 def _key_rows(field: Field, values: pa.Array) -> Raw:
-    """(N, values) keys of a field of several values; the first ones are kept, missing ones left out."""
+    """Read (N, values) keys of a field of several values; keep the first ones, leave missing ones out."""
     kind = values.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _from_lists(field, values)
     if not field.separator:
-        return _from_lists(field, _each_alone(values))
+        return _from_lists(field, _single_lists(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
     pieces = pc.split_pattern(coded.dictionary, field.separator)
@@ -107,13 +107,13 @@ def _key_rows(field: Field, values: pa.Array) -> Raw:
     return Raw(data, problems, distinct.texts, distinct.text_keys)
 
 
-def _each_alone(values: pa.Array) -> pa.Array:
-    """Lists of one value each."""
+def _single_lists(values: pa.Array) -> pa.Array:
+    """Wrap each value into a list."""
     return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1)), values)
 
 
 def _from_lists(field: Field, lists: pa.Array) -> Raw:
-    """Keys of list values."""
+    """Read the keys of lists."""
     length = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     inner = read_keys(plain(lists.flatten()), field.dtype)
     row = np.repeat(np.arange(len(lists)), length)
@@ -121,7 +121,7 @@ def _from_lists(field: Field, lists: pa.Array) -> Raw:
     np.maximum.at(problems, row, inner.problems)
     present = inner.data != MISSING
     row, keys = row[present], inner.data[present]
-    first = np.searchsorted(row, row)  # where each row's values begin
+    first = np.searchsorted(row, row)  # index of each row's first value
     position = np.arange(len(row)) - first
     kept = position < field.values
     data = np.full((len(lists), field.values), MISSING, np.int64)
@@ -129,8 +129,8 @@ def _from_lists(field: Field, lists: pa.Array) -> Raw:
     return Raw(data, problems, inner.texts, inner.text_keys)
 
 
-def read_integers(values: pa.Array) -> tuple[Ints, Codes]:
-    """(N,) ids and problem codes: only integers in 0 .. 2**63 - 1 are fine, written in whatever type."""
+def _read_integers(values: pa.Array) -> tuple[Ints, Codes]:
+    """Read (N,) ids of any type and problem codes; an id is an integer in 0 .. 2**63 - 1."""
     values = plain(values)
     kind = values.type
     if is_text(kind):
@@ -154,7 +154,7 @@ def read_integers(values: pa.Array) -> tuple[Ints, Codes]:
 
 
 def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes]:
-    """Ids that came as floats: 3.0 is 3, 3.5 is none; NaN is how tables of floats write null."""
+    """Read ids from floats: 3.0 is 3, 3.5 is not an id, and NaN is null."""
     missing = null | np.isnan(numbers)
     numbers = np.where(missing, 0.0, numbers)
     problems = np.zeros(len(numbers), np.uint8)
@@ -167,7 +167,7 @@ def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes
 
 
 def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
-    """Ids written as text: digits, perhaps with a sign and with zeros after a point."""
+    """Read ids from text: digits, with an optional sign and zeros after a point."""
     texts = pc.utf8_trim_whitespace(texts)
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?[0-9]+(\.0*)?$"))
     digits = pc.replace_substring_regex(texts, r"^([+-]?)0*([0-9]+?)(\.0*)?$", r"\1\2")
@@ -185,7 +185,7 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
 
 
 def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: Codes) -> tuple[Ints, Codes]:
-    """Give every row what its distinct text was found to be."""
+    """Give every row the key and the problem code of its distinct text."""
     keys = np.full(len(coded), MISSING, np.int64)
     here = ~nulls(coded.indices)
     at = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[here]
@@ -198,7 +198,7 @@ def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: C
 
 
 def read_numbers(values: pa.Array) -> tuple[Floats, Codes]:
-    """(N,) numbers, NaN where missing, and problem codes; moments count as seconds since 1970 UTC."""
+    """Read (N,) numbers, NaN where missing, and problem codes; moments become seconds since 1970 UTC."""
     values = plain(values)
     kind = values.type
     if pa.types.is_temporal(kind):
@@ -225,7 +225,7 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Codes]:
 
 
 def _parse_numbers(texts: pa.Array) -> tuple[Floats, Codes]:
-    """Numbers written as text."""
+    """Read numbers from text."""
     texts = pc.utf8_trim_whitespace(texts)
     special = bools_of(pc.match_substring_regex(texts, r"^(?i)[+-]?(nan|inf|infinity)$"))
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"))
@@ -239,12 +239,12 @@ def _parse_numbers(texts: pa.Array) -> tuple[Floats, Codes]:
 
 
 def _is_finite(numbers: Floats) -> npt.NDArray[np.bool_]:
-    """Whether float32 can hold them."""
+    """(N,) True for numbers that float32 can hold."""
     return np.abs(numbers) <= np.finfo(np.float32).max  # also False for NaN
 
 
 def read_times(values: pa.Array) -> tuple[Ints, Codes]:
-    """(N,) whole seconds since 1970 UTC, and problem codes; null becomes the smallest int64."""
+    """Read (N,) whole seconds since 1970 UTC, and problem codes; null becomes `NO_TIME`."""
     values = plain(values)
     if pa.types.is_integer(values.type):
         integers, wrong = numpy_of(values, 0), np.zeros(len(values), np.uint8)
@@ -259,7 +259,7 @@ def read_times(values: pa.Array) -> tuple[Ints, Codes]:
 
 
 def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Codes]:
-    """(N,) 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
+    """Read (N,) labels, 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
     values = plain(values)
     kind = values.type
     if is_text(kind):
@@ -274,7 +274,7 @@ def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Codes]:
 
 
 def _vectors(values: pa.Array, width: int) -> Raw:
-    """(N, width) float16 vectors; zeros where null."""
+    """Read (N, width) float16 vectors; zeros where null."""
     kind = values.type
     data = np.zeros((len(values), width), np.float16)
     problems = np.zeros(len(values), np.uint8)

@@ -196,7 +196,7 @@ def read_log(source: Source, folder: Path, chunk_rows: int, done: Callable[[int]
         InputError: a table or column that the schema needs is missing, or a table is unknown.
     """
     schema = source.schema
-    check_sharing(schema)
+    _check_sharing(schema)
     folder.mkdir(parents=True)
     files: dict[str, RecordFile] = {
         table: RecordFile(folder / f"{table}.rows", record_type(schema, table)) for table in TABLES
@@ -232,7 +232,7 @@ def _distinct_columns(schema: Schema) -> dict[str, Distinct]:
     return columns
 
 
-def check_sharing(schema: Schema) -> None:
+def _check_sharing(schema: Schema) -> None:
     """Refuse fields that share a vocabulary but not the type of their values.
 
     Raises:

@@ -25,7 +25,7 @@ from clickscale.schema import Field, Schema, column_of, label_of
 Records = npt.NDArray[np.void]
 TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")
 KNOWN_AT = "known_at"
-_FEW = 1 << 18  # distinct values that are always worth waiting for before they are merged
+_FEW = 1 << 18  # distinct values that wait before they are merged
 
 
 def record_type(schema: Schema, table: str) -> np.dtype[Any]:
@@ -80,15 +80,15 @@ class RecordFile:
 
     @property
     def rows(self) -> int:
-        """Number of records."""
+        """Number of records in the file."""
         return self.path.stat().st_size // self.dtype.itemsize if self.path.exists() else 0
 
     def read(self) -> Records:
-        """All records."""
+        """Read all records."""
         return np.fromfile(self.path, self.dtype) if self.rows else np.zeros(0, self.dtype)
 
     def chunks(self, rows: int) -> Iterator[Records]:
-        """All records, some rows at a time."""
+        """Read all records, ``rows`` at a time."""
         for start in range(0, self.rows, rows):
             yield np.fromfile(self.path, self.dtype, rows, offset=start * self.dtype.itemsize)
 
@@ -100,7 +100,7 @@ class RecordFile:
 def part_records(
     source: RecordFile, buckets: int, bucket_of: Callable[[Records], Ints], chunk_rows: int
 ) -> list[RecordFile]:
-    """Deal the records out to ``buckets`` files, ``bucket_of`` says which; the source file is removed."""
+    """Deal the records out to ``buckets`` files by ``bucket_of``, and remove the source file."""
     if buckets == 1:
         return [source]
     parts = [RecordFile(source.path.with_suffix(f".{bucket}"), source.dtype) for bucket in range(buckets)]
@@ -118,11 +118,11 @@ def part_records(
 class Distinct:
     """The distinct values of a column, gathered chunk by chunk.
 
-    New chunks wait until they are as many as what is already merged, so that the whole costs a few sorts.
+    New chunks wait until they are as many as the merged values, so that the number of sorts stays small.
 
     Attributes:
-        name: what the values are, for messages.
-        textual: whether keys are hashes of texts, which are then kept too.
+        name: name of the values, for messages.
+        textual: true if keys are hashes of texts, which are then kept too.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Distinct:
     _waiting: list[tuple[Ints, pa.Array]] = dataclasses.field(default_factory=list)
 
     def add(self, keys: Ints, texts: pa.Array | None = None) -> None:
-        """Add non-negative keys, and for texts the text of each."""
+        """Add non-negative keys, and the text of each if they are hashes."""
         if not self.textual:
             keys = np.unique(keys)
         self._waiting.append((keys, texts))
@@ -140,12 +140,12 @@ class Distinct:
             self._merge()
 
     def _merge(self) -> None:
-        every = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
+        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
         if not self.textual:
-            self._keys = np.unique(every)
+            self._keys = np.unique(keys)
         else:
             parts = [self._texts, *(texts.cast(pa.large_string()) for _, texts in self._waiting)]
-            self._merge_texts(every, pa.concat_arrays(parts))
+            self._merge_texts(keys, pa.concat_arrays(parts))
         self._waiting = []
 
     def _merge_texts(self, keys: Ints, texts: pa.Array) -> None:
@@ -160,13 +160,13 @@ class Distinct:
         self._texts = texts.take(pa.array(first))
 
     def sorted(self) -> pa.Array:
-        """The values in order: int64, or texts by their bytes."""
+        """Return the values in order: int64, or texts by their bytes."""
         self._merge()
         if not self.textual:
             return pa.array(self._keys)
         return self._texts.take(pc.sort_indices(self._texts))
 
     def texts_of(self, keys: Ints) -> pa.Array:
-        """The texts of keys that were added."""
+        """Return the texts of keys that were added."""
         self._merge()
         return self._texts.take(pa.array(np.searchsorted(self._keys, keys)))

@@ -1,4 +1,4 @@
-"""The first row of every user or item, where a log repeats their attributes in each impression."""
+"""First rows of users and items, for logs that repeat their attributes in each impression."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from clickscale.data.tables.chunks import Chunk
 
 
 class Firsts:
-    """Remembers which ids were seen; memory grows with the number of ids, not of rows."""
+    """Finds rows with new ids; memory grows with the number of ids, not of rows."""
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
 
     def rows(self, chunk: Chunk, column: str) -> Chunk:
-        """The rows that bring an id for the first time; rows that cannot be read bring none."""
+        """Keep the rows whose id is new; unreadable rows are left out."""
         coded = chunk[column].dictionary_encode()
         usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & coded.is_valid().to_numpy(
             zero_copy_only=False
