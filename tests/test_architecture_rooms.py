@@ -60,7 +60,7 @@ LINES_STILL_OVER = {"est": 2_850}  # until the form with full attention is a mod
 
 # Public functions and classes of all modules together. Lower it when names become private; a name that one
 # file uses begins with an underscore.
-MOST_PUBLIC_NAMES = 655
+MOST_PUBLIC_NAMES = 636
 
 
 # --- reading the package

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from clickscale.data.source import Source, Split, TableName
 from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema, label_of
 
@@ -52,7 +52,7 @@ def source(folder: Path) -> Source:
             yield "users", canonical(columns, chunk.problem)
         for chunk in read(ads, ["adgroup_id", *_ATTRIBUTES.values(), "price"]):
             yield "items", _ads(chunk)
-        pairs = Firsts()
+        pairs = FirstRows()
         for chunk in read(log, ["user", "time_stamp", "btag", "cate", "brand"]):
             yield from _behaviors(chunk, pairs)
         for chunk in read(samples, ["user", "time_stamp", "adgroup_id", "pid", "clk"]):
@@ -91,7 +91,7 @@ def _key(kind: str, *parts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(kind, first, *(part.fill_null("") for part in rest), ":")
 
 
-def _behaviors(chunk: Chunk, pairs: Firsts) -> Iterator[tuple[TableName, pa.RecordBatch]]:
+def _behaviors(chunk: Chunk, pairs: FirstRows) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     pair = _key("b", chunk["cate"], chunk["brand"])
     rows = pa.RecordBatch.from_arrays(
         [pair, chunk["cate"], chunk["brand"]], names=["item", "category", "brand"]

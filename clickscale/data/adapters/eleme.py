@@ -25,7 +25,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema, label_of
 
@@ -62,7 +62,7 @@ def source(folder: Path, *, timediff_seconds: int = 1) -> Source:
     files = sorted(path for path in first.parent.glob("D*_*.csv*") if path.suffix in (".csv", ".gz"))
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        users, items = Firsts(), Firsts()
+        users, items = FirstRows(), FirstRows()
         for path in files:
             for chunk in read(path, ["user_id", *_PROFILE], text=_ROWS):
                 yield "users", _users(users.rows(chunk, "user_id"))
@@ -130,7 +130,7 @@ def _impressions(chunk: Chunk, time: pa.Array, problem: pa.Array) -> pa.RecordBa
 
 
 def _behaviors(
-    chunk: Chunk, time: pa.Array, problem: pa.Array, unit: int, items: Firsts
+    chunk: Chunk, time: pa.Array, problem: pa.Array, unit: int, items: FirstRows
 ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     """Turn the lists of the rows into behaviors, and into the items that only behaviors name."""
     names = ("item_id", "timediff", "price", *_LISTED, *_MOMENT)

@@ -5,7 +5,7 @@ Layout: ``UserBehavior.csv`` without a header: user, item, category, behavior ty
 seconds. The log covers 2017-11-25 to 2017-12-03 in Beijing; the rows with times outside go to quarantine.
 
 Protocol: the log has no impressions, only behaviors. Every event of the type ``positive`` counts as
-a click; preparation draws ``negatives`` items for each, uniformly from those that the log had shown before
+a click; preparation draws ``negatives`` items for each, uniformly from those that the log shows before
 that moment. Behaviors are all earlier events with their type. Such figures are not comparable with figures
 on negatives that users saw. Impressions are split 80 / 10 / 10 by global time.
 """
@@ -22,7 +22,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
@@ -52,7 +52,7 @@ def source(
     ).validate()
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        items = Firsts()
+        items = FirstRows()
         for chunk in read(path, format="csv", text=_EVENTS):
             fresh = items.rows(chunk, "item")
             columns = {"item": integers(fresh["item"]), "category": integers(fresh["category"])}

@@ -41,14 +41,14 @@ class VectorBlock:
     Attributes:
         ids: raw item ids.
         vectors: (N, width) float32; NaN where a component is missing or not a number.
-        given: (N,) True for rows that have a vector.
+        present: (N,) True for rows that have a vector.
         fits: (N,) True for vectors of the width of the file.
         problem: reason code of rows that could not be read, null for others.
     """
 
     ids: pa.Array
     vectors: Vectors
-    given: Flags
+    present: Flags
     fits: Flags
     problem: pa.Array
 
@@ -182,7 +182,7 @@ def _first_length(values: pa.Array) -> int:
 
 
 def _from_lists(values: pa.Array, width: int) -> tuple[Vectors, Flags, Flags]:
-    """Read vectors (N, width), with (N,) given and (N,) fits of `VectorBlock`."""
+    """Read vectors (N, width), with (N,) present and (N,) fits of `VectorBlock`."""
     lists = _lists(values)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     fits = lengths == width
@@ -193,6 +193,6 @@ def _from_lists(values: pa.Array, width: int) -> tuple[Vectors, Flags, Flags]:
 
 
 def _from_columns(columns: list[pa.Array]) -> tuple[Vectors, Flags, Flags]:
-    """Read vectors of one column per component, with given and fits as in `_from_lists`."""
+    """Read vectors of one column per component, with present and fits as in `_from_lists`."""
     vectors = np.stack([read_numbers(column)[0] for column in columns], axis=1).astype(np.float32)
     return vectors, np.ones(len(vectors), bool), np.ones(len(vectors), bool)

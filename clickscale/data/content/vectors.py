@@ -167,7 +167,7 @@ class _Intake:
             problems.mark(raw.problems == code, _reason(PROBLEMS[code]), "item")
         problems.mark(keys <= MISSING, "null_item", "item")
         problems.mark(rows <= UNKNOWN, "unknown_item", "item")
-        problems.mark(~block.given, "null_vector", "item")
+        problems.mark(~block.present, "null_vector", "item")
         problems.mark(~block.fits, "bad_vector", "item")
         stored = column.prepared(np.where(block.fits[:, None], block.vectors, 0))
         problems.mark(np.asarray(~np.isfinite(stored).all(axis=1)), "non_finite", "item")

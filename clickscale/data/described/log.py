@@ -13,7 +13,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import Unit, detect_unit, integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import Condition, parse_condition
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
@@ -56,7 +56,7 @@ class _Table:
         self._files = files
         self._columns = list(dict.fromkeys(columns))
         self._units: dict[str, Unit] = {}
-        self._firsts: dict[str, Firsts] = {}
+        self._first_rows: dict[str, FirstRows] = {}
         self._check(what)
 
     def _check(self, what: str) -> None:
@@ -76,9 +76,9 @@ class _Table:
         for path in self._paths:
             yield from read(path, self._columns, format=self._files.format, text=self._files.text())
 
-    def firsts(self, column: str) -> Firsts:
+    def first_rows(self, column: str) -> FirstRows:
         """Return the memory of the ids of a column that this pass over the table has met."""
-        return self._firsts.setdefault(column, Firsts())
+        return self._first_rows.setdefault(column, FirstRows())
 
     def time(self, chunk: Chunk, column: str, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Convert a column to seconds; unreadable ones are added to the problems as ``bad_time``."""
@@ -194,9 +194,9 @@ class _Log:
         """Yield impressions, and the tables that have no files of their own."""
         user, item, _ = names = self._names()
         if self._config.users.fields and not self._config.users.files:
-            yield "users", self._users(table, table.firsts(user).rows(chunk, user), user)
+            yield "users", self._users(table, table.first_rows(user).rows(chunk, user), user)
         if (self._config.items.fields or self._vectors is not None) and not self._config.items.files:
-            yield "items", self._items(table, table.firsts(item).rows(chunk, item), item)
+            yield "items", self._items(table, table.first_rows(item).rows(chunk, item), item)
         if not self._config.behaviors.files:
             yield "behaviors", self._behaviors(table, chunk, names)
         yield "impressions", self._impressions(table, chunk, names)

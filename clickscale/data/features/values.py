@@ -162,8 +162,8 @@ def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes
     problems[numbers >= 2.0**63] = OVERFLOW
     problems[np.isinf(numbers)] = NOT_FINITE
     problems[(numbers < 0) & np.isfinite(numbers)] = NEGATIVE
-    fine = ~missing & (problems == FINE)
-    return np.where(fine, np.where(fine, numbers, 0.0).astype(np.int64), MISSING), problems
+    usable = ~missing & (problems == FINE)
+    return np.where(usable, np.where(usable, numbers, 0.0).astype(np.int64), MISSING), problems
 
 
 def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
@@ -180,8 +180,8 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
     problems[looks & (long | (numbers > _LARGEST))] = OVERFLOW
     problems[looks & negative] = NEGATIVE
     problems[bools_of(pc.equal(texts, ""))] = FINE
-    fine = readable & (numbers <= _LARGEST)
-    return np.where(fine, np.where(fine, numbers, 0).astype(np.int64), MISSING), problems
+    usable = readable & (numbers <= _LARGEST)
+    return np.where(usable, np.where(usable, numbers, 0).astype(np.int64), MISSING), problems
 
 
 def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: Codes) -> tuple[Ints, Codes]:
@@ -268,9 +268,9 @@ def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Codes]:
         words = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", lower))
         values = words
     numbers, problems = read_numbers(values)
-    fine = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
-    labels = np.where(fine & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
-    return labels, np.where(fine, FINE, BAD_LABEL).astype(np.uint8)
+    usable = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
+    labels = np.where(usable & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
+    return labels, np.where(usable, FINE, BAD_LABEL).astype(np.uint8)
 
 
 def _vectors(values: pa.Array, width: int) -> Raw:

@@ -168,10 +168,10 @@ class _ChunkReader:
         self.intake.known_at = True
         seconds, problems = read_times(self._column(KNOWN_AT))
         self._mark_codes(problems, KNOWN_AT)
-        given = seconds != NO_TIME
+        is_set = seconds != NO_TIME
         self._mark_out_of_bounds(seconds, KNOWN_AT)
-        self.problems.mark(given & (seconds < time), "known_before_time", KNOWN_AT)
-        return np.where(given, seconds, time)
+        self.problems.mark(is_set & (seconds < time), "known_before_time", KNOWN_AT)
+        return np.where(is_set, seconds, time)
 
     def _label(self, name: str) -> npt.NDArray[np.int8]:
         """Read a label; every row is a positive in a log without labels."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 from clickscale.data.tables.chunks import Chunk
 
 
-class Firsts:
+class FirstRows:
     """Finds rows with new ids; memory grows with the number of ids, not of rows."""
 
     def __init__(self) -> None:
