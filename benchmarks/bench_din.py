@@ -97,7 +97,7 @@ def main() -> None:
     config = replace(PRESETS["size-3"], d=DIM, hidden=HIDDEN)
 
     def ours(**grouping: object) -> Training:
-        loading = LoaderConfig(length=options.length, samples=BATCH, **grouping)  # type: ignore[arg-type]
+        loading = LoaderConfig(length=options.length, batch_size=BATCH, **grouping)  # type: ignore[arg-type]
         model = DIN(features, dataset.item_columns(), config, options.length, 1)
         return Training(model, Loader(dataset, "train", loading))
 

@@ -70,7 +70,7 @@ def main() -> None:
                 grade=arguments.grade,
                 model_options=tuple(arguments.set),
                 length=arguments.length,
-                samples=arguments.samples,
+                batch_size=arguments.samples,
                 seed=seed,
                 epochs=epochs,
                 threads=1,

@@ -33,16 +33,18 @@ MEASURES = ("auc", "gauc", "log_loss")
 def train(dataset: Dataset, without: str, seed: int, arguments: argparse.Namespace) -> Predictions:
     """Train without one block and score the part as served."""
     torch.manual_seed(seed)
-    loading = LoaderConfig(grouping="request", length=arguments.length, samples=arguments.samples, seed=seed)
+    loading = LoaderConfig(
+        grouping="request", length=arguments.length, batch_size=arguments.samples, seed=seed
+    )
     loader = Loader(dataset, "train", loading)
     masked = [] if without == WHOLE else [without]
     model = build_model(
-        "est",
+        "est_full",
         dataset.features,
         dataset.item_columns(),
         grade=arguments.grade,
         length=arguments.length,
-        overrides=[*arguments.set, "attention=full", f"mask_blocks={json.dumps(masked)}"],
+        overrides=[*arguments.set, f"mask_blocks={json.dumps(masked)}"],
     )
     objective = ClickLoss(model, dataset.labels[:1]).train()
     steps = max(int(len(loader) * arguments.share), 1)
@@ -51,7 +53,7 @@ def train(dataset: Dataset, without: str, seed: int, arguments: argparse.Namespa
         loss = objective(batch)[LOSS]
         loss.backward()
         optimizer.step(loss, step)
-    return predict(model, dataset, arguments.part, length=arguments.length, samples=arguments.samples)
+    return predict(model, dataset, arguments.part, length=arguments.length, batch_size=arguments.samples)
 
 
 def measured(dataset: Dataset, without: str, seed: int, arguments: argparse.Namespace) -> Predictions | None:

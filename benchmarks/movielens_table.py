@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--grade", default="size-2")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="options of the models")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--trees", action="store_true", help="add the yardstick of boosted trees")
+    parser.add_argument("--trees", action="store_true", help="add boosted trees")
     parser.add_argument("--only-table", action="store_true", help="train nothing, show what is there")
     parser.add_argument("--bootstrap", type=int, default=1000)
     arguments = parser.parse_args()
@@ -104,10 +104,10 @@ def main() -> None:
 
 
 def trees(data: Path, out: Path, seed: int) -> Path:
-    """Fit the yardstick, unless it is there; it does not depend on the length."""
+    """Fit the trees, unless it is there; it does not depend on the length."""
     folder = out / f"trees-seed{seed}"
     if not (folder / "evaluation-test.json").is_file():
-        workflow.train_yardstick(data, folder, seed=seed, threads=1)
+        workflow.train_trees(data, folder, seed=seed, threads=1)
     return folder
 
 

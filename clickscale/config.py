@@ -42,7 +42,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
         key, found, value = assignment.partition("=")
         if not found:
             raise ConfigError(
-                f"Override {assignment!r} has no '='; write key=value, such as optimizer.lr=0.001."
+                f"Override {assignment!r} has no '='; write key=value, such as optimizer.learning_rate=0.001."
             )
         _assign(tree, key.strip(), parse(value.strip()))
     return build(type(config), tree, "the overrides")

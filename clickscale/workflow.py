@@ -7,7 +7,7 @@ Besides what training writes (see `clickscale.training.run.folder`), the folder 
     predictions-PART.safetensors    logits and labels of a part
     evaluation-PART.json            metrics with intervals and slices
 
-A yardstick's folder holds ``trees.json`` instead of the files of training. A distillation's folder holds
+A folder of trees holds ``trees.json`` instead of the files of training. A distillation's folder holds
 one such folder for each of its models (see `clickscale.training.distillation`).
 """
 
@@ -44,7 +44,7 @@ from clickscale.training.run.folder import (
 from clickscale.training.run.logs import read_metrics
 
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
-YARDSTICK = "yardstick.json"
+TREES = "trees.json"
 
 
 def train(
@@ -136,7 +136,7 @@ def evaluate(
         RunError: the folder is not a run, or has no weights yet.
     """
     out = Path(run)
-    if (out / YARDSTICK).is_file():
+    if (out / TREES).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
     where = Path(data or read_config(out).data)
     if not data and not where.is_dir():
@@ -166,7 +166,7 @@ def _report(out: Path, predictions: Predictions, bootstrap: int) -> EvaluationRe
     return report
 
 
-def train_yardstick(
+def train_trees(
     data: str | Path,
     out: str | Path,
     *,
@@ -190,7 +190,7 @@ def train_yardstick(
     if out.is_dir() and any(out.iterdir()):
         raise RunError(f"{out} is not empty; choose another folder.")
     dataset = open_dataset(data)
-    fitted = trees.train_yardstick(
+    fitted = trees.train_trees(
         dataset,
         label=label,
         seed=seed,
@@ -207,7 +207,7 @@ def train_yardstick(
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
     }
-    _write_json(out / YARDSTICK, facts)
+    _write_json(out / TREES, facts)
     return facts
 
 
@@ -230,13 +230,13 @@ def load_predictions(run: Path, part: str) -> Predictions:
 
 
 def run_options(run: Path) -> dict[str, Any]:
-    """Options of a run or a yardstick as plain values; ``model`` and ``seed`` are always there.
+    """Options of a run or of trees as plain values; ``model`` and ``seed`` are always there.
 
     Raises:
         RunError: the folder is neither.
     """
-    if (run / YARDSTICK).is_file():
-        facts = json.loads((run / YARDSTICK).read_text("utf-8"))
+    if (run / TREES).is_file():
+        facts = json.loads((run / TREES).read_text("utf-8"))
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     return options | _taught(run)
@@ -256,7 +256,7 @@ def _taught(run: Path) -> dict[str, str]:
 
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
-    path = run / (YARDSTICK if (run / YARDSTICK).is_file() else DATASET)
+    path = run / (TREES if (run / TREES).is_file() else DATASET)
     facts = _maybe_json(path) or {}
     return list(facts.get("notes", ()))
 
@@ -280,13 +280,13 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
     evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / YARDSTICK)
+    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / TREES)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 
 
 def learning_curve(run: Path) -> tuple[list[float], list[float]]:
-    """Impressions seen and training loss at every line of the log of a run; empty for a yardstick."""
+    """Impressions seen and training loss at every line of the log of a run; empty for trees."""
     if not (run / CONFIG).is_file():
         return [], []
     lines = [line for line in read_metrics(run) if line.get("loss") is not None]

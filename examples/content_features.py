@@ -45,7 +45,7 @@ def main(prepared: Path, out: Path, texts: list[str]) -> None:
             grade="size-1",
             length=40,
             model_options=("recent=20", "kept=10", f"content={content}"),
-            samples=64,
+            batch_size=64,
         )
         run = train(config, out / name)
         evaluate(run.folder, part="test")

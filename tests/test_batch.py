@@ -50,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def loaded(dataset: Dataset, grouping: Grouping, length: int) -> list[Batch]:
     config = LoaderConfig(
-        grouping=grouping, length=length, window=6, samples=16, shuffle=False, labels=("click", "like")
+        grouping=grouping, length=length, window=6, batch_size=16, shuffle=False, labels=("click", "like")
     )
     return list(Loader(dataset, "train", config).batches())
 

@@ -72,7 +72,7 @@ def test_a_run_is_finished_on_data_that_moved(finished: Path, dataset: Dataset, 
 def test_a_run_without_a_validation_part_has_its_artifact(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prepare(dataclasses.replace(tiny_source(), split=Split(valid=0.0, test=0.2)), data)
-    config = TrainConfig(model="mlp", data=str(data), grade=GRADE, length=LENGTH, samples=16)
+    config = TrainConfig(model="mlp", data=str(data), grade=GRADE, length=LENGTH, batch_size=16)
     assert workflow.train(config, tmp_path / "run").finished
     assert "valid" not in load_artifact(tmp_path / "run" / "artifact").metrics
     assert not (tmp_path / "run" / "evaluation-valid.json").exists()
@@ -99,7 +99,7 @@ def test_a_run_is_evaluated_on_data_that_has_moved(run: Path, dataset: Dataset, 
 
 def test_a_folder_that_holds_a_run_is_refused_unless_it_is_continued(run: Path, dataset: Dataset) -> None:
     config = TrainConfig(
-        model="mlp", data=str(dataset.path), grade=GRADE, length=LENGTH, samples=32, threads=1
+        model="mlp", data=str(dataset.path), grade=GRADE, length=LENGTH, batch_size=32, threads=1
     )
     with pytest.raises(RunError, match="already holds a run"):
         workflow.train(config, run, progress=False)
@@ -121,10 +121,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         workflow.run_options(tmp_path)
 
 
-def test_the_yardstick_is_compared_like_a_run(run: Path, dataset: Dataset, tmp_path: Path) -> None:
+def test_trees_are_compared_like_a_run(run: Path, dataset: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     trees = tmp_path / "trees"
-    facts = workflow.train_yardstick(dataset.path, trees, threads=1)
+    facts = workflow.train_trees(dataset.path, trees, threads=1)
     assert facts["trees"] >= 1
     assert workflow.run_options(trees) == {"model": "trees", "seed": 0, "statistics": True}
     assert workflow.evaluate(trees, bootstrap=5).grouping == "impression"
@@ -136,7 +136,7 @@ def test_the_yardstick_is_compared_like_a_run(run: Path, dataset: Dataset, tmp_p
         == workflow.entrant(run, "test").predictions.row.tolist()
     )
     with pytest.raises(RunError, match="is not empty"):
-        workflow.train_yardstick(dataset.path, trees)
+        workflow.train_trees(dataset.path, trees)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def pair_config(dataset: Dataset) -> DistillConfig:
     student = ModelChoice(model="mlp", grade=GRADE, length=LENGTH)
     teacher = ModelChoice(model="suan", grade="size-2", length=2 * LENGTH)
     return DistillConfig(
-        data=str(dataset.path), student=student, teacher=teacher, head="aux", samples=32, threads=1
+        data=str(dataset.path), student=student, teacher=teacher, head="aux", batch_size=32, threads=1
     )
 
 

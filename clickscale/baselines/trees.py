@@ -1,4 +1,4 @@
-"""An honest yardstick beside the models: gradient-boosted trees on time-ordered target means and counts.
+"""Gradient-boosted trees on time-ordered target means and counts: the baseline beside every model.
 
 Trees see no embeddings and no sequence, only numbers known strictly before each impression, all taken from
 the timelines that the models read:
@@ -43,7 +43,7 @@ _DAY = 86_400
 _CATEGORIES = 1000  # indices of a field with more values than this are not given to the trees as categories
 
 
-class YardstickConfig(Config, frozen=True):
+class TreesConfig(Config, frozen=True):
     """Options of the trees; chosen once on MovieLens-1M and kept for every data set.
 
     Attributes:
@@ -78,7 +78,7 @@ class FeatureTable:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class FittedTrees:
     """Trained trees and what they predict.
 
     Attributes:
@@ -106,15 +106,15 @@ class Yardstick:
         }
 
 
-def train_yardstick(
+def train_trees(
     dataset: Dataset,
     *,
     label: str = "",
     seed: int = 0,
     statistics: bool = True,
     threads: int = 1,
-    config: YardstickConfig | None = None,
-) -> Yardstick:
+    config: TreesConfig | None = None,
+) -> FittedTrees:
     """Train trees on part train, stop on valid, predict valid and test.
 
     Args:
@@ -125,7 +125,7 @@ def train_yardstick(
         ConfigError: LightGBM is not installed.
         DataError: a part has no impression with a known label, or training has only one class.
     """
-    lightgbm, options = _lightgbm(), config or YardstickConfig()
+    lightgbm, options = _lightgbm(), config or TreesConfig()
     (place,) = select_labels(dataset.labels, (label,) if label else ())
     name, start = dataset.labels[place], clock.perf_counter()
     rows = {part: dataset.part(part) for part in ("train", "valid", "test")}
@@ -145,7 +145,7 @@ def train_yardstick(
     }
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
-    return Yardstick(
+    return FittedTrees(
         predictions={
             part: with_facts(dataset, rows[part], values, (name,), part, "impression")
             for part, values in logits.items()
@@ -163,7 +163,7 @@ def _lightgbm() -> Any:
         import lightgbm
     except ImportError as error:
         raise ConfigError(
-            "The yardstick needs LightGBM; install it with: pip install 'clickscale[yardstick]'"
+            "The trees need LightGBM; install it with: pip install 'clickscale[trees]'"
         ) from error
     return lightgbm
 
@@ -174,7 +174,7 @@ def _boost(
     outcome: NDArray[np.int8],
     train: slice,
     valid: slice,
-    options: YardstickConfig,
+    options: TreesConfig,
     seed: int,
     threads: int,
 ) -> Any:

@@ -95,7 +95,7 @@ app.command(
     "train",
     epilog=_example(
         "clickscale train suan --data prepared --out runs/suan",
-        "clickscale train din --data prepared --out runs/din --set optimizer.lr=0.001 --set model.d=16",
+        "clickscale train din --data prepared --out runs/din --set epochs.count=2 --set model.d=16",
         "clickscale train suan --data prepared --out runs/suan --resume",
     ),
 )(runs.train_model)
@@ -106,9 +106,7 @@ app.command(
         "clickscale distill --teacher-run runs/suan --student din:size-1:50 --data prepared --out runs/b",
     ),
 )(distill.distill_models)
-app.command("yardstick", epilog=_example("clickscale yardstick --data prepared --out runs/trees"))(
-    runs.train_yardstick
-)
+app.command("trees", epilog=_example("clickscale trees --data prepared --out runs/trees"))(runs.train_trees)
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)
 app.command(

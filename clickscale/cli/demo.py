@@ -36,7 +36,7 @@ def run_demo(
 ) -> None:
     """Show everything on MovieLens-100k in a few minutes.
 
-    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and the yardstick,
+    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and boosted trees,
     compares them in accuracy and latency, scores a request with the distilled student as it is served, and
     writes a report page. What is already in the folder is not done again.
     """
@@ -99,19 +99,19 @@ def trained(out: Path, data: Path, seed: int) -> dict[str, Path]:
     _train(STUDENT, data, runs[ALONE], seed)
     _distill(data, together, seed)
     _evaluate(runs)
-    return runs | yardstick(data, out / "runs" / "trees", seed)
+    return runs | boosted_trees(data, out / "runs" / "trees", seed)
 
 
-def yardstick(data: Path, run: Path, seed: int) -> dict[str, Path]:
+def boosted_trees(data: Path, run: Path, seed: int) -> dict[str, Path]:
     """The evaluated trees by name, made if they are not there; nothing without LightGBM, which is said."""
     if importlib.util.find_spec("lightgbm") is None:
-        say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[yardstick]'")
+        say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[trees]'")
         return {}
     if not (run / "evaluation-test.json").is_file():
-        from clickscale.workflow import train_yardstick
+        from clickscale.workflow import train_trees
 
-        say("training the yardstick (trees)")
-        train_yardstick(data, run, seed=seed)
+        say("training boosted trees")
+        train_trees(data, run, seed=seed)
     return {"trees": run}
 
 
@@ -124,7 +124,8 @@ def _train(model: str, data: Path, run: Path, seed: int) -> None:
         return
     say(f"training {model}")
     name, grade, length = model.split(":")
-    config = train_config(name, data, grade, int(length), "timeline", "", seed, list(steps.OPTIONS))
+    given = {"model": name, "data": str(data), "grade": grade, "length": int(length), "seed": seed}
+    config = train_config(given, "", list(steps.OPTIONS))
     _finished(train(config, run, resume=True))
 
 
@@ -136,7 +137,7 @@ def _distill(data: Path, run: Path, seed: int) -> None:
     if (run / "teacher" / "artifact").is_dir():
         return
     say(f"training {STUDENT} together with its teacher {steps.TEACHER}")
-    given = {"data": str(data), "grouping": "timeline", "seed": seed}
+    given = {"data": str(data), "seed": seed}
     config = distill_config(given, STUDENT, steps.TEACHER, list(steps.DISTILLATION))
     _finished(distill(config, run, resume=True))
 

@@ -6,7 +6,17 @@ import typer
 
 from clickscale.cli.console import emit, say, show
 from clickscale.cli.options import AsJson, Data, Seed, Sets, names
-from clickscale.cli.runs import Batched, Labels, Out, Resume, documents, results_grid, stopped, training
+from clickscale.cli.runs import (
+    Batched,
+    Labels,
+    Out,
+    Recipe,
+    Resume,
+    documents,
+    results_grid,
+    stopped,
+    training,
+)
 
 if TYPE_CHECKING:
     from clickscale.training.distillation import DistillConfig
@@ -68,7 +78,8 @@ def distill_models(
         Literal["same", "aux"],
         typer.Option("--head", help="aux: a second head learns from the teacher, and is not served."),
     ] = "same",
-    grouping: Batched = "timeline",
+    recipe: Recipe = "accurate",
+    grouping: Batched = "auto",
     labels: Labels = "",
     seed: Seed = 0,
     sets: Sets = None,
@@ -80,13 +91,20 @@ def distill_models(
     RUN/student and RUN/teacher are then runs like any other; what is served of the student holds nothing of
     the teacher.
 
-    --set takes any option of the training of both (samples, epochs.count); after "student." or "teacher."
-    one of that model alone (student.optimizer.lr), and after "student.model." one of the model itself.
+    --set takes any option of the training of both (batch_size, epochs.count); after "student." or "teacher."
+    an option of that model's training (student.optimizer.learning_rate), and after "student.model." an option
+    of the model itself.
     """
     from clickscale import workflow
 
     given: dict[str, Any] = {"data": str(data), "grouping": grouping, "labels": names(labels), "seed": seed}
-    given |= {"temperature": temperature, "weight": weight, "head": head, "teacher_run": teacher_run}
+    given |= {
+        "recipe": recipe,
+        "temperature": temperature,
+        "weight": weight,
+        "head": head,
+        "teacher_run": teacher_run,
+    }
     config = distill_config(given, student, teacher, sets or [])
     result = workflow.distill(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:

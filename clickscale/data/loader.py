@@ -35,7 +35,7 @@ class LoaderConfig(Config, frozen=True):
         slack: look further back at random, as a server does that appends to a state of ``length`` behaviors
             until it holds ``length + slack``. Each window draws its own length from that range, by seed and
             epoch.
-        samples: impressions in a batch, approximately.
+        batch_size: impressions in a batch, approximately.
         pairs: bound of a batch's pairs of a behavior or candidate and a behavior, padding included: rows *
             columns * (columns + candidates). Memory and time of dense attention grow with this number. A
             batch of a single row may exceed it. 0 sets no bound.
@@ -49,7 +49,7 @@ class LoaderConfig(Config, frozen=True):
     length: int = 100
     window: int = 0
     slack: int = 0
-    samples: int = 1024
+    batch_size: int = 1024
     pairs: int = 0
     placeholders: int = 0
     shuffle: bool = True
@@ -117,11 +117,11 @@ class Loader:
         """Rows of ``windows`` in each batch of an epoch, for this rank."""
         order = np.arange(len(windows))
         if not self.config.shuffle:
-            cuts = _cut_batches(windows, order, self.config.samples, self.config.pairs)
+            cuts = _cut_batches(windows, order, self.config.batch_size, self.config.pairs)
             return [order[a:b] for a, b in itertools.pairwise(cuts)][self.rank :: self.world]
         random = np.random.default_rng((self.config.seed, epoch))
         order = self._bucket(windows, random.permutation(order))
-        cuts = _cut_batches(windows, order, self.config.samples, self.config.pairs)
+        cuts = _cut_batches(windows, order, self.config.batch_size, self.config.pairs)
         batches = random.permutation(len(cuts) - 1)
         if len(batches) >= self.world:  # equally many for each process, or one would wait for the others
             batches = batches[: len(batches) // self.world * self.world]
@@ -130,7 +130,7 @@ class Loader:
     def _bucket(self, windows: Windows, order: Ints) -> Ints:
         """Sort by length inside groups of batches; the order of the groups stays random."""
         length, count = windows.end[order] - windows.start[order], windows.count[order]
-        group = np.cumsum(count) // (self.config.samples * _BUCKET)
+        group = np.cumsum(count) // (self.config.batch_size * _BUCKET)
         return order[np.lexsort((length, count // 8, group))]
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -166,7 +166,7 @@ class Loader:
 
 def _check(config: LoaderConfig, windows: Windows | None) -> None:
     """Refuse options that are out of range."""
-    check_least(config, 1, "length", "samples")
+    check_least(config, 1, "length", "batch_size")
     check_least(config, 0, "window", "slack", "pairs", "placeholders", "prefetch")
     if config.length + config.slack > LONGEST:
         raise ConfigError(
@@ -176,19 +176,19 @@ def _check(config: LoaderConfig, windows: Windows | None) -> None:
         raise ConfigError(f"Precomputed windows keep their lengths; leave out slack={config.slack}.")
 
 
-def _cut_batches(windows: Windows, order: Ints, samples: int, pairs: int) -> Ints:
+def _cut_batches(windows: Windows, order: Ints, batch_size: int, pairs: int) -> Ints:
     """Cut a sequence of windows into batches.
 
     Args:
         order: rows of ``windows`` in their sequence.
-        samples: impressions in a batch, approximately.
+        batch_size: impressions in a batch, approximately.
         pairs: see `LoaderConfig`.
 
     Returns:
         Index into ``order`` at which each batch begins, and the end.
     """
     count = windows.count[order]
-    filled = (np.cumsum(count) - count) // samples
+    filled = (np.cumsum(count) - count) // batch_size
     cuts = np.append(np.flatnonzero(np.diff(filled, prepend=-1)), len(order))
     if not pairs or not len(order):
         return cuts

@@ -3,8 +3,7 @@
 LOG = "movielens-100k"
 # What is trained: a model, its size and the behaviors that it sees. Teacher and student train together.
 DIN, STUDENT, TEACHER = "din:size-2:100", "lightsuan:size-2:100", "suan:size-3:100"
-# The log is so small that one epoch is 80 default steps. Chosen by the log-loss of the validation part.
-OPTIONS = ("samples=512", "epochs.count=3")
-DISTILLATION = ("samples=512", "epochs.count=4")
+OPTIONS: tuple[str, ...] = ()  # the recipe decides
+DISTILLATION: tuple[str, ...] = ()
 ALONE, TAUGHT = "student alone", "distilled student"
 CANDIDATES = 500  # of the request whose latency is measured

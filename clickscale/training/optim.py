@@ -18,6 +18,7 @@ from clickscale.training.dense import DenseAdam
 from clickscale.training.schedule import Schedule
 from clickscale.training.table_optimizers import (
     LazyAdam,
+    Research,
     RowGradient,
     RowSummer,
     RowwiseAdagrad,
@@ -30,38 +31,43 @@ class OptimizerConfig(Config, frozen=True):
 
     Attributes:
         dense: ``adamw`` (decoupled weight decay) or ``adam`` (decay added to the gradient).
-        lr: learning rate of dense weights.
+        learning_rate: learning rate of dense weights.
         weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
-        table_lr, table_eps: learning rate and epsilon of embedding tables.
-        clip: largest norm of all gradients together; 0 never scales.
+        table_learning_rate, table_eps: learning rate and epsilon of embedding tables.
+        table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
+            `clickscale.training.recipe`.
+        max_grad_norm: largest norm of all gradients together; 0 never scales.
         max_skipped: steps in a row that may be skipped because a number was not finite, before giving up.
     """
 
     dense: Literal["adamw", "adam"] = "adamw"
-    lr: float = 3e-3
+    learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
     schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
-    table: Literal["adagrad", "adam"] = "adam"
-    table_lr: float = 3e-3
+    table: Literal["adagrad", "adam", "dense", "nomomentum", "rowwise", "caughtup", "rowsteps"] = "adam"
+    table_learning_rate: float = 3e-2
     table_eps: float = 1e-8
+    table_l2: float | None = None
     table_schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        if not all(0 < x < math.inf for x in (self.lr, self.table_lr, self.eps, self.table_eps)):
+        positive = (self.learning_rate, self.table_learning_rate, self.eps, self.table_eps)
+        if not all(0 < x < math.inf for x in positive):
             raise ConfigError(
-                f"lr is {self.lr}, table_lr {self.table_lr}, eps {self.eps}, table_eps {self.table_eps}; they"
-                " must be positive numbers."
+                f"learning_rate is {self.learning_rate}, table_learning_rate {self.table_learning_rate}, eps"
+                f" {self.eps}, table_eps {self.table_eps}; they must be positive numbers."
             )
-        free = (self.weight_decay, self.clip, self.max_skipped)
+        free = (self.weight_decay, self.max_grad_norm, self.max_skipped, self.table_l2 or 0)
         if not all(0 <= x < math.inf for x in free) or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
-                f"weight_decay is {self.weight_decay}, clip {self.clip}, max_skipped {self.max_skipped},"
-                f" betas {self.betas}; they must be >= 0, and betas below 1."
+                f"weight_decay is {self.weight_decay}, table_l2 {self.table_l2}, max_grad_norm"
+                f" {self.max_grad_norm}, max_skipped {self.max_skipped}, betas {self.betas}; they must be"
+                " >= 0, and betas below 1."
             )
 
 
@@ -70,13 +76,13 @@ class StepResult:
     """What one step did.
 
     Attributes:
-        lr, table_lr: learning rates of the step.
+        learning_rate, table_learning_rate: learning rates of the step.
         norm: norm of all gradients before scaling.
         skipped: whether the step was refused because a number was not finite.
     """
 
-    lr: float
-    table_lr: float
+    learning_rate: float
+    table_learning_rate: float
     norm: float
     skipped: bool
 
@@ -92,7 +98,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
-        self.config, self.steps, self.table_steps = config, steps, (0, steps)
+        self.config, self.span, self.table_steps = config, (0, steps), (0, steps)
         self.skipped = self.skipped_in_a_row = 0
         tables = table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -119,17 +125,19 @@ class Optimizers:
         """
         rows = self._sum_rows()
         norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
-        lr = self.config.lr * self.config.schedule.factor(step, self.steps)
-        begun, steps = self.table_steps
-        table_lr = self.config.table_lr * self.config.table_schedule.factor(step - begun, steps)
-        result = StepResult(lr, table_lr, norm, skipped=not (math.isfinite(norm) and math.isfinite(value)))
+        config, (begun, steps), (table_begun, table_steps) = self.config, self.span, self.table_steps
+        learning_rate = config.learning_rate * config.schedule.factor(step - begun, steps)
+        table_factor = config.table_schedule.factor(step - table_begun, table_steps)
+        table_rate = config.table_learning_rate * table_factor
+        finite = math.isfinite(norm) and math.isfinite(value)
+        result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
         self._count(result, value, step)
         if result.skipped:
             _copy(self._buffers, self._sound)
         else:
             _copy(self._sound, self._buffers)
             self._scale(rows, norm)
-            self._move(rows, lr, table_lr)
+            self._move(rows, learning_rate, table_rate)
         self.zero_grad()
         return result
 
@@ -154,16 +162,18 @@ class Optimizers:
         return nn.utils.get_total_norm(every) if every else torch.zeros(())
 
     def _scale(self, rows: dict[str, RowGradient], norm: float) -> None:
-        """Scale all gradients so that their norm is at most ``clip``."""
-        if self.config.clip and norm > self.config.clip:
+        """Scale all gradients so that their norm is at most ``max_grad_norm``."""
+        if self.config.max_grad_norm and norm > self.config.max_grad_norm:
             every = self._dense_gradients() + [gradient.values for gradient in rows.values()]
-            torch._foreach_mul_(every, self.config.clip / norm)
+            torch._foreach_mul_(every, self.config.max_grad_norm / norm)
 
-    def _move(self, rows: dict[str, RowGradient], lr: float, table_lr: float) -> None:
-        self._dense.step(lr)
+    def _move(self, rows: dict[str, RowGradient], learning_rate: float, table_rate: float) -> None:
+        self._dense.step(learning_rate)
         with torch.no_grad():
             for name, gradient in rows.items():
-                self.tables[name].update(self.parameters[name], gradient, table_lr)
+                if self.config.table_l2:
+                    gradient.values.add_(self.parameters[name][gradient.rows], alpha=self.config.table_l2)
+                self.tables[name].update(self.parameters[name], gradient, table_rate)
 
     def _count(self, result: StepResult, loss: float, step: int) -> None:
         """Count skipped steps; too many in a row mean that training does not come back."""
@@ -173,8 +183,8 @@ class Optimizers:
             raise DivergedError(
                 f"Step {step}: loss {loss} and gradient norm {result.norm}; {self.skipped_in_a_row} steps in"
                 f" a row were not finite, optimizer.max_skipped is {self.config.max_skipped}. The last"
-                " checkpoint is sound. Train again with a lower optimizer.lr or optimizer.table_lr, or look"
-                " for extreme numbers in the data."
+                " checkpoint is sound. Train again with a lower optimizer.learning_rate or"
+                " optimizer.table_learning_rate, or look for extreme numbers in the data."
             )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -228,6 +238,8 @@ def table_parameters(model: nn.Module) -> list[str]:
 def _table_optimizer(weight: Tensor, config: OptimizerConfig) -> TableOptimizer:
     if config.table == "adagrad":
         return RowwiseAdagrad(weight, config.table_eps)
+    if config.table != "adam":
+        return Research(weight, config.betas, config.table_eps, config.table)
     return LazyAdam(weight, config.betas, config.table_eps)
 
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from clickscale.baselines import trees
-from clickscale.baselines.trees import YardstickConfig, features, train_yardstick
+from clickscale.baselines.trees import TreesConfig, features, train_trees
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, SchemaError
 from tests.data.tiny import DAY, STATISTICS, source_of, tiny_dataset, tiny_schema, tiny_source, tiny_tables
 
-FEW = YardstickConfig(rounds=30, least_rows=5, leaves=7)
+FEW = TreesConfig(rounds=30, least_rows=5, leaves=7)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_declared_statistics_are_features_only_if_wanted(data):
 
 
 def test_trees_predict_every_impression_of_valid_and_test(data):
-    found = train_yardstick(data, config=FEW)
+    found = train_trees(data, config=FEW)
     for part in ("valid", "test"):
         predictions = found.predictions[part]
         np.testing.assert_array_equal(predictions.row, data.part(part))
@@ -131,15 +131,13 @@ def test_trees_predict_every_impression_of_valid_and_test(data):
 
 
 def test_the_same_seed_grows_the_same_trees(data):
-    first, again, other = (
-        train_yardstick(data, seed=seed, config=FEW).predictions["test"] for seed in (3, 3, 4)
-    )
+    first, again, other = (train_trees(data, seed=seed, config=FEW).predictions["test"] for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.logits, again.logits)
     assert not np.array_equal(first.logits, other.logits)
 
 
 def test_unknown_labels_are_neither_learned_nor_counted(data):
-    found = train_yardstick(data, label="like", config=FEW).predictions["test"]
+    found = train_trees(data, label="like", config=FEW).predictions["test"]
     stored = data.impressions["label.like"][data.part("test")]
     np.testing.assert_array_equal(found.label_mask[:, 0], stored >= 0)
     assert (stored < 0).any()
@@ -147,7 +145,7 @@ def test_unknown_labels_are_neither_learned_nor_counted(data):
 
 def test_an_unknown_label_is_named(data):
     with pytest.raises(SchemaError, match="did you mean 'like'"):
-        train_yardstick(data, label="lke", config=FEW)
+        train_trees(data, label="lke", config=FEW)
 
 
 def test_a_label_without_two_outcomes_is_refused(tmp_path):
@@ -155,7 +153,7 @@ def test_a_label_without_two_outcomes_is_refused(tmp_path):
     tables["impressions"] = [{**row, "label.click": 1} for row in tables["impressions"]]
     prepare(source_of(tiny_schema(), tables), tmp_path / "out")
     with pytest.raises(DataError, match="no two outcomes"):
-        train_yardstick(open_dataset(tmp_path / "out"), config=FEW)
+        train_trees(open_dataset(tmp_path / "out"), config=FEW)
 
 
 def test_without_lightgbm_the_error_says_how_to_get_it(data, monkeypatch):
@@ -167,8 +165,8 @@ def test_without_lightgbm_the_error_says_how_to_get_it(data, monkeypatch):
         return load(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ConfigError, match=r"pip install 'clickscale\[yardstick\]'"):
-        train_yardstick(data, config=FEW)
+    with pytest.raises(ConfigError, match=r"pip install 'clickscale\[trees\]'"):
+        train_trees(data, config=FEW)
 
 
 def test_loading_the_package_does_not_load_lightgbm():

@@ -13,7 +13,7 @@ from clickscale.cli.app import app
 from clickscale.cli.score import size_in_bytes
 from tests.document_data import write_document_data
 
-SMALL = ("--grade", "size-1", "--length", "20", "--set", "samples=512", "--set", "threads=1")
+SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +159,12 @@ def test_training_prints_the_validation_metrics_and_leaves_an_artifact(
 ) -> None:
     out = folder / "runs" / "mlp"
     arguments = ["train", "mlp", "--data", str(folder / "prepared"), "--out", str(out), *SMALL]
-    assert main([*arguments, "--json", "--set", "model.d=4", "--set", "optimizer.lr=0.01"]) == 0
+    assert main([*arguments, "--json", "--set", "model.d=4", "--set", "optimizer.learning_rate=0.01"]) == 0
     told = document(capsys)
     assert told["samples"] == 1920
     assert told["valid"][0]["part"] == "valid"
     config = json.loads((out / "config.json").read_text())
-    assert (config["model_options"], config["optimizer"]["lr"]) == (["d=4"], 0.01)
+    assert (config["model_options"], config["optimizer"]["learning_rate"]) == (["d=4"], 0.01)
     assert json.loads((out / "artifact" / "config.json").read_text())["options"]["d"] == 4
 
 
@@ -177,12 +177,10 @@ def test_evaluating_prints_intervals_slices_or_json(run: Path, capsys: pytest.Ca
     assert document(capsys)["part"] == "valid"
 
 
-def test_runs_and_the_yardstick_are_compared(
-    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_and_trees_are_compared(folder: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lightgbm")
     trees = folder / "runs" / "trees"
-    assert main(["yardstick", "--data", str(folder / "prepared"), "--out", str(trees)]) == 0
+    assert main(["trees", "--data", str(folder / "prepared"), "--out", str(trees)]) == 0
     assert "trees" in capsys.readouterr().out
     assert main(["compare", str(run), str(trees), "--bootstrap", "20"]) == 0
     assert "grouping request and impression, against din" in capsys.readouterr().out

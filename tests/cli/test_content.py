@@ -10,7 +10,7 @@ from clickscale.cli import main
 from clickscale.data.dataset import open_dataset
 from tests.data.tiny import tiny_dataset
 
-SMALL = ("--grade", "size-1", "--length", "8", "--set", "samples=64", "--set", "threads=1")
+SMALL = ("--grade", "size-1", "--length", "8", "--set", "batch_size=64", "--set", "threads=1")
 
 
 @pytest.fixture

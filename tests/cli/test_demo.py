@@ -26,8 +26,8 @@ def write_small_movielens(folder: Path) -> None:
 def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(steps, "OPTIONS", ("samples=256", "threads=1"))
-    monkeypatch.setattr(steps, "DISTILLATION", ("samples=256", "threads=1", "epochs.count=2"))
+    monkeypatch.setattr(steps, "OPTIONS", ("batch_size=256", "threads=1"))
+    monkeypatch.setattr(steps, "DISTILLATION", ("batch_size=256", "threads=1", "epochs.count=2"))
     monkeypatch.setattr(steps, "TEACHER", "suan:size-2:120")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "clickscale-demo"
@@ -78,8 +78,8 @@ def test_without_lightgbm_the_trees_are_left_out_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    assert demo.yardstick(tmp_path / "prepared", tmp_path / "trees", 0) == {}
-    assert "pip install 'clickscale[yardstick]'" in capsys.readouterr().err
+    assert demo.boosted_trees(tmp_path / "prepared", tmp_path / "trees", 0) == {}
+    assert "pip install 'clickscale[trees]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

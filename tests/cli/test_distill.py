@@ -14,7 +14,7 @@ from clickscale.training import distillation
 from clickscale.training.run.folder import read_config
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
-SMALL = ("--set", "samples=32", "--set", "threads=1")
+SMALL = ("--set", "batch_size=32", "--set", "threads=1")
 BOTH = ("--teacher", "suan:size-2:12", "--student", "din:size-1:5")
 
 
@@ -56,7 +56,7 @@ def test_options_reach_the_model_that_they_name(
 ) -> None:
     sets = [
         "epochs.count=2",
-        "student.optimizer.lr=0.01",
+        "student.optimizer.learning_rate=0.01",
         "student.model.d=4",
         "teacher.model.block.ffn=none",
     ]
@@ -82,7 +82,7 @@ def test_options_reach_the_model_that_they_name(
     assert (both["temperature"], both["weight"], both["head"], both["seed"]) == (3.0, 1.5, "aux", 7)
     student, teacher = (read_config(tmp_path / "run" / name) for name in ("student", "teacher"))
     assert (student.model_options, teacher.model_options) == (("d=4",), ("block.ffn=none",))
-    assert (student.optimizer.lr, teacher.optimizer.lr) == (0.01, 0.003)
+    assert (student.optimizer.learning_rate, teacher.optimizer.learning_rate) == (0.01, 0.003)
     assert (student.epochs.count, teacher.epochs.count, student.length, teacher.length) == (2, 2, 5, 12)
 
 
@@ -127,9 +127,12 @@ BAD = {
     "temperature": ([*BOTH, "--temperature", "0"], "temperature is 0"),
     "head": ([*BOTH, "--head", "both"], "Invalid value for '--head'"),
     "not causal": ([*BOTH, "--set", "teacher.model.pooling=global"], "is not causal"),
-    "whose optimizer": ([*BOTH, "--set", "optimizer.lr=1"], "student.optimizer"),
+    "whose optimizer": ([*BOTH, "--set", "optimizer.learning_rate=1"], "student.optimizer"),
     "option of a model": ([*BOTH, "--set", "student.model.hiden=1"], "did you mean 'hidden'"),
-    "option of one": ([*BOTH, "--set", "teacher.optimizr.lr=1"], "did you mean 'teacher.optimizer'"),
+    "option of one": (
+        [*BOTH, "--set", "teacher.optimizr.learning_rate=1"],
+        "did you mean 'teacher.optimizer'",
+    ),
     "no run": (["--teacher-run", "nowhere", *STUDENT], "nowhere is not a run"),
     "a model without its run": (
         ["--teacher-run", "r", *STUDENT, "--set", "teacher.model.d=4"],

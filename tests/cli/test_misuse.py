@@ -52,7 +52,7 @@ BAD = {
         "did you mean 'click'",
     ),
     "unknown option to set": (
-        ["train", "din", "--data", "tiny", "--out", "new", "--set", "optimizr.lr=1"],
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "optimizr.learning_rate=1"],
         "did you mean 'optimizer'",
     ),
     "unknown model option": (
@@ -60,11 +60,11 @@ BAD = {
         "did you mean 'hidden'",
     ),
     "set without a value": (
-        ["train", "din", "--data", "tiny", "--out", "new", "--set", "samples"],
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "batch_size"],
         "has no '='",
     ),
     "set of the wrong type": (
-        ["train", "din", "--data", "tiny", "--out", "new", "--set", "samples=many"],
+        ["train", "din", "--data", "tiny", "--out", "new", "--set", "batch_size=many"],
         "Expected `int`",
     ),
     "no data set": (
@@ -251,7 +251,7 @@ def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
         "--grade",
         "size-1",
         "--set",
-        "samples=16",
+        "batch_size=16",
         "--set",
         "log_every=1",
         "--set",

@@ -53,7 +53,7 @@ def late(folder: Path) -> Dataset:
 
 
 def config(*changes: str, **options: Any) -> LoaderConfig:
-    return override(LoaderConfig(**({"samples": 20, "prefetch": 0} | options)), changes)
+    return override(LoaderConfig(**({"batch_size": 20, "prefetch": 0} | options)), changes)
 
 
 def batches(dataset: Dataset, part: str = "train", epoch: int = 0, **options: Any) -> list[Batch]:
@@ -65,7 +65,7 @@ def rows_of(made: list[Batch]) -> list[int]:
 
 
 SETTINGS = [
-    {"grouping": grouping, "samples": samples, "window": window, "shuffle": shuffle, "length": length}
+    {"grouping": grouping, "batch_size": samples, "window": window, "shuffle": shuffle, "length": length}
     for grouping, samples, window, shuffle, length in (
         *product(GROUPINGS, (1, 7, 1000), (0,), (True, False), (5,)),
         *product(("timeline",), (7, 64), (1, 3, 50), (True,), (1, 5, 200)),
@@ -140,7 +140,7 @@ def test_candidates_carry_the_values_of_their_impressions(log: Dataset, grouping
 
 
 def test_unknown_labels_are_masked(log: Dataset) -> None:
-    (batch,) = batches(log, labels=("like",), samples=10_000)
+    (batch,) = batches(log, labels=("like",), batch_size=10_000)
     real = batch.rows >= 0
     assert 0 < batch.label_mask.sum() < real.sum()
     assert batch.samples == real.sum() == len(log.part("train"))
@@ -171,13 +171,13 @@ def test_a_request_is_never_cut(log: Dataset) -> None:
     moments = Counter(
         (int(shown["user"][row]), int(shown["time"][row])) for row in log.part("train").tolist()
     )
-    made = batches(log, grouping="request", samples=1)
+    made = batches(log, grouping="request", batch_size=1)
     assert sorted((batch.rows >= 0).sum().item() for batch in made) == sorted(moments.values())
 
 
 def test_batches_hold_about_the_asked_number_of_samples(log: Dataset) -> None:
     for grouping, most in [("impression", 1), ("request", 3), ("timeline", 8)]:
-        made = batches(log, grouping=grouping, samples=30, window=8)
+        made = batches(log, grouping=grouping, batch_size=30, window=8)
         sizes = [batch.samples for batch in made]
         assert max(sizes) < 30 + most
         assert np.mean(sizes[:-1] if len(sizes) > 1 else sizes) > 30 - most - 5
@@ -224,7 +224,7 @@ def test_all_groupings_give_the_same_logits_while_the_history_fits(
 
 def test_the_order_depends_on_seed_and_epoch_alone(log: Dataset) -> None:
     def order(epoch: int, **options: Any) -> list[int]:
-        return rows_of(batches(log, epoch=epoch, samples=8, **options))
+        return rows_of(batches(log, epoch=epoch, batch_size=8, **options))
 
     assert order(0) == order(0)
     assert order(3, seed=5) == order(3, seed=5)
@@ -232,15 +232,15 @@ def test_the_order_depends_on_seed_and_epoch_alone(log: Dataset) -> None:
         len({tuple(made) for made in (order(0), order(1), order(2), order(0, seed=1), order(1, seed=1))}) == 5
     )
     assert order(0, shuffle=False) == order(4, shuffle=False, seed=9) == log.part("train").tolist()
-    loader = Loader(log, "train", config(samples=8))
+    loader = Loader(log, "train", config(batch_size=8))
     again = [rows_of(list(loader.batches(epoch))) for epoch in (1, 0, 1)]
     assert again == [order(1), order(0), order(1)]
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
 def test_any_position_continues_with_the_same_bytes(log: Dataset, grouping: str) -> None:
-    whole = batches(log, epoch=2, grouping=grouping, samples=16)
-    loader = Loader(log, "train", config(grouping=grouping, samples=16, prefetch=2))
+    whole = batches(log, epoch=2, grouping=grouping, batch_size=16)
+    loader = Loader(log, "train", config(grouping=grouping, batch_size=16, prefetch=2))
     for start in (0, 1, len(whole) // 2, len(whole) - 1, len(whole), len(whole) + 3):
         rest = list(loader.batches(2, start))
         assert len(rest) == len(whole[start:])
@@ -249,23 +249,23 @@ def test_any_position_continues_with_the_same_bytes(log: Dataset, grouping: str)
 
 @pytest.mark.parametrize("prefetch", [1, 3, 100])
 def test_building_ahead_changes_nothing(log: Dataset, prefetch: int) -> None:
-    plain, ahead = batches(log, samples=16), batches(log, samples=16, prefetch=prefetch)
+    plain, ahead = batches(log, batch_size=16), batches(log, batch_size=16, prefetch=prefetch)
     assert len(plain) > 5
     assert all(equal(a, b) for a, b in zip(plain, ahead, strict=True))
 
 
 def test_a_reader_may_stop_in_the_middle(log: Dataset) -> None:
-    iterator = Loader(log, "train", config(samples=8, prefetch=2)).batches()
+    iterator = Loader(log, "train", config(batch_size=8, prefetch=2)).batches()
     first = next(iterator)
     iterator.close()  # type: ignore[attr-defined]
-    assert equal(first, batches(log, samples=8)[0])
+    assert equal(first, batches(log, batch_size=8)[0])
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_an_epoch_without_overlap(log: Dataset, grouping: str, world: int) -> None:
-    options = config(grouping=grouping, samples=16)
-    whole = batches(log, epoch=1, grouping=grouping, samples=16)
+    options = config(grouping=grouping, batch_size=16)
+    whole = batches(log, epoch=1, grouping=grouping, batch_size=16)
     loaders = [Loader(log, "train", options, rank, world) for rank in range(world)]
     shares = [list(loader.batches(1)) for loader in loaders]
     assert {len(share) for share in shares} == {len(whole) // world}
@@ -282,7 +282,7 @@ def test_ranks_share_an_epoch_without_overlap(log: Dataset, grouping: str, world
 def test_ranks_in_order_read_everything(log: Dataset) -> None:
     """Evaluation must not lose a remainder."""
     shares = [
-        rows_of(list(Loader(log, "test", config(shuffle=False, samples=5), rank, 3).batches()))
+        rows_of(list(Loader(log, "test", config(shuffle=False, batch_size=5), rank, 3).batches()))
         for rank in range(3)
     ]
     assert sorted(row for share in shares for row in share) == log.part("test").tolist()
@@ -292,7 +292,7 @@ def test_ranks_in_order_read_everything(log: Dataset) -> None:
 @pytest.mark.parametrize("samples", [2, 4, 50])
 def test_the_length_is_the_number_of_batches(log: Dataset, grouping: str, samples: int) -> None:
     """Exactly of the first epoch; another order of windows of unequal size may need a few more or less."""
-    loader = Loader(log, "train", config(grouping=grouping, samples=samples, window=5))
+    loader = Loader(log, "train", config(grouping=grouping, batch_size=samples, window=5))
     numbers = [sum(1 for _ in loader.batches(epoch)) for epoch in range(4)]
     assert numbers[0] == len(loader)
     assert all(abs(number - numbers[0]) <= 0.15 * numbers[0] for number in numbers)
@@ -302,7 +302,7 @@ def test_the_length_is_the_number_of_batches(log: Dataset, grouping: str, sample
 
 
 def test_a_user_without_behaviors_has_a_row_of_padding(log: Dataset) -> None:
-    empty = [b for b in batches(log, grouping="impression", samples=1) if not b.user.mask.any()]
+    empty = [b for b in batches(log, grouping="impression", batch_size=1) if not b.user.mask.any()]
     assert empty
     assert all(batch.user.items.shape[1] == 1 for batch in empty)
     assert all(not sees(batch.user, batch.candidates).any() for batch in empty)
@@ -364,7 +364,7 @@ def test_types_are_those_of_the_contract(log: Dataset) -> None:
     "change",
     [
         "length=0",
-        "samples=0",
+        "batch_size=0",
         "window=-1",
         "prefetch=-1",
         "length=-5",
@@ -409,6 +409,6 @@ def test_an_error_while_building_reaches_the_reader(log: Dataset, prefetch: int,
 
 def test_windows_do_not_overlap_in_what_they_count(log: Dataset) -> None:
     """Neighbors of one user: each window begins after the one before ended."""
-    made = batches(log, grouping="timeline", window=4, shuffle=False, samples=10_000)
+    made = batches(log, grouping="timeline", window=4, shuffle=False, batch_size=10_000)
     starts = [row[row >= 0].tolist() for batch in made for row in batch.rows]
     assert all(a[-1] < b[0] for a, b in pairwise(starts))

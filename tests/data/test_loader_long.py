@@ -40,7 +40,7 @@ def late(folder: Path) -> Dataset:
 
 
 def batches(dataset: Dataset, epoch: int = 0, **options: Any) -> list[Batch]:
-    config = override(LoaderConfig(**({"samples": 20, "prefetch": 0} | options)), [])
+    config = override(LoaderConfig(**({"batch_size": 20, "prefetch": 0} | options)), [])
     return list(Loader(dataset, "train", config).batches(epoch))
 
 
@@ -84,7 +84,7 @@ def test_drawn_lengths_depend_on_seed_and_epoch_alone(log: Dataset) -> None:
     assert widths(0) == widths(0)
     assert widths(0) != widths(1)
     assert widths(0) != widths(0, seed=1)
-    options = {"grouping": "timeline", "length": 3, "slack": 4, "samples": 16}
+    options = {"grouping": "timeline", "length": 3, "slack": 4, "batch_size": 16}
     whole = batches(log, epoch=1, **options)
     rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
     assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
@@ -104,7 +104,7 @@ def pairs_of(batch: Batch) -> int:
 def test_batches_stay_below_the_bound_of_pairs(
     log: Dataset, grouping: str, shuffle: bool, pairs: int
 ) -> None:
-    options = {"grouping": grouping, "samples": 96, "shuffle": shuffle, "length": 20}
+    options = {"grouping": grouping, "batch_size": 96, "shuffle": shuffle, "length": 20}
     free = batches(log, **options)
     assert max(map(pairs_of, free)) > 3000
     made = batches(log, pairs=pairs, **options)
@@ -118,12 +118,12 @@ def test_batches_stay_below_the_bound_of_pairs(
 
 
 def test_a_bound_that_nothing_reaches_changes_nothing(log: Dataset) -> None:
-    free, bound = batches(log, samples=32), batches(log, samples=32, pairs=10**9)
+    free, bound = batches(log, batch_size=32), batches(log, batch_size=32, pairs=10**9)
     assert all(equal(a, b) for a, b in zip(free, bound, strict=True))
 
 
 def test_divided_batches_are_alike_in_size(log: Dataset) -> None:
-    made = batches(log, grouping="impression", samples=10**6, length=4, pairs=4 * 5 * 30)
+    made = batches(log, grouping="impression", batch_size=10**6, length=4, pairs=4 * 5 * 30)
     sizes = [len(batch.rows) for batch in made]
     assert max(sizes) <= 30
     assert max(sizes) - min(sizes) < len(sizes)
@@ -159,7 +159,7 @@ def test_training_with_placeholders_is_training_without(log: Dataset, name: str,
         objective = ClickLoss(model, ("click",))
         optimizer = build_optimizer(model, OptimizerConfig(eps=1e-3, table_eps=1e-3), 3)
         found = []
-        made = batches(log, grouping=grouping, length=8, samples=40, placeholders=placeholders)
+        made = batches(log, grouping=grouping, length=8, batch_size=40, placeholders=placeholders)
         for step, batch in enumerate(made[:3]):
             losses = objective(batch)
             losses[LOSS].backward()

@@ -84,9 +84,9 @@ def test_one_seed_gives_no_test_over_seeds() -> None:
 
 def test_runs_of_one_model_are_named_by_what_differs() -> None:
     runs = [
-        entrant("suan", 1.0, 0, length=50, optimizer={"lr": 0.1}),
-        entrant("suan", 1.0, 0, length=100, optimizer={"lr": 0.1}),
-        entrant("din", 1.0, 0, length=50, optimizer={"lr": 0.3}),
+        entrant("suan", 1.0, 0, length=50, optimizer={"learning_rate": 0.1}),
+        entrant("suan", 1.0, 0, length=100, optimizer={"learning_rate": 0.1}),
+        entrant("din", 1.0, 0, length=50, optimizer={"learning_rate": 0.3}),
     ]
     assert [line.name for line in compare(runs, bootstrap=5)] == ["suan length=50", "suan length=100", "din"]
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.models import CTRModel, build_model
+from clickscale.models import CTRModel, State, build_model
 from clickscale.training import distillation
 from clickscale.training.distillation import (
     STUDENT,
@@ -29,7 +29,7 @@ from clickscale.training.distillation import (
 from clickscale.training.loop import RunResult, train
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run, make_model
+from clickscale.training.run.folder import load_run, make_model, start_at_rates
 from clickscale.training.run.logs import read_metrics
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last, numbers
@@ -59,7 +59,7 @@ def _sum_rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_teacher_takes_the_very_steps_that_it_takes_alone(data: Path, pair: Path, tmp_path: Path) -> None:
     alone = config_of(data, "validate_every=4").alone(TEACHER)
-    assert alone.window == 0  # it is the longer one, so its loader is that of both
+    assert alone.window == 8
     train(alone, tmp_path / "alone")
     assert same(weights(pair / "teacher"), weights(tmp_path / "alone"))
     for mine, theirs in zip(numbers(pair / "teacher"), numbers(tmp_path / "alone"), strict=True):
@@ -105,6 +105,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
     alone = make_model(config.alone(STUDENT), dataset)
+    start_at_rates(alone, dataset, ("click", "like"))
     assert same(distillation.served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
@@ -118,7 +119,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
         ("student.model=lightsuan", "student.model_options=['head.hidden=[8]','r=3']"),
         ("student.length=9", "teacher.length=3"),
         ("student.model=mlp", "student.model_options=[]", "teacher.grade=size-2"),
-        ("teacher.model_options=['pooling=global']", "grouping=request", "samples=40"),
+        ("teacher.model_options=['pooling=global']", "grouping=request", "batch_size=40"),
         ("head=aux", "temperature=4.0", "epochs.count=2", "precision=bf16"),
     ],
     ids=" ".join,
@@ -135,10 +136,14 @@ def test_any_two_models_of_any_grades_learn_in_any_grouping(
 
 
 def test_each_model_has_an_optimizer_of_its_own(data: Path, tmp_path: Path) -> None:
-    changes = ("student.optimizer.lr=0.5", "teacher.optimizer.clip=0.001", "student.optimizer.table=adagrad")
+    changes = (
+        "student.optimizer.learning_rate=0.5",
+        "teacher.optimizer.max_grad_norm=0.001",
+        "student.optimizer.table=adagrad",
+    )
     distill(config_of(data, *changes), tmp_path / "run")
     line = read_metrics(tmp_path / "run")[-2]
-    assert line["student.lr"] > 100 * line["teacher.lr"]
+    assert line["student.learning_rate"] > 100 * line["teacher.learning_rate"]
     names = {
         name.rpartition(".")[2] for name in last(tmp_path / "run").tensors if ".optimizer.table." in name
     }
@@ -181,7 +186,9 @@ def test_a_line_of_the_log_tells_every_loss_apart(pair: Path) -> None:
     weighed = sum(line[f"loss.{part}"] * (2.0 if part.startswith("distill") else 1.0) for part in parts)
     assert line["loss"] == pytest.approx(weighed)
     assert {
-        f"{name}.{x}" for name in (STUDENT, TEACHER) for x in ("lr", "table_lr", "grad_norm", "skipped")
+        f"{name}.{x}"
+        for name in (STUDENT, TEACHER)
+        for x in ("learning_rate", "table_learning_rate", "grad_norm", "skipped")
     } <= set(line)
     valid = next(line["valid"] for line in read_metrics(pair) if "valid" in line)
     assert valid["loss"] == pytest.approx(
@@ -240,9 +247,17 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
     assert not torch.allclose(after[..., 2:], before, atol=1e-3)
 
 
+class HeadlessModel(CTRModel[State]):
+    def encode_user(self, user: UserSide) -> State:
+        return State()
+
+    def score(self, state: State, candidates: CandidateSide) -> Tensor:
+        return torch.zeros(*candidates.items.shape, 1)
+
+
 def test_a_model_without_the_shared_head_has_no_auxiliary_one() -> None:
     with pytest.raises(ConfigError, match="use head=same"):
-        widen_head(CTRModel())
+        widen_head(HeadlessModel())
 
 
 # --- stopped and continued
@@ -345,10 +360,10 @@ def test_a_finished_distillation_is_not_trained_again(
 
 
 def test_another_distillation_is_refused_by_the_names_of_what_differs(data: Path, pair: Path) -> None:
-    other = config_of(data, "teacher.optimizer.lr=0.5", "temperature=3.0")
+    other = config_of(data, "teacher.optimizer.learning_rate=0.5", "temperature=3.0")
     with pytest.raises(RunError, match=r"temperature is 2\.0, not 3\.0") as refused:
         distill(other, pair)
-    assert "teacher.optimizer.lr is 0.003, not 0.5" in str(refused.value)
+    assert "teacher.optimizer.learning_rate is 0.003, not 0.5" in str(refused.value)
     with pytest.raises(RunError, match="already holds a run"):
         distill(config_of(data, "validate_every=4"), pair, resume=False)
 

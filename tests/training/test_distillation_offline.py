@@ -101,7 +101,7 @@ def test_a_teacher_that_cannot_teach_says_why(data: Path, teacher: Path, tmp_pat
     train(config_of(data, "labels=['like']").alone(TEACHER), tmp_path / "like")
     with pytest.raises(ConfigError, match="predicts like, not 'click'; name labels that it has"):
         distill(offline(data, tmp_path / "like"), tmp_path / "run")
-    changes = ("teacher.model_options=['pooling=global']", "grouping=request", "samples=40")
+    changes = ("teacher.model_options=['pooling=global']", "grouping=request", "batch_size=40")
     train(config_of(data, *changes).alone(TEACHER), tmp_path / "global")
     with pytest.raises(ConfigError, match="is not causal"):
         distill(offline(data, tmp_path / "global"), tmp_path / "run")

@@ -14,7 +14,12 @@ from tests.training.toys import Toy, random_batch
 
 FLAT = Schedule()
 PLAIN = OptimizerConfig(
-    schedule=FLAT, table_schedule=FLAT, clip=0.0, weight_decay=0.0, lr=0.01, table_lr=0.01
+    schedule=FLAT,
+    table_schedule=FLAT,
+    max_grad_norm=0.0,
+    weight_decay=0.0,
+    learning_rate=0.01,
+    table_learning_rate=0.01,
 )
 
 
@@ -37,7 +42,9 @@ def train(model: nn.Module, optimizer: Optimizers, steps: range) -> list[float]:
 @pytest.mark.parametrize("dense", ["adamw", "adam"])
 def test_training_lowers_the_loss(table: str, dense: str) -> None:
     model = toy()
-    config = override(PLAIN, [f"table={table}", f"dense={dense}", "lr=0.05", "table_lr=0.1"])
+    config = override(
+        PLAIN, [f"table={table}", f"dense={dense}", "learning_rate=0.05", "table_learning_rate=0.1"]
+    )
     losses = train(model, build_optimizer(model, config, 60), range(60))
     assert losses[-1] < 0.3 < losses[0]
 
@@ -82,7 +89,7 @@ def test_the_norm_covers_dense_and_summed_sparse_gradients() -> None:
 
 
 def test_clipping_scales_all_gradients_alike() -> None:
-    config = override(PLAIN, ["table=adagrad", "clip=0.001", "dense=adam"])
+    config = override(PLAIN, ["table=adagrad", "max_grad_norm=0.001", "dense=adam"])
     model = toy()
     optimizer = build_optimizer(model, config, 1)
     result, _ = step(model, optimizer, random_batch(0))
@@ -99,7 +106,7 @@ def test_clipping_scales_all_gradients_alike() -> None:
 def test_weight_decay_pulls_matrices_only() -> None:
     model = toy()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    config = override(PLAIN, ["weight_decay=1.0", "lr=0.1"])
+    config = override(PLAIN, ["weight_decay=1.0", "learning_rate=0.1"])
     optimizer = build_optimizer(model, config, 1)
     loss = sum((p * 0).sum() for p in model.parameters() if p is not model.table.weight)
     assert isinstance(loss, Tensor)
@@ -113,11 +120,13 @@ def test_weight_decay_pulls_matrices_only() -> None:
 
 def test_schedules_of_dense_weights_and_tables_are_separate() -> None:
     schedule, table = Schedule(decay="linear"), Schedule(warmup=0.5)
-    config = OptimizerConfig(lr=0.1, table_lr=0.2, schedule=schedule, table_schedule=table)
+    config = OptimizerConfig(
+        learning_rate=0.1, table_learning_rate=0.2, schedule=schedule, table_schedule=table
+    )
     model = toy()
     result, _ = step(model, build_optimizer(model, config, 20), random_batch(0), number=4)
-    assert result.lr == pytest.approx(0.1 * 0.8)
-    assert result.table_lr == pytest.approx(0.2 * 0.5)
+    assert result.learning_rate == pytest.approx(0.1 * 0.8)
+    assert result.table_learning_rate == pytest.approx(0.2 * 0.5)
 
 
 @pytest.mark.parametrize("poison", ["loss", "dense", "table"])
@@ -193,6 +202,12 @@ def test_the_state_of_another_optimizer_is_refused() -> None:
 
 
 def test_impossible_options_are_refused() -> None:
-    for wrong in ("lr=0.0", "table_lr=-1.0", "clip=-1.0", "betas=[0.9, 1.0]", "max_skipped=-1"):
+    for wrong in (
+        "learning_rate=0.0",
+        "table_learning_rate=-1.0",
+        "max_grad_norm=-1.0",
+        "betas=[0.9, 1.0]",
+        "max_skipped=-1",
+    ):
         with pytest.raises(ConfigError):
             override(OptimizerConfig(), [wrong])

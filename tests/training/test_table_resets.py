@@ -39,8 +39,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(data: Path, *changes: str) -> TrainConfig:
-    config = TrainConfig(model="din", data=str(data), grade="size-1", length=8, samples=20)
-    common = ("epochs.count=3", "threads=1", "model_options=['head.hidden=[8]']", "keep=99")
+    config = TrainConfig(model="din", data=str(data), grade="size-1", length=8, batch_size=20)
+    common = (
+        "epochs.count=3",
+        "grouping=timeline",
+        "window=8",
+        "early_stopping=false",
+        "threads=1",
+        "model_options=['head.hidden=[8]']",
+        "keep=99",
+    )
     return override(config, [*common, *changes])
 
 
@@ -227,7 +235,7 @@ def test_the_first_epoch_and_the_dense_rates_are_those_of_plain_epochs(data: Pat
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert not torch.equal(plain[each][TABLE], again[each][TABLE])
     assert not (tmp_path / "plain" / FOLDER).exists()
-    rates = [[line["lr"] for line in read_metrics(tmp_path / name)] for name in ("plain", "again")]
+    rates = [[line["learning_rate"] for line in read_metrics(tmp_path / name)] for name in ("plain", "again")]
     assert rates[0] == rates[1]
 
 
@@ -235,9 +243,9 @@ def test_the_rate_of_the_tables_runs_through_its_schedule_in_every_epoch(data: P
     config = config_of(data, "epochs.reset=snapshot", "log_every=1", "epochs.count=2")
     seen = recorded(config, tmp_path / "run")
     each = len(seen) // 2
-    rates = [line["table_lr"] for line in read_metrics(tmp_path / "run")]
+    rates = [line["table_learning_rate"] for line in read_metrics(tmp_path / "run")]
     schedule = config.optimizer.table_schedule
-    expected = [config.optimizer.table_lr * schedule.factor(step, each) for step in range(each)]
+    expected = [config.optimizer.table_learning_rate * schedule.factor(step, each) for step in range(each)]
     assert rates == pytest.approx(expected * 2)
 
 

@@ -2,8 +2,8 @@
 
 A line of ``metrics.jsonl``::
 
-    {"step": 40, "epoch": 0, "samples": 40960, "loss": 0.61, "loss.click": 0.61, "lr": 0.003,
-     "table_lr": 0.003, "grad_norm": 0.8, "skipped": 0, "samples_per_second": 9600.0,
+    {"step": 40, "epoch": 0, "samples": 40960, "loss": 0.61, "loss.click": 0.61, "learning_rate": 0.003,
+     "table_learning_rate": 0.003, "grad_norm": 0.8, "skipped": 0, "samples_per_second": 9600.0,
      "seconds": {"load": 0.1, "forward": 1.2, "backward": 1.9, "step": 0.3, "rest": 0.0}}
 
 ``samples`` and ``skipped`` count from the start of the run; losses are means over the steps of the interval

@@ -1,6 +1,7 @@
 """Blocks that are computed again in the backward pass: the same numbers, less kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,13 +25,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(tiny_dataset(folder, source))
 
 
-def made(log: Dataset, name: str, *changes: str) -> CTRModel:
+def made(log: Dataset, name: str, *changes: str) -> CTRModel[Any]:
     torch.manual_seed(0)
     return build_model(name, log.features, log.item_columns(), length=150, overrides=changes)
 
 
 def batches(log: Dataset) -> list[Batch]:
-    return list(Loader(log, "train", LoaderConfig(length=150, samples=120, prefetch=0)).batches())
+    return list(Loader(log, "train", LoaderConfig(length=150, batch_size=120, prefetch=0)).batches())
 
 
 def trained(model: nn.Module, made: list[Batch]) -> list[Tensor]:

@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(data: Path, *changes: str) -> TrainConfig:
-    config = TrainConfig(model="suan", data=str(data), grade="size-1", length=6, samples=24, log_every=1)
+    config = TrainConfig(model="suan", data=str(data), grade="size-1", length=6, batch_size=24, log_every=1)
     return override(config, ["model_options=['head.hidden=[8]']", *changes])
 
 
