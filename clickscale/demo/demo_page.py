@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-import clickscale
 from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
 from clickscale.demo.steps import ALONE, CANDIDATES, TAUGHT
 from clickscale.evaluation.calibration import reliability_curve
+from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
@@ -28,6 +28,7 @@ from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
 from clickscale.schema import column_of, label_of
 from clickscale.training.run.folder import CONFIG, read_config
+from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
 
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
@@ -65,7 +66,7 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
     """Score one true request of the test part; ``out/request.json`` keeps the raw request."""
     rows = _chosen(dataset)
     (request,) = requests_from_dataset(dataset, rows)
-    (out / "request.json").write_text(json.dumps(request) + "\n", encoding="utf-8")
+    replace_text(out / "request.json", json.dumps(request) + "\n")
     response = Scorer(artifact).score(request)
     fields = [field for field in dataset.schema.items if field.kind == "categorical"]
     label = dataset.impressions[label_of(response.labels[0])][rows]
@@ -122,7 +123,7 @@ def write_report(
             _data_section(out, dataset),
             _request_section(scored),
         ),
-        footer=f"Made by clickscale {clickscale.__version__} demo; the folder {out} holds every run.",
+        footer=f"Made by clickscale {__version__} demo; the folder {out} holds every run.",
     )
     plots.save_svg(plots.accuracy(results), out / "accuracy.svg")
     write_page(page, out / "report.html")

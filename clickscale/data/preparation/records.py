@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.features.texts import Ints
+from clickscale.arrays import Ints
 from clickscale.data.source import TableName
 from clickscale.errors import DataError
 from clickscale.schema import Field, Schema, column_of, label_of
