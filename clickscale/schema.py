@@ -1,8 +1,8 @@
-"""What a log holds: fields, labels, statistics; the same struct describes a data set, a run and an artifact.
+"""Schema of a log: its fields, labels and statistics; a data set, a run and an artifact carry the same one.
 
 A field belongs to a side (profile, behavior, item, context) by the tuple of `Schema` that holds it. The
-user and item ids are fields too: their vocabularies feed id embeddings. Index 0 is padding and index 1 is
-unknown in every categorical field.
+user and item ids are fields too: their vocabularies feed id embeddings. In every categorical field, index 0
+is padding and index 1 is unknown. `column_of` and `label_of` name the columns of fields and labels.
 """
 
 import re
@@ -21,21 +21,21 @@ Kind = Literal["categorical", "numeric", "timestamp", "content"]
 
 
 class Field(Config, frozen=True):
-    """One column of meaning.
+    """One feature of a log, in one raw column.
 
     ``categorical`` values become indices; ``numeric`` become standardized float32 (missing: NaN);
     ``timestamp`` become days, standardized like numbers; ``content`` are frozen vectors of ``width`` floats.
 
     Attributes:
         column: name of the raw column; the field's own name if empty.
-        dtype: how raw ids are read: ``int`` refuses anything that is not a non-negative 64-bit integer.
+        dtype: type of raw ids; ``int`` refuses anything that is not a non-negative 64-bit integer.
         vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
             unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
-        values: the largest number of values a row may hold; 1 for plain fields, more for lists such as tags.
+        values: largest number of values in a row; 1 for plain fields, more for lists such as tags.
         separator: splits a text column into values; raw list columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.
-        shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field has
-            rows of its own.
+        shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
+            not share another's.
     """
 
     name: str
@@ -57,19 +57,19 @@ class Field(Config, frozen=True):
         return self.column or self.name
 
     def problems(self) -> list[str]:
-        """What is wrong with this field, one sentence each."""
-        found = []
+        """Describe the faults of this field, one sentence each."""
+        problems = []
         if not _NAME.match(self.name):
-            found.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
+            problems.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
         if self.kind == "content" and self.width < 1:
-            found.append("a content field needs width >= 1")
+            problems.append("a content field needs width >= 1")
         if self.vocabulary == "hash" and self.buckets < 1:
-            found.append("vocabulary 'hash' needs buckets >= 1")
+            problems.append("vocabulary 'hash' needs buckets >= 1")
         if self.values < 1 or self.min_count < 1:
-            found.append("values and min_count must be >= 1")
+            problems.append("values and min_count must be >= 1")
         if self.values > 1 and self.kind != "categorical":
-            found.append("only categorical fields may hold several values")
-        return [f"field {self.name!r}: {problem}" for problem in found]
+            problems.append("only categorical fields may hold several values")
+        return [f"field {self.name!r}: {problem}" for problem in problems]
 
 
 class Label(Config, frozen=True):
@@ -78,7 +78,7 @@ class Label(Config, frozen=True):
     Attributes:
         column: raw column with 0/1 (or true/false; empty or null: unknown, masked in the loss).
         condition: instead of a 0/1 column, a comparison such as ``rating >= 4`` or ``action == buy``.
-        delay: seconds after the impression at which the outcome is known; statistics count it only then.
+        delay: seconds from the impression until the outcome is known; statistics count it only then.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Statistic(Config, frozen=True):
     Attributes:
         by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
             A field with several values contributes the mean over its values.
-        label: whose rate; the first label if empty.
+        label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time.
         prior: pseudo-impressions of the overall rate.
     """
@@ -115,11 +115,11 @@ class Statistic(Config, frozen=True):
 
 
 class Schema(Config, frozen=True):
-    """All fields of a log. See the module docstring for the meaning of sides and of indices 0 and 1.
+    """All fields, labels and statistics of a log; see the module docstring for sides and indices.
 
     Attributes:
-        sampled_negatives: 0 if the log has its own negatives; otherwise how many were sampled for each
-            positive (reports repeat it, since such an AUC is not comparable with one on shown negatives).
+        sampled_negatives: 0 if the log has its own negatives; otherwise the number sampled for each positive.
+            Reports repeat it, since such an AUC is not comparable with one on shown negatives.
     """
 
     name: str
@@ -135,32 +135,37 @@ class Schema(Config, frozen=True):
     version: int = VERSION
 
     def context_fields(self) -> tuple[Field, ...]:
-        """Context fields as models see them: the logged ones, then the statistics."""
+        """Context fields of models: the logged ones, then the statistics."""
         return (*self.context, *(statistic.as_field() for statistic in self.statistics))
 
     def fields(self) -> dict[str, Field]:
         """Every field by name, ids and statistics included."""
-        every = (self.user, self.item, *self.profile, *self.behavior, *self.items, *self.context_fields())
-        return {field.name: field for field in every}
+        return {field.name: field for field in self._all_fields()}
+
+    def _all_fields(self) -> tuple[Field, ...]:
+        context = self.context_fields()
+        return (self.user, self.item, *self.profile, *self.behavior, *self.items, *context)
 
     def validate(self) -> "Schema":
         """Return self, or raise `SchemaError` that lists every problem."""
-        found = [problem for field in self.fields().values() for problem in field.problems()]
-        found += self._doubles() + self._dangling()
+        problems = [problem for field in self.fields().values() for problem in field.problems()]
+        problems += self._doubles() + self._dangling()
         if self.version != VERSION:
-            found.append(f"version {self.version} is not {VERSION}, the only one this release reads")
+            problems.append(f"version {self.version} is not {VERSION}, the only one that this release reads")
         if not self.labels:
-            found.append("no label is declared")
+            problems.append("it declares no label (name one or more under labels)")
         for label in self.labels:  # the name becomes the name of a column's file
             if not _NAME.match(label.name) or label.delay < 0:
-                found.append(f"label {label.name!r}: the name must be as a field's, the delay >= 0")
-        if found:
-            raise SchemaError(f"Schema {self.name!r}: " + "; ".join(found) + ".")
+                problems.append(
+                    f"label {label.name!r}: the name must be letters, digits and '_' and begin with a "
+                    f"letter, and the delay (now {label.delay}) must be >= 0"
+                )
+        if problems:
+            raise SchemaError(f"Schema {self.name!r}: " + "; ".join(problems) + ".")
         return self
 
     def _doubles(self) -> list[str]:
-        every = [self.user, self.item, *self.profile, *self.behavior, *self.items, *self.context_fields()]
-        names = [field.name for field in every]
+        names = [field.name for field in self._all_fields()]
         labels = [label.name for label in self.labels]
         doubled = {n for n in names if names.count(n) > 1} | {n for n in labels if labels.count(n) > 1}
         return [f"name {name!r} is used twice" for name in sorted(doubled)]
@@ -168,8 +173,8 @@ class Schema(Config, frozen=True):
     def _dangling(self) -> list[str]:
         fields = self.fields()
         owners = {field.name for field in fields.values() if field.kind == "categorical" and not field.shares}
-        found = [
-            f"field {field.name!r} shares unknown or unfit field {field.shares!r}"
+        problems = [
+            f"field {field.name!r} shares {field.shares!r}, which has no vocabulary of its own"
             for field in fields.values()
             if field.shares and field.shares not in owners
         ]
@@ -177,19 +182,29 @@ class Schema(Config, frozen=True):
         keys |= {"user", "item"}
         labels = {label.name for label in self.labels}
         for statistic in self.statistics:
-            strange = [key for key in statistic.by if key not in keys]
-            found += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in strange]
+            unknown_keys = [key for key in statistic.by if key not in keys]
+            problems += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in unknown_keys]
             if statistic.label and statistic.label not in labels:
-                found.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
+                problems.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
             if not statistic.by:
-                found.append(f"statistic {statistic.name!r}: by needs one key or more")
+                problems.append(f"statistic {statistic.name!r}: by needs one key or more")
             if min(statistic.window, statistic.prior) < 0:
-                found.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
-        return found
+                problems.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
+        return problems
+
+
+def column_of(name: str) -> str:
+    """Name of the column of a field, in canonical tables, in records and in every file."""
+    return f"field.{name}"
+
+
+def label_of(name: str) -> str:
+    """Name of the column of a label, in canonical tables, in records and in every file."""
+    return f"label.{name}"
 
 
 class Feature(Config, frozen=True):
-    """How a model sees a field.
+    """Shape of a field for a model.
 
     Attributes:
         size: embedding rows of a categorical feature, padding and unknown included; 0 otherwise.
@@ -207,7 +222,7 @@ class Feature(Config, frozen=True):
 
 
 class Features(Config, frozen=True):
-    """What a model must know of a data set to be built; derived from the schema and the encoder.
+    """Features from which a model is built; derived from the schema and the encoder of a data set.
 
     ``profile`` begins with the user id and ``item`` with the item id. Column order within each side is the
     column order of the tensors of `clickscale.batch`.
@@ -226,36 +241,36 @@ class Features(Config, frozen=True):
 
 
 def categorical(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """The categorical ones, in order."""
+    """Select the categorical features, in order."""
     return tuple(feature for feature in features if feature.kind == "categorical")
 
 
 def numeric(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """The numeric ones, in order."""
+    """Select the numeric features, in order."""
     return tuple(feature for feature in features if feature.kind == "numeric")
 
 
 def content(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """The content vectors, in order."""
+    """Select the content vectors, in order."""
     return tuple(feature for feature in features if feature.kind == "content")
 
 
 def columns(features: tuple[Feature, ...]) -> int:
-    """Index columns that the categorical features take together (several for a field of several values)."""
+    """Count the index columns of the categorical features; a field of several values has several."""
     return sum(feature.values for feature in categorical(features))
 
 
 def select_labels(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of the wanted labels; the first label alone if none is wanted.
+    """Find the positions of labels by name; that of the first label if no name is given.
 
     Raises:
-        SchemaError: a wanted label does not exist or is named twice.
+        SchemaError: a label does not exist or is named twice.
     """
     for name in wanted:
         if name not in names:
             raise SchemaError(unknown("label", name, names))
         if wanted.count(name) > 1:
-            raise SchemaError(f"Label {name!r} is asked for twice; name each label once.")
+            raise SchemaError(f"Label {name!r} is named twice; name each label once.")
     return tuple(names.index(name) for name in wanted) or (0,)
 
 
@@ -265,5 +280,5 @@ def decode_schema(data: bytes) -> Schema:
 
 
 def encode_schema(schema: Schema) -> bytes:
-    """JSON form of a schema."""
+    """Write a schema as JSON."""
     return msgspec.json.encode(schema)

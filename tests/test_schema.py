@@ -57,12 +57,12 @@ def extra(**field: Any) -> Schema:
         (extra(kind="numeric", values=2), "field 'x': only categorical fields may hold several values"),
         (extra(name="genre"), "name 'genre' is used twice"),
         (schema(labels=(Label(name="click"), Label(name="click"))), "name 'click' is used twice"),
-        (schema(labels=()), "no label is declared"),
-        (schema(version=2), "version 2 is not 1, the only one this release reads"),
-        (extra(shares="nobody"), "field 'x' shares unknown or unfit field 'nobody'"),
+        (schema(labels=()), "it declares no label"),
+        (schema(version=2), "version 2 is not 1, the only one that this release reads"),
+        (extra(shares="nobody"), "field 'x' shares 'nobody', which has no vocabulary"),
         (
             schema(profile=(Field(name="age", kind="numeric"), Field(name="x", shares="age"))),
-            "field 'x' shares unknown or unfit field 'age'",
+            "field 'x' shares 'age', which has no vocabulary",
         ),
         (
             schema(statistics=(Statistic(name="s", by=("itm",)),)),

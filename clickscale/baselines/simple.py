@@ -9,7 +9,7 @@ from scipy.special import logit
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import select_labels
+from clickscale.schema import label_of, select_labels
 
 PRIOR = 20.0  # impressions at the overall rate that every item starts with
 NAMES = ("constant", "popularity")
@@ -27,7 +27,7 @@ def simple_predictions(dataset: Dataset, part: str, label: str = "") -> dict[str
     """
     (index,) = select_labels(dataset.labels, (label,) if label else ())
     name, train, rows = dataset.labels[index], dataset.part("train"), dataset.part(part)
-    outcome = np.asarray(dataset.impressions[f"label.{name}"])[train]
+    outcome = np.asarray(dataset.impressions[label_of(name)])[train]
     items = np.asarray(dataset.impressions["item"])
     known = outcome >= 0
     # Half a positive and half a negative keep the rate away from 0 and 1, where its logit is infinite.

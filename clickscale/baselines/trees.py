@@ -34,7 +34,7 @@ from clickscale.data.features.statistics import ImpressionLog, counts_before, ov
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import Feature, select_labels
+from clickscale.schema import Feature, column_of, label_of, select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -132,7 +132,7 @@ def train_trees(
     every = np.concatenate(list(rows.values()))
     table = features(dataset, every, label=name, statistics=statistics, prior=options.prior)
     made = clock.perf_counter()
-    outcome = dataset.impressions[f"label.{name}"][every]
+    outcome = dataset.impressions[label_of(name)][every]
     ends = np.cumsum([len(some) for some in rows.values()])
     train, valid, test = (slice(begin, end) for begin, end in zip((0, *ends[:-1]), ends, strict=True))
     booster = _boost(lightgbm, table, outcome, train, valid, options, seed, threads)
@@ -314,13 +314,13 @@ def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.
     behaviors, impressions = dataset.behaviors, dataset.impressions
     owner = np.repeat(np.arange(len(dataset.users["offsets"]) - 1), np.diff(dataset.users["offsets"]))
     size = (
-        len(dataset.items["first_seen"]) if name == "item" else int(dataset.items[f"field.{name}"].max()) + 1
+        len(dataset.items["first_seen"]) if name == "item" else int(dataset.items[column_of(name)].max()) + 1
     )
 
     def keys(user: Integers, item: Integers) -> Integers:
         """(N, values) a number for each user and value; -1 for none."""
         values = (
-            item[:, None] if name == "item" else dataset.items[f"field.{name}"][item].reshape(len(item), -1)
+            item[:, None] if name == "item" else dataset.items[column_of(name)][item].reshape(len(item), -1)
         )
         return np.where(values > 0, user[:, None].astype(np.int64) * size + values, -1)
 
@@ -382,9 +382,9 @@ def _fields(dataset: Dataset, rows: Integers, statistics: bool) -> Iterator[tupl
     ):
         for feature in group:
             if feature.name in declared and statistics:
-                yield f"statistic({feature.name})", columns[f"field.{feature.name}"][places], False
+                yield f"statistic({feature.name})", columns[column_of(feature.name)][places], False
             elif feature.name not in declared and _fits(feature):
-                column = columns[f"field.{feature.name}"][places]
+                column = columns[column_of(feature.name)][places]
                 yield f"{title}({feature.name})", column, feature.kind == "categorical"
 
 

@@ -140,7 +140,7 @@ def inspect_data(
     compared first.
     """
     from clickscale.cli.inspection import inspection_tables
-    from clickscale.data.checks.contents import inspect_dataset, plot_inspection
+    from clickscale.data.checks.contents import inspect_dataset
     from clickscale.data.dataset import open_dataset
 
     if plot and plot.suffix not in PLOTS:
@@ -149,6 +149,8 @@ def inspect_data(
     dataset.verify()
     inspection = inspect_dataset(dataset)
     if plot:
+        from clickscale.report.data_plots import plot_inspection  # matplotlib is slow to load
+
         plot_inspection(inspection, plot)
         say(f"plot: {plot}")
     if as_json:

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.models import CTRModel
-from clickscale.schema import Feature, Features, columns, numeric
+from clickscale.schema import Feature, Features, column_of, columns, numeric
 
 _NOW = 1_700_000_000
 
@@ -184,11 +184,11 @@ def reference_items(features: Features) -> dict[str, npt.NDArray[np.generic]]:
     for feature in features.item:
         shape = (features.items,) if feature.values == 1 else (features.items, feature.values)
         if feature.kind == "categorical":
-            table[f"field.{feature.name}"] = random.integers(1, feature.size, shape, dtype=np.int32)
+            table[column_of(feature.name)] = random.integers(1, feature.size, shape, dtype=np.int32)
         elif feature.kind == "content":
-            table[f"field.{feature.name}"] = np.zeros((features.items, feature.width), np.float16)
+            table[column_of(feature.name)] = np.zeros((features.items, feature.width), np.float16)
         else:
-            table[f"field.{feature.name}"] = np.zeros(features.items, np.float32)
+            table[column_of(feature.name)] = np.zeros(features.items, np.float32)
     return table
 
 

@@ -1,1 +1,1 @@
-"""From a raw log to batches."""
+"""Raw logs, prepared data sets and batches."""

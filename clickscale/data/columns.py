@@ -15,7 +15,7 @@ _HEADER = 128  # bytes; room for any shape, and it keeps the data aligned
 
 
 class NpyWriter:
-    """A ``.npy`` file that grows; the number of rows is written into its header when it is closed."""
+    """A ``.npy`` file that grows; closing it writes the number of rows into its header."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike, width: tuple[int, ...] = ()) -> None:
         self.path, self.dtype, self.width, self.rows = path, np.dtype(dtype).newbyteorder("<"), width, 0
@@ -26,7 +26,9 @@ class NpyWriter:
     def append(self, values: Array) -> None:
         """Write (n, *width) rows."""
         assert values.shape[1:] == self.width, f"{self.path}: rows of {values.shape[1:]}, not {self.width}"
-        self._stream.write(np.ascontiguousarray(values, dtype=self.dtype).data)  # tofile would hide errno
+        self._stream.write(
+            np.ascontiguousarray(values, dtype=self.dtype).data
+        )  # tofile would hide the error number of a full disk
         self.rows += len(values)
 
     def close(self) -> None:
@@ -64,11 +66,11 @@ def write_column(path: Path, values: Array) -> None:
 
 
 def open_column(path: Path) -> Array:
-    """A column of at least one row is mapped into memory, read only."""
+    """Map a column into memory, read only."""
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:
-    """Slices that cover ``rows`` rows."""
+    """Yield slices that cover ``rows`` rows."""
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))

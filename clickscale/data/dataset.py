@@ -14,13 +14,13 @@ from clickscale.data.source import Split
 from clickscale.data.split import boundaries, bounds_of, part_of
 from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.files import check_sizes, heal, verify
-from clickscale.schema import Feature, Features, Schema, categorical, numeric
+from clickscale.schema import Feature, Features, Schema, categorical, column_of, numeric
 
 PARTS = ("train", "valid", "test")
 
 
 class Columns(Mapping[str, Array]):
-    """The ``.npy`` files of one folder as arrays by name, mapped into memory when first asked for."""
+    """Arrays of one folder by name: ``.npy`` files that are mapped into memory at their first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ def _map(path: Path) -> Array:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError) as error:
-        raise DamagedError(f"{path} cannot be read ({error}); {ADVICE}.") from error
+        raise DamagedError(f"Cannot read {path} ({error}); {ADVICE}.") from error
 
 
 class Dataset:
@@ -54,7 +54,7 @@ class Dataset:
 
     Attributes:
         users, behaviors, items, impressions: columns by name.
-        split: how parts are made; another split needs no new preparation.
+        split: rule of the parts; another split needs no new preparation.
     """
 
     def __init__(self, path: Path, split: Split | None = None) -> None:
@@ -80,7 +80,7 @@ class Dataset:
 
     @property
     def known_at(self) -> Ints:
-        """(behaviors,) int64: the moment from which each behavior may be shown."""
+        """(behaviors,) int64 moments from which each behavior may be shown."""
         return self.behaviors["known_at" if "known_at" in self.behaviors else "time"]
 
     def verify(self) -> None:
@@ -108,7 +108,8 @@ class Dataset:
 
     def item_columns(self) -> dict[str, Array]:
         """Columns of the item table that models look up."""
-        return {name: self.items[name] for name in self.items if name.startswith("field.")}
+        names = [column_of(feature.name) for feature in self.features.item]
+        return {name: self.items[name] for name in names}
 
 
 def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
@@ -123,9 +124,9 @@ def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
 
 def index_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:
     """Columns of the categorical features, in order; each (rows,) or (rows, values)."""
-    return [columns[f"field.{feature.name}"] for feature in categorical(features)]
+    return [columns[column_of(feature.name)] for feature in categorical(features)]
 
 
 def number_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:
     """Columns of the numeric features, in order; each (rows,) float32."""
-    return [columns[f"field.{feature.name}"] for feature in numeric(features)]
+    return [columns[column_of(feature.name)] for feature in numeric(features)]

@@ -1,4 +1,4 @@
-"""The folder of a prepared data set: which files there are, and what the manifest says of them.
+"""Layout of the folder of a prepared data set: its files, and the manifest that describes them.
 
 ::
 
@@ -41,13 +41,13 @@ from clickscale.files import FileEntry, FolderKind
 from clickscale.schema import Features, Schema
 
 MANIFEST = "manifest.json"
-LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 1
 DATA_SET = FolderKind("a prepared data set", DataError, MANIFEST)
 ADVICE = "prepare the data set again"  # where its files are damaged
 
 
 class TableReport(Config, frozen=True):
-    """Rows read from one table and what became of them: ``rows == kept + sum(quarantined.values())``."""
+    """Counts of the rows of one table: ``rows == kept + sum(quarantined.values())``."""
 
     rows: int
     kept: int
@@ -74,7 +74,7 @@ class Manifest(Config, frozen=True):
     files: dict[str, FileEntry]
     notes: tuple[str, ...] = ()
     known_at: bool = False
-    version: int = LAYOUT_VERSION
+    version: int = _LAYOUT_VERSION
 
 
 class _Versioned(msgspec.Struct):
@@ -98,8 +98,8 @@ def read_manifest(folder: Path) -> Manifest:
     data = path.read_bytes()
     try:
         version = msgspec.json.decode(data, type=_Versioned).version
-        if version == LAYOUT_VERSION:
+        if version == _LAYOUT_VERSION:
             return load_json(data, Manifest, str(path))
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise DamagedError(f"{path} is damaged ({error}); {ADVICE}.") from error
-    raise DataError(f"{folder} has layout {version}, this release reads {LAYOUT_VERSION}; prepare again.")
+    raise DataError(f"{folder} has layout {version}, this release reads {_LAYOUT_VERSION}; prepare again.")

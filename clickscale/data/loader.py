@@ -1,7 +1,7 @@
-"""From a prepared data set to batches, by vectorized gathers.
+"""Batches of a prepared data set, by vectorized gathers.
 
-An epoch is planned at once: windows (a row of a batch each) are shuffled, then put into buckets of similar
-length so that little is padded, then cut into batches. The plan depends on the seed and the epoch alone, so a
+An epoch is planned at once. Windows, each a row of a batch, are shuffled, put into buckets of similar length
+so that little is padded, and cut into batches. The plan depends on nothing but the seed and the epoch. So a
 position in the data is two numbers, and any number of workers or restarts gives the same batches.
 """
 
@@ -20,7 +20,7 @@ from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import select_labels
+from clickscale.schema import label_of, select_labels
 
 __all__ = ["Grouping", "Loader", "LoaderConfig"]
 
@@ -28,22 +28,22 @@ _BUCKET = 64  # batches that are sorted by length together: enough to pad little
 
 
 class LoaderConfig(Config, frozen=True):
-    """How impressions become batches.
+    """Options of the loader: how impressions become batches.
 
     Attributes:
-        length: behaviors that a candidate sees at most (L).
-        window: impressions in one row of a ``timeline`` batch at most; 0 takes ``length``.
+        length: the largest number of behaviors that a candidate sees (L).
+        window: the largest number of impressions in one row of a ``timeline`` batch; 0 takes ``length``.
         slack: look further back at random, as a server does that appends to a state of ``length`` behaviors
-            until it holds ``length + slack``: each window draws its own length from that range, by seed and
+            until it holds ``length + slack``. Each window draws its own length from that range, by seed and
             epoch.
-        batch_size: impressions in a batch, about.
+        batch_size: impressions in a batch, approximately.
         pairs: bound of a batch's pairs of a behavior or candidate and a behavior, padding included: rows *
-            columns * (columns + candidates), as many as dense attention takes memory and time for. One row
-            alone may exceed it. 0 sets no bound.
-        placeholders: padding candidates that every row has in addition (m2 - 1 in Lai et al. 2025, section
-            3.3); they change nothing that is learned.
+            columns * (columns + candidates). Memory and time of dense attention grow with this number. A
+            batch of a single row may exceed it. 0 sets no bound.
+        placeholders: padding candidates added to every row (m2 - 1 in Lai et al. 2025, section 3.3); they
+            change nothing that is learned.
         labels: names of the labels to load; the first one if empty.
-        prefetch: batches built ahead by a thread; 0 builds each when asked.
+        prefetch: batches that a thread builds ahead; 0 builds each batch when it is asked for.
     """
 
     grouping: Grouping = "timeline"
@@ -63,14 +63,13 @@ class Loader:
     """Batches of one part of a data set.
 
     Args:
-        rank, world: this process takes every ``world``-th batch. Shuffled, all processes get equally many,
-            and up to ``world - 1`` batches of an epoch go to nobody; unshuffled, nothing is left out.
-        windows: the rows of batches, if ``config`` shall not cut them by ``grouping``, ``length`` and
-            ``window``.
+        rank, world: this process takes every ``world``-th batch. With ``shuffle``, all processes get equally
+            many, so up to ``world - 1`` batches of an epoch are left out. Without it, none is left out.
+        windows: precomputed rows of batches; they override ``grouping``, ``length`` and ``window``.
 
     Raises:
         DataError: the part has no impressions.
-        ConfigError: a number that must be positive is not, or windows are given and ``slack`` too.
+        ConfigError: an option is out of range, or both ``windows`` and ``slack`` are set.
     """
 
     def __init__(
@@ -99,15 +98,15 @@ class Loader:
         return len(self._rows)
 
     def __len__(self) -> int:
-        """Batches of the first epoch for this rank; shuffled epochs may differ by a few."""
+        """Count the batches of the first epoch for this rank; shuffled epochs may differ by a few."""
         return self.steps(1)
 
     def steps(self, epochs: int) -> int:
-        """Batches of the first ``epochs`` epochs together, for this rank."""
+        """Count the batches of the first ``epochs`` epochs for this rank."""
         return sum(len(self._plan(epoch, self._drawn(epoch))) for epoch in range(epochs))
 
     def _drawn(self, epoch: int) -> Windows:
-        """The windows of an epoch: with slack, each looks back its own number of behaviors."""
+        """Windows of an epoch; with slack, each looks back its own number of behaviors."""
         length, slack = self.config.length, self.config.slack
         if not slack:
             return self._windows
@@ -116,26 +115,27 @@ class Loader:
         return look_back(self.dataset, self._rows, self._windows, drawn)
 
     def _plan(self, epoch: int, windows: Windows) -> list[Ints]:
-        """Places in ``windows`` of each batch of an epoch, for this rank."""
+        """Rows of ``windows`` in each batch of an epoch, for this rank."""
         order = np.arange(len(windows))
         if not self.config.shuffle:
-            cuts = cut_batches(windows, order, self.config.batch_size, self.config.pairs)
+            cuts = _cut_batches(windows, order, self.config.batch_size, self.config.pairs)
             return [order[a:b] for a, b in itertools.pairwise(cuts)][self.rank :: self.world]
         random = np.random.default_rng((self.config.seed, epoch))
         order = self._bucket(windows, random.permutation(order))
-        cuts = cut_batches(windows, order, self.config.batch_size, self.config.pairs)
-        place = random.permutation(len(cuts) - 1)
-        place = place[: len(place) // self.world * self.world] if len(place) >= self.world else place
-        return [order[cuts[i] : cuts[i + 1]] for i in place[self.rank :: self.world]]
+        cuts = _cut_batches(windows, order, self.config.batch_size, self.config.pairs)
+        batches = random.permutation(len(cuts) - 1)
+        if len(batches) >= self.world:  # equally many for each process, or one would wait for the others
+            batches = batches[: len(batches) // self.world * self.world]
+        return [order[cuts[i] : cuts[i + 1]] for i in batches[self.rank :: self.world]]
 
     def _bucket(self, windows: Windows, order: Ints) -> Ints:
-        """Sort by length inside groups of some batches; across them the order stays random."""
+        """Sort by length inside groups of batches; the order of the groups stays random."""
         length, count = windows.end[order] - windows.start[order], windows.count[order]
         group = np.cumsum(count) // (self.config.batch_size * _BUCKET)
         return order[np.lexsort((length, count // 8, group))]
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch from the ``start``-th on; skipped ones cost nothing."""
+        """Yield the batches of an epoch from the ``start``-th on; skipped batches cost nothing."""
         windows = self._drawn(epoch)
         plan = self._plan(epoch, windows)[start:]
         if not self.config.prefetch:
@@ -157,36 +157,36 @@ class Loader:
         size = int(windows.count[chosen].max()) + self.config.placeholders
         column = np.arange(width)
         behavior = column + (end - width)[:, None]  # (B, L), the newest at L - 1
-        present = behavior >= start[:, None]
-        place = np.arange(size)
-        real = place < windows.count[chosen][:, None]  # (B, C)
-        rows = self._rows[np.where(real, windows.first[chosen][:, None] + place, 0)]
+        present = behavior >= start[:, None]  # (B, L)
+        slot = np.arange(size)
+        real = slot < windows.count[chosen][:, None]  # (B, C)
+        rows = self._rows[np.where(real, windows.first[chosen][:, None] + slot, 0)]
         behavior = np.where(present, behavior, 0)
         return self._columns.batch(rows, real, behavior, present, end, length)
 
 
 def _check(config: LoaderConfig, windows: Windows | None) -> None:
-    """Refuse numbers that make no sense."""
+    """Refuse options that are out of range."""
     check_least(config, 1, "length", "batch_size")
     check_least(config, 0, "window", "slack", "pairs", "placeholders", "prefetch")
     if config.length + config.slack > LONGEST:
         raise ConfigError(
-            f"length is {config.length} and slack {config.slack}; at most {LONGEST:,} together."
+            f"length={config.length} and slack={config.slack} exceed {LONGEST:,} together; lower one of them."
         )
     if windows is not None and config.slack:
-        raise ConfigError(f"Windows that are cut already draw no lengths; leave out slack={config.slack}.")
+        raise ConfigError(f"Precomputed windows keep their lengths; leave out slack={config.slack}.")
 
 
-def cut_batches(windows: Windows, order: Ints, batch_size: int, pairs: int) -> Ints:
-    """Cut windows that stand in line into batches.
+def _cut_batches(windows: Windows, order: Ints, batch_size: int, pairs: int) -> Ints:
+    """Cut a sequence of windows into batches.
 
     Args:
-        order: places in ``windows``, as they stand.
-        batch_size: impressions in a batch, about.
+        order: rows of ``windows`` in their sequence.
+        batch_size: impressions in a batch, approximately.
         pairs: see `LoaderConfig`.
 
     Returns:
-        First place in ``order`` of each batch, and the end.
+        Index into ``order`` at which each batch begins, and the end.
     """
     count = windows.count[order]
     filled = (np.cumsum(count) - count) // batch_size
@@ -194,16 +194,16 @@ def cut_batches(windows: Windows, order: Ints, batch_size: int, pairs: int) -> I
     if not pairs or not len(order):
         return cuts
     columns = np.maximum(np.maximum.reduceat((windows.end - windows.start)[order], cuts[:-1]), 1)
-    cost = columns * (columns + np.maximum.reduceat(count, cuts[:-1]))  # of each row of the batch
+    cost = columns * (columns + np.maximum.reduceat(count, cuts[:-1]))  # pairs of each row
     rows = np.diff(cuts)
     pieces = -(-rows // np.maximum(pairs // cost, 1))
-    size = -(-rows // pieces)  # all pieces of a batch alike
-    place = np.arange(len(order)) - np.repeat(cuts[:-1], rows)
-    return np.append(np.flatnonzero(place % np.repeat(size, rows) == 0), len(order))
+    size = -(-rows // pieces)  # equal pieces, so that no batch is a small rest
+    position = np.arange(len(order)) - np.repeat(cuts[:-1], rows)
+    return np.append(np.flatnonzero(position % np.repeat(size, rows) == 0), len(order))
 
 
 class _Gather:
-    """The columns that batches are made of."""
+    """Columns from which batches are gathered."""
 
     def __init__(self, dataset: Dataset, labels: tuple[int, ...]) -> None:
         features = dataset.features
@@ -218,7 +218,7 @@ class _Gather:
         ]
         self.context = index_columns(dataset.impressions, features.context)
         self.context_numbers = number_columns(dataset.impressions, features.context)
-        self.labels = [dataset.impressions[f"label.{dataset.labels[place]}"] for place in labels]
+        self.labels = [dataset.impressions[label_of(dataset.labels[index])] for index in labels]
 
     def batch(
         self,
@@ -229,16 +229,18 @@ class _Gather:
         end: Ints,
         length: Ints,
     ) -> Batch:
-        """Tensors of impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,).
+        """Gather impressions ``rows`` (B, C) over rows ``behavior`` (B, L) that end at ``end`` (B,).
 
-        A candidate sees the last ``length`` (B,) of those before it.
+        A candidate sees the last ``length`` (B,) behaviors before it.
         """
         impressions = self.dataset.impressions
         user = np.asarray(impressions["user"])[rows[:, 0]]
         width = behavior.shape[1]
         offset = np.asarray(self.dataset.users["offsets"])[user]
-        visible = np.asarray(impressions["visible"])[rows] + (offset - end)[:, None] + width  # (B, C) column
-        visible = np.where(real, visible, 0)
+        # The data set counts visible behaviors from the user's first. A batch counts columns, and its last
+        # column holds the newest behavior of the window.
+        known = np.asarray(impressions["visible"])[rows]  # (B, C) behaviors since the user's first
+        visible = np.where(real, known + (offset - end)[:, None] + width, 0)  # (B, C) columns
         labels = np.stack([column[rows] for column in self.labels], axis=-1)  # (B, C, T)
         return Batch(
             user=UserSide(
@@ -264,7 +266,7 @@ class _Gather:
 
 
 def _rows(column: Array) -> Array:
-    """The column, or one row for padding to point at where a log has no behaviors."""
+    """Return the column; in a log without behaviors, one row for padding to point at."""
     return column if len(column) else np.zeros((1, *column.shape[1:]), column.dtype)
 
 
@@ -272,17 +274,17 @@ def _long(values: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
 
-def _indices(columns: list[Array], at: Array, present: npt.NDArray[np.bool_] | None = None) -> torch.Tensor:
-    """(*at.shape, columns) int64; 0 where not present."""
-    parts = [column[at] if column.ndim > 1 else column[at][..., None] for column in columns]
+def _indices(columns: list[Array], rows: Array, present: npt.NDArray[np.bool_] | None = None) -> torch.Tensor:
+    """(*rows.shape, columns) int64 indices; 0 where not present."""
+    parts = [column[rows] if column.ndim > 1 else column[rows][..., None] for column in columns]
     if not parts:
-        return torch.zeros((*at.shape, 0), dtype=torch.int64)
+        return torch.zeros((*rows.shape, 0), dtype=torch.int64)
     joined = np.concatenate(parts, axis=-1)
     return _long(joined if present is None else np.where(present[..., None], joined, 0))
 
 
-def _numbers(columns: list[Array], at: Array) -> torch.Tensor:
-    """(*at.shape, columns) float32."""
+def _numbers(columns: list[Array], rows: Array) -> torch.Tensor:
+    """(*rows.shape, columns) float32 numbers."""
     if not columns:
-        return torch.zeros((*at.shape, 0))
-    return torch.from_numpy(np.stack([column[at].astype(np.float32) for column in columns], axis=-1))
+        return torch.zeros((*rows.shape, 0))
+    return torch.from_numpy(np.stack([column[rows].astype(np.float32) for column in columns], axis=-1))

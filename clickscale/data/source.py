@@ -1,4 +1,4 @@
-"""What an adapter hands to preparation: a schema and a stream of tables with canonical columns.
+"""Sources: the schema and the stream of canonical tables that an adapter gives to preparation.
 
 Canonical tables and their columns (values still raw; ids as integers or text, times as int64 seconds UTC):
 
@@ -24,11 +24,10 @@ from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
 PROBLEM = "problem"
-LABEL = "label."
 
 
 class Split(Config, frozen=True):
-    """How impressions are divided into train, valid and test.
+    """Rule that divides impressions into train, valid and test.
 
     ``time`` cuts the whole log at two moments so that about ``valid`` and ``test`` of the impressions lie
     after them; ``user_time`` cuts each user's own impressions by the same fractions; ``day`` keeps the last
@@ -42,7 +41,7 @@ class Split(Config, frozen=True):
 
 @dataclass(frozen=True)
 class Source:
-    """A raw log as preparation sees it.
+    """A raw log in the form that preparation reads.
 
     Attributes:
         chunks: makes a fresh iterator over (table name, record batch), from the start of the log.

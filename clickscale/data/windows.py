@@ -1,8 +1,8 @@
-"""Cutting the impressions of a part into the rows of batches: which impressions share which behaviors.
+"""Windows: the impressions of a part, cut into rows of batches that share behaviors.
 
-A window is one row of a batch to come: neighboring impressions of one user over one stretch of behaviors. It
-is made in two steps: where windows begin (a grouping, or the window policy of a server), and how many
-behaviors each looks back from its first impression.
+A window becomes one row of a batch: neighboring impressions of one user over one stretch of behaviors. Two
+decisions make it: where windows begin (a grouping, or the window policy of a server), and how many behaviors
+each looks back from its first impression.
 """
 
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ _MOST = 1024  # impressions of a replayed window in one row of a batch
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows of batches to come: impressions ``first:first + count`` of a part over behaviors ``start:end``.
+    """Future rows of batches: impressions ``first:first + count`` of a part over behaviors ``start:end``.
 
     Attributes:
-        first, count: (N,) place in the part and number of the impressions.
+        first, count: (N,) index of the first impression in the part, and number of impressions.
         start, end: (N,) rows of the behavior table.
-        length: (N,) behaviors that a candidate of the window sees at most.
+        length: (N,) largest number of behaviors that a candidate of the window sees.
     """
 
     first: Ints
@@ -57,55 +57,55 @@ def make_windows(dataset: Dataset, rows: Ints, grouping: Grouping, length: int, 
 
 
 def look_back(dataset: Dataset, rows: Ints, windows: Windows, length: Ints) -> Windows:
-    """The same windows when the candidates of each see its own number of behaviors, ``length`` (N,)."""
+    """Return the same windows with another number of visible behaviors for each, ``length`` (N,)."""
     user, visible = _seen(dataset, rows)
     return _windows(dataset, user, visible, windows.first, length)
 
 
 def replay_windows(dataset: Dataset, rows: Ints, length: int, slack: int) -> Windows:
-    """What one state serves under the window policy, when the impressions ``rows`` come in order of time.
+    """Cut the impressions ``rows``, in order of time, into those that one cached state serves.
 
-    A server makes a state from the last ``length`` behaviors at the first request of a user, appends to it
-    what the user does, and makes it anew from the last ``length`` as soon as it would hold more than
-    ``length + slack``. A candidate sees all that the state holds.
+    A server builds a state from the last ``length`` behaviors at the first request of a user and appends new
+    behaviors to it. As soon as the state would hold more than ``length + slack`` behaviors, it is rebuilt
+    from the last ``length``. A candidate sees all behaviors that the state holds.
     """
     user, visible = _seen(dataset, rows)
     first = _rebuilds(user, visible, length, slack)
-    made = _windows(dataset, user, visible, first, np.full(len(first), length + slack))
+    windows = _windows(dataset, user, visible, first, np.full(len(first), length + slack))
     offset = np.asarray(dataset.users["offsets"], dtype=np.int64)[user[first]]
     start = offset + np.maximum(visible[first] - length, 0)
-    return _divide(replace(made, start=start), offset, visible)
+    return _divide(replace(windows, start=start), offset, visible)
 
 
 def _rebuilds(user: Ints, visible: Ints, length: int, slack: int) -> Ints:
-    """Places of the impressions at which a server makes a state anew, ascending."""
+    """Indices of the impressions at which a server builds or rebuilds a state, ascending."""
     step = int(visible.max(initial=0)) + length + slack + 1
-    place = user * step + visible  # ascending, as both are: users one after the other, each in order of time
+    code = user * step + visible  # ascending: rows stand by user, then by time
     current = np.flatnonzero(np.diff(user, prepend=-1))
-    found = [current]
-    while len(current):  # all users at once: as many rounds as the busiest user has states
-        held = np.maximum(visible[current] - length, 0) + length + slack  # the last count that still fits
-        after = np.searchsorted(place, user[current] * step + held, side="right")
+    begins = [current]
+    while len(current):  # all users at once; the busiest user sets the number of rounds
+        held = np.maximum(visible[current] - length, 0) + length + slack  # the largest count that fits
+        after = np.searchsorted(code, user[current] * step + held, side="right")
         inside = after < len(user)
         after, owner = after[inside], user[current][inside]
         current = after[user[after] == owner]
-        found.append(current)
-    return np.sort(np.concatenate(found))
+        begins.append(current)
+    return np.sort(np.concatenate(begins))
 
 
 def _divide(windows: Windows, offset: Ints, visible: Ints) -> Windows:
     """Divide windows of more than ``_MOST`` impressions into rows that start at the same behavior."""
     pieces = -(-windows.count // _MOST)
-    of = np.repeat(np.arange(len(windows)), pieces)
-    number = np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    first = windows.first[of] + number * _MOST
-    count = np.minimum(windows.count[of] - number * _MOST, _MOST)
-    end = offset[of] + visible[first + count - 1]
-    return Windows(first, count, windows.start[of], end, windows.length[of])
+    source = np.repeat(np.arange(len(windows)), pieces)
+    piece = np.arange(len(source)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    first = windows.first[source] + piece * _MOST
+    count = np.minimum(windows.count[source] - piece * _MOST, _MOST)
+    end = offset[source] + visible[first + count - 1]
+    return Windows(first, count, windows.start[source], end, windows.length[source])
 
 
 def _seen(dataset: Dataset, rows: Ints) -> tuple[Ints, Ints]:
-    """User and number of visible behaviors of each impression."""
+    """Return the user and the number of visible behaviors of each impression."""
     user = np.asarray(dataset.impressions["user"][rows], dtype=np.int64)
     return user, np.asarray(dataset.impressions["visible"][rows], dtype=np.int64)
 
@@ -119,12 +119,12 @@ def _windows(dataset: Dataset, user: Ints, visible: Ints, first: Ints, length: I
 
 
 def _timeline_begins(user: Ints, visible: Ints, window: int) -> npt.NDArray[np.bool_]:
-    """Where a new window begins: at a new user, and at every ``window`` impressions or visible behaviors."""
+    """Mark the first impression of each window: a new user, or ``window`` more impressions or behaviors."""
     fresh = np.ones(len(user), dtype=bool)
     fresh[1:] = user[1:] != user[:-1]
-    # Place of the first impression of the same user.
-    head = np.maximum.accumulate(np.where(fresh, np.arange(len(user)), 0))
-    steps = (np.arange(len(user)) - head) // window
-    reach = (visible - visible[head]) // window
+    # Index of the first impression of the same user.
+    first = np.maximum.accumulate(np.where(fresh, np.arange(len(user)), 0))
+    steps = (np.arange(len(user)) - first) // window
+    reach = (visible - visible[first]) // window
     fresh[1:] |= (steps[1:] != steps[:-1]) | (reach[1:] != reach[:-1])
     return fresh

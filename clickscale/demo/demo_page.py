@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
-from clickscale.data.checks.contents import inspect_dataset, plot_inspection
+from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
 from clickscale.demo.steps import ALONE, CANDIDATES, TAUGHT
 from clickscale.evaluation.calibration import reliability_curve
@@ -19,12 +19,14 @@ from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
 from clickscale.report.comparison import DIFFERENCES, Entrant, compare, differences
+from clickscale.report.data_plots import plot_inspection
 from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import Page, PageTable, Section, write_page
 from clickscale.report.results import HEADERS as ACCURACY
 from clickscale.report.results import Result, verdict
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
+from clickscale.schema import column_of, label_of
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
@@ -67,13 +69,13 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
     replace_text(out / "request.json", json.dumps(request) + "\n")
     response = Scorer(artifact).score(request)
     fields = [field for field in dataset.schema.items if field.kind == "categorical"]
-    label = dataset.impressions[f"label.{response.labels[0]}"][rows]
+    label = dataset.impressions[label_of(response.labels[0])][rows]
     ranking = []
     for place in np.argsort(-response.logits[:, 0], kind="stable").tolist():
         item = int(dataset.impressions["item"][rows[place]])
         line = {"item": response.items[place], "probability": float(response.probabilities[place, 0])}
         for field in fields:
-            value = raw_value(dataset.encoder, field, dataset.items[f"field.{field.name}"][item])
+            value = raw_value(dataset.encoder, field, dataset.items[column_of(field.name)][item])
             line[field.name] = ", ".join(map(str, value)) if isinstance(value, list) else value
         ranking.append(line | {"happened": response.labels[0] if label[place] == 1 else "-"})
     return {
@@ -90,7 +92,7 @@ def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
     rows = dataset.part("test")
     user, time = dataset.impressions["user"][rows], dataset.impressions["time"][rows]
     cuts = np.flatnonzero((user[1:] != user[:-1]) | (time[1:] != time[:-1])) + 1
-    label = dataset.impressions[f"label.{dataset.labels[0]}"]
+    label = dataset.impressions[label_of(dataset.labels[0])]
     visible = dataset.impressions["visible"]
     requests = np.split(rows, cuts)
     good = [

@@ -12,7 +12,7 @@ from clickscale.data.windows import replay_windows
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.models import CTRModel
-from clickscale.schema import select_labels
+from clickscale.schema import label_of, select_labels
 
 _PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same however long behaviors are
 
@@ -104,7 +104,7 @@ def with_facts(
     grouping: str,
 ) -> Predictions:
     """Join logits with the labels and with the facts by which reports are sliced."""
-    labels = np.stack([np.asarray(dataset.impressions[f"label.{name}"][rows]) for name in names], axis=1)
+    labels = np.stack([np.asarray(dataset.impressions[label_of(name)][rows]) for name in names], axis=1)
     user = np.asarray(dataset.impressions["user"], np.int64)
     time = np.asarray(dataset.impressions["time"][rows], np.int64)
     # The age of an item is that at the impression, not today's.

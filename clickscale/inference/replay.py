@@ -15,7 +15,7 @@ from clickscale.data.dataset import Columns, Dataset
 from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, UNKNOWN, Field
+from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
 
 def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Ints) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class _Replay:
     def _values(self, fields: Sequence[Field], columns: Columns, row: int) -> dict[str, Any]:
         """Raw values of one row, missing ones left out."""
         values = {
-            field.name: raw_value(self.encoder, field, columns[f"field.{field.name}"][row])
+            field.name: raw_value(self.encoder, field, columns[column_of(field.name)][row])
             for field in fields
         }
         return {name: value for name, value in values.items() if value is not None}

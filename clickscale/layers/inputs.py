@@ -11,7 +11,7 @@ from torch.nn import functional
 from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
-from clickscale.schema import Feature, Features, categorical, content, numeric
+from clickscale.schema import Feature, Features, categorical, column_of, content, numeric
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
@@ -34,8 +34,8 @@ class ItemTable(nn.Module):
     ) -> None:
         super().__init__()
         self.side = SideEmbedding(features, table, dim)
-        indices = [_two(columns[f"field.{f.name}"]) for f in categorical(features)]
-        numbers = [_two(columns[f"field.{f.name}"]) for f in numeric(features)]
+        indices = [_two(columns[column_of(f.name)]) for f in categorical(features)]
+        numbers = [_two(columns[column_of(f.name)]) for f in numeric(features)]
         self.size = len(indices[0])
         rows = self.side.rows(torch.from_numpy(np.concatenate(indices, axis=1).astype(np.int64)))
         self.register_buffer("rows", rows, persistent=False)
@@ -47,7 +47,7 @@ class ItemTable(nn.Module):
         self.register_buffer("numbers", torch.from_numpy(filled), persistent=False)
         self.projections = nn.ModuleDict()
         for feature in content(features):
-            vectors = np.array(columns[f"field.{feature.name}"])  # a copy: columns may be read-only maps
+            vectors = np.array(columns[column_of(feature.name)])  # a copy: columns may be read-only maps
             self.register_buffer(f"content_{feature.name}", torch.from_numpy(vectors), persistent=False)
             self.projections[feature.name] = nn.Linear(feature.width, dim, bias=False)
         self.tokens = self.side.tokens + len(self.projections)

@@ -68,7 +68,7 @@ def test_mistakes_are_one_line_with_a_way_out(
     absent = ["content", "embed", str(log), "--text", "genre", "--model", str(tmp_path / "absent")]
     for arguments, said in (
         (["content", "import", str(log), str(vectors)], "Unknown column 'item'"),
-        (["content", "import", str(log), str(vectors), "--key", "movie"], "'text' already"),
+        (["content", "import", str(log), str(vectors), "--key", "movie"], "already has a field 'text'"),
         (["content", "ids", str(log), "--name", "picture"], "it has text"),
         (["content", "embed", str(log), "--text", "genre", "--columns", "a"], "--texts"),
         (absent + ["--name", "mood"], "modules.json"),

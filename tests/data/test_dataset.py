@@ -181,7 +181,7 @@ def test_changed_bytes_of_the_same_size_are_found_by_their_hash(copy: Path) -> N
 def test_a_column_that_is_no_array_is_damaged(copy: Path) -> None:
     file = copy / "behaviors" / "time.npy"
     file.write_bytes(b"x" * file.stat().st_size)
-    with pytest.raises(DamagedError, match=r"time.npy cannot be read .*prepare the data set again"):
+    with pytest.raises(DamagedError, match=r"Cannot read .*time.npy .*prepare the data set again"):
         _ = open_dataset(copy).behaviors["time"]
 
 

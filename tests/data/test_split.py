@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickscale.data.source import Split
-from clickscale.data.split import NEVER, boundaries, bounds_of, check_split, part_of, user_boundaries
+from clickscale.data.split import _NEVER, _user_boundaries, boundaries, bounds_of, check_split, part_of
 from clickscale.errors import ConfigError, DataError
 
 DAY = 86_400
@@ -30,7 +30,7 @@ def test_equal_times_are_never_divided() -> None:
 def test_boundaries_are_the_order_statistics(times: list[int], valid: float, test: float) -> None:
     ranked = sorted(times)
     places = [int(len(times) * (1 - valid - test)), int(len(times) * (1 - test))]
-    expected = tuple(ranked[place] if place < len(times) else NEVER for place in places)
+    expected = tuple(ranked[place] if place < len(times) else _NEVER for place in places)
     if expected[0] <= ranked[0]:
         with pytest.raises(DataError, match="no impression for training"):
             boundaries(np.array(times), Split(valid=valid, test=test))
@@ -47,14 +47,14 @@ def test_the_last_days_are_cut_off_at_midnight() -> None:
 def test_each_user_is_cut_by_own_time() -> None:
     offsets = np.array([0, 10, 11, 11, 16])
     time = np.concatenate([np.arange(10), [50], [7, 7, 7, 8, 8]])
-    bounds = user_boundaries(offsets, time, Split(kind="user_time"))
+    bounds = _user_boundaries(offsets, time, Split(kind="user_time"))
     assert bounds[0].tolist() == [
         8,
-        NEVER,
-        NEVER,
+        _NEVER,
+        _NEVER,
         8,
     ]  # places .1 .3 .5 .7 .9: the last is beyond .8
-    assert bounds[1].tolist() == [9, NEVER, NEVER, NEVER]
+    assert bounds[1].tolist() == [9, _NEVER, _NEVER, _NEVER]
     user = np.repeat([0, 1, 3], [10, 1, 5])
     assert part_of(user, time, bounds).tolist() == [0] * 8 + [1, 2] + [0] + [0, 0, 0, 1, 1]
     np.testing.assert_array_equal(bounds_of(Split(kind="user_time"), (), offsets, time), bounds)

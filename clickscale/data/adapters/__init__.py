@@ -1,7 +1,7 @@
 """Public logs: one file per log, read in the layout in which it is published.
 
 The file ``movielens_1m.py`` is the adapter ``movielens-1m``. It offers ``source(folder, *, options)`` and the
-constant ``ABOUT``; its docstring says what the log holds and which protocol is followed. A new file is a new
+constant ``ABOUT``; its docstring describes the content of the log and the protocol. A new file is a new
 adapter.
 """
 

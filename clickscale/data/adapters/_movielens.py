@@ -1,4 +1,4 @@
-"""What the MovieLens logs share: one protocol, one schema, one way to turn ratings into two tables."""
+"""Protocol, schema and tables that the MovieLens logs share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
-from clickscale.schema import Field, Label, Schema, Statistic
+from clickscale.schema import Field, Label, Schema, Statistic, label_of
 
 # fmt: off
 GENRES = (
@@ -39,7 +39,7 @@ _STATISTICS = (
 
 
 def movielens_schema(name: str, statistics: bool, content: ContentVectors | None) -> Schema:
-    """Fields of a MovieLens log; the statistics and the content vectors only if asked for."""
+    """Fields of a MovieLens log; statistics and content vectors are optional."""
     vectors = () if content is None else (Field(name="text", kind="content", width=content.width),)
     return Schema(
         name=name,
@@ -59,7 +59,7 @@ def movielens_schema(name: str, statistics: bool, content: ContentVectors | None
 
 
 def open_content(content: Path | None, content_ids: Path | None) -> ContentVectors | None:
-    """The optional vectors; their ids are beside them under ``item_text_emb_ids.npy`` unless named."""
+    """Open the optional vectors; their ids are beside them under ``item_text_emb_ids.npy`` unless named."""
     if content is None:
         return None
     return load_content(content, content_ids or content.with_name("item_text_emb_ids.npy"))
@@ -78,7 +78,7 @@ def users_table(chunk: Chunk, age: pa.Array) -> pa.RecordBatch:
 
 
 def items_table(chunk: Chunk, genres: pa.Array, content: ContentVectors | None) -> pa.RecordBatch:
-    """Items; the year of release stands in parentheses at the end of the title."""
+    """Items; the year of release is in parentheses at the end of the title."""
     year = pc.struct_field(pc.extract_regex(chunk["title"], r"\((?P<year>\d{4})\)\s*$"), "year")
     item = integers(chunk["item"])
     columns = {"item": item, "genres": genres, "year": integers(year)}
@@ -88,18 +88,17 @@ def items_table(chunk: Chunk, genres: pa.Array, content: ContentVectors | None) 
 
 
 class RowOrder:
-    """Gives rows of one user and one moment a second each, in the order in which they stand.
+    """Spreads rows of one user and one moment over seconds, in the order of the file.
 
-    For a log whose clock is coarser than its events but whose rows stand in their true order: what stands
-    earlier was known earlier. Rows of equal user and time must be neighbors. Called chunk after chunk.
+    Some logs have a clock that is coarser than their events, but rows in their true order: an earlier row was
+    known earlier. Rows of equal user and time must be neighbors. Called chunk after chunk.
     """
 
     def __init__(self) -> None:
-        self._user = pa.array(
-            [], pa.string()
-        )  # of the row before the chunk, as its time and place in its moment
+        # user and time of the last row of the chunk before, and its position within its moment
+        self._user = pa.array([], pa.string())
         self._time = pa.array([], pa.int64())
-        self._place = 0
+        self._position = 0
 
     def __call__(self, user: pa.Array, time: pa.Array) -> pa.Array:
         """Refined times of the next rows; where the time is null it stays null."""
@@ -110,20 +109,20 @@ class RowOrder:
         moved = pc.or_kleene(pc.not_equal(users[1:], users[:-1]), pc.not_equal(times[1:], times[:-1]))
         fresh[1:] = moved.fill_null(True).to_numpy(zero_copy_only=False)
         row = np.arange(len(times))
-        place = row - np.maximum.accumulate(np.where(fresh, row, 0))
-        place += np.where(np.cumsum(fresh) == 1, self._place, 0) if known else 0
+        position = row - np.maximum.accumulate(np.where(fresh, row, 0))
+        position += np.where(np.cumsum(fresh) == 1, self._position, 0) if known else 0
         if len(times):
-            self._user, self._time, self._place = users[-1:], times[-1:], int(place[-1])
-        return pc.add(time, pa.array(place[known:]))
+            self._user, self._time, self._position = users[-1:], times[-1:], int(position[-1])
+        return pc.add(time, pa.array(position[known:]))
 
 
 def rating_tables(chunk: Chunk, order: RowOrder | None = None) -> Iterator[tuple[TableName, pa.RecordBatch]]:
-    """Each rating is an impression with the label ``like``, and from then on a behavior."""
+    """Turn each rating into an impression with the label ``like`` and into a behavior."""
     time, unread = seconds(chunk["time"], "s")
     if order is not None:
         time = order(chunk["user"], time)
     like, unrated = LIKE.evaluate(chunk["rating"])
     problem = mark(chunk.problem, unread, "bad_time")
-    who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
-    yield "behaviors", canonical({**who, "rating": integers(chunk["rating"])}, problem)
-    yield "impressions", canonical({**who, "label.like": like}, mark(problem, unrated, "bad_label"))
+    event = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
+    yield "behaviors", canonical({**event, "rating": integers(chunk["rating"])}, problem)
+    yield "impressions", canonical({**event, label_of("like"): like}, mark(problem, unrated, "bad_label"))

@@ -6,7 +6,7 @@ pid, nonclk, clk), ``ad_feature.csv``, ``user_profile.csv`` (its last header nam
 ``behavior_log.csv`` (723 million events: user, time_stamp, btag, cate, brand). ``NULL`` and empty mean
 missing.
 
-Protocol: the label click is ``clk``. The behavior log names no items, only category and brand, hence the
+Protocol: the label click is ``clk``. The behavior log names no items, only category and brand, so the
 item table has two kinds of rows: an ad is ``a:ADGROUP``, and the pair of a behavior is ``b:CATEGORY:BRAND``
 with these two attributes and no others, so that behaviors and ads meet in the embeddings of category and
 brand. Impressions are split by day: the last one is for test, the one before it for valid.
@@ -24,9 +24,9 @@ from clickscale.data.adapters._about import About
 from clickscale.data.source import Source, Split, TableName
 from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _PROFILE = (
     "cms_segid",
@@ -60,7 +60,7 @@ def source(folder: Path) -> Source:
             yield "users", canonical(columns, chunk.problem)
         for chunk in read(ads, ["adgroup_id", *_ATTRIBUTES.values(), "price"]):
             yield "items", _ads(chunk)
-        pairs = Firsts()
+        pairs = FirstRows()
         for chunk in read(log, ["user", "time_stamp", "btag", "cate", "brand"]):
             yield from _behaviors(chunk, pairs)
         for chunk in read(samples, ["user", "time_stamp", "adgroup_id", "pid", "clk"]):
@@ -94,12 +94,12 @@ def _ads(chunk: Chunk) -> pa.RecordBatch:
 
 
 def _key(kind: str, *parts: pa.Array) -> pa.Array:
-    """Ids such as ``a:17``; null if the first part is, and an empty text for a missing later one."""
+    """Build ids such as ``a:17``: null if the first part is null; other missing parts are empty."""
     first, *rest = parts
     return pc.binary_join_element_wise(kind, first, *(part.fill_null("") for part in rest), ":")
 
 
-def _behaviors(chunk: Chunk, pairs: Firsts) -> Iterator[tuple[TableName, pa.RecordBatch]]:
+def _behaviors(chunk: Chunk, pairs: FirstRows) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     pair = _key("b", chunk["cate"], chunk["brand"])
     rows = pa.RecordBatch.from_arrays(
         [pair, chunk["cate"], chunk["brand"]], names=["item", "category", "brand"]
@@ -125,6 +125,6 @@ def _impressions(chunk: Chunk) -> pa.RecordBatch:
         "item": _key("a", chunk["adgroup_id"]),
         "time": time,
         "position": chunk["pid"],
-        "label.click": integers(chunk["clk"]),
+        label_of("click"): integers(chunk["clk"]),
     }
     return canonical(columns, mark(chunk.problem, unread, "bad_time"))

@@ -1,14 +1,14 @@
-"""Amazon reviews of 2014, 2018 and 2023 (McAuley group): who rated what and when, with item attributes.
+"""Amazon reviews of 2014, 2018 and 2023 (McAuley group): ratings with their times, and item attributes.
 
-Layout, told from the files: reviews as JSON lines (``reviewerID``, ``asin``, ``overall``,
+Layout, detected from the files: reviews as JSON lines (``reviewerID``, ``asin``, ``overall``,
 ``unixReviewTime`` in seconds; since 2023 ``user_id``, ``parent_asin``, ``rating``, ``timestamp`` in
-milliseconds) or as CSV of ratings alone (with a header since 2023; before, user, item, rating and seconds,
+milliseconds) or as CSV of ratings only (with a header since 2023; before, user, item, rating and seconds,
 in 2018 with the item first). Attributes come from ``meta_*`` files with one object per line, in 2014 a
 Python dict literal. All may be gzipped. Times before 2023 are whole days, so a behavior is visible from the
 next day on.
 
 Protocol: the label ``like`` is rating >= 4. With ``negatives`` the label is ``review`` instead, as in the
-literature that follows DIN: every review is a positive, and items that existed by then are drawn for it.
+literature that follows DIN: every review is a positive, and items that existed at its time are drawn for it.
 Behaviors are the user's earlier reviews with their rating. Attributes (category levels, brand, price) are
 as of the day the data were collected. Impressions are split 80 / 10 / 10 by global time.
 """
@@ -30,7 +30,7 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.json_lines import json_line, literal_line, read_lines
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _LIKE = parse_condition("rating >= 4")
 _NUMBER = re.compile(r"\d+(?:[.,]\d{3})*(?:\.\d+)?")
@@ -73,7 +73,7 @@ def source(folder: Path, *, negatives: int = 0) -> Source:
     meta = [path for path in files if path.name.startswith("meta_")]
     reviews = [_describe(path) for path in files if path not in meta]
     if not reviews:
-        raise InputError(f"{folder} holds no reviews (*.json, *.jsonl or *.csv, plain or gzipped).")
+        raise InputError(f"{folder} does not hold reviews (*.json, *.jsonl or *.csv, plain or gzipped).")
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
         for path in meta:
@@ -105,7 +105,7 @@ def _schema(negatives: int, has_meta: bool) -> Schema:
 
 
 def _describe(path: Path) -> _Reviews:
-    """Which of the layouts a file of reviews has, by its first line."""
+    """Detect the layout of a file of reviews from its first line."""
     line = next(line_blocks(path), b"").split(b"\n")[0]
     if detect_format(path) == "csv":
         return _describe_csv(path, line.decode("utf-8", "replace").strip().split(","))
@@ -117,7 +117,7 @@ def _describe(path: Path) -> _Reviews:
         return _Reviews(path, ("reviewerID", "asin", "overall", "unixReviewTime"), "s")
     if "parent_asin" in keys and "user_id" in keys:
         return _Reviews(path, ("user_id", "parent_asin", "rating", "timestamp"), "ms")
-    raise InputError(f"{path} begins with no review: it has the keys {', '.join(keys) or '(none)'}.")
+    raise InputError(f"{path} does not begin with a review: it has the keys {', '.join(keys) or '(none)'}.")
 
 
 def _describe_csv(path: Path, first: list[str]) -> _Reviews:
@@ -125,7 +125,7 @@ def _describe_csv(path: Path, first: list[str]) -> _Reviews:
         return _Reviews(path, ("user_id", "parent_asin", "rating", "timestamp"), "ms")
     if len(first) != 4:
         raise InputError(f"{path} begins with {len(first)} fields; user, item, rating and time are needed.")
-    # Item numbers have 10 characters, user numbers more: that tells 2014 from 2018.
+    # Item numbers have 10 characters, user numbers more: this separates 2014 from 2018.
     names = (
         ("item", "user", "rating", "time")
         if len(first[0]) == 10 < len(first[1])
@@ -154,8 +154,8 @@ def _meta_line(line: bytes) -> dict[str, Any]:
 
 def _price(value: Any) -> float | None:
     """First number of a price such as 9.99, "$1,299.00" or "$5 - $9"; None for any other text."""
-    found = _NUMBER.search(str(value)) if value is not None else None
-    return float(found.group().replace(",", "")) if found else None
+    number = _NUMBER.search(str(value)) if value is not None else None
+    return float(number.group().replace(",", "")) if number else None
 
 
 def _items(chunk: Chunk) -> pa.RecordBatch:
@@ -169,10 +169,10 @@ def _items(chunk: Chunk) -> pa.RecordBatch:
 def _events(chunk: Chunk, unit: Unit, negatives: int) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     time, unread = seconds(chunk["time"], unit)
     problem = mark(chunk.problem, unread, "bad_time")
-    who = {"user": chunk["user"], "item": chunk["item"], "time": time}
-    yield "behaviors", canonical({**who, "rating": integers(chunk["rating"])}, problem)
+    event = {"user": chunk["user"], "item": chunk["item"], "time": time}
+    yield "behaviors", canonical({**event, "rating": integers(chunk["rating"])}, problem)
     if negatives:
-        yield "impressions", canonical(who, problem)
+        yield "impressions", canonical(event, problem)
         return
     like, unrated = _LIKE.evaluate(chunk["rating"])
-    yield "impressions", canonical({**who, "label.like": like}, mark(problem, unrated, "bad_label"))
+    yield "impressions", canonical({**event, label_of("like"): like}, mark(problem, unrated, "bad_label"))

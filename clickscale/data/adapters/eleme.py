@@ -4,7 +4,7 @@ Layout: ``D1_0.csv`` and so on, 39 columns without a header; the columns named `
 behavior, separated by ';'. In ``gender`` -99 and in ``city_id`` -1 mean unknown.
 
 Protocol: the label click is the first column. A behavior happened ``timediff`` before the ``times`` of its
-row. The unit of both is not documented: ``times`` is told from its size, and ``timediff`` is taken as
+row. The unit of both is not documented: that of ``times`` is detected from its size; ``timediff`` is taken as
 seconds (inferred; see the option). The rows of one user repeat each other's behaviors: repetitions within a
 chunk are left out here, those between chunks go to quarantine as ``duplicate``. Attributes of the user that
 change from row to row (mean price, 30-day counts) are context, and so are the ranks of the item.
@@ -26,9 +26,9 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _COLUMNS = (
     "label user_id gender visit_city avg_price is_super_vip ctr_30 ord_30 total_amt_30 shop_id item_id "
@@ -70,7 +70,7 @@ def source(folder: Path, *, timediff_seconds: int = 1) -> Source:
     files = sorted(path for path in first.parent.glob("D*_*.csv*") if path.suffix in (".csv", ".gz"))
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        users, items = Firsts(), Firsts()
+        users, items = FirstRows(), FirstRows()
         for path in files:
             for chunk in read(path, ["user_id", *_PROFILE], text=_ROWS):
                 yield "users", _users(users.rows(chunk, "user_id"))
@@ -107,7 +107,7 @@ def _schema() -> Schema:
 
 
 def _id(values: pa.Array) -> pa.Array:
-    """Ids as text in one writing: 17.0 and 17 are the same."""
+    """Write ids as text in one form: 17.0 and 17 are the same."""
     return integers(values).cast(pa.string())
 
 
@@ -134,13 +134,13 @@ def _impressions(chunk: Chunk, time: pa.Array, problem: pa.Array) -> pa.RecordBa
     columns = {"user": _id(chunk["user_id"]), "item": _id(chunk["item_id"]), "time": time}
     columns |= {name: _id(chunk[name]) for name in _MOMENT} | {"geohash12": chunk["geohash12"]}
     columns |= {name: numbers(chunk[name]) for name in _NUMBERS}
-    return canonical({**columns, "label.click": integers(chunk["label"])}, problem)
+    return canonical({**columns, label_of("click"): integers(chunk["label"])}, problem)
 
 
 def _behaviors(
-    chunk: Chunk, time: pa.Array, problem: pa.Array, unit: int, items: Firsts
+    chunk: Chunk, time: pa.Array, problem: pa.Array, unit: int, items: FirstRows
 ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
-    """The lists of the rows as behaviors, and the items that only they name."""
+    """Turn the lists of the rows into behaviors, and into the items that only behaviors name."""
     names = ("item_id", "timediff", "price", *_LISTED, *_MOMENT)
     lists = {name: pc.split_pattern(chunk[f"{name}_list"], ";") for name in names}
     lengths = np.stack([_lengths(values) for values in lists.values()])
@@ -156,7 +156,7 @@ def _behaviors(
     event = {"user": user, "item": _id(flat["item_id"])}
     event["time"], event_problem = _moments(moment, flat["timediff"], unit)
     event |= {f"past_{name}": _id(flat[name]) for name in _MOMENT} | {"past_price": numbers(flat["price"])}
-    once = _first_places(event["user"], event["item"], event["time"])
+    once = _first_rows(event["user"], event["item"], event["time"])
     attributes = pa.RecordBatch.from_arrays(
         [event["item"], *(_id(flat[name]) for name in _LISTED)], names=["item_id", *_LISTED]
     )
@@ -175,7 +175,7 @@ def _lengths(lists: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def _unusable(
     chunk: Chunk, problem: pa.Array, where: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> pa.RecordBatch:
-    """One row without an item for each row whose lists have different lengths."""
+    """Make a row without an item for each row whose lists have different lengths."""
     rows = pa.array(where)
     nothing = pa.nulls(int(where.sum()), pa.string())
     columns = {"user": _id(chunk["user_id"]).filter(rows), "item": nothing, "time": nothing.cast(pa.int64())}
@@ -184,16 +184,14 @@ def _unusable(
 
 
 def _moments(time: pa.Array, difference: pa.Array, unit: int) -> tuple[pa.Array, pa.Array]:
-    """Seconds of behaviors, and the problem of those whose difference cannot be read."""
+    """Compute seconds of behaviors, and mark those whose difference is unreadable."""
     before, unread = seconds(difference, "s")
     problem = mark(empty_problems(len(time)), unread, "bad_time")
     return pc.subtract(time, pc.multiply(before, unit)), problem
 
 
-def _first_places(
-    user: pa.Array, item: pa.Array, time: pa.Array
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Rows that bring a (user, item, time) for the first time, in order."""
+def _first_rows(user: pa.Array, item: pa.Array, time: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Rows with a (user, item, time) that no earlier row has, in order."""
     codes = [_codes(user), _codes(item), _codes(time)]
     _, first = np.unique(np.stack(codes, axis=1), axis=0, return_index=True)
     return np.sort(first)

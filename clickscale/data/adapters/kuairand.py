@@ -26,9 +26,9 @@ from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
-DELAY = 600  # seconds
+_DELAY = 600  # seconds
 _LABELS = {
     "click": "is_click",
     "long_view": "long_view",
@@ -51,7 +51,7 @@ _TEXTS = (
     "friend_user_num_range",
     "register_days_range",
 )
-_CODES = tuple(f"onehot_feat{place}" for place in range(18))
+_CODES = tuple(f"onehot_feat{index}" for index in range(18))
 _VIDEO = ("author_id", "video_type", "upload_type", "music_id", "music_type", "tag")
 
 ABOUT = About(
@@ -89,10 +89,12 @@ def source(folder: Path, *, random: bool = False) -> Source:
 
 def _logs(folder: Path, suffix: str, random: bool) -> list[Path]:
     kinds = ("standard", "random") if random else ("standard",)
-    found = [path for kind in kinds for path in sorted(folder.glob(f"log_{kind}_*_{suffix}*.csv*"))]
-    if not found:
-        raise InputError(f"{folder} holds no log_standard_*_{suffix}.csv beside user_features_{suffix}.csv.")
-    return found
+    paths = [path for kind in kinds for path in sorted(folder.glob(f"log_{kind}_*_{suffix}*.csv*"))]
+    if not paths:
+        raise InputError(
+            f"{folder} has user_features_{suffix}.csv but no log_standard_*_{suffix}.csv; add the exposures."
+        )
+    return paths
 
 
 def _schema(suffix: str) -> Schema:
@@ -100,7 +102,7 @@ def _schema(suffix: str) -> Schema:
         name=f"kuairand-{suffix}",
         user=Field(name="user", column="user_id", dtype="int"),
         item=Field(name="item", column="video_id", dtype="int"),
-        labels=tuple(Label(name=name, column=column, delay=DELAY) for name, column in _LABELS.items()),
+        labels=tuple(Label(name=name, column=column, delay=_DELAY) for name, column in _LABELS.items()),
         profile=(*(Field(name=name) for name in _TEXTS), *(Field(name=name, dtype="int") for name in _CODES)),
         behavior=(
             Field(name="clicked", column="is_click"),
@@ -130,7 +132,7 @@ def _users(chunk: Chunk) -> pa.RecordBatch:
 
 
 def _not_negative(values: pa.Array) -> pa.Array:
-    """Codes below zero, such as -124, stand for unknown."""
+    """Replace codes below zero, such as -124, by null: they mean unknown."""
     return pc.if_else(pc.starts_with(values, "-"), pa.scalar(None, pa.string()), values)
 
 
@@ -148,19 +150,19 @@ def _items(chunk: Chunk) -> pa.RecordBatch:
 def _exposures(chunk: Chunk) -> Iterator[tuple[TableName, pa.RecordBatch]]:
     time, unread = seconds(chunk["time_ms"], "ms")
     problem = mark(chunk.problem, unread, "bad_time")
-    who = {"user": integers(chunk["user_id"]), "item": integers(chunk["video_id"]), "time": time}
+    event = {"user": integers(chunk["user_id"]), "item": integers(chunk["video_id"]), "time": time}
     feedback = {name: integers(chunk[column]) for name, column in _FEEDBACK.items()}
-    yield "behaviors", canonical({**who, "known_at": _known_at(time, chunk), **feedback}, problem)
-    labels = {f"label.{name}": integers(chunk[column]) for name, column in _LABELS.items()}
-    yield "impressions", canonical({**who, **labels, "tab": integers(chunk["tab"])}, problem)
+    yield "behaviors", canonical({**event, "known_at": _known_at(time, chunk), **feedback}, problem)
+    labels = {label_of(name): integers(chunk[column]) for name, column in _LABELS.items()}
+    yield "impressions", canonical({**event, **labels, "tab": integers(chunk["tab"])}, problem)
 
 
 def _known_at(time: pa.Array, chunk: Chunk) -> pa.Array:
-    """The first full second after the exposure and all that was spent on it."""
+    """Compute the first full second after the exposure and the time spent on it."""
     spent = np.zeros(len(chunk))
     for name in _SPENT:
         values = numbers(chunk[name])
-        if pa.types.is_floating(values.type):  # otherwise preparation has no use for the rows anyway
+        if pa.types.is_floating(values.type):  # otherwise preparation quarantines the rows
             spent += np.clip(values.fill_null(0).to_numpy(zero_copy_only=False), 0, 1e12)
     missing = time.is_null().to_numpy(zero_copy_only=False)
     whole = time.fill_null(0).to_numpy(zero_copy_only=False)

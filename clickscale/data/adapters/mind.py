@@ -9,8 +9,8 @@ zone and are taken as UTC.
 Protocol: one line is one request, each shown news an impression with the label click (unknown in a test
 part that hides it). A click becomes a behavior, known one second after its impression. The clicks of the
 weeks before the log have an order but no times: they are placed one second apart just before the user's
-first impression. Impressions are split 80 / 10 / 10 by global time. News that stand in several folders
-count once, the others go to quarantine.
+first impression. Impressions are split 80 / 10 / 10 by global time. News that are in several folders
+count once; the repetitions go to quarantine.
 
 Memory grows with the number of users (their first moment), not of lines.
 """
@@ -27,7 +27,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema
+from clickscale.schema import Field, Label, Schema, label_of
 
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(
@@ -88,13 +88,13 @@ def source(folder: Path, *, title: bool = False) -> Source:
 
 
 def _all_files(folder: Path, name: str) -> list[Path]:
-    """The file in the folder, or those in the folders below it: train, then dev, then test."""
+    """Find the file in the folder, or those in the folders below it: train, then dev, then test."""
     first = find_file(folder, name)
     return [first] if first.parent == folder else sorted(folder.glob(f"*/{first.name}"), key=_part)
 
 
 def _part(path: Path) -> tuple[int, str]:
-    order = [place for place, part in enumerate(("train", "dev", "test")) if path.parent.name.endswith(part)]
+    order = [index for index, part in enumerate(("train", "dev", "test")) if path.parent.name.endswith(part)]
     return (order[0] if order else 3, path.parent.name)
 
 
@@ -112,7 +112,10 @@ def _times(values: pa.Array) -> pa.Array:
 
 
 def _first_moments(logs: list[Path]) -> dict[str, int]:
-    """The time of every user's first impression; it leaves the dict once the clicks before it are placed."""
+    """Find the time of every user's first impression.
+
+    A user leaves the dict as soon as the clicks before that impression are placed.
+    """
     first: dict[str, int] = {}
     for path in logs:
         for chunk in read(path, ["user", "time"], text=_LINES):
@@ -130,24 +133,24 @@ def _requests(chunk: Chunk, first: dict[str, int]) -> Iterator[tuple[TableName, 
     earlier = _earlier_clicks(chunk["user"], time, chunk["clicked"], first)
     if earlier.num_rows:
         yield "behaviors", earlier
-    # A line without news still is a row: it goes on with an empty list, hence without an item.
+    # A line without news is still a row: its empty list gives an impression without an item.
     shown = pc.split_pattern(chunk["shown"].fill_null(""), " ")
     line = pc.list_parent_indices(shown)
     pairs = pc.extract_regex(shown.flatten(), _SHOWN)
     item, click = pc.struct_field(pairs, "item"), pc.struct_field(pairs, "click")
     click = pc.if_else(pc.equal(click, ""), pa.scalar(None, pa.string()), click).cast(pa.int8())
-    who = {"user": chunk["user"].take(line), "item": item, "time": time.take(line)}
+    event = {"user": chunk["user"].take(line), "item": item, "time": time.take(line)}
     clicked = pc.equal(click, 1).fill_null(False)
-    events = {name: values.filter(clicked) for name, values in who.items()}
-    events["known_at"] = pc.add(events["time"], 1)
-    yield "behaviors", canonical(events, problem.take(line).filter(clicked))
-    yield "impressions", canonical({**who, "label.click": click}, problem.take(line))
+    clicks = {name: values.filter(clicked) for name, values in event.items()}
+    clicks["known_at"] = pc.add(clicks["time"], 1)
+    yield "behaviors", canonical(clicks, problem.take(line).filter(clicked))
+    yield "impressions", canonical({**event, label_of("click"): click}, problem.take(line))
 
 
 def _earlier_clicks(
     user: pa.Array, time: pa.Array, clicked: pa.Array, first: dict[str, int]
 ) -> pa.RecordBatch:
-    """Behaviors from the list of the line that holds its user's first impression."""
+    """Make behaviors from the list in the line of a user's first impression."""
     lines = [
         line
         for line, (name, moment) in enumerate(zip(user.to_pylist(), time.to_pylist(), strict=True))
@@ -157,8 +160,8 @@ def _earlier_clicks(
     lists = pc.split_pattern(clicked.take(chosen).fill_null(""), " ")
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     line = np.repeat(np.arange(len(lines)), counts)
-    place = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
-    moments = time.take(chosen).to_numpy(zero_copy_only=False)[line] - counts[line] + place
+    position = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
+    moments = time.take(chosen).to_numpy(zero_copy_only=False)[line] - counts[line] + position
     item = lists.flatten()
     columns = {
         "user": user.take(chosen).take(pa.array(line)),

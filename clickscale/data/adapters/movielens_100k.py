@@ -79,8 +79,8 @@ def _age_group(values: pa.Array) -> pa.Array:
     if not pa.types.is_integer(ages.type):
         return values
     missing = ages.is_null().to_numpy(zero_copy_only=False)
-    places = np.searchsorted(_AGES, ages.fill_null(1).to_numpy(zero_copy_only=False), side="right") - 1
-    return pa.array(_AGES[np.maximum(places, 0)], mask=missing)
+    group = np.searchsorted(_AGES, ages.fill_null(1).to_numpy(zero_copy_only=False), side="right") - 1
+    return pa.array(_AGES[np.maximum(group, 0)], mask=missing)
 
 
 def _genres(chunk: Chunk) -> pa.Array:

@@ -53,8 +53,8 @@ def source(
     Args:
         folder: holds the three files, or one folder with them.
         statistics: declare point-in-time statistics as context fields.
-        ordered: rows of equal user and time stand in their true order, so that the earlier ones are known to
-            the later ones; each is then counted a second later than the one before. Right for a copy whose
+        ordered: rows of equal user and time are in their true order, so the earlier ones are known to the
+            later ones; each row gets a time one second after the row before. Correct for a copy whose
             times are rounded; in the official file, where a page of ratings shares one second, it is a guess.
         content: ``.npy`` matrix of item vectors; becomes the content field ``text``.
         content_ids: ``.npy`` of the MovieID of each row; ``item_text_emb_ids.npy`` beside the matrix if None.

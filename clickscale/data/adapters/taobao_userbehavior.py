@@ -4,8 +4,8 @@
 Layout: ``UserBehavior.csv`` without a header: user, item, category, behavior type (pv, buy, cart, fav),
 seconds. The log covers 2017-11-25 to 2017-12-03 in Beijing; the rows with times outside go to quarantine.
 
-Protocol: the log shows no impressions, only what users did. Every event of the type ``positive`` counts as
-a click; preparation draws ``negatives`` items for each, uniformly from those that the log had shown before
+Protocol: the log has no impressions, only behaviors. Every event of the type ``positive`` counts as
+a click; preparation draws ``negatives`` items for each, uniformly from those that the log shows before
 that moment. Behaviors are all earlier events with their type. Such figures are not comparable with figures
 on negatives that users saw. Impressions are split 80 / 10 / 10 by global time.
 """
@@ -23,7 +23,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
@@ -60,7 +60,7 @@ def source(
     ).validate()
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        items = Firsts()
+        items = FirstRows()
         for chunk in read(path, format="csv", text=_EVENTS):
             fresh = items.rows(chunk, "item")
             columns = {"item": integers(fresh["item"]), "category": integers(fresh["category"])}
@@ -76,5 +76,7 @@ def _events(chunk: Chunk, positive: str) -> Iterator[tuple[TableName, pa.RecordB
     who = {"user": integers(chunk["user"]), "item": integers(chunk["item"]), "time": time}
     yield "behaviors", canonical({**who, "action": chunk["action"]}, problem)
     chosen = pc.equal(chunk["action"], positive).fill_null(False).to_numpy(zero_copy_only=False)
-    broken = problem.is_valid().to_numpy(zero_copy_only=False)  # rows that nobody could read are counted too
+    broken = problem.is_valid().to_numpy(
+        zero_copy_only=False
+    )  # unreadable rows are kept, so that they are counted
     yield "impressions", canonical(who, problem).filter(pa.array(np.logical_or(chosen, broken)))

@@ -1,1 +1,1 @@
-"""Checks of a prepared data set: its contents, leaks, and features that tell the label."""
+"""Checks of a prepared data set: contents, leaks, and features that give the label away."""

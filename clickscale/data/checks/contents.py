@@ -1,4 +1,4 @@
-"""What is inside a prepared data set: numbers for a reader, and one figure.
+"""Numbers about a prepared data set: label rates, histories, unknown values, sizes.
 
 Shares of unknown values are measured where models meet them: profile, item and context fields over the
 impressions, behavior fields over the behaviors. A value is unknown if it was missing, unseen in the training
@@ -7,7 +7,6 @@ part or too rare (index 1), or if a number is missing (NaN). Columns are read in
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
-from clickscale.schema import UNKNOWN, Feature
+from clickscale.schema import UNKNOWN, Feature, column_of, label_of
 
-DAY = 86_400
-QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+_DAY = 86_400
+_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 LENGTHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # lower ends of the bins
 _CHUNK = 1 << 18
 
@@ -60,7 +59,7 @@ class FieldSummary(msgspec.Struct, frozen=True):
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """Everything `inspect_dataset` measured.
+    """Measurements of `inspect_dataset`.
 
     Attributes:
         bytes: size on disk.
@@ -120,7 +119,7 @@ def _chunks(rows: int) -> Iterator[slice]:
 
 
 def _visible_counts(visible: NDArray[np.int32]) -> Integers:
-    """Entry n: impressions that see n behaviors."""
+    """Count impressions by visible behaviors; entry n counts those that see n."""
     counts = np.zeros(int(visible.max(initial=0)) + 1, np.int64)
     for rows in _chunks(len(visible)):
         counts += np.bincount(visible[rows], minlength=len(counts))
@@ -128,17 +127,17 @@ def _visible_counts(visible: NDArray[np.int32]) -> Integers:
 
 
 def _quantiles(counts: Integers) -> dict[str, float]:
-    """Quantiles of a number that occurs ``counts[number]`` times (the lower of two middle ones)."""
+    """Quantiles of a number that occurs ``counts[number]`` times (the lower of two neighbors)."""
     reached = np.cumsum(counts)
-    places = [int(share * max(reached[-1] - 1, 0)) for share in QUANTILES]
+    ranks = [int(share * max(reached[-1] - 1, 0)) for share in _QUANTILES]
     return {
-        f"{q:g}": float(np.searchsorted(reached, place, "right"))
-        for q, place in zip(QUANTILES, places, strict=True)
+        f"{q:g}": float(np.searchsorted(reached, rank, "right"))
+        for q, rank in zip(_QUANTILES, ranks, strict=True)
     }
 
 
 def _binned(counts: Integers) -> tuple[tuple[int, int], ...]:
-    """Counts by the bins of `LENGTHS`, up to the last bin that is reached."""
+    """Sum counts by the bins of `LENGTHS`, up to the last bin with an impression."""
     ends = [low for low in LENGTHS if low < len(counts)]
     sums = np.add.reduceat(counts, ends)
     return tuple((low, int(count)) for low, count in zip(ends, sums, strict=True))
@@ -147,16 +146,16 @@ def _binned(counts: Integers) -> tuple[tuple[int, int], ...]:
 def _rates(known: NDArray[Any], positives: NDArray[Any], labels: tuple[str, ...]) -> dict[str, float | None]:
     """Label rates from (labels,) counts."""
     return {
-        label: float(positives[place] / known[place]) if known[place] else None
-        for place, label in enumerate(labels)
+        label: float(positives[index] / known[index]) if known[index] else None
+        for index, label in enumerate(labels)
     }
 
 
 def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> NDArray[np.int64]:
-    """(groups, 1 + 2 labels) rows, then known and positives of each label."""
+    """Count rows, then known and positives of each label: (groups, 1 + 2 labels)."""
     counts = [np.bincount(group, minlength=groups)]
     for label in data.labels:
-        outcome = data.impressions[f"label.{label}"][rows]
+        outcome = data.impressions[label_of(label)][rows]
         counts += [np.bincount(group[flags], minlength=groups) for flags in (outcome >= 0, outcome == 1)]
     return np.stack(counts, axis=1)
 
@@ -164,18 +163,18 @@ def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> N
 def _days(data: Dataset) -> tuple[Day, ...]:
     """Days that have impressions, in order."""
     time = data.impressions["time"]
-    first = int(time.min(initial=np.iinfo(np.int64).max)) // DAY
-    groups = max(int(time.max(initial=0)) // DAY - first + 1, 0)
+    first = int(time.min(initial=np.iinfo(np.int64).max)) // _DAY
+    groups = max(int(time.max(initial=0)) // _DAY - first + 1, 0)
     counts = np.zeros((groups, 1 + 2 * len(data.labels)), np.int64)
     for rows in _chunks(len(time)):
-        counts += _label_counts(data, time[rows] // DAY - first, rows, groups)
+        counts += _label_counts(data, time[rows] // _DAY - first, rows, groups)
     return tuple(
         Day(
-            day=f"{datetime.fromtimestamp((first + int(place)) * DAY, UTC):%Y-%m-%d}",
-            impressions=int(counts[place, 0]),
-            rates=_rates(counts[place, 1::2], counts[place, 2::2], data.labels),
+            day=f"{datetime.fromtimestamp((first + int(day)) * _DAY, UTC):%Y-%m-%d}",
+            impressions=int(counts[day, 0]),
+            rates=_rates(counts[day, 1::2], counts[day, 2::2], data.labels),
         )
-        for place in np.flatnonzero(counts[:, 0])
+        for day in np.flatnonzero(counts[:, 0])
     )
 
 
@@ -193,13 +192,13 @@ def _parts(data: Dataset) -> dict[str, Part]:
         users[part, data.impressions["user"][rows]] = True
     return {
         name: Part(
-            impressions=int(counts[place, 0]),
-            users=int(users[place].sum()),
-            first=_moment(int(low[place])) if counts[place, 0] else "",
-            last=_moment(int(high[place])) if counts[place, 0] else "",
-            rates=_rates(counts[place, 1::2], counts[place, 2::2], data.labels),
+            impressions=int(counts[index, 0]),
+            users=int(users[index].sum()),
+            first=_moment(int(low[index])) if counts[index, 0] else "",
+            last=_moment(int(high[index])) if counts[index, 0] else "",
+            rates=_rates(counts[index, 1::2], counts[index, 2::2], data.labels),
         )
-        for place, name in enumerate(PARTS)
+        for index, name in enumerate(PARTS)
     }
 
 
@@ -219,8 +218,10 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
     )
     for side, group, columns, through, total in sides:
         for feature in group:
-            column = columns[f"field.{feature.name}"]
-            table = _unknown(column) if through else None  # of users or items: small beside the impressions
+            column = columns[column_of(feature.name)]
+            table = (
+                _unknown(column) if through else None
+            )  # of users or items, which are few beside the impressions
             hits = 0
             for rows in _chunks(total):
                 hits += int((_unknown(column[rows]) if table is None else table[seen[through][rows]]).sum())
@@ -229,152 +230,9 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
 
 
 def _unknown(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """(rows,) whether a value is unknown: the first of several; a number that is NaN; a vector of zeros."""
+    """(rows,) True where a value is unknown: the first of several, a NaN, a vector of zeros."""
     if column.dtype == np.float16:
         return np.asarray(~column.any(axis=1))
     if column.dtype.kind == "f":
         return np.isnan(column)
     return np.asarray((column if column.ndim == 1 else column[:, 0]) == UNKNOWN)
-
-
-def plot_inspection(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection as one figure: label rates, visible behaviors, unknown shares, vocabularies.
-
-    Args:
-        path: file to write; its suffix (``.svg``, ``.png``, ``.pdf``) chooses the format.
-    """
-    from matplotlib.figure import Figure  # slow to load, and only this needs it
-
-    fields = sum(field.side != "statistic" for field in inspection.fields)
-    figure = Figure(figsize=(12, 6.4 + 0.18 * max(fields - 8, 0)), layout="constrained")
-    figure.suptitle(_title(inspection), fontsize=13, x=0.01, ha="left", fontweight="bold")
-    axes = figure.subplots(2, 2, height_ratios=(3, 2 + 0.25 * fields))
-    _plot_days(axes[0, 0], inspection)
-    _plot_lengths(axes[0, 1], inspection)
-    _plot_unknown(axes[1, 0], inspection)
-    _plot_sizes(axes[1, 1], inspection)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=9, length=3, color=_GRAY)
-    figure.savefig(path, dpi=120)
-
-
-_GRAY, _BLUE = "#8a8f98", "#2f6db3"
-_COLORS = (_BLUE, "#c8553d", "#3a8f63", "#8d5fb0", "#b58a1b", "#4aa3b5")
-_SIDES = {"profile": "#3a8f63", "behavior": "#b58a1b", "item": _BLUE, "context": "#8d5fb0"}
-_MOST_POINTS = 60
-
-
-def _title(inspection: Inspection) -> str:
-    counts = inspection.counts
-    numbers = ", ".join(f"{counts[name]:,} {name}" for name in ("impressions", "behaviors", "users", "items"))
-    return f"{inspection.name}: {numbers}"
-
-
-def _plot_days(axis: Any, inspection: Inspection) -> None:
-    """Label rates over time, impressions as a shade behind them, the parts divided by dashed lines."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    days = np.array([np.datetime64(day.day, "D") for day in inspection.days])
-    if not len(days):
-        return
-    width = -(-(int((days[-1] - days[0]).astype(int)) + 1) // _MOST_POINTS)  # days per point
-    group = (days - days[0]).astype(int) // width
-    count = np.bincount(group, [day.impressions for day in inspection.days])
-    points, held = days[0] + np.arange(len(count)) * width, count > 0
-    labels = list(inspection.days[0].rates)
-    for place, label in enumerate(labels):
-        share = np.array(
-            [day.rates[label] if day.rates[label] is not None else np.nan for day in inspection.days]
-        )
-        weight = np.where(np.isnan(share), 0, [day.impressions for day in inspection.days])
-        clicks, known = np.bincount(group, np.nan_to_num(share) * weight), np.bincount(group, weight)
-        rate = np.where(known > 0, clicks / np.maximum(known, 1), np.nan)
-        color = _COLORS[place % len(_COLORS)]
-        axis.plot(points[held], rate[held], color=color, lw=1.6, marker="o", ms=2.5, label=label, zorder=3)
-    shade = axis.twinx()
-    shade.bar(points, count, width=width * 0.95, align="edge", color="#e4e7eb")
-    shade.set_axis_off()
-    axis.set_zorder(shade.get_zorder() + 1)
-    axis.patch.set_visible(False)
-    for name in PARTS[1:]:
-        if first := inspection.parts[name].first:
-            moment = np.datetime64(first[:10], "D")
-            axis.axvline(moment, color=_GRAY, lw=1, ls="--")
-            side = "right" if name == "valid" else "left"  # the two lines may stand close together
-            above = axis.get_xaxis_transform()
-            axis.text(moment, 1.01, f" {name} ", transform=above, color=_GRAY, fontsize=8, ha=side)
-    axis.set_ylim(bottom=0)
-    span = "day" if width == 1 else f"{width} days"
-    axis.set_title(f"Label rate per {span} (gray: impressions)", fontsize=11, loc="left", pad=16)
-    if len(labels) > 1:
-        axis.legend(fontsize=8, frameon=False, ncols=3)
-    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def _plot_lengths(axis: Any, inspection: Inspection) -> None:
-    """Share of impressions by number of visible behaviors."""
-    lows, counts = zip(*inspection.lengths, strict=True) if inspection.lengths else ((), ())
-    share = 100 * np.array(counts) / max(sum(counts), 1)
-    axis.bar(range(len(lows)), share, color=_BLUE, width=0.8)
-    axis.set_xticks(range(len(lows)), [_bin_name(low) for low in lows])
-    if len(lows) > 8:
-        for text in axis.get_xticklabels():
-            text.set(rotation=35, ha="right", rotation_mode="anchor")
-    for place, value in enumerate(share):
-        axis.text(
-            place,
-            value,
-            _percent(value),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
-    median = inspection.visible["0.5"]
-    axis.set_title(f"Visible behaviors, % of impressions (median {median:g})", fontsize=11, loc="left")
-
-
-def _percent(value: float) -> str:
-    """Two digits, and nothing that looks like nothing but is not."""
-    if 0 < value < 0.1:
-        return "<0.1"
-    return f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
-
-
-def _bin_name(low: int) -> str:
-    """A bin of `LENGTHS` in words, such as 5-9."""
-    following = [other for other in LENGTHS if other > low]
-    if not following:
-        return f"{low}+"
-    return str(low) if following[0] == low + 1 else f"{low}-{following[0] - 1}"
-
-
-def _plot_unknown(axis: Any, inspection: Inspection) -> None:
-    """Share of unknown values of every field, colored by side; statistics are always known."""
-    fields = tuple(field for field in inspection.fields[::-1] if field.side != "statistic")
-    share = [100 * field.unknown for field in fields]
-    _rows(axis, fields, share, [_percent(value) for value in share])
-    axis.set_xlim(0, max(1.15 * max(share, default=0), 1))
-    axis.set_title("Unknown values, % of rows", fontsize=11, loc="left")
-
-
-def _plot_sizes(axis: Any, inspection: Inspection) -> None:
-    """Indices of every categorical field, on a logarithmic scale."""
-    fields = tuple(field for field in inspection.fields[::-1] if field.kind == "categorical")
-    _rows(axis, fields, [field.size for field in fields], [f"{field.size:,}" for field in fields])
-    axis.set_xscale("log")
-    axis.set_xlim(1, 6 * max((field.size for field in fields), default=10))
-    axis.set_title("Vocabulary sizes, padding and unknown included", fontsize=11, loc="left")
-
-
-def _rows(
-    axis: Any, fields: tuple[FieldSummary, ...], values: list[float] | list[int], texts: list[str]
-) -> None:
-    """Horizontal bars, one per field, each with its value."""
-    axis.barh(range(len(fields)), values, color=[_SIDES[field.side] for field in fields], height=0.7)
-    axis.set_yticks(range(len(fields)), [f"{field.name}  ({field.side})" for field in fields])
-    for place, (value, text) in enumerate(zip(values, texts, strict=True)):
-        axis.annotate(text, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_ylim(-0.6, max(len(fields), 1) - 0.4)

@@ -1,10 +1,10 @@
 """Proof that no impression of a prepared data set sees anything that was not known at its moment.
 
-Every impression and every behavior is compared: timelines stand in the order in which their events became
-known, so an impression sees nothing of the future exactly when the last behavior it sees was known before
+Every impression and every behavior is compared. Timelines are in the order in which their events became
+known. So an impression sees nothing of the future exactly when the last behavior it sees was known before
 its moment and the next one was not. Statistics are recomputed by brute force for a sample of impressions,
-from the rows strictly before. What no comparison of times can prove (a raw column that already holds the
-outcome) is looked for with `clickscale.data.checks.telltales`, and reported as a warning.
+from the rows strictly before. A raw column that already holds the outcome cannot be found by comparing
+times; `clickscale.data.checks.telltales` looks for such columns, and they are reported as warnings.
 
 Columns are read in chunks, so memory does not grow with the log.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from clickscale.data.checks.telltales import suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
 from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
-from clickscale.schema import Statistic
+from clickscale.schema import Statistic, column_of, label_of
 
 Severity = Literal["error", "warning"]
 Integers = NDArray[np.int64]
@@ -32,7 +32,7 @@ _EXAMPLES = 5
 _RECENT = 50  # visible behaviors among which an impression's own event is looked for
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)  # two float32 ways to the same number differ by less
 
-MEANING: dict[str, str] = {
+_MEANING: dict[str, str] = {
     "offsets": "rows that are not one stretch of the table for each user",
     "item_range": "rows of items that are not in the item table",
     "timeline_order": "behaviors that became known before the behavior in front of them",
@@ -49,11 +49,11 @@ MEANING: dict[str, str] = {
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One kind of fault and where it was seen.
+    """One kind of fault, with the rows that have it.
 
     Attributes:
-        code: a key of `MEANING`, or ``suspicious_feature``.
-        severity: an ``error`` is proof; a ``warning`` asks for a human look.
+        code: a key of `_MEANING`, or ``suspicious_feature``.
+        severity: an ``error`` is a proven leak; a ``warning`` needs a human look.
         message: one sentence.
         count: rows with the fault.
         rows: a few of them (rows of the impressions; of the behaviors, or users, where the message says so).
@@ -67,10 +67,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class LeakReport(msgspec.Struct, frozen=True):
-    """What `leak_check` compared and found.
+    """Result of `leak_check`.
 
     Attributes:
-        checked: rows compared, by code.
+        checked: number of rows compared, by code.
     """
 
     dataset: str
@@ -88,21 +88,21 @@ class LeakReport(msgspec.Struct, frozen=True):
 
 
 def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0) -> LeakReport:
-    """Look for anything that an impression could not have known; see the module docstring.
+    """Look for anything that was not known at an impression's moment; see the module docstring.
 
     Args:
         sample: impressions for which every statistic is recomputed.
-        seed: of that choice.
+        seed: chooses these impressions.
 
     Raises:
-        DataError: the folder is no prepared data set, or a file is missing or cut off.
+        DataError: the folder is not a prepared data set, or a file is missing or cut off.
     """
     data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     tally = _Tally()
     _check_behaviors(data, tally)
     _check_impressions(data, tally)
     _check_parts(data, tally)
-    if tally.broken:  # rows that point nowhere: nothing else can be computed from them
+    if tally.broken:  # some rows point outside their tables, so nothing else can be computed
         return LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
     total = len(data.impressions["time"])
     rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
@@ -123,7 +123,7 @@ class _Tally:
         self._faults: dict[tuple[str, str], tuple[int, list[int]]] = {}
 
     def add(self, code: str, faulty: Flags, first_row: int = 0, detail: str = "") -> None:
-        """Count the set flags; flag i belongs to row ``first_row + i``."""
+        """Count the flags that are set; flag i belongs to row ``first_row + i``."""
         self.add_rows(code, np.flatnonzero(faulty) + first_row, len(faulty), detail)
 
     def add_rows(self, code: str, rows: Integers, checked: int, detail: str = "") -> None:
@@ -136,16 +136,16 @@ class _Tally:
 
     @property
     def broken(self) -> bool:
-        """Whether rows point outside their tables."""
+        """True if rows point outside their tables."""
         return any(code in ("offsets", "item_range", "visible_range") for code, _ in self._faults)
 
     def findings(self) -> list[Finding]:
-        """One finding per code and detail."""
+        """List one finding per code and detail."""
         return [
             Finding(
                 code,
                 "warning" if code == "part_tie" else "error",
-                f"{MEANING[code]}{detail}",
+                f"{_MEANING[code]}{detail}",
                 count,
                 tuple(rows),
             )
@@ -154,13 +154,13 @@ class _Tally:
 
 
 def _chunks(rows: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each chunk."""
+    """Yield the begin and the end of each chunk."""
     for start in range(0, rows, _CHUNK):
         yield start, min(start + _CHUNK, rows)
 
 
 def _check_behaviors(data: Dataset, tally: _Tally) -> None:
-    """Timelines in the order of becoming known, and nothing known before it happened."""
+    """Check that timelines are in the order of becoming known, and that nothing is known too early."""
     time, known, offsets = data.behaviors["time"], data.known_at, data.users["offsets"]
     for table, ends in (("behaviors", offsets), ("impressions", data.users["impressions"])):
         rows = len(getattr(data, table)["time"])
@@ -183,7 +183,7 @@ def _check_behaviors(data: Dataset, tally: _Tally) -> None:
 
 
 def _check_impressions(data: Dataset, tally: _Tally) -> None:
-    """What every impression sees, compared with what was known."""
+    """Compare the behaviors that every impression sees with those that were known."""
     columns, offsets, known = data.impressions, data.users["offsets"], data.known_at
     ends, first_seen = data.users["impressions"], data.items["first_seen"]
     users = len(offsets) - 1
@@ -211,46 +211,44 @@ def _check_impressions(data: Dataset, tally: _Tally) -> None:
         tally.add("item_not_yet_there", late, start)
 
 
-def _at(column: NDArray[Any], places: Integers) -> NDArray[Any]:
-    """Values at some places; any value where the place is outside."""
+def _at(column: NDArray[Any], rows: Integers) -> NDArray[Any]:
+    """Return the values of some rows; rows outside of the column give an arbitrary value."""
     if not len(column):
-        return np.zeros(len(places), column.dtype)
-    return column[np.clip(places, 0, len(column) - 1)]
+        return np.zeros(len(rows), column.dtype)
+    return column[np.clip(rows, 0, len(column) - 1)]
 
 
 def _sees_own_event(data: Dataset, end: Integers, visible: Integers, item: Integers, time: Integers) -> Flags:
-    """(n,) whether one of the newest visible behaviors has the impression's own item and time."""
+    """(n,) True where one of the newest visible behaviors has the impression's own item and time."""
     own = np.zeros(len(item), np.bool_)
     for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
         rows = np.flatnonzero(visible >= back)
-        place = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
-        own[rows] |= (data.behaviors["item"][place] == item[rows]) & (
-            data.behaviors["time"][place] == time[rows]
-        )
+        row = np.clip(end[rows] - back, 0, len(data.behaviors["item"]) - 1)
+        own[rows] |= (data.behaviors["item"][row] == item[rows]) & (data.behaviors["time"][row] == time[rows])
     return own
 
 
 def _all_negative(data: Dataset, start: int, end: int) -> Flags:
-    """(n,) whether an impression has no positive label."""
-    labels = [data.impressions[f"label.{name}"][start:end] for name in data.labels]
+    """(n,) True where an impression has no positive label."""
+    labels = [data.impressions[label_of(name)][start:end] for name in data.labels]
     return np.asarray(np.max(labels, axis=0) <= 0)
 
 
 def _check_parts(data: Dataset, tally: _Tally) -> None:
-    """Parts follow one another in time: over the whole log, or for each user if the split is by user."""
+    """Check that parts follow one another in time, in the whole log or for each user."""
     by_user = data.split.kind == "user_time"
     parts, time, user = data.parts(), data.impressions["time"], data.impressions["user"]
     groups = len(data.users["offsets"]) - 1 if by_user else 1
-    for place, name in enumerate(PARTS[:-1]):
+    for part, name in enumerate(PARTS[:-1]):
         begins = np.full(groups, np.iinfo(np.int64).max)  # first moment of the later parts
         for start, end in _chunks(len(time)):
-            later = parts[start:end] > place
+            later = parts[start:end] > part
             group = user[start:end] * by_user
             np.minimum.at(begins, group[later], time[start:end][later])
         for start, end in _chunks(len(time)):
-            here = parts[start:end] == place
+            here = parts[start:end] == part
             limit = begins[user[start:end] * by_user]
-            detail = f" ({name} and what follows)"
+            detail = f" ({name} and the parts after it)"
             tally.add("part_order", here & (time[start:end] > limit), start, detail)
             tally.add(
                 "part_tie" if by_user else "part_order", here & (time[start:end] == limit), start, detail
@@ -259,17 +257,17 @@ def _check_parts(data: Dataset, tally: _Tally) -> None:
 
 def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally: _Tally) -> None:
     """Compare one statistic with its definition on some impressions."""
-    expected = recompute(data, statistic, rows)
+    expected = _recompute(data, statistic, rows)
     scale = data.encoder.scales[statistic.name]
     scaled = data.encoder.encode_field(statistic.name, pa.array(expected.astype(np.float32)))
-    stored = data.impressions[f"field.{statistic.name}"][rows]
+    stored = data.impressions[column_of(statistic.name)][rows]
     relative = np.maximum(np.abs(expected), np.abs(scale.mean)) / scale.std + np.abs(scaled) + 1e-6
     same = np.abs(stored - scaled) <= _ROUNDINGS * relative
     tally.add_rows("statistic", rows[~same], len(rows), f" ({statistic.name})")
 
 
-def recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np.float64]:
-    """(rows,) a statistic from its definition alone: every impression of the log is looked at for every row.
+def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np.float64]:
+    """Compute a statistic (rows,) from its definition, comparing every row with all impressions of the log.
 
     Independent of `clickscale.data.features.statistics.counts_before`, which it checks. Raw values, not
     standardized.
@@ -307,12 +305,12 @@ def recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np
 
 
 def _overall_before(known: Integers, labels: NDArray[np.int8], moment: Integers) -> Integers:
-    """(2, n) known labels and positives strictly before each moment."""
+    """Count (2, n) known labels and positives strictly before each moment."""
     order = np.argsort(moment)
     first_after = np.searchsorted(moment[order], known, side="right")  # the first moment that may count it
-    found = np.zeros((2, len(moment)), np.int64)
-    for place, flags in enumerate((labels >= 0, labels == 1)):
-        found[place, order] = np.cumsum(np.bincount(first_after[flags], minlength=len(moment) + 1))[
+    counts = np.zeros((2, len(moment)), np.int64)
+    for index, flags in enumerate((labels >= 0, labels == 1)):
+        counts[index, order] = np.cumsum(np.bincount(first_after[flags], minlength=len(moment) + 1))[
             : len(moment)
         ]
-    return found
+    return counts

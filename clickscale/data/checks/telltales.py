@@ -1,10 +1,11 @@
-"""Features that tell a label nearly by themselves: mostly a sign that a raw column holds the outcome.
+"""Telltales: features that predict a label almost perfectly, mostly because a raw column holds the outcome.
 
-A feature is turned into at most a few hundred groups (indices, quantiles of a number, missing values apart).
-Label rates by group are measured on one half of a sample of the training part; the feature's own AUC is that
-of these rates on the other half, so that a rich vocabulary does not look good by memory. Besides the fields
-of candidate, user and item, each behavior field is tried as "its value in the newest visible behavior with
-the candidate's own item": where behaviors show an impression's own feedback, they give themselves away there.
+A feature is turned into groups: its indices, or up to 256 quantiles of a number, with missing values as a
+group of their own. Label rates by group are measured on one half of a sample of the training part. The
+feature's AUC is that of these rates on the other half, so a large vocabulary gains nothing by memory. Fields
+of candidate, user and item are measured as they are. A behavior field is measured by its value in the newest
+visible behavior with the candidate's own item, since behaviors that contain an impression's own feedback
+show it there.
 """
 
 from collections.abc import Iterator
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from clickscale.data.dataset import Dataset
-from clickscale.schema import Feature
+from clickscale.schema import Feature, column_of, label_of
 
-LIMIT = 0.95
+_LIMIT = 0.95
 _ROWS = 200_000  # impressions of the training part that are looked at
 _QUANTILES = 256
 _RECENT = 50  # visible behaviors searched for the candidate's own item
@@ -28,27 +29,27 @@ Integers = NDArray[np.int64]
 
 
 def suspicious_features(data: Dataset, seed: int = 0) -> list[tuple[str, int]]:
-    """Sentences about features whose own AUC exceeds `LIMIT`, and the rows on which it was measured."""
+    """Describe the features whose AUC exceeds `_LIMIT`, each with the number of rows it was measured on."""
     train = data.part("train")
     rows = np.sort(np.random.default_rng(seed).choice(train, min(_ROWS, len(train)), replace=False))
-    found = []
+    suspicions = []
     for name, groups in _features(data, rows):
         for label in data.labels:
-            outcome = data.impressions[f"label.{label}"][rows]
+            outcome = data.impressions[label_of(label)][rows]
             use = (outcome >= 0) & (groups.max(axis=1) >= 0)
-            area = own_auc(groups[use], outcome[use] == 1)
-            if area > LIMIT:
-                found.append(
-                    (f"{name} alone tells label {label!r} with AUC {area:.3f} on train", int(use.sum()))
+            area = _own_auc(groups[use], outcome[use] == 1)
+            if area > _LIMIT:
+                suspicions.append(
+                    (f"{name} predicts label {label!r} with AUC {area:.3f} on train", int(use.sum()))
                 )
-    return found
+    return suspicions
 
 
-def own_auc(groups: Integers, positive: NDArray[np.bool_]) -> float:
-    """AUC of group label rates, measured on even rows, for the odd rows; nan with too few of a class.
+def _own_auc(groups: Integers, positive: NDArray[np.bool_]) -> float:
+    """Compute the AUC on odd rows of label rates by group on even rows; NaN with too few of a class.
 
     Args:
-        groups: (N, values) small integers, -1 for none; a row's rate is the mean over its groups.
+        groups: (N, values) small integers, -1 for a missing one; a row's rate is the mean over its groups.
         positive: (N,) outcomes.
     """
     size = int(groups.max(initial=-1)) + 1
@@ -74,21 +75,24 @@ def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
         ("item field", data.features.item, data.items, item),
     )
     statistics = {statistic.name for statistic in data.schema.statistics}
-    for side, features, columns, places in sides:
+    for side, features, columns, table_rows in sides:
         for feature in features:
             if feature.kind != "content":
                 title = "statistic" if feature.name in statistics else side
-                yield f"{title} {feature.name!r}", _groups(feature, columns[f"field.{feature.name}"][places])
-    place = _own_item(data, rows)
+                yield (
+                    f"{title} {feature.name!r}",
+                    _groups(feature, columns[column_of(feature.name)][table_rows]),
+                )
+    own_row = _own_item(data, rows)
     for feature in data.features.behavior:
-        if feature.kind != "content" and (place >= 0).any():
-            groups = _groups(feature, data.behaviors[f"field.{feature.name}"][np.maximum(place, 0)])
-            groups[place < 0] = -1
+        if feature.kind != "content" and (own_row >= 0).any():
+            groups = _groups(feature, data.behaviors[column_of(feature.name)][np.maximum(own_row, 0)])
+            groups[own_row < 0] = -1
             yield f"behavior field {feature.name!r} of the newest visible behavior with the same item", groups
 
 
 def _groups(feature: Feature, values: NDArray[Any]) -> Integers:
-    """(rows, values) group numbers; -1 for the empty places of a field of several values."""
+    """(rows, values) group numbers; -1 where a field of several values has fewer."""
     if feature.kind == "categorical":
         groups = values.reshape(len(values), -1).astype(np.int64)
         return np.where((groups == 0) & (np.arange(groups.shape[1]) > 0), -1, groups)
@@ -101,14 +105,14 @@ def _groups(feature: Feature, values: NDArray[Any]) -> Integers:
 
 
 def _own_item(data: Dataset, rows: Integers) -> Integers:
-    """(rows,) row of the newest visible behavior with the candidate's item, -1 if none of the last has it."""
+    """(rows,) row of the newest visible behavior with the candidate's item, or -1."""
     user, item = data.impressions["user"][rows], data.impressions["item"][rows]
     visible = data.impressions["visible"][rows]
     end = data.users["offsets"][user] + visible
-    found = np.full(len(rows), -1, np.int64)
+    newest = np.full(len(rows), -1, np.int64)
     for back in range(1, min(_RECENT, int(visible.max(initial=0))) + 1):
-        open_rows = np.flatnonzero((visible >= back) & (found < 0))
-        place = end[open_rows] - back
-        same = data.behaviors["item"][place] == item[open_rows]
-        found[open_rows[same]] = place[same]
-    return found
+        open_rows = np.flatnonzero((visible >= back) & (newest < 0))
+        row = end[open_rows] - back
+        same = data.behaviors["item"][row] == item[open_rows]
+        newest[open_rows[same]] = row[same]
+    return newest

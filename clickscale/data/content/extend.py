@@ -1,11 +1,10 @@
-"""More item features for a prepared data set, as another data set whose other files are hard links.
+"""New item features for a prepared data set, written as another data set that shares all other files.
 
-A data set is never changed: its columns are mapped into memory by whoever reads it, and runs remember its
-hashes. So the new columns go into a new folder, together with a new encoder and manifest; everything else is
-the same bytes on disk under a second name, or a copy where the file system has no hard links. The new folder
-may take the place of the old one (``out`` is the folder itself): it does so in one move, readers of the old
-one keep what they have mapped, and runs that were trained before refuse the folder, since a model is built
-from the features of its data.
+A data set is never changed: its readers map its columns into memory, and runs remember its hashes. So the
+new columns go into a new folder, together with a new encoder and manifest. All other files are hard links,
+or copies where the file system has no hard links. The new folder may replace the old one (``out`` is the
+folder itself). This happens in one move. Readers of the old folder keep their mapped files, and runs that
+were trained before refuse the new one, since a model is built from the features of its data.
 """
 
 import os
@@ -25,19 +24,19 @@ from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
 from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport
 from clickscale.errors import SchemaError
 from clickscale.files import building, file_entry
-from clickscale.schema import Field, Schema
+from clickscale.schema import Field, Schema, column_of
 
-REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
+_REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
 
 
 @dataclass(frozen=True)
 class Addition:
-    """What was written for new item features.
+    """New item features whose columns were written.
 
     Attributes:
         fields: the new item fields, in order; ``items/field.NAME.npy`` is there for each.
         vocabularies: by field name, for the categorical ones.
-        report: rows of the tables that were read for it, and what became of them.
+        report: rows of the tables that were read, kept and quarantined.
     """
 
     fields: tuple[Field, ...]
@@ -52,7 +51,7 @@ def add_item_features(
 
     Args:
         out: folder to write; ``dataset.path`` itself puts the new data set in place of the old one.
-        write: writes the new columns into the folder that it is given; it must not open a file that exists.
+        write: writes the new columns into a folder; it must not open a file that exists.
         overwrite: replace another data set in ``out``.
 
     Raises:
@@ -61,9 +60,9 @@ def add_item_features(
     """
     same = os.path.abspath(out) == os.path.abspath(dataset.path)
     with building(out, DATA_SET, overwrite=overwrite or same) as folder:
-        link_files(dataset.path, folder)
+        _link_files(dataset.path, folder)
         addition = write(folder)
-        encoder = extended_encoder(dataset.encoder, addition)
+        encoder = _extended_encoder(dataset.encoder, addition)
         encoder.save(folder)
         manifest = _manifest(dataset, folder, encoder, addition)
         (folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
@@ -79,28 +78,28 @@ def new_names(schema: Schema, *names: str) -> None:
     for name in names:
         if name in schema.fields():
             raise SchemaError(
-                f"The data set has a field {name!r} already; choose another name, or begin with the data set"
-                " that does not have it."
+                f"The data set already has a field {name!r}; choose another name, or start from the data set"
+                " without it."
             )
         if problems := Field(name=name).problems():
             raise SchemaError("; ".join(problems) + ".")
 
 
-def link_files(source: Path, goal: Path) -> None:
-    """Give every file of a data set but those that change a second name below ``goal``."""
+def _link_files(source: Path, goal: Path) -> None:
+    """Link every file of a data set below ``goal``, except those that change."""
     for path in sorted(source.rglob("*")):
-        place = goal / path.relative_to(source)
+        target = goal / path.relative_to(source)
         if path.is_dir():
-            place.mkdir()
-        elif path.relative_to(source).as_posix() not in REWRITTEN:
+            target.mkdir()
+        elif path.relative_to(source).as_posix() not in _REWRITTEN:
             try:
-                os.link(path, place)
+                os.link(path, target)
             except OSError:  # another disk, or a file system without hard links
-                shutil.copyfile(path, place)
+                shutil.copyfile(path, target)
 
 
-def extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
-    """The encoder with the new fields after the old ones."""
+def _extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
+    """Return the encoder with the new fields after the old ones."""
     schema = msgspec.structs.replace(encoder.schema, items=(*encoder.schema.items, *addition.fields))
     return Encoder(
         schema.validate(),
@@ -111,11 +110,11 @@ def extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
 
 
 def _manifest(dataset: Dataset, folder: Path, encoder: Encoder, addition: Addition) -> Manifest:
-    """The manifest of the extended data set; hashes of linked files are those of the old manifest."""
+    """Make the manifest of the extended data set; linked files keep their hashes."""
     old = dataset.manifest
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     files = {
-        name: old.files[name] if name in old.files and name not in REWRITTEN else file_entry(folder / name)
+        name: old.files[name] if name in old.files and name not in _REWRITTEN else file_entry(folder / name)
         for name in names
     }
     return msgspec.structs.replace(
@@ -139,18 +138,18 @@ def item_vectors(dataset: Dataset, name: str) -> npt.NDArray[Any]:
             f"The data set has no content field {name!r}; it has {', '.join(known) or 'none'}. Add one with:"
             " clickscale content import, or clickscale content embed."
         )
-    return dataset.items[f"field.{name}"]
+    return dataset.items[column_of(name)]
 
 
 def write_facts(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
-    """Keep where a feature comes from in ``content/NAME.json`` of the data set."""
+    """Write the origin of a feature into ``content/NAME.json`` of the data set."""
     (folder / "content").mkdir(exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=2)
     (folder / "content" / f"{name}.json").write_bytes(text + b"\n")
 
 
 def as_index_column(vocabulary: Vocabulary, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """(items,) indices of keys (items,), of which row 0 is padding whatever its key."""
+    """Look up (items,) indices of keys (items,); row 0 is padding and gets index 0."""
     column = vocabulary.lookup(keys)
     column[0] = 0
     return column

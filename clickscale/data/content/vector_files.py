@@ -1,4 +1,4 @@
-"""Files of item vectors, as blocks of ids and float32 rows: NumPy, safetensors, Parquet, JSON lines, CSV.
+"""Files of item vectors as blocks of ids and float32 rows: NumPy, safetensors, Parquet, JSON lines, CSV.
 
 =================  ==========================================================================================
 ``.npy``           a matrix (rows, width); the ids in a second ``.npy`` file
@@ -38,22 +38,27 @@ class VectorBlock:
 
     Attributes:
         ids: raw item ids.
-        vectors: (N, width) float32; NaN where a component is missing or no number.
-        given: (N,) whether the row has a vector at all.
-        fits: (N,) whether it has as many components as the others.
-        problem: text or null per row: what reading the file found wrong.
+        vectors: (N, width) float32; NaN where a component is missing or not a number.
+        present: (N,) True for rows that have a vector.
+        fits: (N,) True for vectors of the width of the file.
+        problem: reason code of rows that could not be read, null for others.
     """
 
     ids: pa.Array
     vectors: Floats32
-    given: Flags
+    present: Flags
     fits: Flags
     problem: pa.Array
 
 
 @dataclass(frozen=True)
 class VectorFile:
-    """A file of vectors: their width, how many rows if that is known, and a fresh pass over the blocks."""
+    """A file of vectors.
+
+    Attributes:
+        rows: number of rows if it is known before reading.
+        blocks: begins a new pass over the file.
+    """
 
     path: Path
     width: int
@@ -62,7 +67,7 @@ class VectorFile:
 
 
 def open_vectors(path: Path, key: str, *, ids: Path | None = None, column: str = "") -> VectorFile:
-    """Open a file of item vectors; the ending of its name says how to read it.
+    """Open a file of item vectors; the ending of its name sets the format.
 
     Args:
         key: name of the ids within the file; an ``.npy`` file has none.
@@ -70,11 +75,11 @@ def open_vectors(path: Path, key: str, *, ids: Path | None = None, column: str =
         column: name of the matrix, or of the column of lists; the only one that fits if empty.
 
     Raises:
-        InputError: the file is missing, damaged, or does not hold what it should; the message names it.
+        InputError: the file is missing or damaged, or lacks ids or vectors; the message names it.
     """
     if path.suffix == ".npy":
         if ids is None:
-            raise InputError(f"{path} holds vectors without ids; give the .npy file of the ids with --ids.")
+            raise InputError(f"{path} holds vectors without ids; name the .npy file of the ids with --ids.")
         content = load_content(path, ids)
         return _matrix_file(path, content.vectors, content.ids)
     if path.suffix in (".npz", ".safetensors"):
@@ -94,7 +99,7 @@ def _tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
 def _choose(
     path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: str, column: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The matrix and the ids among the arrays of a file."""
+    """Choose the matrix and the ids among the arrays of a file."""
     if key not in arrays:
         raise InputError(f"{path}: " + unknown("array of ids", key, arrays) + " Name it with --key.")
     if column and column not in arrays:
@@ -126,7 +131,7 @@ def _matrix_file(path: Path, matrix: npt.NDArray[Any], ids: pa.Array) -> VectorF
 
 
 def _table_file(path: Path, key: str, column: str) -> VectorFile:
-    """A table; its first rows tell where the vectors are and how wide."""
+    """Open a table; its first rows show the columns of vectors and their width."""
     first = next(read(path), None)
     if first is None:
         raise InputError(f"{path} has no rows.")
@@ -160,7 +165,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _lists(values: pa.Array) -> pa.Array:
-    """A column of lists; a text becomes the list of what stands between commas or spaces."""
+    """Return a column of lists; texts are split at commas and spaces."""
     if _is_list(values.type):
         return values
     texts, _ = read_texts(values)
@@ -169,13 +174,13 @@ def _lists(values: pa.Array) -> pa.Array:
 
 
 def _first_length(values: pa.Array) -> int:
-    """Components of the first vector; 0 if there is none."""
+    """Count the components of the first vector; 0 if there is none."""
     lengths = pc.list_value_length(_lists(values)).drop_null()
     return int(lengths[0].as_py()) if len(lengths) else 0
 
 
 def _from_lists(values: pa.Array, width: int) -> tuple[Floats32, Flags, Flags]:
-    """Vectors (N, width), whether a row has one, and whether it has that many components."""
+    """Read vectors (N, width), with (N,) present and (N,) fits of `VectorBlock`."""
     lists = _lists(values)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     fits = lengths == width
@@ -186,6 +191,6 @@ def _from_lists(values: pa.Array, width: int) -> tuple[Floats32, Flags, Flags]:
 
 
 def _from_columns(columns: list[pa.Array]) -> tuple[Floats32, Flags, Flags]:
-    """The same for one column per component."""
+    """Read vectors of one column per component, with present and fits as in `_from_lists`."""
     vectors = np.stack([read_numbers(column)[0] for column in columns], axis=1).astype(np.float32)
     return vectors, np.ones(len(vectors), bool), np.ones(len(vectors), bool)

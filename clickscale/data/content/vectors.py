@@ -1,11 +1,11 @@
-"""Frozen vectors of items from a file into a prepared data set, as one more item feature.
+"""Import of frozen item vectors from a file, as one more item feature of a prepared data set.
 
 A vector that cannot be used is counted under its reason, with examples in
 ``quarantine/content.NAME.jsonl``: ``null_item``, ``bad_item`` and the like (the id), ``unknown_item`` (the
-data set has no such item), ``null_vector``, ``bad_vector`` (another width), ``non_finite`` (a component is
-NaN, infinite, no number, or too large for float16), ``zero_vector`` (it has no direction), ``duplicate_item``
-(an earlier row has its vector). The first reason stands. Items without a vector have a row of zeros, which
-every model takes for "no content".
+data set does not have the item), ``null_vector``, ``bad_vector`` (another width), ``non_finite`` (a component
+is NaN, infinite, not a number, or too large for float16), ``zero_vector`` (it has no direction),
+``duplicate_item`` (an earlier row has its vector). A row counts under its first reason. Items without a
+vector have a row of zeros, which every model reads as "no content".
 """
 
 from pathlib import Path
@@ -25,21 +25,21 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.layout import TableReport
-from clickscale.data.preparation.quarantine import Quarantine, Verdict
+from clickscale.data.preparation.quarantine import Quarantine, RowProblems
 from clickscale.errors import InputError
 from clickscale.files import file_entry
-from clickscale.schema import FIRST, UNKNOWN, Field
+from clickscale.schema import FIRST, UNKNOWN, Field, column_of
 
-_HARMLESS = ("unknown_item", "null_vector")  # no sign that the file is not what it should be
+_HARMLESS = ("unknown_item", "null_vector")  # normal in a file that covers other items too
 
 
 class ContentSummary(Config, frozen=True):
-    """What became of the vectors of a content feature.
+    """Summary of the vectors of a content feature.
 
     Attributes:
         width: floats per vector.
         items: items of the data set.
-        missing: those without a vector.
+        missing: items without a vector.
         table: rows of the file, kept and quarantined.
     """
 
@@ -69,8 +69,8 @@ def import_vectors(
         max_quarantined: the largest share of vectors of known items that may be unusable.
 
     Raises:
-        InputError: hardly any vector can be used, or none belongs to an item of the data set.
-        SchemaError: the name is taken or cannot be one.
+        InputError: too many vectors are unusable, or none belongs to an item of the data set.
+        SchemaError: the name is taken or malformed.
     """
     new_names(dataset.schema, name)
     tell = progress or _silent
@@ -82,7 +82,7 @@ def import_vectors(
         column = VectorColumn(folder, name, dataset.features.items, source.width, normalize)
         done = 0
         for block in source.blocks():
-            intake.take(block, column)
+            intake.add(block, column)
             done += len(block.vectors)
             tell("vectors", done, source.rows)
         intake.check(source.path, dataset, max_quarantined)
@@ -124,11 +124,11 @@ class VectorColumn:
         self.field = Field(name=name, kind="content", width=width)
         self.filled = np.zeros(items, bool)
         self._normalize = normalize
-        path = folder / "items" / f"field.{name}.npy"
+        path = folder / "items" / f"{column_of(name)}.npy"
         self._column = np.lib.format.open_memmap(path, "w+", "<f2", (items, width), version=(1, 0))
 
     def prepared(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-        """(N, width) vectors as they are stored; not finite where a component is not or cannot be."""
+        """Convert (N, width) vectors to their stored form; a component that does not fit is not finite."""
         wide = vectors.astype(np.float64)
         if self._normalize:
             length = np.linalg.norm(wide, axis=1, keepdims=True)
@@ -137,46 +137,46 @@ class VectorColumn:
             return wide.astype(np.float16)
 
     def put(self, rows: npt.NDArray[np.integer[Any]], stored: npt.NDArray[np.float16]) -> None:
-        """Fill rows with vectors as `prepared` gives them."""
+        """Fill rows with vectors in the form of `prepared`."""
         self._column[rows] = stored
         self.filled[rows] = True
 
     def close(self) -> int:
-        """Write everything; how many items have no vector."""
+        """Write everything; return the number of items without a vector."""
         self._column.flush()
         del self._column
         return int((~self.filled[FIRST:]).sum())
 
 
 class _Intake:
-    """Judges the rows of a file and hands the good ones to the column."""
+    """Checks the rows of a file and writes the usable ones into the column."""
 
     def __init__(self, encoder: Encoder, table: str) -> None:
         self.encoder, self.table, self.quarantine = encoder, table, Quarantine()
 
-    def take(self, block: VectorBlock, column: VectorColumn) -> None:
-        """Judge one block."""
-        verdict = Verdict(len(block.vectors))
+    def add(self, block: VectorBlock, column: VectorColumn) -> None:
+        """Check one block and write its usable rows."""
+        problems = RowProblems(len(block.vectors))
         raw = read_keys(block.ids, self.encoder.schema.item.dtype)
         keys = raw.data.astype(np.int64)
         rows = self.encoder.item_rows.lookup(keys)
         for problem in pc.unique(block.problem.drop_null()).to_pylist():
-            verdict.blame(_equal(block.problem, problem), problem, "item")
+            problems.mark(_equal(block.problem, problem), problem, "item")
         for code in np.unique(raw.problems[raw.problems != FINE]):
-            verdict.blame(raw.problems == code, _reason(PROBLEMS[code]), "item")
-        verdict.blame(keys <= MISSING, "null_item", "item")
-        verdict.blame(rows <= UNKNOWN, "unknown_item", "item")
-        verdict.blame(~block.given, "null_vector", "item")
-        verdict.blame(~block.fits, "bad_vector", "item")
+            problems.mark(raw.problems == code, _reason(PROBLEMS[code]), "item")
+        problems.mark(keys <= MISSING, "null_item", "item")
+        problems.mark(rows <= UNKNOWN, "unknown_item", "item")
+        problems.mark(~block.present, "null_vector", "item")
+        problems.mark(~block.fits, "bad_vector", "item")
         stored = column.prepared(np.where(block.fits[:, None], block.vectors, 0))
-        verdict.blame(np.asarray(~np.isfinite(stored).all(axis=1)), "non_finite", "item")
-        verdict.blame(np.asarray(~stored.any(axis=1)), "zero_vector", "item")
-        verdict.blame(_repeated(rows, verdict.fine) | column.filled[rows], "duplicate_item", "item")
-        self.quarantine.judge(self.table, pa.record_batch({"item": block.ids}), verdict)
-        column.put(rows[verdict.fine], stored[verdict.fine])
+        problems.mark(np.asarray(~np.isfinite(stored).all(axis=1)), "non_finite", "item")
+        problems.mark(np.asarray(~stored.any(axis=1)), "zero_vector", "item")
+        problems.mark(_repeated(rows, problems.usable) | column.filled[rows], "duplicate_item", "item")
+        self.quarantine.add_chunk(self.table, pa.record_batch({"item": block.ids}), problems)
+        column.put(rows[problems.usable], stored[problems.usable])
 
     def report(self) -> TableReport:
-        """Rows of the file."""
+        """Summarize the rows of the file."""
         quarantine = self.quarantine
         return TableReport(
             rows=quarantine.rows[self.table],
@@ -185,16 +185,18 @@ class _Intake:
         )
 
     def check(self, path: Path, dataset: Dataset, most: float) -> None:
-        """Refuse a file of which hardly anything can be used."""
+        """Refuse a file with too many unusable vectors of known items."""
         report = self.report()
         bad = {reason: count for reason, count in report.quarantined.items() if reason not in _HARMLESS}
-        judged = report.kept + sum(bad.values())
-        if report.kept and judged - report.kept <= most * judged:
+        relevant = report.kept + sum(bad.values())
+        if report.kept and relevant - report.kept <= most * relevant:
             return
-        told = ", ".join(f"{reason} {count:,}" for reason, count in report.quarantined.items()) or "no rows"
+        reasons = (
+            ", ".join(f"{reason} {count:,}" for reason, count in report.quarantined.items()) or "no rows"
+        )
         example = dataset.encoder.item_rows.values
         ids = f" Ids of the data set look like {example[0].as_py()!r}." if example else ""
-        raise InputError(f"{report.kept:,} of {report.rows:,} vectors of {path} can be used: {told}.{ids}")
+        raise InputError(f"{report.kept:,} of {report.rows:,} vectors of {path} can be used: {reasons}.{ids}")
 
 
 def _equal(values: pa.Array, text: str) -> Array:
@@ -205,11 +207,11 @@ def _reason(problem: str) -> str:
     return "bad_item" if problem == "bad_value" else problem
 
 
-def _repeated(rows: npt.NDArray[np.int32], fine: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(N,) whether an earlier fine row of the block is of the same item."""
-    places = np.flatnonzero(fine)
-    _, first = np.unique(rows[places], return_index=True)
+def _repeated(rows: npt.NDArray[np.int32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(N,) True where an earlier usable row of the block has the same item."""
+    usable_rows = np.flatnonzero(usable)
+    _, first = np.unique(rows[usable_rows], return_index=True)
     repeated = np.zeros(len(rows), bool)
-    repeated[places] = True
-    repeated[places[first]] = False
+    repeated[usable_rows] = True
+    repeated[usable_rows[first]] = False
     return repeated

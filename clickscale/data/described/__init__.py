@@ -1,1 +1,1 @@
-"""A log of one's own: the TOML file that describes it, a draft of that file, and its reader."""
+"""Your own log: the TOML file that describes it, a draft of that file, and its reader."""

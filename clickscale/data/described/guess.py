@@ -1,7 +1,7 @@
-"""A commented first draft of the TOML that describes a log, guessed from the heads of its tables.
+"""Guess of the TOML that describes a log: a commented first draft from the heads of its tables.
 
-Every decision carries its reason as a comment, since some will be wrong: the draft is to be read before it is
-used. A log in one plain CSV needs no change.
+Every decision carries its reason as a comment. Some decisions will be wrong, so read the draft before you use
+it. A log in one plain CSV needs no change.
 """
 
 import tomllib
@@ -30,33 +30,33 @@ from clickscale.data.described.roles import (
     is_free_text,
     is_quantity,
     looks_rated,
+    mentions,
     named,
     numbers_or_none,
     plain_name,
     separation,
     side_of,
-    speaks_of,
 )
 from clickscale.data.described.samples import Column, Head, read_head
 from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
 from clickscale.errors import InputError
 
 Kind = Literal["user", "item"]
-NEGATIVES = 4
-STEPS = 20  # positives that all have a flag before it is taken for a step before the label
-TELLTALE = 0.95  # AUC of a single column for the label above which it is taken for feedback
+_NEGATIVES = 4
+_STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
+_TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 _WARNING = """\
-# WARNING: no column says which rows are positive. Every row counts as one, and for each of them that many
-# items which existed by then are drawn as negatives. Figures measured so are not comparable with figures on
-# negatives that users really saw. If a column does tell, name it instead of the negatives, as one of
+# WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
+# that many items which existed at its time are drawn as negatives. Figures on such negatives are not
+# comparable with figures on negatives that users saw. If a column has the outcome, name it instead, as one of
 #   labels = [{ name = "click", column = "clicked" }]
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
 
 @dataclass
 class _Events:
-    """A table of events and its three columns."""
+    """A table of events with its columns of user, item and time."""
 
     head: Head
     user: Column
@@ -78,13 +78,13 @@ def guess(tables: Sequence[Path], base: Path | None = None) -> str:
         base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
 
     Raises:
-        InputError: a table cannot be read, or none has columns for user, item and time.
+        InputError: a table cannot be read, or no table has columns for user, item and time.
     """
     heads = [read_head(path) for path in tables]
-    events = [found for head in heads if (found := _events(head)) is not None]
+    events = [table for head in heads if (table := _events(head)) is not None]
     if not events:
         raise InputError(_nothing_found(heads))
-    events.sort(key=lambda each: (bool(each.labels), each.head.path.stat().st_size), reverse=True)
+    events.sort(key=lambda table: (bool(table.labels), table.head.path.stat().st_size), reverse=True)
     draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd())
     text = "\n".join(draft.lines()) + "\n"
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
@@ -101,7 +101,7 @@ def _nothing_found(heads: Sequence[Head]) -> str:
 
 
 def _events(head: Head) -> _Events | None:
-    """The table as one of events, if it has a user, an item and a time."""
+    """Return the table as one of events, if it has a user, an item and a time."""
     time = find_time(head.columns.values())
     if time is None:
         return None
@@ -110,7 +110,7 @@ def _events(head: Head) -> _Events | None:
     if user is None and item is None:
         ids = [column for column in columns if column is not time and _may_be_id(column)]
         user, item, *_ = (*ids, None, None)
-        why = "by its place, since no name tells: the user often stands before the item"
+        why = "by its position, since no name helps: the user is often before the item"
     if user is None or item is None or user is item:
         return None
     labels = list(_labels([c for c in columns if c not in (time, user, item)], head.named))
@@ -125,7 +125,7 @@ def _may_be_id(column: Column) -> bool:
 
 
 def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
-    """Columns that tell positives from negatives, the best first."""
+    """Yield the columns that separate positives from negatives, the best first."""
     flags = [column for column in columns if column.is_flag]
     chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
     for column in chosen:
@@ -139,7 +139,7 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
 
 
 def _useless(column: Column) -> str:
-    """Why a column cannot be a feature, or nothing."""
+    """Return the reason why a column cannot be a feature, or an empty text."""
     if column.distinct < 2:
         return "it has one value"
     if is_free_text(column):
@@ -152,21 +152,21 @@ def _useless(column: Column) -> str:
 
 
 def _truth(column: Column) -> npt.NDArray[np.float64]:
-    """(N,) numbers of a column of numbers or of true and false."""
-    found = numbers_or_none(column)
-    if found is None:
-        found = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
-    return found
+    """Return (N,) numbers of a column of numbers or of true and false."""
+    numbers = numbers_or_none(column)
+    if numbers is None:
+        numbers = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
+    return numbers
 
 
-def _comes_first(flag: Column, label: npt.NDArray[np.float64]) -> bool:
-    """Whether a flag that few rows have is set in all positives: a step before it, as click before like."""
+def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
+    """True if a rare flag is set in all positives: an earlier step, as click is before like."""
     step, positive = _truth(flag) == 1, label == 1
-    return int(positive.sum()) >= STEPS and bool(step[positive].all()) and step.mean() < 0.5
+    return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5
 
 
 class _Draft:
-    """Writes the TOML, table by table; remembers which field names are taken."""
+    """Writes the TOML, table by table, and keeps field names distinct."""
 
     def __init__(self, events: _Events, behaviors: _Events | None, heads: Sequence[Head], base: Path) -> None:
         self.events, self.behaviors, self.base = events, behaviors, base
@@ -182,8 +182,8 @@ class _Draft:
         self.feedback = [column for column, _, _ in events.labels]
 
     def _attribute_table(self, heads: list[Head], kind: Kind) -> Head | None:
-        """The table with one row per item or user."""
-        scored = [(self._likeness(head, kind), place, head) for place, head in enumerate(heads)]
+        """Find the table with one row per item or user."""
+        scored = [(self._likeness(head, kind), index, head) for index, head in enumerate(heads)]
         best = max(scored, key=lambda entry: (entry[0], -entry[1]), default=(0, 0, None))
         other: Kind = "user" if kind == "item" else "item"
         return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
@@ -192,14 +192,14 @@ class _Draft:
         key = self._key(head, kind)
         if key is None or key.distinct < 0.99 * head.rows:
             return 0
-        hint = speaks_of(head.path.stem, kind)
+        hint = mentions(head.path.stem, kind)
         return 1 + 2 * (key.name == self._wanted(kind).name) + 2 * hint + (plain_name(key.name) != "id")
 
     def _wanted(self, kind: Kind) -> Column:
         return self.events.user if kind == "user" else self.events.item
 
     def _key(self, head: Head, kind: Kind) -> Column | None:
-        """The column of a table by which it joins; in a table without names the first one."""
+        """Find the column by which a table joins; in a table without names, the first one."""
         columns = list(head.columns.values())
         if not head.named:
             return columns[0]
@@ -207,7 +207,7 @@ class _Draft:
         return named(columns, names)
 
     def lines(self) -> Iterator[str]:
-        """The whole draft."""
+        """Yield the lines of the draft."""
         events = self.events
         yield "# A first draft, guessed from the heads of the tables. Correct what is wrong."
         yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
@@ -233,10 +233,10 @@ class _Draft:
             yield _WARNING
             flags = [quoted(c.name) for c in self.events.head.columns.values() if c.is_flag]
             if flags:
-                yield f"# Columns that hold two values only, such as 0 and 1: {', '.join(flags)}."
-            yield f"negatives = {NEGATIVES}"
+                yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
+            yield f"negatives = {_NEGATIVES}"
             return
-        yield "# Outcomes of an impression; the first one is trained unless others are asked for."
+        yield "# Outcomes of an impression; training takes the first one unless --labels names others."
         yield "labels = ["
         for column, condition, why in self.events.labels:
             name = identifier(column.name).removeprefix("is_") if not condition else "like"
@@ -263,7 +263,7 @@ class _Draft:
                 yield f"# left out: {column.name} ({why})"
 
     def _sides(self) -> list[tuple[Column, str, str]]:
-        """Every other column of the impressions, whose attribute it is ('' for nobody's), and why."""
+        """List the other columns of the impressions with their side ('' if left out) and the reason."""
         events = self.events
         labels = {column.name for column in self.feedback}
         rest = [c for c in events.head.columns.values() if c.name not in events.ids | labels]
@@ -275,22 +275,22 @@ class _Draft:
             return "", reason
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
             self.feedback.append(column)
-            return "", "it is known only after the impression, hence an attribute of behaviors"
-        if self._tells(column):
+            return "", "it is known only after the impression, so it is an attribute of behaviors"
+        if self._determines_label(column):
             self.feedback.append(column)
-            return "", "alone it nearly tells the label, so it may be feedback; an attribute of behaviors"
+            return "", "it nearly determines the label, so it may be feedback; an attribute of behaviors"
         side, why = side_of(column, self.events.head, self.events.user.name, self.events.item.name)
         separate = (side == "item" and self.items) or (side == "profile" and self.users)
-        return ("context", "it stands in the impressions") if separate else (side, why)
+        return ("context", "it is in the impressions") if separate else (side, why)
 
-    def _tells(self, column: Column) -> bool:
+    def _determines_label(self, column: Column) -> bool:
         if not self.events.labels:
             return False
         label, condition, _ = self.events.labels[0]
         truth = _truth(label)
         if condition:
             truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
-        return separation(column, truth) > TELLTALE or (column.is_flag and _comes_first(column, truth))
+        return separation(column, truth) > _TELLTALE or (column.is_flag and _precedes(column, truth))
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"
@@ -302,7 +302,7 @@ class _Draft:
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
             yield from self._fields([(c, "") for c in rest if not c.unit and not _useless(c)], "past_")
             return
-        yield "# No files: the impressions themselves, each visible to later ones of the same user only."
+        yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         if self.events.labels:
             column, condition, _ = self.events.labels[0]
             yield f"# where = {quoted(condition or f'{column.name} == 1')}  # to show only the positive ones"
@@ -355,11 +355,11 @@ class _Draft:
         yield "]"
 
     def _free(self, name: str) -> str:
-        """The name, or the first of name_2, name_3, ... that is not taken."""
-        place = 1
+        """Return the name, or the first of name_2, name_3, ... that is free."""
+        number = 1
         free = name
         while free in self.taken:
-            place += 1
-            free = f"{name}_{place}"
+            number += 1
+            free = f"{name}_{number}"
         self.taken.add(free)
         return free

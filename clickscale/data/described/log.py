@@ -1,4 +1,4 @@
-"""Reads the log that a `LogConfig` describes: one pass over each table, every chunk handed on at once."""
+"""Reader of a described log (`LogConfig`): one pass over each table, chunk by chunk."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,27 +13,27 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import Unit, detect_unit, integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import Condition, parse_condition
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
-from clickscale.schema import Field
+from clickscale.schema import Field, label_of
 
 __all__ = ["LogConfig", "load_log", "log_source"]
 
 
 def load_log(path: Path) -> Source:
-    """The log that a TOML file describes.
+    """Open the log that a TOML file describes.
 
     Raises:
-        ConfigError: the file is wrong; an unknown key is named with the nearest known one.
+        ConfigError: the file has a fault; an unknown key is named with the nearest known one.
         InputError: a table or a column is missing.
     """
     return log_source(load_toml(path, LogConfig), path.parent)
 
 
 def log_source(config: LogConfig, base: Path) -> Source:
-    """Source of a described log; relative paths begin at ``base``."""
+    """Make the source of a described log; relative paths begin at ``base``."""
     content = config.content
     vectors = load_content(base / content.vectors, base / content.ids) if content else None
     source = Source(
@@ -48,7 +48,7 @@ def log_source(config: LogConfig, base: Path) -> Source:
 
 
 class _Table:
-    """Files of one table, the columns wanted of them, and the units of their times."""
+    """Files of one table, the columns to read, and the units of their times."""
 
     def __init__(self, what: str, files: Files, base: Path, columns: list[str]) -> None:
         patterns = (files.files,) if isinstance(files.files, str) else files.files
@@ -56,11 +56,11 @@ class _Table:
         self._files = files
         self._columns = list(dict.fromkeys(columns))
         self._units: dict[str, Unit] = {}
-        self._firsts: dict[str, Firsts] = {}
+        self._first_rows: dict[str, FirstRows] = {}
         self._check(what)
 
     def _check(self, what: str) -> None:
-        """Complain about missing columns before any work is done."""
+        """Refuse missing columns before any work is done."""
         for path in self._paths:
             known = column_names(path, format=self._files.format, text=self._files.text())
             if known:
@@ -72,16 +72,16 @@ class _Table:
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
 
     def chunks(self) -> Iterator[Chunk]:
-        """All files, one after the other."""
+        """Read all files, one after the other."""
         for path in self._paths:
             yield from read(path, self._columns, format=self._files.format, text=self._files.text())
 
-    def firsts(self, column: str) -> Firsts:
-        """What remembers the ids of a column that this reading of the table has seen."""
-        return self._firsts.setdefault(column, Firsts())
+    def first_rows(self, column: str) -> FirstRows:
+        """Return the memory of the ids of a column that this pass over the table has met."""
+        return self._first_rows.setdefault(column, FirstRows())
 
     def time(self, chunk: Chunk, column: str, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """Seconds of a column, and the problems with ``bad_time`` added."""
+        """Convert a column to seconds; unreadable ones are added to the problems as ``bad_time``."""
         if unit == "auto":
             unit = self._units.get(column, "auto")
         if unit == "auto" and chunk[column].null_count < len(chunk):
@@ -92,7 +92,7 @@ class _Table:
     def fields(
         self, chunk: Chunk, fields: tuple[Field, ...], problem: pa.Array
     ) -> tuple[dict[str, pa.Array], pa.Array]:
-        """Columns of fields by field name, and the problems with those of timestamps added."""
+        """Convert columns of fields; unreadable timestamps are added to the problems."""
         columns = {}
         for field in fields:
             if field.kind == "timestamp":
@@ -112,10 +112,10 @@ def _matches(what: str, base: Path, pattern: str) -> list[Path]:
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else base
     inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
-    found = sorted(entry for entry in root.glob(inner) if entry.is_file())
-    if not found:
+    paths = sorted(entry for entry in root.glob(inner) if entry.is_file())
+    if not paths:
         raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
-    return found
+    return paths
 
 
 class _Log:
@@ -127,10 +127,10 @@ class _Log:
         conditions = {label.name: label.condition for label in config.labels if label.condition}
         self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
         for _ in self._tables():
-            pass  # opening them finds missing files and columns before anything is written
+            pass  # opening a table refuses missing files and columns before anything is written
 
     def _tables(self) -> Iterator[tuple[TableName, _Table]]:
-        """The tables that have files of their own; impressions last."""
+        """Yield the tables that have files of their own; impressions last."""
         config, base = self._config, self._base
         if config.users.files:
             columns = [self._user_name(), *_sources(config.users.fields)]
@@ -178,7 +178,7 @@ class _Log:
         return [name for name in extras if name]
 
     def chunks(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        """The canonical tables, read from the start."""
+        """Yield the canonical tables, read from the start."""
         for name, table in self._tables():
             for chunk in table.chunks():
                 if name == "users":
@@ -191,12 +191,12 @@ class _Log:
                     yield from self._from_impressions(table, chunk)
 
     def _from_impressions(self, table: _Table, chunk: Chunk) -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        """Impressions and whatever has no table of its own."""
+        """Yield impressions, and the tables that have no files of their own."""
         user, item, _ = names = self._names()
         if self._config.users.fields and not self._config.users.files:
-            yield "users", self._users(table, table.firsts(user).rows(chunk, user), user)
+            yield "users", self._users(table, table.first_rows(user).rows(chunk, user), user)
         if (self._config.items.fields or self._vectors is not None) and not self._config.items.files:
-            yield "items", self._items(table, table.firsts(item).rows(chunk, item), item)
+            yield "items", self._items(table, table.first_rows(item).rows(chunk, item), item)
         if not self._config.behaviors.files:
             yield "behaviors", self._behaviors(table, chunk, names)
         yield "impressions", self._impressions(table, chunk, names)
@@ -216,7 +216,7 @@ class _Log:
     def _events(
         self, table: _Table, chunk: Chunk, names: tuple[str, str, str], unit: Unit
     ) -> tuple[dict[str, pa.Array], pa.Array]:
-        """Columns ``user``, ``item`` and ``time``, and the problems so far."""
+        """Convert the columns ``user``, ``item`` and ``time``; return them with the problems."""
         user, item, time = names
         columns = {
             "user": _cast(chunk[user], self._config.user),
@@ -251,10 +251,10 @@ class _Log:
         fields, problem = table.fields(chunk, config.impressions.fields, problem)
         for label in () if config.negatives else config.labels:
             if label.name not in self._conditions:
-                fields[f"label.{label.name}"] = chunk[label.column]
+                fields[label_of(label.name)] = chunk[label.column]
                 continue
             comparison = self._conditions[label.name]
-            fields[f"label.{label.name}"], bad = comparison.evaluate(chunk[comparison.column])
+            fields[label_of(label.name)], bad = comparison.evaluate(chunk[comparison.column])
             problem = mark(problem, bad, "bad_label")
         return canonical(columns | fields, problem)
 
@@ -269,7 +269,7 @@ def _later(times: pa.Array, delay: int) -> pa.Array:
 
 
 def _chosen(chunk: Chunk, condition: Condition | None) -> Chunk:
-    """Rows for which the condition holds; rows with a problem stay, so that they are counted."""
+    """Keep the rows that fulfill the condition, and rows with a problem, so that they are counted."""
     if condition is None:
         return chunk
     outcome, bad = condition.evaluate(chunk[condition.column])

@@ -1,4 +1,4 @@
-"""Bring your own log: a TOML file that says where the tables are and what their columns mean.
+"""Options of a described log: the TOML file with the places of its tables and the meaning of their columns.
 
 ::
 
@@ -15,7 +15,7 @@
     [behaviors]        # without files: the impressions themselves
     where = "clicked == 1"
 
-    [items]            # without files: columns of the impressions, the first row of an item counts
+    [items]            # without files: columns of the impressions; the first row of an item counts
     fields = [{ name = "category" }, { name = "price", kind = "numeric", transform = "log1p" }]
 
 Every key is described where it is defined below. `clickscale.data.described.guess` writes a first draft, and
@@ -36,11 +36,11 @@ CANONICAL = ("user", "item", "time", "known_at", PROBLEM)  # columns that a fiel
 
 
 class Files(Config, frozen=True):
-    """Where a table lies and how it is written.
+    """Location and layout of a table.
 
     Attributes:
         files: one or several paths or patterns (``*``, ``**``), relative to the TOML file. Empty for users,
-            items and behaviors: their columns stand in the impressions table.
+            items and behaviors: their columns are in the impressions table.
         format: by the ending of the file name, if ``auto``.
         separator: of text tables; comma or tab if empty.
         names: the columns of text tables without a header line.
@@ -56,7 +56,7 @@ class Files(Config, frozen=True):
     nulls: tuple[str, ...] = TextFormat().nulls
 
     def text(self) -> TextFormat:
-        """How text files of this table are written."""
+        """Return the layout of text files of this table."""
         return TextFormat(
             separator=self.separator,
             names=self.names,
@@ -71,7 +71,7 @@ class Impressions(Files, frozen=True):
 
     Attributes:
         user, item, time: names of its columns; those of the id fields and ``time`` if empty.
-        time_unit: ``auto`` tells it from the size of the first values.
+        time_unit: ``auto`` detects it from the size of the first values.
         fields: context fields.
     """
 
@@ -83,10 +83,10 @@ class Impressions(Files, frozen=True):
 
 
 class Behaviors(Files, frozen=True):
-    """The table of behaviors; without files, the impressions serve.
+    """The table of behaviors; without files, the impressions are the behaviors.
 
     Attributes:
-        where: keep only the rows for which this condition holds, such as ``clicked == 1``.
+        where: keep only the rows that fulfill this condition, such as ``clicked == 1``.
         known_at: column with the moment from which a behavior may be shown; where it is empty, its time.
         known_after: seconds after its time from which a behavior may be shown, if there is no such column.
             For behaviors made of impressions it is at least the longest ``delay`` of a label.
@@ -104,14 +104,14 @@ class Behaviors(Files, frozen=True):
 
 
 class Users(Files, frozen=True):
-    """The table of profiles; without files, the first impression of a user serves."""
+    """The table of profiles; without files, profiles come from a user's first impression."""
 
     user: str = ""
     fields: tuple[Field, ...] = ()
 
 
 class Items(Files, frozen=True):
-    """The table of item attributes; without files, the first impression of an item serves."""
+    """The table of item attributes; without files, attributes come from an item's first impression."""
 
     item: str = ""
     fields: tuple[Field, ...] = ()
@@ -126,11 +126,11 @@ class Content(Config, frozen=True):
 
 
 class LogConfig(Config, frozen=True):
-    """A log, as its TOML file describes it.
+    """Options of a whole log.
 
     Attributes:
-        labels: outcomes of impressions. With ``negatives``, at most one, and its condition chooses the rows
-            that count as positive; without it every row does.
+        labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
+            that count as positive; without a condition every row does.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         time_bounds: seconds; rows with a time outside are quarantined.
     """
@@ -151,7 +151,7 @@ class LogConfig(Config, frozen=True):
 
 
 def log_schema(config: LogConfig, width: int) -> Schema:
-    """Fields of a described log; ``width`` is that of its content vectors, 0 without them.
+    """Derive the schema of a log; ``width`` is that of its content vectors, 0 without them.
 
     Raises:
         SchemaError: labels, names or fields contradict each other.
@@ -179,9 +179,9 @@ def log_schema(config: LogConfig, width: int) -> Schema:
 
 
 def _labels(config: LogConfig) -> tuple[Label, ...]:
-    """The declared labels, checked against ``negatives``."""
+    """Return the declared labels, checked against ``negatives``."""
     if config.negatives < 0:
-        raise SchemaError(f"Log {config.name!r}: negatives = {config.negatives} must not be below 0.")
+        raise SchemaError(f"Log {config.name!r}: negatives = {config.negatives} is below 0; set 0 or more.")
     if not config.negatives:
         for label in config.labels:
             if bool(label.column) == bool(label.condition):
@@ -192,8 +192,8 @@ def _labels(config: LogConfig) -> tuple[Label, ...]:
         return config.labels or _no_label(config.name)
     if len(config.labels) > 1 or any(label.column for label in config.labels):
         raise SchemaError(
-            f"Log {config.name!r}: with sampled negatives there is one label, and no column holds it; "
-            "a condition may say which rows are positive."
+            f"Log {config.name!r}: with sampled negatives there is one label without a column; "
+            "give a condition instead if only some rows are positive."
         )
     return config.labels or (Label(name="positive"),)
 

@@ -1,4 +1,4 @@
-"""What a column is for, told from its name, its values, and whether the item or the user decides it."""
+"""Roles of columns, guessed from names, values, and whether the item or the user determines them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ ITEMS = _words(
     "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
     "jobid gameid poiid venueid businessid"
 )
-TIMES = _words(
+_TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
     "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime"
 )
@@ -42,14 +42,14 @@ FEEDBACK = _words(
     "longview islongview finish finished subscribe subscribed profileenter isprofileenter"
 )
 RATINGS = _words("rating ratings stars star score overall reviewscore")
-ACTIONS = _words(
+_ACTIONS = _words(
     "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
 )
 _ACTION_VALUES = frozenset(
     _words("pv view click buy purchase cart addtocart fav favorite like share order impression show collect")
 )
 
-# Words inside a name that say when a value is known or whose attribute it is.
+# Words inside a name that hint at when a value is known, or at its side.
 _AFTERWARDS = re.compile(
     r"play_?time|watch|dwell|read_?time|stay|scroll|revenue|nonclk|non_?click|completion|progress|percent_viewed"
 )
@@ -68,38 +68,38 @@ _USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buye
 _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
-_GROUPS = 20  # items or users with several rows that evidence from values needs
+_GROUPS = 20  # items or users with several rows that are enough for evidence from values
 
 
 def plain_name(name: str) -> str:
-    """A name as it is compared with the lists above."""
+    """Reduce a name to the form of the lists above."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
-    """The column with the most preferred of the names."""
+    """Find the column with the most preferred of the names."""
     known = {plain_name(column.name): column for column in reversed(list(columns))}
     return next((known[name] for name in names if name in known), None)
 
 
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
-    """The user or item id by its name: one of the known names, or a name ending in "id" that speaks of it."""
+    """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word."""
     word = _USER_WORD if kind == "user" else _ITEM_WORD
-    found = named(columns, USERS if kind == "user" else ITEMS)
-    spoken = [
+    known = named(columns, USERS if kind == "user" else ITEMS)
+    similar = [
         c for c in columns if word.search(c.name.lower()) and plain_name(c.name).endswith(("id", "no", "key"))
     ]
-    return found or (spoken[0] if spoken else None)
+    return known or (similar[0] if similar else None)
 
 
-def speaks_of(text: str, kind: Literal["user", "item"]) -> bool:
-    """Whether a name (of a file, say) has a word for users or for items in it."""
+def mentions(text: str, kind: Literal["user", "item"]) -> bool:
+    """True if a name, such as that of a file, contains a word for users or for items."""
     return (_USER_WORD if kind == "user" else _ITEM_WORD).search(text.lower()) is not None
 
 
 def is_action(column: Column) -> bool:
-    """A column that says what the user did, by its name or by its values."""
-    if named([column], ACTIONS) is not None:
+    """True for a column of actions, by its name or by its values."""
+    if named([column], _ACTIONS) is not None:
         return True
     values = column.known.unique().to_pylist() if pa.types.is_string(column.values.type) else []
     known = [value for value in values if plain_name(value) in _ACTION_VALUES]
@@ -107,30 +107,30 @@ def is_action(column: Column) -> bool:
 
 
 def looks_rated(column: Column) -> bool:
-    """Numbers such as 1 to 5 or 0.5 to 5 and nothing else."""
+    """True for a column of numbers such as 1 to 5 or 0.5 to 5."""
     if column.floats is None or not 3 < column.distinct <= 10:
         return False
     return 0.5 <= pc.min(column.floats).as_py() <= 1 and pc.max(column.floats).as_py() in (5.0, 10.0)
 
 
 def find_time(columns: Iterable[Column]) -> Column | None:
-    """The moment of an event: a column of moments, by name if several."""
+    """Find the time of an event: a column of moments, chosen by name among several."""
     moments = [column for column in columns if column.unit]
-    return named(moments, TIMES) or (moments[0] if moments else None)
+    return named(moments, _TIMES) or (moments[0] if moments else None)
 
 
 def is_afterwards(column: Column) -> bool:
-    """The name says that the value is known only after the impression."""
+    """True if the name suggests that the value is known only after the impression."""
     return _AFTERWARDS.search(column.name.lower()) is not None
 
 
 def is_quantity(column: Column) -> bool:
-    """The name says that the numbers measure something."""
+    """True if the name suggests a measured quantity."""
     return _QUANTITIES.search(column.name.lower()) is not None
 
 
 def is_free_text(column: Column) -> bool:
-    """Sentences, addresses and other texts that hardly repeat."""
+    """True for sentences, addresses and other texts that rarely repeat."""
     if not pa.types.is_string(column.values.type) or column.floats is not None or column.separator:
         return False
     lengths = pc.utf8_length(column.known)
@@ -139,13 +139,13 @@ def is_free_text(column: Column) -> bool:
 
 
 def side_of(column: Column, head: Head, user: str, item: str) -> tuple[Side, str]:
-    """Whose attribute a column of the impressions is, and why.
+    """Choose the side of a column of the impressions; return it with the reason.
 
-    If nearly every item with several rows has one value of the column, the item decides it; likewise for
-    users. Where too few ids repeat in the head, the name speaks.
+    If nearly every item with several rows has one value of the column, the column is an attribute of items,
+    and likewise for users. If too few ids repeat in the head, the name decides.
     """
     for side, key in (("item", item), ("profile", user)):
-        if _decides(head.columns[key], column):
+        if _determines(head.columns[key], column):
             return side, f"each {key} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
     item_repeats, user_repeats = (_repeats(head.columns[key]) >= _GROUPS for key in (item, user))
@@ -157,13 +157,13 @@ def side_of(column: Column, head: Head, user: str, item: str) -> tuple[Side, str
 
 
 def _repeats(key: Column) -> int:
-    """Ids with several rows."""
+    """Count the ids with several rows."""
     counts = pc.value_counts(key.known).field("counts").to_numpy(zero_copy_only=False)
     return int(np.sum(counts > 1))
 
 
-def _decides(key: Column, column: Column) -> bool:
-    """Whether 98% of the ids with several rows have one value, while several values occur."""
+def _determines(key: Column, column: Column) -> bool:
+    """True if 98% of the ids with several rows have one value, and several values occur."""
     if pa.types.is_nested(column.values.type) or column.distinct < 2:
         return False
     keys, values = _codes(key.values), _codes(column.values)
@@ -183,12 +183,12 @@ def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def separation(column: Column, label: npt.NDArray[np.float64]) -> float:
-    """AUC with which a numeric column alone ranks the label (0.5 if it says nothing), at least 0.5."""
-    found = numbers_or_none(column)
-    if found is None:
+    """Compute the AUC, 0.5 or more, with which the values of a numeric column rank the label."""
+    numbers = numbers_or_none(column)
+    if numbers is None:
         return 0.5
-    usable = np.isfinite(found) & np.isfinite(label)
-    values, truth = found[usable], label[usable] > 0
+    usable = np.isfinite(numbers) & np.isfinite(label)
+    values, truth = numbers[usable], label[usable] > 0
     positives = int(truth.sum())
     if positives == 0 or positives == len(truth):
         return 0.5
@@ -199,7 +199,7 @@ def separation(column: Column, label: npt.NDArray[np.float64]) -> float:
 
 
 def numbers_or_none(column: Column) -> npt.NDArray[np.float64] | None:
-    """(N,) numbers, NaN where missing, or None for a column that does not hold numbers."""
+    """Return (N,) numbers, NaN where missing, or None for a column that does not hold numbers."""
     if column.floats is None:
         return None
     full = np.full(len(column.values), np.nan)

@@ -1,4 +1,4 @@
-"""The head of a table that nobody has described: how it is written, and what its columns look like."""
+"""Samples of undescribed tables: the layout of a file, and properties of the columns in its first rows."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
 
-ROWS = 5000
+_ROWS = 5000
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
@@ -24,14 +24,14 @@ _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a head and what can be told of its values without knowing its meaning."""
+    """One column of a head, with properties of its values that need no description."""
 
     name: str
     values: pa.Array
 
     @cached_property
     def known(self) -> pa.Array:
-        """Values that are not missing."""
+        """Values without the missing ones."""
         return self.values.drop_null()
 
     @cached_property
@@ -39,8 +39,8 @@ class Column:
         """Values as numbers, or None if some are not."""
         if pa.types.is_nested(self.values.type) or pa.types.is_timestamp(self.values.type):
             return None
-        found = numbers(self.known)
-        return found if pa.types.is_floating(found.type) and len(found) else None
+        floats = numbers(self.known)
+        return floats if pa.types.is_floating(floats.type) and len(floats) else None
 
     @cached_property
     def distinct(self) -> int:
@@ -53,12 +53,12 @@ class Column:
 
     @property
     def is_whole(self) -> bool:
-        """Every value is an integer."""
+        """True if every value is an integer."""
         return self.floats is not None and bool(pc.all(pc.equal(self.floats, pc.floor(self.floats))).as_py())
 
     @property
     def is_id(self) -> bool:
-        """Every value is an integer that an exact id may be: not negative and without leading zeros."""
+        """True if every value may be an exact integer id: not negative and without leading zeros."""
         if not self.is_whole or pc.min(self.floats).as_py() < 0 or pc.max(self.floats).as_py() >= 2**53:
             return False
         texts = pa.types.is_string(self.values.type)
@@ -66,7 +66,7 @@ class Column:
 
     @property
     def is_flag(self) -> bool:
-        """Every value is 0 or 1, or true or false, and both occur."""
+        """True if every value is 0 or 1, or true or false, and both occur."""
         texts = (
             {str(value).lower() for value in self.known.unique().to_pylist()} if self.distinct == 2 else set()
         )
@@ -74,7 +74,7 @@ class Column:
 
     @cached_property
     def unit(self) -> str:
-        """Unit of a column whose values all read as moments from 1990 to 2100, else empty."""
+        """Unit of a column of moments from 1990 to 2100, else empty."""
         if self.distinct < 2 or pa.types.is_nested(self.values.type) or pa.types.is_boolean(self.values.type):
             return ""
         unit = detect_unit(self.known)
@@ -119,12 +119,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Head:
-    """The first rows of a table and how it is written.
+    """The first rows of a table and its layout.
 
     Attributes:
         format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``.
         text: separator, names and encoding of text tables.
-        named: whether the file names its columns.
+        named: true if the file names its columns.
     """
 
     path: Path
@@ -142,28 +142,28 @@ def read_head(path: Path) -> Head:
         InputError: the file is missing, damaged, empty, or of unknown format.
     """
     kind = detect_format(path)
-    text, named = sniff(path, kind) if kind in ("csv", "tsv") else (TextFormat(), True)
+    text, named = _sniff(path, kind) if kind in ("csv", "tsv") else (TextFormat(), True)
     for chunk in read(path, None, format=kind, text=text):
-        fine = chunk.rows.filter(chunk.problem.is_null()).slice(0, ROWS)
-        columns = {name: Column(name, fine.column(name)) for name in fine.schema.names}
-        return Head(path, kind, text, named, columns, fine.num_rows)
-    raise InputError(f"{path} holds no rows; a guess needs some.")
+        rows = chunk.rows.filter(chunk.problem.is_null()).slice(0, _ROWS)
+        columns = {name: Column(name, rows.column(name)) for name in rows.schema.names}
+        return Head(path, kind, text, named, columns, rows.num_rows)
+    raise InputError(f"{path} has no rows; a guess needs some.")
 
 
-def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
-    """How a delimited file is written, and whether its first line names the columns."""
+def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
+    """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
     encoding = "utf-8" if _decodes(block) else "latin-1"
     lines = [line.rstrip("\r") for line in block.decode(encoding).split("\n") if line.strip()][:50]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     usual = "\t" if kind == "tsv" else ","
-    separator = max(_SEPARATORS, key=lambda each: (*_fit(lines, each), each == usual))
+    separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     text = TextFormat(separator=separator, encoding=encoding)  # type: ignore[arg-type]
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
-    numbered = tuple(f"column_{place}" for place in range(1, len(names) + 1))
+    numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
 
 
@@ -176,23 +176,23 @@ def _decodes(block: bytes) -> bool:
 
 
 def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
-    """Whether a separator splits nearly all lines alike, and into how many fields."""
+    """Return true if a separator splits nearly all lines alike, and the number of fields."""
     counts = Counter(len(split_line(line, TextFormat(separator=separator))) for line in lines)
     fields, often = counts.most_common(1)[0]
     return fields > 1 and often >= 0.9 * len(lines), fields
 
 
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:
-    """Names are texts, all different; below them stand numbers, or none of the names again."""
+    """True for a first line of names: different texts, above numbers or above lines without these names."""
     if any(_is_number(name) or not name.strip() for name in names[1:]) or _is_number(names[0]):
         return False
     fits = [row for row in rows if len(row) == len(names)]
-    below = any(_is_number(row[place]) for row in fits for place in range(len(names)))
+    below = any(_is_number(row[index]) for row in fits for index in range(len(names)))
     return len(set(names)) == len(names) and (below or all(name not in row for row in fits for name in names))
 
 
 def _with_digits(tokens: Counter[str]) -> int:
-    """How many tokens have a digit in them."""
+    """Count the tokens with a digit."""
     return sum(often for token, often in tokens.items() if any(letter.isdigit() for letter in token))
 
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 from clickscale.data.described.roles import is_quantity
 from clickscale.data.described.samples import Column, Head
 
-MOST_VALUES = 10  # of a list that are kept
+_MOST_VALUES = 10  # kept of a list
 
 
 def file_lines(head: Head, base: Path) -> Iterator[str]:
-    """Keys that say where a table lies and how it is written; paths below ``base`` are relative to it."""
+    """Yield the keys of a table's location and layout; paths below ``base`` are relative to it."""
     path, root = head.path.resolve(), base.resolve()
     yield f"files = {quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))}"
     if head.format in ("csv", "tsv"):
@@ -28,20 +28,20 @@ def file_lines(head: Head, base: Path) -> Iterator[str]:
 
 
 def time_lines(column: Column) -> Iterator[str]:
-    """Keys of a table's time column."""
+    """Yield the keys of a table's time column."""
     yield f"time = {quoted(column.name)}"
     why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
     yield f'time_unit = "{column.unit}"  # {why}'
 
 
 def field_options(column: Column) -> tuple[str, str]:
-    """Options of a field in TOML, and why."""
+    """Return the options of a field in TOML, and the reason."""
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
     if pa.types.is_nested(column.values.type):
-        return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
+        return f", values = {min(column.most, _MOST_VALUES)}", f"lists of up to {column.most} values"
     if column.separator:
-        values = min(column.most, MOST_VALUES)
+        values = min(column.most, _MOST_VALUES)
         return (
             f", values = {values}, separator = {quoted(column.separator)}",
             f"lists of up to {column.most} values",
@@ -64,12 +64,12 @@ def _numeric(column: Column) -> tuple[str, str]:
 
 
 def identifier(name: str) -> str:
-    """Letters, digits and '_', beginning with a letter."""
+    """Reduce a name to letters, digits and '_', beginning with a letter."""
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
     return plain if plain[:1].isalpha() else f"f_{plain}"
 
 
 def quoted(value: str) -> str:
-    """A TOML string."""
+    """Write a TOML string."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return f'"{escaped}"'

@@ -1,1 +1,1 @@
-"""From raw values to indices, scaled numbers and statistics, for training and for serving."""
+"""Indices, scaled numbers and statistics of raw values, for training and for serving."""

@@ -2,14 +2,14 @@
 
 The same numbers as `clickscale.data.features.statistics.counts_before`, in three passes over the disk:
 
-1. every row is a record and asks two questions: what was the running total just before the newest moment it
-   may see, and just before the oldest? Records and questions are spread over pieces, which are ranges of
-   (key, time) taken from a sample, so that a key of any size spreads over as many pieces as it needs;
-2. the pieces are taken in order, each sorted in memory, with the running total carried from piece to piece;
+1. every row is a record and asks two questions: the running total just before the newest moment that it may
+   see, and just before the oldest. Records and questions are spread over pieces, which are ranges of
+   (key, time) from a sample, so a frequent key spreads over as many pieces as it needs;
+2. the pieces are read in order, each sorted in memory, with the running total carried from piece to piece;
    answers are spread over ranges of positions;
-3. the ranges are taken in order: newest answer less oldest answer is the count.
+3. the ranges are read in order: the newest answer minus the oldest answer is the count.
 
-All sums are of integers, so neither the sample nor the number of pieces changes a bit of the result.
+All sums are of integers, so the result does not depend on the sample or on the number of pieces.
 """
 
 import os
@@ -44,13 +44,13 @@ def count_on_disk(
     """Count, for every slot of every row, the earlier rows that share its key.
 
     Args:
-        keys: from rows to their (n, slots) keys >= 0, or -1 for an empty slot.
+        keys: maps rows to their (n, slots) keys >= 0, or -1 for an empty slot.
         time: (rows,) seconds.
         labels: (rows,) int8 in {0, 1, -1}; None to count rows instead of labels.
         delay: seconds after which a label is known.
         window: seconds looked back; 0 is all time.
-        memory_rows: about how many records are in memory at once.
-        folder: an existing empty folder; pieces come and go, the returned columns stay in it.
+        memory_rows: approximate number of records in memory at once.
+        folder: an existing empty folder; pieces are removed from it, the returned columns stay.
 
     Returns:
         Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives.
@@ -69,37 +69,37 @@ def count_on_disk(
             delay,
             window or span,
         )
-    places = max(1, memory_rows // 4)
-    _answer(spill, places)
-    return _gather(folder, len(time) * slots, places)
+    range_size = max(1, memory_rows // 4)
+    _answer(spill, range_size)
+    return _gather(folder, len(time) * slots, range_size)
 
 
 @dataclass(frozen=True)
 class _Pivots:
-    """Where the pieces begin: piece p holds (key, time) from pivot p - 1 on, up to pivot p."""
+    """Boundaries of the pieces: piece p holds (key, time) from pivot p - 1 on, up to pivot p."""
 
     key: Integers
     time: Integers
 
     def piece(self, key: Integers, time: Integers) -> Integers:
-        """(n,) number of the piece of each (key, time), compared by key first."""
+        """Find (n,) the piece of each (key, time), compared by key first."""
         if not len(self.key):
             return np.zeros(len(key), np.int64)
         distinct, rank = np.unique(self.key, return_inverse=True)
-        place = np.searchsorted(distinct, key)
-        equal = distinct[np.minimum(place, len(distinct) - 1)] == key
-        # Keys that are no pivot fall between pivots whatever their time: even codes; pivots' keys are odd.
+        rank_below = np.searchsorted(distinct, key)
+        equal = distinct[np.minimum(rank_below, len(distinct) - 1)] == key
+        # Keys of pivots get odd codes; other keys get even codes and fall between pivots at any time.
         low = int(self.time.min()) - 1
         span = int(self.time.max()) - low + 2
         since = np.clip(time - low, 0, span - 1)
-        code = (2 * place + equal) * span + np.where(equal, since, 0)
+        code = (2 * rank_below + equal) * span + np.where(equal, since, 0)
         pivots = (2 * rank + 1) * span + (self.time - low)
-        number: Integers = np.searchsorted(pivots, code, side="right")
-        return number
+        piece: Integers = np.searchsorted(pivots, code, side="right")
+        return piece
 
 
 def _pivots(keys: Keys, time: Integers, slots: int, memory_rows: int) -> _Pivots:
-    """Pieces of about equal size, from an even sample of rows; a piece and its questions fit in memory."""
+    """Choose pieces of about equal size from a sample of rows; a piece and its questions fit in memory."""
     pieces = -(-4 * len(time) * slots // memory_rows)
     rows = np.arange(0, len(time), max(1, len(time) // (pieces * _SAMPLES_PER_PIECE)))
     sampled = keys(rows)
@@ -122,15 +122,15 @@ class _Spill:
         if not len(records):
             return
         order = np.argsort(parts, kind="stable")
-        numbers, starts = np.unique(parts[order], return_index=True)
-        for number, some in zip(numbers, np.split(records[order], starts[1:]), strict=True):
-            with open(self._path(kind, int(number)), "ab") as stream:
-                stream.write(some.tobytes())
+        distinct, starts = np.unique(parts[order], return_index=True)
+        for part, chosen in zip(distinct, np.split(records[order], starts[1:]), strict=True):
+            with open(self._path(kind, int(part)), "ab") as stream:
+                stream.write(chosen.tobytes())
 
-    def take(
+    def read(
         self, kind: str, part: int, dtype: np.dtype[np.void], at_once: int = -1
     ) -> Iterator[NDArray[np.void]]:
-        """Yield the records of a part, at most ``at_once`` at a time, then remove its file."""
+        """Yield the records of a part, up to ``at_once`` at a time, then remove its file."""
         path = self._path(kind, part)
         if not os.path.exists(path):
             return
@@ -140,12 +140,12 @@ class _Spill:
         os.remove(path)
 
     def _path(self, kind: str, part: int) -> str:
-        """File of a part; text, since pathlib keeps every name that it ever met in memory."""
+        """Name the file of a part; as text, since pathlib keeps every name in memory."""
         return os.path.join(self.folder, f"{kind}.{part}")
 
-    def take_all(self, kind: str, part: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
-        """The records of a part; its file is removed."""
-        whole = list(self.take(kind, part, dtype))
+    def read_all(self, kind: str, part: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+        """Read all records of a part and remove its file."""
+        whole = list(self.read(kind, part, dtype))
         return whole[0] if whole else np.zeros(0, dtype)
 
 
@@ -160,24 +160,24 @@ def _spread(
 ) -> None:
     """Write the records and the questions of some rows; ``start`` is the position of their first slot."""
     slots = keys.shape[1]
-    place = np.flatnonzero(keys.ravel() >= 0)
-    key, moment = keys.ravel()[place], time[place // slots]
-    records = np.empty(len(place), _RECORD)
+    slot = np.flatnonzero(keys.ravel() >= 0)
+    key, moment = keys.ravel()[slot], time[slot // slots]
+    records = np.empty(len(slot), _RECORD)
     records["key"], records["time"] = key, moment
-    label = np.ones(len(place), np.int8) if labels is None else labels[place // slots]
+    label = np.ones(len(slot), np.int8) if labels is None else labels[slot // slots]
     records["first"], records["second"] = label >= 0, label == 1
     spill.add("record", records, spill.pivots.piece(key, moment))
     for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
-        question = np.empty(len(place), _QUESTION)
-        question["key"], question["time"], question["position"] = key, moment - seconds, start + place
+        question = np.empty(len(slot), _QUESTION)
+        question["key"], question["time"], question["position"] = key, moment - seconds, start + slot
         spill.add(end, question, spill.pivots.piece(key, question["time"]))
 
 
-def _answer(spill: _Spill, places: int) -> None:
-    """Answer the questions of each piece; answers are spread over ranges of ``places`` positions."""
+def _answer(spill: _Spill, range_size: int) -> None:
+    """Answer the questions of each piece; answers are spread over ranges of ``range_size`` positions."""
     carried = np.zeros(2, np.int64)
     for piece in range(len(spill.pivots.key) + 1):
-        records = spill.take_all("record", piece, _RECORD)
+        records = spill.read_all("record", piece, _RECORD)
         order = np.lexsort((records["time"], records["key"]))
         key, moment = records["key"][order], records["time"][order]
         totals = np.zeros((2, len(records) + 1), np.int64)
@@ -187,41 +187,41 @@ def _answer(spill: _Spill, places: int) -> None:
         totals += carried[:, None]
         carried = totals[:, -1].copy()
         for end in _ENDS:
-            # All rows of a key may ask for the same beginning, hence many more questions than records.
-            for question in spill.take(end, piece, _QUESTION, at_once=places):
-                found = _places(key, moment, question["key"], question["time"])
+            # All rows of a key may ask for the same moment, so there may be many more questions than records.
+            for question in spill.read(end, piece, _QUESTION, at_once=range_size):
+                below = _count_below(key, moment, question["key"], question["time"])
                 answer = np.empty(len(question), _ANSWER)
                 answer["position"] = question["position"]
-                answer["first"], answer["second"] = totals[:, found]
-                spill.add(f"{end}.answer", answer, question["position"] // places)
+                answer["first"], answer["second"] = totals[:, below]
+                spill.add(f"{end}.answer", answer, question["position"] // range_size)
 
 
-def _places(key: Integers, moment: Integers, at_key: Integers, at_moment: Integers) -> Integers:
-    """Number of sorted (key, moment) pairs strictly below each asked pair."""
+def _count_below(key: Integers, moment: Integers, at_key: Integers, at_moment: Integers) -> Integers:
+    """Count the sorted (key, moment) pairs strictly below each asked pair."""
     if not len(key):
         return np.zeros(len(at_key), np.int64)
     distinct, rank = np.unique(key, return_inverse=True)
     low = int(moment.min())
     span = int(moment.max()) - low + 2  # one more: beyond the last moment
-    place = np.searchsorted(distinct, at_key)
-    equal = distinct[np.minimum(place, len(distinct) - 1)] == at_key
+    rank_below = np.searchsorted(distinct, at_key)
+    equal = distinct[np.minimum(rank_below, len(distinct) - 1)] == at_key
     since = np.where(equal, np.clip(at_moment - low, 0, span - 1), 0)
-    return np.searchsorted(rank * span + (moment - low), place * span + since).astype(np.int64)
+    return np.searchsorted(rank * span + (moment - low), rank_below * span + since).astype(np.int64)
 
 
-def _gather(folder: Path, positions: int, places: int) -> tuple[Integers, Integers]:
-    """Newest less oldest, written as two flat columns and mapped."""
+def _gather(folder: Path, positions: int, range_size: int) -> tuple[Integers, Integers]:
+    """Subtract oldest answers from newest; write two flat columns and map them."""
     spill = _Spill(folder, _Pivots(np.zeros(0, np.int64), np.zeros(0, np.int64)))
     paths = [folder / "first.i8", folder / "second.i8"]
     with paths[0].open("wb") as first, paths[1].open("wb") as second:
-        for part in range(-(-positions // places)):
-            begin = part * places
-            counts = np.zeros((2, min(places, positions - begin)), np.int64)
+        for part in range(-(-positions // range_size)):
+            begin = part * range_size
+            counts = np.zeros((2, min(range_size, positions - begin)), np.int64)
             for sign, end in zip((1, -1), _ENDS, strict=True):
-                answer = spill.take_all(f"{end}.answer", part, _ANSWER)
+                answer = spill.read_all(f"{end}.answer", part, _ANSWER)
                 for row, name in enumerate(("first", "second")):  # a position is answered once per end
                     counts[row, answer["position"] - begin] += sign * answer[name]
             first.write(counts[0].tobytes())
             second.write(counts[1].tobytes())
-    found = tuple(np.memmap(path, np.int64, mode="r", shape=(positions,)) for path in paths)
-    return found[0], found[1]
+    columns = tuple(np.memmap(path, np.int64, mode="r", shape=(positions,)) for path in paths)
+    return columns[0], columns[1]

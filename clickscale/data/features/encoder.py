@@ -1,11 +1,11 @@
-"""From raw values to indices and scaled numbers: the only place where it happens, for training and serving.
+"""Encoder of raw values into indices and scaled numbers: one implementation for training and serving.
 
-Index 0 is padding and 1 is unknown, that is missing, too rare, or never seen in the training part. A text is
-known by 63 bits of a hash of its bytes; preparing a log proves that no two of its texts share them, and a
-text that the log does not have is taken for one of its own with a probability of (vocabulary size) / 2**63.
+Index 0 is padding and 1 is unknown: missing, too rare, or never seen in the training part. A text is
+identified by 63 bits of a hash of its bytes. Preparing a log proves that no two of its texts share them. A
+text that the log does not have is mistaken for one that it has with probability (vocabulary size) / 2**63.
 
-On disk: ``encoder.json`` says which vocabularies and scales there are, ``encoder.safetensors`` holds the
-values: ``field.NAME.keys`` (int64 ids) or ``field.NAME.bytes`` and ``field.NAME.ends`` (UTF-8), and the same
+On disk, ``encoder.json`` lists the vocabularies and scales, and ``encoder.safetensors`` holds the values:
+``field.NAME.keys`` (int64 ids) or ``field.NAME.bytes`` and ``field.NAME.ends`` (UTF-8), and the same
 for ``items``, all item ids of the log in the order of the item table.
 """
 
@@ -26,7 +26,7 @@ from clickscale.config import Config, load_json, to_json
 from clickscale.data.features.texts import hash_texts, splitmix64, text_buffers, texts_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
-from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema
+from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema, column_of
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 DAY = 86_400  # timestamps are counted in days
@@ -53,7 +53,7 @@ class Vocabulary:
     @cached_property
     def _known(self) -> tuple[Ints, Ints32]:
         """Keys in ascending order, and the index of each."""
-        assert self.values is not None, "a hashing vocabulary knows no values"
+        assert self.values is not None, "a hashing vocabulary does not keep values"
         if self.dtype == "int":
             keys = self.values.to_numpy(zero_copy_only=False)
             return keys, np.arange(FIRST, FIRST + len(keys), dtype=np.int32)
@@ -69,8 +69,8 @@ class Vocabulary:
         known, index = self._known
         if not len(known):
             return np.full(keys.shape, UNKNOWN, np.int32)
-        place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return np.where(known[place] == keys, index[place], UNKNOWN).astype(np.int32)
+        nearest = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[nearest] == keys, index[nearest], UNKNOWN).astype(np.int32)
 
     def encode(self, values: pa.Array) -> Ints32:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
@@ -90,7 +90,7 @@ class Scale:
 
 
 def transform(field: Field, numbers: Floats) -> Floats:
-    """What happens to raw numbers before they are standardized: days for timestamps, sign(x) log(1 + |x|)."""
+    """Transform numbers before they are standardized: timestamps to days, log1p to sign(x) log(1 + |x|)."""
     if field.kind == "timestamp":
         return numbers / DAY
     return np.sign(numbers) * np.log1p(np.abs(numbers)) if field.transform == "log1p" else numbers
@@ -112,9 +112,9 @@ class Encoder:
     """Every vocabulary and scale of a data set.
 
     Args:
-        vocabularies: by field name; a field that shares another's has none of its own.
+        vocabularies: by field name; a field that shares a vocabulary has no entry.
         scales: by field name, for every numeric and timestamp field, statistics included.
-        item_rows: all item ids of the log; index = row of the item table.
+        item_rows: all item ids of the log; an index is a row of the item table.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class Encoder:
         self.vocabularies = dict(vocabularies)
 
     def field(self, name: str) -> Field:
-        """The field of that name; raises `SchemaError` if there is none."""
+        """Return the field of that name, or raise `SchemaError`."""
         if name not in self._fields:
             raise SchemaError(unknown("field", name, self._fields))
         return self._fields[name]
 
     def vocabulary(self, name: str) -> Vocabulary:
-        """The vocabulary that a categorical field uses, its own or a shared one."""
+        """Return the vocabulary that a categorical field uses, its own or a shared one."""
         return self.vocabularies[owner(self.schema, name)]
 
     def encode_field(self, name: str, values: pa.Array) -> npt.NDArray[Any]:
-        """Encode raw values of any arrow type; what cannot be read is unknown, never an exception.
+        """Encode raw values of any arrow type; an unreadable value is unknown and raises nothing.
 
         Returns:
             (N,) or (N, values) int32, (N,) float32 with NaN where missing, or (N, width) float16.
@@ -164,7 +164,7 @@ class Encoder:
         return self.item_rows.encode(values)
 
     def features(self) -> Features:
-        """What models must know to be built."""
+        """Describe the features from which models are built."""
         schema = self.schema
         return Features(
             profile=self._describe((schema.user, *schema.profile)),
@@ -197,7 +197,7 @@ class Encoder:
         """Write ``encoder.json`` and ``encoder.safetensors``; equal encoders give equal bytes."""
         tensors = _tensors("items", self.item_rows)
         for name, vocabulary in self.vocabularies.items():
-            tensors |= _tensors(f"field.{name}", vocabulary)
+            tensors |= _tensors(column_of(name), vocabulary)
         entries = {
             name: _VocabularyEntry(dtype=v.dtype, buckets=v.buckets) for name, v in self.vocabularies.items()
         }
@@ -208,37 +208,39 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":
-        """Read what `save` wrote.
+        """Read the encoder that `save` wrote.
 
         Raises:
-            DataError: the folder holds no encoder.
+            DataError: the folder does not hold an encoder.
             DamagedError: its files do not fit together.
         """
         if not (folder / JSON).is_file():
-            raise DataError(f"{folder} holds no encoder ({JSON} is missing).")
+            raise DataError(
+                f"{folder} does not hold an encoder ({JSON} is missing); prepare the data set again."
+            )
         head = load_json((folder / JSON).read_bytes(), _EncoderFile, str(folder / JSON))
         try:
             tensors = load_file(folder / TENSORS)
             items = _vocabulary(tensors, "items", head.schema.item.dtype, 0)
             vocabularies = {
-                name: _vocabulary(tensors, f"field.{name}", entry.dtype, entry.buckets)
+                name: _vocabulary(tensors, column_of(name), entry.dtype, entry.buckets)
                 for name, entry in head.vocabularies.items()
             }
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DamagedError(
-                f"{folder / TENSORS} cannot be read ({error}); prepare the data set again."
+                f"Cannot read {folder / TENSORS} ({error}); prepare the data set again."
             ) from error
         return cls(head.schema, vocabularies, {k: Scale(*v) for k, v in head.scales.items()}, items)
 
 
 def owner(schema: Schema, name: str) -> str:
-    """Name of the field whose vocabulary a field uses, following chains of ``shares``."""
+    """Follow ``shares`` to the field whose vocabulary a field uses; return its name."""
     fields, seen = schema.fields(), {name}
     while fields[name].shares:
         name = fields[name].shares
         if name in seen:
             raise SchemaError(
-                f"Fields {sorted(seen)} share their vocabulary in a circle; one must have its own."
+                f"Fields {sorted(seen)} share their vocabulary in a circle; give one of them its own."
             )
         seen.add(name)
     return name

@@ -1,4 +1,4 @@
-"""Point-in-time statistics: what was known of an item, a user or an attribute just before an impression.
+"""Point-in-time statistics: counts and rates of an item, a user or an attribute just before an impression.
 
 `clickscale.schema.Statistic` declares them, for instance the click rate of an item over its last three days.
 For an impression at time T with key k, of all impressions with the same key
@@ -15,14 +15,14 @@ Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of th
 index, so all unknown values of a field share one key. A field of several values contributes the mean over
 its distinct values; several fields are combined by every combination of their values.
 
-Use by preparation, when every other column of the layout (`clickscale.data.layout`) is in place::
+Preparation calls it when every other column of the layout (`clickscale.data.layout`) is written::
 
     write_statistics(folder, schema, memory_rows=1 << 22, progress=None)
 
 writes ``impressions/field.NAME.npy`` of every statistic: (impressions,) float32, raw, that is neither
-transformed nor standardized (no NaN). Memory is bounded by ``memory_rows`` (about 150 bytes each), whatever
-the number of impressions and however they spread over keys; only impressions that share both key and second
-must fit together. The bytes written do not depend on ``memory_rows``.
+transformed nor standardized (no NaN). Memory is bounded by ``memory_rows`` (about 150 bytes each) for any
+number of impressions and any distribution of keys; only impressions that share both key and second must fit
+together. The bytes written do not depend on ``memory_rows``.
 """
 
 import shutil
@@ -37,15 +37,15 @@ from numpy.typing import NDArray
 from clickscale.arrays import Progress
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
-from clickscale.schema import Label, Schema, Statistic
+from clickscale.schema import Label, Schema, Statistic, column_of, label_of
 
 Integers = NDArray[np.int64]
 Rows = slice | Integers
-NO_RATE = 0.5  # the overall rate while no label is known
+_NO_RATE = 0.5  # the overall rate while no label is known
 
 
 class Before(NamedTuple):
-    """What preceded each row, (N,) int64 each; see the module docstring."""
+    """Counts of earlier rows for each row, (N,) int64 each; see the module docstring."""
 
     rows: Integers
     known: Integers
@@ -60,7 +60,7 @@ def counts_before(
     delay: int = 0,
     window: int = 0,
 ) -> Before:
-    """For each row, count the earlier rows with the same key; rows of the same second do not see each other.
+    """Count the earlier rows with the same key for each row; rows of the same second do not see each other.
 
     Args:
         key: (N,) any integers.
@@ -92,7 +92,7 @@ def sums_before(
     delay: int = 0,
     window: int = 0,
 ) -> NDArray[np.float64]:
-    """For each row, (N,), the sum of ``value`` over the rows that `counts_before` calls known; NaN adds 0."""
+    """Sum ``value`` (N,) over the earlier rows that `counts_before` calls known; NaN adds 0."""
     spans = _spans(key, time, delay, window)
     answer = np.empty(len(key))
     answer[spans.order] = _sums(np.nan_to_num(value[spans.order]), spans.oldest, spans.known)
@@ -100,7 +100,7 @@ def sums_before(
 
 
 class _Spans(NamedTuple):
-    """Rows in the order of key and time; each counts the places [oldest, now), labels [oldest, known)."""
+    """Rows in the order of key and time; each counts rows [oldest, now) and labels [oldest, known)."""
 
     order: Integers
     oldest: Integers
@@ -109,7 +109,7 @@ class _Spans(NamedTuple):
 
 
 def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, window: int) -> _Spans:
-    """Where the earlier rows of each row stand; see `counts_before`."""
+    """Find the range of earlier rows of each row; see `counts_before`."""
     if len(key) == 0:
         return _Spans(*(np.zeros(0, np.int64) for _ in _Spans._fields))
     since = time.astype(np.int64) - int(time.min())
@@ -120,7 +120,7 @@ def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, wind
     start = code - since  # code of the first possible moment of the same key
 
     def first(seconds_back: int) -> Integers:
-        """Place of the first row of the same key that is at most so many seconds older."""
+        """Index of the first row of the same key that is older by ``seconds_back`` or less."""
         return np.searchsorted(code, start + np.maximum(since - min(seconds_back, span), 0))
 
     oldest, now = first(window or span), first(0)
@@ -128,7 +128,7 @@ def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, wind
 
 
 def _times_span(key: NDArray[np.integer], span: int) -> Integers:
-    """``span`` times the key, or times its rank where that would overflow."""
+    """Multiply the key by ``span``, or its rank if that would overflow."""
     low, high = int(key.min()), int(key.max())
     if max(-low, high) * span < 2**62:
         return key.astype(np.int64) * span
@@ -136,13 +136,13 @@ def _times_span(key: NDArray[np.integer], span: int) -> Integers:
     rank: Integers = inverse.astype(np.int64)
     if len(values) * span >= 2**63:
         raise DataError(
-            f"{len(values)} keys over {span} seconds cannot be ordered in 63 bits; check the times."
+            f"{len(values)} keys over {span} seconds do not fit in 63 bits; check the unit of the times."
         )
     return rank * span
 
 
 def _sums(values: NDArray[Any], begin: Integers, end: Integers) -> NDArray[Any]:
-    """Sum of the values in each [begin, end): exact for flags and integers, rounded for floats."""
+    """Sum the values in each [begin, end): exact for flags and integers, rounded for floats."""
     kind = np.float64 if values.dtype.kind == "f" else np.int64
     total = np.concatenate((np.zeros(1, kind), np.cumsum(values, dtype=kind)))
     return np.asarray(total[end] - total[begin])
@@ -158,8 +158,8 @@ def rate(
 
 
 def overall_rate(known: Integers, positives: Integers) -> NDArray[np.float64]:
-    """Rate of everything known so far, `NO_RATE` while nothing is."""
-    return np.where(known > 0, positives / np.maximum(known, 1), NO_RATE)
+    """Rate of all known labels so far; `_NO_RATE` while none is known."""
+    return np.where(known > 0, positives / np.maximum(known, 1), _NO_RATE)
 
 
 class ImpressionLog:
@@ -181,24 +181,22 @@ class ImpressionLog:
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
         if not path.is_file():
-            raise DataError(
-                f"{path} is missing, and statistics are made from it; prepare the data set again."
-            )
+            raise DataError(f"{path} is missing, and statistics need it; prepare the data set again.")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def label(self, name: str) -> NDArray[np.int8]:
-        """(impressions,) int8 in {0, 1, -1}."""
-        return self._map(f"impressions/label.{name}")
+        """(impressions,) int8 labels in {0, 1, -1}."""
+        return self._map(f"impressions/{label_of(name)}")
 
     def slots(self, by: tuple[str, ...]) -> int:
-        """How many keys one impression has at most."""
+        """Largest number of keys of one impression."""
         return int(self.keys(by, slice(0, 1)).shape[1])
 
     def keys(self, by: tuple[str, ...], rows: Rows) -> Integers:
         """(N, slots) keys of some impressions, -1 where an impression has fewer values.
 
         Raises:
-            SchemaError: a name is no categorical field, or the fields have too many combinations.
+            SchemaError: a name is not a categorical field, or the fields have too many combinations.
         """
         keys = np.zeros((len(self.time[rows]), 1), np.int64)
         combinations = 1
@@ -213,7 +211,7 @@ class ImpressionLog:
         return keys
 
     def _values(self, name: str, rows: Rows) -> tuple[Integers, int]:
-        """(N, values) distinct values of a field, -1 for none, and one more than the largest there is."""
+        """(N, values) distinct values of a field, -1 for none, and the number of its indices."""
         side, column, size = self._column(name)
         if side == "users":
             column = column[self._user[rows]]
@@ -229,7 +227,7 @@ class ImpressionLog:
         return values, size
 
     def _column(self, name: str) -> tuple[str, NDArray[np.int32], int]:
-        """Table, column and number of indices of a key; opened once."""
+        """Open the column of a key once; return table, column and number of indices."""
         if name not in self._columns:
             schema = self.schema
             if name in ("user", schema.user.name):
@@ -239,12 +237,12 @@ class ImpressionLog:
                 self._columns[name] = ("impressions", self._item, len(self._map("items/first_seen")))
             else:
                 side = self._side(name)
-                column = self._map(f"{side}/field.{name}")
+                column = self._map(f"{side}/{column_of(name)}")
                 self._columns[name] = (side, column, int(column.max(initial=0)) + 1)
         return self._columns[name]
 
     def _side(self, name: str) -> str:
-        """Folder of the table that holds a categorical field."""
+        """Find the folder of the table that holds a categorical field."""
         schema = self.schema
         sides = {"users": schema.profile, "items": schema.items, "impressions": schema.context}
         kinds = {field.name: (side, field.kind) for side, fields in sides.items() for field in fields}
@@ -268,13 +266,13 @@ def write_statistics(
     """Write the raw column of every statistic of the schema; see the module docstring.
 
     Args:
-        folder: a data set in the making, every other column in place.
-        memory_rows: about how many rows are held in memory at once.
-        scratch: a folder for intermediate files, made and removed here; below ``folder`` by default.
+        folder: an unfinished data set with every other column.
+        memory_rows: approximate number of rows in memory at once.
+        scratch: folder of intermediate files, created and removed here; below ``folder`` by default.
         progress: called with ("statistics", impressions done, impressions to do, over all statistics).
 
     Raises:
-        SchemaError: a key, label or duration that makes no sense.
+        SchemaError: an unknown key or label, or a negative duration.
         DataError: a column is missing.
         OSError: the disk is full (``errno.ENOSPC``); intermediate files are removed.
     """
@@ -284,20 +282,20 @@ def write_statistics(
     counter = _Counter(log, memory_rows, scratch or folder / "statistics.spill")
     total = len(log) * len(schema.statistics)
     try:
-        for place, statistic in enumerate(schema.statistics):
-            with (folder / "impressions" / f"field.{statistic.name}.npy").open("wb") as stream:
+        for index, statistic in enumerate(schema.statistics):
+            with (folder / "impressions" / f"{column_of(statistic.name)}.npy").open("wb") as stream:
                 shape = {"descr": "<f4", "fortran_order": False, "shape": (len(log),)}
                 np.lib.format.write_array_header_1_0(stream, shape)
                 for start, values in counter.column(statistic):
                     stream.write(values.tobytes())
                     if progress:
-                        progress("statistics", place * len(log) + start + len(values), total)
+                        progress("statistics", index * len(log) + start + len(values), total)
     finally:
         shutil.rmtree(counter.scratch, ignore_errors=True)
 
 
 class _Counter:
-    """Counts for a log in memory where it fits, and on disk where it does not."""
+    """Counts of a log, in memory if they fit and else on disk."""
 
     def __init__(self, log: ImpressionLog, memory_rows: int, scratch: Path) -> None:
         self.log, self.memory_rows, self.scratch = log, memory_rows, scratch
@@ -307,8 +305,10 @@ class _Counter:
         """Yield (first row, values) until all impressions are done."""
         label = _label(self.log.schema, statistic)
         slots = self.log.slots(statistic.by)
-        place = self.scratch / f"statistic.{statistic.name}"
-        counts = self._count(statistic.by, label if statistic.of == "rate" else None, statistic.window, place)
+        folder = self.scratch / f"statistic.{statistic.name}"
+        counts = self._count(
+            statistic.by, label if statistic.of == "rate" else None, statistic.window, folder
+        )
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
         for start in range(0, len(self.log), step):
@@ -323,23 +323,23 @@ class _Counter:
                 expected = overall_rate(*(part[rows] for part in overall))
                 smoothed = rate(first, second, expected[:, None], statistic.prior)
                 yield start, _mean(smoothed, there, expected)
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
-        """(impressions,) known and positives of the whole log before each impression."""
+        """Count (impressions,) known and positives of the whole log before each impression."""
         if label.name not in self._overall:
             self._overall[label.name] = self._count((), label, 0, self.scratch / f"overall.{label.name}")
         return self._overall[label.name]
 
     def _count(
-        self, by: tuple[str, ...], label: Label | None, window: int, place: Path
+        self, by: tuple[str, ...], label: Label | None, window: int, folder: Path
     ) -> tuple[Integers, Integers]:
-        """(impressions * slots,) rows twice if there is no label; known and positives otherwise."""
+        """Count (impressions * slots,): rows twice without a label; else known and positives."""
         log, slots = self.log, self.log.slots(by)
         labels = None if label is None else log.label(label.name)
         delay = 0 if label is None else label.delay
         if len(log) * slots > self.memory_rows:
-            place.mkdir(parents=True)
+            folder.mkdir(parents=True)
             return count_on_disk(
                 partial(log.keys, by),
                 log.time,
@@ -348,17 +348,17 @@ class _Counter:
                 delay=delay,
                 window=window,
                 memory_rows=self.memory_rows,
-                folder=place,
+                folder=folder,
             )
-        every = log.keys(by, slice(None)).ravel()
-        there = np.flatnonzero(every >= 0)
+        keys = log.keys(by, slice(None)).ravel()
+        there = np.flatnonzero(keys >= 0)
         row = there // slots
-        found = counts_before(
-            every[there], log.time[row], None if labels is None else labels[row], delay=delay, window=window
+        before = counts_before(
+            keys[there], log.time[row], None if labels is None else labels[row], delay=delay, window=window
         )
-        first, second = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
+        first, second = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
         first[there], second[there] = (
-            (found.rows, found.rows) if label is None else (found.known, found.positives)
+            (before.rows, before.rows) if label is None else (before.known, before.positives)
         )
         return first, second
 
@@ -366,14 +366,14 @@ class _Counter:
 def _mean(
     values: NDArray[np.float64], there: NDArray[np.bool_], otherwise: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """(n,) mean over the slots that hold a value; ``otherwise`` where none does."""
+    """Average (n,) over the slots that hold a value; ``otherwise`` where none does."""
     held = there.sum(axis=1)
     mean = np.where(there, values, 0.0).sum(axis=1) / np.maximum(held, 1)
     return np.where(held > 0, mean, otherwise).astype(np.float32)
 
 
 def _label(schema: Schema, statistic: Statistic) -> Label:
-    """The label of a statistic, its durations checked."""
+    """Find the label of a statistic and check its durations."""
     labels = {label.name: label for label in schema.labels}
     name = statistic.label or schema.labels[0].name
     if name not in labels:

@@ -1,6 +1,6 @@
-"""Texts inside arrow arrays: what is valid UTF-8, how any value is written as text, and a hash of texts.
+"""Texts inside arrow arrays: check of UTF-8, conversion of any value to text, and a hash of texts.
 
-Also the problem codes that reading raw values can give a row, since the first of them is found here.
+The problem codes of raw values are defined here too, since the first of them arise here.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Bytes, Ints
 
-# Problem codes of a row, and their names in reports; FINE means none.
+# Problem codes of a row, and their names in reports; FINE means no problem.
 FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
 BAD_NUMBER, NOT_FINITE, BAD_LABEL, BAD_VECTOR, BAD_TIME = range(5, 10)
 PROBLEMS = (
@@ -31,7 +31,7 @@ _BLOCK = 1 << 14  # texts hashed at a time: the hash takes some 30 bytes of memo
 
 
 def plain(values: pa.Array) -> pa.Array:
-    """One array without dictionary or extension type."""
+    """Return one array without dictionary or extension type."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
@@ -49,17 +49,17 @@ def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def hash_texts(texts: pa.Array) -> Ints:
-    """(N,) int64 >= 0: 63 bits of a hash of the UTF-8 bytes; null counts as empty."""
+    """Hash the UTF-8 bytes of texts to 63 bits, (N,) int64 >= 0; null counts as empty."""
     blocks = [_hash_block(texts.slice(at, _BLOCK)) for at in range(0, len(texts), _BLOCK)]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
 
 
 def _hash_block(texts: pa.Array) -> Ints:
-    """Sum of one scrambled number per (place, byte), scrambled again with the length."""
+    """Sum one scrambled number per (position, byte), and scramble the sum with the length."""
     ends, data = text_buffers(texts)
     length = np.diff(ends, prepend=0)
-    place = np.arange(len(data)) - np.repeat(ends - length, length)
-    mixed = splitmix64((place.astype(np.uint64) + np.uint64(1)) * np.uint64(256) + data)
+    position = np.arange(len(data)) - np.repeat(ends - length, length)
+    mixed = splitmix64((position.astype(np.uint64) + np.uint64(1)) * np.uint64(256) + data)
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     with np.errstate(over="ignore"):
         hashed = splitmix64(total[ends] - total[ends - length] + length.astype(np.uint64))
@@ -67,7 +67,7 @@ def _hash_block(texts: pa.Array) -> Ints:
 
 
 def text_buffers(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
-    """Where each text ends, and all bytes in a row."""
+    """Take texts apart: the end of each text, and all bytes in sequence."""
     texts = texts.cast(pa.large_string()).fill_null("")
     _, offsets, data = texts.buffers()
     if not len(texts):
@@ -78,13 +78,13 @@ def text_buffers(texts: pa.Array) -> tuple[Ints, npt.NDArray[np.uint8]]:
 
 
 def texts_of(ends: Ints, data: npt.NDArray[np.uint8]) -> pa.Array:
-    """The texts that `text_buffers` took apart."""
+    """Rebuild the texts that `text_buffers` took apart."""
     offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int64))
     return pa.LargeStringArray.from_buffers(len(ends), offsets, pa.py_buffer(np.ascontiguousarray(data)))
 
 
 def read_texts(values: pa.Array) -> tuple[pa.Array, Bytes]:
-    """Values as text (3.0 and 3 are both "3"), null where empty or missing, and problem codes."""
+    """Convert values to text (3.0 and 3 are both "3"), null where empty or missing, with problem codes."""
     values = plain(values)
     kind = values.type
     problems = np.zeros(len(values), np.uint8)
@@ -103,16 +103,16 @@ def read_texts(values: pa.Array) -> tuple[pa.Array, Bytes]:
 
 
 def _float_texts(values: pa.Array) -> pa.Array:
-    """Floats as text; integral ones as integers are written, NaN is null."""
-    number = numpy_of(values.cast(pa.float64()), np.nan)
-    whole = np.isfinite(number) & (number == np.trunc(number)) & (np.abs(number) < 2.0**63)
-    integers = pa.array(np.where(whole, number, 0).astype(np.int64)).cast(pa.large_string())
-    others = pa.array(number, mask=np.isnan(number)).cast(pa.large_string())
+    """Convert floats to text: whole ones in the form of integers, NaN to null."""
+    numbers = numpy_of(values.cast(pa.float64()), np.nan)
+    whole = np.isfinite(numbers) & (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**63)
+    integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
+    others = pa.array(numbers, mask=np.isnan(numbers)).cast(pa.large_string())
     return pc.if_else(pa.array(whole), integers, others)
 
 
 def _valid_utf8(values: pa.Array) -> tuple[pa.Array, Bytes]:
-    """The texts that are UTF-8, null in place of the others."""
+    """Keep the texts that are UTF-8; the others become null and get a problem code."""
     problems = np.zeros(len(values), np.uint8)
     try:
         texts = values.cast(pa.large_binary()).cast(pa.large_string())
@@ -133,21 +133,21 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of this type are text, or bytes that should be text."""
+    """True for types of text, and of bytes that should be text."""
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
 
 
 def nulls(values: pa.Array) -> npt.NDArray[np.bool_]:
-    """Where values are null."""
+    """(N,) True where values are null."""
     return np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def bools_of(values: pa.Array) -> npt.NDArray[np.bool_]:
-    """Truth values as numpy, False in place of nulls."""
+    """Convert truth values to numpy, nulls to False."""
     return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
-    """Values as numpy, ``null`` in place of nulls; a read-only view where arrow allows it."""
+    """Convert values to numpy, nulls to ``null``; a read-only view where arrow allows it."""
     return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False))

@@ -1,4 +1,4 @@
-"""Raw values of a log or a request, whatever their arrow type, as plain arrays with a problem code per row.
+"""Raw values of a log or a request, of any arrow type, as plain arrays with a problem code per row.
 
 A categorical value becomes a *key*: a non-negative int64 that stands for the value before any vocabulary
 exists (``-1``: missing). The key of an integer id is the id itself, the key of a text is 63 bits of a hash of
@@ -40,11 +40,11 @@ _LARGEST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Raw:
-    """What one column of raw values says.
+    """Content of one column of raw values.
 
     Attributes:
         data: (N,) or (N, values) int64 keys, (N,) float64 numbers (NaN: missing) or (N, width) float16.
-        problems: (N,) uint8 problem codes; where not FINE the row's data mean nothing.
+        problems: (N,) uint8 problem codes; the data of a row mean nothing unless its code is FINE.
         texts: the distinct texts behind the keys, or None where keys are integers.
         text_keys: (len(texts),) int64, their keys.
     """
@@ -70,9 +70,9 @@ def read_field(field: Field, values: pa.Array) -> Raw:
 
 
 def read_keys(values: pa.Array, dtype: str) -> Raw:
-    """Keys of single values: ids for ``int``, hashes of text for ``string``."""
+    """Read keys of single values: ids for ``int``, hashes of text for ``string``."""
     if dtype == "int":
-        return Raw(*read_integers(values))
+        return Raw(*_read_integers(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
     distinct = hash_texts(coded.dictionary)
@@ -83,12 +83,12 @@ def read_keys(values: pa.Array, dtype: str) -> Raw:
 
 
 def _key_rows(field: Field, values: pa.Array) -> Raw:
-    """(N, values) keys of a field of several values; the first ones are kept, missing ones left out."""
+    """Read (N, values) keys of a field of several values; keep the first ones, leave missing ones out."""
     kind = values.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _from_lists(field, values)
     if not field.separator:
-        return _from_lists(field, _each_alone(values))
+        return _from_lists(field, _single_lists(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
     pieces = pc.split_pattern(coded.dictionary, field.separator)
@@ -104,13 +104,13 @@ def _key_rows(field: Field, values: pa.Array) -> Raw:
     return Raw(data, problems, distinct.texts, distinct.text_keys)
 
 
-def _each_alone(values: pa.Array) -> pa.Array:
-    """Lists of one value each."""
+def _single_lists(values: pa.Array) -> pa.Array:
+    """Wrap each value into a list."""
     return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1)), values)
 
 
 def _from_lists(field: Field, lists: pa.Array) -> Raw:
-    """Keys of list values."""
+    """Read the keys of lists."""
     length = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     inner = read_keys(plain(lists.flatten()), field.dtype)
     row = np.repeat(np.arange(len(lists)), length)
@@ -118,16 +118,16 @@ def _from_lists(field: Field, lists: pa.Array) -> Raw:
     np.maximum.at(problems, row, inner.problems)
     present = inner.data != MISSING
     row, keys = row[present], inner.data[present]
-    first = np.searchsorted(row, row)  # where each row's values begin
-    place = np.arange(len(row)) - first
-    kept = place < field.values
+    first = np.searchsorted(row, row)  # index of each row's first value
+    position = np.arange(len(row)) - first
+    kept = position < field.values
     data = np.full((len(lists), field.values), MISSING, np.int64)
-    data[row[kept], place[kept]] = keys[kept]
+    data[row[kept], position[kept]] = keys[kept]
     return Raw(data, problems, inner.texts, inner.text_keys)
 
 
-def read_integers(values: pa.Array) -> tuple[Ints, Bytes]:
-    """(N,) ids and problem codes: only integers in 0 .. 2**63 - 1 are fine, written in whatever type."""
+def _read_integers(values: pa.Array) -> tuple[Ints, Bytes]:
+    """Read (N,) ids of any type and problem codes; an id is an integer in 0 .. 2**63 - 1."""
     values = plain(values)
     kind = values.type
     if is_text(kind):
@@ -140,31 +140,31 @@ def read_integers(values: pa.Array) -> tuple[Ints, Bytes]:
         return np.full(len(values), MISSING, np.int64), np.zeros(len(values), np.uint8)
     if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         return np.full(len(values), MISSING, np.int64), np.full(len(values), BAD_VALUE, np.uint8)
-    number = numpy_of(values.cast(pa.uint8()) if pa.types.is_boolean(kind) else values, 0)
+    numbers = numpy_of(values.cast(pa.uint8()) if pa.types.is_boolean(kind) else values, 0)
     problems = np.zeros(len(values), np.uint8)
-    if number.dtype == np.uint64:
-        problems[number > _LARGEST] = OVERFLOW
-    problems[number < 0] = NEGATIVE
-    keys = number.astype(np.int64)
+    if numbers.dtype == np.uint64:
+        problems[numbers > _LARGEST] = OVERFLOW
+    problems[numbers < 0] = NEGATIVE
+    keys = numbers.astype(np.int64)
     keys[nulls(values) | (problems != FINE)] = MISSING
     return keys, problems
 
 
-def _integral(number: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Bytes]:
-    """Ids that came as floats: 3.0 is 3, 3.5 is none; NaN is how tables of floats write null."""
-    missing = null | np.isnan(number)
-    number = np.where(missing, 0.0, number)
-    problems = np.zeros(len(number), np.uint8)
-    problems[number != np.trunc(number)] = BAD_VALUE
-    problems[number >= 2.0**63] = OVERFLOW
-    problems[np.isinf(number)] = NOT_FINITE
-    problems[(number < 0) & np.isfinite(number)] = NEGATIVE
-    fine = ~missing & (problems == FINE)
-    return np.where(fine, np.where(fine, number, 0.0).astype(np.int64), MISSING), problems
+def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Bytes]:
+    """Read ids from floats: 3.0 is 3, 3.5 is not an id, and NaN is null."""
+    missing = null | np.isnan(numbers)
+    numbers = np.where(missing, 0.0, numbers)
+    problems = np.zeros(len(numbers), np.uint8)
+    problems[numbers != np.trunc(numbers)] = BAD_VALUE
+    problems[numbers >= 2.0**63] = OVERFLOW
+    problems[np.isinf(numbers)] = NOT_FINITE
+    problems[(numbers < 0) & np.isfinite(numbers)] = NEGATIVE
+    usable = ~missing & (problems == FINE)
+    return np.where(usable, np.where(usable, numbers, 0.0).astype(np.int64), MISSING), problems
 
 
 def _parse_integers(texts: pa.Array) -> tuple[Ints, Bytes]:
-    """Ids written as text: digits, perhaps with a sign and with zeros after a point."""
+    """Read ids from text: digits, with an optional sign and zeros after a point."""
     texts = pc.utf8_trim_whitespace(texts)
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?[0-9]+(\.0*)?$"))
     digits = pc.replace_substring_regex(texts, r"^([+-]?)0*([0-9]+?)(\.0*)?$", r"\1\2")
@@ -172,17 +172,17 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Bytes]:
     digits = pc.replace_substring_regex(digits, r"^[+-]", "")
     long = numpy_of(pc.utf8_length(digits), 0) > 19
     readable = looks & ~negative & ~long
-    number = numpy_of(pc.if_else(pa.array(readable), digits, "0").cast(pa.uint64()), 0)
+    numbers = numpy_of(pc.if_else(pa.array(readable), digits, "0").cast(pa.uint64()), 0)
     problems = np.where(looks, FINE, BAD_VALUE).astype(np.uint8)
-    problems[looks & (long | (number > _LARGEST))] = OVERFLOW
+    problems[looks & (long | (numbers > _LARGEST))] = OVERFLOW
     problems[looks & negative] = NEGATIVE
     problems[bools_of(pc.equal(texts, ""))] = FINE
-    fine = readable & (number <= _LARGEST)
-    return np.where(fine, np.where(fine, number, 0).astype(np.int64), MISSING), problems
+    usable = readable & (numbers <= _LARGEST)
+    return np.where(usable, np.where(usable, numbers, 0).astype(np.int64), MISSING), problems
 
 
 def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Bytes, problems: Bytes) -> tuple[Ints, Bytes]:
-    """Give every row what its distinct text was found to be."""
+    """Give every row the key and the problem code of its distinct text."""
     keys = np.full(len(coded), MISSING, np.int64)
     here = ~nulls(coded.indices)
     at = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[here]
@@ -195,7 +195,7 @@ def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Bytes, problems: B
 
 
 def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
-    """(N,) numbers, NaN where missing, and problem codes; moments count as seconds since 1970 UTC."""
+    """Read (N,) numbers, NaN where missing, and problem codes; moments become seconds since 1970 UTC."""
     values = plain(values)
     kind = values.type
     if pa.types.is_temporal(kind):
@@ -222,7 +222,7 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
 
 
 def _parse_numbers(texts: pa.Array) -> tuple[Floats, Bytes]:
-    """Numbers written as text."""
+    """Read numbers from text."""
     texts = pc.utf8_trim_whitespace(texts)
     special = bools_of(pc.match_substring_regex(texts, r"^(?i)[+-]?(nan|inf|infinity)$"))
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"))
@@ -236,17 +236,17 @@ def _parse_numbers(texts: pa.Array) -> tuple[Floats, Bytes]:
 
 
 def _is_finite(numbers: Floats) -> npt.NDArray[np.bool_]:
-    """Whether float32 can hold them."""
+    """(N,) True for numbers that float32 can hold."""
     return np.abs(numbers) <= np.finfo(np.float32).max  # also False for NaN
 
 
 def read_times(values: pa.Array) -> tuple[Ints, Bytes]:
-    """(N,) whole seconds since 1970 UTC, and problem codes; null becomes the smallest int64."""
+    """Read (N,) whole seconds since 1970 UTC, and problem codes; null becomes `NO_TIME`."""
     values = plain(values)
     if pa.types.is_integer(values.type):
-        number, wrong = numpy_of(values, 0), np.zeros(len(values), np.uint8)
-        number = np.minimum(number, np.uint64(_LARGEST)) if number.dtype == np.uint64 else number
-        seconds = number.astype(np.int64)
+        integers, wrong = numpy_of(values, 0), np.zeros(len(values), np.uint8)
+        integers = np.minimum(integers, np.uint64(_LARGEST)) if integers.dtype == np.uint64 else integers
+        seconds = integers.astype(np.int64)
         return np.where(nulls(values), NO_TIME, seconds), wrong
     numbers, problems = read_numbers(values)
     problems = np.where(problems == FINE, FINE, BAD_TIME).astype(np.uint8)
@@ -256,7 +256,7 @@ def read_times(values: pa.Array) -> tuple[Ints, Bytes]:
 
 
 def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Bytes]:
-    """(N,) 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
+    """Read (N,) labels, 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
     values = plain(values)
     kind = values.type
     if is_text(kind):
@@ -265,13 +265,13 @@ def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Bytes]:
         words = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", lower))
         values = words
     numbers, problems = read_numbers(values)
-    fine = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
-    labels = np.where(fine & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
-    return labels, np.where(fine, FINE, BAD_LABEL).astype(np.uint8)
+    usable = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
+    labels = np.where(usable & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
+    return labels, np.where(usable, FINE, BAD_LABEL).astype(np.uint8)
 
 
 def _vectors(values: pa.Array, width: int) -> Raw:
-    """(N, width) float16 vectors; zeros where null."""
+    """Read (N, width) float16 vectors; zeros where null."""
     kind = values.type
     data = np.zeros((len(values), width), np.float16)
     problems = np.zeros(len(values), np.uint8)

@@ -1,1 +1,1 @@
-"""From a raw log to a prepared data set."""
+"""Preparation of a raw log into a data set."""

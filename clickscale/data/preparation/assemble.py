@@ -1,7 +1,7 @@
-"""From checked records to the columns of a data set: the item table, then users with their timelines.
+"""Assembly of records into the columns of a data set: the item table, then users with their timelines.
 
-Work goes in buckets of users (or items) that fit in memory; what is written does not depend on how many there
-are. Fields stay raw here, since vocabularies and scales are fitted on the rows that this step keeps.
+Users (or items) are processed in buckets that fit in memory; the bytes written do not depend on the number of
+buckets. Fields stay raw here, since vocabularies and scales are fitted on the rows that this step keeps.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,28 +17,34 @@ from clickscale.arrays import Ints
 from clickscale.data.columns import NpyWriter, write_column
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
-from clickscale.data.preparation.intake import KNOWN_AT, Intake, column_of, raw_type, table_fields
+from clickscale.data.preparation.intake import Intake
 from clickscale.data.preparation.negatives import NegativeSampler, add_negatives
 from clickscale.data.preparation.quarantine import EXAMPLES
-from clickscale.data.preparation.records import RecordFile, Records, part_records
+from clickscale.data.preparation.records import (
+    KNOWN_AT,
+    RecordFile,
+    Records,
+    part_records,
+    raw_type,
+    table_fields,
+)
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
-from clickscale.data.source import LABEL
-from clickscale.schema import FIRST, Schema
+from clickscale.schema import FIRST, Schema, column_of, label_of
 
-_ROW_BYTES = 128  # bytes that one row of ``memory_rows`` stands for
+_ROW_BYTES = 128  # bytes that one row of ``memory_rows`` means
 _LATER = np.iinfo(np.int64).max
-Writers = dict[str, NpyWriter]
+_Writers = dict[str, NpyWriter]
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """One preparation's records on their way into columns.
+    """Assembly of one preparation's records.
 
     Attributes:
-        out: the data set in the making; gets every column that needs no encoder.
-        raw: gets the raw values of fields: ``raw/TABLE/field.NAME.npy``.
+        out: folder of the unfinished data set, for every column that needs no encoder.
+        raw: folder of the raw values of fields: ``raw/TABLE/field.NAME.npy``.
         users, items: all ids, in the order of the tables.
-        negatives: drawn for each positive impression.
+        negatives: number drawn for each positive impression.
     """
 
     intake: Intake
@@ -52,18 +58,18 @@ class Assembly:
 
     @property
     def schema(self) -> Schema:
-        """What the log holds."""
+        """Schema of the log."""
         return self.intake.schema
 
     def write(self, done: Callable[[int], None]) -> None:
-        """Write everything; ``done`` is told the number of behaviors and impressions finished."""
+        """Write everything; ``done`` gets the number of behaviors and impressions written so far."""
         owned, first_seen = self._census()
         write_column(self.out / "items" / "first_seen.npy", np.where(first_seen == _LATER, -1, first_seen))
         self._write_items()
         self._write_users(owned, first_seen, done)
 
     def _census(self) -> tuple[Ints, Ints]:
-        """Bytes of records of each user, and the first time of each item in the log."""
+        """Count the bytes of each user's records, and find the first time of each item in the log."""
         owned = np.zeros(self.users.size - FIRST, np.int64)
         first_seen = np.full(self.items.size, _LATER)
         for table in ("behaviors", "impressions"):
@@ -74,15 +80,15 @@ class Assembly:
         return owned, first_seen
 
     def user_of(self, records: Records) -> Ints:
-        """Rows of the user table."""
+        """Look up rows of the user table."""
         return self.users.lookup(records["user"]).astype(np.int64) - FIRST
 
     def item_of(self, records: Records) -> Ints:
-        """Rows of the item table."""
+        """Look up rows of the item table."""
         return self.items.lookup(records["item"]).astype(np.int64)
 
     def _deal(self, table: str, bucket: Ints, owner: Callable[[Records], Ints]) -> list[RecordFile]:
-        """Records of a table by the bucket of their owner."""
+        """Deal the records of a table out to the buckets of their owners."""
         file = self.intake.files[table]
         return part_records(
             file, int(bucket[-1]) + 1, lambda records: bucket[owner(records)], self.chunk_rows
@@ -93,7 +99,7 @@ class Assembly:
         bucket = _buckets(np.full(self.items.size, size, np.int64), self.memory_rows)
         parts = self._deal("items", bucket, self.item_of)
         with ExitStack() as stack:
-            writers = self._raw_writers("items", stack)
+            writers = self.raw_writers("items", stack)
             for file, (first, end) in zip(parts, _spans(bucket), strict=True):
                 records = file.read()
                 self._write_attributes("items", records, self.item_of(records) - first, end - first, writers)
@@ -106,7 +112,7 @@ class Assembly:
         sampler = NegativeSampler(first_seen, self.negatives) if self.negatives else None
         finished = 0
         with ExitStack() as stack:
-            profiles = self._raw_writers("users", stack)
+            profiles = self.raw_writers("users", stack)
             behaviors = _Events(self, "behaviors", "offsets", stack)
             impressions = _Events(self, "impressions", "impressions", stack)
             for files, (first, end) in zip(zip(*parts, strict=True), _spans(bucket), strict=True):
@@ -125,15 +131,15 @@ class Assembly:
                 done(finished)
 
     def _impressions(self, records: Records, sampler: NegativeSampler | None) -> tuple[Records, Ints]:
-        """Impressions in order with their rows of the item table, negatives added."""
+        """Sort impressions, add negatives, and return them with their rows of the item table."""
         records = self._in_order("impressions", records, "time")
         if sampler is None:
             return records, self.item_of(records)
-        labels = [LABEL + label.name for label in self.schema.labels]
+        labels = [label_of(label.name) for label in self.schema.labels]
         return add_negatives(records, self.item_of(records), sampler, labels)
 
     def _in_order(self, table: str, records: Records, clock: str) -> Records:
-        """Sort by user and by the column ``clock``; rows that repeat an earlier one go to quarantine."""
+        """Sort by user and by the column ``clock``; rows equal to an earlier one go to quarantine."""
         user = self.user_of(records)
         order = in_time(user, records["time"])
         again = repeats(records[order], user[order])
@@ -146,27 +152,27 @@ class Assembly:
             order = order[in_time(user[order], records[clock][order])]
         return records[order]
 
-    def _raw_writers(self, table: str, stack: ExitStack) -> Writers:
-        """A writer of raw values for each field of a table."""
+    def raw_writers(self, table: str, stack: ExitStack) -> _Writers:
+        """Open a writer of raw values for each field of a table."""
         writers = {}
         for field in table_fields(self.schema, table):
             kind, width = raw_type(field)
-            path = self.raw / table / f"{column_of(field)}.npy"
-            writers[column_of(field)] = stack.enter_context(NpyWriter(path, kind, width))
+            path = self.raw / table / f"{column_of(field.name)}.npy"
+            writers[column_of(field.name)] = stack.enter_context(NpyWriter(path, kind, width))
         return writers
 
     def _write_attributes(
-        self, table: str, records: Records, owner: Ints, count: int, writers: Writers
+        self, table: str, records: Records, owner: Ints, count: int, writers: _Writers
     ) -> None:
-        """Raw values of ``count`` owners; the first record of each counts, the others go to quarantine."""
-        found, first = np.unique(owner, return_index=True)
+        """Write raw values of ``count`` owners; all records of an owner but the first go to quarantine."""
+        described, first = np.unique(owner, return_index=True)
         self._report_doubles(table, records, first)
         for field in table_fields(self.schema, table):
             kind, width = raw_type(field)
             missing: Any = {"categorical": MISSING, "content": 0}.get(field.kind, np.nan)
             values = np.full((count, *width), missing, np.dtype(kind))
-            values[found] = records[column_of(field)][first]
-            writers[column_of(field)].append(values)
+            values[described] = records[column_of(field.name)][first]
+            writers[column_of(field.name)].append(values)
 
     def _report_doubles(self, table: str, records: Records, first: Ints) -> None:
         """Quarantine every record of an owner but the first."""
@@ -178,20 +184,20 @@ class Assembly:
 
 
 class _Events:
-    """Writers of behaviors or impressions: the columns that are final, the raw ones, the offsets of users."""
+    """Writers of behaviors or impressions: final columns, raw columns, and offsets of users."""
 
     def __init__(self, assembly: Assembly, table: str, offsets: str, stack: ExitStack) -> None:
         schema, folder = assembly.schema, assembly.out / table
         self._assembly = assembly
         kinds = {"time": "i8", "item": "i4"}
         if table == "impressions":
-            kinds |= {"user": "i4", "visible": "i4"} | {LABEL + label.name: "i1" for label in schema.labels}
+            kinds |= {"user": "i4", "visible": "i4"} | {label_of(label.name): "i1" for label in schema.labels}
         elif assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {
             name: stack.enter_context(NpyWriter(folder / f"{name}.npy", kind)) for name, kind in kinds.items()
         }
-        self._raw = assembly._raw_writers(table, stack)
+        self._raw = assembly.raw_writers(table, stack)
         self._offsets = stack.enter_context(NpyWriter(assembly.out / "users" / f"{offsets}.npy", "i8"))
         self._offsets.append(np.zeros(1, np.int64))
         self._rows = 0
@@ -203,8 +209,8 @@ class _Events:
         user = self._assembly.user_of(records)
         computed = {"item": item, "user": user, "visible": visible}
         for name, writer in self._final.items():
-            given = computed.get(name)
-            writer.append(records[name] if given is None else given)
+            values = computed.get(name)
+            writer.append(records[name] if values is None else values)
         for name, writer in self._raw.items():
             writer.append(records[name])
         ends = np.cumsum(np.bincount(user - first, minlength=end - first)) + self._rows
@@ -213,14 +219,14 @@ class _Events:
 
 
 def _buckets(size: Ints, memory_rows: int) -> Ints:
-    """The bucket of each owner, ascending from 0, so that each holds about as many bytes as memory may."""
+    """Choose the bucket of each owner, ascending from 0; a bucket holds about as many bytes as memory."""
     before = np.cumsum(size) - size
     bucket = before // (memory_rows * _ROW_BYTES)
     return np.cumsum(np.diff(bucket, prepend=bucket[:1]) > 0)
 
 
 def _spans(bucket: Ints) -> Iterator[tuple[int, int]]:
-    """(first owner, one past the last owner) of each bucket."""
+    """Yield (first owner, one past the last owner) of each bucket."""
     cuts = np.flatnonzero(np.diff(bucket, prepend=-1))
     for first, end in zip(cuts, np.append(cuts[1:], len(bucket)), strict=True):
         yield int(first), int(end)

@@ -1,4 +1,4 @@
-"""Vocabularies and scales, fitted on the training part alone.
+"""Fit of vocabularies and scales on the training part.
 
 A value counts once for every training impression that carries it; behaviors count if they became known before
 the user's training part ended. So the count of an item, a user or one of their attributes is how often a
@@ -6,9 +6,10 @@ model meets it in an epoch of training impressions, plus, for items and event at
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -21,24 +22,23 @@ from clickscale.arrays import Array, Ints
 from clickscale.data.columns import NpyWriter, blocks, open_column
 from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, transform
 from clickscale.data.features.values import MISSING, read_keys
-from clickscale.data.preparation.intake import KNOWN_AT, column_of, ids_of, table_fields
-from clickscale.data.preparation.records import Distinct
+from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_of, table_fields
 from clickscale.data.source import Split
 from clickscale.data.split import bounds_of, part_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, Field, Schema
+from clickscale.schema import FIRST, Field, Schema, column_of
 
 _FEW = 1 << 18
 _NOTHING = np.iinfo(np.int64).min
 
 
 @dataclass
-class Tally:
-    """How often each key occurs, gathered block by block."""
+class _Tally:
+    """Counts of keys, gathered block by block."""
 
-    _keys: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _waiting: list[tuple[Ints, Ints]] = field(default_factory=list)
+    _keys: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _counts: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _waiting: list[tuple[Ints, Ints]] = dataclasses.field(default_factory=list)
 
     def add(self, keys: Ints, weights: Ints) -> None:
         """Count keys (n,) or (n, values), each row ``weights`` (n,) times; missing ones are left out."""
@@ -55,13 +55,13 @@ class Tally:
         self._waiting = []
 
     def frequent(self, least: int) -> Ints:
-        """Keys that were counted at least ``least`` times, ascending."""
+        """List the keys that were counted ``least`` times or more, ascending."""
         self._merge()
         return self._keys[self._counts >= least]
 
 
 def _sum_up(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Distinct keys and the sum of the counts of each."""
+    """Sum the counts of each distinct key."""
     distinct, back = np.unique(keys, return_inverse=True)
     sums = np.bincount(back, weights=counts, minlength=len(distinct))  # float64, exact below 2**53
     return distinct, sums.astype(np.int64)
@@ -69,11 +69,11 @@ def _sum_up(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """How often each row of each table stands in the training part.
+    """Weights of the rows of each table in the training part.
 
     Attributes:
         raw: raw values of fields, ``raw/TABLE/field.NAME.npy``.
-        weights: by table, (rows,) how many times a row counts.
+        weights: by table, (rows,) number of times that a row counts.
     """
 
     schema: Schema
@@ -81,22 +81,22 @@ class TrainingPart:
     weights: dict[str, Array]
 
     def blocks(self, table: str, path: Path) -> Iterator[tuple[Array, Array]]:
-        """Rows of a column of a table, and their weights."""
+        """Yield rows of a column of a table, and their weights."""
         column, weights = open_column(path), self.weights[table]
         for rows in blocks(len(column)):
             yield column[rows], weights[rows]
 
-    def column(self, table: str, each: Field) -> Path:
-        """File of a field's raw values."""
-        return self.raw / table / f"{column_of(each)}.npy"
+    def column(self, table: str, field: Field) -> Path:
+        """Path of a field's raw values."""
+        return self.raw / table / f"{column_of(field.name)}.npy"
 
-    def scale(self, table: str, each: Field, path: Path) -> Scale:
-        """Mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
+    def scale(self, table: str, field: Field, path: Path) -> Scale:
+        """Compute mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
 
         def total(mean: float, power: int) -> float:
             sums = []
             for block, weights in self.blocks(table, path):
-                numbers = transform(each, block[weights > 0].astype(np.float64))
+                numbers = transform(field, block[weights > 0].astype(np.float64))
                 numbers = numbers[~np.isnan(numbers)]
                 sums.append(float(np.sum((numbers - mean) ** power)))
             return math.fsum(sums)
@@ -113,7 +113,7 @@ def training_part(
     """Find the training part of assembled columns.
 
     Raises:
-        DataError: it is empty.
+        DataError: the training part is empty.
     """
     time, user = open_column(folder / "impressions/time.npy"), open_column(folder / "impressions/user.npy")
     item = open_column(folder / "impressions/item.npy")
@@ -128,7 +128,7 @@ def training_part(
             np.add.at(items, item[rows][train], 1)
             shown.append(train.astype(np.uint8))
     if not users.any():
-        raise DataError(f"{split} leaves no impression for training; choose smaller valid and test parts.")
+        raise DataError(f"{split} leaves no impression for training; choose smaller valid and test shares.")
     with NpyWriter(raw / "behaviors" / "train.npy", "u1") as past:
         for train, item_rows in _training_behaviors(folder, bounds, np.diff(offsets) > 0):
             np.add.at(items, item_rows[train], 1)
@@ -140,7 +140,7 @@ def training_part(
 def _training_behaviors(
     folder: Path, bounds: Ints, shown: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[npt.NDArray[np.bool_], Array]]:
-    """Whether behaviors were known in the training part of their user, and their rows of the item table."""
+    """Yield which behaviors were known in their user's training part, and their rows of the item table."""
     offsets, item = open_column(folder / "users/offsets.npy"), open_column(folder / "behaviors/item.npy")
     clock = folder / "behaviors" / f"{KNOWN_AT}.npy"
     known = open_column(clock if clock.exists() else folder / "behaviors/time.npy")
@@ -152,37 +152,37 @@ def _training_behaviors(
 def fit_encoder(
     part: TrainingPart, distinct: dict[str, Distinct], users: Vocabulary, items: Vocabulary
 ) -> Encoder:
-    """Vocabularies and scales of every field but the statistics."""
+    """Fit vocabularies and scales of every field except the statistics."""
     schema, fields = part.schema, part.schema.fields()
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, _Tally] = {}
     scales = {}
-    for role, each, ids in (("users", schema.user, users), ("items", schema.item, items)):
+    for role, field, ids in (("users", schema.user, users), ("items", schema.item, items)):
         weights = part.weights[role][FIRST:] if role == "items" else part.weights[role]
         keys = read_keys(ids.values, ids.dtype).data.astype(np.int64)
-        tallies.setdefault(owner(schema, each.name), Tally()).add(keys, weights)
-    for table in ("users", "items", "behaviors", "impressions"):
-        for each in table_fields(schema, table):
-            if each.kind == "categorical":
-                tally = tallies.setdefault(owner(schema, each.name), Tally())
-                if fields[owner(schema, each.name)].vocabulary == "exact":
-                    for block, weights in part.blocks(table, part.column(table, each)):
+        tallies.setdefault(owner(schema, field.name), _Tally()).add(keys, weights)
+    for table in TABLES:
+        for field in table_fields(schema, table):
+            if field.kind == "categorical":
+                tally = tallies.setdefault(owner(schema, field.name), _Tally())
+                if fields[owner(schema, field.name)].vocabulary == "exact":
+                    for block, weights in part.blocks(table, part.column(table, field)):
                         tally.add(block, weights)
-            elif each.kind != "content":
-                scales[each.name] = part.scale(table, each, part.column(table, each))
+            elif field.kind != "content":
+                scales[field.name] = part.scale(table, field, part.column(table, field))
     vocabularies = {
         name: _vocabulary(schema, fields[name], tally, distinct) for name, tally in tallies.items()
     }
     return Encoder(schema, dict(sorted(vocabularies.items())), scales, items)
 
 
-def _vocabulary(schema: Schema, each: Field, tally: Tally, distinct: dict[str, Distinct]) -> Vocabulary:
-    if each.vocabulary == "hash":
-        return Vocabulary(each.dtype, None, each.buckets)
-    keys = tally.frequent(each.min_count)
-    if each.dtype == "int":
+def _vocabulary(schema: Schema, field: Field, tally: _Tally, distinct: dict[str, Distinct]) -> Vocabulary:
+    if field.vocabulary == "hash":
+        return Vocabulary(field.dtype, None, field.buckets)
+    keys = tally.frequent(field.min_count)
+    if field.dtype == "int":
         return Vocabulary("int", pa.array(keys))
-    role = ids_of("user" if each.name == schema.user.name else "item")
-    texts = distinct[each.name if each.name in distinct else role].texts_of(keys)
+    role = ids_of("user" if field.name == schema.user.name else "item")
+    texts = distinct[field.name if field.name in distinct else role].texts_of(keys)
     return Vocabulary("string", texts.take(pc.sort_indices(texts)))
 
 
@@ -190,16 +190,16 @@ def scale_statistics(folder: Path, part: TrainingPart, encoder: Encoder) -> Enco
     """Standardize the raw statistics in place, and add their scales to the encoder."""
     scales = dict(encoder.scales)
     for statistic in part.schema.statistics:
-        each = statistic.as_field()
-        path = folder / "impressions" / f"{column_of(each)}.npy"
-        scales[each.name] = part.scale("impressions", each, path)
+        field = statistic.as_field()
+        path = folder / "impressions" / f"{column_of(field.name)}.npy"
+        scales[field.name] = part.scale("impressions", field, path)
         column = np.load(path, mmap_mode="r+", allow_pickle=False)
         for rows in blocks(len(column)):
-            column[rows] = scales[each.name].apply(transform(each, column[rows].astype(np.float64)))
+            column[rows] = scales[field.name].apply(transform(field, column[rows].astype(np.float64)))
         column.flush()
     return Encoder(encoder.schema, encoder.vocabularies, scales, encoder.item_rows)
 
 
 def with_negatives(schema: Schema, count: int) -> Schema:
-    """The schema of a log to which negatives were added."""
+    """Return the schema of a log to which negatives were added."""
     return msgspec.structs.replace(schema, sampled_negatives=count) if count else schema

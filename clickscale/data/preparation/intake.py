@@ -1,7 +1,8 @@
-"""From the chunks of a source to checked records: every row is kept or goes to quarantine with its reason."""
+"""Intake: the chunks of a source become checked records; a row that cannot be used goes to quarantine."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,117 +22,88 @@ from clickscale.data.features.values import (
     read_labels,
     read_times,
 )
-from clickscale.data.preparation.quarantine import Quarantine, Verdict
-from clickscale.data.preparation.records import Distinct, RecordFile, Records
-from clickscale.data.source import LABEL, PROBLEM, Source, TableName
+from clickscale.data.preparation.quarantine import Quarantine, RowProblems
+from clickscale.data.preparation.records import (
+    KNOWN_AT,
+    TABLES,
+    Distinct,
+    RecordFile,
+    Records,
+    id_columns,
+    ids_of,
+    record_type,
+    table_fields,
+)
+from clickscale.data.source import PROBLEM, Source
 from clickscale.errors import InputError, SchemaError, unknown
-from clickscale.schema import Field, Schema
-
-TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")
-KNOWN_AT = "known_at"
-
-
-def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
-    """The fields that a table carries, ids left out."""
-    sides = {"users": schema.profile, "items": schema.items, "behaviors": schema.behavior}
-    return sides.get(table, schema.context)
-
-
-def record_type(schema: Schema, table: str) -> np.dtype[Any]:
-    """The record of one row: its number in the table, keys of ids, seconds, labels, raw values of fields."""
-    columns: list[tuple[Any, ...]] = [("row", "<i8")]
-    columns += [(name, "<i8") for name in _ids(table)]
-    if table in ("behaviors", "impressions"):
-        columns.append(("time", "<i8"))
-    if table == "behaviors":
-        columns.append((KNOWN_AT, "<i8"))
-    if table == "impressions":
-        columns += [(LABEL + label.name, "i1") for label in schema.labels]
-    for each in table_fields(schema, table):
-        kind, width = raw_type(each)
-        columns.append((column_of(each), kind, width) if width else (column_of(each), kind))
-    return np.dtype(columns)
-
-
-def raw_type(each: Field) -> tuple[str, tuple[int, ...]]:
-    """Type and width of a field's raw values (see `clickscale.data.features.values.Raw`)."""
-    if each.kind == "categorical":
-        return "<i8", (each.values,) if each.values > 1 else ()
-    return ("<f2", (each.width,)) if each.kind == "content" else ("<f8", ())
-
-
-def column_of(each: Field) -> str:
-    """Name of a field's column in records and files."""
-    return f"field.{each.name}"
-
-
-def ids_of(role: str) -> str:
-    """Where `Intake.distinct` keeps all ids of users or items; the point keeps it apart from field names."""
-    return f"ids.{role}"
-
-
-def _ids(table: str) -> tuple[str, ...]:
-    return {"users": ("user",), "items": ("item",)}.get(table, ("user", "item"))
+from clickscale.schema import Field, Schema, column_of, label_of
 
 
 @dataclass
 class Intake:
-    """What one reading of the log left on disk and in memory.
+    """Result of one pass over the log, on disk and in memory.
 
     Attributes:
+        has_labels: whether the log holds labels; without them every impression is a positive.
         files: records of each table, in the order of the log.
         distinct: `ids_of` users and items, and by field name the texts that an exact vocabulary may need.
-        known_at: whether the log says when behaviors became known.
+        known_at: whether the log has the moments at which behaviors became known.
     """
 
     schema: Schema
     time_bounds: tuple[int, int]
-    labels_given: bool
+    has_labels: bool
     quarantine: Quarantine
     files: dict[str, RecordFile]
-    distinct: dict[str, Distinct] = field(default_factory=dict)
+    distinct: dict[str, Distinct] = dataclasses.field(default_factory=dict)
     known_at: bool = False
 
-    def take(self, table: str, chunk: pa.RecordBatch) -> None:
-        """Check the rows of a chunk and write the good ones."""
-        reader = _Rows(self, table, chunk)
+    def add(self, table: str, chunk: pa.RecordBatch) -> None:
+        """Check the rows of a chunk and write the usable ones."""
+        reader = _ChunkReader(self, table, chunk)
         records = reader.read()
-        self.quarantine.judge(table, chunk, reader.verdict)
-        fine = reader.verdict.fine
-        self.files[table].append(records if fine.all() else records[fine])
-        for name, raw in reader.keyed:
-            self._gather(name, raw, fine)
+        self.quarantine.add_chunk(table, chunk, reader.problems)
+        usable = reader.problems.usable
+        self.files[table].append(records if usable.all() else records[usable])
+        for name, raw in reader.keys:
+            self._add_distinct(name, raw, usable)
 
-    def _gather(self, name: str, raw: Raw, fine: npt.NDArray[np.bool_]) -> None:
-        """Remember the distinct values of the rows that are kept."""
+    def _add_distinct(self, name: str, raw: Raw, usable: npt.NDArray[np.bool_]) -> None:
+        """Gather the distinct values of the usable rows."""
         distinct = self.distinct.get(name)
         if distinct is None:
             return
-        keys = raw.data[fine].astype(np.int64, copy=False).ravel()
+        keys = raw.data[usable].astype(np.int64, copy=False).ravel()
         if not distinct.textual:
             distinct.add(keys[keys != MISSING])
             return
         assert raw.texts is not None, "texts come with their keys"
         text_keys = np.asarray(raw.text_keys)
-        kept = np.ones(len(text_keys), bool) if fine.all() else np.isin(text_keys, keys)
+        kept = np.ones(len(text_keys), bool) if usable.all() else np.isin(text_keys, keys)
         distinct.add(text_keys[kept], raw.texts.filter(pa.array(kept)))
 
 
-class _Rows:
-    """Reads the columns of one chunk into records and judges each row."""
+class _ChunkReader:
+    """Reads the columns of one chunk into records and marks the rows that cannot be used.
+
+    Attributes:
+        problems: the first problem of each row.
+        keys: name in `Intake.distinct` and raw values of every column of keys.
+    """
 
     def __init__(self, intake: Intake, table: str, chunk: pa.RecordBatch) -> None:
         self.intake, self.table, self.chunk = intake, table, chunk
-        self.verdict = Verdict(chunk.num_rows)
-        self.keyed: list[tuple[str, Raw]] = []
+        self.problems = RowProblems(chunk.num_rows)
+        self.keys: list[tuple[str, Raw]] = []
 
     def read(self) -> Records:
+        """Read every column of the table; rows with a problem hold arbitrary values."""
         schema = self.intake.schema
         records = np.zeros(self.chunk.num_rows, record_type(schema, self.table))
         first = self.intake.quarantine.rows[self.table]
         records["row"] = np.arange(first, first + len(records))
-        self._take_problems()
-        for name in _ids(self.table):
+        self._mark_problems_of_the_adapter()
+        for name in id_columns(self.table):
             records[name] = self._id(name, schema.user if name == "user" else schema.item)
         if "time" in records.dtype.names:
             records["time"] = self._times("time")
@@ -139,130 +111,139 @@ class _Rows:
             records[KNOWN_AT] = self._known_at(records["time"])
         if self.table == "impressions":
             for label in schema.labels:
-                records[LABEL + label.name] = self._label(LABEL + label.name)
-        for each in table_fields(schema, self.table):
-            records[column_of(each)] = self._field(each)
+                records[label_of(label.name)] = self._label(label_of(label.name))
+        for field in table_fields(schema, self.table):
+            records[column_of(field.name)] = self._field(field)
         return records
 
     def _column(self, name: str) -> pa.Array:
-        """A column that must be there."""
+        """Return a required column."""
         if name not in self.chunk.schema.names:
             message = unknown("column", name, self.chunk.schema.names)
             raise InputError(f"Table {self.table!r} lacks a column that its schema needs. {message}")
         return plain(self.chunk.column(name))
 
-    def _take_problems(self) -> None:
-        """Rows that the adapter itself could not use."""
+    def _mark_problems_of_the_adapter(self) -> None:
+        """Mark the rows that the adapter could not use, with its reasons."""
         if PROBLEM not in self.chunk.schema.names:
             return
         coded = plain(self.chunk.column(PROBLEM)).cast(pa.string()).dictionary_encode()
-        at = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        for number, reason in enumerate(coded.dictionary.to_pylist()):
-            self.verdict.blame(at == number, reason, PROBLEM)
+        code = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        for index, reason in enumerate(coded.dictionary.to_pylist()):
+            self.problems.mark(code == index, reason, PROBLEM)
 
-    def _blame_codes(self, codes: npt.NDArray[np.uint8], column: str) -> None:
+    def _mark_codes(self, codes: npt.NDArray[np.uint8], column: str) -> None:
+        """Mark rows by the problem codes of a converted column."""
         for code in np.unique(codes[codes != FINE]):
-            self.verdict.blame(codes == code, PROBLEMS[code], column)
+            self.problems.mark(codes == code, PROBLEMS[code], column)
 
-    def _id(self, name: str, each: Field) -> Ints:
-        raw = read_keys(self._column(name), each.dtype)
+    def _id(self, name: str, field: Field) -> Ints:
+        raw = read_keys(self._column(name), field.dtype)
         for code in np.unique(raw.problems[raw.problems != FINE]):
             reason = f"bad_{name}" if PROBLEMS[code] in ("bad_value", "non_finite") else PROBLEMS[code]
-            self.verdict.blame(raw.problems == code, reason, name)
-        self.verdict.blame((raw.data == MISSING) & (raw.problems == FINE), f"null_{name}", name)
-        self.keyed += [(ids_of(name), raw), (each.name, raw)]
+            self.problems.mark(raw.problems == code, reason, name)
+        self.problems.mark((raw.data == MISSING) & (raw.problems == FINE), f"null_{name}", name)
+        self.keys += [(ids_of(name), raw), (field.name, raw)]
         return raw.data.astype(np.int64, copy=False)
 
     def _times(self, name: str) -> Ints:
+        """Read a column of seconds that must not be null."""
         seconds, problems = read_times(self._column(name))
-        self._blame_codes(problems, name)
-        self.verdict.blame((seconds == NO_TIME) & (problems == FINE), f"null_{name}", name)
-        self._blame_bounds(seconds, name)
+        self._mark_codes(problems, name)
+        self.problems.mark((seconds == NO_TIME) & (problems == FINE), f"null_{name}", name)
+        self._mark_out_of_bounds(seconds, name)
         return seconds
 
-    def _blame_bounds(self, seconds: Ints, name: str) -> None:
+    def _mark_out_of_bounds(self, seconds: Ints, name: str) -> None:
+        """Mark times outside of the bounds; those that fit in milliseconds have a reason of their own."""
         low, high = self.intake.time_bounds
         late = seconds > high
         thousandth = seconds // 1000
-        self.verdict.blame(late & (thousandth >= low) & (thousandth <= high), f"{name}_in_milliseconds", name)
-        self.verdict.blame(late | ((seconds < low) & (seconds != NO_TIME)), f"{name}_out_of_bounds", name)
+        self.problems.mark(late & (thousandth >= low) & (thousandth <= high), f"{name}_in_milliseconds", name)
+        self.problems.mark(late | ((seconds < low) & (seconds != NO_TIME)), f"{name}_out_of_bounds", name)
 
     def _known_at(self, time: Ints) -> Ints:
-        """When behaviors became known; their own time where nothing is said."""
+        """Read when behaviors became known; null means at their own time."""
         if KNOWN_AT not in self.chunk.schema.names:
             return time
         self.intake.known_at = True
         seconds, problems = read_times(self._column(KNOWN_AT))
-        self._blame_codes(problems, KNOWN_AT)
-        said = seconds != NO_TIME
-        self._blame_bounds(seconds, KNOWN_AT)
-        self.verdict.blame(said & (seconds < time), "known_before_time", KNOWN_AT)
-        return np.where(said, seconds, time)
+        self._mark_codes(problems, KNOWN_AT)
+        is_set = seconds != NO_TIME
+        self._mark_out_of_bounds(seconds, KNOWN_AT)
+        self.problems.mark(is_set & (seconds < time), "known_before_time", KNOWN_AT)
+        return np.where(is_set, seconds, time)
 
     def _label(self, name: str) -> npt.NDArray[np.int8]:
-        if not self.intake.labels_given and name not in self.chunk.schema.names:
+        """Read a label; every row is a positive in a log without labels."""
+        if not self.intake.has_labels and name not in self.chunk.schema.names:
             return np.ones(self.chunk.num_rows, np.int8)
         labels, problems = read_labels(self._column(name))
-        self._blame_codes(problems, name)
+        self._mark_codes(problems, name)
         return labels
 
-    def _field(self, each: Field) -> npt.NDArray[Any]:
-        raw = read_field(each, self._column(each.name))
-        self._blame_codes(raw.problems, each.name)
-        if each.kind == "categorical":
-            self.keyed.append((owner(self.intake.schema, each.name), raw))
+    def _field(self, field: Field) -> npt.NDArray[Any]:
+        raw = read_field(field, self._column(field.name))
+        self._mark_codes(raw.problems, field.name)
+        if field.kind == "categorical":
+            self.keys.append((owner(self.intake.schema, field.name), raw))
         return raw.data
 
 
 def read_log(source: Source, folder: Path, chunk_rows: int, done: Callable[[int], None]) -> Intake:
-    """Read the whole log into ``folder``; ``done`` is told the number of rows read after every chunk.
+    """Read the whole log into ``folder``; ``done`` gets the number of rows read after every chunk.
 
     Raises:
-        InputError: a table or column that the schema needs is missing, or a table is not known.
+        InputError: a table or column that the schema needs is missing, or a table is unknown.
     """
     schema = source.schema
-    check_sharing(schema)
+    _check_sharing(schema)
     folder.mkdir(parents=True)
     files: dict[str, RecordFile] = {
         table: RecordFile(folder / f"{table}.rows", record_type(schema, table)) for table in TABLES
     }
-    intake = Intake(schema, source.time_bounds, source.negatives == 0, Quarantine(), files, _wanted(schema))
+    intake = Intake(
+        schema, source.time_bounds, source.negatives == 0, Quarantine(), files, _distinct_columns(schema)
+    )
     for table, batch in source.chunks():
         if table not in TABLES:
             raise InputError(unknown("table", table, TABLES))
         for start in range(0, batch.num_rows, chunk_rows):
-            intake.take(table, batch.slice(start, chunk_rows))
+            intake.add(table, batch.slice(start, chunk_rows))
             done(sum(intake.quarantine.rows.values()))
     return intake
 
 
-def _wanted(schema: Schema) -> dict[str, Distinct]:
-    """Which columns' distinct values to gather; the texts of ids twice only if other fields share them."""
-    wanted = {
+def _distinct_columns(schema: Schema) -> dict[str, Distinct]:
+    """Choose the columns whose distinct values are gathered.
+
+    Texts of ids are gathered a second time, under their field's name, only if other fields share them.
+    """
+    columns = {
         ids_of("user"): Distinct(schema.user.name, schema.user.dtype == "string"),
         ids_of("item"): Distinct(schema.item.name, schema.item.dtype == "string"),
     }
     fields = schema.fields()
-    categorical = [name for name, each in fields.items() if each.kind == "categorical"]
+    categorical = [name for name, field in fields.items() if field.kind == "categorical"]
     shared = {owner(schema, name) for name in categorical if fields[name].shares}
     for name in sorted({owner(schema, name) for name in categorical}):
         has_texts = fields[name].dtype == "string" and fields[name].vocabulary == "exact"
         if has_texts and (name in shared or name not in (schema.user.name, schema.item.name)):
-            wanted[name] = Distinct(name, True)
-    return wanted
+            columns[name] = Distinct(name, True)
+    return columns
 
 
-def check_sharing(schema: Schema) -> None:
-    """Refuse fields that share a vocabulary but read their values differently.
+def _check_sharing(schema: Schema) -> None:
+    """Refuse fields that share a vocabulary but not the type of their values.
 
     Raises:
         SchemaError: names the two fields.
     """
     fields = schema.fields()
-    for name, each in fields.items():
+    for name, field in fields.items():
         other = fields[owner(schema, name)]
-        if each.kind == "categorical" and each.dtype != other.dtype:
+        if field.kind == "categorical" and field.dtype != other.dtype:
             raise SchemaError(
-                f"Field {name!r} reads {each.dtype} and shares the vocabulary of {other.name!r}, which reads "
-                f"{other.dtype}; give both the same dtype."
+                f"Field {name!r} has dtype {field.dtype} and shares the vocabulary of {other.name!r}, "
+                f"whose dtype is {other.dtype}; give both the same dtype."
             )

@@ -1,16 +1,16 @@
-"""From a raw log to a prepared data set (`clickscale.data.layout`), in bounded memory and all or nothing.
+"""Preparation of a raw log into a data set (`clickscale.data.layout`), in bounded memory and all or nothing.
 
 1. *read*: stream the log once, check every row, keep good rows as records on disk, bad ones in quarantine;
-2. *sort*: deal the records out to buckets of users, sort each by time, drop rows that repeat, count what each
-   impression may see, draw negatives where the log has none;
+2. *sort*: deal the records out to buckets of users, sort each by time, drop repeated rows, count the visible
+   behaviors of each impression, draw negatives if the log has none;
 3. *fit*: find the ends of train and valid, and fit vocabularies and scales on the training part;
 4. *encode*: turn raw columns into indices and scaled numbers, compute point-in-time statistics;
-5. write the manifest, bring everything to disk and rename the folder to its final name.
+5. write the manifest, flush everything to disk and rename the folder to its final name.
 
 Memory is bounded by ``chunk_rows`` rows of the log as read, ``memory_rows`` rows of about 128 bytes of
 records (some three times over while they are sorted; one user's rows must fit), some 100 bytes per user and
-item, and the vocabularies; not by the number of rows. The bytes written depend on the log alone. A run that
-was killed is started again from the beginning: nothing it left behind is read.
+item, and the vocabularies; it does not grow with the number of rows. The bytes written depend only on the
+log. A killed run starts again from the beginning and reads nothing that the first one left.
 """
 
 import shutil
@@ -28,12 +28,13 @@ from clickscale.data.features.texts import text_buffers
 from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
-from clickscale.data.preparation.intake import TABLES, Intake, column_of, ids_of, read_log, table_fields
+from clickscale.data.preparation.intake import Intake, read_log
+from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.files import building, failpoint, file_entry
-from clickscale.schema import FIRST, PADDING, Field
+from clickscale.schema import FIRST, PADDING, Field, column_of
 
 
 def prepare(
@@ -50,14 +51,14 @@ def prepare(
 
     Args:
         out: folder of the data set, which must not exist unless ``overwrite``.
-        max_quarantined: the largest share of impressions that may be unusable.
+        max_quarantined: largest share of impressions that may be unusable.
         chunk_rows, memory_rows: bounds of memory.
         progress: called with (stage, steps done, steps to do or None if not known).
 
     Raises:
-        DataError: nothing usable in the log, ``out`` exists, or the disk is full.
+        DataError: the log has too few usable impressions, ``out`` exists, or the disk is full.
         InputError: a table cannot be read or lacks a column.
-        ConfigError: the schema contradicts itself, or the split makes no sense.
+        ConfigError: the schema contradicts itself, or the split is out of range.
     """
     source.schema.validate()
     check_split(source.split)
@@ -74,7 +75,7 @@ def _silent(stage: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class _Preparation:
-    """The steps, each of which reads what the one before it left in ``folder``."""
+    """Steps of a preparation; each reads the files that the one before it wrote into ``folder``."""
 
     source: Source
     folder: Path
@@ -88,7 +89,7 @@ class _Preparation:
         return self.folder / "raw"
 
     def all_steps(self) -> Manifest:
-        """Everything up to the manifest."""
+        """Run all steps up to the manifest."""
         intake = self.read()
         failpoint("prepare_read")
         users, items = _all_ids(intake, "user"), _all_ids(intake, "item")
@@ -100,7 +101,7 @@ class _Preparation:
         return self.describe(intake, encoder, fixed)
 
     def read(self) -> Intake:
-        """Step 1."""
+        """Run step 1."""
         intake = read_log(
             self.source, self.folder / "spill", self.chunk_rows, lambda done: self.tell("read", done, None)
         )
@@ -108,7 +109,7 @@ class _Preparation:
         return intake
 
     def sort(self, intake: Intake, users: Vocabulary, items: Vocabulary) -> None:
-        """Step 2."""
+        """Run step 2."""
         total = sum(intake.quarantine.kept(table) for table in ("behaviors", "impressions"))
         assembly = Assembly(
             intake=intake,
@@ -126,7 +127,7 @@ class _Preparation:
         intake.quarantine.write(self.folder / "quarantine")
 
     def encode(self, intake: Intake, users: Vocabulary, items: Vocabulary, fixed: tuple[int, ...]) -> Encoder:
-        """Steps 3 and 4."""
+        """Run steps 3 and 4."""
         schema = with_negatives(self.source.schema, self.source.negatives)
         part = training_part(self.folder, self.raw, schema, self.source.split, fixed)
         encoder = fit_encoder(part, intake.distinct, users, items)
@@ -144,7 +145,7 @@ class _Preparation:
         return encoder
 
     def describe(self, intake: Intake, encoder: Encoder, fixed: tuple[int, ...]) -> Manifest:
-        """Step 5, without the renaming."""
+        """Run step 5 up to the renaming."""
         rows = {"users": "users/offsets", "items": "items/first_seen"}
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
@@ -166,14 +167,14 @@ class _Preparation:
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
-    """All ids of the log, whether or not they are in the training part."""
-    each = intake.schema.user if role == "user" else intake.schema.item
-    return Vocabulary(each.dtype, intake.distinct[ids_of(role)].sorted())
+    """Collect all ids of the log, inside and outside of the training part."""
+    field = intake.schema.user if role == "user" else intake.schema.item
+    return Vocabulary(field.dtype, intake.distinct[ids_of(role)].sorted())
 
 
 def _encode_column(folder: Path, raw: Path, table: str, field: Field, encoder: Encoder) -> None:
     """Turn the raw values of a field into its final column."""
-    source = raw / table / f"{column_of(field)}.npy"
+    source = raw / table / f"{column_of(field.name)}.npy"
     column = open_column(source)
     kind = {"categorical": "i4", "content": "f2"}.get(field.kind, "f4")
     with NpyWriter(folder / table / source.name, kind, column.shape[1:]) as writer:
@@ -186,11 +187,11 @@ def _encode_column(folder: Path, raw: Path, table: str, field: Field, encoder: E
 
 
 def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, reserved: int) -> None:
-    """Raw ids of a table, ``reserved`` rows without one before them, and the field that the id is."""
+    """Write the raw ids of a table after ``reserved`` rows without an id, and the encoded field of the id."""
     assert ids.values is not None, "ids are kept exactly"
     column = np.arange(reserved, dtype=np.int32)  # rows 0 and 1 of the item table: padding and unknown
     encoded = encoder.encode_field(field.name, ids.values)
-    write_column(folder / f"{column_of(field)}.npy", np.concatenate([column, encoded]))
+    write_column(folder / f"{column_of(field.name)}.npy", np.concatenate([column, encoded]))
     if ids.dtype == "int":
         write_column(folder / "ids.npy", np.concatenate([np.full(reserved, -1), ids.values.to_numpy()]))
         return

@@ -1,10 +1,16 @@
-"""Rows that cannot be used: counted by reason, with examples that say where and why; nothing is lost.
+"""Quarantine of rows that cannot be used: counts by reason, and examples that say where and why.
 
-Reasons: ``null_user``, ``null_item``, ``bad_user``, ``bad_item`` (no integer), ``negative_id``,
-``id_overflow``; ``null_time``, ``bad_time``, ``time_out_of_bounds``, ``time_in_milliseconds`` (the same for
-``known_at``, which may be null), ``known_before_time``; ``bad_label``; ``bad_value`` (an integer field),
-``bad_number``, ``non_finite``, ``bad_vector``, ``invalid_utf8``; ``duplicate`` (equal to an earlier row in
-everything), ``duplicate_user``, ``duplicate_item``; and what an adapter writes into its column ``problem``.
+Every row of the log is either kept or counted here under one reason:
+
+* ids: ``null_user``, ``null_item``, ``bad_user``, ``bad_item`` (not an integer), ``negative_id``,
+  ``id_overflow``;
+* times: ``null_time``, ``bad_time``, ``time_out_of_bounds``, ``time_in_milliseconds`` (and the same for
+  ``known_at``, which may be null), ``known_before_time``;
+* values: ``bad_label``, ``bad_value`` (of an integer field), ``bad_number``, ``non_finite``, ``bad_vector``,
+  ``invalid_utf8``;
+* repetitions: ``duplicate`` (equal to an earlier row in every column), ``duplicate_user``,
+  ``duplicate_item``;
+* the reasons that an adapter writes into its column ``problem``.
 """
 
 import json
@@ -18,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.data.layout import TableReport
+from clickscale.data.preparation.records import TABLES
 from clickscale.errors import DataError
 
 EXAMPLES = 20  # rows shown for each reason of each table
@@ -33,55 +40,60 @@ _HINTS = {
 }
 
 
-class Verdict:
-    """What is wrong with the rows of one chunk; the first complaint about a row stands."""
+class RowProblems:
+    """The first problem of each row of a chunk.
+
+    Attributes:
+        index: (rows,) index into ``reasons``; 0 for rows without a problem.
+        reasons: reason code and column of each problem.
+    """
 
     def __init__(self, rows: int) -> None:
-        self.reason = np.zeros(rows, np.int32)
-        self.complaints: list[tuple[str, str]] = [("", "")]
+        self.index = np.zeros(rows, np.int32)
+        self.reasons: list[tuple[str, str]] = [("", "")]
 
-    def blame(self, rows: npt.NDArray[np.bool_], reason: str, column: str) -> None:
-        """Mark rows for a reason, found in a column."""
-        fresh = rows & (self.reason == 0)
-        if fresh.any():
-            self.complaints.append((reason, column))
-            self.reason[fresh] = len(self.complaints) - 1
+    def mark(self, rows: npt.NDArray[np.bool_], reason: str, column: str) -> None:
+        """Give rows a reason found in a column; rows that have a reason keep it."""
+        new = rows & (self.index == 0)
+        if new.any():
+            self.reasons.append((reason, column))
+            self.index[new] = len(self.reasons) - 1
 
     @property
-    def fine(self) -> npt.NDArray[np.bool_]:
-        """(rows,) True where nothing is wrong."""
-        return np.equal(self.reason, 0)
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """(rows,) True for rows without a problem."""
+        return np.equal(self.index, 0)
 
 
 class Quarantine:
-    """Counts and examples for every table."""
+    """Counts and examples of unusable rows for every table."""
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         self.counts: dict[str, Counter[str]] = {}
         self._examples: dict[str, dict[str, list[dict[str, Any]]]] = {}
 
-    def judge(self, table: str, chunk: pa.RecordBatch, verdict: Verdict) -> None:
-        """Take note of a chunk of a table, good rows and bad."""
+    def add_chunk(self, table: str, chunk: pa.RecordBatch, problems: RowProblems) -> None:
+        """Count all rows of a chunk, and its unusable ones by reason."""
         first = self.rows[table]
         self.rows[table] += chunk.num_rows
-        for number in np.unique(verdict.reason[verdict.reason > 0]):
-            reason, column = verdict.complaints[number]
-            rows = np.flatnonzero(verdict.reason == number)
-            wanted = rows[: self._count(table, reason, len(rows))]
-            for row in wanted:
+        for index in np.unique(problems.index[problems.index > 0]):
+            reason, column = problems.reasons[index]
+            rows = np.flatnonzero(problems.index == index)
+            examples = rows[: self._count(table, reason, len(rows))]
+            for row in examples:
                 self._show(table, reason, int(first + row), column, _value(chunk.column(column), int(row)))
 
     def add(
         self, table: str, reason: str, rows: npt.NDArray[np.int64], column: str, values: list[str]
     ) -> None:
-        """Take note of rows that were found bad later; ``rows`` are their numbers in the table."""
-        wanted = self._count(table, reason, len(rows))
-        for row, value in zip(rows[:wanted].tolist(), values[:wanted], strict=False):
+        """Count rows whose problem was found after reading; ``rows`` are their numbers in the table."""
+        examples = self._count(table, reason, len(rows))
+        for row, value in zip(rows[:examples].tolist(), values[:examples], strict=False):
             self._show(table, reason, row, column, value)
 
     def _count(self, table: str, reason: str, rows: int) -> int:
-        """Count rows; how many more examples are wanted."""
+        """Count rows and return how many more examples are needed."""
         self.counts.setdefault(table, Counter())[reason] += rows
         return EXAMPLES - len(self._examples.setdefault(table, {}).setdefault(reason, []))
 
@@ -89,22 +101,22 @@ class Quarantine:
         self._examples[table][reason].append({"row": row, "reason": reason, "column": column, "value": value})
 
     def kept(self, table: str) -> int:
-        """Rows of a table that are not in quarantine."""
+        """Count the rows of a table that are not in quarantine."""
         return self.rows[table] - sum(self.counts.get(table, {}).values())
 
     def report(self) -> dict[str, TableReport]:
-        """For the manifest."""
+        """Summarize every table for the manifest."""
         return {
             table: TableReport(
                 rows=self.rows[table],
                 kept=self.kept(table),
                 quarantined=dict(sorted(self.counts.get(table, {}).items())),
             )
-            for table in ("users", "items", "behaviors", "impressions")
+            for table in TABLES
         }
 
     def write(self, folder: Path) -> None:
-        """One file per table that has bad rows: JSON lines in the order of the log."""
+        """Write the examples, JSON lines in the order of the log: one file per table with unusable rows."""
         for table, reasons in self._examples.items():
             folder.mkdir(parents=True, exist_ok=True)
             examples = sorted(
@@ -114,7 +126,7 @@ class Quarantine:
             (folder / f"{table}.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def check(self, most: float) -> None:
-        """Refuse a log of which hardly anything can be used.
+        """Refuse a log with too many unusable impressions.
 
         Raises:
             DataError: no impression is left, or more than the share ``most`` is in quarantine.
@@ -128,22 +140,22 @@ class Quarantine:
         example = {reason: self._examples["impressions"][reason][0] for reason in counts}
         raise DataError(
             f"{rows - kept} of {rows} impressions cannot be used: {_reasons(counts, example)}. "
-            + ("" if not kept else f"Allow more with max_quarantined (now {most:g}) if that is meant.")
+            + (f"Raise max_quarantined (now {most:g}) to accept them." if kept else "")
         )
 
 
 def _reasons(counts: Counter[str], example: Mapping[str, Mapping[str, Any]]) -> str:
-    """The most frequent reasons, each with its first row and a way out."""
-    told = []
+    """Describe the most frequent reasons, each with its first row and a way out."""
+    described = []
     for reason, count in counts.most_common(3):
         first = example[reason]
         where = f"row {first['row']}, {first['column']} = {first['value']}"
-        told.append(f"{reason} {count} (such as {where}{_HINTS.get(reason, '')})")
-    return ", ".join(told)
+        described.append(f"{reason} {count} (such as {where}{_HINTS.get(reason, '')})")
+    return ", ".join(described)
 
 
 def _value(column: pa.Array, row: int) -> str:
-    """A raw value as text, whatever is wrong with it."""
+    """Show a raw value as text, even one that is not valid UTF-8."""
     try:
         value = column[row].as_py()
     except UnicodeDecodeError:

@@ -1,11 +1,14 @@
-"""What preparation keeps outside of memory: checked rows as fixed-size records, parted by who they belong to.
+"""The record format of preparation: checked rows of fixed size, in files outside of memory.
 
-Records stand one after another in one file per table. `part_records` deals them out to bucket files, each
-small enough to be sorted in memory; inside a bucket they keep the order of the log.
+Every table of a log has one type of record (`record_type`): the number of the row in its table, keys of ids,
+seconds, labels, and raw values of fields. Records stand one after another in one file per table.
+`part_records` deals them out to bucket files, each small enough to be sorted in memory; inside a bucket they
+keep the order of the log. `Distinct` gathers the values from which vocabularies are made.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
+from clickscale.data.source import TableName
 from clickscale.errors import DataError
+from clickscale.schema import Field, Schema, column_of, label_of
 
 Records = npt.NDArray[np.void]
-_FEW = 1 << 18  # distinct values that are always worth waiting for before they are merged
+TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")
+KNOWN_AT = "known_at"
+_FEW = 1 << 18  # distinct values that wait before they are merged
+
+
+def record_type(schema: Schema, table: str) -> np.dtype[Any]:
+    """Type of the records of a table; see the module docstring."""
+    columns: list[tuple[Any, ...]] = [("row", "<i8")]
+    columns += [(name, "<i8") for name in id_columns(table)]
+    if table in ("behaviors", "impressions"):
+        columns.append(("time", "<i8"))
+    if table == "behaviors":
+        columns.append((KNOWN_AT, "<i8"))
+    if table == "impressions":
+        columns += [(label_of(label.name), "i1") for label in schema.labels]
+    for field in table_fields(schema, table):
+        kind, width = raw_type(field)
+        columns.append((column_of(field.name), kind, width) if width else (column_of(field.name), kind))
+    return np.dtype(columns)
+
+
+def table_fields(schema: Schema, table: str) -> tuple[Field, ...]:
+    """Fields that a table carries, ids left out."""
+    sides = {"users": schema.profile, "items": schema.items, "behaviors": schema.behavior}
+    return sides.get(table, schema.context)
+
+
+def raw_type(field: Field) -> tuple[str, tuple[int, ...]]:
+    """Type and width of a field's raw values (see `clickscale.data.features.values.Raw`)."""
+    if field.kind == "categorical":
+        return "<i8", (field.values,) if field.values > 1 else ()
+    return ("<f2", (field.width,)) if field.kind == "content" else ("<f8", ())
+
+
+def id_columns(table: str) -> tuple[str, ...]:
+    """Columns of ids that a table has."""
+    return {"users": ("user",), "items": ("item",)}.get(table, ("user", "item"))
+
+
+def ids_of(role: str) -> str:
+    """Key of all ids of users or items among the distinct values; its point keeps it from names of fields."""
+    return f"ids.{role}"
 
 
 class RecordFile:
@@ -34,15 +80,15 @@ class RecordFile:
 
     @property
     def rows(self) -> int:
-        """Number of records."""
+        """Number of records in the file."""
         return self.path.stat().st_size // self.dtype.itemsize if self.path.exists() else 0
 
     def read(self) -> Records:
-        """All records."""
+        """Read all records."""
         return np.fromfile(self.path, self.dtype) if self.rows else np.zeros(0, self.dtype)
 
     def chunks(self, rows: int) -> Iterator[Records]:
-        """All records, some rows at a time."""
+        """Read all records, ``rows`` at a time."""
         for start in range(0, self.rows, rows):
             yield np.fromfile(self.path, self.dtype, rows, offset=start * self.dtype.itemsize)
 
@@ -54,10 +100,10 @@ class RecordFile:
 def part_records(
     source: RecordFile, buckets: int, bucket_of: Callable[[Records], Ints], chunk_rows: int
 ) -> list[RecordFile]:
-    """Deal the records out to ``buckets`` files, ``bucket_of`` says which; the source file is removed."""
+    """Deal the records out to ``buckets`` files by ``bucket_of``, and remove the source file."""
     if buckets == 1:
         return [source]
-    parts = [RecordFile(source.path.with_suffix(f".{place}"), source.dtype) for place in range(buckets)]
+    parts = [RecordFile(source.path.with_suffix(f".{bucket}"), source.dtype) for bucket in range(buckets)]
     for records in source.chunks(chunk_rows):
         bucket = bucket_of(records)
         order = np.argsort(bucket, kind="stable")
@@ -72,21 +118,21 @@ def part_records(
 class Distinct:
     """The distinct values of a column, gathered chunk by chunk.
 
-    New chunks wait until they are as many as what is already merged, so that the whole costs a few sorts.
+    New chunks wait until they are as many as the merged values, so that the number of sorts stays small.
 
     Attributes:
-        name: what the values are, for messages.
-        textual: whether keys are hashes of texts, which are then kept too.
+        name: name of the values, for messages.
+        textual: true if keys are hashes of texts, which are then kept too.
     """
 
     name: str
     textual: bool
-    _keys: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    _texts: pa.Array = field(default_factory=lambda: pa.array([], pa.large_string()))
-    _waiting: list[tuple[Ints, pa.Array]] = field(default_factory=list)
+    _keys: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    _texts: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.large_string()))
+    _waiting: list[tuple[Ints, pa.Array]] = dataclasses.field(default_factory=list)
 
     def add(self, keys: Ints, texts: pa.Array | None = None) -> None:
-        """Add non-negative keys, and for texts the text of each."""
+        """Add non-negative keys, and the text of each if they are hashes."""
         if not self.textual:
             keys = np.unique(keys)
         self._waiting.append((keys, texts))
@@ -94,33 +140,33 @@ class Distinct:
             self._merge()
 
     def _merge(self) -> None:
-        every = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
+        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
         if not self.textual:
-            self._keys = np.unique(every)
+            self._keys = np.unique(keys)
         else:
             parts = [self._texts, *(texts.cast(pa.large_string()) for _, texts in self._waiting)]
-            self._merge_texts(every, pa.concat_arrays(parts))
+            self._merge_texts(keys, pa.concat_arrays(parts))
         self._waiting = []
 
     def _merge_texts(self, keys: Ints, texts: pa.Array) -> None:
         self._keys, first, back = np.unique(keys, return_index=True, return_inverse=True)
         same = pc.equal(texts, texts.take(pa.array(first[back])))
-        place = pc.index(same, False).as_py()
-        if place >= 0:
-            pair = f"{texts[place].as_py()!r} and {texts[int(first[back[place]])].as_py()!r}"
+        row = pc.index(same, False).as_py()
+        if row >= 0:
+            pair = f"{texts[row].as_py()!r} and {texts[int(first[back[row]])].as_py()!r}"
             raise DataError(
                 f"Two values of {self.name}, {pair}, have the same 63-bit hash; change one in the log."
             )
         self._texts = texts.take(pa.array(first))
 
     def sorted(self) -> pa.Array:
-        """The values in order: int64, or texts by their bytes."""
+        """Return the values in order: int64, or texts by their bytes."""
         self._merge()
         if not self.textual:
             return pa.array(self._keys)
         return self._texts.take(pc.sort_indices(self._texts))
 
     def texts_of(self, keys: Ints) -> pa.Array:
-        """The texts of keys that were added."""
+        """Return the texts of keys that were added."""
         self._merge()
         return self._texts.take(pa.array(np.searchsorted(self._keys, keys)))

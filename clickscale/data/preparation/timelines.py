@@ -1,4 +1,4 @@
-"""The order of a user's events: by time, each event once, and how many behaviors an impression may see."""
+"""Timelines: a user's events by time, each once, and the number of behaviors that an impression sees."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from clickscale.data.preparation.records import Records
 
 
 def in_time(user: Ints, time: Ints) -> Ints:
-    """Order by user, then time, then place in the log."""
+    """Order rows by user, then time, then position in the log."""
     return np.lexsort((time, user))
 
 
@@ -46,7 +46,7 @@ def _tied(*columns: Ints) -> npt.NDArray[np.bool_]:
 
 
 def visible_before(user: Ints, known: Ints, asking: Ints, time: Ints) -> npt.NDArray[np.int32]:
-    """(M,) how many behaviors of the same user were known strictly before each impression.
+    """Count (M,) the behaviors of the same user that were known strictly before each impression.
 
     Args:
         user, known: (N,) of behaviors, sorted by user, then by the moment from which they are known.

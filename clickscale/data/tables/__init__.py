@@ -1,1 +1,1 @@
-"""Raw tables: from the bytes of a file to chunks of named columns."""
+"""Raw tables: the bytes of a file as chunks of named columns."""

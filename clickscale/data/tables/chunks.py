@@ -1,7 +1,7 @@
-"""Pieces of a raw table, and the lines of a file as bounded blocks: what every reader of tables leans on.
+"""Chunks of a raw table, and blocks of lines of a file: the base of every reader of tables.
 
-A chunk holds every row of its piece of the file, in order: a row that cannot be read stays in its place with
-nulls and a reason (`Chunk.problem`), so that preparation can count it.
+A chunk holds every row of its piece of the file, in order. An unreadable row keeps its position, with nulls
+and a reason (`Chunk.problem`), so that preparation can count it.
 """
 
 import gzip
@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from clickscale.data.source import PROBLEM
 from clickscale.errors import InputError, unknown
 
-BLOCK = 1 << 22  # bytes of text parsed at once
-LONGEST = 1 << 26  # bytes without a line end before a file is no text table
+_BLOCK = 1 << 22  # bytes of text parsed at once
+_LONGEST = 1 << 26  # bytes without a line end after which a file is refused
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
@@ -28,8 +28,8 @@ class Chunk:
     """Consecutive rows of one table.
 
     Attributes:
-        rows: the wanted columns, raw.
-        problem: text array, null where the row could be read, else the reason code.
+        rows: the chosen columns, raw.
+        problem: text array: null for a readable row, else the reason code.
     """
 
     rows: pa.RecordBatch
@@ -43,29 +43,29 @@ class Chunk:
 
 
 def missing_column(path: Path, name: str, known: Sequence[str]) -> InputError:
-    """The error for a wanted column that the table does not have."""
+    """Make the error for a column that the table does not have."""
     return InputError(f"{path}: " + unknown("column", name, known))
 
 
 def empty_problems(rows: int) -> pa.Array:
-    """Problem column of rows without problems."""
+    """Make the problem column of rows without problems."""
     return pa.nulls(rows, pa.string())
 
 
 def canonical(columns: dict[str, pa.Array], problem: pa.Array) -> pa.RecordBatch:
-    """Rows of a canonical table (see `clickscale.data.source`), the problem column last."""
+    """Make rows of a canonical table (see `clickscale.data.source`), the problem column last."""
     return pa.RecordBatch.from_arrays([*columns.values(), problem], names=[*columns, PROBLEM])
 
 
 def mark(problem: pa.Array, where: np.ndarray[Any, Any], code: str) -> pa.Array:
-    """Set ``code`` where the mask is true and no earlier problem stands."""
+    """Set ``code`` where the mask is true and there is no earlier problem."""
     if not where.any():
         return problem
     return pc.if_else(pc.and_(pa.array(where), pc.is_null(problem)), code, problem)
 
 
 def checked(rows: pa.RecordBatch, problem: pa.Array) -> Chunk:
-    """Chunk whose text is known to be UTF-8; rows with other bytes are marked."""
+    """Make a chunk whose text is UTF-8; rows with other bytes are marked."""
     arrays = []
     for column in rows.columns:
         array, broken = _utf8(column)
@@ -75,8 +75,8 @@ def checked(rows: pa.RecordBatch, problem: pa.Array) -> Chunk:
 
 
 def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    """Text column, bytes that are not UTF-8 replaced, and where that happened."""
-    fine = np.zeros(len(column), bool)
+    """Replace bytes of a text column that are not UTF-8, and mark their rows."""
+    intact = np.zeros(len(column), bool)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -85,9 +85,9 @@ def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column = column.cast(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
     elif not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        return column, fine
+        return column, intact
     try:
-        return column.cast(pa.string()), fine
+        return column.cast(pa.string()), intact
     except pa.ArrowInvalid:
         raw = column.to_pylist()
     texts = [None if value is None else value.decode("utf-8", "replace") for value in raw]
@@ -96,7 +96,7 @@ def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
 
 
 def _utf8_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    """The same for lists of texts; other lists are handed on."""
+    """Replace and mark likewise in lists of texts; other lists are passed on."""
     broken = np.zeros(len(column), bool)
     values, bad = _utf8(column.flatten())
     if not bad.any():
@@ -109,24 +109,26 @@ def _utf8_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
 
 
 def line_blocks(path: Path, quote: bytes = b"") -> Iterator[bytes]:
-    """Whole lines of a plain or gzipped file, about `BLOCK` bytes at a time.
+    """Yield whole lines of a plain or gzipped file, about `_BLOCK` bytes at a time.
 
-    A block never ends inside a pair of ``quote`` characters, unless none closes for four blocks.
+    A block never ends inside a pair of ``quote`` characters, unless the pair spans four blocks.
 
     Raises:
-        InputError: the file is missing or damaged, or is no text.
+        InputError: the file is missing or damaged, or is not text.
     """
     rest = b""
     try:
         with _open(path) as stream:
-            piece = stream.read(BLOCK)
+            piece = stream.read(_BLOCK)
             while piece:
                 rest += piece
-                piece = stream.read(BLOCK)  # one ahead: what ends the file belongs to its last block
+                piece = stream.read(
+                    _BLOCK
+                )  # read one ahead, since the end of the file belongs to its last block
                 cut = _cut(rest, quote) if piece else len(rest)
-                if cut == 0 and len(rest) > LONGEST:
+                if cut == 0 and len(rest) > _LONGEST:
                     raise InputError(
-                        f"{path} has no line end within {LONGEST >> 20} MB; it is no text table."
+                        f"{path} has no line end in {_LONGEST >> 20} MB, so it is not text; check its format."
                     )
                 if cut:
                     yield rest[:cut]
@@ -142,7 +144,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _cut(text: bytes, quote: bytes) -> int:
-    """End of the last line that does not end inside quotes; 0 if there is none yet."""
+    """Find the end of the last line that does not end inside quotes; 0 if there is none yet."""
     end = text.rfind(b"\n")
     if not quote or end < 0 or text.count(quote, 0, end) % 2 == 0:
         return end + 1
@@ -152,5 +154,5 @@ def _cut(text: bytes, quote: bytes) -> int:
         newline = text.rfind(b"\n", 0, text.rfind(quote, 0, before))
         inside = newline >= 0 and text.count(quote, newline, before) % 2 == 0
         before = newline
-    # A quote that nothing closes must not gather the whole file in memory.
-    return before + 1 if before >= 0 else (end + 1 if len(text) > 4 * BLOCK else 0)
+    # An unclosed quote must not gather the whole file in memory.
+    return before + 1 if before >= 0 else (end + 1 if len(text) > 4 * _BLOCK else 0)

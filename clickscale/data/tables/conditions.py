@@ -1,4 +1,4 @@
-"""Comparisons such as ``rating >= 4`` or ``action == buy``: how a label is made of a column."""
+"""Conditions such as ``rating >= 4`` or ``action == buy``, which make a label from a column."""
 
 import operator
 import re
@@ -29,7 +29,7 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 class Condition:
     """A column compared with a number or a text.
 
-    A quoted literal or one that is no number compares as text, where only ``==`` and ``!=`` have a meaning.
+    A quoted literal, or one that is not a number, compares as text, with ``==`` or ``!=`` only.
     """
 
     column: str
@@ -37,7 +37,7 @@ class Condition:
     literal: float | str
 
     def evaluate(self, values: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-        """int8 array of 0 and 1 (null where the value is missing) and where a value could not be compared."""
+        """Return an int8 array of 0 and 1 (null for a missing value), and a mask of unreadable values."""
         compare = _SIGNS[self.sign]
         if isinstance(self.literal, str):
             known = values.cast(pa.string())
@@ -56,23 +56,23 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Read ``column sign literal``.
+    """Parse ``column sign literal``.
 
     Raises:
-        SchemaError: another form, or an order asked of a text.
+        SchemaError: the text has another form, or orders a text.
     """
-    found = _FORM.match(text)
-    if found is None:
+    match = _FORM.match(text)
+    if match is None:
         raise SchemaError(
             f"Cannot read the condition {text!r}; write it as 'rating >= 4' or 'action == buy'."
         )
-    literal = _literal(found["literal"])
-    sign = found["sign"]
+    literal = _literal(match["literal"])
+    sign = match["sign"]
     if isinstance(literal, str) and sign not in ("==", "=", "!="):
         raise SchemaError(
             f"Condition {text!r} orders the text {literal!r}; texts compare with == or != only."
         )
-    return Condition(found["column"].strip("'\"`"), sign, literal)
+    return Condition(match["column"].strip("'\"`"), sign, literal)
 
 
 def _literal(text: str) -> float | str:

@@ -1,7 +1,7 @@
 """Delimited text (CSV, TSV and the like) in chunks, with every line accounted for.
 
-Columns stay text, since only the schema says what an id is; `clickscale.data.tables.casts` converts them.
-Arrow parses whole blocks; a block in which it may not have seen every line is parsed again line by line.
+Columns stay text, since only the schema knows their types; `clickscale.data.tables.casts` converts them.
+Arrow parses whole blocks. A block in which it may have missed a line is parsed again line by line.
 """
 
 import csv
@@ -17,11 +17,11 @@ from clickscale.config import Config
 from clickscale.data.tables.chunks import Chunk, checked, empty_problems, line_blocks, mark, missing_column
 from clickscale.errors import InputError
 
-ONE_BYTE = b"\x1f"  # stands in for a separator of several bytes, which Arrow cannot split by
+_ONE_BYTE = b"\x1f"  # replaces a separator of several bytes, which Arrow cannot split by
 
 
 class TextFormat(Config, frozen=True):
-    """How a delimited text file is written.
+    """Layout of a delimited text file.
 
     Attributes:
         separator: one character or several, such as ``::``; empty: comma, or tab for the format ``tsv``.
@@ -62,7 +62,7 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
 
 
 def first_width(path: Path, text: TextFormat) -> int:
-    """Number of fields in the first line; ``text.separator`` must be given."""
+    """Count the fields in the first line; ``text.separator`` must be given."""
     line = next(_blocks(path, text), b"").partition(b"\n")[0]
     return len(split_line(line.decode("utf-8", "replace").rstrip("\r"), text))
 
@@ -73,18 +73,18 @@ def _then(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _blocks(path: Path, text: TextFormat) -> Iterator[bytes]:
-    """Whole lines in UTF-8, about `BLOCK` bytes at a time, cut only outside of quotes."""
+    """Yield whole lines in UTF-8, about `BLOCK` bytes at a time, cut only outside of quotes."""
     for block in line_blocks(path, text.quote.encode()):
         yield block if text.encoding == "utf-8" else block.decode(text.encoding).encode()
 
 
 def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], bytes]:
-    """Names in the first line, and the block without that line."""
+    """Return the names in the first line, and the block without that line."""
     line, _, rest = block.partition(b"\n")
     if not line.strip():
         raise InputError(f"{path} is empty; its first line should name the columns.")
     fields = split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
-    names = [field.strip() or f"column_{place}" for place, field in enumerate(fields)]
+    names = [field.strip() or f"column_{index}" for index, field in enumerate(fields)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise InputError(
@@ -94,10 +94,10 @@ def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], byte
 
 
 def split_line(line: str, text: TextFormat) -> list[str]:
-    """Fields of one line; none if the quotes or line ends in it make no sense."""
+    """Split one line into its fields; an empty list if its quotes or line ends are malformed."""
     separator = text.separator
     if len(separator) > 1:
-        line, separator = line.replace(separator, ONE_BYTE.decode()), ONE_BYTE.decode()
+        line, separator = line.replace(separator, _ONE_BYTE.decode()), _ONE_BYTE.decode()
     if not text.quote:
         return line.split(separator)
     try:
@@ -109,7 +109,7 @@ def split_line(line: str, text: TextFormat) -> list[str]:
 def _parse_block(
     block: bytes, names: list[str], wanted: list[str], text: TextFormat
 ) -> tuple[pa.RecordBatch, list[int]]:
-    """Binary columns of one block and the places of its bad rows, which hold nulls."""
+    """Parse one block into binary columns; return them with the rows that are malformed and hold nulls."""
     parsed = _parse_fast(block, names, wanted, text)
     return _parse_lines(block, names, wanted, text) if parsed is None else parsed
 
@@ -117,13 +117,13 @@ def _parse_block(
 def _parse_fast(
     block: bytes, names: list[str], wanted: list[str], text: TextFormat
 ) -> tuple[pa.RecordBatch, list[int]] | None:
-    """The block by Arrow's parser; None where it cannot be trusted to have seen every line."""
+    """Parse a block by Arrow; None if Arrow may have missed a line."""
     quote = text.quote.encode()
     if (quote and block.count(quote) % 2) or not _is_utf8(block):
         return None  # an unclosed quote would swallow the lines after it; Arrow cannot report broken text
     separator = text.separator
     if len(separator) > 1:
-        block, separator = block.replace(separator.encode(), ONE_BYTE), ONE_BYTE.decode()
+        block, separator = block.replace(separator.encode(), _ONE_BYTE), _ONE_BYTE.decode()
     bad: list[int] = []
     many_lines: list[bool] = []
 
@@ -166,13 +166,13 @@ def _is_utf8(block: bytes) -> bool:
 
 
 def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:
-    """The table with a row of nulls at each place of ``bad``."""
+    """Insert a row of nulls at each index of ``bad``."""
     rows = table.num_rows + len(bad)
     if bad:
-        places = np.full(rows, True)
-        places[bad] = False
-        order = np.where(places, np.cumsum(places) - 1, 0)
-        table = table.take(pa.array(order, mask=~places))
+        parsed = np.full(rows, True)
+        parsed[bad] = False
+        order = np.where(parsed, np.cumsum(parsed) - 1, 0)
+        table = table.take(pa.array(order, mask=~parsed))
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
@@ -180,9 +180,9 @@ def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:
 def _parse_lines(
     block: bytes, names: list[str], wanted: list[str], text: TextFormat
 ) -> tuple[pa.RecordBatch, list[int]]:
-    """The block line by line: slow, but one broken line costs only itself."""
+    """Parse a block line by line: slow, but a broken line loses only itself."""
     nulls = set(text.nulls)
-    places = [names.index(name) for name in wanted]
+    indices = [names.index(name) for name in wanted]
     columns: list[list[bytes | None]] = [[] for _ in wanted]
     bad: list[int] = []
     row = 0
@@ -193,8 +193,8 @@ def _parse_lines(
         fits = len(fields) == len(names)
         if not fits:
             bad.append(row)
-        for column, place in zip(columns, places, strict=True):
-            value = fields[place] if fits else ""
+        for column, index in zip(columns, indices, strict=True):
+            value = fields[index] if fits else ""
             known = fits and value not in nulls
             column.append(value.encode("utf-8", "surrogateescape") if known else None)
         row += 1

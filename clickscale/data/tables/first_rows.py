@@ -1,4 +1,4 @@
-"""The first row of every user or item, where a log repeats their attributes in each impression."""
+"""First rows of users and items, for logs that repeat their attributes in each impression."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ import pyarrow as pa
 from clickscale.data.tables.chunks import Chunk
 
 
-class Firsts:
-    """Remembers which ids were seen; memory grows with the number of ids, not of rows."""
+class FirstRows:
+    """Finds rows with new ids; memory grows with the number of ids, not of rows."""
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
 
     def rows(self, chunk: Chunk, column: str) -> Chunk:
-        """The rows that bring an id for the first time; rows that cannot be read bring none."""
+        """Keep the rows whose id is new; unreadable rows are left out."""
         coded = chunk[column].dictionary_encode()
         usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & coded.is_valid().to_numpy(
             zero_copy_only=False
         )
-        places = np.flatnonzero(usable)
-        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[places]
+        usable_rows = np.flatnonzero(usable)
+        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[usable_rows]
         distinct, first = np.unique(codes, return_index=True)
         names = coded.dictionary.take(pa.array(distinct)).to_pylist()
-        fresh = [place for name, place in zip(names, first, strict=True) if name not in self._seen]
+        fresh = [index for name, index in zip(names, first, strict=True) if name not in self._seen]
         self._seen.update(names)
-        keep = pa.array(np.sort(places[np.array(fresh, np.int64)]))
+        keep = pa.array(np.sort(usable_rows[np.array(fresh, np.int64)]))
         return Chunk(chunk.rows.take(keep), chunk.problem.take(keep))

@@ -1,4 +1,4 @@
-"""Files with a JSON object (or Python dict literal) per line, in chunks; a broken line costs only itself."""
+"""Files with a JSON object (or Python dict literal) per line, in chunks; a broken line loses only itself."""
 
 import ast
 import json
@@ -15,9 +15,9 @@ from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_c
 def read_lines(
     path: Path, columns: Sequence[str] | None, parse: Callable[[bytes], dict[str, Any]]
 ) -> Iterator[Chunk]:
-    """Stream a file with one object per line; ``parse`` makes a dict of a line or raises ValueError.
+    """Stream a file with one object per line; ``parse`` turns a line into a dict or raises ValueError.
 
-    Values of one column that have no Arrow type in common become text.
+    Values of one column without a common Arrow type become text.
     """
     names = None if columns is None else list(columns)
     compared = False
@@ -36,15 +36,15 @@ def read_lines(
 
 
 def literal_line(line: bytes) -> dict[str, Any]:
-    """A line that is a Python dict literal (older Amazon files); nothing in it is run."""
+    """Parse a Python dict literal (older Amazon files); nothing in it is run."""
     try:
         return _object(ast.literal_eval(line.decode("utf-8")))
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError("no literal") from error
+        raise ValueError("not a literal") from error
 
 
 def json_line(line: bytes) -> dict[str, Any]:
-    """A line that is a JSON object, NaN and infinity allowed."""
+    """Parse a JSON object; NaN and infinity are allowed."""
     try:
         return _object(msgspec.json.decode(line))
     except msgspec.DecodeError:
@@ -53,7 +53,7 @@ def json_line(line: bytes) -> dict[str, Any]:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Frozen content vectors (text, image) of items: a matrix in one ``.npy`` file, the item ids in another."""
+"""Matrices of frozen content vectors (text, image): a matrix in one ``.npy`` file, item ids in another."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,13 @@ class ContentVectors:
         return int(self.vectors.shape[1])
 
     def column(self, items: pa.Array) -> pa.Array:
-        """Vectors of the given item ids as fixed-size lists of float32; null for items without one."""
-        wanted = items if items.type == self.ids.type else items.cast(pa.string())
+        """Look up vectors of item ids as fixed-size lists of float32; null for items without one."""
+        ids = items if items.type == self.ids.type else items.cast(pa.string())
         known = self.ids if items.type == self.ids.type else self.ids.cast(pa.string())
-        rows = pc.index_in(wanted, value_set=known)
+        rows = pc.index_in(ids, value_set=known)
         missing = rows.is_null().to_numpy(zero_copy_only=False)
-        places = rows.fill_null(0).to_numpy(zero_copy_only=False)
-        flat = np.asarray(self.vectors[places], np.float32).reshape(-1)
+        matrix_rows = rows.fill_null(0).to_numpy(zero_copy_only=False)
+        flat = np.asarray(self.vectors[matrix_rows], np.float32).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), self.width, mask=pa.array(missing))
 
 
@@ -47,14 +47,14 @@ def load_content(vectors: Path, ids: Path) -> ContentVectors:
 def load_matrix(
     vectors: Path, matrix: np.ndarray[Any, Any], ids: Path, keys: np.ndarray[Any, Any]
 ) -> tuple[np.ndarray[Any, Any], pa.Array]:
-    """A matrix that was read from ``vectors``, and its ids as an arrow array.
+    """Check a matrix that was read from ``vectors``; return it with its ids as an arrow array.
 
     Raises:
-        InputError: the matrix is none, or the ids do not fit it.
+        InputError: the array is not a matrix of floats, or the ids do not fit it.
     """
     if matrix.ndim != 2 or matrix.shape[1] < 1 or matrix.dtype.kind != "f":
         raise InputError(
-            f"{vectors} holds {matrix.dtype} of shape {matrix.shape}; floats (items, width) are needed."
+            f"{vectors} holds {matrix.dtype} of shape {matrix.shape}; it must hold floats (items, width)."
         )
     if keys.shape != matrix.shape[:1]:
         raise InputError(f"{ids} holds {keys.shape} ids for the {matrix.shape[0]} vectors of {vectors}.")
@@ -62,7 +62,7 @@ def load_matrix(
 
 
 def open_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Every array of an ``.npz`` archive.
+    """Read every array of an ``.npz`` archive.
 
     Raises:
         InputError: the file is missing or damaged, or an array holds objects.
@@ -71,7 +71,7 @@ def open_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.ndarray):
-                raise InputError(f"{path} holds one array, not an archive; give it the ending .npy.")
+                raise InputError(f"{path} is one array and not an archive; rename it to end in .npy.")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"Cannot read {path}: {error}") from error
@@ -83,5 +83,5 @@ def _load(path: Path) -> np.ndarray[Any, Any]:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"Cannot read {path}: {error}") from error
     if not isinstance(loaded, np.ndarray):
-        raise InputError(f"{path} holds several arrays; one .npy array is needed.")
+        raise InputError(f"{path} is an archive of arrays; give one .npy array.")
     return loaded

@@ -1,7 +1,7 @@
 """Raw tables as a stream of chunks: delimited text, JSON lines (both plain or gzipped) and Parquet.
 
-Nothing here knows what a column means. Memory is bounded by a block of the file (about 4 MB of text, 65,536
-rows of Parquet) and its columns.
+Nothing here depends on the meaning of a column. Memory is bounded by a block of the file (about 4 MB of text,
+65,536 rows of Parquet) and its columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from clickscale.data.tables.delimited import TextFormat, first_width, read_delim
 from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.errors import InputError, unknown
 
-ROWS = 1 << 16  # rows of Parquet read at once
+_ROWS = 1 << 16  # rows of Parquet read at once
 
 Format = Literal["auto", "csv", "tsv", "parquet", "jsonl"]
 _SUFFIXES: dict[str, Format] = {
@@ -31,7 +31,7 @@ _SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-PLAIN = TextFormat()
+_PLAIN = TextFormat()
 
 
 def read(
@@ -39,7 +39,7 @@ def read(
     columns: Sequence[str] | None = None,
     *,
     format: Format = "auto",
-    text: TextFormat = PLAIN,
+    text: TextFormat = _PLAIN,
 ) -> Iterator[Chunk]:
     """Stream a table; ``columns`` chooses and orders its columns (all of them if None).
 
@@ -47,7 +47,7 @@ def read(
     with bytes that are not UTF-8 get ``invalid_utf8``.
 
     Raises:
-        InputError: the file is missing, damaged or lacks a wanted column; the message names it.
+        InputError: the file is missing or damaged, or lacks a column; the message names it.
     """
     kind = detect_format(path) if format == "auto" else format
     if kind == "parquet":
@@ -58,31 +58,31 @@ def read(
 
 
 def _separated(text: TextFormat, kind: Format) -> TextFormat:
-    """``text`` with the separator that its format implies, if it names none."""
+    """Set the separator that the format implies, unless ``text`` names one."""
     separator = text.separator or ("\t" if kind == "tsv" else ",")
     return msgspec.structs.replace(text, separator=separator)
 
 
-def column_names(path: Path, *, format: Format = "auto", text: TextFormat = PLAIN) -> list[str]:
-    """Names of a table's columns, from its head; none if it has no rows."""
+def column_names(path: Path, *, format: Format = "auto", text: TextFormat = _PLAIN) -> list[str]:
+    """List a table's columns from its first rows; an empty list if it has no rows."""
     for chunk in read(path, None, format=format, text=text):
         return list(chunk.rows.schema.names)
     return []
 
 
 def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
-    """``text`` with made-up names for the columns of a file without header behind those that it names."""
+    """Add generated names for the columns after those that ``text`` names, in a file without a header."""
     kind = detect_format(path) if format == "auto" else format
     known = _separated(text, kind)
-    places = range(len(text.names), first_width(path, known))
-    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{place}" for place in places)))
+    indices = range(len(text.names), first_width(path, known))
+    return msgspec.structs.replace(known, names=(*text.names, *(f"column_{index}" for index in indices)))
 
 
 def detect_format(path: Path) -> Format:
-    """Format by the end of the file's name, ``.gz`` set aside.
+    """Detect the format by the ending of the file's name, apart from ``.gz``.
 
     Raises:
-        InputError: no known ending.
+        InputError: the ending is unknown.
     """
     name = path.with_suffix("") if path.suffix == ".gz" else path
     if name.suffix.lower() not in _SUFFIXES:
@@ -91,20 +91,20 @@ def detect_format(path: Path) -> Format:
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """First of ``names`` (plain or with ``.gz``) in the folder, or in a folder one level below.
+    """Find the first of ``names`` (plain or with ``.gz``) in the folder, or in one directly below.
 
     Raises:
-        InputError: none is there; the message lists what is.
+        InputError: none exists; the message lists the files of the folder.
     """
     for name in names:
         for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
-            found = sorted(path for path in folder.glob(pattern) if path.is_file())
-            if found:
-                return found[0]
+            paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+            if paths:
+                return paths[0]
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; it should hold {' or '.join(names)}.")
+        raise InputError(f"{folder} is not a folder; name the one that holds {' or '.join(names)}.")
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
-    raise InputError(f"{folder} holds no {' or '.join(names)}; it holds {there}.")
+    raise InputError(f"{folder} does not hold {' or '.join(names)}; it holds {there}.")
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
@@ -115,7 +115,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
             for name in wanted:
                 if name not in names:
                     raise missing_column(path, name, names)
-            for rows in file.iter_batches(ROWS, columns=wanted, use_threads=False):
+            for rows in file.iter_batches(_ROWS, columns=wanted, use_threads=False):
                 yield checked(rows.select(wanted), empty_problems(rows.num_rows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(

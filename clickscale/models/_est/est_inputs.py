@@ -22,7 +22,7 @@ from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, ItemTokens, SearchResult, SearchUnit
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, first_column
 from clickscale.models._est.simtier import MOST_TIERS, similarity_tiers
-from clickscale.schema import Features, categorical, content
+from clickscale.schema import Features, categorical, column_of, content
 from clickscale.state import State
 
 
@@ -167,7 +167,7 @@ class EstInputs(Inputs):
     def __init__(
         self, features: Features, items: ItemColumns, config: EstConfig, *, compares_behaviors: bool
     ) -> None:
-        vectors = [np.asarray(items[f"field.{feature.name}"]) for feature in content(features.item)]
+        vectors = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
         if config.content not in ("side", "both"):  # content is not a field of its own
             features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
         super().__init__(features, items, config.d)
@@ -185,7 +185,7 @@ class EstInputs(Inputs):
         if config.kept:
             # The paper gives each sequence a tokenizer of its own.
             self.kept_rows = nn.Linear(self.width, config.width)
-            codes = np.asarray(items[f"field.{config.field}"]) if config.search == "field" else None
+            codes = np.asarray(items[column_of(config.field)]) if config.search == "field" else None
             assert config.search != "auto", "the options are resolved"
             self.search = SearchUnit(config.search, config.kept, self.item_width, codes)
 

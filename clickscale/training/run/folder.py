@@ -34,7 +34,7 @@ from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.head import Head
 from clickscale.models import CTRModel, build_model
 from clickscale.models._suan.causal import recompute_blocks
-from clickscale.schema import Schema, select_labels
+from clickscale.schema import Schema, label_of, select_labels
 from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
 from clickscale.training.run.checkpoint import CheckpointStore
@@ -212,7 +212,7 @@ def label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
     Half a positive and half a negative are added, so that no rate is 0 or 1.
     """
     rows = dataset.part("train")
-    columns = [np.asarray(dataset.impressions[f"label.{name}"])[rows] for name in labels]
+    columns = [np.asarray(dataset.impressions[label_of(name)])[rows] for name in labels]
     return [float(((column == 1).sum() + 0.5) / ((column >= 0).sum() + 1)) for column in columns]
 
 

@@ -118,7 +118,7 @@ def test_with_negatives_every_review_is_a_positive(tmp_path):
 
 
 def test_files_that_hold_no_reviews_are_an_error(tmp_path):
-    with pytest.raises(InputError, match="holds no reviews"):
+    with pytest.raises(InputError, match="does not hold reviews"):
         amazon_reviews.source(tmp_path)
     (tmp_path / "other.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(InputError, match="the keys id"):

@@ -81,7 +81,7 @@ def test_titles_are_words_if_asked_for(folder):
 
 def test_a_missing_table_is_named(folder):
     (folder / "news.tsv").unlink()
-    with pytest.raises(InputError, match=r"holds no news\.tsv"):
+    with pytest.raises(InputError, match=r"does not hold news\.tsv"):
         mind.source(folder)
 
 

@@ -81,7 +81,7 @@ def test_vectors_that_do_not_fit_their_ids_are_an_error(folder):
 
 def test_a_missing_file_is_named(folder):
     (folder / "users.dat").unlink()
-    with pytest.raises(InputError, match=r"holds no users\.dat"):
+    with pytest.raises(InputError, match=r"does not hold users\.dat"):
         movielens_1m.source(folder)
 
 

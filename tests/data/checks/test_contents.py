@@ -4,12 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clickscale.data.checks.contents import inspect_dataset, plot_inspection
+from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from tests.data.tiny import (
-    DAY,
-    START,
     STATISTICS,
     source_of,
     tiny_dataset,
@@ -94,23 +92,3 @@ def test_an_inspection_is_plain_values(data):
     assert tree["counts"]["impressions"] == 120
     files = [path for path in data.path.rglob("*") if path.is_file() and path.name != "manifest.json"]
     assert tree["bytes"] == sum(path.stat().st_size for path in files)
-
-
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_a_figure_is_drawn_in_the_format_of_its_name(data, tmp_path, suffix):
-    path = tmp_path / f"figure.{suffix}"
-    plot_inspection(inspect_dataset(data), path)
-    start = path.read_bytes()[:200]
-    assert start.startswith(b"\x89PNG") if suffix == "png" else b"<?xml" in start
-
-
-def test_a_log_without_behaviors_and_of_a_few_hours_can_be_drawn(tmp_path):
-    tables = tiny_tables(behaviors=0)
-    for place, row in enumerate(tables["impressions"]):
-        row["time"] = START + place * DAY // 400
-    del tables["behaviors"]
-    found = inspect_dataset(prepared(tmp_path, tables))
-    assert len(found.days) == 1
-    assert (found.empty, found.lengths) == (1.0, ((0, 120),))
-    plot_inspection(found, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clickscale.data.checks.leaks import leak_check, recompute
+from clickscale.data.checks.leaks import _recompute, leak_check
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.source import Split
 from clickscale.schema import Field, Label, Schema, Statistic
@@ -156,7 +156,7 @@ def test_a_count_that_is_one_too_large_is_found(copy):
     data = open_dataset(copy)
     rows = np.arange(len(data.impressions["time"]))
     (statistic,) = [one for one in EVERY_KIND if one.name == "item_count"]
-    own = recompute(data, statistic, rows) + 1
+    own = _recompute(data, statistic, rows) + 1
     scale = data.encoder.scales["item_count"]
     spoil(
         copy, "impressions/field.item_count", lambda c: np.copyto(c, (np.log1p(own) - scale.mean) / scale.std)

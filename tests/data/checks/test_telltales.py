@@ -1,7 +1,7 @@
 import numpy as np
 
 from clickscale.data.checks.leaks import leak_check
-from clickscale.data.checks.telltales import own_auc, suspicious_features
+from clickscale.data.checks.telltales import _own_auc, suspicious_features
 from clickscale.data.dataset import open_dataset
 from clickscale.data.preparation.prepare import prepare
 from tests.data.tiny import source_of, tiny_schema, tiny_tables
@@ -28,7 +28,7 @@ def test_columns_that_hold_the_outcome_are_suspicious(tmp_path):
     messages = " ".join(finding.message for finding in report.findings)
     assert report.ok  # a suspicion is no proof
     assert {finding.severity for finding in report.findings} == {"warning"}
-    assert "context field 'hour' alone tells label 'click' with AUC 1.000" in messages
+    assert "context field 'hour' predicts label 'click' with AUC 1.000" in messages
     assert "behavior field 'action' of the newest visible behavior with the same item" in messages
     assert "position" not in messages
 
@@ -37,9 +37,9 @@ def test_own_auc_is_measured_on_rows_that_did_not_teach_it():
     random = np.random.default_rng(0)
     positive = random.random(4000) < 0.3
     memory = np.arange(4000)[:, None] // 2  # 2000 groups of two rows: a memory of the outcome would score 1
-    assert 0.45 < own_auc(memory, random.permutation(positive)) < 0.55
-    assert own_auc(positive[:, None].astype(np.int64), positive) == 1.0
-    assert np.isnan(own_auc(memory[:20], positive[:20]))
+    assert 0.45 < _own_auc(memory, random.permutation(positive)) < 0.55
+    assert _own_auc(positive[:, None].astype(np.int64), positive) == 1.0
+    assert np.isnan(_own_auc(memory[:20], positive[:20]))
 
 
 def test_a_number_that_is_missing_for_the_clicked_is_suspicious(tmp_path):
@@ -48,7 +48,7 @@ def test_a_number_that_is_missing_for_the_clicked_is_suspicious(tmp_path):
         row["hour"] = None if row["label.click"] else row["hour"]
     prepare(source_of(tiny_schema(), tables), tmp_path / "out")
     (found,) = suspicious_features(open_dataset(tmp_path / "out"))
-    assert found[0].startswith("context field 'hour' alone tells label 'click'")
+    assert found[0].startswith("context field 'hour' predicts label 'click'")
 
 
 def test_an_honest_log_raises_no_suspicion(tmp_path):

@@ -53,7 +53,7 @@ def test_what_is_equal_is_a_second_name_and_what_differs_is_not(dataset, tmp_pat
     add_item_features(dataset, out, lambda folder: shelf(dataset, folder))
     for name in dataset.manifest.files:
         same = os.path.samefile(dataset.path / name, out / name)
-        assert same is (name not in extend.REWRITTEN), name
+        assert same is (name not in extend._REWRITTEN), name
     assert not os.path.samefile(dataset.path / "manifest.json", out / "manifest.json")
 
 
@@ -98,7 +98,9 @@ def test_another_data_set_is_replaced_only_with_overwrite(dataset, tmp_path):
     add_item_features(dataset, out, lambda folder: shelf(dataset, folder), overwrite=True)
 
 
-@pytest.mark.parametrize(("name", "message"), [("genre", "'genre' already"), ("a b", "must be letters")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("genre", "already has a field 'genre'"), ("a b", "must be letters")]
+)
 def test_names_that_are_taken_or_are_no_names_are_refused(dataset, name, message):
     with pytest.raises(SchemaError, match=message):
         new_names(dataset.schema, name)

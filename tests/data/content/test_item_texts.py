@@ -71,5 +71,5 @@ def test_fields_without_text_and_unknown_fields_are_refused(dataset, tmp_path):
         item_texts(dataset, ["titel"], table(tmp_path / "t.csv", "item,title\n10,Heat\n"))
     with pytest.raises(InputError, match=r"Unknown column 'item'.*--key"):
         item_texts(dataset, ["title"], table(tmp_path / "t.csv", "id,title\n10,Heat\n"))
-    with pytest.raises(InputError, match="is 'item' its id"):
+    with pytest.raises(InputError, match="read from the column 'item'"):
         item_texts(dataset, ["title"], table(tmp_path / "t.csv", "item,title\n11,Heat\n"))

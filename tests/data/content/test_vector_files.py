@@ -20,7 +20,7 @@ def everything(file):
     blocks = list(file.blocks())
     ids = [str(one) for block in blocks for one in block.ids.to_pylist()]
     parts = [
-        np.concatenate([getattr(block, name) for block in blocks]) for name in ("vectors", "given", "fits")
+        np.concatenate([getattr(block, name) for block in blocks]) for name in ("vectors", "present", "fits")
     ]
     return ids, *(part.tolist() for part in parts)
 

@@ -129,7 +129,7 @@ def test_vectors_of_many_items_that_the_log_does_not_have_are_no_mistake(dataset
 
 def test_a_name_that_is_taken_is_refused_before_anything_is_read(dataset, tmp_path):
     file = vectors(tmp_path / "v.parquet", [(10, [1.0])])
-    with pytest.raises(SchemaError, match="'text' already"):
+    with pytest.raises(SchemaError, match="already has a field 'text'"):
         import_vectors(dataset, file, "text", tmp_path / "out")
 
 

@@ -99,7 +99,7 @@ def test_feedback_is_kept_out_of_the_context(tmp_path):
         "past_play_time_ms",
         "past_reward",
     }
-    assert "alone it nearly tells the label" in text
+    assert "it nearly determines the label" in text
 
 
 def test_a_flag_that_every_positive_has_is_feedback(tmp_path):
@@ -143,7 +143,7 @@ def test_without_a_label_the_columns_that_may_be_one_are_named(tmp_path):
     ]
     text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
     assert tree["negatives"] == 4
-    assert '# Columns that hold two values only, such as 0 and 1: "seen", "kept".' in text
+    assert '# Columns with two values, such as 0 and 1: "seen", "kept".' in text
 
 
 def test_separate_tables_are_told_apart(tmp_path):
@@ -182,7 +182,7 @@ def test_a_table_without_names_goes_by_place_and_values(tmp_path):
     assert tree["impressions"]["names"] == ["column_1", "column_2", "column_3", "column_4"]
     assert (tree["user"]["column"], tree["item"]["column"]) == ("column_1", "column_2")
     assert tree["behaviors"]["fields"] == [{"name": "past_column_3", "column": "column_3"}]
-    assert "by its place" in text
+    assert "by its position" in text
     check_columns(load_log(tmp_path / "log.toml"))
 
 

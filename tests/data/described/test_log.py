@@ -203,7 +203,7 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
         (
             ('column = "clicked" }]', 'column = "clicked" }]\nnegatives = 2'),
             SchemaError,
-            "no column holds it",
+            "one label without a column",
         ),
         (('column = "clicked"', 'condition = "clicked"'), SchemaError, "Cannot read the condition"),
         ((', column = "clicked"', ""), SchemaError, "'click' needs .* has neither"),

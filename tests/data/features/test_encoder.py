@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, transform
 from clickscale.data.features.texts import hash_texts, splitmix64
-from clickscale.data.preparation.intake import check_sharing
+from clickscale.data.preparation.intake import _check_sharing
 from clickscale.errors import DamagedError, DataError, SchemaError
 from clickscale.schema import Field, Label, Schema
 from tests.data.tiny import tiny_schema
@@ -189,15 +189,15 @@ def test_a_field_that_shares_uses_the_other_fields_vocabulary() -> None:
 
 
 def test_fields_that_read_values_differently_cannot_share() -> None:
-    with pytest.raises(SchemaError, match="'wanted' reads int and shares the vocabulary of 'category'"):
-        check_sharing(sharing_schema(dtype="int"))
+    with pytest.raises(SchemaError, match="'wanted' has dtype int and shares the vocabulary of 'category'"):
+        _check_sharing(sharing_schema(dtype="int"))
 
 
 def test_sharing_in_a_circle_is_refused() -> None:
     schema = sharing_schema()
     circle = msgspec.structs.replace(schema, items=(Field(name="category", shares="wanted"),))
     with pytest.raises(SchemaError, match="circle"):
-        check_sharing(circle)
+        _check_sharing(circle)
 
 
 def test_an_unknown_field_is_named_with_the_nearest_one() -> None:

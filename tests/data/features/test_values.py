@@ -8,8 +8,8 @@ import pytest
 from clickscale.data.features.texts import PROBLEMS, hash_texts
 from clickscale.data.features.values import (
     NO_TIME,
+    _read_integers,
     read_field,
-    read_integers,
     read_labels,
     read_numbers,
     read_times,
@@ -49,7 +49,7 @@ def named(codes: Any) -> list[str]:
     ],
 )
 def test_an_id_written_as_text_is_an_integer_or_a_problem(raw: str | None, key: int, problem: str) -> None:
-    keys, codes = read_integers(pa.array([raw, "1"], pa.string()))
+    keys, codes = _read_integers(pa.array([raw, "1"], pa.string()))
     assert keys.tolist() == [key, 1]
     assert named(codes) == [problem, ""]
 
@@ -73,7 +73,7 @@ def test_an_id_written_as_text_is_an_integer_or_a_problem(raw: str | None, key: 
     ],
 )
 def test_ids_are_read_from_any_type(values: pa.Array, keys: list[int], problems: list[str]) -> None:
-    found, codes = read_integers(values)
+    found, codes = _read_integers(values)
     assert found.tolist() == keys
     assert named(codes) == problems
 

@@ -7,7 +7,7 @@ import pytest
 from clickscale.data.columns import write_column
 from clickscale.data.features.encoder import Scale
 from clickscale.data.preparation import fitting
-from clickscale.data.preparation.fitting import Tally, TrainingPart, training_part
+from clickscale.data.preparation.fitting import TrainingPart, _Tally, training_part
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Split
 from clickscale.errors import DataError
@@ -17,7 +17,7 @@ from tests.data.tiny import START, source_of, tiny_schema, tiny_tables
 
 def test_a_tally_counts_rows_as_often_as_they_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "_FEW", 1)
-    tally = Tally()
+    tally = _Tally()
     tally.add(np.array([7, 7, -1, 3]), np.array([1, 2, 5, 0]))
     tally.add(np.array([[3, 7], [3, -1], [9, 9]]), np.array([1, 1, 1]))
     assert tally.frequent(1).tolist() == [3, 7, 9]  # 2, 4 and 2 times

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clickscale.data.preparation.intake import Intake, ids_of, read_log, record_type, table_fields
+from clickscale.data.preparation.intake import Intake, read_log
+from clickscale.data.preparation.records import ids_of, record_type, table_fields
 from clickscale.errors import InputError
 from tests.data.tiny import START, source_of, tiny_schema, tiny_source, tiny_tables
 

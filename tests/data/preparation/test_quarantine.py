@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clickscale.data.layout import Manifest
 from clickscale.data.preparation.prepare import prepare
-from clickscale.data.preparation.quarantine import EXAMPLES, Quarantine, Verdict
+from clickscale.data.preparation.quarantine import EXAMPLES, Quarantine, RowProblems
 from clickscale.data.source import TableName
 from clickscale.errors import DataError
 from tests.data.tiny import DAY, START, source_of, tiny_schema, tiny_tables
@@ -152,11 +152,11 @@ def test_an_example_shows_the_row_the_column_and_the_value(tmp_path: Path) -> No
 def test_the_number_of_examples_is_limited_but_not_the_count() -> None:
     quarantine = Quarantine()
     chunk = pa.record_batch({"user": pa.array(range(EXAMPLES + 5))})
-    verdict = Verdict(len(chunk))
-    verdict.blame(verdict.fine, "null_user", "user")
-    verdict.blame(verdict.fine, "later", "user")
-    quarantine.judge("users", chunk, verdict)
-    quarantine.judge("users", chunk, verdict)
+    problems = RowProblems(len(chunk))
+    problems.mark(problems.usable, "null_user", "user")
+    problems.mark(problems.usable, "later", "user")
+    quarantine.add_chunk("users", chunk, problems)
+    quarantine.add_chunk("users", chunk, problems)
     assert quarantine.report()["users"].quarantined == {"null_user": 2 * (EXAMPLES + 5)}
     with tempfile.TemporaryDirectory() as folder:
         quarantine.write(Path(folder))

@@ -22,9 +22,9 @@ def test_gzipped_tables_are_read_and_truncated_ones_named(tmp_path):
 def test_a_binary_file_without_line_ends_is_no_text_table(tmp_path):
     path = written(tmp_path, b"\0" * 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "BLOCK", 10)
-        patch.setattr(chunks, "LONGEST", 50)
-        with pytest.raises(InputError, match="no text table"):
+        patch.setattr(chunks, "_BLOCK", 10)
+        patch.setattr(chunks, "_LONGEST", 50)
+        with pytest.raises(InputError, match="it is not text"):
             rows(path, text=ABC)
 
 

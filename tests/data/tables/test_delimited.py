@@ -85,7 +85,7 @@ def test_small_blocks_give_the_same_rows_as_one(tmp_path_factory, lines):
     whole = rows(path, text=text)
     if 'e,"' not in lines:  # an open quote makes the extent of a value a matter of what is in sight
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chunks, "BLOCK", 7)
+            patch.setattr(chunks, "_BLOCK", 7)
             assert rows(path, text=text) == whole
     records = sum(1 if line == 'b,"x\ny"' and 'e,"' not in lines else line.count("\n") + 1 for line in lines)
     assert 'e,"' in lines or len(whole) == records + 1

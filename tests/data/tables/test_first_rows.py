@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from clickscale.data.tables.chunks import Chunk
-from clickscale.data.tables.first_rows import Firsts
+from clickscale.data.tables.first_rows import FirstRows
 
 
 def chunk(ids, colors, problems=None):
@@ -12,7 +12,7 @@ def chunk(ids, colors, problems=None):
 
 
 def test_an_id_brings_one_row_and_never_comes_again():
-    firsts = Firsts()
+    firsts = FirstRows()
     first = firsts.rows(chunk(["b", "a", "b", None], ["red", "blue", "green", "gray"]), "id")
     second = firsts.rows(chunk(["a", "c", "c"], ["black", "white", "pink"]), "id")
     assert first["color"].to_pylist() == ["red", "blue"]
@@ -21,6 +21,6 @@ def test_an_id_brings_one_row_and_never_comes_again():
 
 
 def test_rows_that_could_not_be_read_bring_no_id():
-    firsts = Firsts()
+    firsts = FirstRows()
     assert len(firsts.rows(chunk([1, 2], ["x", "y"], ["bad_row", None]), "id")) == 1
     assert firsts.rows(chunk([1], ["z"]), "id")["color"].to_pylist() == ["z"]

@@ -81,7 +81,7 @@ def test_a_file_is_found_in_the_folder_or_one_below_or_gzipped(tmp_path):
     path = written(inner, "x", "ratings.dat.gz")
     assert find_file(tmp_path, "ratings.dat") == path
     assert find_file(inner, "other.dat", "ratings.dat") == path
-    with pytest.raises(InputError, match=r"holds no u\.data; it holds ml-1m"):
+    with pytest.raises(InputError, match=r"does not hold u\.data; it holds ml-1m"):
         find_file(tmp_path, "u.data")
     with pytest.raises(InputError, match="is not a folder"):
         find_file(tmp_path / "absent", "u.data")
