@@ -25,9 +25,11 @@ from clickscale import workflow
 from clickscale.cli.distill import distill_config
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
-from clickscale.training import distillation, loop
-from clickscale.training.distillation import DistillConfig
+from clickscale.training.distill_config import STUDENT, DistillConfig
+from clickscale.training.distillation import distill
 from clickscale.training.run.folder import load_run
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train
 
 ALONE, TEACHER, ONLINE, OFFLINE = "student alone", "teacher", "distilled student", "distilled offline"
 
@@ -69,19 +71,19 @@ class Cell:
 
     def train(self, offline: bool) -> None:
         """Train what is not there yet."""
-        _finished(loop.train(self.config.alone(distillation.STUDENT), self.alone, progress=False))
-        _finished(distillation.distill(self.config, self.together, progress=False))
+        _finished(train(self.config.alone(STUDENT), self.alone, progress=False))
+        _finished(distill(self.config, self.together, progress=False))
         if offline:
             taught = {"teacher": None, "teacher_run": str(self.together / "teacher")}
             config = msgspec.structs.replace(self.config, **taught)
-            _finished(distillation.distill(config, self.offline, progress=False))
+            _finished(distill(config, self.offline, progress=False))
 
 
 def _name(choice: object) -> str:
     return str(choice).replace(":", "-")
 
 
-def _finished(result: loop.RunResult) -> None:
+def _finished(result: RunResult) -> None:
     """Stop with the run that a signal stopped."""
     if not result.finished:
         raise SystemExit(result.exit_code)

@@ -28,20 +28,15 @@ from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
-from clickscale.training import distillation, loop
-from clickscale.training.distillation import TAUGHT, DistillConfig
-from clickscale.training.loop import RunResult
+from clickscale.training import distillation
+from clickscale.training import train as training
+from clickscale.training.distill_config import DistillConfig
+from clickscale.training.distilled_runs import TAUGHT
 from clickscale.training.run.checkpoint import replace_text
-from clickscale.training.run.folder import (
-    CONFIG,
-    DATASET,
-    DONE,
-    TrainConfig,
-    TrainedRun,
-    load_run,
-    read_config,
-)
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import CONFIG, DATASET, DONE, TrainedRun, load_run, read_config
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run_state import RunResult
 
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
 TREES = "trees.json"
@@ -64,7 +59,7 @@ def train(
         ConfigError: unknown model, grade, option or label.
     """
     out = Path(out)
-    result = loop.train(config, out, resume=resume, progress=progress)
+    result = training.train(config, out, resume=resume, progress=progress)
     if result.finished:
         _finish(out, result, Path(config.data))
     return result

@@ -12,9 +12,9 @@ import pytest
 
 from clickscale.models import model_names
 from clickscale.training.epochs import Epochs
-from clickscale.training.loop import train
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"

@@ -17,8 +17,8 @@ from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
-from clickscale.training.distillation import DistillConfig, ModelChoice
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.run.config import TrainConfig
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 

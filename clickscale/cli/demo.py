@@ -16,7 +16,7 @@ from clickscale.demo.steps import ALONE, CANDIDATES, DIN, LOG, STUDENT, TAUGHT
 if TYPE_CHECKING:
     from clickscale.data.dataset import Dataset
     from clickscale.report.results import Result
-    from clickscale.training.loop import RunResult
+    from clickscale.training.run_state import RunResult
 
 
 def run_demo(

@@ -9,7 +9,7 @@ from clickscale.cli.options import AsJson, Data, Seed, Sets, names
 from clickscale.cli.runs import Batched, Labels, Out, Resume, documents, results_grid, stopped, training
 
 if TYPE_CHECKING:
-    from clickscale.training.distillation import DistillConfig
+    from clickscale.training.distill_config import DistillConfig
 
 
 def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list[str]) -> "DistillConfig":
@@ -20,7 +20,7 @@ def distill_config(given: dict[str, Any], student: str, teacher: str, sets: list
     import msgspec
 
     from clickscale.config import build, override
-    from clickscale.training.distillation import DistillConfig, parse_choice
+    from clickscale.training.distill_config import DistillConfig, parse_choice
 
     _refuse_lost(teacher, sets)
     tree = dict(given)

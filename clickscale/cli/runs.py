@@ -20,7 +20,7 @@ from clickscale.cli.options import (
 from clickscale.config import LONGEST, build, override
 
 if TYPE_CHECKING:
-    from clickscale.training.run.folder import TrainConfig
+    from clickscale.training.run.config import TrainConfig
 
 Grouping = Literal["timeline", "request", "impression"]
 Part = Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part of the split.")]
@@ -40,7 +40,7 @@ def train_config(
     model: str, data: Path, grade: str, length: int, grouping: str, labels: str, seed: int, sets: list[str]
 ) -> "TrainConfig":
     """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
-    from clickscale.training.run.folder import TrainConfig
+    from clickscale.training.run.config import TrainConfig
 
     given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
     given |= {"grouping": grouping, "labels": names(labels)}

@@ -95,3 +95,21 @@ class Head(nn.Module):
         return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
             mask[..., None].expand(-1, -1, self.labels), logits
         )
+
+    def double_labels(self) -> None:
+        """Add as many logits as there are; the first ones keep their weights, the new ones are fresh."""
+        last = max(index for index, layer in enumerate(self.tower) if isinstance(layer, nn.Linear))
+        layer, labels = self.tower[last], 2 * self.labels
+        assert isinstance(layer, nn.Linear), "the index is that of a linear layer"
+        self.tower[last] = _extended(layer, nn.Linear(layer.in_features, labels))
+        if last + 1 < len(self.tower):  # the norm of the logits
+            self.tower[last + 1] = _extended(self.tower[last + 1], BatchNorm(labels))
+        self.labels = labels
+
+
+def _extended(layer: nn.Module, wide: nn.Module) -> nn.Module:
+    """The wide layer, whose first outputs have the weights of ``layer``."""
+    weights = wide.state_dict()
+    for name, tensor in layer.state_dict().items():
+        weights[name][: len(tensor)] = tensor
+    return wide.train(layer.training)

@@ -11,6 +11,7 @@ as a bias, since a behavior that is encoded for every candidate cannot know how 
 content is compared on a grid of 1/4000, so that ties are ties in every batch.
 """
 
+from collections.abc import Mapping
 from typing import Literal, cast
 
 import numpy as np
@@ -27,8 +28,9 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, Found, SearchKind, SearchUnit
 from clickscale.layers.visibility import Picked, Sight, first_column, take_columns
-from clickscale.models._base import CTRModel
+from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.content_attention import Reach, Weighting
+from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.full_attention import Blocks, FullStack
 from clickscale.models._est.light_stack import LightStack, Recent, TimelineState
 from clickscale.models._est.simtier import similarity_tiers
@@ -121,6 +123,13 @@ def resolved(config: ModelConfig, features: Features) -> ModelConfig:
     return config
 
 
+def _embedded(features: Features, config: ModelConfig) -> Features:
+    """The features that become tokens: content vectors only if ``config`` asks for it."""
+    if config.content in ("side", "both"):
+        return features
+    return replace(features, item=tuple(f for f in features.item if f.kind != "content"))
+
+
 class EST(CTRModel):
     """See the module docstring."""
 
@@ -133,8 +142,7 @@ class EST(CTRModel):
         self.causal = config.csa != "paper" and config.attention == "light"
         used = {"simtier", "both", "content", "causal", "paper"} & {config.content, config.search, config.csa}
         vectors = [np.asarray(items[f"field.{f.name}"]) for f in content(features.item) if used]
-        if config.content not in ("side", "both"):
-            features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
+        features = _embedded(features, config)
         self.inputs = Inputs(features, items, config.d)
         self.vectors = ContentTable(vectors) if vectors else None
         self.counts = config.content in ("simtier", "both")
@@ -217,6 +225,10 @@ class EST(CTRModel):
             tokens, mean = self.light(tokens, shared, retrieved)
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)
         return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+
+    def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
+        """See `CTRModel`."""
+        return feature_axes(self.state_dict(), self.tokens.names, _embedded(features, self.chosen))
 
     def _histograms(self, cosines: Cosines | None, recent: Tensor, found: Found | None) -> list[Tensor]:
         """(B, C, tiers) of the similarities of each sequence."""

@@ -11,26 +11,24 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clickscale.batch import Batch
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.models import CTRModel, build_model
+from clickscale.models import build_model
 from clickscale.training import distillation
-from clickscale.training.distillation import (
-    STUDENT,
-    TEACHER,
-    distill,
-    weights_hash,
-    widen_head,
-)
-from clickscale.training.loop import RunResult, train
+from clickscale.training.distill_config import STUDENT, TEACHER
+from clickscale.training.distillation import distill, weights_hash
+from clickscale.training.distilled_runs import served
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run, make_model
+from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.model import make_model
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last, numbers
 from tests.training.pairs import SMALL, config_of, same, stopping, weights
@@ -105,7 +103,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
     alone = make_model(config.alone(STUDENT), dataset)
-    assert same(distillation.served(starts[0], alone), alone.state_dict())
+    assert same(served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
 
@@ -239,7 +237,7 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
     ).eval()
     batch = next(Loader(dataset, "train", config_of(data).loader()).batches())
     before = model(batch)
-    widen_head(model)
+    model.head.double_labels()
     after = model(batch)
     assert after.shape[-1] == 2 * before.shape[-1] == 4
     assert torch.allclose(after[..., :2], before, atol=1e-7)
@@ -248,7 +246,7 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
 
 def test_a_model_without_the_shared_head_has_no_auxiliary_one() -> None:
     with pytest.raises(ConfigError, match="use head=same"):
-        widen_head(CTRModel())
+        distillation._add_teacher_labels(nn.Linear(2, 2))
 
 
 # --- stopped and continued
@@ -311,6 +309,7 @@ import os, sys
 from pathlib import Path
 from clickscale.config import load_json
 from clickscale.training import distillation
+from clickscale.training.distill_config import DistillConfig
 
 class Deadly(distillation.OnlineDistillation):
     batches = 0
@@ -321,7 +320,7 @@ class Deadly(distillation.OnlineDistillation):
         return super().forward(batch)
 
 distillation.OnlineDistillation = Deadly
-config = load_json(Path(sys.argv[1]).read_text(), distillation.DistillConfig, "test")
+config = load_json(Path(sys.argv[1]).read_text(), DistillConfig, "test")
 distillation.distill(config, Path(sys.argv[2]))
 """
 

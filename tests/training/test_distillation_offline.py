@@ -10,17 +10,11 @@ import pytest
 from clickscale.config import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.training import distillation
-from clickscale.training.distillation import (
-    STUDENT,
-    TEACHER,
-    DistillConfig,
-    distill,
-    parse_choice,
-    weights_hash,
-)
-from clickscale.training.loop import train
+from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
+from clickscale.training.distillation import distill, weights_hash
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, same, stopping, weights

@@ -19,6 +19,7 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import BehaviorMean, running_sum, sum_between
+from clickscale.layers.recompute import Recomputable
 from clickscale.models._suan.block import Attend, AttentionBlock, BlockConfig
 from clickscale.models._suan.who_sees_whom import over_behaviors, over_parts, over_whole
 from clickscale.state import State
@@ -75,7 +76,7 @@ class ScoringState(State):
     sums: tuple[Tensor, ...]
 
 
-class CausalStack(nn.Module):
+class CausalStack(Recomputable):
     """Blocks, their attention bias, and who sees whom.
 
     Args:
@@ -83,10 +84,6 @@ class CausalStack(nn.Module):
         profile_dim: d, width of a profile field.
         length: distances beyond it share one entry of the bias.
         pooling: what the gate averages, see `clickscale.models.suan.ModelConfig`.
-
-    Attributes:
-        recompute: keep only what enters and leaves a block until the backward pass, and compute the rest
-            again there: less memory, more time, the same numbers to the last bit.
 
     Raises:
         ConfigError: the width cannot be divided among the heads.
@@ -110,7 +107,6 @@ class CausalStack(nn.Module):
         if width % heads:
             raise ConfigError(f"The width of a block, {width}, is no multiple of heads={heads}; change d.")
         self.width, self.pooling, self.pattern = width, pooling, pattern
-        self.recompute = False
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)
 
@@ -265,14 +261,6 @@ class CausalStack(nn.Module):
             return function(*args)
         found: T = checkpoint(function, *args, use_reentrant=False)
         return found
-
-
-def recompute_blocks(model: nn.Module) -> int:
-    """Make the causal stacks of a model recompute their blocks in the backward pass; how many there are."""
-    stacks = [module for module in model.modules() if isinstance(module, CausalStack)]
-    for stack in stacks:
-        stack.recompute = True
-    return len(stacks)
 
 
 def without_padding(state: AppendableState, user: UserSide) -> AppendableState:
