@@ -22,10 +22,9 @@ import msgspec
 from movielens_table import shown
 
 from clickscale import workflow
-from clickscale.cli.distill import distill_config
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
-from clickscale.training.distill_config import STUDENT, DistillConfig
+from clickscale.training.distill_config import STUDENT, DistillConfig, distill_config
 from clickscale.training.distillation import distill
 from clickscale.training.run.folder import load_run
 from clickscale.training.run_state import RunResult
@@ -167,7 +166,13 @@ def main() -> None:
         cells = [
             Cell(
                 arguments.out,
-                distill_config(_given(arguments, seed), arguments.student, teacher, arguments.set),
+                distill_config(
+                    arguments.student,
+                    arguments.data,
+                    teacher=teacher,
+                    flags=_flags(arguments, seed),
+                    sets=arguments.set,
+                ),
             )
             for seed in range(arguments.seeds)
         ]
@@ -189,10 +194,10 @@ def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     )
 
 
-def _given(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+def _flags(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Options of one distillation."""
     shared = {name: getattr(arguments, name) for name in ("temperature", "weight", "head", "threads")}
-    return shared | {"data": str(arguments.data), "seed": seed}
+    return shared | {"seed": seed}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Verbs about models without data: ``models``, ``cost``."""
+"""Verbs about models without data: ``models``, ``options``, ``cost``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ def list_models(as_json: AsJson = False) -> None:
     """List the models, their grades and ideas."""
     from clickscale.models import describe, model_names, presets
 
-    found = [
+    models = [
         {"name": name, "grades": sorted(presets(name)), "about": describe(name)} for name in model_names()
     ]
     if as_json:
-        emit(found)
+        emit(models)
         return
-    rows = [(entry["name"], _grades(entry["grades"]), entry["about"]) for entry in found]
+    rows = [(model["name"], _grades(model["grades"]), model["about"]) for model in models]
     show(grid("Models", ("name", "grades", "about"), rows))
 
 
@@ -39,6 +39,30 @@ def _grades(names: Sequence[str]) -> str:
     """First and last of the sizes, then the grades with names of their own."""
     sizes = [name for name in names if name.startswith("size-")]
     return ", ".join([f"{sizes[0]} .. {sizes[-1]}", *(name for name in names if name not in sizes)])
+
+
+def list_options(
+    model: Annotated[str, typer.Argument(help="Also list the options of this model.")] = "",
+    grade: Annotated[
+        str, typer.Option("--grade", help="Size of the model whose defaults are shown.")
+    ] = "size-2",
+    as_json: AsJson = False,
+) -> None:
+    """List every option of training, its type, default and meaning.
+
+    Each is a key of --set and of the TOML file of --config. With a model, its own options follow after
+    "model."; without one, the options that only distill has.
+    """
+    from dataclasses import asdict
+
+    from clickscale.training.option_list import distill_options, train_options
+
+    options = train_options(model, grade) if model else [*train_options(), *distill_options()]
+    if as_json:
+        emit([asdict(option) for option in options])
+        return
+    rows = [(option.key, option.type, option.default, option.meaning) for option in options]
+    show(grid("Options", ("key", "type", "default", "meaning"), rows))
 
 
 def show_cost(

@@ -16,6 +16,7 @@ class HeadConfig(Config, frozen=True):
     Attributes:
         hidden: widths of the hidden layers (the SUAN comparisons use 1024, 512, 256).
         norm: batch normalization before each activation, or none.
+        activation: of the hidden layers.
         logit_norm: also normalize the logit, as the SUAN code does; it couples calibration to running
             statistics, hence off.
     """

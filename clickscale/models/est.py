@@ -41,7 +41,8 @@ class ModelConfig(Config, frozen=True):
     """Options; ``auto`` takes the first choice that the data set allows.
 
     Attributes:
-        d: width of one feature's embedding. width: D of a token. heads: of cross-attention.
+        d: width of one feature's embedding. width: D of a token.
+        blocks: blocks of the stack. heads: of cross-attention.
         recent: behaviors in B_u. kept: behaviors in B_c; 0 leaves B_c out.
         search: how B_c is found: by ``content`` cosine, by shared values of an item ``field``, by ``learned``
             projections (whose relevance then enters cross-attention), by ``hash`` of the item's embeddings.
@@ -51,8 +52,10 @@ class ModelConfig(Config, frozen=True):
         csa: Content Sparse Attention of B_u over ``causal``ly earlier behaviors, over all of it (``paper``;
             not causal), or ``none``; ``causal`` and ``paper`` are alike on B_c, all of which is visible.
         neighbors: K of Content Sparse Attention. weighting: of their cosines.
-        attention: ``light``, or ``full`` self-attention over everything with ``mask_blocks`` cut.
-        token_hidden, row_hidden: hidden widths of the feed-forwards of tokens and of behaviors; 0 is 2/3 D.
+        attention: ``light``, or ``full`` self-attention over everything.
+        mask_blocks: parts of full attention that are cut (query and key; N: tokens, B: behaviors).
+        token_hidden: hidden width of the feed-forwards of tokens; 0 is 2/3 D.
+        row_hidden: hidden width of the feed-forwards of behaviors; 0 is 2/3 D.
         time: a ``bias`` of cross-attention by time and distance, or ``none``.
     """
 

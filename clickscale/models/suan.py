@@ -34,7 +34,9 @@ class ModelConfig(Config, frozen=True):
 
     Attributes:
         d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
+        blocks: attention blocks. heads: of each block.
         bias: who shares the tables of the attention bias (the code: all); ``none`` is ablation E.
+        buckets: ranges of time and distance that share an entry of the attention bias.
         pooling: what the gate averages: ``prefix`` (each row what it sees), ``split`` (behaviors the mean of
             all behaviors, candidates that and themselves), ``behaviors`` (all rows the behaviors' mean),
             ``global`` (eq. 11 literally, candidate included; nothing is shared among candidates).

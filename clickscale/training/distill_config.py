@@ -1,20 +1,31 @@
 """Options of a distillation."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from clickscale.config import Config
+import msgspec
+
+from clickscale.config import Config, assign, build
 from clickscale.data.loader import LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.models import model_config
 from clickscale.training.objectives import check_distillation
 from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.config import RunConfig, TrainConfig
+from clickscale.training.run.config import Layers, RunConfig, TrainConfig, option_layers, taken_out
 
 STUDENT, TEACHER = "student", "teacher"
 
 
 class ModelChoice(Config, frozen=True, kw_only=True):
-    """One of the two models; attributes as in `clickscale.training.run.config.TrainConfig`."""
+    """One of the two models of a distillation.
+
+    Attributes:
+        model: name of a model.
+        grade: preset of model sizes.
+        length: behaviors that a candidate sees at most (L).
+        model_options: ``a.b=c`` changes of that preset.
+    """
 
     model: str
     grade: str = "size-2"
@@ -54,9 +65,10 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         student, teacher: the two models.
         teacher_run: a finished run whose model teaches instead of one that is trained (offline distillation).
         teacher_weights: hash of that model's weights; `distill` fills it in, with ``teacher``.
-        temperature: both models' logits are divided by it where the student learns from the teacher.
-        weight: of that part of the loss.
-        head: ``same`` head learns both from clicks and from the teacher, or an ``aux`` head from the teacher.
+        temperature: divisor of both models' logits where the student learns from the teacher.
+        weight: of the part of the loss in which the student learns from the teacher.
+        head: the ``same`` head learns both from clicks and from the teacher, or an ``aux`` head learns from
+            the teacher.
     """
 
     student: ModelChoice
@@ -98,3 +110,47 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         shared = {field: getattr(self, field) for field in RunConfig.__struct_fields__ if field != "window"}
         own = {field: getattr(choice, field) for field in ModelChoice.__struct_fields__}
         return TrainConfig(**shared, **own, window=0 if window == choice.length else window)
+
+
+def distill_config(
+    student: str,
+    data: Path,
+    *,
+    teacher: str = "",
+    teacher_run: str = "",
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> DistillConfig:
+    """Options of a distillation, of which later ones win: defaults, ``file``, ``flags``, ``sets``.
+
+    Keys after ``student.`` and ``teacher.`` are options of one model: ``student.model.KEY`` changes the
+    model, any other key its training. The remaining arguments are those of
+    `clickscale.training.run.config.train_config`.
+
+    Args:
+        student, teacher: as `parse_choice` reads them; an empty ``teacher`` needs a ``teacher_run``.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, or an option that would reach no model.
+    """
+    layers = option_layers(file, flags, sets)
+    _refuse_lost(layers, teacher)
+    tree: dict[str, Any] = {"data": str(data), "teacher_run": teacher_run}
+    for name, choice in ((STUDENT, student), (TEACHER, teacher)):
+        if choice:
+            model_options = taken_out(layers, f"{name}.model.")
+            tree[name] = msgspec.to_builtins(parse_choice(choice)) | {"model_options": model_options}
+    return assign(build(DistillConfig, tree, "the options"), layers)
+
+
+def _refuse_lost(layers: Layers, teacher: str) -> None:
+    """Refuse options that would not reach any model."""
+    for origin, pairs in layers:
+        for key, _ in pairs:
+            if key.startswith("teacher.") and not teacher:
+                raise ConfigError(
+                    f"{origin}: the teacher of --teacher-run is not trained here; leave out {key}."
+                )
+            if key.startswith(("optimizer.", "model.")):
+                raise ConfigError(f"{origin}: say whose option {key} is: student.{key} or teacher.{key}.")

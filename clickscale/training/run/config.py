@@ -1,9 +1,13 @@
 """Options of a run."""
 
-from typing import Literal
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from clickscale.config import Config, check_least
+from clickscale.config import Config, assign, check_least, parse, read_assignments, split_assignments
 from clickscale.data.loader import Grouping, LoaderConfig
+from clickscale.errors import ConfigError
 from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
 
@@ -30,15 +34,25 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         data: folder of a prepared data set.
-        grouping, window, slack, batch_size, pairs, placeholders, prefetch: see
-            `clickscale.data.loader.LoaderConfig`. A finished run measures its validation part with its slack.
+        grouping: rows of a batch: an ``impression``, the impressions of a ``request``, or a window of the
+            ``timeline`` of a user, which is the fastest.
+        window: impressions in one row of a ``timeline`` batch at most; 0 takes the length of the history.
+        slack: train as a server scores that appends so many behaviors to a state; the validation part of a
+            finished run is measured in the same way.
+        batch_size: impressions in a batch, about.
+        pairs: bound of a batch's pairs of a candidate or behavior and a behavior, as its memory grows; 0 sets
+            no bound.
+        placeholders: padding candidates that every row has in addition; they change nothing that is learned.
         labels: labels to train; the first one of the data set if empty.
         seed: of the initial weights, of dropout and of the order of the data.
         precision: ``bf16`` computes the forward pass in bfloat16 where that is safe; weights stay float32.
         device: ``auto`` takes a GPU if there is one.
         threads: per operation; 0 lets clickscale choose.
         recompute: compute blocks of a causal stack again in the backward pass: less memory, the same numbers.
-        log_every, checkpoint_every, validate_every: in steps; 0 never validates (or saves only at the end).
+        prefetch: batches built ahead by a thread; 0 builds each when asked.
+        log_every: steps between two lines of the log.
+        checkpoint_every: steps between two checkpoints; 0 saves only at the end.
+        validate_every: steps between two measurements of the validation part; 0 never measures it.
         keep: checkpoints that stay.
     """
 
@@ -107,3 +121,56 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""
         return self.loader_of(self.length)
+
+
+def train_config(
+    model: str,
+    data: Path,
+    *,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> TrainConfig:
+    """Options of a run, of which later ones win: defaults, ``file``, ``flags``, ``sets``.
+
+    A key ``model.KEY`` changes the model, any other key the training.
+
+    Args:
+        file: TOML file.
+        flags: values by dotted key.
+        sets: texts ``KEY=VALUE``.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    layers = option_layers(file, flags, sets)
+    model_options = tuple(taken_out(layers, "model."))
+    start = TrainConfig(model=model, data=str(data), model_options=model_options)
+    config = assign(start, layers)
+    if config.model != model:
+        raise ConfigError(f"The model is {model!r}, but the options set model={config.model!r}; name one.")
+    return config
+
+
+Layers = list[tuple[str, list[tuple[str, Any]]]]
+
+
+def option_layers(file: Path | None, flags: Mapping[str, Any] | None, sets: Sequence[str]) -> Layers:
+    """Options by origin, the weakest origin first, as `clickscale.config.assign` takes them."""
+    layers: Layers = [(str(file), read_assignments(file))] if file else []
+    return [*layers, ("the flags", list((flags or {}).items())), ("--set", split_assignments(sets))]
+
+
+def taken_out(layers: Layers, prefix: str) -> list[str]:
+    """Take the options after ``prefix`` out of the layers, and return them as texts ``KEY=VALUE``."""
+    texts = []
+    for _, pairs in layers:
+        texts += [_text(key.removeprefix(prefix), value) for key, value in pairs if key.startswith(prefix)]
+        pairs[:] = [(key, value) for key, value in pairs if not key.startswith(prefix)]
+    return texts
+
+
+def _text(key: str, value: Any) -> str:
+    """An option as `clickscale.config.override` reads it."""
+    plain = isinstance(value, str) and parse(value) == value  # unlike the text "3", which would be a number
+    return f"{key}={value if plain else json.dumps(value)}"
