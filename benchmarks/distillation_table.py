@@ -70,7 +70,7 @@ class Cell:
 
     def train(self, offline: bool) -> None:
         """Train what is not there yet."""
-        _finished(train(self.config.alone(STUDENT), self.alone, progress=False))
+        _finished(train(self.config.own_run(STUDENT), self.alone, progress=False))
         _finished(distill(self.config, self.together, progress=False))
         if offline:
             taught = {"teacher": None, "teacher_run": str(self.together / "teacher")}

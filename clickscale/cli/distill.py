@@ -95,17 +95,17 @@ def distill_models(
     if not result.finished:
         return stopped(out, result, as_json)
     folders = workflow.distilled_runs(out)
-    found = {
+    results = {
         folder.name: validation_results(folder, f"{folder.name} {workflow.run_options(folder)['model']}")
         for folder in folders
     }
-    results = [result for of_model in found.values() for result in of_model]
+    rows = [result for of_model in results.values() for result in of_model]
     if as_json:
-        valid = {name: documents(of_model) for name, of_model in found.items() if of_model}
+        valid = {name: documents(of_model) for name, of_model in results.items() if of_model}
         emit({"run": str(out), "finished": True, **training(result), "valid": valid})
         return 0
-    if results:
-        show(results_grid(f"{out}, part valid", results))
+    if rows:
+        show(results_grid(f"{out}, part valid", rows))
     say(f"artifact: {folders[0] / 'artifact'}")
     say(f"next: clickscale evaluate {folders[0]}")
     return 0

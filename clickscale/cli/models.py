@@ -68,7 +68,7 @@ def list_options(
 def show_cost(
     model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
     grade: Annotated[
-        str, typer.Option("--grade", "--preset", help="Size of the model, or what a paper calls its own.")
+        str, typer.Option("--grade", "--preset", help="Size of the model, or a model of its paper.")
     ] = "size-2",
     length: MaybeLength = None,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items scored per request.")] = 60,
@@ -82,20 +82,14 @@ def show_cost(
 
     The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
-    for the grades est-paper and est-blocks, what their paper counts on. So with the length, if none is given.
+    for the grades est-paper and est-blocks, the features and the length of their paper.
     """
-    from clickscale.costs.flops import measure_cost, paper_request, reference_features, reference_items
-    from clickscale.data.dataset import open_dataset
-    from clickscale.models import build_model
+    from clickscale.workflow import model_cost
 
-    dataset = open_dataset(data) if data else None
-    request = paper_request(model, grade)
-    features = dataset.features if dataset else reference_features(request=request)
-    length = length or request.length
-    items = dataset.item_columns() if dataset else reference_items(features)
     overrides = [assignment.removeprefix("model.") for assignment in sets or ()]
-    built = build_model(model, features, items, grade=grade, length=length, overrides=overrides)
-    cost = measure_cost(built, features, length, candidates)
+    cost, length = model_cost(
+        model, grade=grade, length=length, candidates=candidates, data=data, overrides=overrides
+    )
     if as_json:
         emit({"model": model, "grade": grade, **cost.to_dict()})
         return

@@ -102,8 +102,8 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         assert self.teacher is not None, "a teacher's run is read before its length is asked for"
         return self.student.length, self.teacher.length
 
-    def alone(self, name: str) -> TrainConfig:
-        """Options of a run that trains one of the two alone, on the same impressions."""
+    def own_run(self, name: str) -> TrainConfig:
+        """Options of a run that trains only one of the two, on the same impressions."""
         choice = self.student if name == STUDENT else self.teacher
         assert choice is not None, "a teacher's run is read before its options are asked for"
         window = self.window or max(self.lengths)
@@ -150,7 +150,7 @@ def _refuse_lost(layers: Layers, teacher: str) -> None:
         for key, _ in pairs:
             if key.startswith("teacher.") and not teacher:
                 raise ConfigError(
-                    f"{origin}: the teacher of --teacher-run is not trained here; leave out {key}."
+                    f"The teacher of --teacher-run is not trained here; leave out {key} of {origin}."
                 )
             if key.startswith(("optimizer.", "model.")):
-                raise ConfigError(f"{origin}: say whose option {key} is: student.{key} or teacher.{key}.")
+                raise ConfigError(f"Say whose option {key} of {origin} is: student.{key} or teacher.{key}.")

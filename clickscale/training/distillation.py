@@ -37,8 +37,8 @@ def distill(
     Arguments, result and errors are those of `clickscale.training.train.train`; a finished run also has the
     folders of its models.
     """
-    frozen = read_teacher(config) if config.teacher_run else None
-    config = with_teacher(config, frozen) if frozen else config
+    frozen = _read_teacher(config) if config.teacher_run else None
+    config = _with_teacher(config, frozen) if frozen else config
 
     def assemble(dataset: Dataset, device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
         labels = trained_labels(dataset, config)
@@ -64,14 +64,14 @@ def distill(
 
 
 def _learner(config: DistillConfig, name: str, dataset: Dataset, device: torch.device, steps: int) -> Learner:
-    """One of the models as it would start alone, with its optimizer."""
-    alone = config.alone(name)
+    """One of the models as a run of its own would start it, with its optimizer."""
+    own = config.own_run(name)
     torch.manual_seed(config.seed)
-    model = make_model(alone, dataset)
+    model = make_model(own, dataset)
     if name == STUDENT and config.head == "aux":
         _add_teacher_labels(model)
     model = model.to(device)
-    return Learner(name, model, build_optimizer(model, alone.optimizer, steps))
+    return Learner(name, model, build_optimizer(model, own.optimizer, steps))
 
 
 def _add_teacher_labels(model: nn.Module) -> None:
@@ -96,7 +96,7 @@ def _cut_lengths(config: DistillConfig) -> tuple[int, int]:
 # --- a teacher that is trained already
 
 
-def read_teacher(config: DistillConfig) -> TrainedRun:
+def _read_teacher(config: DistillConfig) -> TrainedRun:
     """The finished run that teaches.
 
     Raises:
@@ -112,21 +112,21 @@ def read_teacher(config: DistillConfig) -> TrainedRun:
         )
     run = load_run(folder, Path(config.data))
     check_grouping(run.model, options.model, config.grouping)
-    if config.teacher is not None and config.teacher != choice_of(options):
-        raise ConfigError(f"{folder} holds {choice_of(options)} with its own options; leave --teacher out.")
+    if config.teacher is not None and config.teacher != _choice_of(options):
+        raise ConfigError(f"{folder} holds {_choice_of(options)} with its own options; leave --teacher out.")
     _label_columns(run, trained_labels(run.dataset, config))
     return run
 
 
-def choice_of(options: TrainConfig) -> ModelChoice:
+def _choice_of(options: TrainConfig) -> ModelChoice:
     """The model of a run of one model."""
     return ModelChoice(**{field: getattr(options, field) for field in ModelChoice.__struct_fields__})
 
 
-def with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
-    """The options with the model of the teacher's run written into them, so that no other one takes over."""
-    facts = {"teacher": choice_of(run.config), "teacher_weights": weights_hash(run.model)}
-    return msgspec.structs.replace(config, **facts)
+def _with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
+    """Options that name the model of the teacher's run, so that a continued run refuses another teacher."""
+    known = {"teacher": _choice_of(run.config), "teacher_weights": weights_hash(run.model)}
+    return msgspec.structs.replace(config, **known)
 
 
 def weights_hash(model: CTRModel) -> str:

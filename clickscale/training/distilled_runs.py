@@ -48,13 +48,13 @@ def _write_part(
     out: Path, name: str, config: DistillConfig, dataset: Dataset, checkpoint: Checkpoint
 ) -> None:
     """Write the folder of one model; the file that marks it as finished comes last."""
-    folder, alone = out / name, config.alone(name)
+    folder, own = out / name, config.own_run(name)
     trained = without_prefix(f"{name}.model", checkpoint.tensors)
-    weights = with_prefix("model", served(trained, make_model(alone, dataset)))
-    write_options(folder, alone, dataset)
+    weights = with_prefix("model", served(trained, make_model(own, dataset)))
+    write_options(folder, own, dataset)
     CheckpointStore(folder / CHECKPOINTS, keep=1).save(Checkpoint(checkpoint.step, weights, {}))
     shutil.copyfile(out / ENVIRONMENT, folder / ENVIRONMENT)
-    lines = [json.dumps(part_of_line(line, name)) for line in read_metrics(out)]
+    lines = [json.dumps(_part_of_line(line, name)) for line in read_metrics(out)]
     replace_text(folder / METRICS, "".join(f"{line}\n" for line in lines))
     skipped = int(checkpoint.tensors[f"{name}.optimizer.skipped"][0])
     done = json.loads((out / DONE).read_text("utf-8")) | {"skipped": skipped}
@@ -64,12 +64,12 @@ def _write_part(
 def served(trained: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The weights that ``model`` has; rows of an auxiliary head, which come last, are left out."""
     return {
-        name: trained[name] if trained[name].shape == own.shape else trained[name][: len(own)].clone()
-        for name, own in model.state_dict().items()
+        name: trained[name] if trained[name].shape == live.shape else trained[name][: len(live)].clone()
+        for name, live in model.state_dict().items()
     }
 
 
-def part_of_line(line: dict[str, Any], name: str) -> dict[str, Any]:
+def _part_of_line(line: dict[str, Any], name: str) -> dict[str, Any]:
     """A line of the common log, reduced to what a run of the model ``name`` would have written."""
     if "valid" in line:
         return {"step": line["step"], "valid": _own_losses(line["valid"], name)}

@@ -56,7 +56,7 @@ def _sum_rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_teacher_takes_the_very_steps_that_it_takes_alone(data: Path, pair: Path, tmp_path: Path) -> None:
-    alone = config_of(data, "validate_every=4").alone(TEACHER)
+    alone = config_of(data, "validate_every=4").own_run(TEACHER)
     assert alone.window == 0  # it is the longer one, so its loader is that of both
     train(alone, tmp_path / "alone")
     assert same(weights(pair / "teacher"), weights(tmp_path / "alone"))
@@ -82,7 +82,7 @@ def test_a_teacher_that_hears_its_student_would_be_seen(
 def test_a_student_that_is_not_drawn_takes_the_steps_that_it_takes_alone(data: Path, tmp_path: Path) -> None:
     config = config_of(data, "weight=0.0", "student.length=8")
     distill(config, tmp_path / "pair")
-    train(config.alone(STUDENT), tmp_path / "alone")
+    train(config.own_run(STUDENT), tmp_path / "alone")
     assert same(weights(tmp_path / "pair" / "student"), weights(tmp_path / "alone"))
 
 
@@ -102,7 +102,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     monkeypatch.setattr(distillation, "OnlineDistillation", Watched)
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
-    alone = make_model(config.alone(STUDENT), dataset)
+    alone = make_model(config.own_run(STUDENT), dataset)
     assert same(served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
@@ -128,7 +128,7 @@ def test_any_two_models_of_any_grades_learn_in_any_grouping(
     assert distill(config, tmp_path / "run").finished
     for name in (STUDENT, TEACHER):
         run = load_run(tmp_path / "run" / name)
-        assert run.config == config.alone(name)
+        assert run.config == config.own_run(name)
         assert run.labels == ("click", "like")
 
 
@@ -210,7 +210,7 @@ def test_the_folder_of_each_model_is_a_run_like_any_other(data: Path, pair: Path
 def test_what_is_kept_of_a_student_is_what_is_kept_of_one_trained_alone(data: Path, tmp_path: Path) -> None:
     config = config_of(data, "head=aux")
     distill(config, tmp_path / "run")
-    train(config.alone(STUDENT), tmp_path / "alone")
+    train(config.own_run(STUDENT), tmp_path / "alone")
     taught, alone = weights(tmp_path / "run/student"), weights(tmp_path / "alone")
     assert {k: v.shape for k, v in taught.items()} == {k: v.shape for k, v in alone.items()}
     wide = {
@@ -360,7 +360,7 @@ def test_another_distillation_is_refused_by_the_names_of_what_differs(data: Path
 
 def test_a_distillation_is_no_run_of_one_model_nor_the_other_way_round(data: Path, pair: Path) -> None:
     with pytest.raises(RunError, match=r"its models are .*student and .*teacher"):
-        train(config_of(data).alone(STUDENT), pair)
+        train(config_of(data).own_run(STUDENT), pair)
     with pytest.raises(RunError, match="its models are"):
         load_run(pair)
     with pytest.raises(RunError, match="holds the run of one model"):

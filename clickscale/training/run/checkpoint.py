@@ -79,7 +79,7 @@ class CheckpointStore:
             DivergedError: a tensor holds a number that is not finite; nothing is written.
             RunError: the disk is full or cannot be written; the older checkpoints are untouched.
         """
-        refuse_not_finite(checkpoint.tensors)
+        _refuse_not_finite(checkpoint.tensors)
         final = self.folder / _name(checkpoint.step)
         partial = self.folder / f"{_PARTIAL}{final.name}"
         try:
@@ -92,7 +92,7 @@ class CheckpointStore:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise RunError(
-                f"Checkpoint {final} cannot be written ({error}; {free_space(self.folder)} free). The older"
+                f"Checkpoint {final} cannot be written ({error}; {_free_space(self.folder)} free). The older"
                 " ones are untouched; make room and start the same command again."
             ) from error
         for step in self.steps()[: -self.keep]:
@@ -129,18 +129,33 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read one checkpoint after comparing every file with its hash.
 
     Raises:
+        RunError: another version of clickscale wrote it in another form.
         DamagedError: a file is missing or is not what was written; it names the file and both hashes.
     """
+    # Before the hashes: another version may hash other files, and then "damaged" would be the wrong word.
+    version = _version(folder)
+    if version not in (None, VERSION):
+        raise RunError(
+            f"{folder} has version {version}, this release reads {VERSION}; use the release that wrote it, or"
+            " train again."
+        )
     _verify(folder)
     facts = json.loads((folder / _FACTS).read_bytes())
-    if facts["version"] != VERSION:
-        raise RunError(f"{folder} has version {facts['version']}; this release reads {VERSION}.")
     with safe_open(folder / _TENSORS, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     return Checkpoint(facts["step"], tensors, facts["facts"])
 
 
-def refuse_not_finite(tensors: dict[str, Tensor]) -> None:
+def _version(folder: Path) -> int | None:
+    """Version that a checkpoint claims to have; None if it cannot be read."""
+    try:
+        version = json.loads((folder / _FACTS).read_bytes())["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
+
+
+def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
     """Raise `DivergedError` that names the first tensor which holds NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
@@ -175,7 +190,7 @@ def replace_text(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
-def free_space(folder: Path) -> str:
+def _free_space(folder: Path) -> str:
     """Free space of the disk of ``folder``, for a message."""
     return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
 
@@ -233,8 +248,8 @@ def _verify(folder: Path) -> None:
     if not sound:
         raise DamagedError(f"{folder / _MANIFEST} is not what was written.")
     for name, expected in files.items():
-        found = _entry(folder / name) if (folder / name).is_file() else {"sha256": "of no file"}
-        if found != expected:
+        actual = _entry(folder / name) if (folder / name).is_file() else {"sha256": "of no file"}
+        if actual != expected:
             raise DamagedError(
-                f"{folder / name} is damaged: sha256 {found['sha256']}, expected {expected['sha256']}."
+                f"{folder / name} is damaged: sha256 {actual['sha256']}, expected {expected['sha256']}."
             )

@@ -15,7 +15,7 @@ ENVIRONMENT = "environment.json"
 
 
 def write_environment(folder: Path, threads: str, device: torch.device) -> None:
-    """Record where a run happened."""
+    """Record the versions and the machine of a run."""
     facts = {
         "clickscale": clickscale.__version__,
         "python": platform.python_version(),
@@ -32,13 +32,13 @@ def write_environment(folder: Path, threads: str, device: torch.device) -> None:
 
 def _revision() -> str | None:
     """Commit of the source tree that clickscale runs from, if it runs from one."""
-    place = Path(clickscale.__file__).parents[1]
-    if not (place / ".git").exists():
+    source = Path(clickscale.__file__).parents[1]
+    if not (source / ".git").exists():
         return None
     try:
-        found = subprocess.run(
-            ["git", "-C", str(place), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        answer = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return answer.stdout.strip()

@@ -5,7 +5,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
@@ -21,7 +21,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere handlers may not be set
-            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
         return self
 
     def __exit__(

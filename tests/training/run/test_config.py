@@ -79,7 +79,7 @@ def test_the_file_of_a_distillation_has_tables_for_both_models(tmp_path: Path) -
 
 
 def test_options_of_a_distillation_that_reach_no_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"whose option model\.d is"):
+    with pytest.raises(ConfigError, match=r"whose option model\.d of .*options\.toml is"):
         distill_config(
             "din:size-1:5", DATA, teacher="suan:size-1:8", file=file_of(tmp_path, "[model]\nd = 1")
         )
