@@ -23,12 +23,13 @@ import msgspec
 from movielens_table import shown
 
 from clickscale import workflow
-from clickscale.cli.distill import distill_config
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
-from clickscale.training import distillation, loop
-from clickscale.training.distillation import DistillConfig
+from clickscale.training.distill_config import STUDENT, DistillConfig, distill_config
+from clickscale.training.distillation import distill
 from clickscale.training.run.folder import load_run
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train
 
 ALONE, TEACHER, ONLINE, OFFLINE = "student alone", "teacher", "distilled student", "distilled offline"
 
@@ -70,19 +71,19 @@ class Cell:
 
     def train(self, offline: bool) -> None:
         """Train what is not there yet."""
-        _finished(loop.train(self.config.alone(distillation.STUDENT), self.alone, progress=False))
-        _finished(distillation.distill(self.config, self.together, progress=False))
+        _finished(train(self.config.own_run(STUDENT), self.alone, progress=False))
+        _finished(distill(self.config, self.together, progress=False))
         if offline:
             taught = {"teacher": None, "teacher_run": str(self.together / "teacher")}
             config = msgspec.structs.replace(self.config, **taught)
-            _finished(distillation.distill(config, self.offline, progress=False))
+            _finished(distill(config, self.offline, progress=False))
 
 
 def _name(choice: object) -> str:
     return str(choice).replace(":", "-")
 
 
-def _finished(result: loop.RunResult) -> None:
+def _finished(result: RunResult) -> None:
     """Stop with the run that a signal stopped."""
     if not result.finished:
         raise SystemExit(result.exit_code)
@@ -166,7 +167,13 @@ def main() -> None:
         cells = [
             Cell(
                 arguments.out,
-                distill_config(_given(arguments, seed), arguments.student, teacher, arguments.set),
+                distill_config(
+                    arguments.student,
+                    arguments.data,
+                    teacher=teacher,
+                    flags=_flags(arguments, seed),
+                    sets=arguments.set,
+                ),
             )
             for seed in range(arguments.seeds)
         ]
@@ -188,10 +195,10 @@ def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     )
 
 
-def _given(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+def _flags(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Options of one distillation."""
     shared = {name: getattr(arguments, name) for name in ("temperature", "weight", "head", "threads")}
-    return shared | {"data": str(arguments.data), "seed": seed}
+    return shared | {"seed": seed}
 
 
 if __name__ == "__main__":

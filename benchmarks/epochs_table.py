@@ -14,9 +14,9 @@ import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
-from clickscale.training import loop
 from clickscale.training.epochs import Epochs
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.train import train
 
 
 def policies(first: Path, counts: list[int]) -> dict[str, Epochs]:
@@ -37,7 +37,7 @@ def policies(first: Path, counts: list[int]) -> dict[str, Epochs]:
 def run_cell(out: Path, config: TrainConfig, part: str) -> None:
     """Train and measure one run, unless that is done."""
     if not (out / "done.json").is_file():
-        result = loop.train(config, out, progress=False)
+        result = train(config, out, progress=False)
         if not result.finished:
             raise SystemExit(result.exit_code)
     if not (out / f"evaluation-{part}.json").is_file():

@@ -31,8 +31,8 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Source, Split, TableName
+from clickscale.layers.recompute import recompute_blocks
 from clickscale.models import build_model
-from clickscale.models._suan.causal import recompute_blocks
 from clickscale.schema import Field, Label, Schema
 
 ITEMS = 5000

@@ -17,15 +17,16 @@ from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
-from clickscale.training import loop
-from clickscale.training.run.folder import TrainConfig, load_run
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import load_run
+from clickscale.training.train import train
 
 
 def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
     """Train and measure one cell, unless it is there."""
     if (out / "evaluation-test.json").is_file():
         return
-    result = loop.train(config, out, progress=False)
+    result = train(config, out, progress=False)
     if not result.finished:
         raise SystemExit(result.exit_code)
     run = load_run(out)

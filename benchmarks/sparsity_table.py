@@ -15,8 +15,8 @@ import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
-from clickscale.training import loop
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.train import train
 
 
 def run_cell(data: Path, out: Path, options: tuple[str, ...], length: int, seed: int, grade: str) -> None:
@@ -31,7 +31,7 @@ def run_cell(data: Path, out: Path, options: tuple[str, ...], length: int, seed:
         threads=1,
     )
     if not (out / "done.json").is_file():
-        result = loop.train(config, out, progress=False)
+        result = train(config, out, progress=False)
         if not result.finished:
             raise SystemExit(result.exit_code)
         print(f"{out.name}: {result.samples_per_second:.0f} samples/s", flush=True)

@@ -6,7 +6,7 @@ key or choice is an error that names the nearest known one.
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -37,15 +37,43 @@ def override(config: T, assignments: Sequence[str]) -> T:
     Raises:
         ConfigError: an assignment without ``=``, an unknown key, or a value of the wrong type.
     """
-    tree = msgspec.to_builtins(config)
+    return assign(config, [("the overrides", split_assignments(assignments))])
+
+
+def split_assignments(assignments: Sequence[str]) -> list[tuple[str, Any]]:
+    """Keys and values of texts ``a.b=c``.
+
+    Raises:
+        ConfigError: a text has no ``=``.
+    """
+    pairs = []
     for assignment in assignments:
-        key, found, value = assignment.partition("=")
-        if not found:
+        key, equals, value = assignment.partition("=")
+        if not equals:
             raise ConfigError(
                 f"Override {assignment!r} has no '='; write key=value, such as optimizer.learning_rate=0.001."
             )
-        _assign(tree, key.strip(), parse(value.strip()))
-    return build(type(config), tree, "the overrides")
+        pairs.append((key.strip(), parse(value.strip())))
+    return pairs
+
+
+def assign(config: T, layers: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> T:
+    """Return ``config`` with dotted keys set, layer by layer; a later value of a key wins.
+
+    Args:
+        layers: where values come from, for errors, and their keys and values.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    tree = msgspec.to_builtins(config)
+    for origin, pairs in layers:
+        for key, value in pairs:
+            try:
+                _assign(tree, key, value)
+            except ConfigError as error:
+                raise ConfigError(f"{origin}: {error}") from error
+    return build(type(config), tree, " and ".join(origin for origin, _ in layers))
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -121,13 +149,34 @@ def load_toml(path: Path, kind: type[T]) -> T:
     Raises:
         ConfigError: the file is missing, is not TOML, or does not fit ``kind``.
     """
+    return build(kind, _read_toml(path), str(path))
+
+
+def read_assignments(path: Path) -> list[tuple[str, Any]]:
+    """Dotted keys and values of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    return list(_leaves(_read_toml(path), ""))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    return build(kind, tree, str(path))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Values of nested tables by dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def to_json(config: msgspec.Struct) -> str:

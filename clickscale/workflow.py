@@ -1,4 +1,4 @@
-"""Runs from outside: train and save, evaluate, compare. What the command line does, as functions.
+"""Verbs of the command line as functions: train and save, distill, evaluate, compare.
 
 Besides what training writes (see `clickscale.training.run.folder`), the folder of a run then holds::
 
@@ -12,13 +12,14 @@ one such folder for each of its models (see `clickscale.training.distillation`).
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from clickscale.artifact import save_artifact
-from clickscale.costs.flops import measure_cost
+from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Grouping
 from clickscale.errors import RunError
@@ -26,25 +27,21 @@ from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
 from clickscale.files import heal, replace_text
+from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
-from clickscale.training import distillation, loop
-from clickscale.training.distillation import TAUGHT, DistillConfig
-from clickscale.training.loop import RunResult
-from clickscale.training.run.folder import (
-    CONFIG,
-    DATASET,
-    DONE,
-    TrainConfig,
-    TrainedRun,
-    load_run,
-    read_config,
-)
+from clickscale.training import distillation
+from clickscale.training.distill_config import DistillConfig
+from clickscale.training.distilled_runs import TAUGHT
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import CONFIG, DATASET, DONE, TrainedRun, load_run, read_config
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train as train_model
 
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
-TREES = "trees.json"
+_TREES = "trees.json"
 
 
 def train(
@@ -64,7 +61,7 @@ def train(
         ConfigError: unknown model, grade, option or label.
     """
     out = Path(out)
-    result = loop.train(config, out, resume=resume, progress=progress)
+    result = train_model(config, out, resume=resume, progress=progress)
     if result.finished:
         _finish(out, result, Path(config.data))
     return result
@@ -91,7 +88,7 @@ def distilled_runs(out: Path) -> list[Path]:
 
 
 def _finish(out: Path, result: RunResult, data: Path) -> None:
-    """Write what a finished run offers: cost, metrics of the validation part if there is one, artifact."""
+    """Write the cost of a finished run, its metrics of the validation part, if any, and its artifact."""
     run = load_run(out, data)
     cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
     _write_json(out / "cost.json", cost)
@@ -136,7 +133,7 @@ def evaluate(
         RunError: the folder is not a run, or has no weights yet.
     """
     out = Path(run)
-    if (out / TREES).is_file():
+    if (out / _TREES).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
     where = Path(data or read_config(out).data)
     heal(where)
@@ -157,7 +154,7 @@ def _evaluate(
         slack=slack,
         labels=run.labels,
     )
-    predictions.save(predictions_path(out, part))
+    predictions.save(_predictions_path(out, part))
     return _report(out, predictions, bootstrap)
 
 
@@ -179,7 +176,7 @@ def train_trees(
     """Fit gradient-boosted trees to the same data; ``out`` can be evaluated and compared like a run.
 
     Returns:
-        What was fitted and how long it took, as ``trees.json`` keeps it.
+        Facts about the trees and the time they took, as ``trees.json`` keeps them.
 
     Raises:
         RunError: ``out`` is not empty.
@@ -200,7 +197,7 @@ def train_trees(
     )
     out.mkdir(parents=True, exist_ok=True)
     for part, predictions in fitted.predictions.items():
-        predictions.save(predictions_path(out, part))
+        predictions.save(_predictions_path(out, part))
         _report(out, predictions, bootstrap=200)
     facts = fitted.to_dict() | {
         "data": str(data),
@@ -208,21 +205,52 @@ def train_trees(
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
     }
-    _write_json(out / TREES, facts)
+    _write_json(out / _TREES, facts)
     return facts
+
+
+def model_cost(
+    model: str,
+    *,
+    grade: str = "size-2",
+    length: int | None = None,
+    candidates: int = CANDIDATES,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Cost, int]:
+    """Count the parameters of a model and the operations of a request, on a data set or a made-up one.
+
+    Args:
+        length: behaviors of the history; None takes 100, or what the paper of the grade counts on.
+        data: prepared data set whose features the model embeds; None takes those of a made-up one.
+        overrides: ``a.b=c`` changes of the grade.
+
+    Returns:
+        The cost, and the length that it is for.
+    """
+    request = paper_request(model, grade)
+    length = length or request.length
+    if data:
+        dataset = open_dataset(data)
+        features, items = dataset.features, dataset.item_columns()
+    else:
+        features = reference_features(request=request)
+        items = reference_items(features)
+    built = build_model(model, features, items, grade=grade, length=length, overrides=overrides)
+    return measure_cost(built, features, length, candidates), length
 
 
 # --- reading runs back
 
 
-def predictions_path(run: Path, part: str) -> Path:
-    """Where a run keeps the predictions of a part."""
+def _predictions_path(run: Path, part: str) -> Path:
+    """File in which a run keeps the predictions of a part."""
     return run / f"predictions-{part}.safetensors"
 
 
 def load_predictions(run: Path, part: str) -> Predictions:
     """Saved predictions of a run; an error says how to make them."""
-    path = predictions_path(run, part)
+    path = _predictions_path(run, part)
     if not path.is_file():
         raise RunError(
             f"{run} has no predictions of {part!r}; make them: clickscale evaluate {run} --part {part}"
@@ -236,15 +264,15 @@ def run_options(run: Path) -> dict[str, Any]:
     Raises:
         RunError: the folder is neither.
     """
-    if (run / TREES).is_file():
-        facts = json.loads((run / TREES).read_text("utf-8"))
+    if (run / _TREES).is_file():
+        facts = json.loads((run / _TREES).read_text("utf-8"))
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
-    return options | _taught(run)
+    return options | _teacher(run)
 
 
-def _taught(run: Path) -> dict[str, str]:
-    """Who taught the model of a run, in the words of its options; empty if nobody did."""
+def _teacher(run: Path) -> dict[str, str]:
+    """The teacher of a run and its unusual options; empty for a run without a teacher."""
     facts = _maybe_json(run / TAUGHT)
     if facts is None:
         return {}
@@ -257,7 +285,7 @@ def _taught(run: Path) -> dict[str, str]:
 
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
-    path = run / (TREES if (run / TREES).is_file() else DATASET)
+    path = run / (_TREES if (run / _TREES).is_file() else DATASET)
     facts = _maybe_json(path) or {}
     return list(facts.get("notes", ()))
 
@@ -281,7 +309,7 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
     evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / TREES)
+    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / _TREES)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 

@@ -17,8 +17,8 @@ from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
-from clickscale.training.distillation import DistillConfig, ModelChoice
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.run.config import TrainConfig
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 
@@ -169,7 +169,7 @@ def test_both_models_of_a_distillation_are_runs_with_artifacts(pair: Path) -> No
 def test_the_artifact_of_a_student_holds_nothing_of_its_teacher(
     pair: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    workflow.train(pair_config(dataset).alone("student"), tmp_path / "alone", progress=False)
+    workflow.train(pair_config(dataset).own_run("student"), tmp_path / "alone", progress=False)
     taught, alone = pair / "student" / "artifact", tmp_path / "alone" / "artifact"
     assert sorted(path.name for path in taught.iterdir()) == sorted(path.name for path in alone.iterdir())
     for name in ("config.json", "encoder.json", "encoder.safetensors", "items.safetensors"):
@@ -189,7 +189,7 @@ def test_the_artifact_of_a_student_holds_nothing_of_its_teacher(
 def test_a_distilled_student_is_compared_with_one_trained_alone(
     pair: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    workflow.train(pair_config(dataset).alone("student"), tmp_path / "alone", progress=False)
+    workflow.train(pair_config(dataset).own_run("student"), tmp_path / "alone", progress=False)
     folders = [tmp_path / "alone", *workflow.distilled_runs(pair)]
     for folder in folders:
         workflow.evaluate(folder, bootstrap=5)

@@ -88,6 +88,9 @@ _content.command("ids", epilog=_example("clickscale content ids prepared --name 
 )
 app.add_typer(_content, name="content")
 app.command("models", epilog=_example("clickscale models"))(models.list_models)
+app.command("options", epilog=_example("clickscale options", "clickscale options suan --grade size-4"))(
+    models.list_options
+)
 app.command("cost", epilog=_example("clickscale cost suan --grade size-4 --length 200 --candidates 60"))(
     models.show_cost
 )
@@ -95,7 +98,7 @@ app.command(
     "train",
     epilog=_example(
         "clickscale train suan --data prepared --out runs/suan",
-        "clickscale train din --data prepared --out runs/din --set epochs.count=2 --set model.d=16",
+        "clickscale train din --data prepared --out runs/din --epochs 2 --set model.d=16",
         "clickscale train suan --data prepared --out runs/suan --resume",
     ),
 )(runs.train_model)

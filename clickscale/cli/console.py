@@ -1,4 +1,4 @@
-"""What a verb prints: its result on stdout, everything else on stderr.
+"""Print the result of a verb on stdout, and everything else on stderr.
 
 With ``--json`` the result is one JSON document; without, tables for people. Progress and notes go to stderr,
 so that a result can be piped.
@@ -54,7 +54,7 @@ class _Echo(logging.Handler):
 
 
 def listen() -> None:
-    """Let the package's log be read where no terminal shows a progress line, which says the same."""
+    """Repeat the package's log on stderr, unless a terminal shows the same as a progress line."""
     log = logging.getLogger("clickscale")
     if not sys.stderr.isatty() and not any(isinstance(handler, _Echo) for handler in log.handlers):
         log.addHandler(_Echo())
@@ -73,9 +73,9 @@ def grid(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -
     """A table whose columns after the first are aligned right when they hold numbers."""
     texts = [[cell(value) for value in row] for row in rows]
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for place, header in enumerate(headers):
-        numbers = all(_looks_numeric(row[place]) for row in texts)
-        table.add_column(header, justify="right" if place and numbers else "left", overflow="fold")
+    for index, header in enumerate(headers):
+        numeric = all(_looks_numeric(row[index]) for row in texts)
+        table.add_column(header, justify="right" if index and numeric else "left", overflow="fold")
     for row in texts:
         table.add_row(*row)
     return table

@@ -16,7 +16,7 @@ from clickscale.demo.steps import ALONE, CANDIDATES, DIN, LOG, STUDENT, TAUGHT
 if TYPE_CHECKING:
     from clickscale.data.dataset import Dataset
     from clickscale.report.results import Result
-    from clickscale.training.loop import RunResult
+    from clickscale.training.run_state import RunResult
 
 
 def run_demo(
@@ -117,28 +117,28 @@ def boosted_trees(data: Path, run: Path, seed: int) -> dict[str, Path]:
 
 def _train(model: str, data: Path, run: Path, seed: int) -> None:
     """Train one model, unless that is done."""
-    from clickscale.cli.runs import train_config
+    from clickscale.training.run.config import train_config
     from clickscale.workflow import train
 
     if (run / "artifact").is_dir():
         return
     say(f"training {model}")
     name, grade, length = model.split(":")
-    given = {"model": name, "data": str(data), "grade": grade, "length": int(length), "seed": seed}
-    config = train_config(given, "", list(steps.OPTIONS))
+    flags = {"grade": grade, "length": int(length), "seed": seed}
+    config = train_config(name, data, flags=flags, sets=steps.OPTIONS)
     _finished(train(config, run, resume=True))
 
 
 def _distill(data: Path, run: Path, seed: int) -> None:
     """Train the student with its teacher, unless that is done."""
-    from clickscale.cli.distill import distill_config
+    from clickscale.training.distill_config import distill_config
     from clickscale.workflow import distill
 
     if (run / "teacher" / "artifact").is_dir():
         return
     say(f"training {STUDENT} together with its teacher {steps.TEACHER}")
-    given = {"data": str(data), "seed": seed}
-    config = distill_config(given, STUDENT, steps.TEACHER, list(steps.DISTILLATION))
+    flags = {"seed": seed}
+    config = distill_config(STUDENT, data, teacher=steps.TEACHER, flags=flags, sets=steps.DISTILLATION)
     _finished(distill(config, run, resume=True))
 
 

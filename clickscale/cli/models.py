@@ -1,4 +1,4 @@
-"""Verbs about models without data: ``models``, ``cost``."""
+"""Verbs about models without data: ``models``, ``options``, ``cost``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ def list_models(as_json: AsJson = False) -> None:
     """List the models, their grades and ideas."""
     from clickscale.models import describe, model_names, presets
 
-    found = [
+    models = [
         {"name": name, "grades": sorted(presets(name)), "about": describe(name)} for name in model_names()
     ]
     if as_json:
-        emit(found)
+        emit(models)
         return
-    rows = [(entry["name"], _grades(entry["grades"]), entry["about"]) for entry in found]
+    rows = [(model["name"], _grades(model["grades"]), model["about"]) for model in models]
     show(grid("Models", ("name", "grades", "about"), rows))
 
 
@@ -41,10 +41,34 @@ def _grades(names: Sequence[str]) -> str:
     return ", ".join([f"{sizes[0]} .. {sizes[-1]}", *(name for name in names if name not in sizes)])
 
 
+def list_options(
+    model: Annotated[str, typer.Argument(help="Also list the options of this model.")] = "",
+    grade: Annotated[
+        str, typer.Option("--grade", help="Size of the model whose defaults are shown.")
+    ] = "size-2",
+    as_json: AsJson = False,
+) -> None:
+    """List every option of training, its type, default and meaning.
+
+    Each is a key of --set and of the TOML file of --config. With a model, its own options follow after
+    "model."; without one, the options that only distill has.
+    """
+    from dataclasses import asdict
+
+    from clickscale.training.option_list import distill_options, train_options
+
+    options = train_options(model, grade) if model else [*train_options(), *distill_options()]
+    if as_json:
+        emit([asdict(option) for option in options])
+        return
+    rows = [(option.key, option.type, option.default, option.meaning) for option in options]
+    show(grid("Options", ("key", "type", "default", "meaning"), rows))
+
+
 def show_cost(
     model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
     grade: Annotated[
-        str, typer.Option("--grade", "--preset", help="Size of the model, or what a paper calls its own.")
+        str, typer.Option("--grade", "--preset", help="Size of the model, or a model of its paper.")
     ] = "size-2",
     length: MaybeLength = None,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items scored per request.")] = 60,
@@ -58,20 +82,14 @@ def show_cost(
 
     The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
-    for the grades est-paper and est-blocks, what their paper counts on. So with the length, if none is given.
+    for the grades est-paper and est-blocks, the features and the length of their paper.
     """
-    from clickscale.costs.flops import measure_cost, paper_request, reference_features, reference_items
-    from clickscale.data.dataset import open_dataset
-    from clickscale.models import build_model
+    from clickscale.workflow import model_cost
 
-    dataset = open_dataset(data) if data else None
-    request = paper_request(model, grade)
-    features = dataset.features if dataset else reference_features(request=request)
-    length = length or request.length
-    items = dataset.item_columns() if dataset else reference_items(features)
     overrides = [assignment.removeprefix("model.") for assignment in sets or ()]
-    built = build_model(model, features, items, grade=grade, length=length, overrides=overrides)
-    cost = measure_cost(built, features, length, candidates)
+    cost, length = model_cost(
+        model, grade=grade, length=length, candidates=candidates, data=data, overrides=overrides
+    )
     if as_json:
         emit({"model": model, "grade": grade, **cost.to_dict()})
         return

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that verbs of several files share."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from clickscale.config import LONGEST
 from clickscale.errors import InputError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -17,10 +16,6 @@ Sets = Annotated[
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A prepared data set.")]
 MaybeData = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="A prepared data set, if not that of the run.")
-]
-Grade = Annotated[str, typer.Option("--grade", help="Size of the model, size-1 to size-5.")]
-Length = Annotated[
-    int, typer.Option("--length", min=1, max=LONGEST, help="Behaviors that a candidate sees at most (L).")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is random.")]

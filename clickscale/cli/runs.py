@@ -1,90 +1,83 @@
 """Verbs about runs: ``train``, ``trees``, ``evaluate``, ``compare``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from clickscale.cli import run_flags as flags
 from clickscale.cli.console import emit, grid, say, show
-from clickscale.cli.options import (
-    AsJson,
-    Data,
-    Grade,
-    Length,
-    MaybeData,
-    Seed,
-    Sets,
-    Statistics,
-    names,
-)
-from clickscale.config import LONGEST, build, override
+from clickscale.cli.options import AsJson, Data, MaybeData, Seed, Sets, Statistics
+from clickscale.config import LONGEST
 
-if TYPE_CHECKING:
-    from clickscale.training.run.folder import TrainConfig
-
-Grouping = Literal["timeline", "request", "impression"]
 Part = Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part of the split.")]
 Bootstrap = Annotated[
     int, typer.Option("--bootstrap", min=0, help="Resamples of the users for intervals; 0: none.")
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
-Batched = Annotated[
-    Literal["auto", "timeline", "request", "impression"],
-    typer.Option("--grouping", help="How impressions are batched; auto lets the recipe choose."),
-]
-Recipe = Annotated[
-    Literal["accurate", "fast"],
-    typer.Option("--recipe", help="What decides all that is not set; fast costs accuracy."),
-]
-Labels = Annotated[str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")]
-
-
-def train_config(given: dict[str, Any], labels: str, sets: list[str]) -> "TrainConfig":
-    """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
-    from clickscale.training.run.folder import TrainConfig
-
-    given = given | {"labels": names(labels)}
-    given["model_options"] = [text.removeprefix("model.") for text in sets if text.startswith("model.")]
-    return override(build(TrainConfig, given, "the options"), [t for t in sets if not t.startswith("model.")])
 
 
 def train_model(
     model: Annotated[str, typer.Argument(help="Name of a model; clickscale models lists them.")],
     data: Data,
-    out: Out,
-    grade: Grade = "size-2",
-    length: Length = 100,
-    recipe: Recipe = "accurate",
-    grouping: Batched = "auto",
-    labels: Labels = "",
-    seed: Seed = 0,
-    sets: Sets = None,
+    out: flags.Out,
+    grade: flags.Grade = None,
+    length: flags.Length = None,
+    epochs: flags.Epochs = None,
+    batch_size: flags.BatchSize = None,
+    learning_rate: flags.LearningRate = None,
+    recipe: flags.Recipe = None,
+    grouping: flags.Grouping = None,
+    labels: flags.Labels = None,
+    seed: flags.Seed = None,
+    early_stopping: flags.EarlyStopping = None,
+    validate_every: flags.ValidateEvery = None,
+    device: flags.Device = None,
+    threads: flags.Threads = None,
+    precision: flags.Precision = None,
     warm_start: Annotated[
-        str, typer.Option("--warm-start", metavar="RUN", help="Begin with the weights of an earlier run.")
-    ] = "",
-    resume: Resume = False,
+        str | None,
+        typer.Option("--warm-start", metavar="RUN", help="Begin with the weights of an earlier run."),
+    ] = None,
+    file: flags.ConfigFile = None,
+    sets: Sets = None,
+    resume: flags.Resume = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a model and save its artifact.
 
     The folder also gets the metrics of the validation part; clickscale evaluate measures the test part.
 
-    --set takes any option of training (optimizer.learning_rate, epochs.count) and, after "model.", any option
-    of the model.
+    --set takes any option of training (optimizer.schedule.warmup) and, after "model.", any option of the
+    model; clickscale options MODEL lists them. A value of --set wins over a flag, a flag over --config.
     """
-    from msgspec.structs import replace
+    from clickscale.training.run.config import train_config
+    from clickscale.workflow import train
 
-    from clickscale.workflow import run_results, train
-
-    given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
-    config = train_config(given | {"recipe": recipe, "grouping": grouping}, labels, sets or [])
-    config = replace(config, warm_start=warm_start or config.warm_start)
+    given = flags.given(
+        {
+            "grade": grade,
+            "length": length,
+            "epochs.count": epochs,
+            "batch_size": batch_size,
+            "optimizer.learning_rate": learning_rate,
+            "recipe": recipe,
+            "grouping": grouping,
+            "labels": labels,
+            "seed": seed,
+            "early_stopping": early_stopping,
+            "validate_every": validate_every,
+            "device": device,
+            "threads": threads,
+            "precision": precision,
+            "warm_start": warm_start,
+        }
+    )
+    config = train_config(model, data, file=file, flags=given, sets=sets or [])
     result = train(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
         return stopped(out, result, as_json)
-    results = run_results(out, "valid") if (out / "evaluation-valid.json").is_file() else []
+    results = validation_results(out)
     if as_json:
         emit({"run": str(out), "finished": True, **training(result), "valid": documents(results)})
         return 0
@@ -95,8 +88,15 @@ def train_model(
     return 0
 
 
+def validation_results(run: Path, name: str = "") -> list[Any]:
+    """Results of a run on its validation part; none if the data set has none."""
+    from clickscale.workflow import run_results
+
+    return run_results(run, "valid", name) if (run / "evaluation-valid.json").is_file() else []
+
+
 def stopped(out: Path, result: Any, as_json: bool) -> int:
-    """Say that a signal stopped a run and how it goes on; the exit code that belongs to the signal."""
+    """Say that a signal stopped a run and how it continues; returns the exit code of the signal."""
     say(f"stopped after step {result.step}; continue with --resume")
     if as_json:
         emit({"run": str(out), "finished": False, **training(result)})
@@ -104,7 +104,7 @@ def stopped(out: Path, result: Any, as_json: bool) -> int:
 
 
 def training(result: Any) -> dict[str, Any]:
-    """What training did, for machines."""
+    """Facts about a training for machines."""
     return {
         "step": result.step,
         "samples": result.samples,
@@ -133,7 +133,7 @@ def results_grid(title: str, results: Any) -> Any:
 
 def train_trees(
     data: Data,
-    out: Out,
+    out: flags.Out,
     label: Annotated[str, typer.Option("--label", help="Label to predict; the first one by default.")] = "",
     seed: Seed = 0,
     statistics: Statistics = True,
@@ -158,7 +158,8 @@ def evaluate_run(
     data: MaybeData = None,
     part: Part = "test",
     grouping: Annotated[
-        Grouping, typer.Option("--grouping", help="How impressions are batched; request is as served.")
+        Literal["timeline", "request", "impression"],
+        typer.Option("--grouping", help="How impressions are batched; request is as served."),
     ] = "request",
     slack: Annotated[
         int,
@@ -187,8 +188,8 @@ def evaluate_run(
     show(_report_grid(f"{run}, part {part}, grouping {report.grouping}", report))
     if slices:
         for label in report.labels:
-            for name, found in label.slices.items():
-                show(_slices_grid(f"{label.label} by {name}", found))
+            for name, slices_of_label in label.slices.items():
+                show(_slices_grid(f"{label.label} by {name}", slices_of_label))
     _say_notes([run])
 
 
@@ -204,16 +205,16 @@ def _report_grid(title: str, report: Any) -> Any:
     return grid(title, headers, rows)
 
 
-def _slices_grid(title: str, found: Any) -> Any:
+def _slices_grid(title: str, slices: Any) -> Any:
     from clickscale.evaluation.measures import METRICS
 
     headers = ("slice", "impressions", "positives", *(m.title for m in METRICS if not m.biased))
-    rows = [(part.name, part.rows, part.positives, *part.metrics.values()) for part in found]
+    rows = [(part.name, part.rows, part.positives, *part.metrics.values()) for part in slices]
     return grid(title, headers, rows)
 
 
 def _say_notes(runs: list[Path]) -> None:
-    """Repeat what every report of results on this data has to say, once."""
+    """Print the notes of the data sets of runs, each once."""
     from clickscale.workflow import run_notes
 
     for note in dict.fromkeys(note for run in runs for note in run_notes(run)):
@@ -236,7 +237,7 @@ def compare_runs(
 
     entrants = [entrant(run, part) for run in runs]
     lines = comparison.compare(entrants, bootstrap=bootstrap)
-    groupings = list(dict.fromkeys(each.predictions.grouping for each in entrants))
+    groupings = list(dict.fromkeys(one.predictions.grouping for one in entrants))
     if as_json:
         import msgspec
 

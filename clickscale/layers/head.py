@@ -20,8 +20,8 @@ class HeadConfig(Config, frozen=True):
         hidden: widths of the hidden layers (the SUAN comparisons use 1024, 512, 256).
         norm: normalization before each activation. ``batch`` is the papers' and needs statistics of batches,
             ``layer`` and ``rms`` see one candidate at a time.
-        activation: ``batch_dice`` is the papers' Dice, by statistics of batches; ``dice`` has the same form
-            with a gate of the unit alone.
+        activation: of the hidden layers. ``batch_dice`` is the papers' Dice, by statistics of batches;
+            ``dice`` has the same form with a gate of the unit itself.
         dropout: share of the hidden units that training drops.
         logit_norm: also normalize the logit, as the SUAN code does; it couples calibration to running
             statistics, hence off.
@@ -155,6 +155,16 @@ class Head(nn.Module):
             mask[..., None].expand(-1, -1, self.labels), logits
         )
 
+    def double_labels(self) -> None:
+        """Add as many logits as there are; the first ones keep their weights, the new ones are fresh."""
+        last = max(index for index, layer in enumerate(self.tower) if isinstance(layer, nn.Linear))
+        layer, labels = self.tower[last], 2 * self.labels
+        assert isinstance(layer, nn.Linear), "the index is that of a linear layer"
+        self.tower[last] = _extended(layer, nn.Linear(layer.in_features, labels))
+        if last + 1 < len(self.tower):  # the norm of the logits
+            self.tower[last + 1] = _extended(self.tower[last + 1], BatchNorm(labels))
+        self.labels = labels
+
     def over(self, read: Tensor, profile: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, C, T) over what a model read, the profile and the context; see `head_over`.
 
@@ -172,3 +182,11 @@ def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Hea
     """Head over ``read`` numbers per candidate, the profile of its user and its context."""
     fields = inputs.profile_tokens + inputs.context_tokens
     return Head(read + fields * inputs.dim, labels, config)
+
+
+def _extended(layer: nn.Module, wide: nn.Module) -> nn.Module:
+    """The wide layer, whose first outputs have the weights of ``layer``."""
+    weights = wide.state_dict()
+    for name, tensor in layer.state_dict().items():
+        weights[name][: len(tensor)] = tensor
+    return wide.train(layer.training)

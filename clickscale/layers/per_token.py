@@ -96,28 +96,3 @@ def token_names(*sides: tuple[Feature, ...]) -> tuple[str, ...]:
     """Names of the tokens that `SideEmbedding` and `ItemTable` make of the features of sides, in order."""
     kinds = [kind for side in sides for kind in (categorical(side), numeric(side), content(side))]
     return tuple(feature.name for kind in kinds for feature in kind)
-
-
-def copy_named(
-    target: Tensor,
-    source: Tensor,
-    axis: int,
-    names: Sequence[str],
-    earlier: Sequence[str],
-    fill: float | None,
-) -> None:
-    """Overwrite the part of ``target`` that ``source`` has, matching parts of an axis by their names.
-
-    The axis is divided evenly among the names; shapes are equal otherwise.
-
-    Args:
-        names, earlier: of the parts of the axis in ``target`` and in ``source``.
-        fill: value of the parts that are new, or None to leave them.
-    """
-    part = target.shape[axis] // max(len(names), 1)
-    for position, name in enumerate(names):
-        own = target.narrow(axis, position * part, part)
-        if name in earlier:
-            own.copy_(source.narrow(axis, list(earlier).index(name) * part, part))
-        elif fill is not None:
-            own.fill_(fill)

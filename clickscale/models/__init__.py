@@ -14,11 +14,12 @@ from typing import Any
 from clickscale.config import Config, override
 from clickscale.errors import ConfigError, unknown
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._base import CTRModel, State, score_in_chunks, stack
+from clickscale.models._base import CTRModel, FeatureAxis, State, score_in_chunks, stack
 from clickscale.schema import Features, select_labels
 
 __all__ = [
     "CTRModel",
+    "FeatureAxis",
     "State",
     "build_model",
     "describe",

@@ -1,7 +1,8 @@
 """The contract that every model keeps."""
 
 from abc import ABC, abstractmethod
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
 import torch
@@ -9,9 +10,25 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
+from clickscale.schema import Features
 from clickscale.state import State, stack
 
-__all__ = ["CTRModel", "State", "score_in_chunks", "stack"]
+__all__ = ["CTRModel", "FeatureAxis", "State", "score_in_chunks", "stack"]
+
+
+@dataclass(frozen=True)
+class FeatureAxis:
+    """The axis of a weight that is divided evenly among features.
+
+    Attributes:
+        names: of the features that the parts of the axis belong to, in order.
+        fill: value that the part of a new feature begins with; None leaves its fresh values.
+    """
+
+    axis: int
+    names: tuple[str, ...]
+    fill: float | None = None
+
 
 S = TypeVar("S", bound=State)
 
@@ -61,6 +78,16 @@ class CTRModel(nn.Module, ABC, Generic[S]):
     def scoring_state(self, state: S) -> S:
         """The part of a state that candidates who see all of it need; nothing can be appended to it."""
         return state
+
+    def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
+        """Weights, by name, of which each feature has a part of its own; a warm start copies them by feature.
+
+        A model for which it is empty, as here, starts only from one with the same features.
+
+        Args:
+            features: those that the model was built from.
+        """
+        return {}
 
     def require_causal(self, otherwise: str) -> None:
         """Refuse what only a causal model can do; ``otherwise`` says what fails and the way out.

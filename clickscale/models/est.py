@@ -20,6 +20,7 @@ Resolutions and deviations, each an option:
 * Content is compared on a grid of 1/4000, so that cosines that tie do so in every batch.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -33,7 +34,7 @@ from clickscale.layers.bias import AttentionBias
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import take_columns
-from clickscale.models._base import CTRModel
+from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.content_attention import NeighborRule, Weighting
 from clickscale.models._est.cross_attention import BehaviorSequence
 from clickscale.models._est.est_inputs import (
@@ -44,6 +45,7 @@ from clickscale.models._est.est_inputs import (
     require_content,
     resolve_inputs,
 )
+from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.light_stack import LightStack, TimelineState
 from clickscale.schema import Features, content
 
@@ -188,6 +190,10 @@ class EST(CTRModel[TimelineState]):
         tokens, mean = self.light(inputs.tokens, tuple(sequences))
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
         return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+
+    def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
+        """See `CTRModel`."""
+        return feature_axes(self, self.chosen, self.inputs.names, features)
 
     def _recent_of_each(self, inputs: CandidateInputs) -> BehaviorSequence:
         """B_u of every candidate by itself: it has gathered rows that the candidate does not see."""

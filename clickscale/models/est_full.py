@@ -17,6 +17,7 @@ Resolution: keys and values of tokens come from the projection that behaviors us
 time, so order enters by the choice of the behaviors only, as in the paper.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,9 @@ from clickscale.errors import ConfigError
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import take_columns
-from clickscale.models._base import CTRModel
+from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.est_inputs import EstConfig, EstInputs, Timeline, resolve_inputs
+from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.full_attention import FullStack, PairKind
 from clickscale.schema import Features
 
@@ -109,6 +111,10 @@ class ESTFull(CTRModel[FullState]):
             rows,
             self.full.project(rows),
         )
+
+    def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
+        """See `CTRModel`."""
+        return feature_axes(self, self.chosen, self.inputs.names, features)
 
     def score(self, state: FullState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""

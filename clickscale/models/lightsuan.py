@@ -33,6 +33,13 @@ class ModelConfig(Config, frozen=True):
     """Options; those that SUAN has mean the same there.
 
     Attributes:
+        d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
+        blocks: attention blocks. heads: of each block.
+        bias: who shares the tables of the attention bias; ``none`` leaves it out.
+        buckets: ranges of time and distance that share an entry of the attention bias.
+        candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
+            fields makes the token.
+        time_of_week: add an embedding of hour and weekday to every token.
         k: behaviors of the local window, the position itself included.
         r: dilation: beyond the window every ``r``-th behavior is seen; 1 sees all.
     """

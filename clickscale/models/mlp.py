@@ -19,7 +19,11 @@ from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):
-    """Options. ``d`` is the width of one feature's embedding."""
+    """Options.
+
+    Attributes:
+        d: width of one feature's embedding.
+    """
 
     d: int = 8
     head: HeadConfig = HeadConfig()

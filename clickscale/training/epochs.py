@@ -1,4 +1,4 @@
-"""How often training passes over the data, and what embedding tables begin each pass with, as a value."""
+"""Number of passes over the data, and the embedding tables that each pass begins with, as a value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from clickscale.errors import ConfigError
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the data a run stands: ``batch`` of ``epoch`` is the next one to train on."""
+    """Position of a run in the data: ``batch`` of ``epoch`` is the next one to train on."""
 
     epoch: int = 0
     batch: int = 0
@@ -20,9 +20,9 @@ class Epochs(Config, frozen=True):
     """Passes over the training part; see `clickscale.training.table_resets` for what a reset does.
 
     Attributes:
-        count: how many at most; 0 leaves it to `clickscale.training.recipe`. Click models with id embeddings
+        count: passes at most; 0 leaves it to `clickscale.training.recipe`. Click models with id embeddings
             may over-fit as soon as the second pass begins (Zhang et al. 2022, the one-epoch phenomenon).
-        reset: what embedding tables begin every later epoch with: ``none`` keeps them, ``random`` draws new
+        reset: embedding tables at the start of every later epoch: ``none`` keeps them, ``random`` draws new
             rows (MEDA, Fan et al. 2023), ``snapshot`` returns to those of the start (asynchronous multi-epoch
             training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
         snapshot: with ``reset=snapshot``, folder of an earlier run whose tables are the start, of the first

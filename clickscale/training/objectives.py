@@ -1,4 +1,4 @@
-"""What training minimizes: modules that take a batch and return named losses.
+"""Losses that training minimizes: modules that take a batch and return named losses.
 
 An objective holds its models, so the loop and a wrapper for several processes see one module. Every loss is a
 tensor on the models' device; nothing here waits for that device but the cut of a batch to a shorter history.
@@ -66,7 +66,7 @@ class OnlineDistillation(Objective):
         loss = BCE(z, y) + BCE(z', y) + weight * (CE(sigmoid(z / t), q) - H(q))
 
     Each part is a mean over the impressions of the batch whose label is known. The soft label is a constant:
-    the teacher learns from the clicks alone, exactly as without a student. Hence the entropy H(q) moves no
+    the teacher learns only from the clicks, exactly as without a student. Hence the entropy H(q) moves no
     weight; it is subtracted so that the last part is the divergence from student to teacher, 0 when they
     agree. Per impression, that part has the gradient ``weight * (sigmoid(z / t) - q) / t`` for ``z``.
     """
@@ -91,15 +91,15 @@ class OnlineDistillation(Objective):
             labels: names of the T labels.
             temperature: t, divides the logits of both in the last part.
             weight: of the last part; the paper sets it to t, which gives the gradient ``sigmoid(z / t) - q``.
-            head: ``same`` draws the student's logits to the soft label too; ``aux`` draws its last T logits
-                to them and leaves the first T to the clicks (Khani et al. 2024).
+            head: with ``same`` all logits of the student learn from the soft label too; with ``aux`` only its
+                last T logits do, and the first T learn from the clicks (Khani et al. 2024).
             lengths: behaviors that a candidate of the student and of the teacher sees at most; 0: all of the
                 batch.
-            frozen: for a teacher that is trained already: the places of the labels among its logits. It stays
-                in evaluation mode, and its log-loss is told but is no part of ``loss``.
+            frozen: for a teacher that is trained already: indices of the labels among its logits. It stays in
+                evaluation mode, and its log-loss is reported but is not a part of ``loss``.
 
         Raises:
-            ConfigError: no label, or a temperature or weight that cannot be.
+            ConfigError: no label, or a temperature or weight out of range.
         """
         super().__init__()
         if not labels:
@@ -121,16 +121,16 @@ class OnlineDistillation(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss``, then ``loss.PART.LABEL``; PART: student, teacher, distill."""
-        mine, theirs = (batch.shortened(length) if length else batch for length in self.lengths)
+        for_student, for_teacher = (batch.shortened(length) if length else batch for length in self.lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            taught = self.teacher(theirs)  # (B, C, T)
+            taught = self.teacher(for_teacher)  # (B, C, T), or more labels if frozen
         taught = taught[..., self.frozen] if self.frozen else taught
-        logits = self.student(mine)  # (B, C, T) or (B, C, 2T)
+        logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
         count, mask = len(self.labels), batch.label_mask
-        drawn = logits if self.head == "same" else logits[..., count:]
+        soft = logits if self.head == "same" else logits[..., count:]
         student = label_losses(logits[..., :count], batch.labels, mask)  # (T,)
         teacher = label_losses(taught, batch.labels, mask)
-        distill = soft_losses(drawn, taught.detach(), mask, self.temperature)
+        distill = soft_losses(soft, taught.detach(), mask, self.temperature)
         loss = student.sum() + self.weight * distill.sum()
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(

@@ -32,9 +32,12 @@ class OptimizerConfig(Config, frozen=True):
     Attributes:
         dense: ``adamw`` (decoupled weight decay) or ``adam`` (decay added to the gradient).
         learning_rate: learning rate of dense weights.
+        betas: decays of the moments of Adam, for dense weights and for tables.
+        eps: epsilon of Adam for dense weights.
         weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
-        table_learning_rate, table_eps: learning rate and epsilon of embedding tables.
+        table_learning_rate: learning rate of embedding tables.
+        table_eps: epsilon of the optimizer of embedding tables.
         table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
             `clickscale.training.recipe`.
         max_grad_norm: largest norm of all gradients together; 0 never scales.

@@ -17,7 +17,7 @@ from clickscale.data.loader import Grouping
 from clickscale.models import CTRModel
 from clickscale.schema import categorical
 from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.folder import RunConfig
+from clickscale.training.run.config import RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 

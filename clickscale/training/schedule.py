@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step, and of nothing else: a resumed run needs no memory of it."""
+"""Learning rate as a function of the step alone, so that a resumed run needs no memory of it."""
 
 import math
 from typing import Literal
@@ -12,7 +12,7 @@ class Schedule(Config, frozen=True):
 
     Attributes:
         warmup: share of all steps over which the rate rises in a straight line.
-        decay: what follows: ``constant``, ``cosine`` or ``linear``.
+        decay: shape of the rate after the warm-up.
         floor: share of the full rate at the end of the decay.
     """
 

@@ -1,35 +1,31 @@
-"""Embedding tables that begin every epoch anew, so that training may pass over the data several times.
+"""Reset embedding tables at the start of every epoch, so that training can pass over the data several times.
 
 Tables over-fit in the second epoch, dense weights do not (Zhang et al. 2022). At the start of an epoch the
-tables, and what their optimizers remember, are set back: to the tables of the start of the run, to those of
+tables and the moments of their optimizers are set back: to the tables of the start of the run, to those of
 an earlier run (the "historical model" of Liu et al. 2026), or to new random rows (Fan et al. 2023). Their
 schedule runs once per epoch: one over the whole run would leave the new rows of the last epoch a rate of
 almost nothing. Dense weights, their optimizer and schedule and running statistics go on. Whatever is
 evaluated or saved before the next epoch begins has the tables that this epoch trained.
 
 The starting point is kept in ``starting-point/`` of the run, in the form of a checkpoint: a continued run
-needs neither the earlier run nor luck with random numbers.
+needs neither the earlier run nor the same random state.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clickscale.data.features.encoder import Encoder, Vocabulary
-from clickscale.data.features.texts import hash_texts
+from clickscale.data.features.encoder import Encoder
 from clickscale.errors import RunError
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.schema import FIRST, UNKNOWN
 from clickscale.training.epochs import Epochs, Position
+from clickscale.training.learner import Learner
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import load_run
-
-if TYPE_CHECKING:
-    from clickscale.training.loop import Learner
+from clickscale.training.table_rows import carried_over, tables_of
 
 FOLDER = "starting-point"
 
@@ -38,22 +34,22 @@ class TableResets:
     """Sets the tables of all models of a run back when an epoch begins.
 
     Args:
-        start: tables to return to by `table_name`; needed for ``reset="snapshot"`` alone.
+        start: tables to return to by `table_name`; needed only for ``reset="snapshot"``.
         seed: of the rows that ``reset="random"`` draws.
 
     Attributes:
-        said: what is worth telling of the start.
+        notes: messages to log when the run starts.
     """
 
     def __init__(
         self,
         epochs: Epochs,
-        learners: Sequence["Learner"],
+        learners: Sequence[Learner],
         start: dict[str, Tensor],
         seed: int,
-        said: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.epochs, self.learners, self.start, self.seed, self.said = epochs, learners, start, seed, said
+        self.epochs, self.learners, self.start, self.seed, self.notes = epochs, learners, start, seed, notes
 
     def keep(self, folder: Path) -> None:
         """Write the starting point into the folder of the run, unless it is there."""
@@ -75,21 +71,21 @@ class TableResets:
         if position.batch or first:
             return
         with torch.no_grad():
-            for place, (learner, name, table) in enumerate(_every_table(self.learners)):
-                table.weight.copy_(self._rows(position.epoch, place, table_name(learner, name), table))
-                for live in learner.optimizer.tables[f"{name}.weight"].state().values():
-                    live.zero_()
+            for index, (learner, name, table) in enumerate(_every_table(self.learners)):
+                table.weight.copy_(self._rows(position.epoch, index, table_name(learner, name), table))
+                for moment in learner.optimizer.tables[f"{name}.weight"].state().values():
+                    moment.zero_()
 
-    def _rows(self, epoch: int, place: int, name: str, table: FusedEmbedding) -> Tensor:
-        """What a table begins an epoch with."""
+    def _rows(self, epoch: int, index: int, name: str, table: FusedEmbedding) -> Tensor:
+        """Rows that a table begins an epoch with."""
         if self.epochs.reset == "snapshot":
             return self.start[name]
-        drawn = np.random.SeedSequence([self.seed, epoch, place]).generate_state(1, np.uint64)
+        drawn = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
         return table.initial(torch.Generator().manual_seed(int(drawn[0])))
 
 
 def table_resets(
-    epochs: Epochs, learners: Sequence["Learner"], encoder: Encoder, folder: Path, seed: int
+    epochs: Epochs, learners: Sequence[Learner], encoder: Encoder, folder: Path, seed: int
 ) -> TableResets:
     """Resets of a run whose models are new; the starting point is read where the run is a continued one.
 
@@ -98,7 +94,7 @@ def table_resets(
         folder: of the run; nothing is written.
 
     Raises:
-        RunError: the tables of the earlier run do not fit, or it is no run.
+        RunError: the tables of the earlier run do not fit, or it is not a run.
     """
     if epochs.reset != "snapshot":
         return TableResets(epochs, learners, {}, seed)
@@ -114,29 +110,26 @@ def table_resets(
     return TableResets(epochs, learners, start, seed)
 
 
-def table_name(learner: "Learner", name: str) -> str:
+def table_name(learner: Learner, name: str) -> str:
     """Name of a table among those of all models of a run."""
     return learner.key(f"{name}.weight")
 
 
-def _every_table(learners: Sequence["Learner"]) -> list[tuple["Learner", str, FusedEmbedding]]:
-    return [(each, name, table) for each in learners for name, table in tables_of(each.model).items()]
-
-
-def tables_of(model: nn.Module) -> dict[str, FusedEmbedding]:
-    """Embedding tables of a model by the name of their module."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, FusedEmbedding)}
+def _every_table(learners: Sequence[Learner]) -> list[tuple[Learner, str, FusedEmbedding]]:
+    return [
+        (learner, name, table) for learner in learners for name, table in tables_of(learner.model).items()
+    ]
 
 
 # --- tables of an earlier run
 
 
 def _from_earlier_run(
-    epochs: Epochs, learners: Sequence["Learner"], encoder: Encoder, seed: int
+    epochs: Epochs, learners: Sequence[Learner], encoder: Encoder, seed: int
 ) -> TableResets:
     """Resets to the tables of a run; of its part of a model's name if it was a distillation."""
     start: dict[str, Tensor] = {}
-    said = []
+    notes = []
     for learner in learners:
         part = Path(epochs.snapshot, learner.name)
         folder = part if learner.name and part.is_dir() else Path(epochs.snapshot)
@@ -147,8 +140,8 @@ def _from_earlier_run(
                 raise RunError(_misfit(folder, name, table, old.get(name)))
             rows, carried = carried_over(table, encoder, old[name], run.dataset.encoder)
             start[table_name(learner, name)] = rows
-            said.append(f"{carried:,} of {len(rows):,} rows of {table_name(learner, name)} are of {folder}")
-    return TableResets(epochs, learners, start, seed, said)
+            notes.append(f"{carried:,} of {len(rows):,} rows of {table_name(learner, name)} are of {folder}")
+    return TableResets(epochs, learners, start, seed, notes)
 
 
 def _misfit(folder: Path, name: str, table: FusedEmbedding, old: FusedEmbedding | None) -> str:
@@ -157,39 +150,3 @@ def _misfit(folder: Path, name: str, table: FusedEmbedding, old: FusedEmbedding 
         f"epochs.snapshot: the tables of {folder} do not fit. The model has a table {name!r} of width"
         f" {table.size[1]}, the earlier one {has}; name a run with the same width of embeddings."
     )
-
-
-def carried_over(
-    table: FusedEmbedding, encoder: Encoder, earlier: FusedEmbedding, its_encoder: Encoder
-) -> tuple[Tensor, int]:
-    """Rows of ``table`` (rows, d) in which every value that the earlier table knew has its row of then.
-
-    Values are compared as they stand in the logs, so the two data sets may number them differently. A feature
-    or value that is new keeps its initial row.
-
-    Returns:
-        The rows, on the CPU, and how many of them are of the earlier table.
-    """
-    rows, before = table.weight.detach().cpu().clone(), earlier.weight.detach().cpu()
-    carried = torch.zeros(len(rows), dtype=torch.bool)
-    for feature, offset in table.offsets.items():
-        if feature not in earlier.offsets:
-            continue
-        here, there = _same_values(encoder.vocabulary(feature), its_encoder.vocabulary(feature))
-        rows[torch.from_numpy(here) + offset] = before[torch.from_numpy(there) + earlier.offsets[feature]]
-        carried[torch.from_numpy(here) + offset] = True
-    return rows, int(carried.sum())
-
-
-def _same_values(new: Vocabulary, old: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the values that both vocabularies know, in the new one and in the old one."""
-    unknown = np.array([UNKNOWN], np.int64)
-    if new.dtype != old.dtype:
-        return unknown, unknown
-    if new.values is None:
-        size = new.size if old.values is None and old.buckets == new.buckets else FIRST
-        return np.arange(UNKNOWN, size), np.arange(UNKNOWN, size)
-    keys = new.values.to_numpy(zero_copy_only=False) if new.dtype == "int" else hash_texts(new.values)
-    there = old.lookup(keys).astype(np.int64)
-    known = np.flatnonzero(there != UNKNOWN)
-    return np.concatenate([unknown, known + FIRST]), np.concatenate([unknown, there[known]])

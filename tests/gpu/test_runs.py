@@ -16,7 +16,7 @@ from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import CacheConfig, StateCache
 from clickscale.models import model_names
-from clickscale.training import loop
+
 from clickscale.training.distillation import DistillConfig, ModelChoice
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.run.checkpoint import CheckpointStore
@@ -60,7 +60,7 @@ def test_a_run_learns_as_on_the_cpu(
 ) -> None:
     for device in ("cpu", gpu):
         config = config_of(data, device, name, f"optimizer.table={table}")
-        assert loop.train(config, tmp_path / str(device), progress=False).finished
+        assert train(config, tmp_path / str(device), progress=False).finished
     assert losses(tmp_path / str(gpu)) == pytest.approx(losses(tmp_path / "cpu"), rel=LEARNED)
 
 
@@ -69,7 +69,7 @@ def test_a_stopped_run_continues(
     precision: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: torch.device
 ) -> None:
     config = config_of(data, gpu, "lightsuan", f"precision={precision}", "epochs.reset=snapshot")
-    loop.train(config, tmp_path / "whole", progress=False)
+    train(config, tmp_path / "whole", progress=False)
 
     class Stopping(ClickLoss):
         batches = 0
@@ -82,9 +82,9 @@ def test_a_stopped_run_continues(
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "ClickLoss", Stopping)
-        stopped = loop.train(config, tmp_path / "stopped", progress=False)
+        stopped = train(config, tmp_path / "stopped", progress=False)
         assert (stopped.signal, stopped.step) == (signal.SIGTERM, 5)
-    assert loop.train(config, tmp_path / "stopped", progress=False).finished
+    assert train(config, tmp_path / "stopped", progress=False).finished
     whole, continued = losses(tmp_path / "whole"), losses(tmp_path / "stopped")
     assert len(whole) == len(continued)
     # Not to the bit, as on the CPU: sums into table rows take their terms in any order.

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional
 
-from clickscale.layers.per_token import FieldTokens, PerTokenLinear, PerTokenSwiGLU, copy_named, token_names
+from clickscale.layers.per_token import FieldTokens, PerTokenLinear, PerTokenSwiGLU, token_names
 from tests.models.toy import features
 
 
@@ -45,12 +45,3 @@ def test_tokens_of_a_candidate_are_profile_fields_and_histograms() -> None:
     assert torch.allclose(made[3, row], expected, atol=1e-6)
     bare = FieldTokens(("user", "item"), (), 4, 6, 5)
     assert bare(bare.profile(profile), fields[:, :, :1], []).shape == (2, 6, 5)
-
-
-def test_parts_are_copied_by_their_names() -> None:
-    target, source = torch.full((2, 6), 9.0), torch.arange(8.0).view(2, 4)
-    copy_named(target, source, 1, ("a", "new", "b"), ("b", "a"), 0.0)
-    assert target.tolist() == [[2, 3, 0, 0, 0, 1], [6, 7, 0, 0, 4, 5]]
-    left = torch.full((3, 2), 9.0)
-    copy_named(left, torch.ones(1, 2), 0, ("x", "y", "z"), ("y",), None)
-    assert left.tolist() == [[9, 9], [1, 1], [9, 9]]

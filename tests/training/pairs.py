@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.config import override
-from clickscale.training.distillation import DistillConfig, ModelChoice
+from clickscale.training.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
 from tests.training.compared import last

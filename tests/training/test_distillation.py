@@ -11,26 +11,24 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.batch import Batch
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.models import CTRModel, State, build_model
+from clickscale.models import build_model
 from clickscale.training import distillation
-from clickscale.training.distillation import (
-    STUDENT,
-    TEACHER,
-    distill,
-    weights_hash,
-    widen_head,
-)
-from clickscale.training.loop import RunResult, train
+from clickscale.training.distill_config import STUDENT, TEACHER
+from clickscale.training.distillation import distill, weights_hash
+from clickscale.training.distilled_runs import served
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run, make_model, start_at_rates
+from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.model import make_model, start_at_rates
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last, numbers
 from tests.training.pairs import SMALL, config_of, same, stopping, weights
@@ -58,7 +56,7 @@ def _sum_rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_teacher_takes_the_very_steps_that_it_takes_alone(data: Path, pair: Path, tmp_path: Path) -> None:
-    alone = config_of(data, "validate_every=4").alone(TEACHER)
+    alone = config_of(data, "validate_every=4").own_run(TEACHER)
     assert alone.window == 8
     train(alone, tmp_path / "alone")
     assert same(weights(pair / "teacher"), weights(tmp_path / "alone"))
@@ -84,7 +82,7 @@ def test_a_teacher_that_hears_its_student_would_be_seen(
 def test_a_student_that_is_not_drawn_takes_the_steps_that_it_takes_alone(data: Path, tmp_path: Path) -> None:
     config = config_of(data, "weight=0.0", "student.length=8")
     distill(config, tmp_path / "pair")
-    train(config.alone(STUDENT), tmp_path / "alone")
+    train(config.own_run(STUDENT), tmp_path / "alone")
     assert same(weights(tmp_path / "pair" / "student"), weights(tmp_path / "alone"))
 
 
@@ -104,9 +102,9 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     monkeypatch.setattr(distillation, "OnlineDistillation", Watched)
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
-    alone = make_model(config.alone(STUDENT), dataset)
+    alone = make_model(config.own_run(STUDENT), dataset)
     start_at_rates(alone, dataset, ("click", "like"))
-    assert same(distillation.served(starts[0], alone), alone.state_dict())
+    assert same(served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
 
@@ -131,7 +129,7 @@ def test_any_two_models_of_any_grades_learn_in_any_grouping(
     assert distill(config, tmp_path / "run").finished
     for name in (STUDENT, TEACHER):
         run = load_run(tmp_path / "run" / name)
-        assert run.config == config.alone(name)
+        assert run.config == config.own_run(name)
         assert run.labels == ("click", "like")
 
 
@@ -213,7 +211,7 @@ def test_the_folder_of_each_model_is_a_run_like_any_other(data: Path, pair: Path
 def test_what_is_kept_of_a_student_is_what_is_kept_of_one_trained_alone(data: Path, tmp_path: Path) -> None:
     config = config_of(data, "head=aux")
     distill(config, tmp_path / "run")
-    train(config.alone(STUDENT), tmp_path / "alone")
+    train(config.own_run(STUDENT), tmp_path / "alone")
     taught, alone = weights(tmp_path / "run/student"), weights(tmp_path / "alone")
     assert {k: v.shape for k, v in taught.items()} == {k: v.shape for k, v in alone.items()}
     wide = {
@@ -240,24 +238,16 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
     ).eval()
     batch = next(Loader(dataset, "train", config_of(data).loader()).batches())
     before = model(batch)
-    widen_head(model)
+    model.head.double_labels()
     after = model(batch)
     assert after.shape[-1] == 2 * before.shape[-1] == 4
     assert torch.allclose(after[..., :2], before, atol=1e-7)
     assert not torch.allclose(after[..., 2:], before, atol=1e-3)
 
 
-class HeadlessModel(CTRModel[State]):
-    def encode_user(self, user: UserSide) -> State:
-        return State()
-
-    def score(self, state: State, candidates: CandidateSide) -> Tensor:
-        return torch.zeros(*candidates.items.shape, 1)
-
-
 def test_a_model_without_the_shared_head_has_no_auxiliary_one() -> None:
     with pytest.raises(ConfigError, match="use head=same"):
-        widen_head(HeadlessModel())
+        distillation._add_teacher_labels(nn.Linear(2, 2))
 
 
 # --- stopped and continued
@@ -320,6 +310,7 @@ import os, sys
 from pathlib import Path
 from clickscale.config import load_json
 from clickscale.training import distillation
+from clickscale.training.distill_config import DistillConfig
 
 class Deadly(distillation.OnlineDistillation):
     batches = 0
@@ -330,7 +321,7 @@ class Deadly(distillation.OnlineDistillation):
         return super().forward(batch)
 
 distillation.OnlineDistillation = Deadly
-config = load_json(Path(sys.argv[1]).read_text(), distillation.DistillConfig, "test")
+config = load_json(Path(sys.argv[1]).read_text(), DistillConfig, "test")
 distillation.distill(config, Path(sys.argv[2]))
 """
 
@@ -370,7 +361,7 @@ def test_another_distillation_is_refused_by_the_names_of_what_differs(data: Path
 
 def test_a_distillation_is_no_run_of_one_model_nor_the_other_way_round(data: Path, pair: Path) -> None:
     with pytest.raises(RunError, match=r"its models are .*student and .*teacher"):
-        train(config_of(data).alone(STUDENT), pair)
+        train(config_of(data).own_run(STUDENT), pair)
     with pytest.raises(RunError, match="its models are"):
         load_run(pair)
     with pytest.raises(RunError, match="holds the run of one model"):

@@ -11,17 +11,11 @@ from clickscale.config import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.models.suan import SUAN
 from clickscale.training import distillation
-from clickscale.training.distillation import (
-    STUDENT,
-    TEACHER,
-    DistillConfig,
-    distill,
-    parse_choice,
-    weights_hash,
-)
-from clickscale.training.loop import train
+from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
+from clickscale.training.distillation import distill, weights_hash
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, same, stopping, weights
@@ -36,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the teacher alone."""
     out = tmp_path_factory.mktemp("teacher") / "run"
-    train(config_of(data).alone(TEACHER), out)
+    train(config_of(data).own_run(TEACHER), out)
     return out
 
 
@@ -60,7 +54,7 @@ def test_a_frozen_teacher_does_not_move_and_its_student_learns(
     )
     facts = json.loads((tmp_path / "run/student/teacher.json").read_text())
     assert (facts["teacher"], facts["teacher_run"]) == ("suan:size-1:8", str(teacher))
-    train(config_of(data).alone(STUDENT), tmp_path / "alone")
+    train(config_of(data).own_run(STUDENT), tmp_path / "alone")
     assert not same(weights(tmp_path / "run/student"), weights(tmp_path / "alone"))
 
 
@@ -79,7 +73,7 @@ def test_a_student_of_a_frozen_teacher_continues_to_the_bit(
 def test_a_run_does_not_continue_with_another_teacher(
     data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(config_of(data, "seed=5").alone(TEACHER), tmp_path / "other")
+    train(config_of(data, "seed=5").own_run(TEACHER), tmp_path / "other")
     monkeypatch.setattr(distillation, "OnlineDistillation", stopping(4))
     distill(offline(data, teacher), tmp_path / "run")
     with pytest.raises(RunError, match="teacher_weights is"):
@@ -99,7 +93,7 @@ def test_a_teacher_of_more_labels_teaches_those_that_are_asked_for(
 
 
 def test_a_teacher_that_cannot_teach_says_why(data: Path, teacher: Path, tmp_path: Path) -> None:
-    train(config_of(data, "labels=['like']").alone(TEACHER), tmp_path / "like")
+    train(config_of(data, "labels=['like']").own_run(TEACHER), tmp_path / "like")
     with pytest.raises(ConfigError, match="predicts like, not 'click'; name labels that it has"):
         distill(offline(data, tmp_path / "like"), tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:

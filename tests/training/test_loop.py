@@ -23,13 +23,17 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, DivergedError, RunError
 from clickscale.models.suan import SUAN
-from clickscale.training import loop
-from clickscale.training.loop import RunResult, train, validate
+from clickscale.training import train as training
+from clickscale.training.loop import validate
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.run import checkpoint
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import TrainConfig, load_run, make_model
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.model import make_model
+from clickscale.training.run_state import RunResult
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 
@@ -95,7 +99,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with dropout that nobody stopped."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "ClickLoss", Shaky)
+        patch.setattr(training, "ClickLoss", Shaky)
         train(config_of(data, "validate_every=4"), out)
     return out
 
@@ -105,7 +109,7 @@ def half(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, stopped by SIGTERM in the middle of an epoch and of an interval of the log."""
     out = tmp_path_factory.mktemp("half") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "ClickLoss", stopping(5))
+        patch.setattr(training, "ClickLoss", stopping(5))
         result = train(config_of(data, "validate_every=4"), out)
     assert (result.step, result.finished, result.exit_code) == (5, False, 143)
     return out
@@ -114,7 +118,7 @@ def half(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def continued(half: Path, out: Path, data: Path, patch: pytest.MonkeyPatch) -> RunResult:
     if out != half:
         shutil.copytree(half, out)
-    patch.setattr(loop, "ClickLoss", Shaky)
+    patch.setattr(training, "ClickLoss", Shaky)
     return train(config_of(data, "validate_every=4"), out)
 
 
@@ -227,10 +231,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from clickscale.config import load_json
-from clickscale.training import loop
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training import train as training
+from clickscale.training.run.config import TrainConfig
 
-class Deadly(loop.ClickLoss):
+class Deadly(training.ClickLoss):
     batches = 0
     def forward(self, batch):
         type(self).batches += 1
@@ -238,8 +242,8 @@ class Deadly(loop.ClickLoss):
             os._exit(9)
         return super().forward(batch)
 
-loop.ClickLoss = Deadly
-loop.train(load_json(Path(sys.argv[1]).read_text(), TrainConfig, "test"), Path(sys.argv[2]))
+training.ClickLoss = Deadly
+training.train(load_json(Path(sys.argv[1]).read_text(), TrainConfig, "test"), Path(sys.argv[2]))
 """
 
 
@@ -308,7 +312,7 @@ def test_training_leaves_the_random_state_and_the_signal_handlers_alone(data: Pa
 
 
 def test_ctrl_c_saves_and_exits_with_130(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "ClickLoss", stopping(2, signal.SIGINT))
+    monkeypatch.setattr(training, "ClickLoss", stopping(2, signal.SIGINT))
     result = train(config_of(data), tmp_path / "run")
     assert (result.step, result.exit_code) == (2, 130)
     assert last(tmp_path / "run").step == 2
@@ -324,7 +328,7 @@ def test_a_second_signal_ends_the_process_at_once(
             signal.raise_signal(signal.SIGINT)
             return super().forward(batch)
 
-    monkeypatch.setattr(loop, "ClickLoss", Impatient)
+    monkeypatch.setattr(training, "ClickLoss", Impatient)
     with pytest.raises(KeyboardInterrupt):
         train(config_of(data), tmp_path / "run")
 
@@ -333,7 +337,7 @@ def test_a_finished_run_is_not_trained_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(config_of(data), tmp_path / "run")
-    monkeypatch.setattr(loop, "ClickLoss", poisoned(lambda batch: True))
+    monkeypatch.setattr(training, "ClickLoss", poisoned(lambda batch: True))
     again = train(config_of(data), tmp_path / "run")
     assert again.finished
     assert (again.step, again.samples, again.seconds) == (first.step, first.samples, first.seconds)
@@ -342,7 +346,7 @@ def test_a_finished_run_is_not_trained_again(
 def test_a_step_that_is_not_a_number_is_skipped_and_counted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "ClickLoss", poisoned(lambda batch: batch in (2, 4, 5, 6)))
+    monkeypatch.setattr(training, "ClickLoss", poisoned(lambda batch: batch in (2, 4, 5, 6)))
     result = train(config_of(data, "log_every=1"), tmp_path / "run")
     assert result.skipped == 4
     lines = {line["step"]: line for line in read_metrics(tmp_path / "run")}
@@ -356,7 +360,7 @@ def test_a_step_that_is_not_a_number_is_skipped_and_counted(
 def test_a_run_that_stays_wrong_ends_with_its_checkpoints_sound(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "ClickLoss", poisoned(lambda batch: batch > 4))
+    monkeypatch.setattr(training, "ClickLoss", poisoned(lambda batch: batch > 4))
     with pytest.raises(DivergedError, match="max_skipped is 3"):
         train(config_of(data, "optimizer.max_skipped=3", "checkpoint_every=2"), tmp_path / "run")
     assert last(tmp_path / "run").step == 6  # four batches later the run gave up
@@ -458,7 +462,7 @@ def test_a_run_that_stops_early_continues_to_the_bit_unless_its_best_is_forgotte
     train(config, tmp_path / "whole")
     best = last(tmp_path / "whole").facts["early_stopping"]["best_step"]
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "ClickLoss", halting(best + 1))
+        patch.setattr(training, "ClickLoss", halting(best + 1))
         assert not train(config, tmp_path / "run").finished
     kept = last(tmp_path / "run")
     tensors = {name: tensor.clone() for name, tensor in kept.tensors.items()}

@@ -14,16 +14,20 @@ from clickscale.batch import Batch
 from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import RunError
-from clickscale.training import loop
+from clickscale.training import train as training
 from clickscale.training.distillation import distill
 from clickscale.training.epochs import Epochs, Position
-from clickscale.training.loop import Learner, train
+from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optim import OptimizerConfig, build_optimizer
 from clickscale.training.run.checkpoint import CheckpointStore, read_checkpoint
-from clickscale.training.run.folder import TrainConfig, load_run, make_model
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
-from clickscale.training.table_resets import FOLDER, TableResets, table_name, table_resets, tables_of
+from clickscale.training.run.model import make_model
+from clickscale.training.table_resets import FOLDER, TableResets, table_name, table_resets
+from clickscale.training.table_rows import tables_of
+from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.training import pairs
 from tests.training.compared import differing
@@ -198,7 +202,7 @@ def recorded(config: TrainConfig, out: Path, stop_at: int = 0) -> list[dict[str,
     """Train; the weights before every step."""
     kind = type("Recorded", (Recording,), {"seen": [], "stop_at": stop_at})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "ClickLoss", kind)
+        patch.setattr(training, "ClickLoss", kind)
         train(config, out)
     return kind.seen  # type: ignore[attr-defined]
 
@@ -347,7 +351,7 @@ def test_rows_follow_their_values_to_a_data_set_that_numbers_them_otherwise(
                 assert torch.equal(row, old_table.weight[old_table.offsets[name] + 2 + there.index(value)])
             else:
                 assert torch.equal(row, fresh[new_table.offsets[name] + index])
-    assert resets.said == [f"{carried + 6} of {len(rows)} rows of {TABLE} are of {earlier}"]
+    assert resets.notes == [f"{carried + 6} of {len(rows)} rows of {TABLE} are of {earlier}"]
     assert not torch.equal(fresh, rows)
     assert torch.equal(model.inputs.table.weight, fresh), "the model itself changes when the epoch begins"
     assert not (tmp_path / "run").exists()

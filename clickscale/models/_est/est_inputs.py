@@ -79,6 +79,13 @@ class EstConfig(Config, frozen=True):
 AnyConfig = TypeVar("AnyConfig", bound=EstConfig)
 
 
+def embedded_features(features: Features, config: EstConfig) -> Features:
+    """The features that become tokens: content vectors are one only if ``config`` asks for it."""
+    if config.content in ("side", "both"):
+        return features
+    return replace(features, item=tuple(field for field in features.item if field.kind != "content"))
+
+
 def resolve_inputs(config: AnyConfig, features: Features) -> AnyConfig:
     """Decide every ``auto`` of `EstConfig`.
 
@@ -168,8 +175,7 @@ class EstInputs(Inputs):
         self, features: Features, items: ItemColumns, config: EstConfig, *, compares_behaviors: bool
     ) -> None:
         vectors = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
-        if config.content not in ("side", "both"):  # content is not a field of its own
-            features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
+        features = embedded_features(features, config)
         super().__init__(features, items, config.d)
         self.recent, self.kept, self.tiers = config.recent, config.kept, config.tiers
         self.has_histograms = config.content in ("simtier", "both")

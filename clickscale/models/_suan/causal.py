@@ -33,6 +33,7 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import running_sum, sum_between
+from clickscale.layers.recompute import Recomputable
 from clickscale.models._suan.block import AttentionBlock, BlockConfig
 from clickscale.models._suan.who_sees_whom import Attend, over_behaviors, over_parts, over_whole
 from clickscale.state import State
@@ -89,17 +90,13 @@ class ScoringState(State):
 CausalState = AppendableState | ScoringState
 
 
-class CausalStack(nn.Module):
+class CausalStack(Recomputable):
     """Blocks, their attention bias, and who sees whom.
 
     Args:
         width: D, width of a token.
         profile_dim: d, width of a profile field.
         length: distances beyond it share one entry of the bias.
-
-    Attributes:
-        recompute: keep only what enters and leaves a block until the backward pass, and compute the rest
-            again there: less memory, more time, the same numbers to the last bit.
 
     Raises:
         ConfigError: the width cannot be divided among the heads.
@@ -121,7 +118,7 @@ class CausalStack(nn.Module):
         super().__init__()
         if width % heads:
             raise ConfigError(f"The width of a block, {width}, is not a multiple of heads={heads}; change d.")
-        self.pattern, self.recompute = pattern, False
+        self.pattern = pattern
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)
 
@@ -313,14 +310,6 @@ def _all_see_all(state: AppendableState, side: CandidateSide) -> bool:
     if not kept_whole:
         raise InputError("This state was kept for candidates that see all of it; encode the user again.")
     return False
-
-
-def recompute_blocks(model: nn.Module) -> int:
-    """Make the causal stacks of a model recompute their blocks in the backward pass; how many there are."""
-    stacks = [module for module in model.modules() if isinstance(module, CausalStack)]
-    for stack in stacks:
-        stack.recompute = True
-    return len(stacks)
 
 
 def without_padding(state: CausalState, user: UserSide) -> AppendableState:

@@ -15,7 +15,7 @@ the older checkpoints untouched and at most litter, which the next `CheckpointSt
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class CheckpointStore:
             DivergedError: a tensor holds a number that is not finite; nothing is written.
             RunError: the disk is full or cannot be written; the older checkpoints are untouched.
         """
-        refuse_not_finite(checkpoint.tensors)
+        _refuse_not_finite(checkpoint.tensors)
         final = self.folder / _name(checkpoint.step)
         try:
             # The same step is there after a fall back to an older checkpoint.
@@ -131,18 +131,33 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read one checkpoint after comparing every file with its hash.
 
     Raises:
+        RunError: another version of clickscale wrote it in another form.
         DamagedError: a file is missing or is not what was written; it names the file and both hashes.
     """
+    # Before the hashes: another version may hash other files, and then "damaged" would be the wrong word.
+    version = _version(folder)
+    if version not in (None, VERSION):
+        raise RunError(
+            f"{folder} has version {version}, this release reads {VERSION}; use the release that wrote it, or"
+            " train again."
+        )
     _verify(folder)
     facts = json.loads((folder / _FACTS).read_bytes())
-    if facts["version"] != VERSION:
-        raise RunError(f"{folder} has version {facts['version']}; this release reads {VERSION}.")
     with safe_open(folder / _TENSORS, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     return Checkpoint(facts["step"], tensors, facts["facts"])
 
 
-def refuse_not_finite(tensors: dict[str, Tensor]) -> None:
+def _version(folder: Path) -> int | None:
+    """Version that a checkpoint claims to have; None if it cannot be read."""
+    try:
+        version = json.loads((folder / _FACTS).read_bytes())["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
+
+
+def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
     """Raise `DivergedError` that names the first tensor which holds NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
@@ -153,6 +168,17 @@ def refuse_not_finite(tensors: dict[str, Tensor]) -> None:
                     f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are"
                     " sound."
                 )
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under ``PREFIX.NAME``, as one part of a checkpoint."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a checkpoint that `with_prefix` put there, by its own names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _name(step: int) -> str:

@@ -1,18 +1,18 @@
-"""Stopping on purpose: a signal asks, the loop answers after the step it is in."""
+"""Stop a run after the current step when SIGINT or SIGTERM arrives."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
     """While open, SIGINT and SIGTERM are remembered instead of ending the process; a second one ends it.
 
     Attributes:
-        number: the signal that came, 0 if none did.
+        number: the signal that arrived; 0 before.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere handlers may not be set
-            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -32,5 +32,5 @@ class Interruption:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)  # type: ignore[arg-type]
+        for own, handler in self._before.items():  # so that a second signal ends the process
+            signal.signal(own, handler)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a line of JSON per interval, TensorBoard events, a progress line.
+"""Reports of a run in progress: a line of JSON per interval, TensorBoard events, a progress line.
 
 A line of ``metrics.jsonl``::
 
@@ -17,7 +17,9 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -80,7 +82,7 @@ class Meter:
         self.steps += 1
 
     def take(self) -> dict[str, float]:
-        """Mean of each loss; begins anew. Empty if there was no step."""
+        """Mean of each loss; starts over. Empty if there was no step."""
         means = {name: float(total) / self.steps for name, total in self.sums.items()}
         self.sums, self.steps = {}, 0
         return means
@@ -121,7 +123,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 class ProgressLine:
-    """One line with steps, loss, samples/s and time left; nothing where nobody looks.
+    """One line with steps, loss, samples/s and time left; hidden where nobody looks.
 
     Args:
         shown: None shows it if the standard error is a terminal.
@@ -160,6 +162,42 @@ class ProgressLine:
     def close(self) -> None:
         """Leave the line as it is and give the terminal back."""
         self._line.stop()
+
+
+class RunReport(AbstractContextManager["RunReport"]):
+    """Everything that a run reports, in its log and on its progress line.
+
+    Args:
+        folder: of the run.
+        steps, step: all steps of the run, and those that are done.
+        progress: show the line; None does so on a terminal.
+    """
+
+    def __init__(self, folder: Path, steps: int, step: int, progress: bool | None) -> None:
+        self._log, self._line = RunLog(folder, step), ProgressLine(steps, step, progress)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.close()
+        self._line.close()
+
+    def say(self, note: str) -> None:
+        """Show a note, and log it."""
+        self._line.say(note)
+
+    def move(self, step: int) -> None:
+        """``step`` steps are done."""
+        self._line.move(step)
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Log the values of an interval, and show the loss."""
+        self._log.write(step, values)
+        self._line.tell(values)
+
+    def log_validation(self, step: int, losses: Mapping[str, float]) -> None:
+        """Log the losses over the validation part."""
+        self._log.write(step, {"valid": losses})
 
 
 def _lines(path: Path) -> list[str]:

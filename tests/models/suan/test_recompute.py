@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from clickscale.batch import Batch
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
+from clickscale.layers.recompute import recompute_blocks
 from clickscale.models import CTRModel, build_model
-from clickscale.models._suan.causal import recompute_blocks
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optim import OptimizerConfig, build_optimizer
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source

@@ -7,16 +7,10 @@ import torch
 from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
-from clickscale.training.run.folder import (
-    TrainConfig,
-    differences,
-    load_run,
-    make_model,
-    open_folder,
-    read_config,
-    trained_labels,
-    write_environment,
-)
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.environment import write_environment
+from clickscale.training.run.folder import differences, load_run, open_folder, read_config
+from clickscale.training.run.model import make_model, trained_labels
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 

@@ -1,0 +1,79 @@
+"""Folders of the two models of a finished distillation, each an ordinary run.
+
+::
+
+    RUN/                config, environment, log and checkpoints of the two together
+    RUN/student/        an ordinary run (see `clickscale.training.run.folder`) of the student
+    RUN/student/teacher.json    the teacher, and the options of the distillation
+    RUN/teacher/        an ordinary run of the teacher; absent if the teacher came from another run
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from clickscale.data.dataset import Dataset
+from clickscale.files import replace_bytes, replace_text
+from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.training.objectives import LOSS
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
+from clickscale.training.run.environment import ENVIRONMENT
+from clickscale.training.run.folder import CHECKPOINTS, DONE, write_options
+from clickscale.training.run.logs import METRICS, read_metrics
+from clickscale.training.run.model import make_model
+
+TAUGHT = "teacher.json"
+
+
+def write_models(out: Path, config: DistillConfig, dataset: Dataset) -> None:
+    """Write a folder for each model that a finished distillation trained."""
+    checkpoint, _ = CheckpointStore(out / CHECKPOINTS, config.keep).load()
+    assert checkpoint is not None, "a finished run has a checkpoint"
+    _write_part(out, STUDENT, config, dataset, checkpoint)
+    facts = {name: getattr(config, name) for name in ("temperature", "weight", "head", "teacher_run")}
+    replace_text(out / STUDENT / TAUGHT, json.dumps(facts | {"teacher": str(config.teacher)}, indent=2))
+    if not config.teacher_run:
+        _write_part(out, TEACHER, config, dataset, checkpoint)
+
+
+def _write_part(
+    out: Path, name: str, config: DistillConfig, dataset: Dataset, checkpoint: Checkpoint
+) -> None:
+    """Write the folder of one model; the file that marks it as finished comes last."""
+    folder, own = out / name, config.own_run(name)
+    trained = without_prefix(f"{name}.model", checkpoint.tensors)
+    weights = with_prefix("model", served(trained, make_model(own, dataset)))
+    write_options(folder, own, dataset)
+    CheckpointStore(folder / CHECKPOINTS, keep=1).save(Checkpoint(checkpoint.step, weights, {}))
+    replace_bytes(folder / ENVIRONMENT, (out / ENVIRONMENT).read_bytes())
+    lines = [json.dumps(_part_of_line(line, name)) for line in read_metrics(out)]
+    replace_text(folder / METRICS, "".join(f"{line}\n" for line in lines))
+    skipped = int(checkpoint.tensors[f"{name}.optimizer.skipped"][0])
+    done = json.loads((out / DONE).read_text("utf-8")) | {"skipped": skipped}
+    replace_text(folder / DONE, json.dumps(done, indent=2, sort_keys=True))
+
+
+def served(trained: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights that ``model`` has; rows of an auxiliary head, which come last, are left out."""
+    return {
+        name: trained[name] if trained[name].shape == live.shape else trained[name][: len(live)].clone()
+        for name, live in model.state_dict().items()
+    }
+
+
+def _part_of_line(line: dict[str, Any], name: str) -> dict[str, Any]:
+    """A line of the common log, reduced to what a run of the model ``name`` would have written."""
+    if "valid" in line:
+        return {"step": line["step"], "valid": _own_losses(line["valid"], name)}
+    shared = ("step", "epoch", "samples", "samples_per_second", "seconds")
+    own = {key.removeprefix(f"{name}."): value for key, value in line.items() if key.startswith(f"{name}.")}
+    return {key: line[key] for key in shared} | _own_losses(line, name) | own
+
+
+def _own_losses(values: dict[str, Any], name: str) -> dict[str, float]:
+    """Log-loss of each label of one model, and their sum; empty if every step was skipped."""
+    prefix = f"{LOSS}.{name}."
+    losses = {f"{LOSS}.{key.removeprefix(prefix)}": v for key, v in values.items() if key.startswith(prefix)}
+    return {LOSS: sum(losses.values()), **losses} if losses else {}

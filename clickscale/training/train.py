@@ -1,0 +1,162 @@
+"""Training from options to a finished run folder: assemble all parts, then let the loop take the steps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from msgspec.structs import replace
+from torch.utils import deterministic as memory
+
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.loader import Loader
+from clickscale.errors import ConfigError, RunError
+from clickscale.runtime import set_threads
+from clickscale.training.early_stopping import EarlyStopping
+from clickscale.training.learner import Learner, Plan, Planner
+from clickscale.training.loop import take_steps
+from clickscale.training.objectives import ClickLoss, Objective
+from clickscale.training.optim import build_optimizer
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.run.checkpoint import CheckpointStore
+from clickscale.training.run.config import RunConfig, TrainConfig
+from clickscale.training.run.environment import write_environment
+from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder
+from clickscale.training.run.interruption import Interruption
+from clickscale.training.run.logs import RunReport
+from clickscale.training.run.model import make_model, start_at_rates, trained_labels
+from clickscale.training.run_state import RunResult, RunState, read_done, write_done
+from clickscale.training.table_resets import table_resets
+from clickscale.training.warm_start import start_from
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool | None = None) -> RunResult:
+    """Train a model, or continue its run, in the folder ``out``.
+
+    On a CPU the same options and number of threads give the same run bit for bit, stopped in between or not.
+
+    Args:
+        config: all options.
+        out: folder of the run; see `clickscale.training.run.folder`.
+        resume: continue the run in ``out`` if there is one; otherwise refuse it.
+        progress: show a progress line; None does so on a terminal.
+
+    Returns:
+        A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint.
+
+    Raises:
+        RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
+        DivergedError: too many steps in a row were not finite.
+    """
+
+    def plan(dataset: Dataset) -> Plan:
+        torch.manual_seed(config.seed)
+        model, labels = make_model(config, dataset), trained_labels(dataset, config)
+        start_at_rates(model, dataset, labels)
+        decided, reasons = resolve(config, facts_of(dataset), traits_of([model], config.length))
+        optimizer, more = decided_optimizer(decided.optimizer, decided)
+
+        def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+            notes: tuple[str, ...] = ()
+            # A continued run has weights of its own, and may outlive the run that it started from.
+            if config.warm_start and not _has_checkpoint(out):
+                notes = (start_from(model, dataset, labels, load_run(Path(config.warm_start))),)
+            model.to(device)
+            return ClickLoss(model, labels), [
+                Learner("", model, build_optimizer(model, optimizer, steps), notes)
+            ]
+
+        return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble)
+
+    return run_training(config, plan, out, resume=resume, progress=progress)
+
+
+def run_training(
+    config: RunConfig, planner: Planner, out: Path, *, resume: bool = True, progress: bool | None = None
+) -> RunResult:
+    """Train the models that ``planner`` makes for the data set; see `train`."""
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
+            return _train(config, planner, out, resume, progress, interruption)
+    except OSError as error:
+        raise RunError(
+            f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
+            " path, then continue with --resume."
+        ) from error
+
+
+def _train(
+    given: RunConfig,
+    planner: Planner,
+    out: Path,
+    resume: bool,
+    progress: bool | None,
+    interruption: Interruption,
+) -> RunResult:
+    """Make all parts of a run, restore its progress, take the steps, and mark it as finished."""
+    device = _device(given.device)
+    threads = set_threads(given.threads)
+    dataset = open_dataset(given.data)
+    plan = planner(dataset)
+    config = plan.config
+    loader = Loader(dataset, "train", config.loader())
+    validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
+    steps = loader.steps(config.epochs.count)
+    objective, learners = plan.assemble(device, steps)
+    resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
+
+    # Nothing is written before this line: options that cannot work leave no folder behind.
+    open_folder(out, config, dataset, resume)
+    if (out / DONE).is_file():
+        return read_done(out)
+    write_environment(out, threads, device)
+    store = CheckpointStore(out / CHECKPOINTS, config.keep)
+    resets.keep(out)
+    stopping = EarlyStopping(config.patience if config.early_stopping else 0)
+    run = RunState(config, device, objective, learners, store, resets, stopping)
+    notes = [
+        threads,
+        *plan.notes,
+        *(note for learner in learners for note in learner.notes),
+        *resets.notes,
+        *run.restore(),
+    ]
+    with RunReport(out, steps, run.step, progress) as report, _deterministic(device):
+        for note in notes:
+            report.say(note)
+        take_steps(run, loader, validation, report, interruption)
+    result = run.result(out, interruption.number)
+    if result.finished:
+        write_done(result)
+    return result
+
+
+def _has_checkpoint(out: Path) -> bool:
+    """Whether the run in ``out`` would be continued; writes nothing, as opening its store would."""
+    folder = out / CHECKPOINTS
+    return folder.is_dir() and bool(CheckpointStore(folder).steps())
+
+
+def _device(name: str) -> torch.device:
+    """Device of a name; ``auto`` is a GPU if there is one.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch finds no GPU; use device=cpu or device=auto.")
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Ask for sums in a fixed order on a CPU, where the price is small; leave a GPU as it is."""
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else all is written twice
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
