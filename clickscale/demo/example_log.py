@@ -12,6 +12,7 @@ Each user prefers two of the eight categories, so a model that reads the history
 import csv
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from clickscale.errors import InputError
@@ -63,7 +64,7 @@ def _tables() -> dict[str, bytes]:
     }
 
 
-def _csv(header: list[str], rows: list[list[object]]) -> bytes:
+def _csv(header: list[str], rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
     return text.getvalue().encode("utf-8")
