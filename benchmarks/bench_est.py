@@ -25,8 +25,9 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.costs.flops import PaperRequest, reference_features, reference_items
 from clickscale.costs.latency import in_turns, made_up_request
-from clickscale.layers.visibility import Sight
-from clickscale.models import build_model, score_in_chunks
+from clickscale.layers.retrieval import ItemTokens
+from clickscale.layers.visibility import Visibility
+from clickscale.models import CTRModel, build_model, score_in_chunks
 from clickscale.models.est import EST
 
 SIZE = ("d=16", "width=64", "blocks=3")
@@ -36,17 +37,18 @@ PIECE = 100  # candidates or rows at once, the fastest for both of those measure
 class Request:
     """A model and a request of one user."""
 
-    def __init__(self, length: int, candidates: int, tokens: PaperRequest, *options: str) -> None:
+    def __init__(
+        self, length: int, candidates: int, tokens: PaperRequest, *options: str, model: str = "est"
+    ) -> None:
         torch.manual_seed(0)
         features = reference_features(request=tokens)
         items = reference_items(features)
         if tokens.content:
             items["field.text"] = np.random.default_rng(0).normal(size=items["field.text"].shape)
-        model = build_model("est", features, items, length=length, overrides=(*SIZE, *options)).eval()
-        assert isinstance(model, EST), "this benchmark is of EST"
-        self.model = model
+        built = build_model(model, features, items, length=length, overrides=(*SIZE, *options))
+        self.model: CTRModel = built.eval()
         self.user, self.candidates = made_up_request(features, length, candidates)
-        self.state = model.encode_user(self.user)
+        self.state = self.model.encode_user(self.user)
 
     def shared(self) -> Tensor:
         """Logits with the user encoded once."""
@@ -78,12 +80,14 @@ class Request:
 
     def search(self) -> Tensor:
         """Columns of the behaviors that are retrieved."""
-        model, state = self.model, self.state
-        assert model.vectors is not None, "the search is by content"
-        sight = Sight.of(self.candidates, state.items, state.times)
-        cosines = model.vectors.compare(self.candidates.items, state.items)
-        none = state.behaviors[..., :0]
-        return model.search((self.candidates.items, none), (state.items, none), sight.seen, cosines).columns
+        assert isinstance(self.model, EST), "EST retrieves behaviors"
+        inputs, items, offered = self.model.inputs, self.user.items, self.candidates
+        assert inputs.vectors is not None, "the search is by content"
+        seen = Visibility.of(offered, items, self.user.times).seen
+        cosines = inputs.vectors.compare(offered.items, items)
+        none = torch.zeros(1, 1, 0)  # a search by content does not read tokens
+        candidates, behaviors = ItemTokens(offered.items, none), ItemTokens(items, none)
+        return inputs.search(candidates, behaviors, seen, cosines).columns
 
 
 def ratio(slow: Callable[[], object], fast: Callable[[], object], rounds: int) -> str:
@@ -111,7 +115,7 @@ def main() -> None:
             request = Request(300, count, tokens, "csa=paper", "time=none")
             row = ratio(request.recomputed, request.shared, rounds)
             print(f"| {name} tokens: recomputed against shared | {row} |", flush=True)
-            full = Request(300, count, tokens, "attention=full")
+            full = Request(300, count, tokens, model="est_full")
             row = ratio(full.in_pieces, request.shared, rounds)
             print(f"| {name} tokens: full attention against light, CSA included | {row} |", flush=True)
             long = Request(5000, count, tokens, "csa=paper", "time=none")

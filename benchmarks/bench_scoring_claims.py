@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class Subject:
     """A model, a request of ``m1`` candidates, and the states that a server would have."""
 
     name: str
-    model: CTRModel
+    model: CTRModel[Any]
     user: UserSide
     candidates: CandidateSide
     stored: State
@@ -53,7 +54,7 @@ class Subject:
         return self.model.encode_user(self.user)
 
     def append(self) -> State:
-        return self.model.extend_user(self.before, self.newest)  # type: ignore[operator]
+        return self.model.extend_user(self.before, self.newest)
 
     def together(self, count: int) -> Tensor:
         return self.model.score(self.encode(), self.only(count))
@@ -133,7 +134,7 @@ def speed(one: Subject, m1: int, rounds: int) -> Iterator[tuple[str, str, str, b
 # --- exactness
 
 
-def from_artifact(one: Subject, dataset: Dataset, grade: str) -> CTRModel:
+def from_artifact(one: Subject, dataset: Dataset, grade: str) -> CTRModel[Any]:
     """The model as its artifact gives it back."""
     with tempfile.TemporaryDirectory() as folder:
         path = save_artifact(
@@ -150,7 +151,7 @@ def from_artifact(one: Subject, dataset: Dataset, grade: str) -> CTRModel:
         return load_artifact(path).model
 
 
-def gaps(one: Subject, served: CTRModel) -> Iterator[tuple[str, float]]:
+def gaps(one: Subject, served: CTRModel[Any]) -> Iterator[tuple[str, float]]:
     """Ways to score, and how far their logits are from those of all candidates together."""
     count = max(CHUNKS)
     whole, few = one.together(count), one.only(count)

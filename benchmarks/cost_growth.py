@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ EACH = 60  # candidates of each user
 Work = Callable[[], object]
 
 
-def built(name: str, grade: str) -> CTRModel:
+def built(name: str, grade: str) -> CTRModel[Any]:
     """A model with fresh weights on the made-up fields of `clickscale cost`."""
     torch.manual_seed(0)
     kind, _, option = name.partition(":")
@@ -62,7 +63,7 @@ def built(name: str, grade: str) -> CTRModel:
 class Step:
     """Training steps of a model on one window; its last impressions are scored, each before its behavior."""
 
-    def __init__(self, model: CTRModel) -> None:
+    def __init__(self, model: CTRModel[Any]) -> None:
         self.objective = ClickLoss(model.train(), ("click",))
         self.optimizer = build_optimizer(model, OptimizerConfig(), 1000)
 
@@ -84,7 +85,7 @@ class Step:
         return step
 
 
-def encoding(model: CTRModel, length: int) -> Work:
+def encoding(model: CTRModel[Any], length: int) -> Work:
     """Encodes a history of so many behaviors."""
     user, _ = made_up_request(FEATURES, length, 1)
 
@@ -95,7 +96,7 @@ def encoding(model: CTRModel, length: int) -> Work:
     return encode
 
 
-WORKS: dict[str, Callable[[CTRModel], Callable[[int], Work]]] = {
+WORKS: dict[str, Callable[[CTRModel[Any]], Callable[[int], Work]]] = {
     "encode": lambda model: lambda length: encoding(model, length),
     "step": lambda model: Step(model).on,
 }

@@ -39,12 +39,12 @@ def train(dataset: Dataset, without: str, seed: int, arguments: argparse.Namespa
     loader = Loader(dataset, "train", loading)
     masked = [] if without == WHOLE else [without]
     model = build_model(
-        "est",
+        "est_full",
         dataset.features,
         dataset.item_columns(),
         grade=arguments.grade,
         length=arguments.length,
-        overrides=[*arguments.set, "attention=full", f"mask_blocks={json.dumps(masked)}"],
+        overrides=[*arguments.set, f"mask_blocks={json.dumps(masked)}"],
     )
     objective = ClickLoss(model, dataset.labels[:1]).train()
     steps = max(int(len(loader) * arguments.share), 1)

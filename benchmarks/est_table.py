@@ -24,13 +24,14 @@ VARIANTS = {
     "no-csa": "csa=none",
     "request": "grouping=request batch_size=256",
     "paper": "csa=paper grouping=request batch_size=256",
-    "full": "attention=full grouping=request batch_size=256",
+    "full": "grouping=request batch_size=256",
     "no-content": "content=none csa=none search=field",
     "side": "content=side",
     "both": "content=both",
     "ids": "content=none",  # on the data set with semantic ids
     "no-retrieval": "kept=0",
 }
+FULL = "est_full"  # the model of the variant ``full``
 TOLD = {
     "est": "EST (SimTier)",
     "no-csa": "without CSA",
@@ -53,7 +54,10 @@ def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, f
         return found
     data = arguments.ids if name == "ids" else arguments.data
     options = [*arguments.set, *VARIANTS[name].split()]
-    found = measure(open_dataset(data), options, seed, arguments)
+    model = FULL if name == "full" else arguments.model
+    found = measure(
+        open_dataset(data), options, seed, argparse.Namespace(**{**vars(arguments), "model": model})
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found), "utf-8")
     print(f"{name}, seed {seed}: {json.dumps(found)}", flush=True)

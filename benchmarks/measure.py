@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class SomeUsers(Dataset):
 class Training:
     """Trains a model batch by batch, as `train` does, without its run folder."""
 
-    def __init__(self, model: CTRModel, loader: Loader) -> None:
+    def __init__(self, model: CTRModel[Any], loader: Loader) -> None:
         self.objective, self.loader = ClickLoss(model, ("label",)), loader
         self.optimizer = build_optimizer(model, OptimizerConfig(), 10_000)
         self.done = 0

@@ -87,7 +87,7 @@ class Artifact:
     """
 
     path: Path
-    model: CTRModel
+    model: CTRModel[Any]
     encoder: Encoder
     config: ArtifactConfig
     metrics: dict[str, Any]
@@ -96,7 +96,7 @@ class Artifact:
 
 def save_artifact(
     folder: Path,
-    model: CTRModel,
+    model: CTRModel[Any],
     encoder: Encoder,
     item_columns: Mapping[str, npt.NDArray[np.generic]],
     *,
@@ -152,7 +152,7 @@ def save_artifact(
     return folder
 
 
-def _finite_weights(model: CTRModel) -> dict[str, torch.Tensor]:
+def _finite_weights(model: CTRModel[Any]) -> dict[str, torch.Tensor]:
     """Every parameter and buffer on the CPU; a model that is not made of numbers is refused."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():

@@ -128,6 +128,21 @@ class Batch:
 
 def sees(user: UserSide, candidates: CandidateSide) -> Tensor:
     """(B, C, L) bool: which behaviors each candidate may see."""
-    column = torch.arange(user.items.shape[1], device=user.items.device)  # (L,)
-    inside = (column >= candidates.oldest[..., None]) & (column < candidates.visible[..., None])  # (B, C, L)
-    return inside & user.mask[:, None, :]
+    return sees_columns(candidates.oldest, candidates.visible, user.mask)
+
+
+def sees_columns(oldest: Tensor, visible: Tensor, mask: Tensor) -> Tensor:
+    """Which behaviors candidates may see: those between their oldest and visible column that are not padding.
+
+    Every model and every check takes its mask from here.
+
+    Args:
+        oldest, visible: (B, C) int64, as in `CandidateSide`.
+        mask: (B, L) bool, True where there is a behavior.
+
+    Returns:
+        (B, C, L) bool.
+    """
+    column = torch.arange(mask.shape[1], device=mask.device)  # (L,)
+    inside = (column >= oldest[..., None]) & (column < visible[..., None])  # (B, C, L)
+    return inside & mask[:, None, :]

@@ -30,8 +30,11 @@ def losses_of(model: str, data: Path, out: Path) -> list[float]:
         data=str(data),
         grade="size-1",
         length=8,
+        grouping="request" if model == "est_full" else "timeline",  # est_full is not causal
+        window=8,
         batch_size=16,
         epochs=Epochs(count=4),
+        early_stopping=False,
         threads=1,
         log_every=1,
     )

@@ -1,6 +1,7 @@
 """Tiny trained things for tests of what stands above training: a prepared log, a run, an artifact."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def tiny_prepared(folder: Path, *, known_at: bool = False, string_ids: bool = Fa
     return open_dataset(tiny_dataset(folder, source))
 
 
-def shaken_model(dataset: Dataset, model_name: str, labels: tuple[str, ...] = ("click",)) -> CTRModel:
+def shaken_model(dataset: Dataset, model_name: str, labels: tuple[str, ...] = ("click",)) -> CTRModel[Any]:
     """A model in evaluation mode whose weights and running statistics are far from their start."""
     torch.manual_seed(1)
     model = build_model(

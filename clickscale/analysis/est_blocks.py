@@ -1,9 +1,9 @@
-"""Which parts of attention matter: EST's full-attention variant, taken apart (Liu et al. 2026, section 4).
+"""Measure which blocks of full attention matter in a trained `est_full` (Liu et al. 2026, section 4).
 
-There, tokens (N) and behaviors (B, of which B_u are recent and B_c retrieved) attend to everything. A block
+Tokens (N) and behaviors (B, of which B_u are recent and B_c retrieved) attend to everything. A block
 <query, key> is the attention that one kind pays to another. `block_effects` cuts one block after the other
-while a trained model scores (table 1 of the paper, without training again); `attention_of` takes means of the
-attention itself and of how far from rank 1 it is (figure 3).
+while the model scores (table 1 of the paper, without training again). `attention_of` averages the attention
+itself, and how far from rank 1 it is (figure 3).
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from clickscale.evaluation.label_report import LabelComparison, compare_predicti
 from clickscale.evaluation.predictions import Predictions
 from clickscale.models import CTRModel
 from clickscale.models._est.full_attention import FullBlock
-from clickscale.models.est import EST
+from clickscale.models.est_full import ESTFull
 from clickscale.schema import select_labels
 
 TOKENS, BEHAVIORS, RECENT, KEPT = "N", "B", "B_u", "B_c"
@@ -37,7 +37,7 @@ _BATCH = 128  # candidates at once: a block holds a matrix of pairs for each
 
 @dataclass(frozen=True)
 class Places:
-    """Where the kinds stand in the one sequence: ``tokens``, then ``recent`` and ``kept`` behaviors."""
+    """Positions of each kind in the sequence: ``tokens``, then ``recent`` and ``kept`` behaviors."""
 
     tokens: int
     recent: int
@@ -45,11 +45,11 @@ class Places:
 
     @property
     def total(self) -> int:
-        """T, places of all kinds."""
+        """T, positions of all kinds."""
         return self.tokens + self.recent + self.kept
 
     def of(self, kind: str) -> slice:
-        """Places of one kind."""
+        """Positions of one kind."""
         border = self.tokens + self.recent
         return {
             TOKENS: slice(0, self.tokens),
@@ -59,7 +59,7 @@ class Places:
         }[kind]
 
     def within(self, larger: "Places") -> Tensor:
-        """(T,) places of the same in a longer sequence; the newest behaviors of a kind stand last in both."""
+        """(T,) positions of the same in a longer sequence; a kind's newest behaviors stand last in both."""
         first = larger.tokens + larger.recent - self.recent
         parts = [(0, self.tokens), (first, self.recent), (larger.total - self.kept, self.kept)]
         return torch.cat([torch.arange(start, start + count) for start, count in parts])
@@ -67,7 +67,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Effect:
-    """What cutting a block does to one label; differences are cut - whole, tested over users."""
+    """Measures of one label with a block cut, less those of the whole model, tested over users."""
 
     block: Block
     comparison: LabelComparison
@@ -96,7 +96,7 @@ class BlockAttention:
     Attributes:
         rank: effective rank in (0, 1], see `effective_rank`; nan if there is nothing to measure.
         least: what the rank would be if all queries attended alike: the mean of 1 / max(m, n).
-        share: of the attention of the block's queries, how much goes to its keys.
+        share: part of the attention of the block's queries that goes to its keys.
         samples: impressions that have both kinds.
     """
 
@@ -136,29 +136,31 @@ def block_name(block: Block) -> str:
     return f"<{block[0]}, {block[1]}>"
 
 
-def full_attention_model(model: CTRModel, name: str) -> EST:
-    """The model of the run ``name``, if its attention can be taken apart.
+def full_attention_model(model: CTRModel[Any], name: str) -> ESTFull:
+    """Return the model of the run ``name`` if it has full attention.
 
     Raises:
-        ConfigError: it is another model or another variant.
+        ConfigError: it is another model.
     """
-    if isinstance(model, EST) and model.config.attention == "full":
+    if isinstance(model, ESTFull):
         return model
-    what = f"EST with attention={model.config.attention}" if isinstance(model, EST) else type(model).__name__
     raise ConfigError(
-        f"{name} holds {what}; only EST with full attention has blocks that can be cut: train it with"
-        " clickscale train est --grouping request --set model.attention=full."
+        f"{name} holds {type(model).__name__}; only est_full has blocks of full attention that can be cut."
+        " Train one with clickscale train est_full --grouping request."
     )
 
 
-def blocks_of(model: EST) -> tuple[Block, ...]:
-    """Blocks of a model: of tokens and behaviors, and with B_u and B_c apart if it has both."""
-    kinds = [(TOKENS, BEHAVIORS), (TOKENS, RECENT, KEPT)][: 1 + (model.config.kept > 0)]
-    return tuple(dict.fromkeys((query, key) for some in kinds for query in some for key in some))
+def blocks_of(model: ESTFull) -> tuple[Block, ...]:
+    """Blocks of a model: of tokens and behaviors, then with B_u and B_c apart if it has both."""
+    coarse, fine = (TOKENS, BEHAVIORS), (TOKENS, RECENT, KEPT)
+    pairs = [(query, key) for query in coarse for key in coarse]
+    if model.config.kept > 0:
+        pairs += [(query, key) for query in fine for key in fine]
+    return tuple(dict.fromkeys(pairs))  # <N, N> is in both
 
 
 def cut_pairs(pairs: Tensor, places: Places, block: Block) -> Tensor:
-    """Who sees whom without a block: everyone still sees itself, so nobody sees nothing.
+    """Pairs that may attend without a block. Each still sees itself, so that no query is left without a key.
 
     Args:
         pairs: (R, 1, 1 or T, T) bool.
@@ -195,7 +197,7 @@ def effective_rank(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def block_effects(
-    model: EST,
+    model: ESTFull,
     dataset: Dataset,
     part: str,
     *,
@@ -210,7 +212,7 @@ def block_effects(
 
     Args:
         length: a candidate sees the last ``length`` behaviors.
-        users: so many of the part's users, at random; 0 for all.
+        users: number of the part's users, drawn at random; 0 for all.
         bootstrap: resamples of the users for the intervals.
 
     Raises:
@@ -248,14 +250,14 @@ def block_effects(
     )
 
 
-def places_of(model: EST, behaviors: int) -> Places:
-    """Where the kinds stand when rows hold so many behaviors."""
+def places_of(model: ESTFull, behaviors: int) -> Places:
+    """Positions of the kinds when rows hold so many behaviors."""
     config = model.config
-    return Places(len(model.tokens.names), min(config.recent, behaviors), min(config.kept, behaviors))
+    return Places(len(model.inputs.names), min(config.recent, behaviors), min(config.kept, behaviors))
 
 
 def _rows_of_users(dataset: Dataset, rows: Ints, users: int, seed: int) -> Ints:
-    """Places in ``rows`` of the impressions of some users, or of all."""
+    """Positions in ``rows`` of the impressions of some users, or of all."""
     user = np.asarray(dataset.impressions["user"][rows])
     known = np.unique(user)
     if not users or users >= len(known):
@@ -267,7 +269,7 @@ def _rows_of_users(dataset: Dataset, rows: Ints, users: int, seed: int) -> Ints:
 def _loader(
     dataset: Dataset, part: str, chosen: Ints, grouping: Grouping, length: int, labels: tuple[str, ...]
 ) -> Loader:
-    """Batches of the ``chosen`` impressions of a part alone (whole users, or one impression each)."""
+    """Batches of the ``chosen`` impressions of a part only (whole users, or one impression each)."""
     windows = make_windows(dataset, dataset.part(part)[chosen], grouping, length)
     if len(chosen):  # of an empty part there is nothing to place, and the loader says so
         windows = replace(windows, first=chosen[windows.first])
@@ -276,11 +278,11 @@ def _loader(
 
 
 @contextmanager
-def _stepping_in(model: EST, step: Step) -> Iterator[None]:
-    """Call ``step`` before each block attends; its answer are the pairs that the block then uses.
+def _stepping_in(model: ESTFull, step: Step) -> Iterator[None]:
+    """Call ``step`` before each block attends. The block then uses the pairs that ``step`` returns.
 
-    It is given the number of the block, the block, its inputs (see `FullBlock.forward`), and which behaviors
-    there are (R, M).
+    ``step`` is given the number of the block, the block, its inputs (see `FullBlock.forward`), and a mask of
+    the behaviors (R, M).
     """
     there: list[Tensor] = []
 
@@ -295,7 +297,7 @@ def _stepping_in(model: EST, step: Step) -> Iterator[None]:
         return hook
 
     hooks = [model.full.register_forward_pre_hook(enter)]
-    hooks += [b.register_forward_pre_hook(attend(i)) for i, b in enumerate(model.full.each())]
+    hooks += [b.register_forward_pre_hook(attend(i)) for i, b in enumerate(model.full.typed_blocks())]
     try:
         yield
     finally:
@@ -303,8 +305,8 @@ def _stepping_in(model: EST, step: Step) -> Iterator[None]:
             hook.remove()
 
 
-def _cutting(model: EST, places: Places, block: Block | None) -> AbstractContextManager[None]:
-    """Let the model score without a block, in every layer."""
+def _cutting(model: ESTFull, places: Places, block: Block | None) -> AbstractContextManager[None]:
+    """Let the model score without a block in every layer."""
 
     def step(number: int, layer: FullBlock, given: tuple[Tensor, ...], there: Tensor) -> Tensor:
         return given[3] if block is None else cut_pairs(given[3], places, block)
@@ -316,7 +318,7 @@ def _cutting(model: EST, places: Places, block: Block | None) -> AbstractContext
 
 
 def attention_of(
-    model: EST,
+    model: ESTFull,
     dataset: Dataset,
     part: str,
     *,
@@ -355,18 +357,18 @@ def attention_of(
 
 
 class _Means:
-    """Sums over samples, from which the means are made."""
+    """Sums over samples, and the means made of them."""
 
-    def __init__(self, model: EST, length: int) -> None:
+    def __init__(self, model: ESTFull, length: int) -> None:
         self.model, self.places, self.blocks = model, places_of(model, length), blocks_of(model)
-        layers, total = len(model.full.each()), self.places.total
+        layers, total = len(model.full.typed_blocks()), self.places.total
         self.maps = torch.zeros((layers, total, total), dtype=torch.float64)
         self.queries = torch.zeros((layers, total), dtype=torch.float64)
         # Per layer and block, of each sample: effective rank, the least it can be, share.
         self.facts: list[dict[Block, list[Tensor]]] = [{b: [] for b in self.blocks} for _ in range(layers)]
 
     def adding(self, behaviors: int) -> AbstractContextManager[None]:
-        """Add whatever the model scores; rows hold so many behaviors."""
+        """Add every sample that the model scores while the context is open; rows hold so many behaviors."""
         where = places_of(self.model, behaviors)
         target = where.within(self.places)
 
@@ -404,4 +406,4 @@ class _Means:
                 facts = torch.cat([torch.empty((0, 3), dtype=torch.float64), *parts])
                 rank, least, share = facts.nanmean(dim=0).tolist()
                 blocks.append(BlockAttention(layer, block, rank, least, share, len(facts)))
-        return Attention(self.places, self.model.tokens.names, maps.float().numpy(), tuple(blocks))
+        return Attention(self.places, self.model.inputs.names, maps.float().numpy(), tuple(blocks))

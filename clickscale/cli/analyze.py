@@ -18,7 +18,7 @@ MEASURES, CHANGE = ("auc", "gauc"), ("change", "low", "high")
 
 
 def analyze_blocks(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of EST with model.attention=full.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of est_full.")],
     data: MaybeData = None,
     part: Annotated[Literal["train", "valid", "test"], typer.Option("--part", help="Part to score.")] = (
         "valid"

@@ -6,7 +6,17 @@ import typer
 
 from clickscale.cli.console import emit, say, show
 from clickscale.cli.options import AsJson, Data, Seed, Sets, names
-from clickscale.cli.runs import Batched, Labels, Out, Resume, documents, results_grid, stopped, training
+from clickscale.cli.runs import (
+    Batched,
+    Labels,
+    Out,
+    Recipe,
+    Resume,
+    documents,
+    results_grid,
+    stopped,
+    training,
+)
 
 if TYPE_CHECKING:
     from clickscale.training.distillation import DistillConfig
@@ -68,7 +78,8 @@ def distill_models(
         Literal["same", "aux"],
         typer.Option("--head", help="aux: a second head learns from the teacher, and is not served."),
     ] = "same",
-    grouping: Batched = "timeline",
+    recipe: Recipe = "accurate",
+    grouping: Batched = "auto",
     labels: Labels = "",
     seed: Seed = 0,
     sets: Sets = None,
@@ -87,7 +98,13 @@ def distill_models(
     from clickscale import workflow
 
     given: dict[str, Any] = {"data": str(data), "grouping": grouping, "labels": names(labels), "seed": seed}
-    given |= {"temperature": temperature, "weight": weight, "head": head, "teacher_run": teacher_run}
+    given |= {
+        "recipe": recipe,
+        "temperature": temperature,
+        "weight": weight,
+        "head": head,
+        "teacher_run": teacher_run,
+    }
     config = distill_config(given, student, teacher, sets or [])
     result = workflow.distill(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:

@@ -30,20 +30,22 @@ Bootstrap = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
 Batched = Annotated[
-    Grouping, typer.Option("--grouping", help="How impressions are batched; timeline is the fastest.")
+    Literal["auto", "timeline", "request", "impression"],
+    typer.Option("--grouping", help="How impressions are batched; auto lets the recipe choose."),
+]
+Recipe = Annotated[
+    Literal["accurate", "fast"],
+    typer.Option("--recipe", help="What decides all that is not set; fast costs accuracy."),
 ]
 Labels = Annotated[str, typer.Option("--labels", help="Labels to train, such as click,like; one by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")]
 
 
-def train_config(
-    model: str, data: Path, grade: str, length: int, grouping: str, labels: str, seed: int, sets: list[str]
-) -> "TrainConfig":
+def train_config(given: dict[str, Any], labels: str, sets: list[str]) -> "TrainConfig":
     """Options of a run; ``model.KEY=VALUE`` changes the model, any other ``KEY=VALUE`` the training."""
     from clickscale.training.run.folder import TrainConfig
 
-    given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
-    given |= {"grouping": grouping, "labels": names(labels)}
+    given = given | {"labels": names(labels)}
     given["model_options"] = [text.removeprefix("model.") for text in sets if text.startswith("model.")]
     return override(build(TrainConfig, given, "the options"), [t for t in sets if not t.startswith("model.")])
 
@@ -54,7 +56,8 @@ def train_model(
     out: Out,
     grade: Grade = "size-2",
     length: Length = 100,
-    grouping: Batched = "timeline",
+    recipe: Recipe = "accurate",
+    grouping: Batched = "auto",
     labels: Labels = "",
     seed: Seed = 0,
     sets: Sets = None,
@@ -75,7 +78,8 @@ def train_model(
 
     from clickscale.workflow import run_results, train
 
-    config = train_config(model, data, grade, length, grouping, labels, seed, sets or [])
+    given = {"model": model, "data": str(data), "grade": grade, "length": length, "seed": seed}
+    config = train_config(given | {"recipe": recipe, "grouping": grouping}, labels, sets or [])
     config = replace(config, warm_start=warm_start or config.warm_start)
     result = train(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:

@@ -57,7 +57,7 @@ class Cost:
         }
 
 
-def measure_cost(model: CTRModel, features: Features, length: int, candidates: int = 60) -> Cost:
+def measure_cost(model: CTRModel[Any], features: Features, length: int, candidates: int = 60) -> Cost:
     """Count parameters and operations of a model on a made-up request.
 
     Args:
@@ -135,7 +135,11 @@ class PaperRequest:
 
 # Liu et al. 2026: 52 tokens (46 fields beside the item's 4, and 2 histograms), 300 recent behaviors.
 _OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
-_PAPER_REQUESTS = {("est", "est-paper"): _OF_EST, ("est", "est-blocks"): _OF_EST}
+_PAPER_REQUESTS = {
+    ("est", "est-paper"): _OF_EST,
+    ("est", "est-blocks"): _OF_EST,
+    ("est_full", "est-paper"): _OF_EST,
+}
 
 
 def paper_request(model: str, grade: str) -> PaperRequest:

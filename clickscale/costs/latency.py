@@ -106,7 +106,7 @@ class Latencies:
 
 
 def measure_latency(
-    model: CTRModel,
+    model: CTRModel[Any],
     features: Features,
     lengths: Sequence[int],
     candidates: Sequence[int],
@@ -156,7 +156,7 @@ def measure_latency(
 
 
 def compare_latency(
-    models: Mapping[str, tuple[CTRModel, int]],
+    models: Mapping[str, tuple[CTRModel[Any], int]],
     features: Features,
     candidates: int,
     *,
@@ -221,7 +221,7 @@ class _Request:
         extend: appends behaviors to a state; None if the model cannot.
     """
 
-    model: CTRModel
+    model: CTRModel[Any]
     user: UserSide
     candidates: CandidateSide
     state: State
@@ -303,7 +303,7 @@ class _Request:
         return max(float((other - base).abs().max()) for other in others)
 
 
-def _request(model: CTRModel, features: Features, length: int, candidates: int) -> _Request:
+def _request(model: CTRModel[Any], features: Features, length: int, candidates: int) -> _Request:
     """A made-up request and the states of its user."""
     user, shown = made_up_request(features, length, candidates)
     state = model.encode_user(user)

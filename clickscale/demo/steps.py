@@ -95,16 +95,13 @@ def _choice(model: str, grade: str, length: int) -> ModelChoice:
 
 @dataclass(frozen=True)
 class Demo:
-    """One demo: its folder, its models and their training.
-
-    The log is so small that one epoch is 80 steps of the default size. Batch size and epochs were chosen by
-    the log-loss of the validation part.
+    """One demo: its folder and its models.
 
     Attributes:
         out: folder to write.
         note: called with a line about each step that starts or is left out.
         teacher: trains together with ``student``.
-        epochs, distillation_epochs: of one model, and of the pair.
+        batch_size, epochs: of every training; 0 leaves them to `clickscale.training.recipe`.
         threads: per operation; 0 lets clickscale choose.
     """
 
@@ -114,9 +111,8 @@ class Demo:
     din: ModelChoice = field(default_factory=lambda: _choice("din", "size-2", 100))
     student: ModelChoice = field(default_factory=lambda: _choice("lightsuan", "size-2", 100))
     teacher: ModelChoice = field(default_factory=lambda: _choice("suan", "size-3", 100))
-    batch_size: int = 512
-    epochs: int = 3
-    distillation_epochs: int = 4
+    batch_size: int = 0
+    epochs: int = 0
     threads: int = 0
 
     @property
@@ -192,7 +188,7 @@ class Demo:
                 student=self.student,
                 teacher=self.teacher,
                 batch_size=self.batch_size,
-                epochs=Epochs(count=self.distillation_epochs),
+                epochs=Epochs(count=self.epochs),
                 seed=self.seed,
                 threads=self.threads,
             )

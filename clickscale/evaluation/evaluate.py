@@ -1,5 +1,7 @@
 """The loop that runs a model over one part of a data set, as it would be served."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,7 +18,7 @@ _PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same
 
 
 def predict(
-    model: CTRModel,
+    model: CTRModel[Any],
     dataset: Dataset,
     part: str,
     *,
@@ -62,21 +64,18 @@ def predict(
     return with_facts(dataset, rows, logits, names, part, stated)
 
 
-def _check_slack(model: CTRModel, grouping: Grouping, slack: int) -> None:
+def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
     """Refuse what no server could do."""
     if slack < 0:
         raise ConfigError(f"slack must be >= 0; got {slack}.")
     if slack and grouping != "request":
         raise ConfigError(f"slack={slack} replays requests; evaluate with grouping request, not {grouping}.")
-    if slack and not model.causal:
-        raise ConfigError(
-            f"{type(model).__name__} with these options is not causal, so nothing can be appended to its"
-            f" states; evaluate it with slack 0, not {slack}."
-        )
+    if slack:
+        model.require_causal(f"nothing can be appended to its states; evaluate it with slack 0, not {slack}")
 
 
 def _logits(
-    model: CTRModel, loader: Loader, rows: npt.NDArray[np.int64], labels: int
+    model: CTRModel[Any], loader: Loader, rows: npt.NDArray[np.int64], labels: int
 ) -> npt.NDArray[np.float32]:
     """(N, T) logits of the impressions ``rows`` (ascending)."""
     found = np.empty((len(rows), labels), np.float32)

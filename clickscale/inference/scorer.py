@@ -90,17 +90,15 @@ class Scorer:
         self.cache = cache
         self._device, self._chunk = device, chunk
         self._length = self.artifact.config.length
-        if slack and not self.model.causal:
-            raise ConfigError(
-                f"slack={slack}: states of a model that is not causal cannot grow; leave it out."
-            )
+        if slack:
+            self.model.require_causal(f"its states cannot grow; leave out slack={slack}")
         self._states: UserStates | None = None
         if cache is not None:
             self._states = UserStates(self.model, cache, self.artifact.digest, self._length, slack)
         self._longest = self._length + slack
 
     @property
-    def model(self) -> CTRModel:
+    def model(self) -> CTRModel[Any]:
         """The model, in evaluation mode."""
         return self.artifact.model
 

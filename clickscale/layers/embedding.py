@@ -34,7 +34,7 @@ class FusedEmbedding(nn.Module):
         for feature in categorical(tuple(features)):
             if feature.shares:
                 self.offsets[feature.name] = self.offsets[feature.shares]
-        self.size, self.std = (rows + 1, dim), std
+        self.size, self.std, self.dropout = (rows + 1, dim), std, 0.0
         self.weight = nn.Parameter(self.initial())
 
     def initial(self, generator: torch.Generator | None = None) -> Tensor:
@@ -45,7 +45,8 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""
-        return functional.embedding(rows, self.weight, padding_idx=0, sparse=True)
+        found = functional.embedding(rows, self.weight, padding_idx=0, sparse=True)
+        return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 
 class SideEmbedding(nn.Module):

@@ -1,5 +1,6 @@
 """The prediction tower, shared by all models: it owns the dimension of labels."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,6 +9,8 @@ from torch.nn import functional
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
+from clickscale.layers.inputs import Inputs
+from clickscale.layers.norm import RMSNorm
 
 
 class HeadConfig(Config, frozen=True):
@@ -15,26 +18,43 @@ class HeadConfig(Config, frozen=True):
 
     Attributes:
         hidden: widths of the hidden layers (the SUAN comparisons use 1024, 512, 256).
-        norm: batch normalization before each activation, or none.
+        norm: normalization before each activation. ``batch`` is the papers' and needs statistics of batches,
+            ``layer`` and ``rms`` see one candidate at a time.
+        activation: ``batch_dice`` is the papers' Dice, by statistics of batches; ``dice`` has the same form
+            with a gate of the unit alone.
+        dropout: share of the hidden units that training drops.
         logit_norm: also normalize the logit, as the SUAN code does; it couples calibration to running
             statistics, hence off.
     """
 
     hidden: tuple[int, ...] = (256, 128)
-    norm: Literal["batch", "none"] = "batch"
-    activation: Literal["dice", "relu"] = "dice"
+    norm: Literal["layer", "rms", "batch", "none"] = "layer"
+    activation: Literal["dice", "batch_dice", "silu", "prelu", "relu"] = "dice"
+    dropout: float = 0.0
     logit_norm: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"head.dropout is {self.dropout}; it must be a share of at least 0 and below 1."
+            )
         if min(self.hidden, default=1) < 1:
             raise ConfigError(f"head.hidden is {list(self.hidden)}; every width must be at least 1.")
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization over rows (N, D); a single row in training uses the running statistics."""
+    """Batch normalization over rows (N, D); a single row in training uses the running statistics.
+
+    Running statistics are plain averages over the first batches, and move by ``momentum`` from then on: they
+    never remember the zeros and ones that they start with.
+
+    Attributes:
+        batches: batches seen, as a floating number, so that a refused step takes it back with the rest.
+    """
 
     running_mean: Tensor
     running_var: Tensor
+    batches: Tensor
 
     def __init__(self, width: int, affine: bool = True, eps: float = 1e-5, momentum: float = 0.02) -> None:
         super().__init__()
@@ -42,17 +62,21 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if affine else None
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("batches", torch.zeros(()))
         self.eps, self.momentum = eps, momentum
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
         batch = self.training and x.shape[0] > 1
+        if batch:
+            self.batches += 1
+        share = max(self.momentum, 1 / float(self.batches)) if batch else 0.0
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, batch, self.momentum, self.eps
+            x, self.running_mean, self.running_var, self.weight, self.bias, batch, share, self.eps
         )
 
 
-class Dice(nn.Module):
+class BatchDice(nn.Module):
     """``x * (p + (1 - p) * alpha)`` with ``p = sigmoid(normalized x)`` (Zhou et al. 2018, section 5.3)."""
 
     def __init__(self, width: int) -> None:
@@ -62,8 +86,36 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        gate = self.norm(x).sigmoid()
-        return x * torch.lerp(self.alpha.to(gate.dtype), torch.ones_like(gate), gate)
+        return _bent(x, self.norm(x).sigmoid(), self.alpha)
+
+
+class Dice(nn.Module):
+    """`BatchDice` without statistics: ``p = sigmoid(x)``, for units that are normalized already."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        return _bent(x, x.sigmoid(), self.alpha)
+
+
+def _bent(x: Tensor, gate: Tensor, alpha: Tensor) -> Tensor:
+    """Slope 1 where the gate is open, ``alpha`` where it is shut."""
+    return x * torch.lerp(alpha.to(gate.dtype), torch.ones_like(gate), gate)
+
+
+def _norm(kind: str, width: int) -> list[nn.Module]:
+    if kind == "none":
+        return []
+    return [{"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm}[kind](width)]
+
+
+def _activation(kind: str, width: int) -> nn.Module:
+    if kind in ("dice", "batch_dice"):
+        return Dice(width) if kind == "dice" else BatchDice(width)
+    return {"silu": nn.SiLU, "prelu": nn.PReLU, "relu": nn.ReLU}[kind]()
 
 
 class Head(nn.Module):
@@ -77,15 +129,22 @@ class Head(nn.Module):
         layers: list[nn.Module] = []
         for hidden in config.hidden:
             layers.append(nn.Linear(width, hidden))
-            if config.norm == "batch":
-                layers.append(BatchNorm(hidden))
-            layers.append(Dice(hidden) if config.activation == "dice" else nn.ReLU())
+            layers += [*_norm(config.norm, hidden), _activation(config.activation, hidden)]
+            if config.dropout:
+                layers.append(nn.Dropout(config.dropout))
             width = hidden
         layers.append(nn.Linear(width, labels))
         if config.logit_norm:
             layers.append(BatchNorm(labels))
         self.tower = nn.Sequential(*layers)
         self.labels = labels
+
+    def start_at(self, rates: Sequence[float]) -> None:
+        """Let the last bias be the logit of the rate of each label, so that training starts calibrated."""
+        bias = self.tower[-1].bias
+        assert isinstance(bias, nn.Parameter), "the last layer is linear or a norm, and both have a bias"
+        with torch.no_grad():
+            bias.copy_(torch.tensor(rates, dtype=torch.float64).logit())
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Features (B, C, width) and mask (B, C) -> logits (B, C, T), 0 at padding."""
@@ -95,3 +154,21 @@ class Head(nn.Module):
         return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
             mask[..., None].expand(-1, -1, self.labels), logits
         )
+
+    def over(self, read: Tensor, profile: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, C, T) over what a model read, the profile and the context; see `head_over`.
+
+        Args:
+            read: (B, C, R), what the model made of each candidate and its history.
+            profile: (B, n2, d) or (B, n2 * d) of the row, which its candidates share.
+            context: (B, C, n3 * d).
+            mask: (B, C) bool, True where there is a candidate.
+        """
+        shared = profile.to(read.dtype).flatten(1)[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
+        return self(torch.cat([read, shared, context], dim=-1), mask)
+
+
+def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:
+    """Head over ``read`` numbers per candidate, the profile of its user and its context."""
+    fields = inputs.profile_tokens + inputs.context_tokens
+    return Head(read + fields * inputs.dim, labels, config)

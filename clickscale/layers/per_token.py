@@ -1,7 +1,7 @@
 """Layers with weights of their own for every token, in token-major layout (N, R, D).
 
-With the tokens first, one batched product serves all tokens, whatever the number of rows R, and nothing is
-transposed between the layers of a stack.
+With the tokens first, one batched product of N matrices serves all tokens, whatever the number of rows R, and
+nothing is transposed between the layers of a stack.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class PerTokenSwiGLU(nn.Module):
 
 
 class FieldTokens(nn.Module):
-    """One tokenizer per feature that is no behavior: fields of profile, context and candidate, histograms.
+    """One tokenizer for each field of profile, context and candidate, and for each histogram.
 
     Attributes:
         names: of all N tokens, in order.
@@ -69,7 +69,7 @@ class FieldTokens(nn.Module):
             self.histograms = PerTokenLinear(len(histograms), bins, width, bias=True)
 
     def profile(self, fields: Tensor) -> Tensor:
-        """Tokens (B, n, D) of the profile's fields (B, n, d), which are the first."""
+        """Tokens (B, n, D) of the profile's fields (B, n, d), which are the first fields."""
         return self.fields(fields.transpose(0, 1)).transpose(0, 1)
 
     def forward(self, profile: Tensor, fields: Tensor, histograms: list[Tensor]) -> Tensor:
@@ -84,10 +84,12 @@ class FieldTokens(nn.Module):
         """
         count = fields.shape[1]
         known = profile.transpose(0, 1)[:, :, None].expand(-1, -1, count, -1).flatten(1, 2)  # (n, R, D)
-        made = [known, self.fields(fields.flatten(0, 1).transpose(0, 1), len(known))]
+        others = self.fields(fields.flatten(0, 1).transpose(0, 1), len(known))  # (m, R, D)
+        parts = [known.to(others.dtype), others]  # a state may be kept in half precision
         if histograms:
-            made.append(self.histograms(torch.stack([one.flatten(0, 1) for one in histograms])))
-        return torch.cat([part.to(made[1].dtype) for part in made])
+            bins = torch.stack([histogram.flatten(0, 1) for histogram in histograms])  # (histograms, R, bins)
+            parts.append(self.histograms(bins).to(others.dtype))
+        return torch.cat(parts)
 
 
 def token_names(*sides: tuple[Feature, ...]) -> tuple[str, ...]:
@@ -113,8 +115,8 @@ def copy_named(
         fill: value of the parts that are new, or None to leave them.
     """
     part = target.shape[axis] // max(len(names), 1)
-    for place, name in enumerate(names):
-        own = target.narrow(axis, place * part, part)
+    for position, name in enumerate(names):
+        own = target.narrow(axis, position * part, part)
         if name in earlier:
             own.copy_(source.narrow(axis, list(earlier).index(name) * part, part))
         elif fill is not None:

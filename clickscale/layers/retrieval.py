@@ -1,9 +1,10 @@
 """General search units: from a lifelong timeline, the behaviors that matter for each candidate.
 
 A search compares every candidate with every behavior at once; `top_behaviors` then takes the best ones as
-columns of the timeline, so nothing is copied. Comparisons that rank are whole numbers: a sum of whole numbers
-below 2**24 is exact in float32 in any order, so equal behaviors tie on every device and in every batch, and a
-candidate retrieves the same behaviors alone, in company and from a cache. Ties go to the newer behavior.
+columns of the timeline, so nothing is copied. Rankings compare whole numbers: a sum of whole numbers below
+2**24 is exact in float32 in any order. So equal behaviors tie on every device and in every batch, and a
+candidate retrieves the same behaviors whether it is scored by itself, with others or from a cached state.
+The newer of two behaviors that tie comes first.
 """
 
 from collections.abc import Sequence
@@ -50,14 +51,15 @@ def top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tenso
         kept: K; at most L are taken.
 
     Returns:
-        Columns (B, C, K) int64 ascending, and (B, C, K) bool: False where fewer than K are allowed, which are
-        the first places.
+        Columns (B, C, K) int64, ascending, and a mask (B, C, K): False in the first places where fewer than K
+        are allowed.
     """
     length = similarity.shape[-1]
     column = torch.arange(length, device=similarity.device)
+    # Similarity and column in one whole number: nothing ties, and of equal behaviors the newer wins.
     key = similarity.to(torch.int64).mul_(max(length, 1)).add_(column).masked_fill_(~allowed, _NEVER)
-    best, place = key.topk(min(kept, length), dim=-1)
-    columns = place.masked_fill(best == _NEVER, -1).sort(dim=-1).values
+    best, column = key.topk(min(kept, length), dim=-1)  # (B, C, K)
+    columns = column.masked_fill(best == _NEVER, -1).sort(dim=-1).values  # -1 comes first
     return columns.clamp(min=0), columns >= 0
 
 
@@ -76,7 +78,7 @@ class ContentTable(nn.Module):
         parts = [unit_grid(np.asarray(field)) for field in fields]
         grid = parts[0] if len(parts) == 1 else unit_grid(np.concatenate(parts, axis=1))
         self.width = grid.shape[1]
-        grid[PADDING] = 0  # whatever the column holds there
+        grid[PADDING] = 0  # a column may hold anything there
         self.register_buffer("grid", torch.from_numpy(grid), persistent=False)
         self.register_buffer("known", torch.from_numpy(grid.any(axis=1)), persistent=False)
 
@@ -152,7 +154,7 @@ class HashSearch(nn.Module):
 class LearnedSearch(nn.Module):
     """Soft search (SIM): the product of learned projections of candidate and behavior.
 
-    The choice itself has no gradient; whoever uses the search must let the relevance enter the score.
+    The choice of behaviors has no gradient. A model trains the projections by adding the relevance to logits.
     """
 
     def __init__(self, width: int, out: int = 16) -> None:
@@ -172,16 +174,26 @@ class LearnedSearch(nn.Module):
 
 
 @dataclass(frozen=True)
-class Found:
-    """Behaviors found for each candidate: columns (B, C, K) ascending, and which places are filled.
+class SearchResult:
+    """Behaviors retrieved for each candidate.
 
     Attributes:
-        relevance: (B, C, K) learned relevance, if the search is learned.
+        columns: (B, C, K) int64, columns of the timeline, ascending.
+        mask: (B, C, K) bool, False in the first places where fewer than K were found.
+        relevance: (B, C, K) of a learned search, which the model has to let enter the score; else None.
     """
 
     columns: Tensor
     mask: Tensor
     relevance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ItemTokens:
+    """Items and what the model makes of them: (B, n) and (B, n, width)."""
+
+    items: Tensor
+    tokens: Tensor
 
 
 class SearchUnit(nn.Module):
@@ -204,31 +216,25 @@ class SearchUnit(nn.Module):
         self.hash = HashSearch(width) if kind == "hash" else None
 
     def forward(
-        self,
-        candidates: tuple[Tensor, Tensor],
-        behaviors: tuple[Tensor, Tensor],
-        seen: Tensor,
-        cosines: Cosines | None,
-    ) -> Found:
+        self, candidates: ItemTokens, behaviors: ItemTokens, seen: Tensor, cosines: Cosines | None
+    ) -> SearchResult:
         """Search.
 
         Args:
-            candidates: items (B, C) and their tokens (B, C, width).
-            behaviors: items (B, L) and their tokens (B, L, width).
+            candidates, behaviors: C and L per row.
             seen: (B, C or 1, L) bool.
             cosines: of the two, for kind ``content``.
         """
-        relevance = None
         if self.learned is not None:
-            relevance = self.learned(candidates[1], behaviors[1])
-            similarity = self.learned.ranked(relevance)
-        elif self.hash is not None:
-            similarity = self.hash.compare(candidates[1], behaviors[1])
+            relevance = self.learned(candidates.tokens, behaviors.tokens)  # (B, C, L)
+            columns, mask = top_behaviors(self.learned.ranked(relevance), seen, self.kept)
+            return SearchResult(columns, mask, relevance.gather(-1, columns))
+        if self.hash is not None:
+            similarity = self.hash.compare(candidates.tokens, behaviors.tokens)
         elif self.field is not None:
-            similarity = self.field.compare(candidates[0], behaviors[0])
-            seen = seen & (similarity > 0)
+            similarity = self.field.compare(candidates.items, behaviors.items)
+            seen = seen & (similarity > 0)  # a behavior that shares no value is not retrieved at all
         else:
             assert cosines is not None, "a search by content is given the cosines"
             similarity, seen = cosines.dots, seen & cosines.known
-        columns, mask = top_behaviors(similarity, seen, self.kept)
-        return Found(columns, mask, None if relevance is None else relevance.gather(-1, columns))
+        return SearchResult(*top_behaviors(similarity, seen, self.kept))

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from clickscale.config import Config, override
 from clickscale.errors import ConfigError, unknown
@@ -71,7 +72,7 @@ def build_model(
     length: int = 100,
     labels: Sequence[str] = (),
     overrides: Sequence[str] = (),
-) -> CTRModel:
+) -> CTRModel[Any]:
     """Make a model with fresh weights.
 
     Args:
@@ -93,7 +94,7 @@ def build_model(
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, CTRModel) and value.__module__ == module.__name__
     )
-    model: CTRModel = kind(
+    model: CTRModel[Any] = kind(
         features, items, config, length, len(select_labels(features.labels, tuple(labels)))
     )
     return model

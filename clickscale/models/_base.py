@@ -1,48 +1,78 @@
 """The contract that every model keeps."""
 
+from abc import ABC, abstractmethod
 from dataclasses import fields
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.errors import ConfigError, InputError
 from clickscale.state import State, stack
 
 __all__ = ["CTRModel", "State", "score_in_chunks", "stack"]
 
+S = TypeVar("S", bound=State)
 
-class CTRModel(nn.Module):
-    """A model is two functions: what can be known of the user alone, and what a candidate adds.
+
+class CTRModel(nn.Module, ABC, Generic[S]):
+    """A model is two functions: what can be computed from the user alone, and what a candidate adds to it.
+
+    ``S`` is the class of its states; a model whose states come in several forms names their union.
 
     Attributes:
         causal: whether a behavior's part of the state depends on earlier behaviors only. Only then can
-            candidates that see different parts of one timeline share a state (grouping ``timeline``).
+            candidates that see different parts of one timeline share a state (grouping ``timeline``), and
+            only then can behaviors be appended.
+        shares: whether `encode_user` does work that is worth sharing among candidates; if not, nothing is
+            gained by training on the impressions of one user together.
     """
 
     causal: bool = True
+    shares: bool = True
 
-    def encode_user(self, user: UserSide) -> State:
+    @abstractmethod
+    def encode_user(self, user: UserSide) -> S:
         """State of each row; nothing here may depend on a candidate."""
-        raise TypeError(f"{type(self).__name__} does not define encode_user")
 
-    def score(self, state: State, candidates: CandidateSide) -> Tensor:
+    @abstractmethod
+    def score(self, state: S, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T) of every candidate given the state of its row; 0 at padding."""
-        raise TypeError(f"{type(self).__name__} does not define score")
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C, T); exactly this composition, never overridden."""
         return self.score(self.encode_user(batch.user), batch.candidates)
 
-    def appendable_state(self, state: State) -> State:
+    def extend_user(self, state: S, user: UserSide) -> S:
+        """State of the longer history, equal to encoding it whole; ``user`` holds the new behaviors alone.
+
+        Raises:
+            ConfigError: the model is not causal.
+            InputError: the rows of ``user`` or the form of the state do not allow it.
+        """
+        self.require_causal("nothing can be appended to its states; encode the user again")
+        raise InputError(f"{type(self).__name__} cannot extend its states; encode the user again.")
+
+    def appendable_state(self, state: S) -> S:
         """The part of a state that `extend_user` and candidates who see all of it need."""
         return state
 
-    def scoring_state(self, state: State) -> State:
+    def scoring_state(self, state: S) -> S:
         """The part of a state that candidates who see all of it need; nothing can be appended to it."""
         return state
 
+    def require_causal(self, otherwise: str) -> None:
+        """Refuse what only a causal model can do; ``otherwise`` says what fails and the way out.
 
-def score_in_chunks(model: CTRModel, state: State, candidates: CandidateSide, size: int) -> Tensor:
+        Raises:
+            ConfigError: the model is not causal.
+        """
+        if not self.causal:
+            raise ConfigError(f"{type(self).__name__} with these options is not causal, so {otherwise}.")
+
+
+def score_in_chunks(model: CTRModel[S], state: S, candidates: CandidateSide, size: int) -> Tensor:
     """Logits (B, C, T) as of ``model.score``, ``size`` candidates of each row at a time.
 
     A candidate sees behaviors and itself only, so ceil(C / size) pieces give the scores of one (Lai et al.

@@ -4,18 +4,21 @@ A small network weighs every behavior by the candidate: ``a_j = MLP([q, k_j, q -
 so that the strength of an interest survives; the weighted sum of behaviors enters the tower.
 
 The first layer is linear in its input, so it is split exactly into ``(Wp q + Wk - Wd) k + (Wq + Wd) q``: one
-matrix per candidate meets all behaviors in one product, and no tensor of width 4D per pair exists. Deviation:
-batch statistics of Dice inside the attention are taken over real pairs only.
+matrix per candidate meets all behaviors in one product, and no tensor of width 4D per pair exists.
+
+Deviations: the gate of Dice inside the attention is learned (``dice=batch``: it follows the batch as in the
+paper, over real pairs only), and the tower normalizes by candidate, not by batch (`clickscale.layers.head`).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from clickscale.batch import CandidateSide, UserSide
+from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
-from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.models._din import EPS, Layers, TrainedAttention
@@ -28,10 +31,13 @@ class ModelConfig(Config, frozen=True):
     Attributes:
         d: width of one feature's embedding.
         hidden: units of the attention network (36 in the paper).
+        dice: the gate of Dice inside the attention is ``learned``, or follows the statistics of the ``batch``
+            as in the paper.
     """
 
     d: int = 8
     hidden: int = 36
+    dice: Literal["learned", "batch"] = "learned"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -52,36 +58,66 @@ class DINState(State):
 
 
 class PairDice(nn.Module):
-    """Slope and running statistics of the Dice over pairs.
+    """Dice over pairs, with a gate ``sigmoid(rate * (x - center))`` that is learned.
 
     Attributes:
-        alpha, mean, variance: (hidden,).
+        alpha, center, rate: (hidden,): slope of a shut gate, where it is half open, and how steep it is.
     """
 
-    mean: Tensor
+    measured = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(width))
+        self.center, self.rate = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.ones(width))
+
+    def layers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Slope, center and rate."""
+        return self.alpha, self.center, self.rate
+
+    def follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Nothing follows a batch."""
+
+
+class BatchPairDice(nn.Module):
+    """Dice over pairs as in the paper: its gate follows the mean and deviation of the pairs of a batch.
+
+    Running statistics are plain averages over the first batches, and move by ``momentum`` from then on.
+
+    Attributes:
+        alpha, center, variance: (hidden,).
+        batches: how many were followed, as a floating number, so that a refused step takes it back.
+    """
+
+    measured = True
+    center: Tensor
     variance: Tensor
+    batches: Tensor
 
     def __init__(self, width: int, momentum: float = 0.02) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(width))
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("variance", torch.ones(width))
         self.momentum = momentum
+        self.alpha = nn.Parameter(torch.zeros(width))
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("batches", torch.zeros(()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Units (..., hidden, L) by running statistics."""
-        gate = ((x - self.mean[:, None]) * (self.variance + EPS).rsqrt()[:, None]).sigmoid()
-        alpha = self.alpha[:, None]
-        return x * (alpha + (1 - alpha) * gate)
+    def layers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Slope, and center and rate by running statistics."""
+        return self.alpha, self.center, (self.variance + EPS).rsqrt()
 
     def follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch."""
-        self.mean.lerp_(mean, self.momentum)
-        self.variance.lerp_(variance, self.momentum)
+        self.batches += 1
+        share = torch.clamp(1 / self.batches, min=self.momentum)
+        self.center.lerp_(mean, share)
+        self.variance.lerp_(variance, share)
 
 
-class DIN(CTRModel):
+class DIN(CTRModel[DINState]):
     """See the module docstring."""
+
+    shares = False
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
@@ -95,10 +131,9 @@ class DIN(CTRModel):
             nn.Parameter(part.clone()) for part in first.weight.detach().chunk(4, dim=1)
         )
         self.first_bias = nn.Parameter(first.bias.detach().clone())
-        self.dice = PairDice(config.hidden)
+        self.dice = (PairDice if config.dice == "learned" else BatchPairDice)(config.hidden)
         self.second = nn.Linear(config.hidden, 1)
-        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
-        self.head = Head(width + self.inputs.item_width + tokens * config.d, labels, config.head)
+        self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> DINState:
         """Look-ups only: a behavior's part of the attention is folded into the product with candidates."""
@@ -109,22 +144,18 @@ class DIN(CTRModel):
         tokens = torch.cat([state.tokens, self.inputs.behaviors(user)], dim=1)
         return DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
 
-    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)
         tokens = state.tokens.to(items.dtype)
         interest = self._weights(state, candidates) @ tokens  # (B, C, D)
-        profile = state.profile.to(items.dtype)[:, None].expand(-1, items.shape[1], -1)
-        return self.head(
-            torch.cat([interest, items, profile, self.inputs.context(candidates)], dim=-1), candidates.mask
-        )
+        read = torch.cat([interest, items], dim=-1)  # (B, C, D + item width)
+        return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
 
     def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
         query = self.inputs.candidates(candidates)  # (B, C, D)
-        column = torch.arange(state.mask.shape[1], device=query.device)
-        seen = (column >= candidates.oldest[..., None]) & (column < candidates.visible[..., None])
-        seen &= state.mask[:, None]  # (B, C, L)
+        seen = sees_columns(candidates.oldest, candidates.visible, state.mask)  # (B, C, L)
         own = query @ (self.query_weight + self.gap_weight).T + self.first_bias  # (B, C, hidden)
         sums = self._train_sums if self.training else self._running_sums
         return (sums(query, own, state.tokens.to(query.dtype), seen) + self.second.bias) * seen
@@ -133,16 +164,18 @@ class DIN(CTRModel):
         """(B, C, L) without bias, by running statistics."""
         maps = query[:, :, None] * self.product_weight + (self.key_weight - self.gap_weight)
         units = (maps.flatten(1, 2) @ tokens.transpose(1, 2)).view(*own.shape, -1) + own[..., None]
-        return self.second.weight[0] @ self.dice(units)
+        alpha, center, rate = (number[:, None] for number in self.dice.layers())
+        gate = (rate * (units - center)).sigmoid()
+        return self.second.weight[0] @ (units * (alpha + (1 - alpha) * gate))
 
     def _train_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
-        """(B, C, L) without bias, by batch statistics, in float32 also under autocast."""
-        layers = Layers(
-            self.product_weight, self.key_weight - self.gap_weight, self.dice.alpha, self.second.weight[0]
-        )
+        """(B, C, L) without bias, measured Dice by batch statistics, in float32 also under autocast."""
+        alpha, center, rate = self.dice.layers()
+        key, out = self.key_weight - self.gap_weight, self.second.weight[0]
+        layers = Layers(self.product_weight, key, alpha, out, center, rate)
         with torch.autocast(query.device.type, enabled=False):
-            sums, mean, variance = TrainedAttention.apply(  # type: ignore[no-untyped-call]
-                query.float(), own.float(), tokens.float(), seen.flatten(1).float(), *layers
-            )
+            given = query.float(), own.float(), tokens.float(), seen.flatten(1).float()
+            apply = TrainedAttention.apply
+            sums, mean, variance = apply(self.dice.measured, *given, *layers)  # type: ignore[no-untyped-call]
         self.dice.follow(mean, variance)
         return sums.view(seen.shape)

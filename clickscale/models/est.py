@@ -1,250 +1,201 @@
 """EST: Efficiently Scalable Transformer (Liu et al., 2026).
 
-Profile, context and candidate are tokens of their own (N); the user's recent behaviors (B_u) and those that a
-search unit retrieves for each candidate from the whole timeline (B_c) are two sequences. In each block the
-tokens query both sequences (lightweight cross-attention), every behavior gathers its nearest by content
-(Content Sparse Attention), and feed-forwards follow. Tokens and the behaviors' mean enter the tower.
+Profile, context and candidate fields are tokens of their own (N). The user's recent behaviors (B_u) and those
+that a search unit retrieves for each candidate from the whole timeline (B_c) are two sequences:
 
-Resolutions and deviations, each an option: content attention looks at earlier behaviors only
-(``csa="causal"``), so that a timeline is encoded once and can grow; time and position enter cross-attention
-as a bias, since a behavior that is encoded for every candidate cannot know how long ago it will have been;
-content is compared on a grid of 1/4000, so that ties are ties in every batch.
+    for block in blocks:
+        tokens += lightweight cross-attention of tokens over [B_u, B_c]     # layers/cross_attention.py
+        B_u, B_c += Content Sparse Attention, within each sequence          # layers/content_attention.py
+        tokens, B_u, B_c += feed-forwards: one per token, one for all behaviors
+    logits = tower(tokens, mean of [B_u, B_c])
+
+B_u does not depend on a candidate, so it goes through all blocks once per user and is the state.
+
+Resolutions and deviations, each an option:
+
+* Content attention looks at earlier behaviors only (``csa="causal"``). So a timeline is encoded once for all
+  its moments, and behaviors can be appended. The paper's form sees the whole sequence (``csa="paper"``).
+* Time and distance enter cross-attention as a bias. A behavior's age depends on the candidate, so it cannot
+  be part of a row that is encoded once.
+* Content is compared on a grid of 1/4000, so that cosines that tie do so in every batch.
 """
 
-from typing import Literal, cast
+from typing import Literal
 
-import numpy as np
 import torch
 from msgspec.structs import replace
-from torch import Tensor, nn
+from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.config import Config, check_least
-from clickscale.errors import ConfigError, InputError, unknown
+from clickscale.config import check_least
+from clickscale.errors import InputError
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.head import Head, HeadConfig
-from clickscale.layers.inputs import Inputs, ItemColumns
-from clickscale.layers.per_token import FieldTokens, token_names
-from clickscale.layers.retrieval import ContentTable, Cosines, Found, SearchKind, SearchUnit
-from clickscale.layers.visibility import Picked, Sight, first_column, take_columns
+from clickscale.layers.inputs import ItemColumns
+from clickscale.layers.visibility import take_columns
 from clickscale.models._base import CTRModel
-from clickscale.models._est.content_attention import Reach, Weighting
-from clickscale.models._est.full_attention import Blocks, FullStack
-from clickscale.models._est.light_stack import LightStack, Recent, TimelineState
-from clickscale.models._est.simtier import similarity_tiers
-from clickscale.schema import Features, categorical, content
+from clickscale.models._est.content_attention import NeighborRule, Weighting
+from clickscale.models._est.cross_attention import BehaviorSequence
+from clickscale.models._est.est_inputs import (
+    CandidateInputs,
+    EstConfig,
+    EstInputs,
+    Timeline,
+    require_content,
+    resolve_inputs,
+)
+from clickscale.models._est.light_stack import LightStack, TimelineState
+from clickscale.schema import Features, content
 
 
-class ModelConfig(Config, frozen=True):
-    """Options; ``auto`` takes the first choice that the data set allows.
+class ModelConfig(EstConfig, frozen=True):
+    """Options, with those of `EstConfig`; ``auto`` takes the first choice that the data set allows.
 
     Attributes:
-        d: width of one feature's embedding. width: D of a token. heads: of cross-attention.
-        recent: behaviors in B_u. kept: behaviors in B_c; 0 leaves B_c out.
-        search: how B_c is found: by ``content`` cosine, by shared values of an item ``field``, by ``learned``
-            projections (whose relevance then enters cross-attention), by ``hash`` of the item's embeddings.
-        field: the item field of ``search=field``; the first categorical attribute, or else the item id.
-        content: content vectors enter by ``simtier`` histograms, as a ``side`` token, ``both``, or ``none``.
-        tiers: bins of a SimTier histogram.
-        csa: Content Sparse Attention of B_u over ``causal``ly earlier behaviors, over all of it (``paper``;
-            not causal), or ``none``; ``causal`` and ``paper`` are alike on B_c, all of which is visible.
-        neighbors: K of Content Sparse Attention. weighting: of their cosines.
-        attention: ``light``, or ``full`` self-attention over everything with ``mask_blocks`` cut.
-        token_hidden, row_hidden: hidden widths of the feed-forwards of tokens and of behaviors; 0 is 2/3 D.
+        csa: Content Sparse Attention of B_u over earlier behaviors (``causal``), over all of it (``paper``;
+            the model is then not causal), or ``none``. On B_c ``causal`` and ``paper`` are the same: a
+            candidate sees all of its B_c.
+        neighbors: behaviors that each gathers, itself included.
+        weighting: of their cosines.
         time: a ``bias`` of cross-attention by time and distance, or ``none``.
     """
 
-    d: int = 8
-    width: int = 32
-    blocks: int = 2
-    heads: int = 1
-    recent: int = 300
-    kept: int = 50
-    search: Literal["auto", "content", "field", "learned", "hash"] = "auto"
-    field: str = ""
-    content: Literal["auto", "simtier", "side", "both", "none"] = "auto"
-    tiers: int = 20
     csa: Literal["auto", "causal", "paper", "none"] = "auto"
     neighbors: int = 5
     weighting: Weighting = "none"
-    attention: Literal["light", "full"] = "light"
-    mask_blocks: tuple[Blocks, ...] = ()
-    token_hidden: int = 0
-    row_hidden: int = 0
     time: Literal["bias", "none"] = "bias"
-    head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "d", "width", "blocks", "heads", "recent", "tiers", "neighbors")
-        check_least(self, 0, "kept", "token_hidden", "row_hidden")
-        if self.tiers > 64 or self.width % self.heads:
-            raise ConfigError(
-                f"tiers={self.tiers} is over 64, or heads={self.heads} no part of {self.width}."
-            )
-        if self.mask_blocks and self.attention == "light":
-            raise ConfigError("mask_blocks cuts full attention; set attention=full too.")
+        super().__post_init__()
+        check_least(self, 1, "neighbors")
 
 
-_SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))
+_SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d, width, blocks
 _TOWER = HeadConfig(norm="none", activation="relu")
 _PAPER = ModelConfig(d=16, width=128, blocks=6, content="simtier", csa="paper", time="none", row_hidden=85)
 PRESETS = {
-    f"size-{i + 1}": ModelConfig(d=d, width=width, blocks=n) for i, (d, width, n) in enumerate(_SIZES)
+    f"size-{number}": ModelConfig(d=d, width=width, blocks=blocks)
+    for number, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
+    # The paper prints 104 million parameters, but not where: in the tower, or in the blocks.
     "est-paper": replace(_PAPER, token_hidden=85, head=replace(_TOWER, hidden=(6656, 5376, 384, 64))),
     "est-blocks": replace(_PAPER, token_hidden=768, head=replace(_TOWER, hidden=(256, 64))),
 }
 
 
-def resolved(config: ModelConfig, features: Features) -> ModelConfig:
+def resolve(config: ModelConfig, features: Features) -> ModelConfig:
     """The options with every ``auto`` decided.
 
     Raises:
         ConfigError: an option needs content vectors or a field that the data set does not have.
     """
-    has = bool(content(features.item))
-    fields = [feature.name for feature in categorical(features.item)]
-    best = {"search": "field", "content": "none", "csa": "none"}
-    if has:
-        best = {"search": "content", "content": "simtier", "csa": "causal"}
-    chosen = {name: value for name, value in best.items() if getattr(config, name) == "auto"}
-    config = replace(config, field=config.field or fields[:2][-1], **chosen)
-    for name in best:
-        value = getattr(config, name)
-        if not has and value not in ("field", "learned", "hash", "none"):
-            raise ConfigError(
-                f"{name}={value} needs content vectors of items, which the data set does not have; add them"
-                f" (clickscale content --help) or set {name}=auto."
-            )
-    if config.field not in fields:
-        raise ConfigError(unknown("item field", config.field, fields))
-    return config
+    if config.csa == "auto":
+        config = replace(config, csa="causal" if content(features.item) else "none")
+    if config.csa != "none":
+        require_content(features, "csa", config.csa)
+    return resolve_inputs(config, features)
 
 
-class EST(CTRModel):
-    """See the module docstring."""
+class EST(CTRModel[TimelineState]):
+    """See the module docstring.
+
+    Attributes:
+        config: the options as given; chosen: with every ``auto`` decided.
+    """
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        config = self.chosen = resolved(config, features)
-        self.causal = config.csa != "paper" and config.attention == "light"
-        used = {"simtier", "both", "content", "causal", "paper"} & {config.content, config.search, config.csa}
-        vectors = [np.asarray(items[f"field.{f.name}"]) for f in content(features.item) if used]
-        if config.content not in ("side", "both"):
-            features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
-        self.inputs = Inputs(features, items, config.d)
-        self.vectors = ContentTable(vectors) if vectors else None
-        self.counts = config.content in ("simtier", "both")
-        counted = ("tiers.recent", "tiers.kept")[: self.counts * (1 + (config.kept > 0))]
-        named, width = token_names(features.profile, features.context, features.item), config.width
-        self.tokens = FieldTokens(named, counted, config.d, config.tiers, width)
-        self.recent_rows = nn.Linear(self.inputs.width, width)
-        if config.kept:
-            self.kept_rows = nn.Linear(self.inputs.width, width)
-            codes = np.asarray(items[f"field.{config.field}"]) if config.search == "field" else None
-            kind = cast(SearchKind, config.search)
-            self.search = SearchUnit(kind, config.kept, self.inputs.item_width, codes)
-        hidden = config.token_hidden or 2 * width // 3, config.row_hidden or 2 * width // 3
-        sizes = len(self.tokens.names), width, config.heads, config.blocks, hidden
-        if config.attention == "full":
-            self.full = FullStack(*sizes, config.mask_blocks)
-        else:
-            reach = Reach(config.neighbors, self.causal, config.recent, config.weighting)
-            self.light = LightStack(
-                *sizes,
-                bias=AttentionBias("none" if config.time == "none" else "shared", 1, 1, length, "octave"),
-                recent=config.recent,
-                reach=reach if config.csa != "none" else None,
-                table=self.vectors,
-            )
-        self.head = Head((sizes[0] + 1) * width, labels, config.head)
+        config = self.chosen = resolve(config, features)
+        self.causal = config.csa != "paper"
+        self.inputs = EstInputs(features, items, config, compares_behaviors=config.csa != "none")
+        rule = None
+        if config.csa != "none":
+            rule = NeighborRule(config.neighbors, self.causal, config.recent, config.weighting)
+        tokens = len(self.inputs.names)
+        self.light = LightStack(
+            tokens,
+            config.width,
+            config.heads,
+            config.blocks,
+            config.hidden,
+            bias=AttentionBias("none" if config.time == "none" else "shared", 1, 1, length, "octave"),
+            recent=config.recent,
+            rule=rule,
+            table=self.inputs.vectors,
+        )
+        self.head = Head((tokens + 1) * config.width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> TimelineState:
-        """The recent behaviors through all blocks; the embedded timeline; tokens of the profile."""
-        behaviors = self.inputs.behaviors(user)
-        profile = self.tokens.profile(self.inputs.profile(user))
-        common = user.items, user.times, behaviors, profile
-        if self.chosen.attention == "full":
-            rows = self.recent_rows(behaviors)
-            return TimelineState(*common, (), (), (rows, self.full.project(rows)), profile[:, :1])
+        """The timeline as it is looked up, and the recent behaviors through all blocks."""
+        timeline = self.inputs.timeline(user)
+        # Causal rows before B_u are encoded too: an earlier candidate of the row has them in its B_u. Rows of
+        # a model that is not causal would gather them, so there they must not be.
         first = 0 if self.causal else max(user.items.shape[1] - self.chosen.recent, 0)
-        encoded = self.light.encode(self.recent_rows(behaviors[:, first:]), user.items[:, first:])
-        return TimelineState(*common, *encoded)
+        rows = self.inputs.recent_rows(timeline.behaviors[:, first:])  # (B, M, D)
+        return TimelineState.of(timeline, self.light.encode(rows, user.items[:, first:]))
 
     def extend_user(self, state: TimelineState, user: UserSide) -> TimelineState:
-        """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
+        """State of the longer history, exactly as `encode_user` gives it.
+
+        Every row gains equally many behaviors; none of them is padding.
 
         Raises:
-            InputError: a row of ``user`` is padded, the model is not causal, or the state is for scoring.
+            InputError: the model is not causal, the state was cut for scoring, or ``user`` is padded.
         """
-        whole = state.sums.shape[1] == state.items.shape[1] + 1 and (state.rows or self.chosen.csa == "none")
-        if not (self.causal and whole and bool(user.mask.all())):
-            raise InputError("extend_user needs a causal model, a whole state, as many behaviors per row.")
+        self._check_extension(state, user)
         behaviors = self.inputs.behaviors(user)
-        pairs = (state.items, user.items), (state.times, user.times), (state.behaviors, behaviors)
-        items, times, joined = (torch.cat([old.to(new.dtype), new], dim=1) for old, new in pairs)
-        encoded = self.light.encode(self.recent_rows(behaviors), items, state)
-        return TimelineState(items, times, joined, state.profile, *encoded)
+        longer = Timeline(
+            torch.cat([state.items, user.items], dim=1),
+            torch.cat([state.times, user.times], dim=1),
+            torch.cat([state.behaviors.to(behaviors.dtype), behaviors], dim=1),
+            state.profile,
+        )
+        encoded = self.light.encode(self.inputs.recent_rows(behaviors), longer.items, state)
+        return TimelineState.of(longer, encoded)
 
-    def scoring_state(self, state: TimelineState) -> TimelineState:  # type: ignore[override]
+    def _check_extension(self, state: TimelineState, user: UserSide) -> None:
+        if not self.causal:
+            raise InputError(
+                "With csa=paper the model is not causal: a new behavior changes earlier ones. Encode the"
+                " longer history with encode_user, or train with csa=causal."
+            )
+        has_rows = bool(state.rows) or self.chosen.csa == "none"
+        if state.encoded_length < state.items.shape[1] or not has_rows:
+            raise InputError(
+                "scoring_state has cut this state; extend_user needs the whole one, as encode_user gives it."
+            )
+        if not bool(user.mask.all()):
+            raise InputError(
+                "Some of the rows to append are padded; extend_user takes as many behaviors for every row."
+                " Append to rows of other lengths one by one."
+            )
+
+    def scoring_state(self, state: TimelineState) -> TimelineState:
         """See `CTRModel`; of what the blocks computed only the last ``recent`` behaviors stay."""
         return state.newest(self.chosen.recent) if self.causal else state
 
-    def score(self, state: TimelineState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: TimelineState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
-        sight = Sight.of(candidates, state.items, state.times)
-        items = self.inputs.candidate_items(candidates)
-        behaviors = state.behaviors.to(items.dtype)
-        cosines = self.vectors.compare(candidates.items, state.items) if self.vectors else None
-        recent, found, kept = sight.newest(self.chosen.recent), None, None
-        if self.chosen.kept:
-            held = behaviors[..., : self.inputs.item_width]
-            found = self.search((candidates.items, items), (state.items, held), sight.seen, cosines)
-            kept = sight.pick(found.columns, found.mask)
-        fields = torch.cat([self.inputs.context(candidates), items], dim=-1)
-        fields = fields.view(*candidates.items.shape, -1, self.chosen.d)
-        tokens = self.tokens(state.profile, fields, self._histograms(cosines, recent, found))
-        if self.chosen.attention == "full":
-            tokens, mean = self._full(state, tokens, behaviors, sight, kept)
-        else:
-            shared = self.light.shared(state, sight, recent) or self._alone(behaviors, sight)
-            retrieved = None
-            if kept and found:
-                retrieved = self.light.kept(self.kept_rows(behaviors), kept, found.relevance)
-            tokens, mean = self.light(tokens, shared, retrieved)
-        read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)
+        inputs = self.inputs.of_candidates(state, candidates)
+        recent = self.light.recent_of_state(state, inputs.visibility, inputs.recent)
+        sequences = [recent or self._recent_of_each(inputs)]
+        if inputs.retrieved is not None:
+            rows = self.inputs.kept_rows(inputs.behaviors)  # (B, L, D)
+            sequences.append(self.light.retrieved(rows, state.items, inputs.retrieved, inputs.relevance))
+        tokens, mean = self.light(inputs.tokens, tuple(sequences))
+        read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
         return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
 
-    def _histograms(self, cosines: Cosines | None, recent: Tensor, found: Found | None) -> list[Tensor]:
-        """(B, C, tiers) of the similarities of each sequence."""
-        if not self.counts or cosines is None:
-            return []
-        start = first_column(recent)
-        counted = cosines.known[..., start:] & recent[..., start:]
-        made = [similarity_tiers(cosines.dots[..., start:], counted, self.chosen.tiers)]
-        if found:
-            known = cosines.known.gather(-1, found.columns) & found.mask
-            made.append(similarity_tiers(cosines.dots.gather(-1, found.columns), known, self.chosen.tiers))
-        return made
-
-    def _alone(self, behaviors: Tensor, sight: Sight) -> Recent:
-        """B_u of every candidate by itself: not causal, and candidates see only parts of the row."""
+    def _recent_of_each(self, inputs: CandidateInputs) -> BehaviorSequence:
+        """B_u of every candidate by itself: it has gathered rows that the candidate does not see."""
         if self.causal:
-            raise InputError("This state was kept for candidates that see all of it; encode the user again.")
-        window = sight.window(self.chosen.recent)
-        return self.light.alone(self.recent_rows(take_columns(behaviors, window.columns)), window)
-
-    def _full(
-        self, state: TimelineState, tokens: Tensor, behaviors: Tensor, sight: Sight, kept: Picked | None
-    ) -> tuple[Tensor, Tensor]:
-        """Everything attends to everything, one candidate at a time."""
-        window = sight.window(self.chosen.recent)
-        rows, projected, mask = *(take_columns(part, window.columns) for part in state.rows), window.mask
-        if kept:
-            own = take_columns(self.kept_rows(behaviors), kept.columns)
-            rows, mask = torch.cat([rows, own], dim=1), torch.cat([mask, kept.mask], dim=1)
-            projected = torch.cat([projected, self.full.project(own)], dim=1)
-        return self.full(tokens, rows, projected, mask)
+            raise InputError(
+                "scoring_state has cut this state to what candidates after the newest behavior see, and a"
+                " candidate sees earlier ones; encode the user again."
+            )
+        window = inputs.visibility.window(self.chosen.recent)
+        rows = self.inputs.recent_rows(take_columns(inputs.behaviors, window.columns))  # (R, W, D)
+        return self.light.recent_of_each(rows, window)

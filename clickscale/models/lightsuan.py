@@ -19,7 +19,13 @@ from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
 from clickscale.models._base import CTRModel
 from clickscale.models._suan.block import BlockConfig
-from clickscale.models._suan.causal import AppendableState, CausalStack, ScoringState, without_padding
+from clickscale.models._suan.causal import (
+    AppendableState,
+    CausalStack,
+    CausalState,
+    ScoringState,
+    without_padding,
+)
 from clickscale.schema import Features
 
 
@@ -54,7 +60,7 @@ PRESETS = {
 }
 
 
-class LightSUAN(CTRModel):
+class LightSUAN(CTRModel[CausalState]):
     """See the module docstring."""
 
     def __init__(
@@ -85,7 +91,7 @@ class LightSUAN(CTRModel):
         """Keys, values and running sums of every block."""
         return self._advance(self.stack.empty(self.inputs.profile(user)), user)
 
-    def extend_user(self, state: AppendableState, user: UserSide) -> AppendableState:
+    def extend_user(self, state: CausalState, user: UserSide) -> AppendableState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
 
         Raises:
@@ -96,15 +102,15 @@ class LightSUAN(CTRModel):
     def _advance(self, state: AppendableState, user: UserSide) -> AppendableState:
         return self.stack.advance(state, self.inputs.timed_behaviors(user), user.times, user.mask)
 
-    def appendable_state(self, state: AppendableState) -> AppendableState:  # type: ignore[override]
+    def appendable_state(self, state: CausalState) -> AppendableState:
         """See `CTRModel`; keys and values of all behaviors stay, of the running sums only the last."""
         return self.stack.without_sums(state)
 
-    def scoring_state(self, state: AppendableState) -> ScoringState:  # type: ignore[override]
+    def scoring_state(self, state: CausalState) -> ScoringState:
         """See `CTRModel`; of L behaviors, k - 1 + L / r keep their keys and values."""
         return self.stack.for_scoring(state)
 
-    def score(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: CausalState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         tokens = self.inputs.timed_candidates(candidates)
         rows = self.last(self.stack.candidates(state, tokens, candidates))  # (B, C, D)

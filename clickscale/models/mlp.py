@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
-from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
@@ -41,8 +41,10 @@ class MLPState(State):
     profile: Tensor
 
 
-class MLP(CTRModel):
+class MLP(CTRModel[MLPState]):
     """See the module docstring."""
+
+    shares = False
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
@@ -50,9 +52,7 @@ class MLP(CTRModel):
         super().__init__()
         self.config, self.length = config, length
         self.inputs = Inputs(features, items, config.d)
-        tokens = self.inputs.profile_tokens + self.inputs.context_tokens
-        width = self.inputs.width + self.inputs.item_width + tokens * config.d
-        self.head = Head(width, labels, config.head)
+        self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> MLPState:
         """Running sums of the behaviors; the profile."""
@@ -67,11 +67,10 @@ class MLP(CTRModel):
         counts = torch.cat([state.counts, state.counts[:, -1:] + new.counts[:, 1:]], dim=1)
         return MLPState(sums, counts, state.profile)
 
-    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)  # (B, C, item width)
         total = sum_between(state.sums.to(items.dtype), candidates.oldest, candidates.visible)
         count = sum_between(state.counts.to(items.dtype), candidates.oldest, candidates.visible)
-        profile = state.profile.to(items.dtype)[:, None].expand(-1, items.shape[1], -1)
-        parts = [total / count.clamp(min=1), items, profile, self.inputs.context(candidates)]
-        return self.head(torch.cat(parts, dim=-1), candidates.mask)
+        read = torch.cat([total / count.clamp(min=1), items], dim=-1)  # (B, C, D + item width)
+        return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)

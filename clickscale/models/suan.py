@@ -18,14 +18,13 @@ from torch.nn import functional
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
-from clickscale.errors import InputError
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
-from clickscale.models._base import CTRModel, State
+from clickscale.models._base import CTRModel
 from clickscale.models._suan.block import BlockConfig
-from clickscale.models._suan.causal import AppendableState, CausalStack, ScoringState, without_padding
+from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, without_padding
 from clickscale.schema import Features
 
 
@@ -77,7 +76,7 @@ ABLATIONS = {
 }
 
 
-class SUAN(CTRModel):
+class SUAN(CTRModel[CausalState]):
     """See the module docstring."""
 
     def __init__(
@@ -110,14 +109,13 @@ class SUAN(CTRModel):
         """Keys, values and running sums of every block."""
         return self._advance(self.stack.empty(self.inputs.profile(user)), user)
 
-    def extend_user(self, state: AppendableState, user: UserSide) -> AppendableState:
+    def extend_user(self, state: CausalState, user: UserSide) -> AppendableState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
 
         Raises:
             InputError: a row of ``user`` is padded, or the model is not causal.
         """
-        if not self.causal:
-            raise InputError("extend_user needs a causal model, which SUAN is with pooling=prefix alone.")
+        self.require_causal("nothing can be appended to its states; pooling=prefix makes it causal")
         return self._advance(without_padding(state, user), user)
 
     def _advance(self, state: AppendableState, user: UserSide) -> AppendableState:
@@ -127,22 +125,22 @@ class SUAN(CTRModel):
         reads_rows = self.config.target == "head"
         return self.stack.advance(state, tokens, user.times, user.mask, keep_rows=reads_rows)
 
-    def appendable_state(self, state: AppendableState) -> AppendableState:  # type: ignore[override]
+    def appendable_state(self, state: CausalState) -> AppendableState:
         """See `CTRModel`; keys and values of all behaviors stay, of the running sums only the last."""
         return self.stack.without_sums(state)
 
-    def scoring_state(self, state: AppendableState) -> State:  # type: ignore[override]
+    def scoring_state(self, state: CausalState) -> CausalState:
         """See `CTRModel`."""
         literal = self.config.target == "head" or self.config.pooling == "global"
         return state if literal else self.stack.for_scoring(state)
 
-    def score(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:  # type: ignore[override]
+    def score(self, state: CausalState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         rows = self._candidate_rows(state, candidates)
         profile = state.profile.to(rows.dtype).flatten(1)[:, None].expand(-1, rows.shape[1], -1)
         return self.head(torch.cat([rows, profile, self.inputs.context(candidates)], dim=-1), candidates.mask)
 
-    def _candidate_rows(self, state: AppendableState | ScoringState, candidates: CandidateSide) -> Tensor:
+    def _candidate_rows(self, state: CausalState, candidates: CandidateSide) -> Tensor:
         """(B, C, D or 2D)."""
         if isinstance(state, AppendableState) and self.config.target == "head":
             return torch.cat([self._newest(state, candidates), self.inputs.candidates(candidates)], dim=-1)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from clickscale.config import Config
@@ -28,9 +29,10 @@ from clickscale.data.loader import LoaderConfig
 from clickscale.errors import ConfigError, RunError
 from clickscale.layers.head import BatchNorm, Head
 from clickscale.models import CTRModel, model_config
-from clickscale.training.loop import Learner, RunResult, run_training
+from clickscale.training.loop import Learner, Plan, RunResult, run_training
 from clickscale.training.objectives import LOSS, Objective, OnlineDistillation, check_distillation
 from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, replace_text
 from clickscale.training.run.folder import (
     DONE,
@@ -42,6 +44,7 @@ from clickscale.training.run.folder import (
     load_run,
     make_model,
     read_config,
+    start_at_rates,
     trained_labels,
     write_options,
 )
@@ -132,10 +135,9 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         """Options of a run that trains one of the two alone, on the same impressions."""
         choice = self.student if name == STUDENT else self.teacher
         assert choice is not None, "a teacher's run is read before its options are asked for"
-        window = self.window or max(self.lengths)
-        shared = {field: getattr(self, field) for field in RunConfig.__struct_fields__ if field != "window"}
+        shared = {field: getattr(self, field) for field in RunConfig.__struct_fields__}
         own = {field: getattr(choice, field) for field in ModelChoice.__struct_fields__}
-        return TrainConfig(**shared, **own, window=0 if window == choice.length else window)
+        return TrainConfig(**shared, **own)
 
 
 def distill(
@@ -149,38 +151,56 @@ def distill(
     frozen = read_teacher(config) if config.teacher_run else None
     config = with_teacher(config, frozen) if frozen else config
 
-    def assemble(dataset: Dataset, device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
-        labels, longest = trained_labels(dataset, config), max(config.lengths)
-        learners = [_learner(config, STUDENT, dataset, device, steps)]
-        if frozen is None:
-            learners.append(_learner(config, TEACHER, dataset, device, steps))
-        objective = OnlineDistillation(
-            learners[0].model,
-            frozen.model.to(device) if frozen else learners[1].model,
-            labels,
-            config.temperature,
-            config.weight,
-            head=config.head,
-            lengths=tuple(0 if length == longest else length for length in config.lengths),  # type: ignore[arg-type]
-            frozen=_places(frozen, labels) if frozen else (),
-        )
-        return objective, learners
+    decided = config
 
-    result = run_training(config, assemble, out, resume=resume, progress=progress)
+    def plan(dataset: Dataset) -> Plan:
+        nonlocal decided
+        labels, longest = trained_labels(dataset, config), max(config.lengths)
+        models = {STUDENT: _model(config, STUDENT, dataset)}
+        models[TEACHER] = frozen.model if frozen else _model(config, TEACHER, dataset)
+        decided, why = resolve(config, facts_of(dataset), traits_of(list(models.values()), longest))
+        for name in (STUDENT,) if frozen else (STUDENT, TEACHER):
+            choice = getattr(decided, name)
+            optimizer, more = decided_optimizer(choice.optimizer, decided)
+            decided = replace(decided, **{name: replace(choice, optimizer=optimizer)})
+            why += [f"{name}: {text}" for text in more]
+
+        def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+            for model in models.values():
+                model.to(device)
+            moving = {name: model for name, model in models.items() if not (frozen and name == TEACHER)}
+            learners = [
+                Learner(name, model, build_optimizer(model, decided.alone(name).optimizer, steps))
+                for name, model in moving.items()
+            ]
+            objective = OnlineDistillation(
+                models[STUDENT],
+                models[TEACHER],
+                labels,
+                config.temperature,
+                config.weight,
+                head=config.head,
+                lengths=tuple(0 if length == longest else length for length in config.lengths),  # type: ignore[arg-type]
+                frozen=_places(frozen, labels) if frozen else (),
+            )
+            return objective, learners
+
+        return Plan(decided, why, assemble)
+
+    result = run_training(config, plan, out, resume=resume, progress=progress)
     if result.finished:
-        split(out, config, open_dataset(config.data))
+        split(out, decided, open_dataset(config.data))
     return result
 
 
-def _learner(config: DistillConfig, name: str, dataset: Dataset, device: torch.device, steps: int) -> Learner:
-    """One of the models as it would start alone, with its optimizer."""
-    alone = config.alone(name)
+def _model(config: DistillConfig, name: str, dataset: Dataset) -> CTRModel[Any]:
+    """One of the models as it would start alone."""
     torch.manual_seed(config.seed)
-    model = make_model(alone, dataset)
+    model = make_model(config.alone(name), dataset)
+    start_at_rates(model, dataset, trained_labels(dataset, config))
     if name == STUDENT and config.head == "aux":
         widen_head(model)
-    model = model.to(device)
-    return Learner(name, model, build_optimizer(model, alone.optimizer, steps))
+    return model
 
 
 def widen_head(model: nn.Module) -> None:
@@ -207,7 +227,7 @@ def _with_rows(layer: nn.Module, wide: nn.Module) -> nn.Module:
     """The wide layer, which does in its first rows what ``layer`` does."""
     places = wide.state_dict()
     for name, tensor in layer.state_dict().items():
-        places[name][: len(tensor)] = tensor
+        (places[name][: len(tensor)] if tensor.dim() else places[name]).copy_(tensor)
     return wide.train(layer.training)
 
 
@@ -229,7 +249,8 @@ def read_teacher(config: DistillConfig) -> TrainedRun:
             f"{folder} is not finished, so it cannot teach; finish it with: clickscale train --resume"
         )
     run = load_run(folder, Path(config.data))
-    check_grouping(run.model, options.model, config.grouping)
+    if config.grouping != "auto":
+        check_grouping(run.model, config.grouping)
     if config.teacher is not None and config.teacher != choice_of(options):
         raise ConfigError(f"{folder} holds {choice_of(options)} with its own options; leave --teacher out.")
     _places(run, trained_labels(run.dataset, config))
@@ -247,7 +268,7 @@ def with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
     return msgspec.structs.replace(config, **facts)
 
 
-def weights_hash(model: CTRModel) -> str:
+def weights_hash(model: CTRModel[Any]) -> str:
     """Hash of every weight of a model."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

@@ -20,8 +20,8 @@ class Epochs(Config, frozen=True):
     """Passes over the training part; see `clickscale.training.table_resets` for what a reset does.
 
     Attributes:
-        count: one by default: click models with id embeddings over-fit as soon as the second pass begins
-            (Zhang et al. 2022, the one-epoch phenomenon).
+        count: how many at most; 0 leaves it to `clickscale.training.recipe`. Click models with id embeddings
+            may over-fit as soon as the second pass begins (Zhang et al. 2022, the one-epoch phenomenon).
         reset: what embedding tables begin every later epoch with: ``none`` keeps them, ``random`` draws new
             rows (MEDA, Fan et al. 2023), ``snapshot`` returns to those of the start (asynchronous multi-epoch
             training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
@@ -29,13 +29,16 @@ class Epochs(Config, frozen=True):
             epoch too; the initial tables of the run itself if empty.
     """
 
-    count: int = 1
+    count: int = 0
     reset: Literal["none", "random", "snapshot"] = "none"
     snapshot: str = ""
+    schedule: Literal["run", "epoch"] = "run"
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigError(f"epochs.count is {self.count}; it must be at least 1.")
+        if self.count < 0:
+            raise ConfigError(
+                f"epochs.count is {self.count}; it must be at least 1, or 0 for the recipe's choice."
+            )
         if self.snapshot and self.reset != "snapshot":
             raise ConfigError(
                 f"epochs.snapshot names a run, but epochs.reset is {self.reset!r}; set epochs.reset=snapshot."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils import deterministic as memory
 
@@ -16,9 +17,11 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
 from clickscale.runtime import set_threads
+from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.epochs import Position
 from clickscale.training.objectives import LOSS, ClickLoss, Objective
 from clickscale.training.optim import Optimizers, StepResult, build_optimizer
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, replace_text
 from clickscale.training.run.folder import (
     DONE,
@@ -27,6 +30,7 @@ from clickscale.training.run.folder import (
     load_run,
     make_model,
     open_folder,
+    start_at_rates,
     trained_labels,
     write_environment,
 )
@@ -98,7 +102,22 @@ class Learner:
         return torch.stack([v for k, v in losses.items() if k.startswith(f"{LOSS}.{self.name}.")]).sum()
 
 
-Assemble = Callable[[Dataset, torch.device, int], tuple[Objective, list[Learner]]]
+Assemble = Callable[[torch.device, int], tuple[Objective, list[Learner]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to be trained.
+
+    Attributes:
+        config: all options, decided.
+        said: why they were decided so.
+        assemble: makes objective and learners for a device and a number of steps.
+    """
+
+    config: RunConfig
+    said: list[str]
+    assemble: Assemble
 
 
 @dataclass
@@ -111,6 +130,7 @@ class _Run:
     learners: list[Learner]
     store: CheckpointStore
     resets: TableResets
+    stopping: EarlyStopping
     step: int = 0
     samples: int = 0
     position: Position = Position()
@@ -153,6 +173,8 @@ class _Run:
             tensors |= _with_prefix(each.key("model"), each.model.state_dict())
             tensors |= _with_prefix(each.key("optimizer"), each.optimizer.state_dict())
             facts[each.key("last")] = asdict(self.last[each.name]) if self.last else None
+        tensors |= _with_prefix("best", self.stopping.weights)
+        facts["early_stopping"] = self.stopping.facts()
         self.store.save(Checkpoint(self.step, tensors, facts))
 
     def restore(self) -> list[str]:
@@ -166,6 +188,7 @@ class _Run:
             each.optimizer.load_state_dict(_without_prefix(each.key("optimizer"), tensors))
             if last := facts[each.key("last")]:
                 self.last[each.name] = StepResult(**last)
+        self.stopping.restore(_without_prefix("best", tensors), facts["early_stopping"])
         self.meter.sums, self.meter.steps = _without_prefix("meter", tensors), facts["meter_steps"]
         _set_random_state(_without_prefix("random", tensors), self.device)
         self.step, self.samples = checkpoint.step, facts["samples"]
@@ -173,6 +196,17 @@ class _Run:
         self.watch.total = facts["seconds"]
         self.cpu_before += facts["cpu_seconds"]
         return [*said, f"continuing after step {self.step}"]
+
+    def judged(self, losses: Mapping[str, float]) -> float:
+        """The validation loss that early stopping goes by: that of the first model."""
+        name = self.learners[0].name
+        if not name:
+            return losses[LOSS]
+        return sum(loss for key, loss in losses.items() if key.startswith(f"{LOSS}.{name}."))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Live weights of all models by name."""
+        return {each.key(name): t for each in self.learners for name, t in each.model.state_dict().items()}
 
     @property
     def cpu_seconds(self) -> float:
@@ -210,27 +244,40 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         DivergedError: too many steps in a row were not finite.
     """
 
-    def assemble(dataset: Dataset, device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+    def plan(dataset: Dataset) -> Plan:
         torch.manual_seed(config.seed)
         model, labels = make_model(config, dataset), trained_labels(dataset, config)
-        said: tuple[str, ...] = ()
-        stored = out / "checkpoints"
-        if config.warm_start and not (stored.is_dir() and CheckpointStore(stored).steps()):
-            said = (start_from(model, dataset, labels, load_run(Path(config.warm_start))),)
-        model = model.to(device)
-        learner = Learner("", model, build_optimizer(model, config.optimizer, steps), said)
-        return ClickLoss(model, labels), [learner]
+        decided, why = resolve(config, facts_of(dataset), traits_of([model], config.length))
+        optimizer, more = decided_optimizer(decided.optimizer, decided)
+        decided = replace(decided, optimizer=optimizer)
+        start_at_rates(model, dataset, labels)
 
-    return run_training(config, assemble, out, resume=resume, progress=progress)
+        def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+            said: tuple[str, ...] = ()
+            stored = out / "checkpoints"
+            if config.warm_start and not (stored.is_dir() and CheckpointStore(stored).steps()):
+                said = (start_from(model, dataset, labels, load_run(Path(config.warm_start))),)
+            model.to(device)
+            learner = Learner("", model, build_optimizer(model, decided.optimizer, steps), said)
+            return ClickLoss(model, labels), [learner]
+
+        return Plan(decided, why + more, assemble)
+
+    return run_training(config, plan, out, resume=resume, progress=progress)
 
 
 def run_training(
-    config: RunConfig, assemble: Assemble, out: Path, *, resume: bool = True, progress: bool | None = None
+    config: RunConfig,
+    plan: Callable[[Dataset], Plan],
+    out: Path,
+    *,
+    resume: bool = True,
+    progress: bool | None = None,
 ) -> RunResult:
-    """Train whatever ``assemble`` makes of the data set, the device and the number of steps; see `train`."""
+    """Train what ``plan`` makes of the data set; see `train`."""
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
-            return _train(config, assemble, out, resume, progress, interruption)
+            return _train(config, plan, out, resume, progress, interruption)
     except OSError as error:
         raise RunError(
             f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
@@ -239,21 +286,23 @@ def run_training(
 
 
 def _train(
-    config: RunConfig,
-    assemble: Assemble,
+    given: RunConfig,
+    plan: Callable[[Dataset], Plan],
     out: Path,
     resume: bool,
     progress: bool | None,
     interruption: Interruption,
 ) -> RunResult:
     """Make everything, take up what was done, take the steps, say how it ended."""
-    device = _device(config.device)
-    threads = set_threads(config.threads)
-    dataset = open_dataset(config.data)
+    device = _device(given.device)
+    threads = set_threads(given.threads)
+    dataset = open_dataset(given.data)
+    planned = plan(dataset)
+    config = planned.config
     loader = Loader(dataset, "train", config.loader())
     validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
     steps = loader.steps(config.epochs.count)
-    objective, learners = assemble(dataset, device, steps)
+    objective, learners = planned.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 
     open_folder(out, config, dataset, resume)
@@ -262,8 +311,15 @@ def _train(
     write_environment(out, threads, device)
     store = CheckpointStore(out / "checkpoints", config.keep)
     resets.keep(out)
-    run = _Run(config, device, objective, learners, store, resets)
-    said = [threads, *(text for each in learners for text in each.said), *resets.said, *run.restore()]
+    stopping = EarlyStopping(config.patience if config.early_stopping else 0)
+    run = _Run(config, device, objective, learners, store, resets, stopping)
+    said = [
+        threads,
+        *planned.said,
+        *(text for each in learners for text in each.said),
+        *resets.said,
+        *run.restore(),
+    ]
     log, line = RunLog(out, run.step), ProgressLine(steps, run.step, progress)
     for sentence in said:
         line.say(sentence)
@@ -291,8 +347,14 @@ def _steps(
     config, watch = run.config, run.watch
     run.objective.train()
     for start in config.epochs.remaining(run.position):
+        if run.stopping.over():
+            break
         begun = loader.steps(start.epoch)
-        run.resets.begin(start, (begun, loader.steps(start.epoch + 1) - begun))
+        span = begun, loader.steps(start.epoch + 1) - begun
+        if config.epochs.schedule == "epoch":
+            for each in run.learners:
+                each.optimizer.span = each.optimizer.table_steps = span
+        run.resets.begin(start, span)
         for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples
             batch = batch.to(run.device)
@@ -310,15 +372,28 @@ def _steps(
             if run.step % config.log_every == 0:
                 _log(run, log, line)
             if validation is not None and run.step % config.validate_every == 0:
-                log.write(run.step, {"valid": validate(run.objective, validation, run.device)})
+                _judge(run, validation, log, line)
             if interruption.number or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
                 run.save()
             watch.lap("rest")
             if interruption.number:
                 return
+            if run.stopping.over():
+                break
     if run.meter.steps:
         _log(run, log, line)
+    if validation is not None and config.early_stopping and run.stopping.judged < run.step:
+        _judge(run, validation, log, line)
+    run.stopping.put_back(run.weights())
     run.save()
+
+
+def _judge(run: _Run, validation: Loader, log: RunLog, line: ProgressLine) -> None:
+    """Measure the validation part, and remember the weights if they are the best so far."""
+    losses = validate(run.objective, validation, run.device)
+    log.write(run.step, {"valid": losses})
+    if run.config.early_stopping and run.stopping.judge(run.step, run.judged(losses), run.weights()):
+        line.say(f"step {run.step}: validation loss {run.stopping.best:.4f}, the lowest so far")
 
 
 def _log(run: _Run, log: RunLog, line: ProgressLine) -> None:

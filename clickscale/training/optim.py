@@ -18,6 +18,7 @@ from clickscale.training.dense import DenseAdam
 from clickscale.training.schedule import Schedule
 from clickscale.training.table_optimizers import (
     LazyAdam,
+    Research,
     RowGradient,
     RowSummer,
     RowwiseAdagrad,
@@ -34,19 +35,22 @@ class OptimizerConfig(Config, frozen=True):
         weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
         table_learning_rate, table_eps: learning rate and epsilon of embedding tables.
+        table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
+            `clickscale.training.recipe`.
         max_grad_norm: largest norm of all gradients together; 0 never scales.
         max_skipped: steps in a row that may be skipped because a number was not finite, before giving up.
     """
 
     dense: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
     schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
-    table: Literal["adagrad", "adam"] = "adam"
-    table_learning_rate: float = 3e-3
+    table: Literal["adagrad", "adam", "dense", "nomomentum", "rowwise", "caughtup", "rowsteps"] = "adam"
+    table_learning_rate: float = 3e-2
     table_eps: float = 1e-8
+    table_l2: float | None = None
     table_schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
     max_grad_norm: float = 1.0
     max_skipped: int = 10
@@ -58,11 +62,12 @@ class OptimizerConfig(Config, frozen=True):
                 f"learning_rate is {self.learning_rate}, table_learning_rate {self.table_learning_rate}, eps"
                 f" {self.eps}, table_eps {self.table_eps}; they must be positive numbers."
             )
-        free = (self.weight_decay, self.max_grad_norm, self.max_skipped)
+        free = (self.weight_decay, self.max_grad_norm, self.max_skipped, self.table_l2 or 0)
         if not all(0 <= x < math.inf for x in free) or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
-                f"weight_decay is {self.weight_decay}, max_grad_norm {self.max_grad_norm}, max_skipped"
-                f" {self.max_skipped}, betas {self.betas}; they must be >= 0, and betas below 1."
+                f"weight_decay is {self.weight_decay}, table_l2 {self.table_l2}, max_grad_norm"
+                f" {self.max_grad_norm}, max_skipped {self.max_skipped}, betas {self.betas}; they must be"
+                " >= 0, and betas below 1."
             )
 
 
@@ -93,7 +98,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
-        self.config, self.steps, self.table_steps = config, steps, (0, steps)
+        self.config, self.span, self.table_steps = config, (0, steps), (0, steps)
         self.skipped = self.skipped_in_a_row = 0
         tables = table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -120,9 +125,10 @@ class Optimizers:
         """
         rows = self._sum_rows()
         norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
-        config, (begun, table_steps) = self.config, self.table_steps
-        learning_rate = config.learning_rate * config.schedule.factor(step, self.steps)
-        table_rate = config.table_learning_rate * config.table_schedule.factor(step - begun, table_steps)
+        config, (begun, steps), (table_begun, table_steps) = self.config, self.span, self.table_steps
+        learning_rate = config.learning_rate * config.schedule.factor(step - begun, steps)
+        table_factor = config.table_schedule.factor(step - table_begun, table_steps)
+        table_rate = config.table_learning_rate * table_factor
         finite = math.isfinite(norm) and math.isfinite(value)
         result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
         self._count(result, value, step)
@@ -165,6 +171,8 @@ class Optimizers:
         self._dense.step(learning_rate)
         with torch.no_grad():
             for name, gradient in rows.items():
+                if self.config.table_l2:
+                    gradient.values.add_(self.parameters[name][gradient.rows], alpha=self.config.table_l2)
                 self.tables[name].update(self.parameters[name], gradient, table_rate)
 
     def _count(self, result: StepResult, loss: float, step: int) -> None:
@@ -230,6 +238,8 @@ def table_parameters(model: nn.Module) -> list[str]:
 def _table_optimizer(weight: Tensor, config: OptimizerConfig) -> TableOptimizer:
     if config.table == "adagrad":
         return RowwiseAdagrad(weight, config.table_eps)
+    if config.table != "adam":
+        return Research(weight, config.betas, config.table_eps, config.table)
     return LazyAdam(weight, config.betas, config.table_eps)
 
 

@@ -109,6 +109,7 @@ class LazyAdam:
 
     def update(self, weight: Tensor, gradient: RowGradient, lr: float) -> None:
         """Change the touched rows of ``weight`` (rows, D) in place."""
+        """Move the touched rows; see the class."""
         rows, values = gradient.rows, gradient.values
         first, second = self.betas
         self.steps += 1
@@ -124,3 +125,63 @@ class LazyAdam:
     def state(self) -> dict[str, Tensor]:
         """Both moments and the number of steps."""
         return {"means": self.means, "squares": self.squares, "steps": self.steps}
+
+
+class Research:
+    """kinds: dense, nomomentum, rowwise (no momentum, one square per row), caughtup, rowsteps."""
+
+    def __init__(self, weight: Tensor, betas: tuple[float, float], eps: float, kind: str) -> None:
+        self.betas, self.eps, self.kind = betas, eps, kind
+        n, d = weight.shape
+        self.means = torch.zeros((n, d if kind not in ("nomomentum", "rowwise") else 0))
+        self.squares = torch.zeros((n, 1 if kind == "rowwise" else d))
+        self.last = torch.zeros(n, dtype=torch.int64)
+        self.steps = torch.zeros((), dtype=torch.int64)
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments of every row, the step of its last touch, and the count of steps."""
+        return {"means": self.means, "squares": self.squares, "last": self.last, "steps": self.steps}
+
+    def update(self, weight: Tensor, gradient: RowGradient, lr: float) -> None:
+        """Move the touched rows; see the class."""
+        rows, values = gradient.rows, gradient.values
+        first, second = self.betas
+        self.steps += 1
+        t = int(self.steps)
+        if self.kind == "dense":
+            full = torch.zeros_like(self.means).index_copy_(0, rows, values)
+            self.means.lerp_(full, 1 - first)
+            self.squares.mul_(second).addcmul_(full, full, value=1 - second)
+            scale = self.squares.div(1 - second**t).sqrt_().add_(self.eps)
+            weight.addcdiv_(self.means, scale, value=-lr / (1 - first**t))
+            return
+        gap = (t - self.last[rows]).float()  # 1 if touched at the step before
+        if self.kind == "rowsteps":
+            self.last[rows] += 1
+            n = self.last[rows].float()[:, None]
+            means = self.means[rows].lerp_(values, 1 - first)
+            squares = self.squares[rows].mul_(second).addcmul_(values, values, value=1 - second)
+            self.means[rows], self.squares[rows] = means, squares
+            scale = (squares / (1 - second**n)).sqrt_().add_(self.eps)
+            weight.index_copy_(0, rows, weight[rows].addcdiv_(means / (1 - first**n), scale, value=-lr))
+            return
+        self.last[rows] = t
+        square = values.square()
+        if self.kind == "rowwise":
+            square = square.mean(1, keepdim=True)
+        old = self.squares[rows]
+        squares = old * (second ** gap[:, None]) + (1 - second) * square
+        self.squares[rows] = squares
+        scale = (squares / (1 - second**t)).sqrt_().add_(self.eps)
+        if self.kind in ("nomomentum", "rowwise"):
+            weight.index_copy_(0, rows, weight[rows].addcdiv_(values, scale, value=-lr))
+            return
+        # caughtup: skipped updates in closed form, bias correction of now
+        ratio = first / second**0.5
+        m = self.means[rows]
+        missed = ratio * (1 - ratio ** (gap - 1)) / (1 - ratio)
+        before = (old / (1 - second**t)).sqrt_().add_(self.eps)
+        w = weight[rows] - lr / (1 - first**t) * missed[:, None] * m / before
+        means = m * first ** gap[:, None] + (1 - first) * values
+        self.means[rows] = means
+        weight.index_copy_(0, rows, w.addcdiv_(means, scale, value=-lr / (1 - first**t)))

@@ -8,6 +8,7 @@ as the trained one did, until it learns more.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from msgspec.structs import replace
@@ -18,10 +19,12 @@ from clickscale.errors import ConfigError
 from clickscale.layers.per_token import copy_named, token_names
 from clickscale.models import CTRModel
 from clickscale.models.est import EST
+from clickscale.models.est_full import ESTFull
 from clickscale.schema import Feature, Features, categorical, numeric
 from clickscale.training.run.folder import TrainedRun
 from clickscale.training.table_resets import carried_over, tables_of
 
+Separable = EST | ESTFull  # models in which every feature has weights of its own
 TABLE = "inputs.table.weight"
 # Weights of every token, by the end of their name.
 _PER_TOKEN = (
@@ -52,7 +55,7 @@ class _Axis:
     fill: float | None = None
 
 
-def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: TrainedRun) -> str:
+def start_from(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...], run: TrainedRun) -> str:
     """Take over the weights of a run; embedding rows by raw value, however the data sets number them.
 
     Args:
@@ -75,7 +78,7 @@ def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: 
         _check(f"{name}.weight", name in before and before[name].size[1] == table.size[1])
         rows[name] = carried_over(table, dataset.encoder, before[name], run.dataset.encoder)
     tables = {f"{name}.weight" for name in rows}
-    if isinstance(model, EST) and isinstance(run.model, EST):
+    if isinstance(model, EST | ESTFull) and isinstance(run.model, EST | ESTFull):
         report = warm_start(model, dataset.features, run.model, run.dataset.features)
     else:
         report = _copy_alike(model, run.model, tables)
@@ -87,7 +90,7 @@ def start_from(model: CTRModel, dataset: Dataset, labels: tuple[str, ...], run: 
     return f"warm start: {whole} weights whole, {partly} in part, {len(report.fresh)} new; {values}"
 
 
-def _copy_alike(model: CTRModel, trained: CTRModel, tables: set[str]) -> WarmStart:
+def _copy_alike(model: CTRModel[Any], trained: CTRModel[Any], tables: set[str]) -> WarmStart:
     """Take over every weight but the rows of tables, whose number may differ."""
     new, old = model.state_dict(), trained.state_dict()
     shared = tuple(name for name in new if name not in tables)
@@ -98,7 +101,7 @@ def _copy_alike(model: CTRModel, trained: CTRModel, tables: set[str]) -> WarmSta
     return WarmStart(shared, (), ())
 
 
-def warm_start(model: EST, features: Features, trained: EST, earlier: Features) -> WarmStart:
+def warm_start(model: Separable, features: Features, trained: Separable, earlier: Features) -> WarmStart:
     """Take over the weights of a trained model.
 
     Features are matched by name; a categorical feature may have gained values, which then begin fresh.
@@ -144,7 +147,7 @@ def _copy(name: str, new: Tensor, old: Tensor, axis: _Axis, before: _Axis) -> No
     copy_named(new, old, axis.axis, axis.names, before.names, axis.fill)
 
 
-def _copy_rows(model: EST, features: Features, trained: EST, earlier: Features) -> None:
+def _copy_rows(model: Separable, features: Features, trained: Separable, earlier: Features) -> None:
     """Copy the embedding rows of every feature that both have."""
     new, old = model.inputs.table, trained.inputs.table
     _check(TABLE, new.weight.shape[1] == old.weight.shape[1])
@@ -162,21 +165,21 @@ def _owners(features: Features) -> tuple[Feature, ...]:
     return tuple(feature for feature in categorical(sides) if not feature.shares)
 
 
-def _axes(model: EST, features: Features) -> dict[str, _Axis]:
+def _axes(model: Separable, features: Features) -> dict[str, _Axis]:
     """The axis of every weight that is divided among features."""
     if model.chosen.content not in ("side", "both"):
         features = replace(features, item=tuple(f for f in features.item if f.kind != "content"))
-    tokens = model.tokens.names
+    tokens = model.inputs.names
     fields = token_names(features.profile, features.context, features.item)
     item, behavior = token_names(features.item), token_names(features.item, features.behavior)
     axes = {
-        "tokens.fields": _Axis(0, fields),
-        "tokens.histograms": _Axis(0, tokens[len(fields) :]),
+        "inputs.tokens.fields": _Axis(0, fields),
+        "inputs.tokens.histograms": _Axis(0, tokens[len(fields) :]),
         "head.tower.0.weight": _Axis(1, (*tokens, "mean of behaviors"), 0.0),
-        "recent_rows.weight": _Axis(1, behavior, 0.0),
-        "kept_rows.weight": _Axis(1, behavior, 0.0),
-        "search.learned": _Axis(1, item, 0.0),
-        "search.hash": _Axis(0, item, 0.0),  # a new feature does not change what hashes alike
+        "inputs.recent_rows.weight": _Axis(1, behavior, 0.0),
+        "inputs.kept_rows.weight": _Axis(1, behavior, 0.0),
+        "inputs.search.learned": _Axis(1, item, 0.0),
+        "inputs.search.hash": _Axis(0, item, 0.0),  # a new feature does not change what hashes alike
     }
     sides = {"profile_side": features.profile, "context_side": features.context}
     sides |= {"behavior_side": features.behavior, "items.side": features.item}

@@ -24,7 +24,7 @@ from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.metrics import auc, gauc
 from clickscale.models import build_model
-from clickscale.models.est import EST
+from clickscale.models.est_full import ESTFull
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.models.toy import toy_model
 
@@ -36,12 +36,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(tiny_dataset(tmp_path_factory.mktemp("data"), tiny_source()))
 
 
-def model_of(dataset: Dataset, *options: str, labels: tuple[str, ...] = ("click",)) -> EST:
-    """EST with full attention and weights that are all far from 0."""
+def model_of(dataset: Dataset, *options: str, labels: tuple[str, ...] = ("click",)) -> ESTFull:
+    """Full attention and weights that are all far from 0."""
     torch.manual_seed(0)
-    overrides = ("attention=full", "recent=5", "kept=3", "heads=2", "head.hidden=[8]", *options)
+    overrides = ("recent=5", "kept=3", "heads=2", "head.hidden=[8]", *options)
     model = build_model(
-        "est",
+        "est_full",
         dataset.features,
         dataset.item_columns(),
         grade="size-2",
@@ -53,7 +53,7 @@ def model_of(dataset: Dataset, *options: str, labels: tuple[str, ...] = ("click"
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
         model.inputs.table.weight[0] = 0
-    assert isinstance(model, EST)
+    assert isinstance(model, ESTFull)
     return model.eval()
 
 
@@ -117,10 +117,10 @@ def test_effective_rank_is_the_formula_on_the_rows_and_columns_that_count() -> N
 
 
 def test_weights_are_what_full_attention_pays() -> None:
-    model = toy_model("est", "attention=full", "heads=4")
-    assert isinstance(model, EST)
-    block = model.full.each()[0]
-    width, tokens = model.config.width, len(model.tokens.names)
+    model = toy_model("est_full", "heads=4")
+    assert isinstance(model, ESTFull)
+    block = model.full.typed_blocks()[0]
+    width, tokens = model.config.width, len(model.inputs.names)
     tokens_in, rows = torch.randn(tokens, 3, width), torch.randn(3, 6, width)
     pairs = torch.rand(3, 1, tokens + 6, tokens + 6) < 0.6
     pairs |= torch.eye(tokens + 6, dtype=torch.bool)
@@ -195,10 +195,10 @@ def _triples(users: np.ndarray) -> list[list[int]]:
     return [[a, b, c] for a in found for b in found for c in found if a < b < c]
 
 
-def by_hand(model: EST, dataset: Dataset) -> list[Tensor]:
+def by_hand(model: ESTFull, dataset: Dataset) -> list[Tensor]:
     """Per layer, weights (H, T, T) of every impression of the test part, from a batch of one."""
     found: list[Tensor] = []
-    blocks = model.full.each()
+    blocks = model.full.typed_blocks()
     hooks = [
         block.register_forward_pre_hook(lambda m, given: found.append(m.weights(given[0], *given[2:])[0]))
         for block in blocks
@@ -214,12 +214,12 @@ def by_hand(model: EST, dataset: Dataset) -> list[Tensor]:
 
 def test_means_are_those_of_one_impression_at_a_time(dataset: Dataset) -> None:
     model = model_of(dataset)
-    tokens, layers = len(model.tokens.names), len(model.full.each())
+    tokens, layers = len(model.inputs.names), len(model.full.typed_blocks())
     seen = np.asarray(dataset.impressions["visible"][dataset.part("test")])
     found = attention_of(model, dataset, "test", length=LENGTH, samples=10**6)
     weights = by_hand(model, dataset)
     assert found.places == Places(tokens, 5, 3)
-    assert found.names == model.tokens.names
+    assert found.names == model.inputs.names
     first = torch.stack([w.mean(dim=0)[:tokens, :tokens] for w in weights[::layers]]).mean(dim=0)
     assert np.abs(found.maps[0][:tokens, :tokens] - first.numpy()).max() <= 1e-6
     some = [w for w, count in zip(weights[1::layers], seen, strict=True) if count]
@@ -263,9 +263,9 @@ def test_a_block_that_was_cut_in_training_has_no_attention(dataset: Dataset) -> 
 def test_only_full_attention_can_be_taken_apart(dataset: Dataset) -> None:
     model = model_of(dataset)
     assert full_attention_model(model, "run") is model
-    with pytest.raises(ConfigError, match=r"runs/a holds EST with attention=light; .*attention=full"):
+    with pytest.raises(ConfigError, match=r"runs/a holds EST; .*train est_full"):
         full_attention_model(toy_model("est"), "runs/a")
-    with pytest.raises(ConfigError, match=r"runs/b holds DIN; .*--set model.attention=full"):
+    with pytest.raises(ConfigError, match=r"runs/b holds DIN; only est_full"):
         full_attention_model(toy_model("din"), "runs/b")
 
 
@@ -275,7 +275,7 @@ def test_wrong_numbers_and_parts_are_refused(dataset: Dataset) -> None:
         attention_of(model, dataset, "test", length=LENGTH, samples=0)
     for measure in (attention_of, block_effects):
         with pytest.raises(DataError, match="Unknown part"):
-            measure(model, dataset, "tests", length=LENGTH)  # type: ignore[operator]
+            measure(model, dataset, "tests", length=LENGTH)
 
 
 def test_a_part_without_impressions_is_refused(tmp_path: Path) -> None:
@@ -285,4 +285,4 @@ def test_a_part_without_impressions_is_refused(tmp_path: Path) -> None:
     )
     for measure in (attention_of, block_effects):
         with pytest.raises(DataError, match=r"'valid' of .* has no impressions"):
-            measure(model_of(empty), empty, "valid", length=LENGTH)  # type: ignore[operator]
+            measure(model_of(empty), empty, "valid", length=LENGTH)

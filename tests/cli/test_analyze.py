@@ -14,16 +14,16 @@ from tests.trained import tiny_prepared, tiny_run
 FULL = (
     "grouping=request",
     "length=6",
-    'model_options=["attention=full", "kept=3", "head.hidden=[8]"]',
+    'model_options=["kept=3", "head.hidden=[8]"]',
 )
 QUICK = ("--samples", "20", "--bootstrap", "5")
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the full-attention variant."""
+    """A run of est_full."""
     folder = tmp_path_factory.mktemp("runs")
-    return tiny_run(folder, tiny_prepared(folder), "est", 0, *FULL)
+    return tiny_run(folder, tiny_prepared(folder), "est_full", 0, *FULL)
 
 
 def document(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -90,9 +90,9 @@ def test_other_models_and_wrong_usage_are_one_line(
     light = tiny_run(tmp_path, dataset, "est", 1, "length=6")
     other = tiny_run(tmp_path, dataset, "mlp")
     for arguments, said in (
-        ([str(light)], "holds EST with attention=light"),
-        ([str(other)], "holds MLP; only EST with full attention"),
-        ([str(light)], "--set model.attention=full"),
+        ([str(light)], "holds EST; only est_full"),
+        ([str(other)], "holds MLP; only est_full"),
+        ([str(light)], "clickscale train est_full --grouping request"),
         ([str(tmp_path)], "is not a run"),
         ([str(full), "--part", "all"], "Invalid value for '--part'"),
         ([str(full), "--samples", "0"], "Invalid value for '--samples'"),

@@ -16,7 +16,7 @@ def test_demo_prints_its_results_and_its_request_can_be_scored_again(
     monkeypatch.setattr(steps.Demo, "trees", lambda demo: {})  # they are tested with the steps
     din, student, teacher = (parse_choice(f"{name}:size-1:20") for name in ("din", "lightsuan", "suan"))
     sizes = {"din": din, "student": student, "teacher": teacher}
-    demo = partial(steps.Demo, batch_size=256, epochs=1, distillation_epochs=1, threads=1, **sizes)
+    demo = partial(steps.Demo, batch_size=256, epochs=1, threads=1, **sizes)
     monkeypatch.setattr(steps, "Demo", demo)
     monkeypatch.chdir(tmp_path)
     write_small_movielens(tmp_path / "clickscale-demo" / "ml-100k")

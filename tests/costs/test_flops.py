@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from clickscale.schema import Feature
 FEATURES = reference_features(items=50)
 
 
-def reference_model(name: str, *overrides: str, length: int = 100) -> CTRModel:
+def reference_model(name: str, *overrides: str, length: int = 100) -> CTRModel[Any]:
     return build_model(name, FEATURES, reference_items(FEATURES), length=length, overrides=overrides)
 
 

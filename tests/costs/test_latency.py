@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ ITEMS = reference_items(FEATURES)
 EVERY = pytest.mark.parametrize("name", model_names())
 
 
-def measured(model: CTRModel, lengths: tuple[int, ...] = (6,), seconds: float = 0.0) -> Latencies:
+def measured(model: CTRModel[Any], lengths: tuple[int, ...] = (6,), seconds: float = 0.0) -> Latencies:
     return measure_latency(model, FEATURES, lengths, (1, 5), trained=6, repeats=4, seconds=seconds)
 
 

@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,21 +22,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def model(dataset: Dataset) -> CTRModel:
+def model(dataset: Dataset) -> CTRModel[Any]:
     torch.manual_seed(0)
     return build_model(
         "din", dataset.features, dataset.item_columns(), grade="size-1", length=6, labels=LABELS
     )
 
 
-def test_every_impression_of_the_part_is_scored_once_and_in_order(dataset: Dataset, model: CTRModel) -> None:
+def test_every_impression_of_the_part_is_scored_once_and_in_order(
+    dataset: Dataset, model: CTRModel[Any]
+) -> None:
     found = predict(model, dataset, "train", length=6, labels=LABELS, batch_size=7)
     assert np.array_equal(found.row, dataset.part("train"))
     assert found.logits.shape == (len(found.row), 2)
     assert (found.part, found.grouping, found.label_names) == ("train", "request", LABELS)
 
 
-def test_logits_are_those_of_one_impression_at_a_time(dataset: Dataset, model: CTRModel) -> None:
+def test_logits_are_those_of_one_impression_at_a_time(dataset: Dataset, model: CTRModel[Any]) -> None:
     found = predict(model, dataset, "test", length=6, labels=LABELS, batch_size=5)
     config = LoaderConfig(grouping="impression", length=6, batch_size=1, shuffle=False, labels=LABELS)
     model.eval()
@@ -44,7 +47,7 @@ def test_logits_are_those_of_one_impression_at_a_time(dataset: Dataset, model: C
     assert np.abs(found.logits - np.stack(alone)).max() < 1e-5
 
 
-def test_labels_and_their_mask_are_those_of_the_data(dataset: Dataset, model: CTRModel) -> None:
+def test_labels_and_their_mask_are_those_of_the_data(dataset: Dataset, model: CTRModel[Any]) -> None:
     found = predict(model, dataset, "train", length=6, labels=LABELS)
     like = np.asarray(dataset.impressions["label.like"][found.row])
     assert (like < 0).any()
@@ -52,7 +55,7 @@ def test_labels_and_their_mask_are_those_of_the_data(dataset: Dataset, model: CT
     assert np.array_equal(found.labels[:, 1], like == 1)
 
 
-def test_facts_for_slices_are_those_of_the_data(dataset: Dataset, model: CTRModel) -> None:
+def test_facts_for_slices_are_those_of_the_data(dataset: Dataset, model: CTRModel[Any]) -> None:
     found = predict(model, dataset, "test", length=3, labels=LABELS)
     train = dataset.part("train")
     for n, row in enumerate(found.row):
@@ -67,7 +70,7 @@ def test_facts_for_slices_are_those_of_the_data(dataset: Dataset, model: CTRMode
         assert found.item_age[n] == (time - first if first >= 0 else -1)
 
 
-def test_the_grouping_changes_nothing_while_histories_fit(dataset: Dataset, model: CTRModel) -> None:
+def test_the_grouping_changes_nothing_while_histories_fit(dataset: Dataset, model: CTRModel[Any]) -> None:
     ways = [
         predict(model, dataset, "test", length=200, labels=LABELS, grouping=g)
         for g in ("request", "timeline")
@@ -77,7 +80,7 @@ def test_the_grouping_changes_nothing_while_histories_fit(dataset: Dataset, mode
 
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_changes_neither_the_mode_nor_the_model(
-    dataset: Dataset, model: CTRModel, training: bool
+    dataset: Dataset, model: CTRModel[Any], training: bool
 ) -> None:
     model.train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -86,7 +89,7 @@ def test_scoring_changes_neither_the_mode_nor_the_model(
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_an_unknown_part_is_refused(dataset: Dataset, model: CTRModel) -> None:
+def test_an_unknown_part_is_refused(dataset: Dataset, model: CTRModel[Any]) -> None:
     with pytest.raises(DataError, match="did you mean 'test'"):
         predict(model, dataset, "tests", length=6)
 
@@ -94,7 +97,7 @@ def test_an_unknown_part_is_refused(dataset: Dataset, model: CTRModel) -> None:
 # --- the window policy of a server
 
 
-def sequence_model(dataset: Dataset, name: str) -> CTRModel:
+def sequence_model(dataset: Dataset, name: str) -> CTRModel[Any]:
     torch.manual_seed(0)
     model = build_model(name, dataset.features, dataset.item_columns(), length=5, labels=LABELS).eval()
     with torch.no_grad():
@@ -110,7 +113,7 @@ def columns(user: UserSide, start: int, end: int) -> UserSide:
     return replace(user, **cut)
 
 
-def served(dataset: Dataset, model: CTRModel, part: str, length: int, slack: int) -> np.ndarray:
+def served(dataset: Dataset, model: CTRModel[Any], part: str, length: int, slack: int) -> np.ndarray:
     """Logits of a server that takes the impressions one by one, and appends behaviors one by one."""
     config = LoaderConfig(grouping="impression", length=10_000, batch_size=1, shuffle=False, labels=LABELS)
     held, found = {}, []
@@ -146,13 +149,13 @@ def test_slack_replays_what_a_server_does_that_appends_to_states(
     assert np.abs(found.logits - anew.logits).max() > 1e-3  # a state that saw more
 
 
-def test_slack_beyond_every_timeline_is_a_long_length(dataset: Dataset, model: CTRModel) -> None:
+def test_slack_beyond_every_timeline_is_a_long_length(dataset: Dataset, model: CTRModel[Any]) -> None:
     slack = predict(model, dataset, "train", length=200, labels=LABELS, slack=1)
     plain = predict(model, dataset, "train", length=200, labels=LABELS)
     assert np.abs(slack.logits - plain.logits).max() < 1e-5
 
 
-def test_slack_that_no_server_could_have_is_refused(dataset: Dataset, model: CTRModel) -> None:
+def test_slack_that_no_server_could_have_is_refused(dataset: Dataset, model: CTRModel[Any]) -> None:
     with pytest.raises(ConfigError, match="slack must be >= 0; got -1"):
         predict(model, dataset, "test", length=6, slack=-1)
     with pytest.raises(ConfigError, match="grouping request, not timeline"):

@@ -338,7 +338,7 @@ def test_options_that_cannot_be_are_refused(
         Scorer(load("mlp"), slack=3)
     fixed = load("mlp")
     monkeypatch.setattr(fixed.model, "causal", False)
-    with pytest.raises(ConfigError, match="not causal cannot grow"):
+    with pytest.raises(ConfigError, match="not causal, so its states cannot grow"):
         Scorer(fixed, slack=3, cache=StateCache(ALL))
     with pytest.raises(ConfigError, match="must be >= 0"):
         Scorer(load("mlp"), chunk=-1)

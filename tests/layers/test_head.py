@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from clickscale.layers.head import BatchNorm, Dice, Head, HeadConfig
+from clickscale.errors import ConfigError
+from clickscale.layers.head import BatchDice, BatchNorm, Dice, Head, HeadConfig
 
 
 def test_batch_norm_by_hand() -> None:
@@ -13,11 +14,20 @@ def test_batch_norm_by_hand() -> None:
         norm.bias.fill_(1)
     out = norm(torch.tensor([[1.0], [5.0]]))  # mean 3, variance 4
     assert out.flatten().tolist() == pytest.approx([-2, 4])
-    assert norm.running_mean.item() == pytest.approx(0.25 * 3)
-    assert norm.running_var.item() == pytest.approx(0.75 + 0.25 * 8)  # of the sample
+    assert norm.running_mean.item() == pytest.approx(3)
+    assert norm.running_var.item() == pytest.approx(8)  # of the sample
     norm.eval()
-    expected = (1 - 0.75) / np.sqrt(2.75) * 3 + 1
+    expected = (1 - 3) / np.sqrt(8) * 3 + 1
     assert norm(torch.tensor([[1.0]])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_running_statistics_are_averages_first_and_move_by_the_momentum_then() -> None:
+    norm = BatchNorm(1, momentum=0.4)
+    for mean in (3.0, 5.0):
+        norm(torch.tensor([[mean - 1], [mean + 1]]))
+    assert norm.running_mean.item() == pytest.approx(4)
+    norm(torch.tensor([[13.0], [15.0]]))  # a third would be less than the momentum
+    assert norm.running_mean.item() == pytest.approx(0.6 * 4 + 0.4 * 14)
 
 
 def test_a_single_row_in_training_uses_and_keeps_the_running_statistics() -> None:
@@ -27,11 +37,20 @@ def test_a_single_row_in_training_uses_and_keeps_the_running_statistics() -> Non
     norm.train()
     assert norm(torch.tensor([[3.0, 5.0]]))[0].tolist() == [1, 2]
     assert norm.running_mean.tolist() == [1, 1]
-    assert Dice(2).train()(torch.tensor([[3.0, 5.0]])).isfinite().all()
+    assert BatchDice(2).train()(torch.tensor([[3.0, 5.0]])).isfinite().all()
 
 
 def test_dice_by_hand() -> None:
     dice = Dice(1)
+    with torch.no_grad():
+        dice.alpha.fill_(0.2)
+    high, low = 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))
+    expected = [2 * (high + low * 0.2), -2 * (low + high * 0.2)]
+    assert dice(torch.tensor([[2.0], [-2.0]])).flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dice_of_batches_by_hand() -> None:
+    dice = BatchDice(1)
     with torch.no_grad():
         dice.alpha.fill_(0.2)
     out = dice(torch.tensor([[-1.0], [3.0]]))  # mean 1, variance 4: normalized -1 and 1
@@ -62,8 +81,8 @@ def test_padding_has_the_logit_zero_and_real_candidates_have_theirs() -> None:
     torch.testing.assert_close(logits[MASK], alone[:, 0])
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
-@pytest.mark.parametrize("activation", ["dice", "relu"])
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+@pytest.mark.parametrize("activation", ["dice", "batch_dice", "relu"])
 def test_padded_candidates_never_touch_the_batch_statistics(norm: str, activation: str) -> None:
     x = torch.randn(2, 3, 3)
     garbage = torch.where(MASK[..., None], x, 1e6)
@@ -99,17 +118,40 @@ def test_options_choose_the_layers() -> None:
         return [
             type(m).__name__
             for m in head(**options).modules()
-            if isinstance(m, (nn.Linear, BatchNorm, Dice, nn.ReLU))
+            if isinstance(m, (nn.Linear, nn.LayerNorm, BatchNorm, Dice, nn.ReLU, nn.PReLU, nn.Dropout))
         ]
 
-    assert kinds().count("Linear") == 3
+    assert kinds(hidden=(5,)) == ["Linear", "LayerNorm", "Dice", "Linear"]
+    assert kinds(hidden=(5,), norm="batch", activation="batch_dice")[1:3] == ["BatchNorm", "BatchNorm"]
+    assert kinds(hidden=(5,), activation="prelu", dropout=0.1)[2:4] == ["PReLU", "Dropout"]
     assert kinds(norm="none", activation="relu") == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert kinds(norm="none", activation="relu", logit_norm=True)[-1] == "BatchNorm"
     assert kinds(hidden=(), norm="none") == ["Linear"]
 
 
 def test_the_tower_has_the_parameters_of_its_formula() -> None:
-    """Three layers with biases, two for batch normalization and one for Dice at every hidden unit."""
+    """Three layers with biases, two for the normalization and one for Dice at every hidden unit."""
     tower = Head(40, 1, HeadConfig(hidden=(1024, 512, 256)))
     layers = 40 * 1024 + 1024 * 512 + 512 * 256 + 256 + (1024 + 512 + 256 + 1)
     assert sum(p.numel() for p in tower.parameters()) == layers + 2 * 1792 + 1792
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms", "none"])
+def test_training_and_evaluation_score_alike_without_statistics(norm: str) -> None:
+    tower, x = head(norm=norm), torch.randn(2, 3, 3)
+    torch.testing.assert_close(tower.train()(x, MASK), tower.eval()(x, MASK))
+
+
+@pytest.mark.parametrize("options", [{}, {"logit_norm": True}, {"hidden": ()}], ids=["", "normed", "flat"])
+def test_a_head_starts_at_the_rates_of_its_labels(options: dict[str, object]) -> None:
+    tower = head(**options)
+    tower.start_at([0.01, 0.5])
+    assert tower.tower[-1].bias.tolist() == pytest.approx([np.log(0.01 / 0.99), 0], abs=1e-6)
+
+
+def test_dropout_is_for_training_alone() -> None:
+    tower, x = head(dropout=0.5), torch.randn(2, 3, 3)
+    assert torch.equal(tower.eval()(x, MASK), tower.eval()(x, MASK))
+    assert not torch.equal(tower.train()(x, MASK), tower.train()(x, MASK))
+    with pytest.raises(ConfigError, match=r"head\.dropout is 1"):
+        HeadConfig(dropout=1.0)

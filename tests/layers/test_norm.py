@@ -32,3 +32,16 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 def test_a_row_may_be_scaled_without_change() -> None:
     norm, x = RMSNorm(6), torch.randn(4, 6)
     torch.testing.assert_close(norm(1000 * x), norm(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_rows_of_another_type_are_normalized_in_the_wider_one(dtype: torch.dtype) -> None:
+    norm, x = RMSNorm(6), torch.randn(4, 6)
+    other = x.to(dtype).requires_grad_()
+    out = norm(other)
+    assert out.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.allclose(out.float(), norm(other.detach().float()), atol=1e-6)
+    out.square().sum().backward()
+    assert other.grad is not None
+    assert other.grad.dtype == dtype
+    assert norm.gain.grad is not None

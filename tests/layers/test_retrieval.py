@@ -8,6 +8,7 @@ from clickscale.layers.retrieval import (
     AttributeSearch,
     ContentTable,
     HashSearch,
+    ItemTokens,
     LearnedSearch,
     SearchKind,
     SearchUnit,
@@ -135,7 +136,9 @@ def test_a_search_keeps_the_most_similar_of_what_is_seen(kind: SearchKind) -> No
             unit.learned.candidate.weight.copy_(unit.learned.behavior.weight)
     seen = torch.tensor([[[False, True, True, True, True]]])
     cosines = table.compare(candidates, behaviors)
-    found = unit((candidates, tokens[candidates]), (behaviors, tokens[behaviors]), seen, cosines)
+    found = unit(
+        ItemTokens(candidates, tokens[candidates]), ItemTokens(behaviors, tokens[behaviors]), seen, cosines
+    )
     assert found.columns[0, 0].tolist()[-1] == 4  # the same item, seen
     assert 0 not in found.columns[0][found.mask[0]].tolist()
     if kind in ("content", "field"):

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 Weights = dict[str, Array]
 
 
-def weights_of(model: CTRModel) -> Weights:
+def weights_of(model: CTRModel[Any]) -> Weights:
     """Every weight and running statistic of a model."""
     return {name: value.double().numpy() for name, value in model.state_dict().items()}
 
@@ -131,7 +131,7 @@ def dice(x: Array, mean: Array, variance: Array, alpha: Array) -> Array:
     return p * x + (1 - p) * alpha * x
 
 
-def tower(model: CTRModel, w: Weights, x: Array) -> Array:
+def tower(model: CTRModel[Any], w: Weights, x: Array) -> Array:
     """(T,) logits of the head for one candidate, in evaluation mode."""
     config = model.config.head  # type: ignore[union-attr]
     place = 0
@@ -145,15 +145,22 @@ def tower(model: CTRModel, w: Weights, x: Array) -> Array:
         )
         return (x - mean) / np.sqrt(variance + 1e-5) * gain + shift
 
+    def standardized(x: Array) -> Array:
+        gain, shift = w[f"head.tower.{place}.weight"], w[f"head.tower.{place}.bias"]
+        return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * gain + shift
+
     for _ in config.hidden:
         x = linear(x)
         place += 1
-        if config.norm == "batch":
-            x = norm(x)
+        if config.norm != "none":
+            x = norm(x) if config.norm == "batch" else standardized(x)
             place += 1
-        if config.activation == "dice":
+        if config.activation == "batch_dice":
             mean, variance = (w[f"head.tower.{place}.norm.running_{name}"] for name in ("mean", "var"))
             x = dice(x, mean, variance, w[f"head.tower.{place}.alpha"])
+        elif config.activation == "dice":
+            gate, slope = sigmoid(x), w[f"head.tower.{place}.alpha"]
+            x = gate * x + (1 - gate) * slope * x
         else:
             x = np.maximum(x, 0)
         place += 1
@@ -162,7 +169,7 @@ def tower(model: CTRModel, w: Weights, x: Array) -> Array:
     return norm(x) if config.logit_norm else x
 
 
-def head_input(model: CTRModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def head_input(model: CTRModel[Any], batch: Batch) -> tuple[Tensor, Tensor]:
     """What a model hands to its head (B, C, width), and its logits (B, C, T)."""
     seen: list[Tensor] = []
     hook = model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[union-attr]
@@ -172,7 +179,9 @@ def head_input(model: CTRModel, batch: Batch) -> tuple[Tensor, Tensor]:
     return seen[0], logits
 
 
-def gaps(model: CTRModel, batch: Batch, restate: Callable[[Weights, Case], Array]) -> tuple[float, float]:
+def gaps(
+    model: CTRModel[Any], batch: Batch, restate: Callable[[Weights, Case], Array]
+) -> tuple[float, float]:
     """Largest differences of head inputs and of logits between a model and its restatement."""
     w = weights_of(model)
     found, logits = head_input(model, batch)

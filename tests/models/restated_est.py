@@ -4,6 +4,7 @@ Written from the equations (Liu et al. 2026, section 5) and their named resoluti
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def swiglu(x: Array, enter: Array, leave: Array) -> Array:
 class Restated:
     """The whole model for one batch."""
 
-    def __init__(self, model: CTRModel, w: Weights, batch: Batch) -> None:
+    def __init__(self, model: CTRModel[Any], w: Weights, batch: Batch) -> None:
         assert isinstance(model, EST), "the model is EST"
         config = model.chosen
         self.config, self.length, self.w, self.batch = config, model.length, w, batch
@@ -124,7 +125,7 @@ class Restated:
     def bits(self, item: int) -> Array:
         """Signs of the random projections of an item."""
         token = np.concatenate(item_fields(self.w, item, self.side))
-        return np.where(token @ self.w["search.hash.directions"] > 0, 1.0, -1.0)
+        return np.where(token @ self.w["inputs.search.hash.directions"] > 0, 1.0, -1.0)
 
     def histogram(self, item: int, behaviors: list[Behavior]) -> Array:
         """log(1 + count) of the cosines in equal parts of [-1, 1]."""
@@ -147,13 +148,17 @@ class Restated:
             *item_fields(w, int(shown.items[row, place]), self.side),
         ]
         made = [
-            x @ w["tokens.fields.weight"][n] + w["tokens.fields.bias"][n, 0] for n, x in enumerate(fields)
+            x @ w["inputs.tokens.fields.weight"][n] + w["inputs.tokens.fields.bias"][n, 0]
+            for n, x in enumerate(fields)
         ]
         if self.counts:
-            sequences = [recent, kept][: len(w["tokens.histograms.weight"])]
+            sequences = [recent, kept][: len(w["inputs.tokens.histograms.weight"])]
             for n, sequence in enumerate(sequences):
                 counts = self.histogram(int(shown.items[row, place]), sequence)
-                made.append(counts @ w["tokens.histograms.weight"][n] + w["tokens.histograms.bias"][n, 0])
+                made.append(
+                    counts @ w["inputs.tokens.histograms.weight"][n]
+                    + w["inputs.tokens.histograms.bias"][n, 0]
+                )
         return np.array(made)
 
     def bias(self, behavior: Behavior, visible: int, now: int) -> float:
@@ -198,8 +203,8 @@ class Restated:
         """Last tokens and last rows; rows of both sequences stand together, but gather within their own."""
         w, width = self.w, self.config.width
         split = len(tower)
-        made = [w["recent_rows.weight"] @ b.fields + w["recent_rows.bias"] for b in tower]
-        made += [w["kept_rows.weight"] @ b.fields + w["kept_rows.bias"] for b in kept]
+        made = [w["inputs.recent_rows.weight"] @ b.fields + w["inputs.recent_rows.bias"] for b in tower]
+        made += [w["inputs.kept_rows.weight"] @ b.fields + w["inputs.kept_rows.bias"] for b in kept]
         rows = np.array(made).reshape(len(made), width)
         gather = np.zeros((len(rows), len(rows)))
         gather[:split, :split] = self.neighbors(tower, self.config.csa == "causal")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clickscale import models
+from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, SchemaError
 from clickscale.models import (
     CTRModel,
@@ -85,13 +86,25 @@ def test_a_state_whose_first_field_is_a_tuple_splits() -> None:
 
 
 def test_a_model_without_its_two_functions_says_so() -> None:
-    class Empty(CTRModel):
+    class Empty(CTRModel[State]):
         pass
 
-    with pytest.raises(TypeError, match="Empty does not define encode_user"):
-        Empty()(toy_batch())
-    with pytest.raises(TypeError, match="Empty does not define score"):
-        Empty().score(State(), toy_batch().candidates)
+    with pytest.raises(TypeError, match="abstract methods encode_user, score"):
+        Empty()  # type: ignore[abstract]
+
+
+def test_a_model_that_cannot_append_says_why() -> None:
+    class Fixed(CTRModel[State]):
+        causal = False
+
+        def encode_user(self, user: UserSide) -> State:
+            return State()
+
+        def score(self, state: State, candidates: CandidateSide) -> Tensor:
+            return torch.zeros(*candidates.items.shape, 1)
+
+    with pytest.raises(ConfigError, match=r"Fixed with these options is not causal.*encode the user again"):
+        Fixed().extend_user(State(), toy_batch().user)
 
 
 @pytest.mark.parametrize("name", model_names())

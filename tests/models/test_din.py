@@ -1,5 +1,7 @@
 """DIN against its formula, with the first attention layer in one piece."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,10 +30,11 @@ def interest(w: Weights, case: Case, mean: Array, variance: Array) -> Array:
 
 def restated(w: Weights, case: Case) -> Array:
     """Head input in evaluation mode."""
-    return interest(w, case, w["dice.mean"], w["dice.variance"])
+    variance = w["dice.variance"] if "dice.variance" in w else w["dice.rate"] ** -2 - 1e-8
+    return interest(w, case, w["dice.center"], variance)
 
 
-def statistics(model: CTRModel, batch: Batch) -> tuple[Array, Array]:
+def statistics(model: CTRModel[Any], batch: Batch) -> tuple[Array, Array]:
     """Mean and variance of the first layer over all real pairs of a batch."""
     w = weights_of(model)
     every = [
@@ -41,10 +44,24 @@ def statistics(model: CTRModel, batch: Batch) -> tuple[Array, Array]:
     return joined.mean(axis=0), joined.var(axis=0)
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_against_numpy(full: bool) -> None:
-    model, batch = toy_model("din"), toy_batch(full=full)
+PAPER = ("dice=batch", "head.norm=batch", "head.activation=batch_dice")
+
+
+def shaken(*options: str) -> CTRModel:
+    """A model whose gates are not those of a new one."""
+    model = toy_model("din", *options)
     shake_statistics(model)
+    if not options:
+        with torch.no_grad():
+            model.dice.center.normal_()
+            model.dice.rate.uniform_(0.5, 2)
+    return model
+
+
+@pytest.mark.parametrize("options", [(), PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("full", [False, True])
+def test_against_numpy(full: bool, options: tuple[str, ...]) -> None:
+    model, batch = shaken(*options), toy_batch(full=full)
     assert max(gaps(model, batch, restated)) <= 1e-5
     inner, outer = gaps(model.double(), batch, restated)
     assert inner <= 1e-12
@@ -52,8 +69,7 @@ def test_against_numpy(full: bool) -> None:
 
 
 def test_windows_of_a_timeline_against_numpy() -> None:
-    model, batch = toy_model("din").double(), toy_batch(full=True)
-    shake_statistics(model)
+    model, batch = shaken().double(), toy_batch(full=True)
     windowed = with_candidates(
         batch, oldest=torch.tensor([[0, 2, 5, 11]] * 5), visible=torch.tensor([[12, 9, 5, 12]] * 5)
     )
@@ -62,13 +78,13 @@ def test_windows_of_a_timeline_against_numpy() -> None:
 
 def test_batch_statistics_are_those_of_the_real_pairs() -> None:
     """Neither padded behaviors nor padded candidates count; one mean and one variance for all pairs."""
-    model, batch = toy_model("din").train(), toy_batch()
+    model, batch = toy_model("din", *PAPER).train(), toy_batch()
     assert not batch.candidates.mask.all()
     shown = torch.where(batch.candidates.mask, batch.candidates.visible, 0)  # as loaders make padding
     batch = with_candidates(batch, visible=shown)
     assert not batch.user.mask.all()
-    for key in ("dice.mean", "dice.variance"):
-        model.get_buffer(key).fill_(2.0)
+    for key, value in (("dice.center", 2.0), ("dice.variance", 2.0), ("dice.batches", 3.0)):
+        model.get_buffer(key).fill_(value)
     mean, variance = statistics(model, batch)
     w = weights_of(model)
     seen = []
@@ -77,10 +93,15 @@ def test_batch_statistics_are_those_of_the_real_pairs() -> None:
     for row, place in batch.candidates.mask.nonzero().tolist():
         expected = interest(w, case_of(w, batch, row, place), mean, variance)
         np.testing.assert_allclose(seen[0][row, place].numpy(), expected, atol=2e-5)
-    np.testing.assert_allclose(model.get_buffer("dice.mean").numpy(), 0.98 * 2 + 0.02 * mean, atol=1e-5)
+    np.testing.assert_allclose(model.get_buffer("dice.center").numpy(), 0.75 * 2 + 0.25 * mean, atol=1e-5)
     np.testing.assert_allclose(
-        model.get_buffer("dice.variance").numpy(), 0.98 * 2 + 0.02 * variance, atol=1e-5
+        model.get_buffer("dice.variance").numpy(), 0.75 * 2 + 0.25 * variance, atol=1e-5
     )
+
+
+def test_training_and_evaluation_score_alike_by_default() -> None:
+    model, batch = shaken(), toy_batch()
+    torch.testing.assert_close(model.train()(batch), model.eval()(batch))
 
 
 def test_a_batch_without_any_behavior_trains() -> None:

@@ -7,7 +7,7 @@ from clickscale.models._din import EPS, Layers, TrainedAttention
 
 
 def plain_attention(
-    query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor, *given: Tensor
+    measured: bool, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor, *given: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The formula of the module, one operation after the other; weights are 0 where not seen."""
     layers = Layers(*given)
@@ -17,7 +17,8 @@ def plain_attention(
     share = seen / seen.sum().clamp(min=1)
     mean = torch.einsum("bhn,bn->h", units, share)
     variance = torch.einsum("bhn,bn->h", (units - mean[:, None]).square(), share)
-    gate = ((units - mean[:, None]) * (variance + EPS).rsqrt()[:, None]).sigmoid()
+    center, rate = (mean, (variance + EPS).rsqrt()) if measured else (layers.center, layers.rate)
+    gate = ((units - center[:, None]) * rate[:, None]).sigmoid()
     dice = units * (layers.alpha[:, None] + (1 - layers.alpha[:, None]) * gate)
     return torch.einsum("bhn,h->bn", dice, layers.out) * seen, mean, variance
 
@@ -25,47 +26,64 @@ def plain_attention(
 def numbers(dtype: torch.dtype, rows: int = 3) -> tuple[tuple[Tensor, ...], Tensor]:
     """Inputs with gradients (two candidates, four behaviors, five wide, three units), and seen."""
     torch.manual_seed(0)
-    shapes = (rows, 2, 5), (rows, 2, 3), (rows, 4, 5), (3, 5), (3, 5), (3,), (3,)
+    shapes = (rows, 2, 5), (rows, 2, 3), (rows, 4, 5), (3, 5), (3, 5), (3,), (3,), (3,), (3,)
     inputs = tuple(torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes)
     return inputs, (torch.rand(rows, 8) < 0.7).to(dtype)
 
 
-def fused(seen: Tensor, query: Tensor, own: Tensor, tokens: Tensor, *layers: Tensor) -> Tensor:
+def fused(
+    measured: bool, seen: Tensor, query: Tensor, own: Tensor, tokens: Tensor, *layers: Tensor
+) -> Tensor:
     """Weights as a model uses them."""
-    return TrainedAttention.apply(query, own, tokens, seen, *layers)[0] * seen
+    return TrainedAttention.apply(measured, query, own, tokens, seen, *layers)[0] * seen
+
+
+def moving(inputs: tuple[Tensor, ...], measured: bool) -> tuple[Tensor, ...]:
+    """Inputs, of which center and rate have no gradient if they are measured."""
+    return (*inputs[:-2], *(part.detach() for part in inputs[-2:])) if measured else inputs
 
 
 def test_weights_and_statistics_are_those_of_the_plain_formula():
     (query, own, tokens, *layers), seen = numbers(torch.float64)
-    expected = plain_attention(query, own, tokens, seen, *layers)
-    weights, mean, variance = TrainedAttention.apply(query, own, tokens, seen, *layers)
+    expected = plain_attention(True, query, own, tokens, seen, *layers)
+    weights, mean, variance = TrainedAttention.apply(True, query, own, tokens, seen, *layers)
     torch.testing.assert_close((weights * seen, mean, variance), expected)
 
 
+def test_weights_of_a_learned_gate_are_those_of_the_plain_formula():
+    inputs, seen = numbers(torch.float64)
+    expected = plain_attention(False, *inputs[:3], seen, *inputs[3:])[0]
+    torch.testing.assert_close(fused(False, seen, *inputs), expected)
+
+
+@pytest.mark.parametrize("measured", [True, False])
 @pytest.mark.parametrize("piece", [1, 60, 1 << 17])
 def test_gradients_are_those_of_finite_differences_whatever_the_pieces(
-    piece: int, monkeypatch: pytest.MonkeyPatch
+    piece: int, measured: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_din, "_PIECE", piece)
     inputs, seen = numbers(torch.float64)
-    assert torch.autograd.gradcheck(lambda *given: fused(seen, *given), inputs)
+    assert torch.autograd.gradcheck(lambda *given: fused(measured, seen, *given), moving(inputs, measured))
 
 
-def test_gradients_are_those_of_the_plain_formula_in_float32():
+@pytest.mark.parametrize("measured", [True, False])
+def test_gradients_are_those_of_the_plain_formula_in_float32(measured: bool):
     inputs, seen = numbers(torch.float32, rows=40)
     query, own, tokens, *layers = inputs
+    learned = inputs[:-2] if measured else inputs
     pull = torch.randn_like(seen)
     expected = torch.autograd.grad(
-        (plain_attention(query, own, tokens, seen, *layers)[0] * pull).sum(), inputs
+        (plain_attention(measured, query, own, tokens, seen, *layers)[0] * pull).sum(), learned
     )
-    found = torch.autograd.grad((fused(seen, *inputs) * pull).sum(), inputs)
+    found = torch.autograd.grad((fused(measured, seen, *inputs) * pull).sum(), learned)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_without_any_real_pair_gives_zero_gradients():
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_batch_without_any_real_pair_gives_zero_gradients(measured: bool):
     inputs, seen = numbers(torch.float32)
-    fused(torch.zeros_like(seen), *inputs).sum().backward()
-    assert all(float(part.grad.abs().max()) == 0 for part in inputs)
+    fused(measured, torch.zeros_like(seen), *inputs).sum().backward()
+    assert all(part.grad is None or float(part.grad.abs().max()) == 0 for part in inputs)
 
 
 def test_padding_never_enters_the_statistics():
@@ -75,6 +93,7 @@ def test_padding_never_enters_the_statistics():
     other = tokens.detach().clone()
     other[:, :2] = 1e3
     first, second = (
-        TrainedAttention.apply(query, own, given, real.flatten(1), *layers)[1:] for given in (tokens, other)
+        TrainedAttention.apply(True, query, own, given, real.flatten(1), *layers)[1:]
+        for given in (tokens, other)
     )
     torch.testing.assert_close(first, second)

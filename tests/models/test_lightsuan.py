@@ -1,6 +1,7 @@
 """LightSUAN against its equations, and what sparsity promises."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -29,13 +30,13 @@ OPTIONS = [
 ]
 
 
-def lightsuan(*overrides: str, length: int = 12) -> CTRModel:
+def lightsuan(*overrides: str, length: int = 12) -> CTRModel[Any]:
     model = toy_model("lightsuan", *overrides, length=length)
     shake_statistics(model)
     return model
 
 
-def scores(model: CTRModel, batch: Batch) -> Tensor:
+def scores(model: CTRModel[Any], batch: Batch) -> Tensor:
     with torch.no_grad():
         return model(batch)
 
@@ -44,7 +45,7 @@ def far(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def restatement_gap(model: CTRModel, batch: Batch) -> float:
+def restatement_gap(model: CTRModel[Any], batch: Batch) -> float:
     assert isinstance(model.config, ModelConfig)
     return gaps(model.double(), batch, partial(restated_suan, config=model.config, length=model.length))[0]
 
@@ -114,7 +115,7 @@ def test_what_is_kept_for_less_refuses_more() -> None:
     state = model.encode_user(batch.user)
     one = keep_behaviors(batch.user, slice(0, 1))
     with pytest.raises(InputError, match="kept for scoring; encode the user again"):
-        model.extend_user(model.scoring_state(state), one)  # type: ignore[operator]
+        model.extend_user(model.scoring_state(state), one)
     partly = with_candidates(batch, visible=torch.full_like(batch.candidates.visible, 5))
     with pytest.raises(InputError, match="candidates that see all of it"):
         model.score(model.appendable_state(state), partly.candidates)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -54,13 +54,13 @@ VARIANTS = [
 ]
 
 
-def suan(*overrides: str, length: int = 12) -> CTRModel:
+def suan(*overrides: str, length: int = 12) -> CTRModel[Any]:
     model = toy_model("suan", *overrides, length=length)
     shake_statistics(model)
     return model
 
 
-def scores(model: CTRModel, batch: Batch) -> Tensor:
+def scores(model: CTRModel[Any], batch: Batch) -> Tensor:
     with torch.no_grad():
         return model(batch)
 
@@ -69,7 +69,7 @@ def far(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def restatement_gaps(model: CTRModel, batch: Batch) -> tuple[float, float]:
+def restatement_gaps(model: CTRModel[Any], batch: Batch) -> tuple[float, float]:
     assert isinstance(model.config, ModelConfig)
     return gaps(model, batch, partial(restated_suan, config=model.config, length=model.length))
 
@@ -99,7 +99,7 @@ def test_part_of_a_timeline_against_numpy(options: tuple[str, ...]) -> None:
 # --- what pooling decides
 
 
-def behavior_keys(model: CTRModel, batch: Batch) -> list[Tensor]:
+def behavior_keys(model: CTRModel[Any], batch: Batch) -> list[Tensor]:
     """Keys of the behaviors in every block, as candidates meet them."""
     state = model.encode_user(batch.user)
     assert isinstance(state, AppendableState)
@@ -128,7 +128,7 @@ def test_with_a_mean_over_all_behaviors_later_ones_change_earlier_rows(pooling: 
     assert far(whole[1][:, :, :8], early[1]) > 1e-2
 
 
-def behavior_rows(model: CTRModel, batch: Batch) -> Tensor:
+def behavior_rows(model: CTRModel[Any], batch: Batch) -> Tensor:
     """Rows of the behaviors after the first block while a candidate is scored: (rows, L, D)."""
     seen: list[Tensor] = []
     block = model.stack.blocks[1]  # type: ignore[index]
@@ -279,7 +279,7 @@ def test_appending_in_any_pieces_is_exact() -> None:
         for cuts in ((0, 12), (0, 1, 12), (0, 5, 6, 12), tuple(range(13))):
             state = model.encode_user(keep_behaviors(batch.user, slice(cuts[0], cuts[1])))
             for start, end in pairwise(cuts[1:]):
-                state = model.extend_user(state, keep_behaviors(batch.user, slice(start, end)))  # type: ignore[operator]
+                state = model.extend_user(state, keep_behaviors(batch.user, slice(start, end)))
             assert far(model.score(state, batch.candidates), whole) <= 1e-6  # logits are 32-bit
 
 
@@ -289,7 +289,7 @@ def test_a_padded_history_can_be_appended_to() -> None:
     assert user.mask[:, -3:].all()
     with torch.no_grad():
         state = model.encode_user(keep_behaviors(user, slice(0, 9)))
-        state = model.extend_user(state, keep_behaviors(user, slice(9, 12)))  # type: ignore[operator]
+        state = model.extend_user(state, keep_behaviors(user, slice(9, 12)))
         assert far(model.score(state, batch.candidates), scores(model, batch)) <= 1e-5
 
 
@@ -297,15 +297,15 @@ def test_a_padded_history_can_be_appended_to() -> None:
 def test_only_a_causal_model_can_append(options: tuple[str, ...]) -> None:
     model, batch = suan(*options), toy_batch(full=True)
     state = model.encode_user(batch.user)
-    with pytest.raises(InputError, match="extend_user needs a causal model"):
-        model.extend_user(state, batch.user)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=r"not causal.*pooling=prefix makes it causal"):
+        model.extend_user(state, batch.user)
 
 
 def test_rows_that_gain_differently_many_cannot_be_appended_at_once() -> None:
     model, batch = suan(), toy_batch()
     state = model.encode_user(batch.user)
     with pytest.raises(InputError, match="same number of behaviors"):
-        model.extend_user(state, batch.user)  # type: ignore[operator]
+        model.extend_user(state, batch.user)
 
 
 def test_half_precision_of_a_state_moves_logits_by_its_rounding() -> None:

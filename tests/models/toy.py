@@ -1,6 +1,7 @@
 """A small world of features, items and batches for tests of models."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,9 @@ def item_columns(seed: int = 0) -> ItemColumns:
     }
 
 
-def toy_model(name: str, *overrides: str, length: int = 12, grade: str = "size-2", seed: int = 0) -> CTRModel:
+def toy_model(
+    name: str, *overrides: str, length: int = 12, grade: str = "size-2", seed: int = 0
+) -> CTRModel[Any]:
     """A model with weights large enough that every path shows in the scores."""
     torch.manual_seed(seed)
     model = build_model(

@@ -9,6 +9,7 @@ from torch import Tensor
 from clickscale.batch import Batch
 from clickscale.config import override
 from clickscale.training.distillation import DistillConfig, ModelChoice
+from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
 from tests.training.compared import last
 
@@ -21,6 +22,10 @@ def config_of(data: Path, *changes: str) -> DistillConfig:
         student=ModelChoice(model="din", grade="size-1", length=4, model_options=SMALL),
         teacher=ModelChoice(model="suan", grade="size-1", length=8, model_options=SMALL),
         batch_size=12,
+        grouping="timeline",
+        window=8,
+        epochs=Epochs(count=1),
+        early_stopping=False,
         labels=("click", "like"),
     )
     return override(config, ["log_every=3", "threads=1", *changes])

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
-from clickscale.models import CTRModel, build_model
+from clickscale.models import CTRModel, State, build_model
 from clickscale.training import distillation
 from clickscale.training.distillation import (
     STUDENT,
@@ -29,7 +29,7 @@ from clickscale.training.distillation import (
 from clickscale.training.loop import RunResult, train
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run, make_model
+from clickscale.training.run.folder import load_run, make_model, start_at_rates
 from clickscale.training.run.logs import read_metrics
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last, numbers
@@ -59,7 +59,7 @@ def _sum_rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_teacher_takes_the_very_steps_that_it_takes_alone(data: Path, pair: Path, tmp_path: Path) -> None:
     alone = config_of(data, "validate_every=4").alone(TEACHER)
-    assert alone.window == 0  # it is the longer one, so its loader is that of both
+    assert alone.window == 8
     train(alone, tmp_path / "alone")
     assert same(weights(pair / "teacher"), weights(tmp_path / "alone"))
     for mine, theirs in zip(numbers(pair / "teacher"), numbers(tmp_path / "alone"), strict=True):
@@ -105,6 +105,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     distill(config, tmp_path / "run")
     torch.manual_seed(config.seed)
     alone = make_model(config.alone(STUDENT), dataset)
+    start_at_rates(alone, dataset, ("click", "like"))
     assert same(distillation.served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
@@ -246,9 +247,17 @@ def test_a_widened_head_scores_as_before(data: Path, changes: tuple[str, ...]) -
     assert not torch.allclose(after[..., 2:], before, atol=1e-3)
 
 
+class HeadlessModel(CTRModel[State]):
+    def encode_user(self, user: UserSide) -> State:
+        return State()
+
+    def score(self, state: State, candidates: CandidateSide) -> Tensor:
+        return torch.zeros(*candidates.items.shape, 1)
+
+
 def test_a_model_without_the_shared_head_has_no_auxiliary_one() -> None:
     with pytest.raises(ConfigError, match="use head=same"):
-        widen_head(CTRModel())
+        widen_head(HeadlessModel())
 
 
 # --- stopped and continued

@@ -16,9 +16,9 @@ def test_a_finished_run_has_nothing_left() -> None:
     assert list(Epochs(count=1).remaining(Position(1, 0))) == []
 
 
-def test_no_epoch_at_all_is_refused() -> None:
+def test_fewer_epochs_than_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
-        Epochs(count=0)
+        Epochs(count=-1)
 
 
 def test_a_snapshot_without_a_reset_is_refused() -> None:

@@ -40,7 +40,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(data: Path, *changes: str) -> TrainConfig:
     config = TrainConfig(model="din", data=str(data), grade="size-1", length=8, batch_size=20)
-    common = ("epochs.count=3", "threads=1", "model_options=['head.hidden=[8]']", "keep=99")
+    common = (
+        "epochs.count=3",
+        "grouping=timeline",
+        "window=8",
+        "early_stopping=false",
+        "threads=1",
+        "model_options=['head.hidden=[8]']",
+        "keep=99",
+    )
     return override(config, [*common, *changes])
 
 

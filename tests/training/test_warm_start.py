@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_a_new_feature_of_the_item_changes_no_score_at_first(options: tuple[str,
     model, trained, report = started(without("item", "tags"), *options)
     batch = toy_batch()
     assert far(scores(model, batch), scores(trained, batch)) <= 1e-5
-    assert "recent_rows.weight" in report.partly
+    assert "inputs.recent_rows.weight" in report.partly
     assert "light.blocks.0.attention.key_value.weight" in report.whole
 
 
@@ -74,15 +75,15 @@ def test_a_new_feature_of_context_or_behavior_changes_no_score_at_first() -> Non
 
 def test_content_that_is_added_takes_over_all_weights_that_were_there() -> None:
     model, _, report = started(without("item", "text"), "search=field", "csa=none")
-    assert "tokens.histograms.weight" in report.fresh
+    assert "inputs.tokens.histograms.weight" in report.fresh
     assert "light.blocks.1.row_ffn.enter.weight" in report.whole
     assert isinstance(model, EST)
 
 
 def test_weights_of_other_features_are_untouched_and_the_new_one_learns() -> None:
     model, trained, _ = started(without("profile", "age"))
-    names, before = model.tokens.names, trained.tokens.names
-    for own, old in zip(model.light.each(), trained.light.each(), strict=True):
+    names, before = model.inputs.names, trained.inputs.names
+    for own, old in zip(model.light.typed_blocks(), trained.light.typed_blocks(), strict=True):
         for name in before:
             assert torch.equal(
                 own.attention.query.weight[names.index(name)], old.attention.query.weight[before.index(name)]
@@ -146,7 +147,7 @@ def earlier(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel:
+def begun(config: TrainConfig, out: Path, *, progress: bool = False) -> CTRModel[Any]:
     """The model of a run whose steps move nothing."""
     slow = OptimizerConfig(learning_rate=1e-30, table_learning_rate=1e-30)
     train(replace(config, optimizer=slow), out, progress=progress)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,9 @@ class UserStates:
         digest: stands for everything the model is made of; no two artifacts may share it.
     """
 
-    def __init__(self, model: CTRModel, cache: StateCache, digest: str, length: int, slack: int = 0) -> None:
+    def __init__(
+        self, model: CTRModel[Any], cache: StateCache, digest: str, length: int, slack: int = 0
+    ) -> None:
         self.model, self.cache = model, cache
         self.length, self.slack = length, slack
         config = cache.config
@@ -86,7 +89,7 @@ class UserStates:
         if held:
             whole = stack(held).to(dtype=torch.float32)  # kept in less, computed with in full
             new = newest(user, rows, claims[0].added, device)
-            state = self._kept(self.model.extend_user(whole, new))  # type: ignore[operator]
+            state = self._kept(self.model.extend_user(whole, new))
         else:
             state = self.fresh(user, rows, claims[0].size, device)
         for claim, part in zip(claims, state.split(), strict=True):

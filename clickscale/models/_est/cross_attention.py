@@ -1,9 +1,19 @@
-"""Lightweight cross-attention and its block (Liu et al. 2026, sections 5.1-5.3).
+"""Lightweight cross-attention (LCA) and its block (Liu et al. 2026, sections 5.1-5.3).
 
-N tokens (profile, context, candidate) query two sequences: the user's recent behaviors, which know no
-candidate, and the behaviors retrieved for each candidate. Tokens never attend to each other, behaviors never
-to tokens. So the recent behaviors' keys and values are computed once and never copied: one softmax joins the
-logits of both halves, and each half is weighed by its own part of it.
+N tokens (profile, context, candidate) query two sequences: the user's recent behaviors, which do not depend
+on a candidate, and the behaviors retrieved for each candidate. Tokens never attend to each other, and
+behaviors never attend to tokens. For one candidate, with one head:
+
+    behaviors = concatenate(recent, retrieved)              # (M, D), normalized
+    keys, values = behaviors @ W_key, behaviors @ W_value   # (M, D), weights shared by both sequences
+    for n in range(N):                                      # every token has weights of its own
+        query = tokens[n] @ W_query[n]                      # (D,)
+        logits = keys @ query / sqrt(D) + bias              # (M,), bias by time and distance
+        weights = softmax(logits)                           # one softmax over both sequences
+        tokens[n] += (weights @ values) @ W_out[n]
+
+This file computes the same for all candidates at once. Keys and values of a user's behaviors are made once
+and never copied to its candidates: the queries of all tokens and candidates of a user form one matrix.
 
 A row of the token side is a pair of user and candidate: R = U * C rows, C candidates for each of U users.
 """
@@ -13,27 +23,48 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clickscale.layers.attention import split_heads
 from clickscale.layers.feedforward import SwiGLU
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.per_token import PerTokenLinear, PerTokenSwiGLU
 from clickscale.models._est.content_attention import Neighbors, gather_neighbors
 
-LOW = -1e30  # masked logits: finite, so that a row that sees nothing is no NaN
+# Logit of a behavior that is not seen. Finite: with -inf, a row that sees nothing would become NaN.
+LOW = -1e30
 
 
 @dataclass(frozen=True)
-class Half:
-    """One of the two sequences that tokens query.
+class KeyValues:
+    """What tokens read of one sequence in one block.
 
     Attributes:
-        key, value: (G, H, M, D / H) of G groups of rows: users, or rows themselves.
-        bias: (G, 1, R / G or 1, M) additive, `LOW` where not seen.
+        key, value: (G, H, M, D / H) of G groups of rows. A group is a user with all its candidates (G = U),
+            or a single candidate (G = R).
+        bias: (G, 1, R / G or 1, M) added to the logits, `LOW` where a behavior is not seen.
     """
 
     key: Tensor
     value: Tensor
     bias: Tensor
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.key.shape[0]
+
+
+@dataclass(frozen=True)
+class BehaviorSequence:
+    """One sequence after all blocks, as the candidates see it.
+
+    Attributes:
+        blocks: what tokens read of it in each block.
+        total: (R, D) sum of the last block's rows that each row sees.
+        count: (R, 1) how many that are.
+    """
+
+    blocks: tuple[KeyValues, ...]
+    total: Tensor
+    count: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -48,53 +79,74 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Normalized behaviors (G, M, D) -> keys and values (G, H, M, D / H)."""
-        key, value = self.key_value(rows).chunk(2, dim=-1)
-        return split_heads(key, self.heads), split_heads(value, self.heads)
+        return self.split(self.key_value(rows))
 
-    def forward(self, x: Tensor, halves: tuple[Half, ...], seen: Tensor) -> Tensor:
-        """What tokens gather from both halves.
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (G, M, 2 D) of ``key_value`` -> keys and values (G, H, M, D / H)."""
+        groups, count, width = projected.shape
+        pair = projected.view(groups, count, 2, self.heads, width // 2 // self.heads)
+        key, value = pair.permute(2, 0, 3, 1, 4).unbind()  # (G, H, M, D / H) each
+        return key, value
+
+    def forward(self, x: Tensor, sequences: tuple[KeyValues, ...], seen: Tensor) -> Tensor:
+        """Attention of tokens over the union of the sequences.
 
         Args:
             x: (N, R, D) normalized tokens.
-            seen: (R, 1) bool, whether a row sees any behavior; zeros where not.
+            sequences: one or more.
+            seen: (R, 1) bool, whether a row sees any behavior; the result is zero where it does not.
 
         Returns:
             (N, R, D).
         """
-        tokens, rows = x.shape[:2]
-        query = (self.query(x) * self.scale).view(tokens, rows, self.heads, -1)
-        parts = [self._logits(query, half) for half in halves]
-        logits = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)  # (N, R, H, all M)
-        weights = torch.split(logits.softmax(dim=-1), [half.key.shape[2] for half in halves], dim=-1)
-        gathered = [self._gather(part, half) for part, half in zip(weights, halves, strict=True)]
+        # Sequences of one user and of one candidate meet in one softmax, so their logits take one layout,
+        # that of the larger groups: (U, H, N, C, M). For these it is what their product gives; only the
+        # logits of smaller groups are copied.
+        users = min(sequence.groups for sequence in sequences)
+        query = self.query(x) * self.scale  # (N, R, D)
+        parts = [self._logits(query, sequence, users) for sequence in sequences]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)  # (U, H, N, C, all M)
+        lengths = [sequence.key.shape[2] for sequence in sequences]
+        weights = torch.split(logits.softmax(dim=-1), lengths, dim=-1)
+        gathered = [self._gather(part, sequence) for part, sequence in zip(weights, sequences, strict=True)]
         return self.out(sum(gathered[1:], gathered[0]) * seen)
 
-    def _logits(self, query: Tensor, half: Half) -> Tensor:
-        """(N, R, H, M)."""
-        tokens, rows = query.shape[:2]
-        groups, _, columns, _ = half.key.shape
-        grouped = query.view(tokens, groups, rows // groups, self.heads, -1).permute(1, 3, 0, 2, 4)
-        logits = grouped.flatten(2, 3) @ half.key.to(query.dtype).transpose(-1, -2)  # (G, H, N R / G, M)
-        logits = logits.view(groups, self.heads, tokens, rows // groups, columns) + half.bias[:, :, None]
-        return logits.permute(2, 0, 3, 1, 4).reshape(tokens, rows, self.heads, columns)
+    def _logits(self, query: Tensor, sequence: KeyValues, users: int) -> Tensor:
+        """Queries (N, R, D) times the keys of a sequence, plus its bias: (U, H, N, C, M)."""
+        tokens, rows, _ = query.shape
+        groups, heads, count, size = sequence.key.shape
+        per_group = rows // groups
+        grouped = query.view(tokens, groups, per_group, heads, size).permute(
+            1, 3, 0, 2, 4
+        )  # (G, H, N, R/G, D/H)
+        key = sequence.key.to(query.dtype).transpose(
+            -1, -2
+        )  # (G, H, D/H, M); a state may be in half precision
+        logits = grouped.flatten(2, 3) @ key  # (G, H, N * R/G, M)
+        logits = logits.view(groups, heads, tokens, per_group, count) + sequence.bias[:, :, None]
+        if groups == users:
+            return logits
+        apart = logits.view(users, groups // users, heads, tokens, count)  # (U, C, H, N, M)
+        return apart.permute(0, 2, 3, 1, 4)  # (U, H, N, C, M)
 
-    def _gather(self, weights: Tensor, half: Half) -> Tensor:
-        """(N, R, D)."""
-        tokens, rows, heads, columns = weights.shape
-        groups = half.key.shape[0]
-        each = rows // groups
-        grouped = weights.view(tokens, groups, each, heads, columns).permute(1, 3, 0, 2, 4)
-        value = half.value.to(weights.dtype)
-        gathered = grouped.reshape(groups, heads, tokens * each, columns) @ value  # (G, H, N R / G, D / H)
-        return (
-            gathered.view(groups, heads, tokens, each, value.shape[3])
-            .permute(2, 0, 3, 1, 4)
-            .reshape(tokens, rows, -1)
-        )
+    def _gather(self, weights: Tensor, sequence: KeyValues) -> Tensor:
+        """Weights (U, H, N, C, M) times the values of a sequence: (N, R, D)."""
+        users, heads, tokens, per_user, count = weights.shape
+        value = sequence.value.to(weights.dtype)  # (G, H, M, D/H)
+        if sequence.groups == users:
+            grouped = weights.reshape(users, heads, tokens * per_user, count)
+        else:
+            grouped = weights.permute(0, 3, 1, 2, 4).reshape(users * per_user, heads, tokens, count)
+        gathered = grouped @ value  # (G, H, N * R/G, D/H)
+        gathered = gathered.view(sequence.groups, heads, tokens, -1, value.shape[3])  # (G, H, N, R/G, D/H)
+        return gathered.permute(2, 0, 3, 1, 4).reshape(tokens, users * per_user, -1)  # (N, R, D)
 
 
 class LightBlock(nn.Module):
-    """Both sub-layers read the block's input; pre-norm, residual; behaviors share one feed-forward.
+    """One block of tokens and behaviors: pre-norm, residual; all behaviors share one feed-forward.
+
+    Tokens read the behaviors that enter the block, not those that leave it, so both sub-layers may run in
+    either order.
 
     Args:
         token_hidden, row_hidden: hidden widths of the feed-forwards of tokens and of behaviors.
@@ -108,26 +160,19 @@ class LightBlock(nn.Module):
         self.token_ffn = PerTokenSwiGLU(tokens, width, token_hidden)
         self.row_ffn = SwiGLU(width, row_hidden)
 
-    def behaviors(
-        self, x: Tensor, neighbors: Neighbors | None, earlier: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Rows of behaviors.
+    def behaviors(self, x: Tensor, normalized: Tensor, neighbors: Neighbors | None) -> Tensor:
+        """Behaviors (G, M, D) through the block.
 
         Args:
-            x: (G, M, D) rows to compute.
-            neighbors: what each row gathers by content, of ``earlier`` rows and these together; or None.
-            earlier: (G, P, D) normalized rows before these.
-
-        Returns:
-            New rows (G, M, D), and the normalized input (G, P + M, D), which `CrossAttention` reads.
+            normalized: (G, P + M, D) rows that a behavior may gather: P earlier ones, then these, all after
+                ``row_norm``.
+            neighbors: which of them each behavior gathers by content; None for none.
         """
-        entered = self.row_norm(x)
-        known = entered if earlier is None else torch.cat([earlier.to(entered.dtype), entered], dim=1)
         if neighbors is not None:
-            x = x + gather_neighbors(known, neighbors)
-        return x + self.row_ffn(self.row_ffn_norm(x)), known
+            x = x + gather_neighbors(normalized, neighbors)
+        return x + self.row_ffn(self.row_ffn_norm(x))
 
-    def tokens(self, x: Tensor, halves: tuple[Half, ...], seen: Tensor) -> Tensor:
-        """Tokens (N, R, D) over the behaviors of both halves -> (N, R, D)."""
-        x = x + self.attention(self.token_norm(x), halves, seen)
+    def tokens(self, x: Tensor, sequences: tuple[KeyValues, ...], seen: Tensor) -> Tensor:
+        """Tokens (N, R, D) over the behaviors of all sequences -> (N, R, D)."""
+        x = x + self.attention(self.token_norm(x), sequences, seen)
         return x + self.token_ffn(self.token_ffn_norm(x))

@@ -1,20 +1,23 @@
-"""SimTier (Sheng et al. 2024): how similar a candidate is to a sequence, as a histogram of cosines."""
+"""SimTier (Sheng et al. 2024): histograms of the cosines between a candidate and behaviors."""
 
 import torch
 from torch import Tensor
 
 from clickscale.layers.retrieval import GRID
 
+# (cosine + 1) * tiers, in units of 1 / GRID**2, must stay below 2**31.
+MOST_TIERS = 64
+
 
 def similarity_tiers(dots: Tensor, counted: Tensor, tiers: int) -> Tensor:
     """Histograms of similarities over ``tiers`` equal parts of [-1, 1], as log(1 + count).
 
-    Padding and items without content must not be counted: their cosine of 0 would pile up in one tier.
+    ``counted`` leaves out padding and items without content: their cosine of 0 would pile up in one tier.
 
     Args:
         dots: (..., L) products of grid vectors, cosines in units of 1 / GRID**2.
         counted: (..., L) bool.
-        tiers: at most 64; tier t holds the cosines from 2 t / tiers - 1 up to, not including, the next.
+        tiers: at most `MOST_TIERS`; tier t holds the cosines from 2 t / tiers - 1 up to the next tier.
 
     Returns:
         (..., tiers) float32.

@@ -75,6 +75,9 @@ class ScoringState(State):
     sums: tuple[Tensor, ...]
 
 
+CausalState = AppendableState | ScoringState
+
+
 class CausalStack(nn.Module):
     """Blocks, their attention bias, and who sees whom.
 
@@ -173,15 +176,17 @@ class CausalStack(nn.Module):
 
     # --- what is kept
 
-    def without_sums(self, state: AppendableState) -> AppendableState:
+    def without_sums(self, state: CausalState) -> AppendableState:
         """The same state for candidates who see all of it; behaviors can be appended."""
+        state = _appendable(state)
         last = tuple(sums[:, -1:].clone() for sums in state.sums)
         return AppendableState(
             state.mask, state.times, state.profile, state.keys, state.values, last, state.rows
         )
 
-    def for_scoring(self, state: AppendableState, *, own_memory: bool = True) -> ScoringState:
+    def for_scoring(self, state: CausalState, *, own_memory: bool = True) -> ScoringState:
         """What candidates read who see all behaviors; ``own_memory`` lets go of the rest."""
+        state = _appendable(state)
         chosen = self.pattern.columns(state.mask.shape[1], state.mask.device)
 
         def columns(x: Tensor, axis: int) -> Tensor:
@@ -200,7 +205,7 @@ class CausalStack(nn.Module):
 
     # --- candidates
 
-    def candidates(self, state: AppendableState | ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
+    def candidates(self, state: CausalState, x: Tensor, side: CandidateSide) -> Tensor:
         """Rows (B, C, D) of the last block for candidate tokens ``x`` (B, C, D).
 
         Every candidate stands right after the last behavior it sees, at its own time.
@@ -242,7 +247,7 @@ class CausalStack(nn.Module):
 
     def _rows(
         self,
-        state: AppendableState | ScoringState,
+        state: CausalState,
         x: Tensor,
         attention: list[Attend],
         totals: list[Tensor],
@@ -275,16 +280,21 @@ def recompute_blocks(model: nn.Module) -> int:
     return len(stacks)
 
 
-def without_padding(state: AppendableState, user: UserSide) -> AppendableState:
+def without_padding(state: CausalState, user: UserSide) -> AppendableState:
     """The state, if the behaviors of ``user`` can be appended to it.
 
     Raises:
         InputError: a row is padded (all must gain equally many behaviors), or the state is for scoring alone.
     """
-    if not isinstance(state, AppendableState):
+    if not bool(user.mask.all()):
+        raise InputError("extend_user needs rows that all gain the same number of behaviors.")
+    return _appendable(state)
+
+
+def _appendable(state: CausalState) -> AppendableState:
+    """The state in the form to which behaviors can be appended."""
+    if isinstance(state, ScoringState):
         raise InputError(
             "Nothing can be appended to a state that was kept for scoring; encode the user again."
         )
-    if not bool(user.mask.all()):
-        raise InputError("extend_user needs rows that all gain the same number of behaviors.")
     return state

@@ -30,6 +30,8 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST, file_entry
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError, RunError
+from clickscale.layers.embedding import FusedEmbedding
+from clickscale.layers.head import Head
 from clickscale.models import CTRModel, build_model
 from clickscale.models._suan.causal import recompute_blocks
 from clickscale.schema import Schema, select_labels
@@ -50,7 +52,6 @@ FREE = frozenset(
         "log_every",
         "checkpoint_every",
         "keep",
-        "validate_every",
         "teacher_run",  # may move; what it has learned is compared
         "epochs.snapshot",  # may move; the tables taken from it are kept
     }
@@ -62,23 +63,31 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         data: folder of a prepared data set.
+        recipe: decides what is left open (`clickscale.training.recipe`): ``accurate``, or ``fast``, which
+            takes long windows and one epoch at a price in accuracy. A run keeps the options as decided.
         grouping, window, slack, batch_size, pairs, placeholders, prefetch: see
-            `clickscale.data.loader.LoaderConfig`. A finished run measures its validation part with its slack.
+            `clickscale.data.loader.LoaderConfig`; ``auto`` and 0 leave grouping, window and batch size to the
+            recipe. A finished run measures its validation part with its slack.
         labels: labels to train; the first one of the data set if empty.
         seed: of the initial weights, of dropout and of the order of the data.
         precision: ``bf16`` computes the forward pass in bfloat16 where that is safe; weights stay float32.
         device: ``auto`` takes a GPU if there is one.
         threads: per operation; 0 lets clickscale choose.
         recompute: compute blocks of a causal stack again in the backward pass: less memory, the same numbers.
-        log_every, checkpoint_every, validate_every: in steps; 0 never validates (or saves only at the end).
+        log_every, checkpoint_every: in steps; 0 saves only at the end.
         keep: checkpoints that stay.
+        early_stopping: stop when the validation loss has not fallen for ``patience`` validations, and end
+            with the weights of the lowest one; needs a validation part.
+        validate_every, patience: steps between validations, and how many without a gain end training; 0
+            leaves them to the recipe, or never validates where nothing is to be stopped.
     """
 
     data: str
-    grouping: Grouping = "timeline"
+    recipe: Literal["accurate", "fast"] = "accurate"
+    grouping: Grouping | Literal["auto"] = "auto"
     window: int = 0
     slack: int = 0
-    batch_size: int = 1024
+    batch_size: int = 0
     pairs: int = 0
     placeholders: int = 0
     labels: tuple[str, ...] = ()
@@ -92,18 +101,21 @@ class RunConfig(Config, frozen=True, kw_only=True):
     log_every: int = 20
     checkpoint_every: int = 1000
     keep: int = 2
+    early_stopping: bool = True
     validate_every: int = 0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, 1, "log_every", "keep")
-        check_least(self, 0, "checkpoint_every", "validate_every")
+        check_least(self, 0, "checkpoint_every", "validate_every", "patience", "batch_size", "window")
 
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""
         raise TypeError(f"{type(self).__name__} does not define loader")
 
     def loader_of(self, length: int) -> LoaderConfig:
-        """Options of a loader of ``length`` behaviors."""
+        """Options of a loader of ``length`` behaviors; the recipe has decided before."""
+        assert self.grouping != "auto", "the recipe decides the grouping before batches are made"
         return LoaderConfig(
             grouping=self.grouping,
             length=length,
@@ -134,6 +146,7 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
     model_options: tuple[str, ...] = ()
     length: int = 100
     optimizer: OptimizerConfig = OptimizerConfig()
+    embedding_dropout: float = 0.0
     warm_start: str = ""
 
     def loader(self) -> LoaderConfig:
@@ -149,7 +162,7 @@ def trained_labels(dataset: Dataset, config: RunConfig) -> tuple[str, ...]:
     return tuple(dataset.labels[place] for place in select_labels(dataset.labels, config.labels))
 
 
-def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
+def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel[Any]:
     """Model of a run with fresh weights.
 
     Raises:
@@ -164,24 +177,42 @@ def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel:
         labels=config.labels,
         overrides=config.model_options,
     )
-    check_grouping(model, config.model, config.grouping)
-    if config.slack and not model.causal:
-        raise ConfigError(
-            f"Model {config.model!r} with these options is not causal, so nothing can be appended to its"
-            f" states; leave out slack={config.slack}."
-        )
+    for part in model.modules():
+        if isinstance(part, FusedEmbedding):
+            part.dropout = config.embedding_dropout
+    if config.grouping != "auto":
+        check_grouping(model, config.grouping)
+    if config.slack:
+        model.require_causal(f"nothing can be appended to its states; leave out slack={config.slack}")
     if config.recompute and not recompute_blocks(model):
         raise ConfigError(f"Model {config.model!r} has no blocks to recompute; leave out recompute=true.")
     return model
 
 
-def check_grouping(model: CTRModel, name: str, grouping: Grouping) -> None:
+def check_grouping(model: CTRModel[Any], grouping: Grouping) -> None:
     """Refuse a grouping that the model cannot be used in."""
-    if grouping == "timeline" and not model.causal:
-        raise ConfigError(
-            f"Model {name!r} with these options is not causal, so candidates cannot share a timeline;"
-            " train it with --grouping request or --grouping impression."
+    if grouping == "timeline":
+        model.require_causal(
+            "candidates cannot share a timeline; train it with --grouping request or --grouping impression"
         )
+
+
+def start_at_rates(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...]) -> None:
+    """Start every head of a new model at the rates of its labels in the training part."""
+    rates = label_rates(dataset, labels)
+    for part in model.modules():
+        if isinstance(part, Head):
+            part.start_at(rates)
+
+
+def label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
+    """Share of positives of each label among the training impressions where it is known.
+
+    Half a positive and half a negative are added, so that no rate is 0 or 1.
+    """
+    rows = dataset.part("train")
+    columns = [np.asarray(dataset.impressions[f"label.{name}"])[rows] for name in labels]
+    return [float(((column == 1).sum() + 0.5) / ((column >= 0).sum() + 1)) for column in columns]
 
 
 @dataclass(frozen=True)
@@ -191,7 +222,7 @@ class TrainedRun:
     config: TrainConfig
     dataset: Dataset
     labels: tuple[str, ...]
-    model: CTRModel
+    model: CTRModel[Any]
     step: int
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ def test_a_key_that_leaves_something_out_is_caught(part: int, monkeypatch: pytes
 # --- the same with models
 
 
-def gap(model: CTRModel, states: UserStates, scripts: list[Script], seed: int) -> float:
+def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: int) -> float:
     """Largest difference of logits between states from the cache and the model on the same behaviors."""
     held = [script.history[-(LENGTH + SLACK) :] for script in scripts]
     profiles = np.array([[script.user + 2, script.age] for script in scripts])

@@ -6,7 +6,12 @@ from torch import Tensor
 
 from clickscale.layers.retrieval import GRID
 from clickscale.models._est import content_attention
-from clickscale.models._est.content_attention import Neighbors, Reach, gather_neighbors, nearest
+from clickscale.models._est.content_attention import (
+    NeighborRule,
+    Neighbors,
+    gather_neighbors,
+    nearest_neighbors,
+)
 
 # Directions of 0, 60, 90, 180 degrees and again 0.
 VECTORS = (torch.tensor([[1.0, 0.0], [0.5, 0.866], [0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]]) * GRID).round()[None]
@@ -25,7 +30,7 @@ def random_grid(rows: int, length: int, seed: int = 0) -> Tensor:
     return (few * GRID).round()[torch.randint(0, 6, (rows, length), generator=generator)]
 
 
-def restated(vectors: Tensor, present: Tensor, reach: Reach) -> Tensor:
+def restated(vectors: Tensor, present: Tensor, rule: NeighborRule) -> Tensor:
     """Algorithm 1, row by row in lists."""
     rows, length, _ = vectors.shape
     weights = torch.zeros(rows, length, length, dtype=torch.float64)
@@ -33,22 +38,22 @@ def restated(vectors: Tensor, present: Tensor, reach: Reach) -> Tensor:
         for i in range(length):
             scores = []
             for j in range(length):
-                near = not reach.causal or 0 <= i - j < reach.window
+                near = not rule.causal or 0 <= i - j < rule.window
                 if present[row, i] and present[row, j] and near:
                     scores.append(((vectors[row, i] * vectors[row, j]).sum().item() / GRID**2, j))
-            best = sorted(scores, reverse=True)[: reach.kept]
+            best = sorted(scores, reverse=True)[: rule.count]
             for score, j in best:
                 weights[row, i, j] = score
-            if best and reach.weighting == "softmax":
+            if best and rule.weighting == "softmax":
                 chosen = [j for _, j in best]
                 weights[row, i, chosen] = weights[row, i, chosen].softmax(0)
-            if reach.weighting == "l1":
+            if rule.weighting == "l1":
                 weights[row, i] /= weights[row, i].abs().sum().clamp(min=1e-9)
     return weights
 
 
 def test_a_row_gathers_itself_and_the_nearest_with_their_cosines() -> None:
-    weights = dense(nearest(VECTORS, HERE, Reach(kept=3)), 5)[0]
+    weights = dense(nearest_neighbors(VECTORS, HERE, NeighborRule(count=3)), 5)[0]
     assert torch.allclose(weights[0], torch.tensor([1.0, 0.5, 0.0, 0.0, 1.0]), atol=1e-3)
     assert torch.allclose(
         weights[1], torch.tensor([0.0, 1.0, 0.866, 0.0, 0.5]), atol=1e-3
@@ -63,17 +68,17 @@ def test_a_row_gathers_itself_and_the_nearest_with_their_cosines() -> None:
 
 
 def test_causal_rows_gather_earlier_ones_within_the_window() -> None:
-    weights = dense(nearest(VECTORS, HERE, Reach(kept=2, causal=True)), 5)[0]
+    weights = dense(nearest_neighbors(VECTORS, HERE, NeighborRule(count=2, causal=True)), 5)[0]
     assert weights.triu(1).count_nonzero() == 0
     assert weights[0].tolist() == [1, 0, 0, 0, 0]
     assert weights[4].tolist() == [1, 0, 0, 0, 1]
-    near = dense(nearest(VECTORS, HERE, Reach(kept=2, causal=True, window=2)), 5)[0]
+    near = dense(nearest_neighbors(VECTORS, HERE, NeighborRule(count=2, causal=True, window=2)), 5)[0]
     assert near[4].tolist() == [0, 0, 0, -1, 1]
 
 
 def test_padding_and_missing_content_gather_nothing_and_are_gathered_by_nobody() -> None:
     present = torch.tensor([[True, False, True, True, False]])
-    neighbors = nearest(VECTORS, present, Reach(kept=5))
+    neighbors = nearest_neighbors(VECTORS, present, NeighborRule(count=5))
     weights = dense(neighbors, 5)[0]
     assert not weights[1].any()
     assert not weights[4].any()
@@ -89,26 +94,35 @@ def test_neighbors_equal_sorting_every_row(
 ) -> None:
     monkeypatch.setattr(content_attention, "_ROWS", 7)  # several pieces
     vectors, present = random_grid(3, 20), torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) < 0.8
-    reach = Reach(kept=4, causal=causal, window=6, weighting=weighting)
-    found = dense(nearest(vectors, present, reach), 20)
-    assert (found - restated(vectors, present, reach)).abs().max() < 1e-6
+    rule = NeighborRule(count=4, causal=causal, window=6, weighting=weighting)
+    found = dense(nearest_neighbors(vectors, present, rule), 20)
+    assert (found - restated(vectors, present, rule)).abs().max() < 1e-6
 
 
 def test_the_last_rows_alone_find_the_same_neighbors() -> None:
     vectors, present = random_grid(2, 15), torch.ones(2, 15, dtype=torch.bool)
-    reach = Reach(kept=3, causal=True, window=8)
-    whole, last = nearest(vectors, present, reach), nearest(vectors, present, reach, first=11)
+    rule = NeighborRule(count=3, causal=True, window=8)
+    whole, last = (
+        nearest_neighbors(vectors, present, rule),
+        nearest_neighbors(vectors, present, rule, first=11),
+    )
     assert torch.equal(whole.columns[:, 11:], last.columns)
     assert torch.equal(whole.weights[:, 11:], last.weights)
-    assert nearest(vectors, present, reach, first=15).columns.shape == (2, 0, 3)
-    assert nearest(vectors[:, :0], present[:, :0], reach).columns.shape == (2, 0, 0)
-    short = nearest(vectors, present, replace(reach, kept=5, window=2))
+    assert nearest_neighbors(vectors, present, rule, first=15).columns.shape == (2, 0, 3)
+    assert nearest_neighbors(vectors[:, :0], present[:, :0], rule).columns.shape == (2, 0, 0)
+    short = nearest_neighbors(vectors, present, replace(rule, count=5, window=2))
     assert short.columns.shape == (2, 15, 2)
 
 
-def test_gathering_is_a_weighted_sum_of_rows_with_its_gradient() -> None:
+@pytest.mark.parametrize("short", [0, 128])
+def test_gathering_is_a_weighted_sum_of_rows_with_its_gradient(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content_attention, "_SHORT", short)
     rows = torch.randn(2, 15, 4, dtype=torch.float64, requires_grad=True)
-    neighbors = nearest(random_grid(2, 15), torch.ones(2, 15, dtype=torch.bool), Reach(kept=3))
+    neighbors = nearest_neighbors(
+        random_grid(2, 15), torch.ones(2, 15, dtype=torch.bool), NeighborRule(count=3)
+    )
     found, expected = gather_neighbors(rows, neighbors), dense(neighbors, 15).double() @ rows
     assert torch.allclose(found, expected)
     (first,) = torch.autograd.grad(found.square().sum(), rows)

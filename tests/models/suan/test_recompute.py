@@ -1,6 +1,7 @@
 """Blocks that are computed again in the backward pass: the same numbers, less kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(tiny_dataset(folder, source))
 
 
-def made(log: Dataset, name: str, *changes: str) -> CTRModel:
+def made(log: Dataset, name: str, *changes: str) -> CTRModel[Any]:
     torch.manual_seed(0)
     return build_model(name, log.features, log.item_columns(), length=150, overrides=changes)
 

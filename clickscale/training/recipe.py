@@ -1,0 +1,173 @@
+"""The recipe: what training options become where they are left to it, and why.
+
+A pure function of a few facts of the data set and of the model. Whoever sets an option by hand keeps it; the
+rest of the recipe follows what was set. Each choice comes with a sentence, which a run says when it starts.
+How the numbers were found, and on which logs, is in ``docs/recipes.md``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from clickscale.data.dataset import Dataset
+from clickscale.data.loader import Grouping
+from clickscale.models import CTRModel
+from clickscale.schema import categorical
+from clickscale.training.optim import OptimizerConfig
+from clickscale.training.run.folder import RunConfig
+
+C = TypeVar("C", bound=RunConfig)
+
+STEPS = 800  # of an epoch, about: fewer learn too little, more cost time and gain nothing
+BATCHES = (64, 1024)  # smallest and largest batch
+USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
+WINDOW = 8  # impressions of one user in a batch, at most
+# Of an embedding row in a batch of one impression, by epochs. The loss is a mean: larger batches pull less.
+L2 = {1: 0.05, 2: 0.2}
+REPEATS = 25  # impressions for each embedded value from which a second epoch pays: below, it learns by heart
+LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains
+CHECKS = 2  # validations in an epoch
+PATIENCE = 2  # validations without a gain
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the recipe knows of a data set.
+
+    Attributes:
+        impressions: of the training part.
+        values: values that have an embedding, of all fields together.
+        valid: impressions of the validation part.
+    """
+
+    impressions: int
+    values: int
+    valid: int
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the recipe knows of a model.
+
+    Attributes:
+        causal, shares: see `clickscale.models.CTRModel`.
+        length: behaviors that a candidate sees at most.
+    """
+
+    causal: bool
+    shares: bool
+    length: int
+
+
+def facts_of(dataset: Dataset) -> Facts:
+    """Count what the recipe needs."""
+    features = dataset.features
+    every = (*features.profile, *features.item, *features.behavior, *features.context)
+    values = sum(feature.size for feature in categorical(every) if not feature.shares)
+    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")))
+
+
+def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
+    """Traits of models that see the same batches: what all can do, and what pays for any of them."""
+    return Traits(all(m.causal for m in models), any(m.shares for m in models), length)
+
+
+def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
+    """Decide what ``config`` leaves open.
+
+    Returns:
+        The options with everything decided, and one sentence for each choice.
+    """
+    said: list[str] = []
+    config = _batches(config, facts, said)
+    config = _rows(config, facts, traits, said)
+    config = _epochs(config, facts, said)
+    return _validation(config, facts, said), said
+
+
+def decided_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> tuple[OptimizerConfig, list[str]]:
+    """Decide what an optimizer leaves open in a run that is decided otherwise; see `resolve`."""
+    if optimizer.table_l2 is not None:
+        return optimizer, []
+    each = L2[min(config.epochs.count, 2)]
+    pull = each / config.batch_size
+    said = f"embedding rows of a batch are pulled to zero by {pull:.2g}: {each} by the impressions of a batch"
+    return replace(optimizer, table_l2=pull), [said]
+
+
+def _batches(config: C, facts: Facts, said: list[str]) -> C:
+    if config.batch_size:
+        return config
+    least, most = BATCHES
+    wanted = 2 ** round(math.log2(max(facts.impressions / STEPS, 1)))
+    batch = most if config.recipe == "fast" else min(max(wanted, least), most)
+    steps = -(-facts.impressions // batch)
+    aim = (
+        "the fastest batches"
+        if config.recipe == "fast"
+        else f"about {STEPS} steps, batches of {least} to {most}"
+    )
+    said.append(
+        f"batches of {batch} impressions, {steps:,} steps an epoch:"
+        f" {facts.impressions:,} training impressions, and the aim is {aim}"
+    )
+    return replace(config, batch_size=batch)
+
+
+def _rows(config: C, facts: Facts, traits: Traits, said: list[str]) -> C:
+    """Grouping and window."""
+    if config.grouping == "auto":
+        grouping, why = _grouping(traits)
+        said.append(f"grouping {grouping}: {why}")
+        config = replace(config, grouping=grouping)
+    if config.grouping != "timeline" or config.window:
+        return config
+    if config.recipe == "fast":
+        window, why = traits.length, "the fastest way, which costs accuracy: few users in a batch"
+    else:
+        window = min(max(config.batch_size // USERS, 1), WINDOW)
+        why = f"then a batch mixes at least {config.batch_size // window} users"
+    said.append(f"{window} impressions of a user in a batch: {why}")
+    return replace(config, window=window)
+
+
+def _grouping(traits: Traits) -> tuple[Grouping, str]:
+    if not traits.shares:
+        return "impression", "the model shares no work among the candidates of a user"
+    if not traits.causal:
+        return "request", "the model is not causal, so only candidates of one moment can share a history"
+    return "timeline", "neighboring impressions of a user share one encoded history"
+
+
+def _epochs(config: C, facts: Facts, said: list[str]) -> C:
+    if config.epochs.count:
+        return config
+    repeats = facts.impressions / facts.values
+    if config.recipe == "fast":
+        count, why = 1, "the fastest way"
+    elif facts.impressions > LARGE:
+        count, why = 1, f"beyond {LARGE:,} training impressions a second one costs more than it gains"
+    elif repeats < REPEATS:
+        count, why = 1, f"with {repeats:.0f} impressions for each embedded value a second one learns by heart"
+    else:
+        count, why = 2, f"{repeats:.0f} impressions for each embedded value are enough for a second one"
+    said.append(f"{count} epoch{'s' * (count > 1)}: {why}")
+    return replace(config, epochs=replace(config.epochs, count=count))
+
+
+def _validation(config: C, facts: Facts, said: list[str]) -> C:
+    if not config.early_stopping:
+        return config
+    if not facts.valid:
+        said.append("no early stopping: there is no validation part")
+        return replace(config, early_stopping=False)
+    steps = -(-facts.impressions // config.batch_size)
+    every = config.validate_every or max(steps // CHECKS, 1)
+    patience = config.patience or PATIENCE
+    said.append(
+        f"validation every {every:,} steps; {patience} without a gain end training, and the best weights stay"
+    )
+    return replace(config, validate_every=every, patience=patience)

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from clickscale.data.dataset import open_dataset
+from clickscale.models import build_model
+from clickscale.training.epochs import Epochs
+from clickscale.training.optim import OptimizerConfig
+from clickscale.training.recipe import Facts, Traits, decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.run.folder import TrainConfig
+from tests.data.tiny import tiny_dataset, tiny_source
+from tests.models.toy import toy_model
+
+SHARING, ALONE = Traits(causal=True, shares=True, length=50), Traits(causal=True, shares=False, length=50)
+CONFIG = TrainConfig(model="suan", data="prepared")
+
+
+def facts(impressions: int, values: int = 1000, valid: int = 1000) -> Facts:
+    return Facts(impressions, values, valid)
+
+
+@pytest.mark.parametrize(
+    ("impressions", "batch", "window"),
+    [(1, 64, 1), (8_000, 64, 1), (100_000, 128, 2), (200_000, 256, 4), (800_000, 1024, 8), (10**9, 1024, 8)],
+)
+def test_batches_grow_with_the_log_and_mix_many_users(impressions: int, batch: int, window: int) -> None:
+    config, _ = resolve(CONFIG, facts(impressions), SHARING)
+    assert (config.batch_size, config.grouping, config.window) == (batch, "timeline", window)
+
+
+def test_a_model_without_anything_to_share_trains_by_impression() -> None:
+    config, said = resolve(CONFIG, facts(200_000), ALONE)
+    assert config.grouping == "impression"
+    assert any("shares no work" in text for text in said)
+
+
+def test_a_model_that_is_not_causal_trains_by_request() -> None:
+    config, _ = resolve(CONFIG, facts(200_000), Traits(causal=False, shares=True, length=50))
+    assert config.grouping == "request"
+
+
+def test_what_was_set_by_hand_stays_and_nothing_is_said_of_it() -> None:
+    given = replace(
+        CONFIG, batch_size=12, grouping="timeline", window=3, epochs=Epochs(count=2), early_stopping=False
+    )
+    config, said = resolve(given, facts(200_000), SHARING)
+    assert config == given
+    assert said == []
+
+
+def test_the_rest_follows_what_was_set() -> None:
+    config, _ = resolve(replace(CONFIG, batch_size=128), facts(10_000), SHARING)
+    assert config.window == 2
+    assert config.validate_every == 39  # of 79 steps
+
+
+def test_the_fast_recipe_takes_whole_windows_and_one_epoch() -> None:
+    config, said = resolve(replace(CONFIG, recipe="fast"), facts(8_000), SHARING)
+    assert (config.batch_size, config.window, config.epochs.count) == (1024, 50, 1)
+    assert any("costs accuracy" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("impressions", "values", "epochs"),
+    [(200_000, 4_000, 2), (200_000, 9_000, 1), (8_000, 2_500, 1), (800_000, 4_000, 1)],
+)
+def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
+    impressions: int, values: int, epochs: int
+) -> None:
+    config, said = resolve(CONFIG, facts(impressions, values), SHARING)
+    assert config.epochs.count == epochs
+    assert any(text.startswith(f"{epochs} epoch") for text in said)
+
+
+def test_the_pull_of_embedding_rows_shrinks_with_the_batch_and_grows_with_the_epochs() -> None:
+    def pull(samples: int, epochs: int) -> float:
+        run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
+        found = decided_optimizer(OptimizerConfig(), run)[0].table_l2
+        assert found is not None
+        return found
+
+    assert pull(64, 1) == pytest.approx(16 * pull(1024, 1))
+    assert pull(64, 1) < pull(64, 2) == pull(64, 5)
+
+
+def test_a_pull_that_was_set_stays() -> None:
+    assert decided_optimizer(OptimizerConfig(table_l2=0.0), CONFIG) == (OptimizerConfig(table_l2=0.0), [])
+
+
+def test_without_a_validation_part_nothing_is_stopped() -> None:
+    config, said = resolve(CONFIG, facts(8_000, valid=0), SHARING)
+    assert not config.early_stopping
+    assert any("no validation part" in text for text in said)
+
+
+def test_a_decided_recipe_is_not_decided_again() -> None:
+    decided, _ = resolve(CONFIG, facts(8_000), SHARING)
+    assert resolve(decided, facts(9_000_000), ALONE)[0] == decided
+
+
+def test_traits_are_what_all_models_can_and_any_gains_from() -> None:
+    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("suan", "pooling=global")
+    assert traits_of([din], 7) == Traits(causal=True, shares=False, length=7)
+    assert traits_of([din, suan], 7) == Traits(causal=True, shares=True, length=7)
+    assert traits_of([suan, whole], 7) == Traits(causal=False, shares=True, length=7)
+
+
+def test_facts_count_the_training_part(tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_dataset(tmp_path, tiny_source(impressions=160)))
+    found = facts_of(dataset)
+    table = build_model("mlp", dataset.features, dataset.item_columns()).inputs.table
+    rows = len(table.weight) - 1  # without the padding, which all fields share
+    assert found == Facts(
+        len(dataset.part("train")), rows + len(set(table.offsets.values())), len(dataset.part("valid"))
+    )
