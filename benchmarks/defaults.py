@@ -1,0 +1,138 @@
+"""The benchmark of defaults: what every model gives on every log when nobody sets anything.
+
+    python benchmarks/defaults.py SOURCE OUT [--logs quarter,rare] [--models din,suan] [--seeds 2] [--jobs 2]
+
+SOURCE and the logs are those of ``logs.py``. Models are trained by `TrainConfig` with nothing but a model, a log,
+a seed and a length. A cell that is measured is kept, so the script continues where it stopped; the table is
+written to OUT/defaults.md and OUT/defaults.json. The test part is measured as served and steers nothing.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from logs import CHECKING, STEERING, prepare
+
+from clickscale import workflow
+from clickscale.baselines.simple import NAMES, simple_predictions
+from clickscale.data.dataset import open_dataset
+from clickscale.evaluation.label_report import evaluate_predictions
+from clickscale.evaluation.predictions import Predictions
+from clickscale.training.run.folder import TrainConfig
+
+MODELS = ("mlp", "din", "suan", "lightsuan", "est")
+LENGTH = 50
+MEASURES = ("auc", "gauc", "log_loss", "pcoc")
+
+
+def numbers(predictions: Predictions) -> dict[str, float]:
+    """AUC, GAUC, log-loss and PCOC of the first label."""
+    label = evaluate_predictions(predictions, bootstrap=0).labels[0]
+    return {name: float(getattr(label, name).value) for name in MEASURES}
+
+
+def cell(data: Path, model: str, seed: int, out: Path) -> None:
+    """Train and measure one model in this process; writes ``cell.json``, last."""
+    begun = time.process_time()
+    if model == "trees":
+        workflow.train_trees(data, out, seed=seed, threads=1)
+        facts: dict[str, Any] = {}
+    else:
+        config = TrainConfig(model=model, data=str(data), length=LENGTH, seed=seed, threads=1)
+        result = workflow.train(config, out, resume=True, progress=False)
+        if not result.finished:
+            raise SystemExit(result.exit_code)
+        facts = {"steps": result.step, "impressions": result.samples}
+        workflow.evaluate(out, bootstrap=0)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    facts |= numbers(workflow.load_predictions(out, "test"))
+    facts |= {"cpu_seconds": time.process_time() - begun, "memory_mb": used}
+    (out / "cell.json").write_text(json.dumps(facts, indent=1))
+
+
+def run_cell(data: Path, model: str, seed: int, out: Path) -> None:
+    """Run `cell` in a process of its own, unless it is done."""
+    if (out / "cell.json").is_file():
+        return
+    command = [sys.executable, __file__, "--cell", str(data), model, str(seed), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(out.name, data.name, "done" if done.returncode == 0 else done.stderr[-400:], flush=True)
+
+
+def rows_of(data: Path, runs: Path, models: list[str], seeds: int) -> list[dict[str, Any]]:
+    """Means over seeds of each model, and the two predictions that cost nothing."""
+    dataset = open_dataset(data)
+    simple = simple_predictions(dataset, "test")
+    rows: list[dict[str, Any]] = [{"model": name, **numbers(simple[name]), "seeds": 1} for name in NAMES]
+    for model in models:
+        cells = [runs / f"{model}-{seed}" / "cell.json" for seed in range(seeds)]
+        found = [json.loads(path.read_text()) for path in cells if path.is_file()]
+        if found:
+            means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+            spread = float(np.ptp([one["auc"] for one in found]))
+            rows.append({"model": model, **means, "spread": spread, "seeds": len(found)})
+    return rows
+
+
+def table(log: str, data: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown of one log."""
+    dataset = open_dataset(data)
+    label = f"label.{dataset.labels[0]}"
+    clicks = int((np.asarray(dataset.impressions[label])[dataset.part("test")] == 1).sum())
+    kind = "steering" if log in STEERING else "checking"
+    lines = [
+        f"\n{log} ({kind}): {len(dataset.part('train')):,} training impressions, test part"
+        f" {len(dataset.part('test')):,} with {clicks:,} positives\n",
+        "| model | AUC | GAUC | log-loss | PCOC | CPU-s | spread of AUC |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cpu = f"{row['cpu_seconds']:.0f}" if "cpu_seconds" in row else ""
+        spread = f"{row['spread']:.4f}" if row["seeds"] > 1 else ""
+        scores = " | ".join(f"{row[name]:.4f}" for name in ("auc", "gauc", "log_loss"))
+        lines.append(f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {cpu} | {spread} |")
+    return lines
+
+
+def main() -> None:
+    """Run the grid and write the table."""
+    if sys.argv[1:2] == ["--cell"]:
+        _, _, data, model, seed, out = sys.argv
+        cell(Path(data), model, int(seed), Path(out))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--logs", default=",".join(STEERING + CHECKING))
+    parser.add_argument("--models", default=",".join((*MODELS, "trees")))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at once, one thread each")
+    parser.add_argument("--only-table", action="store_true", help="train nothing, show what is there")
+    arguments = parser.parse_args()
+    models, logs = arguments.models.split(","), arguments.logs.split(",")
+    everything = {log: prepare(log, arguments.source, arguments.out) for log in logs}
+    if not arguments.only_table:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for seed in range(arguments.seeds):
+                for log, data in everything.items():
+                    for model in models:
+                        out = arguments.out / "runs" / log / f"{model}-{seed}"
+                        pool.submit(run_cell, data, model, seed, out)
+    lines, document = [], {}
+    for log, data in everything.items():
+        document[log] = rows_of(data, arguments.out / "runs" / log, models, arguments.seeds)
+        lines += table(log, data, document[log])
+    (arguments.out / "defaults.json").write_text(json.dumps(document, indent=1))
+    (arguments.out / "defaults.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
