@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -12,6 +12,7 @@ Fields of several values and numbers are left out on both sides, so that the bar
 import argparse
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 from bare_din import DIM, HIDDEN, BareDIN

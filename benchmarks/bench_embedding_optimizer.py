@@ -9,6 +9,7 @@ Items are drawn uniformly (nearly all distinct) or by a power law as in real log
 import time
 from collections.abc import Callable
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 from torch import Tensor

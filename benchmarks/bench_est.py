@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 from torch import Tensor

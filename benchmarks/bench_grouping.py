@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from measure import SomeUsers, Training, show, speeds
 

@@ -12,6 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from measure import SomeUsers, Training, speeds
 from msgspec.structs import replace

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import pyarrow as pa
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from torch import Tensor
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv

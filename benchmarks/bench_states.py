@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import msgspec
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from clickscale.data.dataset import open_dataset
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.requests import Request
 from clickscale.inference.scorer import Scorer
-from clickscale.inference.states.cache import CacheConfig, StateCache, compact
+from clickscale.inference.states.cache import StateCache, compact
+from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import build_model
 

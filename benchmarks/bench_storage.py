@@ -14,11 +14,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clickscale.data.dataset import Array, Columns, Dataset, open_dataset
+from clickscale.arrays import Array
+from clickscale.data.dataset import Columns, Dataset, open_dataset
 
 
 def flat(columns: Columns, at: Array) -> dict[str, Array]:

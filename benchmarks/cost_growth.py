@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 from torch import Tensor

@@ -2,9 +2,9 @@
 
     python benchmarks/defaults.py SOURCE OUT [--logs quarter,rare] [--models din,suan] [--seeds 2] [--jobs 2]
 
-SOURCE and the logs are those of ``logs.py``. Models are trained by `TrainConfig` with nothing but a model, a log,
-a seed and a length. A cell that is measured is kept, so the script continues where it stopped; the table is
-written to OUT/defaults.md and OUT/defaults.json. The test part is measured as served and steers nothing.
+SOURCE and the logs are those of ``logs.py``. Models are trained by `TrainConfig` with a model, a log, a seed
+and a length. A cell that is measured is kept, so the script continues where it stopped. The table goes to
+OUT/defaults.md and OUT/defaults.json. The test part is measured as served and steers nothing.
 """
 
 import argparse

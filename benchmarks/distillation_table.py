@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import configured  # noqa: F401 - first, for its effect
 import msgspec
 from movielens_table import shown
 

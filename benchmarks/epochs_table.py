@@ -10,6 +10,7 @@ there are skipped. Scores are those of a server that appends to states (slack of
 import argparse
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
@@ -41,7 +42,7 @@ def run_cell(out: Path, config: TrainConfig, part: str) -> None:
             raise SystemExit(result.exit_code)
     if not (out / f"evaluation-{part}.json").is_file():
         slack = config.length // 4
-        auc = workflow.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].auc.value
+        auc = workflow.evaluate(out, part=part, slack=slack, bootstrap=200).labels[0].metrics["auc"].value
         print(f"{out}: AUC {auc:.4f}", flush=True)
 
 

@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 from paired_seeds import measure
 

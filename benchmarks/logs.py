@@ -4,7 +4,7 @@
 
 SOURCE holds the public logs in the layouts in which they are published: ``ml-1m``, ``ml-100k`` (MovieLens),
 ``kuairand-pure-part``, ``mind-small-sample``, ``amazon2014-musical-5core``, ``seq-beauty``. Each log below is
-written to OUT/raw/NAME and prepared in OUT/NAME; one that is there is kept. The drafts are not edited; a log that
+written to OUT/raw/NAME and prepared in OUT/NAME; one that is there is kept. Drafts are not edited; a log that
 holds only positives gets four sampled negatives for each of them.
 """
 

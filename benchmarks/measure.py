@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from clickscale.arrays import Ints
 from clickscale.batch import Batch
-from clickscale.data.dataset import Dataset, Ints
+from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader
 from clickscale.models import CTRModel
 from clickscale.training.objectives import LOSS, ClickLoss

@@ -11,6 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
+
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.evaluation.significance import Interval
@@ -32,7 +34,7 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
     report = workflow.evaluate(out, part="test")
     label = report.labels[0]
     print(
-        f"{out.name}: AUC {label.auc.value:.4f} GAUC {label.gauc.value:.4f} "
+        f"{out.name}: AUC {label.metrics['auc'].value:.4f} GAUC {label.metrics['gauc'].value:.4f} "
         f"({result.samples_per_second:.0f} samples/s)",
         flush=True,
     )

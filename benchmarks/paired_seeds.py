@@ -17,6 +17,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import torch
 
 from clickscale.config import override

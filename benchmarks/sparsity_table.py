@@ -11,6 +11,7 @@ of the length by default; 0 encodes the last L behaviors for every request).
 import argparse
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow

@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
+import configured  # noqa: F401 - first, for its effect
 import numpy as np
 import torch
 

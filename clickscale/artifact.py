@@ -8,16 +8,13 @@
     encoder.safetensors
     items.safetensors      the columns of the item table
     weights.safetensors    parameters and buffers of the model
-    metrics.json           what the model reached when it was saved
+    metrics.json           metrics of the model when it was saved
 
-A folder is written under another name and renamed when it is complete, so a folder that exists is whole. On
-loading every hash is compared, and no other file of the folder is opened.
+A folder that exists is whole (`clickscale.files`). On loading every hash is compared, and no other file of
+the folder is opened.
 """
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +30,8 @@ import torch
 
 from clickscale.config import Config, load_json, to_json
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.layout import FileEntry, file_entry
-from clickscale.errors import ArtifactError, ClickscaleError, ConfigError
+from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
+from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.schema import Features
@@ -49,6 +46,7 @@ FILES = (
     "weights.safetensors",
     "metrics.json",
 )
+ARTIFACT = FolderKind("an artifact", ArtifactError, "weights.safetensors")
 
 
 class ArtifactConfig(Config, frozen=True):
@@ -117,8 +115,6 @@ def save_artifact(
     Raises:
         ArtifactError: the folder exists and ``overwrite`` is off, a weight is not a number, the disk is full.
     """
-    if folder.exists() and not overwrite:
-        raise ArtifactError(f"{folder} exists; choose another folder or allow it to be overwritten.")
     weights = _finite_weights(model)
     config = ArtifactConfig(
         model=model_name,
@@ -133,21 +129,17 @@ def save_artifact(
         "config.json": to_json(config),
         "metrics.json": json.dumps(dict(metrics), indent=2, sort_keys=True),
     }
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        encoder.save(partial)
-        columns = {name: np.ascontiguousarray(column) for name, column in item_columns.items()}
-        safetensors.numpy.save_file(columns, partial / "items.safetensors")
-        safetensors.torch.save_file(weights, partial / "weights.safetensors")
-        for name, text in texts.items():
-            (partial / name).write_text(text, encoding="utf-8")
-        manifest = ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
-        (partial / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
-        _publish(partial, folder)
+        with building(folder, ARTIFACT, overwrite=overwrite) as partial:
+            encoder.save(partial)
+            columns = {name: np.ascontiguousarray(column) for name, column in item_columns.items()}
+            safetensors.numpy.save_file(columns, partial / "items.safetensors")
+            safetensors.torch.save_file(weights, partial / "weights.safetensors")
+            for name, text in texts.items():
+                (partial / name).write_text(text, encoding="utf-8")
+            manifest = ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
+            (partial / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
     return folder
 
@@ -161,28 +153,13 @@ def _finite_weights(model: CTRModel[Any]) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _publish(partial: Path, folder: Path) -> None:
-    """Bring the bytes to disk and give the folder its name; what had the name before goes away last."""
-    for path in [*partial.iterdir(), partial]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    replaced = folder.with_name(folder.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
 def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
     """Verify and load an artifact.
 
     Raises:
         ArtifactError: not an artifact, made by a newer release, incomplete, or damaged.
     """
+    heal(folder)
     manifest = _verified(folder)
     config = load_json((folder / "config.json").read_bytes(), ArtifactConfig, str(folder / "config.json"))
     try:
@@ -205,7 +182,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
         encoder=encoder,
         config=config,
         metrics=json.loads((folder / "metrics.json").read_bytes()),
-        digest=hashlib.sha256(to_json(manifest).encode()).hexdigest(),
+        digest=sha256_text(to_json(manifest)),
     )
 
 
@@ -231,20 +208,19 @@ def _verified(folder: Path) -> ArtifactManifest:
         raise ArtifactError(f"{folder} is not an artifact ({error})") from error
     if set(manifest.files) != set(FILES):
         raise ArtifactError(f"{path} lists {sorted(manifest.files)} instead of {sorted(FILES)}.")
-    for name, entry in manifest.files.items():
-        if not (folder / name).is_file():
-            raise ArtifactError(f"{folder / name} is missing; copy the artifact again.")
-        if file_entry(folder / name) != entry:
-            raise ArtifactError(f"{folder / name} is damaged (its sha256 changed); copy the artifact again.")
+    try:
+        verify(folder, manifest.files, "copy the artifact again")
+    except DamagedError as error:
+        raise ArtifactError(str(error)) from error
     return manifest
 
 
 def assignments(options: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
     """Options as ``a.b=c`` overrides; options without a value keep the default of the model."""
-    found: list[str] = []
+    pairs: list[str] = []
     for name, value in options.items():
         if isinstance(value, Mapping):
-            found += assignments(value, f"{prefix}{name}.")
+            pairs += assignments(value, f"{prefix}{name}.")
         elif value is not None:
-            found.append(f"{prefix}{name}={json.dumps(value)}")
-    return tuple(found)
+            pairs.append(f"{prefix}{name}={json.dumps(value)}")
+    return tuple(pairs)

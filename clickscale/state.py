@@ -47,6 +47,10 @@ class State:
         """Move to a device; floats take ``dtype`` (half precision in a cache)."""
         return self._map(lambda x: x.to(device, dtype if x.is_floating_point() else None))
 
+    def clone(self) -> Self:
+        """Copy the tensors: a view would keep alive the batch that it is a part of."""
+        return self._map(torch.clone)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         changed = {
             name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)

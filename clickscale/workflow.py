@@ -25,13 +25,13 @@ from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
+from clickscale.files import heal, replace_text
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
 from clickscale.training import distillation, loop
 from clickscale.training.distillation import TAUGHT, DistillConfig
 from clickscale.training.loop import RunResult
-from clickscale.training.run.checkpoint import replace_text
 from clickscale.training.run.folder import (
     CONFIG,
     DATASET,
@@ -139,6 +139,7 @@ def evaluate(
     if (out / TREES).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
     where = Path(data or read_config(out).data)
+    heal(where)
     if not data and not where.is_dir():
         raise RunError(f"{out} was trained on {where}, which is not there; say where it is with --data.")
     return _evaluate(load_run(out, where), out, part, grouping, slack, bootstrap)

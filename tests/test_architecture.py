@@ -25,7 +25,6 @@ PARTS = (
     "config",
     "version",
     "arrays",
-    "failpoint",
     "files",
     "runtime",
     "schema",
@@ -51,8 +50,8 @@ PARTS = (
     "__main__",
 )
 
-# A model file stands alone: `layers/`, `models/_base.py` and the private rooms of its family (`_suan`) are
-# all it shares. A pair (importer, imported) is let through only with its reason beside it.
+# A model file stands alone: it shares `layers/`, `models/_base.py` and the private rooms of its family, such
+# as `_suan`. A pair (importer, imported) is let through only with its reason beside it.
 MODEL_IMPORTS_ALLOWED: dict[tuple[str, str], str] = {}
 
 MAX_LINES = 500

@@ -11,6 +11,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.errors import ArtifactError
 from clickscale.models import model_config, model_names
+from tests.kills import killed_everywhere
 from tests.trained import GRADE, LENGTH, shaken_model, tiny_artifact, tiny_prepared
 
 
@@ -170,7 +171,7 @@ def test_a_full_disk_leaves_the_old_artifact_as_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ArtifactError, match=r"No space left on device\. Nothing there was changed"):
+    with pytest.raises(ArtifactError, match=r"disk of .* is full: an artifact needs more"):
         save_artifact(
             artifact,
             shaken_model(dataset, "mlp"),
@@ -185,3 +186,38 @@ def test_a_full_disk_leaves_the_old_artifact_as_it_was(
         )
     assert load_artifact(artifact).config.model == "din"
     assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]
+
+
+SAVE = """
+from clickscale.data.dataset import open_dataset
+from tests.trained import tiny_artifact
+
+def save(folder, names):
+    tiny_artifact(folder, open_dataset(DATA), "mlp", names, overwrite=True)
+
+def start(folder):
+    save(folder, ("click",))
+
+def act(folder):
+    save(folder, ("click", "like"))
+"""
+
+
+def test_death_at_any_moment_of_saving_leaves_the_old_or_the_new_artifact(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    killed = killed_everywhere(SAVE.replace("DATA", repr(str(dataset.path))), tmp_path)
+    labels = [load_artifact(folder / "artifact-mlp").config.labels for folder in killed]
+    change = labels.index(("click", "like"))
+    assert labels == [("click",)] * change + [("click", "like")] * (len(labels) - change)
+    assert 0 < change < len(labels)
+    # One of them died between its two renames, and reading it put the old folder back.
+    assert not [path for folder in killed[:change] for path in folder.glob("*.replaced")]
+
+
+def test_an_artifact_does_not_replace_a_folder_of_something_else(tmp_path: Path, dataset: Dataset) -> None:
+    (tmp_path / "artifact-din").mkdir()
+    (tmp_path / "artifact-din" / "thesis.tex").write_text("precious")
+    with pytest.raises(ArtifactError, match="is not an artifact, so it is not overwritten"):
+        tiny_artifact(tmp_path, dataset, overwrite=True)
+    assert (tmp_path / "artifact-din" / "thesis.tex").read_text() == "precious"

@@ -7,10 +7,11 @@ import pytest
 
 from clickscale.config import Config, build, load_json, load_toml, override, parse, to_json
 from clickscale.data.described.log import LogConfig
-from clickscale.data.layout import FileEntry, Manifest, TableReport
+from clickscale.data.layout import Manifest, TableReport
 from clickscale.data.loader import LoaderConfig
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError
+from clickscale.files import FileEntry
 from clickscale.models import model_config, model_names, presets
 from clickscale.schema import Features, Schema
 from clickscale.training.run.folder import TrainConfig

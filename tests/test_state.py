@@ -50,3 +50,12 @@ def test_the_rows_of_a_split_state_do_not_hold_each_other() -> None:
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     one = kept(3)
     assert one.split() == [one]
+
+
+def test_a_clone_owns_its_memory() -> None:
+    whole = kept(4, rows=3)
+    copy = whole.to(dtype=torch.float32).clone()
+    whole.mask.zero_()
+    whole.blocks[0].zero_()
+    assert bool(copy.mask.all())
+    assert bool((copy.blocks[0] == 4).all())

@@ -85,7 +85,7 @@ def test_evaluating_writes_predictions_and_the_report_that_it_returns(run: Path,
     assert (report.part, report.grouping, report.rows) == ("test", "request", len(dataset.part("test")))
     np.testing.assert_array_equal(predictions.row, dataset.part("test"))
     (result,) = workflow.run_results(run)
-    assert result.auc.value == pytest.approx(report.labels[0].auc.value, nan_ok=True)
+    assert result.auc.value == pytest.approx(report.labels[0].metrics["auc"].value, nan_ok=True)
 
 
 def test_a_run_is_evaluated_on_data_that_has_moved(run: Path, dataset: Dataset, tmp_path: Path) -> None:

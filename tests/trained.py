@@ -40,7 +40,11 @@ def shaken_model(dataset: Dataset, model_name: str, labels: tuple[str, ...] = ("
 
 
 def tiny_artifact(
-    folder: Path, dataset: Dataset, name: str = "din", labels: tuple[str, ...] = ("click",)
+    folder: Path,
+    dataset: Dataset,
+    name: str = "din",
+    labels: tuple[str, ...] = ("click",),
+    overwrite: bool = False,
 ) -> Path:
     """An artifact of a shaken model."""
     return save_artifact(
@@ -54,6 +58,7 @@ def tiny_artifact(
         labels=labels,
         metrics={"valid": {"auc": 0.75}},
         notes=("A note.",),
+        overwrite=overwrite,
     )
 
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from clickscale.data.dataset import Dataset, Ints
+from clickscale.arrays import Ints, Progress
+from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.data.windows import Grouping, make_windows
 from clickscale.errors import ConfigError
@@ -30,7 +31,6 @@ from clickscale.schema import select_labels
 
 TOKENS, BEHAVIORS, RECENT, KEPT = "N", "B", "B_u", "B_c"
 Block = tuple[str, str]  # kinds of the query and of the key
-Progress = Callable[[str, int, int | None], None]
 Step = Callable[[int, FullBlock, tuple[Tensor, ...], Tensor], Tensor]
 _BATCH = 128  # candidates at once: a block holds a matrix of pairs for each
 

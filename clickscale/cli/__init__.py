@@ -16,6 +16,7 @@ import typer
 from clickscale.cli.app import app
 from clickscale.cli.console import listen, say
 from clickscale.errors import ClickscaleError
+from clickscale.runtime import configure_process
 
 DONE, FOUND, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -23,6 +24,7 @@ DONE, FOUND, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; errors are one line on stderr unless ``--debug`` is given."""
     if arguments is None:  # a process of its own: SIGTERM ends a verb like Ctrl-C, with its own exit code
+        configure_process()
         signal.signal(signal.SIGTERM, _terminate)
     given = list(sys.argv[1:] if arguments is None else arguments)
     listen()

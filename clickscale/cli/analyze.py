@@ -8,6 +8,7 @@ import typer
 
 from clickscale.cli.console import Stages, cell, emit, grid, jsonable, say, show
 from clickscale.cli.options import AsJson, MaybeData, Overwrite, Seed, check_folder
+from clickscale.files import replace_text, replacing
 
 if TYPE_CHECKING:
     from clickscale.analysis.est_blocks import Attention, Effect
@@ -99,7 +100,6 @@ def _write(out: Path, document: dict[str, Any], attention: "Attention") -> None:
 
     from clickscale.report.block_plots import attention_maps, blocks
     from clickscale.report.plots import save_svg
-    from clickscale.training.run.checkpoint import replace_text
 
     places = attention.places
     seen = f"{document['run']}, part {document['part']}"
@@ -117,7 +117,8 @@ def _write(out: Path, document: dict[str, Any], attention: "Attention") -> None:
     ]
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / JSON, json.dumps(jsonable(document), indent=2))
-    save_file({"maps": attention.maps}, out / MAPS)
+    with replacing(out / MAPS) as partial:
+        save_file({"maps": attention.maps}, partial)
     save_svg(maps, out / MAPS_PLOT)
     save_svg(blocks(f"{seen}: blocks <query, key>", changes, ranks), out / PLOT)
     say(f"{', '.join(FILES)} in {out}")

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-import clickscale
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, score
+from clickscale.version import __version__
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a check found something; 2 wrong usage or input;
@@ -30,7 +30,7 @@ app = _app(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(clickscale.__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""The verbs ``bench ...``: how fast an artifact scores."""
+"""The verbs ``bench ...``: speed of an artifact."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Overwrite, check_folder
 from clickscale.errors import ConfigError
+from clickscale.files import replace_text
 
 if TYPE_CHECKING:
     from clickscale.artifact import Artifact
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 JSON, PLOT = "scoring.json", "scoring.svg"
 MOST = 100_000  # behaviors or candidates: more would only fill the memory
-_BUSY = 0.9  # of a core: with less, what was measured is also the load of the machine
+_BUSY = 0.9  # of a core: with less, the times include the load of other processes
 
 
 def bench_scoring(
@@ -40,9 +41,9 @@ def bench_scoring(
 ) -> None:
     """Measure the latency of scoring one request.
 
-    In four ways: candidate by candidate, all candidates over one encoded user, from a cached state, and after
-    appending one behavior to it. Requests are made up from the sizes of the artifact's fields; reading and
-    encoding raw requests is not measured. Times are p50 / p99 in milliseconds, the ways take turns.
+    Four variants take turns: one candidate at a time, all candidates over one encoding, from a cached state,
+    and after appending one behavior to it. Requests are made up from the sizes of the artifact's fields.
+    Reading and encoding raw requests is not measured. Times are p50 / p99 in milliseconds.
     """
     from clickscale.artifact import load_artifact
     from clickscale.costs.latency import measure_latency
@@ -53,7 +54,7 @@ def bench_scoring(
     loaded = load_artifact(artifact)
     say(set_threads(threads))
     with Stages() as stages:
-        found = measure_latency(
+        latencies = measure_latency(
             loaded.model,
             loaded.config.features,
             behaviors,
@@ -63,44 +64,43 @@ def bench_scoring(
             seconds=seconds,
             progress=stages,
         )
-    document = _document(loaded, found)
+    document = _document(loaded, latencies)
     if out is not None:
-        _write(out, document, _plot(loaded, found))
+        _write(out, document, _plot(loaded, latencies))
     if as_json:
         emit(document)
         return
-    _show(loaded, found)
+    _show(loaded, latencies)
 
 
 def numbers(name: str, text: str, least: int) -> list[int]:
     """Ascending whole numbers of a comma-separated list.
 
     Raises:
-        ConfigError: something else stands there, or a number is out of bounds.
+        ConfigError: a part is not a whole number, or is out of bounds.
     """
     try:
-        found = sorted({int(part) for part in text.split(",") if part.strip()})
+        values = sorted({int(part) for part in text.split(",") if part.strip()})
     except ValueError:
-        found = []
-    if not found or found[0] < least or found[-1] > MOST:
+        values = []
+    if not values or values[0] < least or values[-1] > MOST:
         raise ConfigError(
             f"--{name} is {text!r}; give whole numbers of {least} to {MOST:,} with commas, such as 50,100."
         )
-    return found
+    return values
 
 
-def _document(artifact: "Artifact", found: "Latencies") -> dict[str, Any]:
-    """What was measured, and on what."""
+def _document(artifact: "Artifact", latencies: "Latencies") -> dict[str, Any]:
+    """Results with the artifact and the versions that they belong to."""
     import torch
 
     config = artifact.config
     about = {"artifact": str(artifact.path), "model": config.model, "grade": config.grade}
-    return about | {"torch": torch.__version__, "unit": "ms"} | found.to_dict()
+    return about | {"torch": torch.__version__, "unit": "ms"} | latencies.to_dict()
 
 
 def _write(out: Path, document: dict[str, Any], plot: str) -> None:
     from clickscale.report.plots import save_svg
-    from clickscale.training.run.checkpoint import replace_text
 
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / JSON, json.dumps(document, indent=2))
@@ -108,14 +108,14 @@ def _write(out: Path, document: dict[str, Any], plot: str) -> None:
     say(f"{out / JSON} and {out / PLOT}")
 
 
-def _plot(artifact: "Artifact", found: "Latencies") -> str:
+def _plot(artifact: "Artifact", latencies: "Latencies") -> str:
     """Latency against candidates, a panel per length."""
     from clickscale.report.latency_plots import latency
 
     panels: dict[str, dict[str, Any]] = {}
-    for length in dict.fromkeys(cell.length for cell in found.cells):
-        cells = [cell for cell in found.cells if cell.length == length]
-        panels[f"L = {_marked(length, found)}"] = {
+    for length in dict.fromkeys(cell.length for cell in latencies.cells):
+        cells = [cell for cell in latencies.cells if cell.length == length]
+        panels[f"L = {_marked(length, latencies)}"] = {
             name: (
                 [cell.candidates for cell in cells],
                 [cell.timings[name].p50 for cell in cells],
@@ -123,59 +123,65 @@ def _plot(artifact: "Artifact", found: "Latencies") -> str:
             )
             for name in cells[0].timings
         }
-    return latency(f"{_title(artifact)}: scoring one request, {_threads(found)}", panels)
+    return latency(f"{_title(artifact)}: scoring one request, {_threads(latencies)}", panels)
 
 
-def _show(artifact: "Artifact", found: "Latencies") -> None:
-    """Both tables and what the marks mean."""
+def _show(artifact: "Artifact", latencies: "Latencies") -> None:
+    """Print both tables and the meaning of the marks."""
     from clickscale.costs.latency import CACHED, ONE_BY_ONE, PARALLEL, VARIANTS
 
     headers = ("L", "candidates", *VARIANTS, "one by one / parallel", "parallel / cached")
     rows = [
         (
-            _marked(cell.length, found),
+            _marked(cell.length, latencies),
             cell.candidates,
             *(_times(cell.timings.get(name), cell.candidates) for name in VARIANTS),
             _ratio(cell, ONE_BY_ONE, PARALLEL),
             _ratio(cell, PARALLEL, CACHED),
         )
-        for cell in found.cells
+        for cell in latencies.cells
     ]
-    show(grid(f"{_title(artifact)}, {_threads(found)}: milliseconds p50 / p99", headers, rows))
+    show(grid(f"{_title(artifact)}, {_threads(latencies)}: milliseconds p50 / p99", headers, rows))
     headers = ("L", "encode", "append one", "of encode", "state", "score-only", "in fp16", "max |dlogit|")
-    show(grid("User side: milliseconds and bytes", headers, [_state(cell, found) for cell in found.states]))
-    few = min(timing.runs for cell in found.cells for timing in cell.timings.values())
+    show(
+        grid(
+            "User side: milliseconds and bytes",
+            headers,
+            [_state(cell, latencies) for cell in latencies.states],
+        )
+    )
+    few = min(timing.runs for cell in latencies.cells for timing in cell.timings.values())
     typer.echo(f"Fewest runs of a cell: {few}; of few runs p99 is close to the slowest.")
-    if found.share < _BUSY:
+    if latencies.share < _BUSY:
         typer.echo(
-            f"Others kept the machine busy: this process had {found.share:.0%} of a core, "
+            f"Others kept the machine busy: this process had {latencies.share:.0%} of a core, "
             "and the times include its waiting."
         )
-    if any(_scaled(t, cell.candidates) for cell in found.cells for t in cell.timings.values()):
+    if any(_scaled(t, cell.candidates) for cell in latencies.cells for t in cell.timings.values()):
         typer.echo("~ measured on fewer candidates and scaled up, since all would take too long.")
-    if any(cell.length > found.trained for cell in found.cells):
-        typer.echo(f"* longer than the {found.trained} behaviors that the model was trained with.")
+    if any(cell.length > latencies.trained for cell in latencies.cells):
+        typer.echo(f"* longer than the {latencies.trained} behaviors that the model was trained with.")
 
 
-def _state(cell: "StateCell", found: "Latencies") -> tuple[object, ...]:
+def _state(cell: "StateCell", latencies: "Latencies") -> tuple[object, ...]:
     """Line of one length in the table of the user side."""
     share = f"{cell.append.p50 / cell.encode.p50:.1%}" if cell.append else None
     times = (_times(cell.encode, 1), _times(cell.append, 1), share)
     sizes = (cell.appendable, cell.scoring, cell.half)
-    return (_marked(cell.length, found), *times, *sizes, f"{cell.gap:.1e}")
+    return (_marked(cell.length, latencies), *times, *sizes, f"{cell.gap:.1e}")
 
 
 def _title(artifact: "Artifact") -> str:
     return f"{artifact.config.model} {artifact.config.grade}"
 
 
-def _threads(found: "Latencies") -> str:
-    return f"{found.threads} thread" + ("s" if found.threads > 1 else "")
+def _threads(latencies: "Latencies") -> str:
+    return f"{latencies.threads} thread" + ("s" if latencies.threads > 1 else "")
 
 
-def _marked(length: int, found: "Latencies") -> str:
+def _marked(length: int, latencies: "Latencies") -> str:
     """A length, with a star if the model was not trained for it."""
-    return f"{length:,}" + ("*" if length > found.trained else "")
+    return f"{length:,}" + ("*" if length > latencies.trained else "")
 
 
 def _scaled(timing: "Timing", candidates: int) -> bool:
@@ -190,11 +196,11 @@ def _times(timing: "Timing | None", candidates: int) -> str | None:
 
 
 def _short(value: float) -> str:
-    """Three digits that mean something."""
+    """Three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(cell: "ScoringCell", slow: str, fast: str) -> str | None:
-    """How many times faster, by medians."""
-    found = cell.faster(slow, fast)
-    return None if found is None else f"{found:.1f}x"
+    """Ratio of the medians, such as 2.3x."""
+    ratio = cell.faster(slow, fast)
+    return None if ratio is None else f"{ratio:.1f}x"

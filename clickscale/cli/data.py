@@ -9,6 +9,7 @@ import typer
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Overwrite, Sets
 from clickscale.errors import ConfigError
+from clickscale.files import replace_text
 
 if TYPE_CHECKING:
     from clickscale.data.layout import Manifest
@@ -190,9 +191,10 @@ def list_logs(as_json: AsJson = False) -> None:
 
     found = catalog()
     if as_json:
-        emit([dataclasses.asdict(log) for log in found])
+        keys = ("title", "size", "licence", "where")
+        emit([{"name": name} | {key: getattr(log, key) for key in keys} for name, log in found.items()])
         return
-    rows = [(log.name, log.size, log.licence, log.about) for log in found]
+    rows = [(name, log.size, log.licence, log.title) for name, log in found.items()]
     show(grid("Public logs", ("adapter", "size", "licence", "about"), rows))
 
 
@@ -232,7 +234,7 @@ def guess_schema(
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
     text = guess(tables, out.parent if out else None)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        replace_text(out, text)
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")
     if as_json:
         emit({"schema": text, "file": str(out) if out else None})

@@ -193,21 +193,23 @@ def evaluate_run(
 
 
 def _report_grid(title: str, report: Any) -> Any:
+    from clickscale.evaluation.measures import METRICS
     from clickscale.report.results import with_interval
 
-    headers = ("label", "impressions", "positives", "AUC", "GAUC", "log-loss", "PCOC", "ECE")
+    headers = ("label", "impressions", "positives", *(metric.title for metric in METRICS))
     rows = [
-        (x.label, x.rows, x.positives, *map(with_interval, (x.auc, x.gauc, x.log_loss, x.pcoc, x.ece)))
-        for x in report.labels
+        (label.label, label.rows, label.positives, *map(with_interval, label.metrics.values()))
+        for label in report.labels
     ]
     return grid(title, headers, rows)
 
 
 def _slices_grid(title: str, found: Any) -> Any:
-    headers = ("slice", "impressions", "positives", "AUC", "GAUC", "log-loss", "PCOC")
-    return grid(
-        title, headers, [(x.name, x.rows, x.positives, x.auc, x.gauc, x.log_loss, x.pcoc) for x in found]
-    )
+    from clickscale.evaluation.measures import METRICS
+
+    headers = ("slice", "impressions", "positives", *(m.title for m in METRICS if not m.biased))
+    rows = [(part.name, part.rows, part.positives, *part.metrics.values()) for part in found]
+    return grid(title, headers, rows)
 
 
 def _say_notes(runs: list[Path]) -> None:

@@ -13,10 +13,11 @@ from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
 from clickscale.config import LONGEST, build
 from clickscale.errors import ConfigError, InputError
+from clickscale.files import replacing
 
 if TYPE_CHECKING:
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import CacheStats
+    from clickscale.inference.states.cache_config import CacheStats
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -41,9 +42,9 @@ def score_requests(
 ) -> None:
     """Score raw requests with an artifact.
 
-    One JSON line per request comes out as soon as it is scored, candidates in the order they came.
-    With --json, one JSON document with all responses instead of lines. With --cache, what a user's behaviors
-    were computed to is kept for the user's next request; what that saved is said at the end.
+    Each request gives one JSON line as soon as it is scored, its candidates in the order of the request.
+    With --json, all responses are one JSON document instead. With --cache, states of users are kept for their
+    next requests; a summary of what that saved follows at the end.
     """
     if out is not None and out.exists():
         raise InputError(f"{out} already exists; choose another file or remove it.")
@@ -51,10 +52,8 @@ def score_requests(
         raise InputError(f"{out} cannot be written: its folder does not exist.")
     responses = _responses(_scorer(artifact, cache, slack, precision), requests)
     if out is not None:
-        partial = out.with_name(f".partial-{out.name}")
-        with partial.open("w", encoding="utf-8") as stream:
+        with replacing(out) as partial, partial.open("w", encoding="utf-8") as stream:
             count = sum(1 for response in responses if stream.write(_line(response)))
-        partial.replace(out)
         say(f"{count:,} responses in {out}")
         if as_json:
             emit({"artifact": str(artifact), "out": str(out), "count": count})
@@ -66,9 +65,10 @@ def score_requests(
 
 
 def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "Scorer":
-    """The scorer; with a cache that keeps every state, since nobody else competes for its room."""
+    """Make the scorer; its cache keeps every state, since no other process competes for its memory."""
     from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import CacheConfig, StateCache
+    from clickscale.inference.states.cache import StateCache
+    from clickscale.inference.states.cache_config import CacheConfig
 
     if cache is None:
         if precision != "fp32":
@@ -86,31 +86,31 @@ def size_in_bytes(text: str) -> int:
     Raises:
         ConfigError: not a size.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", text.strip())
-    if not found or found[2].upper() not in _UNITS:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", text.strip())
+    if not match or match[2].upper() not in _UNITS:
         raise ConfigError(f"{text!r} is not a size; write it as 64MB, 1.5GB or 512MiB.")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def _responses(scorer: "Scorer", requests: str) -> Iterator[dict[str, Any]]:
     """Score request after request; an error names the line of the request."""
     name = "stdin" if requests == "-" else requests
-    for number, request in read_requests(requests):
+    for line, request in _read_requests(requests):
         try:
             yield scorer.score(request).to_dict()
         except InputError as error:
-            raise InputError(f"{name} line {number}: {error}") from error
+            raise InputError(f"{name} line {line}: {error}") from error
     if scorer.cache is not None:
         say(summary(scorer.cache.stats()))
 
 
 def summary(stats: "CacheStats") -> str:
-    """What a cache did, in a line."""
-    trouble = "" if stats.enabled else "; OFF: an audit found a wrong score"
+    """The counters of a cache in one line."""
+    warning = "" if stats.enabled else "; OFF: an audit found a wrong score"
     return (
         f"cache: {stats.hits:,} hits, {stats.appends:,} appended to, "
         f"{stats.misses + stats.rebuilds:,} computed; {stats.behaviors_reused:,} behaviors reused; "
-        f"{stats.entries:,} states in {stats.bytes / 1e6:,.1f} MB{trouble}"
+        f"{stats.entries:,} states in {stats.bytes / 1e6:,.1f} MB{warning}"
     )
 
 
@@ -118,7 +118,7 @@ def _line(response: dict[str, Any]) -> str:
     return json.dumps(response, ensure_ascii=False) + "\n"
 
 
-def read_requests(path: str) -> Iterator[tuple[int, Any]]:
+def _read_requests(path: str) -> Iterator[tuple[int, Any]]:
     """(line number, request) of a JSON-lines file; empty lines are left out.
 
     Raises:

@@ -49,8 +49,8 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return found | {
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
             "user_gflops": self.user / 1e9,
             "candidate_gflops": self.candidate / 1e9,
             "gflops": self.gflops,
@@ -67,6 +67,7 @@ def measure_cost(model: CTRModel[Any], features: Features, length: int, candidat
     dense, embedding = count_parameters(model)
     user_side, candidate_side = _user(features, length), _candidates(features, length, candidates)
     was_training = model.training
+    # Evaluation mode, as a server runs it; the mode is put back, since training may call this.
     model.eval()
     try:
         with torch.no_grad():
@@ -79,6 +80,7 @@ def measure_cost(model: CTRModel[Any], features: Features, length: int, candidat
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(dense, embedding) parameters of a model."""
+    # By identity, since tables can be shared between modules.
     tables = {id(module.weight) for module in model.modules() if isinstance(module, FusedEmbedding)}
     embedding = sum(p.numel() for p in model.parameters() if id(p) in tables)
     return sum(p.numel() for p in model.parameters()) - embedding, embedding
@@ -92,6 +94,7 @@ def count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
         aten._embedding_bag: _bag_flops,
         aten._embedding_bag_forward_only: _bag_flops,
     }
+    # torch counts no fused attention on the CPU and no embedding bag: both are added here.
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
         result = work()
@@ -143,7 +146,7 @@ _PAPER_REQUESTS = {
 
 
 def paper_request(model: str, grade: str) -> PaperRequest:
-    """What stands in for a data set where none is given: a paper's request, or a small one."""
+    """The request to count on without a data set: that of a grade's paper, or a small one."""
     return _PAPER_REQUESTS.get((model, grade), PaperRequest())
 
 
@@ -158,9 +161,9 @@ def reference_features(items: int = 10_000, request: PaperRequest | None = None)
         return Feature(name=name, kind="categorical", size=size)
 
     profile = [field("user", 10_000), field("age", 10), field("sex", 5), field("city", 100), field("job", 50)]
-    profile += [field(f"profile{place}", 100) for place in range(5, request.profile)]
+    profile += [field(f"profile{index}", 100) for index in range(5, request.profile)]
     context = [field("position", 60), field("channel", 10)]
-    context += [field(f"context{place}", 100) for place in range(2, request.context)]
+    context += [field(f"context{index}", 100) for index in range(2, request.context)]
     item = [field("item", items), field("category", 100), field("brand", 1_000), field("shop", 1_000)]
     if request.content:
         item.append(Feature(name="text", kind="content", width=request.content))
@@ -196,6 +199,7 @@ def _indices(shape: tuple[int, ...], features: tuple[Feature, ...]) -> torch.Ten
 
 def _items(features: Features, count: int) -> torch.Tensor:
     """Different items as far as there are."""
+    # Different items, so that no model can profit from repeated ones.
     return torch.arange(count)[None] % max(features.items - 2, 1) + min(2, features.items - 1)
 
 

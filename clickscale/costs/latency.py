@@ -1,6 +1,6 @@
-"""Latency of scoring: what one request costs on the clock, by how its candidates are scored.
+"""Latency of one request, by how its candidates are scored.
 
-``one by one`` encodes the user anew for every candidate, as a model without a state has to. ``parallel``
+``one by one`` encodes the user for every candidate, as a model without a state has to. ``parallel``
 encodes once and scores all candidates together (Lai et al. 2025, section 3.3). ``cached`` scores from a
 stored state. ``appended`` adds the newest behavior to a stored state, then scores. All four give the same
 logits, which is checked on the way. Requests are made up: full histories of random values, so that look-ups
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clickscale.arrays import Progress
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
 from clickscale.models import CTRModel, State
@@ -30,7 +31,6 @@ _CHECKED = 4  # candidates that are scored in every way to compare the logits
 
 K = TypeVar("K")
 Work = Callable[[], object]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ScoringCell:
     timings: Mapping[str, Timing]
 
     def faster(self, slow: str, fast: str) -> float | None:
-        """How many times faster one variant is than another, by medians."""
+        """Median time of one variant over that of another."""
         if slow not in self.timings or fast not in self.timings:
             return None
         return self.timings[slow].p50 / self.timings[fast].p50
@@ -66,13 +66,13 @@ class ScoringCell:
 
 @dataclass(frozen=True)
 class StateCell:
-    """What the user side costs.
+    """Cost of the user side.
 
     Attributes:
         encode: encoding the whole history.
         append: appending one behavior to a state; None if the model cannot.
-        appendable, scoring, half: bytes of the state that can grow, of what candidates read of it, and of the
-            latter in half precision.
+        appendable, scoring, half: bytes of the state that can grow, of the part that candidates read, and of
+            that part in half precision.
         gap: largest difference between logits of the variants.
     """
 
@@ -87,7 +87,7 @@ class StateCell:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Everything that `measure_latency` found.
+    """Results of `measure_latency`.
 
     Attributes:
         trained: the length of the model.
@@ -165,7 +165,7 @@ def compare_latency(
 ) -> dict[str, dict[str, Timing]]:
     """Latency of several models, each at its own length, ``parallel`` and ``cached``, all taking turns.
 
-    Counted is the time of this process alone, which on one thread is the latency on a core that is free.
+    Only CPU time of this process counts. With one thread that is the latency on a free core.
 
     Args:
         models: by name, a model in evaluation mode and the behaviors of its users.
@@ -189,11 +189,12 @@ def in_turns(
     """Milliseconds of every run of every work: each once to warm up, then one after the other in rounds.
 
     Args:
-        clock: seconds that pass; ``time.process_time`` counts those of this process alone.
+        clock: seconds that pass; ``time.process_time`` counts those of this process only.
     """
+    # The first run pays for memory and for code that is loaded late.
     for work in works.values():
         work()
-    found: dict[K, list[float]] = {name: [] for name in works}
+    runs: dict[K, list[float]] = {name: [] for name in works}
     begun = time.perf_counter()
     for done in range(repeats):
         if done >= _FEWEST and time.perf_counter() - begun > seconds:
@@ -201,8 +202,8 @@ def in_turns(
         for name, work in works.items():
             started = clock()
             work()
-            found[name].append(1e3 * (clock() - started))
-    return found
+            runs[name].append(1e3 * (clock() - started))
+    return runs
 
 
 def timing(runs: Sequence[float], candidates: int, measured: int) -> Timing:
@@ -213,10 +214,10 @@ def timing(runs: Sequence[float], candidates: int, measured: int) -> Timing:
 
 @dataclass(frozen=True)
 class _Request:
-    """A user, candidates, and what a server would have stored of the user.
+    """A user, candidates, and the states of the user that a server would have kept.
 
     Attributes:
-        state, stored: of all behaviors; what can grow, and what candidates read.
+        state, stored: of all behaviors; the part that can grow, and the part that candidates read.
         before, newest: the state of all behaviors but the newest, and the newest.
         extend: appends behaviors to a state; None if the model cannot.
     """
@@ -241,7 +242,7 @@ class _Request:
 
     def one_by_one(self, count: int) -> list[Tensor]:
         """Logits of the first candidates, each with an encoding of its own."""
-        single = [chosen(self.candidates, slice(place, place + 1)) for place in range(count)]
+        single = [chosen(self.candidates, slice(column, column + 1)) for column in range(count)]
         return [self.model.score(self.model.encode_user(self.user), one) for one in single]
 
     def parallel(self) -> Tensor:
@@ -254,7 +255,7 @@ class _Request:
 
     def append(self) -> State:
         """The state after the newest behavior."""
-        assert self.extend is not None, "append was asked of a model that cannot"
+        assert self.extend is not None, "this model cannot append"
         return self.extend(self.before, self.newest)
 
     def appended(self) -> Tensor:
@@ -269,10 +270,12 @@ class _Request:
         """
         count = self.candidates.items.shape[1]
         (single,) = in_turns({ONE_BY_ONE: lambda: self.one_by_one(1)}, _FEWEST, 0).values()
+        # At most a tenth of the time in each round goes to the slow variant.
         few = int(np.clip(1e3 * seconds / 10 / np.median(single), 1, count))
         works: dict[str, Work] = {ONE_BY_ONE: lambda: self.one_by_one(few)}
         works |= {PARALLEL: self.parallel, CACHED: self.cached}
         if self.extend is not None:
+            # Appending needs a causal model.
             works[APPENDED] = self.appended
         runs = in_turns(works, repeats, seconds)
         measured = {name: few if name == ONE_BY_ONE else count for name in works}
@@ -280,15 +283,15 @@ class _Request:
         return ScoringCell(self.length, count, timings)
 
     def state_cell(self, repeats: int, seconds: float) -> StateCell:
-        """Cost of the user side alone."""
+        """Cost of the user side."""
         works: dict[str, Work] = {"encode": lambda: self.model.encode_user(self.user)}
         if self.extend is not None:
             works["append"] = self.append
-        found = {name: timing(runs, 1, 1) for name, runs in in_turns(works, repeats, seconds).items()}
+        timings = {name: timing(runs, 1, 1) for name, runs in in_turns(works, repeats, seconds).items()}
         return StateCell(
             length=self.length,
-            encode=found["encode"],
-            append=found.get("append"),
+            encode=timings["encode"],
+            append=timings.get("append"),
             appendable=self.state.nbytes,
             scoring=self.stored.nbytes,
             half=self.stored.to(dtype=torch.float16).nbytes,
@@ -315,7 +318,7 @@ def _request(model: CTRModel[Any], features: Features, length: int, candidates: 
         stored=model.scoring_state(state),
         before=model.appendable_state(model.encode_user(behaviors(user, slice(0, -1)))),
         newest=behaviors(user, slice(-1, None)),
-        extend=getattr(model, "extend_user", None) if model.causal else None,
+        extend=model.extend_user if model.causal else None,
     )
 
 
@@ -326,6 +329,7 @@ def made_up_request(
     features: Features, length: int, candidates: int, seed: int = 0
 ) -> tuple[UserSide, CandidateSide]:
     """A user with random behaviors, a minute apart, and random candidates, all a minute after the last."""
+    # Random rows: sequential ones would stay in the processor's caches, unlike those of real requests.
     random = np.random.default_rng(seed)
     user = UserSide(
         profile=_indices(random, (1,), features.profile),

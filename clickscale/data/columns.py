@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from clickscale.arrays import Array
+
 BLOCK = 1 << 16  # rows; fixed, since sums over blocks must not depend on how much memory may be used
 _HEADER = 128  # bytes; room for any shape, and it keeps the data aligned
 

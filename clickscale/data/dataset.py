@@ -3,20 +3,19 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Array, Ints
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.layout import Manifest, check_sizes, read_manifest, verify
+from clickscale.data.layout import ADVICE, Manifest, read_manifest
 from clickscale.data.source import Split
 from clickscale.data.split import boundaries, bounds_of, part_of
 from clickscale.errors import DamagedError, DataError, unknown
+from clickscale.files import check_sizes, heal, verify
 from clickscale.schema import Feature, Features, Schema, categorical, numeric
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
 
@@ -47,7 +46,7 @@ def _map(path: Path) -> Array:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError) as error:
-        raise DamagedError(f"{path} cannot be read ({error}); prepare the data set again.") from error
+        raise DamagedError(f"{path} cannot be read ({error}); {ADVICE}.") from error
 
 
 class Dataset:
@@ -59,9 +58,10 @@ class Dataset:
     """
 
     def __init__(self, path: Path, split: Split | None = None) -> None:
+        heal(path)
         self.path = path
         self.manifest: Manifest = read_manifest(path)
-        check_sizes(path, self.manifest.files)
+        check_sizes(path, self.manifest.files, ADVICE)
         self.schema: Schema = self.manifest.schema
         self.features: Features = self.manifest.features
         self.split = split or self.manifest.split
@@ -85,7 +85,7 @@ class Dataset:
 
     def verify(self) -> None:
         """Compare every file with its recorded hash; raises `DamagedError`."""
-        verify(self.path, self.manifest.files)
+        verify(self.path, self.manifest.files, ADVICE)
 
     @cached_property
     def boundaries(self) -> tuple[int, ...]:

@@ -30,7 +30,6 @@ Missing attributes are index 1 (categorical; then 0 for the other places of a fi
 (numeric) or a row of zeros (content).
 """
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -38,17 +37,13 @@ import msgspec
 from clickscale.config import Config, load_json
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DamagedError, DataError
+from clickscale.files import FileEntry, FolderKind
 from clickscale.schema import Features, Schema
 
 MANIFEST = "manifest.json"
 LAYOUT_VERSION = 1
-
-
-class FileEntry(Config, frozen=True):
-    """Size in bytes and sha256 of one file."""
-
-    bytes: int
-    sha256: str
+DATA_SET = FolderKind("a prepared data set", DataError, MANIFEST)
+ADVICE = "prepare the data set again"  # where its files are damaged
 
 
 class TableReport(Config, frozen=True):
@@ -106,35 +101,5 @@ def read_manifest(folder: Path) -> Manifest:
         if version == LAYOUT_VERSION:
             return load_json(data, Manifest, str(path))
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); prepare the data set again.") from error
+        raise DamagedError(f"{path} is damaged ({error}); {ADVICE}.") from error
     raise DataError(f"{folder} has layout {version}, this release reads {LAYOUT_VERSION}; prepare again.")
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Size and hash of a file, read in pieces."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileEntry(bytes=path.stat().st_size, sha256=digest)
-
-
-def check_sizes(folder: Path, files: dict[str, FileEntry]) -> None:
-    """Refuse a folder in which a file is missing or has another size (cheap; hashes are `verify`'s work)."""
-    for name, entry in files.items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else -1
-        if found != entry.bytes:
-            what = "is missing" if found < 0 else f"has {found} bytes instead of {entry.bytes}"
-            raise DamagedError(f"{path} {what}; prepare the data set again.")
-
-
-def verify(folder: Path, files: dict[str, FileEntry]) -> None:
-    """Compare every file with its recorded hash.
-
-    Raises:
-        DamagedError: names the first file whose bytes changed.
-    """
-    check_sizes(folder, files)
-    for name, entry in files.items():
-        found = file_entry(folder / name).sha256
-        if found != entry.sha256:
-            raise DamagedError(f"{folder / name} is damaged: sha256 {found}, expected {entry.sha256}.")

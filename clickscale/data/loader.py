@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clickscale.arrays import Array, Ints
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import LONGEST, Config, check_least
-from clickscale.data.dataset import Array, Dataset, Ints, index_columns, number_columns
+from clickscale.data.dataset import Dataset, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import select_labels

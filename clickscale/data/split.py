@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Ints
 from clickscale.data.columns import BLOCK, blocks
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DataError
 
-Ints = npt.NDArray[np.int64]
 _DAY = 86_400
 _CELLS = 1 << 16
 NEVER = np.iinfo(np.int64).max

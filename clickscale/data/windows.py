@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.dataset import Dataset, Ints
+from clickscale.arrays import Ints
+from clickscale.data.dataset import Dataset
 
 Grouping = Literal["timeline", "request", "impression"]
 _MOST = 1024  # impressions of a replayed window in one row of a batch

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-import clickscale
 from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset, plot_inspection
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.calibration import reliability_curve
+from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.report import plots
@@ -25,6 +25,7 @@ from clickscale.report.results import Result, verdict
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CONFIG, read_config
+from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
 
 ALONE, TAUGHT = "student alone", "distilled student"  # names of the two runs of the student
@@ -66,7 +67,7 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
     """Score one real request of the test part, and keep the raw request as ``out/request.json``."""
     rows = _chosen(dataset)
     (request,) = requests_from_dataset(dataset, rows)
-    (out / "request.json").write_text(json.dumps(request) + "\n", encoding="utf-8")
+    replace_text(out / "request.json", json.dumps(request) + "\n")
     response = Scorer(artifact).score(request)
     fields = [field for field in dataset.schema.items if field.kind == "categorical"]
     label = dataset.impressions[f"label.{response.labels[0]}"][rows]
@@ -123,7 +124,7 @@ def write_report(
             _data_section(out, dataset),
             _request_section(scored),
         ),
-        footer=f"Made by clickscale {clickscale.__version__} demo; the folder {out} holds every run.",
+        footer=f"Made by clickscale {__version__} demo; the folder {out} holds every run.",
     )
     plots.save_svg(plots.accuracy(results), out / "accuracy.svg")
     write_page(page, out / "report.html")

@@ -1,4 +1,4 @@
-"""How good the predictions are: metrics, calibration, significance, slices.
+"""Quality of predictions: metrics, calibration, significance, slices.
 
 Everything here works on arrays of labels, logits and user ids: only `evaluate` knows models and data sets.
 """
@@ -10,6 +10,7 @@ from clickscale.evaluation.label_report import (
     compare_predictions,
     evaluate_predictions,
 )
+from clickscale.evaluation.measures import METRICS, Metric
 from clickscale.evaluation.metrics import (
     HistogramAUC,
     Weighting,
@@ -51,6 +52,8 @@ __all__ = [
     "Predictions",
     "concatenate",
     "common_rows",
+    "METRICS",
+    "Metric",
     "EvaluationReport",
     "ComparisonReport",
     "evaluate_predictions",

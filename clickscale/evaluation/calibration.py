@@ -1,7 +1,7 @@
-"""Calibration: do the predicted click probabilities add up to the clicks?
+"""Calibration: whether the predicted click probabilities add up to the clicks.
 
 `labels` (N,) in {0, 1}; `probabilities` (N,) in [0, 1], already rectified if training dropped negatives. What
-is not defined on the given rows is nan; values that cannot be right raise `DataError`.
+is not defined on the given rows is nan; impossible values raise `DataError`.
 """
 
 import math
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Floats, Ints
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.metrics import Floats, Integers, binary_labels, finite_numbers, same_length
+from clickscale.evaluation.metrics import binary_labels, finite_numbers, same_length
 
 ECE_BINS = 20
-"""Bins of equal mass, wherever nothing else is asked."""
+"""Bins of equal mass, by default."""
 
 
 def pcoc(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Predicted over observed clicks: sum p / sum y; 1 is calibrated on average, nan without a click."""
-    positive, probability = binary_labels(labels), checked_probabilities(probabilities)
+    positive, probability = binary_labels(labels), _checked_probabilities(probabilities)
     same_length({"labels": positive, "probabilities": probability})
     clicks = int(positive.sum())
     return float(probability.sum()) / clicks if clicks else math.nan
@@ -38,7 +39,7 @@ def ece(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = ECE_BIN
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """What was predicted and what happened in each bin of equal mass, by rising probability.
+    """Predictions and outcomes in each bin of equal mass, by rising probability.
 
     `mean_probability` and `mean_label` (K,) in [0, 1], `rows` (K,) number of rows; K <= bins: empty bins are
     left out.
@@ -46,24 +47,25 @@ class ReliabilityCurve:
 
     mean_probability: Floats
     mean_label: Floats
-    rows: Integers
+    rows: Ints
 
 
 def reliability_curve(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = ECE_BINS
 ) -> ReliabilityCurve:
     """Points of a reliability plot: mean probability against the share of clicks in bins of equal mass."""
-    positive, probability = binary_labels(labels), checked_probabilities(probabilities)
+    positive, probability = binary_labels(labels), _checked_probabilities(probabilities)
     same_length({"labels": positive, "probabilities": probability})
-    places = equal_mass_bins(probability, bins)
-    rows = np.bincount(places, minlength=bins)
+    bin_of_row = equal_mass_bins(probability, bins)
+    rows = np.bincount(bin_of_row, minlength=bins)
+    # A bin can be empty where many rows share one probability.
     kept = rows > 0
-    predicted = np.bincount(places, weights=probability, minlength=bins)
-    clicked = np.bincount(places, weights=positive, minlength=bins)
+    predicted = np.bincount(bin_of_row, weights=probability, minlength=bins)
+    clicked = np.bincount(bin_of_row, weights=positive, minlength=bins)
     return ReliabilityCurve(predicted[kept] / rows[kept], clicked[kept] / rows[kept], rows[kept])
 
 
-def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Integers:
+def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Ints:
     """Bin (N,) of each row, 0 to `bins` - 1, by its rank.
 
     Rows of equal probability share the bin of their middle rank, so the result does not depend on the order
@@ -75,8 +77,8 @@ def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> Integers:
     _, codes, counts = np.unique(probability, return_inverse=True, return_counts=True)
     first_rank = np.cumsum(counts) - counts
     # Twice the middle rank stays an integer: (2 first + count) / 2 of N ranks falls into this bin of `bins`.
-    places: Integers = (2 * first_rank + counts) * bins // (2 * max(len(probability), 1))
-    return places[codes]
+    bin_of_rank: Ints = (2 * first_rank + counts) * bins // (2 * max(len(probability), 1))
+    return bin_of_rank[codes]
 
 
 def rectify(probabilities: npt.ArrayLike, keep_rate: float) -> Floats:
@@ -88,11 +90,12 @@ def rectify(probabilities: npt.ArrayLike, keep_rate: float) -> Floats:
     """
     if not 0.0 < keep_rate <= 1.0:
         raise ConfigError(f"keep_rate is {keep_rate}; the share of negatives kept lies in (0, 1].")
-    probability = checked_probabilities(probabilities)
+    probability = _checked_probabilities(probabilities)
+    # Odds shrink by the share of negatives that were kept.
     return probability / (probability + (1.0 - probability) / keep_rate)
 
 
-def checked_probabilities(probabilities: npt.ArrayLike) -> Floats:
+def _checked_probabilities(probabilities: npt.ArrayLike) -> Floats:
     """Probabilities (N,) in float64; `DataError` outside [0, 1] (often logits by mistake)."""
     values = finite_numbers("probabilities", probabilities).astype(np.float64)
     wrong = (values < 0.0) | (values > 1.0)

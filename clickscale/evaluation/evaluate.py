@@ -36,10 +36,10 @@ def predict(
         length: a candidate sees the last ``length`` behaviors known before its time.
         grouping: ``request`` is how a server scores; ``timeline`` lets deep layers of some models see further
             back than ``length`` and is not what a server computes.
-        slack: replay the part through the window policy of a server that appends to the state of a user until
-            it would hold more than ``length + slack`` behaviors, and then makes it anew from the last
-            ``length``: a candidate sees all that the state holds. One encoding serves many requests, so long
-            behaviors are evaluated far faster. 0 makes every state anew.
+        slack: replay the part through the window policy of a server. It appends to the state of a user until
+            that would hold more than ``length + slack`` behaviors, and then computes it again from the last
+            ``length``; a candidate sees all behaviors of the state. One encoding serves many requests, so
+            long histories are evaluated far faster. With 0 every request has a state of its own.
         labels: the labels that the model was built for, in order; the first one of the data set if empty.
         batch_size: impressions in a batch, about.
 
@@ -52,20 +52,20 @@ def predict(
         ConfigError: slack for another grouping than ``request``, or for a model whose states cannot grow.
     """
     _check_slack(model, grouping, slack)
-    # Shuffled batches are sorted by length inside, so less padding is computed; rows find their place below.
+    # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
     config = LoaderConfig(
         grouping=grouping, length=length, batch_size=batch_size, pairs=_PAIRS, labels=labels
     )
     rows = dataset.part(part)
     windows = replay_windows(dataset, rows, length, slack) if slack else None
-    names = tuple(dataset.labels[place] for place in select_labels(dataset.labels, labels))
+    names = tuple(dataset.labels[index] for index in select_labels(dataset.labels, labels))
     logits = _logits(model, Loader(dataset, part, config, windows=windows), rows, len(names))
     stated = f"{grouping}, slack {slack}" if slack else grouping
     return with_facts(dataset, rows, logits, names, part, stated)
 
 
 def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
-    """Refuse what no server could do."""
+    """Refuse a slack that a server could not have."""
     if slack < 0:
         raise ConfigError(f"slack must be >= 0; got {slack}.")
     if slack and grouping != "request":
@@ -78,8 +78,9 @@ def _logits(
     model: CTRModel[Any], loader: Loader, rows: npt.NDArray[np.int64], labels: int
 ) -> npt.NDArray[np.float32]:
     """(N, T) logits of the impressions ``rows`` (ascending)."""
-    found = np.empty((len(rows), labels), np.float32)
+    scores = np.empty((len(rows), labels), np.float32)
     scored = np.zeros(len(rows), bool)
+    # Wherever the model is, logits are collected on the CPU: a part can be larger than a GPU's memory.
     device = next(model.parameters()).device
     mode = model.training
     model.eval()
@@ -87,11 +88,11 @@ def _logits(
         for batch in loader.batches():
             real = batch.rows >= 0  # (B, C)
             logits = model(batch.to(device)).float().cpu()  # (B, C, T)
-            place = np.searchsorted(rows, batch.rows[real].numpy())
-            found[place], scored[place] = logits[real].numpy(), True
+            index = np.searchsorted(rows, batch.rows[real].numpy())
+            scores[index], scored[index] = logits[real].numpy(), True
     model.train(mode)
     assert scored.all(), "the loader left out impressions of its part"
-    return found
+    return scores
 
 
 def with_facts(
@@ -102,11 +103,13 @@ def with_facts(
     part: str,
     grouping: str,
 ) -> Predictions:
-    """Logits with the labels, and with what reports are sliced by."""
+    """Join logits with the labels and with the facts by which reports are sliced."""
     labels = np.stack([np.asarray(dataset.impressions[f"label.{name}"][rows]) for name in names], axis=1)
     user = np.asarray(dataset.impressions["user"], np.int64)
     time = np.asarray(dataset.impressions["time"][rows], np.int64)
+    # The age of an item is that at the impression, not today's.
     first_seen = np.asarray(dataset.items["first_seen"], np.int64)[dataset.impressions["item"][rows]]
+    # Activity is counted in the training part only: a slice must not depend on the part that it slices.
     activity = np.bincount(user[dataset.part("train")], minlength=len(dataset.users["offsets"]) - 1)
     return Predictions(
         row=rows,

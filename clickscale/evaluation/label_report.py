@@ -1,6 +1,6 @@
-"""What a run achieved, label by label and slice by slice, and how two runs differ.
+"""Reports of a run, label by label and slice by slice, and of the differences between two runs.
 
-Both reports are made from `Predictions` alone and become plain JSON by `to_dict`; nothing here prints.
+Both reports need `Predictions` only and become plain JSON by `to_dict`; nothing here prints.
 """
 
 import math
@@ -10,20 +10,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from scipy.special import expit
 
+from clickscale.arrays import Flags, Ints
 from clickscale.errors import ConfigError, unknown
-from clickscale.evaluation.calibration import equal_mass_bins, pcoc
-from clickscale.evaluation.metrics import (
-    Booleans,
-    Floats,
-    Integers,
-    auc,
-    gauc,
-    group_pairs,
-    log_loss,
-    rela_impr,
-)
+from clickscale.evaluation.calibration import equal_mass_bins
+from clickscale.evaluation.measures import METRICS, UserRows
+from clickscale.evaluation.metrics import group_pairs, rela_impr
 from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.evaluation.significance import (
     Interval,
@@ -44,22 +36,23 @@ _AGE_NAMES = ("unknown", "under 1 day", "1-6 days", "7-29 days", "30-89 days", "
 
 @dataclass(frozen=True)
 class SliceReport:
-    """One slice, such as the rows with 5 to 19 visible behaviors; what is not defined there is nan."""
+    """One slice, such as the rows with 5 to 19 visible behaviors.
+
+    ``metrics`` has those of `METRICS` that noise does not push in one direction; nan where not defined.
+    """
 
     name: str
     rows: int
     positives: int
-    auc: float
-    gauc: float
-    log_loss: float
-    pcoc: float
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class LabelReport:
     """Metrics of one label over the rows where it is known, each with its interval over users.
 
-    `ranked_users` are the users with both classes, the only ones GAUC can see. `rela_impr` is in percent
+    `metrics` has all of `METRICS` by name. `ranked_users` are the users with both classes, the only ones that
+    GAUC can see. `rela_impr` is in percent
     against a base AUC that counts as exact, None without one. `slices` maps behaviors, user_activity,
     item_age and day to their slices, in order, empty ones left out: each partition covers every row once.
     """
@@ -69,18 +62,14 @@ class LabelReport:
     positives: int
     users: int
     ranked_users: int
-    auc: Interval
-    gauc: Interval
-    log_loss: Interval
-    pcoc: Interval
-    ece: Interval
+    metrics: dict[str, Interval]
     rela_impr: Interval | None
     slices: dict[str, tuple[SliceReport, ...]]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How one run did on one part: its labels, in order, and how rows were batched and intervals made."""
+    """Results of one run on one part: its labels, in order, how rows were batched and intervals made."""
 
     part: str
     grouping: str
@@ -195,11 +184,12 @@ def compare_predictions(
 class Partition:
     """Every row's slice (N,) as a number below len(names); slices without rows are possible."""
 
-    codes: Integers
+    codes: Ints
     names: tuple[str, ...]
 
-    def slices(self, known: Booleans) -> Iterator[tuple[str, Integers]]:
+    def slices(self, known: Flags) -> Iterator[tuple[str, Ints]]:
         """Name and row numbers (among the `known` rows) of each slice that has a known row, in order."""
+        # One sort instead of a mask per slice: a log of many days has many slices.
         codes = self.codes[known]
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
@@ -213,6 +203,7 @@ def slice_rows(predictions: Predictions) -> dict[str, Partition]:
     Users of equal training impressions share a quartile (of users, not of rows), so quartiles may be uneven
     or, when most users are new, empty.
     """
+    # Days in UTC, so that a slice does not depend on the machine's time zone.
     days, day_codes = np.unique(predictions.time // DAY, return_inverse=True)
     return {
         "behaviors": Partition(
@@ -225,6 +216,7 @@ def slice_rows(predictions: Predictions) -> dict[str, Partition]:
 
 
 def _activity_quartiles(predictions: Predictions) -> Partition:
+    # Quartiles of users and not of rows, or the most active users would fill them all.
     _, first_rows, users = np.unique(predictions.user, return_index=True, return_inverse=True)
     activity = predictions.user_activity[first_rows]
     quartiles = equal_mass_bins(activity, 4)
@@ -242,7 +234,7 @@ class _LabelRows:
 
     def __init__(self, predictions: Predictions, column: int) -> None:
         self.name = predictions.label_names[column]
-        self.known: Booleans = predictions.label_mask[:, column]
+        self.known: Flags = predictions.label_mask[:, column]
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
         self.users = predictions.user[self.known]
@@ -250,41 +242,36 @@ class _LabelRows:
     def report(
         self, bootstrap: int, seed: int, level: float, base: float | None, partitions: dict[str, Partition]
     ) -> LabelReport:
+        """Measure all rows, then each slice."""
         intervals = user_bootstrap(self.labels, self.logits, self.users, bootstrap, seed, level)
         pairs = group_pairs(self.labels, self.logits, self.users)
-        probabilities = expit(self.logits.astype(np.float64))
         return LabelReport(
             label=self.name,
             rows=len(self.labels),
             positives=int(pairs.positives.sum()),
             users=len(pairs.groups),
             ranked_users=int((pairs.pairs > 0).sum()),
-            **intervals,
+            metrics=intervals,
             rela_impr=None if base is None else _rela_impr_interval(intervals["auc"], base),
             slices={
-                name: tuple(
-                    self._slice(value, rows, probabilities) for value, rows in partition.slices(self.known)
-                )
+                name: tuple(self._slice(value, rows) for value, rows in partition.slices(self.known))
                 for name, partition in partitions.items()
             },
         )
 
-    def _slice(self, name: str, rows: Integers, probabilities: Floats) -> SliceReport:
-        labels, logits = self.labels[rows], self.logits[rows]
-        return SliceReport(
-            name=name,
-            rows=len(rows),
-            positives=int(labels.sum()),
-            auc=auc(labels, logits),
-            gauc=gauc(labels, logits, self.users[rows]),
-            log_loss=log_loss(labels, logits),
-            pcoc=pcoc(labels, probabilities[rows]),
-        )
+    def _slice(self, name: str, rows: Ints) -> SliceReport:
+        inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows])
+        values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
+        return SliceReport(name, len(rows), int(inside.positive.sum()), values)
+
+    def values(self) -> dict[str, float]:
+        """Value of every metric, without intervals."""
+        rows = UserRows(self.labels, self.logits, self.users)
+        return {metric.name: metric.value(rows) for metric in METRICS}
 
 
 def _compare_label(a: _LabelRows, b: _LabelRows, bootstrap: int, seed: int, level: float) -> LabelComparison:
-    of_a = {name: each.value for name, each in user_bootstrap(a.labels, a.logits, a.users, 0).items()}
-    of_b = {name: each.value for name, each in user_bootstrap(b.labels, b.logits, b.users, 0).items()}
+    of_a, of_b = a.values(), b.values()
     return LabelComparison(
         label=a.name,
         rows=len(a.labels),
@@ -300,7 +287,7 @@ def _compare_label(a: _LabelRows, b: _LabelRows, bootstrap: int, seed: int, leve
 
 def _rela_impr_interval(interval: Interval, base: float) -> Interval:
     ends = rela_impr(interval.low, base), rela_impr(interval.high, base)
-    # Against a base below 0.5 a higher AUC is a lower RelaImpr: the ends change places.
+    # Against a base below 0.5 a higher AUC is a lower RelaImpr, so the ends swap.
     low, high = (ends[1], ends[0]) if base < 0.5 else ends
     return Interval(low, high, rela_impr(interval.value, base))
 
@@ -321,12 +308,14 @@ def _bases(predictions: Predictions, base_auc: float | Mapping[str, float] | Non
 
 
 def _to_json_values(report: Any) -> Any:
-    return _without_nan(msgspec.to_builtins(report))
+    return _plain_json(msgspec.to_builtins(report))
 
 
-def _without_nan(value: Any) -> Any:
+def _plain_json(value: Any) -> Any:
+    """JSON values without nan; ``metrics`` stand beside the other values of their label or slice."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        flat = {key: inner for key, inner in value.items() if key != "metrics"} | value.get("metrics", {})
+        return {key: _plain_json(inner) for key, inner in flat.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [_plain_json(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

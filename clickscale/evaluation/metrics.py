@@ -5,7 +5,7 @@ integer user ids. Probabilities may be given where a ranking is all that counts 
 `log_loss`.
 
 A metric that is not defined on the given rows (no row, or a class is missing) is nan, never 0.5: a made-up
-value would be averaged by somebody later. Values that cannot be right (nan scores, a label of 2, arrays of
+value would be averaged by somebody later. Impossible values (nan scores, a label of 2, arrays of
 different lengths) raise `DataError`.
 """
 
@@ -17,14 +17,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError, unknown
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
-
 Weighting = Literal["impressions", "uniform", "clicks", "pairs"]
-"""How GAUC averages users: by impressions (DIN's definition), equally (avgAUC), by clicks, by pairs."""
+"""Weights of users in GAUC: impressions (DIN's definition), all equal (avgAUC), clicks, or pairs."""
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
@@ -108,13 +105,14 @@ class RankedPairs:
     for each positive in that order, the negatives with a lower score and with a lower or equal one.
     """
 
-    positives: Integers
-    negatives: Integers
-    below: Integers
-    not_above: Integers
+    positives: Ints
+    negatives: Ints
+    below: Ints
+    not_above: Ints
 
     def auc(self, positive_weights: Floats, negative_weights: Floats) -> float:
         """AUC under weights of the `positives` (P,) and `negatives` (M,); nan if either weigh nothing."""
+        # Weight of the negatives below a rank, by one running sum: each positive then needs two look-ups.
         cumulated = np.concatenate(([0.0], np.cumsum(negative_weights)))
         pairs = float(positive_weights.sum() * cumulated[-1])
         won_twice = positive_weights @ (cumulated[self.below] + cumulated[self.not_above])
@@ -127,6 +125,7 @@ def rank_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RankedPairs:
     same_length({"labels": positive, "scores": score})
     order = np.argsort(score)
     positives, negatives = order[positive[order]], order[~positive[order]]
+    # Ties lie between the two sides: half of them count as won.
     below = np.searchsorted(score[negatives], score[positives], side="left")
     not_above = np.searchsorted(score[negatives], score[positives], side="right")
     return RankedPairs(positives, negatives, below, not_above)
@@ -134,25 +133,26 @@ def rank_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RankedPairs:
 
 @dataclass(frozen=True)
 class GroupPairs:
-    """What every GAUC needs to know of each of U groups.
+    """Counts of each of U groups, from which every GAUC follows.
 
     `groups` (U,) ids in rising order, `impressions` and `positives` (U,) counts, `won` (U,) the (positive,
     negative) pairs of the group that the scores rank rightly, a tie counting 1/2.
     """
 
-    groups: Integers
-    impressions: Integers
-    positives: Integers
+    groups: Ints
+    impressions: Ints
+    positives: Ints
     won: Floats
 
     @property
-    def pairs(self) -> Integers:
+    def pairs(self) -> Ints:
         """(U,) number of (positive, negative) pairs of each group; 0 where a class is missing."""
         return self.positives * (self.impressions - self.positives)
 
     @property
     def auc(self) -> Floats:
         """(U,) AUC of each group; nan where a class is missing."""
+        # Division only where both classes are present; elsewhere nan says that there is no AUC.
         pairs = self.pairs
         shares: Floats = np.divide(self.won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
         return shares
@@ -191,6 +191,7 @@ def group_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayL
     # A block is a run of rows with one group and one score: its pairs are ties, worth 1/2 each.
     block_starts = np.flatnonzero(new_group | new_score)
     edges = np.append(block_starts, len(codes))
+    # Integers throughout: sums of floats would make the result depend on the order of rows.
     negatives_before = np.concatenate(([0], np.cumsum(~positive)))
     negatives = np.diff(negatives_before[edges])
     positives = np.diff(edges) - negatives
@@ -207,7 +208,7 @@ def group_pairs(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayL
     )
 
 
-def _order_by_group_and_score(codes: Integers, scores: npt.NDArray[Any]) -> Integers:
+def _order_by_group_and_score(codes: Ints, scores: npt.NDArray[Any]) -> Ints:
     """(N,) row numbers by rising (code, score).
 
     Sorting one packed integer key takes a sixth of the time of numpy's lexsort: numpy sorts single numbers
@@ -216,7 +217,7 @@ def _order_by_group_and_score(codes: Integers, scores: npt.NDArray[Any]) -> Inte
     by_score = np.argsort(scores)
     key = codes[by_score] * len(codes) + np.arange(len(codes))
     key.sort()
-    order: Integers = by_score[key % len(codes)]
+    order: Ints = by_score[key % len(codes)]
     return order
 
 
@@ -241,9 +242,12 @@ class HistogramAUC:
         positive, logit = binary_labels(labels), finite_numbers("logits", logits).astype(np.float64)
         same_length({"labels": positive, "logits": logit})
         offsets = np.clip(logit, self.low, self.high) - self.low
-        places = np.minimum((offsets * (self.bins / (self.high - self.low))).astype(np.int64), self.bins - 1)
-        np.add.at(self.positives, places[positive], 1)
-        np.add.at(self.negatives, places[~positive], 1)
+        bin_of_row = np.minimum(
+            (offsets * (self.bins / (self.high - self.low))).astype(np.int64), self.bins - 1
+        )
+        # `add.at` and not `+=`, which would count rows of one bin once.
+        np.add.at(self.positives, bin_of_row[positive], 1)
+        np.add.at(self.negatives, bin_of_row[~positive], 1)
 
     def merge(self, other: "HistogramAUC") -> None:
         """Add the rows that another histogram of the same bins has counted."""
@@ -269,11 +273,12 @@ class HistogramAUC:
         return float(self.positives.astype(np.float64) @ negatives) / pairs if pairs > 0 else math.nan
 
 
-def binary_labels(labels: npt.ArrayLike) -> Booleans:
+def binary_labels(labels: npt.ArrayLike) -> Flags:
     """Labels (N,) as booleans; `DataError` unless each is exactly 0 or 1."""
     values = np.asarray(labels)
     _one_dimension("labels", values)
-    positive: Booleans = values == 1
+    # Compared with 0 and 1 in the caller's own type: a label of 0.5 or NaN is neither.
+    positive: Flags = values == 1
     wrong = ~(positive | (values == 0))
     if wrong.any():
         row = int(wrong.argmax())
@@ -300,7 +305,7 @@ def finite_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     return numbers
 
 
-def group_codes(groups: npt.ArrayLike) -> tuple[Integers, Integers]:
+def group_codes(groups: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Distinct group ids (U,) in rising order and each row's place among them (N,)."""
     ids = np.asarray(groups)
     _one_dimension("groups", ids)

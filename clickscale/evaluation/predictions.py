@@ -1,12 +1,10 @@
-"""What a model said about the labelled candidates of one part of a data set, and how that is stored.
+"""Predictions of a model for the labelled candidates of one part of a data set, and their file.
 
 A `Predictions` file is all that evaluation and comparison need: no model, no data set. It is one safetensors
 file whose metadata is JSON and holds a hash of the arrays.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from clickscale.arrays import Flags, Floats32, Ints, Ints32
 from clickscale.errors import DamagedError, DataError, InputError
-from clickscale.evaluation.metrics import Booleans, Integers
+from clickscale.files import replacing, sha256_of
 
-FORMAT = "clickscale-predictions-1"
+_FORMAT = "clickscale-predictions-1"
 
-Floats32 = npt.NDArray[np.float32]
-Integers32 = npt.NDArray[np.int32]
 
 _VECTORS: dict[str, type[np.generic]] = {
     "row": np.int64,
@@ -39,10 +36,10 @@ _ARRAYS = (*_VECTORS, *_MATRICES)
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits and labels of N impressions for T labels, with what the slices of a report need.
+    """Logits and labels of N impressions for T labels, with the facts that the slices of a report need.
 
     `row` (N,) impression row ids, each once; `user` (N,); `time` (N,) seconds since 1970, UTC. `labels` (N,
-    T) in {0, 1} where `label_mask` (N, T) is true (what stands elsewhere is ignored), `logits` (N, T).
+    T) in {0, 1} where `label_mask` (N, T) is true (values elsewhere are ignored), `logits` (N, T).
     `behaviors` (N,) visible behaviors, `item_age` (N,) seconds since the item was first seen in the log or
     -1, `user_activity` (N,) impressions of the user in the training part. `grouping` is how the rows were
     batched when they were scored.
@@ -50,15 +47,15 @@ class Predictions:
     Raises `DataError` if shapes or types do not fit.
     """
 
-    row: Integers
-    user: Integers
-    time: Integers
+    row: Ints
+    user: Ints
+    time: Ints
     labels: Floats32
-    label_mask: Booleans
+    label_mask: Flags
     logits: Floats32
-    behaviors: Integers32
-    item_age: Integers
-    user_activity: Integers32
+    behaviors: Ints32
+    item_age: Ints
+    user_activity: Ints32
     label_names: tuple[str, ...]
     part: str
     grouping: str
@@ -91,7 +88,7 @@ class Predictions:
         return Predictions(**arrays, label_names=tuple(names), part=self.part, grouping=self.grouping)
 
     def save(self, path: str | Path) -> None:
-        """Write one file, completely or not at all: a file beside it, flushed to disk, then renamed.
+        """Write one file, whole or not at all.
 
         Raises `DataError` if the disk is full or the folder cannot be written; an older file then stays as it
         was.
@@ -99,16 +96,17 @@ class Predictions:
         target = Path(path)
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         about = self._about()
-        metadata = {"format": FORMAT, "about": about, "sha256": _digest(arrays, about)}
+        metadata = {"format": _FORMAT, "about": about, "sha256": _digest(arrays, about)}
         try:
-            _write_whole(target, arrays, metadata)
+            with replacing(target) as partial:
+                save_file(arrays, partial, metadata)
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"Cannot write predictions to {target}: {error}. Check folder and disk."
             ) from error
 
     def _about(self) -> str:
-        """What stands beside the arrays, as JSON."""
+        """The facts beside the arrays, as JSON."""
         return json.dumps({"label_names": self.label_names, "part": self.part, "grouping": self.grouping})
 
     @classmethod
@@ -122,9 +120,9 @@ class Predictions:
         if not source.is_file():
             raise InputError(f"No predictions at {source}; `clickscale evaluate` writes them.")
         arrays, metadata = _read_whole(source)
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") != _FORMAT:
             raise InputError(
-                f"{source} holds {metadata.get('format')!r}, not {FORMAT!r}; evaluate the run again."
+                f"{source} holds {metadata.get('format')!r}, not {_FORMAT!r}; evaluate the run again."
             )
         about = metadata.get("about", "")
         if set(arrays) != set(_ARRAYS) or metadata.get("sha256") != _digest(arrays, about):
@@ -148,7 +146,7 @@ def concatenate(predictions: Sequence[Predictions]) -> Predictions:
             if getattr(first, name) != getattr(other, name):
                 mine, theirs = getattr(first, name), getattr(other, name)
                 raise DataError(f"Predictions of {name} {mine!r} and {theirs!r} are not shards of one part.")
-    arrays = {name: np.concatenate([getattr(each, name) for each in predictions]) for name in _ARRAYS}
+    arrays = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in _ARRAYS}
     _check_rows_once(arrays["row"])
     return Predictions(**arrays, label_names=first.label_names, part=first.part, grouping=first.grouping)
 
@@ -167,6 +165,7 @@ def common_rows(
         raise DataError(f"The runs share no label: one has {a.label_names}, the other {b.label_names}.")
     _check_rows_once(a.row)
     _check_rows_once(b.row)
+    # Row ids name impressions of the data set, so runs may have scored them in any order.
     _, in_a, in_b = np.intersect1d(a.row, b.row, assume_unique=True, return_indices=True)
     missing = len(a) - len(in_a), len(b) - len(in_b)
     if not len(in_a) or (any(missing) and not allow_missing):
@@ -180,6 +179,7 @@ def common_rows(
 
 
 def _check_same_facts(a: Predictions, b: Predictions) -> None:
+    # Unknown labels have arbitrary values: -1 makes them equal.
     known_a, known_b = np.where(a.label_mask, a.labels, -1), np.where(b.label_mask, b.labels, -1)
     facts = {"user": (a.user, b.user), "time": (a.time, b.time), "labels": (known_a, known_b)}
     for name, (of_a, of_b) in facts.items():
@@ -192,7 +192,7 @@ def _check_same_facts(a: Predictions, b: Predictions) -> None:
             )
 
 
-def _check_rows_once(rows: Integers) -> None:
+def _check_rows_once(rows: Ints) -> None:
     distinct, counts = np.unique(rows, return_counts=True)
     if len(distinct) < len(rows):
         most = int(counts.argmax())
@@ -211,29 +211,7 @@ def _check_array(name: str, array: object, dtype: type[np.generic], shape: tuple
 
 def _digest(arrays: dict[str, npt.NDArray[Any]], about: str) -> str:
     """sha256 over `about` and the arrays' bytes in the order of `_ARRAYS`; they must be contiguous."""
-    digest = hashlib.sha256(about.encode())
-    for name in _ARRAYS:
-        digest.update(arrays[name].reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _write_whole(target: Path, arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        save_file(arrays, partial, metadata)
-        _flush(partial)
-        os.replace(partial, target)
-        _flush(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return sha256_of([about.encode(), *(arrays[name].reshape(-1).view(np.uint8).data for name in _ARRAYS)])
 
 
 def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
@@ -243,6 +221,6 @@ def _read_whole(source: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, st
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise DamagedError(
-            f"{source} is damaged or is no safetensors file: {error}. Evaluate again."
+            f"{source} is damaged or not a safetensors file: {error}. Evaluate again."
         ) from error
     return arrays, metadata

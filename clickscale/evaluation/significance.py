@@ -1,4 +1,4 @@
-"""How sure is a number, and is one model better than another?
+"""Intervals of a metric, and tests of whether one model is better than another.
 
 Impressions of one user are alike, so rows are not independent and intervals that resample rows are too
 narrow. The bootstrap here resamples users. DeLong's test is exact about the ranking but treats rows as
@@ -9,34 +9,24 @@ does the difference survive another initialization and another order of the data
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.calibration import ECE_BINS, equal_mass_bins
+from clickscale.evaluation.measures import METRICS, UserRows, UserWeights
 from clickscale.evaluation.metrics import (
-    Booleans,
-    Floats,
-    Integers,
     binary_labels,
     finite_numbers,
-    group_codes,
-    group_pairs,
-    log_losses,
-    rank_pairs,
     same_length,
 )
-
-METRICS = ("auc", "gauc", "log_loss", "pcoc", "ece")
-"""What the user bootstrap measures, in this order."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the confidence interval [low, high]; the ends are nan when none can be told."""
+    """A value with the confidence interval [low, high]; the ends are nan when it is not defined."""
 
     low: float
     high: float
@@ -47,7 +37,7 @@ class Interval:
 class PairedTest:
     """Difference a - b of two models on the same rows (or seeds), its interval and two-sided p-value.
 
-    For log-loss and ECE a negative `delta` favors a. What cannot be told is nan.
+    For log-loss and ECE a negative `delta` favors a. Values that are not defined are nan.
     """
 
     delta: float
@@ -64,26 +54,25 @@ def user_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Percentile intervals of every metric in `METRICS`, from one pass over shared resamples of the users.
+    """Percentile intervals of every metric in `METRICS`, over shared resamples of the users.
 
     `labels` (N,), `logits` (N,), `groups` (N,) user ids. Each replicate draws as many users as there are,
     with replacement, and weighs rows by how often their user was drawn: sorted once, O(N) per replicate.
     Replicates in which a metric is not defined are left out for that metric. The ends are nan with fewer than
     two users or `replicates` = 0. The same seed and users give the same resamples for every model.
 
-    ECE is a mean of absolute values, which noise alone pushes up: its interval is stretched to hold the
-    value.
+    The interval of a metric that noise pushes up, such as ECE, is stretched to hold the value.
     """
     quantiles = _tail_quantiles(replicates, level)
-    users = _Users.of(groups)
-    run = _UserSums(labels, logits, users)
-    values = run.measure(np.ones(users.count))
-    samples = np.array([run.measure(weights) for weights in users.resamples(replicates, seed)])
+    rows = UserRows(labels, logits, groups)
+    measures = [metric.prepare(rows) for metric in METRICS]
+    resamples = _resamples(rows.users, replicates, seed)
+    samples = np.array([[measure(weights) for measure in measures] for weights in resamples])  # (R, M)
     intervals = {}
-    for column, name in enumerate(METRICS):
-        low, high = _percentiles(samples, column, quantiles)
-        value = float(values[column])
-        intervals[name] = Interval(min(low, value) if name == "ece" else low, high, value)
+    for metric, measure, column in zip(METRICS, measures, _columns(samples), strict=True):
+        low, high = _percentiles(column, quantiles)
+        value = measure(np.ones(rows.users))
+        intervals[metric.name] = Interval(min(low, value) if metric.biased else low, high, value)
     return intervals
 
 
@@ -103,16 +92,16 @@ def paired_user_bootstrap(
     reach 0.01.
     """
     quantiles = _tail_quantiles(replicates, level)
-    users = _Users.of(groups)
-    a, b = _UserSums(labels, logits_a, users), _UserSums(labels, logits_b, users)
-    everybody = np.ones(users.count)
-    deltas = a.measure(everybody) - b.measure(everybody)
-    draws = users.resamples(replicates, seed)
-    samples = np.array([a.measure(weights) - b.measure(weights) for weights in draws])
+    rows_a, rows_b = UserRows(labels, logits_a, groups), UserRows(labels, logits_b, groups)
+    pairs = [(metric.prepare(rows_a), metric.prepare(rows_b)) for metric in METRICS]
+    resamples = _resamples(rows_a.users, replicates, seed)
+    samples = np.array([[a(weights) - b(weights) for a, b in pairs] for weights in resamples])  # (R, M)
+    everybody = np.ones(rows_a.users)
     tests = {}
-    for column, name in enumerate(METRICS):
-        low, high = _percentiles(samples, column, quantiles)
-        tests[name] = PairedTest(float(deltas[column]), low, high, _share_across_zero(samples, column))
+    for metric, (a, b), column in zip(METRICS, pairs, _columns(samples), strict=True):
+        low, high = _percentiles(column, quantiles)
+        delta = a(everybody) - b(everybody)
+        tests[metric.name] = PairedTest(delta, low, high, _share_across_zero(column))
     return tests
 
 
@@ -127,6 +116,7 @@ def delong(
     """
     critical = _normal_quantile(level)
     positive = binary_labels(labels)
+    # Placements of both models on the same rows, so that their difference keeps the pairing.
     won_a, lost_a = _placements(positive, scores_a)
     won_b, lost_b = _placements(positive, scores_b)
     positives, negatives = len(won_a), len(lost_a)
@@ -135,6 +125,7 @@ def delong(
     wins, losses = (won_a - won_b) / (2.0 * negatives), (lost_a - lost_b) / (2.0 * positives)
     delta = float(wins.mean())
     if min(positives, negatives) < 2:
+        # One row of a class has no variance.
         return PairedTest(delta, math.nan, math.nan, math.nan)
     error = math.sqrt(wins.var(ddof=1) / positives + losses.var(ddof=1) / negatives)
     p_value = 2.0 * float(ndtr(-abs(delta) / error)) if error > 0 else _without_spread(delta)
@@ -160,86 +151,24 @@ def seeds_t_test(values_a: npt.ArrayLike, values_b: npt.ArrayLike, level: float 
     delta = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(seeds)
     if error <= 4.0 * np.finfo(np.float64).eps * float(max(np.abs(a).max(), np.abs(b).max())):
-        error = 0.0  # 0.8 - 0.7 and 0.7 - 0.6 differ by rounding only: that is no spread
+        error = 0.0  # 0.8 - 0.7 and 0.7 - 0.6 differ by rounding only, which is not a spread
     margin = float(stdtrit(seeds - 1, (1.0 + level) / 2.0)) * error
     p_value = 2.0 * float(stdtr(seeds - 1, -abs(delta) / error)) if error > 0 else _without_spread(delta)
     return PairedTest(delta, delta - margin, delta + margin, p_value)
 
 
-@dataclass(frozen=True)
-class _Users:
-    """Each row's user as a number (N,) below `count`."""
+def _resamples(users: int, replicates: int, seed: int) -> Iterator[UserWeights]:
+    """Yield how often each user (U,) is drawn, per replicate; nothing with fewer than two users.
 
-    codes: Integers
-    count: int
-
-    @classmethod
-    def of(cls, groups: npt.ArrayLike) -> "_Users":
-        distinct, codes = group_codes(groups)
-        return cls(codes, len(distinct))
-
-    def resamples(self, replicates: int, seed: int) -> Iterator[Floats]:
-        """How often each user (U,) is drawn, replicate by replicate; nothing with fewer than two users."""
-        random = np.random.default_rng(seed)
-        for _ in range(replicates if self.count > 1 else 0):
-            draws = random.integers(0, self.count, self.count)
-            yield np.bincount(draws, minlength=self.count).astype(np.float64)
-
-
-class _UserSums:
-    """One model's rows, sorted and added up per user, so that any weights of the users are measured in O(N).
-
-    A resample never mixes users, so a user's own AUC, summed loss, summed probability and clicks stay what
-    they are: only the AUC over all rows and the ECE must look at rows again. ECE keeps the bins of the full
-    sample.
+    The same seed draws the same users for every metric and every model, so that differences are paired.
     """
-
-    def __init__(self, labels: npt.ArrayLike, logits: npt.ArrayLike, users: _Users) -> None:
-        positive = binary_labels(labels)
-        logit = finite_numbers("logits", logits).astype(np.float64)
-        same_length({"labels": positive, "logits": logit, "groups": users.codes})
-        self._codes = users.codes
-        self._ranked = rank_pairs(positive, logit)
-        self._positive_users = users.codes[self._ranked.positives]
-        self._negative_users = users.codes[self._ranked.negatives]
-        pairs = group_pairs(positive, logit, users.codes)
-        self._rows, self._clicks = pairs.impressions, pairs.positives
-        self._gauc_weights = pairs.weights("impressions")
-        self._gauc_parts = self._gauc_weights * np.nan_to_num(pairs.auc)
-        self._losses = self._per_user(log_losses(positive, logit))
-        self._measure_probabilities(positive, expit(logit))
-
-    def _measure_probabilities(self, positive: Booleans, probability: Floats) -> None:
-        self._bins = equal_mass_bins(probability, ECE_BINS)
-        self._gaps = probability - positive
-        self._predicted = self._per_user(probability)
-
-    def _per_user(self, values: Floats) -> Floats:
-        sums: Floats = np.bincount(self._codes, weights=values, minlength=len(self._rows)).astype(np.float64)
-        return sums
-
-    def measure(self, weights: Floats) -> Floats:
-        """Values of `METRICS` (M,) when user u counts `weights[u]` times."""
-        rows = float(np.dot(weights, self._rows))
-        gaps = np.bincount(self._bins, weights=weights[self._codes] * self._gaps)
-        return np.array(
-            [
-                self._ranked.auc(weights[self._positive_users], weights[self._negative_users]),
-                _ratio(weights, self._gauc_parts, self._gauc_weights),
-                _ratio(weights, self._losses, self._rows),
-                _ratio(weights, self._predicted, self._clicks),
-                float(np.abs(gaps).sum()) / rows if rows > 0 else math.nan,
-            ]
-        )
+    random = np.random.default_rng(seed)
+    for _ in range(replicates if users > 1 else 0):
+        draws = random.integers(0, users, users)
+        yield np.bincount(draws, minlength=users).astype(np.float64)
 
 
-def _ratio(weights: Floats, parts: Floats, wholes: npt.NDArray[Any]) -> float:
-    """Weighted sum of the users' `parts` (U,) over that of their `wholes` (U,); nan over nothing."""
-    whole = float(np.dot(weights, wholes))
-    return float(np.dot(weights, parts)) / whole if whole > 0 else math.nan
-
-
-def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, Integers]:
+def _placements(positive: Flags, scores: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Twice the negatives below each positive (P,) and twice the positives above each negative (M,).
 
     In row order, a tie counting 1: integers, so that models that differ by a constant differ by exactly it.
@@ -250,10 +179,10 @@ def _placements(positive: Booleans, scores: npt.ArrayLike) -> tuple[Integers, In
     return _twice_below(positives, negatives), _twice_below(-negatives, -positives)
 
 
-def _twice_below(points: Floats, others: Floats) -> Integers:
+def _twice_below(points: Floats, others: Floats) -> Ints:
     """Twice the number of `others` (M,) lower than each of `points` (P,), equal ones counting 1."""
     ordered = np.sort(others)
-    lower: Integers = np.searchsorted(ordered, points, side="left")
+    lower: Ints = np.searchsorted(ordered, points, side="left")
     return lower + np.searchsorted(ordered, points, side="right")
 
 
@@ -269,29 +198,29 @@ def _normal_quantile(level: float) -> float:
     return float(ndtri(_tail_quantiles(1, level)[1]))
 
 
-def _percentiles(samples: Floats, column: int, quantiles: tuple[float, float]) -> tuple[float, float]:
-    """Both ends of one metric's interval over its defined replicates; nan without any."""
-    defined = _defined(samples, column)
-    if not defined.size:
+def _columns(samples: Floats) -> list[Floats]:
+    """The replicates (R,) of each metric, without those in which it is not defined."""
+    columns = samples.reshape(-1, len(METRICS)).T  # (M, R)
+    return [column[~np.isnan(column)] for column in columns]
+
+
+def _percentiles(samples: Floats, quantiles: tuple[float, float]) -> tuple[float, float]:
+    """Both ends of a metric's interval over its replicates (R,); nan without any."""
+    if not samples.size:
         return math.nan, math.nan
-    low, high = np.quantile(defined, quantiles)
+    low, high = np.quantile(samples, quantiles)
     return float(low), float(high)
 
 
-def _share_across_zero(samples: Floats, column: int) -> float:
-    defined = _defined(samples, column)
-    if not defined.size:
+def _share_across_zero(samples: Floats) -> float:
+    """Two-sided p-value of the replicates (R,) of a difference; nan without any."""
+    if not samples.size:
         return math.nan
-    smaller = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-    return min(1.0, 2.0 * (smaller + 1) / (len(defined) + 1))
-
-
-def _defined(samples: Floats, column: int) -> Floats:
-    """One metric's replicates (R',) without those in which it is not defined."""
-    values = samples.reshape(-1, len(METRICS))[:, column]
-    return values[~np.isnan(values)]
+    # Zeros count on both sides: models without a difference get p = 1.
+    smaller = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    return min(1.0, 2.0 * (smaller + 1) / (len(samples) + 1))
 
 
 def _without_spread(delta: float) -> float:
-    """p-value where the standard error is 0: equal models are equal; anything else cannot be judged."""
+    """p-value where the standard error is 0: 1 for equal models, nan for others."""
     return 1.0 if delta == 0.0 else math.nan

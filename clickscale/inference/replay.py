@@ -1,32 +1,30 @@
 """Impressions of a prepared data set as the raw requests that a client would have sent.
 
-It inverts the encoder, so that what is served can be compared with what was evaluated, and so that a new user
-has a true request to begin with. A value that training did not keep (unknown) comes back as null.
+It inverts the encoder, so that served scores can be compared with evaluated ones, and newcomers have a
+true request to begin with. A value that training did not keep (unknown) comes back as null.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.arrays import Ints
 from clickscale.data.dataset import Columns, Dataset
 from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
 from clickscale.schema import FIRST, UNKNOWN, Field
 
-Rows = npt.NDArray[np.int64]
 
-
-def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Rows) -> list[dict[str, Any]]:
+def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Ints) -> list[dict[str, Any]]:
     """Raw requests of the impressions ``rows``; neighbors of one user and moment share a request.
 
     Every behavior known before the request is sent; the scorer cuts to the length of its model.
 
     Raises:
-        DataError: a field is hashed, so that its raw values are not kept.
+        DataError: a field is hashed, so its raw values are not kept.
     """
     replay = _Replay(dataset)
     rows = np.asarray(rows, np.int64)
@@ -43,10 +41,11 @@ class _Replay:
         self.users = _ids(dataset.users)
         self.items: pa.Array = self.encoder.item_rows.values
 
-    def request(self, rows: Rows) -> dict[str, Any]:
+    def request(self, rows: Ints) -> dict[str, Any]:
         """One request with the items of ``rows`` as candidates."""
         shown, users = self.dataset.impressions, self.dataset.users
         user = int(shown["user"][rows[0]])
+        # `visible` counts from the user's first behavior: exactly those known before the impression.
         first = int(users["offsets"][user])
         seen = np.arange(first, first + int(shown["visible"][rows[0]]))
         return {
@@ -72,22 +71,24 @@ class _Replay:
 
     def _values(self, fields: Sequence[Field], columns: Columns, row: int) -> dict[str, Any]:
         """Raw values of one row, missing ones left out."""
-        found = {
+        values = {
             field.name: raw_value(self.encoder, field, columns[f"field.{field.name}"][row])
             for field in fields
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
     """The raw value behind an index, a row of indices or a scaled number; None if missing or unknown."""
     if field.kind == "categorical":
+        # Index 0 pads the lists of a field of several values and has no raw value.
         indices = np.atleast_1d(value)
-        found = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
-        return found[0] if field.values == 1 else (None if found == [None] else found)
+        entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
+        return entries[0] if field.values == 1 else (None if entries == [None] else entries)
     if np.isnan(value):
         return None
     scale = encoder.scales[field.name]
+    # The inverse of the encoder: standardized, then log1p or days undone.
     number = float(value) * scale.std + scale.mean
     if field.kind == "timestamp":
         return number * DAY

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clickscale.artifact import Artifact, load_artifact
-from clickscale.batch import CandidateSide
+from clickscale.batch import Batch, CandidateSide
 from clickscale.errors import ConfigError
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
 from clickscale.inference.states.cache import StateCache
@@ -31,8 +31,8 @@ class Response:
         known: (C,) whether the item was in the log that the artifact comes from.
         used: behaviors that the candidates saw.
         ignored: behaviors that were not known before the request's time.
-        cached: behaviors that a state cache saved computing. Not in `to_dict`: whether somebody was here
-            before is not every client's business.
+        cached: behaviors that a state cache saved computing. Not in `to_dict`: clients need not know which
+            users were here before.
     """
 
     labels: tuple[str, ...]
@@ -62,15 +62,15 @@ class Scorer:
 
     Args:
         artifact: an artifact's folder, or a loaded one, which must not change afterwards.
-        cache: where states of users are kept between requests; nothing is kept without one. Several scorers
-            may share one.
+        cache: keeps states of users between requests; nothing is kept without one. Several scorers may share
+            one.
         chunk: candidates of a request that are scored at once (the paper's m2); 0 for all.
         slack: behaviors beyond the length of the artifact by which a kept state may grow before it is
-            computed again (see `user_states`); requests should then bring that many more.
+            computed again (see `UserStates`); requests should then bring that many more.
 
     Raises:
         ArtifactError: the folder is not a whole artifact of this release.
-        ConfigError: a chunk or slack that cannot be.
+        ConfigError: a chunk or slack is out of range.
     """
 
     def __init__(
@@ -88,8 +88,11 @@ class Scorer:
             raise ConfigError(f"slack={slack} lets kept states grow, and none are kept; give a cache too.")
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
         self.cache = cache
-        self._device, self._chunk = device, chunk
+        self._chunk = chunk
+        # A loaded artifact is on a device of its own.
+        self._device = str(next(self.model.parameters()).device)
         self._length = self.artifact.config.length
+        # A state that cannot be appended to never holds more than the last L behaviors.
         if slack:
             self.model.require_causal(f"its states cannot grow; leave out slack={slack}")
         self._states: UserStates | None = None
@@ -109,80 +112,79 @@ class Scorer:
             tenant: on whose behalf; comes from the server, never from the request. Tenants share no state.
 
         Raises:
-            InputError: names what cannot be right by its path, such as ``candidates[3].item``.
+            InputError: names the first mistake by its path, such as ``candidates[3].item``.
         """
         return self.score_many([request], tenant=tenant)[0]
 
     def score_many(self, requests: Sequence[Request], batch: int = 64, tenant: str = "") -> list[Response]:
-        """Score several requests, ``batch`` at a time; each gets the scores it would get alone."""
+        """Score several requests, ``batch`` at a time; each gets the scores that it would get on its own."""
         responses: list[Response] = []
         for start in range(0, len(requests), batch):
-            some = requests[start : start + batch]
+            part = requests[start : start + batch]
             if self._states is not None and self._states.cache.enabled:
-                responses += self._with_states(some, tenant, self._states)
+                responses += self._with_states(part, tenant, self._states)
             else:
-                responses += self._plain(some)
+                responses += self._plain(part)
         return responses
 
     def forget(self, user: Any, tenant: str = "") -> int:
-        """Delete every kept state of a user, given by the raw id; how many there were.
+        """Delete every kept state of a user, given by the raw id; the number deleted.
 
         Raises:
-            InputError: no id.
+            InputError: the value cannot be an id.
         """
-        who = user_identity(user, self.artifact.encoder)
-        return 0 if self.cache is None else self.cache.forget((tenant, who))
+        identity = user_identity(user, self.artifact.encoder)
+        return 0 if self.cache is None else self.cache.forget((tenant, identity))
 
     def _plain(self, requests: Sequence[Request]) -> list[Response]:
-        """Score without a cache."""
+        """Score without kept states."""
         encoded = encode_requests(requests, self.artifact.encoder, self._length)
         with torch.inference_mode():
             batch = encoded.batch.to(self._device)
-            state = self.model.encode_user(batch.user)
-            logits = self._logits(state, batch.candidates)
+            logits = self._logits(self.model.encode_user(batch.user), batch.candidates)
         return self._responses(encoded, logits, encoded.used, [0] * len(requests))
+
+    def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
+        """Score over kept states; if that fails for any reason but the requests themselves, without them."""
+        encoded = encode_requests(requests, self.artifact.encoder, self._longest)
+        owners = [(tenant, user_identity(request["user"], self.artifact.encoder)) for request in requests]
+        batch = encoded.batch.to(self._device)
+        claims: list[Claim] = []
+        # Any exception, since a damaged state can fail anywhere in a model and a store can raise anything. If
+        # the cause is not the cache, plain scoring below raises it again.
+        try:
+            with torch.inference_mode():
+                claims = states.claims(encoded.batch.user, encoded.used, owners, batch.user)
+                state = stack([claim.state for claim in claims if claim.state is not None])
+                # Stacking pads shorter states on the left, so the newest behavior is at the longest's end.
+                longest = max(claim.size for claim in claims)
+                logits = self._logits(state, seeing_all(batch.candidates, longest))
+                sound = self._audit(claims, batch, logits, states)
+        except Exception:
+            states.cache.failed("scoring with kept states")
+            for claim in claims:
+                states.cache.discard(claim.ask)
+            return self._plain(requests)
+        if not sound:
+            return self._plain(requests)
+        # A state may hold more behaviors than L or fewer than were sent: the response tells the truth.
+        sizes, reused = [claim.size for claim in claims], [claim.reused for claim in claims]
+        return self._responses(encoded, logits, sizes, reused)
+
+    def _audit(self, claims: Sequence[Claim], batch: Batch, logits: Tensor, states: UserStates) -> bool:
+        """Score audited rows over states computed for that purpose; False if one differs by too much."""
+        for row, claim in enumerate(claims):
+            if claim.audited:
+                state = states.fresh(batch.user, [row], claim.size)
+                expected = self._logits(state, seeing_all(batch.candidates, claim.size, row))[0]
+                if not states.cache.audit(float((expected - logits[row]).abs().max())):
+                    return False
+        return True
 
     def _logits(self, state: State, candidates: CandidateSide) -> Tensor:
         """(B, C, T) on the CPU."""
         size = self._chunk or max(candidates.items.shape[1], 1)
         return score_in_chunks(self.model, state, candidates, size).float().cpu()
-
-    # --- with kept states
-
-    def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
-        """Score with kept states; if anything but the requests is wrong with that, without them."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._longest)
-        owners = [(tenant, user_identity(request["user"], self.artifact.encoder)) for request in requests]
-        claims: list[Claim] = []
-        try:
-            with torch.inference_mode():
-                claims = states.claims(encoded.batch.user, encoded.used, owners, self._device)
-                logits = self._over(claims, encoded)
-                if self._audit(claims, encoded, logits, states):
-                    used, cached = [claim.size for claim in claims], [claim.reused for claim in claims]
-                    return self._responses(encoded, logits, used, cached)
-        except Exception:
-            states.cache.failed("scoring with kept states")
-            for claim in claims:
-                states.cache.discard(claim.ask)
-        return self._plain(requests)
-
-    def _over(self, claims: Sequence[Claim], encoded: Encoded) -> Tensor:
-        """Logits of all candidates over the states of their rows."""
-        state = stack([claim.state for claim in claims if claim.state is not None])
-        longest = max(claim.size for claim in claims)
-        return self._logits(state, seeing_all(encoded.batch.to(self._device).candidates, longest))
-
-    def _audit(self, claims: Sequence[Claim], encoded: Encoded, logits: Tensor, states: UserStates) -> bool:
-        """Compare some rows with what a state computed anew gives; False if one is off by too much."""
-        for row, claim in enumerate(claims):
-            if claim.audited:
-                anew = states.fresh(encoded.batch.user, [row], claim.size, self._device)
-                side = seeing_all(encoded.batch.to(self._device).candidates, claim.size, row)
-                difference = (self._logits(anew, side)[0] - logits[row]).abs().max()
-                if not states.cache.audit(float(difference)):
-                    return False
-        return True
 
     def _responses(
         self, encoded: Encoded, logits: Tensor, used: Sequence[int], cached: Sequence[int]
@@ -192,6 +194,7 @@ class Scorer:
             Response(
                 labels=self.artifact.config.labels,
                 items=tuple(items),
+                # A copy: a view would keep the logits of the whole batch alive.
                 logits=logits[row, : len(items)].numpy().copy(),
                 known=tuple(known[row][: len(items)]),
                 used=used[row],
@@ -204,6 +207,9 @@ class Scorer:
 
 def seeing_all(candidates: CandidateSide, behaviors: int, row: int | None = None) -> CandidateSide:
     """The candidates, of one row if given, over states of so many behaviors."""
-    chosen = slice(None) if row is None else slice(row, row + 1)
-    some = CandidateSide(**{part.name: getattr(candidates, part.name)[chosen] for part in fields(candidates)})
-    return replace(some, visible=torch.full_like(some.visible, behaviors))
+    if row is not None:
+        only = slice(row, row + 1)
+        candidates = CandidateSide(
+            **{part.name: getattr(candidates, part.name)[only] for part in fields(candidates)}
+        )
+    return replace(candidates, visible=torch.full_like(candidates.visible, behaviors))

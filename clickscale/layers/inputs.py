@@ -1,19 +1,18 @@
 """From the index tensors of a batch to tokens: the input layer that all models share."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
 from clickscale.schema import Feature, Features, categorical, content, numeric
 
-Array = npt.NDArray[Any]
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
 

@@ -1,4 +1,4 @@
-"""Plots of full attention taken apart: maps, effective ranks, what cutting a block costs."""
+"""Plots of full attention by blocks: maps, effective ranks, the cost of cutting a block."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 
 from clickscale.report.plots import COLORS, INK, axes_of, in_style, new_figure, svg
 
-FLOOR = 1e-4  # smaller attention is shown as this much
+_FLOOR = 1e-4  # smaller attention is shown as this much
 
 # Name of a block, its value, the ends of its interval (nan: none).
 Change = tuple[str, float, float, float]
@@ -26,18 +26,19 @@ def attention_maps(
 
     Args:
         maps: (layers, T, T).
-        borders: the kinds in order, each with its number of places; kinds without places are left out.
+        borders: the kinds in order, each with its number of tokens; kinds without tokens are left out.
     """
     kinds = [(name, count) for name, count in borders if count]
     across = min(len(maps), columns)
     down = -(-len(maps) // across)
     figure = new_figure(across, down, width=3.3 * across + 0.9, height=3.3 * down + 0.5)
-    norm, colors = LogNorm(FLOOR, max(float(maps.max()), 10 * FLOOR)), "viridis"
+    norm, colors = LogNorm(_FLOOR, max(float(maps.max()), 10 * _FLOOR)), "viridis"
     for layer, axes in enumerate(axes_of(figure)):
         if layer >= len(maps):
             axes.set_axis_off()
             continue
-        shown = np.maximum(maps[layer], FLOOR)
+        # A logarithmic scale has no place for 0.
+        shown = np.maximum(maps[layer], _FLOOR)
         axes.imshow(shown, cmap=colors, norm=norm, interpolation="nearest")
         _mark_kinds(axes, kinds)
         axes.set_title(f"layer {layer + 1}")
@@ -49,7 +50,7 @@ def attention_maps(
 
 
 def _mark_kinds(axes: Axes, kinds: Sequence[tuple[str, int]]) -> None:
-    """Lines between the kinds, and their names in the middle of each."""
+    """Draw lines between the kinds, and write each name in the middle of its rows."""
     ends = np.cumsum([count for _, count in kinds])
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color="white", linewidth=1)
@@ -68,51 +69,51 @@ def blocks(
     changes: Sequence[tuple[str, Sequence[Change]]],
     ranks: Sequence[tuple[str, float, Sequence[float]]],
 ) -> str:
-    """What cutting each block changes, with 95% intervals, beside the effective rank of each block by layer.
+    """Change of each measure when a block is cut, with 95% intervals, beside the block's effective ranks.
 
     Args:
         changes: measure -> its change for each block, in one order of blocks.
         ranks: block, the least that its effective rank can be, and the rank by layer; nan is left out.
     """
-    count = max(len(ranks), *(len(found) for _, found in changes))
+    count = max(len(ranks), *(len(by_block) for _, by_block in changes))
     figure = new_figure(len(changes) + 1, 1, width=3.2 * (len(changes) + 1) + 0.6, height=1.4 + 0.36 * count)
     *left, last = axes_of(figure)
-    for axes, (measure, found) in zip(left, changes, strict=True):
-        _changes(axes, measure, found)
+    for axes, (measure, by_block) in zip(left, changes, strict=True):
+        _changes(axes, measure, by_block)
     _ranks(last, ranks)
     figure.legend(*last.get_legend_handles_labels(), loc="outside lower right", ncols=4, fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return svg(figure)
 
 
-def _changes(axes: Axes, measure: str, found: Sequence[Change]) -> None:
-    for place, (_, value, low, high) in enumerate(found):
-        axes.plot([low, high], [place, place], color=COLORS[0], linewidth=2.5, alpha=0.4)
-        axes.plot(value, place, "o", color=COLORS[0], markersize=6)
+def _changes(axes: Axes, measure: str, by_block: Sequence[Change]) -> None:
+    for height, (_, value, low, high) in enumerate(by_block):
+        axes.plot([low, high], [height, height], color=COLORS[0], linewidth=2.5, alpha=0.4)
+        axes.plot(value, height, "o", color=COLORS[0], markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set(title=f"{measure} without the block", xlabel="change")
     axes.margins(x=0.12)
     axes.locator_params(axis="x", nbins=4)
-    _name_rows(axes, [name for name, *_ in found])
+    _name_rows(axes, [name for name, *_ in by_block])
 
 
 def _ranks(axes: Axes, ranks: Sequence[tuple[str, float, Sequence[float]]]) -> None:
     layers = max(len(values) for *_, values in ranks)
-    height = 0.8 / layers
+    thickness = 0.8 / layers
     for layer in range(layers):
-        places = np.arange(len(ranks)) - 0.4 + height * (layer + 0.5)
+        heights = np.arange(len(ranks)) - 0.4 + thickness * (layer + 0.5)
         values = [values[layer] for *_, values in ranks]
-        axes.barh(places, values, height, color=_shade(layer, layers), label=f"layer {layer + 1}")
-    for place, (_, least, _) in enumerate(ranks):
-        label = "least possible" if not place else None
-        axes.plot([least, least], [place - 0.4, place + 0.4], color=COLORS[1], linewidth=2, label=label)
+        axes.barh(heights, values, thickness, color=_shade(layer, layers), label=f"layer {layer + 1}")
+    for line, (_, least, _) in enumerate(ranks):
+        label = "least possible" if not line else None
+        axes.plot([least, least], [line - 0.4, line + 0.4], color=COLORS[1], linewidth=2, label=label)
     axes.set_xlim(0, max([v for *_, values in ranks for v in values if v == v], default=1.0) * 1.05)
     axes.set(title="Effective rank", xlabel="share of full rank")
     _name_rows(axes, [name for name, *_ in ranks])
 
 
 def _shade(layer: int, layers: int) -> Any:
-    """From light to dark as layers get deeper."""
+    """Color of a layer, darker for deeper ones."""
     return colormaps["Blues"](0.35 + 0.6 * layer / max(layers - 1, 1))
 
 

@@ -18,7 +18,7 @@ MEASURES = ("auc", "gauc", "log_loss")
 
 @dataclass(frozen=True)
 class Entrant:
-    """One run to compare: its options name the model, its seed and all else that was chosen."""
+    """One run to compare; its options include the name of the model and the seed."""
 
     run: str
     options: Mapping[str, Any]
@@ -41,8 +41,8 @@ class Line:
         against: by measure, the difference from the first model on the same impressions (first shared seed),
             tested by resampling users; empty for the first model itself.
         seeds_test: the same differences tested over shared seeds; empty with fewer than two.
-        rela_impr: of the mean AUC over that of the first model, in percent; nan if that is no better than
-            chance.
+        rela_impr: of the mean AUC over that of the first model, in percent; nan if that is at most
+            0.5.
     """
 
     name: str
@@ -67,6 +67,7 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
         for result in entrants[0].results
         if all(result.label in {other.label for other in entrant.results} for entrant in entrants)
     ]
+    # The first run's model is the base; the order on the command line decides.
     base = next(iter(groups.values()))
     return [_line(name, group, base, label, bootstrap) for label in labels for name, group in groups.items()]
 
@@ -74,6 +75,7 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
 def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label: str, bootstrap: int) -> Line:
     """One model against the first."""
     mine, theirs = ({seed: _of(e, label) for seed, e in g.items()} for g in (group, base))
+    # Pairs of equal seeds, as a paired test over seeds needs them.
     shared = sorted(set(group) & set(base))
     is_base = group is base
     values = {measure: _mean([getattr(r, measure) for r in mine.values()]) for measure in MEASURES}
@@ -127,7 +129,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
-    """Runs by what was chosen for them, their seed aside; a name tells what differs."""
+    """Runs by their options without the seed; names list the options that differ."""
     keys = [_flat(entrant.options) for entrant in entrants]
     names = _names(keys)
     groups: dict[str, dict[int, Entrant]] = {}
@@ -157,19 +159,20 @@ _NOT_CHOICES = frozenset(
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Options by dotted key, as text."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in options.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            texts |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return found
+            texts[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return texts
 
 
 def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
     """Name of each run: its model, and the options in which runs of that model differ."""
     names = []
     for key in keys:
+        # Only models of one kind need their options to tell them apart.
         rivals = [other for other in keys if other["model"] == key["model"]]
         differ = [
             option

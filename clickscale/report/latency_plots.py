@@ -1,4 +1,4 @@
-"""Plots of what scoring costs: latency against candidates, cost against a size, accuracy against latency."""
+"""Plots of the cost of scoring: latency by candidates, cost by size, accuracy by latency."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -42,6 +42,7 @@ def growth(panels: Sequence[tuple[str, str, str, Mapping[str, Points]]]) -> str:
     Args:
         panels: (title, label of x, label of y, lines by name); lines of one name share a color.
     """
+    # Three panels side by side are as wide as a page.
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = new_figure(columns, rows, width=3.4 * columns, height=3.1 * rows + 0.4)
@@ -75,7 +76,7 @@ def _lines(axes: Axes, lines: Mapping[str, Points], names: Sequence[str]) -> Non
     few = max(heights, default=1) < 300 * min(heights, default=1)  # a tick per power of ten would be too few
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
         axis.set_minor_locator(NullLocator())
 
 
@@ -95,7 +96,7 @@ def accuracy_against_latency(
     """AUC and GAUC with 95% intervals against the latency of a request, a color per model.
 
     A full point is a request that encodes its user, the ring at its left one from a cached state. Models of
-    nearly the same latency stand side by side. What has no latency is a line across.
+    nearly the same latency stand side by side. A result without a latency is a horizontal line.
 
     Args:
         latencies: milliseconds by name of a result: with encoding, and from a cached state.
@@ -114,7 +115,7 @@ def accuracy_against_latency(
                 axes.axhline(interval.value, color=color, linewidth=1.5, linestyle="--", label=result.name)
         _limits(axes, [getattr(result, measure) for result in results], list(latencies.values()))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(title=measure.upper(), xlabel=xlabel)
     handles, labels = _legend(axes_of(figure)[0])
@@ -153,10 +154,11 @@ def beside(latencies: Mapping[str, float], near: float = 1.15, gap: float = 10.0
     """Points to move each model sideways, so that models of nearly the same latency can be told apart."""
     groups: list[list[str]] = []
     for name in sorted(latencies, key=lambda name: latencies[name]):
+        # Against the first of the group and not the last, or a long chain of neighbors would be one group.
         if groups and latencies[name] <= near * latencies[groups[-1][0]]:
             groups[-1].append(name)
         else:
             groups.append([name])
     return {
-        name: gap * (place - (len(group) - 1) / 2) for group in groups for place, name in enumerate(group)
+        name: gap * (index - (len(group) - 1) / 2) for group in groups for index, name in enumerate(group)
     }

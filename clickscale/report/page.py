@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jinja2
 
+from clickscale.files import replace_text
+
 
 @dataclass(frozen=True)
 class PageTable:
@@ -16,9 +18,9 @@ class PageTable:
 
     @property
     def right(self) -> list[bool]:
-        """Which columns hold numbers."""
+        """For each column, whether it holds numbers."""
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.headers)
-        return [place > 0 and all(_numeric(text) for text in column) for place, column in enumerate(columns)]
+        return [index > 0 and all(_numeric(text) for text in column) for index, column in enumerate(columns)]
 
 
 def _numeric(text: str) -> bool:
@@ -38,7 +40,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says, from top to bottom."""
+    """Content of a page, from top to bottom."""
 
     title: str
     subtitle: str
@@ -60,4 +62,4 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page to a file."""
-    path.write_text(render(page), encoding="utf-8")
+    replace_text(path, render(page))

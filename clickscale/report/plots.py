@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clickscale.files import replace_text
 from clickscale.report.results import Result
 
 COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#64748b", "#c026d3")
@@ -46,14 +47,14 @@ def accuracy(results: Sequence[Result]) -> str:
     results = sorted(results, key=lambda result: result.auc.value)
     figure = new_figure(2, 1, height=0.9 + 0.42 * len(results))
     for axes, title, measure in zip(axes_of(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
-        for place, result in enumerate(results):
+        for height, result in enumerate(results):
             interval = getattr(result, measure)
             color = color_of(result.name, [r.name for r in results])
-            axes.plot([interval.low, interval.high], [place, place], color=color, linewidth=2.5, alpha=0.45)
-            axes.plot(interval.value, place, "o", color=color, markersize=7)
+            axes.plot([interval.low, interval.high], [height, height], color=color, linewidth=2.5, alpha=0.45)
+            axes.plot(interval.value, height, "o", color=color, markersize=7)
             axes.annotate(
                 f"{interval.value:.4f}",
-                (interval.value, place),
+                (interval.value, height),
                 (0, 7),
                 textcoords="offset points",
                 ha="center",
@@ -116,6 +117,7 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
 
 def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
+    # Running sums instead of a convolution: the first points average what there is.
     span = max(len(values) // 20, 1)
     total = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)
@@ -125,7 +127,7 @@ def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, 
 
 def save_svg(text: str, path: Path) -> None:
     """Write one plot to a file."""
-    path.write_text(text, encoding="utf-8")
+    replace_text(path, text)
 
 
 def color_of(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""One line of a results table: what a model reached, how sure that is, and what it costs."""
+"""One line of a results table: accuracy of a model with its intervals, and its cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from clickscale.evaluation.significance import Interval
 
 @dataclass(frozen=True)
 class Result:
-    """What one run reached for one label; what does not apply (the operations of trees) is None.
+    """Accuracy and cost of one run for one label; values that do not apply (GFLOPs of trees) are None.
 
     Attributes:
         auc, gauc, log_loss, pcoc: with intervals over users.
@@ -61,6 +61,7 @@ def results_of(
 
 def _interval(stored: Mapping[str, float | None]) -> Interval:
     low, high, value = (stored[end] for end in ("low", "high", "value"))
+    # JSON has no nan: reports store it as null.
     return Interval(*(math.nan if number is None else number for number in (low, high, value)))
 
 
@@ -88,7 +89,7 @@ def with_interval(interval: Interval) -> str:
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """A sentence that says who is best in AUC and in GAUC, whoever that is."""
+    """A sentence that names the models with the best AUC and the best GAUC."""
     auc = max(results, key=lambda result: result.auc.value).name
     gauc = max(results, key=lambda result: result.gauc.value).name
     return f"Best AUC and best GAUC: {auc}." if auc == gauc else f"Best AUC: {auc}; best GAUC: {gauc}."

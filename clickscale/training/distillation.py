@@ -12,9 +12,8 @@ no weight: each has its own tables, its own optimizer and its own clipping. The 
 that it would take alone, and the student starts from the weights that it would have alone.
 """
 
-import hashlib
 import json
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +26,14 @@ from clickscale.config import Config
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import LoaderConfig
 from clickscale.errors import ConfigError, RunError
+from clickscale.files import replace_bytes, replace_text, sha256_of
 from clickscale.layers.head import BatchNorm, Head
 from clickscale.models import CTRModel, model_config
 from clickscale.training.loop import Learner, Plan, RunResult, run_training
 from clickscale.training.objectives import LOSS, Objective, OnlineDistillation, check_distillation
 from clickscale.training.optim import OptimizerConfig, build_optimizer
 from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
-from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, replace_text
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import (
     DONE,
     ENVIRONMENT,
@@ -270,11 +270,13 @@ def with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
 
 def weights_hash(model: CTRModel[Any]) -> str:
     """Hash of every weight of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        for name, tensor in model.state_dict().items():
+            yield name.encode()
+            yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+
+    return sha256_of(pieces())
 
 
 def _places(run: TrainedRun, labels: tuple[str, ...]) -> tuple[int, ...]:
@@ -311,7 +313,7 @@ def _write_part(
     weights = {f"model.{k}": v for k, v in served(stored, make_model(alone, dataset)).items()}
     write_options(folder, alone, dataset)
     CheckpointStore(folder / "checkpoints", keep=1).save(Checkpoint(checkpoint.step, weights, {}))
-    shutil.copyfile(out / ENVIRONMENT, folder / ENVIRONMENT)
+    replace_bytes(folder / ENVIRONMENT, (out / ENVIRONMENT).read_bytes())
     lines = [json.dumps(part_of_line(line, name)) for line in read_metrics(out)]
     replace_text(folder / METRICS, "".join(f"{line}\n" for line in lines))
     skipped = int(checkpoint.tensors[f"{name}.optimizer.skipped"][0])

@@ -16,13 +16,14 @@ from torch.utils import deterministic as memory
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
+from clickscale.files import replace_text
 from clickscale.runtime import set_threads
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.epochs import Position
 from clickscale.training.objectives import LOSS, ClickLoss, Objective
 from clickscale.training.optim import Optimizers, StepResult, build_optimizer
 from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
-from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, replace_text
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import (
     DONE,
     RunConfig,

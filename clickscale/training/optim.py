@@ -124,7 +124,7 @@ class Optimizers:
             DivergedError: more than ``max_skipped`` steps in a row were not finite.
         """
         rows = self._sum_rows()
-        norm, value = torch.stack([self._norm(rows), loss.detach().float()]).tolist()
+        norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
         config, (begun, steps), (table_begun, table_steps) = self.config, self.span, self.table_steps
         learning_rate = config.learning_rate * config.schedule.factor(step - begun, steps)
         table_factor = config.table_schedule.factor(step - table_begun, table_steps)
@@ -213,7 +213,10 @@ class Optimizers:
             prefix, parameter = f"dense.{name}.", self.parameters[name]
             state = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
             # Moments have the parameter's shape, the count of steps has none.
-            self._dense.state[parameter] = {short: tensors[key].clone() for short, key in state.items()}
+            # Checkpoints are read on the CPU; the fused kernel wants everything beside the parameter.
+            self._dense.state[parameter] = {
+                short: tensors[key].to(parameter.device, copy=True) for short, key in state.items()
+            }
             known.update(state.values())
         if left := sorted(set(tensors) - known):
             raise ConfigError(

@@ -62,10 +62,10 @@ def test_every_model_scores_the_same_in_every_way(name: str) -> None:
         (length, count) for length in (2, 6, 9) for count in (1, 5)
     ]
     for cell in found.cells:
-        assert tuple(cell.timings) == VARIANTS
+        assert tuple(cell.timings) == (VARIANTS if model.causal else VARIANTS[:3])
         assert all(0 < time.p50 <= time.p99 and time.runs == 3 for time in cell.timings.values())
     for state in found.states:
-        assert state.append is not None
+        assert (state.append is not None) == model.causal
         assert state.gap <= 1e-5
         assert 0 < state.half < state.scoring
     assert found.states[-1].scoring <= found.states[-1].appendable + 8  # may keep the number of behaviors

@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path, path: Path) -> 
 def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
     file = copy / name
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DamagedError, match=rf"{name} has .* bytes instead of .*; prepare the data set again"):
+    with pytest.raises(DamagedError, match=rf"{name} is damaged: .* bytes instead of .*; prepare"):
         open_dataset(copy)
     file.unlink()
     with pytest.raises(DamagedError, match=f"{name} is missing; prepare the data set again"):

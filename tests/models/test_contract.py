@@ -135,13 +135,13 @@ def repeat_gap(model: CTRModel[Any], batch: Batch) -> float:
 
 
 def overfit(model: CTRModel[Any], batch: Batch) -> float:
-    """Log-loss after 150 steps on one batch."""
+    """Log-loss after 250 steps on one batch."""
     model.train()
     (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
     dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
-    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.03)]
+    optimizers = [torch.optim.Adam(dense, lr=0.003), torch.optim.SparseAdam([table.weight], lr=0.03)]
     loss = torch.tensor(1.0)
-    for _ in range(150):
+    for _ in range(250):
         logits = model(batch)[batch.label_mask]
         loss = functional.binary_cross_entropy_with_logits(logits, batch.labels[batch.label_mask])
         for optimizer in optimizers:

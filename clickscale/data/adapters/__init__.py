@@ -1,7 +1,8 @@
 """Public logs: one file per log, read in the layout in which it is published.
 
-The file ``movielens_1m.py`` is the adapter ``movielens-1m``: it offers ``source(folder, *, options)``;
-its docstring says what the log holds and which protocol is followed. A new file is a new adapter.
+The file ``movielens_1m.py`` is the adapter ``movielens-1m``. It offers ``source(folder, *, options)`` and the
+constant ``ABOUT``; its docstring says what the log holds and which protocol is followed. A new file is a new
+adapter.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from clickscale.config import parse
+from clickscale.data.adapters._about import About
 from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown
 
@@ -28,6 +30,12 @@ def adapter_names() -> list[str]:
 def describe_adapter(name: str) -> str:
     """First paragraph of an adapter's docstring."""
     return inspect.cleandoc(_module(name).__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def about(name: str) -> About:
+    """Title, size, licence and origin of the log that an adapter reads."""
+    found: About = _module(name).ABOUT
+    return found
 
 
 def adapter_options(name: str) -> dict[str, tuple[Any, Any]]:

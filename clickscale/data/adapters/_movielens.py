@@ -14,6 +14,14 @@ from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.schema import Field, Label, Schema, Statistic
 
+# fmt: off
+GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)
+# fmt: on
+
 LIKE = parse_condition("rating >= 4")
 DAY = 86_400
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from clickscale.data.adapters._about import About
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import Unit, integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, line_blocks, mark
@@ -51,6 +52,14 @@ class _Reviews:
             yield Chunk(
                 pa.RecordBatch.from_arrays(columns, names=["user", "item", "rating", "time"]), chunk.problem
             )
+
+
+ABOUT = About(
+    title="product reviews of 2014, 2018 or 2023, by category",
+    size="1 MB to 100 GB",
+    licence="research use",
+    where="https://amazon-reviews-2023.github.io and the pages of 2014 and 2018 that it links",
+)
 
 
 def source(folder: Path, *, negatives: int = 0) -> Source:

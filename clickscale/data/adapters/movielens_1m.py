@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clickscale.data.adapters import _movielens as movielens
+from clickscale.data.adapters._about import About, Archive
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers
 from clickscale.data.tables.delimited import TextFormat
@@ -22,6 +23,21 @@ from clickscale.data.tables.raw_tables import find_file, read
 _RATINGS = TextFormat(separator="::", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="::", names=("user", "gender", "age", "occupation", "zip"), quote="")
 _MOVIES = TextFormat(separator="::", names=("item", "title", "genres"), quote="", encoding="latin-1")
+
+ABOUT = About(
+    title="1,000,209 ratings of 3,706 films by 6,040 users",
+    size="6 MB",
+    licence="GroupLens, research use, no redistribution",
+    where="clickscale data get movielens-1m",
+    archive=Archive(
+        address="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+        md5="c4d9eecfca2ab87c1945afe126590906",
+        files={"ratings.dat": "", "users.dat": "", "movies.dat": ""},
+        extras=("README",),
+        ratings=("ratings.dat", _RATINGS),
+        histogram=(56_174, 107_557, 261_197, 348_971, 226_310),
+    ),
+)
 
 
 def source(

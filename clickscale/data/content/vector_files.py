@@ -23,15 +23,13 @@ import pyarrow.compute as pc
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from clickscale.arrays import Flags, Floats32
 from clickscale.data.columns import BLOCK, blocks
 from clickscale.data.features.texts import nulls, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.matrices import load_content, load_matrix, open_arrays
 from clickscale.data.tables.raw_tables import read
 from clickscale.errors import InputError, unknown
-
-Vectors = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class VectorBlock:
     """
 
     ids: pa.Array
-    vectors: Vectors
+    vectors: Floats32
     given: Flags
     fits: Flags
     problem: pa.Array
@@ -176,7 +174,7 @@ def _first_length(values: pa.Array) -> int:
     return int(lengths[0].as_py()) if len(lengths) else 0
 
 
-def _from_lists(values: pa.Array, width: int) -> tuple[Vectors, Flags, Flags]:
+def _from_lists(values: pa.Array, width: int) -> tuple[Floats32, Flags, Flags]:
     """Vectors (N, width), whether a row has one, and whether it has that many components."""
     lists = _lists(values)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -187,7 +185,7 @@ def _from_lists(values: pa.Array, width: int) -> tuple[Vectors, Flags, Flags]:
     return vectors, ~nulls(lists), fits
 
 
-def _from_columns(columns: list[pa.Array]) -> tuple[Vectors, Flags, Flags]:
+def _from_columns(columns: list[pa.Array]) -> tuple[Floats32, Flags, Flags]:
     """The same for one column per component."""
     vectors = np.stack([read_numbers(column)[0] for column in columns], axis=1).astype(np.float32)
     return vectors, np.ones(len(vectors), bool), np.ones(len(vectors), bool)

@@ -8,7 +8,6 @@ NaN, infinite, no number, or too large for float16), ``zero_vector`` (it has no 
 every model takes for "no content".
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.arrays import Array, Progress
 from clickscale.config import Config
-from clickscale.data.columns import Array
 from clickscale.data.content.extend import Addition, add_item_features, new_names, write_facts
 from clickscale.data.content.vector_files import VectorBlock, VectorFile
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_keys
-from clickscale.data.layout import TableReport, file_entry
+from clickscale.data.layout import TableReport
 from clickscale.data.preparation.quarantine import Quarantine, Verdict
 from clickscale.errors import InputError
+from clickscale.files import file_entry
 from clickscale.schema import FIRST, UNKNOWN, Field
 
-Progress = Callable[[str, int, int | None], None]
 _HARMLESS = ("unknown_item", "null_vector")  # no sign that the file is not what it should be
 
 

@@ -21,14 +21,14 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from clickscale.arrays import Floats, Ints, Ints32
 from clickscale.config import Config, load_json, to_json
-from clickscale.data.features.texts import Ints, hash_texts, splitmix64, text_buffers, texts_of
-from clickscale.data.features.values import MISSING, Floats, read_field, read_keys
+from clickscale.data.features.texts import hash_texts, splitmix64, text_buffers, texts_of
+from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
 from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
-Indices = npt.NDArray[np.int32]
 DAY = 86_400  # timestamps are counted in days
 _FARTHEST = 1e6  # standard deviations
 
@@ -51,7 +51,7 @@ class Vocabulary:
         return FIRST + (self.buckets if self.values is None else len(self.values))
 
     @cached_property
-    def _known(self) -> tuple[Ints, Indices]:
+    def _known(self) -> tuple[Ints, Ints32]:
         """Keys in ascending order, and the index of each."""
         assert self.values is not None, "a hashing vocabulary knows no values"
         if self.dtype == "int":
@@ -61,7 +61,7 @@ class Vocabulary:
         order = np.argsort(keys)
         return keys[order], (order + FIRST).astype(np.int32)
 
-    def lookup(self, keys: Ints) -> Indices:
+    def lookup(self, keys: Ints) -> Ints32:
         """Indices of keys (see `values`), same shape; missing and unseen ones are UNKNOWN."""
         if self.values is None:
             mixed = splitmix64(keys.astype(np.uint64)) % np.uint64(self.buckets)
@@ -72,7 +72,7 @@ class Vocabulary:
         place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[place] == keys, index[place], UNKNOWN).astype(np.int32)
 
-    def encode(self, values: pa.Array) -> Indices:
+    def encode(self, values: pa.Array) -> Ints32:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
         return self.lookup(read_keys(values, self.dtype).data.astype(np.int64, copy=False))
 
@@ -159,7 +159,7 @@ class Encoder:
             return np.where(np.isfinite(data), data, 0).astype(np.float16)
         return self.scales[name].apply(transform(field, data))
 
-    def encode_items(self, values: pa.Array) -> Indices:
+    def encode_items(self, values: pa.Array) -> Ints32:
         """(N,) rows of the item table for raw item ids; 1 for items that the log does not have."""
         return self.item_rows.encode(values)
 

@@ -26,7 +26,7 @@ must fit together. The bytes written do not depend on ``memory_rows``.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,11 +34,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clickscale.arrays import Progress
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
 from clickscale.schema import Label, Schema, Statistic
 
-Progress = Callable[[str, int, int | None], None]
 Integers = NDArray[np.int64]
 Rows = slice | Integers
 NO_RATE = 0.5  # the overall rate while no label is known

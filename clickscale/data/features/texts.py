@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.uint8]
+from clickscale.arrays import Bytes, Ints
 
 # Problem codes of a row, and their names in reports; FINE means none.
 FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
@@ -84,7 +83,7 @@ def texts_of(ends: Ints, data: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.LargeStringArray.from_buffers(len(ends), offsets, pa.py_buffer(np.ascontiguousarray(data)))
 
 
-def read_texts(values: pa.Array) -> tuple[pa.Array, Codes]:
+def read_texts(values: pa.Array) -> tuple[pa.Array, Bytes]:
     """Values as text (3.0 and 3 are both "3"), null where empty or missing, and problem codes."""
     values = plain(values)
     kind = values.type
@@ -112,7 +111,7 @@ def _float_texts(values: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(whole), integers, others)
 
 
-def _valid_utf8(values: pa.Array) -> tuple[pa.Array, Codes]:
+def _valid_utf8(values: pa.Array) -> tuple[pa.Array, Bytes]:
     """The texts that are UTF-8, null in place of the others."""
     problems = np.zeros(len(values), np.uint8)
     try:

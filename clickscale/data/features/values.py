@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.arrays import Bytes, Floats, Ints
 from clickscale.data.features.texts import (
     BAD_LABEL,
     BAD_NUMBER,
@@ -22,8 +23,6 @@ from clickscale.data.features.texts import (
     NEGATIVE,
     NOT_FINITE,
     OVERFLOW,
-    Codes,
-    Ints,
     bools_of,
     hash_texts,
     is_text,
@@ -33,8 +32,6 @@ from clickscale.data.features.texts import (
     read_texts,
 )
 from clickscale.schema import Field
-
-Floats = npt.NDArray[np.float64]
 
 MISSING = -1
 NO_TIME = np.iinfo(np.int64).min
@@ -53,7 +50,7 @@ class Raw:
     """
 
     data: npt.NDArray[np.generic]
-    problems: Codes
+    problems: Bytes
     texts: pa.Array | None = None
     text_keys: Ints | None = None
 
@@ -129,7 +126,7 @@ def _from_lists(field: Field, lists: pa.Array) -> Raw:
     return Raw(data, problems, inner.texts, inner.text_keys)
 
 
-def read_integers(values: pa.Array) -> tuple[Ints, Codes]:
+def read_integers(values: pa.Array) -> tuple[Ints, Bytes]:
     """(N,) ids and problem codes: only integers in 0 .. 2**63 - 1 are fine, written in whatever type."""
     values = plain(values)
     kind = values.type
@@ -153,7 +150,7 @@ def read_integers(values: pa.Array) -> tuple[Ints, Codes]:
     return keys, problems
 
 
-def _integral(number: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes]:
+def _integral(number: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Bytes]:
     """Ids that came as floats: 3.0 is 3, 3.5 is none; NaN is how tables of floats write null."""
     missing = null | np.isnan(number)
     number = np.where(missing, 0.0, number)
@@ -166,7 +163,7 @@ def _integral(number: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Codes]
     return np.where(fine, np.where(fine, number, 0.0).astype(np.int64), MISSING), problems
 
 
-def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
+def _parse_integers(texts: pa.Array) -> tuple[Ints, Bytes]:
     """Ids written as text: digits, perhaps with a sign and with zeros after a point."""
     texts = pc.utf8_trim_whitespace(texts)
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?[0-9]+(\.0*)?$"))
@@ -184,7 +181,7 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Codes]:
     return np.where(fine, np.where(fine, number, 0).astype(np.int64), MISSING), problems
 
 
-def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: Codes) -> tuple[Ints, Codes]:
+def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Bytes, problems: Bytes) -> tuple[Ints, Bytes]:
     """Give every row what its distinct text was found to be."""
     keys = np.full(len(coded), MISSING, np.int64)
     here = ~nulls(coded.indices)
@@ -197,7 +194,7 @@ def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Codes, problems: C
 # --- numbers, times, labels, vectors
 
 
-def read_numbers(values: pa.Array) -> tuple[Floats, Codes]:
+def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
     """(N,) numbers, NaN where missing, and problem codes; moments count as seconds since 1970 UTC."""
     values = plain(values)
     kind = values.type
@@ -224,7 +221,7 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Codes]:
     return np.where(problems == FINE, numbers, np.nan), problems
 
 
-def _parse_numbers(texts: pa.Array) -> tuple[Floats, Codes]:
+def _parse_numbers(texts: pa.Array) -> tuple[Floats, Bytes]:
     """Numbers written as text."""
     texts = pc.utf8_trim_whitespace(texts)
     special = bools_of(pc.match_substring_regex(texts, r"^(?i)[+-]?(nan|inf|infinity)$"))
@@ -243,7 +240,7 @@ def _is_finite(numbers: Floats) -> npt.NDArray[np.bool_]:
     return np.abs(numbers) <= np.finfo(np.float32).max  # also False for NaN
 
 
-def read_times(values: pa.Array) -> tuple[Ints, Codes]:
+def read_times(values: pa.Array) -> tuple[Ints, Bytes]:
     """(N,) whole seconds since 1970 UTC, and problem codes; null becomes the smallest int64."""
     values = plain(values)
     if pa.types.is_integer(values.type):
@@ -258,7 +255,7 @@ def read_times(values: pa.Array) -> tuple[Ints, Codes]:
     return np.where(missing, NO_TIME, whole), problems
 
 
-def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Codes]:
+def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Bytes]:
     """(N,) 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
     values = plain(values)
     kind = values.type

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Ints
 from clickscale.data.columns import NpyWriter, write_column
 from clickscale.data.features.encoder import Vocabulary
-from clickscale.data.features.texts import Ints
 from clickscale.data.features.values import MISSING
 from clickscale.data.preparation.intake import KNOWN_AT, Intake, column_of, raw_type, table_fields
 from clickscale.data.preparation.negatives import NegativeSampler, add_negatives

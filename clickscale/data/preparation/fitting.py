@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.columns import Array, NpyWriter, blocks, open_column
+from clickscale.arrays import Array, Ints
+from clickscale.data.columns import NpyWriter, blocks, open_column
 from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, transform
-from clickscale.data.features.texts import Ints
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.preparation.intake import KNOWN_AT, column_of, ids_of, table_fields
 from clickscale.data.preparation.records import Distinct

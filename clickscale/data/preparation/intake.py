@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.arrays import Ints
 from clickscale.data.features.encoder import owner
-from clickscale.data.features.texts import FINE, PROBLEMS, Ints, plain
+from clickscale.data.features.texts import FINE, PROBLEMS, plain
 from clickscale.data.features.values import (
     MISSING,
     NO_TIME,

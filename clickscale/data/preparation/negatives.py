@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.features.texts import Ints, splitmix64
+from clickscale.arrays import Ints
+from clickscale.data.features.texts import splitmix64
 from clickscale.data.preparation.records import Records
 
 

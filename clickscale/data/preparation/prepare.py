@@ -14,29 +14,26 @@ was killed is started again from the beginning: nothing it left behind is read.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from clickscale.arrays import Progress
 from clickscale.config import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
-from clickscale.data.layout import MANIFEST, Manifest, file_entry
+from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import TABLES, Intake, column_of, ids_of, read_log, table_fields
 from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
-from clickscale.failpoint import failpoint
-from clickscale.files import building
+from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import FIRST, PADDING, Field
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def prepare(
@@ -66,7 +63,7 @@ def prepare(
     check_split(source.split)
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
-    with building(out, overwrite, MANIFEST) as folder:
+    with building(out, DATA_SET, overwrite=overwrite) as folder:
         run = _Preparation(source, folder, max_quarantined, chunk_rows, memory_rows, progress or _silent)
         return run.all_steps()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.features.texts import Ints
+from clickscale.arrays import Ints
 from clickscale.errors import DataError
 
 Records = npt.NDArray[np.void]

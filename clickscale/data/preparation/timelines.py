@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.features.texts import Ints
+from clickscale.arrays import Ints
 from clickscale.data.preparation.records import Records
 
 

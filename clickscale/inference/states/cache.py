@@ -1,118 +1,39 @@
 """A cache of user states that cannot answer with the wrong one.
 
-An entry is found by a key and believed only if the hash chain of its behaviors is that of the request's own
+An entry is found by a key and used only if the hash chain of its behaviors is that of the request's own
 behaviors (see `fingerprint`). An edited, reordered, shortened or foreign history, another profile, another
 artifact: each is a miss by construction, so nothing has to be invalidated.
 
-Memory is bounded by bytes; who gets in is decided by how often a user came lately, who has to go by SIEVE.
-Whatever goes wrong inside the cache costs a recomputation, never a request.
+Memory is bounded by bytes. Users who came often lately are admitted, and SIEVE evicts. A failure inside the
+cache costs a recomputation, never a request.
+
+`StateCache.resolve` is the whole way from a request to its states; the other methods are its steps.
 """
 
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import groupby
 
 import torch
 
-from clickscale.config import Config
-from clickscale.errors import ConfigError
 from clickscale.inference.states.admission import RecentCounts
-from clickscale.inference.states.claims import Ask, Claim, Entry, Flight, Owner, matching_start
+from clickscale.inference.states.cache_config import CacheConfig, CacheStats
+from clickscale.inference.states.claims import Ask, Claim, Entry, Flight, Owner
 from clickscale.inference.states.eviction import Sieve
 from clickscale.state import State
 
-ENTRY_BYTES = 4_096  # what Python objects and tensor headers of one entry take beside its tensors
+ENTRY_BYTES = 4_096  # Python objects and tensor headers of one entry, beside its tensors
 _PATIENCE = 30.0  # seconds to wait for another request that computes the same state, then compute it
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
 _LOG = logging.getLogger("clickscale")
 
-
-class CacheConfig(Config, frozen=True):
-    """Options.
-
-    Attributes:
-        budget: bytes that all entries together never exceed.
-        kind: ``appendable`` states grow with the user; ``scoring`` states keep only what candidates read, are
-            smaller for sparse models, and are computed anew when the history changes at all.
-        precision: of the stored floats. Less is smaller, and moves logits.
-        admit_after: requests of a user within ``recent`` requests until a state is kept; 1 keeps all.
-        min_length: behaviors that a state worth keeping has at least.
-        seconds_to_live: after which a state is computed anew; 0 for no limit.
-        tenant_share: part of the budget that one tenant may take.
-        audit_share: part of the hits that are computed again and compared.
-        audit_bound: largest difference of logits that an audit accepts; 0 takes that of the precision. Beyond
-            it the cache empties itself and stays off until `StateCache.clear`.
-    """
-
-    budget: int = 256_000_000
-    kind: Literal["appendable", "scoring"] = "appendable"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    admit_after: int = 2
-    recent: int = 65_536
-    min_length: int = 1
-    seconds_to_live: float = 3_600.0
-    tenant_share: float = 1.0
-    audit_share: float = 0.01
-    audit_bound: float = 0.0
-
-    def check(self) -> None:
-        """Raise `ConfigError` for values that cannot be."""
-        least = {"budget": 0, "admit_after": 1, "recent": 1, "min_length": 1, "seconds_to_live": 0}
-        wrong = [f"{name} must be >= {low}" for name, low in least.items() if not getattr(self, name) >= low]
-        wrong += ["tenant_share must be in (0, 1]"] if not 0 < self.tenant_share <= 1 else []
-        wrong += ["audit_share must be in [0, 1]"] if not 0 <= self.audit_share <= 1 else []
-        wrong += ["audit_bound must be >= 0"] if not self.audit_bound >= 0 else []
-        if wrong:
-            raise ConfigError("State cache: " + "; ".join(wrong) + ".")
-
-
-@dataclass
-class CacheStats:
-    """What the cache did. Every request that asks is one of the first five.
-
-    Attributes:
-        hits: had exactly the state.
-        appends: had the state of the older behaviors; the newer ones were appended.
-        shared: waited for another request that was computing the same state.
-        misses: had nothing under this key.
-        rebuilds: had a state, but of other behaviors: an edited history, or a window that slid.
-        stored, refused: states that were kept, and that were not (seen too rarely, too short or too large).
-        evictions, expired, forgotten: states that were given up for room, for age, on request.
-        errors: failures inside the cache that cost no request.
-        audits: hits that were computed again; ``audit_max_abs_diff`` is the largest difference of logits.
-        behaviors_reused: behaviors that did not have to be computed again.
-        bytes, entries: what is held now.
-        enabled: off after an audit that failed.
-    """
-
-    hits: int = 0
-    appends: int = 0
-    shared: int = 0
-    misses: int = 0
-    rebuilds: int = 0
-    stored: int = 0
-    refused: int = 0
-    evictions: int = 0
-    expired: int = 0
-    forgotten: int = 0
-    errors: int = 0
-    audits: int = 0
-    audit_max_abs_diff: float = 0.0
-    behaviors_reused: int = 0
-    bytes: int = 0
-    entries: int = 0
-    enabled: bool = True
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of the requests that found something to reuse; 0 before the first request."""
-        useful = self.hits + self.appends + self.shared
-        return useful / max(useful + self.misses + self.rebuilds, 1)
+Compute = Callable[[Sequence[int], Sequence[Claim]], Sequence[State]]
+"""Computes a state for each of some claims of one shape, given their places among the asks."""
 
 
 @dataclass
@@ -127,11 +48,11 @@ class StateCache:
     """States of users by content; safe to use from many threads.
 
     Args:
-        store: where entries lie, a dict unless told otherwise; what it raises is counted, not passed on.
+        store: holds the entries, a dict by default; exceptions that it raises are counted, not passed on.
         clock: seconds; a test may bring its own.
 
     Raises:
-        ConfigError: an option that cannot be.
+        ConfigError: an option is out of range.
     """
 
     def __init__(
@@ -148,19 +69,33 @@ class StateCache:
         self._store: MutableMapping[bytes, Entry] = {} if store is None else store
         self._clock = clock
         self._lock = threading.RLock()
-        self._stats = CacheStats()
-        self._recent = RecentCounts(config.recent)
-        self._sizes: dict[bytes, tuple[Owner, int]] = {}  # an entry that is not listed here does not exist
+        # Everything below is read and written under `_lock`, and holds whenever the lock is free:
+        #
+        #   _sizes    key -> owner, bytes    the truth: a key that is not listed here does not exist
+        #   _store    key -> entry           has every listed key, unless it lost one; may raise at any time
+        #   _keys     owner -> keys          the listed keys by owner; no empty sets
+        #   _tenants  tenant -> queue, bytes the listed keys by tenant and their sum; no empty tenants
+        #   _bytes    sum over _sizes        <= config.budget at every moment, even under the lock
+        #   _flights  goal -> flight         there as long as one claim leads it; its `release` removes it
+        #   _epoch    deletions so far       a claim of an earlier epoch is not kept: its user may be gone
+        #   _recent   sketch of keys         counts every ask, kept or not
+        #   _stats    counters               its bytes and entries are filled in by `stats`
+        #   _random   generator              chooses the claims that are audited
+        #
+        # Slow work holds no lock: hashing (`_compare`), copying (`compact`), waiting, computing.
+        self._sizes: dict[bytes, tuple[Owner, int]] = {}
         self._keys: dict[Owner, set[bytes]] = {}
         self._tenants: dict[str, _Tenant] = {}
         self._bytes = 0
         self._flights: dict[bytes, Flight] = {}
         self._epoch = 0
+        self._recent = RecentCounts(config.recent)
+        self._stats = CacheStats()
         self._random = random.Random(0)
 
     @property
     def enabled(self) -> bool:
-        """Whether the cache may be asked; off after an audit that failed."""
+        """False after an audit that failed: the cache must not be asked."""
         return self._stats.enabled
 
     @property
@@ -173,10 +108,42 @@ class StateCache:
         with self._lock:
             return replace(self._stats, bytes=self._bytes, entries=len(self._sizes))
 
-    # --- asking
+    # --- the life of a claim: ask, claim, lead | follow, publish, release (see docs/serving-states.md)
+
+    def resolve(self, asks: Sequence[Ask], compute: Compute) -> list[Claim]:
+        """Give every ask its state: kept, computed by ``compute``, or computed by a concurrent request.
+
+        Raises:
+            Exception: the exception of ``compute``; the states that these asks had found are deleted.
+        """
+        claims: list[Claim] = []
+        try:
+            for ask in asks:
+                claims.append(self.claim(ask))
+            leading = [index for index, claim in enumerate(claims) if claim.leads]
+            # One call for claims of one shape: a batch of new users is encoded in one go.
+            leading.sort(key=lambda index: claims[index].shape)
+            for _, group in groupby(leading, key=lambda index: claims[index].shape):
+                indices = list(group)
+                states = compute(indices, [claims[index] for index in indices])
+                for index, state in zip(indices, states, strict=True):
+                    claims[index].state = state
+                    self.publish(claims[index], state)
+        except Exception:
+            for ask in asks:  # a kept state may be the cause; without it the next request succeeds
+                self.discard(ask)
+            raise
+        finally:
+            for claim in claims:  # whoever follows a claim that failed stops waiting and computes
+                self.release(claim)
+        # Wait only after publishing our own states, or two requests could wait for each other forever.
+        for index, claim in enumerate(claims):
+            if claim.state is None:
+                claim.state = self.wait(claim) or compute([index], [claim])[0]
+        return claims
 
     def claim(self, ask: Ask) -> Claim:
-        """What is known of a state, and who computes the rest.
+        """Look a state up, and decide who computes what is missing.
 
         A claim that leads has to be published or released; one that neither leads nor is complete waits.
         """
@@ -186,8 +153,9 @@ class StateCache:
         while True:
             with self._lock:
                 entry, epoch = self._read(key), self._epoch
+                # Compared below by identity: every insertion makes a new tuple.
                 listed = self._sizes.get(key)
-            claim = self._compare(ask, entry, epoch)  # hashes, so it holds nobody up
+            claim = self._compare(ask, entry, epoch)  # hashes: too slow to hold the lock
             with self._lock:
                 # If somebody stored the state meanwhile, computing it would be for nothing: look again.
                 if claim.complete or claim.goal in self._flights or self._sizes.get(key) is listed:
@@ -196,8 +164,8 @@ class StateCache:
                     return claim
 
     def _compare(self, ask: Ask, entry: Entry | None, epoch: int) -> Claim:
-        """What an entry is worth to a request."""
-        start = None if entry is None else matching_start(entry, ask)
+        """Prove which of the wanted behaviors an entry holds, if any."""
+        start = None if entry is None else _matching_start(entry, ask)
         if entry is None or start is None:
             claim = Claim(ask, len(ask.trail) - ask.least, epoch=epoch, born=self._clock())
         else:
@@ -220,18 +188,19 @@ class StateCache:
                     return None
                 self._tenants[entry.owner[0]].queue.touch(key)
                 return entry
-            except Exception as error:
+            except Exception as error:  # a store may be a file or a server, and raise anything
                 if isinstance(error, KeyError):  # the store lost it
                     self._unlist(key)
                 self.failed("reading an entry")
                 return None
 
     def _join_flight(self, claim: Claim) -> None:
-        """Lead the computation of what is missing, or follow who leads it already."""
+        """Lead the computation of the missing behaviors, or follow the claim that already leads it."""
         if claim.complete:
             return
         claim.leads = claim.goal not in self._flights
         claim.flight = self._flights.setdefault(claim.goal, Flight())
+        # A follower gets the whole state from its leader, so an entry that it found itself is of no use.
         if not claim.leads:
             claim.state, claim.held, claim.reused = None, 0, claim.size
 
@@ -248,14 +217,13 @@ class StateCache:
         else:
             stats.misses += 1
         stats.behaviors_reused += claim.reused
+        # Only answers that use a kept state can be wrong because of the cache.
         claim.audited = claim.state is not None and self._random.random() < self.config.audit_share
 
     def wait(self, claim: Claim) -> State | None:
-        """The state that another request was computing; None if it failed or takes too long."""
+        """Wait for the state that another request computes; None if that fails or takes too long."""
         assert claim.flight is not None, "only a claim that follows another one waits"
         return claim.flight.state if claim.flight.done.wait(_PATIENCE) else None
-
-    # --- keeping
 
     def publish(self, claim: Claim, state: State) -> None:
         """Hand a finished state to all who wait for it, and keep it if it is worth keeping."""
@@ -264,9 +232,9 @@ class StateCache:
             claim.flight.done.set()
         try:
             self._keep(claim, state)
-        except Exception:
+        except Exception:  # the state is published already; not keeping it costs time only
             self.failed("storing an entry")
-        self.release(claim)  # only now: in between, whoever asks finds the flight instead of nothing
+        self.release(claim)  # only now: in between, new asks find the flight instead of nothing
 
     def release(self, claim: Claim) -> None:
         """Let those who wait go on; needed when a state could not be computed, harmless afterwards."""
@@ -276,6 +244,8 @@ class StateCache:
                     del self._flights[claim.goal]
             claim.flight.done.set()
 
+    # --- keeping
+
     def _keep(self, claim: Claim, state: State) -> None:
         key, trail = claim.ask.trail.key, claim.ask.trail
         with self._lock:
@@ -284,7 +254,7 @@ class StateCache:
         nbytes = self.config.budget + 1 if kept is None else kept.nbytes + ENTRY_BYTES
         chain, anchor = trail.chain(claim.start, len(trail)), trail.anchor(claim.start)
         with self._lock:
-            if claim.epoch != self._epoch:  # somebody was forgotten meanwhile, perhaps this user
+            if claim.epoch != self._epoch:  # a user was forgotten meanwhile, perhaps this one
                 return
             if kept is None or nbytes > self._quota:
                 self._stats.refused += 1
@@ -299,14 +269,17 @@ class StateCache:
     def _insert(self, key: bytes, entry: Entry) -> None:
         """Make room, then add; the bytes held never exceed the budget, not even in between."""
         known = key in self._sizes
+        # Out first, so that the old and the new state are never held together.
         if known:
             self._drop(key)
         name = entry.owner[0]
         tenant = self._tenants.setdefault(name, _Tenant())
+        # A tenant over its share evicts its own entries, never those of others.
         while tenant.bytes + entry.nbytes > self._quota:
             self._evict(tenant)
+        # When the whole cache is full, the tenant with the most bytes gives.
         while self._bytes + entry.nbytes > self.config.budget:
-            self._evict(max(self._tenants.values(), key=lambda each: each.bytes))
+            self._evict(max(self._tenants.values(), key=lambda tenant: tenant.bytes))
         self._store[key] = entry
         self._sizes[key] = entry.owner, entry.nbytes
         self._keys.setdefault(entry.owner, set()).add(key)
@@ -340,24 +313,26 @@ class StateCache:
     # --- letting go
 
     def discard(self, ask: Ask) -> None:
-        """Delete the state that an ask found, because it made trouble; never raises."""
+        """Delete the state that an ask found because using it failed; never raises."""
         with self._lock:
             try:
                 if ask.trail.key in self._sizes:
                     self._drop(ask.trail.key)
-            except Exception:
+            except Exception:  # the entry is unlisted already, so nobody finds it again
                 self.failed("deleting an entry")
 
     def forget(self, owner: Owner) -> int:
         """Delete every state of a user, those that are being computed included; the number deleted.
 
         Raises:
-            Exception: what the store raises: a deletion that failed must not look like one that did not. No
-                request can find the states all the same.
+            Exception: the exception of the store, since a failed deletion must not look like a success. No
+                request can find the states even then.
         """
         with self._lock:
+            # States of this user that are being computed must not be stored afterwards.
             self._epoch += 1
             keys = list(self._keys.get(owner, ()))
+            # All unlisted before the first deletion: if the store raises, nothing can be found again.
             for key in keys:
                 self._unlist(key)
             for key in keys:
@@ -407,10 +382,28 @@ class StateCache:
             )
 
 
+def _matching_start(entry: Entry, ask: Ask) -> int | None:
+    """Index in the trail at which the behaviors of an entry begin; None if the request cannot use the entry.
+
+    The entry must be a run of the trail, to the last bit, such that with the newer behaviors after it the
+    state holds ``least`` to ``most`` behaviors. Where states do not grow there must be no newer ones.
+    """
+    trail, count = ask.trail, entry.count
+    first, last = len(trail) - ask.most, len(trail) - max(ask.least, count)
+    if not ask.grows:
+        first = max(first, len(trail) - count)
+    # Chains cost a hash of the whole run, so anchors rule out most starts first.
+    for start in range(last, max(first, 0) - 1, -1):  # the later it begins, the less is left to append
+        if trail.anchor(start) == entry.anchor and trail.chain(start, start + count) == entry.chain:
+            return start
+    return None
+
+
 def compact(state: State, dtype: torch.dtype) -> State | None:
-    """A copy of exactly the state's bytes, floats as ``dtype``; None if some are too large for that type."""
-    copy = state.to(dtype=dtype)._map(torch.clone)  # a view would keep the batch that it is a part of
+    """Copy exactly the state's bytes, floats as ``dtype``; None if some are too large for that type."""
+    copy = state.to(dtype=dtype).clone()
     pairs = zip(copy.tensors(), state.tensors(), strict=True)
+    # A value over the range of half precision becomes infinite, and would poison every score.
     halved = [(after, before) for after, before in pairs if after.dtype != before.dtype]
     if any(bool((after.isfinite() != before.isfinite()).any()) for after, before in halved):
         return None

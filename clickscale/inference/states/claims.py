@@ -1,4 +1,8 @@
-"""What passes between a request and a state cache: what is wanted, what there is, who computes the rest."""
+"""Values that pass between a request and a state cache; `StateCache.resolve` is the life of a claim.
+
+An `Ask` says which state is wanted. An `Entry` is a state that is kept. A `Claim` is the cache's answer to an
+ask: the state itself, or who computes what is missing. A `Flight` is a computation that several claims share.
+"""
 
 import threading
 from dataclasses import dataclass, field
@@ -6,12 +10,12 @@ from dataclasses import dataclass, field
 from clickscale.inference.states.fingerprint import Trail
 from clickscale.state import State
 
-Owner = tuple[str, bytes]  # tenant, and who the user is in that tenant
+Owner = tuple[str, bytes]  # tenant, and identity of the user in that tenant
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Whose state is wanted, of which behaviors.
+    """A wanted state: of which user, of which behaviors.
 
     Attributes:
         owner: tenant and user, for quotas and `StateCache.forget`.
@@ -29,7 +33,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored state and what proves whose it is."""
+    """A kept state, with the hashes that prove whose it is.
+
+    Attributes:
+        count: behaviors that the state holds.
+        anchor, chain: hashes of the first of them and of them all (`Trail`).
+        born: when the oldest part of the state was computed; appending makes nothing younger.
+    """
 
     owner: Owner
     count: int
@@ -42,22 +52,26 @@ class Entry:
 
 @dataclass
 class Flight:
-    """A state that is being computed, for all who want it."""
+    """A state that one claim computes while others wait for it; it stays None if computing failed."""
 
+    # Set exactly once, after `state`: whoever wakes up reads the final value.
     done: threading.Event = field(default_factory=threading.Event)
     state: State | None = None
 
 
 @dataclass
 class Claim:
-    """What the cache answered to an `Ask`.
+    """The cache's answer to an `Ask`: complete, leading (it computes) or following (it waits).
 
     Attributes:
         start: the state has to hold the behaviors of the trail from here on.
         held: how many of them ``state`` holds, from ``start`` on; 0 without one.
-        state: what the cache has; whoever completes it sets it and calls `StateCache.publish`.
+        state: the kept state, later the finished one.
         reused: behaviors that this request did not have to compute.
         audited: the result is to be compared with one that is computed without the cache.
+        epoch: number of deletions before the claim; after another one its state is not kept.
+        goal: key of the flight: hash of the finished state's behaviors and of the epoch.
+        leads: whether this claim computes what is missing, for all who share its flight.
     """
 
     ask: Ask
@@ -78,27 +92,16 @@ class Claim:
         return len(self.ask.trail) - self.start
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Kept and missing behaviors. Claims of one shape are computed together without any padding."""
+        return self.held, self.added
+
+    @property
     def added(self) -> int:
         """Behaviors that are still to be computed."""
         return self.size - self.held
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing to compute."""
+        """True when nothing is left to compute."""
         return self.state is not None and not self.added
-
-
-def matching_start(entry: Entry, ask: Ask) -> int | None:
-    """Where in the trail the behaviors of an entry begin; None if the entry is of no use to the request.
-
-    The entry must be a run of the trail, to the last bit, such that with the newer behaviors after it the
-    state holds ``least`` to ``most`` behaviors. Where states do not grow there must be no newer ones.
-    """
-    trail, count = ask.trail, entry.count
-    first, last = len(trail) - ask.most, len(trail) - max(ask.least, count)
-    if not ask.grows:
-        first = max(first, len(trail) - count)
-    for start in range(last, max(first, 0) - 1, -1):  # the later it begins, the less is left to append
-        if trail.anchor(start) == entry.anchor and trail.chain(start, start + count) == entry.chain:
-            return start
-    return None

@@ -1,9 +1,9 @@
-"""What a cached state is found by: hashes of exactly what the model read, never anything that a client names.
+"""Keys and hashes of cached states, made of exactly what the model reads, never of a name from a client.
 
-A key stands for who asks and what would answer: tenant, user, artifact, form of the stored state, profile.
+A key stands for tenant, user, artifact, form of the stored state and profile.
 A chain stands for the behaviors that a state holds, in order, as the bytes that the model reads. Both are
-BLAKE2b, which chains block to block: two histories that differ in one bit of one field, in their order or in
-their length have different chains.
+BLAKE2b hashes: two histories that differ in one bit of one field, in their order or in their length have
+different chains.
 """
 
 import hashlib
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.arrays import Bytes
 from clickscale.batch import UserSide
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def fingerprint(*parts: bytes) -> bytes:
-    """32 bytes that stand for a list of parts; each goes in behind its length, so no boundary can move."""
+    """Hash a list of parts to 32 bytes; each part follows its length, so no boundary can move."""
     whole = hashlib.blake2b(digest_size=32)
     for part in parts:
         whole.update(len(part).to_bytes(8, "little"))
@@ -43,13 +42,14 @@ class Trail:
         return len(self.rows) // self.width
 
     def chain(self, start: int, stop: int) -> bytes:
-        """32 bytes that stand for the behaviors ``start <= i < stop`` in their order."""
+        """Hash the behaviors ``start <= i < stop`` in their order, to 32 bytes."""
+        # A view, since a long history is hashed at several starts and should not be copied for each.
         rows = memoryview(self.rows)[start * self.width : stop * self.width]
         return hashlib.blake2b(rows, digest_size=32, key=self.key, person=b"behaviors").digest()
 
-    def anchor(self, place: int) -> bytes:
-        """16 bytes that stand for one behavior: where a run may begin is looked up before it is hashed."""
-        row = memoryview(self.rows)[place * self.width : (place + 1) * self.width]
+    def anchor(self, index: int) -> bytes:
+        """Hash one behavior to 16 bytes: a cheap test of where a run may begin, before hashing all of it."""
+        row = memoryview(self.rows)[index * self.width : (index + 1) * self.width]
         return hashlib.blake2b(row, digest_size=16, key=self.key, person=b"anchor").digest()
 
 
@@ -75,5 +75,5 @@ def _side_by_side(*columns: npt.NDArray[np.generic]) -> Bytes:
 
 
 def _plain_nan(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The same numbers; a missing one has one form only, or equal behaviors could look different."""
+    """The same numbers with one form of NaN only, or equal behaviors could have different bytes."""
     return np.where(np.isnan(numbers), np.float32(np.nan), numbers)

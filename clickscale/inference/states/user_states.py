@@ -1,12 +1,10 @@
-"""States of the users of a batch of requests: from the cache where it has them, else appended or computed."""
+"""States of the users of a batch of requests: kept ones where they match, else appended to or computed."""
 
 from collections.abc import Sequence
 from dataclasses import fields
-from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from clickscale.batch import UserSide
 from clickscale.inference.states.cache import StateCache
@@ -23,12 +21,12 @@ class UserStates:
     """Finds or computes states by the window policy.
 
     A state is computed from the last ``length`` behaviors and grows by appending until it would hold more
-    than ``length + slack``; then it is computed anew from the last ``length``. With a slack of 0 it always
-    holds exactly the last ``length``, as in evaluation. What it holds is exact either way: its scores are
-    those of the model on these behaviors.
+    than ``length + slack``; then it is computed again from the last ``length``. With a slack of 0 it always
+    holds exactly the last ``length``, as in evaluation. Scores are exact either way: those of the model on
+    the behaviors that the state holds.
 
     Args:
-        digest: stands for everything the model is made of; no two artifacts may share it.
+        digest: hash of everything the model is made of; no two artifacts may share it.
     """
 
     def __init__(
@@ -40,7 +38,11 @@ class UserStates:
         self._form = (_LAYOUT, digest.encode(), config.kind.encode(), config.precision.encode())
 
     def claims(
-        self, user: UserSide, counts: Sequence[int], owners: Sequence[Owner], device: str = "cpu"
+        self,
+        user: UserSide,
+        counts: Sequence[int],
+        owners: Sequence[Owner],
+        on_device: UserSide | None = None,
     ) -> list[Claim]:
         """A claim with its state for every row.
 
@@ -48,75 +50,51 @@ class UserStates:
             user: B rows on the CPU, padded on the left; up to ``length + slack`` behaviors each.
             counts: (B,) behaviors of each row.
             owners: (B,) tenant and user of each row.
+            on_device: the same rows where the model is; ``user`` itself by default.
         """
-        asks, claims = self._asks(user, counts, owners), list[Claim]()
-        try:
-            claims += map(self.cache.claim, asks)
-            leading = [(row, claim) for row, claim in enumerate(claims) if claim.leads]
-            leading.sort(key=lambda one: _shape(one[1]))
-            for _, alike in groupby(leading, key=lambda one: _shape(one[1])):
-                self._lead(user, list(alike), device)
-        except Exception:  # whatever a state did that was believed, it shall not do it again
-            for ask in asks:
-                self.cache.discard(ask)
-            raise
-        finally:  # whoever waits for a state that could not be computed has to compute it
-            for claim in claims:
-                self.cache.release(claim)
-        # Only now: a request that waited before it had led could wait for one that waits for it.
-        for row, claim in enumerate(claims):
-            if claim.state is None:
-                claim.state = self.cache.wait(claim) or self.fresh(user, [row], claim.size, device)
-        return claims
+        source = user if on_device is None else on_device
 
-    def _asks(self, user: UserSide, counts: Sequence[int], owners: Sequence[Owner]) -> list[Ask]:
-        behaviors, profiles = behavior_bytes(user), profile_bytes(user)
-        width = behaviors.shape[2]
-        grows = self.cache.config.kind == "appendable" and self.model.causal
-        asks = []
-        for row, (count, (tenant, who)) in enumerate(zip(counts, owners, strict=True)):
-            key = fingerprint(*self._form, tenant.encode(), who, profiles[row])
-            rows = behaviors[row, behaviors.shape[1] - count :].tobytes()
-            least = min(count, self.length)
-            trail = Trail(key, rows, width)
-            asks.append(Ask((tenant, who), trail, least, self.length + self.slack, grows))
-        return asks
+        def compute(rows: Sequence[int], claims: Sequence[Claim]) -> list[State]:
+            """Encode the behaviors that claims of one shape lack, all rows at once."""
+            held = [claim.state for claim in claims if claim.state is not None]
+            # Claims of one shape: either all of them hold something or none does.
+            if not held:
+                return self.fresh(source, rows, claims[0].size).split()
+            kept = stack(held).to(dtype=torch.float32)  # may be kept in less; computed with in full
+            new = newest(source, rows, claims[0].added)
+            return self._kept(self.model.extend_user(kept, new)).split()
 
-    def _lead(self, user: UserSide, alike: list[tuple[int, Claim]], device: str) -> None:
-        """Compute what claims of one shape lack, in one go, and publish it."""
-        rows, claims = [row for row, _ in alike], [claim for _, claim in alike]
-        held = [claim.state for claim in claims if claim.state is not None]
-        if held:
-            whole = stack(held).to(dtype=torch.float32)  # kept in less, computed with in full
-            new = newest(user, rows, claims[0].added, device)
-            state = self._kept(self.model.extend_user(whole, new))
-        else:
-            state = self.fresh(user, rows, claims[0].size, device)
-        for claim, part in zip(claims, state.split(), strict=True):
-            claim.state = part
-            self.cache.publish(claim, part)
+        return self.cache.resolve(self._asks(user, counts, owners), compute)
 
-    def fresh(self, user: UserSide, rows: Sequence[int], count: int, device: str = "cpu") -> State:
-        """State of the newest ``count`` behaviors of some rows, without the cache; in full precision."""
-        return self._kept(self.model.encode_user(newest(user, rows, count, device)))
+    def fresh(self, user: UserSide, rows: Sequence[int], count: int) -> State:
+        """Encode the newest ``count`` behaviors of some rows, without the cache and in full precision."""
+        return self._kept(self.model.encode_user(newest(user, rows, count)))
 
     def _kept(self, state: State) -> State:
         """The part of a state that is worth keeping, so that all states of a batch have the same form."""
         scoring = self.cache.config.kind == "scoring"
         return self.model.scoring_state(state) if scoring else self.model.appendable_state(state)
 
+    def _asks(self, user: UserSide, counts: Sequence[int], owners: Sequence[Owner]) -> list[Ask]:
+        """Hash what the model would read of every row."""
+        behaviors, profiles = behavior_bytes(user), profile_bytes(user)  # (B, L, width), B texts
+        columns, width = behaviors.shape[1:]
+        grows = self.cache.config.kind == "appendable" and self.model.causal
+        asks = []
+        for row, (count, (tenant, identity)) in enumerate(zip(counts, owners, strict=True)):
+            # The whole of what could change a state, apart from behaviors, is in the key.
+            key = fingerprint(*self._form, tenant.encode(), identity, profiles[row])
+            trail = Trail(key, behaviors[row, columns - count :].tobytes(), width)
+            least, most = min(count, self.length), self.length + self.slack
+            asks.append(Ask((tenant, identity), trail, least, most, grows))
+        return asks
 
-def newest(user: UserSide, rows: Sequence[int], count: int, device: str = "cpu") -> UserSide:
-    """The newest ``count`` behaviors of some rows, on the device of the model."""
+
+def newest(user: UserSide, rows: Sequence[int], count: int) -> UserSide:
+    """The newest ``count`` behaviors of some rows."""
     chosen, begin = list(rows), user.items.shape[1] - count
-
-    def cut(name: str) -> Tensor:
-        part: Tensor = getattr(user, name)[chosen]
-        return (part[:, begin:] if name in _BEHAVIORS else part).to(device)
-
-    return UserSide(**{part.name: cut(part.name) for part in fields(user)})
-
-
-def _shape(claim: Claim) -> tuple[int, int]:
-    """Claims of one shape are computed together: nothing is padded, so a kept state holds no padding."""
-    return claim.held, claim.added
+    parts = {}
+    for field in fields(user):
+        part = getattr(user, field.name)[chosen]
+        parts[field.name] = part[:, begin:] if field.name in _BEHAVIORS else part
+    return UserSide(**parts)

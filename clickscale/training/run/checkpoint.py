@@ -9,34 +9,40 @@
             state.json            everything that is not a tensor
             manifest.json         size and sha256 of the two, and of the list itself; written last
 
-A checkpoint is written under another name, forced to disk and then renamed, so a process that is killed at
-any moment leaves the older checkpoints untouched and at most litter, which the next `CheckpointStore` sweeps.
+A checkpoint is built like every folder (`clickscale.files`), so a process that is killed at any moment leaves
+the older checkpoints untouched and at most litter, which the next `CheckpointStore` sweeps.
 """
 
-import hashlib
 import json
-import os
-import shutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from clickscale.errors import DamagedError, DivergedError, RunError
+from clickscale.files import (
+    FileEntry,
+    FolderKind,
+    building,
+    file_entry,
+    free_space,
+    remove_folder,
+    replace_text,
+    sha256_text,
+    sweep,
+    verify,
+)
 
 VERSION = 1
-_TENSORS, _FACTS, _MANIFEST, _LATEST, _PARTIAL = (
-    "state.safetensors",
-    "state.json",
-    "manifest.json",
-    "latest",
-    ".partial-",
-)
+CHECKPOINT = FolderKind("a checkpoint", RunError)
+_TENSORS, _FACTS, _MANIFEST, _LATEST = "state.safetensors", "state.json", "manifest.json", "latest"
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,12 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, max(keep, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for litter in self.folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(litter) if litter.is_dir() else litter.unlink()
+        sweep(self.folder)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
-        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+        found = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.iterdir())
+        return sorted(int(name[1]) for name in found if name)
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, make it the latest and remove those beyond ``keep``.
@@ -81,22 +87,18 @@ class CheckpointStore:
         """
         refuse_not_finite(checkpoint.tensors)
         final = self.folder / _name(checkpoint.step)
-        partial = self.folder / f"{_PARTIAL}{final.name}"
         try:
-            _write(partial, checkpoint)
-            if final.exists():  # the same step again, after a fall back to an older one
-                shutil.rmtree(final)
-            os.replace(partial, final)
-            _sync(self.folder)
+            # The same step is there after a fall back to an older checkpoint.
+            with building(final, CHECKPOINT, overwrite=True) as partial:
+                _write(partial, checkpoint)
             replace_text(self.folder / _LATEST, final.name)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise RunError(
                 f"Checkpoint {final} cannot be written ({error}; {free_space(self.folder)} free). The older"
                 " ones are untouched; make room and start the same command again."
             ) from error
         for step in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / _name(step))
+            remove_folder(self.folder / _name(step))
         return final
 
     def load(self) -> tuple[Checkpoint | None, list[str]]:
@@ -153,77 +155,35 @@ def refuse_not_finite(tensors: dict[str, Tensor]) -> None:
                 )
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a small text file in one move that survives a loss of power."""
-    partial = path.with_name(f"{_PARTIAL}{path.name}")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-    _sync(path.parent)
-
-
-def free_space(folder: Path) -> str:
-    """Free space of the disk of ``folder``, for a message."""
-    return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
-
-
 def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _write(partial: Path, checkpoint: Checkpoint) -> None:
-    """Write all files of a checkpoint into ``partial`` and force them to disk."""
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write all files of a checkpoint into ``folder``."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    save_file(tensors, partial / _TENSORS)
+    save_file(tensors, folder / _TENSORS)
     facts = {"version": VERSION, "step": checkpoint.step, "facts": checkpoint.facts}
-    (partial / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True), "utf-8")
-    files = {name: _entry(partial / name) for name in (_FACTS, _TENSORS)}
-    (partial / _MANIFEST).write_bytes(_manifest(files))
-    for name in (_FACTS, _TENSORS, _MANIFEST):
-        _sync(partial / name)
-    _sync(partial)
+    (folder / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True), "utf-8")
+    files = {name: file_entry(folder / name) for name in (_FACTS, _TENSORS)}
+    (folder / _MANIFEST).write_bytes(_manifest(files))
 
 
-def _sync(path: Path) -> None:
-    """Force a file or the entries of a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    """Size and hash of a file, read in pieces."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _manifest(files: dict[str, Any]) -> bytes:
+def _manifest(files: dict[str, FileEntry]) -> bytes:
     """The one form of a manifest; it holds its own hash, so that a changed byte of it is seen too."""
-    listing = json.dumps(files, indent=2, sort_keys=True)
-    own = hashlib.sha256(listing.encode()).hexdigest()
-    return json.dumps({"files": files, "sha256": own}, indent=2, sort_keys=True).encode()
+    plain = msgspec.to_builtins(files)
+    own = sha256_text(json.dumps(plain, indent=2, sort_keys=True))
+    return json.dumps({"files": plain, "sha256": own}, indent=2, sort_keys=True).encode()
 
 
 def _verify(folder: Path) -> None:
     """Compare a checkpoint's files with its manifest, and the manifest with itself."""
     try:
         written = (folder / _MANIFEST).read_bytes()
-        files = json.loads(written)["files"]
+        files = msgspec.convert(json.loads(written)["files"], dict[str, FileEntry])
         sound = _manifest(files) == written and set(files) == {_FACTS, _TENSORS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{folder / _MANIFEST} cannot be read ({error}).") from error
     if not sound:
         raise DamagedError(f"{folder / _MANIFEST} is not what was written.")
-    for name, expected in files.items():
-        found = _entry(folder / name) if (folder / name).is_file() else {"sha256": "of no file"}
-        if found != expected:
-            raise DamagedError(
-                f"{folder / name} is damaged: sha256 {found['sha256']}, expected {expected['sha256']}."
-            )
+    verify(folder, files, "remove this checkpoint")

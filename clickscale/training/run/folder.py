@@ -24,12 +24,12 @@ import msgspec
 import numpy as np
 import torch
 
-import clickscale
 from clickscale.config import Config, check_least, load_json, to_json
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.layout import MANIFEST, file_entry
+from clickscale.data.layout import MANIFEST
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError, RunError
+from clickscale.files import file_entry, replace_text, sweep
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.head import Head
 from clickscale.models import CTRModel, build_model
@@ -37,7 +37,8 @@ from clickscale.models._suan.causal import recompute_blocks
 from clickscale.schema import Schema, select_labels
 from clickscale.training.epochs import Epochs
 from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.checkpoint import CheckpointStore, replace_text
+from clickscale.training.run.checkpoint import CheckpointStore
+from clickscale.version import __version__
 
 CONFIG, DATASET, ENVIRONMENT, DONE = "config.json", "dataset.json", "environment.json", "done.json"
 _NAMED = 10  # features that a message lists
@@ -294,11 +295,8 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
         write_options(folder, config, dataset)
         return
     stored = read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
-    if stored is None and not set(os.listdir(folder)) <= {
-        DATASET,
-        f".partial-{CONFIG}",
-        f".partial-{DATASET}",
-    }:
+    litter = {f"{name}.partial" for name in (CONFIG, DATASET)}
+    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET}:
         raise RunError(f"{folder} is not empty and not a run; choose another folder.")
     if stored is None:  # killed before its options were written
         write_options(folder, config, dataset)
@@ -311,6 +309,7 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
         )
     if json.loads((folder / DATASET).read_text("utf-8"))["manifest_sha256"] != _fingerprint(dataset):
         raise RunError(f"{folder} was started on other data than {dataset.path}; choose another folder.")
+    sweep(folder)
 
 
 def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
@@ -331,7 +330,7 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
 def write_environment(folder: Path, threads: str, device: torch.device) -> None:
     """Record where a run happened."""
     facts = {
-        "clickscale": clickscale.__version__,
+        "clickscale": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -395,7 +394,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _revision() -> str | None:
     """Commit of the source tree that clickscale runs from, if it runs from one."""
-    place = Path(clickscale.__file__).parents[1]
+    place = Path(__file__).parents[3]
     if not (place / ".git").exists():
         return None
     try:

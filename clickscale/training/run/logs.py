@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from clickscale.training.run.checkpoint import replace_text
+from clickscale.files import replace_text
 
 METRICS = "metrics.jsonl"
 log = logging.getLogger("clickscale")

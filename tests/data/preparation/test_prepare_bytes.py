@@ -13,7 +13,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Source, Split
 from clickscale.errors import DataError
-from clickscale.failpoint import VARIABLE
+from clickscale.files import FAILPOINT
 from tests.data.tiny import STATISTICS, source_of, tiny_schema, tiny_source, tiny_tables
 
 Bytes = dict[str, bytes]
@@ -82,13 +82,13 @@ prepare(tiny_source(statistics=STATISTICS), Path(sys.argv[1]), overwrite=True)
 
 
 def run_child(out: Path, failure: str) -> int:
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {VARIABLE: failure, "PYTHONPATH": str(root)}
+    root = Path(__file__).resolve().parents[3]
+    environment = os.environ | {FAILPOINT: failure, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", CHILD, str(out)]
     return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("point", ["prepare_read", "prepare_sort", "prepare_encode", "workspace_publish"])
+@pytest.mark.parametrize("point", ["prepare_read", "prepare_sort", "prepare_encode", "folder_built"])
 def test_a_killed_preparation_leaves_nothing_to_read_and_can_be_run_again(tmp_path: Path, point: str) -> None:
     out = tmp_path / "out"
     assert run_child(out, f"{point}:kill") == 137
@@ -100,11 +100,23 @@ def test_a_killed_preparation_leaves_nothing_to_read_and_can_be_run_again(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "out"]
 
 
-def test_a_killed_overwrite_leaves_the_old_data_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", ["prepare_encode", "folder_synced", "folder_moved_away"])
+def test_a_killed_overwrite_leaves_the_old_data_set(tmp_path: Path, point: str) -> None:
     old = prepared(tiny_source(), tmp_path / "out")
-    assert run_child(tmp_path / "out", "prepare_encode:kill") == 137
+    assert run_child(tmp_path / "out", f"{point}:kill") == 137
+    open_dataset(tmp_path / "out").verify()  # opening it heals it
     assert bytes_of(tmp_path / "out") == old
+
+
+@pytest.mark.parametrize("point", ["folder_published", "folder_removed"])
+def test_an_overwrite_that_is_killed_late_leaves_the_new_data_set(tmp_path: Path, point: str) -> None:
+    prepare(tiny_source(), tmp_path / "out")
+    assert run_child(tmp_path / "out", f"{point}:kill") == 137
+    new = prepared(tiny_source(statistics=STATISTICS), tmp_path / "new")
     open_dataset(tmp_path / "out").verify()
+    assert bytes_of(tmp_path / "out") == new
+    prepare(tiny_source(), tmp_path / "out", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out"]
 
 
 @pytest.mark.parametrize("point", ["prepare_read", "prepare_sort", "prepare_encode"])
@@ -112,8 +124,8 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     old = prepared(tiny_source(), tmp_path / "out")
-    monkeypatch.setenv(VARIABLE, f"{point}:enospc")
-    with pytest.raises(DataError, match=r"disk of .* is full .* [\d,]+ bytes that were free"):
+    monkeypatch.setenv(FAILPOINT, f"{point}:enospc")
+    with pytest.raises(DataError, match=r"disk of .* is full: .* [\d,]+ bytes that were free"):
         prepare(tiny_source(), tmp_path / "out", overwrite=True)
     assert bytes_of(tmp_path / "out") == old
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

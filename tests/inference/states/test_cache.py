@@ -1,7 +1,7 @@
 import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clickscale.errors import ConfigError
-from clickscale.inference.states.cache import ENTRY_BYTES, CacheConfig, CacheStats, StateCache
+from clickscale.inference.states.cache import ENTRY_BYTES, StateCache
+from clickscale.inference.states.cache_config import CacheConfig, CacheStats
 from clickscale.inference.states.claims import Ask, Claim, Entry
 from clickscale.inference.states.eviction import Sieve
 from clickscale.inference.states.fingerprint import Trail, fingerprint
@@ -371,3 +372,51 @@ def test_with_no_budget_nothing_is_kept() -> None:
     cache = StateCache(CacheConfig(budget=0, admit_after=1))
     keep(cache, "u", "u")
     assert counts(cache.stats()) == (0, 0, 0, 2, 0)
+
+
+# --- the life of a claim
+
+
+def test_asks_of_one_shape_are_computed_together_and_all_get_a_state() -> None:
+    cache, calls = StateCache(ALL), list[list[int]]()
+
+    def compute(indices: Sequence[int], claims: Sequence[Claim]) -> list[State]:
+        calls.append(list(indices))
+        assert len({claim.shape for claim in claims}) == 1
+        return [Blob(torch.full((1, 10), float(claim.size))) for claim in claims]
+
+    keep(cache, "known")
+    asks = [ask("a"), ask("known"), ask("b", b"abcd"), ask("c"), ask("a")]
+    claims = cache.resolve(asks, compute)
+    assert calls == [[0, 3], [2]], "the known state is kept, and the second ask of a follows the first"
+    sizes = [float(claim.state.data[0, 0]) for claim in claims if isinstance(claim.state, Blob)]
+    assert sizes == [3, 0, 4, 3, 3]
+    assert counts(cache.stats()) == (1, 0, 1, 4, 0)
+
+
+def test_when_computing_fails_followers_compute_for_themselves_and_nothing_is_kept() -> None:
+    cache = StateCache(ALL)
+    keep(cache, "known")
+    started, follow = threading.Event(), threading.Event()
+
+    def fail(indices: Sequence[int], claims: Sequence[Claim]) -> list[State]:
+        started.set()
+        assert follow.wait(10)
+        raise ValueError("no memory")
+
+    def lead() -> None:
+        with pytest.raises(ValueError, match="no memory"):
+            cache.resolve([ask("known"), ask("u")], fail)
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    assert started.wait(10)
+    follower = cache.claim(ask("u"))
+    assert not follower.leads
+    follow.set()
+    assert cache.wait(follower) is None
+    leader.join()
+    assert cache.stats().entries == 0, "the state that the failed request had found is gone too"
+    (claim,) = cache.resolve([ask("u")], lambda _, claims: [Blob(torch.zeros(1, 10))])
+    assert claim.leads
+    assert claim.state is not None

@@ -11,7 +11,8 @@ import torch
 
 from clickscale.inference.scorer import seeing_all
 from clickscale.inference.states import user_states
-from clickscale.inference.states.cache import CacheConfig, CacheStats, StateCache
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig, CacheStats
 from clickscale.inference.states.fingerprint import Trail
 from clickscale.inference.states.user_states import UserStates, newest
 from clickscale.models import CTRModel, model_names

@@ -2,16 +2,16 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from clickscale.errors import DamagedError, DivergedError, RunError
+from clickscale.files import file_entry
 from clickscale.training.run import checkpoint as module
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from tests.kills import killed_everywhere
 
 FILES = ("state.safetensors", "state.json", "manifest.json")
 
@@ -65,9 +65,9 @@ def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
 
 
 def test_litter_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".partial-step-00000001").mkdir()
-    (tmp_path / ".partial-step-00000001" / "state.json").write_text("{")
-    (tmp_path / ".partial-latest").write_text("")
+    (tmp_path / "step-00000001.partial").mkdir()
+    (tmp_path / "step-00000001.partial" / "state.json").write_text("{")
+    (tmp_path / "latest.partial").mkdir()
     CheckpointStore(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -172,71 +172,40 @@ def test_a_failure_inside_the_tensor_writer_is_a_clear_error(
         CheckpointStore(tmp_path).save(some(2))
 
 
-CHILD = """
-import os, sys
+SAVE = """
 import torch
-from pathlib import Path
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 
-calls, last = 0, int(sys.argv[2])
+def start(folder):
+    CheckpointStore(folder).save(Checkpoint(1, {"x": torch.full((3,), 1.0)}, {}))
 
-def deadly(name, module):
-    real = getattr(module, name)
-    def call(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == last:
-            os._exit(9)
-        return real(*arguments, **options)
-    setattr(module, name, call)
-
-store = CheckpointStore(Path(sys.argv[1]))
-store.save(Checkpoint(1, {"x": torch.full((3,), 1.0)}, {}))
-for name in ("fsync", "replace", "rename", "mkdir", "rmdir", "unlink"):
-    deadly(name, os)
-for step in (2, 3):
-    store.save(Checkpoint(step, {"x": torch.full((3,), float(step))}, {}))
+def act(folder):
+    for step in (2, 2):  # the first one removes step 1, the second one is replaced
+        CheckpointStore(folder, keep=1).save(Checkpoint(step, {"x": torch.full((3,), float(step))}, {}))
 """
 
 
 def test_death_at_any_moment_of_saving_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
-    # One interpreter per kill would take seconds each; forks of one that has torch loaded take milliseconds.
-    script = (
-        "import clickscale.training.run.checkpoint, os, sys\n"
-        + "code = compile(sys.argv[1], 'child', 'exec')\n"
-        + (
-            "for last in range(1, 30):\n"
-            "    if os.fork() == 0:\n"
-            "        sys.argv = ['child', f'{sys.argv[2]}/{last}', str(last)]\n"
-            "        exec(code, {})\n"
-            "        os._exit(0)\n"
-            "    print(last, os.waitstatus_to_exitcode(os.wait()[1]))\n"
-        )
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", script, CHILD, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    codes = dict(map(int, line.split()) for line in found.stdout.splitlines())
-    killed = [last for last, code in codes.items() if code == 9]
-    assert len(killed) > 15
-    assert 0 in codes.values()  # the last children ran to their end, so every moment was met
+    killed = killed_everywhere(SAVE, tmp_path)
+    assert len(killed) > 25
     steps = []
-    for last in killed:
-        loaded, problems = CheckpointStore(tmp_path / str(last)).load()
+    for folder in killed:
+        loaded, problems = CheckpointStore(folder).load()
         assert loaded is not None
         assert problems == []
         assert torch.equal(loaded.tensors["x"], torch.full((3,), float(loaded.step)))
+        assert {path.name for path in folder.iterdir()} <= {"latest", *(f"step-{s:08d}" for s in (1, 2))}
         steps.append(loaded.step)
     assert steps == sorted(steps)
     assert steps[0] == 1
-    assert steps[-1] == 3
+    assert steps[-1] == 2
 
 
 def test_a_checkpoint_of_a_later_release_is_refused_by_its_version(tmp_path: Path) -> None:
     folder = CheckpointStore(tmp_path).save(some(1))
     facts = json.loads((folder / "state.json").read_text("utf-8")) | {"version": 99}
     (folder / "state.json").write_text(json.dumps(facts, indent=2, sort_keys=True), "utf-8")
-    files = {name: module._entry(folder / name) for name in ("state.json", "state.safetensors")}
+    files = {name: file_entry(folder / name) for name in ("state.json", "state.safetensors")}
     (folder / "manifest.json").write_bytes(module._manifest(files))
     with pytest.raises(RunError, match="version 99"):
         read_checkpoint(folder)

@@ -39,7 +39,7 @@ def test_a_new_folder_gets_the_options_and_the_schema(data: Path, tmp_path: Path
 
 
 def test_an_empty_folder_or_the_litter_of_a_killed_start_is_taken(data: Path, tmp_path: Path) -> None:
-    (tmp_path / ".partial-config.json").write_text("{")
+    (tmp_path / "config.json.partial").mkdir()
     (tmp_path / "dataset.json").write_text("{}")
     open_folder(tmp_path, config_of(data), open_dataset(data), resume=False)
     assert read_config(tmp_path) == config_of(data)
