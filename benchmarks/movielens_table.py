@@ -1,4 +1,4 @@
-"""The results table of the README: models x lengths x seeds on one prepared data set, one epoch each.
+"""Make the table of docs/results.md: models x lengths x seeds on one prepared data set, one epoch each.
 
     python benchmarks/movielens_table.py prepared/ runs/table --models mlp,din,suan --lengths 50,100,200
 

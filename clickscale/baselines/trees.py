@@ -1,22 +1,23 @@
-"""Gradient-boosted trees on time-ordered target means and counts: the baseline beside every model.
+"""Gradient-boosted trees on point-in-time target means and counts: the baseline beside every model.
 
-Trees see no embeddings and no sequence, only numbers known strictly before each impression, all taken from
-the timelines that the models read:
+Trees use neither embeddings nor sequences. Their features are numbers known strictly before each impression,
+computed from the timelines that the models read:
 
 level ``history`` (always)
     * smoothed label rate and count of earlier impressions by item, by user, by every categorical item and
       context field, by user x each of those fields, and by profile field x item;
-    * lift: by how much the user's earlier labels lay above the rates that their items had at those moments,
-      over all time, 7 days and 1 day, and by user x each field;
-    * of the behaviors known before the moment: how many, seconds since the newest, the oldest and the newest
-      with the candidate's item, and how many share the item or a value of one of its fields;
-    * the fields themselves: numbers as they are, indices of one value as categories (users and items apart).
+    * lift: the user's earlier labels less the rates that their items had at those moments, over all time,
+      7 days and 1 day, and by user x each field;
+    * of the behaviors known before the moment: their number, the seconds since the newest, the oldest and the
+      newest with the candidate's item, and the numbers that share its item or a value of one of its fields;
+    * the fields themselves: numbers as they are, and single indices as categories (ids of users and items
+      excepted).
 
 level ``statistics`` (``statistics=True``)
-    * also the statistics that the schema declares, as the models get them.
+    * also the statistics that the schema declares, with the values that the models get.
 
-The trees are LightGBM's, stopped early on part ``valid``. Everything is held in memory: about 4 bytes for
-each impression of the log and each feature.
+LightGBM trains the trees and stops early on part ``valid``. All features are held in memory: about 4 bytes
+for each impression of the log and each feature.
 """
 
 import time as clock
@@ -47,13 +48,14 @@ class TreesConfig(Config, frozen=True):
     """Options of the trees; chosen once on MovieLens-1M and kept for every data set.
 
     Attributes:
-        prior: pseudo-impressions of the overall rate in every target mean, and of no lift in every lift.
-        rounds: most trees; ``patience`` rounds without a better log-loss on part valid end the training.
+        prior: pseudo-impressions that pull every target mean to the overall rate, and every lift to 0.
+        rounds: largest number of trees.
+        patience: rounds without a better log-loss on part valid, after which training ends.
     """
 
     prior: float = 10.0
     leaves: int = 31
-    rate: float = 0.05
+    learning_rate: float = 0.05
     rounds: int = 2000
     patience: int = 50
     least_rows: int = 500
@@ -68,7 +70,7 @@ class FeatureTable:
 
     Attributes:
         names: of the columns.
-        values: (rows, columns) float32, NaN where there is nothing to say.
+        values: (rows, columns) float32, NaN where a feature is not defined.
         categories: names of the columns that hold indices.
     """
 
@@ -79,12 +81,12 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Trained trees and what they predict.
+    """Trained trees and their predictions.
 
     Attributes:
         predictions: of the parts ``valid`` and ``test``; their grouping is ``impression``.
-        trees: number of trees kept by early stopping.
-        seconds: wall time of making features, and of training.
+        trees: number of trees that early stopping kept.
+        seconds: wall time of computing the features, and of training.
         importance: share of the total gain by feature, largest first.
     """
 
@@ -95,7 +97,7 @@ class FittedTrees:
     statistics: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """What a run says of itself, in plain values."""
+        """Facts of the run, as plain values."""
         return {
             "model": "trees",
             "statistics": self.statistics,
@@ -118,7 +120,7 @@ def train_trees(
     """Train trees on part train, stop on valid, predict valid and test.
 
     Args:
-        label: the label to predict; the first one if empty.
+        label: label to predict; the first one if empty.
         statistics: also use the statistics that the schema declares.
 
     Raises:
@@ -126,8 +128,8 @@ def train_trees(
         DataError: a part has no impression with a known label, or training has only one class.
     """
     lightgbm, options = _lightgbm(), config or TreesConfig()
-    (place,) = select_labels(dataset.labels, (label,) if label else ())
-    name, start = dataset.labels[place], clock.perf_counter()
+    (index,) = select_labels(dataset.labels, (label,) if label else ())
+    name, start = dataset.labels[index], clock.perf_counter()
     rows = {part: dataset.part(part) for part in ("train", "valid", "test")}
     every = np.concatenate(list(rows.values()))
     table = features(dataset, every, label=name, statistics=statistics, prior=options.prior)
@@ -158,7 +160,7 @@ def train_trees(
 
 
 def _lightgbm() -> Any:
-    """The module, or an error that says how to get it."""
+    """Import LightGBM, or raise an error that says how to install it."""
     try:
         import lightgbm
     except ImportError as error:
@@ -178,18 +180,21 @@ def _boost(
     seed: int,
     threads: int,
 ) -> Any:
-    """Train; early stopping on ``valid`` unless that part has no two classes."""
+    """Train, with early stopping on ``valid`` if that part has both classes."""
     sets = []
     for where in (train, valid):
         known = outcome[where] >= 0
         sets.append((table.values[where][known], outcome[where][known]))
     (values, labels), (valid_values, valid_labels) = sets
     if len(np.unique(labels)) < 2:
-        raise DataError("Part train has no two outcomes of the label; trees cannot be trained on it.")
+        raise DataError(
+            "Part train has only one outcome of the label, so trees cannot be trained on it; choose another"
+            " label or another split."
+        )
     parameters = {
         "objective": "binary",
         "num_leaves": options.leaves,
-        "learning_rate": options.rate,
+        "learning_rate": options.learning_rate,
         "min_data_in_leaf": min(options.least_rows, max(len(labels) // 100, 1)),
         "lambda_l2": options.l2,
         "feature_fraction": options.feature_share,
@@ -216,12 +221,12 @@ def _boost(
 def features(
     dataset: Dataset, rows: Integers, *, label: str = "", statistics: bool = True, prior: float = 10.0
 ) -> FeatureTable:
-    """Point-in-time features of some impressions; see the module docstring for the list.
+    """Compute the point-in-time features of some impressions; the module docstring lists them.
 
     Args:
-        rows: (n,) rows of the impressions. Counts run over the whole log whatever the rows are.
-        label: whose rates; the first label if empty.
-        statistics: whether the declared statistics are among the features.
+        rows: (n,) rows of the impressions. Counts run over the whole log, whatever the rows are.
+        label: label of the rates; the first one if empty.
+        statistics: include the declared statistics.
     """
     label = label or dataset.labels[0]
     names, columns, categories = [], [], []
@@ -278,7 +283,7 @@ class _Targets:
         self.overall = overall_rate(before.known, before.positives)
 
     def rates(self, by: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(impressions,) smoothed label rate and number of earlier impressions, means over several values."""
+        """(impressions,) smoothed label rate and number of earlier impressions; means over several values."""
         keys = self.log.keys(by, slice(None))
         there = keys >= 0
         row, _ = np.nonzero(there)
@@ -329,9 +334,8 @@ def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.
     time = np.concatenate(
         (dataset.known_at.repeat(past.shape[1]), impressions["time"][rows].repeat(past.shape[1]))
     )
-    shown = np.repeat(
-        np.array([1, -1], np.int8), (past.size, present.size)
-    )  # impressions ask, and do not count
+    # Behaviors are counted (1); impressions only ask for the count before them (-1: unknown label).
+    shown = np.repeat(np.array([1, -1], np.int8), (past.size, present.size))
     there = key >= 0
     counts = np.zeros(len(key))
     counts[there] = counts_before(key[there], time[there], shown[there]).known
@@ -339,19 +343,19 @@ def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.
 
 
 def _moments(dataset: Dataset, rows: Integers) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield (name, (n,) values) of what the clock says; seconds, NaN where there is no behavior."""
+    """Yield (name, (n,) values) of the number and the age of behaviors; NaN seconds without a behavior."""
     impressions, offsets = dataset.impressions, dataset.users["offsets"]
     user, item = impressions["user"][rows], impressions["item"][rows]
     time, visible = impressions["time"][rows], impressions["visible"][rows].astype(np.int64)
     yield "behaviors", visible.astype(np.float64)
     newest = np.where(visible > 0, offsets[user] + visible - 1, -1)
-    for name, place in (
+    for name, row in (
         ("newest", newest),
         ("oldest", np.where(visible > 0, offsets[user], -1)),
         ("same_item", _newest_of_item(dataset, user, item, offsets[user] + visible)),
     ):
-        known = dataset.known_at[place] if len(dataset.known_at) else np.zeros(len(rows))
-        yield f"seconds_since({name})", np.where(place >= 0, time - known, np.nan)
+        known = dataset.known_at[row] if len(dataset.known_at) else np.zeros(len(rows))
+        yield f"seconds_since({name})", np.where(row >= 0, time - known, np.nan)
 
 
 def _newest_of_item(dataset: Dataset, user: Integers, item: Integers, end: Integers) -> Integers:
@@ -359,37 +363,38 @@ def _newest_of_item(dataset: Dataset, user: Integers, item: Integers, end: Integ
     total, items = len(dataset.behaviors["item"]), len(dataset.items["first_seen"])
     owner = np.repeat(np.arange(len(dataset.users["offsets"]) - 1), np.diff(dataset.users["offsets"]))
     pair = np.concatenate((owner * items + dataset.behaviors["item"], user.astype(np.int64) * items + item))
-    place = np.concatenate((np.arange(total), end))
-    order = np.lexsort((np.arange(len(pair)) < total, place, pair))  # at one place the question comes first
-    held = np.where(order < total, np.arange(len(order)), -1)
-    newest = np.maximum.accumulate(held)  # position in the order of the last behavior so far
-    found = np.full(len(user), -1, np.int64)
-    asks = np.flatnonzero(order >= total)
-    latest = newest[asks]
-    same = (latest >= 0) & (pair[order[latest]] == pair[order[asks]])
-    found[order[asks] - total] = np.where(same, place[order[latest]], -1)
-    return found
+    row = np.concatenate((np.arange(total), end))
+    # Of one pair and row, the impression comes before the behavior, so it sees earlier behaviors only.
+    order = np.lexsort((np.arange(len(pair)) < total, row, pair))
+    behaviors = np.where(order < total, np.arange(len(order)), -1)
+    newest = np.maximum.accumulate(behaviors)  # position in the order of the last behavior so far
+    result = np.full(len(user), -1, np.int64)
+    asking = np.flatnonzero(order >= total)
+    latest = newest[asking]
+    same = (latest >= 0) & (pair[order[latest]] == pair[order[asking]])
+    result[order[asking] - total] = np.where(same, row[order[latest]], -1)
+    return result
 
 
 def _fields(dataset: Dataset, rows: Integers, statistics: bool) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield (name, (n,) values, whether they are categories) of the fields themselves."""
     declared = {statistic.name for statistic in dataset.schema.statistics}
     user, item = dataset.impressions["user"][rows], dataset.impressions["item"][rows]
-    for title, group, columns, places in (
+    for side, group, columns, at in (
         ("profile", dataset.features.profile[1:], dataset.users, user),
         ("item", dataset.features.item[1:], dataset.items, item),
         ("context", dataset.features.context, dataset.impressions, rows),
     ):
         for feature in group:
             if feature.name in declared and statistics:
-                yield f"statistic({feature.name})", columns[column_of(feature.name)][places], False
+                yield f"statistic({feature.name})", columns[column_of(feature.name)][at], False
             elif feature.name not in declared and _fits(feature):
-                column = columns[column_of(feature.name)][places]
-                yield f"{title}({feature.name})", column, feature.kind == "categorical"
+                column = columns[column_of(feature.name)][at]
+                yield f"{side}({feature.name})", column, feature.kind == "categorical"
 
 
 def _fits(feature: Feature) -> bool:
-    """Whether trees can take a field as it is."""
+    """Whether trees can use a field unchanged."""
     if feature.kind == "categorical":
         return feature.values == 1 and feature.size <= _CATEGORIES
     return feature.kind == "numeric"

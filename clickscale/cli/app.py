@@ -129,4 +129,7 @@ _analyze.command("blocks", epilog=_example("clickscale analyze blocks runs/est-f
     analyze.analyze_blocks
 )
 app.add_typer(_analyze, name="analyze")
-app.command("demo", epilog=_example("clickscale demo --source ml-100k"))(demo.run_demo)
+app.command(
+    "demo",
+    epilog=_example("clickscale demo", "clickscale demo --source ml-100k", "clickscale demo --files ."),
+)(demo.run_demo)

@@ -1,22 +1,13 @@
 """The verb ``demo``: from a public log to trained, compared and served models, with a page that shows it."""
 
-import importlib.util
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Seed
-from clickscale.demo import steps
-from clickscale.demo.steps import ALONE, CANDIDATES, DIN, LOG, STUDENT, TAUGHT
-
-if TYPE_CHECKING:
-    from clickscale.data.dataset import Dataset
-    from clickscale.report.results import Result
-    from clickscale.training.run_state import RunResult
 
 
 def run_demo(
@@ -31,147 +22,56 @@ def run_demo(
             help="A local folder or archive of MovieLens-100k instead of the network.",
         ),
     ] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            "--files",
+            metavar="DIR",
+            help="Only write the example tables clicks.csv, items.csv and users.csv into DIR.",
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Show everything on MovieLens-100k in a few minutes.
 
-    Gets the log, prepares it, trains DIN, a student alone, the student with its teacher, and boosted trees,
-    compares them in accuracy and latency, scores a request with the distilled student as it is served, and
-    writes a report page. What is already in the folder is not done again.
+    Gets the log, prepares it, trains DIN, a student by itself, the student with its teacher, and boosted
+    trees. Compares their accuracy and latency, scores a request with the distilled student as a server
+    would, and writes a report page. Steps whose result is already in the folder are skipped.
+
+    With --files nothing is trained: the small example log of the documents is written instead.
     """
+    if files is not None:
+        _write_tables(files, as_json)
+        return
+    from clickscale.demo import steps
+
     begun = time.monotonic()
-    data = prepared(out, source)
-    runs = trained(out, data, seed)
-    from clickscale.data.dataset import open_dataset
-    from clickscale.demo.demo_page import HEADERS, MEANING, cells, measured, scored_request, write_report
-    from clickscale.report.results import to_dict, verdict
-    from clickscale.workflow import run_results
-
-    results: list[Result] = [
-        result for name, run in runs.items() for result in run_results(run, "test", name)
-    ]
-    dataset = open_dataset(data)
-    say(f"measuring the latency of {CANDIDATES} candidates")
-    latencies = measured(runs)
-    say(f"scoring a request with the saved artifact of the {TAUGHT}")
-    scored = scored_request(dataset, runs[TAUGHT] / "artifact", out)
-    page = write_report(out, dataset, runs, results, latencies, scored)
+    demo = steps.Demo(out, note=say, seed=seed)
+    with Stages() as stages:  # closed before training, which shows a progress line of its own
+        demo.prepare(source, progress=stages)
+    try:
+        outcome = demo.run()
+    except steps.DemoStopped as stopped:
+        raise typer.Exit(stopped.exit_code) from None
+    seconds = time.monotonic() - begun
     if as_json:
-        document: dict[str, Any] = {
-            "results": [to_dict(result) | {"latency": latencies.get(result.name)} for result in results],
-            "request": scored,
-        }
-        emit(document | {"report": str(page), "seconds": time.monotonic() - begun})
+        emit(outcome.to_dict() | {"seconds": seconds})
         return
-    show(grid(_title(dataset), HEADERS, [cells(result, latencies) for result in results]))
-    typer.echo(f"{verdict(results)} {MEANING}\n")
-    show(grid(f"User {scored['user']}: the {TAUGHT}'s ranking of one request", *_ranking(scored)))
-    typer.echo(f"report: {page}\nseconds: {time.monotonic() - begun:.0f}")
+    show(grid(*outcome.results_table()))
+    typer.echo(f"{outcome.summary()}\n")
+    show(grid(*outcome.ranking_table()))
+    typer.echo(f"report: {outcome.page}\nseconds: {seconds:.0f}")
 
 
-def prepared(out: Path, source: Path | None) -> Path:
-    """The prepared log below ``out``, made if it is not there."""
-    from clickscale.data.adapters import open_source
-    from clickscale.data.preparation.prepare import prepare
+def _write_tables(folder: Path, as_json: bool) -> None:
+    """Write the example tables and print their paths."""
+    from clickscale.demo.example_log import write_example_log
 
-    data = out / "prepared"
-    if (data / "manifest.json").is_file():
-        say(f"{data} is there")
-        return data
-    raw = out / "ml-100k"
-    if not raw.is_dir():
-        from clickscale.data.fetch import get
-
-        say(f"getting {LOG}")
-        get(LOG, raw, source)
-    with Stages() as stages:
-        prepare(open_source(LOG, raw), data, progress=stages)
-    return data
-
-
-def trained(out: Path, data: Path, seed: int) -> dict[str, Path]:
-    """Folders of all evaluated runs by name; a run that was stopped is continued."""
-    together = out / "runs" / "distillation"
-    runs = {"din": out / "runs" / "din", ALONE: out / "runs" / "student"}
-    runs |= {TAUGHT: together / "student", "teacher": together / "teacher"}
-    _train(DIN, data, runs["din"], seed)
-    _train(STUDENT, data, runs[ALONE], seed)
-    _distill(data, together, seed)
-    _evaluate(runs)
-    return runs | boosted_trees(data, out / "runs" / "trees", seed)
-
-
-def boosted_trees(data: Path, run: Path, seed: int) -> dict[str, Path]:
-    """The evaluated trees by name, made if they are not there; nothing without LightGBM, which is said."""
-    if importlib.util.find_spec("lightgbm") is None:
-        say("LightGBM is not installed, so the trees are left out: pip install 'clickscale[trees]'")
-        return {}
-    if not (run / "evaluation-test.json").is_file():
-        from clickscale.workflow import train_trees
-
-        say("training boosted trees")
-        train_trees(data, run, seed=seed)
-    return {"trees": run}
-
-
-def _train(model: str, data: Path, run: Path, seed: int) -> None:
-    """Train one model, unless that is done."""
-    from clickscale.training.run.config import train_config
-    from clickscale.workflow import train
-
-    if (run / "artifact").is_dir():
+    tables = write_example_log(folder)
+    if as_json:
+        emit({"files": [str(table) for table in tables]})
         return
-    say(f"training {model}")
-    name, grade, length = model.split(":")
-    flags = {"grade": grade, "length": int(length), "seed": seed}
-    config = train_config(name, data, flags=flags, sets=steps.OPTIONS)
-    _finished(train(config, run, resume=True))
-
-
-def _distill(data: Path, run: Path, seed: int) -> None:
-    """Train the student with its teacher, unless that is done."""
-    from clickscale.training.distill_config import distill_config
-    from clickscale.workflow import distill
-
-    if (run / "teacher" / "artifact").is_dir():
-        return
-    say(f"training {STUDENT} together with its teacher {steps.TEACHER}")
-    flags = {"seed": seed}
-    config = distill_config(STUDENT, data, teacher=steps.TEACHER, flags=flags, sets=steps.DISTILLATION)
-    _finished(distill(config, run, resume=True))
-
-
-def _finished(result: "RunResult") -> None:
-    """End the demo where a signal ended the training."""
-    if not result.finished:
-        raise typer.Exit(result.exit_code)
-
-
-def _evaluate(runs: Mapping[str, Path]) -> None:
-    """Measure runs on the test part, unless that is done."""
-    from clickscale.workflow import evaluate
-
-    for run in runs.values():
-        if not (run / "evaluation-test.json").is_file():
-            evaluate(run)
-
-
-def _title(dataset: "Dataset") -> str:
-    test = len(dataset.part("test"))
-    return f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
-
-
-def _ranking(scored: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Headers and lines of a scored request."""
-    headers = ("item", *scored["attributes"], "probability", "what happened")
-    rows = [
-        (
-            str(line["item"]),
-            *(str(line[name]) for name in scored["attributes"]),
-            line["probability"],
-            line["happened"],
-        )
-        for line in scored["ranking"]
-    ]
-    return headers, rows
+    for table in tables:
+        typer.echo(table)
+    say(f"next: clickscale schema guess {' '.join(map(str, tables))} --out {folder / 'schema.toml'}")

@@ -1,1 +1,1 @@
-"""The demo's steps and its page."""
+"""The demo: its steps, its report page, and a small log to try the commands on."""

@@ -1,4 +1,4 @@
-"""What the demo shows beside accuracy: latency, a request that is served, and the page."""
+"""Latency, a served request, and the report page of the demo."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from clickscale.artifact import load_artifact
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
-from clickscale.demo.steps import ALONE, CANDIDATES, TAUGHT
 from clickscale.evaluation.calibration import reliability_curve
 from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
@@ -31,11 +30,14 @@ from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
 
+ALONE, TAUGHT = "student alone", "distilled student"  # names of the two runs of the student
+CANDIDATES = 500  # of the request whose latency is measured
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
 HEADERS = (*ACCURACY[:4], "parameters", "GFLOPs", f"ms for {CANDIDATES}", "user cached")
 MEANING = (
-    "Parameters are those outside embedding tables; GFLOPs those of a request of 60 candidates; milliseconds "
-    f"those of a request of {CANDIDATES} on one thread, with encoding the user and with the user cached."
+    "Parameters are counted outside embedding tables, and GFLOPs for a request of 60 candidates. "
+    f"Milliseconds are those of a request of {CANDIDATES} candidates on one thread: once with encoding the "
+    "user, once with the user's state cached."
 )
 Latencies = Mapping[str, tuple[float, float]]
 
@@ -43,7 +45,8 @@ Latencies = Mapping[str, tuple[float, float]]
 def measured(runs: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
     """Median milliseconds of a request by run: with encoding the user, and from a cached state.
 
-    One thread, a full history, all models in turns. A run without an artifact (trees) is left out.
+    Measured on one thread with a full history, the models in turns. Runs without an artifact (trees) are
+    left out.
     """
     loaded = {
         name: load_artifact(run / "artifact") for name, run in runs.items() if (run / "artifact").is_dir()
@@ -51,19 +54,19 @@ def measured(runs: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
     set_threads(1)
     models = {name: (artifact.model, artifact.config.length) for name, artifact in loaded.items()}
     features = next(iter(loaded.values())).config.features
-    found = compare_latency(models, features, CANDIDATES)
-    return {name: (times[PARALLEL].p50, times[CACHED].p50) for name, times in found.items()}
+    latencies = compare_latency(models, features, CANDIDATES)
+    return {name: (times[PARALLEL].p50, times[CACHED].p50) for name, times in latencies.items()}
 
 
 def cells(result: Result, latencies: Latencies) -> tuple[str, ...]:
-    """Texts of a line, in the order of `HEADERS`."""
+    """Cells of one row, in the order of `HEADERS`."""
     times = latencies.get(result.name)
     shown = ("-", "-") if times is None else tuple(f"{time:.2f}" for time in times)
     return (*accuracy_cells(result)[:-1], *shown)
 
 
 def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any]:
-    """Score one true request of the test part; ``out/request.json`` keeps the raw request."""
+    """Score one real request of the test part, and keep the raw request as ``out/request.json``."""
     rows = _chosen(dataset)
     (request,) = requests_from_dataset(dataset, rows)
     replace_text(out / "request.json", json.dumps(request) + "\n")
@@ -71,13 +74,13 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
     fields = [field for field in dataset.schema.items if field.kind == "categorical"]
     label = dataset.impressions[label_of(response.labels[0])][rows]
     ranking = []
-    for place in np.argsort(-response.logits[:, 0], kind="stable").tolist():
-        item = int(dataset.impressions["item"][rows[place]])
-        line = {"item": response.items[place], "probability": float(response.probabilities[place, 0])}
+    for index in np.argsort(-response.logits[:, 0], kind="stable").tolist():
+        item = int(dataset.impressions["item"][rows[index]])
+        line = {"item": response.items[index], "probability": float(response.probabilities[index, 0])}
         for field in fields:
             value = raw_value(dataset.encoder, field, dataset.items[column_of(field.name)][item])
             line[field.name] = ", ".join(map(str, value)) if isinstance(value, list) else value
-        ranking.append(line | {"happened": response.labels[0] if label[place] == 1 else "-"})
+        ranking.append(line | {"happened": response.labels[0] if label[index] == 1 else "-"})
     return {
         "user": request["user"],
         "behaviors": len(request["behaviors"]),
@@ -88,7 +91,7 @@ def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any
 
 
 def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """Impressions of one request of the test part: some candidates with both outcomes, a known history."""
+    """Impressions of one request of the test part: candidates with both outcomes, and a known history."""
     rows = dataset.part("test")
     user, time = dataset.impressions["user"][rows], dataset.impressions["time"][rows]
     cuts = np.flatnonzero((user[1:] != user[:-1]) | (time[1:] != time[:-1])) + 1
@@ -131,7 +134,7 @@ def write_report(
 
 
 def _epochs(runs: Mapping[str, Path]) -> str:
-    """How often each run passed over the training part: ``3 epochs (din, ...), 4 epochs (teacher, ...)``."""
+    """Number of epochs of the runs: ``3 epochs (din, ...), 4 epochs (teacher, ...)``."""
     by_count: dict[int, list[str]] = {}
     for name, run in runs.items():
         if (run / CONFIG).is_file():
@@ -146,8 +149,8 @@ def _results_section(results: Sequence[Result], latencies: Latencies) -> Section
     rows = [[c.replace(" [", "\n[") for c in cells(result, latencies)] for result in results]
     return Section(
         "Results on the test part",
-        f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as served: "
-        f"the last behaviors known at the moment of the request. {MEANING}",
+        f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as a server would: "
+        f"from the last behaviors known at the moment of the request. {MEANING}",
         tables=[PageTable(HEADERS, rows)],
         plots=[plots.accuracy(results)],
     )
@@ -159,16 +162,16 @@ def _latency_section(out: Path, results: Sequence[Result], latencies: Latencies)
     )
     plots.save_svg(picture, out / "latency.svg")
     return Section(
-        "What accuracy costs in latency",
-        "The teacher is there to teach; the student is what is served. A full point is the median time of a "
-        "request that encodes its user, a ring that of one whose user is cached. Bars are 95% intervals over "
-        "users; the trees, whose features are not timed, are a line across.",
+        "Accuracy against latency",
+        "The student is served; its teacher is used in training only. A dot is the median time of a request "
+        "that encodes its user, a ring that of a request whose user is cached. Bars are 95% intervals over "
+        "users. The trees are a horizontal line, because computing their features is not timed.",
         plots=[picture],
     )
 
 
 def _comparison_section(runs: Mapping[str, Path]) -> Section:
-    """Every model against the first, and what the teacher taught: the student against itself alone."""
+    """Every model against the first, and the distilled student against the student alone."""
     taught = [name for name in (ALONE, TAUGHT, "teacher") if name in runs]
     bases = (list(runs), taught)
     tables = []
@@ -179,7 +182,7 @@ def _comparison_section(runs: Mapping[str, Path]) -> Section:
     return Section(
         "Are the differences real?",
         "Differences on the same resamples of the users, with 95% intervals. "
-        "There is one seed of each, so nothing is said about other seeds.",
+        "Each model was trained with one seed, so this says nothing about other seeds.",
         tables=tables,
     )
 
@@ -194,7 +197,7 @@ def _behavior_section(runs: Mapping[str, Path]) -> Section:
     learning = {name: learning_curve(run) for name, run in runs.items()}
     return Section(
         "How the models behave",
-        f"Learning over {_epochs(runs)}; accuracy by what is known of user and item; calibration.",
+        f"The training loss over {_epochs(runs)}, AUC by what is known of user and item, and calibration.",
         plots=[
             plots.learning({name: curve for name, curve in learning.items() if curve[0]}),
             plots.slices(
@@ -213,7 +216,7 @@ def _behavior_section(runs: Mapping[str, Path]) -> Section:
 
 
 def _reliability(run: Path) -> tuple[list[float], list[float]]:
-    """Mean prediction and share of positives of ten equally large bins."""
+    """Mean prediction and share of positives in ten bins of equal size."""
     predictions = load_predictions(run, "test")
     known = predictions.label_mask[:, 0]
     logits = predictions.logits[known, 0].astype(np.float64)
@@ -226,7 +229,7 @@ def _data_section(out: Path, dataset: Dataset) -> Section:
     text = (out / "data.svg").read_text("utf-8")
     return Section(
         "The data",
-        "Split by time: dashed lines begin the validation and the test part.",
+        "The split is by time. Dashed lines mark the start of the validation part and of the test part.",
         plots=[text[text.index("<svg") :]],
     )
 
@@ -240,8 +243,8 @@ def _request_section(scored: dict[str, Any]) -> Section:
     ]
     return Section(
         f"One request, served from the saved artifact: user {scored['user']}",
-        f"{scored['behaviors']:,} known behaviors of the user and {len(rows)} candidates went in as raw ids "
-        "and times; the model ranked them as below, and the last column tells what the user did later.",
+        f"The request holds {scored['behaviors']:,} known behaviors of the user and {len(rows)} candidates, "
+        "as raw ids and times. The table shows the ranking; the last column is what the user did later.",
         tables=[PageTable(headers, rows)],
         code=[scored["command"]],
     )

@@ -1,9 +1,224 @@
-"""The demo's choices: which log, which models, which names."""
+"""The steps of the demo: prepare, train, distill, fit trees, evaluate, measure, score a request, report.
+
+A step whose result is in the folder is skipped, so a demo that was stopped continues where it was::
+
+    OUT/ml-100k, OUT/prepared       the raw log and the prepared data set
+    OUT/runs/                       din, student, distillation/student, distillation/teacher, trees
+    OUT/request.json                a raw request, scored with the distilled student
+    OUT/report.html                 the page, with the plots beside it as SVG
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clickscale.data.adapters import open_source
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.fetch import get
+from clickscale.data.preparation.prepare import prepare
+from clickscale.demo import demo_page
+from clickscale.demo.demo_page import ALONE, CANDIDATES, TAUGHT, Latencies
+from clickscale.report.results import Result, to_dict, verdict
+from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.epochs import Epochs
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run_state import RunResult
+from clickscale.workflow import distill, evaluate, run_results, train, train_trees
 
 LOG = "movielens-100k"
-# What is trained: a model, its size and the behaviors that it sees. Teacher and student train together.
-DIN, STUDENT, TEACHER = "din:size-2:100", "lightsuan:size-2:100", "suan:size-3:100"
-OPTIONS: tuple[str, ...] = ()  # the recipe decides
-DISTILLATION: tuple[str, ...] = ()
-ALONE, TAUGHT = "student alone", "distilled student"
-CANDIDATES = 500  # of the request whose latency is measured
+
+Note = Callable[[str], None]
+Progress = Callable[[str, int, int | None], None]
+
+
+class DemoStopped(Exception):
+    """A signal stopped the training; the next demo in the same folder continues it."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("stopped by a signal")
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """Everything that the demo measured.
+
+    Attributes:
+        latencies: milliseconds of a request by run, see `clickscale.demo.demo_page.measured`.
+        request: the scored request, see `clickscale.demo.demo_page.scored_request`.
+        page: path of the report.
+    """
+
+    dataset: Dataset
+    results: list[Result]
+    latencies: Latencies
+    request: dict[str, Any]
+    page: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON."""
+        results = [to_dict(result) | {"latency": self.latencies.get(result.name)} for result in self.results]
+        return {"results": results, "request": self.request, "report": str(self.page)}
+
+    def results_table(self) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+        """Title, headers and rows of the table of results."""
+        rows = [demo_page.cells(result, self.latencies) for result in self.results]
+        test = len(self.dataset.part("test"))
+        title = f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
+        return title, demo_page.HEADERS, rows
+
+    def ranking_table(self) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+        """Title, headers and rows of the scored request."""
+        attributes = self.request["attributes"]
+        rows = [
+            (
+                str(line["item"]),
+                *(str(line[name]) for name in attributes),
+                line["probability"],
+                line["happened"],
+            )
+            for line in self.request["ranking"]
+        ]
+        title = f"User {self.request['user']}: the {TAUGHT}'s ranking of one request"
+        return title, ("item", *attributes, "probability", "what happened"), rows
+
+    def summary(self) -> str:
+        """The best models, and the meaning of the columns."""
+        return f"{verdict(self.results)} {demo_page.MEANING}"
+
+
+def _choice(model: str, grade: str, length: int) -> ModelChoice:
+    return ModelChoice(model=model, grade=grade, length=length)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demo: its folder and its models.
+
+    Attributes:
+        out: folder to write.
+        note: called with a line about each step that starts or is left out.
+        teacher: trains together with ``student``.
+        batch_size, epochs: of every training; 0 leaves them to `clickscale.training.recipe`.
+        threads: per operation; 0 lets clickscale choose.
+    """
+
+    out: Path
+    note: Note
+    seed: int = 0
+    din: ModelChoice = field(default_factory=lambda: _choice("din", "size-2", 100))
+    student: ModelChoice = field(default_factory=lambda: _choice("lightsuan", "size-2", 100))
+    teacher: ModelChoice = field(default_factory=lambda: _choice("suan", "size-3", 100))
+    batch_size: int = 0
+    epochs: int = 0
+    threads: int = 0
+
+    @property
+    def data(self) -> Path:
+        """Folder of the prepared data set."""
+        return self.out / "prepared"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the runs."""
+        return self.out / "runs"
+
+    def prepare(self, source: Path | None, progress: Progress) -> None:
+        """Get the log and prepare it.
+
+        Args:
+            source: a local folder or archive of the log instead of the network.
+            progress: called as ``progress(stage, done, total)``.
+        """
+        if (self.data / "manifest.json").is_file():
+            self.note(f"{self.data} is there")
+            return
+        raw = self.out / "ml-100k"
+        if not raw.is_dir():
+            self.note(f"getting {LOG}")
+            get(LOG, raw, source)
+        prepare(open_source(LOG, raw), self.data, progress=progress)
+
+    def run(self) -> DemoOutcome:
+        """Train and measure on the prepared log, and write the report.
+
+        Raises:
+            DemoStopped: a signal stopped the training.
+        """
+        runs = {"din": self.train("din", self.din), ALONE: self.train("student", self.student)}
+        runs |= self.distill()
+        self.evaluate(runs)
+        runs |= self.trees()
+        results = [result for name, run in runs.items() for result in run_results(run, "test", name)]
+        dataset = open_dataset(self.data)
+        self.note(f"measuring the latency of {CANDIDATES} candidates")
+        latencies = demo_page.measured(runs)
+        self.note(f"scoring a request with the saved artifact of the {TAUGHT}")
+        request = demo_page.scored_request(dataset, runs[TAUGHT] / "artifact", self.out)
+        page = demo_page.write_report(self.out, dataset, runs, results, latencies, request)
+        return DemoOutcome(dataset, results, latencies, request, page)
+
+    def train(self, name: str, choice: ModelChoice) -> Path:
+        """Train one model; the folder of its run."""
+        run = self.runs / name
+        if not (run / "artifact").is_dir():
+            self.note(f"training {choice}")
+            config = TrainConfig(
+                data=str(self.data),
+                model=choice.model,
+                grade=choice.grade,
+                length=choice.length,
+                batch_size=self.batch_size,
+                epochs=Epochs(count=self.epochs),
+                seed=self.seed,
+                threads=self.threads,
+            )
+            _finished(train(config, run, resume=True))
+        return run
+
+    def distill(self) -> dict[str, Path]:
+        """Train the student together with its teacher; their runs by name."""
+        run = self.runs / "distillation"
+        if not (run / "teacher" / "artifact").is_dir():
+            self.note(f"training {self.student} together with its teacher {self.teacher}")
+            config = DistillConfig(
+                data=str(self.data),
+                student=self.student,
+                teacher=self.teacher,
+                batch_size=self.batch_size,
+                epochs=Epochs(count=self.epochs),
+                seed=self.seed,
+                threads=self.threads,
+            )
+            _finished(distill(config, run, resume=True))
+        return {TAUGHT: run / "student", "teacher": run / "teacher"}
+
+    def trees(self) -> dict[str, Path]:
+        """Fit boosted trees; their run by name, or nothing (with a note) if LightGBM is not installed."""
+        run = self.runs / "trees"
+        if importlib.util.find_spec("lightgbm") is None:
+            self.note("LightGBM is not installed, so the trees are left out: pip install 'clickscale[trees]'")
+            return {}
+        if not _evaluated(run):
+            self.note("training boosted trees")
+            train_trees(self.data, run, seed=self.seed)
+        return {"trees": run}
+
+    def evaluate(self, runs: dict[str, Path]) -> None:
+        """Measure runs on the test part."""
+        for run in runs.values():
+            if not _evaluated(run):
+                evaluate(run)
+
+
+def _evaluated(run: Path) -> bool:
+    """Whether a run has a report of the test part."""
+    return (run / "evaluation-test.json").is_file()
+
+
+def _finished(result: RunResult) -> None:
+    """End the demo if a signal stopped the training."""
+    if not result.finished:
+        raise DemoStopped(result.exit_code)

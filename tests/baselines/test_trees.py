@@ -152,7 +152,7 @@ def test_a_label_without_two_outcomes_is_refused(tmp_path):
     tables = tiny_tables()
     tables["impressions"] = [{**row, "label.click": 1} for row in tables["impressions"]]
     prepare(source_of(tiny_schema(), tables), tmp_path / "out")
-    with pytest.raises(DataError, match="no two outcomes"):
+    with pytest.raises(DataError, match="only one outcome of the label"):
         train_trees(open_dataset(tmp_path / "out"), config=FEW)
 
 

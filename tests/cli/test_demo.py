@@ -1,86 +1,74 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from clickscale.artifact import load_artifact
-from clickscale.cli import demo, main
+from clickscale.cli import main
 from clickscale.demo import steps
-from tests.document_data import START
-
-pytest.importorskip("lightgbm")
-
-
-def write_small_movielens(folder: Path) -> None:
-    """1,200 ratings in the official layout of MovieLens-100k, some of them in the same second."""
-    folder.mkdir(parents=True)
-    ratings = [(u % 30 + 1, u * 7 % 40 + 1, 1 + u * u // 7 % 5, START + u // 8 * 3600) for u in range(1200)]
-    (folder / "u.data").write_text("".join("\t".join(map(str, row)) + "\n" for row in ratings))
-    users = [f"{u}|{18 + u}|{'MF'[u % 2]}|student|{10000 + u}\n" for u in range(1, 31)]
-    (folder / "u.user").write_text("".join(users))
-    flags = ["|".join("1" if genre in (i % 19, i % 7) else "0" for genre in range(19)) for i in range(1, 41)]
-    items = [f"{i}|Film {i} (1990)|01-Jan-1990||http://film|{flags[i - 1]}\n" for i in range(1, 41)]
-    (folder / "u.item").write_text("".join(items), encoding="latin-1")
+from clickscale.training.distillation import parse_choice
+from tests.small_movielens import write_small_movielens
 
 
-def test_the_demo_leaves_runs_a_request_and_a_page_and_does_nothing_twice(
+def test_demo_prints_its_results_and_its_request_can_be_scored_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(steps, "OPTIONS", ("batch_size=256", "threads=1"))
-    monkeypatch.setattr(steps, "DISTILLATION", ("batch_size=256", "threads=1", "epochs.count=2"))
-    monkeypatch.setattr(steps, "TEACHER", "suan:size-2:120")
+    monkeypatch.setattr(steps.Demo, "trees", lambda demo: {})  # they are tested with the steps
+    din, student, teacher = (parse_choice(f"{name}:size-1:20") for name in ("din", "lightsuan", "suan"))
+    sizes = {"din": din, "student": student, "teacher": teacher}
+    demo = partial(steps.Demo, batch_size=256, epochs=1, threads=1, **sizes)
+    monkeypatch.setattr(steps, "Demo", demo)
     monkeypatch.chdir(tmp_path)
-    out = tmp_path / "clickscale-demo"
-    write_small_movielens(out / "ml-100k")
-    assert main(["demo", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    names = ["din", "student alone", "distilled student", "teacher", "trees"]
-    assert [result["name"] for result in told["results"]] == names
-    assert told["results"][1]["gflops"] == told["results"][2]["gflops"] > 0
-    assert all(min(result["latency"]) > 0 for result in told["results"][:4])
-    assert told["results"][4]["latency"] is None
-    ranking = [line["probability"] for line in told["request"]["ranking"]]
-    assert ranking == sorted(ranking, reverse=True)
-    assert load_artifact(out / "runs" / "distillation" / "student" / "artifact").config.length == 100
-    assert load_artifact(out / "runs" / "distillation" / "teacher" / "artifact").config.length == 120
-    page = (out / "report.html").read_text("utf-8")
-    assert page.count("<svg") == 7
-    for word in (
-        "Best AUC",
-        "trees",
-        "GFLOPs",
-        "user cached",
-        "against student alone",
-        "One request",
-        "Calibration",
-    ):
-        assert word in page
-    made = (out / "runs" / "din" / "done.json").stat().st_mtime_ns
+    write_small_movielens(tmp_path / "clickscale-demo" / "ml-100k")
 
     assert main(["demo"]) == 0
-    text = capsys.readouterr().out
-    assert (out / "runs" / "din" / "done.json").stat().st_mtime_ns == made
-    for word in (
+    printed = capsys.readouterr()
+    for words in (
         "movielens-100k, test part",
         "parameters",
         "ms for 500",
         "the distilled student's ranking",
         "report: clickscale-demo/report.html",
     ):
-        assert word in text
+        assert words in printed.out
+    assert "training din:size-1:20" in printed.err
 
+    assert main(["demo", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [result["name"] for result in told["results"]] == [
+        "din",
+        "student alone",
+        "distilled student",
+        "teacher",
+    ]
+    ranking = [line["probability"] for line in told["request"]["ranking"]]
     assert main(["score", *told["request"]["command"].split()[2:], "--json"]) == 0
     served = json.loads(capsys.readouterr().out)["responses"][0]["candidates"]
     assert sorted((line["like"] for line in served), reverse=True) == pytest.approx(ranking)
 
 
-def test_without_lightgbm_the_trees_are_left_out_aloud(
+def test_a_demo_that_is_stopped_hands_on_the_exit_code_of_the_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(demo: steps.Demo) -> None:
+        raise steps.DemoStopped(143)
+
+    monkeypatch.setattr(steps.Demo, "prepare", lambda demo, source, progress: None)
+    monkeypatch.setattr(steps.Demo, "run", stop)
+    assert main(["demo", "--out", str(tmp_path)]) == 143
+
+
+def test_demo_files_writes_the_example_tables_and_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    assert demo.boosted_trees(tmp_path / "prepared", tmp_path / "trees", 0) == {}
-    assert "pip install 'clickscale[trees]'" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--files", "shop"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["shop/clicks.csv", "shop/items.csv", "shop/users.csv"]
+    assert "next: clickscale schema guess shop/clicks.csv" in printed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop"]
+    assert main(["demo", "--files", "shop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": printed.out.split()}
 
 
 def test_a_demo_that_finds_no_log_says_what_to_do(

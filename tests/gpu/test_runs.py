@@ -16,12 +16,14 @@ from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import CacheConfig, StateCache
 from clickscale.models import model_names
-
-from clickscale.training.distillation import DistillConfig, ModelChoice
+from clickscale.training import train as training
+from clickscale.training.distill_config import DistillConfig, ModelChoice
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.run.checkpoint import CheckpointStore
-from clickscale.training.run.folder import TrainConfig, load_run
+from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 pytestmark = pytest.mark.gpu
@@ -81,7 +83,7 @@ def test_a_stopped_run_continues(
             return super().forward(batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "ClickLoss", Stopping)
+        patch.setattr(training, "ClickLoss", Stopping)
         stopped = train(config, tmp_path / "stopped", progress=False)
         assert (stopped.signal, stopped.step) == (signal.SIGTERM, 5)
     assert train(config, tmp_path / "stopped", progress=False).finished

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+
+from clickscale.artifact import load_artifact
+from clickscale.demo.steps import Demo, DemoOutcome, DemoStopped
+from clickscale.errors import ClickscaleError
+from clickscale.training.distillation import parse_choice
+from clickscale.training.loop import RunResult
+from clickscale.training.run.folder import read_config
+from tests.small_movielens import write_small_movielens
+
+NAMES = ["din", "student alone", "distilled student", "teacher", "trees"]
+
+
+def ignore(stage: str, done: int, total: int | None) -> None:
+    pass
+
+
+def small_demo(out: Path, notes: list[str]) -> Demo:
+    teacher = parse_choice("suan:size-2:120")
+    return Demo(out, notes.append, teacher=teacher, batch_size=256, epochs=1, threads=1)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoOutcome, list[str]]:
+    """Folder, outcome and notes of a demo on a small log."""
+    pytest.importorskip("lightgbm")
+    out, notes = tmp_path_factory.mktemp("demo"), []
+    write_small_movielens(out / "ml-100k")
+    demo = small_demo(out, notes)
+    demo.prepare(None, ignore)
+    return out, demo.run(), notes
+
+
+def test_the_demo_trains_measures_and_ranks(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+    out, outcome, notes = first
+    told = outcome.to_dict()
+    assert [result["name"] for result in told["results"]] == NAMES
+    assert told["results"][1]["gflops"] == told["results"][2]["gflops"] > 0
+    assert all(min(result["latency"]) > 0 for result in told["results"][:4])
+    assert told["results"][4]["latency"] is None
+    ranking = [line["probability"] for line in told["request"]["ranking"]]
+    assert ranking == sorted(ranking, reverse=True)
+    together = out / "runs" / "distillation"
+    assert load_artifact(together / "student" / "artifact").config.length == 100
+    assert load_artifact(together / "teacher" / "artifact").config.length == 120
+    assert read_config(out / "runs" / "din").epochs.count == 1
+    assert read_config(together / "student").batch_size == 256
+    assert [note for note in notes if note.startswith("training")] == [
+        "training din:size-2:100",
+        "training lightsuan:size-2:100",
+        "training lightsuan:size-2:100 together with its teacher suan:size-2:120",
+        "training boosted trees",
+    ]
+
+
+def test_the_page_shows_every_section(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+    page = first[1].page.read_text("utf-8")
+    assert page.count("<svg") == 7
+    for words in (
+        "Best AUC",
+        "trees",
+        "GFLOPs",
+        "user cached",
+        "against student alone",
+        "One request",
+        "Calibration",
+    ):
+        assert words in page
+
+
+def test_a_finished_demo_trains_nothing_again(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+    out, outcome, _ = first
+    done = [out / "runs" / name / "done.json" for name in ("din", "student", "distillation")]
+    before = [path.stat().st_mtime_ns for path in done]
+    notes: list[str] = []
+    demo = small_demo(out, notes)
+    demo.prepare(None, ignore)
+    again = demo.run()
+    assert [path.stat().st_mtime_ns for path in done] == before
+    assert again.results == outcome.results
+    assert notes[0] == f"{out / 'prepared'} is there"
+    assert not any(note.startswith("training") for note in notes)
+
+
+def test_a_signal_in_training_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(config: object, out: Path, resume: bool) -> RunResult:
+        return RunResult(out, step=3, samples=0, seconds={}, cpu_seconds=0.0, skipped=0, signal=15)
+
+    monkeypatch.setattr("clickscale.demo.steps.train", stopped)
+    notes: list[str] = []
+    with pytest.raises(DemoStopped) as caught:
+        small_demo(tmp_path, notes).run()
+    assert caught.value.exit_code == 143
+    assert notes == ["training din:size-2:100"]
+
+
+def test_without_lightgbm_the_trees_are_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    notes: list[str] = []
+    assert small_demo(tmp_path, notes).trees() == {}
+    assert "pip install 'clickscale[trees]'" in notes[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_without_the_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClickscaleError, match=r"u\.data"):
+        small_demo(tmp_path / "out", []).prepare(tmp_path / "empty", ignore)
+    assert not (tmp_path / "out" / "prepared").exists()
