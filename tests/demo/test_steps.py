@@ -5,9 +5,9 @@ import pytest
 from clickscale.artifact import load_artifact
 from clickscale.demo.steps import Demo, DemoOutcome, DemoStopped
 from clickscale.errors import ClickscaleError
-from clickscale.training.distillation import parse_choice
-from clickscale.training.loop import RunResult
+from clickscale.training.distill_config import parse_choice
 from clickscale.training.run.folder import read_config
+from clickscale.training.run_state import RunResult
 from tests.small_movielens import write_small_movielens
 
 NAMES = ["din", "student alone", "distilled student", "teacher", "trees"]
