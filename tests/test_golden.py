@@ -22,6 +22,7 @@ from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.models import model_names
 from clickscale.training.epochs import Epochs
+from clickscale.training.optim import OptimizerConfig
 from clickscale.training.run import checkpoint
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.config import TrainConfig
@@ -51,6 +52,7 @@ def losses_of(model: str, data: Path, out: Path) -> list[float]:
         batch_size=16,
         epochs=Epochs(count=4),
         early_stopping=False,
+        optimizer=OptimizerConfig(learning_rate=3e-3, table_learning_rate=3e-3, table_l2=0.0),
         threads=1,
         log_every=1,
     )

@@ -19,6 +19,7 @@ from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
 from clickscale.training.distill_config import DistillConfig, ModelChoice
 from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.folder import read_config
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 
@@ -189,7 +190,7 @@ def test_the_artifact_of_a_student_holds_nothing_of_its_teacher(
 def test_a_distilled_student_is_compared_with_one_trained_alone(
     pair: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    workflow.train(pair_config(dataset).own_run("student"), tmp_path / "alone", progress=False)
+    workflow.train(read_config(pair / "student"), tmp_path / "alone", progress=False)
     folders = [tmp_path / "alone", *workflow.distilled_runs(pair)]
     for folder in folders:
         workflow.evaluate(folder, bootstrap=5)

@@ -68,7 +68,7 @@ BatchSize = Annotated[
 ]
 LearningRate = Annotated[
     float | None,
-    typer.Option("--learning-rate", show_default="0.003", help="Learning rate of the dense weights."),
+    typer.Option("--learning-rate", show_default="recipe", help="Learning rate of the dense weights."),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None,

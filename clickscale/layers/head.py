@@ -18,8 +18,8 @@ class HeadConfig(Config, frozen=True):
 
     Attributes:
         hidden: widths of the hidden layers (the SUAN comparisons use 1024, 512, 256).
-        norm: normalization before each activation. ``batch`` is the papers' and needs statistics of batches,
-            ``layer`` and ``rms`` see one candidate at a time.
+        norm: normalization before each activation: ``rms`` sees one candidate at a time, ``batch`` is the
+            papers' and needs statistics of batches.
         activation: of the hidden layers. ``batch_dice`` is the papers' Dice, by statistics of batches;
             ``dice`` has the same form with a gate of the unit itself.
         dropout: share of the hidden units that training drops.
@@ -28,8 +28,8 @@ class HeadConfig(Config, frozen=True):
     """
 
     hidden: tuple[int, ...] = (256, 128)
-    norm: Literal["layer", "rms", "batch", "none"] = "layer"
-    activation: Literal["dice", "batch_dice", "silu", "prelu", "relu"] = "dice"
+    norm: Literal["rms", "batch", "none"] = "rms"
+    activation: Literal["dice", "batch_dice", "relu"] = "dice"
     dropout: float = 0.0
     logit_norm: bool = False
 
@@ -109,13 +109,13 @@ def _bent(x: Tensor, gate: Tensor, alpha: Tensor) -> Tensor:
 def _norm(kind: str, width: int) -> list[nn.Module]:
     if kind == "none":
         return []
-    return [{"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm}[kind](width)]
+    return [RMSNorm(width) if kind == "rms" else BatchNorm(width)]
 
 
 def _activation(kind: str, width: int) -> nn.Module:
-    if kind in ("dice", "batch_dice"):
-        return Dice(width) if kind == "dice" else BatchDice(width)
-    return {"silu": nn.SiLU, "prelu": nn.PReLU, "relu": nn.ReLU}[kind]()
+    if kind == "relu":
+        return nn.ReLU()
+    return Dice(width) if kind == "dice" else BatchDice(width)
 
 
 class Head(nn.Module):

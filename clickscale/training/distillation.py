@@ -55,7 +55,7 @@ def distill(
         moving = (STUDENT,) if frozen else (STUDENT, TEACHER)
         for name in moving:
             choice = getattr(decided, name)
-            optimizer, reasons = decided_optimizer(choice.optimizer, decided)
+            optimizer, reasons = decided_optimizer(choice.optimizer, decided, models[name].shares)
             decided = replace(decided, **{name: replace(choice, optimizer=optimizer)})
             notes += [f"{name}: {text}" for text in reasons]
 

@@ -32,7 +32,6 @@ class Epochs(Config, frozen=True):
     count: int = 0
     reset: Literal["none", "random", "snapshot"] = "none"
     snapshot: str = ""
-    schedule: Literal["run", "epoch"] = "run"
 
     def __post_init__(self) -> None:
         if self.count < 0:

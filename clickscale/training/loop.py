@@ -22,8 +22,7 @@ def take_steps(
         if run.stopping.over():
             break
         first_step = loader.steps(start.epoch)
-        span = first_step, loader.steps(start.epoch + 1) - first_step
-        run.begin_epoch(start, span)
+        run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))
         for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples  # counted before the copy: on a GPU the count would wait for it
             batch = batch.to(run.device)

@@ -18,7 +18,6 @@ from clickscale.training.dense import DenseAdam
 from clickscale.training.schedule import Schedule
 from clickscale.training.table_optimizers import (
     LazyAdam,
-    Research,
     RowGradient,
     RowSummer,
     RowwiseAdagrad,
@@ -31,7 +30,8 @@ class OptimizerConfig(Config, frozen=True):
 
     Attributes:
         dense: ``adamw`` (decoupled weight decay) or ``adam`` (decay added to the gradient).
-        learning_rate: learning rate of dense weights.
+        learning_rate: learning rate of dense weights; None leaves it to `clickscale.training.recipe`, or is
+            0.001 where that does not decide.
         betas: decays of the moments of Adam, for dense weights and for tables.
         eps: epsilon of Adam for dense weights.
         weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
@@ -45,12 +45,12 @@ class OptimizerConfig(Config, frozen=True):
     """
 
     dense: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
     schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
-    table: Literal["adagrad", "adam", "dense", "nomomentum", "rowwise", "caughtup", "rowsteps"] = "adam"
+    table: Literal["adagrad", "adam"] = "adam"
     table_learning_rate: float = 3e-2
     table_eps: float = 1e-8
     table_l2: float | None = None
@@ -59,7 +59,7 @@ class OptimizerConfig(Config, frozen=True):
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        positive = (self.learning_rate, self.table_learning_rate, self.eps, self.table_eps)
+        positive = (self.rate, self.table_learning_rate, self.eps, self.table_eps)
         if not all(0 < x < math.inf for x in positive):
             raise ConfigError(
                 f"learning_rate is {self.learning_rate}, table_learning_rate {self.table_learning_rate}, eps"
@@ -72,6 +72,11 @@ class OptimizerConfig(Config, frozen=True):
                 f" {self.max_grad_norm}, max_skipped {self.max_skipped}, betas {self.betas}; they must be"
                 " >= 0, and betas below 1."
             )
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of dense weights."""
+        return 1e-3 if self.learning_rate is None else self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
-        self.config, self.span, self.table_steps = config, (0, steps), (0, steps)
+        self.config, self.steps, self.table_steps = config, steps, (0, steps)
         self.skipped = self.skipped_in_a_row = 0
         tables = table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -128,10 +133,9 @@ class Optimizers:
         """
         rows = self._sum_rows()
         norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
-        config, (begun, steps), (table_begun, table_steps) = self.config, self.span, self.table_steps
-        learning_rate = config.learning_rate * config.schedule.factor(step - begun, steps)
-        table_factor = config.table_schedule.factor(step - table_begun, table_steps)
-        table_rate = config.table_learning_rate * table_factor
+        config, (begun, table_steps) = self.config, self.table_steps
+        learning_rate = config.rate * config.schedule.factor(step, self.steps)
+        table_rate = config.table_learning_rate * config.table_schedule.factor(step - begun, table_steps)
         finite = math.isfinite(norm) and math.isfinite(value)
         result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
         self._count(result, value, step)
@@ -244,8 +248,6 @@ def table_parameters(model: nn.Module) -> list[str]:
 def _table_optimizer(weight: Tensor, config: OptimizerConfig) -> TableOptimizer:
     if config.table == "adagrad":
         return RowwiseAdagrad(weight, config.table_eps)
-    if config.table != "adam":
-        return Research(weight, config.betas, config.table_eps, config.table)
     return LazyAdam(weight, config.betas, config.table_eps)
 
 

@@ -1,6 +1,6 @@
 """The recipe: what training options become where they are left to it, and why.
 
-A pure function of a few facts of the data set and of the model. Whoever sets an option by hand keeps it; the
+A pure function of a few facts of the data set and of the model. An option that is set by hand stays; the
 rest of the recipe follows what was set. Each choice comes with a sentence, which a run says when it starts.
 How the numbers were found, and on which logs, is in ``docs/recipes.md``.
 """
@@ -23,13 +23,16 @@ C = TypeVar("C", bound=RunConfig)
 
 STEPS = 800  # of an epoch, about: fewer learn too little, more cost time and gain nothing
 BATCHES = (64, 1024)  # smallest and largest batch
+RATE = 3e-6  # learning rate of dense weights for an impression of a batch
+RATES = (1e-3, 3e-3)  # least and most
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
-# Of an embedding row in a batch of one impression, by epochs. The loss is a mean: larger batches pull less.
-L2 = {1: 0.05, 2: 0.2}
+# L2 on the embedding rows of a batch of one impression, by epochs; it shrinks with the batch as gradients do.
+# Blocks of attention normalize what they read, so a model that has them needs little.
+L2 = {True: {1: 0.0, 2: 0.02}, False: {1: 0.025, 2: 0.2}}  # by whether candidates share an encoding
 REPEATS = 25  # impressions for each embedded value from which a second epoch pays: below, it learns by heart
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains
-CHECKS = 2  # validations in an epoch
+CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
 
@@ -81,24 +84,36 @@ def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
     Returns:
         The options with everything decided, and one sentence for each choice.
     """
-    said: list[str] = []
-    config = _batches(config, facts, said)
-    config = _rows(config, facts, traits, said)
-    config = _epochs(config, facts, said)
-    return _validation(config, facts, said), said
+    reasons: list[str] = []
+    config = _batches(config, facts, reasons)
+    config = _rows(config, facts, traits, reasons)
+    config = _epochs(config, facts, reasons)
+    return _validation(config, facts, reasons), reasons
 
 
-def decided_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> tuple[OptimizerConfig, list[str]]:
-    """Decide what an optimizer leaves open in a run that is decided otherwise; see `resolve`."""
-    if optimizer.table_l2 is not None:
-        return optimizer, []
-    each = L2[min(config.epochs.count, 2)]
-    pull = each / config.batch_size
-    said = f"embedding rows of a batch are pulled to zero by {pull:.2g}: {each} by the impressions of a batch"
-    return replace(optimizer, table_l2=pull), [said]
+def decided_optimizer(
+    optimizer: OptimizerConfig, config: RunConfig, shares: bool
+) -> tuple[OptimizerConfig, list[str]]:
+    """Decide what the optimizer of one model leaves open in a run that is decided; see `resolve`."""
+    reasons: list[str] = []
+    if optimizer.learning_rate is None:
+        least, most = RATES
+        optimizer = replace(optimizer, learning_rate=min(max(RATE * config.batch_size, least), most))
+        reasons.append(
+            f"learning rate {optimizer.learning_rate:g}: {RATE:g} for each impression of a batch, from"
+            f" {least:g} to {most:g}"
+        )
+    if optimizer.table_l2 is None:
+        each = L2[shares][min(config.epochs.count, 2)]
+        optimizer = replace(optimizer, table_l2=each / config.batch_size)
+        epochs = f"{config.epochs.count} epoch{'s' * (config.epochs.count > 1)}"
+        reasons.append(
+            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: {epochs} of such a model"
+        )
+    return optimizer, reasons
 
 
-def _batches(config: C, facts: Facts, said: list[str]) -> C:
+def _batches(config: C, facts: Facts, reasons: list[str]) -> C:
     if config.batch_size:
         return config
     least, most = BATCHES
@@ -110,18 +125,18 @@ def _batches(config: C, facts: Facts, said: list[str]) -> C:
         if config.recipe == "fast"
         else f"about {STEPS} steps, batches of {least} to {most}"
     )
-    said.append(
+    reasons.append(
         f"batches of {batch} impressions, {steps:,} steps an epoch:"
         f" {facts.impressions:,} training impressions, and the aim is {aim}"
     )
     return replace(config, batch_size=batch)
 
 
-def _rows(config: C, facts: Facts, traits: Traits, said: list[str]) -> C:
+def _rows(config: C, facts: Facts, traits: Traits, reasons: list[str]) -> C:
     """Grouping and window."""
     if config.grouping == "auto":
         grouping, why = _grouping(traits)
-        said.append(f"grouping {grouping}: {why}")
+        reasons.append(f"grouping {grouping}: {why}")
         config = replace(config, grouping=grouping)
     if config.grouping != "timeline" or config.window:
         return config
@@ -130,7 +145,7 @@ def _rows(config: C, facts: Facts, traits: Traits, said: list[str]) -> C:
     else:
         window = min(max(config.batch_size // USERS, 1), WINDOW)
         why = f"then a batch mixes at least {config.batch_size // window} users"
-    said.append(f"{window} impressions of a user in a batch: {why}")
+    reasons.append(f"{window} impression{'s' * (window > 1)} of a user in a batch: {why}")
     return replace(config, window=window)
 
 
@@ -142,7 +157,7 @@ def _grouping(traits: Traits) -> tuple[Grouping, str]:
     return "timeline", "neighboring impressions of a user share one encoded history"
 
 
-def _epochs(config: C, facts: Facts, said: list[str]) -> C:
+def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
     if config.epochs.count:
         return config
     repeats = facts.impressions / facts.values
@@ -154,20 +169,21 @@ def _epochs(config: C, facts: Facts, said: list[str]) -> C:
         count, why = 1, f"with {repeats:.0f} impressions for each embedded value a second one learns by heart"
     else:
         count, why = 2, f"{repeats:.0f} impressions for each embedded value are enough for a second one"
-    said.append(f"{count} epoch{'s' * (count > 1)}: {why}")
+    reasons.append(f"{count} epoch{'s' * (count > 1)}: {why}")
     return replace(config, epochs=replace(config.epochs, count=count))
 
 
-def _validation(config: C, facts: Facts, said: list[str]) -> C:
+def _validation(config: C, facts: Facts, reasons: list[str]) -> C:
     if not config.early_stopping:
         return config
     if not facts.valid:
-        said.append("no early stopping: there is no validation part")
+        reasons.append("no early stopping: there is no validation part")
         return replace(config, early_stopping=False)
     steps = -(-facts.impressions // config.batch_size)
-    every = config.validate_every or max(steps // CHECKS, 1)
+    checks = CHECKS if config.epochs.count > 1 else 1
+    every = config.validate_every or max(steps // checks, 1)
     patience = config.patience or PATIENCE
-    said.append(
+    reasons.append(
         f"validation every {every:,} steps; {patience} without a gain end training, and the best weights stay"
     )
     return replace(config, validate_every=every, patience=patience)

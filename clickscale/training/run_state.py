@@ -87,13 +87,6 @@ class RunState:
     watch: Stopwatch = field(default_factory=Stopwatch)
     _cpu_before: float = field(default_factory=lambda: -time.process_time())
 
-    def begin_epoch(self, start: Position, span: tuple[int, int]) -> None:
-        """Prepare tables and schedules for an epoch; ``span``: its first step and the number of its steps."""
-        if self.config.epochs.schedule == "epoch":
-            for learner in self.learners:
-                learner.optimizer.span = learner.optimizer.table_steps = span
-        self.resets.begin(start, span)
-
     def weights(self) -> dict[str, Tensor]:
         """Live weights of all models by name."""
         return {

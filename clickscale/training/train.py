@@ -54,7 +54,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         model, labels = make_model(config, dataset), trained_labels(dataset, config)
         start_at_rates(model, dataset, labels)
         decided, reasons = resolve(config, facts_of(dataset), traits_of([model], config.length))
-        optimizer, more = decided_optimizer(decided.optimizer, decided)
+        optimizer, more = decided_optimizer(decided.optimizer, decided, model.shares)
 
         def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
             notes: tuple[str, ...] = ()

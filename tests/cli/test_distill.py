@@ -82,7 +82,7 @@ def test_options_reach_the_model_that_they_name(
     assert (both["temperature"], both["weight"], both["head"], both["seed"]) == (3.0, 1.5, "aux", 7)
     student, teacher = (read_config(tmp_path / "run" / name) for name in ("student", "teacher"))
     assert (student.model_options, teacher.model_options) == (("d=4",), ("block.ffn=none",))
-    assert (student.optimizer.learning_rate, teacher.optimizer.learning_rate) == (0.01, 0.003)
+    assert (student.optimizer.learning_rate, teacher.optimizer.learning_rate) == (0.01, 0.001)
     assert (student.epochs.count, teacher.epochs.count, student.length, teacher.length) == (2, 2, 5, 12)
 
 

@@ -90,3 +90,15 @@ def test_distinct_items_are_those_of_unique(size: int, shape: tuple[int, ...]) -
     assert torch.equal(found, values)
     assert torch.equal(places, inverse)
     assert torch.equal(found[places], items)
+
+
+def test_dropout_is_for_training_alone_and_keeps_the_mean() -> None:
+    table = FusedEmbedding((USER,), 1000)
+    with torch.no_grad():
+        table.weight[2] = 1
+    table.dropout = 0.2
+    rows = torch.tensor([2])
+    found = table.train()(rows)
+    assert set(found.unique().tolist()) == {0.0, 1.25}
+    assert found.mean().item() == pytest.approx(1, abs=0.1)
+    assert torch.equal(table.eval()(rows), table.weight[rows])

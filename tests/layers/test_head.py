@@ -5,6 +5,7 @@ from torch import nn
 
 from clickscale.errors import ConfigError
 from clickscale.layers.head import BatchDice, BatchNorm, Dice, Head, HeadConfig
+from clickscale.layers.norm import RMSNorm
 
 
 def test_batch_norm_by_hand() -> None:
@@ -81,7 +82,7 @@ def test_padding_has_the_logit_zero_and_real_candidates_have_theirs() -> None:
     torch.testing.assert_close(logits[MASK], alone[:, 0])
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+@pytest.mark.parametrize("norm", ["batch", "rms", "none"])
 @pytest.mark.parametrize("activation", ["dice", "batch_dice", "relu"])
 def test_padded_candidates_never_touch_the_batch_statistics(norm: str, activation: str) -> None:
     x = torch.randn(2, 3, 3)
@@ -118,25 +119,25 @@ def test_options_choose_the_layers() -> None:
         return [
             type(m).__name__
             for m in head(**options).modules()
-            if isinstance(m, (nn.Linear, nn.LayerNorm, BatchNorm, Dice, nn.ReLU, nn.PReLU, nn.Dropout))
+            if isinstance(m, (nn.Linear, RMSNorm, BatchNorm, Dice, nn.ReLU, nn.Dropout))
         ]
 
-    assert kinds(hidden=(5,)) == ["Linear", "LayerNorm", "Dice", "Linear"]
+    assert kinds(hidden=(5,)) == ["Linear", "RMSNorm", "Dice", "Linear"]
     assert kinds(hidden=(5,), norm="batch", activation="batch_dice")[1:3] == ["BatchNorm", "BatchNorm"]
-    assert kinds(hidden=(5,), activation="prelu", dropout=0.1)[2:4] == ["PReLU", "Dropout"]
+    assert kinds(hidden=(5,), activation="relu", dropout=0.1)[2:4] == ["ReLU", "Dropout"]
     assert kinds(norm="none", activation="relu") == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert kinds(norm="none", activation="relu", logit_norm=True)[-1] == "BatchNorm"
     assert kinds(hidden=(), norm="none") == ["Linear"]
 
 
 def test_the_tower_has_the_parameters_of_its_formula() -> None:
-    """Three layers with biases, two for the normalization and one for Dice at every hidden unit."""
+    """Three layers with biases, and one for the normalization and one for Dice at every hidden unit."""
     tower = Head(40, 1, HeadConfig(hidden=(1024, 512, 256)))
     layers = 40 * 1024 + 1024 * 512 + 512 * 256 + 256 + (1024 + 512 + 256 + 1)
-    assert sum(p.numel() for p in tower.parameters()) == layers + 2 * 1792 + 1792
+    assert sum(p.numel() for p in tower.parameters()) == layers + 1792 + 1792
 
 
-@pytest.mark.parametrize("norm", ["layer", "rms", "none"])
+@pytest.mark.parametrize("norm", ["rms", "none"])
 def test_training_and_evaluation_score_alike_without_statistics(norm: str) -> None:
     tower, x = head(norm=norm), torch.randn(2, 3, 3)
     torch.testing.assert_close(tower.train()(x, MASK), tower.eval()(x, MASK))

@@ -145,15 +145,14 @@ def tower(model: CTRModel[Any], w: Weights, x: Array) -> Array:
         )
         return (x - mean) / np.sqrt(variance + 1e-5) * gain + shift
 
-    def standardized(x: Array) -> Array:
-        gain, shift = w[f"head.tower.{place}.weight"], w[f"head.tower.{place}.bias"]
-        return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * gain + shift
+    def rescaled(x: Array) -> Array:
+        return x / (np.sqrt(np.square(x).mean()) + 1e-6) * w[f"head.tower.{place}.gain"]
 
     for _ in config.hidden:
         x = linear(x)
         place += 1
         if config.norm != "none":
-            x = norm(x) if config.norm == "batch" else standardized(x)
+            x = norm(x) if config.norm == "batch" else rescaled(x)
             place += 1
         if config.activation == "batch_dice":
             mean, variance = (w[f"head.tower.{place}.norm.running_{name}"] for name in ("mean", "var"))

@@ -11,16 +11,18 @@ from clickscale.config import override
 from clickscale.training.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
+from clickscale.training.optim import OptimizerConfig
 from tests.training.compared import last
 
 SMALL = ("head.hidden=[8]",)
+SLOW = OptimizerConfig(lr=0.003, table_lr=0.003, table_l2=0.0)
 
 
 def config_of(data: Path, *changes: str) -> DistillConfig:
     config = DistillConfig(
         data=str(data),
-        student=ModelChoice(model="din", grade="size-1", length=4, model_options=SMALL),
-        teacher=ModelChoice(model="suan", grade="size-1", length=8, model_options=SMALL),
+        student=ModelChoice(model="din", grade="size-1", length=4, model_options=SMALL, optimizer=SLOW),
+        teacher=ModelChoice(model="suan", grade="size-1", length=8, model_options=SMALL, optimizer=SLOW),
         batch_size=12,
         grouping="timeline",
         window=8,

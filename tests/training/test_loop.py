@@ -44,7 +44,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What the recipe would decide otherwise.
-FIXED = ("grouping=timeline", "window=8", "early_stopping=false")
+FIXED = (
+    "grouping=timeline",
+    "window=8",
+    "early_stopping=false",
+    "optimizer.table_l2=0.0",
+    "optimizer.learning_rate=0.001",
+)
 SMALL = "model_options=['head.hidden=[8]', 'head.norm=batch']"
 
 
@@ -405,86 +411,6 @@ def test_validation_does_not_change_the_run(data: Path, tmp_path: Path) -> None:
     train(config_of(data), tmp_path / "without")
     train(config_of(data, "validate_every=2"), tmp_path / "with")
     assert differing(tmp_path / "without", tmp_path / "with") == ["metrics"]
-
-
-EARLY = (
-    "early_stopping=true",
-    "validate_every=4",
-    "patience=1",
-    "epochs.count=20",
-    "optimizer.learning_rate=0.1",
-)
-
-
-def validation_losses(run: Path) -> list[float]:
-    return [line["valid"]["loss"] for line in read_metrics(run) if "valid" in line]
-
-
-def test_a_run_stops_early_and_ends_with_its_best_weights(data: Path, tmp_path: Path) -> None:
-    result = train(config_of(data, *EARLY), tmp_path / "run")
-    losses = validation_losses(tmp_path / "run")
-    assert len(losses) == losses.index(min(losses)) + 2  # one without a gain
-    assert result.finished
-    assert result.step == 4 * len(losses)
-    run = load_run(tmp_path / "run")
-    objective = ClickLoss(run.model, run.labels)
-    found = validate(objective, Loader(run.dataset, "valid", run.config.loader()), torch.device("cpu"))
-    assert found["loss"] == pytest.approx(min(losses))
-
-
-def test_the_last_step_is_validated_too(data: Path, tmp_path: Path) -> None:
-    train(config_of(data, *EARLY, "epochs.count=1", "validate_every=1000"), tmp_path / "run")
-    assert read_metrics(tmp_path / "run")[-1].keys() == {"step", "valid"}
-    assert last(tmp_path / "run").facts["early_stopping"]["best_step"] == last(tmp_path / "run").step
-
-
-def forget_best_weights(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    for name in [name for name in tensors if name.startswith("best.")]:
-        tensors[name].zero_()
-
-
-def forget_best_loss(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    facts["early_stopping"]["best"] = 0.0
-
-
-def forget_nothing(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    pass
-
-
-@pytest.mark.parametrize("forget", [forget_nothing, forget_best_weights, forget_best_loss])
-def test_a_run_that_stops_early_continues_to_the_bit_unless_its_best_is_forgotten(
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    forget: Callable[[dict[str, Tensor], dict[str, Any]], None],
-) -> None:
-    config = config_of(data, *EARLY)
-    train(config, tmp_path / "whole")
-    best = last(tmp_path / "whole").facts["early_stopping"]["best_step"]
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "ClickLoss", halting(best + 1))
-        assert not train(config, tmp_path / "run").finished
-    kept = last(tmp_path / "run")
-    tensors = {name: tensor.clone() for name, tensor in kept.tensors.items()}
-    forget(tensors, kept.facts)
-    CheckpointStore(tmp_path / "run/checkpoints").save(Checkpoint(kept.step, tensors, kept.facts))
-    train(config, tmp_path / "run")
-    assert bool(differing(tmp_path / "whole", tmp_path / "run")) == (forget is not forget_nothing)
-
-
-def halting(at: int) -> type[ClickLoss]:
-    """The plain objective, during whose ``at``-th training batch a signal comes."""
-
-    class Halting(ClickLoss):
-        batches = 0
-
-        def forward(self, batch: Batch) -> dict[str, Tensor]:
-            type(self).batches += self.training
-            if self.training and self.batches == at:
-                signal.raise_signal(signal.SIGTERM)
-            return super().forward(batch)
-
-    return Halting
 
 
 def test_a_model_that_is_not_causal_is_not_trained_on_timelines(

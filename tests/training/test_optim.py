@@ -211,3 +211,24 @@ def test_impossible_options_are_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             override(OptimizerConfig(), [wrong])
+
+
+def test_l2_adds_the_touched_rows_to_their_gradient() -> None:
+    """Adagrad by hand: a row w with gradient g moves by learning_rate (g + l2 w) / rms(g + l2 w)."""
+    model, config = toy(), override(PLAIN, ["table=adagrad", "table_learning_rate=0.5", "table_l2=0.1"])
+    before, other = model.table.weight.detach().clone(), toy()
+    batch = random_batch(0)
+    ClickLoss(other, ("click",))(batch)["loss"].backward()
+    gradient = other.table.weight.grad.to_dense()
+    step(model, build_optimizer(model, config, 9), batch)
+    touched = gradient.abs().sum(1) > 0
+    assert touched.sum() > 1
+    pulled = gradient + 0.1 * before
+    expected = before - 0.5 * pulled / pulled.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(model.table.weight[touched], expected[touched])
+    assert torch.equal(model.table.weight[~touched], before[~touched])
+
+
+def test_a_rate_that_nobody_decided_is_a_thousandth() -> None:
+    assert OptimizerConfig().rate == 0.001
+    assert OptimizerConfig(learning_rate=0.5).rate == 0.5

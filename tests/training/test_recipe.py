@@ -50,9 +50,14 @@ def test_what_was_set_by_hand_stays_and_nothing_is_said_of_it() -> None:
 
 
 def test_the_rest_follows_what_was_set() -> None:
-    config, _ = resolve(replace(CONFIG, batch_size=128), facts(10_000), SHARING)
+    config, _ = resolve(replace(CONFIG, batch_size=128, epochs=Epochs(count=3)), facts(10_000), SHARING)
     assert config.window == 2
     assert config.validate_every == 39  # of 79 steps
+
+
+def test_a_single_epoch_is_validated_at_its_end() -> None:
+    config, _ = resolve(replace(CONFIG, batch_size=128, epochs=Epochs(count=1)), facts(10_000), SHARING)
+    assert config.validate_every == 79
 
 
 def test_the_fast_recipe_takes_whole_windows_and_one_epoch() -> None:
@@ -73,19 +78,30 @@ def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
     assert any(text.startswith(f"{epochs} epoch") for text in said)
 
 
-def test_the_pull_of_embedding_rows_shrinks_with_the_batch_and_grows_with_the_epochs() -> None:
-    def pull(samples: int, epochs: int) -> float:
-        run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-        found = decided_optimizer(OptimizerConfig(), run)[0].table_l2
-        assert found is not None
-        return found
-
-    assert pull(64, 1) == pytest.approx(16 * pull(1024, 1))
-    assert pull(64, 1) < pull(64, 2) == pull(64, 5)
+def l2(samples: int, epochs: int, shares: bool) -> float:
+    run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
+    optimizer, said = decided_optimizer(OptimizerConfig(), run, shares)
+    assert len(said) == 2
+    assert optimizer.table_l2 is not None
+    return optimizer.table_l2
 
 
-def test_a_pull_that_was_set_stays() -> None:
-    assert decided_optimizer(OptimizerConfig(table_l2=0.0), CONFIG) == (OptimizerConfig(table_l2=0.0), [])
+def test_l2_shrinks_with_the_batch_and_grows_with_the_epochs() -> None:
+    assert l2(64, 1, shares=False) == pytest.approx(16 * l2(1024, 1, shares=False))
+    for shares in (True, False):
+        assert l2(64, 1, shares) < l2(64, 2, shares) == l2(64, 5, shares)
+        assert l2(64, 2, True) < l2(64, 2, False)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(64, 0.001), (512, 0.001536), (1024, 0.003)])
+def test_the_learning_rate_grows_with_the_batch(samples: int, rate: float) -> None:
+    run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=1))
+    assert decided_optimizer(OptimizerConfig(), run, True)[0].lr == pytest.approx(rate)
+
+
+def test_an_optimizer_that_was_set_stays() -> None:
+    given = OptimizerConfig(lr=0.5, table_l2=0.0)
+    assert decided_optimizer(given, CONFIG, True) == (given, [])
 
 
 def test_without_a_validation_part_nothing_is_stopped() -> None:

@@ -129,6 +129,13 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
     embedding_dropout: float = 0.0
     warm_start: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.embedding_dropout < 1:
+            raise ConfigError(
+                f"embedding_dropout is {self.embedding_dropout}; it must be a share from 0 to below 1."
+            )
+
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""
         return self.loader_of(self.length)

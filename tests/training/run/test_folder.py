@@ -10,7 +10,7 @@ from clickscale.errors import ConfigError, RunError, SchemaError
 from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config
-from clickscale.training.run.model import make_model, trained_labels
+from clickscale.training.run.model import label_rates, make_model, start_at_rates, trained_labels
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 
@@ -130,3 +130,30 @@ def test_the_environment_says_what_ran_where(tmp_path: Path) -> None:
 def test_impossible_intervals_are_refused(data: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match=f"{wrong.partition('=')[0]} is"):
         config_of(data, wrong)
+
+
+def test_rates_count_known_labels_of_the_training_part_and_are_never_zero_or_one(data: Path) -> None:
+    dataset = open_dataset(data)
+    rows = dataset.part("train")
+    expected = []
+    for name in ("click", "like"):
+        column = dataset.impressions[f"label.{name}"][rows]
+        known = column[column >= 0]
+        expected.append((known.sum() + 0.5) / (len(known) + 1))
+    assert label_rates(dataset, ("click", "like")) == pytest.approx(expected)
+    assert 0 < expected[1] < expected[0] < 1
+
+
+def test_a_new_model_starts_at_the_rates_of_its_labels(data: Path) -> None:
+    config, dataset = config_of(data, "labels=['like','click']"), open_dataset(data)
+    model = make_model(config, dataset)
+    start_at_rates(model, dataset, ("like", "click"))
+    found = model.head.tower[-1].bias.sigmoid().tolist()  # type: ignore[union-attr, operator, index]
+    assert found == pytest.approx(label_rates(dataset, ("like", "click")))
+
+
+def test_the_dropout_of_embeddings_reaches_the_table(data: Path) -> None:
+    model = make_model(config_of(data, "embedding_dropout=0.25"), open_dataset(data))
+    assert model.inputs.table.dropout == 0.25  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="embedding_dropout is 1"):
+        config_of(data, "embedding_dropout=1.0")

@@ -1,0 +1,108 @@
+"""Early stopping in the loop: a run ends with its best weights, a continued one is the same to the bit."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clickscale.batch import Batch
+from clickscale.data.loader import Loader
+from clickscale.training import train as training
+from clickscale.training.loop import validate
+from clickscale.training.objectives import ClickLoss
+from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
+from clickscale.training.run.folder import load_run
+from clickscale.training.run.logs import read_metrics
+from clickscale.training.train import train
+from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.training.compared import differing, last
+from tests.training.test_loop import config_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"), tiny_source(impressions=160, statistics=STATISTICS))
+
+
+EARLY = (
+    "early_stopping=true",
+    "validate_every=4",
+    "patience=1",
+    "epochs.count=20",
+    "optimizer.learning_rate=0.1",
+)
+
+
+def validation_losses(run: Path) -> list[float]:
+    return [line["valid"]["loss"] for line in read_metrics(run) if "valid" in line]
+
+
+def test_a_run_stops_early_and_ends_with_its_best_weights(data: Path, tmp_path: Path) -> None:
+    result = train(config_of(data, *EARLY), tmp_path / "run")
+    losses = validation_losses(tmp_path / "run")
+    assert len(losses) == losses.index(min(losses)) + 2  # one without a gain
+    assert result.finished
+    assert result.step == 4 * len(losses)
+    run = load_run(tmp_path / "run")
+    objective = ClickLoss(run.model, run.labels)
+    found = validate(objective, Loader(run.dataset, "valid", run.config.loader()), torch.device("cpu"))
+    assert found["loss"] == pytest.approx(min(losses))
+
+
+def test_the_last_step_is_validated_too(data: Path, tmp_path: Path) -> None:
+    train(config_of(data, *EARLY, "epochs.count=1", "validate_every=1000"), tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1].keys() == {"step", "valid"}
+    assert last(tmp_path / "run").facts["early_stopping"]["best_step"] == last(tmp_path / "run").step
+
+
+def forget_best_weights(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    for name in [name for name in tensors if name.startswith("best.")]:
+        tensors[name].zero_()
+
+
+def forget_best_loss(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    facts["early_stopping"]["best"] = 0.0
+
+
+def forget_nothing(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    pass
+
+
+@pytest.mark.parametrize("forget", [forget_nothing, forget_best_weights, forget_best_loss])
+def test_a_run_that_stops_early_continues_to_the_bit_unless_its_best_is_forgotten(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forget: Callable[[dict[str, Tensor], dict[str, Any]], None],
+) -> None:
+    config = config_of(data, *EARLY)
+    train(config, tmp_path / "whole")
+    best = last(tmp_path / "whole").facts["early_stopping"]["best_step"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "ClickLoss", halting(best + 1))
+        assert not train(config, tmp_path / "run").finished
+    kept = last(tmp_path / "run")
+    tensors = {name: tensor.clone() for name, tensor in kept.tensors.items()}
+    forget(tensors, kept.facts)
+    CheckpointStore(tmp_path / "run/checkpoints").save(Checkpoint(kept.step, tensors, kept.facts))
+    train(config, tmp_path / "run")
+    assert bool(differing(tmp_path / "whole", tmp_path / "run")) == (forget is not forget_nothing)
+
+
+def halting(at: int) -> type[ClickLoss]:
+    """The plain objective, during whose ``at``-th training batch a signal comes."""
+
+    class Halting(ClickLoss):
+        batches = 0
+
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            type(self).batches += self.training
+            if self.training and self.batches == at:
+                signal.raise_signal(signal.SIGTERM)
+            return super().forward(batch)
+
+    return Halting
