@@ -28,13 +28,14 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from clickscale.config import Config, load_json, to_json
+from clickscale.config import Config
+from clickscale.config_text import load_json, to_json
 from clickscale.data.features.encoder import Encoder
 from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
+from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
-from clickscale.schema import Features
 
 VERSION = 1
 MANIFEST = "manifest.json"

@@ -53,9 +53,9 @@ MODEL_NAMERS_ALLOWED = {
 # Lines that a reader of a model file must load with it, files of layers/kernels left out.
 MOST_LINES_TO_READ = {"din": 1_500, "suan": 2_300, "est": 2_500}
 LINES_STILL_OVER = {  # measured; a value goes down with each split, and its entry goes when the aim is met
-    "din": 1_740,
-    "suan": 2_480,
-    "est": 3_280,
+    # EST is two more sequences, a search with four ways to rank, and content attention: about 1,500 lines of
+    # its own beside what DIN needs as well. To cut further would take names and reasons out, not ideas.
+    "est": 2_950,
 }
 
 # Public functions and classes of all modules together. Lower it when names become private; a name that one

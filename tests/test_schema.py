@@ -5,21 +5,9 @@ import msgspec
 import pytest
 
 from clickscale.errors import SchemaError
+from clickscale.features import Feature, categorical, columns, content, numeric
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.schema import (
-    Feature,
-    Field,
-    Label,
-    Schema,
-    Statistic,
-    categorical,
-    columns,
-    content,
-    decode_schema,
-    encode_schema,
-    numeric,
-    select_labels,
-)
+from clickscale.schema import Field, Label, Schema, Statistic, decode_schema, encode_schema, select_labels
 from tests.data.tiny import STATISTICS, tiny_schema
 from tests.models.toy import features
 

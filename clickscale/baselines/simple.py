@@ -9,7 +9,8 @@ from scipy.special import logit
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import label_of, select_labels
+from clickscale.features import label_of
+from clickscale.schema import select_labels
 
 PRIOR = 20.0  # impressions at the overall rate that every item starts with
 NAMES = ("constant", "popularity")

@@ -35,7 +35,8 @@ from clickscale.data.features.statistics import ImpressionLog, counts_before, ov
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import Feature, column_of, label_of, select_labels
+from clickscale.features import Feature, column_of, label_of
+from clickscale.schema import select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]

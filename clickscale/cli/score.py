@@ -11,7 +11,8 @@ import typer
 
 from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
-from clickscale.config import LONGEST, build
+from clickscale.config import LONGEST
+from clickscale.config_text import build
 from clickscale.errors import ConfigError, InputError
 from clickscale.files import replacing
 

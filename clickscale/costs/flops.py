@@ -15,9 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clickscale.batch import CandidateSide, UserSide
+from clickscale.features import Feature, Features, column_of, columns, numeric
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.models import CTRModel
-from clickscale.schema import Feature, Features, column_of, columns, numeric
 
 _NOW = 1_700_000_000
 

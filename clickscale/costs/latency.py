@@ -20,8 +20,8 @@ from torch import Tensor
 from clickscale.arrays import Progress
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
+from clickscale.features import Feature, Features, categorical, numeric
 from clickscale.models import CTRModel, State
-from clickscale.schema import Feature, Features, categorical, numeric
 
 ONE_BY_ONE, PARALLEL, CACHED, APPENDED = "one by one", "parallel", "cached", "appended"
 VARIANTS = (ONE_BY_ONE, PARALLEL, CACHED, APPENDED)

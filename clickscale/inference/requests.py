@@ -31,7 +31,8 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
-from clickscale.schema import UNKNOWN, Field
+from clickscale.features import UNKNOWN
+from clickscale.schema import Field
 
 Request = Mapping[str, Any]
 _Ints = npt.NDArray[np.int64]

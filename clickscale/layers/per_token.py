@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickscale.schema import Feature, categorical, content, numeric
+from clickscale.features import Feature, categorical, content, numeric
 
 
 class PerTokenLinear(nn.Module):

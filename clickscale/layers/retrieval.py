@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from clickscale.schema import FIRST, PADDING
+from clickscale.features import FIRST, PADDING
 
 SearchKind = Literal["content", "field", "learned", "hash"]
 

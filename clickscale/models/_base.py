@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
-from clickscale.schema import Features
+from clickscale.features import Features
 from clickscale.state import State, stack
 
 __all__ = ["CTRModel", "FeatureAxis", "State", "score_in_chunks", "stack"]

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.models._din import EPS, Layers, TrainedAttention
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):

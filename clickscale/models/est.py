@@ -30,6 +30,7 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import check_least
 from clickscale.errors import InputError
+from clickscale.features import Features, content
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
@@ -47,7 +48,6 @@ from clickscale.models._est.est_inputs import (
 )
 from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.light_stack import LightStack, TimelineState
-from clickscale.schema import Features, content
 
 
 class ModelConfig(EstConfig, frozen=True):

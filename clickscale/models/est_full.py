@@ -25,6 +25,7 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
+from clickscale.features import Features
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import take_columns
@@ -32,7 +33,6 @@ from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.est_inputs import EstConfig, EstInputs, Timeline, resolve_inputs
 from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.full_attention import FullStack, PairKind
-from clickscale.schema import Features
 
 
 class ModelConfig(EstConfig, frozen=True):

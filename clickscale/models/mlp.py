@@ -11,11 +11,11 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):

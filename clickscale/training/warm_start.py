@@ -14,8 +14,8 @@ from torch import Tensor
 
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
+from clickscale.features import Features
 from clickscale.models import CTRModel, FeatureAxis
-from clickscale.schema import Features
 from clickscale.training.run.folder import TrainedRun
 from clickscale.training.table_rows import carried_over, tables_of
 

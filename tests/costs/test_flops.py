@@ -17,8 +17,8 @@ from clickscale.costs.flops import (
     reference_features,
     reference_items,
 )
+from clickscale.features import Feature
 from clickscale.models import CTRModel, build_model, model_names
-from clickscale.schema import Feature
 
 FEATURES = reference_features(items=50)
 

@@ -22,9 +22,9 @@ from clickscale.costs.latency import (
     timing,
 )
 from clickscale.errors import ConfigError
+from clickscale.features import Feature
 from clickscale.models import CTRModel, build_model, model_names
 from clickscale.models.din import DIN, PRESETS, DINState
-from clickscale.schema import Feature
 
 FEATURES = reference_features(items=50)
 ITEMS = reference_items(FEATURES)

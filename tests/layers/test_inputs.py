@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from clickscale.features import Feature, Features
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.layers.inputs import Inputs, ItemTable, TimeOfWeek
-from clickscale.schema import Feature, Features
+from clickscale.layers.inputs import Inputs, ItemTable
+from clickscale.layers.timed_inputs import TimeOfWeek
 from tests.models.toy import features, item_columns, toy_batch, with_user
 
 D = 4

@@ -308,7 +308,7 @@ def test_whatever_a_checkpoint_forgets_of_either_model_is_seen(
 KILLED = """
 import os, sys
 from pathlib import Path
-from clickscale.config import load_json
+from clickscale.config_text import load_json
 from clickscale.training import distillation
 from clickscale.training.distill_config import DistillConfig
 

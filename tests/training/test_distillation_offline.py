@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.models.suan import SUAN
 from clickscale.training import distillation

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import RunError
 from clickscale.training import train as training

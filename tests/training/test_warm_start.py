@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError
+from clickscale.features import FIRST, Features, categorical
 from clickscale.models import CTRModel, FeatureAxis, build_model
 from clickscale.models.est import EST
-from clickscale.schema import FIRST, Features, categorical
 from clickscale.training.optim import OptimizerConfig
 from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run

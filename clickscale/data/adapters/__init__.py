@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from clickscale.config import parse
+from clickscale.config_text import parse
 from clickscale.data.adapters._about import About
 from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown

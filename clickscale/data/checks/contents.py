@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
-from clickscale.schema import UNKNOWN, Feature, column_of, label_of
+from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _DAY = 86_400
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from clickscale.data.checks.telltales import suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
 from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
-from clickscale.schema import Statistic, column_of, label_of
+from clickscale.features import column_of, label_of
+from clickscale.schema import Statistic
 
 Severity = Literal["error", "warning"]
 Integers = NDArray[np.int64]

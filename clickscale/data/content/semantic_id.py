@@ -33,7 +33,8 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import FIRST, UNKNOWN, Field, column_of
+from clickscale.features import FIRST, UNKNOWN, column_of
+from clickscale.schema import Field
 
 Codebooks = list[Floats32]
 _PER_CODE = 256  # vectors per code on which a codebook is fitted; more are sampled

@@ -26,7 +26,8 @@ from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_
 from clickscale.data.source import Split
 from clickscale.data.split import bounds_of, part_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, Field, Schema, column_of
+from clickscale.features import FIRST, column_of
+from clickscale.schema import Field, Schema
 
 _FEW = 1 << 18
 _NOTHING = np.iinfo(np.int64).min

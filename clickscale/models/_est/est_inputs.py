@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
+from clickscale.features import Features, categorical, column_of, content
 from clickscale.layers.head import HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, ItemTokens, SearchResult, SearchUnit
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, first_column
 from clickscale.models._est.simtier import MOST_TIERS, similarity_tiers
-from clickscale.schema import Features, categorical, column_of, content
 from clickscale.state import State
 
 

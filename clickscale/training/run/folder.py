@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clickscale.config import load_json, to_json
+from clickscale.config_text import load_json, to_json
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError

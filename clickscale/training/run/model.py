@@ -7,11 +7,12 @@ import numpy as np
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
 from clickscale.errors import ConfigError
+from clickscale.features import label_of
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.head import Head
 from clickscale.layers.recompute import recompute_blocks
 from clickscale.models import CTRModel, build_model
-from clickscale.schema import label_of, select_labels
+from clickscale.schema import select_labels
 from clickscale.training.run.config import RunConfig, TrainConfig
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
 from clickscale.training.run.config import TrainConfig
