@@ -77,11 +77,11 @@ def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "S
                 f"--precision {precision} is of kept states, and none are kept; give --cache too."
             )
         return Scorer(artifact, slack=slack)
-    options = {"budget": size_in_bytes(cache), "precision": precision, "admit_after": 1}
+    options = {"budget": _size_in_bytes(cache), "precision": precision, "admit_after": 1}
     return Scorer(artifact, cache=StateCache(build(CacheConfig, options, "--precision")), slack=slack)
 
 
-def size_in_bytes(text: str) -> int:
+def _size_in_bytes(text: str) -> int:
     """Bytes of a size such as ``64MB``, ``1.5 GiB`` or ``4096``.
 
     Raises:

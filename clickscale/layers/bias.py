@@ -24,7 +24,7 @@ def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
     return (bits >> 22).sub_(254).clamp_(max=TIME_BUCKETS - 1).long()
 
 
-def pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Tensor:
+def _pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Tensor:
     """Bucket of every pair, `TIME_BUCKETS` where it is not allowed; all blocks of a model share it.
 
     Args:
@@ -37,7 +37,7 @@ def pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Te
     return torch.where(allowed, time_buckets(delta, kind), TIME_BUCKETS)
 
 
-class RelativeBias(nn.Module):
+class _RelativeBias(nn.Module):
     """``f1(time difference) + f2(distance)`` for every pair (Lai et al. 2025, eq. 4), -inf where not allowed.
 
     Args:
@@ -55,7 +55,7 @@ class RelativeBias(nn.Module):
         """Bias of each pair.
 
         Args:
-            buckets: (B, Q, L) int64 of `pair_buckets`.
+            buckets: (B, Q, L) int64 of `_pair_buckets`.
             distance: (Q, L) or (B, Q, L) int64 positions from key to query.
 
         Returns:
@@ -97,7 +97,7 @@ class AttentionBias(nn.Module):
         sets = {"shared": 1, "heads": 1, "blocks": blocks, "none": 0}[sharing]
         tables = 1 if sharing == "shared" else heads
         self.blocks, self.heads, self.buckets = blocks, heads, buckets
-        self.sets = nn.ModuleList(RelativeBias(length, tables) for _ in range(sets))
+        self.sets = nn.ModuleList(_RelativeBias(length, tables) for _ in range(sets))
 
     def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> list[Tensor]:
         """Additive bias of every block, each (B, 1 or H, Q, L), -inf where not allowed.
@@ -110,16 +110,16 @@ class AttentionBias(nn.Module):
         if not len(self.sets):
             mask = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
             return [mask[:, None]] * self.blocks
-        buckets = pair_buckets(delta, allowed, self.buckets)
+        buckets = _pair_buckets(delta, allowed, self.buckets)
         made = [bias(buckets, distance) for bias in self.sets]
         return made if len(made) == self.blocks else made * self.blocks
 
-    def tables(self, block: int) -> RelativeBias | None:
+    def tables(self, block: int) -> _RelativeBias | None:
         """The tables that a block reads, or None."""
         if not len(self.sets):
             return None
         bias = self.sets[block % len(self.sets)]
-        assert isinstance(bias, RelativeBias), "sets hold relative biases only"
+        assert isinstance(bias, _RelativeBias), "sets hold relative biases only"
         return bias
 
     def own(self, block: int, device: torch.device) -> Tensor:

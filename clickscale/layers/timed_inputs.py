@@ -11,7 +11,7 @@ from clickscale.features import Features
 from clickscale.layers.inputs import Inputs, ItemColumns
 
 
-class TimeOfWeek(nn.Module):
+class _TimeOfWeek(nn.Module):
     """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
 
     def __init__(self, dim: int, width: int) -> None:
@@ -48,7 +48,7 @@ class TimedInputs(Inputs):
         candidate: Literal["zero_fill", "linear"] = "zero_fill",
     ) -> None:
         super().__init__(features, items, dim)
-        self.week = TimeOfWeek(dim, self.width) if time_of_week else None
+        self.week = _TimeOfWeek(dim, self.width) if time_of_week else None
         linear = candidate == "linear"
         self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None
 

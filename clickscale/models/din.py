@@ -48,7 +48,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 
 @dataclass(frozen=True)
-class DINState(State):
+class _DINState(State):
     """Behavior tokens (B, L, D), mask (B, L), profile (B, n2 * d)."""
 
     GROWS = {"tokens": 1, "mask": 1}
@@ -57,7 +57,7 @@ class DINState(State):
     profile: Tensor
 
 
-class PairDice(nn.Module):
+class _PairDice(nn.Module):
     """Dice over pairs, with a gate ``sigmoid(rate * (x - center))`` that is learned.
 
     Attributes:
@@ -79,7 +79,7 @@ class PairDice(nn.Module):
         """Nothing follows a batch."""
 
 
-class BatchPairDice(nn.Module):
+class _BatchPairDice(nn.Module):
     """Dice over pairs as in the paper: its gate follows the mean and deviation of the pairs of a batch.
 
     Running statistics are plain averages over the first batches, and move by ``momentum`` from then on.
@@ -114,7 +114,7 @@ class BatchPairDice(nn.Module):
         self.variance.lerp_(variance, share)
 
 
-class DIN(CTRModel[DINState]):
+class DIN(CTRModel[_DINState]):
     """See the module docstring."""
 
     shares = False
@@ -131,20 +131,20 @@ class DIN(CTRModel[DINState]):
             nn.Parameter(part.clone()) for part in first.weight.detach().chunk(4, dim=1)
         )
         self.first_bias = nn.Parameter(first.bias.detach().clone())
-        self.dice = (PairDice if config.dice == "learned" else BatchPairDice)(config.hidden)
+        self.dice = (_PairDice if config.dice == "learned" else _BatchPairDice)(config.hidden)
         self.second = nn.Linear(config.hidden, 1)
         self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> DINState:
+    def encode_user(self, user: UserSide) -> _DINState:
         """Look-ups only: a behavior's part of the attention is folded into the product with candidates."""
-        return DINState(self.inputs.behaviors(user), user.mask, self.inputs.profile(user).flatten(1))
+        return _DINState(self.inputs.behaviors(user), user.mask, self.inputs.profile(user).flatten(1))
 
-    def extend_user(self, state: DINState, user: UserSide) -> DINState:
+    def extend_user(self, state: _DINState, user: UserSide) -> _DINState:
         """State of the longer history; every row gains the behaviors of ``user``."""
         tokens = torch.cat([state.tokens, self.inputs.behaviors(user)], dim=1)
-        return DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
+        return _DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
 
-    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _DINState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)
         tokens = state.tokens.to(items.dtype)
@@ -152,7 +152,7 @@ class DIN(CTRModel[DINState]):
         read = torch.cat([interest, items], dim=-1)  # (B, C, D + item width)
         return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
 
-    def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
+    def _weights(self, state: _DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
         query = self.inputs.candidates(candidates)  # (B, C, D)
         seen = sees_columns(candidates.oldest, candidates.visible, state.mask)  # (B, C, L)

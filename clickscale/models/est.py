@@ -85,7 +85,7 @@ PRESETS = {
 }
 
 
-def resolve(config: ModelConfig, features: Features) -> ModelConfig:
+def _resolve(config: ModelConfig, features: Features) -> ModelConfig:
     """The options with every ``auto`` decided.
 
     Raises:
@@ -110,7 +110,7 @@ class EST(CTRModel[TimelineState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        config = self.chosen = resolve(config, features)
+        config = self.chosen = _resolve(config, features)
         self.causal = config.csa != "paper"
         self.inputs = EstInputs(features, items, config, compares_behaviors=config.csa != "none")
         rule = None

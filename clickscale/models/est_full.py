@@ -67,7 +67,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class FullState(Timeline):
+class _FullState(Timeline):
     """A timeline, and what the first block makes of it.
 
     Attributes:
@@ -81,7 +81,7 @@ class FullState(Timeline):
     projected: Tensor
 
 
-class ESTFull(CTRModel[FullState]):
+class ESTFull(CTRModel[_FullState]):
     """See the module docstring."""
 
     causal = False
@@ -99,11 +99,11 @@ class ESTFull(CTRModel[FullState]):
         )
         self.head = Head((tokens + 1) * config.width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> FullState:
+    def encode_user(self, user: UserSide) -> _FullState:
         """The timeline as it is looked up, and the first projections of its rows."""
         timeline = self.inputs.timeline(user)
         rows = self.inputs.recent_rows(timeline.behaviors)  # (B, L, D)
-        return FullState(
+        return _FullState(
             timeline.items,
             timeline.times,
             timeline.behaviors,
@@ -116,7 +116,7 @@ class ESTFull(CTRModel[FullState]):
         """See `CTRModel`."""
         return feature_axes(self, self.chosen, self.inputs.names, features)
 
-    def score(self, state: FullState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _FullState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         inputs = self.inputs.of_candidates(state, candidates)
         window = inputs.visibility.window(self.chosen.recent)

@@ -64,7 +64,7 @@ PRESETS = {name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for
 
 
 @dataclass(frozen=True)
-class TokenState(State):
+class _TokenState(State):
     """Tokens of the behaviors: all that can be known before the candidate is.
 
     Attributes:
@@ -81,7 +81,7 @@ class TokenState(State):
     tokens: Tensor
 
 
-class SUANLiteral(CTRModel[TokenState]):
+class SUANLiteral(CTRModel[_TokenState]):
     """See the module docstring."""
 
     def __init__(
@@ -108,11 +108,13 @@ class SUANLiteral(CTRModel[TokenState]):
         read = width + (width if config.target == "head" else 0)
         self.head = head_over(self.inputs, read, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> TokenState:
+    def encode_user(self, user: UserSide) -> _TokenState:
         """Tokens of the behaviors."""
-        return TokenState(user.mask, user.times, self.inputs.profile(user), self.inputs.timed_behaviors(user))
+        return _TokenState(
+            user.mask, user.times, self.inputs.profile(user), self.inputs.timed_behaviors(user)
+        )
 
-    def extend_user(self, state: TokenState, user: UserSide) -> TokenState:
+    def extend_user(self, state: _TokenState, user: UserSide) -> _TokenState:
         """State of the longer history; every row must gain equally many behaviors (no padding).
 
         Raises:
@@ -120,14 +122,14 @@ class SUANLiteral(CTRModel[TokenState]):
         """
         if not bool(user.mask.all()):
             raise InputError("extend_user needs rows that all gain the same number of behaviors.")
-        return TokenState(
+        return _TokenState(
             torch.cat([state.mask, user.mask], dim=1),
             torch.cat([state.times, user.times], dim=1),
             state.profile,
             torch.cat([state.tokens, self.inputs.timed_behaviors(user)], dim=1),
         )
 
-    def score(self, state: TokenState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _TokenState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         rows, count = self._sequences(state, candidates), candidates.items.shape[1]
         rows = self.last(rows).unflatten(0, (-1, count))  # (B, C, D)
@@ -135,7 +137,7 @@ class SUANLiteral(CTRModel[TokenState]):
             rows = torch.cat([rows, self.inputs.candidates(candidates)], dim=-1)  # (B, C, 2D)
         return self.head.over(rows, state.profile, self.inputs.context(candidates), candidates.mask)
 
-    def _sequences(self, state: TokenState, candidates: CandidateSide) -> Tensor:
+    def _sequences(self, state: _TokenState, candidates: CandidateSide) -> Tensor:
         """Last rows (B C, D) of the sequences of all candidates."""
         count = candidates.items.shape[1]
         tokens = self.inputs.timed_candidates(candidates)

@@ -48,7 +48,7 @@ class Page:
     footer: str
 
 
-def render(page: Page) -> str:
+def _render(page: Page) -> str:
     """HTML of a page; everything but the plots is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clickscale.report", "."),
@@ -62,4 +62,4 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page to a file."""
-    replace_text(path, render(page))
+    replace_text(path, _render(page))

@@ -150,11 +150,11 @@ def _choice_of(options: TrainConfig) -> ModelChoice:
 
 def _with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
     """Options that name the model of the teacher's run, so that a continued run refuses another teacher."""
-    known = {"teacher": _choice_of(run.config), "teacher_weights": weights_hash(run.model)}
+    known = {"teacher": _choice_of(run.config), "teacher_weights": _weights_hash(run.model)}
     return replace(config, **known)
 
 
-def weights_hash(model: CTRModel[Any]) -> str:
+def _weights_hash(model: CTRModel[Any]) -> str:
     """Hash of every weight of a model."""
 
     def pieces() -> Iterator[bytes | memoryview]:

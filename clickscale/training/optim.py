@@ -108,7 +108,7 @@ class Optimizers:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
         self.config, self.steps, self.table_steps = config, steps, (0, steps)
         self.skipped = self.skipped_in_a_row = 0
-        tables = table_parameters(model)
+        tables = _table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.tables = {name: _table_optimizer(self.parameters[name], config) for name in tables}
         self._summers = {name: RowSummer(len(self.parameters[name])) for name in tables}
@@ -236,7 +236,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, steps: int) -> Op
     return Optimizers(model, config, steps)
 
 
-def table_parameters(model: nn.Module) -> list[str]:
+def _table_parameters(model: nn.Module) -> list[str]:
     """Names of the parameters that are embedding tables."""
     return [
         f"{name}.weight".removeprefix(".")

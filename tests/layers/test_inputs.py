@@ -5,7 +5,7 @@ import torch
 from clickscale.features import Feature, Features
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.inputs import Inputs, ItemTable
-from clickscale.layers.timed_inputs import TimeOfWeek
+from clickscale.layers.timed_inputs import _TimeOfWeek
 from tests.models.toy import features, item_columns, toy_batch, with_user
 
 D = 4
@@ -112,6 +112,6 @@ def test_columns_may_be_read_only() -> None:
 )
 def test_hour_and_weekday_by_hand(moment: int, day: int, hour: int) -> None:
     torch.manual_seed(0)
-    week = TimeOfWeek(3, 6)
+    week = _TimeOfWeek(3, 6)
     expected = week.project(week.hour[hour] + week.day[day])
     torch.testing.assert_close(week(torch.tensor([[moment]]))[0, 0], expected)

@@ -25,7 +25,7 @@ from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.model import make_model
-from clickscale.training.table_resets import FOLDER, TableResets, table_name, table_resets
+from clickscale.training.table_resets import FOLDER, TableResets, _table_name, table_resets
 from clickscale.training.table_rows import tables_of
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -81,7 +81,7 @@ def everything(each: Learner) -> dict[str, Tensor]:
 
 def resets_of(epochs: Epochs, *learners: Learner) -> TableResets:
     start = {
-        table_name(one, name): table.weight.detach().clone()
+        _table_name(one, name): table.weight.detach().clone()
         for one in learners
         for name, table in tables_of(one.model).items()
     }

@@ -43,7 +43,7 @@ from clickscale.layers.kernels.residue_classes import (
 
 
 @dataclass(frozen=True)
-class Block:
+class _Block:
     """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
 
     Attributes:
@@ -71,7 +71,7 @@ class ClassPlan:
     length: int
     r: int
     offsets: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[_Block, ...]
 
     @property
     def rows(self) -> int:
@@ -113,7 +113,7 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
             torch.maximum(found, shut[part, :, None, :last], out=found)
             _close_future(found[..., first:])
         ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
+        blocks.append(_Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
     return ClassPlan(length, r, offsets, tuple(blocks))
 
 
@@ -181,7 +181,7 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
 
 
 def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: torch.device) -> Tensor:
-    """(last - first, offsets + last) int64, see `Block`."""
+    """(last - first, offsets + last) int64, see `_Block`."""
     column = torch.arange(last, device=device)
     inside = (column[first:, None] - column).clamp_(min=0) * r
     return torch.cat(
@@ -291,7 +291,7 @@ def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _
     return _Piece(to_classes(rows, plan.r), to_classes(keys, plan.r, len(plan.offsets)), band, scale)
 
 
-def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
+def _add_products(x: Tensor, piece: _Piece, block: _Block) -> Tensor:
     """Add to ``x`` (b, H, r, R, W) the products of a block's rows and keys."""
     x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
     rows = piece.rows.flatten(0, 2)[:, block.first : block.last]
@@ -300,7 +300,7 @@ def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
     return x
 
 
-def _weights(out: Tensor, piece: _Piece, block: Block, ids: Tensor, tables: _Tables) -> Tensor:
+def _weights(out: Tensor, piece: _Piece, block: _Block, ids: Tensor, tables: _Tables) -> Tensor:
     """Write the weights of a block's pairs into ``out`` (b, H, r, R, W)."""
     tables.write(out, ids, block.distance)
     _add_products(out, piece, block)
@@ -361,7 +361,7 @@ class _Gradients:
         self.key, self.value = self.query, self.query
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
-    def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
+    def add(self, weights: Tensor, dlogits: Tensor, block: _Block) -> None:
         """Take in weights of a block and the gradient of its logits, both (b, H, r, R, W)."""
         rows, columns = slice(block.first, block.last), self.columns
         flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)

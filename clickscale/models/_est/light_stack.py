@@ -40,7 +40,7 @@ PerBlock = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class EncodedBehaviors:
+class _EncodedBehaviors:
     """The newest M behaviors after all blocks.
 
     Attributes:
@@ -58,7 +58,7 @@ class EncodedBehaviors:
 
 @dataclass(frozen=True)
 class TimelineState(Timeline):
-    """A timeline and its recent behaviors after all blocks, see `EncodedBehaviors`."""
+    """A timeline and its recent behaviors after all blocks, see `_EncodedBehaviors`."""
 
     GROWS = {**Timeline.GROWS, "keys": 2, "values": 2, "rows": 1, "sums": 1}
 
@@ -68,7 +68,7 @@ class TimelineState(Timeline):
     sums: Tensor
 
     @classmethod
-    def of(cls, timeline: Timeline, encoded: EncodedBehaviors) -> "TimelineState":
+    def of(cls, timeline: Timeline, encoded: _EncodedBehaviors) -> "TimelineState":
         """State of a timeline whose newest behaviors were encoded."""
         return cls(
             timeline.items,
@@ -144,7 +144,7 @@ class LightStack(nn.Module):
 
     # --- recent behaviors
 
-    def encode(self, x: Tensor, items: Tensor, earlier: TimelineState | None = None) -> EncodedBehaviors:
+    def encode(self, x: Tensor, items: Tensor, earlier: TimelineState | None = None) -> _EncodedBehaviors:
         """Recent behaviors through all blocks.
 
         Args:
@@ -176,7 +176,7 @@ class LightStack(nn.Module):
         else:
             sums = _append(earlier.sums[:, :-1], running_sum(seen, earlier.sums[:, -1:].to(x.dtype)), 1)
         appendable = self.rule is not None and self.causal
-        return EncodedBehaviors(tuple(keys), tuple(values), tuple(rows) if appendable else (), sums)
+        return _EncodedBehaviors(tuple(keys), tuple(values), tuple(rows) if appendable else (), sums)
 
     def _neighbors(self, items: Tensor, first: int) -> Neighbors | None:
         """Neighbors of the recent behaviors ``first`` and later."""

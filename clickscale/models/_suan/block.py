@@ -51,7 +51,7 @@ class BlockConfig(Config, frozen=True):
     norm: Literal["rms", "layer"] = "rms"
 
 
-class Entered(NamedTuple):
+class _Entered(NamedTuple):
     """Rows on their way into self attention.
 
     Attributes:
@@ -65,7 +65,7 @@ class Entered(NamedTuple):
     value: Tensor
 
 
-class Met(NamedTuple):
+class _Met(NamedTuple):
     """Rows after self and cross attention, before the gate.
 
     Attributes:
@@ -81,7 +81,7 @@ class Met(NamedTuple):
     averaged: Tensor
 
 
-class AdaptiveFusion(nn.Module):
+class _AdaptiveFusion(nn.Module):
     """AFNet (eq. 10-13): a gate over self and cross attention from the mean of both over what a row sees."""
 
     def __init__(self, width: int) -> None:
@@ -120,7 +120,7 @@ class AttentionBlock(nn.Module):
             self.cross_key_value = nn.Linear(profile_dim, 2 * width, bias=False)
             self.cross_out = nn.Linear(width, width, bias=False)
         if config.fusion == "afnet":
-            self.fusion = AdaptiveFusion(width)
+            self.fusion = _AdaptiveFusion(width)
         if config.ffn != "none":
             self.ffn = (
                 SwiGLU(width, 3 * width) if config.ffn == "swiglu" else ReLUFeedForward(width, 9 * width // 2)
@@ -128,13 +128,13 @@ class AttentionBlock(nn.Module):
 
     # --- the three steps
 
-    def enter(self, x: Tensor) -> Entered:
+    def enter(self, x: Tensor) -> _Entered:
         """Normalize rows (B, N, D) and project them to queries, keys and values (eq. 2, 3)."""
         rows = x if self.config.residual == "postnorm" else self.norms[0](x)
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, dim=-1))
-        return Entered(rows, query, key, value)
+        return _Entered(rows, query, key, value)
 
-    def meet_profile(self, x: Tensor, entered: Entered, seen: Tensor, profile: Tensor) -> Met:
+    def meet_profile(self, x: Tensor, entered: _Entered, seen: Tensor, profile: Tensor) -> _Met:
         """From the result of self attention to what the gate averages (eq. 5-10).
 
         Args:
@@ -146,9 +146,9 @@ class AttentionBlock(nn.Module):
         own = self._own(x, entered.rows, attention)
         cross = own if self.config.fusion == "self" else self._cross(own, profile)
         gated = self.config.fusion == "afnet"
-        return Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
+        return _Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
 
-    def leave(self, x: Tensor, met: Met, mean: Tensor) -> Tensor:
+    def leave(self, x: Tensor, met: _Met, mean: Tensor) -> Tensor:
         """Fuse, and feed forward (eq. 11-16).
 
         Args:
@@ -186,7 +186,7 @@ class AttentionBlock(nn.Module):
         query, key, value = (split_heads(part, self.heads) for part in (self.cross_query(x), key, value))
         return self.cross_out(merge_heads(plain_attend(query, key, value, None, self.scale)))
 
-    def _fuse(self, met: Met, mean: Tensor) -> Tensor:
+    def _fuse(self, met: _Met, mean: Tensor) -> Tensor:
         """Self attention's result and the profile's, as one."""
         if self.config.fusion == "self":
             return met.own

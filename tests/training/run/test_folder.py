@@ -9,8 +9,8 @@ from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
 from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import differences, load_run, open_folder, read_config
-from clickscale.training.run.model import label_rates, make_model, start_at_rates, trained_labels
+from clickscale.training.run.folder import _differences, load_run, open_folder, read_config
+from clickscale.training.run.model import _label_rates, make_model, start_at_rates, trained_labels
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 
@@ -62,7 +62,7 @@ def test_another_run_is_refused_by_the_names_of_what_differs(data: Path, tmp_pat
 
 def test_options_that_change_nothing_that_is_learned_may_differ(data: Path) -> None:
     free = config_of(data, "threads=3", "prefetch=0", "checkpoint_every=7", "log_every=1", "data=elsewhere")
-    assert differences(config_of(data), free) == []
+    assert _differences(config_of(data), free) == []
 
 
 def test_a_run_started_on_other_data_is_refused(data: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_rates_count_known_labels_of_the_training_part_and_are_never_zero_or_one
         column = dataset.impressions[f"label.{name}"][rows]
         known = column[column >= 0]
         expected.append((known.sum() + 0.5) / (len(known) + 1))
-    assert label_rates(dataset, ("click", "like")) == pytest.approx(expected)
+    assert _label_rates(dataset, ("click", "like")) == pytest.approx(expected)
     assert 0 < expected[1] < expected[0] < 1
 
 
@@ -149,7 +149,7 @@ def test_a_new_model_starts_at_the_rates_of_its_labels(data: Path) -> None:
     model = make_model(config, dataset)
     start_at_rates(model, dataset, ("like", "click"))
     found = model.head.tower[-1].bias.sigmoid().tolist()  # type: ignore[union-attr, operator, index]
-    assert found == pytest.approx(label_rates(dataset, ("like", "click")))
+    assert found == pytest.approx(_label_rates(dataset, ("like", "click")))
 
 
 def test_the_dropout_of_embeddings_reaches_the_table(data: Path) -> None:
