@@ -51,7 +51,7 @@ ARTIFACT = FolderKind("an artifact", ArtifactError, "weights.safetensors")
 
 
 class _ArtifactConfig(Config, frozen=True):
-    """How to build the model of an artifact again.
+    """Everything that is needed to build the model of an artifact again.
 
     Attributes:
         model: name of a file in `clickscale.models`.

@@ -17,7 +17,7 @@ NAMES = ("constant", "popularity")
 
 
 def simple_predictions(dataset: Dataset, part: str, label: str = "") -> dict[str, Predictions]:
-    """Predictions of a part from the training part alone.
+    """Predictions of a part that use only the training part.
 
     ``constant`` is the rate of the label among all training impressions. ``popularity`` is the rate among
     the item's own, smoothed by `PRIOR` impressions at the constant rate; an item that training never showed

@@ -395,7 +395,7 @@ def _fields(dataset: Dataset, rows: Integers, statistics: bool) -> Iterator[tupl
 
 
 def _fits(feature: Feature) -> bool:
-    """Whether trees can use a field unchanged."""
+    """True if trees can use a field unchanged."""
     if feature.kind == "categorical":
         return feature.values == 1 and feature.size <= _CATEGORIES
     return feature.kind == "numeric"

@@ -103,7 +103,7 @@ def prepare_log(
 
 
 def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
-    """What preparing did, for machines."""
+    """Summary of preparing for programs."""
     import msgspec
 
     report = {name: msgspec.to_builtins(table) for name, table in manifest.report.items()}
@@ -111,7 +111,7 @@ def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
 
 
 def _show_manifest(manifest: "Manifest", out: Path) -> None:
-    """What preparing did, for people: every row is kept or quarantined with a reason."""
+    """Summary of preparing for people: every row is kept or quarantined with a reason."""
     rows = [
         (
             name,

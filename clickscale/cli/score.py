@@ -129,7 +129,7 @@ def _read_requests(path: str) -> Iterator[tuple[int, Any]]:
         yield from _lines(sys.stdin, "stdin")
         return
     try:
-        stream = open(path, encoding="utf-8")  # noqa: SIM115 (closed below; opening alone may fail with a name)
+        stream = open(path, encoding="utf-8")  # noqa: SIM115 (closed below; only opening may fail with a name)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     with stream:

@@ -64,7 +64,7 @@ def get(name: str, folder: Path, source: Path | None = None) -> Path:
 
 
 def _by_hand(name: str, log: About, source: Path | None) -> str:
-    """What to do for a log that this program may not or need not fetch."""
+    """Instructions for a log that this program may not or need not fetch."""
     folder = source or "FOLDER"
     step = "" if source else f"Download it from {log.where} and unpack it into a folder, then: "
     return (
@@ -145,7 +145,7 @@ def _unpack(packed: Path, archive: Archive, work: Path) -> None:
                     with file.open(members[name]) as member, (work / name).open("wb") as out:
                         shutil.copyfileobj(member, out)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise DamagedError(f"{packed} is no zip file, or a damaged one: {error}") from error
+        raise DamagedError(f"{packed} is not a zip file, or is damaged: {error}") from error
     missing = [name for name in archive.files if not (work / name).is_file()]
     if missing:
         raise DataError(f"{packed} holds no {', '.join(missing)}.")
@@ -183,7 +183,7 @@ def _ratings(path: Path, text: TextFormat) -> Ints:
     for chunk in read(path, format="csv", text=text):
         columns = [integers(chunk[name].filter(chunk.problem.is_null())) for name in text.names]
         if not all(pa.types.is_integer(column.type) for column in columns):
-            raise DamagedError(f"{path} holds values that are no integers.")
+            raise DamagedError(f"{path} holds values that are not integers.")
         parts.append(
             np.stack([column.fill_null(0).to_numpy(zero_copy_only=False) for column in columns], axis=1)
         )

@@ -171,7 +171,7 @@ def _latency_section(out: Path, results: Sequence[Result], latencies: Latencies)
 
 
 def _comparison_section(runs: Mapping[str, Path]) -> Section:
-    """Every model against the first, and the distilled student against the student alone."""
+    """Every model against the first, and the distilled student against the student without a teacher."""
     taught = [name for name in (ALONE, TAUGHT, "teacher") if name in runs]
     bases = (list(runs), taught)
     tables = []

@@ -214,7 +214,7 @@ class Demo:
 
 
 def _evaluated(run: Path) -> bool:
-    """Whether a run has a report of the test part."""
+    """True if a run has a report of the test part."""
     return (run / "evaluation-test.json").is_file()
 
 

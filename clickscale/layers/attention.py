@@ -20,7 +20,7 @@ from clickscale.layers.kernels.attention_gradients import Attend, AttendWithItse
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which behaviors a position sees: those less than ``k`` positions back, and every ``r``-th one.
+    """The behaviors that a position sees: those less than ``k`` positions back, and every ``r``-th one.
 
     A position at distance ``i - j >= 0`` from a behavior sees it iff ``i - j < k`` or ``(i - j) mod r == 0``
     (Lai et al. 2025, section 3.4.1). Distances count back from the position, so padding and appended
@@ -32,7 +32,7 @@ class Pattern:
 
     @property
     def full(self) -> bool:
-        """Whether every earlier behavior is seen."""
+        """True if every earlier behavior is seen."""
         return self.r == 1
 
     def allows(self, distance: Tensor) -> Tensor:
@@ -105,10 +105,10 @@ def attend_with_itself(
     Returns:
         (B, H, C, D / H).
     """
-    given = query, key, value, own_key, own_value, bias, own
+    inputs = query, key, value, own_key, own_value, bias, own
     if torch.is_autocast_enabled(query.device.type):
-        return plain_attend_with_itself(*given, scale)
-    out: Tensor = AttendWithItself.apply(*given, scale)  # type: ignore[no-untyped-call]
+        return plain_attend_with_itself(*inputs, scale)
+    out: Tensor = AttendWithItself.apply(*inputs, scale)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -111,8 +111,8 @@ class AttentionBias(nn.Module):
             mask = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
             return [mask[:, None]] * self.blocks
         buckets = _pair_buckets(delta, allowed, self.buckets)
-        made = [bias(buckets, distance) for bias in self.sets]
-        return made if len(made) == self.blocks else made * self.blocks
+        biases = [bias(buckets, distance) for bias in self.sets]
+        return biases if len(biases) == self.blocks else biases * self.blocks
 
     def tables(self, block: int) -> _RelativeBias | None:
         """The tables that a block reads, or None."""

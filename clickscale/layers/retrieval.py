@@ -121,7 +121,7 @@ class _AttributeSearch(nn.Module):
         self.register_buffer("codes", torch.from_numpy(wide), persistent=False)
 
     def compare(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
-        """How many values candidates (B, C) share with behaviors (B, L): (B, C, L); 0 is no match."""
+        """Count the values shared by candidates (B, C) and behaviors (B, L): (B, C, L); 0 means no match."""
         wanted, held = self.codes[candidates], self.codes[behaviors][:, None]  # (B, C, V), (B, 1, L, V)
         shared = torch.zeros((*candidates.shape, behaviors.shape[1]), device=candidates.device)
         for value in wanted.unbind(dim=-1):

@@ -1,4 +1,4 @@
-"""Which behaviors of its row's timeline each candidate sees, and how some of them are selected for it."""
+"""The behaviors of its row's timeline that each candidate sees, and the selection of some of them."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class SelectedBehaviors:
 
 @dataclass(frozen=True)
 class Visibility:
-    """What each candidate of a batch sees of the timeline of its row.
+    """The part of its row's timeline that each candidate of a batch sees.
 
     Where all candidates of each row share one moment, as in a request, it is held once: C' is 1, else C.
 

@@ -34,7 +34,7 @@ S = TypeVar("S", bound=State)
 
 
 class CTRModel(nn.Module, ABC, Generic[S]):
-    """A model is two functions: what can be computed from the user alone, and what a candidate adds to it.
+    """A model is two functions: `encode_user` needs no candidate, `score` adds the candidates to its result.
 
     ``S`` is the class of its states; a model whose states come in several forms names their union.
 
@@ -62,7 +62,7 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         return self.score(self.encode_user(batch.user), batch.candidates)
 
     def extend_user(self, state: S, user: UserSide) -> S:
-        """State of the longer history, equal to encoding it whole; ``user`` holds the new behaviors alone.
+        """State of the longer history, equal to encoding it whole; ``user`` holds only the new behaviors.
 
         Raises:
             ConfigError: the model is not causal.

@@ -164,7 +164,7 @@ class DIN(CTRModel[_DINState]):
         """(B, C, L) without bias, by running statistics."""
         maps = query[:, :, None] * self.product_weight + (self.key_weight - self.gap_weight)
         units = (maps.flatten(1, 2) @ tokens.transpose(1, 2)).view(*own.shape, -1) + own[..., None]
-        alpha, center, rate = (number[:, None] for number in self.dice.layers())
+        alpha, center, rate = (weights[:, None] for weights in self.dice.layers())
         gate = (rate * (units - center)).sigmoid()
         return self.second.weight[0] @ (units * (alpha + (1 - alpha) * gate))
 
@@ -174,8 +174,8 @@ class DIN(CTRModel[_DINState]):
         key, out = self.key_weight - self.gap_weight, self.second.weight[0]
         layers = Layers(self.product_weight, key, alpha, out, center, rate)
         with torch.autocast(query.device.type, enabled=False):
-            given = query.float(), own.float(), tokens.float(), seen.flatten(1).float()
+            inputs = query.float(), own.float(), tokens.float(), seen.flatten(1).float()
             apply = TrainedAttention.apply
-            sums, mean, variance = apply(self.dice.measured, *given, *layers)  # type: ignore[no-untyped-call]
+            sums, mean, variance = apply(self.dice.measured, *inputs, *layers)  # type: ignore[no-untyped-call]
         self.dice.follow(mean, variance)
         return sums.view(seen.shape)

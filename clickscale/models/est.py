@@ -76,8 +76,8 @@ _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d,
 _TOWER = HeadConfig(norm="none", activation="relu")
 _PAPER = ModelConfig(d=16, width=128, blocks=6, content="simtier", csa="paper", time="none", row_hidden=85)
 PRESETS = {
-    f"size-{number}": ModelConfig(d=d, width=width, blocks=blocks)
-    for number, (d, width, blocks) in enumerate(_SIZES, start=1)
+    f"size-{grade}": ModelConfig(d=d, width=width, blocks=blocks)
+    for grade, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
     # The paper prints 104 million parameters, but not where: in the tower, or in the blocks.
     "est-paper": replace(_PAPER, token_hidden=85, head=replace(_TOWER, hidden=(6656, 5376, 384, 64))),

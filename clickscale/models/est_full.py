@@ -57,8 +57,8 @@ class ModelConfig(EstConfig, frozen=True):
 _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d, width, blocks, as of EST
 _TOWER = HeadConfig(norm="none", activation="relu", hidden=(6656, 5376, 384, 64))
 PRESETS = {
-    f"size-{number}": ModelConfig(d=d, width=width, blocks=blocks)
-    for number, (d, width, blocks) in enumerate(_SIZES, start=1)
+    f"size-{grade}": ModelConfig(d=d, width=width, blocks=blocks)
+    for grade, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
     "est-paper": ModelConfig(
         d=16, width=128, blocks=6, content="simtier", token_hidden=85, row_hidden=85, head=_TOWER

@@ -93,7 +93,7 @@ class SUANLiteral(CTRModel[_TokenState]):
             features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
         )
         width = self.inputs.width
-        # Its weights alone are used: with names and initial values of SUAN, runs of both can be compared.
+        # Only its weights are used: with names and initial values of SUAN, runs of both can be compared.
         self.stack = CausalStack(
             width,
             config.d,
@@ -193,5 +193,5 @@ def _newest(rows: Tensor, mask: Tensor) -> Tensor:
     """Row (N, D) of the newest behavior of each sequence, zeros if there is none."""
     column = torch.arange(mask.shape[1], device=mask.device)
     newest = torch.where(mask, column, -1).amax(dim=1)  # (N,)
-    found = rows.gather(1, newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2]))[:, 0]
-    return found * (newest >= 0)[:, None]
+    row = rows.gather(1, newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2]))[:, 0]
+    return row * (newest >= 0)[:, None]

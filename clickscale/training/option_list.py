@@ -60,8 +60,8 @@ def _options_of(kind: type[Config], config: Config | None = None, prefix: str = 
             meaning = meanings.get(field.name, "")
             yield _Option(f"{prefix}{field.name}", _type_text(field.type), _default_text(default), meaning)
         else:
-            given = default if isinstance(default, Config) else None
-            yield from _options_of(inner, given, f"{prefix}{field.name}.")
+            current = default if isinstance(default, Config) else None
+            yield from _options_of(inner, current, f"{prefix}{field.name}.")
 
 
 def _meanings_of(kind: type[Config]) -> dict[str, str]:
@@ -84,9 +84,9 @@ def _entries(docstring: str, names: list[str]) -> dict[str, str]:
     starts = list(re.finditer(rf"(?:^|(?<=\S ))((?:{name})(?:, (?:{name}))*): ", text))
     ends = [start.start() for start in starts][1:] + [len(text)] * bool(starts)
     return {
-        each: text[start.end() : end].strip()
+        option: text[start.end() : end].strip()
         for start, end in zip(starts, ends, strict=True)
-        for each in start.group(1).split(", ")
+        for option in start.group(1).split(", ")
     }
 
 

@@ -101,8 +101,8 @@ def _copy_parts(name: str, new: Tensor, old: Tensor, axis: FeatureAxis, earlier:
     index, part = axis.axis, new.shape[axis.axis] // max(len(axis.names), 1)
     unlike = {i for i in range(new.dim()) if new.shape[i] != old.shape[i]}
     _check(name, unlike <= {index} and part * len(earlier.names) == old.shape[index])
-    for number, feature in enumerate(axis.names):
-        own = new.narrow(index, number * part, part)
+    for position, feature in enumerate(axis.names):
+        own = new.narrow(index, position * part, part)
         if feature in earlier.names:
             own.copy_(old.narrow(index, earlier.names.index(feature) * part, part))
         elif axis.fill is not None:

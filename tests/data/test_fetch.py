@@ -197,7 +197,7 @@ def test_a_source_that_lacks_a_file_or_is_no_archive_is_an_error(tmp_path, work)
     with pytest.raises(DataError, match=r"holds no u\.data"):
         _take(tmp_path / "local", archive(), work)
     (tmp_path / "log.zip").write_bytes(b"no zip")
-    with pytest.raises(DamagedError, match="is no zip file"):
+    with pytest.raises(DamagedError, match="is not a zip file"):
         _take(tmp_path / "log.zip", archive(), work)
 
 

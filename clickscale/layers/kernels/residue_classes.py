@@ -78,10 +78,10 @@ def _by_row(x: Tensor, r: int) -> Tensor:
 
 def short_times(*times: Tensor) -> tuple[Tensor, ...]:
     """Times from the earliest of all, as int32 where they fit: differences stay what they are."""
-    given = [x for x in times if x.numel()]
-    if not given or given[0].device.type != "cpu":
+    present = [x for x in times if x.numel()]
+    if not present or present[0].device.type != "cpu":
         return times
-    first, last = min(int(x.min()) for x in given), max(int(x.max()) for x in given)
+    first, last = min(int(x.min()) for x in present), max(int(x.max()) for x in present)
     return tuple((x - first).int() if last - first < 1 << 31 else x for x in times)
 
 
@@ -121,8 +121,8 @@ def look_up(tables: Tensor, index: Tensor) -> Tensor:
     """Entries (b, tables, ...) of every table at a small-integer index (b, ...)."""
     wide = index.flatten().long()
     out = tables.new_empty(len(tables), wide.numel())
-    for table, found in zip(tables, out, strict=True):
-        torch.index_select(table, 0, wide, out=found)
+    for table, target in zip(tables, out, strict=True):
+        torch.index_select(table, 0, wide, out=target)
     return out.view(len(tables), *index.shape).transpose(0, 1)  # (b, tables, ...)
 
 

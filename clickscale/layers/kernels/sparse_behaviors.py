@@ -12,7 +12,7 @@ Here the same sum is arranged by what is seen. Rows and keys of one residue clas
 like a dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems
 (`to_classes`). They are cut into blocks of rows, and a block leaves out the keys after its last row, close to
 half of all. The local offsets 1 .. k - 1 that r does not divide, the band, are extra columns of the same
-softmax, so no key is counted twice. The buckets of all pairs depend on times and padding alone: a `ClassPlan`
+softmax, so no key is counted twice. The buckets of all pairs depend only on times and padding: a `ClassPlan`
 holds them, made once per batch and shared by all blocks of a model.
 """
 
@@ -60,12 +60,12 @@ class _Block:
 
 @dataclass(frozen=True)
 class ClassPlan:
-    """What self-attention needs of times, padding, k and r: made once per batch, used by every block.
+    """The part of self-attention that depends on times, padding, k and r: made once per batch for all blocks.
 
     Attributes:
         length: L.
         r: number of classes.
-        offsets: the local offsets that are no multiple of r.
+        offsets: the local offsets that are not multiples of r.
     """
 
     length: int
@@ -100,18 +100,18 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     rows = -(-length // r)
     (times,) = short_times(times)  # half the memory traffic of int64
     when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    shut = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
+    hidden = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
         ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
         # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
         for part in pieces(batch, r * (last - first) * last, ids.device):
-            found = ids[part][..., len(offsets) :]
-            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, found)
+            classes = ids[part][..., len(offsets) :]
+            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, classes)
             # SHUT is the largest bucket, so a maximum masks; diagonals are opened last: padding sees itself.
-            torch.maximum(found, shut[part, :, None, :last], out=found)
-            _close_future(found[..., first:])
+            torch.maximum(classes, hidden[part, :, None, :last], out=classes)
+            _close_future(classes[..., first:])
         ids[..., : len(offsets)] = band[:, :, first:last]
         blocks.append(_Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
     return ClassPlan(length, r, offsets, tuple(blocks))
@@ -141,12 +141,12 @@ def attend_by_classes(
         return value
     # Sums of many small terms: half precision keeps too few digits, on whatever the model runs.
     exact = torch.float64 if query.dtype == torch.float64 else torch.float32
-    given = query.to(exact), key.to(exact), value.to(exact), time, position
+    inputs = query.to(exact), key.to(exact), value.to(exact), time, position
     with torch.autocast(query.device.type, enabled=False):
-        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):
-            out: Tensor = _ClassAttention.apply(*given, plan, scale)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+            out: Tensor = _ClassAttention.apply(*inputs, plan, scale)  # type: ignore[no-untyped-call]
         else:
-            out = _forward(*given, plan, scale, ())
+            out = _forward(*inputs, plan, scale, ())
     return out.to(query.dtype)
 
 
@@ -174,9 +174,9 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
     """(B, L, offsets) uint8: buckets of each row and the one so many positions before it."""
     ids = torch.full((*times.shape, len(offsets)), SHUT, dtype=torch.uint8, device=times.device)
     for column, offset in enumerate(offsets):
-        found = ids[:, offset:, column]
-        write_buckets(times[:, offset:], times[:, :-offset], kind, found)
-        found.masked_fill_(~mask[:, :-offset], SHUT)
+        band = ids[:, offset:, column]
+        write_buckets(times[:, offset:], times[:, :-offset], kind, band)
+        band.masked_fill_(~mask[:, :-offset], SHUT)
     return ids
 
 
@@ -335,17 +335,17 @@ def _forward(
     for part in pieces(len(query), _area(plan, heads), query.device):
         piece = _piece(query[part], key[part], plan, scale)
         values = to_classes(value[part], plan.r, columns).flatten(0, 2)
-        found, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
-        for number, block in enumerate(plan.blocks):
+        sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
+        for index, block in enumerate(plan.blocks):
             ids = block.ids[part]
             # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
-            room = kept[number][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
+            room = kept[index][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
             weights = _weights(room, piece, block, ids, tables)
             rows = slice(block.first, block.last)
             flat = weights.view(-1, *weights.shape[-2:])
-            found.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])
+            sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])
             shares[..., rows, :] = weights[..., :columns]
-        from_classes(found, out[part])
+        from_classes(sums, out[part])
         _add_band_keys(out[part], _natural(shares, plan.length), value[part], plan.offsets)
     return out
 
@@ -380,10 +380,10 @@ class _Gradients:
         self.band_weights[..., rows, :] = weights[..., :columns]
 
     def write(
-        self, out: tuple[Tensor, Tensor, Tensor], given: tuple[Tensor, Tensor, Tensor], plan: ClassPlan
+        self, out: tuple[Tensor, Tensor, Tensor], inputs: tuple[Tensor, Tensor, Tensor], plan: ClassPlan
     ) -> None:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
-        query, key, grad = given
+        query, key, grad = inputs
         scale = self.scores.scale
         from_classes(self.query.mul_(scale), out[0])
         from_classes(self.key.mul_(scale), out[1])
@@ -430,19 +430,21 @@ class _ClassAttention(torch.autograd.Function):
             scores = _piece(query[part], key[part], plan, ctx.scale)
             changes = _piece(grad[part], value[part], plan)
             mean = to_classes((grad[part] * out[part]).sum(-1, keepdim=True), plan.r)
-            found = _Gradients(scores, changes, len(plan.offsets))
-            for number, block in reversed(list(enumerate(plan.blocks))):
+            gradients = _Gradients(scores, changes, len(plan.offsets))
+            for index, block in reversed(list(enumerate(plan.blocks))):
                 ids = block.ids[part]
                 dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])  # (b, H, r, R, W)
                 # Start from minus the mean; the products of gradient and values are added in place.
                 dlogits.copy_(-mean[..., block.first : block.last, :])
                 weights = (
-                    kept[number][part]
+                    kept[index][part]
                     if kept
                     else _weights(torch.empty_like(dlogits), scores, block, ids, tables)
                 )
                 _add_products(dlogits, changes, block).mul_(weights)
                 sums.add(dlogits, ids, block.distance)
-                found.add(weights, dlogits, block)
-            found.write((dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan)
+                gradients.add(weights, dlogits, block)
+            gradients.write(
+                (dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan
+            )
         return dquery, dkey, dvalue, sums.time, sums.position, None, None

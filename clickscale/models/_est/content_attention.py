@@ -43,7 +43,7 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class NeighborRule:
-    """Which rows a row may gather, and how they are weighted.
+    """The rows that a row may gather, and their weights.
 
     Attributes:
         count: K, the row itself included (its cosine of 1 is the largest).
@@ -78,8 +78,8 @@ def nearest_neighbors(vectors: Tensor, present: Tensor, rule: NeighborRule, firs
             row = torch.arange(start, stop, device=cosine.device)[:, None]  # (n, 1)
             column = torch.arange(low, high, device=cosine.device)
             allowed &= (column <= row) & (column > row - rule.window)
-        found = nearest_of(cosine, allowed, rule)
-        parts.append(Neighbors(found.columns + low, found.weights))
+        nearest = nearest_of(cosine, allowed, rule)
+        parts.append(Neighbors(nearest.columns + low, nearest.weights))
     return Neighbors(torch.cat([p.columns for p in parts], 1), torch.cat([p.weights for p in parts], 1))
 
 
@@ -95,9 +95,9 @@ def nearest_of(cosine: Tensor, allowed: Tensor, rule: NeighborRule) -> Neighbors
     # Cosine and column in one whole number: no pair of columns ties, and of equal cosines the newer wins.
     column = torch.arange(columns, device=cosine.device)
     key = cosine.to(torch.int64).mul_(columns).add_(column).masked_fill_(~allowed, _NEVER)
-    best, found = key.topk(count, dim=-1)  # (R, n, K)
+    best, nearest = key.topk(count, dim=-1)  # (R, n, K)
     whole = torch.div(best, max(columns, 1), rounding_mode="floor")  # the cosine, out of its key
-    return Neighbors(found, _weights(whole.float() / GRID**2, best > _NEVER, rule.weighting))
+    return Neighbors(nearest, _weights(whole.float() / GRID**2, best > _NEVER, rule.weighting))
 
 
 def _weights(cosine: Tensor, real: Tensor, weighting: Weighting) -> Tensor:

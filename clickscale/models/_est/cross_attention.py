@@ -34,7 +34,7 @@ LOW = -1e30
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What tokens read of one sequence in one block.
+    """Keys and values of one sequence in one block, which tokens read.
 
     Attributes:
         key, value: (G, H, M, D / H) of G groups of rows. A group is a user with all its candidates (G = U),
@@ -54,7 +54,7 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class BehaviorSequence:
-    """One sequence after all blocks, as the candidates see it.
+    """One sequence after all blocks, as candidates see it.
 
     Attributes:
         blocks: what tokens read of it in each block.

@@ -141,8 +141,8 @@ class FullStack(nn.Module):
             seen: (R, M) bool.
         """
         pairs = _visible_pairs(len(tokens), seen, self.masked)
-        for number, block in enumerate(self.typed_blocks()):
-            if number > 0:  # the first block's are given
+        for index, block in enumerate(self.typed_blocks()):
+            if index > 0:  # the first block's are given
                 projected = block.project(rows)
             tokens, rows = block(tokens, rows, projected, pairs)
         mask = seen[..., None]

@@ -45,7 +45,7 @@ class _EncodedBehaviors:
 
     Attributes:
         keys, values: per block (B, H, M, D / H).
-        rows: per block (B, M, D) after ``row_norm``: what appended behaviors gather. Empty if there is no
+        rows: per block (B, M, D) after ``row_norm``, which appended behaviors gather. Empty if there is no
             content attention, or if it is not causal, so that nothing can be appended.
         sums: (B, M + 1, D) running sums of the last block's rows.
     """
@@ -136,8 +136,8 @@ class LightStack(nn.Module):
     def forward(self, tokens: Tensor, sequences: tuple[BehaviorSequence, ...]) -> tuple[Tensor, Tensor]:
         """Tokens (N, R, D) through all blocks, and the mean (R, D) of the last rows of all sequences."""
         count = torch.stack([sequence.count for sequence in sequences]).sum(dim=0)  # (R, 1)
-        for number, block in enumerate(self.typed_blocks()):
-            read = tuple(sequence.blocks[number] for sequence in sequences)
+        for index, block in enumerate(self.typed_blocks()):
+            read = tuple(sequence.blocks[index] for sequence in sequences)
             tokens = block.tokens(tokens, read, count > 0)
         total = torch.stack([sequence.total for sequence in sequences]).sum(dim=0)  # (R, D)
         return tokens, total / count.clamp(min=1)
@@ -159,13 +159,13 @@ class LightStack(nn.Module):
         mask = items[:, past:] > 0
         neighbors = self._neighbors(items, past)
         keys, values, rows = [], [], []
-        for number, block in enumerate(self.typed_blocks()):
+        for index, block in enumerate(self.typed_blocks()):
             normalized = block.row_norm(x)  # (G, M, D)
             key, value = block.attention.keys_values(normalized)
             if earlier is not None:
-                key, value = _append(earlier.keys[number], key, 2), _append(earlier.values[number], value, 2)
+                key, value = _append(earlier.keys[index], key, 2), _append(earlier.values[index], value, 2)
                 if earlier.rows:
-                    normalized = _append(earlier.rows[number], normalized, 1)  # (G, P + M, D)
+                    normalized = _append(earlier.rows[index], normalized, 1)  # (G, P + M, D)
             keys.append(key)
             values.append(value)
             rows.append(normalized)
@@ -220,7 +220,7 @@ class LightStack(nn.Module):
         )
 
     def recent_of_each(self, x: Tensor, selected: SelectedBehaviors) -> BehaviorSequence:
-        """Recent behaviors (R, W, D) of every candidate, encoded for it alone."""
+        """Recent behaviors (R, W, D) of every candidate, encoded for each candidate separately."""
         encoded = self.encode(x, selected.items)
         bias = self._selected_bias(selected)
         return BehaviorSequence(

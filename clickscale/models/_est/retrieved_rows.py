@@ -39,7 +39,7 @@ _DENSE = 4
 
 @dataclass(frozen=True)
 class RowReader:
-    """How candidates read what was retrieved for them from rows of the whole timeline.
+    """Reads, for each candidate, its retrieved behaviors out of rows of the whole timeline.
 
     Either every candidate has a copy of its K rows, or all candidates of a user read all L rows and the bias
     hides those that were not retrieved. Both give the same numbers.
@@ -67,7 +67,7 @@ class RowReader:
         return self.selected.row_mask.sum(dim=1, keepdim=True)
 
     def key_values(self, attention: CrossAttention, normalized: Tensor) -> KeyValues:
-        """What tokens read of normalized rows (B, L, D) of the timeline."""
+        """Keys and values, for the tokens, of normalized rows (B, L, D) of the timeline."""
         if self.wide is not None:
             return KeyValues(*attention.keys_values(normalized), self.wide)
         projected = take_columns(attention.key_value(normalized), self.selected.columns)  # (R, K, 2 D)

@@ -6,7 +6,7 @@ The default block, for rows ``x`` (N, D) and the fields of the profile (n2, d)::
     query, key, value = x1 @ Wqkv                          # eq. 3
     x2 = norm_1(attention(query, key, value) @ Wo + x1)    # eq. 4-6
     cross = attention(x2 @ Wq, profile @ Wk, profile @ Wv) @ Wc          # eq. 7-9
-    mean = running mean over rows of (x2 + cross) @ W1     # eq. 10, 11: what the gate averages
+    mean = running mean over rows of (x2 + cross) @ W1     # eq. 10, 11: the gate's input
     gate = sigmoid(relu(mean) @ (W2 - W3))                 # eq. 12, 13: a softmax over two branches
     x3 = norm_2(gate * x2 + (1 - gate) * cross + x2)       # eq. 14
     return (silu(x3 @ Wa) * (x3 @ Wb)) @ Wc + x3           # eq. 15, 16
@@ -39,7 +39,7 @@ class BlockConfig(Config, frozen=True):
             branch is the normalized input); ``postnorm`` is ablation G; ``literal`` has none, as the
             equations.
         scale: softmax scale by the ``head`` width, or by the ``paper``'s sqrt(D).
-        fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention alone (B).
+        fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention only (B).
         ffn: ``swiglu`` of hidden width 3D; ``relu`` of as many weights; ``none`` (A).
         norm: ``rms`` or ``layer`` (F).
     """
@@ -72,7 +72,7 @@ class _Met(NamedTuple):
         attention: (B, N, D) result of self attention.
         own: (B, N, D) E_self of the paper (eq. 6).
         cross: (B, N, D) E_cross (eq. 9).
-        averaged: (B, N, D / 4) what the gate averages over rows; width 0 without a gate.
+        averaged: (B, N, D / 4) inputs to the gate's mean over rows; width 0 without a gate.
     """
 
     attention: Tensor
@@ -92,7 +92,7 @@ class _AdaptiveFusion(nn.Module):
         self.cross_gate = nn.Linear(hidden, width, bias=False)
 
     def averaged(self, own: Tensor, cross: Tensor) -> Tensor:
-        """What the gate averages: (B, N, D) -> (B, N, D / 4)."""
+        """Inputs to the gate's mean: (B, N, D) -> (B, N, D / 4)."""
         both = own + cross
         return self.shrink(both).to(both.dtype)  # running sums need the full precision under autocast
 
@@ -135,7 +135,7 @@ class AttentionBlock(nn.Module):
         return _Entered(rows, query, key, value)
 
     def meet_profile(self, x: Tensor, entered: _Entered, seen: Tensor, profile: Tensor) -> _Met:
-        """From the result of self attention to what the gate averages (eq. 5-10).
+        """From the result of self attention to the inputs of the gate's mean (eq. 5-10).
 
         Args:
             x: (B, N, D) the rows that entered.

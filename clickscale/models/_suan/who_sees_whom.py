@@ -1,4 +1,4 @@
-"""Who attends to whom: one function for each block of a stack.
+"""Self attention of behaviors and of candidates: one function for each block of a stack.
 
 Written densely, every one of them is::
 
@@ -6,8 +6,8 @@ Written densely, every one of them is::
     bias[query, key]    = f1(time between them) + f2(distance) if allowed else -inf
     output              = softmax(scale * query @ key.T + bias) @ value
 
-What depends on times and padding alone, the bias or the plan of `sparse_behaviors`, is made once per batch
-and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
+The bias, or the plan of `sparse_behaviors`, depends only on times and padding. It is made once per batch and
+shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def over_behaviors(
     # Padding sees itself, so no row is empty.
     allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])  # (B, N, P + N)
     biases = bias(times[:, past:, None] - times[:, None], distance, allowed)
-    return [partial(_densely, each) for each in biases]
+    return [partial(_densely, block_bias) for block_bias in biases]
 
 
 def over_parts(
@@ -85,7 +85,7 @@ def over_whole(
 
 
 def _of_one_moment(times: Tensor) -> bool:
-    """Whether the candidates of every row share a time, so that they share one row of the bias.
+    """True if the candidates of every row share a time, and so one row of the bias.
 
     The answer must reach the processor. On an accelerator that would wait for all work before it, so it is
     not asked there, and every candidate gets a row of its own: the same numbers.
@@ -103,8 +103,8 @@ def _candidates(
 ) -> list[Attend]:
     biases = bias(delta, distance, allowed)
     return [
-        partial(_with_itself, key, value, each, bias.own(block, key.device))
-        for block, (key, value, each) in enumerate(zip(keys, values, biases, strict=True))
+        partial(_with_itself, key, value, block_bias, bias.own(block, key.device))
+        for block, (key, value, block_bias) in enumerate(zip(keys, values, biases, strict=True))
     ]
 
 
