@@ -20,7 +20,9 @@ def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
     if kind == "paper":
         steps = torch.log(delta.abs().clamp(min=1).double()) / 0.301
         return steps.floor().long().clamp(max=TIME_BUCKETS - 1)
-    bits = delta.abs().clamp(min=1).float().view(torch.int32)
+    # A float32 has 8 bits of exponent above 23 bits of fraction. Shifted by 22, the exponent and the first
+    # bit of the fraction remain: the doubling, and its half. 1 second is 127 << 1 = 254, bucket 0.
+    bits = delta.abs().clamp(min=1).float().view(torch.int32)  # (...) the same memory read as integers
     return (bits >> 22).sub_(254).clamp_(max=TIME_BUCKETS - 1).long()
 
 
@@ -67,20 +69,23 @@ class _RelativeBias(nn.Module):
         masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
         source = masked[None].expand(batch, -1, -1)  # (B, tables, 130)
         flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
-        time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)
+        time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)  # (B, tables, Q, L)
         return time + self._positions(distance.clamp(0, self.length))
 
     def _positions(self, distance: Tensor) -> Tensor:
         """(Q, L) -> (1, tables, Q, L); (B, Q, L) -> (B, tables, Q, L)."""
         if distance.dim() == 2:
-            return self.position[:, distance][None]
+            return self.position[:, distance][None]  # (1, tables, Q, L)
+        # Distances that differ by row: one gather reads them from all tables.
         tables = self.position.shape[0]
-        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)
-        source = self.position[None].expand(distance.shape[0], -1, -1)
-        return torch.gather(source, 2, flat).view(distance.shape[0], tables, *distance.shape[1:])
+        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
+        source = self.position[None].expand(distance.shape[0], -1, -1)  # (B, tables, N + 1)
+        read = torch.gather(source, 2, flat)  # (B, tables, Q L)
+        return read.view(distance.shape[0], tables, *distance.shape[1:])  # (B, tables, Q, L)
 
     def itself(self) -> Tensor:
         """(tables,): bias of an event towards itself."""
+        # Zero seconds fall into bucket 0, zero positions into entry 0.
         return self.time[:, 0] + self.position[:, 0]
 
 
@@ -109,8 +114,9 @@ class AttentionBias(nn.Module):
         """
         if not len(self.sets):
             mask = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
-            return [mask[:, None]] * self.blocks
+            return [mask[:, None]] * self.blocks  # each (B, 1, Q, L)
         buckets = _pair_buckets(delta, allowed, self.buckets)
+        # Buckets depend on times only, so all sets of tables read the same ones.
         biases = [bias(buckets, distance) for bias in self.sets]
         return biases if len(biases) == self.blocks else biases * self.blocks
 
@@ -118,7 +124,7 @@ class AttentionBias(nn.Module):
         """The tables that a block reads, or None."""
         if not len(self.sets):
             return None
-        bias = self.sets[block % len(self.sets)]
+        bias = self.sets[block % len(self.sets)]  # one set serves all blocks, or each has its own
         assert isinstance(bias, _RelativeBias), "sets hold relative biases only"
         return bias
 

@@ -57,9 +57,9 @@ class ItemTable(nn.Module):
         tokens = self.side.embed_rows(table, self.rows[unique], self.numbers[unique])  # (U, n, d)
         for name, projection in self.projections.items():
             vectors = getattr(self, f"content_{name}")[unique].to(tokens.dtype)
-            tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)
-        tokens = tokens * (unique > 0)[:, None, None]
-        return functional.embedding(inverse, tokens.flatten(1))
+            tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)  # (U, n + 1, d)
+        tokens = tokens * (unique > 0)[:, None, None]  # (U, n, d); padding is zero
+        return functional.embedding(inverse, tokens.flatten(1))  # (..., n * d)
 
 
 def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
 
 def _two(column: Array) -> Array:
     """A column as (rows, values)."""
-    return column if column.ndim == 2 else column[:, None]
+    return column if column.ndim == 2 else column[:, None]  # (rows, values)
 
 
 class Inputs(nn.Module):
@@ -106,7 +106,7 @@ class Inputs(nn.Module):
         if not self.behavior_side.tokens:
             return items
         actions = self.behavior_side(self.table, user.actions, user.action_numbers).flatten(-2)
-        return torch.cat([items, actions * user.mask[..., None]], dim=-1)
+        return torch.cat([items, actions * user.mask[..., None]], dim=-1)  # (B, L, D)
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""

@@ -39,7 +39,7 @@ def _unit_grid(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 def dots(left: Tensor, right: Tensor) -> Tensor:
     """Products (..., n, m) of whole vectors (..., n, w) and (..., m, w), exact in float32."""
     with torch.autocast(left.device.type, enabled=False):  # half precision would round
-        return left @ right.transpose(-1, -2)
+        return left @ right.transpose(-1, -2)  # (..., n, m)
 
 
 def _top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
@@ -88,7 +88,7 @@ class ContentTable(nn.Module):
 
     def compare(self, candidates: Tensor, behaviors: Tensor) -> "Cosines":
         """Cosines of candidates (B, C) and behaviors (B, L), all items."""
-        known = self.known[candidates][..., None] & self.known[behaviors][:, None]
+        known = self.known[candidates][..., None] & self.known[behaviors][:, None]  # (B, C, L)
         return Cosines(dots(self(candidates), self(behaviors)), known)
 
 

@@ -26,7 +26,7 @@ class _TimeOfWeek(nn.Module):
             functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
         )  # (7, 24, D)
         day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))
+        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))  # (..., D)
 
 
 class TimedInputs(Inputs):

@@ -56,8 +56,8 @@ class TrainedAttention(torch.autograd.Function):
             x = units[rows]
             grid = x.view(len(x), -1, tokens.shape[1])  # (b, hidden * C, L)
             map_of_unit = torch.addcmul(key[:, None], query[rows, None], product[:, None], out=maps[: len(x)])
-            torch.bmm(map_of_unit.flatten(1, 2), tokens[rows].transpose(1, 2), out=grid)
-            grid += own[rows].transpose(1, 2).reshape(len(x), -1, 1)
+            torch.bmm(map_of_unit.flatten(1, 2), tokens[rows].transpose(1, 2), out=grid)  # (b, hidden * C, L)
+            grid += own[rows].transpose(1, 2).reshape(len(x), -1, 1)  # (b, hidden * C, 1) to every behavior
             if measured:
                 real = torch.mul(x, seen[rows, None], out=scratch[: len(x)])
                 sums[0] += real.sum((0, 2))
@@ -125,12 +125,12 @@ def _pieces(units: Tensor) -> list[slice]:
 
 def _column(values: Tensor) -> Tensor:
     """One value per unit, to be spread over the pairs of (b, hidden, pairs)."""
-    return values[:, None]
+    return values[:, None]  # (hidden, 1)
 
 
 def _grid(units: Tensor, tokens: Tensor) -> Tensor:
     """Units (b, hidden, C * L) as (b, hidden * C, L)."""
-    return units.view(len(units), -1, tokens.shape[1])
+    return units.view(len(units), -1, tokens.shape[1])  # (b, hidden * C, L)
 
 
 def _empty_maps(query: Tensor, hidden: int) -> Tensor:
@@ -178,8 +178,8 @@ def _product_gradients(
     dquery, dtokens, dproduct, dkey = gradients
     first, second = (part[: len(grad)] for part in room)
     maps = torch.addcmul(key[:, None], query[rows, None], product[:, None], out=first)
-    torch.bmm(grad.transpose(1, 2), maps.flatten(1, 2), out=dtokens[rows])
+    torch.bmm(grad.transpose(1, 2), maps.flatten(1, 2), out=dtokens[rows])  # (b, L, D)
     torch.bmm(grad, tokens[rows], out=maps.view(len(grad), -1, tokens.shape[2]))  # now their gradient
     dkey += maps.sum((0, 2))
     dproduct += torch.mul(maps, query[rows, None], out=second).sum((0, 2))
-    torch.sum(maps.mul_(product[:, None]), 1, out=dquery[rows])
+    torch.sum(maps.mul_(product[:, None]), 1, out=dquery[rows])  # (b, C, D)

@@ -162,9 +162,12 @@ class DIN(CTRModel[_DINState]):
 
     def _running_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
         """(B, C, L) without bias, by running statistics."""
-        maps = query[:, :, None] * self.product_weight + (self.key_weight - self.gap_weight)
-        units = (maps.flatten(1, 2) @ tokens.transpose(1, 2)).view(*own.shape, -1) + own[..., None]
-        alpha, center, rate = (weights[:, None] for weights in self.dice.layers())
+        # One matrix per candidate: all terms of the first layer that read the behavior.
+        of_key = self.key_weight - self.gap_weight  # (hidden, D)
+        maps = query[:, :, None] * self.product_weight + of_key  # (B, C, hidden, D)
+        products = maps.flatten(1, 2) @ tokens.transpose(1, 2)  # (B, C * hidden, L)
+        units = products.view(*own.shape, -1) + own[..., None]  # (B, C, hidden, L)
+        alpha, center, rate = (weights[:, None] for weights in self.dice.layers())  # (hidden, 1) each
         gate = (rate * (units - center)).sigmoid()
         return self.second.weight[0] @ (units * (alpha + (1 - alpha) * gate))
 
@@ -178,4 +181,4 @@ class DIN(CTRModel[_DINState]):
             apply = TrainedAttention.apply
             sums, mean, variance = apply(self.dice.measured, *inputs, *layers)  # type: ignore[no-untyped-call]
         self.dice.follow(mean, variance)
-        return sums.view(seen.shape)
+        return sums.view(seen.shape)  # (B, C, L)

@@ -189,7 +189,7 @@ class EST(CTRModel[TimelineState]):
             sequences.append(self.light.retrieved(rows, state.items, inputs.retrieved, inputs.relevance))
         tokens, mean = self.light(inputs.tokens, tuple(sequences))
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
-        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)  # (B, C, T)
 
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
         """See `CTRModel`."""

@@ -133,4 +133,4 @@ class ESTFull(CTRModel[_FullState]):
             mask = torch.cat([mask, inputs.retrieved.row_mask], dim=1)
         tokens, mean = self.full(inputs.tokens, rows, projected, mask)
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
-        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)  # (B, C, T)

@@ -60,9 +60,9 @@ class MLP(CTRModel[_MLPState]):
 
     def encode_user(self, user: UserSide) -> _MLPState:
         """Running sums of the behaviors; the profile."""
-        mask = user.mask[..., None].to(self.inputs.table.weight.dtype)
+        mask = user.mask[..., None].to(self.inputs.table.weight.dtype)  # (B, L, 1)
         sums = running_sum(self.inputs.behaviors(user) * mask)
-        return _MLPState(sums, running_sum(mask), self.inputs.profile(user).flatten(1))
+        return _MLPState(sums, running_sum(mask), self.inputs.profile(user).flatten(1))  # profile (B, n2 * d)
 
     def extend_user(self, state: _MLPState, user: UserSide) -> _MLPState:
         """State of the longer history; every row gains the behaviors of ``user``."""

@@ -151,7 +151,7 @@ class SUANLiteral(CTRModel[_TokenState]):
         # The candidate stands right after the last behavior it sees, wherever that is in the row.
         position = torch.cat([column.expand_as(mask), visible], dim=1)  # (B C, L + 1)
         mask = torch.cat([mask, torch.full_like(visible, ends, dtype=torch.bool)], dim=1)
-        times = torch.cat([times, candidates.times.flatten()[:, None]], dim=1)
+        times = torch.cat([times, candidates.times.flatten()[:, None]], dim=1)  # (B C, L + 1)
         x = torch.cat([behaviors.to(tokens.dtype), tokens.flatten(0, 1)[:, None]], dim=1)  # (B C, L + 1, D)
         rows = self._blocks(x, profile, times, mask, position)
         return rows[:, -1] if ends else _newest(rows, mask)
@@ -160,7 +160,7 @@ class SUANLiteral(CTRModel[_TokenState]):
         """Rows (N, L + 1, D) of the last block; all pairs are computed, and masked."""
         distance = position[:, :, None] - position[:, None]  # (N, L + 1, L + 1)
         itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)  # no row is empty
-        allowed = itself | ((distance >= 0) & mask[:, None] & mask[:, :, None])
+        allowed = itself | ((distance >= 0) & mask[:, None] & mask[:, :, None])  # (N, L + 1, L + 1)
         biases = self.stack.bias(times[:, :, None] - times[:, None], distance, allowed)
         for block, bias in zip(cast("list[AttentionBlock]", self.stack.blocks), biases, strict=True):
             entered = block.enter(x)
@@ -172,7 +172,7 @@ class SUANLiteral(CTRModel[_TokenState]):
 
 def _mean(averaged: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """(N, L + 1, D / 4): mean of what the gate of each row sees; the candidate is the last row."""
-    real = mask[..., None].to(averaged.dtype)
+    real = mask[..., None].to(averaged.dtype)  # (N, L + 1, 1)
     if pooling == "prefix":
         return (averaged * real).cumsum(dim=1) / real.cumsum(dim=1).clamp(min=1)
     everything = _over(averaged, real)
@@ -181,7 +181,8 @@ def _mean(averaged: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     behaviors = _over(averaged[:, :-1], real[:, :-1])
     if pooling == "behaviors":
         return behaviors.expand_as(averaged)
-    return torch.cat([behaviors.expand(-1, averaged.shape[1] - 1, -1), everything], dim=1)
+    first = behaviors.expand(-1, averaged.shape[1] - 1, -1)  # (N, L, D / 4)
+    return torch.cat([first, everything], dim=1)  # (N, L + 1, D / 4)
 
 
 def _over(x: Tensor, real: Tensor) -> Tensor:
@@ -193,5 +194,6 @@ def _newest(rows: Tensor, mask: Tensor) -> Tensor:
     """Row (N, D) of the newest behavior of each sequence, zeros if there is none."""
     column = torch.arange(mask.shape[1], device=mask.device)
     newest = torch.where(mask, column, -1).amax(dim=1)  # (N,)
-    row = rows.gather(1, newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2]))[:, 0]
-    return row * (newest >= 0)[:, None]
+    index = newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2])  # (N, 1, D)
+    row = rows.gather(1, index)[:, 0]  # (N, D)
+    return row * (newest >= 0)[:, None]  # (N, D)

@@ -21,7 +21,7 @@ class Attend(torch.autograd.Function):
         weights = _products(query, key, bias, scale).softmax(dim=-1)  # (B H, Q, L)
         ctx.scale, ctx.bias_shape = scale, bias.shape
         ctx.save_for_backward(query, key, value, weights)
-        return torch.bmm(weights, value.flatten(0, 1)).view(query.shape)
+        return torch.bmm(weights, value.flatten(0, 1)).view(query.shape)  # (B, H, Q, D / H)
 
     @staticmethod
     @once_differentiable
@@ -29,11 +29,13 @@ class Attend(torch.autograd.Function):
         """By ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, weights = ctx.saved_tensors
         flat = grad.flatten(0, 1)  # (B H, Q, D / H)
-        dvalue = torch.bmm(weights.transpose(1, 2), flat).view(value.shape)
+        dvalue = torch.bmm(weights.transpose(1, 2), flat).view(value.shape)  # (B, H, L, D / H)
         dlogits = torch.bmm(flat, value.flatten(0, 1).transpose(1, 2))  # (B H, Q, L)
+        # One fused pass for dlogits = weights (dweights - sum of weights dweights).
         dlogits = torch._softmax_backward_data(dlogits, weights, -1, weights.dtype)
         dbias = _sum_to(dlogits, query.shape[:2], ctx.bias_shape)
-        dquery = torch.bmm(dlogits, key.flatten(0, 1)).mul_(ctx.scale).view(query.shape)
+        dquery = torch.bmm(dlogits, key.flatten(0, 1)).mul_(ctx.scale).view(query.shape)  # (B, H, Q, D / H)
+        # The scale multiplies (B, H, L, D / H), not the larger tensor of pairs.
         dkey = torch.bmm(dlogits.transpose(1, 2), query.flatten(0, 1)).mul_(ctx.scale).view(key.shape)
         return dquery, dkey, dvalue, dbias, None
 
@@ -70,10 +72,11 @@ class AttendWithItself(torch.autograd.Function):
         query, key, value, own_key, own_value, weights = ctx.saved_tensors
         (bias_shape, own_shape), scale = ctx.shapes, ctx.scale
         flat = grad.flatten(0, 1)  # (B H, C, D / H)
-        dvalue = torch.bmm(weights[..., :-1].transpose(1, 2), flat).view(value.shape)
-        d_own_value = grad * weights[..., -1:].view(*query.shape[:3], 1)
+        dvalue = torch.bmm(weights[..., :-1].transpose(1, 2), flat).view(value.shape)  # (B, H, L, D / H)
+        d_own_value = grad * weights[..., -1:].view(*query.shape[:3], 1)  # (B, H, C, D / H)
         ditself = (grad * own_value).sum(dim=-1, keepdim=True).flatten(0, 1)  # (B H, C, 1)
-        dlogits = torch.cat([torch.bmm(flat, value.flatten(0, 1).transpose(1, 2)), ditself], dim=-1)
+        dseen = torch.bmm(flat, value.flatten(0, 1).transpose(1, 2))  # (B H, C, L)
+        dlogits = torch.cat([dseen, ditself], dim=-1)  # (B H, C, L + 1)
         dlogits = torch._softmax_backward_data(dlogits, weights, -1, weights.dtype)  # (B H, C, L + 1)
         seen, itself = dlogits[..., :-1], dlogits[..., -1:]
         dbias = _sum_to(seen, query.shape[:2], bias_shape)

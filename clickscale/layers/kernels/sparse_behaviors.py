@@ -100,7 +100,7 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     rows = -(-length // r)
     (times,) = short_times(times)  # half the memory traffic of int64
     when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    hidden = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
+    hidden = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)  # (B, r, rows)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
@@ -183,7 +183,7 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
 def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: torch.device) -> Tensor:
     """(last - first, offsets + last) int64, see `_Block`."""
     column = torch.arange(last, device=device)
-    inside = (column[first:, None] - column).clamp_(min=0) * r
+    inside = (column[first:, None] - column).clamp_(min=0) * r  # (last - first, last)
     return torch.cat(
         [torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1), inside], 1
     )
@@ -195,7 +195,7 @@ def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: t
 def _like_rows(x: Tensor) -> Tensor:
     """Room for (B, H, L, D) that merges into (B, L, H D) without a copy."""
     batch, heads, length, width = x.shape
-    return x.new_empty(batch, length, heads, width).transpose(1, 2)
+    return x.new_empty(batch, length, heads, width).transpose(1, 2)  # (B, H, L, D)
 
 
 # --- the band
@@ -203,6 +203,7 @@ def _like_rows(x: Tensor) -> Tensor:
 
 def _band_products(rows: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> Tensor:
     """(B, H, L, offsets): product of each row and the key so many positions before it."""
+    # Products of a row and one key each are sums along D; a loop over few offsets copies no keys.
     out = rows.new_zeros(*rows.shape[:3], len(offsets))
     for column, offset in enumerate(offsets):
         torch.sum(rows[:, :, offset:] * keys[:, :, :-offset], dim=3, out=out[:, :, offset:, column])
@@ -237,7 +238,8 @@ class _Tables:
         if self.position is None:
             out.copy_(bias)
         else:
-            of_distance = self.position[:, distance.clamp(max=self.position.shape[1] - 1)][:, None]
+            capped = distance.clamp(max=self.position.shape[1] - 1)  # far distances share the last entry
+            of_distance = self.position[:, capped][:, None]  # (tables, 1, R, W)
             torch.add(bias.expand_as(out), of_distance, out=out)
 
 
@@ -258,6 +260,7 @@ class _TableGradients:
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
+        # Heads that share a table add up first: the slow sums by index then run over one head.
         summed = grad.sum(1, keepdim=True) if self.shared else grad
         if self._time is not None:
             add_up(self._time, ids, summed if len(self._time) == 1 else grad)
@@ -294,8 +297,9 @@ def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _
 def _add_products(x: Tensor, piece: _Piece, block: _Block) -> Tensor:
     """Add to ``x`` (b, H, r, R, W) the products of a block's rows and keys."""
     x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
-    rows = piece.rows.flatten(0, 2)[:, block.first : block.last]
-    keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]
+    rows = piece.rows.flatten(0, 2)[:, block.first : block.last]  # (b H r, R, D)
+    keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]  # (b H r, W, D)
+    # In place: ``x`` holds the bias, or backward minus the mean, and no second tensor of all pairs is made.
     x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2), alpha=piece.scale)
     return x
 
@@ -334,7 +338,7 @@ def _forward(
     tables, out = _Tables(time, position, query), _like_rows(query)
     for part in pieces(len(query), _area(plan, heads), query.device):
         piece = _piece(query[part], key[part], plan, scale)
-        values = to_classes(value[part], plan.r, columns).flatten(0, 2)
+        values = to_classes(value[part], plan.r, columns).flatten(0, 2)  # (b H r, W of the last block, D)
         sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
         for index, block in enumerate(plan.blocks):
             ids = block.ids[part]
@@ -342,8 +346,9 @@ def _forward(
             room = kept[index][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
             weights = _weights(room, piece, block, ids, tables)
             rows = slice(block.first, block.last)
-            flat = weights.view(-1, *weights.shape[-2:])
-            sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])
+            flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
+            # Values begin with zeros for the columns of the band, whose shares are added after the loop.
+            sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
             shares[..., rows, :] = weights[..., :columns]
         from_classes(sums, out[part])
         _add_band_keys(out[part], _natural(shares, plan.length), value[part], plan.offsets)
@@ -364,14 +369,15 @@ class _Gradients:
     def add(self, weights: Tensor, dlogits: Tensor, block: _Block) -> None:
         """Take in weights of a block and the gradient of its logits, both (b, H, r, R, W)."""
         rows, columns = slice(block.first, block.last), self.columns
-        flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)
+        flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)  # (b H r, R, W)
         queries, changes = self.scores.rows.flatten(0, 2)[:, rows], self.changes.rows.flatten(0, 2)[:, rows]
-        self.query.flatten(0, 2)[:, rows] = torch.bmm(
-            flat, self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]
-        )
-        key = torch.bmm(flat.transpose(1, 2)[:, columns:], queries)
-        value = torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)
+        # Keys begin with zeros in place of the band, so its columns add nothing here; `write` adds the band.
+        keys = self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]  # (b H r, W, D)
+        self.query.flatten(0, 2)[:, rows] = torch.bmm(flat, keys)
+        key = torch.bmm(flat.transpose(1, 2)[:, columns:], queries)  # (b H r, last, D)
+        value = torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)  # (b H r, last, D)
         if block.last == self.query.shape[3]:
+            # (b, H, r, n, D): the last block's keys are all rows of the classes.
             self.key, self.value = key.view_as(self.query), value.view_as(self.query)
         else:
             self.key.flatten(0, 2)[:, : block.last] += key

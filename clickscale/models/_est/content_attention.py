@@ -73,7 +73,7 @@ def nearest_neighbors(vectors: Tensor, present: Tensor, rule: NeighborRule, firs
         # A causal piece needs no column outside the windows of its rows.
         low, high = (max(0, start - rule.window + 1), stop) if rule.causal else (0, length)
         cosine = dots(vectors[:, start:stop], vectors[:, low:high])  # (R, n, m)
-        allowed = present[:, start:stop, None] & present[:, None, low:high]
+        allowed = present[:, start:stop, None] & present[:, None, low:high]  # (R, n, m)
         if rule.causal:
             row = torch.arange(start, stop, device=cosine.device)[:, None]  # (n, 1)
             column = torch.arange(low, high, device=cosine.device)
@@ -125,10 +125,10 @@ def gather_neighbors(rows: Tensor, neighbors: Neighbors) -> Tensor:
 def _weighted_sums(rows: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
     """(R, n, D) of rows (R, L, D), columns and weights (R, n, K)."""
     # All rows form one table; a bag is the neighbors of a row. Nothing of size (R, n, K, D) is made.
-    begin = torch.arange(len(rows), device=rows.device)[:, None, None] * rows.shape[1]
+    begin = torch.arange(len(rows), device=rows.device)[:, None, None] * rows.shape[1]  # (R, 1, 1)
     bags, scales = (columns + begin).flatten(0, 1), weights.flatten(0, 1)  # (R * n, K)
     sums = functional.embedding_bag(bags, rows.flatten(0, 1), per_sample_weights=scales, mode="sum")
-    return sums.view(*columns.shape[:2], rows.shape[2])
+    return sums.view(*columns.shape[:2], rows.shape[2])  # (R, n, D)
 
 
 class _ShortGather(torch.autograd.Function):
@@ -149,4 +149,4 @@ class _ShortGather(torch.autograd.Function):
         columns, weights = ctx.saved_tensors
         dense = grad.new_zeros((*columns.shape[:2], ctx.length))  # (R, n, L)
         dense.scatter_add_(2, columns, weights.to(grad.dtype))
-        return dense.transpose(1, 2) @ grad, None, None
+        return dense.transpose(1, 2) @ grad, None, None  # (R, L, D)

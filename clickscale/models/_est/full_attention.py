@@ -145,5 +145,5 @@ class FullStack(nn.Module):
             if index > 0:  # the first block's are given
                 projected = block.project(rows)
             tokens, rows = block(tokens, rows, projected, pairs)
-        mask = seen[..., None]
+        mask = seen[..., None]  # (R, M, 1)
         return tokens, (rows * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)

@@ -59,7 +59,7 @@ class RowReader:
         if length > _DENSE * selected.columns.shape[2]:
             return cls(selected, bias, None)
         wide = _spread(bias.view(selected.columns.shape), selected, length, LOW)  # (B, C, L)
-        return cls(selected, bias, wide[:, None])
+        return cls(selected, bias, wide[:, None])  # wide (B, 1, C, L)
 
     @property
     def count(self) -> Tensor:
@@ -82,7 +82,7 @@ class RowReader:
 
     def total_of_own(self, own: Tensor) -> Tensor:
         """Sum (R, D) of the rows (R, K, D) of each candidate that are behaviors."""
-        return (own * self.selected.row_mask[..., None]).sum(dim=1)
+        return (own * self.selected.row_mask[..., None]).sum(dim=1)  # (R, D)
 
 
 def through_blocks_once(blocks: list[LightBlock], x: Tensor, reader: RowReader) -> BehaviorSequence:

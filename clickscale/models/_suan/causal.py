@@ -136,10 +136,8 @@ class CausalStack(Recomputable):
             x: (B, N, D) tokens; ``times``, ``mask``: (B, N).
         """
         past = state.mask.shape[1]
-        seen, when = (
-            torch.cat([state.mask, mask], dim=1),
-            torch.cat([state.times, times], dim=1),
-        )  # (B, P + N)
+        seen = torch.cat([state.mask, mask], dim=1)  # (B, P + N)
+        when = torch.cat([state.times, times], dim=1)  # (B, P + N)
         attention = over_behaviors(self.bias, self.pattern, when, seen, past)
         real = mask[..., None].to(x.dtype)  # (B, N, 1): padding counts for no mean
         before = state.mask.sum(dim=1, keepdim=True)  # (B, 1)

@@ -37,7 +37,7 @@ def over_behaviors(
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
     allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])  # (B, N, P + N)
-    biases = bias(times[:, past:, None] - times[:, None], distance, allowed)
+    biases = bias(times[:, past:, None] - times[:, None], distance, allowed)  # each (B, 1 or H, N, P + N)
     return [partial(_densely, block_bias) for block_bias in biases]
 
 
@@ -106,6 +106,9 @@ def _candidates(
         partial(_with_itself, key, value, block_bias, bias.own(block, key.device))
         for block, (key, value, block_bias) in enumerate(zip(keys, values, biases, strict=True))
     ]
+
+
+# Each of these is `Attend` once its first arguments are bound.
 
 
 def _densely(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
