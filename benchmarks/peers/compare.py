@@ -1,0 +1,154 @@
+"""DIN of torch-rechub and of DeepCTR-Torch beside ours, on the same rows and the same features.
+
+    python benchmarks/peers/compare.py OUT --python PEERS/bin/python [--logs quarter,rare] [--settings 8]
+
+OUT holds the prepared logs of ``benchmarks/logs.py``. Each library is trained with the settings of its own
+DIN example, and over a grid of which the validation part chooses the setting and the number of epochs. Ours
+is what `TrainConfig` gives when nobody sets anything. What is trained is kept in OUT/peers, so the script
+continues where it stopped, with ``--settings`` trainings of the grid at most; the table goes to
+OUT/peers/table.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from export import export
+
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.evaluation.evaluate import with_facts
+from clickscale.evaluation.label_report import evaluate_predictions
+
+HERE = Path(__file__).parent
+LOGS = ("slice10k", "musical", "rare", "slice40k", "kuairand", "positives", "quarter")
+PEERS = ("deepctr-torch", "torch-rechub")
+LENGTH, EPOCHS, SEED = 50, 3, 0
+MEASURES = ("auc", "gauc", "log_loss", "pcoc")
+# (embedding width, batch, learning rate); epochs 1 to 3 of each are measured. The order is that of training.
+GRID = (
+    (16, 1024, 3e-3),
+    (16, 256, 1e-3),
+    (16, 1024, 1e-3),
+    (16, 256, 3e-3),
+    (8, 256, 1e-3),
+    (8, 1024, 3e-3),
+    (8, 256, 3e-3),
+    (8, 1024, 1e-3),
+)
+# The libraries' DIN examples; what they leave open is the default of their signatures.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "deepctr-torch": {"width": 8, "batch": 256, "rate": 0.01, "epochs": 10, "optimizer": "adagrad"},
+    "torch-rechub": {
+        "width": 8,
+        "batch": 4096,
+        "rate": 1e-3,
+        "epochs": 2,
+        "decay": 1e-3,
+        "attention": [256, 128],
+    },
+}
+
+
+def grid(count: int) -> list[dict[str, Any]]:
+    """The first ``count`` settings of the grid, as ``train.py`` reads them."""
+    return [
+        {"name": f"w{width}-b{batch}-r{rate:g}", "width": width, "batch": batch, "rate": rate}
+        | {"epochs": EPOCHS, "seed": SEED}
+        for width, batch, rate in GRID[:count]
+    ]
+
+
+def train_peers(python: str, data: Path, out: Path, settings: int, examples: bool) -> None:
+    """Train both libraries on one log, one process at a time."""
+    rows = out / "rows"
+    if not (rows / "columns.json").is_file():
+        export(open_dataset(data), rows, LENGTH)
+    for peer in PEERS:
+        wanted = grid(settings)
+        if examples:
+            wanted.append({"name": "example", "seed": SEED, **EXAMPLES[peer]})
+        chosen = out / f"{peer}.json"
+        chosen.write_text(json.dumps(wanted))
+        command = [python, str(HERE / "train.py"), peer, str(rows), str(chosen), str(out / peer)]
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=one_thread)
+        print(done.stdout[-300:] if done.returncode == 0 else done.stderr[-1000:], flush=True)
+
+
+def train_ours(data: Path, out: Path) -> None:
+    """Train our DIN by the benchmark of defaults."""
+    if not (out / "cell.json").is_file():
+        script = str(HERE.parent / "defaults.py")
+        subprocess.run([sys.executable, script, "--cell", str(data), "din", str(SEED), str(out)], check=True)
+
+
+def measure(dataset: Dataset, part: str, probabilities: np.ndarray[Any, Any]) -> dict[str, float]:
+    """AUC, GAUC, log-loss and PCOC of one part, by our evaluation."""
+    chance = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    logits = np.log(chance / (1 - chance)).astype(np.float32)[:, None]
+    predictions = with_facts(dataset, dataset.part(part), logits, dataset.labels[:1], part, "impression")
+    label = evaluate_predictions(predictions, bootstrap=0).labels[0]
+    return {name: float(label.metrics[name].value) for name in MEASURES}
+
+
+def rows_of(dataset: Dataset, out: Path, ours: Path) -> list[dict[str, Any]]:
+    """The rows of one log: each library by its example and at its best, and ours."""
+    rows: list[dict[str, Any]] = []
+    for peer in PEERS:
+        files = sorted((out / peer).glob("w*.npz"))
+        example = out / peer / f"example-{EXAMPLES[peer]['epochs']}.npz"
+        if example.is_file():
+            rows.append({"model": f"{peer}, its example"} | _row(dataset, example))
+        if files:
+            valid = [measure(dataset, "valid", np.load(file)["valid"])["auc"] for file in files]
+            best = files[int(np.argmax(valid))]
+            share = f"{peer}, best of {len(files)} on valid: {best.stem.replace('-', ' ')}"
+            rows.append({"model": share} | _row(dataset, best))
+    if (ours / "cell.json").is_file():
+        rows.append({"model": "clickscale, default"} | json.loads((ours / "cell.json").read_text()))
+    return rows
+
+
+def _row(dataset: Dataset, file: Path) -> dict[str, float]:
+    kept = np.load(file)
+    return measure(dataset, "test", kept["test"]) | {"cpu_seconds": float(kept["cpu_seconds"])}
+
+
+def table(log: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown of one log."""
+    lines = [f"\n{log}\n", "| DIN | AUC | GAUC | log-loss | PCOC | CPU-s |", "|---|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        scores = " | ".join(f"{row[name]:.4f}" for name in ("auc", "gauc", "log_loss"))
+        lines.append(f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {row['cpu_seconds']:.0f} |")
+    return lines
+
+
+def main() -> None:
+    """Train what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--python", default="", help="of the libraries' environment; empty trains nothing")
+    parser.add_argument("--logs", default=",".join(LOGS))
+    parser.add_argument("--settings", type=int, default=len(GRID), help="trainings of the grid")
+    parser.add_argument("--no-examples", action="store_true", help="leave out the libraries' own settings")
+    arguments = parser.parse_args()
+    lines = []
+    for log in arguments.logs.split(","):
+        data, out = arguments.out / log, arguments.out / "peers" / log
+        ours = arguments.out / "runs" / log / f"din-{SEED}"
+        if arguments.python:
+            train_ours(data, ours)
+            train_peers(arguments.python, data, out, arguments.settings, not arguments.no_examples)
+        lines += table(log, rows_of(open_dataset(data), out, ours))
+        (arguments.out / "peers").mkdir(exist_ok=True)
+        (arguments.out / "peers" / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
