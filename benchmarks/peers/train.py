@@ -95,8 +95,9 @@ class DeepCTR:
 def _as_float(arrays: Arrays) -> Arrays:
     """What the library makes of every input, made once; it wants a history of ITEM named ``hist_ITEM``."""
     floats = {name: value.astype(np.float32) for name, value in arrays.items()}
-    histories = [name for name in floats if name.startswith("history_") and floats[name].ndim == 2]
-    return floats | {f"hist_{name.removeprefix('history_')}": floats.pop(name) for name in histories}
+    for name in [name for name in floats if name.startswith("history_") and floats[name].ndim == 2]:
+        floats[f"hist_{name.removeprefix('history_')}"] = floats.pop(name)
+    return floats
 
 
 class Rechub:
