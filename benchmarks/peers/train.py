@@ -57,13 +57,15 @@ class DeepCTR:
         from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat
         from deepctr_torch.models.din import DIN
 
-        self.setting, self.features, histories = setting, [], []
+        self.setting = setting
+        features: list[Any] = []
+        histories: list[str] = []
         for column in columns:
             name, size, table = column["name"], column["size"], column["table"]
             if column["kind"] == "number":
-                self.features.append(DenseFeat(name, 1))
+                features.append(DenseFeat(name, 1))
             elif column["kind"] == "index":
-                self.features.append(SparseFeat(name, size, setting.width))
+                features.append(SparseFeat(name, size, setting.width))
             else:
                 history = column["kind"] == "history"
                 feature = SparseFeat(
@@ -72,10 +74,10 @@ class DeepCTR:
                 width = parts["train"][name].shape[1]
                 length = "history_length" if history else None
                 histories += [table] if history else []
-                self.features.append(VarLenSparseFeat(feature, width, "mean", length))
+                features.append(VarLenSparseFeat(feature, width, "mean", length))
         self.inputs = {part: _as_float(arrays) for part, arrays in parts.items()}
         chosen = {"att_hidden_size": setting.attention} if setting.attention else {}
-        self.model = DIN(self.features, histories, seed=setting.seed, **chosen)
+        self.model = DIN(features, histories, seed=setting.seed, **chosen)
         rate = {"lr": setting.rate} if setting.rate else {}
         kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[setting.optimizer]
         self.model.compile(kind(self.model.parameters(), **rate), "binary_crossentropy")
@@ -112,7 +114,9 @@ class Rechub:
         self.setting, width = setting, setting.width
         self.random = torch.Generator().manual_seed(setting.seed)
         queries = [column["table"] for column in columns if column["kind"] == "history"]
-        plain, targets, histories = [], {}, []
+        plain: list[Any] = []
+        targets: dict[str, Any] = {}
+        histories: list[Any] = []
         for column in columns:
             name, size, table = column["name"], column["size"], column["table"]
             if column["kind"] == "history":
@@ -167,7 +171,7 @@ def _buckets(parts: dict[str, Arrays], numbers: list[str]) -> dict[str, Arrays]:
     }
 
 
-PEERS = {"deepctr-torch": DeepCTR, "torch-rechub": Rechub}
+PEERS: dict[str, type[DeepCTR] | type[Rechub]] = {"deepctr-torch": DeepCTR, "torch-rechub": Rechub}
 
 
 def main() -> None:
@@ -177,6 +181,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     columns = json.loads((folder / "columns.json").read_text())
     parts = {part: dict(np.load(folder / f"{part}.npz")) for part in ("train", "valid", "test")}
+    known = parts["train"]["label"] >= 0
+    parts["train"] = {name: column[known] for name, column in parts["train"].items()}
     for value in json.loads(settings.read_text()):
         setting = Setting(**value)
         if file_of(out, setting, setting.epochs).is_file():
@@ -188,7 +194,7 @@ def main() -> None:
             trained = time.process_time() - begun
             scores = {part: model.predict(part) for part in ("valid", "test")}
             np.savez(file_of(out, setting, epoch), cpu_seconds=trained, **scores)
-        print(peer, folder, setting.name, f"{trained:.0f} CPU-s", flush=True)
+            print(peer, folder, setting.name, epoch, f"{trained:.0f} CPU-s", flush=True)
 
 
 if __name__ == "__main__":
