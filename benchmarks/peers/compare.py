@@ -119,9 +119,16 @@ def _row(dataset: Dataset, file: Path) -> dict[str, float]:
     return measure(dataset, "test", kept["test"]) | {"cpu_seconds": float(kept["cpu_seconds"])}
 
 
-def table(log: str, rows: list[dict[str, Any]]) -> list[str]:
+def table(log: str, dataset: Dataset, rows: list[dict[str, Any]]) -> list[str]:
     """Markdown of one log."""
-    lines = [f"\n{log}\n", "| DIN | AUC | GAUC | log-loss | PCOC | CPU-s |", "|---|--:|--:|--:|--:|--:|"]
+    test, label = dataset.part("test"), f"label.{dataset.labels[0]}"
+    clicks = int((np.asarray(dataset.impressions[label])[test] == 1).sum())
+    sizes = f"{len(dataset.part('train')):,} training rows, {len(test):,} test rows with {clicks:,} positives"
+    lines = [
+        f"\n{log}: {sizes}\n",
+        "| DIN | AUC | GAUC | log-loss | PCOC | CPU-s |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for row in rows:
         scores = " | ".join(f"{row[name]:.4f}" for name in ("auc", "gauc", "log_loss"))
         lines.append(f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {row['cpu_seconds']:.0f} |")
@@ -144,7 +151,8 @@ def main() -> None:
         if arguments.python:
             train_ours(data, ours)
             train_peers(arguments.python, data, out, arguments.settings, not arguments.no_examples)
-        lines += table(log, rows_of(open_dataset(data), out, ours))
+        dataset = open_dataset(data)
+        lines += table(log, dataset, rows_of(dataset, out, ours))
         (arguments.out / "peers").mkdir(exist_ok=True)
         (arguments.out / "peers" / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
