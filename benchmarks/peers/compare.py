@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 from export import export
 
+from clickscale import workflow
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.evaluation.evaluate import with_facts
-from clickscale.evaluation.label_report import evaluate_predictions
+from clickscale.evaluation.label_report import compare_predictions, evaluate_predictions
+from clickscale.evaluation.predictions import Predictions
+from clickscale.evaluation.significance import PairedTest
 
 HERE = Path(__file__).parent
 LOGS = ("slice10k", "musical", "rare", "slice40k", "kuairand", "positives", "quarter")
@@ -87,36 +90,53 @@ def train_ours(data: Path, out: Path) -> None:
         subprocess.run([sys.executable, script, "--cell", str(data), "din", str(SEED), str(out)], check=True)
 
 
-def measure(dataset: Dataset, part: str, probabilities: np.ndarray[Any, Any]) -> dict[str, float]:
-    """AUC, GAUC, log-loss and PCOC of one part, by our evaluation."""
+def predictions_of(dataset: Dataset, part: str, probabilities: np.ndarray[Any, Any]) -> Predictions:
+    """Probabilities of one part as our evaluation takes them."""
     chance = np.clip(probabilities, 1e-7, 1 - 1e-7)
     logits = np.log(chance / (1 - chance)).astype(np.float32)[:, None]
-    predictions = with_facts(dataset, dataset.part(part), logits, dataset.labels[:1], part, "impression")
+    return with_facts(dataset, dataset.part(part), logits, dataset.labels[:1], part, "impression")
+
+
+def measure(predictions: Predictions) -> dict[str, float]:
+    """AUC, GAUC, log-loss and PCOC."""
     label = evaluate_predictions(predictions, bootstrap=0).labels[0]
     return {name: float(label.metrics[name].value) for name in MEASURES}
 
 
-def rows_of(dataset: Dataset, out: Path, ours: Path) -> list[dict[str, Any]]:
+def rows_of(dataset: Dataset, out: Path, run: Path) -> list[dict[str, Any]]:
     """The rows of one log: each library by its example and at its best, and ours."""
+    cell = run / "cell.json"
+    ours = workflow.load_predictions(run, "test") if cell.is_file() else None
     rows: list[dict[str, Any]] = []
     for peer in PEERS:
-        files = sorted((out / peer).glob("w*.npz"))
         example = out / peer / f"example-{EXAMPLES[peer]['epochs']}.npz"
         if example.is_file():
-            rows.append({"model": f"{peer}, its example"} | _row(dataset, example))
+            rows.append({"model": f"{peer}, its example"} | _row(dataset, example, ours))
+        files = sorted((out / peer).glob("w*.npz"))
         if files:
-            valid = [measure(dataset, "valid", np.load(file)["valid"])["auc"] for file in files]
-            best = files[int(np.argmax(valid))]
-            share = f"{peer}, best of {len(files)} on valid: {best.stem.replace('-', ' ')}"
-            rows.append({"model": share} | _row(dataset, best))
-    if (ours / "cell.json").is_file():
-        rows.append({"model": "clickscale, default"} | json.loads((ours / "cell.json").read_text()))
+            valid = [measure(predictions_of(dataset, "valid", np.load(file)["valid"])) for file in files]
+            best = files[int(np.argmax([one["auc"] for one in valid]))]
+            width, batch, rate, epoch = best.stem.split("-")
+            chosen = f"width {width[1:]}, batch {batch[1:]}, rate {rate[1:]}, epoch {epoch}"
+            rows.append({"model": f"{peer}, best of {len(files)}: {chosen}"} | _row(dataset, best, ours))
+    if cell.is_file():
+        rows.append({"model": "clickscale, default"} | json.loads(cell.read_text()))
     return rows
 
 
-def _row(dataset: Dataset, file: Path) -> dict[str, float]:
+def _row(dataset: Dataset, file: Path, ours: Predictions | None) -> dict[str, Any]:
+    """Measures of kept predictions, and by how much ours are above them, with intervals over users."""
     kept = np.load(file)
-    return measure(dataset, "test", kept["test"]) | {"cpu_seconds": float(kept["cpu_seconds"])}
+    theirs = predictions_of(dataset, "test", kept["test"])
+    row: dict[str, Any] = {**measure(theirs), "cpu_seconds": float(kept["cpu_seconds"])}
+    if ours is not None:
+        tests = compare_predictions(ours, theirs).labels[0].bootstrap
+        row |= {f"{name}_lead": tests[name] for name in ("auc", "gauc")}
+    return row
+
+
+def _lead(test: PairedTest | None) -> str:
+    return f"{test.delta:+.4f} ({test.low:+.4f}, {test.high:+.4f})" if test else ""
 
 
 def table(log: str, dataset: Dataset, rows: list[dict[str, Any]]) -> list[str]:
@@ -126,12 +146,14 @@ def table(log: str, dataset: Dataset, rows: list[dict[str, Any]]) -> list[str]:
     sizes = f"{len(dataset.part('train')):,} training rows, {len(test):,} test rows with {clicks:,} positives"
     lines = [
         f"\n{log}: {sizes}\n",
-        "| DIN | AUC | GAUC | log-loss | PCOC | CPU-s |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| DIN | AUC | GAUC | log-loss | PCOC | CPU-s | AUC, ours minus it | GAUC, ours minus it |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         scores = " | ".join(f"{row[name]:.4f}" for name in ("auc", "gauc", "log_loss"))
-        lines.append(f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {row['cpu_seconds']:.0f} |")
+        leads = " | ".join(_lead(row.get(f"{name}_lead")) for name in ("auc", "gauc"))
+        cost = f"{row['cpu_seconds']:.0f}"
+        lines.append(f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {cost} | {leads} |")
     return lines
 
 
