@@ -128,7 +128,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
 
 
 def known_items(batch: Batch) -> list[list[bool]]:
-    """For each candidate of each request, whether the item table has it."""
+    """Tell for each candidate of each request if the item table has it."""
     return (batch.candidates.items > UNKNOWN).tolist()
 
 

@@ -1,4 +1,4 @@
-"""From the index tensors of a batch to tokens: the input layer that all models share."""
+"""Input layer of all models: from the index tensors of a batch to tokens."""
 
 from collections.abc import Mapping
 
@@ -63,7 +63,7 @@ class ItemTable(nn.Module):
 
 
 def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
-    """Every entry by itself, in the form of `distinct`."""
+    """Entries and their own positions, in the form of `distinct`."""
     return items.flatten(), torch.arange(items.numel(), device=items.device).view(items.shape)
 
 

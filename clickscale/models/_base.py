@@ -72,11 +72,11 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         raise InputError(f"{type(self).__name__} cannot extend its states; encode the user again.")
 
     def appendable_state(self, state: S) -> S:
-        """The part of a state that `extend_user` and candidates who see all of it need."""
+        """The part of a state that `extend_user` and candidates that see all of it need."""
         return state
 
     def scoring_state(self, state: S) -> S:
-        """The part of a state that candidates who see all of it need; nothing can be appended to it."""
+        """The part of a state that candidates that see all of it need; nothing can be appended to it."""
         return state
 
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:

@@ -79,7 +79,7 @@ class TrainedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """With gate g of x, ``dy/dx = alpha + (1 - alpha) (g + rate x g (1 - g))``.
+        """Gradients: with gate g of x, ``dy/dx = alpha + (1 - alpha) (g + rate x g (1 - g))``.
 
         What is measured depends on all units: batch norm's rest, a line in x, is added then.
         """
@@ -173,7 +173,7 @@ def _product_gradients(
     gradients: tuple[Tensor, ...],
     room: tuple[Tensor, Tensor],
 ) -> None:
-    """From the gradient of the units (b, hidden * C, L) to those of query, tokens, product and key."""
+    """Gradients of query, tokens, product and key from that of the units (b, hidden * C, L)."""
     query, tokens, product, key = inputs
     dquery, dtokens, dproduct, dkey = gradients
     first, second = (part[: len(grad)] for part in room)

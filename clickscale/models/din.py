@@ -76,7 +76,7 @@ class _PairDice(nn.Module):
         return self.alpha, self.center, self.rate
 
     def follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Nothing follows a batch."""
+        """Do nothing: a learned gate does not follow the batch."""
 
 
 class _BatchPairDice(nn.Module):

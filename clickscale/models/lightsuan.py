@@ -36,7 +36,7 @@ class ModelConfig(Config, frozen=True):
     Attributes:
         d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
         blocks: attention blocks. heads: of each block.
-        bias: who shares the tables of the attention bias; ``none`` leaves it out.
+        bias: which heads and blocks share the tables of the attention bias; ``none`` leaves it out.
         buckets: ranges of time and distance that share an entry of the attention bias.
         candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
             fields makes the token.

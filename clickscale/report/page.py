@@ -18,7 +18,7 @@ class PageTable:
 
     @property
     def right(self) -> list[bool]:
-        """For each column, whether it holds numbers."""
+        """True for each column of numbers after the first, which is aligned to the right."""
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.headers)
         return [index > 0 and all(_numeric(text) for text in column) for index, column in enumerate(columns)]
 

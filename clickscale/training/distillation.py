@@ -1,7 +1,7 @@
 """Online distillation: a student and its teacher learn together, in one run.
 
 Both models see the same impressions in the same order, each the last L behaviors of its own grade. They share
-no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the very steps
+no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the same steps
 that it would take without a student, and the student starts from the weights that it would have without a
 teacher. A finished run also has a folder for each model; see `clickscale.training.distilled_runs`.
 """

@@ -26,7 +26,7 @@ class Attend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By ``dlogits = weights (dweights - sum of weights dweights)``."""
+        """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, weights = ctx.saved_tensors
         flat = grad.flatten(0, 1)  # (B H, Q, D / H)
         dvalue = torch.bmm(weights.transpose(1, 2), flat).view(value.shape)  # (B, H, L, D / H)
@@ -68,7 +68,7 @@ class AttendWithItself(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By ``dlogits = weights (dweights - sum of weights dweights)``."""
+        """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, own_key, own_value, weights = ctx.saved_tensors
         (bias_shape, own_shape), scale = ctx.shapes, ctx.scale
         flat = grad.flatten(0, 1)  # (B H, C, D / H)

@@ -163,7 +163,7 @@ def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes
 
 
 def _close_future(ids: Tensor) -> None:
-    """In the square part of a block, shut what comes later and open every row to itself."""
+    """Hide later keys in the square part of a block, and let every row see itself."""
     rows = ids.shape[-1]
     future = torch.full((rows, rows), SHUT, dtype=torch.uint8, device=ids.device).triu_(1)
     torch.maximum(ids, future, out=ids)
@@ -278,7 +278,8 @@ class _Piece(NamedTuple):
 
     Attributes:
         rows: (b, H, r, n, D), queries or gradients.
-        keys: (b, H, r, offsets + n, D), keys or values after zeros for the band, whose products stand apart:
+        keys: (b, H, r, offsets + n, D), keys or values after zeros in place of the band.
+
         band: (b, H, r, n, offsets), scaled products of rows and the keys of the band.
     """
 
@@ -289,7 +290,7 @@ class _Piece(NamedTuple):
 
 
 def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
-    """From (b, H, L, D)."""
+    """Bring rows and keys (b, H, L, D) into classes, and multiply those of the band."""
     band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
     return _Piece(to_classes(rows, plan.r), to_classes(keys, plan.r, len(plan.offsets)), band, scale)
 
@@ -401,7 +402,7 @@ class _Gradients:
 
 
 class _ClassAttention(torch.autograd.Function):
-    """`attend_by_classes` where gradients are wanted; no tensor is larger than the weights of the pairs."""
+    """`attend_by_classes` with gradients; no tensor is larger than the weights of the pairs."""
 
     @staticmethod
     def forward(
@@ -427,7 +428,7 @@ class _ClassAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By ``dlogits = weights (dweights - sum of weights dweights)``."""
+        """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, time, position, out, *kept = ctx.saved_tensors
         plan, heads = ctx.plan, query.shape[1]
         tables, sums = _Tables(time, position, query), _TableGradients(time, position)

@@ -86,7 +86,7 @@ class RowReader:
 
 
 def through_blocks_once(blocks: list[LightBlock], x: Tensor, reader: RowReader) -> BehaviorSequence:
-    """Without content attention: the rows (B, L, D) of the timeline through all blocks once."""
+    """Rows (B, L, D) of the timeline through all blocks once, which holds without content attention."""
     read = []
     for block in blocks:
         normalized = block.row_norm(x)
@@ -98,7 +98,7 @@ def through_blocks_once(blocks: list[LightBlock], x: Tensor, reader: RowReader) 
 def through_blocks_each(
     blocks: list[LightBlock], x: Tensor, reader: RowReader, neighbors: Neighbors
 ) -> BehaviorSequence:
-    """With content attention: the first block from the timeline, the others for each candidate.
+    """Content attention: the first block from the timeline, the others for each candidate.
 
     Args:
         x: (B, L, D) rows of the timeline.

@@ -135,7 +135,7 @@ class AttentionBlock(nn.Module):
         return _Entered(rows, query, key, value)
 
     def meet_profile(self, x: Tensor, entered: _Entered, seen: Tensor, profile: Tensor) -> _Met:
-        """From the result of self attention to the inputs of the gate's mean (eq. 5-10).
+        """Cross attention over the profile, and the inputs of the gate's mean (eq. 5-10).
 
         Args:
             x: (B, N, D) the rows that entered.

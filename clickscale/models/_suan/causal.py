@@ -91,7 +91,7 @@ CausalState = AppendableState | ScoringState
 
 
 class CausalStack(Recomputable):
-    """Blocks, their attention bias, and who sees whom.
+    """Blocks, their attention bias, and the pattern of visible pairs.
 
     Args:
         width: D, width of a token.
@@ -198,7 +198,7 @@ class CausalStack(Recomputable):
         return self._over_parts(state, x, side)
 
     def _over_whole(self, state: ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
-        """Candidates that see all behaviors: who sees what does not depend on the candidate."""
+        """Candidates that see all behaviors: the visible columns do not depend on the candidate."""
         distance = self._distances(state.mask.shape[1], x.device)
         attention = over_whole(self.bias, distance, state.times, state.mask, state.keys, state.values, side)
         totals = [sums[:, None].to(x.dtype) for sums in state.sums]  # (B, 1, D / 4)
@@ -270,7 +270,7 @@ def _behaviors(
     if earlier is not None:
         key = torch.cat([earlier[0].to(key.dtype), key], dim=2)
         value = torch.cat([earlier[1].to(value.dtype), value], dim=2)
-    if not (read or block.config.fusion == "afnet"):  # nobody asks what this block's rows see
+    if not (read or block.config.fusion == "afnet"):  # neither rows nor means of this block are read
         sums = x.new_zeros(len(x), key.shape[2] + 1, 0)
         return x, key, value, sums
     met = block.meet_profile(x, entered, attention(entered.query, key, value, block.scale), profile)

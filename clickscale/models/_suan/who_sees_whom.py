@@ -21,7 +21,7 @@ from clickscale.layers.attention import Pattern, attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.kernels.sparse_behaviors import ClassPlan, attend_by_classes, choose, class_plan
 
-# Self attention once it is known who sees whom: query, key, value (B, H, N, D / H), scale -> the like.
+# Self attention with the visible pairs bound: query, key, value (B, H, N, D / H), scale -> (B, H, N, D / H).
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 

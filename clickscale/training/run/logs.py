@@ -123,7 +123,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 class _ProgressLine:
-    """One line with steps, loss, samples/s and time left; hidden where nobody looks.
+    """One line with steps, loss, samples/s and time left; hidden when the output is not a terminal.
 
     Args:
         shown: None shows it if the standard error is a terminal.
