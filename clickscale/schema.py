@@ -8,10 +8,7 @@ user and item ids are fields too: their vocabularies feed id embeddings. A model
 import re
 from typing import Literal
 
-import msgspec
-
 from clickscale.config import Config
-from clickscale.config_text import load_json
 from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
@@ -205,13 +202,3 @@ def select_labels(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int,
         if wanted.count(name) > 1:
             raise SchemaError(f"Label {name!r} is named twice; name each label once.")
     return tuple(names.index(name) for name in wanted) or (0,)
-
-
-def decode_schema(data: bytes) -> Schema:
-    """Read a schema from its JSON form."""
-    return load_json(data, Schema, "the schema").validate()
-
-
-def encode_schema(schema: Schema) -> bytes:
-    """Write a schema as JSON."""
-    return msgspec.json.encode(schema)

@@ -4,10 +4,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from clickscale.config_text import load_json, to_json
 from clickscale.errors import SchemaError
 from clickscale.features import Feature, categorical, columns, content, numeric
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.schema import Field, Label, Schema, Statistic, decode_schema, encode_schema, select_labels
+from clickscale.schema import Field, Label, Schema, Statistic, select_labels
 from tests.data.tiny import STATISTICS, tiny_schema
 from tests.models.toy import features
 
@@ -141,11 +142,11 @@ def test_the_raw_column_is_the_name_unless_it_is_given() -> None:
 
 def test_json_brings_the_schema_back_and_is_checked() -> None:
     tiny = tiny_schema(statistics=STATISTICS)
-    assert decode_schema(encode_schema(tiny)) == tiny
-    tree = json.loads(encode_schema(tiny))
+    assert load_json(to_json(tiny), Schema, "the schema").validate() == tiny
+    tree = json.loads(to_json(tiny))
     tree["labels"] = []
     with pytest.raises(SchemaError, match="no label"):
-        decode_schema(json.dumps(tree).encode())
+        load_json(json.dumps(tree), Schema, "the schema").validate()
 
 
 def test_features_are_told_apart_by_kind() -> None:
