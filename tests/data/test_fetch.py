@@ -173,7 +173,7 @@ def test_a_local_folder_or_zip_is_taken_and_checked(tmp_path):
             r"\(0, 0, 1, 1, 1\) ratings of 1 to 5 instead of \(0, 0, 1, 1, 0\)",
         ),
         ({"u.data": RATINGS.replace("302", "303")}, "differs from the published ratings"),
-        ({"u.data": RATINGS + "a\tb\tc\td\n"}, "no integers"),
+        ({"u.data": RATINGS + "a\tb\tc\td\n"}, "not integers"),
         ({"u.item": "another file"}, "md5"),
     ],
 )
