@@ -6,11 +6,10 @@ import pytest
 
 from clickscale.config_text import load_json, to_json
 from clickscale.errors import SchemaError
-from clickscale.features import Feature, categorical, columns, content, numeric
+from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.schema import Field, Label, Schema, Statistic, select_labels
 from tests.data.tiny import STATISTICS, tiny_schema
-from tests.models.toy import features
 
 
 def schema(**changes: Any) -> Schema:
@@ -147,14 +146,6 @@ def test_json_brings_the_schema_back_and_is_checked() -> None:
     tree["labels"] = []
     with pytest.raises(SchemaError, match="no label"):
         load_json(json.dumps(tree), Schema, "the schema").validate()
-
-
-def test_features_are_told_apart_by_kind() -> None:
-    item = features().item
-    assert [feature.name for feature in categorical(item)] == ["item", "tags"]
-    assert [feature.name for feature in numeric(item)] == ["price"]
-    assert [feature.name for feature in content(item)] == ["text"]
-    assert columns(item) == 4  # one of the id, three of the tags
 
 
 def test_labels_are_chosen_by_name_and_the_first_one_otherwise() -> None:
