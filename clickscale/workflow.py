@@ -35,7 +35,7 @@ from clickscale.training import distillation
 from clickscale.training.distill_config import DistillConfig
 from clickscale.training.distilled_runs import TAUGHT
 from clickscale.training.run.config import TrainConfig
-from clickscale.training.run.folder import CONFIG, DATASET, DONE, TrainedRun, load_run, read_config
+from clickscale.training.run.folder import CONFIG, DATASET, DONE, RECIPE, TrainedRun, load_run, read_config
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
@@ -296,7 +296,8 @@ def entrant(run: Path, part: str) -> Entrant:
     Raises:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
-    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part))
+    decided = frozenset(_maybe_json(run / RECIPE) or ())  # trees leave nothing to the recipe
+    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
 
 
 def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:

@@ -18,12 +18,19 @@ MEASURES = ("auc", "gauc", "log_loss")
 
 @dataclass(frozen=True)
 class Entrant:
-    """One run to compare; its options include the name of the model and the seed."""
+    """One run to compare.
+
+    Attributes:
+        run: its folder.
+        options: all options, among them the name of the model and the seed.
+        decided: dotted keys of the options that the recipe decided; they name no run, as nobody chose them.
+    """
 
     run: str
     options: Mapping[str, Any]
     results: Sequence[Result]
     predictions: Predictions
+    decided: frozenset[str] = frozenset()
 
     @property
     def seed(self) -> int:
@@ -129,9 +136,8 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
-    """Runs by their options without the seed; names list the options that differ."""
-    keys = [_flat(entrant.options) for entrant in entrants]
-    names = _names(keys)
+    """Runs by the options that were chosen, without the seed; names list those that differ."""
+    names = _names([_choices(entrant) for entrant in entrants])
     groups: dict[str, dict[int, Entrant]] = {}
     for name, entrant in zip(names, entrants, strict=True):
         group = groups.setdefault(name, {})
@@ -145,7 +151,6 @@ def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
 
 _NOT_CHOICES = frozenset(
     {
-        "model",
         "seed",
         "threads",
         "prefetch",
@@ -155,6 +160,12 @@ _NOT_CHOICES = frozenset(
         "validate_every",
     }
 )
+
+
+def _choices(entrant: Entrant) -> dict[str, str]:
+    """Options that somebody chose and that change what is learned, by dotted key."""
+    left_out = _NOT_CHOICES | entrant.decided
+    return {key: text for key, text in _flat(entrant.options).items() if key not in left_out}
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -174,11 +185,7 @@ def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
     for key in keys:
         # Only models of one kind need their options to tell them apart.
         rivals = [other for other in keys if other["model"] == key["model"]]
-        differ = [
-            option
-            for option in key
-            if option not in _NOT_CHOICES and any(other.get(option) != key[option] for other in rivals)
-        ]
+        differ = [option for option in key if any(other.get(option) != key[option] for other in rivals)]
         names.append(" ".join([key["model"], *(f"{option}={key[option]}" for option in differ)]))
     return names
 

@@ -21,7 +21,7 @@ from clickscale.training.recipe import decided_optimizer, facts_of, resolve, tra
 from clickscale.training.run.checkpoint import CheckpointStore
 from clickscale.training.run.config import RunConfig, TrainConfig
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder
+from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder, write_decided
 from clickscale.training.run.interruption import Interruption
 from clickscale.training.run.logs import RunReport
 from clickscale.training.run.model import make_model, start_at_rates, trained_labels
@@ -109,6 +109,7 @@ def _train(
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return read_done(out)
+    write_decided(out, given, config)
     write_environment(out, threads, device)
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)

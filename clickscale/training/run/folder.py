@@ -3,6 +3,7 @@
 ::
 
     config.json         the options, resolved
+    recipe.json         those that were left to the recipe and what it decided
     dataset.json        path and hash of the manifest of the prepared data, its schema and notes
     environment.json    versions, machine, threads, source revision
     metrics.jsonl       one line per log interval (see `clickscale.training.run.logs`)
@@ -32,6 +33,7 @@ from clickscale.training.run.config import FREE, RunConfig, TrainConfig
 from clickscale.training.run.model import make_model, trained_labels
 
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
+RECIPE = "recipe.json"
 CHECKPOINTS = "checkpoints"
 _MAX_NAMED = 10  # features that a message lists
 C = TypeVar("C", bound=RunConfig)
@@ -131,6 +133,13 @@ def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / DATASET, _dataset_text(dataset))
     replace_text(folder / CONFIG, to_json(config))
+
+
+def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
+    """Keep which options of a run were left to the recipe: those that differ from the ones ``given``."""
+    before, after = _flat(msgspec.to_builtins(given)), _flat(msgspec.to_builtins(config))
+    decided = {key: value for key, value in after.items() if before[key] != value}
+    replace_text(folder / RECIPE, json.dumps(decided, indent=2))
 
 
 def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
