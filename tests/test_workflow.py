@@ -17,9 +17,9 @@ from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
-from clickscale.training.distill_config import DistillConfig, ModelChoice
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.run.folder import read_config
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from clickscale.data.dataset import open_dataset
 from clickscale.models import build_model
 from clickscale.training.epochs import Epochs
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import Facts, Traits, decided_optimizer, facts_of, resolve, traits_of
 from clickscale.training.run.folder import TrainConfig
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -116,7 +116,7 @@ def test_a_decided_recipe_is_not_decided_again() -> None:
 
 
 def test_traits_are_what_all_models_can_and_any_gains_from() -> None:
-    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("suan_literal")
+    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("est", "csa=paper")
     assert traits_of([din], 7) == Traits(causal=True, shares=False, length=7)
     assert traits_of([din, suan], 7) == Traits(causal=True, shares=True, length=7)
     assert traits_of([suan, whole], 7) == Traits(causal=False, shares=True, length=7)

@@ -29,8 +29,8 @@ from clickscale.files import file_entry, replace_text
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
-from clickscale.training.run.config import FREE, RunConfig, TrainConfig
 from clickscale.training.run.model import make_model, trained_labels
+from clickscale.training.run.run_config import FREE, RunConfig, TrainConfig
 
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
 RECIPE = "recipe.json"

@@ -7,10 +7,10 @@ import torch
 from clickscale.config import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config
 from clickscale.training.run.model import label_rates, make_model, start_at_rates, trained_labels
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 

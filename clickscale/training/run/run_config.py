@@ -9,7 +9,7 @@ from clickscale.config import Config, assign, check_least, parse, read_assignmen
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.training.epochs import Epochs
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 
 # May change between the start of a run and its continuation: they do not touch what is learned. (The data may
 # move; its hash may not change. Another number of threads may change the last bits of a sum.)

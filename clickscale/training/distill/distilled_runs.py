@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
 from clickscale.files import replace_bytes, replace_text
-from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
