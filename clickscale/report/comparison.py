@@ -137,7 +137,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
     """Runs by the options that were chosen, without the seed; names list those that differ."""
-    names = _names([_choices(entrant) for entrant in entrants])
+    names = _names(entrants)
     groups: dict[str, dict[int, Entrant]] = {}
     for name, entrant in zip(names, entrants, strict=True):
         group = groups.setdefault(name, {})
@@ -151,6 +151,7 @@ def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
 
 _NOT_CHOICES = frozenset(
     {
+        "model",
         "seed",
         "threads",
         "prefetch",
@@ -160,12 +161,6 @@ _NOT_CHOICES = frozenset(
         "validate_every",
     }
 )
-
-
-def _choices(entrant: Entrant) -> dict[str, str]:
-    """Options that somebody chose and that change what is learned, by dotted key."""
-    left_out = _NOT_CHOICES | entrant.decided
-    return {key: text for key, text in _flat(entrant.options).items() if key not in left_out}
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -179,14 +174,16 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return texts
 
 
-def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
-    """Name of each run: its model, and the options in which runs of that model differ."""
+def _names(entrants: Sequence[Entrant]) -> list[str]:
+    """Name of each run: its model, and the options chosen for it in which runs of that model differ."""
+    options = [_flat(entrant.options) for entrant in entrants]
     names = []
-    for key in keys:
+    for entrant, mine in zip(entrants, options, strict=True):
         # Only models of one kind need their options to tell them apart.
-        rivals = [other for other in keys if other["model"] == key["model"]]
-        differ = [option for option in key if any(other.get(option) != key[option] for other in rivals)]
-        names.append(" ".join([key["model"], *(f"{option}={key[option]}" for option in differ)]))
+        rivals = [other for other in options if other["model"] == mine["model"]]
+        chosen = [key for key in mine if key not in _NOT_CHOICES | entrant.decided]
+        differ = [key for key in chosen if any(other.get(key) != mine[key] for other in rivals)]
+        names.append(" ".join([mine["model"], *(f"{key}={mine[key]}" for key in differ)]))
     return names
 
 

@@ -30,7 +30,7 @@ from clickscale.models import CTRModel
 from clickscale.schema import Schema
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
 from clickscale.training.run.model import make_model, trained_labels
-from clickscale.training.run.run_config import FREE, RunConfig, TrainConfig
+from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig
 
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
 RECIPE = "recipe.json"
@@ -136,10 +136,11 @@ def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
 
 
 def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
-    """Keep which options of a run were left to the recipe: those that differ from the ones ``given``."""
+    """Keep what became of the options that were left to the recipe in the options ``given``."""
     before, after = _flat(msgspec.to_builtins(given)), _flat(msgspec.to_builtins(config))
-    decided = {key: value for key, value in after.items() if before[key] != value}
-    replace_text(folder / RECIPE, json.dumps(decided, indent=2))
+    keys = {key: key.removeprefix("student.").removeprefix("teacher.") for key in before}
+    left = [key for key, name in keys.items() if name in LEFT_OPEN and before[key] == LEFT_OPEN[name]]
+    replace_text(folder / RECIPE, json.dumps({key: after[key] for key in left}, indent=2))
 
 
 def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:

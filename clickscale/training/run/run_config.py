@@ -27,6 +27,19 @@ FREE = frozenset(
     }
 )
 
+# Options that the recipe decides where they have these values; in a distillation the optimizers are those of
+# student and teacher.
+LEFT_OPEN: Mapping[str, Any] = {
+    "grouping": "auto",
+    "window": 0,
+    "batch_size": 0,
+    "epochs.count": 0,
+    "validate_every": 0,
+    "patience": 0,
+    "optimizer.learning_rate": None,
+    "optimizer.table_l2": None,
+}
+
 
 class RunConfig(Config, frozen=True, kw_only=True):
     """Options of every run, whatever it trains.
