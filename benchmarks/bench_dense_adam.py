@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from clickscale.training.dense import DenseAdam
+from clickscale.training.optimizers.dense import DenseAdam
 
 STARTS, ROUNDS, STEPS = 5, 30, 5
 BEGIN = """
@@ -26,7 +26,7 @@ weight.grad = torch.ones(4, 4)
 start = time.process_time()
 """
 OURS = """
-from clickscale.training.dense import DenseAdam
+from clickscale.training.optimizers.dense import DenseAdam
 DenseAdam([([weight], 0.01)], (0.9, 0.999), 1e-8, True).step(0.001)
 """
 TORCH = "torch.optim.AdamW([weight], lr=0.001, fused=True).step()\n"

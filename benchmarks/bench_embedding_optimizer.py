@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.training.table_optimizers import LazyAdam, RowSummer, RowwiseAdagrad, TableOptimizer
+from clickscale.training.optimizers.table_optimizers import (
+    LazyAdam,
+    RowSummer,
+    RowwiseAdagrad,
+    TableOptimizer,
+)
 
 LOOKUPS, WIDTH, REPEATS = 1024 * 100, 16, 9
 Step = Callable[[], None]

@@ -34,7 +34,7 @@ from clickscale.models import CTRModel, State, build_model, stack
 from clickscale.report.latency_plots import Points, growth
 from clickscale.report.plots import save_svg
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 
 MODELS = {"suan (r = 1)": "suan"} | {f"lightsuan r = {r}": f"lightsuan:r={r}" for r in (2, 4, 8)}
 FEATURES = reference_features()

@@ -25,8 +25,8 @@ from movielens_table import shown
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
-from clickscale.training.distill_config import STUDENT, DistillConfig, distill_config
-from clickscale.training.distillation import distill
+from clickscale.training.distill.distill_config import STUDENT, DistillConfig, distill_config
+from clickscale.training.distill.distillation import distill
 from clickscale.training.run.folder import load_run
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train

@@ -15,7 +15,7 @@ from movielens_table import table
 
 from clickscale import workflow
 from clickscale.training.epochs import Epochs
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 
 

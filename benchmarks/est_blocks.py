@@ -25,7 +25,7 @@ from clickscale.evaluation.predictions import Predictions
 from clickscale.evaluation.significance import seeds_t_test
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 
 WHOLE = "whole"
 MEASURES = ("auc", "gauc", "log_loss")

@@ -14,7 +14,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader
 from clickscale.models import CTRModel
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 
 
 class SomeUsers(Dataset):

@@ -17,8 +17,8 @@ from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 
 

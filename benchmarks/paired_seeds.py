@@ -28,7 +28,7 @@ from clickscale.evaluation.metrics import auc, gauc, log_loss
 from clickscale.evaluation.significance import seeds_t_test
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 
 MEASURES = ("auc", "gauc", "log_loss", "samples_per_cpu_second")
 LOADER = tuple(LoaderConfig.__struct_fields__)

@@ -15,7 +15,7 @@ import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 
 

@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from clickscale.inference.states.cache import StateCache
     from clickscale.inference.states.cache_config import CacheConfig
     from clickscale.models import build_model
-    from clickscale.training.distill_config import DistillConfig
-    from clickscale.training.run.config import TrainConfig
+    from clickscale.training.distill.distill_config import DistillConfig
+    from clickscale.training.run.run_config import TrainConfig
     from clickscale.workflow import distill, evaluate, train
 
 # Imported when first asked for: `import clickscale` takes no time, torch takes seconds.
 _HOMES = {
     "CacheConfig": "clickscale.inference.states.cache_config",
-    "DistillConfig": "clickscale.training.distill_config",
+    "DistillConfig": "clickscale.training.distill.distill_config",
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",
-    "TrainConfig": "clickscale.training.run.config",
+    "TrainConfig": "clickscale.training.run.run_config",
     "build_model": "clickscale.models",
     "distill": "clickscale.workflow",
     "evaluate": "clickscale.workflow",

@@ -8,7 +8,7 @@ Besides what training writes (see `clickscale.training.run.folder`), the folder 
     evaluation-PART.json            metrics with intervals and slices
 
 A folder of trees holds ``trees.json`` instead of the files of training. A distillation's folder holds
-one such folder for each of its models (see `clickscale.training.distillation`).
+one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
 import json
@@ -31,12 +31,12 @@ from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
-from clickscale.training import distillation
-from clickscale.training.distill_config import DistillConfig
-from clickscale.training.distilled_runs import TAUGHT
-from clickscale.training.run.config import TrainConfig
-from clickscale.training.run.folder import CONFIG, DATASET, DONE, TrainedRun, load_run, read_config
+from clickscale.training.distill import distillation
+from clickscale.training.distill.distill_config import DistillConfig
+from clickscale.training.distill.distilled_runs import TAUGHT
+from clickscale.training.run.folder import CONFIG, DATASET, DONE, RECIPE, TrainedRun, load_run, read_config
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
 
@@ -296,7 +296,8 @@ def entrant(run: Path, part: str) -> Entrant:
     Raises:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
-    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part))
+    decided = frozenset(_maybe_json(run / RECIPE) or ())  # trees leave nothing to the recipe
+    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
 
 
 def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:

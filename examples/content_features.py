@@ -45,7 +45,6 @@ def main(prepared: Path, out: Path, texts: list[str]) -> None:
             grade="size-1",
             length=40,
             model_options=("recent=20", "kept=10", f"content={content}"),
-            batch_size=64,
         )
         run = train(config, out / name)
         evaluate(run.folder, part="test")

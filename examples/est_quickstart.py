@@ -41,7 +41,6 @@ def main(log: Path, out: Path) -> None:
         grade="size-1",
         length=40,  # behaviors that a candidate sees
         model_options=("recent=20", "kept=10"),  # of them the newest, and those most like the candidate
-        batch_size=64,  # a small log: small batches
     )
     run = train(config, out / "est")
     label = evaluate(run.folder, part="test").labels[0]

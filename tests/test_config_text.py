@@ -16,7 +16,7 @@ from clickscale.features import Features
 from clickscale.files import FileEntry
 from clickscale.models import model_config, model_names, presets
 from clickscale.schema import Schema
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_schema
 from tests.models.toy import features
 

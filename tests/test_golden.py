@@ -22,12 +22,12 @@ from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.models import model_names
 from clickscale.training.epochs import Epochs
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run import checkpoint
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from clickscale.workflow import train as train_and_save
 from tests.data.tiny import tiny_dataset

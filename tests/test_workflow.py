@@ -17,9 +17,9 @@ from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
-from clickscale.training.distill_config import DistillConfig, ModelChoice
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.run.folder import read_config
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import tiny_source
 from tests.trained import GRADE, LENGTH, tiny_prepared, tiny_run
 
@@ -187,10 +187,14 @@ def test_the_artifact_of_a_student_holds_nothing_of_its_teacher(
     assert not any(word in said[0] for word in ("teacher", "suan", "distill", "student"))
 
 
+@pytest.mark.parametrize("left_open", [False, True])
 def test_a_distilled_student_is_compared_with_one_trained_alone(
-    pair: Path, dataset: Dataset, tmp_path: Path
+    pair: Path, dataset: Dataset, tmp_path: Path, left_open: bool
 ) -> None:
-    workflow.train(read_config(pair / "student"), tmp_path / "alone", progress=False)
+    """Names tell what was chosen, also where the recipe decides otherwise for a model alone."""
+    shared, own = read_config(pair / "student"), pair_config(dataset).own_run("student")
+    workflow.train(own if left_open else shared, tmp_path / "alone", progress=False)
+    assert (read_config(tmp_path / "alone") == shared) != left_open
     folders = [tmp_path / "alone", *workflow.distilled_runs(pair)]
     for folder in folders:
         workflow.evaluate(folder, bootstrap=5)

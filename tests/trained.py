@@ -10,7 +10,7 @@ from clickscale.artifact import save_artifact
 from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.models import CTRModel, build_model
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 GRADE, LENGTH = "size-1", 40

@@ -70,7 +70,7 @@ def distill_models(
     --config. --learning-rate is that of both models.
     """
     from clickscale import workflow
-    from clickscale.training.distill_config import distill_config
+    from clickscale.training.distill.distill_config import distill_config
 
     given = flags.given(
         {

@@ -1,8 +1,8 @@
 """Flags of ``train`` and ``distill``: the options of a run that people change most.
 
 A flag that is not given is None, so that the value of ``--config`` stays. The defaults that help shows are
-those of `clickscale.training.run.config`, which this file does not import, so that help stays instant; a test
-compares the two.
+those of `clickscale.training.run.run_config`, which this file does not import, so that help stays instant; a
+test compares the two.
 """
 
 from pathlib import Path

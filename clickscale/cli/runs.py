@@ -51,7 +51,7 @@ def train_model(
     --set takes any option of training (optimizer.schedule.warmup) and, after "model.", any option of the
     model; clickscale options MODEL lists them. A value of --set wins over a flag, a flag over --config.
     """
-    from clickscale.training.run.config import train_config
+    from clickscale.training.run.run_config import train_config
     from clickscale.workflow import train
 
     given = flags.given(

@@ -21,9 +21,9 @@ from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
 from clickscale.demo.demo_page import ALONE, CANDIDATES, TAUGHT, Latencies
 from clickscale.report.results import Result, to_dict, verdict
-from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.workflow import distill, evaluate, run_results, train, train_trees
 

@@ -18,12 +18,19 @@ MEASURES = ("auc", "gauc", "log_loss")
 
 @dataclass(frozen=True)
 class Entrant:
-    """One run to compare; its options include the name of the model and the seed."""
+    """One run to compare.
+
+    Attributes:
+        run: its folder.
+        options: all options, among them the name of the model and the seed.
+        decided: dotted keys of the options that the recipe decided; they name no run, as nobody chose them.
+    """
 
     run: str
     options: Mapping[str, Any]
     results: Sequence[Result]
     predictions: Predictions
+    decided: frozenset[str] = frozenset()
 
     @property
     def seed(self) -> int:
@@ -129,9 +136,8 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
-    """Runs by their options without the seed; names list the options that differ."""
-    keys = [_flat(entrant.options) for entrant in entrants]
-    names = _names(keys)
+    """Runs by the options that were chosen, without the seed; names list those that differ."""
+    names = _names(entrants)
     groups: dict[str, dict[int, Entrant]] = {}
     for name, entrant in zip(names, entrants, strict=True):
         group = groups.setdefault(name, {})
@@ -168,18 +174,16 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return texts
 
 
-def _names(keys: Sequence[Mapping[str, str]]) -> list[str]:
-    """Name of each run: its model, and the options in which runs of that model differ."""
+def _names(entrants: Sequence[Entrant]) -> list[str]:
+    """Name of each run: its model, and the options chosen for it in which runs of that model differ."""
+    options = [_flat(entrant.options) for entrant in entrants]
     names = []
-    for key in keys:
+    for entrant, mine in zip(entrants, options, strict=True):
         # Only models of one kind need their options to tell them apart.
-        rivals = [other for other in keys if other["model"] == key["model"]]
-        differ = [
-            option
-            for option in key
-            if option not in _NOT_CHOICES and any(other.get(option) != key[option] for other in rivals)
-        ]
-        names.append(" ".join([key["model"], *(f"{option}={key[option]}" for option in differ)]))
+        rivals = [other for other in options if other["model"] == mine["model"]]
+        chosen = [key for key in mine if key not in _NOT_CHOICES | entrant.decided]
+        differ = [key for key in chosen if any(other.get(key) != mine[key] for other in rivals)]
+        names.append(" ".join([mine["model"], *(f"{key}={mine[key]}" for key in differ)]))
     return names
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
 from clickscale.training.objectives import LOSS, Objective
-from clickscale.training.optim import Optimizers
-from clickscale.training.run.config import RunConfig
+from clickscale.training.optimizers.optim import Optimizers
+from clickscale.training.run.run_config import RunConfig
 
 
 @dataclass(frozen=True)

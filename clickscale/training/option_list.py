@@ -15,8 +15,8 @@ import msgspec
 
 from clickscale.config import Config
 from clickscale.models import model_config
-from clickscale.training.distill_config import DistillConfig
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.distill.distill_config import DistillConfig
+from clickscale.training.run.run_config import TrainConfig
 
 
 @dataclass(frozen=True)

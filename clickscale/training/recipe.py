@@ -16,8 +16,8 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
 from clickscale.features import categorical
 from clickscale.models import CTRModel
-from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.config import RunConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.run.run_config import RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 

@@ -15,11 +15,11 @@ from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.epochs import Position
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, Objective
-from clickscale.training.optim import StepResult
+from clickscale.training.optimizers.optim import StepResult
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
-from clickscale.training.run.config import RunConfig
 from clickscale.training.run.folder import DONE
 from clickscale.training.run.logs import Meter, Stopwatch
+from clickscale.training.run.run_config import RunConfig
 from clickscale.training.table_resets import TableResets
 
 

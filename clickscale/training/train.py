@@ -16,15 +16,15 @@ from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
 from clickscale.training.objectives import ClickLoss, Objective
-from clickscale.training.optim import build_optimizer
+from clickscale.training.optimizers.optim import build_optimizer
 from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
 from clickscale.training.run.checkpoint import CheckpointStore
-from clickscale.training.run.config import RunConfig, TrainConfig
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder
+from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder, write_decided
 from clickscale.training.run.interruption import Interruption
 from clickscale.training.run.logs import RunReport
 from clickscale.training.run.model import make_model, start_at_rates, trained_labels
+from clickscale.training.run.run_config import RunConfig, TrainConfig
 from clickscale.training.run_state import RunResult, RunState, read_done, write_done
 from clickscale.training.table_resets import table_resets
 from clickscale.training.warm_start import start_from
@@ -109,6 +109,7 @@ def _train(
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return read_done(out)
+    write_decided(out, requested, config)
     write_environment(out, threads, device)
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)

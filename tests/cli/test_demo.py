@@ -6,7 +6,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.demo import steps
-from clickscale.training.distill_config import parse_choice
+from clickscale.training.distill.distill_config import parse_choice
 from tests.small_movielens import write_small_movielens
 
 

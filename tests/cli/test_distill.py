@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.cli import main
-from clickscale.training import distillation
+from clickscale.training.distill import distillation
 from clickscale.training.run.folder import read_config
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 

@@ -14,10 +14,10 @@ from clickscale.cli.distill import distill_models
 from clickscale.cli.options import names
 from clickscale.cli.runs import train_model
 from clickscale.config import Config
-from clickscale.training.distill_config import DistillConfig
+from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.option_list import _options_of
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import read_config
+from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 KEYS = {

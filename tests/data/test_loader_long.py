@@ -14,7 +14,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.tensors import equal
 

@@ -5,7 +5,7 @@ import pytest
 from clickscale.artifact import load_artifact
 from clickscale.demo.steps import Demo, DemoStopped, _DemoOutcome
 from clickscale.errors import ClickscaleError
-from clickscale.training.distill_config import parse_choice
+from clickscale.training.distill.distill_config import parse_choice
 from clickscale.training.run.folder import read_config
 from clickscale.training.run_state import RunResult
 from tests.small_movielens import write_small_movielens

@@ -17,7 +17,7 @@ import torch
 
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 from tests.models.toy import features, item_columns, toy_batch
 
 MODELS = ("suan", "lightsuan", "est", "din")

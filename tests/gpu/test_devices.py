@@ -9,7 +9,7 @@ from torch import Tensor
 from clickscale.config_text import override
 from clickscale.models import model_names, stack
 from clickscale.training.objectives import LOSS, ClickLoss
-from clickscale.training.optim import OptimizerConfig, build_optimizer
+from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 from tests.gpu.pretend import DEVICE, There, move, pretending
 from tests.gpu.test_models import columns
 from tests.models.toy import toy_batch, toy_model

@@ -17,12 +17,12 @@ from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import CacheConfig, StateCache
 from clickscale.models import model_names
 from clickscale.training import train as training
-from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.run.checkpoint import CheckpointStore
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,16 @@ def test_runs_of_one_model_are_named_by_what_differs() -> None:
         entrant("din", 1.0, 0, length=50, optimizer={"learning_rate": 0.3}),
     ]
     assert [line.name for line in compare(runs, bootstrap=5)] == ["suan length=50", "suan length=100", "din"]
+
+
+def test_what_the_recipe_decided_names_no_run() -> None:
+    left = entrant("din", 0.5, 0, batch_size=1024, grouping="timeline", optimizer={"learning_rate": 0.003})
+    other = entrant("din", 0.5, 1, batch_size=64, grouping="request", optimizer={"learning_rate": 0.001})
+    decided = frozenset({"batch_size", "grouping", "optimizer.learning_rate"})
+    by_hand = replace(other, decided=decided - {"batch_size"})
+    left, other = replace(left, decided=decided), replace(other, decided=decided)
+    assert [(line.name, line.seeds) for line in compare([left, other], bootstrap=5)] == [("din", (0, 1))]
+    assert [line.name for line in compare([left, by_hand], bootstrap=5)] == ["din", "din batch_size=64"]
 
 
 def test_the_same_run_twice_is_refused() -> None:

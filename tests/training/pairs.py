@@ -8,10 +8,10 @@ from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.config_text import override
-from clickscale.training.distill_config import DistillConfig, ModelChoice
+from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 from tests.training.compared import last
 
 SMALL = ("head.hidden=[8]",)

@@ -28,10 +28,10 @@ from clickscale.training.loop import validate
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.run import checkpoint
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.model import make_model
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
@@ -238,7 +238,7 @@ import os, sys
 from pathlib import Path
 from clickscale.config_text import load_json
 from clickscale.training import train as training
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 
 class Deadly(training.ClickLoss):
     batches = 0

@@ -2,9 +2,9 @@ import pytest
 
 from clickscale.config import Config
 from clickscale.models import model_names, presets
-from clickscale.training.distill_config import DistillConfig
+from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.option_list import _meanings_of, _Option, _options_of, distill_options, train_options
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 
 MODEL_CONFIGS = {name: type(presets(name)["size-2"]) for name in model_names()}
 KINDS = {"train": TrainConfig, "distill": DistillConfig} | MODEL_CONFIGS

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from clickscale.data.dataset import open_dataset
 from clickscale.models import build_model
 from clickscale.training.epochs import Epochs
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import Facts, Traits, decided_optimizer, facts_of, resolve, traits_of
 from clickscale.training.run.folder import TrainConfig
 from tests.data.tiny import tiny_dataset, tiny_source

@@ -10,9 +10,9 @@ from clickscale.errors import ConfigError
 from clickscale.features import FIRST, Features, categorical
 from clickscale.models import CTRModel, FeatureAxis, build_model
 from clickscale.models.est import EST
-from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run.folder import load_run
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from clickscale.training.warm_start import _copy_parts, _copy_weights, _WarmStart
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source

@@ -3,6 +3,7 @@
 ::
 
     config.json         the options, resolved
+    recipe.json         those that were left to the recipe and what it decided
     dataset.json        path and hash of the manifest of the prepared data, its schema and notes
     environment.json    versions, machine, threads, source revision
     metrics.jsonl       one line per log interval (see `clickscale.training.run.logs`)
@@ -28,10 +29,11 @@ from clickscale.files import file_entry, replace_text
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
-from clickscale.training.run.config import FREE, RunConfig, TrainConfig
 from clickscale.training.run.model import make_model, trained_labels
+from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig
 
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
+RECIPE = "recipe.json"
 CHECKPOINTS = "checkpoints"
 _MAX_NAMED = 10  # features that a message lists
 C = TypeVar("C", bound=RunConfig)
@@ -131,6 +133,14 @@ def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / DATASET, _dataset_text(dataset))
     replace_text(folder / CONFIG, to_json(config))
+
+
+def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
+    """Keep what became of the options that were left to the recipe in the options ``given``."""
+    before, after = _flat(msgspec.to_builtins(given)), _flat(msgspec.to_builtins(config))
+    keys = {key: key.removeprefix("student.").removeprefix("teacher.") for key in before}
+    left = [key for key, name in keys.items() if name in LEFT_OPEN and before[key] == LEFT_OPEN[name]]
+    replace_text(folder / RECIPE, json.dumps({key: after[key] for key in left}, indent=2))
 
 
 def _differences(stored: RunConfig, wanted: RunConfig) -> list[str]:

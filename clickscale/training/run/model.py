@@ -13,7 +13,7 @@ from clickscale.layers.head import Head
 from clickscale.layers.recompute import recompute_blocks
 from clickscale.models import CTRModel, build_model
 from clickscale.schema import select_labels
-from clickscale.training.run.config import RunConfig, TrainConfig
+from clickscale.training.run.run_config import RunConfig, TrainConfig
 
 
 def make_model(config: TrainConfig, dataset: Dataset) -> CTRModel[Any]:

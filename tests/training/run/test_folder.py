@@ -7,10 +7,11 @@ import torch
 from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import _differences, load_run, open_folder, read_config
+from clickscale.training.run.folder import _differences, load_run, open_folder, read_config, write_decided
 from clickscale.training.run.model import _label_rates, make_model, start_at_rates, trained_labels
+from clickscale.training.run.run_config import LEFT_OPEN, TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 
@@ -30,6 +31,26 @@ def test_a_new_folder_gets_the_options_and_the_schema(data: Path, tmp_path: Path
     facts = json.loads((out / "dataset.json").read_text())
     assert facts["schema"]["name"] == "tiny"
     assert len(facts["manifest_sha256"]) == 64
+
+
+def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Path, tmp_path: Path) -> None:
+    given = config_of(data, "batch_size=32", "optimizer.table_l2=0.0", "early_stopping=false")
+    decided = override(given, ["grouping=impression", "epochs.count=2", "optimizer.learning_rate=0.003"])
+    write_decided(tmp_path, given, decided)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == {
+        "grouping": "impression",
+        "window": 0,  # means nothing in this grouping
+        "epochs.count": 2,
+        "validate_every": 0,
+        "patience": 0,
+        "optimizer.learning_rate": 0.003,
+    }
+
+
+def test_every_option_that_can_be_left_open_is_so_by_default() -> None:
+    defaults = {option.key: option.default.strip('"') for option in _options_of(TrainConfig)}
+    for key, value in LEFT_OPEN.items():
+        assert defaults[key] == ("null" if value is None else str(value))
 
 
 def test_an_empty_folder_or_the_litter_of_a_killed_start_is_taken(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from clickscale.cli import main
 from clickscale.config_text import override
 from clickscale.errors import ConfigError
 from clickscale.models.suan import SUAN
-from clickscale.training.run.config import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.training.compared import differing

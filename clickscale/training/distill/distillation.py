@@ -3,7 +3,7 @@
 Both models see the same impressions in the same order, each the last L behaviors of its own grade. They share
 no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the same steps
 that it would take without a student, and the student starts from the weights that it would have without a
-teacher. A finished run also has a folder for each model; see `clickscale.training.distilled_runs`.
+teacher. A finished run also has a folder for each model; see `clickscale.training.distill.distilled_runs`.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ from clickscale.errors import ConfigError, RunError
 from clickscale.files import sha256_of
 from clickscale.layers.head import Head
 from clickscale.models import CTRModel
-from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig, ModelChoice
-from clickscale.training.distilled_runs import write_models
+from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, ModelChoice
+from clickscale.training.distill.distilled_runs import write_models
 from clickscale.training.learner import Learner, Plan
 from clickscale.training.objectives import Objective, OnlineDistillation
-from clickscale.training.optim import build_optimizer
+from clickscale.training.optimizers.optim import build_optimizer
 from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
-from clickscale.training.run.config import TrainConfig
 from clickscale.training.run.folder import DONE, TrainedRun, load_run, read_config
 from clickscale.training.run.model import check_grouping, make_model, start_at_rates, trained_labels
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import run_training
 
@@ -84,7 +84,7 @@ def distill(
 
     result = run_training(config, plan, out, resume=resume, progress=progress)
     if result.finished:
-        write_models(out, decided, open_dataset(config.data))
+        write_models(out, config, decided, open_dataset(config.data))
     return result
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from clickscale.errors import ConfigError
-from clickscale.training.distill_config import distill_config
-from clickscale.training.run.config import train_config
+from clickscale.training.distill.distill_config import distill_config
+from clickscale.training.run.run_config import train_config
 
 DATA = Path("prepared")
 

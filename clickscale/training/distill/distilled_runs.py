@@ -16,36 +16,47 @@ from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
 from clickscale.files import replace_bytes, replace_text
-from clickscale.training.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
-from clickscale.training.run.folder import CHECKPOINTS, DONE, write_options
+from clickscale.training.run.folder import CHECKPOINTS, DONE, write_decided, write_options
 from clickscale.training.run.logs import METRICS, read_metrics
 from clickscale.training.run.model import make_model
 
 TAUGHT = "teacher.json"
 
 
-def write_models(out: Path, config: DistillConfig, dataset: Dataset) -> None:
-    """Write a folder for each model that a finished distillation trained."""
+def write_models(out: Path, given: DistillConfig, config: DistillConfig, dataset: Dataset) -> None:
+    """Write a folder for each model that a finished distillation trained.
+
+    Args:
+        given: the options before the recipe decided what they left open.
+        config: the options of the run.
+    """
     checkpoint, _ = CheckpointStore(out / CHECKPOINTS, config.keep).load()
     assert checkpoint is not None, "a finished run has a checkpoint"
-    _write_part(out, STUDENT, config, dataset, checkpoint)
+    _write_part(out, STUDENT, given, config, dataset, checkpoint)
     facts = {name: getattr(config, name) for name in ("temperature", "weight", "head", "teacher_run")}
     replace_text(out / STUDENT / TAUGHT, json.dumps(facts | {"teacher": str(config.teacher)}, indent=2))
     if not config.teacher_run:
-        _write_part(out, TEACHER, config, dataset, checkpoint)
+        _write_part(out, TEACHER, given, config, dataset, checkpoint)
 
 
 def _write_part(
-    out: Path, name: str, config: DistillConfig, dataset: Dataset, checkpoint: Checkpoint
+    out: Path,
+    name: str,
+    given: DistillConfig,
+    config: DistillConfig,
+    dataset: Dataset,
+    checkpoint: Checkpoint,
 ) -> None:
     """Write the folder of one model; the file that marks it as finished comes last."""
     folder, own = out / name, config.own_run(name)
     trained = without_prefix(f"{name}.model", checkpoint.tensors)
     weights = with_prefix("model", _served(trained, make_model(own, dataset)))
     write_options(folder, own, dataset)
+    write_decided(folder, given.own_run(name), own)
     CheckpointStore(folder / CHECKPOINTS, keep=1).save(Checkpoint(checkpoint.step, weights, {}))
     replace_bytes(folder / ENVIRONMENT, (out / ENVIRONMENT).read_bytes())
     lines = [json.dumps(_part_of_line(line, name)) for line in read_metrics(out)]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from clickscale.config import Config
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
-from clickscale.training.dense import DenseAdam
-from clickscale.training.schedule import Schedule
-from clickscale.training.table_optimizers import (
+from clickscale.training.optimizers.dense import DenseAdam
+from clickscale.training.optimizers.schedule import Schedule
+from clickscale.training.optimizers.table_optimizers import (
     LazyAdam,
     RowGradient,
     RowSummer,

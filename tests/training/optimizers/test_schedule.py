@@ -1,7 +1,7 @@
 import pytest
 
 from clickscale.errors import ConfigError
-from clickscale.training.schedule import Schedule
+from clickscale.training.optimizers.schedule import Schedule
 
 
 def test_the_rate_rises_in_a_line_during_warm_up() -> None:

@@ -10,7 +10,7 @@ from clickscale.config_text import assign, parse, read_assignments, split_assign
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.training.epochs import Epochs
-from clickscale.training.optim import OptimizerConfig
+from clickscale.training.optimizers.optim import OptimizerConfig
 
 # May change between the start of a run and its continuation: they do not touch what is learned. (The data may
 # move; its hash may not change. Another number of threads may change the last bits of a sum.)
@@ -27,6 +27,19 @@ FREE = frozenset(
         "epochs.snapshot",  # may move; the tables taken from it are kept
     }
 )
+
+# Options that the recipe decides where they have these values; in a distillation the optimizers are those of
+# student and teacher.
+LEFT_OPEN: Mapping[str, Any] = {
+    "grouping": "auto",
+    "window": 0,
+    "batch_size": 0,
+    "epochs.count": 0,
+    "validate_every": 0,
+    "patience": 0,
+    "optimizer.learning_rate": None,
+    "optimizer.table_l2": None,
+}
 
 
 class RunConfig(Config, frozen=True, kw_only=True):

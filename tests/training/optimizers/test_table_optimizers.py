@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from clickscale.training.table_optimizers import LazyAdam, RowGradient, RowSummer, RowwiseAdagrad
+from clickscale.training.optimizers.table_optimizers import LazyAdam, RowGradient, RowSummer, RowwiseAdagrad
 
 
 def sparse_gradient(lookups: list[int], values: Tensor, rows: int) -> Tensor:

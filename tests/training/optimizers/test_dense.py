@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clickscale.training.dense import DenseAdam
+from clickscale.training.optimizers.dense import DenseAdam
 
 
 @pytest.mark.parametrize("decoupled", [True, False])
@@ -40,7 +40,7 @@ def test_a_parameter_without_gradient_stays_and_has_no_state():
 def test_a_step_does_not_import_the_compiler():
     program = """
 import sys, torch
-from clickscale.training.dense import DenseAdam
+from clickscale.training.optimizers.dense import DenseAdam
 weight = torch.nn.Parameter(torch.ones(2))
 weight.grad = torch.ones(2)
 DenseAdam([([weight], 0.0)], (0.9, 0.999), 1e-8, True).step(0.1)

@@ -8,8 +8,8 @@ from clickscale.batch import Batch
 from clickscale.config_text import override
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.training.objectives import ClickLoss
-from clickscale.training.optim import OptimizerConfig, Optimizers, StepResult, build_optimizer
-from clickscale.training.schedule import Schedule
+from clickscale.training.optimizers.optim import OptimizerConfig, Optimizers, StepResult, build_optimizer
+from clickscale.training.optimizers.schedule import Schedule
 from tests.training.toys import Toy, random_batch
 
 FLAT = Schedule()

@@ -18,10 +18,10 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
 from clickscale.models import build_model
-from clickscale.training import distillation
-from clickscale.training.distill_config import STUDENT, TEACHER
-from clickscale.training.distillation import _weights_hash, distill
-from clickscale.training.distilled_runs import _served
+from clickscale.training.distill import distillation
+from clickscale.training.distill.distill_config import STUDENT, TEACHER
+from clickscale.training.distill.distillation import _weights_hash, distill
+from clickscale.training.distill.distilled_runs import _served
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import load_run
@@ -309,8 +309,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from clickscale.config_text import load_json
-from clickscale.training import distillation
-from clickscale.training.distill_config import DistillConfig
+from clickscale.training.distill import distillation
+from clickscale.training.distill.distill_config import DistillConfig
 
 class Deadly(distillation.OnlineDistillation):
     batches = 0

@@ -12,8 +12,8 @@ from clickscale.data.loader import LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.models import model_config
 from clickscale.training.objectives import check_distillation
-from clickscale.training.optim import OptimizerConfig
-from clickscale.training.run.config import Layers, RunConfig, TrainConfig, option_layers, taken_out
+from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.run.run_config import Layers, RunConfig, TrainConfig, option_layers, taken_out
 
 STUDENT, TEACHER = "student", "teacher"
 
@@ -126,7 +126,7 @@ def distill_config(
 
     Keys after ``student.`` and ``teacher.`` are options of one model: ``student.model.KEY`` changes the
     model, any other key its training. The remaining arguments are those of
-    `clickscale.training.run.config.train_config`.
+    `clickscale.training.run.run_config.train_config`.
 
     Args:
         student, teacher: as `parse_choice` reads them; an empty ``teacher`` needs a ``teacher_run``.

@@ -1,0 +1,1 @@
+"""Optimizers: of dense weights, of embedding tables, and one step for all."""
