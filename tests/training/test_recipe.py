@@ -116,7 +116,7 @@ def test_a_decided_recipe_is_not_decided_again() -> None:
 
 
 def test_traits_are_what_all_models_can_and_any_gains_from() -> None:
-    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("est", "csa=paper")
+    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("est_full")
     assert traits_of([din], 7) == Traits(causal=True, shares=False, length=7)
     assert traits_of([din, suan], 7) == Traits(causal=True, shares=True, length=7)
     assert traits_of([suan, whole], 7) == Traits(causal=False, shares=True, length=7)
