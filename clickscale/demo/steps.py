@@ -203,7 +203,7 @@ class Demo:
             return {}
         if not _evaluated(run):
             self.note("training boosted trees")
-            train_trees(self.data, run, seed=self.seed)
+            train_trees(self.data, run, seed=self.seed, threads=self.threads)
         return {"trees": run}
 
     def evaluate(self, runs: dict[str, Path]) -> None:

@@ -188,5 +188,6 @@ def _extended(layer: nn.Module, wide: nn.Module) -> nn.Module:
     """The wide layer, whose first outputs have the weights of ``layer``."""
     weights = wide.state_dict()
     for name, tensor in layer.state_dict().items():
-        weights[name][: len(tensor)] = tensor
+        own = weights[name][: len(tensor)] if tensor.dim() else weights[name]  # a norm counts its batches
+        own.copy_(tensor)
     return wide.train(layer.training)

@@ -33,8 +33,10 @@ class ModelConfig(Config, frozen=True):
 
     Attributes:
         d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
+        blocks: attention blocks. heads: of each block.
         bias: which heads and blocks share the tables of the attention bias (the released code: all of them);
             ``none`` is ablation E.
+        buckets: ranges of time and distance that share an entry of the attention bias.
         candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
             fields makes the token.
         time_of_week: add an embedding of hour and weekday to every token.

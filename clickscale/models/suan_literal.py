@@ -37,11 +37,18 @@ class ModelConfig(Config, frozen=True):
     """Options; those that SUAN has mean the same there.
 
     Attributes:
+        d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
+        blocks: attention blocks. heads: of each block.
+        bias: which heads and blocks share the tables of the attention bias; ``none`` leaves it out.
+        buckets: ranges of time and distance that share an entry of the attention bias.
         pooling: rows that the gate's mean covers: ``global`` is eq. 11 (every row: all, the candidate
             included); ``split`` (behaviors: all behaviors; the candidate: these and itself); ``behaviors``
             (every row: all behaviors); ``prefix`` (every row: itself and earlier ones, as SUAN).
         target: the candidate ends the ``sequence``, or enters the ``head`` only (ablation D), which then
             reads the row of the last visible behavior.
+        candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
+            fields makes the token.
+        time_of_week: add an embedding of hour and weekday to every token.
     """
 
     d: int = 8

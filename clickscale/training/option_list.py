@@ -107,6 +107,8 @@ def _default_text(value: Any) -> str:
         return "required"
     if isinstance(value, tuple):
         return f"[{', '.join(_default_text(one) for one in value)}]"
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

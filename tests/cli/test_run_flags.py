@@ -74,7 +74,9 @@ def test_flags_change_a_run(data: str, tmp_path: Path) -> None:
         length=6,
         epochs=replace(config.epochs, count=2),
         batch_size=40,
-        optimizer=replace(config.optimizer, learning_rate=0.01),
+        grouping="impression",  # this and the next two: what the recipe makes of the rest
+        patience=2,
+        optimizer=replace(config.optimizer, learning_rate=0.01, table_l2=0.2 / 40),
         threads=1,
         device="cpu",
         validate_every=2,

@@ -32,7 +32,7 @@ class EstConfig(Config, frozen=True):
     Attributes:
         d: width of one feature's embedding.
         width: D, width of a token.
-        heads: of attention.
+        blocks: of attention. heads: of each block.
         recent: behaviors in B_u.
         kept: K, behaviors in B_c; 0 leaves B_c out.
         search: how B_c is found: by ``content`` cosine, by shared values of an item ``field``, by ``learned``
