@@ -1,4 +1,4 @@
-"""DIN as a good engineer writes it by hand for one data set: the yardstick of speed. Imports torch alone."""
+"""DIN written by hand for one data set, as the reference of speed. Imports nothing but torch."""
 
 from collections.abc import Sequence
 

@@ -157,7 +157,7 @@ def step(form: Form, x: Given) -> None:
 
 @torch.no_grad()
 def infer(form: Form, x: Given) -> None:
-    """Forward pass alone."""
+    """Forward pass only."""
     form(x)
 
 

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader, LoaderConfig
+from clickscale.features import Feature, Features
 from clickscale.models.din import DIN, PRESETS
-from clickscale.schema import Feature, Features
 
 BATCH = 1024
 WINDOWS = (8, 16, 32, 50)

@@ -1,4 +1,4 @@
-"""What a training step of an embedding table costs: ours beside torch's, on tables of several sizes.
+"""Cost of a training step of an embedding table: ours beside torch's, on tables of several sizes.
 
 One step is look-up, backward and update of 1,024 x 100 look-ups of width 16, all in one process and thread.
 Items are drawn uniformly (nearly all distinct) or by a power law as in real logs. Run:

@@ -1,4 +1,4 @@
-"""What EST's parts cost: a markdown table of ratios.
+"""Cost of EST's parts: a markdown table of ratios.
 
     python benchmarks/bench_est.py [--rounds 7] [--candidates 500]
 
@@ -92,7 +92,7 @@ class Request:
 
 
 def ratio(slow: Callable[[], object], fast: Callable[[], object], rounds: int) -> str:
-    """How many times the time of ``fast`` the other takes, and the times."""
+    """Ratio of the other's time to that of ``fast``, and the times."""
     runs = in_turns({"slow": slow, "fast": fast}, rounds, 60.0, time.process_time)
     ratios = [a / b for a, b in zip(runs["slow"], runs["fast"], strict=True)]
     times = [statistics.median(runs[name]) for name in ("slow", "fast")]

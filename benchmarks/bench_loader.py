@@ -1,8 +1,8 @@
-"""The loader alone against what DIN consumes, and how long training waits for data.
+"""Speed of the loader by itself against what DIN consumes, and how long training waits for data.
 
     python benchmarks/bench_loader.py PREPARED [--length 100] [--rounds 5]
 
-For each grouping: impressions per CPU-second of the loader alone, of training alone (forward, backward and
+For each grouping: impressions per CPU-second of only the loader, of only training (forward, backward and
 step of DIN size-2 on batches that are already there), and their ratio, measured in turns in one process with
 one thread. Then the share of wall time that a training loop with the loader's thread waits for its batch.
 """

@@ -68,7 +68,7 @@ def _event(random: np.random.Generator, count: int, users: int, items: int) -> d
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process that is no mapped file."""
+    """Memory of this process, mapped files not counted."""
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["RssAnon"].split()[0]) * 1024
 

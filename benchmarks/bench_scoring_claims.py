@@ -1,4 +1,4 @@
-"""What sharing the user side is worth, and that it changes no score: a markdown table of each.
+"""Gain of sharing the user side, and a check that it changes no score: a markdown table of each.
 
     python benchmarks/bench_scoring_claims.py PREPARED [--models suan,lightsuan:r=2,lightsuan:r=4]
 
@@ -87,7 +87,7 @@ def subject(name: str, dataset: Dataset, grade: str, sets: list[str], length: in
 
 
 def ratios(slow: Callable[[], object], fast: Callable[[], object], rounds: int) -> list[float]:
-    """How many times more CPU time one work takes than another, round by round."""
+    """Ratio of the CPU times of two kinds of work, round by round."""
     runs = in_turns({"slow": slow, "fast": fast}, rounds, float("inf"), time.process_time)
     return [a / b for a, b in zip(runs["slow"], runs["fast"], strict=True)]
 

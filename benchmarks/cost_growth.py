@@ -1,4 +1,4 @@
-"""How cost grows: encoding and training with the length of the history, scoring with candidates and users.
+"""Growth of cost: encoding and training with the length of the history, scoring with candidates and users.
 
     python benchmarks/cost_growth.py [--out docs/images/cost-growth.svg] [--lengths 50,100,...,4000]
 

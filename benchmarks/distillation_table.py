@@ -1,4 +1,4 @@
-"""What a teacher is worth: student alone, teacher, distilled student, over seeds, one epoch each.
+"""Gain by a teacher: student without teacher, teacher, distilled student, over seeds, one epoch each.
 
     python benchmarks/distillation_table.py prepared/ runs/distill --student lightsuan:size-2:100 \\
         --teachers suan:size-3:200,suan:size-4:200 --part valid
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def alone(self) -> Path:
-        """Run of the student alone; teachers of one length share it."""
+        """Run of the student without a teacher; teachers of one length share it."""
         return (
             self.out / f"{_name(self.config.student)}-window{max(self.config.lengths)}-seed{self.config.seed}"
         )
@@ -186,7 +186,7 @@ def main() -> None:
 
 
 def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
-    """What a table shows, and how its requests were put together."""
+    """The sentence under a table: its numbers, and how its requests were put together."""
     folders = cell.folders(arguments.offline).values()
     groupings = dict.fromkeys(workflow.run_results(each, arguments.part)[0].grouping for each in folders)
     return (

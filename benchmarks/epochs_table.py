@@ -1,9 +1,9 @@
-"""More than one epoch: plain, and with embedding tables that begin every epoch anew (EST, section 5.5).
+"""More than one epoch: plain, and with embedding tables drawn again before each epoch (EST, section 5.5).
 
     python benchmarks/epochs_table.py prepared/ runs/epochs --model est --length 50 --set kept=10 --counts 2,4
 
 For each seed one epoch; then, for each count, plain epochs, tables reset to where the run began, tables reset
-to those of the finished one-epoch run (a "historical model"), and tables drawn anew (MEDA). Runs that are
+to those of the finished one-epoch run (a "historical model"), and tables drawn again (MEDA). Runs that are
 there are skipped. Scores are those of a server that appends to states (slack of a quarter of the length).
 """
 
@@ -29,7 +29,7 @@ def policies(first: Path, counts: list[int]) -> dict[str, Epochs]:
             f"{count} epochs, reset to a historical model": Epochs(
                 count=count, reset="snapshot", snapshot=str(first)
             ),
-            f"{count} epochs, drawn anew": Epochs(count=count, reset="random"),
+            f"{count} epochs, drawn again": Epochs(count=count, reset="random"),
         }
     return found
 

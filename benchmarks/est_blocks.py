@@ -1,4 +1,4 @@
-"""Which blocks of EST's full attention matter when it is trained without them (Liu et al. 2026, table 1).
+"""Loss of accuracy when EST's full attention is trained without some blocks (Liu et al. 2026, table 1).
 
     python benchmarks/est_blocks.py prepared/ runs/blocks --share 0.1 --seeds 3
     python benchmarks/est_blocks.py prepared/ runs/blocks --share 0.1 --set kept=20 --only-table

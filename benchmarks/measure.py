@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: interleaved rounds, and one training step as `train` takes it."""
+"""Shared by the benchmarks of training: interleaved rounds, and one training step as `train` takes it."""
 
 import statistics
 import time

@@ -20,7 +20,7 @@ from pathlib import Path
 import configured  # noqa: F401 - first, for its effect
 import torch
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.evaluation.evaluate import predict

@@ -1,4 +1,4 @@
-"""What sparse attention costs in accuracy: LightSUAN by dilation, length and seed, one epoch each.
+"""Accuracy lost to sparse attention: LightSUAN by dilation, length and seed, one epoch each.
 
     python benchmarks/sparsity_table.py prepared/ runs/sparsity --dilations 1,2,4,8 --lengths 100,200,500
     python benchmarks/sparsity_table.py prepared/ runs/sparsity --patterns 1:1,4:2,8:4,16:4,16:8 --lengths 100

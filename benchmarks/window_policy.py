@@ -1,9 +1,9 @@
-"""What the window policy of a server does to scores: trained runs replayed with several slacks.
+"""Effect of a server's window policy on scores: trained runs replayed with several slacks.
 
     python benchmarks/window_policy.py RUN [RUN ...] [--data PREPARED] [--part test] [--slacks 0,0.25,1]
 
 A slack is given as a share of the run's length L: a server appends to a state of L behaviors until it would
-hold more than L + S, and then encodes the last L anew. With slack 0 every request is encoded anew, which is
+hold more than L + S, and then encodes the last L again. With slack 0 every request is encoded again, which is
 what the other lines are compared with; the line ``timeline`` is the grouping that training uses. Differences
 are of logits, over the impressions of users who have more than L behaviors (all others score alike).
 """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from clickscale.training.run.run_config import TrainConfig
     from clickscale.workflow import distill, evaluate, train
 
-# Imported when first asked for: `import clickscale` alone takes no time, torch takes seconds.
+# Imported when first asked for: `import clickscale` takes no time, torch takes seconds.
 _HOMES = {
     "CacheConfig": "clickscale.inference.states.cache_config",
     "DistillConfig": "clickscale.training.distill.distill_config",

@@ -3,7 +3,7 @@
 ::
 
     manifest.json          version of this layout; size and sha256 of every other file
-    config.json            `ArtifactConfig`: which model with which options, features, labels
+    config.json            `_ArtifactConfig`: which model with which options, features, labels
     encoder.json           schema, vocabularies and scales (see `clickscale.data.features.encoder`)
     encoder.safetensors
     items.safetensors      the columns of the item table
@@ -28,13 +28,14 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from clickscale.config import Config, load_json, to_json
+from clickscale.config import Config
+from clickscale.config_text import load_json, to_json
 from clickscale.data.features.encoder import Encoder
 from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
+from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
-from clickscale.schema import Features
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -49,8 +50,8 @@ FILES = (
 ARTIFACT = FolderKind("an artifact", ArtifactError, "weights.safetensors")
 
 
-class ArtifactConfig(Config, frozen=True):
-    """How to build the model of an artifact again.
+class _ArtifactConfig(Config, frozen=True):
+    """Everything that is needed to build the model of an artifact again.
 
     Attributes:
         model: name of a file in `clickscale.models`.
@@ -69,7 +70,7 @@ class ArtifactConfig(Config, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class ArtifactManifest(Config, frozen=True):
+class _ArtifactManifest(Config, frozen=True):
     """Version of the layout and the size and hash of every file."""
 
     files: dict[str, FileEntry]
@@ -87,7 +88,7 @@ class Artifact:
     path: Path
     model: CTRModel[Any]
     encoder: Encoder
-    config: ArtifactConfig
+    config: _ArtifactConfig
     metrics: dict[str, Any]
     digest: str
 
@@ -116,7 +117,7 @@ def save_artifact(
         ArtifactError: the folder exists and ``overwrite`` is off, a weight is not a number, the disk is full.
     """
     weights = _finite_weights(model)
-    config = ArtifactConfig(
+    config = _ArtifactConfig(
         model=model_name,
         options=msgspec.to_builtins(model.config),
         grade=grade,
@@ -137,7 +138,7 @@ def save_artifact(
             safetensors.torch.save_file(weights, partial / "weights.safetensors")
             for name, text in texts.items():
                 (partial / name).write_text(text, encoding="utf-8")
-            manifest = ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
+            manifest = _ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
             (partial / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
         raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
@@ -161,7 +162,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
     """
     heal(folder)
     manifest = _verified(folder)
-    config = load_json((folder / "config.json").read_bytes(), ArtifactConfig, str(folder / "config.json"))
+    config = load_json((folder / "config.json").read_bytes(), _ArtifactConfig, str(folder / "config.json"))
     try:
         encoder = Encoder.load(folder)
         model = build_model(
@@ -171,7 +172,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
             grade=config.grade,
             length=config.length,
             labels=config.labels,
-            overrides=assignments(config.options),
+            overrides=_assignments(config.options),
         )
         model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
     except (RuntimeError, safetensors.SafetensorError, ClickscaleError) as error:
@@ -186,7 +187,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
     )
 
 
-def _verified(folder: Path) -> ArtifactManifest:
+def _verified(folder: Path) -> _ArtifactManifest:
     """Manifest of an artifact whose files are all there and unchanged."""
     path = folder / MANIFEST
     try:
@@ -203,7 +204,7 @@ def _verified(folder: Path) -> ArtifactManifest:
             f"{folder} has version {version!r}, this release reads {VERSION}; update clickscale."
         )
     try:
-        manifest = load_json(path.read_bytes(), ArtifactManifest, str(path))
+        manifest = load_json(path.read_bytes(), _ArtifactManifest, str(path))
     except ConfigError as error:
         raise ArtifactError(f"{folder} is not an artifact ({error})") from error
     if set(manifest.files) != set(FILES):
@@ -215,12 +216,12 @@ def _verified(folder: Path) -> ArtifactManifest:
     return manifest
 
 
-def assignments(options: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+def _assignments(options: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
     """Options as ``a.b=c`` overrides; options without a value keep the default of the model."""
     pairs: list[str] = []
     for name, value in options.items():
         if isinstance(value, Mapping):
-            pairs += assignments(value, f"{prefix}{name}.")
+            pairs += _assignments(value, f"{prefix}{name}.")
         elif value is not None:
             pairs.append(f"{prefix}{name}={json.dumps(value)}")
     return tuple(pairs)

@@ -90,9 +90,9 @@ class Batch:
     def shortened(self, length: int) -> "Batch":
         """The same impressions when a candidate sees its last ``length`` behaviors at most.
 
-        Behaviors that no candidate of their row sees any more become padding, and columns of padding alone
-        are dropped: what is left is what a loader with this ``length`` and the same windows gathers, but for
-        the values of padding.
+        Behaviors that no candidate of their row sees any more become padding, and columns that hold only
+        padding are dropped. The result equals what a loader with this ``length`` and the same windows
+        gathers, except for the values of padding.
         """
         user, candidates = self.user, self.candidates
         oldest = torch.maximum(candidates.oldest, candidates.visible - length)  # (B, C)
@@ -127,12 +127,12 @@ class Batch:
 
 
 def sees(user: UserSide, candidates: CandidateSide) -> Tensor:
-    """(B, C, L) bool: which behaviors each candidate may see."""
+    """(B, C, L) bool: True where a candidate may see a behavior."""
     return sees_columns(candidates.oldest, candidates.visible, user.mask)
 
 
 def sees_columns(oldest: Tensor, visible: Tensor, mask: Tensor) -> Tensor:
-    """Which behaviors candidates may see: those between their oldest and visible column that are not padding.
+    """Mark the behaviors that candidates may see: from their oldest to their visible column, no padding.
 
     Every model and every check takes its mask from here.
 

@@ -1,4 +1,4 @@
-"""Everything clickscale raises on purpose.
+"""All errors that clickscale raises.
 
 ::
 
@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 
 class ClickscaleError(Exception):
-    """Base of every error that clickscale raises on purpose."""
+    """Base of every error that clickscale raises."""
 
 
 class ConfigError(ClickscaleError):

@@ -398,7 +398,7 @@ def _lock(handle: int, wait: bool = False) -> bool:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file or folder still has this name."""
+    """True if an open file or folder still has this name."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -406,7 +406,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _is_full(error: OSError | SafetensorError) -> bool:
-    """Whether the disk or the quota is full; the writer of tensors says so in its text only."""
+    """True if the disk or the quota is full; the writer of tensors reports it only in its text."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return re.search(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b", str(error)) is not None

@@ -1,4 +1,4 @@
-"""What a model computed from the user side alone: tensors that can be cut by row, kept and joined again."""
+"""State of a user in a model: tensors that can be split by row, kept and stacked again."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields

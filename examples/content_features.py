@@ -1,4 +1,4 @@
-"""What content is worth to EST, by the way it enters the model: the choices of table 2 of its paper.
+"""Gain of content in EST, by the way it enters the model: the choices of table 2 of its paper.
 
     python examples/content_features.py PREPARED OUT TEXT [TEXT...]
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from clickscale import Scorer, TrainConfig, evaluate, open_dataset, train
-from clickscale.config import load_toml
+from clickscale.config_text import load_toml
 from clickscale.data.content.vector_files import open_vectors
 from clickscale.data.content.vectors import import_vectors
 from clickscale.data.described.guess import guess

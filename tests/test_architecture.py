@@ -23,10 +23,12 @@ PACKAGE = ROOT / "clickscale"
 PARTS = (
     "errors",
     "config",
+    "config_text",
     "version",
     "arrays",
     "files",
     "runtime",
+    "features",
     "schema",
     "batch",
     "state",

@@ -8,7 +8,7 @@ import pytest
 from tests.test_architecture import module_name, source_files
 
 # The one module that spells the names of columns; everything else calls `column_of` and `label_of`.
-COLUMN_SPELLER = "clickscale.schema"
+COLUMN_SPELLER = "clickscale.features"
 _COLUMN = re.compile(r"(?:^|/)(?:field|label)\.")
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from clickscale.artifact import FILES, assignments, load_artifact, save_artifact
+from clickscale.artifact import FILES, _assignments, load_artifact, save_artifact
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.errors import ArtifactError
@@ -161,7 +161,7 @@ def test_a_weight_that_is_no_number_is_not_saved(tmp_path: Path, dataset: Datase
 @pytest.mark.parametrize("name", model_names())
 def test_options_written_as_overrides_give_the_same_options(name: str) -> None:
     config = model_config(name, "size-4")
-    assert model_config(name, "size-1", assignments(msgspec.to_builtins(config))) == config
+    assert model_config(name, "size-1", _assignments(msgspec.to_builtins(config))) == config
 
 
 def test_a_full_disk_leaves_the_old_artifact_as_it_was(

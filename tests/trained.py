@@ -7,7 +7,7 @@ import torch
 
 from clickscale import workflow
 from clickscale.artifact import save_artifact
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.models import CTRModel, build_model
 from clickscale.training.run.run_config import TrainConfig

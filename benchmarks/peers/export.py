@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
 from clickscale.data.windows import make_windows
-from clickscale.schema import Feature, categorical, numeric
+from clickscale.features import Feature, categorical, numeric
 
 Arrays = dict[str, npt.NDArray[Any]]
 

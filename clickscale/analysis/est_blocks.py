@@ -36,7 +36,7 @@ _BATCH = 128  # candidates at once: a block holds a matrix of pairs for each
 
 
 @dataclass(frozen=True)
-class Places:
+class _Places:
     """Positions of each kind in the sequence: ``tokens``, then ``recent`` and ``kept`` behaviors."""
 
     tokens: int
@@ -58,7 +58,7 @@ class Places:
             KEPT: slice(border, self.total),
         }[kind]
 
-    def within(self, larger: "Places") -> Tensor:
+    def within(self, larger: "_Places") -> Tensor:
         """(T,) positions of the same in a longer sequence; a kind's newest behaviors stand last in both."""
         first = larger.tokens + larger.recent - self.recent
         parts = [(0, self.tokens), (first, self.recent), (larger.total - self.kept, self.kept)]
@@ -90,11 +90,11 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class BlockAttention:
+class _BlockAttention:
     """The attention of one block in one layer, a mean over heads and over the samples that have both kinds.
 
     Attributes:
-        rank: effective rank in (0, 1], see `effective_rank`; nan if there is nothing to measure.
+        rank: effective rank in (0, 1], see `_effective_rank`; nan if there is nothing to measure.
         least: what the rank would be if all queries attended alike: the mean of 1 / max(m, n).
         share: part of the attention of the block's queries that goes to its keys.
         samples: impressions that have both kinds.
@@ -125,10 +125,10 @@ class Attention:
         blocks: every block of every layer.
     """
 
-    places: Places
+    places: _Places
     names: tuple[str, ...]
     maps: npt.NDArray[np.float32]
-    blocks: tuple[BlockAttention, ...]
+    blocks: tuple[_BlockAttention, ...]
 
 
 def block_name(block: Block) -> str:
@@ -150,7 +150,7 @@ def full_attention_model(model: CTRModel[Any], name: str) -> ESTFull:
     )
 
 
-def blocks_of(model: ESTFull) -> tuple[Block, ...]:
+def _blocks_of(model: ESTFull) -> tuple[Block, ...]:
     """Blocks of a model: of tokens and behaviors, then with B_u and B_c apart if it has both."""
     coarse, fine = (TOKENS, BEHAVIORS), (TOKENS, RECENT, KEPT)
     pairs = [(query, key) for query in coarse for key in coarse]
@@ -159,7 +159,7 @@ def blocks_of(model: ESTFull) -> tuple[Block, ...]:
     return tuple(dict.fromkeys(pairs))  # <N, N> is in both
 
 
-def cut_pairs(pairs: Tensor, places: Places, block: Block) -> Tensor:
+def _cut_pairs(pairs: Tensor, places: _Places, block: Block) -> Tensor:
     """Pairs that may attend without a block. Each still sees itself, so that no query is left without a key.
 
     Args:
@@ -174,7 +174,7 @@ def cut_pairs(pairs: Tensor, places: Places, block: Block) -> Tensor:
     return pairs & ~cut | own
 
 
-def effective_rank(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+def _effective_rank(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
     """||H||_F^2 / ||H||_2^2 / max(m, n) of each attention matrix: 1 / max(m, n) if its rows are alike.
 
     Args:
@@ -221,7 +221,7 @@ def block_effects(
     rows = dataset.part(part)
     chosen = _rows_of_users(dataset, rows, users, seed)
     loader = _loader(dataset, part, chosen, "request", length, labels)
-    blocks = blocks_of(model)
+    blocks = _blocks_of(model)
     logits: dict[Block | None, list[Tensor]] = {block: [] for block in (None, *blocks)}
     places: list[Tensor] = []
     with torch.inference_mode():
@@ -230,7 +230,7 @@ def block_effects(
             places.append(batch.rows[real])
             moved = batch.to(next(model.parameters()).device)
             state = model.encode_user(moved.user)
-            where = places_of(model, state.items.shape[1])
+            where = _places_of(model, state.items.shape[1])
             for block, found in logits.items():
                 with _cutting(model, where, block):
                     found.append(model.score(state, moved.candidates).float().cpu()[real])
@@ -250,10 +250,10 @@ def block_effects(
     )
 
 
-def places_of(model: ESTFull, behaviors: int) -> Places:
+def _places_of(model: ESTFull, behaviors: int) -> _Places:
     """Positions of the kinds when rows hold so many behaviors."""
     config = model.config
-    return Places(len(model.inputs.names), min(config.recent, behaviors), min(config.kept, behaviors))
+    return _Places(len(model.inputs.names), min(config.recent, behaviors), min(config.kept, behaviors))
 
 
 def _rows_of_users(dataset: Dataset, rows: Ints, users: int, seed: int) -> Ints:
@@ -305,11 +305,11 @@ def _stepping_in(model: ESTFull, step: Step) -> Iterator[None]:
             hook.remove()
 
 
-def _cutting(model: ESTFull, places: Places, block: Block | None) -> AbstractContextManager[None]:
+def _cutting(model: ESTFull, places: _Places, block: Block | None) -> AbstractContextManager[None]:
     """Let the model score without a block in every layer."""
 
     def step(number: int, layer: FullBlock, given: tuple[Tensor, ...], there: Tensor) -> Tensor:
-        return given[3] if block is None else cut_pairs(given[3], places, block)
+        return given[3] if block is None else _cut_pairs(given[3], places, block)
 
     return _stepping_in(model, step)
 
@@ -360,7 +360,7 @@ class _Means:
     """Sums over samples, and the means made of them."""
 
     def __init__(self, model: ESTFull, length: int) -> None:
-        self.model, self.places, self.blocks = model, places_of(model, length), blocks_of(model)
+        self.model, self.places, self.blocks = model, _places_of(model, length), _blocks_of(model)
         layers, total = len(model.full.typed_blocks()), self.places.total
         self.maps = torch.zeros((layers, total, total), dtype=torch.float64)
         self.queries = torch.zeros((layers, total), dtype=torch.float64)
@@ -369,7 +369,7 @@ class _Means:
 
     def adding(self, behaviors: int) -> AbstractContextManager[None]:
         """Add every sample that the model scores while the context is open; rows hold so many behaviors."""
-        where = places_of(self.model, behaviors)
+        where = _places_of(self.model, behaviors)
         target = where.within(self.places)
 
         def step(number: int, layer: FullBlock, given: tuple[Tensor, ...], there: Tensor) -> Tensor:
@@ -383,7 +383,7 @@ class _Means:
 
         return _stepping_in(self.model, step)
 
-    def _add_blocks(self, layer: int, weights: Tensor, seen: Tensor, where: Places) -> None:
+    def _add_blocks(self, layer: int, weights: Tensor, seen: Tensor, where: _Places) -> None:
         for block in self.blocks:
             query, key = (where.of(kind) for kind in block)
             both = seen[:, query].any(dim=1) & seen[:, key].any(dim=1)
@@ -392,7 +392,7 @@ class _Means:
             part = weights[both][:, :, query, key]
             queries, keys = seen[both, query], seen[both, key]
             m, n = queries.sum(dim=1), keys.sum(dim=1)
-            ranks = effective_rank(part, queries, keys).mean(dim=1)
+            ranks = _effective_rank(part, queries, keys).mean(dim=1)
             shares = part.sum(dim=(-1, -2)).mean(dim=1) / m
             facts = torch.stack([ranks, 1 / torch.maximum(m, n), shares], dim=1)  # (R', 3)
             self.facts[layer][block].append(facts.double().cpu())
@@ -405,5 +405,5 @@ class _Means:
             for block, parts in found.items():
                 facts = torch.cat([torch.empty((0, 3), dtype=torch.float64), *parts])
                 rank, least, share = facts.nanmean(dim=0).tolist()
-                blocks.append(BlockAttention(layer, block, rank, least, share, len(facts)))
+                blocks.append(_BlockAttention(layer, block, rank, least, share, len(facts)))
         return Attention(self.places, self.model.inputs.names, maps.float().numpy(), tuple(blocks))

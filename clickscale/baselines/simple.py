@@ -9,14 +9,15 @@ from scipy.special import logit
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import label_of, select_labels
+from clickscale.features import label_of
+from clickscale.schema import select_labels
 
 PRIOR = 20.0  # impressions at the overall rate that every item starts with
 NAMES = ("constant", "popularity")
 
 
 def simple_predictions(dataset: Dataset, part: str, label: str = "") -> dict[str, Predictions]:
-    """Predictions of a part from the training part alone.
+    """Predictions of a part that use only the training part.
 
     ``constant`` is the rate of the label among all training impressions. ``popularity`` is the rate among
     the item's own, smoothed by `PRIOR` impressions at the constant rate; an item that training never showed

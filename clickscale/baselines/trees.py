@@ -35,7 +35,8 @@ from clickscale.data.features.statistics import ImpressionLog, counts_before, ov
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import Feature, column_of, label_of, select_labels
+from clickscale.features import Feature, column_of, label_of
+from clickscale.schema import select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -44,7 +45,7 @@ _DAY = 86_400
 _CATEGORIES = 1000  # indices of a field with more values than this are not given to the trees as categories
 
 
-class TreesConfig(Config, frozen=True):
+class _TreesConfig(Config, frozen=True):
     """Options of the trees; chosen once on MovieLens-1M and kept for every data set.
 
     Attributes:
@@ -65,7 +66,7 @@ class TreesConfig(Config, frozen=True):
 
 
 @dataclass(frozen=True)
-class FeatureTable:
+class _FeatureTable:
     """Features of some impressions.
 
     Attributes:
@@ -80,7 +81,7 @@ class FeatureTable:
 
 
 @dataclass(frozen=True)
-class FittedTrees:
+class _FittedTrees:
     """Trained trees and their predictions.
 
     Attributes:
@@ -115,8 +116,8 @@ def train_trees(
     seed: int = 0,
     statistics: bool = True,
     threads: int = 1,
-    config: TreesConfig | None = None,
-) -> FittedTrees:
+    config: _TreesConfig | None = None,
+) -> _FittedTrees:
     """Train trees on part train, stop on valid, predict valid and test.
 
     Args:
@@ -127,12 +128,12 @@ def train_trees(
         ConfigError: LightGBM is not installed.
         DataError: a part has no impression with a known label, or training has only one class.
     """
-    lightgbm, options = _lightgbm(), config or TreesConfig()
+    lightgbm, options = _lightgbm(), config or _TreesConfig()
     (index,) = select_labels(dataset.labels, (label,) if label else ())
     name, start = dataset.labels[index], clock.perf_counter()
     rows = {part: dataset.part(part) for part in ("train", "valid", "test")}
     every = np.concatenate(list(rows.values()))
-    table = features(dataset, every, label=name, statistics=statistics, prior=options.prior)
+    table = _features(dataset, every, label=name, statistics=statistics, prior=options.prior)
     made = clock.perf_counter()
     outcome = dataset.impressions[label_of(name)][every]
     ends = np.cumsum([len(some) for some in rows.values()])
@@ -147,7 +148,7 @@ def train_trees(
     }
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
-    return FittedTrees(
+    return _FittedTrees(
         predictions={
             part: with_facts(dataset, rows[part], values, (name,), part, "impression")
             for part, values in logits.items()
@@ -172,11 +173,11 @@ def _lightgbm() -> Any:
 
 def _boost(
     lightgbm: Any,
-    table: FeatureTable,
+    table: _FeatureTable,
     outcome: NDArray[np.int8],
     train: slice,
     valid: slice,
-    options: TreesConfig,
+    options: _TreesConfig,
     seed: int,
     threads: int,
 ) -> Any:
@@ -218,9 +219,9 @@ def _boost(
 # --- features
 
 
-def features(
+def _features(
     dataset: Dataset, rows: Integers, *, label: str = "", statistics: bool = True, prior: float = 10.0
-) -> FeatureTable:
+) -> _FeatureTable:
     """Compute the point-in-time features of some impressions; the module docstring lists them.
 
     Args:
@@ -234,7 +235,7 @@ def features(
         names.append(name)
         columns.append(column.astype(np.float32))
         categories += [name] if category else []
-    return FeatureTable(tuple(names), np.stack(columns, axis=1), tuple(categories))
+    return _FeatureTable(tuple(names), np.stack(columns, axis=1), tuple(categories))
 
 
 def _every_feature(
@@ -394,7 +395,7 @@ def _fields(dataset: Dataset, rows: Integers, statistics: bool) -> Iterator[tupl
 
 
 def _fits(feature: Feature) -> bool:
-    """Whether trees can use a field unchanged."""
+    """True if trees can use a field unchanged."""
     if feature.kind == "categorical":
         return feature.values == 1 and feature.size <= _CATEGORIES
     return feature.kind == "numeric"

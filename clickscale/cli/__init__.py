@@ -73,7 +73,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch says so in the text of a RuntimeError."""
+    """True if memory ran out; torch reports it only in the text of a RuntimeError."""
     return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 

@@ -40,7 +40,7 @@ def analyze_blocks(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Which blocks of full attention matter: of tokens (N), recent (B_u) and retrieved (B_c) behaviors.
+    """Find blocks of full attention that matter: of tokens (N), recent (B_u) and retrieved (B_c) behaviors.
 
     Scores the part without each block <query, key> of attention and tests what that changes. Then tells, by
     layer, the effective rank of a block (1 if every query attends to keys of its own, the least if all attend

@@ -49,7 +49,7 @@ def bench_scoring(
     from clickscale.costs.latency import measure_latency
     from clickscale.runtime import set_threads
 
-    counts, behaviors = numbers("candidates", candidates, 1), numbers("lengths", lengths, 2)
+    counts, behaviors = _numbers("candidates", candidates, 1), _numbers("lengths", lengths, 2)
     check_folder(out, (JSON, PLOT), overwrite)
     loaded = load_artifact(artifact)
     say(set_threads(threads))
@@ -73,7 +73,7 @@ def bench_scoring(
     _show(loaded, latencies)
 
 
-def numbers(name: str, text: str, least: int) -> list[int]:
+def _numbers(name: str, text: str, least: int) -> list[int]:
     """Ascending whole numbers of a comma-separated list.
 
     Raises:

@@ -146,7 +146,7 @@ def _table(
 
 
 def _tell(summary: "ContentSummary", out: Path, as_json: bool) -> None:
-    """What became of the vectors."""
+    """Report how many vectors were stored and left out."""
     import msgspec
 
     if as_json:

@@ -21,7 +21,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A prepared data set
 
 def _source(text: str, sets: list[str]) -> "Source":
     """The log that ``schema.toml`` or ``ADAPTER:FOLDER`` names."""
-    from clickscale.config import load_toml, override
+    from clickscale.config_text import load_toml, override
     from clickscale.data.adapters import open_source
     from clickscale.data.described.log import LogConfig, log_source
 
@@ -47,7 +47,7 @@ def _pairs(sets: list[str]) -> dict[str, str]:
 
 def _other_split(split: "Split", kind: str | None, valid: float | None, test: float | None) -> "Split":
     """The split of a source with what the command line changes; one day each if it turns into days."""
-    from clickscale.config import override
+    from clickscale.config_text import override
 
     if kind == "day" and split.kind != "day":
         valid, test = 1 if valid is None else valid, 1 if test is None else test
@@ -103,7 +103,7 @@ def prepare_log(
 
 
 def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
-    """What preparing did, for machines."""
+    """Summary of preparing for programs."""
     import msgspec
 
     report = {name: msgspec.to_builtins(table) for name, table in manifest.report.items()}
@@ -111,7 +111,7 @@ def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
 
 
 def _show_manifest(manifest: "Manifest", out: Path) -> None:
-    """What preparing did, for people: every row is kept or quarantined with a reason."""
+    """Summary of preparing for people: every row is kept or quarantined with a reason."""
     rows = [
         (
             name,

@@ -11,7 +11,8 @@ import typer
 
 from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
-from clickscale.config import LONGEST, build
+from clickscale.config import LONGEST
+from clickscale.config_text import build
 from clickscale.errors import ConfigError, InputError
 from clickscale.files import replacing
 
@@ -76,11 +77,11 @@ def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "S
                 f"--precision {precision} is of kept states, and none are kept; give --cache too."
             )
         return Scorer(artifact, slack=slack)
-    options = {"budget": size_in_bytes(cache), "precision": precision, "admit_after": 1}
+    options = {"budget": _size_in_bytes(cache), "precision": precision, "admit_after": 1}
     return Scorer(artifact, cache=StateCache(build(CacheConfig, options, "--precision")), slack=slack)
 
 
-def size_in_bytes(text: str) -> int:
+def _size_in_bytes(text: str) -> int:
     """Bytes of a size such as ``64MB``, ``1.5 GiB`` or ``4096``.
 
     Raises:
@@ -128,7 +129,7 @@ def _read_requests(path: str) -> Iterator[tuple[int, Any]]:
         yield from _lines(sys.stdin, "stdin")
         return
     try:
-        stream = open(path, encoding="utf-8")  # noqa: SIM115 (closed below; opening alone may fail with a name)
+        stream = open(path, encoding="utf-8")  # noqa: SIM115 (closed below; only opening may fail with a name)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     with stream:

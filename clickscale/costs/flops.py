@@ -15,9 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clickscale.batch import CandidateSide, UserSide
+from clickscale.features import Feature, Features, column_of, columns, numeric
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.models import CTRModel
-from clickscale.schema import Feature, Features, column_of, columns, numeric
 
 _NOW = 1_700_000_000
 
@@ -64,21 +64,21 @@ def measure_cost(model: CTRModel[Any], features: Features, length: int, candidat
         length: behaviors of the history, all present.
         candidates: items to score, all different.
     """
-    dense, embedding = count_parameters(model)
+    dense, embedding = _count_parameters(model)
     user_side, candidate_side = _user(features, length), _candidates(features, length, candidates)
     was_training = model.training
     # Evaluation mode, as a server runs it; the mode is put back, since training may call this.
     model.eval()
     try:
         with torch.no_grad():
-            user, state = count_operations(lambda: model.encode_user(user_side))
-            score, _ = count_operations(lambda: model.score(state, candidate_side))
+            user, state = _count_operations(lambda: model.encode_user(user_side))
+            score, _ = _count_operations(lambda: model.score(state, candidate_side))
     finally:
         model.train(was_training)
     return Cost(length, candidates, dense, embedding, user, score / candidates, user + score)
 
 
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+def _count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(dense, embedding) parameters of a model."""
     # By identity, since tables can be shared between modules.
     tables = {id(module.weight) for module in model.modules() if isinstance(module, FusedEmbedding)}
@@ -86,7 +86,7 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()) - embedding, embedding
 
 
-def count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
+def _count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
     """Operations of a piece of work, and its result."""
     aten = torch.ops.aten
     mapping = {

@@ -20,8 +20,8 @@ from torch import Tensor
 from clickscale.arrays import Progress
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
+from clickscale.features import Feature, Features, categorical, numeric
 from clickscale.models import CTRModel, State
-from clickscale.schema import Feature, Features, categorical, numeric
 
 ONE_BY_ONE, PARALLEL, CACHED, APPENDED = "one by one", "parallel", "cached", "appended"
 VARIANTS = (ONE_BY_ONE, PARALLEL, CACHED, APPENDED)
@@ -178,7 +178,7 @@ def compare_latency(
             works |= {(name, PARALLEL): request.parallel, (name, CACHED): request.cached}
         runs = in_turns(works, repeats, seconds, time.process_time)
     return {
-        name: {way: timing(runs[name, way], candidates, candidates) for way in (PARALLEL, CACHED)}
+        name: {way: _timing(runs[name, way], candidates, candidates) for way in (PARALLEL, CACHED)}
         for name in models
     }
 
@@ -206,7 +206,7 @@ def in_turns(
     return runs
 
 
-def timing(runs: Sequence[float], candidates: int, measured: int) -> Timing:
+def _timing(runs: Sequence[float], candidates: int, measured: int) -> Timing:
     """Percentiles of runs, scaled from the candidates that were measured to those that were asked for."""
     p50, p99 = np.percentile(runs, (50, 99)) * (candidates / measured)
     return Timing(float(p50), float(p99), len(runs), measured)
@@ -279,7 +279,7 @@ class _Request:
             works[APPENDED] = self.appended
         runs = in_turns(works, repeats, seconds)
         measured = {name: few if name == ONE_BY_ONE else count for name in works}
-        timings = {name: timing(runs[name], count, measured[name]) for name in works}
+        timings = {name: _timing(runs[name], count, measured[name]) for name in works}
         return ScoringCell(self.length, count, timings)
 
     def state_cell(self, repeats: int, seconds: float) -> StateCell:
@@ -287,7 +287,7 @@ class _Request:
         works: dict[str, Work] = {"encode": lambda: self.model.encode_user(self.user)}
         if self.extend is not None:
             works["append"] = self.append
-        timings = {name: timing(runs, 1, 1) for name, runs in in_turns(works, repeats, seconds).items()}
+        timings = {name: _timing(runs, 1, 1) for name, runs in in_turns(works, repeats, seconds).items()}
         return StateCell(
             length=self.length,
             encode=timings["encode"],

@@ -13,8 +13,9 @@ from clickscale.data.layout import ADVICE, Manifest, read_manifest
 from clickscale.data.source import Split
 from clickscale.data.split import boundaries, bounds_of, part_of
 from clickscale.errors import DamagedError, DataError, unknown
+from clickscale.features import Feature, Features, categorical, column_of, numeric
 from clickscale.files import check_sizes, heal, verify
-from clickscale.schema import Feature, Features, Schema, categorical, column_of, numeric
+from clickscale.schema import Schema
 
 PARTS = ("train", "valid", "test")
 

@@ -52,19 +52,19 @@ def get(name: str, folder: Path, source: Path | None = None) -> Path:
     if log.archive is None:
         raise DataError(_by_hand(name, log, source))
     if folder.is_dir() and any(folder.iterdir()):
-        check(folder, log.archive)
+        _check(folder, log.archive)
         return folder
     with building(folder, LOG) as work:
         if source is not None:
-            take(source, log.archive, work)
-            check(work, log.archive)
+            _take(source, log.archive, work)
+            _check(work, log.archive)
         else:
             _from_network(name, log.archive, work)
     return folder
 
 
 def _by_hand(name: str, log: About, source: Path | None) -> str:
-    """What to do for a log that this program may not or need not fetch."""
+    """Instructions for a log that this program may not or need not fetch."""
     folder = source or "FOLDER"
     step = "" if source else f"Download it from {log.where} and unpack it into a folder, then: "
     return (
@@ -77,14 +77,14 @@ def _from_network(name: str, archive: Archive, work: Path) -> None:
     """Try the official address, then the mirrors."""
 
     def official(empty: Path) -> None:
-        download(archive, empty)
+        _download(archive, empty)
 
     ways: dict[str, Callable[[Path], None]] = {archive.address: official, **archive.mirrors}
     failures = []
     for place, way in ways.items():
         try:
             way(work)
-            check(work, archive)
+            _check(work, archive)
             return
         except (ClickscaleError, OSError) as error:
             failures.append(f"{place}: {error}")
@@ -98,7 +98,7 @@ def _from_network(name: str, archive: Archive, work: Path) -> None:
     )
 
 
-def download(archive: Archive, work: Path) -> None:
+def _download(archive: Archive, work: Path) -> None:
     """Fetch the zip file from its official address and unpack what is wanted into the empty folder ``work``.
 
     Raises:
@@ -116,7 +116,7 @@ def download(archive: Archive, work: Path) -> None:
     packed.unlink()
 
 
-def take(source: Path, archive: Archive, work: Path) -> None:
+def _take(source: Path, archive: Archive, work: Path) -> None:
     """Copy the log from a local folder (or one below it), or unpack it from a zip file, into ``work``.
 
     Raises:
@@ -145,13 +145,13 @@ def _unpack(packed: Path, archive: Archive, work: Path) -> None:
                     with file.open(members[name]) as member, (work / name).open("wb") as out:
                         shutil.copyfileobj(member, out)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise DamagedError(f"{packed} is no zip file, or a damaged one: {error}") from error
+        raise DamagedError(f"{packed} is not a zip file, or is damaged: {error}") from error
     missing = [name for name in archive.files if not (work / name).is_file()]
     if missing:
         raise DataError(f"{packed} holds no {', '.join(missing)}.")
 
 
-def check(folder: Path, archive: Archive) -> None:
+def _check(folder: Path, archive: Archive) -> None:
     """Compare a folder with the published figures of the log.
 
     Raises:
@@ -171,9 +171,9 @@ def check(folder: Path, archive: Archive) -> None:
         raise DamagedError(
             f"{folder / name} holds {histogram} ratings of 1 to 5 instead of {archive.histogram}."
         )
-    if archive.sha256 and fingerprint(rows) != archive.sha256:
+    if archive.sha256 and _fingerprint(rows) != archive.sha256:
         raise DamagedError(
-            f"{folder / name} differs from the published ratings (sha256 {fingerprint(rows)})."
+            f"{folder / name} differs from the published ratings (sha256 {_fingerprint(rows)})."
         )
 
 
@@ -183,14 +183,14 @@ def _ratings(path: Path, text: TextFormat) -> Ints:
     for chunk in read(path, format="csv", text=text):
         columns = [integers(chunk[name].filter(chunk.problem.is_null())) for name in text.names]
         if not all(pa.types.is_integer(column.type) for column in columns):
-            raise DamagedError(f"{path} holds values that are no integers.")
+            raise DamagedError(f"{path} holds values that are not integers.")
         parts.append(
             np.stack([column.fill_null(0).to_numpy(zero_copy_only=False) for column in columns], axis=1)
         )
     return np.concatenate(parts)
 
 
-def fingerprint(rows: Ints) -> str:
+def _fingerprint(rows: Ints) -> str:
     """sha256 of rows of integers whatever their order: sorted, one per line, separated by spaces."""
     ordered = rows[np.lexsort(rows.T[::-1])]
     text = "\n".join(" ".join(map(str, row)) for row in ordered.tolist())

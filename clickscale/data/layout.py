@@ -34,11 +34,13 @@ from pathlib import Path
 
 import msgspec
 
-from clickscale.config import Config, load_json
+from clickscale.config import Config
+from clickscale.config_text import load_json
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DamagedError, DataError
+from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind
-from clickscale.schema import Features, Schema
+from clickscale.schema import Schema
 
 MANIFEST = "manifest.json"
 _LAYOUT_VERSION = 1

@@ -20,7 +20,8 @@ from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import label_of, select_labels
+from clickscale.features import label_of
+from clickscale.schema import select_labels
 
 __all__ = ["Grouping", "Loader", "LoaderConfig"]
 

@@ -13,6 +13,7 @@ from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.calibration import reliability_curve
+from clickscale.features import column_of, label_of
 from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
@@ -25,7 +26,6 @@ from clickscale.report.results import HEADERS as ACCURACY
 from clickscale.report.results import Result, verdict
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
-from clickscale.schema import column_of, label_of
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
@@ -171,7 +171,7 @@ def _latency_section(out: Path, results: Sequence[Result], latencies: Latencies)
 
 
 def _comparison_section(runs: Mapping[str, Path]) -> Section:
-    """Every model against the first, and the distilled student against the student alone."""
+    """Every model against the first, and the distilled student against the student without a teacher."""
     taught = [name for name in (ALONE, TAUGHT, "teacher") if name in runs]
     bases = (list(runs), taught)
     tables = []

@@ -42,7 +42,7 @@ class DemoStopped(Exception):
 
 
 @dataclass(frozen=True)
-class DemoOutcome:
+class _DemoOutcome:
     """Everything that the demo measured.
 
     Attributes:
@@ -141,7 +141,7 @@ class Demo:
             get(LOG, raw, source)
         prepare(open_source(LOG, raw), self.data, progress=progress)
 
-    def run(self) -> DemoOutcome:
+    def run(self) -> _DemoOutcome:
         """Train and measure on the prepared log, and write the report.
 
         Raises:
@@ -158,7 +158,7 @@ class Demo:
         self.note(f"scoring a request with the saved artifact of the {TAUGHT}")
         request = demo_page.scored_request(dataset, runs[TAUGHT] / "artifact", self.out)
         page = demo_page.write_report(self.out, dataset, runs, results, latencies, request)
-        return DemoOutcome(dataset, results, latencies, request, page)
+        return _DemoOutcome(dataset, results, latencies, request, page)
 
     def train(self, name: str, choice: ModelChoice) -> Path:
         """Train one model; the folder of its run."""
@@ -214,7 +214,7 @@ class Demo:
 
 
 def _evaluated(run: Path) -> bool:
-    """Whether a run has a report of the test part."""
+    """True if a run has a report of the test part."""
     return (run / "evaluation-test.json").is_file()
 
 

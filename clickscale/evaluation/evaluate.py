@@ -11,8 +11,9 @@ from clickscale.data.loader import Grouping, Loader, LoaderConfig
 from clickscale.data.windows import replay_windows
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
+from clickscale.features import label_of
 from clickscale.models import CTRModel
-from clickscale.schema import label_of, select_labels
+from clickscale.schema import select_labels
 
 _PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same however long behaviors are
 

@@ -35,7 +35,7 @@ _AGE_NAMES = ("unknown", "under 1 day", "1-6 days", "7-29 days", "30-89 days", "
 
 
 @dataclass(frozen=True)
-class SliceReport:
+class _SliceReport:
     """One slice, such as the rows with 5 to 19 visible behaviors.
 
     ``metrics`` has those of `METRICS` that noise does not push in one direction; nan where not defined.
@@ -48,7 +48,7 @@ class SliceReport:
 
 
 @dataclass(frozen=True)
-class LabelReport:
+class _LabelReport:
     """Metrics of one label over the rows where it is known, each with its interval over users.
 
     `metrics` has all of `METRICS` by name. `ranked_users` are the users with both classes, the only ones that
@@ -64,7 +64,7 @@ class LabelReport:
     ranked_users: int
     metrics: dict[str, Interval]
     rela_impr: Interval | None
-    slices: dict[str, tuple[SliceReport, ...]]
+    slices: dict[str, tuple[_SliceReport, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class EvaluationReport:
     bootstrap: int
     seed: int
     level: float
-    labels: tuple[LabelReport, ...]
+    labels: tuple[_LabelReport, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values; nan becomes None."""
@@ -138,7 +138,7 @@ def evaluate_predictions(
     options.
     """
     bases = _bases(predictions, base_auc)
-    partitions = slice_rows(predictions)
+    partitions = _slice_rows(predictions)
     labels = tuple(
         _LabelRows(predictions, column).report(bootstrap, seed, level, bases.get(name), partitions)
         for column, name in enumerate(predictions.label_names)
@@ -181,7 +181,7 @@ def compare_predictions(
 
 
 @dataclass(frozen=True)
-class Partition:
+class _Partition:
     """Every row's slice (N,) as a number below len(names); slices without rows are possible."""
 
     codes: Ints
@@ -197,7 +197,7 @@ class Partition:
             yield self.names[code], rows
 
 
-def slice_rows(predictions: Predictions) -> dict[str, Partition]:
+def _slice_rows(predictions: Predictions) -> dict[str, _Partition]:
     """The partitions of a report: visible behaviors, user activity (in quartiles), item age, UTC day.
 
     Users of equal training impressions share a quartile (of users, not of rows), so quartiles may be uneven
@@ -206,16 +206,16 @@ def slice_rows(predictions: Predictions) -> dict[str, Partition]:
     # Days in UTC, so that a slice does not depend on the machine's time zone.
     days, day_codes = np.unique(predictions.time // DAY, return_inverse=True)
     return {
-        "behaviors": Partition(
+        "behaviors": _Partition(
             np.searchsorted(_BEHAVIOR_EDGES, predictions.behaviors, side="right"), _BEHAVIOR_NAMES
         ),
         "user_activity": _activity_quartiles(predictions),
-        "item_age": Partition(np.searchsorted(_AGE_EDGES, predictions.item_age, side="right"), _AGE_NAMES),
-        "day": Partition(day_codes, tuple(str(day) for day in days.astype("datetime64[D]"))),
+        "item_age": _Partition(np.searchsorted(_AGE_EDGES, predictions.item_age, side="right"), _AGE_NAMES),
+        "day": _Partition(day_codes, tuple(str(day) for day in days.astype("datetime64[D]"))),
     }
 
 
-def _activity_quartiles(predictions: Predictions) -> Partition:
+def _activity_quartiles(predictions: Predictions) -> _Partition:
     # Quartiles of users and not of rows, or the most active users would fill them all.
     _, first_rows, users = np.unique(predictions.user, return_index=True, return_inverse=True)
     activity = predictions.user_activity[first_rows]
@@ -226,7 +226,7 @@ def _activity_quartiles(predictions: Predictions) -> Partition:
         names.append(
             f"q{quartile + 1} ({inside.min()}-{inside.max()})" if inside.size else f"q{quartile + 1}"
         )
-    return Partition(quartiles[users], tuple(names))
+    return _Partition(quartiles[users], tuple(names))
 
 
 class _LabelRows:
@@ -240,12 +240,12 @@ class _LabelRows:
         self.users = predictions.user[self.known]
 
     def report(
-        self, bootstrap: int, seed: int, level: float, base: float | None, partitions: dict[str, Partition]
-    ) -> LabelReport:
+        self, bootstrap: int, seed: int, level: float, base: float | None, partitions: dict[str, _Partition]
+    ) -> _LabelReport:
         """Measure all rows, then each slice."""
         intervals = user_bootstrap(self.labels, self.logits, self.users, bootstrap, seed, level)
         pairs = group_pairs(self.labels, self.logits, self.users)
-        return LabelReport(
+        return _LabelReport(
             label=self.name,
             rows=len(self.labels),
             positives=int(pairs.positives.sum()),
@@ -259,10 +259,10 @@ class _LabelRows:
             },
         )
 
-    def _slice(self, name: str, rows: Ints) -> SliceReport:
+    def _slice(self, name: str, rows: Ints) -> _SliceReport:
         inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows])
         values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
-        return SliceReport(name, len(rows), int(inside.positive.sum()), values)
+        return _SliceReport(name, len(rows), int(inside.positive.sum()), values)
 
     def values(self) -> dict[str, float]:
         """Value of every metric, without intervals."""

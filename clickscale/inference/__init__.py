@@ -1,1 +1,1 @@
-"""From raw requests to scores."""
+"""Scoring of raw requests."""

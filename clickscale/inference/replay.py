@@ -15,7 +15,8 @@ from clickscale.data.dataset import Columns, Dataset
 from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, UNKNOWN, Field, column_of
+from clickscale.features import FIRST, UNKNOWN, column_of
+from clickscale.schema import Field
 
 
 def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Ints) -> list[dict[str, Any]]:

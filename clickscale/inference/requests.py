@@ -31,7 +31,8 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
-from clickscale.schema import UNKNOWN, Field
+from clickscale.features import UNKNOWN
+from clickscale.schema import Field
 
 Request = Mapping[str, Any]
 _Ints = npt.NDArray[np.int64]
@@ -127,7 +128,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
 
 
 def known_items(batch: Batch) -> list[list[bool]]:
-    """For each candidate of each request, whether the item table has it."""
+    """Tell for each candidate of each request if the item table has it."""
     return (batch.candidates.items > UNKNOWN).tolist()
 
 

@@ -158,7 +158,7 @@ class Scorer:
                 state = stack([claim.state for claim in claims if claim.state is not None])
                 # Stacking pads shorter states on the left, so the newest behavior is at the longest's end.
                 longest = max(claim.size for claim in claims)
-                logits = self._logits(state, seeing_all(batch.candidates, longest))
+                logits = self._logits(state, _seeing_all(batch.candidates, longest))
                 sound = self._audit(claims, batch, logits, states)
         except Exception:
             states.cache.failed("scoring with kept states")
@@ -176,7 +176,7 @@ class Scorer:
         for row, claim in enumerate(claims):
             if claim.audited:
                 state = states.fresh(batch.user, [row], claim.size)
-                expected = self._logits(state, seeing_all(batch.candidates, claim.size, row))[0]
+                expected = self._logits(state, _seeing_all(batch.candidates, claim.size, row))[0]
                 if not states.cache.audit(float((expected - logits[row]).abs().max())):
                     return False
         return True
@@ -205,7 +205,7 @@ class Scorer:
         ]
 
 
-def seeing_all(candidates: CandidateSide, behaviors: int, row: int | None = None) -> CandidateSide:
+def _seeing_all(candidates: CandidateSide, behaviors: int, row: int | None = None) -> CandidateSide:
     """The candidates, of one row if given, over states of so many behaviors."""
     if row is not None:
         only = slice(row, row + 1)

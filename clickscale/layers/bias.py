@@ -20,11 +20,13 @@ def time_buckets(delta: Tensor, kind: Buckets = "octave") -> Tensor:
     if kind == "paper":
         steps = torch.log(delta.abs().clamp(min=1).double()) / 0.301
         return steps.floor().long().clamp(max=TIME_BUCKETS - 1)
-    bits = delta.abs().clamp(min=1).float().view(torch.int32)
+    # A float32 has 8 bits of exponent above 23 bits of fraction. Shifted by 22, the exponent and the first
+    # bit of the fraction remain: the doubling, and its half. 1 second is 127 << 1 = 254, bucket 0.
+    bits = delta.abs().clamp(min=1).float().view(torch.int32)  # (...) the same memory read as integers
     return (bits >> 22).sub_(254).clamp_(max=TIME_BUCKETS - 1).long()
 
 
-def pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Tensor:
+def _pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Tensor:
     """Bucket of every pair, `TIME_BUCKETS` where it is not allowed; all blocks of a model share it.
 
     Args:
@@ -37,7 +39,7 @@ def pair_buckets(delta: Tensor, allowed: Tensor, kind: Buckets = "octave") -> Te
     return torch.where(allowed, time_buckets(delta, kind), TIME_BUCKETS)
 
 
-class RelativeBias(nn.Module):
+class _RelativeBias(nn.Module):
     """``f1(time difference) + f2(distance)`` for every pair (Lai et al. 2025, eq. 4), -inf where not allowed.
 
     Args:
@@ -55,7 +57,7 @@ class RelativeBias(nn.Module):
         """Bias of each pair.
 
         Args:
-            buckets: (B, Q, L) int64 of `pair_buckets`.
+            buckets: (B, Q, L) int64 of `_pair_buckets`.
             distance: (Q, L) or (B, Q, L) int64 positions from key to query.
 
         Returns:
@@ -67,20 +69,23 @@ class RelativeBias(nn.Module):
         masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
         source = masked[None].expand(batch, -1, -1)  # (B, tables, 130)
         flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
-        time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)
+        time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)  # (B, tables, Q, L)
         return time + self._positions(distance.clamp(0, self.length))
 
     def _positions(self, distance: Tensor) -> Tensor:
         """(Q, L) -> (1, tables, Q, L); (B, Q, L) -> (B, tables, Q, L)."""
         if distance.dim() == 2:
-            return self.position[:, distance][None]
+            return self.position[:, distance][None]  # (1, tables, Q, L)
+        # Distances that differ by row: one gather reads them from all tables.
         tables = self.position.shape[0]
-        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)
-        source = self.position[None].expand(distance.shape[0], -1, -1)
-        return torch.gather(source, 2, flat).view(distance.shape[0], tables, *distance.shape[1:])
+        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
+        source = self.position[None].expand(distance.shape[0], -1, -1)  # (B, tables, N + 1)
+        read = torch.gather(source, 2, flat)  # (B, tables, Q L)
+        return read.view(distance.shape[0], tables, *distance.shape[1:])  # (B, tables, Q, L)
 
     def itself(self) -> Tensor:
         """(tables,): bias of an event towards itself."""
+        # Zero seconds fall into bucket 0, zero positions into entry 0.
         return self.time[:, 0] + self.position[:, 0]
 
 
@@ -97,7 +102,7 @@ class AttentionBias(nn.Module):
         sets = {"shared": 1, "heads": 1, "blocks": blocks, "none": 0}[sharing]
         tables = 1 if sharing == "shared" else heads
         self.blocks, self.heads, self.buckets = blocks, heads, buckets
-        self.sets = nn.ModuleList(RelativeBias(length, tables) for _ in range(sets))
+        self.sets = nn.ModuleList(_RelativeBias(length, tables) for _ in range(sets))
 
     def forward(self, delta: Tensor, distance: Tensor, allowed: Tensor) -> list[Tensor]:
         """Additive bias of every block, each (B, 1 or H, Q, L), -inf where not allowed.
@@ -109,17 +114,18 @@ class AttentionBias(nn.Module):
         """
         if not len(self.sets):
             mask = torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -math.inf)
-            return [mask[:, None]] * self.blocks
-        buckets = pair_buckets(delta, allowed, self.buckets)
-        made = [bias(buckets, distance) for bias in self.sets]
-        return made if len(made) == self.blocks else made * self.blocks
+            return [mask[:, None]] * self.blocks  # each (B, 1, Q, L)
+        buckets = _pair_buckets(delta, allowed, self.buckets)
+        # Buckets depend on times only, so all sets of tables read the same ones.
+        biases = [bias(buckets, distance) for bias in self.sets]
+        return biases if len(biases) == self.blocks else biases * self.blocks
 
-    def tables(self, block: int) -> RelativeBias | None:
+    def tables(self, block: int) -> _RelativeBias | None:
         """The tables that a block reads, or None."""
         if not len(self.sets):
             return None
-        bias = self.sets[block % len(self.sets)]
-        assert isinstance(bias, RelativeBias), "sets hold relative biases only"
+        bias = self.sets[block % len(self.sets)]  # one set serves all blocks, or each has its own
+        assert isinstance(bias, _RelativeBias), "sets hold relative biases only"
         return bias
 
     def own(self, block: int, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickscale.schema import UNKNOWN, Feature, categorical, numeric
+from clickscale.features import UNKNOWN, Feature, categorical, numeric
 
 
 class FusedEmbedding(nn.Module):

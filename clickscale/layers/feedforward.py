@@ -6,7 +6,10 @@ from torch.nn import functional
 
 
 class SwiGLU(nn.Module):
-    """``(SiLU(x Wa) * x Wb) Wc`` without biases (Shazeer 2020; Lai et al. 2025, eq. 16: hidden width 3D)."""
+    """``(SiLU(x Wa) * x Wb) Wc`` without biases (Shazeer 2020; Lai et al. 2025, eq. 16: hidden width 3D).
+
+    It has three matrices, so at two thirds of the hidden width it has as many weights as `ReLUFeedForward`.
+    """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -15,7 +18,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        gate, value = self.enter(x).chunk(2, dim=-1)
+        gate, value = self.enter(x).chunk(2, dim=-1)  # (..., hidden) each, views of one product
         return self.leave(functional.silu(gate) * value)
 
 

@@ -149,7 +149,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Features (B, C, width) and mask (B, C) -> logits (B, C, T), 0 at padding."""
         if bool(mask.all()):
-            return self.tower(x.flatten(0, 1)).float().view(*mask.shape, self.labels)
+            return self.tower(x.flatten(0, 1)).float().view(*mask.shape, self.labels)  # (B, C, T)
         logits = self.tower(x[mask]).float()  # (real candidates, T)
         return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
             mask[..., None].expand(-1, -1, self.labels), logits

@@ -1,7 +1,6 @@
-"""From the index tensors of a batch to tokens: the input layer that all models share."""
+"""Input layer of all models: from the index tensors of a batch to tokens."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,8 +9,8 @@ from torch.nn import functional
 
 from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
+from clickscale.features import Feature, Features, categorical, column_of, content, numeric
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
-from clickscale.schema import Feature, Features, categorical, column_of, content, numeric
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
@@ -58,37 +57,19 @@ class ItemTable(nn.Module):
         tokens = self.side.embed_rows(table, self.rows[unique], self.numbers[unique])  # (U, n, d)
         for name, projection in self.projections.items():
             vectors = getattr(self, f"content_{name}")[unique].to(tokens.dtype)
-            tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)
-        tokens = tokens * (unique > 0)[:, None, None]
-        return functional.embedding(inverse, tokens.flatten(1))
+            tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)  # (U, n + 1, d)
+        tokens = tokens * (unique > 0)[:, None, None]  # (U, n, d); padding is zero
+        return functional.embedding(inverse, tokens.flatten(1))  # (..., n * d)
 
 
 def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
-    """Every entry by itself, in the form of `distinct`."""
+    """Entries and their own positions, in the form of `distinct`."""
     return items.flatten(), torch.arange(items.numel(), device=items.device).view(items.shape)
 
 
 def _two(column: Array) -> Array:
     """A column as (rows, values)."""
-    return column if column.ndim == 2 else column[:, None]
-
-
-class TimeOfWeek(nn.Module):
-    """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.hour = nn.Parameter(torch.randn(24, dim) * 0.05)
-        self.day = nn.Parameter(torch.randn(7, dim) * 0.05)
-        self.project = nn.Linear(dim, width, bias=False)
-
-    def forward(self, times: Tensor) -> Tensor:
-        """Times (...,) int64 seconds -> (..., D)."""
-        week = (
-            functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
-        )  # (7, 24, D)
-        day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))
+    return column if column.ndim == 2 else column[:, None]  # (rows, values)
 
 
 class Inputs(nn.Module):
@@ -125,7 +106,7 @@ class Inputs(nn.Module):
         if not self.behavior_side.tokens:
             return items
         actions = self.behavior_side(self.table, user.actions, user.action_numbers).flatten(-2)
-        return torch.cat([items, actions * user.mask[..., None]], dim=-1)
+        return torch.cat([items, actions * user.mask[..., None]], dim=-1)  # (B, L, D)
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""
@@ -138,40 +119,3 @@ class Inputs(nn.Module):
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""
         return self.context_side(self.table, candidates.context, candidates.context_numbers).flatten(-2)
-
-
-class TimedInputs(Inputs):
-    """`Inputs` of a model whose behaviors and candidates are one sequence of tokens of width D.
-
-    Args:
-        time_of_week: add an embedding of hour and weekday to every token.
-        candidate: a candidate's behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
-            fields makes its token.
-    """
-
-    def __init__(
-        self,
-        features: Features,
-        items: ItemColumns,
-        dim: int,
-        *,
-        time_of_week: bool = True,
-        candidate: Literal["zero_fill", "linear"] = "zero_fill",
-    ) -> None:
-        super().__init__(features, items, dim)
-        self.week = TimeOfWeek(dim, self.width) if time_of_week else None
-        linear = candidate == "linear"
-        self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None
-
-    def timed_behaviors(self, user: UserSide) -> Tensor:
-        """(B, L, D)."""
-        return self._timed(self.behaviors(user), user.times)
-
-    def timed_candidates(self, candidates: CandidateSide) -> Tensor:
-        """(B, C, D)."""
-        if self.linear is None:
-            return self._timed(self.candidates(candidates), candidates.times)
-        return self._timed(self.linear(self.candidate_items(candidates)), candidates.times)
-
-    def _timed(self, x: Tensor, times: Tensor) -> Tensor:
-        return x if self.week is None else x + self.week(times)

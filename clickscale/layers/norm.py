@@ -28,7 +28,7 @@ class _ScaleByRMS(torch.autograd.Function):
         x, gain, rms, scale = ctx.saved_tensors
         width = x.shape[-1]
         product = (grad * x).reshape(-1, width)  # (rows, D)
-        by_gain = (scale.reshape(1, -1) @ product).view(width)
+        by_gain = (scale.reshape(1, -1) @ product).view(width)  # (D,)
         along = (product @ gain[:, None]).view(scale.shape)  # (..., 1), the gradient along x
         # d rms / dx = x / (D rms): what a change of x's length does through the scale.
         bend = along * scale.square() / (rms.clamp(min=_TINY) * width)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickscale.schema import Feature, categorical, content, numeric
+from clickscale.features import Feature, categorical, content, numeric
 
 
 class PerTokenLinear(nn.Module):
@@ -70,7 +70,7 @@ class FieldTokens(nn.Module):
 
     def profile(self, fields: Tensor) -> Tensor:
         """Tokens (B, n, D) of the profile's fields (B, n, d), which are the first fields."""
-        return self.fields(fields.transpose(0, 1)).transpose(0, 1)
+        return self.fields(fields.transpose(0, 1)).transpose(0, 1)  # (B, n, D)
 
     def forward(self, profile: Tensor, fields: Tensor, histograms: list[Tensor]) -> Tensor:
         """All tokens of each candidate.

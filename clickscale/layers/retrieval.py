@@ -1,6 +1,6 @@
 """General search units: from a lifelong timeline, the behaviors that matter for each candidate.
 
-A search compares every candidate with every behavior at once; `top_behaviors` then takes the best ones as
+A search compares every candidate with every behavior at once; `_top_behaviors` then takes the best ones as
 columns of the timeline, so nothing is copied. Rankings compare whole numbers: a sum of whole numbers below
 2**24 is exact in float32 in any order. So equal behaviors tie on every device and in every batch, and a
 candidate retrieves the same behaviors whether it is scored by itself, with others or from a cached state.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from clickscale.schema import FIRST, PADDING
+from clickscale.features import FIRST, PADDING
 
 SearchKind = Literal["content", "field", "learned", "hash"]
 
@@ -26,7 +26,7 @@ _RANKED = 2.0**16  # learned relevance is ranked in steps of 1 / 65,536
 _NEVER = -(2**62)
 
 
-def unit_grid(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+def _unit_grid(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
     """Directions of vectors (items, width) as whole numbers of 1 / `GRID`; zeros stay zeros."""
     grid = np.zeros(vectors.shape, np.int16)
     for start in range(0, len(vectors), 4096):  # in pieces: the copy is of 64-bit floats
@@ -39,10 +39,10 @@ def unit_grid(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 def dots(left: Tensor, right: Tensor) -> Tensor:
     """Products (..., n, m) of whole vectors (..., n, w) and (..., m, w), exact in float32."""
     with torch.autocast(left.device.type, enabled=False):  # half precision would round
-        return left @ right.transpose(-1, -2)
+        return left @ right.transpose(-1, -2)  # (..., n, m)
 
 
-def top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def _top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """The ``kept`` behaviors most similar to each candidate, oldest first.
 
     Args:
@@ -75,8 +75,8 @@ class ContentTable(nn.Module):
 
     def __init__(self, fields: Sequence[npt.NDArray[Any]]) -> None:
         super().__init__()
-        parts = [unit_grid(np.asarray(field)) for field in fields]
-        grid = parts[0] if len(parts) == 1 else unit_grid(np.concatenate(parts, axis=1))
+        parts = [_unit_grid(np.asarray(field)) for field in fields]
+        grid = parts[0] if len(parts) == 1 else _unit_grid(np.concatenate(parts, axis=1))
         self.width = grid.shape[1]
         grid[PADDING] = 0  # a column may hold anything there
         self.register_buffer("grid", torch.from_numpy(grid), persistent=False)
@@ -88,7 +88,7 @@ class ContentTable(nn.Module):
 
     def compare(self, candidates: Tensor, behaviors: Tensor) -> "Cosines":
         """Cosines of candidates (B, C) and behaviors (B, L), all items."""
-        known = self.known[candidates][..., None] & self.known[behaviors][:, None]
+        known = self.known[candidates][..., None] & self.known[behaviors][:, None]  # (B, C, L)
         return Cosines(dots(self(candidates), self(behaviors)), known)
 
 
@@ -105,7 +105,7 @@ class Cosines:
     known: Tensor
 
 
-class AttributeSearch(nn.Module):
+class _AttributeSearch(nn.Module):
     """Hard search (SIM, Pi et al. 2020): behaviors that share values of an item field with the candidate.
 
     Args:
@@ -121,7 +121,7 @@ class AttributeSearch(nn.Module):
         self.register_buffer("codes", torch.from_numpy(wide), persistent=False)
 
     def compare(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
-        """How many values candidates (B, C) share with behaviors (B, L): (B, C, L); 0 is no match."""
+        """Count the values shared by candidates (B, C) and behaviors (B, L): (B, C, L); 0 means no match."""
         wanted, held = self.codes[candidates], self.codes[behaviors][:, None]  # (B, C, V), (B, 1, L, V)
         shared = torch.zeros((*candidates.shape, behaviors.shape[1]), device=candidates.device)
         for value in wanted.unbind(dim=-1):
@@ -129,7 +129,7 @@ class AttributeSearch(nn.Module):
         return shared
 
 
-class HashSearch(nn.Module):
+class _HashSearch(nn.Module):
     """SimHash search (ETA, Chen et al. 2021): signs of fixed random projections, by Hamming distance.
 
     The directions are drawn once and saved with the weights, so training and serving hash alike.
@@ -151,7 +151,7 @@ class HashSearch(nn.Module):
             return (x.float() @ self.directions > 0).float() * 2 - 1
 
 
-class LearnedSearch(nn.Module):
+class _LearnedSearch(nn.Module):
     """Soft search (SIM): the product of learned projections of candidate and behavior.
 
     The choice of behaviors has no gradient. A model trains the projections by adding the relevance to logits.
@@ -211,9 +211,9 @@ class SearchUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.kept = kind, kept
-        self.field = AttributeSearch(codes) if kind == "field" and codes is not None else None
-        self.learned = LearnedSearch(width) if kind == "learned" else None
-        self.hash = HashSearch(width) if kind == "hash" else None
+        self.field = _AttributeSearch(codes) if kind == "field" and codes is not None else None
+        self.learned = _LearnedSearch(width) if kind == "learned" else None
+        self.hash = _HashSearch(width) if kind == "hash" else None
 
     def forward(
         self, candidates: ItemTokens, behaviors: ItemTokens, seen: Tensor, cosines: Cosines | None
@@ -227,7 +227,7 @@ class SearchUnit(nn.Module):
         """
         if self.learned is not None:
             relevance = self.learned(candidates.tokens, behaviors.tokens)  # (B, C, L)
-            columns, mask = top_behaviors(self.learned.ranked(relevance), seen, self.kept)
+            columns, mask = _top_behaviors(self.learned.ranked(relevance), seen, self.kept)
             return SearchResult(columns, mask, relevance.gather(-1, columns))
         if self.hash is not None:
             similarity = self.hash.compare(candidates.tokens, behaviors.tokens)
@@ -237,4 +237,4 @@ class SearchUnit(nn.Module):
         else:
             assert cosines is not None, "a search by content is given the cosines"
             similarity, seen = cosines.dots, seen & cosines.known
-        return SearchResult(*top_behaviors(similarity, seen, self.kept))
+        return SearchResult(*_top_behaviors(similarity, seen, self.kept))

@@ -1,4 +1,4 @@
-"""Which behaviors of its row's timeline each candidate sees, and how some of them are selected for it."""
+"""The behaviors of its row's timeline that each candidate sees, and the selection of some of them."""
 
 from dataclasses import dataclass
 
@@ -29,12 +29,12 @@ class SelectedBehaviors:
     @property
     def row_mask(self) -> Tensor:
         """(R, K) bool."""
-        return self.mask.flatten(0, 1)
+        return self.mask.flatten(0, 1)  # (R, K)
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """What each candidate of a batch sees of the timeline of its row.
+    """The part of its row's timeline that each candidate of a batch sees.
 
     Where all candidates of each row share one moment, as in a request, it is held once: C' is 1, else C.
 
@@ -68,19 +68,20 @@ class Visibility:
     def newest(self, count: int) -> Tensor:
         """(B, C', L) bool: the seen behaviors among the last ``count`` columns before the candidate."""
         column = torch.arange(self.items.shape[1], device=self.seen.device)
-        return self.seen & (column >= self.visible[..., None] - count)
+        return self.seen & (column >= self.visible[..., None] - count)  # (B, C', L)
 
     def window(self, count: int) -> SelectedBehaviors:
         """The last min(count, L) columns before each candidate."""
         width = min(count, self.items.shape[1])
-        column = self.candidates.visible[..., None] + torch.arange(-width, 0, device=self.seen.device)
+        back = torch.arange(-width, 0, device=self.seen.device)  # (W,)
+        column = self.candidates.visible[..., None] + back  # (B, C, W)
         oldest = self.candidates.oldest[..., None].clamp(min=0)  # (B, C, 1)
         return self.select(column.clamp(min=0), column >= oldest)
 
     def select(self, columns: Tensor, mask: Tensor) -> SelectedBehaviors:
         """Columns (B, C, K) of the timeline for each candidate, of which those in the mask count."""
         flat = columns.flatten(0, 1)  # (R, K)
-        items = take_columns(self.items, columns) * mask.flatten(0, 1)
+        items = take_columns(self.items, columns) * mask.flatten(0, 1)  # (R, K)
         return SelectedBehaviors(
             columns,
             (items > 0).view(mask.shape),  # a column of padding is not a behavior either
@@ -92,12 +93,12 @@ class Visibility:
 
 def take_columns(x: Tensor, columns: Tensor) -> Tensor:
     """Columns (B, C, K) of rows x (B, L, ...), for each candidate: (B * C, K, ...)."""
-    begin = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]
+    begin = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]  # (B, 1, 1), first row of each
     flat = (columns + begin).flatten(0, 1)  # (R, K), rows of x as one table of B * L
     if not flat.numel():
         return x.new_zeros((*flat.shape, *x.shape[2:]))
     if x.dim() == 2:
-        return x.reshape(-1)[flat]
+        return x.reshape(-1)[flat]  # (R, K)
     return functional.embedding(flat, x.flatten(0, 1))  # faster than indexing, forward and backward
 
 

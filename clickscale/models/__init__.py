@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from clickscale.config import Config, override
+from clickscale.config import Config
+from clickscale.config_text import override
 from clickscale.errors import ConfigError, unknown
+from clickscale.features import Features
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._base import CTRModel, FeatureAxis, State, score_in_chunks, stack
-from clickscale.schema import Features, select_labels
+from clickscale.schema import select_labels
 
 __all__ = [
     "CTRModel",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
-from clickscale.schema import Features
+from clickscale.features import Features
 from clickscale.state import State, stack
 
 __all__ = ["CTRModel", "FeatureAxis", "State", "score_in_chunks", "stack"]
@@ -34,7 +34,7 @@ S = TypeVar("S", bound=State)
 
 
 class CTRModel(nn.Module, ABC, Generic[S]):
-    """A model is two functions: what can be computed from the user alone, and what a candidate adds to it.
+    """A model is two functions: `encode_user` needs no candidate, `score` adds the candidates to its result.
 
     ``S`` is the class of its states; a model whose states come in several forms names their union.
 
@@ -62,7 +62,7 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         return self.score(self.encode_user(batch.user), batch.candidates)
 
     def extend_user(self, state: S, user: UserSide) -> S:
-        """State of the longer history, equal to encoding it whole; ``user`` holds the new behaviors alone.
+        """State of the longer history, equal to encoding it whole; ``user`` holds only the new behaviors.
 
         Raises:
             ConfigError: the model is not causal.
@@ -72,11 +72,11 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         raise InputError(f"{type(self).__name__} cannot extend its states; encode the user again.")
 
     def appendable_state(self, state: S) -> S:
-        """The part of a state that `extend_user` and candidates who see all of it need."""
+        """The part of a state that `extend_user` and candidates that see all of it need."""
         return state
 
     def scoring_state(self, state: S) -> S:
-        """The part of a state that candidates who see all of it need; nothing can be appended to it."""
+        """The part of a state that candidates that see all of it need; nothing can be appended to it."""
         return state
 
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:

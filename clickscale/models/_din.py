@@ -17,7 +17,7 @@ _PIECE = 1 << 17  # numbers of a piece of pairs; some four such pieces share the
 
 
 class Layers(NamedTuple):
-    """What the attention network does to units: maps to them (hidden, D), then four numbers of each."""
+    """Weights of the attention network: maps to its units (hidden, D), then four numbers of each unit."""
 
     product: Tensor
     key: Tensor
@@ -32,7 +32,7 @@ class TrainedAttention(torch.autograd.Function):
 
     Written out because each pair has ``hidden`` units: as separate operations, some thirty passes over them
     through main memory cost more than the products. Here a piece of the batch takes all its passes while it
-    is in the cache, and what waits for the backward pass is the units before Dice alone.
+    is in the cache, and only the units before Dice are kept for the backward pass.
 
     ``forward(measured, query (B, C, D), own (B, C, hidden), tokens (B, L, D), seen (B, C * L) of 0 and 1,
     *Layers)`` gives weights (B, C * L), without bias and not masked, and mean and variance (hidden,) of the
@@ -55,9 +55,9 @@ class TrainedAttention(torch.autograd.Function):
         for rows in pieces:
             x = units[rows]
             grid = x.view(len(x), -1, tokens.shape[1])  # (b, hidden * C, L)
-            each = torch.addcmul(key[:, None], query[rows, None], product[:, None], out=maps[: len(x)])
-            torch.bmm(each.flatten(1, 2), tokens[rows].transpose(1, 2), out=grid)
-            grid += own[rows].transpose(1, 2).reshape(len(x), -1, 1)
+            map_of_unit = torch.addcmul(key[:, None], query[rows, None], product[:, None], out=maps[: len(x)])
+            torch.bmm(map_of_unit.flatten(1, 2), tokens[rows].transpose(1, 2), out=grid)  # (b, hidden * C, L)
+            grid += own[rows].transpose(1, 2).reshape(len(x), -1, 1)  # (b, hidden * C, 1) to every behavior
             if measured:
                 real = torch.mul(x, seen[rows, None], out=scratch[: len(x)])
                 sums[0] += real.sum((0, 2))
@@ -79,7 +79,7 @@ class TrainedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """With gate g of x, ``dy/dx = alpha + (1 - alpha) (g + rate x g (1 - g))``.
+        """Gradients: with gate g of x, ``dy/dx = alpha + (1 - alpha) (g + rate x g (1 - g))``.
 
         What is measured depends on all units: batch norm's rest, a line in x, is added then.
         """
@@ -90,8 +90,8 @@ class TrainedAttention(torch.autograd.Function):
         by_shift, by_rate = bend * by_slope, bend * (by_slope_x - center * by_slope)
         linear = -rate.pow(3) * by_rate / count
         constant = -rate * by_shift / count - linear * center
-        given = query, tokens, product, key
-        found = tuple(map(torch.zeros_like, given))
+        inputs = query, tokens, product, key
+        gradients_of_inputs = tuple(map(torch.zeros_like, inputs))
         own = query.new_empty(len(query), query.shape[1], len(alpha))
         pieces = _pieces(units)
         gates, slopes = (units.new_empty(units[pieces[0]].shape) for _ in range(2))
@@ -109,15 +109,15 @@ class TrainedAttention(torch.autograd.Function):
                 gate.addcmul_(rest, seen[rows, None])
             # What was the gate is now the gradient of the units.
             own[rows] = _grid(gate, tokens).sum(2).view(len(x), len(alpha), -1).transpose(1, 2)
-            _product_gradients(_grid(gate, tokens), rows, given, found, maps)
-        dquery, dtokens, dproduct, dkey = found
+            _product_gradients(_grid(gate, tokens), rows, inputs, gradients_of_inputs, maps)
+        dquery, dtokens, dproduct, dkey = gradients_of_inputs
         dalpha, dout = out * (by_x - by_gated), alpha * by_x + (1 - alpha) * by_gated
         learned = (None, None) if ctx.measured else (-rate * by_shift, by_rate)
         return None, dquery, own, dtokens, None, dproduct, dkey, dalpha, dout, *learned
 
 
 def _pieces(units: Tensor) -> list[slice]:
-    """Rows that are worked on together; all of them where there is no large cache to stay in."""
+    """Rows that are worked on together; all of them on an accelerator, which has no large cache."""
     fitting = _PIECE // max(units[0].numel(), 1) if units.device.type == "cpu" else len(units)
     step = min(max(fitting, 1), len(units))
     return [slice(first, first + step) for first in range(0, len(units), step)]
@@ -125,12 +125,12 @@ def _pieces(units: Tensor) -> list[slice]:
 
 def _column(values: Tensor) -> Tensor:
     """One value per unit, to be spread over the pairs of (b, hidden, pairs)."""
-    return values[:, None]
+    return values[:, None]  # (hidden, 1)
 
 
 def _grid(units: Tensor, tokens: Tensor) -> Tensor:
     """Units (b, hidden, C * L) as (b, hidden * C, L)."""
-    return units.view(len(units), -1, tokens.shape[1])
+    return units.view(len(units), -1, tokens.shape[1])  # (b, hidden * C, L)
 
 
 def _empty_maps(query: Tensor, hidden: int) -> Tensor:
@@ -169,17 +169,17 @@ def _pair_sums(units: Tensor, grad: Tensor, center: Tensor, rate: Tensor) -> Ten
 def _product_gradients(
     grad: Tensor,
     rows: slice,
-    given: tuple[Tensor, ...],
-    found: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
+    gradients: tuple[Tensor, ...],
     room: tuple[Tensor, Tensor],
 ) -> None:
-    """From the gradient of the units (b, hidden * C, L) to those of query, tokens, product and key."""
-    query, tokens, product, key = given
-    dquery, dtokens, dproduct, dkey = found
+    """Gradients of query, tokens, product and key from that of the units (b, hidden * C, L)."""
+    query, tokens, product, key = inputs
+    dquery, dtokens, dproduct, dkey = gradients
     first, second = (part[: len(grad)] for part in room)
     maps = torch.addcmul(key[:, None], query[rows, None], product[:, None], out=first)
-    torch.bmm(grad.transpose(1, 2), maps.flatten(1, 2), out=dtokens[rows])
+    torch.bmm(grad.transpose(1, 2), maps.flatten(1, 2), out=dtokens[rows])  # (b, L, D)
     torch.bmm(grad, tokens[rows], out=maps.view(len(grad), -1, tokens.shape[2]))  # now their gradient
     dkey += maps.sum((0, 2))
     dproduct += torch.mul(maps, query[rows, None], out=second).sum((0, 2))
-    torch.sum(maps.mul_(product[:, None]), 1, out=dquery[rows])
+    torch.sum(maps.mul_(product[:, None]), 1, out=dquery[rows])  # (b, C, D)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Size(NamedTuple):
+class _Size(NamedTuple):
     """Width of one feature's embedding, number of blocks, number of heads."""
 
     d: int
@@ -12,9 +12,9 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "size-1": Size(8, 1, 1),
-    "size-2": Size(8, 2, 2),
-    "size-3": Size(16, 4, 4),
-    "size-4": Size(32, 8, 8),
-    "size-5": Size(144, 12, 12),
+    "size-1": _Size(8, 1, 1),
+    "size-2": _Size(8, 2, 2),
+    "size-3": _Size(16, 4, 4),
+    "size-4": _Size(32, 8, 8),
+    "size-5": _Size(144, 12, 12),
 }

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
 from clickscale.models._din import EPS, Layers, TrainedAttention
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):
@@ -48,7 +48,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 
 @dataclass(frozen=True)
-class DINState(State):
+class _DINState(State):
     """Behavior tokens (B, L, D), mask (B, L), profile (B, n2 * d)."""
 
     GROWS = {"tokens": 1, "mask": 1}
@@ -57,7 +57,7 @@ class DINState(State):
     profile: Tensor
 
 
-class PairDice(nn.Module):
+class _PairDice(nn.Module):
     """Dice over pairs, with a gate ``sigmoid(rate * (x - center))`` that is learned.
 
     Attributes:
@@ -76,10 +76,10 @@ class PairDice(nn.Module):
         return self.alpha, self.center, self.rate
 
     def follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Nothing follows a batch."""
+        """Do nothing: a learned gate does not follow the batch."""
 
 
-class BatchPairDice(nn.Module):
+class _BatchPairDice(nn.Module):
     """Dice over pairs as in the paper: its gate follows the mean and deviation of the pairs of a batch.
 
     Running statistics are plain averages over the first batches, and move by ``momentum`` from then on.
@@ -114,7 +114,7 @@ class BatchPairDice(nn.Module):
         self.variance.lerp_(variance, share)
 
 
-class DIN(CTRModel[DINState]):
+class DIN(CTRModel[_DINState]):
     """See the module docstring."""
 
     shares = False
@@ -131,20 +131,20 @@ class DIN(CTRModel[DINState]):
             nn.Parameter(part.clone()) for part in first.weight.detach().chunk(4, dim=1)
         )
         self.first_bias = nn.Parameter(first.bias.detach().clone())
-        self.dice = (PairDice if config.dice == "learned" else BatchPairDice)(config.hidden)
+        self.dice = (_PairDice if config.dice == "learned" else _BatchPairDice)(config.hidden)
         self.second = nn.Linear(config.hidden, 1)
         self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> DINState:
+    def encode_user(self, user: UserSide) -> _DINState:
         """Look-ups only: a behavior's part of the attention is folded into the product with candidates."""
-        return DINState(self.inputs.behaviors(user), user.mask, self.inputs.profile(user).flatten(1))
+        return _DINState(self.inputs.behaviors(user), user.mask, self.inputs.profile(user).flatten(1))
 
-    def extend_user(self, state: DINState, user: UserSide) -> DINState:
+    def extend_user(self, state: _DINState, user: UserSide) -> _DINState:
         """State of the longer history; every row gains the behaviors of ``user``."""
         tokens = torch.cat([state.tokens, self.inputs.behaviors(user)], dim=1)
-        return DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
+        return _DINState(tokens, torch.cat([state.mask, user.mask], dim=1), state.profile)
 
-    def score(self, state: DINState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _DINState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)
         tokens = state.tokens.to(items.dtype)
@@ -152,7 +152,7 @@ class DIN(CTRModel[DINState]):
         read = torch.cat([interest, items], dim=-1)  # (B, C, D + item width)
         return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
 
-    def _weights(self, state: DINState, candidates: CandidateSide) -> Tensor:
+    def _weights(self, state: _DINState, candidates: CandidateSide) -> Tensor:
         """(B, C, L): weight of each behavior for each candidate, 0 where it is not seen."""
         query = self.inputs.candidates(candidates)  # (B, C, D)
         seen = sees_columns(candidates.oldest, candidates.visible, state.mask)  # (B, C, L)
@@ -162,9 +162,12 @@ class DIN(CTRModel[DINState]):
 
     def _running_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
         """(B, C, L) without bias, by running statistics."""
-        maps = query[:, :, None] * self.product_weight + (self.key_weight - self.gap_weight)
-        units = (maps.flatten(1, 2) @ tokens.transpose(1, 2)).view(*own.shape, -1) + own[..., None]
-        alpha, center, rate = (number[:, None] for number in self.dice.layers())
+        # One matrix per candidate: all terms of the first layer that read the behavior.
+        of_key = self.key_weight - self.gap_weight  # (hidden, D)
+        maps = query[:, :, None] * self.product_weight + of_key  # (B, C, hidden, D)
+        products = maps.flatten(1, 2) @ tokens.transpose(1, 2)  # (B, C * hidden, L)
+        units = products.view(*own.shape, -1) + own[..., None]  # (B, C, hidden, L)
+        alpha, center, rate = (weights[:, None] for weights in self.dice.layers())  # (hidden, 1) each
         gate = (rate * (units - center)).sigmoid()
         return self.second.weight[0] @ (units * (alpha + (1 - alpha) * gate))
 
@@ -174,8 +177,8 @@ class DIN(CTRModel[DINState]):
         key, out = self.key_weight - self.gap_weight, self.second.weight[0]
         layers = Layers(self.product_weight, key, alpha, out, center, rate)
         with torch.autocast(query.device.type, enabled=False):
-            given = query.float(), own.float(), tokens.float(), seen.flatten(1).float()
+            inputs = query.float(), own.float(), tokens.float(), seen.flatten(1).float()
             apply = TrainedAttention.apply
-            sums, mean, variance = apply(self.dice.measured, *given, *layers)  # type: ignore[no-untyped-call]
+            sums, mean, variance = apply(self.dice.measured, *inputs, *layers)  # type: ignore[no-untyped-call]
         self.dice.follow(mean, variance)
-        return sums.view(seen.shape)
+        return sums.view(seen.shape)  # (B, C, L)

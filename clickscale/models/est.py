@@ -30,6 +30,7 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import check_least
 from clickscale.errors import InputError
+from clickscale.features import Features, content
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
@@ -47,7 +48,6 @@ from clickscale.models._est.est_inputs import (
 )
 from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.light_stack import LightStack, TimelineState
-from clickscale.schema import Features, content
 
 
 class ModelConfig(EstConfig, frozen=True):
@@ -76,8 +76,8 @@ _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d,
 _TOWER = HeadConfig(norm="none", activation="relu")
 _PAPER = ModelConfig(d=16, width=128, blocks=6, content="simtier", csa="paper", time="none", row_hidden=85)
 PRESETS = {
-    f"size-{number}": ModelConfig(d=d, width=width, blocks=blocks)
-    for number, (d, width, blocks) in enumerate(_SIZES, start=1)
+    f"size-{grade}": ModelConfig(d=d, width=width, blocks=blocks)
+    for grade, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
     # The paper prints 104 million parameters, but not where: in the tower, or in the blocks.
     "est-paper": replace(_PAPER, token_hidden=85, head=replace(_TOWER, hidden=(6656, 5376, 384, 64))),
@@ -85,7 +85,7 @@ PRESETS = {
 }
 
 
-def resolve(config: ModelConfig, features: Features) -> ModelConfig:
+def _resolve(config: ModelConfig, features: Features) -> ModelConfig:
     """The options with every ``auto`` decided.
 
     Raises:
@@ -110,7 +110,7 @@ class EST(CTRModel[TimelineState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        config = self.chosen = resolve(config, features)
+        config = self.chosen = _resolve(config, features)
         self.causal = config.csa != "paper"
         self.inputs = EstInputs(features, items, config, compares_behaviors=config.csa != "none")
         rule = None
@@ -189,7 +189,7 @@ class EST(CTRModel[TimelineState]):
             sequences.append(self.light.retrieved(rows, state.items, inputs.retrieved, inputs.relevance))
         tokens, mean = self.light(inputs.tokens, tuple(sequences))
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
-        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)  # (B, C, T)
 
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
         """See `CTRModel`."""

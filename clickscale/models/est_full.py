@@ -25,6 +25,7 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
+from clickscale.features import Features
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import take_columns
@@ -32,7 +33,6 @@ from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.est_inputs import EstConfig, EstInputs, Timeline, resolve_inputs
 from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.full_attention import FullStack, PairKind
-from clickscale.schema import Features
 
 
 class ModelConfig(EstConfig, frozen=True):
@@ -57,8 +57,8 @@ class ModelConfig(EstConfig, frozen=True):
 _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d, width, blocks, as of EST
 _TOWER = HeadConfig(norm="none", activation="relu", hidden=(6656, 5376, 384, 64))
 PRESETS = {
-    f"size-{number}": ModelConfig(d=d, width=width, blocks=blocks)
-    for number, (d, width, blocks) in enumerate(_SIZES, start=1)
+    f"size-{grade}": ModelConfig(d=d, width=width, blocks=blocks)
+    for grade, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
     "est-paper": ModelConfig(
         d=16, width=128, blocks=6, content="simtier", token_hidden=85, row_hidden=85, head=_TOWER
@@ -67,7 +67,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class FullState(Timeline):
+class _FullState(Timeline):
     """A timeline, and what the first block makes of it.
 
     Attributes:
@@ -81,7 +81,7 @@ class FullState(Timeline):
     projected: Tensor
 
 
-class ESTFull(CTRModel[FullState]):
+class ESTFull(CTRModel[_FullState]):
     """See the module docstring."""
 
     causal = False
@@ -99,11 +99,11 @@ class ESTFull(CTRModel[FullState]):
         )
         self.head = Head((tokens + 1) * config.width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> FullState:
+    def encode_user(self, user: UserSide) -> _FullState:
         """The timeline as it is looked up, and the first projections of its rows."""
         timeline = self.inputs.timeline(user)
         rows = self.inputs.recent_rows(timeline.behaviors)  # (B, L, D)
-        return FullState(
+        return _FullState(
             timeline.items,
             timeline.times,
             timeline.behaviors,
@@ -116,7 +116,7 @@ class ESTFull(CTRModel[FullState]):
         """See `CTRModel`."""
         return feature_axes(self, self.chosen, self.inputs.names, features)
 
-    def score(self, state: FullState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _FullState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         inputs = self.inputs.of_candidates(state, candidates)
         window = inputs.visibility.window(self.chosen.recent)
@@ -133,4 +133,4 @@ class ESTFull(CTRModel[FullState]):
             mask = torch.cat([mask, inputs.retrieved.row_mask], dim=1)
         tokens, mean = self.full(inputs.tokens, rows, projected, mask)
         read = torch.cat([tokens.transpose(0, 1).flatten(1), mean], dim=1)  # (R, (N + 1) * D)
-        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)
+        return self.head(read.view(*candidates.items.shape, -1), candidates.mask)  # (B, C, T)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.head import HeadConfig, head_over
-from clickscale.layers.inputs import ItemColumns, TimedInputs
+from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
+from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
 from clickscale.models._sizes import SIZES
 from clickscale.models._suan.block import BlockConfig
@@ -26,7 +28,6 @@ from clickscale.models._suan.causal import (
     ScoringState,
     without_padding,
 )
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):
@@ -35,7 +36,7 @@ class ModelConfig(Config, frozen=True):
     Attributes:
         d: width of one feature's embedding; the block's width D is d times the fields of a behavior.
         blocks: attention blocks. heads: of each block.
-        bias: who shares the tables of the attention bias; ``none`` leaves it out.
+        bias: which heads and blocks share the tables of the attention bias; ``none`` leaves it out.
         buckets: ranges of time and distance that share an entry of the attention bias.
         candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
             fields makes the token.

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):
@@ -36,7 +36,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 
 @dataclass(frozen=True)
-class MLPState(State):
+class _MLPState(State):
     """Running sums of the behavior tokens (B, L + 1, D), their count (B, L + 1, 1), the profile (B, n2 d)."""
 
     GROWS = {"sums": 1, "counts": 1}
@@ -45,7 +45,7 @@ class MLPState(State):
     profile: Tensor
 
 
-class MLP(CTRModel[MLPState]):
+class MLP(CTRModel[_MLPState]):
     """See the module docstring."""
 
     shares = False
@@ -58,20 +58,20 @@ class MLP(CTRModel[MLPState]):
         self.inputs = Inputs(features, items, config.d)
         self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> MLPState:
+    def encode_user(self, user: UserSide) -> _MLPState:
         """Running sums of the behaviors; the profile."""
-        mask = user.mask[..., None].to(self.inputs.table.weight.dtype)
+        mask = user.mask[..., None].to(self.inputs.table.weight.dtype)  # (B, L, 1)
         sums = running_sum(self.inputs.behaviors(user) * mask)
-        return MLPState(sums, running_sum(mask), self.inputs.profile(user).flatten(1))
+        return _MLPState(sums, running_sum(mask), self.inputs.profile(user).flatten(1))  # profile (B, n2 * d)
 
-    def extend_user(self, state: MLPState, user: UserSide) -> MLPState:
+    def extend_user(self, state: _MLPState, user: UserSide) -> _MLPState:
         """State of the longer history; every row gains the behaviors of ``user``."""
         new = self.encode_user(user)
         sums = torch.cat([state.sums, state.sums[:, -1:] + new.sums[:, 1:]], dim=1)
         counts = torch.cat([state.counts, state.counts[:, -1:] + new.counts[:, 1:]], dim=1)
-        return MLPState(sums, counts, state.profile)
+        return _MLPState(sums, counts, state.profile)
 
-    def score(self, state: MLPState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _MLPState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)  # (B, C, item width)
         total = sum_between(state.sums.to(items.dtype), candidates.oldest, candidates.visible)

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.head import HeadConfig, head_over
-from clickscale.layers.inputs import ItemColumns, TimedInputs
+from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
+from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
 from clickscale.models._sizes import SIZES
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, without_padding
-from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):

@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.errors import InputError
+from clickscale.features import Features
 from clickscale.layers.attention import attend
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.head import HeadConfig, head_over
-from clickscale.layers.inputs import ItemColumns, TimedInputs
+from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
+from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel, State
 from clickscale.models._sizes import SIZES
 from clickscale.models._suan.block import AttentionBlock, BlockConfig
 from clickscale.models._suan.causal import CausalStack
-from clickscale.schema import Features
 
 Pooling = Literal["global", "split", "behaviors", "prefix"]
 
@@ -70,7 +71,7 @@ PRESETS = {name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for
 
 
 @dataclass(frozen=True)
-class TokenState(State):
+class _TokenState(State):
     """Tokens of the behaviors: all that can be known before the candidate is.
 
     Attributes:
@@ -87,7 +88,7 @@ class TokenState(State):
     tokens: Tensor
 
 
-class SUANLiteral(CTRModel[TokenState]):
+class SUANLiteral(CTRModel[_TokenState]):
     """See the module docstring."""
 
     def __init__(
@@ -99,7 +100,7 @@ class SUANLiteral(CTRModel[TokenState]):
             features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
         )
         width = self.inputs.width
-        # Its weights alone are used: with names and initial values of SUAN, runs of both can be compared.
+        # Only its weights are used: with names and initial values of SUAN, runs of both can be compared.
         self.stack = CausalStack(
             width,
             config.d,
@@ -114,11 +115,13 @@ class SUANLiteral(CTRModel[TokenState]):
         read = width + (width if config.target == "head" else 0)
         self.head = head_over(self.inputs, read, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> TokenState:
+    def encode_user(self, user: UserSide) -> _TokenState:
         """Tokens of the behaviors."""
-        return TokenState(user.mask, user.times, self.inputs.profile(user), self.inputs.timed_behaviors(user))
+        return _TokenState(
+            user.mask, user.times, self.inputs.profile(user), self.inputs.timed_behaviors(user)
+        )
 
-    def extend_user(self, state: TokenState, user: UserSide) -> TokenState:
+    def extend_user(self, state: _TokenState, user: UserSide) -> _TokenState:
         """State of the longer history; every row must gain equally many behaviors (no padding).
 
         Raises:
@@ -126,14 +129,14 @@ class SUANLiteral(CTRModel[TokenState]):
         """
         if not bool(user.mask.all()):
             raise InputError("extend_user needs rows that all gain the same number of behaviors.")
-        return TokenState(
+        return _TokenState(
             torch.cat([state.mask, user.mask], dim=1),
             torch.cat([state.times, user.times], dim=1),
             state.profile,
             torch.cat([state.tokens, self.inputs.timed_behaviors(user)], dim=1),
         )
 
-    def score(self, state: TokenState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _TokenState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         rows, count = self._sequences(state, candidates), candidates.items.shape[1]
         rows = self.last(rows).unflatten(0, (-1, count))  # (B, C, D)
@@ -141,7 +144,7 @@ class SUANLiteral(CTRModel[TokenState]):
             rows = torch.cat([rows, self.inputs.candidates(candidates)], dim=-1)  # (B, C, 2D)
         return self.head.over(rows, state.profile, self.inputs.context(candidates), candidates.mask)
 
-    def _sequences(self, state: TokenState, candidates: CandidateSide) -> Tensor:
+    def _sequences(self, state: _TokenState, candidates: CandidateSide) -> Tensor:
         """Last rows (B C, D) of the sequences of all candidates."""
         count = candidates.items.shape[1]
         tokens = self.inputs.timed_candidates(candidates)
@@ -155,7 +158,7 @@ class SUANLiteral(CTRModel[TokenState]):
         # The candidate stands right after the last behavior it sees, wherever that is in the row.
         position = torch.cat([column.expand_as(mask), visible], dim=1)  # (B C, L + 1)
         mask = torch.cat([mask, torch.full_like(visible, ends, dtype=torch.bool)], dim=1)
-        times = torch.cat([times, candidates.times.flatten()[:, None]], dim=1)
+        times = torch.cat([times, candidates.times.flatten()[:, None]], dim=1)  # (B C, L + 1)
         x = torch.cat([behaviors.to(tokens.dtype), tokens.flatten(0, 1)[:, None]], dim=1)  # (B C, L + 1, D)
         rows = self._blocks(x, profile, times, mask, position)
         return rows[:, -1] if ends else _newest(rows, mask)
@@ -164,7 +167,7 @@ class SUANLiteral(CTRModel[TokenState]):
         """Rows (N, L + 1, D) of the last block; all pairs are computed, and masked."""
         distance = position[:, :, None] - position[:, None]  # (N, L + 1, L + 1)
         itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)  # no row is empty
-        allowed = itself | ((distance >= 0) & mask[:, None] & mask[:, :, None])
+        allowed = itself | ((distance >= 0) & mask[:, None] & mask[:, :, None])  # (N, L + 1, L + 1)
         biases = self.stack.bias(times[:, :, None] - times[:, None], distance, allowed)
         for block, bias in zip(cast("list[AttentionBlock]", self.stack.blocks), biases, strict=True):
             entered = block.enter(x)
@@ -176,7 +179,7 @@ class SUANLiteral(CTRModel[TokenState]):
 
 def _mean(averaged: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """(N, L + 1, D / 4): mean of what the gate of each row sees; the candidate is the last row."""
-    real = mask[..., None].to(averaged.dtype)
+    real = mask[..., None].to(averaged.dtype)  # (N, L + 1, 1)
     if pooling == "prefix":
         return (averaged * real).cumsum(dim=1) / real.cumsum(dim=1).clamp(min=1)
     everything = _over(averaged, real)
@@ -185,7 +188,8 @@ def _mean(averaged: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     behaviors = _over(averaged[:, :-1], real[:, :-1])
     if pooling == "behaviors":
         return behaviors.expand_as(averaged)
-    return torch.cat([behaviors.expand(-1, averaged.shape[1] - 1, -1), everything], dim=1)
+    first = behaviors.expand(-1, averaged.shape[1] - 1, -1)  # (N, L, D / 4)
+    return torch.cat([first, everything], dim=1)  # (N, L + 1, D / 4)
 
 
 def _over(x: Tensor, real: Tensor) -> Tensor:
@@ -197,5 +201,6 @@ def _newest(rows: Tensor, mask: Tensor) -> Tensor:
     """Row (N, D) of the newest behavior of each sequence, zeros if there is none."""
     column = torch.arange(mask.shape[1], device=mask.device)
     newest = torch.where(mask, column, -1).amax(dim=1)  # (N,)
-    found = rows.gather(1, newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2]))[:, 0]
-    return found * (newest >= 0)[:, None]
+    index = newest.clamp(min=0)[:, None, None].expand(-1, 1, rows.shape[2])  # (N, 1, D)
+    row = rows.gather(1, index)[:, 0]  # (N, D)
+    return row * (newest >= 0)[:, None]  # (N, D)

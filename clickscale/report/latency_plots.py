@@ -71,7 +71,7 @@ def _lines(axes: Axes, lines: Mapping[str, Points], names: Sequence[str]) -> Non
             axes.fill_between(x, middle, upper, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(apart({value for x, _, _ in lines.values() for value in x}))
+    axes.set_xticks(_apart({value for x, _, _ in lines.values() for value in x}))
     heights = [value for _, middle, _ in lines.values() for value in middle]
     few = max(heights, default=1) < 300 * min(heights, default=1)  # a tick per power of ten would be too few
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
@@ -80,7 +80,7 @@ def _lines(axes: Axes, lines: Mapping[str, Points], names: Sequence[str]) -> Non
         axis.set_minor_locator(NullLocator())
 
 
-def apart(values: Iterable[float], factor: float = 3.5) -> list[float]:
+def _apart(values: Iterable[float], factor: float = 3.5) -> list[float]:
     """The largest value and smaller ones, each at most a ``factor``-th of the one before; ascending."""
     kept: list[float] = []
     for value in sorted(set(values), reverse=True):
@@ -103,7 +103,7 @@ def accuracy_against_latency(
     """
     figure = new_figure(2, 1, height=4.0)
     names = [result.name for result in results]
-    shifts = beside({name: latencies[name][0] for name in names if name in latencies})
+    shifts = _beside({name: latencies[name][0] for name in names if name in latencies})
     for axes, measure in zip(axes_of(figure), ("auc", "gauc"), strict=True):
         axes.set_xscale("log")
         for result in results:
@@ -150,7 +150,7 @@ def _limits(axes: Axes, intervals: Sequence[Interval], latencies: Sequence[tuple
     axes.set_ylim(min(ends) - room, max(ends) + room)
 
 
-def beside(latencies: Mapping[str, float], near: float = 1.15, gap: float = 10.0) -> dict[str, float]:
+def _beside(latencies: Mapping[str, float], near: float = 1.15, gap: float = 10.0) -> dict[str, float]:
     """Points to move each model sideways, so that models of nearly the same latency can be told apart."""
     groups: list[list[str]] = []
     for name in sorted(latencies, key=lambda name: latencies[name]):

@@ -18,7 +18,7 @@ class PageTable:
 
     @property
     def right(self) -> list[bool]:
-        """For each column, whether it holds numbers."""
+        """True for each column of numbers after the first, which is aligned to the right."""
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.headers)
         return [index > 0 and all(_numeric(text) for text in column) for index, column in enumerate(columns)]
 
@@ -48,7 +48,7 @@ class Page:
     footer: str
 
 
-def render(page: Page) -> str:
+def _render(page: Page) -> str:
     """HTML of a page; everything but the plots is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clickscale.report", "."),
@@ -62,4 +62,4 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page to a file."""
-    replace_text(path, render(page))
+    replace_text(path, _render(page))

@@ -108,14 +108,14 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
     figure = new_figure(1, 1, width=6.0, height=4.0)
     (axes,) = axes_of(figure)
     for name, (seen, loss) in curves.items():
-        axes.plot(seen, smooth(np.asarray(loss)), color=color_of(name, curves), label=name, linewidth=1.8)
+        axes.plot(seen, _smooth(np.asarray(loss)), color=color_of(name, curves), label=name, linewidth=1.8)
     axes.set(title="Training loss", xlabel="impressions seen", ylabel="log-loss, running mean")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.legend()
     return svg(figure)
 
 
-def smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
     # Running sums instead of a convolution: the first points average what there is.
     span = max(len(values) // 20, 1)

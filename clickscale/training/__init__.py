@@ -1,1 +1,1 @@
-"""From batches to trained weights: objectives, optimizers, checkpoints, and the one loop."""
+"""Training, from batches to weights: objectives, optimizers, checkpoints, and the one loop."""

@@ -27,7 +27,7 @@ class EarlyStopping:
         self.weights: dict[str, Tensor] = {}
 
     def over(self) -> bool:
-        """Whether training should stop."""
+        """True if training should stop."""
         return 0 < self.patience <= self.bad
 
     def judge(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> bool:
@@ -54,7 +54,7 @@ class EarlyStopping:
                 weights[name].copy_(best)
 
     def facts(self) -> dict[str, float | None]:
-        """What a checkpoint keeps beside the weights, JSON-ready."""
+        """Values that a checkpoint keeps beside the weights, ready for JSON."""
         best = self.best if self.weights else None
         return {"best": best, "best_step": self.best_step, "bad": self.bad, "judged": self.judged}
 

@@ -23,7 +23,7 @@ def take_steps(
             break
         first_step = loader.steps(start.epoch)
         run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))
-        for number, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
+        for batches_taken, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples  # counted before the copy: on a GPU the count would wait for it
             batch = batch.to(run.device)
             watch.lap("load")
@@ -35,7 +35,7 @@ def take_steps(
             results = run.move(losses)  # also forgets the gradients
             watch.lap("step")
 
-            run.count(results, losses, samples, Position(start.epoch, number))
+            run.count(results, losses, samples, Position(start.epoch, batches_taken))
             report.move(run.step)
             if run.step % config.log_every == 0:
                 report.log(run.step, _metrics(run))

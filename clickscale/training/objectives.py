@@ -54,7 +54,7 @@ class ClickLoss(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss`` to minimize, then ``loss.NAME`` for each label."""
-        losses = label_losses(self.model(batch), batch.labels, batch.label_mask)  # (T,)
+        losses = _label_losses(self.model(batch), batch.labels, batch.label_mask)  # (T,)
         return {LOSS: losses.sum()} | dict(zip(self.weights, losses.detach().unbind(), strict=True))
 
 
@@ -128,9 +128,9 @@ class OnlineDistillation(Objective):
         logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
         count, mask = len(self.labels), batch.label_mask
         soft = logits if self.head == "same" else logits[..., count:]
-        student = label_losses(logits[..., :count], batch.labels, mask)  # (T,)
-        teacher = label_losses(taught, batch.labels, mask)
-        distill = soft_losses(soft, taught.detach(), mask, self.temperature)
+        student = _label_losses(logits[..., :count], batch.labels, mask)  # (T,)
+        teacher = _label_losses(taught, batch.labels, mask)
+        distill = _soft_losses(soft, taught.detach(), mask, self.temperature)
         loss = student.sum() + self.weight * distill.sum()
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(
@@ -146,7 +146,7 @@ def check_distillation(temperature: float, weight: float) -> None:
         )
 
 
-def label_losses(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def _label_losses(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Mean log-loss of each label over the impressions where it is known, (T,) float32; 0 where none is.
 
     Args:
@@ -159,7 +159,7 @@ def label_losses(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return losses.sum((0, 1)) / known.sum((0, 1)).clamp(min=1)
 
 
-def soft_losses(logits: Tensor, taught: Tensor, mask: Tensor, temperature: float) -> Tensor:
+def _soft_losses(logits: Tensor, taught: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """Mean divergence from the soft labels of a teacher over the impressions with a known label, (T,).
 
     ``CE(p, q) - H(q)`` with ``p = sigmoid(logits / t)`` and ``q = sigmoid(taught / t)``: the Kullback-Leibler

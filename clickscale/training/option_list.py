@@ -20,7 +20,7 @@ from clickscale.training.run.run_config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Option:
+class _Option:
     """One key of ``--set``; ``default`` is as TOML writes it, ``"required"`` if there is none."""
 
     key: str
@@ -29,42 +29,42 @@ class Option:
     meaning: str
 
 
-def train_options(model: str = "", grade: str = "size-2") -> list[Option]:
+def train_options(model: str = "", grade: str = "size-2") -> list[_Option]:
     """Options of ``train``, with those of a model after ``model.`` if one is named.
 
     Raises:
         ConfigError: unknown model or grade.
     """
-    own = list(options_of(type(config := model_config(model, grade)), config, "model.")) if model else []
-    return [*options_of(TrainConfig), *own]
+    own = list(_options_of(type(config := model_config(model, grade)), config, "model.")) if model else []
+    return [*_options_of(TrainConfig), *own]
 
 
-def distill_options() -> list[Option]:
+def distill_options() -> list[_Option]:
     """Options of ``distill`` that ``train`` does not have."""
-    known = {option.key for option in options_of(TrainConfig)}
-    return [option for option in options_of(DistillConfig) if option.key not in known]
+    known = {option.key for option in _options_of(TrainConfig)}
+    return [option for option in _options_of(DistillConfig) if option.key not in known]
 
 
-def options_of(kind: type[Config], config: Config | None = None, prefix: str = "") -> Iterator[Option]:
+def _options_of(kind: type[Config], config: Config | None = None, prefix: str = "") -> Iterator[_Option]:
     """Options of a struct and of the structs in it, in their order.
 
     Args:
         config: a struct whose values are the defaults; None takes those of ``kind``.
         prefix: of every key.
     """
-    meanings = meanings_of(kind)
+    meanings = _meanings_of(kind)
     for field in msgspec.structs.fields(kind):
         default = getattr(config, field.name) if config is not None else _default(field)
         inner = _struct_in(field.type)
         if inner is None:
             meaning = meanings.get(field.name, "")
-            yield Option(f"{prefix}{field.name}", _type_text(field.type), _default_text(default), meaning)
+            yield _Option(f"{prefix}{field.name}", _type_text(field.type), _default_text(default), meaning)
         else:
-            given = default if isinstance(default, Config) else None
-            yield from options_of(inner, given, f"{prefix}{field.name}.")
+            current = default if isinstance(default, Config) else None
+            yield from _options_of(inner, current, f"{prefix}{field.name}.")
 
 
-def meanings_of(kind: type[Config]) -> dict[str, str]:
+def _meanings_of(kind: type[Config]) -> dict[str, str]:
     """Meaning of each option of a struct that its docstring or that of a struct above it tells."""
     meanings: dict[str, str] = {}
     for above in reversed(kind.__mro__):
@@ -84,9 +84,9 @@ def _entries(docstring: str, names: list[str]) -> dict[str, str]:
     starts = list(re.finditer(rf"(?:^|(?<=\S ))((?:{name})(?:, (?:{name}))*): ", text))
     ends = [start.start() for start in starts][1:] + [len(text)] * bool(starts)
     return {
-        each: text[start.end() : end].strip()
+        option: text[start.end() : end].strip()
         for start, end in zip(starts, ends, strict=True)
-        for each in start.group(1).split(", ")
+        for option in start.group(1).split(", ")
     }
 
 

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
+from clickscale.features import categorical
 from clickscale.models import CTRModel
-from clickscale.schema import categorical
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run.run_config import RunConfig
 

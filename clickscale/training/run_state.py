@@ -25,7 +25,7 @@ from clickscale.training.table_resets import TableResets
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
         folder: the run.
@@ -51,7 +51,7 @@ class RunResult:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
+        """True if all steps are done."""
         return self.signal == 0
 
     @property

@@ -34,7 +34,7 @@ class TableResets:
     """Sets the tables of all models of a run back when an epoch begins.
 
     Args:
-        start: tables to return to by `table_name`; needed only for ``reset="snapshot"``.
+        start: tables to return to by `_table_name`; needed only for ``reset="snapshot"``.
         seed: of the rows that ``reset="random"`` draws.
 
     Attributes:
@@ -72,7 +72,7 @@ class TableResets:
             return
         with torch.no_grad():
             for index, (learner, name, table) in enumerate(_every_table(self.learners)):
-                table.weight.copy_(self._rows(position.epoch, index, table_name(learner, name), table))
+                table.weight.copy_(self._rows(position.epoch, index, _table_name(learner, name), table))
                 for moment in learner.optimizer.tables[f"{name}.weight"].state().values():
                     moment.zero_()
 
@@ -104,13 +104,13 @@ def table_resets(
     if epochs.snapshot:
         return _from_earlier_run(epochs, learners, encoder, seed)
     start = {
-        table_name(learner, name): table.weight.detach().clone()
+        _table_name(learner, name): table.weight.detach().clone()
         for learner, name, table in _every_table(learners)
     }
     return TableResets(epochs, learners, start, seed)
 
 
-def table_name(learner: Learner, name: str) -> str:
+def _table_name(learner: Learner, name: str) -> str:
     """Name of a table among those of all models of a run."""
     return learner.key(f"{name}.weight")
 
@@ -139,8 +139,8 @@ def _from_earlier_run(
             if name not in old or old[name].size[1] != table.size[1]:
                 raise RunError(_misfit(folder, name, table, old.get(name)))
             rows, carried = carried_over(table, encoder, old[name], run.dataset.encoder)
-            start[table_name(learner, name)] = rows
-            notes.append(f"{carried:,} of {len(rows):,} rows of {table_name(learner, name)} are of {folder}")
+            start[_table_name(learner, name)] = rows
+            notes.append(f"{carried:,} of {len(rows):,} rows of {_table_name(learner, name)} are of {folder}")
     return TableResets(epochs, learners, start, seed, notes)
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.texts import hash_texts
+from clickscale.features import FIRST, UNKNOWN
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.schema import FIRST, UNKNOWN
 
 
 def tables_of(model: nn.Module) -> dict[str, FusedEmbedding]:

@@ -86,7 +86,7 @@ def run_training(
 
 
 def _train(
-    given: RunConfig,
+    requested: RunConfig,
     planner: Planner,
     out: Path,
     resume: bool,
@@ -94,9 +94,9 @@ def _train(
     interruption: Interruption,
 ) -> RunResult:
     """Make all parts of a run, restore its progress, take the steps, and mark it as finished."""
-    device = _device(given.device)
-    threads = set_threads(given.threads)
-    dataset = open_dataset(given.data)
+    device = _device(requested.device)
+    threads = set_threads(requested.threads)
+    dataset = open_dataset(requested.data)
     plan = planner(dataset)
     config = plan.config
     loader = Loader(dataset, "train", config.loader())
@@ -109,7 +109,7 @@ def _train(
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return read_done(out)
-    write_decided(out, given, config)
+    write_decided(out, requested, config)
     write_environment(out, threads, device)
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)
@@ -133,7 +133,7 @@ def _train(
 
 
 def _has_checkpoint(out: Path) -> bool:
-    """Whether the run in ``out`` would be continued; writes nothing, as opening its store would."""
+    """True if the run in ``out`` would be continued; writes nothing, as opening its store would."""
     folder = out / CHECKPOINTS
     return folder.is_dir() and bool(CheckpointStore(folder).steps())
 

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
+from clickscale.features import Features
 from clickscale.models import CTRModel, FeatureAxis
-from clickscale.schema import Features
 from clickscale.training.run.folder import TrainedRun
 from clickscale.training.table_rows import carried_over, tables_of
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class _WarmStart:
     """Names of the weights that were taken over whole, in part, and not at all; tables are left out."""
 
     whole: tuple[str, ...]
@@ -53,7 +53,7 @@ def start_from(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...], 
     for name, table in tables.items():
         _check(f"{name}.weight", name in before and before[name].size[1] == table.size[1])
         rows[name], carried[name] = carried_over(table, dataset.encoder, before[name], run.dataset.encoder)
-    report = copy_weights(model, dataset.features, run.model, run.dataset.features)
+    report = _copy_weights(model, dataset.features, run.model, run.dataset.features)
     with torch.no_grad():
         for name, table in tables.items():
             table.weight.copy_(rows[name])
@@ -64,9 +64,9 @@ def start_from(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...], 
     )
 
 
-def copy_weights(
+def _copy_weights(
     model: CTRModel[Any], features: Features, trained: CTRModel[Any], earlier: Features
-) -> WarmStart:
+) -> _WarmStart:
     """Take over all weights of a trained model but the rows of its tables, which only an encoder can match.
 
     Args:
@@ -93,7 +93,7 @@ def copy_weights(
                 new[name].copy_(old[name])
             same = new[name].shape == old[name].shape and torch.equal(new[name], old[name])
             (whole if same else partly).append(name)
-    return WarmStart(tuple(whole), tuple(partly), fresh)
+    return _WarmStart(tuple(whole), tuple(partly), fresh)
 
 
 def _copy_parts(name: str, new: Tensor, old: Tensor, axis: FeatureAxis, earlier: FeatureAxis) -> None:
@@ -101,8 +101,8 @@ def _copy_parts(name: str, new: Tensor, old: Tensor, axis: FeatureAxis, earlier:
     index, part = axis.axis, new.shape[axis.axis] // max(len(axis.names), 1)
     unlike = {i for i in range(new.dim()) if new.shape[i] != old.shape[i]}
     _check(name, unlike <= {index} and part * len(earlier.names) == old.shape[index])
-    for number, feature in enumerate(axis.names):
-        own = new.narrow(index, number * part, part)
+    for position, feature in enumerate(axis.names):
+        own = new.narrow(index, position * part, part)
         if feature in earlier.names:
             own.copy_(old.narrow(index, earlier.names.index(feature) * part, part))
         elif axis.fill is not None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from clickscale.analysis.est_blocks import (
-    Places,
+    _blocks_of,
+    _cut_pairs,
+    _effective_rank,
+    _Places,
     attention_of,
     block_effects,
     block_name,
-    blocks_of,
-    cut_pairs,
-    effective_rank,
     full_attention_model,
 )
 from clickscale.data.dataset import Dataset, open_dataset
@@ -59,8 +59,8 @@ def model_of(dataset: Dataset, *options: str, labels: tuple[str, ...] = ("click"
 
 def test_blocks_are_those_of_the_paper_and_with_both_kinds_of_behaviors_apart(dataset: Dataset) -> None:
     four = [("N", "N"), ("N", "B"), ("B", "N"), ("B", "B")]
-    assert list(blocks_of(model_of(dataset, "kept=0"))) == four
-    names = [block_name(block) for block in blocks_of(model_of(dataset))]
+    assert list(_blocks_of(model_of(dataset, "kept=0"))) == four
+    names = [block_name(block) for block in _blocks_of(model_of(dataset))]
     assert names[:4] == ["<N, N>", "<N, B>", "<B, N>", "<B, B>"]
     assert names[4:] == [
         "<N, B_u>",
@@ -76,21 +76,21 @@ def test_blocks_are_those_of_the_paper_and_with_both_kinds_of_behaviors_apart(da
 
 def test_a_cut_leaves_everyone_itself_and_all_that_is_outside_the_block() -> None:
     pairs = torch.tensor([True, True, False, True])[None, None, None]  # a token, two recent, one retrieved
-    places = Places(tokens=1, recent=2, kept=1)
-    assert cut_pairs(pairs, places, ("B", "B_u"))[0, 0].int().tolist() == [
+    places = _Places(tokens=1, recent=2, kept=1)
+    assert _cut_pairs(pairs, places, ("B", "B_u"))[0, 0].int().tolist() == [
         [1, 1, 0, 1],
         [1, 1, 0, 1],
         [1, 0, 1, 1],
         [1, 0, 0, 1],
     ]
-    assert cut_pairs(pairs, places, ("N", "B_c"))[0, 0, 0].tolist() == [True, True, False, False]
-    assert cut_pairs(pairs, places, ("N", "N"))[0, 0, 0].tolist() == [True, True, False, True]
+    assert _cut_pairs(pairs, places, ("N", "B_c"))[0, 0, 0].tolist() == [True, True, False, False]
+    assert _cut_pairs(pairs, places, ("N", "N"))[0, 0, 0].tolist() == [True, True, False, True]
 
 
 def rank_of(matrix: list[list[float]]) -> float:
     weights = torch.tensor(matrix)[None, None]
     return float(
-        effective_rank(weights, *(torch.ones(1, n, dtype=torch.bool) for n in weights.shape[2:])).item()
+        _effective_rank(weights, *(torch.ones(1, n, dtype=torch.bool) for n in weights.shape[2:])).item()
     )
 
 
@@ -107,7 +107,7 @@ def test_effective_rank_is_the_formula_on_the_rows_and_columns_that_count() -> N
     random = np.random.default_rng(0)
     weights = random.random((3, 2, 5, 4))
     queries, keys = np.array([[1, 1, 0, 1, 1], [1] * 5, [0] * 5]), np.array([[0, 1, 1, 1], [1] * 4, [1] * 4])
-    found = effective_rank(*(torch.from_numpy(x) for x in (weights, queries > 0, keys > 0)))
+    found = _effective_rank(*(torch.from_numpy(x) for x in (weights, queries > 0, keys > 0)))
     for row in range(2):
         for head in range(2):
             h = weights[row, head][queries[row] > 0][:, keys[row] > 0]
@@ -218,7 +218,7 @@ def test_means_are_those_of_one_impression_at_a_time(dataset: Dataset) -> None:
     seen = np.asarray(dataset.impressions["visible"][dataset.part("test")])
     found = attention_of(model, dataset, "test", length=LENGTH, samples=10**6)
     weights = by_hand(model, dataset)
-    assert found.places == Places(tokens, 5, 3)
+    assert found.places == _Places(tokens, 5, 3)
     assert found.names == model.inputs.names
     first = torch.stack([w.mean(dim=0)[:tokens, :tokens] for w in weights[::layers]]).mean(dim=0)
     assert np.abs(found.maps[0][:tokens, :tokens] - first.numpy()).max() <= 1e-6

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from clickscale.baselines import trees
-from clickscale.baselines.trees import TreesConfig, features, train_trees
+from clickscale.baselines.trees import _features, _TreesConfig, train_trees
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, SchemaError
 from tests.data.tiny import DAY, STATISTICS, source_of, tiny_dataset, tiny_schema, tiny_source, tiny_tables
 
-FEW = TreesConfig(rounds=30, least_rows=5, leaves=7)
+FEW = _TreesConfig(rounds=30, least_rows=5, leaves=7)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def data(tmp_path_factory) -> Dataset:
 
 
 def column(data: Dataset, name: str, **options) -> np.ndarray:
-    table = features(data, np.arange(len(data.impressions["time"])), **options)
+    table = _features(data, np.arange(len(data.impressions["time"])), **options)
     return table.values[:, table.names.index(name)]
 
 
@@ -92,7 +92,7 @@ def test_nothing_later_changes_a_feature(tmp_path):
         prepare(source_of(tiny_schema(), kept), tmp_path / name)
         data = open_dataset(tmp_path / name)
         rows = np.flatnonzero(data.impressions["time"] <= end)
-        table = features(data, rows)
+        table = _features(data, rows)
         # fields themselves are encoded by the vocabulary and the scales of each data set's own training part
         point_in_time = [
             place
@@ -106,7 +106,7 @@ def test_nothing_later_changes_a_feature(tmp_path):
 
 def test_declared_statistics_are_features_only_if_wanted(data):
     rows = np.arange(50)
-    with_them, without = features(data, rows), features(data, rows, statistics=False)
+    with_them, without = _features(data, rows), _features(data, rows, statistics=False)
     declared = {f"statistic({statistic.name})" for statistic in STATISTICS}
     assert set(with_them.names) - set(without.names) == declared
     assert with_them.categories == ("profile(gender)", "context(position)")

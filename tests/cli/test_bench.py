@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from clickscale.cli import bench, main
-from clickscale.cli.bench import numbers
+from clickscale.cli.bench import _numbers
 from tests.trained import LENGTH, tiny_artifact, tiny_prepared
 
 QUICK = ("--candidates", "3,1", "--lengths", "5,60", "--repeats", "3", "--seconds", "0")
@@ -84,4 +84,4 @@ def test_a_folder_that_is_no_artifact_is_named(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_numbers_are_sorted_and_taken_once() -> None:
-    assert numbers("lengths", "200, 50,200,", 2) == [50, 200]
+    assert _numbers("lengths", "200, 50,200,", 2) == [50, 200]

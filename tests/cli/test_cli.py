@@ -10,7 +10,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.cli.app import app
-from clickscale.cli.score import size_in_bytes
+from clickscale.cli.score import _size_in_bytes
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
@@ -249,7 +249,7 @@ def test_kept_states_change_no_answer_and_what_they_saved_is_said(
     ("text", "size"), [("64MB", 64_000_000), ("1.5 gb", 1_500_000_000), ("2KiB", 2_048), ("4096", 4_096)]
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert size_in_bytes(text) == size
+    assert _size_in_bytes(text) == size
 
 
 def test_without_a_verb_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

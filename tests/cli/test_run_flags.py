@@ -15,7 +15,7 @@ from clickscale.cli.options import names
 from clickscale.cli.runs import train_model
 from clickscale.config import Config
 from clickscale.training.distill.distill_config import DistillConfig
-from clickscale.training.option_list import options_of
+from clickscale.training.option_list import _options_of
 from clickscale.training.run.folder import read_config
 from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
@@ -44,7 +44,7 @@ def flags_with_a_default(verb: Callable[..., int]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("verb", "kind"), [(train_model, TrainConfig), (distill_models, DistillConfig)])
 def test_help_shows_the_defaults_of_the_options(verb: Callable[..., int], kind: type[Config]) -> None:
-    defaults = {option.key: option.default.strip('"') for option in options_of(kind)}
+    defaults = {option.key: option.default.strip('"') for option in _options_of(kind)}
     defaults |= {key.removeprefix("student."): default for key, default in defaults.items()}
     shown = flags_with_a_default(verb)
     assert {"epochs", "batch_size", "learning_rate", "device", "threads", "validate_every"} <= set(shown)

@@ -15,16 +15,16 @@ from clickscale.costs.latency import (
     PARALLEL,
     VARIANTS,
     Latencies,
+    _timing,
     compare_latency,
     in_turns,
     made_up_request,
     measure_latency,
-    timing,
 )
 from clickscale.errors import ConfigError
+from clickscale.features import Feature
 from clickscale.models import CTRModel, build_model, model_names
-from clickscale.models.din import DIN, PRESETS, DINState
-from clickscale.schema import Feature
+from clickscale.models.din import DIN, PRESETS, _DINState
 
 FEATURES = reference_features(items=50)
 ITEMS = reference_items(FEATURES)
@@ -48,7 +48,7 @@ def test_a_cell_without_time_left_still_runs_three_times() -> None:
 
 
 def test_percentiles_are_scaled_to_the_candidates_that_were_asked_for() -> None:
-    found = timing([3.0, 1.0, 2.0], candidates=500, measured=5)
+    found = _timing([3.0, 1.0, 2.0], candidates=500, measured=5)
     assert found.p50 == pytest.approx(200.0)
     assert found.p99 == pytest.approx(298.0)  # 99% of the way from the first to the third: 2.98 ms
     assert (found.runs, found.measured) == (3, 5)
@@ -106,7 +106,7 @@ def test_models_of_different_lengths_are_compared_in_turns() -> None:
 class Forgetful(DIN):
     """Appends nothing."""
 
-    def extend_user(self, state: DINState, user: UserSide) -> DINState:
+    def extend_user(self, state: _DINState, user: UserSide) -> _DINState:
         return state
 
 
@@ -121,7 +121,7 @@ class Slow(DIN):
 
     encoded = 0
 
-    def encode_user(self, user: UserSide) -> DINState:
+    def encode_user(self, user: UserSide) -> _DINState:
         self.encoded += 1
         return super().encode_user(user)
 

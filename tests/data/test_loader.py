@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clickscale.batch import Batch, sees
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping, Loader, LoaderConfig
 from clickscale.data.preparation.prepare import prepare

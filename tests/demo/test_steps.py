@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from clickscale.artifact import load_artifact
-from clickscale.demo.steps import Demo, DemoOutcome, DemoStopped
+from clickscale.demo.steps import Demo, DemoStopped, _DemoOutcome
 from clickscale.errors import ClickscaleError
 from clickscale.training.distill.distill_config import parse_choice
 from clickscale.training.run.folder import read_config
@@ -23,7 +23,7 @@ def small_demo(out: Path, notes: list[str]) -> Demo:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoOutcome, list[str]]:
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, _DemoOutcome, list[str]]:
     """Folder, outcome and notes of a demo on a small log."""
     pytest.importorskip("lightgbm")
     out, notes = tmp_path_factory.mktemp("demo"), []
@@ -33,7 +33,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoOutcome, 
     return out, demo.run(), notes
 
 
-def test_the_demo_trains_measures_and_ranks(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     out, outcome, notes = first
     told = outcome.to_dict()
     assert [result["name"] for result in told["results"]] == NAMES
@@ -55,7 +55,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, DemoOutcome, list
     ]
 
 
-def test_the_page_shows_every_section(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     page = first[1].page.read_text("utf-8")
     assert page.count("<svg") == 7
     for words in (
@@ -70,7 +70,7 @@ def test_the_page_shows_every_section(first: tuple[Path, DemoOutcome, list[str]]
         assert words in page
 
 
-def test_a_finished_demo_trains_nothing_again(first: tuple[Path, DemoOutcome, list[str]]) -> None:
+def test_a_finished_demo_trains_nothing_again(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     out, outcome, _ = first
     done = [out / "runs" / name / "done.json" for name in ("din", "student", "distillation")]
     before = [path.stat().st_mtime_ns for path in done]

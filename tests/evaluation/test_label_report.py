@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.calibration import ece, pcoc
-from clickscale.evaluation.label_report import DAY, compare_predictions, evaluate_predictions, slice_rows
+from clickscale.evaluation.label_report import DAY, _slice_rows, compare_predictions, evaluate_predictions
 from clickscale.evaluation.metrics import auc, gauc, log_loss, rela_impr
 from clickscale.evaluation.predictions import Predictions
 from clickscale.evaluation.significance import delong, paired_user_bootstrap, user_bootstrap
@@ -60,7 +60,7 @@ def of_facts(**facts: list[Any]) -> Predictions:
 
 
 def slice_names(predictions: Predictions, partition: str) -> list[str]:
-    found = slice_rows(predictions)[partition]
+    found = _slice_rows(predictions)[partition]
     return [found.names[code] for code in found.codes]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.models import model_names, stack
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer

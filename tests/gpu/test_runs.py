@@ -10,7 +10,7 @@ from torch import Tensor
 from clickscale import workflow
 from clickscale.artifact import load_artifact
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer

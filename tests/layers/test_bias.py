@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clickscale.layers.bias import TIME_BUCKETS, AttentionBias, RelativeBias, pair_buckets, time_buckets
+from clickscale.layers.bias import TIME_BUCKETS, AttentionBias, _pair_buckets, _RelativeBias, time_buckets
 
 DAY, YEAR = 86_400, 31_557_600
 
 
-def naive(bias: RelativeBias, delta: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+def naive(bias: _RelativeBias, delta: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
     """The bias of every pair, one at a time."""
     batch, queries, keys = delta.shape
     rows = []
@@ -70,7 +70,7 @@ def test_buckets_grow_with_time_and_stay_in_the_table(kind: str) -> None:
 @pytest.mark.parametrize("per_row", [False, True])
 def test_the_bias_and_its_gradient_are_those_of_plain_look_ups(tables: int, per_row: bool) -> None:
     torch.manual_seed(0)
-    bias = RelativeBias(length=4, tables=tables).double()
+    bias = _RelativeBias(length=4, tables=tables).double()
     delta = torch.randint(0, 10 * DAY, (2, 3, 6))
     distance = torch.randint(-2, 9, (2, 3, 6) if per_row else (3, 6))
     allowed = torch.rand(2, 3, 6) < 0.7
@@ -80,7 +80,7 @@ def test_the_bias_and_its_gradient_are_those_of_plain_look_ups(tables: int, per_
         loss = (made.masked_fill(~allowed[:, None], 0) * weight).sum()
         return list(torch.autograd.grad(loss, [bias.time, bias.position]))
 
-    fast = bias(pair_buckets(delta, allowed), distance)
+    fast = bias(_pair_buckets(delta, allowed), distance)
     slow = naive(bias, delta, distance, allowed)
     assert fast.shape == (2, tables, 3, 6)
     assert torch.equal(fast.isneginf(), ~allowed[:, None].expand(-1, tables, -1, -1))
@@ -91,9 +91,9 @@ def test_the_bias_and_its_gradient_are_those_of_plain_look_ups(tables: int, per_
 
 
 def test_the_gradient_through_a_softmax_is_finite_where_pairs_are_masked() -> None:
-    bias = RelativeBias(length=4)
+    bias = _RelativeBias(length=4)
     allowed = torch.tensor([[[True, False, False], [True, True, False]]])
-    buckets = pair_buckets(torch.ones(1, 2, 3, dtype=torch.int64), allowed)
+    buckets = _pair_buckets(torch.ones(1, 2, 3, dtype=torch.int64), allowed)
     made = bias(buckets, torch.zeros(2, 3, dtype=torch.int64))
     (made.softmax(-1) * torch.randn(2, 3)).sum().backward()
     assert bias.time.grad.isfinite().all()
@@ -101,7 +101,7 @@ def test_the_gradient_through_a_softmax_is_finite_where_pairs_are_masked() -> No
 
 
 def test_an_event_is_at_no_distance_in_no_time_from_itself() -> None:
-    bias = RelativeBias(length=4, tables=3)
+    bias = _RelativeBias(length=4, tables=3)
     assert torch.equal(bias.itself(), bias.time[:, 0] + bias.position[:, 0])
 
 
@@ -119,7 +119,7 @@ def test_tables_are_shared_as_named(sharing: str, sets: int, tables: int) -> Non
     assert torch.equal(made[0], made[1]) == (sharing != "blocks")
     for number, block in enumerate(made):
         assert torch.equal(block.isneginf(), ~allowed[:, None].expand_as(block))
-        held = [module for module in bias.modules() if isinstance(module, RelativeBias)]
+        held = [module for module in bias.modules() if isinstance(module, _RelativeBias)]
         own = held[number % sets].itself() if sets else torch.zeros(1)
         assert torch.equal(bias.own(number, own.device), own)
 
@@ -137,7 +137,7 @@ def test_paper_buckets_reach_the_tables() -> None:
     with torch.no_grad():
         for parameter in bias.parameters():
             parameter.zero_()
-        (held,) = (module for module in bias.modules() if isinstance(module, RelativeBias))
+        (held,) = (module for module in bias.modules() if isinstance(module, _RelativeBias))
         held.time[0, 37] = 1.0
     allowed = torch.ones(1, 1, 1, dtype=torch.bool)
     made = bias(torch.full((1, 1, 1), DAY), torch.zeros(1, 1, dtype=torch.int64), allowed)

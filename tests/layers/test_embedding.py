@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
-from clickscale.schema import Feature
 
 USER = Feature(name="user", kind="categorical", size=5)
 TAGS = Feature(name="tags", kind="categorical", size=4, values=3)

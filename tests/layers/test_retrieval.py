@@ -5,15 +5,15 @@ from torch import Tensor
 
 from clickscale.layers.retrieval import (
     GRID,
-    AttributeSearch,
     ContentTable,
-    HashSearch,
     ItemTokens,
-    LearnedSearch,
     SearchKind,
     SearchUnit,
-    top_behaviors,
-    unit_grid,
+    _AttributeSearch,
+    _HashSearch,
+    _LearnedSearch,
+    _top_behaviors,
+    _unit_grid,
 )
 
 
@@ -22,31 +22,31 @@ def every(similarity: Tensor) -> Tensor:
 
 
 def test_directions_become_whole_numbers_and_zeros_stay() -> None:
-    grid = unit_grid(np.array([[3.0, 4.0], [0.0, 0.0], [-5.0, 0.0]], np.float16))
+    grid = _unit_grid(np.array([[3.0, 4.0], [0.0, 0.0], [-5.0, 0.0]], np.float16))
     assert grid.tolist() == [[2400, 3200], [0, 0], [-4000, 0]]
-    assert unit_grid(np.zeros((0, 3))).shape == (0, 3)
+    assert _unit_grid(np.zeros((0, 3))).shape == (0, 3)
 
 
 def test_the_best_behaviors_come_oldest_first_and_ties_go_to_the_newer() -> None:
     similarity = torch.tensor([[[5.0, 7.0, 5.0, -1.0, 5.0]]])
-    columns, mask = top_behaviors(similarity, every(similarity), 3)
+    columns, mask = _top_behaviors(similarity, every(similarity), 3)
     assert columns.tolist() == [[[1, 2, 4]]]
     assert mask.all()
     equal = torch.zeros(1, 1, 6)
-    assert top_behaviors(equal, every(equal), 2)[0].tolist() == [[[4, 5]]]
+    assert _top_behaviors(equal, every(equal), 2)[0].tolist() == [[[4, 5]]]
 
 
 def test_what_is_not_allowed_is_never_taken() -> None:
     similarity = torch.tensor([[[5.0, 7.0, 6.0]]])
     allowed = torch.tensor([[[True, False, True]]])
-    columns, mask = top_behaviors(similarity, allowed, 2)
+    columns, mask = _top_behaviors(similarity, allowed, 2)
     assert columns.tolist() == [[[0, 2]]]
     assert mask.all()
-    columns, mask = top_behaviors(-similarity, allowed, 3)
+    columns, mask = _top_behaviors(-similarity, allowed, 3)
     assert mask.tolist() == [[[False, True, True]]]
     assert columns[0, 0, 1:].tolist() == [0, 2]
-    assert not top_behaviors(similarity, torch.zeros_like(allowed), 2)[1].any()
-    assert top_behaviors(torch.zeros(2, 3, 0), torch.zeros(2, 1, 0, dtype=torch.bool), 4)[0].shape == (
+    assert not _top_behaviors(similarity, torch.zeros_like(allowed), 2)[1].any()
+    assert _top_behaviors(torch.zeros(2, 3, 0), torch.zeros(2, 1, 0, dtype=torch.bool), 4)[0].shape == (
         2,
         3,
         0,
@@ -57,7 +57,7 @@ def test_the_selection_equals_sorting_every_row() -> None:
     generator = torch.Generator().manual_seed(0)
     similarity = torch.randint(-3, 4, (3, 7, 40), generator=generator).float()  # many ties
     allowed = torch.rand(3, 7, 40, generator=generator) < 0.7
-    columns, mask = top_behaviors(similarity, allowed, 9)
+    columns, mask = _top_behaviors(similarity, allowed, 9)
     for row in range(3):
         for place in range(7):
             scores = [(similarity[row, place, c].item(), c) for c in range(40) if allowed[row, place, c]]
@@ -79,11 +79,11 @@ def test_cosines_of_equal_items_are_equal_in_any_company() -> None:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = together[0, :, :48].numpy() / GRID**2
     assert np.abs(found - unit[2:19] @ unit[2:].T).max() < 5e-4
-    assert np.abs(unit_grid(vectors).astype(float)).sum(axis=1).max() < 2**31
+    assert np.abs(_unit_grid(vectors).astype(float)).sum(axis=1).max() < 2**31
 
 
 def test_the_largest_product_of_grid_vectors_is_still_exact() -> None:
-    wide = unit_grid(np.ones((1, 4096))).astype(np.int64)  # every component is rounded the same way
+    wide = _unit_grid(np.ones((1, 4096))).astype(np.int64)  # every component is rounded the same way
     assert int((wide[0] ** 2).sum()) < 2**24
     worst = GRID + 0.5 * 4096**0.5  # length of a unit vector of which every component was rounded up
     assert worst**2 < 2**24
@@ -100,15 +100,15 @@ def test_several_content_fields_weigh_alike_and_padding_has_none() -> None:
 
 def test_an_attribute_search_counts_shared_values_and_never_matches_unknown() -> None:
     codes = np.array([[0, 0, 0], [1, 0, 0], [2, 3, 3], [3, 4, 0], [3, 2, 0], [1, 2, 0]])
-    search = AttributeSearch(codes)
+    search = _AttributeSearch(codes)
     shared = search.compare(torch.tensor([[2, 1, 0]]), torch.tensor([[0, 1, 2, 3, 4, 5]]))
     assert shared.tolist() == [[[0, 0, 2, 1, 2, 1], [0] * 6, [0] * 6]]
-    flat = AttributeSearch(np.array([0, 1, 7, 7, 8]))
+    flat = _AttributeSearch(np.array([0, 1, 7, 7, 8]))
     assert flat.compare(torch.tensor([[2]]), torch.tensor([[2, 3, 4, 1]])).tolist() == [[[1, 1, 0, 0]]]
 
 
 def test_a_hash_search_is_equal_minus_different_bits() -> None:
-    search = HashSearch(2, bits=3)
+    search = _HashSearch(2, bits=3)
     search.directions.copy_(torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
     x = torch.tensor([[[2.0, -1.0]]])  # signs + - +
     y = torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [2.0, -5.0]]])  # + + +, - - -, + - -
@@ -117,7 +117,7 @@ def test_a_hash_search_is_equal_minus_different_bits() -> None:
 
 
 def test_a_learned_search_ranks_by_the_product_of_its_projections() -> None:
-    search = LearnedSearch(2, out=4)
+    search = _LearnedSearch(2, out=4)
     x, y = torch.randn(1, 3, 2), torch.randn(1, 5, 2)
     expected = (x @ search.candidate.weight.T) @ (y @ search.behavior.weight.T).transpose(1, 2) / 2
     assert torch.allclose(search(x, y), expected)

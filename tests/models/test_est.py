@@ -9,7 +9,7 @@ from clickscale.batch import Batch
 from clickscale.costs.flops import measure_cost, paper_request, reference_features, reference_items
 from clickscale.errors import ConfigError, InputError
 from clickscale.models import CTRModel, build_model, score_in_chunks, stack
-from clickscale.models.est import EST, PRESETS, ModelConfig, resolve
+from clickscale.models.est import EST, PRESETS, ModelConfig, _resolve
 from tests.models.restated import head_input, shake_statistics, tower, weights_of
 from tests.models.restated_est import Restated
 from tests.models.test_contract import (
@@ -160,9 +160,9 @@ def test_lifelong_behaviors_matter_through_the_search_alone() -> None:
 def test_without_content_every_choice_that_needs_it_is_left_out() -> None:
     made = features()
     bare = replace(made, item=made.item[:-1])
-    config = resolve(ModelConfig(), bare)
+    config = _resolve(ModelConfig(), bare)
     assert (config.search, config.field, config.content, config.csa) == ("field", "tags", "none", "none")
-    config = resolve(ModelConfig(), made)
+    config = _resolve(ModelConfig(), made)
     assert (config.search, config.content, config.csa) == ("content", "simtier", "causal")
     columns = {name: column for name, column in item_columns().items() if name != "field.text"}
     assert build_model("est", bare, columns).causal

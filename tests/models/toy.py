@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.features import Feature, Features
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models import CTRModel, build_model
-from clickscale.schema import Feature, Features
 
 ITEMS = 30
 NOW = 1_600_000_000

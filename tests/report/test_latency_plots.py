@@ -37,9 +37,9 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 
 
 def test_ticks_keep_apart_and_the_largest_is_always_there() -> None:
-    assert latency_plots.apart([1, 10, 100, 500, 1000]) == [1, 10, 100, 1000]
-    assert latency_plots.apart([50, 100, 200, 500, 1000, 2000, 4000]) == [50, 200, 1000, 4000]
-    assert latency_plots.apart([7, 7]) == [7]
+    assert latency_plots._apart([1, 10, 100, 500, 1000]) == [1, 10, 100, 1000]
+    assert latency_plots._apart([50, 100, 200, 500, 1000, 2000, 4000]) == [50, 200, 1000, 4000]
+    assert latency_plots._apart([7, 7]) == [7]
 
 
 def test_accuracy_against_latency_names_every_model_and_needs_no_latency_of_trees() -> None:
@@ -55,5 +55,5 @@ def test_accuracy_against_latency_names_every_model_and_needs_no_latency_of_tree
 
 
 def test_models_of_nearly_the_same_latency_are_moved_apart_and_others_stay() -> None:
-    shifts = latency_plots.beside({"teacher": 30.0, "student": 5.1, "din": 5.0}, gap=10.0)
+    shifts = latency_plots._beside({"teacher": 30.0, "student": 5.1, "din": 5.0}, gap=10.0)
     assert shifts == pytest.approx({"din": -5.0, "student": 5.0, "teacher": 0.0})

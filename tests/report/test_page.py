@@ -2,7 +2,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from clickscale.report.page import Page, PageTable, Section, render, write_page
+from clickscale.report.page import Page, PageTable, Section, _render, write_page
 
 PAGE = Page(
     title="A & B",
@@ -22,7 +22,7 @@ PAGE = Page(
 
 
 def test_everything_but_the_plots_is_escaped() -> None:
-    html = render(PAGE)
+    html = _render(PAGE)
     assert "<svg id='plot'></svg>" in html
     assert "A &amp; B" in html
     assert "<i>sub</i>" not in html
@@ -31,7 +31,7 @@ def test_everything_but_the_plots_is_escaped() -> None:
 
 
 def test_columns_of_numbers_stand_right_and_small_print_below() -> None:
-    html = render(PAGE)
+    html = _render(PAGE)
     assert '<td class="number">0.5000<small>[0.4, 0.6]</small></td>' in html
     assert '<td class="number">-</td>' in html
     assert "<td>c</td>" in html

@@ -45,9 +45,9 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 
 
 def test_smoothing_is_a_running_mean_over_a_twentieth() -> None:
-    np.testing.assert_allclose(plots.smooth(np.array([1.0, 2.0, 6.0])), [1.0, 2.0, 6.0])
+    np.testing.assert_allclose(plots._smooth(np.array([1.0, 2.0, 6.0])), [1.0, 2.0, 6.0])
     values = np.arange(40.0)
-    np.testing.assert_allclose(plots.smooth(values)[:4], [0.0, 0.5, 1.5, 2.5])
+    np.testing.assert_allclose(plots._smooth(values)[:4], [0.0, 0.5, 1.5, 2.5])
 
 
 def test_a_model_without_an_interval_is_drawn_as_a_point() -> None:

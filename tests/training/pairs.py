@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation

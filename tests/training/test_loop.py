@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, DivergedError, RunError
@@ -236,7 +236,7 @@ def test_a_forgotten_step_is_seen(
 KILLED = """
 import os, sys
 from pathlib import Path
-from clickscale.config import load_json
+from clickscale.config_text import load_json
 from clickscale.training import train as training
 from clickscale.training.run.run_config import TrainConfig
 

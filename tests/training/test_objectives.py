@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
-from clickscale.training.objectives import ClickLoss, OnlineDistillation, label_losses, soft_losses
+from clickscale.training.objectives import ClickLoss, OnlineDistillation, _label_losses, _soft_losses
 from tests.models.toy import toy_batch as histories
 from tests.training.toys import toy_batch
 
@@ -45,13 +45,13 @@ def test_an_unknown_label_pulls_nothing() -> None:
 def test_a_label_that_is_nowhere_known_adds_nothing() -> None:
     known = torch.zeros(1, 2, 2, dtype=torch.bool)
     known[..., 0] = True
-    found = label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
+    found = _label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
     assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1)), 0.0])
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_single_precision() -> None:
     logits = torch.full((1, 1, 1), 12.0, dtype=torch.bfloat16)
-    found = label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
+    found = _label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(math.log1p(math.exp(-12)), rel=1e-5)
 
@@ -124,7 +124,9 @@ def test_a_student_is_drawn_by_the_gap_of_the_soft_rates_over_the_temperature(
 
 def test_the_soft_labels_pull_as_much_as_the_clicks_when_the_weight_is_the_temperature() -> None:
     student = Constant(logits(STUDENT))
-    loss = 2.0 * soft_losses(student.logits, logits(TAUGHT), torch.ones(1, 3, 1, dtype=torch.bool), 2.0).sum()
+    loss = (
+        2.0 * _soft_losses(student.logits, logits(TAUGHT), torch.ones(1, 3, 1, dtype=torch.bool), 2.0).sum()
+    )
     loss.backward()
     gaps = [(sigmoid(z / 2) - sigmoid(x / 2)) / 3 for z, x in zip(STUDENT, TAUGHT, strict=True)]
     assert gradient(student) == pytest.approx(gaps, abs=1e-6)

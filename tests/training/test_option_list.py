@@ -3,7 +3,7 @@ import pytest
 from clickscale.config import Config
 from clickscale.models import model_names, presets
 from clickscale.training.distill.distill_config import DistillConfig
-from clickscale.training.option_list import Option, distill_options, meanings_of, options_of, train_options
+from clickscale.training.option_list import _meanings_of, _Option, _options_of, distill_options, train_options
 from clickscale.training.run.run_config import TrainConfig
 
 MODEL_CONFIGS = {name: type(presets(name)["size-2"]) for name in model_names()}
@@ -41,19 +41,19 @@ class Outer(Inner, frozen=True, kw_only=True):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_option_has_a_meaning(name: str) -> None:
-    assert [option.key for option in options_of(KINDS[name]) if not option.meaning] == []
+    assert [option.key for option in _options_of(KINDS[name]) if not option.meaning] == []
 
 
 def test_meanings_come_from_the_docstrings_and_end_with_their_section() -> None:
     steps = "numbers of steps; `0` for none."
-    assert meanings_of(Inner) == {"rate": "of learning.", "steps": steps, "warm": steps}
-    assert meanings_of(Outer) == meanings_of(Inner) | {"names": "of things."}
+    assert _meanings_of(Inner) == {"rate": "of learning.", "steps": steps, "warm": steps}
+    assert _meanings_of(Outer) == _meanings_of(Inner) | {"names": "of things."}
 
 
 def test_options_have_a_type_and_the_default_of_the_struct_that_holds_them() -> None:
-    options = {option.key: option for option in options_of(Outer)}
-    assert options["data"] == Option("data", "text", "required", "")
-    assert options["names"] == Option("names", "list of text", '["a", "b"]', "of things.")
+    options = {option.key: option for option in _options_of(Outer)}
+    assert options["data"] == _Option("data", "text", "required", "")
+    assert options["names"] == _Option("names", "list of text", '["a", "b"]', "of things.")
     assert (options["hidden"].type, options["hidden"].default) == ("true | false", "false")
     assert (options["warm"].default, options["inner.warm"].default) == ("3", "7")
 

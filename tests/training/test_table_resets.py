@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import RunError
 from clickscale.training import train as training
@@ -25,7 +25,7 @@ from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.model import make_model
 from clickscale.training.run.run_config import TrainConfig
-from clickscale.training.table_resets import FOLDER, TableResets, table_name, table_resets
+from clickscale.training.table_resets import FOLDER, TableResets, _table_name, table_resets
 from clickscale.training.table_rows import tables_of
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -81,7 +81,7 @@ def everything(each: Learner) -> dict[str, Tensor]:
 
 def resets_of(epochs: Epochs, *learners: Learner) -> TableResets:
     start = {
-        table_name(one, name): table.weight.detach().clone()
+        _table_name(one, name): table.weight.detach().clone()
         for one in learners
         for name, table in tables_of(one.model).items()
     }

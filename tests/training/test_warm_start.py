@@ -7,14 +7,14 @@ from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError
+from clickscale.features import FIRST, Features, categorical
 from clickscale.models import CTRModel, FeatureAxis, build_model
 from clickscale.models.est import EST
-from clickscale.schema import FIRST, Features, categorical
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
-from clickscale.training.warm_start import WarmStart, _copy_parts, copy_weights
+from clickscale.training.warm_start import _copy_parts, _copy_weights, _WarmStart
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.models.test_contract import far, scores, without_gradient
 from tests.models.toy import features, item_columns, toy_batch, with_candidates, with_user
@@ -45,10 +45,10 @@ def without(side: str, *names: str) -> Features:
     return replace(whole, **{side: tuple(f for f in getattr(whole, side) if f.name not in names)})
 
 
-def started(earlier: Features, *options: str) -> tuple[EST, EST, WarmStart]:
+def started(earlier: Features, *options: str) -> tuple[EST, EST, _WarmStart]:
     """A model with the weights of one that knew ``earlier``, whose values have the same indices."""
     model, trained = made(features(), *options, seed=1), made(earlier, *options)
-    report = copy_weights(model, features(), trained, earlier)
+    report = _copy_weights(model, features(), trained, earlier)
     new, old = model.inputs.table, trained.inputs.table
     with torch.no_grad():
         for feature, first in old.offsets.items():
@@ -121,7 +121,7 @@ def test_a_warm_start_from_itself_takes_over_everything() -> None:
 @pytest.mark.parametrize("option", ["width=16", "d=4", "head.hidden=[8,8]", "tiers=10"])
 def test_models_that_differ_in_more_than_features_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="may differ in features only"):
-        copy_weights(made(features()), features(), made(features(), option), features())
+        _copy_weights(made(features()), features(), made(features(), option), features())
 
 
 def test_parts_are_copied_by_the_names_of_their_features() -> None:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.head import BatchNorm
-from clickscale.schema import Feature
 
 
 def toy_batch(*, labels: Tensor, label_mask: Tensor, items: Tensor | None = None) -> Batch:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from clickscale.config import parse
+from clickscale.config_text import parse
 from clickscale.data.adapters._about import About
 from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown
@@ -27,7 +27,7 @@ def adapter_names() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
 
 
-def describe_adapter(name: str) -> str:
+def _describe_adapter(name: str) -> str:
     """First paragraph of an adapter's docstring."""
     return inspect.cleandoc(_module(name).__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
@@ -38,7 +38,7 @@ def about(name: str) -> About:
     return found
 
 
-def adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
+def _adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
     """Options of an adapter: name -> (type, default)."""
     function = _module(name).source
     kinds = typing.get_type_hints(function)
@@ -53,7 +53,7 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
         ConfigError: an unknown adapter or option, or a value of the wrong type.
         InputError: a file of the log is missing or damaged.
     """
-    kinds = adapter_options(name)
+    kinds = _adapter_options(name)
     values = {}
     for key, value in (options or {}).items():
         if key not in kinds:

@@ -1,4 +1,4 @@
-"""What an adapter tells about its log: where it comes from, on which terms, and how it is recognized."""
+"""Facts about a public log: where it comes from, on which terms, and how it is recognized."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

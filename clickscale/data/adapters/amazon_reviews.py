@@ -30,7 +30,8 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.json_lines import json_line, literal_line, read_lines
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field, Label, Schema
 
 _LIKE = parse_condition("rating >= 4")
 _NUMBER = re.compile(r"\d+(?:[.,]\d{3})*(?:\.\d+)?")

@@ -28,7 +28,8 @@ from clickscale.data.tables.chunks import Chunk, canonical, empty_problems, mark
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field, Label, Schema
 
 _COLUMNS = (
     "label user_id gender visit_city avg_price is_super_vip ctr_30 ord_30 total_amt_30 shop_id item_id "

@@ -26,7 +26,8 @@ from clickscale.data.tables.casts import integers, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.errors import InputError
-from clickscale.schema import Field, Label, Schema, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field, Label, Schema
 
 _DELAY = 600  # seconds
 _LABELS = {

@@ -27,7 +27,8 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
-from clickscale.schema import Field, Label, Schema, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field, Label, Schema
 
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(

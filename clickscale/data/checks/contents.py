@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
-from clickscale.schema import UNKNOWN, Feature, column_of, label_of
+from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _DAY = 86_400
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -24,7 +24,7 @@ _CHUNK = 1 << 18
 Integers = NDArray[np.int64]
 
 
-class Day(msgspec.Struct, frozen=True):
+class _Day(msgspec.Struct, frozen=True):
     """One UTC day; ``rates`` by label, None where no label is known."""
 
     day: str
@@ -32,7 +32,7 @@ class Day(msgspec.Struct, frozen=True):
     rates: dict[str, float | None]
 
 
-class Part(msgspec.Struct, frozen=True):
+class _Part(msgspec.Struct, frozen=True):
     """One part of the split; times are UTC, empty for a part without rows."""
 
     impressions: int
@@ -73,8 +73,8 @@ class Inspection(msgspec.Struct, frozen=True):
     path: str
     counts: dict[str, int]
     bytes: int
-    parts: dict[str, Part]
-    days: tuple[Day, ...]
+    parts: dict[str, _Part]
+    days: tuple[_Day, ...]
     visible: dict[str, float]
     lengths: tuple[tuple[int, int], ...]
     empty: float
@@ -160,7 +160,7 @@ def _label_counts(data: Dataset, group: Integers, rows: slice, groups: int) -> N
     return np.stack(counts, axis=1)
 
 
-def _days(data: Dataset) -> tuple[Day, ...]:
+def _days(data: Dataset) -> tuple[_Day, ...]:
     """Days that have impressions, in order."""
     time = data.impressions["time"]
     first = int(time.min(initial=np.iinfo(np.int64).max)) // _DAY
@@ -169,7 +169,7 @@ def _days(data: Dataset) -> tuple[Day, ...]:
     for rows in _chunks(len(time)):
         counts += _label_counts(data, time[rows] // _DAY - first, rows, groups)
     return tuple(
-        Day(
+        _Day(
             day=f"{datetime.fromtimestamp((first + int(day)) * _DAY, UTC):%Y-%m-%d}",
             impressions=int(counts[day, 0]),
             rates=_rates(counts[day, 1::2], counts[day, 2::2], data.labels),
@@ -178,7 +178,7 @@ def _days(data: Dataset) -> tuple[Day, ...]:
     )
 
 
-def _parts(data: Dataset) -> dict[str, Part]:
+def _parts(data: Dataset) -> dict[str, _Part]:
     """Size, dates, users and label rates of each part."""
     time, parts = data.impressions["time"], data.parts()
     counts = np.zeros((len(PARTS), 1 + 2 * len(data.labels)), np.int64)
@@ -191,7 +191,7 @@ def _parts(data: Dataset) -> dict[str, Part]:
         np.maximum.at(high, part, time[rows])
         users[part, data.impressions["user"][rows]] = True
     return {
-        name: Part(
+        name: _Part(
             impressions=int(counts[index, 0]),
             users=int(users[index].sum()),
             first=_moment(int(low[index])) if counts[index, 0] else "",

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from clickscale.data.checks.telltales import suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
 from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
-from clickscale.schema import Statistic, column_of, label_of
+from clickscale.features import column_of, label_of
+from clickscale.schema import Statistic
 
 Severity = Literal["error", "warning"]
 Integers = NDArray[np.int64]
@@ -48,7 +49,7 @@ _MEANING: dict[str, str] = {
 }
 
 
-class Finding(msgspec.Struct, frozen=True):
+class _Finding(msgspec.Struct, frozen=True):
     """One kind of fault, with the rows that have it.
 
     Attributes:
@@ -66,7 +67,7 @@ class Finding(msgspec.Struct, frozen=True):
     rows: tuple[int, ...] = ()
 
 
-class LeakReport(msgspec.Struct, frozen=True):
+class _LeakReport(msgspec.Struct, frozen=True):
     """Result of `leak_check`.
 
     Attributes:
@@ -74,7 +75,7 @@ class LeakReport(msgspec.Struct, frozen=True):
     """
 
     dataset: str
-    findings: tuple[Finding, ...]
+    findings: tuple[_Finding, ...]
     checked: dict[str, int]
 
     @property
@@ -87,7 +88,7 @@ class LeakReport(msgspec.Struct, frozen=True):
         return {"ok": self.ok, **msgspec.to_builtins(self)}
 
 
-def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0) -> LeakReport:
+def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0) -> _LeakReport:
     """Look for anything that was not known at an impression's moment; see the module docstring.
 
     Args:
@@ -103,16 +104,16 @@ def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 
     _check_impressions(data, tally)
     _check_parts(data, tally)
     if tally.broken:  # some rows point outside their tables, so nothing else can be computed
-        return LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
+        return _LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
     total = len(data.impressions["time"])
     rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
     for statistic in data.schema.statistics:
         _check_statistic(data, statistic, rows, tally)
     warnings = [
-        Finding("suspicious_feature", "warning", message, count)
+        _Finding("suspicious_feature", "warning", message, count)
         for message, count in suspicious_features(data, seed)
     ]
-    return LeakReport(str(data.path), (*tally.findings(), *warnings), tally.checked)
+    return _LeakReport(str(data.path), (*tally.findings(), *warnings), tally.checked)
 
 
 class _Tally:
@@ -139,10 +140,10 @@ class _Tally:
         """True if rows point outside their tables."""
         return any(code in ("offsets", "item_range", "visible_range") for code, _ in self._faults)
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[_Finding]:
         """List one finding per code and detail."""
         return [
-            Finding(
+            _Finding(
                 code,
                 "warning" if code == "part_tie" else "error",
                 f"{_MEANING[code]}{detail}",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from clickscale.data.dataset import Dataset
-from clickscale.schema import Feature, column_of, label_of
+from clickscale.features import Feature, column_of, label_of
 
 _LIMIT = 0.95
 _ROWS = 200_000  # impressions of the training part that are looked at

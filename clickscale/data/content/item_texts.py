@@ -22,7 +22,8 @@ from clickscale.data.features.values import read_keys
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format, column_names, name_the_rest, read
 from clickscale.errors import InputError, SchemaError, unknown
-from clickscale.schema import FIRST, UNKNOWN, Field, column_of
+from clickscale.features import FIRST, UNKNOWN, column_of
+from clickscale.schema import Field
 
 Texts = list[str]
 

@@ -33,14 +33,15 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
 from clickscale.errors import ConfigError, DataError
-from clickscale.schema import FIRST, UNKNOWN, Field, column_of
+from clickscale.features import FIRST, UNKNOWN, column_of
+from clickscale.schema import Field
 
 Codebooks = list[Floats32]
 _PER_CODE = 256  # vectors per code on which a codebook is fitted; more are sampled
 _BLOCK = 1 << 14  # vectors whose distances are in memory at a time
 
 
-class Level(Config, frozen=True):
+class _Level(Config, frozen=True):
     """One level of semantic ids.
 
     Attributes:
@@ -57,7 +58,7 @@ class Level(Config, frozen=True):
     unknown: int
 
 
-class SemanticIds(Config, frozen=True):
+class _SemanticIds(Config, frozen=True):
     """Result of `add_semantic_ids`.
 
     Attributes:
@@ -69,7 +70,7 @@ class SemanticIds(Config, frozen=True):
     items: int
     fitted: int
     missing: int
-    levels: tuple[Level, ...]
+    levels: tuple[_Level, ...]
 
 
 def add_semantic_ids(
@@ -84,7 +85,7 @@ def add_semantic_ids(
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> SemanticIds:
+) -> _SemanticIds:
     """Add categorical item features ``NAME_1`` to ``NAME_levels``; ``out`` becomes the new data set.
 
     Args:
@@ -122,7 +123,7 @@ def add_semantic_ids(
     columns = [as_index_column(vocabularies[level], keys[:, level]) for level in range(levels)]
     left = _unexplained(vectors, fitted, errors[np.searchsorted(present, fitted)])
     shown = tuple(
-        Level(
+        _Level(
             name=names[level],
             codes=len(books[level]),
             ids=vocabularies[level].size - FIRST,
@@ -142,7 +143,7 @@ def add_semantic_ids(
 
     add_item_features(dataset, out, write, overwrite=overwrite)
     missing = int((~has[FIRST:]).sum())
-    return SemanticIds(items=len(vectors) - FIRST, fitted=len(fitted), missing=missing, levels=shown)
+    return _SemanticIds(items=len(vectors) - FIRST, fitted=len(fitted), missing=missing, levels=shown)
 
 
 def _items_of_training(dataset: Dataset) -> npt.NDArray[np.bool_]:

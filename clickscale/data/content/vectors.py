@@ -27,8 +27,9 @@ from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.layout import TableReport
 from clickscale.data.preparation.quarantine import Quarantine, RowProblems
 from clickscale.errors import InputError
+from clickscale.features import FIRST, UNKNOWN, column_of
 from clickscale.files import file_entry
-from clickscale.schema import FIRST, UNKNOWN, Field, column_of
+from clickscale.schema import Field
 
 _HARMLESS = ("unknown_item", "null_vector")  # normal in a file that covers other items too
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.config import load_toml
+from clickscale.config_text import load_toml
 from clickscale.data.described.log_config import Files, LogConfig, log_schema
 from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import Unit, detect_unit, integers, numbers, seconds
@@ -17,7 +17,8 @@ from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
-from clickscale.schema import Field, label_of
+from clickscale.features import label_of
+from clickscale.schema import Field
 
 __all__ = ["LogConfig", "load_log", "log_source"]
 

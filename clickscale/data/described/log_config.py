@@ -66,7 +66,7 @@ class Files(Config, frozen=True):
         )
 
 
-class Impressions(Files, frozen=True):
+class _Impressions(Files, frozen=True):
     """The table of impressions: one row per labelled candidate.
 
     Attributes:
@@ -82,7 +82,7 @@ class Impressions(Files, frozen=True):
     fields: tuple[Field, ...] = ()
 
 
-class Behaviors(Files, frozen=True):
+class _Behaviors(Files, frozen=True):
     """The table of behaviors; without files, the impressions are the behaviors.
 
     Attributes:
@@ -103,21 +103,21 @@ class Behaviors(Files, frozen=True):
     fields: tuple[Field, ...] = ()
 
 
-class Users(Files, frozen=True):
+class _Users(Files, frozen=True):
     """The table of profiles; without files, profiles come from a user's first impression."""
 
     user: str = ""
     fields: tuple[Field, ...] = ()
 
 
-class Items(Files, frozen=True):
+class _Items(Files, frozen=True):
     """The table of item attributes; without files, attributes come from an item's first impression."""
 
     item: str = ""
     fields: tuple[Field, ...] = ()
 
 
-class Content(Config, frozen=True):
+class _Content(Config, frozen=True):
     """Frozen vectors of items: ``.npy`` files, the matrix (rows, width) and the item id of each row."""
 
     vectors: str
@@ -136,15 +136,15 @@ class LogConfig(Config, frozen=True):
     """
 
     name: str
-    impressions: Impressions
+    impressions: _Impressions
     user: Field = Field(name="user")
     item: Field = Field(name="item")
     labels: tuple[Label, ...] = ()
     negatives: int = 0
-    behaviors: Behaviors = Behaviors()
-    users: Users = Users()
-    items: Items = Items()
-    content: Content | None = None
+    behaviors: _Behaviors = _Behaviors()
+    users: _Users = _Users()
+    items: _Items = _Items()
+    content: _Content | None = None
     statistics: tuple[Statistic, ...] = ()
     split: Split = Split()
     time_bounds: tuple[int, int] | None = None

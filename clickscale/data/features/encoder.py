@@ -22,11 +22,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from clickscale.arrays import Floats, Ints, Ints32
-from clickscale.config import Config, load_json, to_json
+from clickscale.config import Config
+from clickscale.config_text import load_json, to_json
 from clickscale.data.features.texts import hash_texts, splitmix64, text_buffers, texts_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
-from clickscale.schema import FIRST, PADDING, UNKNOWN, Feature, Features, Field, Schema, column_of
+from clickscale.features import FIRST, PADDING, UNKNOWN, Feature, Features, column_of
+from clickscale.schema import Field, Schema
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 DAY = 86_400  # timestamps are counted in days

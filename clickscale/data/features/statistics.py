@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from clickscale.arrays import Progress
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
-from clickscale.schema import Label, Schema, Statistic, column_of, label_of
+from clickscale.features import column_of, label_of
+from clickscale.schema import Label, Schema, Statistic
 
 Integers = NDArray[np.int64]
 Rows = slice | Integers

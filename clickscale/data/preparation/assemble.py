@@ -29,7 +29,8 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
-from clickscale.schema import FIRST, Schema, column_of, label_of
+from clickscale.features import FIRST, column_of, label_of
+from clickscale.schema import Schema
 
 _ROW_BYTES = 128  # bytes that one row of ``memory_rows`` means
 _LATER = np.iinfo(np.int64).max

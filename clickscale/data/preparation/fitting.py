@@ -26,7 +26,8 @@ from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_
 from clickscale.data.source import Split
 from clickscale.data.split import bounds_of, part_of
 from clickscale.errors import DataError
-from clickscale.schema import FIRST, Field, Schema, column_of
+from clickscale.features import FIRST, column_of
+from clickscale.schema import Field, Schema
 
 _FEW = 1 << 18
 _NOTHING = np.iinfo(np.int64).min
@@ -68,7 +69,7 @@ def _sum_up(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
 
 
 @dataclass(frozen=True)
-class TrainingPart:
+class _TrainingPart:
     """Weights of the rows of each table in the training part.
 
     Attributes:
@@ -109,7 +110,7 @@ class TrainingPart:
 
 def training_part(
     folder: Path, raw: Path, schema: Schema, split: Split, fixed: tuple[int, ...]
-) -> TrainingPart:
+) -> _TrainingPart:
     """Find the training part of assembled columns.
 
     Raises:
@@ -134,7 +135,7 @@ def training_part(
             np.add.at(items, item_rows[train], 1)
             past.append(train.astype(np.uint8))
     tables = {name: open_column(raw / name / "train.npy") for name in ("impressions", "behaviors")}
-    return TrainingPart(schema, raw, tables | {"users": users, "items": items})
+    return _TrainingPart(schema, raw, tables | {"users": users, "items": items})
 
 
 def _training_behaviors(
@@ -150,7 +151,7 @@ def _training_behaviors(
 
 
 def fit_encoder(
-    part: TrainingPart, distinct: dict[str, Distinct], users: Vocabulary, items: Vocabulary
+    part: _TrainingPart, distinct: dict[str, Distinct], users: Vocabulary, items: Vocabulary
 ) -> Encoder:
     """Fit vocabularies and scales of every field except the statistics."""
     schema, fields = part.schema, part.schema.fields()
@@ -186,7 +187,7 @@ def _vocabulary(schema: Schema, field: Field, tally: _Tally, distinct: dict[str,
     return Vocabulary("string", texts.take(pc.sort_indices(texts)))
 
 
-def scale_statistics(folder: Path, part: TrainingPart, encoder: Encoder) -> Encoder:
+def scale_statistics(folder: Path, part: _TrainingPart, encoder: Encoder) -> Encoder:
     """Standardize the raw statistics in place, and add their scales to the encoder."""
     scales = dict(encoder.scales)
     for statistic in part.schema.statistics:

@@ -36,7 +36,8 @@ from clickscale.data.preparation.records import (
 )
 from clickscale.data.source import PROBLEM, Source
 from clickscale.errors import InputError, SchemaError, unknown
-from clickscale.schema import Field, Schema, column_of, label_of
+from clickscale.features import column_of, label_of
+from clickscale.schema import Field, Schema
 
 
 @dataclass

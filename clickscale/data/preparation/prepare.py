@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from clickscale.arrays import Progress
-from clickscale.config import to_json
+from clickscale.config_text import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
@@ -33,8 +33,9 @@ from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
+from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint, file_entry
-from clickscale.schema import FIRST, PADDING, Field, column_of
+from clickscale.schema import Field
 
 
 def prepare(

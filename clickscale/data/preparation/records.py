@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from clickscale.arrays import Ints
 from clickscale.data.source import TableName
 from clickscale.errors import DataError
-from clickscale.schema import Field, Schema, column_of, label_of
+from clickscale.features import column_of, label_of
+from clickscale.schema import Field, Schema
 
 Records = npt.NDArray[np.void]
 TABLES: tuple[TableName, ...] = ("users", "items", "behaviors", "impressions")

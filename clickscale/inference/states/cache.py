@@ -4,8 +4,8 @@ An entry is found by a key and used only if the hash chain of its behaviors is t
 behaviors (see `fingerprint`). An edited, reordered, shortened or foreign history, another profile, another
 artifact: each is a miss by construction, so nothing has to be invalidated.
 
-Memory is bounded by bytes. Users who came often lately are admitted, and SIEVE evicts. A failure inside the
-cache costs a recomputation, never a request.
+Memory is bounded by bytes. Users with frequent recent requests are admitted, and SIEVE evicts. A failure
+inside the cache costs a recomputation, never a request.
 
 `StateCache.resolve` is the whole way from a request to its states; the other methods are its steps.
 """
@@ -143,7 +143,7 @@ class StateCache:
         return claims
 
     def claim(self, ask: Ask) -> Claim:
-        """Look a state up, and decide who computes what is missing.
+        """Look a state up, and decide which caller computes the missing part.
 
         A claim that leads has to be published or released; one that neither leads nor is complete waits.
         """
@@ -226,7 +226,7 @@ class StateCache:
         return claim.flight.state if claim.flight.done.wait(_PATIENCE) else None
 
     def publish(self, claim: Claim, state: State) -> None:
-        """Hand a finished state to all who wait for it, and keep it if it is worth keeping."""
+        """Hand a finished state to all callers that wait for it, and store it if it should be kept."""
         if claim.flight is not None:
             claim.flight.state = state
             claim.flight.done.set()
@@ -237,7 +237,7 @@ class StateCache:
         self.release(claim)  # only now: in between, new asks find the flight instead of nothing
 
     def release(self, claim: Claim) -> None:
-        """Let those who wait go on; needed when a state could not be computed, harmless afterwards."""
+        """Release waiting callers; needed when a state could not be computed, harmless afterwards."""
         if claim.leads and claim.flight is not None:
             with self._lock:
                 if self._flights.get(claim.goal) is claim.flight:
@@ -294,7 +294,7 @@ class StateCache:
         self._stats.evictions += 1
 
     def _drop(self, key: bytes) -> None:
-        """Delete an entry. It can no longer be found, even where the store fails to let go of it."""
+        """Delete an entry. It is not found any more, even if the store fails to delete it."""
         self._unlist(key)
         del self._store[key]
 

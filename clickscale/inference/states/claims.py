@@ -1,7 +1,8 @@
 """Values that pass between a request and a state cache; `StateCache.resolve` is the life of a claim.
 
 An `Ask` says which state is wanted. An `Entry` is a state that is kept. A `Claim` is the cache's answer to an
-ask: the state itself, or who computes what is missing. A `Flight` is a computation that several claims share.
+ask: the state itself, or the caller that computes the missing part. A `Flight` is a computation that several
+claims share.
 """
 
 import threading
@@ -71,7 +72,7 @@ class Claim:
         audited: the result is to be compared with one that is computed without the cache.
         epoch: number of deletions before the claim; after another one its state is not kept.
         goal: key of the flight: hash of the finished state's behaviors and of the epoch.
-        leads: whether this claim computes what is missing, for all who share its flight.
+        leads: whether this claim computes the missing part for all claims that share its flight.
     """
 
     ask: Ask

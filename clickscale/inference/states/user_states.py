@@ -61,14 +61,14 @@ class UserStates:
             if not held:
                 return self.fresh(source, rows, claims[0].size).split()
             kept = stack(held).to(dtype=torch.float32)  # may be kept in less; computed with in full
-            new = newest(source, rows, claims[0].added)
+            new = _newest(source, rows, claims[0].added)
             return self._kept(self.model.extend_user(kept, new)).split()
 
         return self.cache.resolve(self._asks(user, counts, owners), compute)
 
     def fresh(self, user: UserSide, rows: Sequence[int], count: int) -> State:
         """Encode the newest ``count`` behaviors of some rows, without the cache and in full precision."""
-        return self._kept(self.model.encode_user(newest(user, rows, count)))
+        return self._kept(self.model.encode_user(_newest(user, rows, count)))
 
     def _kept(self, state: State) -> State:
         """The part of a state that is worth keeping, so that all states of a batch have the same form."""
@@ -90,7 +90,7 @@ class UserStates:
         return asks
 
 
-def newest(user: UserSide, rows: Sequence[int], count: int) -> UserSide:
+def _newest(user: UserSide, rows: Sequence[int], count: int) -> UserSide:
     """The newest ``count`` behaviors of some rows."""
     chosen, begin = list(rows), user.items.shape[1] - count
     parts = {}

@@ -49,7 +49,7 @@ def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
     batch, heads, length, width = x.shape
     full = length // r
     out = x.new_empty(batch, heads, r, before - (-length // r), width)
-    out[:, :, :, :before] = 0
+    out[:, :, :, :before] = 0  # zeros, not fresh memory: they are multiplied, and fresh memory may hold nan
     # One strided copy of the positions that fill whole rows of all classes, then the rest.
     out[:, :, :, before : before + full].transpose(2, 3).copy_(_by_row(x[:, :, : full * r], r))
     if length % r:
@@ -61,7 +61,7 @@ def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
 def from_classes(x: Tensor, out: Tensor) -> None:
     """Write (B, H, r, ceil(L / r), D) into ``out`` (B, H, L, D)."""
     r, length = x.shape[2], out.shape[2]
-    full = length // r
+    full = length // r  # rows that every class has; the first length % r classes have one more
     _by_row(out[:, :, : full * r], r).copy_(x[:, :, :, :full].transpose(2, 3))
     if length % r:
         out[:, :, full * r :] = x[:, :, : length % r, full]
@@ -78,10 +78,10 @@ def _by_row(x: Tensor, r: int) -> Tensor:
 
 def short_times(*times: Tensor) -> tuple[Tensor, ...]:
     """Times from the earliest of all, as int32 where they fit: differences stay what they are."""
-    given = [x for x in times if x.numel()]
-    if not given or given[0].device.type != "cpu":
+    present = [x for x in times if x.numel()]
+    if not present or present[0].device.type != "cpu":
         return times
-    first, last = min(int(x.min()) for x in given), max(int(x.max()) for x in given)
+    first, last = min(int(x.min()) for x in present), max(int(x.max()) for x in present)
     return tuple((x - first).int() if last - first < 1 << 31 else x for x in times)
 
 
@@ -119,15 +119,16 @@ def masking(time: Tensor | None, like: Tensor) -> Tensor:
 
 def look_up(tables: Tensor, index: Tensor) -> Tensor:
     """Entries (b, tables, ...) of every table at a small-integer index (b, ...)."""
-    wide = index.flatten().long()
-    out = tables.new_empty(len(tables), wide.numel())
-    for table, found in zip(tables, out, strict=True):
-        torch.index_select(table, 0, wide, out=found)
+    wide = index.flatten().long()  # (b * ...,)
+    out = tables.new_empty(len(tables), wide.numel())  # (tables, b * ...): each table is read in one pass
+    for table, target in zip(tables, out, strict=True):
+        torch.index_select(table, 0, wide, out=target)
     return out.view(len(tables), *index.shape).transpose(0, 1)  # (b, tables, ...)
 
 
 def add_up(sums: Tensor, index: Tensor, terms: Tensor) -> None:
     """Add terms (b, tables, ...) to ``sums`` (tables, n) at the index (b, ...); the inverse of `look_up`."""
-    flat = index.flatten()
+    flat = index.flatten()  # (b * ...,)
     for table, total in enumerate(sums):
+        # In float64: a bucket sums so many small terms that float32 would lose the last of them.
         total += torch.bincount(flat, terms[:, table].flatten().double(), len(total))

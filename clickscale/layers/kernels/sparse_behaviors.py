@@ -12,7 +12,7 @@ Here the same sum is arranged by what is seen. Rows and keys of one residue clas
 like a dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems
 (`to_classes`). They are cut into blocks of rows, and a block leaves out the keys after its last row, close to
 half of all. The local offsets 1 .. k - 1 that r does not divide, the band, are extra columns of the same
-softmax, so no key is counted twice. The buckets of all pairs depend on times and padding alone: a `ClassPlan`
+softmax, so no key is counted twice. The buckets of all pairs depend only on times and padding: a `ClassPlan`
 holds them, made once per batch and shared by all blocks of a model.
 """
 
@@ -43,7 +43,7 @@ from clickscale.layers.kernels.residue_classes import (
 
 
 @dataclass(frozen=True)
-class Block:
+class _Block:
     """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
 
     Attributes:
@@ -60,18 +60,18 @@ class Block:
 
 @dataclass(frozen=True)
 class ClassPlan:
-    """What self-attention needs of times, padding, k and r: made once per batch, used by every block.
+    """The part of self-attention that depends on times, padding, k and r: made once per batch for all blocks.
 
     Attributes:
         length: L.
         r: number of classes.
-        offsets: the local offsets that are no multiple of r.
+        offsets: the local offsets that are not multiples of r.
     """
 
     length: int
     r: int
     offsets: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[_Block, ...]
 
     @property
     def rows(self) -> int:
@@ -100,20 +100,20 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
     rows = -(-length // r)
     (times,) = short_times(times)  # half the memory traffic of int64
     when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    shut = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)
+    hidden = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)  # (B, r, rows)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
         ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
         # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
         for part in pieces(batch, r * (last - first) * last, ids.device):
-            found = ids[part][..., len(offsets) :]
-            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, found)
+            classes = ids[part][..., len(offsets) :]
+            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, classes)
             # SHUT is the largest bucket, so a maximum masks; diagonals are opened last: padding sees itself.
-            torch.maximum(found, shut[part, :, None, :last], out=found)
-            _close_future(found[..., first:])
+            torch.maximum(classes, hidden[part, :, None, :last], out=classes)
+            _close_future(classes[..., first:])
         ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
+        blocks.append(_Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
     return ClassPlan(length, r, offsets, tuple(blocks))
 
 
@@ -141,12 +141,12 @@ def attend_by_classes(
         return value
     # Sums of many small terms: half precision keeps too few digits, on whatever the model runs.
     exact = torch.float64 if query.dtype == torch.float64 else torch.float32
-    given = query.to(exact), key.to(exact), value.to(exact), time, position
+    inputs = query.to(exact), key.to(exact), value.to(exact), time, position
     with torch.autocast(query.device.type, enabled=False):
-        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):
-            out: Tensor = _ClassAttention.apply(*given, plan, scale)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+            out: Tensor = _ClassAttention.apply(*inputs, plan, scale)  # type: ignore[no-untyped-call]
         else:
-            out = _forward(*given, plan, scale, ())
+            out = _forward(*inputs, plan, scale, ())
     return out.to(query.dtype)
 
 
@@ -163,7 +163,7 @@ def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes
 
 
 def _close_future(ids: Tensor) -> None:
-    """In the square part of a block, shut what comes later and open every row to itself."""
+    """Hide later keys in the square part of a block, and let every row see itself."""
     rows = ids.shape[-1]
     future = torch.full((rows, rows), SHUT, dtype=torch.uint8, device=ids.device).triu_(1)
     torch.maximum(ids, future, out=ids)
@@ -174,16 +174,16 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
     """(B, L, offsets) uint8: buckets of each row and the one so many positions before it."""
     ids = torch.full((*times.shape, len(offsets)), SHUT, dtype=torch.uint8, device=times.device)
     for column, offset in enumerate(offsets):
-        found = ids[:, offset:, column]
-        write_buckets(times[:, offset:], times[:, :-offset], kind, found)
-        found.masked_fill_(~mask[:, :-offset], SHUT)
+        band = ids[:, offset:, column]
+        write_buckets(times[:, offset:], times[:, :-offset], kind, band)
+        band.masked_fill_(~mask[:, :-offset], SHUT)
     return ids
 
 
 def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: torch.device) -> Tensor:
-    """(last - first, offsets + last) int64, see `Block`."""
+    """(last - first, offsets + last) int64, see `_Block`."""
     column = torch.arange(last, device=device)
-    inside = (column[first:, None] - column).clamp_(min=0) * r
+    inside = (column[first:, None] - column).clamp_(min=0) * r  # (last - first, last)
     return torch.cat(
         [torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1), inside], 1
     )
@@ -195,7 +195,7 @@ def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: t
 def _like_rows(x: Tensor) -> Tensor:
     """Room for (B, H, L, D) that merges into (B, L, H D) without a copy."""
     batch, heads, length, width = x.shape
-    return x.new_empty(batch, length, heads, width).transpose(1, 2)
+    return x.new_empty(batch, length, heads, width).transpose(1, 2)  # (B, H, L, D)
 
 
 # --- the band
@@ -203,6 +203,7 @@ def _like_rows(x: Tensor) -> Tensor:
 
 def _band_products(rows: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> Tensor:
     """(B, H, L, offsets): product of each row and the key so many positions before it."""
+    # Products of a row and one key each are sums along D; a loop over few offsets copies no keys.
     out = rows.new_zeros(*rows.shape[:3], len(offsets))
     for column, offset in enumerate(offsets):
         torch.sum(rows[:, :, offset:] * keys[:, :, :-offset], dim=3, out=out[:, :, offset:, column])
@@ -237,7 +238,8 @@ class _Tables:
         if self.position is None:
             out.copy_(bias)
         else:
-            of_distance = self.position[:, distance.clamp(max=self.position.shape[1] - 1)][:, None]
+            capped = distance.clamp(max=self.position.shape[1] - 1)  # far distances share the last entry
+            of_distance = self.position[:, capped][:, None]  # (tables, 1, R, W)
             torch.add(bias.expand_as(out), of_distance, out=out)
 
 
@@ -258,6 +260,7 @@ class _TableGradients:
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
+        # Heads that share a table add up first: the slow sums by index then run over one head.
         summed = grad.sum(1, keepdim=True) if self.shared else grad
         if self._time is not None:
             add_up(self._time, ids, summed if len(self._time) == 1 else grad)
@@ -275,7 +278,8 @@ class _Piece(NamedTuple):
 
     Attributes:
         rows: (b, H, r, n, D), queries or gradients.
-        keys: (b, H, r, offsets + n, D), keys or values after zeros for the band, whose products stand apart:
+        keys: (b, H, r, offsets + n, D), keys or values after zeros in place of the band.
+
         band: (b, H, r, n, offsets), scaled products of rows and the keys of the band.
     """
 
@@ -286,21 +290,22 @@ class _Piece(NamedTuple):
 
 
 def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
-    """From (b, H, L, D)."""
+    """Bring rows and keys (b, H, L, D) into classes, and multiply those of the band."""
     band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
     return _Piece(to_classes(rows, plan.r), to_classes(keys, plan.r, len(plan.offsets)), band, scale)
 
 
-def _add_products(x: Tensor, piece: _Piece, block: Block) -> Tensor:
+def _add_products(x: Tensor, piece: _Piece, block: _Block) -> Tensor:
     """Add to ``x`` (b, H, r, R, W) the products of a block's rows and keys."""
     x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
-    rows = piece.rows.flatten(0, 2)[:, block.first : block.last]
-    keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]
+    rows = piece.rows.flatten(0, 2)[:, block.first : block.last]  # (b H r, R, D)
+    keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]  # (b H r, W, D)
+    # In place: ``x`` holds the bias, or backward minus the mean, and no second tensor of all pairs is made.
     x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2), alpha=piece.scale)
     return x
 
 
-def _weights(out: Tensor, piece: _Piece, block: Block, ids: Tensor, tables: _Tables) -> Tensor:
+def _weights(out: Tensor, piece: _Piece, block: _Block, ids: Tensor, tables: _Tables) -> Tensor:
     """Write the weights of a block's pairs into ``out`` (b, H, r, R, W)."""
     tables.write(out, ids, block.distance)
     _add_products(out, piece, block)
@@ -334,18 +339,19 @@ def _forward(
     tables, out = _Tables(time, position, query), _like_rows(query)
     for part in pieces(len(query), _area(plan, heads), query.device):
         piece = _piece(query[part], key[part], plan, scale)
-        values = to_classes(value[part], plan.r, columns).flatten(0, 2)
-        found, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
-        for number, block in enumerate(plan.blocks):
+        values = to_classes(value[part], plan.r, columns).flatten(0, 2)  # (b H r, W of the last block, D)
+        sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
+        for index, block in enumerate(plan.blocks):
             ids = block.ids[part]
             # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
-            room = kept[number][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
+            room = kept[index][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
             weights = _weights(room, piece, block, ids, tables)
             rows = slice(block.first, block.last)
-            flat = weights.view(-1, *weights.shape[-2:])
-            found.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])
+            flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
+            # Values begin with zeros for the columns of the band, whose shares are added after the loop.
+            sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
             shares[..., rows, :] = weights[..., :columns]
-        from_classes(found, out[part])
+        from_classes(sums, out[part])
         _add_band_keys(out[part], _natural(shares, plan.length), value[part], plan.offsets)
     return out
 
@@ -361,17 +367,18 @@ class _Gradients:
         self.key, self.value = self.query, self.query
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
-    def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
+    def add(self, weights: Tensor, dlogits: Tensor, block: _Block) -> None:
         """Take in weights of a block and the gradient of its logits, both (b, H, r, R, W)."""
         rows, columns = slice(block.first, block.last), self.columns
-        flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)
+        flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)  # (b H r, R, W)
         queries, changes = self.scores.rows.flatten(0, 2)[:, rows], self.changes.rows.flatten(0, 2)[:, rows]
-        self.query.flatten(0, 2)[:, rows] = torch.bmm(
-            flat, self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]
-        )
-        key = torch.bmm(flat.transpose(1, 2)[:, columns:], queries)
-        value = torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)
+        # Keys begin with zeros in place of the band, so its columns add nothing here; `write` adds the band.
+        keys = self.scores.keys.flatten(0, 2)[:, : flat.shape[2]]  # (b H r, W, D)
+        self.query.flatten(0, 2)[:, rows] = torch.bmm(flat, keys)
+        key = torch.bmm(flat.transpose(1, 2)[:, columns:], queries)  # (b H r, last, D)
+        value = torch.bmm(flat_weights.transpose(1, 2)[:, columns:], changes)  # (b H r, last, D)
         if block.last == self.query.shape[3]:
+            # (b, H, r, n, D): the last block's keys are all rows of the classes.
             self.key, self.value = key.view_as(self.query), value.view_as(self.query)
         else:
             self.key.flatten(0, 2)[:, : block.last] += key
@@ -380,10 +387,10 @@ class _Gradients:
         self.band_weights[..., rows, :] = weights[..., :columns]
 
     def write(
-        self, out: tuple[Tensor, Tensor, Tensor], given: tuple[Tensor, Tensor, Tensor], plan: ClassPlan
+        self, out: tuple[Tensor, Tensor, Tensor], inputs: tuple[Tensor, Tensor, Tensor], plan: ClassPlan
     ) -> None:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
-        query, key, grad = given
+        query, key, grad = inputs
         scale = self.scores.scale
         from_classes(self.query.mul_(scale), out[0])
         from_classes(self.key.mul_(scale), out[1])
@@ -395,7 +402,7 @@ class _Gradients:
 
 
 class _ClassAttention(torch.autograd.Function):
-    """`attend_by_classes` where gradients are wanted; no tensor is larger than the weights of the pairs."""
+    """`attend_by_classes` with gradients; no tensor is larger than the weights of the pairs."""
 
     @staticmethod
     def forward(
@@ -421,7 +428,7 @@ class _ClassAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By ``dlogits = weights (dweights - sum of weights dweights)``."""
+        """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, time, position, out, *kept = ctx.saved_tensors
         plan, heads = ctx.plan, query.shape[1]
         tables, sums = _Tables(time, position, query), _TableGradients(time, position)
@@ -430,19 +437,21 @@ class _ClassAttention(torch.autograd.Function):
             scores = _piece(query[part], key[part], plan, ctx.scale)
             changes = _piece(grad[part], value[part], plan)
             mean = to_classes((grad[part] * out[part]).sum(-1, keepdim=True), plan.r)
-            found = _Gradients(scores, changes, len(plan.offsets))
-            for number, block in reversed(list(enumerate(plan.blocks))):
+            gradients = _Gradients(scores, changes, len(plan.offsets))
+            for index, block in reversed(list(enumerate(plan.blocks))):
                 ids = block.ids[part]
                 dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])  # (b, H, r, R, W)
                 # Start from minus the mean; the products of gradient and values are added in place.
                 dlogits.copy_(-mean[..., block.first : block.last, :])
                 weights = (
-                    kept[number][part]
+                    kept[index][part]
                     if kept
                     else _weights(torch.empty_like(dlogits), scores, block, ids, tables)
                 )
                 _add_products(dlogits, changes, block).mul_(weights)
                 sums.add(dlogits, ids, block.distance)
-                found.add(weights, dlogits, block)
-            found.write((dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan)
+                gradients.add(weights, dlogits, block)
+            gradients.write(
+                (dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan
+            )
         return dquery, dkey, dvalue, sums.time, sums.position, None, None

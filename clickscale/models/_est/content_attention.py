@@ -43,7 +43,7 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class NeighborRule:
-    """Which rows a row may gather, and how they are weighted.
+    """The rows that a row may gather, and their weights.
 
     Attributes:
         count: K, the row itself included (its cosine of 1 is the largest).
@@ -73,13 +73,13 @@ def nearest_neighbors(vectors: Tensor, present: Tensor, rule: NeighborRule, firs
         # A causal piece needs no column outside the windows of its rows.
         low, high = (max(0, start - rule.window + 1), stop) if rule.causal else (0, length)
         cosine = dots(vectors[:, start:stop], vectors[:, low:high])  # (R, n, m)
-        allowed = present[:, start:stop, None] & present[:, None, low:high]
+        allowed = present[:, start:stop, None] & present[:, None, low:high]  # (R, n, m)
         if rule.causal:
             row = torch.arange(start, stop, device=cosine.device)[:, None]  # (n, 1)
             column = torch.arange(low, high, device=cosine.device)
             allowed &= (column <= row) & (column > row - rule.window)
-        found = nearest_of(cosine, allowed, rule)
-        parts.append(Neighbors(found.columns + low, found.weights))
+        nearest = nearest_of(cosine, allowed, rule)
+        parts.append(Neighbors(nearest.columns + low, nearest.weights))
     return Neighbors(torch.cat([p.columns for p in parts], 1), torch.cat([p.weights for p in parts], 1))
 
 
@@ -95,9 +95,9 @@ def nearest_of(cosine: Tensor, allowed: Tensor, rule: NeighborRule) -> Neighbors
     # Cosine and column in one whole number: no pair of columns ties, and of equal cosines the newer wins.
     column = torch.arange(columns, device=cosine.device)
     key = cosine.to(torch.int64).mul_(columns).add_(column).masked_fill_(~allowed, _NEVER)
-    best, found = key.topk(count, dim=-1)  # (R, n, K)
+    best, nearest = key.topk(count, dim=-1)  # (R, n, K)
     whole = torch.div(best, max(columns, 1), rounding_mode="floor")  # the cosine, out of its key
-    return Neighbors(found, _weights(whole.float() / GRID**2, best > _NEVER, rule.weighting))
+    return Neighbors(nearest, _weights(whole.float() / GRID**2, best > _NEVER, rule.weighting))
 
 
 def _weights(cosine: Tensor, real: Tensor, weighting: Weighting) -> Tensor:
@@ -125,10 +125,10 @@ def gather_neighbors(rows: Tensor, neighbors: Neighbors) -> Tensor:
 def _weighted_sums(rows: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
     """(R, n, D) of rows (R, L, D), columns and weights (R, n, K)."""
     # All rows form one table; a bag is the neighbors of a row. Nothing of size (R, n, K, D) is made.
-    begin = torch.arange(len(rows), device=rows.device)[:, None, None] * rows.shape[1]
+    begin = torch.arange(len(rows), device=rows.device)[:, None, None] * rows.shape[1]  # (R, 1, 1)
     bags, scales = (columns + begin).flatten(0, 1), weights.flatten(0, 1)  # (R * n, K)
     sums = functional.embedding_bag(bags, rows.flatten(0, 1), per_sample_weights=scales, mode="sum")
-    return sums.view(*columns.shape[:2], rows.shape[2])
+    return sums.view(*columns.shape[:2], rows.shape[2])  # (R, n, D)
 
 
 class _ShortGather(torch.autograd.Function):
@@ -149,4 +149,4 @@ class _ShortGather(torch.autograd.Function):
         columns, weights = ctx.saved_tensors
         dense = grad.new_zeros((*columns.shape[:2], ctx.length))  # (R, n, L)
         dense.scatter_add_(2, columns, weights.to(grad.dtype))
-        return dense.transpose(1, 2) @ grad, None, None
+        return dense.transpose(1, 2) @ grad, None, None  # (R, L, D)

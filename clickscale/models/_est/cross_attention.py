@@ -34,7 +34,7 @@ LOW = -1e30
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What tokens read of one sequence in one block.
+    """Keys and values of one sequence in one block, which tokens read.
 
     Attributes:
         key, value: (G, H, M, D / H) of G groups of rows. A group is a user with all its candidates (G = U),
@@ -54,7 +54,7 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class BehaviorSequence:
-    """One sequence after all blocks, as the candidates see it.
+    """One sequence after all blocks, as candidates see it.
 
     Attributes:
         blocks: what tokens read of it in each block.
@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (G, M, 2 D) of ``key_value`` -> keys and values (G, H, M, D / H)."""
         groups, count, width = projected.shape
-        pair = projected.view(groups, count, 2, self.heads, width // 2 // self.heads)
+        pair = projected.view(groups, count, 2, self.heads, width // 2 // self.heads)  # (G, M, 2, H, D / H)
         key, value = pair.permute(2, 0, 3, 1, 4).unbind()  # (G, H, M, D / H) each
         return key, value
 
@@ -116,14 +116,12 @@ class CrossAttention(nn.Module):
         tokens, rows, _ = query.shape
         groups, heads, count, size = sequence.key.shape
         per_group = rows // groups
-        grouped = query.view(tokens, groups, per_group, heads, size).permute(
-            1, 3, 0, 2, 4
-        )  # (G, H, N, R/G, D/H)
-        key = sequence.key.to(query.dtype).transpose(
-            -1, -2
-        )  # (G, H, D/H, M); a state may be in half precision
-        logits = grouped.flatten(2, 3) @ key  # (G, H, N * R/G, M)
-        logits = logits.view(groups, heads, tokens, per_group, count) + sequence.bias[:, :, None]
+        apart = query.view(tokens, groups, per_group, heads, size)  # (N, G, R/G, H, D/H)
+        grouped = apart.permute(1, 3, 0, 2, 4).flatten(2, 3)  # (G, H, N * R/G, D/H)
+        key = sequence.key.to(query.dtype)  # a state may be in half precision
+        logits = grouped @ key.transpose(-1, -2)  # (G, H, N * R/G, M)
+        logits = logits.view(groups, heads, tokens, per_group, count)  # (G, H, N, R/G, M)
+        logits = logits + sequence.bias[:, :, None]  # the bias is the same for every token
         if groups == users:
             return logits
         apart = logits.view(users, groups // users, heads, tokens, count)  # (U, C, H, N, M)
@@ -134,9 +132,10 @@ class CrossAttention(nn.Module):
         users, heads, tokens, per_user, count = weights.shape
         value = sequence.value.to(weights.dtype)  # (G, H, M, D/H)
         if sequence.groups == users:
-            grouped = weights.reshape(users, heads, tokens * per_user, count)
+            grouped = weights.reshape(users, heads, tokens * per_user, count)  # (U, H, N * C, M)
         else:
-            grouped = weights.permute(0, 3, 1, 2, 4).reshape(users * per_user, heads, tokens, count)
+            by_row = weights.permute(0, 3, 1, 2, 4)  # (U, C, H, N, M)
+            grouped = by_row.reshape(users * per_user, heads, tokens, count)  # (R, H, N, M)
         gathered = grouped @ value  # (G, H, N * R/G, D/H)
         gathered = gathered.view(sequence.groups, heads, tokens, -1, value.shape[3])  # (G, H, N, R/G, D/H)
         return gathered.permute(2, 0, 3, 1, 4).reshape(tokens, users * per_user, -1)  # (N, R, D)

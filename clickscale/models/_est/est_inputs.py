@@ -1,4 +1,4 @@
-"""What every variant of EST reads: fields as tokens, and two sequences of behaviors.
+"""Inputs of every variant of EST: fields as tokens, and two sequences of behaviors.
 
 Profile, context and candidate fields and SimTier histograms become tokens (N). The newest behaviors (B_u) and
 those that a search unit retrieves for each candidate from the whole timeline (B_c) become rows of two
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
+from clickscale.features import Features, categorical, column_of, content
 from clickscale.layers.head import HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, ItemTokens, SearchResult, SearchUnit
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, first_column
 from clickscale.models._est.simtier import MOST_TIERS, similarity_tiers
-from clickscale.schema import Features, categorical, column_of, content
 from clickscale.state import State
 
 
@@ -121,7 +121,7 @@ def require_content(features: Features, option: str, value: str) -> None:
 
 @dataclass(frozen=True)
 class Timeline(State):
-    """What every variant keeps of a user: the profile and L behaviors.
+    """State of a user in every variant: the profile and L behaviors.
 
     Attributes:
         items, times: (B, L); whatever is looked up by item is not copied into the state.
@@ -139,7 +139,7 @@ class Timeline(State):
 
 @dataclass(frozen=True)
 class CandidateInputs:
-    """What the blocks read for the candidates of a batch. A row is a candidate: R = B * C.
+    """Inputs of the blocks for the candidates of a batch. A row is a candidate: R = B * C.
 
     Attributes:
         tokens: (N, R, D) of all fields and histograms.
@@ -234,8 +234,8 @@ class EstInputs(Inputs):
             return []
         start = first_column(recent)  # nothing left of it is counted
         counted = cosines.known[..., start:] & recent[..., start:]
-        made = [similarity_tiers(cosines.dots[..., start:], counted, self.tiers)]
+        histograms = [similarity_tiers(cosines.dots[..., start:], counted, self.tiers)]
         if result is not None:
             known = cosines.known.gather(-1, result.columns) & result.mask  # (B, C, K)
-            made.append(similarity_tiers(cosines.dots.gather(-1, result.columns), known, self.tiers))
-        return made
+            histograms.append(similarity_tiers(cosines.dots.gather(-1, result.columns), known, self.tiers))
+        return histograms

@@ -8,10 +8,10 @@ the trained one did, until it learns more.
 
 from torch import nn
 
+from clickscale.features import Features, numeric
 from clickscale.layers.per_token import token_names
 from clickscale.models._base import FeatureAxis
 from clickscale.models._est.est_inputs import EstConfig, embedded_features
-from clickscale.schema import Features, numeric
 
 # Weights of every token, by the end of their name.
 _PER_TOKEN = (

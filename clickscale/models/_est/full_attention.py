@@ -30,7 +30,7 @@ from clickscale.layers.per_token import PerTokenLinear, PerTokenSwiGLU
 PairKind = Literal["NN", "NB", "BN", "BB"]  # query, key: N tokens, B behaviors
 
 
-def visible_pairs(tokens: int, seen: Tensor, masked: tuple[PairKind, ...]) -> Tensor:
+def _visible_pairs(tokens: int, seen: Tensor, masked: tuple[PairKind, ...]) -> Tensor:
     """Pairs of query and key that may attend: (R, 1, 1 or T, T) bool; with cuts each still sees itself.
 
     Args:
@@ -81,7 +81,7 @@ class FullBlock(nn.Module):
 
         Args:
             tokens: (N, R, D). rows: (R, M, D). projected: (R, M, 3 D) of `project`.
-            pairs: of `visible_pairs`.
+            pairs: of `_visible_pairs`.
 
         Returns:
             New tokens and rows.
@@ -140,10 +140,10 @@ class FullStack(nn.Module):
             rows: (R, M, D) behaviors of both sequences; ``projected`` (R, M, 3 D) of `project`.
             seen: (R, M) bool.
         """
-        pairs = visible_pairs(len(tokens), seen, self.masked)
-        for number, block in enumerate(self.typed_blocks()):
-            if number > 0:  # the first block's are given
+        pairs = _visible_pairs(len(tokens), seen, self.masked)
+        for index, block in enumerate(self.typed_blocks()):
+            if index > 0:  # the first block's are given
                 projected = block.project(rows)
             tokens, rows = block(tokens, rows, projected, pairs)
-        mask = seen[..., None]
+        mask = seen[..., None]  # (R, M, 1)
         return tokens, (rows * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)

@@ -40,12 +40,12 @@ PerBlock = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class EncodedBehaviors:
+class _EncodedBehaviors:
     """The newest M behaviors after all blocks.
 
     Attributes:
         keys, values: per block (B, H, M, D / H).
-        rows: per block (B, M, D) after ``row_norm``: what appended behaviors gather. Empty if there is no
+        rows: per block (B, M, D) after ``row_norm``, which appended behaviors gather. Empty if there is no
             content attention, or if it is not causal, so that nothing can be appended.
         sums: (B, M + 1, D) running sums of the last block's rows.
     """
@@ -58,7 +58,7 @@ class EncodedBehaviors:
 
 @dataclass(frozen=True)
 class TimelineState(Timeline):
-    """A timeline and its recent behaviors after all blocks, see `EncodedBehaviors`."""
+    """A timeline and its recent behaviors after all blocks, see `_EncodedBehaviors`."""
 
     GROWS = {**Timeline.GROWS, "keys": 2, "values": 2, "rows": 1, "sums": 1}
 
@@ -68,7 +68,7 @@ class TimelineState(Timeline):
     sums: Tensor
 
     @classmethod
-    def of(cls, timeline: Timeline, encoded: EncodedBehaviors) -> "TimelineState":
+    def of(cls, timeline: Timeline, encoded: _EncodedBehaviors) -> "TimelineState":
         """State of a timeline whose newest behaviors were encoded."""
         return cls(
             timeline.items,
@@ -136,15 +136,15 @@ class LightStack(nn.Module):
     def forward(self, tokens: Tensor, sequences: tuple[BehaviorSequence, ...]) -> tuple[Tensor, Tensor]:
         """Tokens (N, R, D) through all blocks, and the mean (R, D) of the last rows of all sequences."""
         count = torch.stack([sequence.count for sequence in sequences]).sum(dim=0)  # (R, 1)
-        for number, block in enumerate(self.typed_blocks()):
-            read = tuple(sequence.blocks[number] for sequence in sequences)
+        for index, block in enumerate(self.typed_blocks()):
+            read = tuple(sequence.blocks[index] for sequence in sequences)
             tokens = block.tokens(tokens, read, count > 0)
         total = torch.stack([sequence.total for sequence in sequences]).sum(dim=0)  # (R, D)
         return tokens, total / count.clamp(min=1)
 
     # --- recent behaviors
 
-    def encode(self, x: Tensor, items: Tensor, earlier: TimelineState | None = None) -> EncodedBehaviors:
+    def encode(self, x: Tensor, items: Tensor, earlier: TimelineState | None = None) -> _EncodedBehaviors:
         """Recent behaviors through all blocks.
 
         Args:
@@ -159,13 +159,13 @@ class LightStack(nn.Module):
         mask = items[:, past:] > 0
         neighbors = self._neighbors(items, past)
         keys, values, rows = [], [], []
-        for number, block in enumerate(self.typed_blocks()):
+        for index, block in enumerate(self.typed_blocks()):
             normalized = block.row_norm(x)  # (G, M, D)
             key, value = block.attention.keys_values(normalized)
             if earlier is not None:
-                key, value = _append(earlier.keys[number], key, 2), _append(earlier.values[number], value, 2)
+                key, value = _append(earlier.keys[index], key, 2), _append(earlier.values[index], value, 2)
                 if earlier.rows:
-                    normalized = _append(earlier.rows[number], normalized, 1)  # (G, P + M, D)
+                    normalized = _append(earlier.rows[index], normalized, 1)  # (G, P + M, D)
             keys.append(key)
             values.append(value)
             rows.append(normalized)
@@ -176,7 +176,7 @@ class LightStack(nn.Module):
         else:
             sums = _append(earlier.sums[:, :-1], running_sum(seen, earlier.sums[:, -1:].to(x.dtype)), 1)
         appendable = self.rule is not None and self.causal
-        return EncodedBehaviors(tuple(keys), tuple(values), tuple(rows) if appendable else (), sums)
+        return _EncodedBehaviors(tuple(keys), tuple(values), tuple(rows) if appendable else (), sums)
 
     def _neighbors(self, items: Tensor, first: int) -> Neighbors | None:
         """Neighbors of the recent behaviors ``first`` and later."""
@@ -220,7 +220,7 @@ class LightStack(nn.Module):
         )
 
     def recent_of_each(self, x: Tensor, selected: SelectedBehaviors) -> BehaviorSequence:
-        """Recent behaviors (R, W, D) of every candidate, encoded for it alone."""
+        """Recent behaviors (R, W, D) of every candidate, encoded for each candidate separately."""
         encoded = self.encode(x, selected.items)
         bias = self._selected_bias(selected)
         return BehaviorSequence(

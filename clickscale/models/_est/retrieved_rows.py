@@ -39,7 +39,7 @@ _DENSE = 4
 
 @dataclass(frozen=True)
 class RowReader:
-    """How candidates read what was retrieved for them from rows of the whole timeline.
+    """Reads, for each candidate, its retrieved behaviors out of rows of the whole timeline.
 
     Either every candidate has a copy of its K rows, or all candidates of a user read all L rows and the bias
     hides those that were not retrieved. Both give the same numbers.
@@ -59,7 +59,7 @@ class RowReader:
         if length > _DENSE * selected.columns.shape[2]:
             return cls(selected, bias, None)
         wide = _spread(bias.view(selected.columns.shape), selected, length, LOW)  # (B, C, L)
-        return cls(selected, bias, wide[:, None])
+        return cls(selected, bias, wide[:, None])  # wide (B, 1, C, L)
 
     @property
     def count(self) -> Tensor:
@@ -67,7 +67,7 @@ class RowReader:
         return self.selected.row_mask.sum(dim=1, keepdim=True)
 
     def key_values(self, attention: CrossAttention, normalized: Tensor) -> KeyValues:
-        """What tokens read of normalized rows (B, L, D) of the timeline."""
+        """Keys and values, for the tokens, of normalized rows (B, L, D) of the timeline."""
         if self.wide is not None:
             return KeyValues(*attention.keys_values(normalized), self.wide)
         projected = take_columns(attention.key_value(normalized), self.selected.columns)  # (R, K, 2 D)
@@ -82,11 +82,11 @@ class RowReader:
 
     def total_of_own(self, own: Tensor) -> Tensor:
         """Sum (R, D) of the rows (R, K, D) of each candidate that are behaviors."""
-        return (own * self.selected.row_mask[..., None]).sum(dim=1)
+        return (own * self.selected.row_mask[..., None]).sum(dim=1)  # (R, D)
 
 
 def through_blocks_once(blocks: list[LightBlock], x: Tensor, reader: RowReader) -> BehaviorSequence:
-    """Without content attention: the rows (B, L, D) of the timeline through all blocks once."""
+    """Rows (B, L, D) of the timeline through all blocks once, which holds without content attention."""
     read = []
     for block in blocks:
         normalized = block.row_norm(x)
@@ -98,7 +98,7 @@ def through_blocks_once(blocks: list[LightBlock], x: Tensor, reader: RowReader) 
 def through_blocks_each(
     blocks: list[LightBlock], x: Tensor, reader: RowReader, neighbors: Neighbors
 ) -> BehaviorSequence:
-    """With content attention: the first block from the timeline, the others for each candidate.
+    """Content attention: the first block from the timeline, the others for each candidate.
 
     Args:
         x: (B, L, D) rows of the timeline.

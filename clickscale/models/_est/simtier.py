@@ -25,5 +25,5 @@ def similarity_tiers(dots: Tensor, counted: Tensor, tiers: int) -> Tensor:
     whole = dots.to(torch.int32)  # exact, so that a cosine on a border has one tier everywhere
     tier = torch.div((whole + GRID**2) * tiers, 2 * GRID**2, rounding_mode="floor").clamp(0, tiers - 1)
     counts = torch.zeros((*dots.shape[:-1], tiers), device=dots.device)
-    counts.scatter_add_(-1, tier.long(), counted.expand(dots.shape).float())
+    counts.scatter_add_(-1, tier.long(), counted.expand(dots.shape).float())  # (..., tiers)
     return counts.log1p()

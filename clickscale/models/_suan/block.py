@@ -6,7 +6,7 @@ The default block, for rows ``x`` (N, D) and the fields of the profile (n2, d)::
     query, key, value = x1 @ Wqkv                          # eq. 3
     x2 = norm_1(attention(query, key, value) @ Wo + x1)    # eq. 4-6
     cross = attention(x2 @ Wq, profile @ Wk, profile @ Wv) @ Wc          # eq. 7-9
-    mean = running mean over rows of (x2 + cross) @ W1     # eq. 10, 11: what the gate averages
+    mean = running mean over rows of (x2 + cross) @ W1     # eq. 10, 11: the gate's input
     gate = sigmoid(relu(mean) @ (W2 - W3))                 # eq. 12, 13: a softmax over two branches
     x3 = norm_2(gate * x2 + (1 - gate) * cross + x2)       # eq. 14
     return (silu(x3 @ Wa) * (x3 @ Wb)) @ Wc + x3           # eq. 15, 16
@@ -39,7 +39,7 @@ class BlockConfig(Config, frozen=True):
             branch is the normalized input); ``postnorm`` is ablation G; ``literal`` has none, as the
             equations.
         scale: softmax scale by the ``head`` width, or by the ``paper``'s sqrt(D).
-        fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention alone (B).
+        fusion: ``afnet``; ``sum`` of self and cross attention (ablation C); ``self`` attention only (B).
         ffn: ``swiglu`` of hidden width 3D; ``relu`` of as many weights; ``none`` (A).
         norm: ``rms`` or ``layer`` (F).
     """
@@ -51,7 +51,7 @@ class BlockConfig(Config, frozen=True):
     norm: Literal["rms", "layer"] = "rms"
 
 
-class Entered(NamedTuple):
+class _Entered(NamedTuple):
     """Rows on their way into self attention.
 
     Attributes:
@@ -65,14 +65,14 @@ class Entered(NamedTuple):
     value: Tensor
 
 
-class Met(NamedTuple):
+class _Met(NamedTuple):
     """Rows after self and cross attention, before the gate.
 
     Attributes:
         attention: (B, N, D) result of self attention.
         own: (B, N, D) E_self of the paper (eq. 6).
         cross: (B, N, D) E_cross (eq. 9).
-        averaged: (B, N, D / 4) what the gate averages over rows; width 0 without a gate.
+        averaged: (B, N, D / 4) inputs to the gate's mean over rows; width 0 without a gate.
     """
 
     attention: Tensor
@@ -81,7 +81,7 @@ class Met(NamedTuple):
     averaged: Tensor
 
 
-class AdaptiveFusion(nn.Module):
+class _AdaptiveFusion(nn.Module):
     """AFNet (eq. 10-13): a gate over self and cross attention from the mean of both over what a row sees."""
 
     def __init__(self, width: int) -> None:
@@ -92,7 +92,7 @@ class AdaptiveFusion(nn.Module):
         self.cross_gate = nn.Linear(hidden, width, bias=False)
 
     def averaged(self, own: Tensor, cross: Tensor) -> Tensor:
-        """What the gate averages: (B, N, D) -> (B, N, D / 4)."""
+        """Inputs to the gate's mean: (B, N, D) -> (B, N, D / 4)."""
         both = own + cross
         return self.shrink(both).to(both.dtype)  # running sums need the full precision under autocast
 
@@ -120,7 +120,7 @@ class AttentionBlock(nn.Module):
             self.cross_key_value = nn.Linear(profile_dim, 2 * width, bias=False)
             self.cross_out = nn.Linear(width, width, bias=False)
         if config.fusion == "afnet":
-            self.fusion = AdaptiveFusion(width)
+            self.fusion = _AdaptiveFusion(width)
         if config.ffn != "none":
             self.ffn = (
                 SwiGLU(width, 3 * width) if config.ffn == "swiglu" else ReLUFeedForward(width, 9 * width // 2)
@@ -128,14 +128,14 @@ class AttentionBlock(nn.Module):
 
     # --- the three steps
 
-    def enter(self, x: Tensor) -> Entered:
+    def enter(self, x: Tensor) -> _Entered:
         """Normalize rows (B, N, D) and project them to queries, keys and values (eq. 2, 3)."""
         rows = x if self.config.residual == "postnorm" else self.norms[0](x)
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, dim=-1))
-        return Entered(rows, query, key, value)
+        return _Entered(rows, query, key, value)
 
-    def meet_profile(self, x: Tensor, entered: Entered, seen: Tensor, profile: Tensor) -> Met:
-        """From the result of self attention to what the gate averages (eq. 5-10).
+    def meet_profile(self, x: Tensor, entered: _Entered, seen: Tensor, profile: Tensor) -> _Met:
+        """Cross attention over the profile, and the inputs of the gate's mean (eq. 5-10).
 
         Args:
             x: (B, N, D) the rows that entered.
@@ -146,9 +146,9 @@ class AttentionBlock(nn.Module):
         own = self._own(x, entered.rows, attention)
         cross = own if self.config.fusion == "self" else self._cross(own, profile)
         gated = self.config.fusion == "afnet"
-        return Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
+        return _Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
 
-    def leave(self, x: Tensor, met: Met, mean: Tensor) -> Tensor:
+    def leave(self, x: Tensor, met: _Met, mean: Tensor) -> Tensor:
         """Fuse, and feed forward (eq. 11-16).
 
         Args:
@@ -186,7 +186,7 @@ class AttentionBlock(nn.Module):
         query, key, value = (split_heads(part, self.heads) for part in (self.cross_query(x), key, value))
         return self.cross_out(merge_heads(plain_attend(query, key, value, None, self.scale)))
 
-    def _fuse(self, met: Met, mean: Tensor) -> Tensor:
+    def _fuse(self, met: _Met, mean: Tensor) -> Tensor:
         """Self attention's result and the profile's, as one."""
         if self.config.fusion == "self":
             return met.own

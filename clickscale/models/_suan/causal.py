@@ -44,14 +44,14 @@ FULL = Pattern()
 
 @dataclass(frozen=True)
 class AppendableState(State):
-    """Everything of L behaviors that candidates or further behaviors can ask for.
+    """Everything about L behaviors that candidates or appended behaviors need.
 
     Attributes:
         mask, times: (B, L).
         profile: (B, n2, d).
         keys, values: per block (B, H, L, D / H).
-        sums: per block (B, L + 1, D / 4), running sums of what the gate averages; `CausalStack.without_sums`
-            keeps the last of them alone, (B, 1, D / 4); width 0 without a gate.
+        sums: per block (B, L + 1, D / 4), running sums of the inputs to the gate's mean; width 0 without a
+            gate. `CausalStack.without_sums` keeps only the last of them, (B, 1, D / 4).
     """
 
     GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2, "sums": 1}
@@ -66,14 +66,14 @@ class AppendableState(State):
 
 @dataclass(frozen=True)
 class ScoringState(State):
-    """What candidates read that see all behaviors: of a sparse pattern only M = k - 1 + L / r columns.
+    """The state needed by candidates that see all behaviors: of a sparse pattern M = k - 1 + L / r columns.
 
     Attributes:
         mask, times: (B, M) of the columns that the position after the last behavior sees, ascending.
         count: (B, 1) int64, how many behaviors there are.
         profile: (B, n2, d).
         keys, values: per block (B, H, M, D / H).
-        sums: per block (B, D / 4), sum of what the gate averages; width 0 without a gate.
+        sums: per block (B, D / 4), sum of the inputs to the gate's mean; width 0 without a gate.
     """
 
     GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2}
@@ -91,7 +91,7 @@ CausalState = AppendableState | ScoringState
 
 
 class CausalStack(Recomputable):
-    """Blocks, their attention bias, and who sees whom.
+    """Blocks, their attention bias, and the pattern of visible pairs.
 
     Args:
         width: D, width of a token.
@@ -136,10 +136,8 @@ class CausalStack(Recomputable):
             x: (B, N, D) tokens; ``times``, ``mask``: (B, N).
         """
         past = state.mask.shape[1]
-        seen, when = (
-            torch.cat([state.mask, mask], dim=1),
-            torch.cat([state.times, times], dim=1),
-        )  # (B, P + N)
+        seen = torch.cat([state.mask, mask], dim=1)  # (B, P + N)
+        when = torch.cat([state.times, times], dim=1)  # (B, P + N)
         attention = over_behaviors(self.bias, self.pattern, when, seen, past)
         real = mask[..., None].to(x.dtype)  # (B, N, 1): padding counts for no mean
         before = state.mask.sum(dim=1, keepdim=True)  # (B, 1)
@@ -159,13 +157,13 @@ class CausalStack(Recomputable):
     # --- what is kept
 
     def without_sums(self, state: CausalState) -> AppendableState:
-        """The same state for candidates who see all of it; behaviors can be appended."""
+        """The same state for candidates that see all of it; behaviors can be appended."""
         state = _appendable(state)
         last = tuple(sums[:, -1:].clone() for sums in state.sums)  # a slice would keep all of them alive
         return AppendableState(state.mask, state.times, state.profile, state.keys, state.values, last)
 
     def for_scoring(self, state: CausalState, *, own_memory: bool = True) -> ScoringState:
-        """What candidates read who see all behaviors; ``own_memory`` lets go of the rest."""
+        """The state needed by candidates that see all behaviors; ``own_memory`` copies its sums."""
         state = _appendable(state)
         chosen = self.pattern.columns(state.mask.shape[1], state.mask.device)
 
@@ -200,7 +198,7 @@ class CausalStack(Recomputable):
         return self._over_parts(state, x, side)
 
     def _over_whole(self, state: ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
-        """Candidates that see all behaviors: who sees what does not depend on the candidate."""
+        """Candidates that see all behaviors: the visible columns do not depend on the candidate."""
         distance = self._distances(state.mask.shape[1], x.device)
         attention = over_whole(self.bias, distance, state.times, state.mask, state.keys, state.values, side)
         totals = [sums[:, None].to(x.dtype) for sums in state.sums]  # (B, 1, D / 4)
@@ -272,7 +270,7 @@ def _behaviors(
     if earlier is not None:
         key = torch.cat([earlier[0].to(key.dtype), key], dim=2)
         value = torch.cat([earlier[1].to(value.dtype), value], dim=2)
-    if not (read or block.config.fusion == "afnet"):  # nobody asks what this block's rows see
+    if not (read or block.config.fusion == "afnet"):  # neither rows nor means of this block are read
         sums = x.new_zeros(len(x), key.shape[2] + 1, 0)
         return x, key, value, sums
     met = block.meet_profile(x, entered, attention(entered.query, key, value, block.scale), profile)
@@ -293,7 +291,7 @@ def _candidates(
 
 
 def _all_see_all(state: AppendableState, side: CandidateSide) -> bool:
-    """Whether every candidate sees every behavior, so that they can share what they read.
+    """True if every candidate sees every behavior, so that all can share keys, values and sums.
 
     The answer must reach the processor, and on an accelerator that would wait for all work before it. There,
     only a state that can serve no other candidates says yes.
@@ -316,7 +314,7 @@ def without_padding(state: CausalState, user: UserSide) -> AppendableState:
     """The state, if the behaviors of ``user`` can be appended to it.
 
     Raises:
-        InputError: a row is padded (all must gain equally many behaviors), or the state is for scoring alone.
+        InputError: a row is padded (all must gain equally many behaviors), or the state is for scoring only.
     """
     if not bool(user.mask.all()):
         raise InputError("extend_user needs rows that all gain the same number of behaviors.")

@@ -1,4 +1,4 @@
-"""Who attends to whom: one function for each block of a stack.
+"""Self attention of behaviors and of candidates: one function for each block of a stack.
 
 Written densely, every one of them is::
 
@@ -6,8 +6,8 @@ Written densely, every one of them is::
     bias[query, key]    = f1(time between them) + f2(distance) if allowed else -inf
     output              = softmax(scale * query @ key.T + bias) @ value
 
-What depends on times and padding alone, the bias or the plan of `sparse_behaviors`, is made once per batch
-and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
+The bias, or the plan of `sparse_behaviors`, depends only on times and padding. It is made once per batch and
+shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from clickscale.layers.attention import Pattern, attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.kernels.sparse_behaviors import ClassPlan, attend_by_classes, choose, class_plan
 
-# Self attention once it is known who sees whom: query, key, value (B, H, N, D / H), scale -> the like.
+# Self attention with the visible pairs bound: query, key, value (B, H, N, D / H), scale -> (B, H, N, D / H).
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
@@ -37,8 +37,8 @@ def over_behaviors(
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
     allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])  # (B, N, P + N)
-    biases = bias(times[:, past:, None] - times[:, None], distance, allowed)
-    return [partial(_densely, each) for each in biases]
+    biases = bias(times[:, past:, None] - times[:, None], distance, allowed)  # each (B, 1 or H, N, P + N)
+    return [partial(_densely, block_bias) for block_bias in biases]
 
 
 def over_parts(
@@ -85,7 +85,7 @@ def over_whole(
 
 
 def _of_one_moment(times: Tensor) -> bool:
-    """Whether the candidates of every row share a time, so that they share one row of the bias.
+    """True if the candidates of every row share a time, and so one row of the bias.
 
     The answer must reach the processor. On an accelerator that would wait for all work before it, so it is
     not asked there, and every candidate gets a row of its own: the same numbers.
@@ -103,9 +103,12 @@ def _candidates(
 ) -> list[Attend]:
     biases = bias(delta, distance, allowed)
     return [
-        partial(_with_itself, key, value, each, bias.own(block, key.device))
-        for block, (key, value, each) in enumerate(zip(keys, values, biases, strict=True))
+        partial(_with_itself, key, value, block_bias, bias.own(block, key.device))
+        for block, (key, value, block_bias) in enumerate(zip(keys, values, biases, strict=True))
     ]
+
+
+# Each of these is `Attend` once its first arguments are bound.
 
 
 def _densely(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from clickscale.config import Config, assign, build
+from clickscale.config import Config
+from clickscale.config_text import assign, build
 from clickscale.data.loader import LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.models import model_config

@@ -1,7 +1,7 @@
 """Online distillation: a student and its teacher learn together, in one run.
 
 Both models see the same impressions in the same order, each the last L behaviors of its own grade. They share
-no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the very steps
+no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the same steps
 that it would take without a student, and the student starts from the weights that it would have without a
 teacher. A finished run also has a folder for each model; see `clickscale.training.distill.distilled_runs`.
 """
@@ -150,11 +150,11 @@ def _choice_of(options: TrainConfig) -> ModelChoice:
 
 def _with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
     """Options that name the model of the teacher's run, so that a continued run refuses another teacher."""
-    known = {"teacher": _choice_of(run.config), "teacher_weights": weights_hash(run.model)}
+    known = {"teacher": _choice_of(run.config), "teacher_weights": _weights_hash(run.model)}
     return replace(config, **known)
 
 
-def weights_hash(model: CTRModel[Any]) -> str:
+def _weights_hash(model: CTRModel[Any]) -> str:
     """Hash of every weight of a model."""
 
     def pieces() -> Iterator[bytes | memoryview]:

@@ -54,7 +54,7 @@ def _write_part(
     """Write the folder of one model; the file that marks it as finished comes last."""
     folder, own = out / name, config.own_run(name)
     trained = without_prefix(f"{name}.model", checkpoint.tensors)
-    weights = with_prefix("model", served(trained, make_model(own, dataset)))
+    weights = with_prefix("model", _served(trained, make_model(own, dataset)))
     write_options(folder, own, dataset)
     write_decided(folder, given.own_run(name), own)
     CheckpointStore(folder / CHECKPOINTS, keep=1).save(Checkpoint(checkpoint.step, weights, {}))
@@ -66,7 +66,7 @@ def _write_part(
     replace_text(folder / DONE, json.dumps(done, indent=2, sort_keys=True))
 
 
-def served(trained: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _served(trained: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The weights that ``model`` has; rows of an auxiliary head, which come last, are left out."""
     return {
         name: trained[name] if trained[name].shape == live.shape else trained[name][: len(live)].clone()

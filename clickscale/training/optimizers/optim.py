@@ -26,7 +26,7 @@ from clickscale.training.optimizers.table_optimizers import (
 
 
 class OptimizerConfig(Config, frozen=True):
-    """How weights move.
+    """Options of the update of weights.
 
     Attributes:
         dense: ``adamw`` (decoupled weight decay) or ``adam`` (decay added to the gradient).
@@ -34,7 +34,7 @@ class OptimizerConfig(Config, frozen=True):
             0.001 where that does not decide.
         betas: decays of the moments of Adam, for dense weights and for tables.
         eps: epsilon of Adam for dense weights.
-        weight_decay: for the matrices named ``weight`` alone: not for biases, norms or any kind of embedding.
+        weight_decay: only for matrices named ``weight``; not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
         table_learning_rate: learning rate of embedding tables.
         table_eps: epsilon of the optimizer of embedding tables.
@@ -81,7 +81,7 @@ class OptimizerConfig(Config, frozen=True):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did.
+    """Measurements of one step.
 
     Attributes:
         learning_rate, table_learning_rate: learning rates of the step.
@@ -108,7 +108,7 @@ class Optimizers:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
         self.config, self.steps, self.table_steps = config, steps, (0, steps)
         self.skipped = self.skipped_in_a_row = 0
-        tables = table_parameters(model)
+        tables = _table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.tables = {name: _table_optimizer(self.parameters[name], config) for name in tables}
         self._summers = {name: RowSummer(len(self.parameters[name])) for name in tables}
@@ -236,7 +236,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, steps: int) -> Op
     return Optimizers(model, config, steps)
 
 
-def table_parameters(model: nn.Module) -> list[str]:
+def _table_parameters(model: nn.Module) -> list[str]:
     """Names of the parameters that are embedding tables."""
     return [
         f"{name}.weight".removeprefix(".")

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step alone, so that a resumed run needs no memory of it."""
+"""Learning rate as a function of the step only, so that a resumed run needs no memory of it."""
 
 import math
 from typing import Literal

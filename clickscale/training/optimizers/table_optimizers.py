@@ -61,7 +61,7 @@ class RowSummer:
 
 
 class TableOptimizer(Protocol):
-    """What the training step needs of an optimizer of one table."""
+    """Methods of a table's optimizer that a training step calls."""
 
     def update(self, weight: Tensor, gradient: RowGradient, lr: float) -> None:
         """Change the touched rows of ``weight`` in place."""

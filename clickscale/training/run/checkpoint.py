@@ -75,8 +75,8 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
-        found = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.iterdir())
-        return sorted(int(name[1]) for name in found if name)
+        matches = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, make it the latest and remove those beyond ``keep``.

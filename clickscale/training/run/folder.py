@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clickscale.config import load_json, to_json
+from clickscale.config_text import load_json, to_json
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError
@@ -78,10 +78,10 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         RunError: the folder is not a run of one model.
     """
-    return read_options(folder, TrainConfig)
+    return _read_options(folder, TrainConfig)
 
 
-def read_options(folder: Path, kind: type[C]) -> C:
+def _read_options(folder: Path, kind: type[C]) -> C:
     """Options of the run in ``folder``, which must be of this kind.
 
     Raises:
@@ -111,7 +111,7 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
     if not folder.is_dir() or not any(folder.iterdir()):
         write_options(folder, config, dataset)
         return
-    stored = read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
+    stored = _read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
     litter = {f"{name}.partial" for name in (CONFIG, DATASET)}
     if stored is None and not set(os.listdir(folder)) <= litter | {DATASET}:
         raise RunError(f"{folder} is not empty and not a run; choose another folder.")
@@ -120,7 +120,7 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
         return
     if not resume:
         raise RunError(f"{folder} already holds a run; continue it with --resume or choose another folder.")
-    if changes := differences(stored, config):
+    if changes := _differences(stored, config):
         raise RunError(
             f"{folder} holds another run: {'; '.join(changes)}. Choose another folder or the same options."
         )
@@ -143,7 +143,7 @@ def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
     replace_text(folder / RECIPE, json.dumps({key: after[key] for key in left}, indent=2))
 
 
-def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
+def _differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     """Options in which two runs differ and that change what is learned, one sentence each."""
     old, new = _flat(msgspec.to_builtins(stored)), _flat(msgspec.to_builtins(wanted))
     return [

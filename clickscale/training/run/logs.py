@@ -88,7 +88,7 @@ class Meter:
         return means
 
 
-class RunLog:
+class _RunLog:
     """Writes ``metrics.jsonl`` and, if TensorBoard is installed, its events.
 
     Lines of steps after ``step``, which a killed process left behind its last checkpoint, are removed.
@@ -122,8 +122,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _lines(folder / METRICS)]
 
 
-class ProgressLine:
-    """One line with steps, loss, samples/s and time left; hidden where nobody looks.
+class _ProgressLine:
+    """One line with steps, loss, samples/s and time left; hidden when the output is not a terminal.
 
     Args:
         shown: None shows it if the standard error is a terminal.
@@ -174,7 +174,7 @@ class RunReport(AbstractContextManager["RunReport"]):
     """
 
     def __init__(self, folder: Path, steps: int, step: int, progress: bool | None) -> None:
-        self._log, self._line = RunLog(folder, step), ProgressLine(steps, step, progress)
+        self._log, self._line = _RunLog(folder, step), _ProgressLine(steps, step, progress)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

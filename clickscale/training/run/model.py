@@ -7,11 +7,12 @@ import numpy as np
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
 from clickscale.errors import ConfigError
+from clickscale.features import label_of
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.head import Head
 from clickscale.layers.recompute import recompute_blocks
 from clickscale.models import CTRModel, build_model
-from clickscale.schema import label_of, select_labels
+from clickscale.schema import select_labels
 from clickscale.training.run.run_config import RunConfig, TrainConfig
 
 
@@ -57,13 +58,13 @@ def check_grouping(model: CTRModel[Any], grouping: Grouping) -> None:
 
 def start_at_rates(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...]) -> None:
     """Start every head of a new model at the rates of its labels in the training part."""
-    rates = label_rates(dataset, labels)
+    rates = _label_rates(dataset, labels)
     for part in model.modules():
         if isinstance(part, Head):
             part.start_at(rates)
 
 
-def label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
+def _label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
     """Share of positives of each label among the training impressions where it is known.
 
     Half a positive and half a negative are added, so that no rate is 0 or 1.

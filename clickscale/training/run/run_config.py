@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from clickscale.config import Config, assign, check_least, parse, read_assignments, split_assignments
+from clickscale.config import Config, check_least
+from clickscale.config_text import assign, parse, read_assignments, split_assignments
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.training.epochs import Epochs
@@ -187,7 +188,7 @@ Layers = list[tuple[str, list[tuple[str, Any]]]]
 
 
 def option_layers(file: Path | None, flags: Mapping[str, Any] | None, sets: Sequence[str]) -> Layers:
-    """Options by origin, the weakest origin first, as `clickscale.config.assign` takes them."""
+    """Options by origin, the weakest origin first, as `clickscale.config_text.assign` takes them."""
     layers: Layers = [(str(file), read_assignments(file))] if file else []
     return [*layers, ("the flags", list((flags or {}).items())), ("--set", split_assignments(sets))]
 
@@ -202,6 +203,6 @@ def taken_out(layers: Layers, prefix: str) -> list[str]:
 
 
 def _text(key: str, value: Any) -> str:
-    """An option as `clickscale.config.override` reads it."""
+    """An option as `clickscale.config_text.override` reads it."""
     plain = isinstance(value, str) and parse(value) == value  # unlike the text "3", which would be a number
     return f"{key}={value if plain else json.dumps(value)}"

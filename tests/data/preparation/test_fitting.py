@@ -7,7 +7,7 @@ import pytest
 from clickscale.data.columns import write_column
 from clickscale.data.features.encoder import Scale
 from clickscale.data.preparation import fitting
-from clickscale.data.preparation.fitting import TrainingPart, _Tally, training_part
+from clickscale.data.preparation.fitting import _Tally, _TrainingPart, training_part
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Split
 from clickscale.errors import DataError
@@ -27,7 +27,7 @@ def test_a_tally_counts_rows_as_often_as_they_weigh(monkeypatch: pytest.MonkeyPa
 
 def scale_of(tmp_path: Path, numbers: list[float], weights: list[int], field: Field) -> Scale:
     write_column(tmp_path / "column.npy", np.array(numbers))
-    part = TrainingPart(tiny_schema(), tmp_path, {"users": np.array(weights)})
+    part = _TrainingPart(tiny_schema(), tmp_path, {"users": np.array(weights)})
     return part.scale("users", field, tmp_path / "column.npy")
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from clickscale.inference.scorer import seeing_all
+from clickscale.inference.scorer import _seeing_all
 from clickscale.inference.states import user_states
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.cache_config import CacheConfig, CacheStats
 from clickscale.inference.states.fingerprint import Trail
-from clickscale.inference.states.user_states import UserStates, newest
+from clickscale.inference.states.user_states import UserStates, _newest
 from clickscale.models import CTRModel, model_names
 from tests.inference.remembered import Memory, Remembered, user_side
 from tests.models.toy import NOW, toy_batch, toy_model
@@ -201,9 +201,9 @@ def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: i
     furthest = 0.0
     with torch.inference_mode():
         for row, claim in enumerate(states.claims(user, [len(history) for history in held], owners)):
-            side = seeing_all(candidates, claim.size, row)
+            side = _seeing_all(candidates, claim.size, row)
             assert claim.state is not None
-            direct = model.score(model.encode_user(newest(user, [row], claim.size)), side)
+            direct = model.score(model.encode_user(_newest(user, [row], claim.size)), side)
             furthest = max(furthest, float((model.score(claim.state, side) - direct).abs().max()))
     return furthest
 

@@ -251,7 +251,7 @@ def test_the_form_is_chosen_by_shape() -> None:
 
 
 def _with_blocks(
-    plan: ClassPlan, change: Callable[[sparse_behaviors.Block], sparse_behaviors.Block]
+    plan: ClassPlan, change: Callable[[sparse_behaviors._Block], sparse_behaviors._Block]
 ) -> ClassPlan:
     return dataclasses.replace(plan, blocks=tuple(map(change, plan.blocks)))
 
@@ -264,7 +264,7 @@ def _shifted(plan: ClassPlan) -> ClassPlan:
 def _padding_seen(plan: ClassPlan) -> ClassPlan:
     """Columns of padding are open to later rows."""
 
-    def opened(block: sparse_behaviors.Block) -> sparse_behaviors.Block:
+    def opened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
         ids = block.ids % BUCKETS
         ids = ids.masked_fill(ids == SHUT, 0)
         future = torch.ones(ids.shape[-2:], dtype=torch.bool).triu(
@@ -293,7 +293,7 @@ def test_a_key_that_is_counted_twice_is_caught(monkeypatch: pytest.MonkeyPatch) 
     band = sparse_behaviors._band_ids(made.times, made.mask, (1, 2), "octave")
     in_classes = to_classes(band[:, None], 2)[:, 0]
 
-    def widened(block: sparse_behaviors.Block) -> sparse_behaviors.Block:
+    def widened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
         rows = slice(block.first, block.last)
         ids = torch.cat([in_classes[:, :, rows], block.ids[..., 1:]], dim=-1)
         far = torch.full((block.last - block.first, 1), 2)

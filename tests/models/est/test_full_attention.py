@@ -1,18 +1,18 @@
 import torch
 
-from clickscale.models._est.full_attention import FullBlock, FullStack, visible_pairs
+from clickscale.models._est.full_attention import FullBlock, FullStack, _visible_pairs
 
 N, R, M, D = 2, 3, 4, 6
 SEEN = torch.tensor([[True, True, True, True], [False, True, True, True], [False] * 4])
 
 
 def test_everybody_sees_what_is_there_and_itself() -> None:
-    assert visible_pairs(N, SEEN, ()).shape == (R, 1, 1, N + M)
-    assert visible_pairs(N, SEEN, ())[1, 0, 0].tolist() == [True, True, False, True, True, True]
-    cut = visible_pairs(N, SEEN, ("NB", "NN"))
+    assert _visible_pairs(N, SEEN, ()).shape == (R, 1, 1, N + M)
+    assert _visible_pairs(N, SEEN, ())[1, 0, 0].tolist() == [True, True, False, True, True, True]
+    cut = _visible_pairs(N, SEEN, ("NB", "NN"))
     assert cut[0, 0, 0].tolist() == [True, False, False, False, False, False]
     assert cut[0, 0, 2].tolist() == [True] * 6
-    other = visible_pairs(N, SEEN, ("BB", "BN"))
+    other = _visible_pairs(N, SEEN, ("BB", "BN"))
     assert other[0, 0, 1].tolist() == [True] * 6
     assert other[1, 0, 2].tolist() == [False, False, True, False, False, False]  # itself, though padding
 
@@ -22,7 +22,7 @@ def test_a_block_is_attention_over_the_whole_sequence() -> None:
         torch.manual_seed(heads)
         block = FullBlock(N, D, heads, 4, 5)
         tokens, rows = torch.randn(N, R, D), torch.randn(R, M, D)
-        pairs = visible_pairs(N, SEEN, ("BN",))
+        pairs = _visible_pairs(N, SEEN, ("BN",))
         found, after = block(tokens, rows, block.project(rows), pairs)
         for row in range(R):
             entered = torch.cat([block.token_norm(tokens[:, row]), block.row_norm(rows[row])])

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.layers.attention import attend, attend_with_itself
-from clickscale.models._suan.block import AdaptiveFusion, AttentionBlock, BlockConfig, Entered
+from clickscale.models._suan.block import AttentionBlock, BlockConfig, _AdaptiveFusion, _Entered
 
 
 def parameters_of(d: int) -> dict[str, int]:
@@ -36,7 +36,7 @@ def test_a_block_has_the_parameters_that_the_paper_counts(d: int, count: int) ->
 
 def test_fusion_is_a_softmax_over_two_branches() -> None:
     torch.manual_seed(0)
-    fusion = AdaptiveFusion(6).double()
+    fusion = _AdaptiveFusion(6).double()
     own, cross, rows = (torch.randn(2, 3, 6, dtype=torch.float64) for _ in range(3))
     mean = fusion.averaged(rows, rows)
     hidden = torch.relu(2 * rows @ fusion.shrink.weight.T)
@@ -48,12 +48,12 @@ def test_fusion_is_a_softmax_over_two_branches() -> None:
 
 
 def test_one_mean_may_gate_all_rows() -> None:
-    fusion = AdaptiveFusion(6)
+    fusion = _AdaptiveFusion(6)
     own, cross, mean = torch.randn(2, 3, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 1)
     torch.testing.assert_close(fusion(own, cross, mean), fusion(own, cross, mean.expand(-1, 3, -1)))
 
 
-def behaviors(block: AttentionBlock, x: Tensor, profile: Tensor, bias: Tensor) -> tuple[Tensor, Entered]:
+def behaviors(block: AttentionBlock, x: Tensor, profile: Tensor, bias: Tensor) -> tuple[Tensor, _Entered]:
     """Rows of the block whose gate sees the row itself, and what entered."""
     entered = block.enter(x)
     seen = attend(entered.query, entered.key, entered.value, bias, block.scale)

@@ -20,8 +20,8 @@ from clickscale.errors import ConfigError, RunError
 from clickscale.models import build_model
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import STUDENT, TEACHER
-from clickscale.training.distill.distillation import distill, weights_hash
-from clickscale.training.distill.distilled_runs import served
+from clickscale.training.distill.distillation import _weights_hash, distill
+from clickscale.training.distill.distilled_runs import _served
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import load_run
@@ -104,7 +104,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     torch.manual_seed(config.seed)
     alone = make_model(config.own_run(STUDENT), dataset)
     start_at_rates(alone, dataset, ("click", "like"))
-    assert same(served(starts[0], alone), alone.state_dict())
+    assert same(_served(starts[0], alone), alone.state_dict())
     wider = [name for name, tensor in alone.state_dict().items() if starts[0][name].shape != tensor.shape]
     assert len(wider) == (2 if head == "aux" else 0)
 
@@ -197,7 +197,7 @@ def test_a_line_of_the_log_tells_every_loss_apart(pair: Path) -> None:
 def test_the_folder_of_each_model_is_a_run_like_any_other(data: Path, pair: Path) -> None:
     for name in (STUDENT, TEACHER):
         run = load_run(pair / name)
-        assert weights_hash(run.model) == weights_hash(load_run(pair / name, data).model)
+        assert _weights_hash(run.model) == _weights_hash(load_run(pair / name, data).model)
         assert run.step == last(pair).step
         assert {"done.json", "environment.json", "dataset.json"} <= {
             path.name for path in (pair / name).iterdir()
@@ -308,7 +308,7 @@ def test_whatever_a_checkpoint_forgets_of_either_model_is_seen(
 KILLED = """
 import os, sys
 from pathlib import Path
-from clickscale.config import load_json
+from clickscale.config_text import load_json
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 

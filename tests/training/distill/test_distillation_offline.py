@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.models.suan import SUAN
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
-from clickscale.training.distill.distillation import distill, weights_hash
+from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
@@ -42,10 +42,10 @@ def offline(data: Path, teacher: Path, *changes: str) -> DistillConfig:
 def test_a_frozen_teacher_does_not_move_and_its_student_learns(
     data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    before = weights_hash(load_run(teacher).model)
+    before = _weights_hash(load_run(teacher).model)
     result = distill(offline(data, teacher), tmp_path / "run")
     assert result.finished
-    assert weights_hash(load_run(teacher).model) == before
+    assert _weights_hash(load_run(teacher).model) == before
     assert not (tmp_path / "run" / "teacher").exists()
     assert not any(name.startswith("teacher.") for name in last(tmp_path / "run").tensors)
     line = read_metrics(tmp_path / "run")[0]

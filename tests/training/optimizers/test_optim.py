@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, Optimizers, StepResult, build_optimizer

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
-from clickscale.training.option_list import options_of
+from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided
-from clickscale.training.run.model import label_rates, make_model, start_at_rates, trained_labels
+from clickscale.training.run.folder import _differences, load_run, open_folder, read_config, write_decided
+from clickscale.training.run.model import _label_rates, make_model, start_at_rates, trained_labels
 from clickscale.training.run.run_config import LEFT_OPEN, TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
@@ -48,7 +48,7 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
 
 
 def test_every_option_that_can_be_left_open_is_so_by_default() -> None:
-    defaults = {option.key: option.default.strip('"') for option in options_of(TrainConfig)}
+    defaults = {option.key: option.default.strip('"') for option in _options_of(TrainConfig)}
     for key, value in LEFT_OPEN.items():
         assert defaults[key] == ("null" if value is None else str(value))
 
@@ -83,7 +83,7 @@ def test_another_run_is_refused_by_the_names_of_what_differs(data: Path, tmp_pat
 
 def test_options_that_change_nothing_that_is_learned_may_differ(data: Path) -> None:
     free = config_of(data, "threads=3", "prefetch=0", "checkpoint_every=7", "log_every=1", "data=elsewhere")
-    assert differences(config_of(data), free) == []
+    assert _differences(config_of(data), free) == []
 
 
 def test_a_run_started_on_other_data_is_refused(data: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_rates_count_known_labels_of_the_training_part_and_are_never_zero_or_one
         column = dataset.impressions[f"label.{name}"][rows]
         known = column[column >= 0]
         expected.append((known.sum() + 0.5) / (len(known) + 1))
-    assert label_rates(dataset, ("click", "like")) == pytest.approx(expected)
+    assert _label_rates(dataset, ("click", "like")) == pytest.approx(expected)
     assert 0 < expected[1] < expected[0] < 1
 
 
@@ -170,7 +170,7 @@ def test_a_new_model_starts_at_the_rates_of_its_labels(data: Path) -> None:
     model = make_model(config, dataset)
     start_at_rates(model, dataset, ("like", "click"))
     found = model.head.tower[-1].bias.sigmoid().tolist()  # type: ignore[union-attr, operator, index]
-    assert found == pytest.approx(label_rates(dataset, ("like", "click")))
+    assert found == pytest.approx(_label_rates(dataset, ("like", "click")))
 
 
 def test_the_dropout_of_embeddings_reaches_the_table(data: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from clickscale import workflow
 from clickscale.cli import main
-from clickscale.config import override
+from clickscale.config_text import override
 from clickscale.errors import ConfigError
 from clickscale.models.suan import SUAN
 from clickscale.training.run.run_config import TrainConfig

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clickscale.training.run import logs
-from clickscale.training.run.logs import Meter, ProgressLine, RunLog, Stopwatch, read_metrics
+from clickscale.training.run.logs import Meter, Stopwatch, _ProgressLine, _RunLog, read_metrics
 
 
 def test_the_meter_gives_means_over_its_steps_and_begins_anew() -> None:
@@ -35,7 +35,7 @@ def test_the_stopwatch_gives_every_second_to_one_stage(monkeypatch: pytest.Monke
 
 
 def test_lines_are_json_and_what_is_not_finite_is_null(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0)
+    log = _RunLog(tmp_path, 0)
     log.write(1, {"loss": 0.5, "grad_norm": math.inf, "seconds": {"load": 0.1}})
     log.close()
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5, "grad_norm": None, "seconds": {"load": 0.1}}]
@@ -44,7 +44,7 @@ def test_lines_are_json_and_what_is_not_finite_is_null(tmp_path: Path) -> None:
 def test_a_continued_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
-    log = RunLog(tmp_path, 2)
+    log = _RunLog(tmp_path, 2)
     log.write(3, {"loss": 1.0})
     log.close()
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
@@ -52,7 +52,7 @@ def test_a_continued_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
 
 def test_tensorboard_reads_the_numbers_that_were_logged(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    log = RunLog(tmp_path, 0)
+    log = _RunLog(tmp_path, 0)
     log.write(1, {"loss": 0.5, "seconds": {"load": 0.25}})
     log.write(2, {"loss": 0.25, "seconds": {"load": 0.5}})
     log.close()
@@ -62,7 +62,7 @@ def test_tensorboard_reads_the_numbers_that_were_logged(tmp_path: Path) -> None:
 
 
 def test_a_progress_line_shows_steps_loss_and_speed(capfd: pytest.CaptureFixture[str]) -> None:
-    line = ProgressLine(steps=10, step=0, shown=True)
+    line = _ProgressLine(steps=10, step=0, shown=True)
     line.say("2 threads")
     line.move(4)
     line.tell({"loss": 0.6543, "samples_per_second": 12345.6})
@@ -75,7 +75,7 @@ def test_a_progress_line_shows_steps_loss_and_speed(capfd: pytest.CaptureFixture
 
 
 def test_a_hidden_progress_line_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    line = ProgressLine(steps=10, step=0, shown=False)
+    line = _ProgressLine(steps=10, step=0, shown=False)
     line.say("2 threads")
     line.tell({"samples_per_second": 1.0})
     line.close()

@@ -5,15 +5,17 @@ from typing import Literal
 import msgspec
 import pytest
 
-from clickscale.config import Config, build, load_json, load_toml, override, parse, to_json
+from clickscale.config import Config
+from clickscale.config_text import build, load_json, load_toml, override, parse, to_json
 from clickscale.data.described.log import LogConfig
 from clickscale.data.layout import Manifest, TableReport
 from clickscale.data.loader import LoaderConfig
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError
+from clickscale.features import Features
 from clickscale.files import FileEntry
 from clickscale.models import model_config, model_names, presets
-from clickscale.schema import Features, Schema
+from clickscale.schema import Schema
 from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import STATISTICS, tiny_schema
 from tests.models.toy import features
