@@ -71,14 +71,13 @@ def test_a_grade_of_a_paper_is_counted_on_the_request_of_the_paper() -> None:
 
 def test_the_operations_of_suan_are_those_of_its_equations() -> None:
     model = reference_model("suan", "blocks=3")
-    length, d, n2, heads = 100, 8, 5, 2
+    length, d, n2 = 100, 8, 5
     width = 5 * d
     block = (
-        (8 + 1 + 18) * length * width**2  # self attention, fusion, feed-forward
+        (8 + 4 + 1 + 18) * length * width**2  # self attention, cross attention, fusion, feed-forward
         + 4 * length**2 * width  # scores and sums of self attention
-        + 4 * n2 * d * width  # keys and values of the profile,
-        + 4 * n2 * width**2  # which are carried through the projections of cross attention
-        + 4 * length * heads * n2 * width  # scores and sums of cross attention
+        + 4 * n2 * d * width  # keys and values of the profile
+        + 4 * length * n2 * width  # scores and sums of cross attention
     )
     clock = 2 * (24 + 7) * d * width  # hour and weekday
     unread = (
