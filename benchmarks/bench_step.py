@@ -35,7 +35,7 @@ def measured(prepared: Path, model_name: str, batches: list[int]) -> dict[str, f
     model = build_model(model_name, dataset.features, dataset.item_columns(), grade="size-2", length=LENGTH)
     found = {}
     for size in batches:
-        config = LoaderConfig(length=LENGTH, window=WINDOW, samples=size, prefetch=0)
+        config = LoaderConfig(length=LENGTH, window=WINDOW, batch_size=size, prefetch=0)
         training = Training(model, Loader(dataset, "train", config))
         steps = [batch for batch, _ in zip(training.loader.batches(), range(STEPS), strict=False)]
         for batch in steps[:10]:

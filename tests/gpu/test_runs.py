@@ -43,7 +43,7 @@ def config_of(data: Path, gpu: torch.device | str, model: str, *changes: str) ->
         data=str(data),
         grade="size-1",
         length=8,
-        samples=16,
+        batch_size=16,
         device="cpu" if str(gpu) == "cpu" else "cuda",
         log_every=1,
         threads=1,
@@ -103,7 +103,7 @@ def test_a_distillation_trains_two_models(data: Path, tmp_path: Path, gpu: torch
         student=ModelChoice(model="din", grade="size-1", length=5),
         teacher=ModelChoice(model="suan", grade="size-1", length=8),
         device="cuda",
-        samples=16,
+        batch_size=16,
     )
     result = workflow.distill(config, tmp_path / "out", progress=False)
     assert result.finished
