@@ -42,6 +42,7 @@ PARTS = (
     "report",
     "analysis",
     "workflow",
+    "tuning",
     "scaling",
     "serving",
     "online",
