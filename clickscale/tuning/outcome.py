@@ -15,7 +15,9 @@ from clickscale.training.run.config import TrainConfig
 from clickscale.tuning.space import Candidate
 
 TUNED = "tuned.toml"
-_LEFT_OUT = {"data", "keep", "threads", "model_options"}  # of the file: of a machine, or written another way
+# Not in the file: named by the command, of a machine, or written as ``model.KEY``, beside which TOML has
+# no room for a key ``model``.
+_LEFT_OUT = {"data", "model", "model_options", "keep", "threads"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def describe(changes: dict[str, float]) -> str:
 
 def write_toml(path: Path, candidate: Candidate, notes: list[str]) -> None:
     """Write the options of a candidate as ``clickscale train --config`` reads them."""
-    lines = [f"# {note}" for note in notes]
+    model = candidate.config.model
+    lines = [f"# {note}" for note in (f"Options of {model}: clickscale train {model} --config FILE", *notes)]
     lines += [f"{key} = {_toml(value)}" for key, value in _options(candidate.config).items()]
     replace_text(path, "".join(f"{line}\n" for line in lines))
 
