@@ -94,7 +94,7 @@ def test_the_recipe_comes_first_and_the_better_half_goes_on(
     first_rung = [piece for piece in made_up.pieces if piece[1] == 1]
     second_rung = [piece for piece in made_up.pieces if piece[1] == 2]
     assert len(first_rung) == 16
-    assert 1 <= len(second_rung) <= 8
+    assert 1 <= len(second_rung) <= 12  # half of 16, and some that led while there were few
     whole = [line for line in outcome.trials if line.validations == 4 and line.seed == 0]
     assert len(whole) - 1 <= len(second_rung) / 2 + 1
     # The trial with the lowest loss of all is among those that were trained to their end.
