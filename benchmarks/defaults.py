@@ -35,7 +35,7 @@ MEASURES = ("auc", "gauc", "log_loss", "pcoc")
 def numbers(predictions: Predictions) -> dict[str, float]:
     """AUC, GAUC, log-loss and PCOC of the first label."""
     label = evaluate_predictions(predictions, bootstrap=0).labels[0]
-    return {name: float(getattr(label, name).value) for name in MEASURES}
+    return {name: float(label.metrics[name].value) for name in MEASURES}
 
 
 def cell(data: Path, model: str, seed: int, out: Path) -> None:

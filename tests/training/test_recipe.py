@@ -96,11 +96,11 @@ def test_l2_shrinks_with_the_batch_and_grows_with_the_epochs() -> None:
 @pytest.mark.parametrize(("samples", "rate"), [(64, 0.001), (512, 0.001536), (1024, 0.003)])
 def test_the_learning_rate_grows_with_the_batch(samples: int, rate: float) -> None:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=1))
-    assert decided_optimizer(OptimizerConfig(), run, True)[0].lr == pytest.approx(rate)
+    assert decided_optimizer(OptimizerConfig(), run, True)[0].learning_rate == pytest.approx(rate)
 
 
 def test_an_optimizer_that_was_set_stays() -> None:
-    given = OptimizerConfig(lr=0.5, table_l2=0.0)
+    given = OptimizerConfig(learning_rate=0.5, table_l2=0.0)
     assert decided_optimizer(given, CONFIG, True) == (given, [])
 
 
@@ -116,7 +116,7 @@ def test_a_decided_recipe_is_not_decided_again() -> None:
 
 
 def test_traits_are_what_all_models_can_and_any_gains_from() -> None:
-    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("suan", "pooling=global")
+    din, suan, whole = toy_model("din"), toy_model("suan"), toy_model("est_full")
     assert traits_of([din], 7) == Traits(causal=True, shares=False, length=7)
     assert traits_of([din, suan], 7) == Traits(causal=True, shares=True, length=7)
     assert traits_of([suan, whole], 7) == Traits(causal=False, shares=True, length=7)
