@@ -103,7 +103,7 @@ def test_the_recipe_comes_first_and_the_better_half_goes_on(
     assert outcome.chosen == outcome.best
     assert 0 < outcome.gain == pytest.approx(outcome.trials[0].loss - rates[outcome.best] - 0.525)
     assert "beyond the noise" in outcome.notes[0]
-    assert f"among {16 + 1} trials" in outcome.notes[-1]
+    assert f"among {16 + 1} trials" in outcome.notes[1]
 
 
 def by_rate_of(loss: float, validations: int) -> float:
