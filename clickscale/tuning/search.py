@@ -267,8 +267,8 @@ class _Search:
             *verdict.notes,
             f"The validation part was measured {measured} times and chose among {searched + 1} trials, so its"
             " losses flatter the best of them; the test part was not read.",
-            f"Trial 0 is the recipe, but measured every {self._candidate(0).config.validate_every} steps: each"
-            " run takes the best of at least four weights, where train alone may look less often.",
+            f"Trial 0 is the recipe measured every {self._candidate(0).config.validate_every} steps: each run"
+            " takes the best of at least four weights, where train alone may look less often.",
         ]
         write_toml(self._out / TUNED, self._candidate(verdict.chosen), notes)
         return Outcome(self._out, lines, best, verdict.chosen, verdict.gain, notes, 0, self._out / TUNED)
