@@ -160,6 +160,33 @@ def test_a_trial_that_diverges_loses(data: Path, tmp_path: Path, monkeypatch: py
     assert sum(name == "trial-001" for name, _ in made_up.pieces) == 1
 
 
+def test_a_recipe_that_diverges_ends_the_search(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hopeless(config: TrainConfig, folder: Path, **options: Any) -> RunResult:
+        raise DivergedError("not finite")
+
+    MadeUp(monkeypatch, by_rate)
+    monkeypatch.setattr(search, "train", hopeless)
+    with pytest.raises(DivergedError):
+        tune(config_of(data), tmp_path / "out", budget=UNBOUNDED, trials=4)
+
+
+def test_a_best_trial_that_diverges_with_another_seed_is_not_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = MadeUp(monkeypatch, by_rate)
+
+    def shaky(config: TrainConfig, folder: Path, **options: Any) -> RunResult:
+        if folder.name.endswith("seed-1") and "000" not in folder.name:
+            raise DivergedError("not finite")
+        return made_up.train(config, folder, **options)
+
+    monkeypatch.setattr(search, "train", shaky)
+    outcome = tune(config_of(data), tmp_path / "out", budget=UNBOUNDED, trials=8)
+    assert (outcome.best != 0, outcome.chosen) == (True, 0)
+
+
 # --- the budget
 
 
