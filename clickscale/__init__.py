@@ -23,6 +23,7 @@ __all__ = [
     "evaluate",
     "open_dataset",
     "train",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from clickscale.models import build_model
     from clickscale.training.distill.distill_config import DistillConfig
     from clickscale.training.run.run_config import TrainConfig
+    from clickscale.tuning.search import tune
     from clickscale.workflow import distill, evaluate, train
 
 # Imported when first asked for: `import clickscale` takes no time, torch takes seconds.
@@ -47,6 +49,7 @@ _HOMES = {
     "evaluate": "clickscale.workflow",
     "open_dataset": "clickscale.data.dataset",
     "train": "clickscale.workflow",
+    "tune": "clickscale.tuning.search",
 }
 
 

@@ -44,6 +44,7 @@ PARTS = (
     "report",
     "analysis",
     "workflow",
+    "tuning",
     "scaling",
     "serving",
     "online",

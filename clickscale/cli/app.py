@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, score
+from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, score, tune
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -109,6 +109,13 @@ app.command(
         "clickscale distill --teacher-run runs/suan --student din:size-1:50 --data prepared --out runs/b",
     ),
 )(distill.distill_models)
+app.command(
+    "tune",
+    epilog=_example(
+        "clickscale tune --data prepared --model suan --out tuned --budget 10m",
+        "clickscale train suan --data prepared --out runs/tuned --config tuned/tuned.toml",
+    ),
+)(tune.tune_model)
 app.command("trees", epilog=_example("clickscale trees --data prepared --out runs/trees"))(runs.train_trees)
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)

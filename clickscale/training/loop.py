@@ -13,10 +13,24 @@ from clickscale.training.run_state import RunState
 
 
 def take_steps(
-    run: RunState, loader: Loader, validation: Loader | None, report: RunReport, interruption: Interruption
-) -> None:
-    """Take all steps that are left, until the last one or a signal; end with a checkpoint."""
+    run: RunState,
+    loader: Loader,
+    validation: Loader | None,
+    report: RunReport,
+    interruption: Interruption,
+    pause_at: int = 0,
+) -> bool:
+    """Take all steps that are left, until the last one, a signal or a pause; end with a checkpoint.
+
+    Args:
+        pause_at: step after which the run pauses; 0 never pauses it.
+
+    Returns:
+        Whether the run came to its end.
+    """
     config, watch = run.config, run.watch
+    if 0 < pause_at <= run.step and not run.stopping.over():
+        return False  # it pauses there already
     run.objective.train()
     for start in config.epochs.remaining(run.position):
         if run.stopping.over():
@@ -41,12 +55,14 @@ def take_steps(
                 report.log(run.step, _metrics(run))
             if validation is not None and run.step % config.validate_every == 0:
                 _validate(run, validation, report)
-            interrupted = interruption.number != 0
-            if interrupted or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
+            # A run that early stopping ends here has nothing to pause for.
+            paused = run.step == pause_at and not run.stopping.over()
+            leaving = paused or interruption.number != 0
+            if leaving or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
                 run.save()
             watch.lap("rest")
-            if interrupted:
-                return
+            if leaving:
+                return False
             if run.stopping.over():
                 break
     if run.meter.steps:
@@ -55,6 +71,7 @@ def take_steps(
         _validate(run, validation, report)  # the last steps may be the best
     run.stopping.put_back(run.weights())
     run.save()
+    return True
 
 
 def _metrics(run: RunState) -> dict[str, Any]:

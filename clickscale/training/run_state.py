@@ -33,7 +33,8 @@ class RunResult:
         seconds: wall time by stage (load, forward, backward, step, rest), earlier parts of the run included.
         cpu_seconds: processor time of all threads, earlier parts included.
         skipped: steps refused because a number was not finite.
-        signal: the signal that stopped the run; 0 if it finished.
+        signal: the signal that stopped the run; 0 if none did.
+        paused: whether it waits to be continued because its caller asked for a pause.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RunResult:
     cpu_seconds: float
     skipped: int
     signal: int = 0
+    paused: bool = False
 
     @property
     def samples_per_second(self) -> float:
@@ -52,11 +54,11 @@ class RunResult:
     @property
     def finished(self) -> bool:
         """True if all steps are done."""
-        return self.signal == 0
+        return self.signal == 0 and not self.paused
 
     @property
     def exit_code(self) -> int:
-        """0 if finished, else 128 + signal as shells expect (SIGTERM 143, SIGINT 130)."""
+        """0 unless a signal stopped the run, else 128 + signal as shells expect (SIGTERM 143, SIGINT 130)."""
         return 128 + self.signal if self.signal else 0
 
 
@@ -161,7 +163,7 @@ class RunState:
         self._cpu_before += facts["cpu_seconds"]
         return [*notes, f"continuing after step {self.step}"]
 
-    def result(self, folder: Path, signal: int) -> RunResult:
+    def result(self, folder: Path, signal: int, paused: bool) -> RunResult:
         """Summary of the run so far; ``signal`` is the one that stopped it, or 0."""
         return RunResult(
             folder,
@@ -171,6 +173,7 @@ class RunState:
             self._cpu_seconds(),
             sum(learner.optimizer.skipped for learner in self.learners),
             signal,
+            paused,
         )
 
     def _cpu_seconds(self) -> float:
@@ -180,7 +183,7 @@ class RunState:
 def write_done(result: RunResult) -> None:
     """Mark the folder of a run as finished."""
     facts = asdict(result) | {"samples_per_second": round(result.samples_per_second, 1)}
-    del facts["folder"]
+    del facts["folder"], facts["paused"]
     replace_text(result.folder / DONE, json.dumps(facts, indent=2, sort_keys=True))
 
 

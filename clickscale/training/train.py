@@ -30,7 +30,14 @@ from clickscale.training.table_resets import table_resets
 from clickscale.training.warm_start import start_from
 
 
-def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool | None = None) -> RunResult:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = True,
+    progress: bool | None = None,
+    pause_after: int = 0,
+) -> RunResult:
     """Train a model, or continue its run, in the folder ``out``.
 
     On a CPU the same options and number of threads give the same run bit for bit, stopped in between or not.
@@ -40,9 +47,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
         out: folder of the run; see `clickscale.training.run.folder`.
         resume: continue the run in ``out`` if there is one; otherwise refuse it.
         progress: show a progress line; None does so on a terminal.
+        pause_after: pause, with a checkpoint, when the validation part was measured so often since the start
+            of the run; 0 never pauses. The same call with a larger number or 0 continues it.
 
     Returns:
-        A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint.
+        A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint, or if
+        it is ``paused``.
 
     Raises:
         RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
@@ -68,16 +78,22 @@ def train(config: TrainConfig, out: Path, *, resume: bool = True, progress: bool
 
         return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble)
 
-    return run_training(config, plan, out, resume=resume, progress=progress)
+    return run_training(config, plan, out, resume=resume, progress=progress, pause_after=pause_after)
 
 
 def run_training(
-    config: RunConfig, planner: Planner, out: Path, *, resume: bool = True, progress: bool | None = None
+    config: RunConfig,
+    planner: Planner,
+    out: Path,
+    *,
+    resume: bool = True,
+    progress: bool | None = None,
+    pause_after: int = 0,
 ) -> RunResult:
     """Train the models that ``planner`` makes for the data set; see `train`."""
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
-            return _train(config, planner, out, resume, progress, interruption)
+            return _train(config, planner, out, resume, progress, pause_after, interruption)
     except OSError as error:
         raise RunError(
             f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
@@ -91,6 +107,7 @@ def _train(
     out: Path,
     resume: bool,
     progress: bool | None,
+    pause_after: int,
     interruption: Interruption,
 ) -> RunResult:
     """Make all parts of a run, restore its progress, take the steps, and mark it as finished."""
@@ -125,8 +142,9 @@ def _train(
     with RunReport(out, steps, run.step, progress) as report, _deterministic(device):
         for note in notes:
             report.say(note)
-        take_steps(run, loader, validation, report, interruption)
-    result = run.result(out, interruption.number)
+        pause_at = pause_after * config.validate_every
+        ended = take_steps(run, loader, validation, report, interruption, pause_at)
+    result = run.result(out, interruption.number, paused=not ended and not interruption.number)
     if result.finished:
         write_done(result)
     return result

@@ -20,7 +20,7 @@ from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
-from tests.training.test_loop import config_of
+from tests.training.test_loop import Shaky, config_of
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,41 @@ def halting(at: int) -> type[ClickLoss]:
             return super().forward(batch)
 
     return Halting
+
+
+PAUSES = ("early_stopping=true", "validate_every=4", "patience=3", "epochs.count=3", "checkpoint_every=3")
+
+
+def test_a_run_that_pauses_after_every_validation_is_the_same_to_the_bit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "ClickLoss", Shaky)
+    config = config_of(data, *PAUSES)
+    whole = train(config, tmp_path / "whole")
+    pauses = 0
+    while (result := train(config, tmp_path / "run", pause_after=pauses + 1)).paused:
+        pauses += 1
+        assert (result.step, result.finished, result.exit_code) == (4 * pauses, False, 0)
+        assert len(validation_losses(tmp_path / "run")) == pauses
+        assert not (tmp_path / "run/done.json").exists()
+    assert pauses >= 3
+    assert result.finished
+    assert result.step == whole.step
+    assert differing(tmp_path / "whole", tmp_path / "run") == []
+
+
+def test_a_run_that_pauses_already_takes_no_step(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, *PAUSES)
+    train(config, tmp_path / "run", pause_after=2)
+    before = last(tmp_path / "run")
+    again = train(config, tmp_path / "run", pause_after=2)
+    earlier = train(config, tmp_path / "run", pause_after=1)
+    assert (again.paused, again.step, earlier.paused, earlier.step) == (True, 8, True, 8)
+    assert last(tmp_path / "run").step == before.step
+
+
+def test_early_stopping_ends_a_run_where_it_would_pause(data: Path, tmp_path: Path) -> None:
+    whole = train(config_of(data, *EARLY), tmp_path / "whole")
+    result = train(config_of(data, *EARLY), tmp_path / "run", pause_after=whole.step // 4)
+    assert result.finished
+    assert differing(tmp_path / "whole", tmp_path / "run") == []

@@ -120,7 +120,7 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
         return
     if not resume:
         raise RunError(f"{folder} already holds a run; continue it with --resume or choose another folder.")
-    if changes := _differences(stored, config):
+    if changes := differences(stored, config):
         raise RunError(
             f"{folder} holds another run: {'; '.join(changes)}. Choose another folder or the same options."
         )
@@ -143,7 +143,7 @@ def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
     replace_text(folder / RECIPE, json.dumps({key: after[key] for key in left}, indent=2))
 
 
-def _differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
+def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     """Options in which two runs differ and that change what is learned, one sentence each."""
     old, new = _flat(msgspec.to_builtins(stored)), _flat(msgspec.to_builtins(wanted))
     return [

@@ -9,7 +9,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
 from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import _differences, load_run, open_folder, read_config, write_decided
+from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided
 from clickscale.training.run.model import _label_rates, make_model, start_at_rates, trained_labels
 from clickscale.training.run.run_config import LEFT_OPEN, TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
@@ -83,7 +83,7 @@ def test_another_run_is_refused_by_the_names_of_what_differs(data: Path, tmp_pat
 
 def test_options_that_change_nothing_that_is_learned_may_differ(data: Path) -> None:
     free = config_of(data, "threads=3", "prefetch=0", "checkpoint_every=7", "log_every=1", "data=elsewhere")
-    assert _differences(config_of(data), free) == []
+    assert differences(config_of(data), free) == []
 
 
 def test_a_run_started_on_other_data_is_refused(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Search around the recipe: candidates, halving, the journal, the search and its outcome."""
