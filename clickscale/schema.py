@@ -92,19 +92,21 @@ class Statistic(Config, frozen=True):
 
     ``count`` is how many earlier impressions share the key, ``rate`` their smoothed label rate
     ``(positives + prior * overall) / (n + prior)`` where ``overall`` is the rate of all impressions known by
-    then. SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
+    then. ``lift`` is by how much earlier labels lay above what their items made likely: the mean, over the same
+    impressions, of the label less the item's rate at that moment, ``prior`` impressions of no lift among them.
+    SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
         by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
             A field with several values contributes the mean over its values.
         label: whose rate; the first label if empty.
         window: seconds looked back; 0 is all time.
-        prior: pseudo-impressions of the overall rate.
+        prior: pseudo-impressions of the overall rate, or of no lift.
     """
 
     name: str
     by: tuple[str, ...]
-    of: Literal["count", "rate"] = "rate"
+    of: Literal["count", "rate", "lift"] = "rate"
     label: str = ""
     window: int = 0
     prior: float = 20.0
@@ -195,6 +197,8 @@ class Feature(Config, frozen=True):
         size: embedding rows of a categorical feature, padding and unknown included; 0 otherwise.
         values: values a row may hold (categorical), 1 otherwise.
         width: floats a row holds (content vectors), 1 for numbers, 0 for categorical.
+        edges: quantiles of a number in the training part, ascending and distinct, in the scale of its
+            column; empty for other kinds and for a number that the training part never has.
         shares: name of the feature whose embedding rows this one uses, or empty.
     """
 
@@ -203,6 +207,7 @@ class Feature(Config, frozen=True):
     size: int = 0
     values: int = 1
     width: int = 0
+    edges: tuple[float, ...] = ()
     shares: str = ""
 
 

@@ -14,6 +14,7 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
@@ -47,6 +48,7 @@ class ModelConfig(Config, frozen=True):
     buckets: Buckets = "octave"
     candidate: Literal["zero_fill", "linear"] = "zero_fill"
     time_of_week: bool = True
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ class LightSUAN(CTRModel[CausalState]):
         super().__init__()
         self.config, self.length = config, length
         self.inputs = TimedInputs(
-            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
+            features, items, config.d, config.numbers, time_of_week=config.time_of_week, candidate=config.candidate
         )
         width = self.inputs.width
         self.stack = CausalStack(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
@@ -19,9 +20,15 @@ from clickscale.schema import Features
 
 
 class ModelConfig(Config, frozen=True):
-    """Options. ``d`` is the width of one feature's embedding."""
+    """Options.
+
+    Attributes:
+        d: width of one feature's embedding.
+        numbers: how numbers enter, see `clickscale.layers.embedding.SideEmbedding`.
+    """
 
     d: int = 8
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -51,7 +58,7 @@ class MLP(CTRModel[MLPState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        self.inputs = Inputs(features, items, config.d)
+        self.inputs = Inputs(features, items, config.d, config.numbers)
         self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> MLPState:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
@@ -42,6 +43,7 @@ class ModelConfig(Config, frozen=True):
         candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
             fields makes the token.
         time_of_week: add an embedding of hour and weekday to every token.
+        numbers: how numbers enter, see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
@@ -54,6 +56,7 @@ class ModelConfig(Config, frozen=True):
     target: Literal["sequence", "head"] = "sequence"
     candidate: Literal["zero_fill", "linear"] = "zero_fill"
     time_of_week: bool = True
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class SUAN(CTRModel[CausalState]):
         self.config, self.length = config, length
         self.causal = config.pooling == "prefix"
         self.inputs = TimedInputs(
-            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
+            features, items, config.d, config.numbers, time_of_week=config.time_of_week, candidate=config.candidate
         )
         width = self.inputs.width
         self.stack = CausalStack(

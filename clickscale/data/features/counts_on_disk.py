@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_RECORD = np.dtype([("key", "<i8"), ("time", "<i8"), ("first", "i1"), ("second", "i1")])
+_RECORD = np.dtype([("key", "<i8"), ("time", "<i8"), ("first", "i1"), ("second", "<i2")])
 _QUESTION = np.dtype([("key", "<i8"), ("time", "<i8"), ("position", "<i8")])
 _ANSWER = np.dtype([("position", "<i8"), ("first", "<i8"), ("second", "<i8")])
 _ENDS = ("newest", "oldest")
@@ -34,6 +34,7 @@ def count_on_disk(
     keys: Keys,
     time: Integers,
     labels: NDArray[np.int8] | None,
+    worth: NDArray[np.int16] | None,
     *,
     slots: int,
     delay: int,
@@ -47,13 +48,14 @@ def count_on_disk(
         keys: from rows to their (n, slots) keys >= 0, or -1 for an empty slot.
         time: (rows,) seconds.
         labels: (rows,) int8 in {0, 1, -1}; None to count rows instead of labels.
+        worth: (rows,) what is summed in place of the positive labels, 0 where a label is unknown.
         delay: seconds after which a label is known.
         window: seconds looked back; 0 is all time.
         memory_rows: about how many records are in memory at once.
         folder: an existing empty folder; pieces come and go, the returned columns stay in it.
 
     Returns:
-        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives.
+        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and the sum of positives or of worth.
     """
     spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
     span = int(time.max()) - int(time.min()) + 1
@@ -65,6 +67,7 @@ def count_on_disk(
             keys(rows),
             time[rows],
             None if labels is None else labels[rows],
+            None if worth is None else worth[rows],
             start * slots,
             delay,
             window or span,
@@ -154,6 +157,7 @@ def _spread(
     keys: Integers,
     time: Integers,
     labels: NDArray[np.int8] | None,
+    worth: NDArray[np.int16] | None,
     start: int,
     delay: int,
     back: int,
@@ -165,7 +169,8 @@ def _spread(
     records = np.empty(len(place), _RECORD)
     records["key"], records["time"] = key, moment
     label = np.ones(len(place), np.int8) if labels is None else labels[place // slots]
-    records["first"], records["second"] = label >= 0, label == 1
+    records["first"] = label >= 0
+    records["second"] = label == 1 if worth is None else worth[place // slots]
     spill.add("record", records, spill.pivots.piece(key, moment))
     for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
         question = np.empty(len(place), _QUESTION)
