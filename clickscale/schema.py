@@ -92,8 +92,8 @@ class Statistic(Config, frozen=True):
 
     ``count`` is how many earlier impressions share the key, ``rate`` their smoothed label rate
     ``(positives + prior * overall) / (n + prior)`` where ``overall`` is the rate of all impressions known by
-    then. ``lift`` is by how much earlier labels lay above what their items made likely: the mean, over the same
-    impressions, of the label less the item's rate at that moment, ``prior`` impressions of no lift among them.
+    then. ``lift`` is by how much earlier labels lay above what their items made likely: the mean of the label
+    less the rate that its item had then, with ``prior`` more impressions that lie at their item's rate.
     SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
@@ -114,6 +114,30 @@ class Statistic(Config, frozen=True):
     def as_field(self) -> Field:
         """The context field that carries this statistic."""
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
+
+
+def usual_statistics(category: str = "") -> tuple[Statistic, ...]:
+    """Statistics that a log declares unless it says otherwise.
+
+    Args:
+        category: an item field that says what kind of item it is, such as its genre; empty if there is none.
+    """
+    found = [
+        Statistic(name="item_rate", by=("item",)),
+        Statistic(name="item_count", by=("item",), of="count"),
+        Statistic(name="user_rate", by=("user",)),
+        Statistic(name="user_count", by=("user",), of="count"),
+        Statistic(name="user_lift", by=("user",), of="lift"),
+        Statistic(name="user_lift_7d", by=("user",), of="lift", window=7 * 86_400),
+    ]
+    if category:
+        both = ("user", category)
+        found += [
+            Statistic(name=f"user_{category}_rate", by=both),
+            Statistic(name=f"user_{category}_count", by=both, of="count"),
+            Statistic(name=f"user_{category}_lift", by=both, of="lift"),
+        ]
+    return tuple(found)
 
 
 class Schema(Config, frozen=True):

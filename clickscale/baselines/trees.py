@@ -15,12 +15,15 @@ level ``history`` (always)
 level ``statistics`` (``statistics=True``)
     * also the statistics that the schema declares, as the models get them.
 
+Models get the fields and the declared statistics, which count through the parts valid and test exactly as the
+features above do. Whatever else is a feature here, `FittedTrees.beyond` names.
+
 The trees are LightGBM's, stopped early on part ``valid``. Everything is held in memory: about 4 bytes for
 each impression of the log and each feature.
 """
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,7 +37,7 @@ from clickscale.data.features.statistics import ImpressionLog, counts_before, ov
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
-from clickscale.schema import Feature, select_labels
+from clickscale.schema import Feature, Statistic, select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -86,6 +89,7 @@ class FittedTrees:
         trees: number of trees kept by early stopping.
         seconds: wall time of making features, and of training.
         importance: share of the total gain by feature, largest first.
+        beyond: features that models do not get: made from the timelines, and no declared statistic.
     """
 
     predictions: dict[str, Predictions]
@@ -93,6 +97,7 @@ class FittedTrees:
     seconds: tuple[float, float]
     importance: dict[str, float]
     statistics: bool
+    beyond: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """What a run says of itself, in plain values."""
@@ -103,6 +108,7 @@ class FittedTrees:
             "seconds_features": self.seconds[0],
             "seconds_training": self.seconds[1],
             "importance": self.importance,
+            "beyond": list(self.beyond),
         }
 
 
@@ -154,7 +160,21 @@ def train_trees(
         seconds=(made - start, clock.perf_counter() - made),
         importance={table.names[column]: float(gain[column] / max(gain.sum(), 1e-12)) for column in order},
         statistics=statistics,
+        beyond=beyond(dataset, table.names),
     )
+
+
+def beyond(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of features that a model does not get from the fields and the declared statistics."""
+    declared = {_title(statistic) for statistic in dataset.schema.statistics}
+    given = ("statistic(", "profile(", "item(", "context(")
+    return tuple(name for name in names if name not in declared and not name.startswith(given))
+
+
+def _title(statistic: Statistic) -> str:
+    """Name of the feature that says the same as a declared statistic, up to the prior."""
+    days = f" {statistic.window // _DAY}d" if statistic.window else ""
+    return f"{statistic.of}({'*'.join(statistic.by)}{days})"
 
 
 def _lightgbm() -> Any:

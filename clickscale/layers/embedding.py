@@ -141,8 +141,9 @@ def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:
     """Edges of the bins of numeric features, (F, T) each; from 0 to infinity for bins that there are not."""
     left, right = torch.zeros(len(features), BINS), torch.full((len(features), BINS), torch.inf)
     for row, feature in enumerate(features):
-        bins = max(len(feature.edges) - 1, 0)
-        left[row, :bins], right[row, :bins] = torch.tensor(feature.edges)[:-1], torch.tensor(feature.edges)[1:]
+        edges = torch.tensor(feature.edges)
+        bins = max(len(edges) - 1, 0)
+        left[row, :bins], right[row, :bins] = edges[:-1], edges[1:]
     return left, right
 
 

@@ -112,9 +112,7 @@ class Inputs(nn.Module):
         profile_tokens, context_tokens: number of profile and context fields.
     """
 
-    def __init__(
-        self, features: Features, items: ItemColumns, dim: int, numbers: Numbers = "linear"
-    ) -> None:
+    def __init__(self, features: Features, items: ItemColumns, dim: int, numbers: Numbers = "linear") -> None:
         super().__init__()
         self.dim = dim
         every = (*features.profile, *features.item, *features.behavior, *features.context)

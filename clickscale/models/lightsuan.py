@@ -71,7 +71,12 @@ class LightSUAN(CTRModel[CausalState]):
         super().__init__()
         self.config, self.length = config, length
         self.inputs = TimedInputs(
-            features, items, config.d, config.numbers, time_of_week=config.time_of_week, candidate=config.candidate
+            features,
+            items,
+            config.d,
+            config.numbers,
+            time_of_week=config.time_of_week,
+            candidate=config.candidate,
         )
         width = self.inputs.width
         self.stack = CausalStack(

@@ -89,7 +89,12 @@ class SUAN(CTRModel[CausalState]):
         self.config, self.length = config, length
         self.causal = config.pooling == "prefix"
         self.inputs = TimedInputs(
-            features, items, config.d, config.numbers, time_of_week=config.time_of_week, candidate=config.candidate
+            features,
+            items,
+            config.d,
+            config.numbers,
+            time_of_week=config.time_of_week,
+            candidate=config.candidate,
         )
         width = self.inputs.width
         self.stack = CausalStack(

@@ -1,7 +1,9 @@
 """Public logs: one file per log, read in the layout in which it is published.
 
-The file ``movielens_1m.py`` is the adapter ``movielens-1m``: it offers ``source(folder, *, options)``;
-its docstring says what the log holds and which protocol is followed. A new file is a new adapter.
+The file ``movielens_1m.py`` is the adapter ``movielens-1m``: it offers ``source(folder, *, options)`` and
+``CATEGORY``, the item field that says what kind of item it is. Its docstring says what the log holds and
+which protocol is followed. A new file is a new adapter. Every adapter has the option ``statistics``: whether
+the usual statistics are declared, as the draft for an own log declares them.
 """
 
 import importlib
@@ -9,6 +11,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ import msgspec
 from clickscale.config import parse
 from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown
+from clickscale.schema import usual_statistics
+
+STATISTICS = "statistics"  # the option that every adapter has
 
 
 def adapter_names() -> list[str]:
@@ -35,7 +41,8 @@ def adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
     function = _module(name).source
     kinds = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
-    return {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
+    own = {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
+    return {STATISTICS: (bool, True), **own}
 
 
 def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Source:
@@ -51,8 +58,16 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
         if key not in kinds:
             raise ConfigError(f"Adapter {name}: " + unknown("option", key, kinds))
         values[key] = _convert(name, key, value, kinds[key][0])
+    declared = values.pop(STATISTICS, True)
     opened: Source = _module(name).source(folder, **values)
-    return opened
+    return _with_statistics(opened, _module(name).CATEGORY) if declared else opened
+
+
+def _with_statistics(source: Source, category: str) -> Source:
+    """The log with the usual statistics; without those by category if it lacks that field."""
+    there = category in {field.name for field in source.schema.items}
+    statistics = usual_statistics(category if there else "")
+    return replace(source, schema=msgspec.structs.replace(source.schema, statistics=statistics).validate())
 
 
 def _convert(name: str, key: str, value: Any, kind: Any) -> Any:

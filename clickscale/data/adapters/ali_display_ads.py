@@ -27,6 +27,7 @@ from clickscale.data.tables.first_rows import Firsts
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
+CATEGORY = "category"
 _PROFILE = (
     "cms_segid",
     "cms_group_id",

@@ -29,6 +29,7 @@ GENRES = (
 )
 # fmt: on
 
+CATEGORY = "genres"
 _AGES = np.array([1, 18, 25, 35, 45, 50, 56])
 _RATINGS = TextFormat(separator="\t", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="|", names=("user", "age", "gender", "occupation", "zip"), quote="")
@@ -40,9 +41,7 @@ _ITEMS = TextFormat(
 )
 
 
-def source(
-    folder: Path, *, statistics: bool = False, content: Path | None = None, content_ids: Path | None = None
-) -> Source:
+def source(folder: Path, *, content: Path | None = None, content_ids: Path | None = None) -> Source:
     """The log as a `Source`; the options are those of `clickscale.data.adapters.movielens_1m.source`."""
     vectors = movielens.open_content(content, content_ids)
     users, items, ratings = (find_file(folder, name) for name in ("u.user", "u.item", "u.data"))
@@ -55,7 +54,7 @@ def source(
         for chunk in read(ratings, format="csv", text=_RATINGS):
             yield from movielens.rating_tables(chunk)
 
-    return Source(schema=movielens.movielens_schema("movielens-100k", statistics, vectors), chunks=chunks)
+    return Source(schema=movielens.movielens_schema("movielens-100k", vectors), chunks=chunks)
 
 
 def _age_group(values: pa.Array) -> pa.Array:

@@ -34,7 +34,7 @@ def count_on_disk(
     keys: Keys,
     time: Integers,
     labels: NDArray[np.int8] | None,
-    worth: NDArray[np.int16] | None,
+    worth: NDArray[np.int16] | None = None,
     *,
     slots: int,
     delay: int,
@@ -55,7 +55,8 @@ def count_on_disk(
         folder: an existing empty folder; pieces come and go, the returned columns stay in it.
 
     Returns:
-        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and the sum of positives or of worth.
+        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives,
+        or the sum of the worth of the known ones.
     """
     spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
     span = int(time.max()) - int(time.min()) + 1

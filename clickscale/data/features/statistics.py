@@ -7,9 +7,9 @@ For an impression at time T with key k, of all impressions with the same key
 * ``known`` counts those of them whose label is 0 or 1 and was known before T (``time + label.delay < T``),
 * ``positives`` sums the labels of the known ones;
 
-``of="count"`` is ``rows``, ``of="lift"`` is ``surprises / (known + prior)``, where ``surprises`` sums label less
-`rate` by item just before that impression over the known ones (in steps of 1 / `STEPS`, so that sums are exact
-in any order), and ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, where
+``of="count"`` is ``rows``, ``of="lift"`` is ``surprises / (known + prior)``, where ``surprises`` sums, over
+the known ones, the label less the rate that its item had then (in steps of 1 / `STEPS`, so that the order of
+a sum does not matter), and ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, where
 ``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known. With
 ``prior = 0`` and nothing known, the rate is ``overall``. Impressions of the same second never see each other.
 
@@ -349,7 +349,9 @@ class _Counter:
         if key not in self._surprise:
             known, positives = self._count(("item",), label, 0, self.scratch / f"lift.{key}")
             overall, labels = self._overall_counts(label), self.log.label(label.name)
-            surprise = np.zeros(len(self.log), np.int16)
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            column = self.scratch / f"lift.{key}.npy"
+            surprise = np.lib.format.open_memmap(column, "w+", np.int16, (len(self.log),))
             for start in range(0, len(self.log), self.memory_rows):
                 rows = slice(start, start + self.memory_rows)
                 expected = overall_rate(*(part[rows] for part in overall))

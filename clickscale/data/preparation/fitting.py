@@ -5,8 +5,8 @@ the user's training part ended. So the count of an item, a user or one of their 
 model meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors.
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
 
-A number is standardized by the mean and deviation of its column after outliers are pulled in to a fence around
-the bulk of its distinct quantiles, so that a code such as 1e30 or -999 for "unknown" leaves the others apart.
+A number is standardized by the mean and deviation of its column after outliers are pulled in to a fence
+around the bulk of its distinct quantiles: a code such as 1e30 for "unknown" leaves the others apart.
 """
 
 import math

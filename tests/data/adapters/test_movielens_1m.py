@@ -64,7 +64,7 @@ def test_every_table_has_the_columns_of_its_schema(folder):
     assert {statistic.name for statistic in source.schema.statistics} >= {
         "item_rate",
         "user_rate",
-        "item_rate_3d",
+        "user_genres_rate",
     }
 
 

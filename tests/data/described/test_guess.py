@@ -131,7 +131,12 @@ def test_without_a_label_negatives_are_sampled_with_a_warning(tmp_path):
     text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
     assert tree["negatives"] == 4
     assert "labels" not in tree
-    assert "statistics" not in tree
+    assert [each["name"] for each in tree["statistics"]][:4] == [
+        "item_rate",
+        "item_count",
+        "user_rate",
+        "user_count",
+    ]
     assert "WARNING" in text
     assert load_log(tmp_path / "log.toml").negatives == 4
 

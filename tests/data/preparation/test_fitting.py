@@ -35,7 +35,8 @@ def test_a_scale_is_the_mean_and_deviation_of_what_is_there_in_training(tmp_path
     field = Field(name="n", kind="numeric")
     nan = math.nan
     assert scale_of(tmp_path, [1.0, 3.0, nan, 100.0], [1, 5, 1, 0], field) == Scale(2.0, 1.0, (-1.0, 1.0))
-    assert scale_of(tmp_path, [4.0, 4.0], [1, 1], field) == Scale(4.0, 1.0, (0.0,))  # constant: nothing to divide by
+    constant = scale_of(tmp_path, [4.0, 4.0], [1, 1], field)
+    assert constant == Scale(4.0, 1.0, (0.0,))  # nothing to divide by
     assert scale_of(tmp_path, [nan, 4.0], [1, 0], field) == Scale(0.0, 1.0)
     logs = scale_of(
         tmp_path, [0.0, math.e**2 - 1], [1, 1], Field(name="n", kind="numeric", transform="log1p")
