@@ -4,6 +4,8 @@ Making an optimizer of that class imports torch's compiler, which costs more tha
 at every start; the kernel itself does not need it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
@@ -31,9 +33,9 @@ class DenseAdam:
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Move every parameter that has a gradient."""
-        for parameters, decay in self.groups:
+    def step(self, rates: Sequence[float]) -> None:
+        """Move every parameter that has a gradient, by the learning rate of its group."""
+        for (parameters, decay), lr in zip(self.groups, rates, strict=True):
             moved = [parameter for parameter in parameters if parameter.grad is not None]
             if moved:
                 self._move(moved, decay, lr)

@@ -44,6 +44,38 @@ def test_a_scale_is_the_mean_and_deviation_of_what_is_there_in_training(tmp_path
     assert (logs.mean, logs.std) == pytest.approx((1.0, 1.0))
 
 
+def test_edges_are_quantiles_that_the_column_has(tmp_path: Path) -> None:
+    field = Field(name="n", kind="numeric")
+    few = scale_of(tmp_path, [0.0] * 97 + [1.0, 1.0, 5.0], [1] * 100, field)
+    raw = np.array(few.edges) * few.std + few.mean
+    assert raw.tolist() == pytest.approx([0, 5], abs=1e-6)  # the last of 32 bins begins among the zeros
+    many = scale_of(tmp_path, np.arange(3201.0).tolist(), [1] * 3201, field)
+    raw = np.array(many.edges) * many.std + many.mean
+    assert len(raw) == fitting.BINS + 1
+    assert raw == pytest.approx(np.arange(0, 3201, 100), abs=1.001)
+    assert np.array_equal(np.float32(many.edges), many.edges)  # exact in float32, as files hold them
+
+
+def test_the_quantiles_of_a_long_column_come_from_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_SAMPLE", 2000)
+    scale = scale_of(tmp_path, np.arange(20_000.0).tolist(), [1] * 20_000, Field(name="n", kind="numeric"))
+    raw = np.array(scale.edges) * scale.std + scale.mean
+    assert raw == pytest.approx(np.linspace(0, 20_000, fitting.BINS + 1), abs=1500)
+
+
+@pytest.mark.parametrize("code", [1e30, -999.0, -1e300])
+def test_a_code_for_unknown_leaves_the_other_numbers_apart(tmp_path: Path, code: float) -> None:
+    numbers = np.concatenate((np.linspace(0, 1, 95), np.full(5, code)))
+    scale = scale_of(tmp_path, numbers.tolist(), [1] * 100, Field(name="n", kind="numeric"))
+    scaled = scale.apply(numbers)
+    assert len(np.unique(scaled[:95])) == 95
+    assert np.ptp(scaled[:95]) > 0.1
+    assert np.isfinite(scaled).all()
+    assert len(scale.edges) > 25  # most bins are for numbers, not for the code
+
+
 def test_with_a_split_by_user_behaviors_count_until_the_users_own_training_ends(tmp_path: Path) -> None:
     tables = tiny_tables(behaviors=0)
     shown = {"item": 10, "label.click": 1, "label.like": 0, "position": 0, "hour": 1.0}
