@@ -36,7 +36,7 @@ from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.schema import Features
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 FILES = (
     "config.json",
@@ -199,9 +199,9 @@ def _verified(folder: Path) -> ArtifactManifest:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != VERSION:
-        raise ArtifactError(
-            f"{folder} has version {version!r}, this release reads {VERSION}; update clickscale."
-        )
+        older = isinstance(version, int) and version < VERSION
+        advice = "train the model again" if older else "update clickscale"
+        raise ArtifactError(f"{folder} has version {version!r}, this release reads {VERSION}; {advice}.")
     try:
         manifest = load_json(path.read_bytes(), ArtifactManifest, str(path))
     except ConfigError as error:

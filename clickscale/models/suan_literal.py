@@ -20,6 +20,7 @@ from clickscale.config import Config, check_least
 from clickscale.errors import InputError
 from clickscale.layers.attention import attend
 from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns, TimedInputs
 from clickscale.layers.norm import RMSNorm
@@ -41,6 +42,9 @@ class ModelConfig(Config, frozen=True):
             (every row: all behaviors); ``prefix`` (every row: itself and earlier ones, as SUAN).
         target: the candidate ends the ``sequence``, or enters the ``head`` only (ablation D), which then
             reads the row of the last visible behavior.
+        numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
+            the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
+            number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
@@ -53,6 +57,7 @@ class ModelConfig(Config, frozen=True):
     target: Literal["sequence", "head"] = "sequence"
     candidate: Literal["zero_fill", "linear"] = "zero_fill"
     time_of_week: bool = True
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -89,7 +94,12 @@ class SUANLiteral(CTRModel[TokenState]):
         super().__init__()
         self.config, self.length = config, length
         self.inputs = TimedInputs(
-            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
+            features,
+            items,
+            config.d,
+            config.numbers,
+            time_of_week=config.time_of_week,
+            candidate=config.candidate,
         )
         width = self.inputs.width
         # Its weights alone are used: with names and initial values of SUAN, runs of both can be compared.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clickscale.baselines import trees
-from clickscale.baselines.trees import TreesConfig, features, train_trees
+from clickscale.baselines.trees import TreesConfig, beyond, features, train_trees
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, SchemaError
@@ -110,6 +110,29 @@ def test_declared_statistics_are_features_only_if_wanted(data):
     declared = {f"statistic({statistic.name})" for statistic in STATISTICS}
     assert set(with_them.names) - set(without.names) == declared
     assert with_them.categories == ("profile(gender)", "context(position)")
+
+
+def test_what_the_trees_make_beyond_the_declared_statistics_is_named(data):
+    names = features(data, np.arange(5)).names
+    named = beyond(data, names)
+    assert "lift(user)" in named
+    assert "seconds_since(newest)" in named
+    assert "count(item)" not in named  # item_count is declared
+    assert "rate(item)" in named  # the declared one looks three days back
+    assert not any(name.startswith(("statistic", "profile", "context")) for name in named)
+    assert train_trees(data, config=FEW).to_dict()["beyond"] == list(named)
+
+
+def test_declared_statistics_count_through_the_test_part_as_the_trees_do(data):
+    test = data.part("test")
+    scale = data.encoder.scales["item_count"]
+    stored = np.expm1(data.impressions["field.item_count"][test] * scale.std + scale.mean)
+    np.testing.assert_allclose(stored, column(data, "count(item)")[test], atol=1e-3)
+    time, item = data.impressions["time"], data.impressions["item"]
+    later = [
+        ((item == item[row]) & (time < time[row]) & (np.arange(len(time)) >= test.min())) for row in test
+    ]
+    assert np.any(later)  # some count rows of the test part itself
 
 
 def test_trees_predict_every_impression_of_valid_and_test(data):

@@ -28,6 +28,7 @@ from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema, label_of
 
+CATEGORY = "category"
 _PROFILE = (
     "cms_segid",
     "cms_group_id",

@@ -32,6 +32,7 @@ from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
 from clickscale.schema import Field, Label, Schema, label_of
 
+CATEGORY = "category"
 _LIKE = parse_condition("rating >= 4")
 _NUMBER = re.compile(r"\d+(?:[.,]\d{3})*(?:\.\d+)?")
 _LEVELS = 4  # of the category path that are kept

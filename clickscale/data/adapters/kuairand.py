@@ -29,6 +29,7 @@ from clickscale.errors import InputError
 from clickscale.schema import Field, Label, Schema, label_of
 
 _DELAY = 600  # seconds
+CATEGORY = "tag"
 _LABELS = {
     "click": "is_click",
     "long_view": "long_view",

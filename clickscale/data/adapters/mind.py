@@ -29,6 +29,7 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema, label_of
 
+CATEGORY = "category"
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(
     separator="\t",
