@@ -37,7 +37,7 @@ from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, 
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 FILES = (
     "config.json",
@@ -200,9 +200,9 @@ def _verified(folder: Path) -> _ArtifactManifest:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != VERSION:
-        raise ArtifactError(
-            f"{folder} has version {version!r}, this release reads {VERSION}; update clickscale."
-        )
+        older = isinstance(version, int) and version < VERSION
+        advice = "train the model again" if older else "update clickscale"
+        raise ArtifactError(f"{folder} has version {version!r}, this release reads {VERSION}; {advice}.")
     try:
         manifest = load_json(path.read_bytes(), _ArtifactManifest, str(path))
     except ConfigError as error:

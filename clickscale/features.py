@@ -27,6 +27,8 @@ class Feature(Config, frozen=True):
         size: embedding rows of a categorical feature, padding and unknown included; 0 otherwise.
         values: values a row may hold (categorical), 1 otherwise.
         width: floats a row holds (content vectors), 1 for numbers, 0 for categorical.
+        edges: quantiles of a number in the training part, ascending and distinct, in the scale of its
+            column; empty for other kinds and for a number that the training part never has.
         shares: name of the feature whose embedding rows this one uses, or empty.
     """
 
@@ -35,6 +37,7 @@ class Feature(Config, frozen=True):
     size: int = 0
     values: int = 1
     width: int = 0
+    edges: tuple[float, ...] = ()
     shares: str = ""
 
 

@@ -89,19 +89,21 @@ class Statistic(Config, frozen=True):
 
     ``count`` is how many earlier impressions share the key, ``rate`` their smoothed label rate
     ``(positives + prior * overall) / (n + prior)`` where ``overall`` is the rate of all impressions known by
-    then. SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
+    then. ``lift`` is the mean of the label less the rate that its item had then, with ``prior`` more
+    impressions at the rate of their item: high for a user who clicks items that others do not click.
+    SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
         by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
             A field with several values contributes the mean over its values.
         label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time.
-        prior: pseudo-impressions of the overall rate.
+        prior: pseudo-impressions of the overall rate, or of no lift.
     """
 
     name: str
     by: tuple[str, ...]
-    of: Literal["count", "rate"] = "rate"
+    of: Literal["count", "rate", "lift"] = "rate"
     label: str = ""
     window: int = 0
     prior: float = 20.0
@@ -109,6 +111,30 @@ class Statistic(Config, frozen=True):
     def as_field(self) -> Field:
         """The context field that carries this statistic."""
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
+
+
+def usual_statistics(category: str = "") -> tuple[Statistic, ...]:
+    """Statistics that a log declares by default.
+
+    Args:
+        category: an item field that tells the kind of an item, such as its genre; empty without one.
+    """
+    found = [
+        Statistic(name="item_rate", by=("item",)),
+        Statistic(name="item_count", by=("item",), of="count"),
+        Statistic(name="user_rate", by=("user",)),
+        Statistic(name="user_count", by=("user",), of="count"),
+        Statistic(name="user_lift", by=("user",), of="lift"),
+        Statistic(name="user_lift_7d", by=("user",), of="lift", window=7 * 86_400),
+    ]
+    if category:
+        both = ("user", category)
+        found += [
+            Statistic(name=f"user_{category}_rate", by=both),
+            Statistic(name=f"user_{category}_count", by=both, of="count"),
+            Statistic(name=f"user_{category}_lift", by=both, of="lift"),
+        ]
+    return tuple(found)
 
 
 class Schema(Config, frozen=True):

@@ -16,12 +16,15 @@ level ``history`` (always)
 level ``statistics`` (``statistics=True``)
     * also the statistics that the schema declares, with the values that the models get.
 
+Models get the fields and the declared statistics, which count through the parts valid and test exactly as the
+features above do. `FittedTrees.beyond` names all other features of the trees.
+
 LightGBM trains the trees and stops early on part ``valid``. All features are held in memory: about 4 bytes
 for each impression of the log and each feature.
 """
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,7 +39,7 @@ from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
 from clickscale.features import Feature, column_of, label_of
-from clickscale.schema import select_labels
+from clickscale.schema import Statistic, select_labels
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -89,6 +92,7 @@ class _FittedTrees:
         trees: number of trees that early stopping kept.
         seconds: wall time of computing the features, and of training.
         importance: share of the total gain by feature, largest first.
+        beyond: features that models do not get: made from the timelines, and no declared statistic.
     """
 
     predictions: dict[str, Predictions]
@@ -96,6 +100,7 @@ class _FittedTrees:
     seconds: tuple[float, float]
     importance: dict[str, float]
     statistics: bool
+    beyond: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Facts of the run, as plain values."""
@@ -106,6 +111,7 @@ class _FittedTrees:
             "seconds_features": self.seconds[0],
             "seconds_training": self.seconds[1],
             "importance": self.importance,
+            "beyond": list(self.beyond),
         }
 
 
@@ -157,7 +163,21 @@ def train_trees(
         seconds=(made - start, clock.perf_counter() - made),
         importance={table.names[column]: float(gain[column] / max(gain.sum(), 1e-12)) for column in order},
         statistics=statistics,
+        beyond=_beyond(dataset, table.names),
     )
+
+
+def _beyond(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
+    """List the features that a model does not get from the fields and the declared statistics."""
+    declared = {_title(statistic) for statistic in dataset.schema.statistics}
+    given = ("statistic(", "profile(", "item(", "context(")
+    return tuple(name for name in names if name not in declared and not name.startswith(given))
+
+
+def _title(statistic: Statistic) -> str:
+    """Name the feature that equals a declared statistic, except for the prior."""
+    days = f" {statistic.window // _DAY}d" if statistic.window else ""
+    return f"{statistic.of}({'*'.join(statistic.by)}{days})"
 
 
 def _lightgbm() -> Any:

@@ -63,7 +63,7 @@ app.command(
     "prepare",
     epilog=_example(
         "clickscale prepare schema.toml --out prepared",
-        "clickscale prepare movielens-1m:ml-1m --out prepared --set statistics=true",
+        "clickscale prepare movielens-1m:ml-1m --out prepared --set ordered=true",
     ),
 )(data.prepare_log)
 app.command("inspect", epilog=_example("clickscale inspect prepared --plot prepared.png"))(data.inspect_data)

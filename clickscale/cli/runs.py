@@ -151,6 +151,7 @@ def train_trees(
         emit({"run": str(out), **facts, "test": documents(results)})
         return
     show(results_grid(f"{out}, part test", results))
+    say(f"features beyond the fields and the declared statistics: {', '.join(facts['beyond']) or 'nothing'}")
 
 
 def evaluate_run(

@@ -1,12 +1,16 @@
 """One table for all categorical features of a model, and what turns numbers into tokens."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.features import UNKNOWN, Feature, categorical, numeric
+
+Numbers = Literal["linear", "buckets", "piecewise"]
+BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
 
 
 class FusedEmbedding(nn.Module):
@@ -53,12 +57,23 @@ class SideEmbedding(nn.Module):
     """Embeds the fields of one side; each field becomes one token of width d.
 
     Tokens stand in the order of the features: categorical ones first, then numeric ones. A field of several
-    values is the mean of its values. A number x of field f becomes ``x * w_f + b_f``; a missing one ``m_f``.
+    values is the mean of its values. A missing number of field f becomes ``m_f``, and a number x
+
+    * ``linear``: ``x * w_f + b_f``;
+    * ``piecewise``: ``sum_t e_t(x) * w_ft + b_f``, where ``e_t(x)`` is the share of bin t that lies below x
+      (0 to 1): the piecewise-linear encoding of Gorishniy et al. (NeurIPS 2022, eq. 1), except that numbers
+      beyond the outer edges count as the edges. The bins lie between the quantiles of the training part.
+      Its initial form is a line: ``w_ft`` is in proportion to the width of bin t;
+    * ``buckets``: ``w_ft + b_f`` where t is the number of quantiles, without the lowest, that are at most x.
     """
 
     column_offset: Tensor
+    edges: Tensor
+    slopes: Tensor
 
-    def __init__(self, features: tuple[Feature, ...], table: FusedEmbedding, dim: int) -> None:
+    def __init__(
+        self, features: tuple[Feature, ...], table: FusedEmbedding, dim: int, numbers: Numbers = "linear"
+    ) -> None:
         super().__init__()
         self.values = tuple(feature.values for feature in categorical(features))
         self.numbers = len(numeric(features))
@@ -66,8 +81,18 @@ class SideEmbedding(nn.Module):
         offsets = [table.offsets[f.name] for f in categorical(features) for _ in range(f.values)]
         self.register_buffer("column_offset", torch.tensor(offsets, dtype=torch.int64), persistent=False)
         if self.numbers:
-            self.weight = nn.Parameter(torch.randn(self.numbers, dim) * 0.05)
-            self.bias = nn.Parameter(torch.zeros(self.numbers, dim))
+            self.how = numbers
+            weight, bias = torch.randn(self.numbers, dim) * 0.05, torch.zeros(self.numbers, dim)
+            if numbers != "linear":
+                left, right = _bins(numeric(features))
+                width = torch.where(right < torch.inf, right - left, 0)
+                self.register_buffer("edges", left if numbers == "piecewise" else right, persistent=False)
+                self.register_buffer("slopes", torch.where(width > 0, 1 / width, 0), persistent=False)
+                if numbers == "piecewise":
+                    bias, weight = weight * left[:, :1], weight[:, None] * width[..., None]  # (F, T, d)
+                else:
+                    weight = torch.randn(self.numbers, BINS + 1, dim) * 0.05
+            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
             self.missing = nn.Parameter(torch.zeros(self.numbers, dim))
 
     def rows(self, indices: Tensor) -> Tensor:
@@ -82,11 +107,22 @@ class SideEmbedding(nn.Module):
         """As `forward`, for rows of the table instead of indices."""
         parts = [self._pool(table(rows), rows)] if self.values else []
         if self.numbers:
-            known = torch.nan_to_num(numbers)[..., None] * self.weight + self.bias  # (..., F, d)
+            known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
             parts.append(torch.where(numbers.isnan()[..., None], self.missing, known))
         if not parts:
             return table.weight.new_zeros((*indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def _known(self, numbers: Tensor) -> Tensor:
+        """Numbers (..., F) -> (..., F, d), without bias."""
+        x = numbers[..., None]  # (..., F, 1)
+        if self.how == "linear":
+            return x * self.weight
+        if self.how == "piecewise":
+            shares = ((x - self.edges) * self.slopes).clamp(0, 1)  # (..., F, T)
+            return torch.einsum("...ft,ftd->...fd", shares, self.weight)
+        count = (x >= self.edges).sum(dim=-1)  # (..., F)
+        return self.weight[torch.arange(self.numbers, device=x.device), count]
 
     def _pool(self, embedded: Tensor, rows: Tensor) -> Tensor:
         """Mean over the values of each field: (..., columns, d) -> (..., fields, d)."""
@@ -99,6 +135,16 @@ class SideEmbedding(nn.Module):
             pooled.append(part.sum(dim=-2) / held)
             place += count
         return torch.stack(pooled, dim=-2)
+
+
+def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:
+    """Find the edges of the bins of numeric features, (F, T) each; 0 and infinity for missing bins."""
+    left, right = torch.zeros(len(features), BINS), torch.full((len(features), BINS), torch.inf)
+    for row, feature in enumerate(features):
+        edges = torch.tensor(feature.edges)
+        bins = max(len(edges) - 1, 0)
+        left[row, :bins], right[row, :bins] = edges[:-1], edges[1:]
+    return left, right
 
 
 def indices_shape(rows: Tensor) -> tuple[int, ...]:

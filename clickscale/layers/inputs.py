@@ -10,7 +10,7 @@ from torch.nn import functional
 from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Feature, Features, categorical, column_of, content, numeric
-from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
+from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding, distinct
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
@@ -23,16 +23,22 @@ class ItemTable(nn.Module):
         features: the item features, the item id first.
         columns: ``field.NAME`` -> (items,) or (items, values) indices, (items,) numbers, (items, width)
             content.
+        how: form of the embeddings of numbers.
     """
 
     rows: Tensor
     numbers: Tensor
 
     def __init__(
-        self, features: tuple[Feature, ...], columns: ItemColumns, table: FusedEmbedding, dim: int
+        self,
+        features: tuple[Feature, ...],
+        columns: ItemColumns,
+        table: FusedEmbedding,
+        dim: int,
+        how: Numbers = "linear",
     ) -> None:
         super().__init__()
-        self.side = SideEmbedding(features, table, dim)
+        self.side = SideEmbedding(features, table, dim, how)
         indices = [_two(columns[column_of(f.name)]) for f in categorical(features)]
         numbers = [_two(columns[column_of(f.name)]) for f in numeric(features)]
         self.size = len(indices[0])
@@ -78,20 +84,23 @@ class Inputs(nn.Module):
     Behaviors and candidates have the same n1 fields (item fields, then behavior fields), so their tokens have
     the same width D = n1 * d; a candidate's behavior fields are zero (Lai et al. 2025; its code fills zeros).
 
+    Args:
+        numbers: form of the embeddings of numbers, see `clickscale.layers.embedding.SideEmbedding`.
+
     Attributes:
         width: D, width of a behavior or candidate token.
         profile_tokens, context_tokens: number of profile and context fields.
     """
 
-    def __init__(self, features: Features, items: ItemColumns, dim: int) -> None:
+    def __init__(self, features: Features, items: ItemColumns, dim: int, numbers: Numbers = "linear") -> None:
         super().__init__()
         self.dim = dim
         every = (*features.profile, *features.item, *features.behavior, *features.context)
         self.table = FusedEmbedding(every, dim)
-        self.profile_side = SideEmbedding(features.profile, self.table, dim)
-        self.behavior_side = SideEmbedding(features.behavior, self.table, dim)
-        self.context_side = SideEmbedding(features.context, self.table, dim)
-        self.items = ItemTable(features.item, items, self.table, dim)
+        self.profile_side = SideEmbedding(features.profile, self.table, dim, numbers)
+        self.behavior_side = SideEmbedding(features.behavior, self.table, dim, numbers)
+        self.context_side = SideEmbedding(features.context, self.table, dim, numbers)
+        self.items = ItemTable(features.item, items, self.table, dim, numbers)
         self.item_width = self.items.tokens * dim
         self.width = self.item_width + self.behavior_side.tokens * dim
         self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens

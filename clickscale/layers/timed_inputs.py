@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Features
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.inputs import Inputs, ItemColumns
 
 
@@ -43,11 +44,12 @@ class TimedInputs(Inputs):
         features: Features,
         items: ItemColumns,
         dim: int,
+        numbers: Numbers = "linear",
         *,
         time_of_week: bool = True,
         candidate: Literal["zero_fill", "linear"] = "zero_fill",
     ) -> None:
-        super().__init__(features, items, dim)
+        super().__init__(features, items, dim, numbers)
         self.week = _TimeOfWeek(dim, self.width) if time_of_week else None
         linear = candidate == "linear"
         self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None

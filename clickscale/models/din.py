@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide, sees_columns
 from clickscale.config import Config, check_least
 from clickscale.features import Features
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._base import CTRModel, State
@@ -33,11 +34,15 @@ class ModelConfig(Config, frozen=True):
         hidden: units of the attention network (36 in the paper).
         dice: the gate of Dice inside the attention is ``learned``, or follows the statistics of the ``batch``
             as in the paper.
+        numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
+            the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
+            number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
     hidden: int = 36
     dice: Literal["learned", "batch"] = "learned"
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -124,7 +129,7 @@ class DIN(CTRModel[_DINState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        self.inputs = Inputs(features, items, config.d)
+        self.inputs = Inputs(features, items, config.d, config.numbers)
         width = self.inputs.width
         first = nn.Linear(4 * width, config.hidden)
         self.query_weight, self.key_weight, self.gap_weight, self.product_weight = (

@@ -12,6 +12,7 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.features import Features
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
@@ -23,9 +24,13 @@ class ModelConfig(Config, frozen=True):
 
     Attributes:
         d: width of one feature's embedding.
+        numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
+            the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
+            number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -55,7 +60,7 @@ class MLP(CTRModel[_MLPState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        self.inputs = Inputs(features, items, config.d)
+        self.inputs = Inputs(features, items, config.d, config.numbers)
         self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> _MLPState:

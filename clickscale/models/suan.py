@@ -18,6 +18,7 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.features import Features
 from clickscale.layers.bias import Buckets, Sharing
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
@@ -40,6 +41,9 @@ class ModelConfig(Config, frozen=True):
         candidate: its missing behavior fields are zero (``zero_fill``), or a ``linear`` map of its item
             fields makes the token.
         time_of_week: add an embedding of hour and weekday to every token.
+        numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
+            the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
+            number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
@@ -50,6 +54,7 @@ class ModelConfig(Config, frozen=True):
     buckets: Buckets = "octave"
     candidate: Literal["zero_fill", "linear"] = "zero_fill"
     time_of_week: bool = True
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -76,7 +81,12 @@ class SUAN(CTRModel[CausalState]):
         super().__init__()
         self.config, self.length = config, length
         self.inputs = TimedInputs(
-            features, items, config.d, time_of_week=config.time_of_week, candidate=config.candidate
+            features,
+            items,
+            config.d,
+            config.numbers,
+            time_of_week=config.time_of_week,
+            candidate=config.candidate,
         )
         width = self.inputs.width
         self.stack = CausalStack(

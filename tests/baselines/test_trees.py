@@ -112,6 +112,29 @@ def test_declared_statistics_are_features_only_if_wanted(data):
     assert with_them.categories == ("profile(gender)", "context(position)")
 
 
+def test_what_the_trees_make_beyond_the_declared_statistics_is_named(data):
+    names = _features(data, np.arange(5)).names
+    named = _beyond(data, names)
+    assert "lift(user)" in named
+    assert "seconds_since(newest)" in named
+    assert "count(item)" not in named  # item_count is declared
+    assert "rate(item)" in named  # the declared one looks three days back
+    assert not any(name.startswith(("statistic", "profile", "context")) for name in named)
+    assert train_trees(data, config=FEW).to_dict()["beyond"] == list(named)
+
+
+def test_declared_statistics_count_through_the_test_part_as_the_trees_do(data):
+    test = data.part("test")
+    scale = data.encoder.scales["item_count"]
+    stored = np.expm1(data.impressions["field.item_count"][test] * scale.std + scale.mean)
+    np.testing.assert_allclose(stored, column(data, "count(item)")[test], atol=1e-3)
+    time, item = data.impressions["time"], data.impressions["item"]
+    later = [
+        ((item == item[row]) & (time < time[row]) & (np.arange(len(time)) >= test.min())) for row in test
+    ]
+    assert np.any(later)  # some count rows of the test part itself
+
+
 def test_trees_predict_every_impression_of_valid_and_test(data):
     found = train_trees(data, config=FEW)
     for part in ("valid", "test"):

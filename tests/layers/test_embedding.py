@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from clickscale.features import Feature
-from clickscale.layers.embedding import FusedEmbedding, SideEmbedding, distinct
+from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding, distinct
 
 USER = Feature(name="user", kind="categorical", size=5)
 TAGS = Feature(name="tags", kind="categorical", size=4, values=3)
@@ -63,6 +63,62 @@ def test_a_number_scales_its_own_vector_and_a_missing_one_has_another() -> None:
     assert side.weight.grad.tolist() == [[3, 3], [0, 0]]
     assert side.bias.grad.tolist() == [[1, 1], [0, 0]]
     assert side.missing.grad.tolist() == [[0, 0], [1, 1]]
+
+
+CUT = Feature(name="cut", kind="numeric", width=1, edges=(-1.0, 0.0, 2.0))
+FLAT = Feature(name="flat", kind="numeric", width=1, edges=(0.5,))  # one value in training
+NEVER = Feature(name="never", kind="numeric", width=1)  # no value in training
+
+
+def test_a_piecewise_number_sums_the_shares_of_the_bins_below_it() -> None:
+    side = SideEmbedding((CUT,), FusedEmbedding((USER,), 2), 2, "piecewise")
+    with torch.no_grad():
+        side.weight[0, :2] = torch.tensor([[1.0, 10.0], [4.0, -2.0]])
+        side.weight[0, 2:] = 1e9  # there are no such bins
+        side.bias.copy_(torch.tensor([[0.5, 0.0]]))
+        side.missing.copy_(torch.tensor([[7.0, 9.0]]))
+    numbers = torch.tensor([[-1.0], [-0.75], [0.0], [0.5], [2.0], [-50.0], [50.0], [float("nan")]])
+    found = side.embed_rows(FusedEmbedding((USER,), 2), torch.zeros(8, 0, dtype=torch.int64), numbers)
+    expected = [
+        [0.5, 0],  # the lowest edge: no bin
+        [0.75, 2.5],  # a quarter of the first
+        [1.5, 10],
+        [1.5 + 1, 10 - 0.5],  # the first and a quarter of the second
+        [1.5 + 4, 10 - 2],
+        [0.5, 0],  # beyond the edges as at the edges
+        [5.5, 8],
+        [7, 9],
+    ]
+    torch.testing.assert_close(found[:, 0], torch.tensor(expected))
+
+
+def test_a_piecewise_number_begins_as_a_line_between_its_edges() -> None:
+    torch.manual_seed(0)
+    side = SideEmbedding((CUT,), FusedEmbedding((USER,), 3), 3, "piecewise")
+    numbers = torch.tensor([[-1.0], [-0.3], [0.0], [1.7], [2.0]])
+    found = side.embed_rows(FusedEmbedding((USER,), 3), torch.zeros(5, 0, dtype=torch.int64), numbers)
+    line = side.weight[0, 0] / 1.0  # the first bin is 1 wide, so this is the slope
+    torch.testing.assert_close(found[:, 0], numbers * line)
+
+
+def test_a_bucket_has_a_vector_of_its_own() -> None:
+    side = SideEmbedding((CUT,), FusedEmbedding((USER,), 1), 1, "buckets")
+    with torch.no_grad():
+        side.weight[0, :3, 0] = torch.tensor([1.0, 2.0, 3.0])
+    numbers = torch.tensor([[-9.0], [-1.0], [-0.01], [0.0], [1.9], [2.0], [9.0]])
+    found = side.embed_rows(FusedEmbedding((USER,), 1), torch.zeros(7, 0, dtype=torch.int64), numbers)
+    assert found[:, 0, 0].tolist() == [1, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("how", ["linear", "piecewise", "buckets"])
+def test_a_number_without_two_quantiles_is_finite_and_every_number_has_its_own_weights(how: Numbers) -> None:
+    side = SideEmbedding((FLAT, CUT, NEVER), FusedEmbedding((USER,), 2), 2, how)
+    numbers = torch.tensor([[0.5, 1.0, 3.0], [-1e2, 1.0, float("nan")]])
+    found = side.embed_rows(FusedEmbedding((USER,), 2), torch.zeros(2, 0, dtype=torch.int64), numbers)
+    assert found.isfinite().all()
+    found[:, 1].sum().backward()
+    assert not side.weight.grad[[0, 2]].any()
+    assert side.weight.grad[1].any()
 
 
 def test_a_side_without_fields_has_no_tokens() -> None:

@@ -14,6 +14,7 @@ from clickscale.models import CTRModel, build_model
 
 ITEMS = 30
 NOW = 1_600_000_000
+EDGES = (-3.0, -1.0, 0.0, 0.5, 3.0)  # of every number
 
 
 def features(labels: tuple[str, ...] = ("click",)) -> Features:
@@ -21,21 +22,21 @@ def features(labels: tuple[str, ...] = ("click",)) -> Features:
     return Features(
         profile=(
             Feature(name="user", kind="categorical", size=12),
-            Feature(name="age", kind="numeric", width=1),
+            Feature(name="age", kind="numeric", width=1, edges=EDGES),
         ),
         behavior=(
             Feature(name="action", kind="categorical", size=6),
-            Feature(name="dwell", kind="numeric", width=1),
+            Feature(name="dwell", kind="numeric", width=1, edges=EDGES),
         ),
         item=(
             Feature(name="item", kind="categorical", size=ITEMS),
             Feature(name="tags", kind="categorical", size=8, values=3),
-            Feature(name="price", kind="numeric", width=1),
+            Feature(name="price", kind="numeric", width=1, edges=EDGES),
             Feature(name="text", kind="content", width=4),
         ),
         context=(
             Feature(name="slot", kind="categorical", size=5),
-            Feature(name="ctr", kind="numeric", width=1),
+            Feature(name="ctr", kind="numeric", width=1, edges=EDGES),
         ),
         items=ITEMS,
         labels=labels,

@@ -1,8 +1,9 @@
 """Public logs: one file per log, read in the layout in which it is published.
 
 The file ``movielens_1m.py`` is the adapter ``movielens-1m``. It offers ``source(folder, *, options)`` and the
-constant ``ABOUT``; its docstring describes the content of the log and the protocol. A new file is a new
-adapter.
+constants ``ABOUT`` and ``CATEGORY``, the item field that tells the kind of an item; its docstring describes
+the content of the log and the protocol. A new file is a new adapter. Every adapter has the option
+``statistics``: declare the usual statistics, as the draft for a log of your own does.
 """
 
 import importlib
@@ -10,6 +11,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from clickscale.config_text import parse
 from clickscale.data.adapters._about import About
 from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown
+from clickscale.schema import usual_statistics
+
+STATISTICS = "statistics"  # the option that every adapter has
 
 
 def adapter_names() -> list[str]:
@@ -43,7 +48,8 @@ def _adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
     function = _module(name).source
     kinds = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
-    return {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
+    own = {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
+    return {STATISTICS: (bool, True), **own}
 
 
 def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Source:
@@ -59,8 +65,16 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
         if key not in kinds:
             raise ConfigError(f"Adapter {name}: " + unknown("option", key, kinds))
         values[key] = _convert(name, key, value, kinds[key][0])
+    declared = values.pop(STATISTICS, True)
     opened: Source = _module(name).source(folder, **values)
-    return opened
+    return _with_statistics(opened, _module(name).CATEGORY) if declared else opened
+
+
+def _with_statistics(source: Source, category: str) -> Source:
+    """Declare the usual statistics of a log; without those by category if it lacks that field."""
+    there = category in {field.name for field in source.schema.items}
+    statistics = usual_statistics(category if there else "")
+    return replace(source, schema=msgspec.structs.replace(source.schema, statistics=statistics).validate())
 
 
 def _convert(name: str, key: str, value: Any, kind: Any) -> Any:

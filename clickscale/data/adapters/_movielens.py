@@ -13,7 +13,7 @@ from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.features import label_of
-from clickscale.schema import Field, Label, Schema, Statistic
+from clickscale.schema import Field, Label, Schema
 
 # fmt: off
 GENRES = (
@@ -24,23 +24,10 @@ GENRES = (
 # fmt: on
 
 LIKE = parse_condition("rating >= 4")
-DAY = 86_400
-
-_STATISTICS = (
-    Statistic(name="item_rate", by=("item",)),
-    Statistic(name="item_rate_3d", by=("item",), window=3 * DAY),
-    Statistic(name="item_rate_30d", by=("item",), window=30 * DAY),
-    Statistic(name="item_count", by=("item",), of="count"),
-    Statistic(name="user_rate", by=("user",)),
-    Statistic(name="user_count", by=("user",), of="count"),
-    Statistic(name="genres_rate", by=("genres",)),
-    Statistic(name="user_genres_rate", by=("user", "genres"), prior=5.0),
-    Statistic(name="year_rate", by=("year",)),
-)
 
 
-def movielens_schema(name: str, statistics: bool, content: ContentVectors | None) -> Schema:
-    """Fields of a MovieLens log; statistics and content vectors are optional."""
+def movielens_schema(name: str, content: ContentVectors | None) -> Schema:
+    """Fields of a MovieLens log; content vectors are optional."""
     vectors = () if content is None else (Field(name="text", kind="content", width=content.width),)
     return Schema(
         name=name,
@@ -55,7 +42,6 @@ def movielens_schema(name: str, statistics: bool, content: ContentVectors | None
         ),
         behavior=(Field(name="rating", dtype="int"),),
         items=(Field(name="genres", values=6, separator="|"), Field(name="year", dtype="int"), *vectors),
-        statistics=_STATISTICS if statistics else (),
     ).validate()
 
 

@@ -29,6 +29,7 @@ from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
+CATEGORY = "category"
 _PROFILE = (
     "cms_segid",
     "cms_group_id",

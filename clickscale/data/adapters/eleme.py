@@ -39,6 +39,7 @@ _COLUMNS = (
     "timediff_list hours_list time_type_list weekdays_list times hours time_type weekdays geohash12"
 )
 _ROWS = TextFormat(separator=",", names=tuple(_COLUMNS.split()))
+CATEGORY = "category_1_id"
 _PROFILE = ("gender", "visit_city", "is_super_vip")
 _LISTED = (
     "shop_id",

@@ -30,6 +30,7 @@ from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
 _DELAY = 600  # seconds
+CATEGORY = "tag"
 _LABELS = {
     "click": "is_click",
     "long_view": "long_view",

@@ -30,6 +30,7 @@ from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
+CATEGORY = "category"
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(
     separator="\t",

@@ -24,6 +24,7 @@ from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
 
+CATEGORY = "genres"
 _AGES = np.array([1, 18, 25, 35, 45, 50, 56])
 _RATINGS = TextFormat(separator="\t", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="|", names=("user", "age", "gender", "occupation", "zip"), quote="")
@@ -56,9 +57,7 @@ ABOUT = About(
 )
 
 
-def source(
-    folder: Path, *, statistics: bool = False, content: Path | None = None, content_ids: Path | None = None
-) -> Source:
+def source(folder: Path, *, content: Path | None = None, content_ids: Path | None = None) -> Source:
     """The log as a `Source`; the options are those of `clickscale.data.adapters.movielens_1m.source`."""
     vectors = movielens.open_content(content, content_ids)
     users, items, ratings = (find_file(folder, name) for name in ("u.user", "u.item", "u.data"))
@@ -71,7 +70,7 @@ def source(
         for chunk in read(ratings, format="csv", text=_RATINGS):
             yield from movielens.rating_tables(chunk)
 
-    return Source(schema=movielens.movielens_schema("movielens-100k", statistics, vectors), chunks=chunks)
+    return Source(schema=movielens.movielens_schema("movielens-100k", vectors), chunks=chunks)
 
 
 def _age_group(values: pa.Array) -> pa.Array:

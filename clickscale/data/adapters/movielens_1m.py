@@ -20,6 +20,7 @@ from clickscale.data.tables.casts import integers
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
 
+CATEGORY = "genres"
 _RATINGS = TextFormat(separator="::", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="::", names=("user", "gender", "age", "occupation", "zip"), quote="")
 _MOVIES = TextFormat(separator="::", names=("item", "title", "genres"), quote="", encoding="latin-1")
@@ -43,7 +44,6 @@ ABOUT = About(
 def source(
     folder: Path,
     *,
-    statistics: bool = False,
     ordered: bool = False,
     content: Path | None = None,
     content_ids: Path | None = None,
@@ -52,7 +52,6 @@ def source(
 
     Args:
         folder: holds the three files, or one folder with them.
-        statistics: declare point-in-time statistics as context fields.
         ordered: rows of equal user and time are in their true order, so the earlier ones are known to the
             later ones; each row gets a time one second after the row before. Correct for a copy whose
             times are rounded; in the official file, where a page of ratings shares one second, it is a guess.
@@ -71,4 +70,4 @@ def source(
         for chunk in read(ratings, text=_RATINGS):
             yield from movielens.rating_tables(chunk, order)
 
-    return Source(schema=movielens.movielens_schema("movielens-1m", statistics, vectors), chunks=chunks)
+    return Source(schema=movielens.movielens_schema("movielens-1m", vectors), chunks=chunks)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from clickscale.data.checks.telltales import suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
-from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
+from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
 from clickscale.features import column_of, label_of
 from clickscale.schema import Statistic
 
@@ -279,6 +279,8 @@ def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[n
     wanted = log.keys(statistic.by, rows)  # (rows, slots)
     counts = np.zeros((3, *wanted.shape), np.int64)  # rows, known, positives
     overall = np.zeros((2, len(rows)), np.int64)  # known, positives
+    shown: list[Integers] = []  # known impressions, for every row and slot in turn
+    places: list[tuple[int, int]] = []  # row and slot of each
     for start, end in _chunks(len(log)):
         keys, time, labels = (
             log.keys(statistic.by, slice(start, end)),
@@ -296,13 +298,39 @@ def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[n
             ]
             known = seen[(labels[seen] >= 0) & (time[seen] + label.delay < now)]
             counts[:, row, slot] += (len(seen), len(known), int((labels[known] == 1).sum()))
+            if statistic.of == "lift":
+                shown.append(start + known)
+                places.append((row, slot))
     expected = overall_rate(*overall)
     values = counts[0].astype(np.float64)
     if statistic.of == "rate":
         values = rate(counts[1], counts[2], expected[:, None], statistic.prior)
+    if statistic.of == "lift":
+        weight = counts[1] + statistic.prior
+        totals = _surprises(data, statistic, outcome, shown, places, wanted.shape)
+        values = totals / np.where(weight > 0, weight, 1)
     held = (wanted >= 0).sum(axis=1)
     mean = np.where(wanted >= 0, values, 0).sum(axis=1) / np.maximum(held, 1)
     return np.where(held > 0, mean, expected if statistic.of == "rate" else 0)
+
+
+def _surprises(
+    data: Dataset,
+    statistic: Statistic,
+    outcome: NDArray[np.int8],
+    shown: list[Integers],
+    places: list[tuple[int, int]],
+    shape: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Sum, over the impressions shown at each place (rows, slots), the label less its item's rate then."""
+    totals = np.zeros(shape)
+    each = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
+    if len(each):
+        by_item = msgspec.structs.replace(statistic, by=("item",), of="rate", window=0)
+        steps = np.rint(STEPS * (outcome[each] - _recompute(data, by_item, each)))
+        for place, known in zip(places, shown, strict=True):
+            totals[place] += steps[np.searchsorted(each, known)].sum() / STEPS
+    return totals
 
 
 def _overall_before(known: Integers, labels: NDArray[np.int8], moment: Integers) -> Integers:

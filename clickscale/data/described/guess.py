@@ -36,13 +36,17 @@ from clickscale.data.described.roles import (
     plain_name,
     separation,
     side_of,
+    tells_kind,
+    value_count,
 )
 from clickscale.data.described.samples import Column, Head, read_head
 from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
 from clickscale.errors import InputError
+from clickscale.schema import Statistic, usual_statistics
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
+_CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
@@ -165,12 +169,24 @@ def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
     return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5
 
 
+def _meaning(statistic: Statistic) -> str:
+    """Describe a statistic in words."""
+    what = {
+        "count": "number of earlier impressions of the same",
+        "rate": "smoothed label rate of earlier impressions of the same",
+        "lift": "earlier labels less the rates of their items, of the same",
+    }[statistic.of]
+    days = f", {statistic.window // 86_400} days back" if statistic.window else ""
+    return f"{what} {' and '.join(statistic.by)}{days}"
+
+
 class _Draft:
     """Writes the TOML, table by table, and keeps field names distinct."""
 
     def __init__(self, events: _Events, behaviors: _Events | None, heads: Sequence[Head], base: Path) -> None:
         self.events, self.behaviors, self.base = events, behaviors, base
         self.taken = {"user", "item", *CANONICAL}
+        self.categories: dict[str, Column] = {}  # categorical fields of items by name
         others = [
             head
             for head in heads
@@ -318,7 +334,7 @@ class _Draft:
             fields = self._embedded[name]
             if fields:
                 yield f"\n[{name}]  # no files: columns of the impressions, the first row of each {kind}"
-                yield from self._fields(fields)
+                yield from self._fields(fields, kind=kind)
             return
         yield f"\n[{name}]  # one row per {kind}"
         yield from file_lines(head, self.base)
@@ -326,23 +342,43 @@ class _Draft:
         assert key is not None, "a table of attributes was chosen for its key"
         yield from self._key_line(kind, key, self.events.user if kind == "user" else self.events.item)
         rest = [column for column in head.columns.values() if column.name != key.name]
-        yield from self._fields([(column, "") for column in rest if not _useless(column)])
+        yield from self._fields([(column, "") for column in rest if not _useless(column)], kind=kind)
         for column in rest:
             if why := _useless(column):
                 yield f"# left out: {column.name} ({why})"
 
     def _statistic_lines(self) -> Iterator[str]:
-        if not self.events.labels:
-            return
-        yield "\n# Known before each impression, computed from earlier ones only."
-        for name, by, of in (
-            ("item_rate", "item", "rate"),
-            ("item_count", "item", "count"),
-            ("user_rate", "user", "rate"),
-        ):
-            yield f'[[statistics]]\nname = "{self._free(name)}"\nby = ["{by}"]\nof = "{of}"'
+        category, why = self._category()
+        yield "\n# Known before each impression, computed from earlier ones only. Models and trees read these"
+        yield "# numbers beside the fields. Any of them may be removed."
+        yield f"# {why}"
+        for each in usual_statistics(category):
+            yield f"[[statistics]]  # {_meaning(each)}"
+            yield f"name = {quoted(self._free(each.name))}"
+            yield f"by = [{', '.join(quoted(key) for key in each.by)}]"
+            yield f"of = {quoted(each.of)}"
+            if each.window:
+                yield f"window = {each.window}"
 
-    def _fields(self, columns: list[tuple[Column, str]], prefix: str = "") -> Iterator[str]:
+    def _category(self) -> tuple[str, str]:
+        """Return the item field that best tells the kind of an item, and why; an empty name if none does."""
+        low, high = _CATEGORIES
+        fit = {
+            name: values
+            for name, column in self.categories.items()
+            if low <= (values := value_count(column)) <= high
+        }
+        if not fit:
+            return "", f"No item field has {low} to {high} values, so none stands for the kind of an item."
+        said = {name: values for name, values in fit.items() if tells_kind(self.categories[name])}
+        middle = np.sqrt(low * high)
+        chosen = min(said or fit, key=lambda name: abs(np.log(fit[name] / middle)))
+        why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"
+        return chosen, f"{chosen} stands for the kind of an item: {why}."
+
+    def _fields(
+        self, columns: list[tuple[Column, str]], prefix: str = "", kind: Kind | None = None
+    ) -> Iterator[str]:
         if not columns:
             return
         yield "fields = ["
@@ -351,6 +387,8 @@ class _Draft:
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
             source = f", column = {quoted(column.name)}" if name != column.name else ""
+            if kind == "item" and "kind" not in options:
+                self.categories[name] = column
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"
         yield "]"
 

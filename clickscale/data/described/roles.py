@@ -57,6 +57,7 @@ _OF_ITEMS = re.compile(
     r"categ|cate_|brand|price|genre|title|author|artist|publisher|seller|merchant|tag|topic|color|size|upload|"
     r"released|video_|item_|product_|movie_|news_|article_|ad_"
 )
+_KINDS = re.compile(r"categ|cate_|genre|topic|tag|department|section|class|type")
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
@@ -69,6 +70,20 @@ _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
+
+
+def tells_kind(column: Column) -> bool:
+    """True if a column's name implies that its values are kinds of items."""
+    return bool(_KINDS.search(column.name.lower()))
+
+
+def value_count(column: Column) -> int:
+    """Count the different values; those of lists one by one."""
+    if pa.types.is_nested(column.values.type):
+        return int(pc.count_distinct(pc.list_flatten(column.known)).as_py())
+    if not column.separator:
+        return column.distinct
+    return int(pc.count_distinct(pc.list_flatten(pc.split_pattern(column.known, column.separator))).as_py())
 
 
 def plain_name(name: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_RECORD = np.dtype([("key", "<i8"), ("time", "<i8"), ("first", "i1"), ("second", "i1")])
+_RECORD = np.dtype([("key", "<i8"), ("time", "<i8"), ("first", "i1"), ("second", "<i2")])
 _QUESTION = np.dtype([("key", "<i8"), ("time", "<i8"), ("position", "<i8")])
 _ANSWER = np.dtype([("position", "<i8"), ("first", "<i8"), ("second", "<i8")])
 _ENDS = ("newest", "oldest")
@@ -34,6 +34,7 @@ def count_on_disk(
     keys: Keys,
     time: Integers,
     labels: NDArray[np.int8] | None,
+    worth: NDArray[np.int16] | None = None,
     *,
     slots: int,
     delay: int,
@@ -47,13 +48,15 @@ def count_on_disk(
         keys: maps rows to their (n, slots) keys >= 0, or -1 for an empty slot.
         time: (rows,) seconds.
         labels: (rows,) int8 in {0, 1, -1}; None to count rows instead of labels.
+        worth: (rows,) numbers to sum in place of the positive labels, 0 where a label is unknown.
         delay: seconds after which a label is known.
         window: seconds looked back; 0 is all time.
         memory_rows: approximate number of records in memory at once.
         folder: an existing empty folder; pieces are removed from it, the returned columns stay.
 
     Returns:
-        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives.
+        Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives,
+        or the sum of the worth of the known ones.
     """
     spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
     span = int(time.max()) - int(time.min()) + 1
@@ -65,6 +68,7 @@ def count_on_disk(
             keys(rows),
             time[rows],
             None if labels is None else labels[rows],
+            None if worth is None else worth[rows],
             start * slots,
             delay,
             window or span,
@@ -154,6 +158,7 @@ def _spread(
     keys: Integers,
     time: Integers,
     labels: NDArray[np.int8] | None,
+    worth: NDArray[np.int16] | None,
     start: int,
     delay: int,
     back: int,
@@ -165,7 +170,8 @@ def _spread(
     records = np.empty(len(slot), _RECORD)
     records["key"], records["time"] = key, moment
     label = np.ones(len(slot), np.int8) if labels is None else labels[slot // slots]
-    records["first"], records["second"] = label >= 0, label == 1
+    records["first"] = label >= 0
+    records["second"] = label == 1 if worth is None else worth[slot // slots]
     spill.add("record", records, spill.pivots.piece(key, moment))
     for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
         question = np.empty(len(slot), _QUESTION)

@@ -6,7 +6,8 @@ text that the log does not have is mistaken for one that it has with probability
 
 On disk, ``encoder.json`` lists the vocabularies and scales, and ``encoder.safetensors`` holds the values:
 ``field.NAME.keys`` (int64 ids) or ``field.NAME.bytes`` and ``field.NAME.ends`` (UTF-8), and the same
-for ``items``, all item ids of the log in the order of the item table.
+for ``items``, all item ids of the log in the order of the item table; ``scale.NAME.edges`` (float32) are the
+quantiles of a number.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from clickscale.schema import Field, Schema
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 DAY = 86_400  # timestamps are counted in days
-_FARTHEST = 1e6  # standard deviations
+_FARTHEST = 100.0  # standard deviations: a code for "unknown" such as 1e30 stays a number to learn from
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,15 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and standard deviation of a numeric field over the training part."""
+    """Mean and standard deviation of a numeric field over the training part, outliers pulled in.
+
+    Attributes:
+        edges: quantiles of the standardized numbers, ascending, distinct, exact in float32.
+    """
 
     mean: float
     std: float
+    edges: tuple[float, ...] = ()
 
     def apply(self, numbers: Floats) -> npt.NDArray[np.float32]:
         """Standardize; NaN stays NaN. Clipped, so that no number of a request overflows float32."""
@@ -191,7 +197,7 @@ class Encoder:
             )
         if field.kind == "content":
             return Feature(name=field.name, kind="content", width=field.width)
-        return Feature(name=field.name, kind="numeric", width=1)
+        return Feature(name=field.name, kind="numeric", width=1, edges=self.scales[field.name].edges)
 
     # --- files
 
@@ -200,6 +206,8 @@ class Encoder:
         tensors = _tensors("items", self.item_rows)
         for name, vocabulary in self.vocabularies.items():
             tensors |= _tensors(column_of(name), vocabulary)
+        for name, scale in self.scales.items():
+            tensors[f"scale.{name}.edges"] = np.array(scale.edges, np.float32)
         entries = {
             name: _VocabularyEntry(dtype=v.dtype, buckets=v.buckets) for name, v in self.vocabularies.items()
         }
@@ -228,11 +236,15 @@ class Encoder:
                 name: _vocabulary(tensors, column_of(name), entry.dtype, entry.buckets)
                 for name, entry in head.vocabularies.items()
             }
+            scales = {
+                name: Scale(mean, std, tuple(tensors[f"scale.{name}.edges"].tolist()))
+                for name, (mean, std) in head.scales.items()
+            }
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DamagedError(
                 f"Cannot read {folder / TENSORS} ({error}); prepare the data set again."
             ) from error
-        return cls(head.schema, vocabularies, {k: Scale(*v) for k, v in head.scales.items()}, items)
+        return cls(head.schema, vocabularies, scales, items)
 
 
 def owner(schema: Schema, name: str) -> str:

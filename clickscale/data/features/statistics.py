@@ -7,9 +7,11 @@ For an impression at time T with key k, of all impressions with the same key
 * ``known`` counts those of them whose label is 0 or 1 and was known before T (``time + label.delay < T``),
 * ``positives`` sums the labels of the known ones;
 
-``of="count"`` is ``rows`` and ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, where
-``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known. With
-``prior = 0`` and nothing known, the rate is ``overall``. Impressions of the same second never see each other.
+``of="count"`` is ``rows``, ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, and
+``of="lift"`` is ``surprises / (known + prior)``. ``overall`` is the rate of all impressions of the log known
+before T, and 0.5 while none is known. With ``prior = 0`` and nothing known, the rate is ``overall``.
+``surprises`` sums, over the known ones, the label less the rate that its item had at that time, in steps of
+1 / `STEPS`, so that the order of the sum does not matter. Impressions of one second never see each other.
 
 Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, a field is its
 index, so all unknown values of a field share one key. A field of several values contributes the mean over
@@ -43,6 +45,7 @@ from clickscale.schema import Label, Schema, Statistic
 Integers = NDArray[np.int64]
 Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
+STEPS = 10_000  # of a lift, between 0 and 1
 
 
 class Before(NamedTuple):
@@ -57,6 +60,7 @@ def counts_before(
     key: NDArray[np.integer],
     time: NDArray[np.integer],
     label: NDArray[np.integer] | None = None,
+    worth: NDArray[np.integer] | None = None,
     *,
     delay: int = 0,
     window: int = 0,
@@ -67,6 +71,7 @@ def counts_before(
         key: (N,) any integers.
         time: (N,) seconds, in any order.
         label: (N,) 1, 0, or anything negative for unknown; without labels nothing is ``known``.
+        worth: (N,) addend of each known row to ``positives``; its label if None.
         delay: seconds after which a row's label is known.
         window: seconds looked back; 0 is all time.
 
@@ -78,7 +83,7 @@ def counts_before(
     counted = (
         spans.now - spans.oldest,
         _sums(labels >= 0, spans.oldest, spans.known),
-        _sums(labels == 1, spans.oldest, spans.known),
+        _sums(labels == 1 if worth is None else worth[spans.order], spans.oldest, spans.known),
     )
     answers = np.empty((3, len(key)), np.int64)
     answers[:, spans.order] = counted
@@ -301,15 +306,16 @@ class _Counter:
     def __init__(self, log: ImpressionLog, memory_rows: int, scratch: Path) -> None:
         self.log, self.memory_rows, self.scratch = log, memory_rows, scratch
         self._overall: dict[str, tuple[Integers, Integers]] = {}
+        self._surprise: dict[str, NDArray[np.int16]] = {}
 
     def column(self, statistic: Statistic) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first row, values) until all impressions are done."""
         label = _label(self.log.schema, statistic)
         slots = self.log.slots(statistic.by)
         folder = self.scratch / f"statistic.{statistic.name}"
-        counts = self._count(
-            statistic.by, label if statistic.of == "rate" else None, statistic.window, folder
-        )
+        counted = None if statistic.of == "count" else label
+        worth = self._surprises(label, statistic.prior) if statistic.of == "lift" else None
+        counts = self._count(statistic.by, counted, statistic.window, folder, worth)
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
         for start in range(0, len(self.log), step):
@@ -318,7 +324,11 @@ class _Counter:
             first, second = (
                 part[rows.start * slots : rows.stop * slots].reshape(-1, slots) for part in counts
             )
-            if overall is None:
+            if statistic.of == "lift":
+                weight = first + statistic.prior
+                lift = second / STEPS / np.where(weight > 0, weight, 1)
+                yield start, _mean(lift, there, np.zeros(len(there)))
+            elif overall is None:
                 yield start, _mean(first.astype(np.float64), there, np.zeros(len(there)))
             else:
                 expected = overall_rate(*(part[rows] for part in overall))
@@ -332,10 +342,36 @@ class _Counter:
             self._overall[label.name] = self._count((), label, 0, self.scratch / f"overall.{label.name}")
         return self._overall[label.name]
 
+    def _surprises(self, label: Label, prior: float) -> NDArray[np.int16]:
+        """Return (impressions,) steps from the item's rate at that time up to the label; 0 if unknown."""
+        key = f"{label.name}.{prior}"
+        if key not in self._surprise:
+            known, positives = self._count(("item",), label, 0, self.scratch / f"lift.{key}")
+            overall, labels = self._overall_counts(label), self.log.label(label.name)
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            column = self.scratch / f"lift.{key}.npy"
+            surprise = np.lib.format.open_memmap(column, "w+", np.int16, (len(self.log),))
+            for start in range(0, len(self.log), self.memory_rows):
+                rows = slice(start, start + self.memory_rows)
+                expected = overall_rate(*(part[rows] for part in overall))
+                likely = rate(known[rows], positives[rows], expected, prior)
+                steps = np.rint(STEPS * (labels[rows] - likely)).astype(np.int16)
+                surprise[rows] = np.where(labels[rows] >= 0, steps, 0)
+            self._surprise[key] = surprise
+        return self._surprise[key]
+
     def _count(
-        self, by: tuple[str, ...], label: Label | None, window: int, folder: Path
+        self,
+        by: tuple[str, ...],
+        label: Label | None,
+        window: int,
+        folder: Path,
+        worth: NDArray[np.int16] | None = None,
     ) -> tuple[Integers, Integers]:
-        """Count (impressions * slots,): rows twice without a label; else known and positives."""
+        """Count (impressions * slots,): rows twice without a label; else known and positives.
+
+        With ``worth`` (impressions,): known, and the sum of the worth of the known ones.
+        """
         log, slots = self.log, self.log.slots(by)
         labels = None if label is None else log.label(label.name)
         delay = 0 if label is None else label.delay
@@ -345,6 +381,7 @@ class _Counter:
                 partial(log.keys, by),
                 log.time,
                 labels,
+                worth,
                 slots=slots,
                 delay=delay,
                 window=window,
@@ -355,7 +392,12 @@ class _Counter:
         there = np.flatnonzero(keys >= 0)
         row = there // slots
         before = counts_before(
-            keys[there], log.time[row], None if labels is None else labels[row], delay=delay, window=window
+            keys[there],
+            log.time[row],
+            None if labels is None else labels[row],
+            None if worth is None else worth[row],
+            delay=delay,
+            window=window,
         )
         first, second = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
         first[there], second[there] = (

@@ -4,6 +4,9 @@ A value counts once for every training impression that carries it; behaviors cou
 the user's training part ended. So the count of an item, a user or one of their attributes is how often a
 model meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors.
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
+
+A number is standardized by the mean and deviation of its column after outliers are pulled in to a fence
+around the bulk of its distinct quantiles: a code such as 1e30 for "unknown" leaves the others apart.
 """
 
 import dataclasses
@@ -18,9 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.arrays import Array, Ints
+from clickscale.arrays import Array, Floats, Ints
 from clickscale.data.columns import NpyWriter, blocks, open_column
 from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, transform
+from clickscale.data.features.texts import splitmix64
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_of, table_fields
 from clickscale.data.source import Split
@@ -30,6 +34,9 @@ from clickscale.features import FIRST, column_of
 from clickscale.schema import Field, Schema
 
 _FEW = 1 << 18
+BINS = 32  # between quantiles of a number
+_SAMPLE = 1 << 18  # approximate number of rows of which quantiles are taken, at most
+_FENCE = 20  # interquartile ranges of the distinct quantiles beyond which a number is an outlier
 _NOTHING = np.iinfo(np.int64).min
 
 
@@ -92,20 +99,45 @@ class _TrainingPart:
         return self.raw / table / f"{column_of(field.name)}.npy"
 
     def scale(self, table: str, field: Field, path: Path) -> Scale:
-        """Compute mean and deviation of a numeric column; 0 and 1 for a constant or empty one."""
+        """Compute mean, deviation and quantiles of a numeric column; 0 and 1 for a constant or empty one."""
+        quantiles = self._quantiles(table, field, path)
+        if not len(quantiles):
+            return Scale(0.0, 1.0)
+        low, high = np.quantile(quantiles, (0.25, 0.75))
+        fence = low - _FENCE * (high - low), high + _FENCE * (high - low)
 
         def total(mean: float, power: int) -> float:
             sums = []
             for block, weights in self.blocks(table, path):
-                numbers = transform(field, block[weights > 0].astype(np.float64))
-                numbers = numbers[~np.isnan(numbers)]
+                numbers = np.clip(_numbers(field, block[weights > 0]), *fence)
                 sums.append(float(np.sum((numbers - mean) ** power)))
             return math.fsum(sums)
 
         count = total(0.0, 0)
-        mean = total(0.0, 1) / count if count else 0.0
-        std = math.sqrt(total(mean, 2) / count) if count else 0.0
-        return Scale(mean, std if std > 1e-9 * abs(mean) else 1.0)
+        mean = total(0.0, 1) / count
+        std = math.sqrt(total(mean, 2) / count)
+        scale = Scale(mean, std if std > 1e-9 * abs(mean) else 1.0)
+        return dataclasses.replace(scale, edges=tuple(np.unique(scale.apply(quantiles)).tolist()))
+
+    def _quantiles(self, table: str, field: Field, path: Path) -> Floats:
+        """Find distinct quantiles of a column, all of them values of it; a long column is sampled."""
+        parts, begin = [np.zeros(0)], 0
+        for block, weights in self.blocks(table, path):
+            rows = np.arange(begin, begin + len(block), dtype=np.uint64)
+            # By a hash of the row: neighbors are alike, and every n-th row may always be a positive.
+            drawn = splitmix64(rows) % np.uint64(len(self.weights[table])) < _SAMPLE
+            parts.append(_numbers(field, block[drawn & (weights > 0)]))
+            begin += len(block)
+        sample = np.concatenate(parts)
+        if not len(sample):
+            return sample
+        return np.unique(np.quantile(sample, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))
+
+
+def _numbers(field: Field, block: Array) -> Floats:
+    """Transform the numbers of a block and leave out missing ones."""
+    numbers = transform(field, block.astype(np.float64))
+    return numbers[~np.isnan(numbers)]
 
 
 def training_part(

@@ -17,6 +17,7 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
 from clickscale.features import Features, categorical, column_of, content
+from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
@@ -41,6 +42,9 @@ class EstConfig(Config, frozen=True):
         content: content vectors enter by ``simtier`` histograms, as a ``side`` token, ``both``, or ``none``.
         tiers: bins of a SimTier histogram.
         token_hidden, row_hidden: hidden widths of the feed-forwards of tokens and of behaviors; 0 is 2/3 D.
+        numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
+            the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
+            number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
         head: the tower over the last tokens and the mean of the last behaviors.
     """
 
@@ -56,6 +60,7 @@ class EstConfig(Config, frozen=True):
     tiers: int = 20
     token_hidden: int = 0
     row_hidden: int = 0
+    numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -176,7 +181,7 @@ class EstInputs(Inputs):
     ) -> None:
         vectors = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
         features = embedded_features(features, config)
-        super().__init__(features, items, config.d)
+        super().__init__(features, items, config.d, config.numbers)
         self.recent, self.kept, self.tiers = config.recent, config.kept, config.tiers
         self.has_histograms = config.content in ("simtier", "both")
         compares = compares_behaviors or self.has_histograms or config.search == "content"

@@ -5,6 +5,8 @@ the kernel itself does not need it. A later step of that class takes 1.1 to 1.4 
 (two runs of ``python benchmarks/bench_dense_adam.py``). Both move weights alike, bit for bit.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
@@ -32,9 +34,9 @@ class DenseAdam:
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Move every parameter that has a gradient."""
-        for parameters, decay in self.groups:
+    def step(self, rates: Sequence[float]) -> None:
+        """Move every parameter that has a gradient, at the learning rate of its group."""
+        for (parameters, decay), lr in zip(self.groups, rates, strict=True):
             moved = [parameter for parameter in parameters if parameter.grad is not None]
             if moved:
                 self._move(moved, decay, lr)

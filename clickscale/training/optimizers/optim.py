@@ -36,7 +36,8 @@ class OptimizerConfig(Config, frozen=True):
         eps: epsilon of Adam for dense weights.
         weight_decay: only for matrices named ``weight``; not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
-        table_learning_rate: learning rate of embedding tables.
+        table_learning_rate: learning rate of embedding tables, and of the weights that embed numbers (by the
+            optimizer of dense weights; see ``docs/recipes.md``).
         table_eps: epsilon of the optimizer of embedding tables.
         table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
             `clickscale.training.recipe`.
@@ -175,7 +176,7 @@ class Optimizers:
             torch._foreach_mul_(every, self.config.max_grad_norm / norm)
 
     def _move(self, rows: dict[str, RowGradient], learning_rate: float, table_rate: float) -> None:
-        self._dense.step(learning_rate)
+        self._dense.step((learning_rate, learning_rate, table_rate))
         with torch.no_grad():
             for name, gradient in rows.items():
                 if self.config.table_l2:
@@ -269,12 +270,24 @@ def _decays(model: nn.Module) -> set[str]:
     }
 
 
+def _numbers(model: nn.Module) -> set[str]:
+    """Find the names of the parameters that embed numbers."""
+    return {
+        f"{part_name}.{name}".removeprefix(".")
+        for part_name, part in model.named_modules()
+        if isinstance(part, SideEmbedding)
+        for name, _ in part.named_parameters(recurse=False)
+    }
+
+
 def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> DenseAdam:
     parameters = dict(model.named_parameters())
-    pulled = _decays(model)
+    pulled, embeds = _decays(model), _numbers(model)
+    free = [name for name in names if name not in pulled and name not in embeds]
     groups = [
         ([parameters[name] for name in names if name in pulled], config.weight_decay),
-        ([parameters[name] for name in names if name not in pulled], 0.0),
+        ([parameters[name] for name in free], 0.0),
+        ([parameters[name] for name in names if name in embeds], 0.0),
     ]
     return DenseAdam(groups, config.betas, config.eps, decoupled=config.dense == "adamw")
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from clickscale.data.adapters import amazon_reviews
+from clickscale.data.adapters import amazon_reviews, open_source
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
+from clickscale.schema import usual_statistics
 from tests.data.sources import check_columns, drained
 
 OLD = {
@@ -45,6 +46,13 @@ def test_reviews_of_2014_are_rated_impressions_with_attributes_from_literals(tmp
         "problem": None,
     }
     assert tables["items"][1]["problem"] == "bad_row"
+
+
+def test_without_attributes_no_statistic_is_by_category(tmp_path):
+    packed(tmp_path / "reviews_Books_5.json.gz", [OLD])
+    assert open_source("amazon-reviews", tmp_path).schema.statistics == usual_statistics()
+    (tmp_path / "meta_Books.json").write_text("{'asin': 'B000000001'}\n")
+    assert open_source("amazon-reviews", tmp_path).schema.statistics == usual_statistics("category")
 
 
 def test_reviews_of_2018_have_attributes_as_json(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from clickscale.data.adapters import movielens_1m, open_source
 from clickscale.data.adapters._movielens import RowOrder
 from clickscale.errors import ConfigError, InputError
+from clickscale.schema import usual_statistics
 from tests.data.sources import check_columns, counted, drained, real_log
 
 
@@ -64,12 +65,13 @@ def test_every_table_has_the_columns_of_its_schema(folder):
     assert {statistic.name for statistic in source.schema.statistics} >= {
         "item_rate",
         "user_rate",
-        "item_rate_3d",
+        "user_genres_rate",
     }
 
 
-def test_statistics_are_declared_only_if_asked_for(folder):
-    assert movielens_1m.source(folder).schema.statistics == ()
+def test_the_usual_statistics_are_declared_unless_they_are_not_wanted(folder):
+    assert open_source("movielens-1m", folder).schema.statistics == usual_statistics("genres")
+    assert open_source("movielens-1m", folder, {"statistics": "false"}).schema.statistics == ()
 
 
 def test_vectors_that_do_not_fit_their_ids_are_an_error(folder):

@@ -23,6 +23,7 @@ from tests.data.tiny import (
 EVERY_KIND = (
     *STATISTICS,
     Statistic(name="slot_rate", by=("position", "gender"), label="like", prior=0.0),
+    Statistic(name="genre_lift", by=("user", "genre"), of="lift", prior=3.0, window=9 * DAY),
     Statistic(name="genre_count", by=("genre",), of="count", window=5 * DAY),
 )
 

@@ -11,6 +11,7 @@ import pytest
 from clickscale.data.described.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.errors import InputError
+from clickscale.schema import usual_statistics
 from tests.data.sources import check_columns, drained
 
 START = 1_600_000_000
@@ -63,6 +64,37 @@ def test_a_plain_csv_needs_no_editing(tmp_path):
     check_columns(source)
     tables = drained(source)
     assert (len(tables["impressions"]), len(tables["items"]), len(tables["users"])) == (300, 30, 40)
+
+
+def test_statistics_are_declared_with_their_meaning(tmp_path):
+    text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()))
+    found = {each["name"]: (each["by"], each["of"]) for each in tree["statistics"]}
+    for of in ("rate", "count"):
+        assert found[f"item_{of}"] == (["item"], of)
+        assert found[f"user_{of}"] == (["user"], of)
+        assert found[f"user_category_{of}"] == (["user", "category"], of)
+    assert found["user_category_lift"] == (["user", "category"], "lift")
+    assert "category stands for the kind of an item: by its name." in text
+    assert all("#" in line for line in text.splitlines() if line.startswith("[[statistics]]"))
+    assert load_log(tmp_path / "log.toml").schema.statistics == usual_statistics("category")
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        ({"shelf": lambda n: n % 5, "maker": lambda n: f"m{n // 2}"}, "maker"),  # 5 and 30 values
+        ({"shelf": lambda n: n % 5, "genres": lambda n: f"g{n % 4}|g{n % 3}"}, "genres"),  # a telling name
+        ({"flag": lambda n: n % 2}, ""),  # too few
+        ({"width": lambda n: n / 8}, ""),  # a number
+    ],
+)
+def test_the_kind_of_an_item_is_the_field_that_says_it_best(tmp_path, columns, chosen):
+    clicks = [{key: row[key] for key in ("user_id", "item_id", "timestamp", "clicked")} for row in shop()]
+    items = [{"item_id": n, **{name: make(n) for name, make in columns.items()}} for n in range(60)]
+    write_csv(tmp_path / "items.csv", items)
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", clicks), tmp_path / "items.csv")
+    keys = {key for each in tree["statistics"] for key in each["by"]}
+    assert keys == {"user", "item", *([chosen] if chosen else [])}
 
 
 def test_every_field_and_choice_carries_its_reason(tmp_path):
@@ -131,7 +163,12 @@ def test_without_a_label_negatives_are_sampled_with_a_warning(tmp_path):
     text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
     assert tree["negatives"] == 4
     assert "labels" not in tree
-    assert "statistics" not in tree
+    assert [each["name"] for each in tree["statistics"]][:4] == [
+        "item_rate",
+        "item_count",
+        "user_rate",
+        "user_count",
+    ]
     assert "WARNING" in text
     assert load_log(tmp_path / "log.toml").negatives == 4
 

@@ -42,6 +42,27 @@ def test_counts_on_disk_equal_counts_in_memory(tmp_path_factory, log, memory_row
         np.testing.assert_array_equal(second[slot::2][there], found.positives)
 
 
+@given(logs(), st.integers(4, 60))
+@settings(max_examples=30, deadline=None)
+def test_sums_of_worth_on_disk_equal_sums_in_memory(tmp_path_factory, log, memory_rows):
+    key, time, label, delay, window = log
+    worth = np.where(label >= 0, 1000 * key - time, 0).astype(np.int16)
+    spans = {"delay": delay, "window": window}
+    known, sums = count_on_disk(
+        lambda rows: key[rows, None] + 2,
+        time,
+        label.astype(np.int8),
+        worth,
+        slots=1,
+        memory_rows=memory_rows,
+        folder=tmp_path_factory.mktemp("counts"),
+        **spans,
+    )
+    found = counts_before(key, time, label, worth, **spans)
+    np.testing.assert_array_equal(known, found.known)
+    np.testing.assert_array_equal(sums, found.positives)
+
+
 @pytest.mark.parametrize("keys", [1, 3, 500])
 @pytest.mark.parametrize("moments", [1, 40, 10**9])
 def test_keys_and_moments_may_spread_in_any_way(tmp_path, keys, moments):

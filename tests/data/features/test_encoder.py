@@ -24,7 +24,8 @@ def tiny_encoder() -> Encoder:
         "item_id": Vocabulary("int", pa.array([10])),
     }
     vocabularies["position"] = Vocabulary("int", None, 4)
-    scales = {name: Scale(2.0, 0.5) for name in ("age", "dwell", "price", "released", "hour")}
+    scales = {name: Scale(2.0, 0.5) for name in ("age", "dwell", "price", "released")}
+    scales["hour"] = Scale(2.0, 0.5, (-1.0, float(np.float32(0.3)), 4.0))
     return Encoder(tiny_schema(), vocabularies, scales, Vocabulary("int", pa.array([10, 20, 30])))
 
 
@@ -131,6 +132,7 @@ def test_features_tell_models_what_there_is() -> None:
     assert features.item[4].width == 4
     assert [feature.kind for feature in features.item[2:4]] == ["numeric", "numeric"]
     assert features.items == 5
+    assert [feature.edges for feature in features.context[1:]] == [(-1.0, float(np.float32(0.3)), 4.0)]
     assert features.labels == ("click", "like")
 
 

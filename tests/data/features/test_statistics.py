@@ -148,6 +148,21 @@ def test_a_rate_leans_on_the_rate_of_everything_known(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "impressions/field.bare.npy"), [0.5, 0.5, 1, 1], rtol=1e-6)
 
 
+def test_a_lift_is_what_labels_lay_above_the_rates_of_their_items(tmp_path):
+    columns = write_log(tmp_path, rows=4)
+    for name, values in {
+        "impressions/user": np.array([0, 1, 0, 0], np.int32),
+        "impressions/item": np.array([2, 2, 2, 3], np.int32),
+        "impressions/time": np.array([100, 200, 300, 400]),
+        "impressions/label.click": np.array([1, 0, 1, 0], np.int8),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", values.astype(columns[name].dtype))
+    write_statistics(tmp_path, schema_of(Statistic(name="lift", by=("user",), of="lift", prior=2.0)))
+    # item 2 had 0.5 at 100; at 300 it has 1 of 2, as has everything: 0.5
+    expected = [0, 0, (1 - 0.5) / (1 + 2), ((1 - 0.5) + (1 - 0.5)) / (2 + 2)]
+    np.testing.assert_allclose(np.load(tmp_path / "impressions/field.lift.npy"), expected, rtol=1e-6)
+
+
 def test_a_field_of_several_values_gives_the_mean_over_its_distinct_values(tmp_path):
     columns = write_log(tmp_path)
     write_statistics(tmp_path, schema_of(Statistic(name="seen", by=("user_id", "genre"), of="count")))
@@ -171,6 +186,8 @@ EVERYTHING = (
     Statistic(name="c", by=("user", "genre"), label="buy", prior=3.0),
     Statistic(name="d", by=("city", "slot"), of="count", window=DAY),
     Statistic(name="e", by=("genre",), prior=0.0),
+    Statistic(name="f", by=("user", "genre"), of="lift", prior=3.0),
+    Statistic(name="g", by=("user",), of="lift", label="buy", window=2 * DAY, prior=3.0),
 )
 
 
@@ -180,7 +197,7 @@ def test_bytes_do_not_depend_on_the_memory_that_is_granted(tmp_path, memory_rows
     for folder, rows in ((tmp_path / "whole", 1 << 20), (tmp_path / "pieces", memory_rows)):
         write_log(folder)
         write_statistics(folder, schema, memory_rows=rows)
-    for name in "abcde":
+    for name in "abcdefg":
         written = [
             (tmp_path / which / f"impressions/field.{name}.npy").read_bytes() for which in ("whole", "pieces")
         ]
@@ -197,7 +214,7 @@ def test_the_order_of_rows_does_not_change_a_statistic(tmp_path):
             np.save(tmp_path / "b" / f"{name}.npy", column[order])
     for folder in ("a", "b"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcde":
+    for name in "abcdefg":
         a, b = (np.load(tmp_path / folder / f"impressions/field.{name}.npy") for folder in "ab")
         np.testing.assert_array_equal(a[order], b)
 
@@ -211,7 +228,7 @@ def test_later_rows_never_change_an_earlier_statistic(tmp_path):
             np.save(tmp_path / "early" / f"{name}.npy", column[early])
     for folder in ("all", "early"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcde":
+    for name in "abcdefg":
         everything, some = (np.load(tmp_path / f / f"impressions/field.{name}.npy") for f in ("all", "early"))
         np.testing.assert_array_equal(everything[early], some)
 
@@ -222,7 +239,7 @@ def test_progress_counts_every_impression_once_per_statistic(tmp_path):
     write_statistics(
         tmp_path, schema_of(*EVERYTHING), memory_rows=150, progress=lambda *call: calls.append(call)
     )
-    assert calls[-1] == ("statistics", 2000, 2000)
+    assert calls[-1] == ("statistics", 2800, 2800)
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
 

@@ -34,13 +34,46 @@ def scale_of(tmp_path: Path, numbers: list[float], weights: list[int], field: Fi
 def test_a_scale_is_the_mean_and_deviation_of_what_is_there_in_training(tmp_path: Path) -> None:
     field = Field(name="n", kind="numeric")
     nan = math.nan
-    assert scale_of(tmp_path, [1.0, 3.0, nan, 100.0], [1, 5, 1, 0], field) == Scale(2.0, 1.0)
-    assert scale_of(tmp_path, [4.0, 4.0], [1, 1], field) == Scale(4.0, 1.0)  # constant: nothing to divide by
+    assert scale_of(tmp_path, [1.0, 3.0, nan, 100.0], [1, 5, 1, 0], field) == Scale(2.0, 1.0, (-1.0, 1.0))
+    constant = scale_of(tmp_path, [4.0, 4.0], [1, 1], field)
+    assert constant == Scale(4.0, 1.0, (0.0,))  # nothing to divide by
     assert scale_of(tmp_path, [nan, 4.0], [1, 0], field) == Scale(0.0, 1.0)
     logs = scale_of(
         tmp_path, [0.0, math.e**2 - 1], [1, 1], Field(name="n", kind="numeric", transform="log1p")
     )
     assert (logs.mean, logs.std) == pytest.approx((1.0, 1.0))
+
+
+def test_edges_are_quantiles_that_the_column_has(tmp_path: Path) -> None:
+    field = Field(name="n", kind="numeric")
+    few = scale_of(tmp_path, [0.0] * 97 + [1.0, 1.0, 5.0], [1] * 100, field)
+    raw = np.array(few.edges) * few.std + few.mean
+    assert raw.tolist() == pytest.approx([0, 5], abs=1e-6)  # the last of 32 bins begins among the zeros
+    many = scale_of(tmp_path, np.arange(3201.0).tolist(), [1] * 3201, field)
+    raw = np.array(many.edges) * many.std + many.mean
+    assert len(raw) == fitting.BINS + 1
+    assert raw == pytest.approx(np.arange(0, 3201, 100), abs=1.001)
+    assert np.array_equal(np.float32(many.edges), many.edges)  # exact in float32, as files hold them
+
+
+def test_the_quantiles_of_a_long_column_come_from_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_SAMPLE", 2000)
+    scale = scale_of(tmp_path, np.arange(20_000.0).tolist(), [1] * 20_000, Field(name="n", kind="numeric"))
+    raw = np.array(scale.edges) * scale.std + scale.mean
+    assert raw == pytest.approx(np.linspace(0, 20_000, fitting.BINS + 1), abs=1500)
+
+
+@pytest.mark.parametrize("code", [1e30, -999.0, -1e300])
+def test_a_code_for_unknown_leaves_the_other_numbers_apart(tmp_path: Path, code: float) -> None:
+    numbers = np.concatenate((np.linspace(0, 1, 95), np.full(5, code)))
+    scale = scale_of(tmp_path, numbers.tolist(), [1] * 100, Field(name="n", kind="numeric"))
+    scaled = scale.apply(numbers)
+    assert len(np.unique(scaled[:95])) == 95
+    assert np.ptp(scaled[:95]) > 0.1
+    assert np.isfinite(scaled).all()
+    assert len(scale.edges) > 25  # most bins are for numbers, not for the code
 
 
 def test_with_a_split_by_user_behaviors_count_until_the_users_own_training_ends(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from clickscale.batch import Batch
 from clickscale.config_text import override
 from clickscale.errors import ConfigError, DivergedError
+from clickscale.features import Feature
+from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, Optimizers, StepResult, build_optimizer
 from clickscale.training.optimizers.schedule import Schedule
@@ -36,6 +38,23 @@ def step(model: nn.Module, optimizer: Optimizers, batch: Batch, number: int = 0)
 
 def train(model: nn.Module, optimizer: Optimizers, steps: range) -> list[float]:
     return [step(model, optimizer, random_batch(number), number)[1].item() for number in steps]
+
+
+def test_what_embeds_numbers_learns_at_the_rate_of_the_tables() -> None:
+    table = FusedEmbedding((Feature(name="user", kind="categorical", size=3),), 2)
+    side = SideEmbedding(
+        (Feature(name="age", kind="numeric", width=1, edges=(0.0, 1.0)),), table, 2, "piecewise"
+    )
+    model = nn.ModuleDict({"side": side, "dense": nn.Linear(2, 1)})
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = build_optimizer(model, override(PLAIN, ("table_learning_rate=0.05",)), 10)
+    loss = model["dense"](side(table, torch.zeros(1, 0, dtype=torch.int64), torch.tensor([[0.5]]))).sum()
+    loss.backward()
+    optimizer.step(loss, 0)
+    moved = {n: (p - before[n]).abs().max().item() for n, p in model.named_parameters()}
+    assert moved["side.weight"] == pytest.approx(0.05)  # Adam's first step is the learning rate
+    assert moved["side.bias"] == pytest.approx(0.05)
+    assert moved["dense.weight"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("table", ["adagrad", "adam"])
