@@ -18,11 +18,11 @@ from clickscale.arrays import Array, Ints
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
-from clickscale.data.windows import Grouping, Windows, look_back, make_windows
+from clickscale.data.windows import Grouping, Windows, look_back, make_windows, served_windows
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import label_of, select_labels
 
-__all__ = ["Grouping", "Loader", "LoaderConfig"]
+__all__ = ["Grouping", "Loader", "LoaderConfig", "served_loaders"]
 
 _BUCKET = 64  # batches that are sorted by length together: enough to pad little, few enough to stay random
 
@@ -163,6 +163,24 @@ class Loader:
         rows = self._rows[np.where(real, windows.first[chosen][:, None] + slot, 0)]
         behavior = np.where(present, behavior, 0)
         return self._columns.batch(rows, real, behavior, present, end, length)
+
+
+def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: int) -> list[Loader]:
+    """Loaders of a part in which every impression is scored as a server scores its request.
+
+    Args:
+        config: its grouping and window do not matter.
+        shared: requests that see at most so many behaviors share one encoding of their user's first behaviors
+            (see `served_windows`); 0 for models that cannot, or gain nothing.
+
+    Raises:
+        DataError: the part has no impressions.
+    """
+    rows = dataset.part(part)
+    kinds = [make_windows(dataset, rows, "request", config.length)]
+    if shared:
+        kinds = [kind for kind in served_windows(dataset, rows, config.length, shared) if len(kind)] or kinds
+    return [Loader(dataset, part, config, windows=windows) for windows in kinds]
 
 
 def _check(config: LoaderConfig, windows: Windows | None) -> None:
