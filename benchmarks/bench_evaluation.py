@@ -3,9 +3,9 @@
     git worktree add ../before COMMIT
     python benchmarks/bench_evaluation.py PREPARED ../before [--model suan] [--length 100] [--part test]
 
-Every round scores a part, with users left out, in a process of each checkout, one after the other. One thread,
-CPU seconds, medians over rounds with the smallest and the largest ratio; above 1 this checkout is faster. The
-largest difference of a logit between the two is printed beside.
+Every round scores a part, with users left out, in a process of each checkout, one after the other. One
+thread, CPU seconds, medians over rounds with the smallest and the largest ratio; above 1 this checkout is
+faster. The largest difference of a logit between the two is printed beside.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--part", default="test")
     parser.add_argument("--every", type=int, default=16, help="use every n-th user only")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--once", type=Path, help="measure the package on the path, write logits to this file")
+    parser.add_argument("--once", type=Path, help="measure the package on the path, write its logits")
     options = parser.parse_args()
     if options.once:
         once(options)

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec.structs import replace
 
 from clickscale.arrays import Array, Ints
 from clickscale.batch import Batch, CandidateSide, UserSide
@@ -22,8 +23,10 @@ from clickscale.data.windows import Grouping, Windows, look_back, make_windows, 
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import label_of, select_labels
 
-__all__ = ["Grouping", "Loader", "LoaderConfig", "served_loaders"]
+__all__ = ["Grouping", "Loader", "LoaderConfig", "SCORED_PAIRS", "served_loaders"]
 
+# Bound of a batch that is only scored (``pairs``): memory stays the same however long behaviors are.
+SCORED_PAIRS = 1 << 24
 _BUCKET = 64  # batches that are sorted by length together: enough to pad little, few enough to stay random
 
 
@@ -97,6 +100,11 @@ class Loader:
         """Impressions of one epoch, over all ranks."""
         return len(self._rows)
 
+    @property
+    def behaviors(self) -> int:
+        """Behaviors that a model encodes in one epoch, over all ranks, padding not counted."""
+        return int((self._windows.end - self._windows.start).sum())
+
     def __len__(self) -> int:
         """Count the batches of the first epoch for this rank; shuffled epochs may differ by a few."""
         return self.steps(1)
@@ -169,13 +177,14 @@ def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: in
     """Loaders of a part in which every impression is scored as a server scores its request.
 
     Args:
-        config: its grouping and window do not matter.
+        config: its grouping, window and slack do not matter.
         shared: requests that see at most so many behaviors share one encoding of their user's first behaviors
             (see `served_windows`); 0 for models that cannot, or gain nothing.
 
     Raises:
         DataError: the part has no impressions.
     """
+    config = replace(config, grouping="request", slack=0)
     rows = dataset.part(part)
     kinds = [make_windows(dataset, rows, "request", config.length)]
     if shared:

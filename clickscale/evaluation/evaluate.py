@@ -8,14 +8,12 @@ import numpy.typing as npt
 import torch
 
 from clickscale.data.dataset import Dataset
-from clickscale.data.loader import Grouping, Loader, LoaderConfig, served_loaders
+from clickscale.data.loader import SCORED_PAIRS, Grouping, Loader, LoaderConfig, served_loaders
 from clickscale.data.windows import replay_windows
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.models import CTRModel
 from clickscale.schema import label_of, select_labels
-
-_PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same however long behaviors are
 
 
 def predict(
@@ -56,7 +54,7 @@ def predict(
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
     config = LoaderConfig(
-        grouping=grouping, length=length, batch_size=batch_size, pairs=_PAIRS, labels=labels
+        grouping=grouping, length=length, batch_size=batch_size, pairs=SCORED_PAIRS, labels=labels
     )
     rows = dataset.part(part)
     if slack:

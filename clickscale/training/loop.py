@@ -1,5 +1,6 @@
 """The only training loop."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from clickscale.training.run_state import RunState
 
 
 def take_steps(
-    run: RunState, loader: Loader, validation: Loader | None, report: RunReport, interruption: Interruption
+    run: RunState, loader: Loader, validation: list[Loader], report: RunReport, interruption: Interruption
 ) -> None:
     """Take all steps that are left, until the last one or a signal; end with a checkpoint."""
     config, watch = run.config, run.watch
@@ -39,7 +40,7 @@ def take_steps(
             report.move(run.step)
             if run.step % config.log_every == 0:
                 report.log(run.step, _metrics(run))
-            if validation is not None and run.step % config.validate_every == 0:
+            if validation and run.step % config.validate_every == 0:
                 _validate(run, validation, report)
             interrupted = interruption.number != 0
             if interrupted or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
@@ -51,7 +52,7 @@ def take_steps(
                 break
     if run.meter.steps:
         report.log(run.step, _metrics(run))
-    if validation is not None and config.early_stopping and run.stopping.judged < run.step:
+    if validation and config.early_stopping and run.stopping.judged < run.step:
         _validate(run, validation, report)  # the last steps may be the best
     run.stopping.put_back(run.weights())
     run.save()
@@ -72,7 +73,7 @@ def _metrics(run: RunState) -> dict[str, Any]:
     return values | run.watch.take()
 
 
-def _validate(run: RunState, validation: Loader, report: RunReport) -> None:
+def _validate(run: RunState, validation: list[Loader], report: RunReport) -> None:
     """Measure and log the validation part; early stopping keeps the weights if they are the best so far."""
     losses = validate(run.objective, validation, run.device)
     report.log_validation(run.step, losses)
@@ -80,13 +81,13 @@ def _validate(run: RunState, validation: Loader, report: RunReport) -> None:
         report.say(f"step {run.step}: validation loss {run.stopping.best:.4f}, the lowest so far")
 
 
-def validate(objective: Objective, loader: Loader, device: torch.device) -> dict[str, float]:
+def validate(objective: Objective, loaders: list[Loader], device: torch.device) -> dict[str, float]:
     """Losses over a part: each the mean over the impressions whose label is known; ``loss`` weighs them."""
     sums = dict.fromkeys(objective.weights, torch.zeros((), dtype=torch.float64))
     known = torch.zeros(())
     objective.eval()
     with torch.inference_mode():
-        for batch in loader.batches():
+        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
             counts = batch.label_mask.sum((0, 1)).double()  # (T,)
             losses = objective(batch.to(device))
             known = known + counts

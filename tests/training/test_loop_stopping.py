@@ -49,7 +49,7 @@ def test_a_run_stops_early_and_ends_with_its_best_weights(data: Path, tmp_path: 
     assert result.step == 4 * len(losses)
     run = load_run(tmp_path / "run")
     objective = ClickLoss(run.model, run.labels)
-    found = validate(objective, Loader(run.dataset, "valid", run.config.loader()), torch.device("cpu"))
+    found = validate(objective, [Loader(run.dataset, "valid", run.config.loader())], torch.device("cpu"))
     assert found["loss"] == pytest.approx(min(losses))
 
 
