@@ -19,7 +19,7 @@ from clickscale.arrays import Array, Ints
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
-from clickscale.data.windows import Grouping, Windows, look_back, make_windows, served_windows
+from clickscale.data.windows import Grouping, Windows, look_back, make_windows, replay_windows, served_windows
 from clickscale.errors import ConfigError, DataError
 from clickscale.schema import label_of, select_labels
 
@@ -177,18 +177,22 @@ def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: in
     """Loaders of a part in which every impression is scored as a server scores its request.
 
     Args:
-        config: its grouping, window and slack do not matter.
+        config: its grouping and window do not matter. With slack, the part is replayed as by a server that
+            appends to states (see `replay_windows`).
         shared: requests that see at most so many behaviors share one encoding of their user's first behaviors
             (see `served_windows`); 0 for models that cannot, or gain nothing.
 
     Raises:
         DataError: the part has no impressions.
     """
-    config = replace(config, grouping="request", slack=0)
-    rows = dataset.part(part)
-    kinds = [make_windows(dataset, rows, "request", config.length)]
-    if shared:
-        kinds = [kind for kind in served_windows(dataset, rows, config.length, shared) if len(kind)] or kinds
+    rows, length = dataset.part(part), config.length
+    if config.slack:
+        kinds = [replay_windows(dataset, rows, length, config.slack)]
+    elif shared and len(rows):
+        kinds = [kind for kind in served_windows(dataset, rows, length, shared) if len(kind)]
+    else:
+        kinds = [make_windows(dataset, rows, "request", length)]
+    config = replace(config, slack=0)  # the windows have theirs
     return [Loader(dataset, part, config, windows=windows) for windows in kinds]
 
 

@@ -9,7 +9,6 @@ import torch
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import SCORED_PAIRS, Grouping, Loader, LoaderConfig, served_loaders
-from clickscale.data.windows import replay_windows
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.models import CTRModel
@@ -54,12 +53,15 @@ def predict(
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
     config = LoaderConfig(
-        grouping=grouping, length=length, batch_size=batch_size, pairs=SCORED_PAIRS, labels=labels
+        grouping=grouping,
+        length=length,
+        slack=slack,
+        batch_size=batch_size,
+        pairs=SCORED_PAIRS,
+        labels=labels,
     )
     rows = dataset.part(part)
-    if slack:
-        loaders = [Loader(dataset, part, config, windows=replay_windows(dataset, rows, length, slack))]
-    elif grouping == "request":
+    if grouping == "request":
         loaders = served_loaders(dataset, part, config, length if model.causal and model.shares else 0)
     else:
         loaders = [Loader(dataset, part, config)]

@@ -144,13 +144,12 @@ def _validation(dataset: Dataset, config: RunConfig, shared: int) -> list[Loader
     options = config.loader()
     options = replace(
         options,
-        slack=0,
         placeholders=0,
         batch_size=max(options.batch_size, _SCORED),
         pairs=options.pairs or SCORED_PAIRS,
     )
     served = served_loaders(dataset, "valid", options, shared)
-    if not shared or config.grouping != "timeline":
+    if not shared or config.slack or config.grouping != "timeline":
         return served
     loader = Loader(dataset, "valid", options)
     cheap = sum(one.behaviors for one in served) <= _AS_SERVED * loader.behaviors

@@ -15,7 +15,7 @@ from clickscale.training.optim import OptimizerConfig
 from tests.training.compared import last
 
 SMALL = ("head.hidden=[8]",)
-SLOW = OptimizerConfig(lr=0.003, table_lr=0.003, table_l2=0.0)
+SLOW = OptimizerConfig(learning_rate=0.003, table_learning_rate=0.003, table_l2=0.0)
 
 
 def config_of(data: Path, *changes: str) -> DistillConfig:

@@ -416,7 +416,12 @@ def served_losses(run: Path) -> list[float]:
     """Log-loss of each label over the validation part, scored as a server does."""
     trained = load_run(run)
     found = predict(
-        trained.model, trained.dataset, "valid", length=trained.config.length, labels=trained.labels
+        trained.model,
+        trained.dataset,
+        "valid",
+        length=trained.config.length,
+        slack=trained.config.slack,
+        labels=trained.labels,
     )
     logits, labels = torch.from_numpy(found.logits), torch.from_numpy(found.labels)
     losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
@@ -437,12 +442,11 @@ def test_validation_is_as_served(data: Path, tmp_path: Path, model: str, changes
 def test_validation_keeps_the_windows_of_training_where_they_cost_far_less(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, config = open_dataset(data), config_of(data, "model=suan", "model_options=[]", "slack=4")
+    dataset, config = open_dataset(data), config_of(data, "model=suan", "model_options=[]")
     requests = training._validation(dataset, config, shared=1)
     monkeypatch.setattr(training, "_AS_SERVED", 0)
     (windows,) = training._validation(dataset, config, shared=1)
     assert windows.config.grouping == "timeline"
-    assert windows.config.slack == 0
     assert {one.config.grouping for one in requests} == {"request"}
     assert windows.behaviors < sum(one.behaviors for one in requests)
 
