@@ -192,7 +192,7 @@ def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: in
         kinds = [kind for kind in served_windows(dataset, rows, length, shared) if len(kind)]
     else:
         kinds = [make_windows(dataset, rows, "request", length)]
-    config = replace(config, slack=0)  # the windows have theirs
+    config = replace(config, grouping="request", slack=0)  # the windows have theirs
     return [Loader(dataset, part, config, windows=windows) for windows in kinds]
 
 
