@@ -13,18 +13,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec.structs import replace
 
 from clickscale.arrays import Array, Ints
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
-from clickscale.data.windows import Grouping, Windows, look_back, make_windows
+from clickscale.data.windows import Grouping, Windows, look_back, make_windows, replay_windows, served_windows
 from clickscale.errors import ConfigError, DataError
 from clickscale.features import label_of
 from clickscale.schema import select_labels
 
-__all__ = ["Grouping", "Loader", "LoaderConfig"]
+__all__ = ["Grouping", "Loader", "LoaderConfig", "SCORED_PAIRS", "served_loaders"]
 
+# Bound of a batch that is only scored (``pairs``): memory stays the same however long behaviors are.
+SCORED_PAIRS = 1 << 24
 _BUCKET = 64  # batches that are sorted by length together: enough to pad little, few enough to stay random
 
 
@@ -98,6 +101,11 @@ class Loader:
         """Impressions of one epoch, over all ranks."""
         return len(self._rows)
 
+    @property
+    def behaviors(self) -> int:
+        """Behaviors that a model encodes in one epoch, over all ranks, padding not counted."""
+        return int((self._windows.end - self._windows.start).sum())
+
     def __len__(self) -> int:
         """Count the batches of the first epoch for this rank; shuffled epochs may differ by a few."""
         return self.steps(1)
@@ -164,6 +172,29 @@ class Loader:
         rows = self._rows[np.where(real, windows.first[chosen][:, None] + slot, 0)]
         behavior = np.where(present, behavior, 0)
         return self._columns.batch(rows, real, behavior, present, end, length)
+
+
+def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: int) -> list[Loader]:
+    """Loaders of a part in which every impression is scored as a server scores its request.
+
+    Args:
+        config: its grouping and window do not matter. With slack, the part is replayed as by a server that
+            appends to states (see `replay_windows`).
+        shared: requests that see at most so many behaviors share one encoding of their user's first behaviors
+            (see `served_windows`); 0 for models that cannot, or gain nothing.
+
+    Raises:
+        DataError: the part has no impressions.
+    """
+    rows, length = dataset.part(part), config.length
+    if config.slack:
+        kinds = [replay_windows(dataset, rows, length, config.slack)]
+    elif shared and len(rows):
+        kinds = [kind for kind in served_windows(dataset, rows, length, shared) if len(kind)]
+    else:
+        kinds = [make_windows(dataset, rows, "request", length)]
+    config = replace(config, grouping="request", slack=0)  # the windows have theirs
+    return [Loader(dataset, part, config, windows=windows) for windows in kinds]
 
 
 def _check(config: LoaderConfig, windows: Windows | None) -> None:

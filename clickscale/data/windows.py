@@ -5,7 +5,7 @@ decisions make it: where windows begin (a grouping, or the window policy of a se
 each looks back from its first impression.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from clickscale.arrays import Ints
 from clickscale.data.dataset import Dataset
 
 Grouping = Literal["timeline", "request", "impression"]
-_MOST = 1024  # impressions of a replayed window in one row of a batch
+_MOST = 1024  # impressions of a replayed or shared window in one row of a batch
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,42 @@ def make_windows(dataset: Dataset, rows: Ints, grouping: Grouping, length: int, 
     user, visible = _seen(dataset, rows)
     begins = np.ones(len(rows), dtype=bool)
     if grouping == "request":
-        time = np.asarray(dataset.impressions["time"][rows])
-        begins[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+        begins = _request_begins(dataset, rows, user)
     elif grouping == "timeline":
         begins = _timeline_begins(user, visible, window or length)
     first = np.flatnonzero(begins)
     return _windows(dataset, user, visible, first, np.full(len(first), length))
+
+
+def served_windows(dataset: Dataset, rows: Ints, length: int, shared: int) -> tuple[Windows, Windows]:
+    """Cut the impressions ``rows`` (ascending) into windows in which a causal model scores as a server does.
+
+    Requests that see at most ``shared`` behaviors see the first ones of their user, of which nothing is cut:
+    one causal encoding holds the states of all of them.
+
+    Args:
+        length: a candidate sees the last ``length`` behaviors known before it.
+        shared: at most ``length``; less if a model reads fewer behaviors than it is given.
+
+    Returns:
+        Windows of several requests of one user, and those of a single request. Apart, because candidates
+        that all see the same are scored faster.
+    """
+    user, visible = _seen(dataset, rows)
+    begins = _request_begins(dataset, rows, user)
+    request = np.cumsum(begins)
+    # Behaviors only accumulate, so the requests that may share are the first ones of their user.
+    begins[1:] &= (user[1:] != user[:-1]) | (visible[1:] > shared)
+    first = np.flatnonzero(begins)
+    windows = _windows(dataset, user, visible, first, np.full(len(first), length))
+    several = request[windows.first + windows.count - 1] > request[windows.first]
+    offset = np.asarray(dataset.users["offsets"], dtype=np.int64)[user[first]]
+    return _divide(_only(windows, several), offset[several], visible), _only(windows, ~several)
+
+
+def _only(windows: Windows, chosen: npt.NDArray[np.bool_]) -> Windows:
+    """Some of the windows."""
+    return Windows(*(getattr(windows, field.name)[chosen] for field in fields(windows)))
 
 
 def look_back(dataset: Dataset, rows: Ints, windows: Windows, length: Ints) -> Windows:
@@ -116,6 +146,14 @@ def _windows(dataset: Dataset, user: Ints, visible: Ints, first: Ints, length: I
     offset = np.asarray(dataset.users["offsets"], dtype=np.int64)[user[first]]
     start = offset + np.maximum(visible[first] - length, 0)
     return Windows(first, count, start, offset + visible[first + count - 1], length)
+
+
+def _request_begins(dataset: Dataset, rows: Ints, user: Ints) -> npt.NDArray[np.bool_]:
+    """Mark the first impression of each request: a new user, or another time."""
+    time = np.asarray(dataset.impressions["time"][rows])
+    begins = np.ones(len(rows), dtype=bool)
+    begins[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+    return begins
 
 
 def _timeline_begins(user: Ints, visible: Ints, window: int) -> npt.NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """The loop that runs a model over one part of a data set, as it would be served."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,12 @@ import numpy.typing as npt
 import torch
 
 from clickscale.data.dataset import Dataset
-from clickscale.data.loader import Grouping, Loader, LoaderConfig
-from clickscale.data.windows import replay_windows
+from clickscale.data.loader import SCORED_PAIRS, Grouping, Loader, LoaderConfig, served_loaders
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.features import label_of
 from clickscale.models import CTRModel
 from clickscale.schema import select_labels
-
-_PAIRS = 1 << 24  # bound of a batch (see `LoaderConfig`): memory stays the same however long behaviors are
 
 
 def predict(
@@ -35,8 +33,9 @@ def predict(
         model: scored in evaluation mode; its mode is put back afterwards.
         part: ``train``, ``valid`` or ``test``.
         length: a candidate sees the last ``length`` behaviors known before its time.
-        grouping: ``request`` is how a server scores; ``timeline`` lets deep layers of some models see further
-            back than ``length`` and is not what a server computes.
+        grouping: ``request`` is how a server scores. Requests of a user of whose history nothing is cut share
+            one encoding if the model can; no logit changes. ``timeline`` lets deep layers of some models see
+            further back than ``length`` and is not what a server computes.
         slack: replay the part through the window policy of a server. It appends to the state of a user until
             that would hold more than ``length + slack`` behaviors, and then computes it again from the last
             ``length``; a candidate sees all behaviors of the state. One encoding serves many requests, so
@@ -55,12 +54,20 @@ def predict(
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
     config = LoaderConfig(
-        grouping=grouping, length=length, batch_size=batch_size, pairs=_PAIRS, labels=labels
+        grouping=grouping,
+        length=length,
+        slack=slack,
+        batch_size=batch_size,
+        pairs=SCORED_PAIRS,
+        labels=labels,
     )
     rows = dataset.part(part)
-    windows = replay_windows(dataset, rows, length, slack) if slack else None
+    if grouping == "request":
+        loaders = served_loaders(dataset, part, config, length if model.causal and model.shares else 0)
+    else:
+        loaders = [Loader(dataset, part, config)]
     names = tuple(dataset.labels[index] for index in select_labels(dataset.labels, labels))
-    logits = _logits(model, Loader(dataset, part, config, windows=windows), rows, len(names))
+    logits = _logits(model, loaders, rows, len(names))
     stated = f"{grouping}, slack {slack}" if slack else grouping
     return with_facts(dataset, rows, logits, names, part, stated)
 
@@ -76,7 +83,7 @@ def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
 
 
 def _logits(
-    model: CTRModel[Any], loader: Loader, rows: npt.NDArray[np.int64], labels: int
+    model: CTRModel[Any], loaders: list[Loader], rows: npt.NDArray[np.int64], labels: int
 ) -> npt.NDArray[np.float32]:
     """(N, T) logits of the impressions ``rows`` (ascending)."""
     scores = np.empty((len(rows), labels), np.float32)
@@ -86,13 +93,13 @@ def _logits(
     mode = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in loader.batches():
+        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
             real = batch.rows >= 0  # (B, C)
             logits = model(batch.to(device)).float().cpu()  # (B, C, T)
             index = np.searchsorted(rows, batch.rows[real].numpy())
             scores[index], scored[index] = logits[real].numpy(), True
     model.train(mode)
-    assert scored.all(), "the loader left out impressions of its part"
+    assert scored.all(), "the loaders left out impressions of its part"
     return scores
 
 

@@ -50,11 +50,14 @@ class Plan:
         config: its options, with everything decided that was left to the recipe.
         notes: why they were decided so.
         assemble: makes objective and learners.
+        shared: requests of one user that see at most so many behaviors share an encoding in validation; 0 if
+            no model can, or none gains.
     """
 
     config: RunConfig
     notes: list[str]
     assemble: Assemble
+    shared: int
 
 
 # Decides the options of a run and makes its models, given its data set.

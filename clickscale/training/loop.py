@@ -1,5 +1,6 @@
 """The only training loop."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from clickscale.training.run_state import RunState
 def take_steps(
     run: RunState,
     loader: Loader,
-    validation: Loader | None,
+    validation: list[Loader],
     report: RunReport,
     interruption: Interruption,
     pause_at: int = 0,
@@ -23,10 +24,11 @@ def take_steps(
     """Take all steps that are left, until the last one, a signal or a pause; end with a checkpoint.
 
     Args:
+        validation: loaders that together score the validation part; empty to leave it out.
         pause_at: step after which the run pauses; 0 never pauses it.
 
     Returns:
-        Whether the run came to its end.
+        True if the run came to its end.
     """
     config, watch = run.config, run.watch
     if 0 < pause_at <= run.step and not run.stopping.over():
@@ -53,7 +55,7 @@ def take_steps(
             report.move(run.step)
             if run.step % config.log_every == 0:
                 report.log(run.step, _metrics(run))
-            if validation is not None and run.step % config.validate_every == 0:
+            if validation and run.step % config.validate_every == 0:
                 _validate(run, validation, report)
             # A run that early stopping ends here has nothing to pause for.
             paused = run.step == pause_at and not run.stopping.over()
@@ -67,7 +69,7 @@ def take_steps(
                 break
     if run.meter.steps:
         report.log(run.step, _metrics(run))
-    if validation is not None and config.early_stopping and run.stopping.judged < run.step:
+    if validation and config.early_stopping and run.stopping.judged < run.step:
         _validate(run, validation, report)  # the last steps may be the best
     run.stopping.put_back(run.weights())
     run.save()
@@ -89,7 +91,7 @@ def _metrics(run: RunState) -> dict[str, Any]:
     return values | run.watch.take()
 
 
-def _validate(run: RunState, validation: Loader, report: RunReport) -> None:
+def _validate(run: RunState, validation: list[Loader], report: RunReport) -> None:
     """Measure and log the validation part; early stopping keeps the weights if they are the best so far."""
     losses = validate(run.objective, validation, run.device)
     report.log_validation(run.step, losses)
@@ -97,13 +99,13 @@ def _validate(run: RunState, validation: Loader, report: RunReport) -> None:
         report.say(f"step {run.step}: validation loss {run.stopping.best:.4f}, the lowest so far")
 
 
-def validate(objective: Objective, loader: Loader, device: torch.device) -> dict[str, float]:
+def validate(objective: Objective, loaders: list[Loader], device: torch.device) -> dict[str, float]:
     """Losses over a part: each the mean over the impressions whose label is known; ``loss`` weighs them."""
     sums = dict.fromkeys(objective.weights, torch.zeros((), dtype=torch.float64))
     known = torch.zeros(())
     objective.eval()
     with torch.inference_mode():
-        for batch in loader.batches():
+        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
             counts = batch.label_mask.sum((0, 1)).double()  # (T,)
             losses = objective(batch.to(device))
             known = known + counts

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch.utils import deterministic as memory
 
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.loader import Loader
+from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
 from clickscale.runtime import set_threads
 from clickscale.training.early_stopping import EarlyStopping
@@ -28,6 +28,9 @@ from clickscale.training.run.run_config import RunConfig, TrainConfig
 from clickscale.training.run_state import RunResult, RunState, read_done, write_done
 from clickscale.training.table_resets import table_resets
 from clickscale.training.warm_start import start_from
+
+_SCORED = 512  # impressions in a batch of the validation part, at least
+_AS_SERVED = 2  # validation encodes at most so many times the behaviors that windows of training would
 
 
 def train(
@@ -76,7 +79,8 @@ def train(
                 Learner("", model, build_optimizer(model, optimizer, steps), notes)
             ]
 
-        return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble)
+        shared = config.length if model.causal and model.shares else 0
+        return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble, shared)
 
     return run_training(config, plan, out, resume=resume, progress=progress, pause_after=pause_after)
 
@@ -117,7 +121,7 @@ def _train(
     plan = planner(dataset)
     config = plan.config
     loader = Loader(dataset, "train", config.loader())
-    validation = Loader(dataset, "valid", config.loader()) if config.validate_every else None
+    validation = _validation(dataset, config, plan.shared) if config.validate_every else []
     steps = loader.steps(config.epochs.count)
     objective, learners = plan.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
@@ -148,6 +152,27 @@ def _train(
     if result.finished:
         write_done(result)
     return result
+
+
+def _validation(dataset: Dataset, config: RunConfig, shared: int) -> list[Loader]:
+    """Loaders of the validation part, whose batches are scored as a server does unless that costs too much.
+
+    If requests have few candidates and long histories, the windows of training encode far less. What deep
+    layers see there beyond the length hardly moves a mean loss.
+    """
+    options = config.loader()
+    options = replace(
+        options,
+        placeholders=0,
+        batch_size=max(options.batch_size, _SCORED),
+        pairs=options.pairs or SCORED_PAIRS,
+    )
+    served = served_loaders(dataset, "valid", options, shared)
+    if not shared or config.slack or config.grouping != "timeline":
+        return served
+    loader = Loader(dataset, "valid", options)
+    cheap = sum(one.behaviors for one in served) <= _AS_SERVED * loader.behaviors
+    return served if cheap else [loader]
 
 
 def _has_checkpoint(out: Path) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clickscale.baselines import trees
-from clickscale.baselines.trees import _features, _TreesConfig, train_trees
+from clickscale.baselines.trees import _beyond, _features, _TreesConfig, train_trees
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, SchemaError

@@ -5,7 +5,7 @@ import pytest
 
 from clickscale.arrays import Ints
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.windows import look_back, make_windows, replay_windows
+from clickscale.data.windows import look_back, make_windows, replay_windows, served_windows
 from tests.data.tiny import tiny_dataset, tiny_source
 
 
@@ -126,3 +126,60 @@ def test_each_window_looks_back_its_own_length(log: Dataset) -> None:
     made = look_back(log, rows, windows, length)
     visible = np.asarray(log.impressions["visible"])[rows[made.first]]
     assert np.array_equal(made.end - made.start, np.minimum(visible, length))
+
+
+# --- windows as a server scores
+
+
+def timed(shown: Shown, *times: list[int]) -> Shown:
+    """The same log with a time for each impression."""
+    shown.impressions["time"] = np.concatenate([np.array(each) for each in times])
+    return shown
+
+
+def test_requests_share_a_window_as_long_as_nothing_of_their_history_is_cut() -> None:
+    shown = timed(Shown([2, 3, 4, 5, 5, 7], [9, 9], [0]), [1, 2, 3, 4, 4, 5], [1, 2], [1])
+    several, single = served_windows(shown, shown.rows, 4, 4)  # type: ignore[arg-type]
+    assert (several.first.tolist(), several.count.tolist()) == ([0], [3])
+    assert (several.start.tolist(), several.end.tolist()) == ([0], [4])
+    assert (single.first.tolist(), single.count.tolist()) == ([3, 5, 6, 7, 8], [2, 1, 1, 1, 1])
+    assert single.start.tolist() == [1, 3, 1005, 1005, 2000]
+    assert single.end.tolist() == [5, 7, 1009, 1009, 2000]
+
+
+def test_a_request_alone_in_its_window_keeps_all_its_candidates() -> None:
+    shown = timed(Shown([3, 3, 9, 9]), [1, 1, 2, 2])
+    several, single = served_windows(shown, shown.rows, 4, 4)  # type: ignore[arg-type]
+    assert len(several) == 0
+    assert single.count.tolist() == [2, 2]
+
+
+def test_requests_share_fewer_behaviors_than_they_see_if_a_model_reads_fewer() -> None:
+    shown = timed(Shown([2, 3, 4, 5, 6]), [1, 2, 3, 4, 5])
+    several, single = served_windows(shown, shown.rows, 5, 3)  # type: ignore[arg-type]
+    assert (several.first.tolist(), several.count.tolist()) == ([0], [2])
+    assert single.start.tolist() == [0, 0, 1]
+    assert (several.length == 5).all()
+    assert (single.length == 5).all()
+
+
+def test_a_user_of_very_many_requests_is_divided_over_the_first_behaviors() -> None:
+    shown = timed(Shown([0] * 1500 + [1] * 600), list(range(2100)))
+    several, single = served_windows(shown, shown.rows, 4, 4)  # type: ignore[arg-type]
+    assert several.count.tolist() == [1024, 1024, 52]
+    assert several.start.tolist() == [0, 0, 0]
+    assert several.end.tolist() == [0, 1, 1]
+    assert len(single) == 0
+
+
+@pytest.mark.parametrize(("length", "shared"), [(1, 1), (6, 6), (6, 3), (500, 500)])
+def test_windows_as_served_hold_every_impression_once(log: Dataset, length: int, shared: int) -> None:
+    rows = log.part("train")
+    kinds = served_windows(log, rows, length, shared)
+    held = [
+        np.arange(first, first + count)
+        for kind in kinds
+        for first, count in zip(kind.first, kind.count, strict=True)
+    ]
+    assert np.array_equal(np.sort(np.concatenate(held)), np.arange(len(rows)))
+    assert sum(map(len, kinds)) < len(make_windows(log, rows, "request", length)) or length == 1

@@ -94,12 +94,52 @@ def test_an_unknown_part_is_refused(dataset: Dataset, model: CTRModel[Any]) -> N
         predict(model, dataset, "tests", length=6)
 
 
+# --- requests that share an encoding
+
+
+def request_by_request(dataset: Dataset, model: CTRModel[Any], part: str, length: int) -> np.ndarray:
+    """Logits when every request has an encoding of its own."""
+    config = LoaderConfig(grouping="request", length=length, batch_size=1, shuffle=False, labels=LABELS)
+    with torch.inference_mode():
+        found = [model(batch)[batch.rows >= 0].numpy() for batch in Loader(dataset, part, config).batches()]
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("length", [1, 5, 12, 200])
+def test_sharing_an_encoding_among_requests_changes_no_logit(
+    dataset: Dataset, name: str, length: int
+) -> None:
+    model = sequence_model(dataset, name, length)
+    visible = np.asarray(dataset.impressions["visible"][dataset.part("train")])
+    assert visible.min() < 12 < visible.max()  # histories that fit, and histories that are cut
+    found = predict(model, dataset, "train", length=length, labels=LABELS, batch_size=30)
+    assert found.grouping == "request"
+    assert np.abs(found.logits - request_by_request(dataset, model, "train", length)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("name", "fewer"), [("suan", True), ("lightsuan", True), ("din", False)])
+def test_a_model_that_gains_encodes_a_user_once_for_several_requests(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, fewer: bool
+) -> None:
+    model = sequence_model(dataset, name, 200)
+    encoded = []
+    encode = model.encode_user
+    monkeypatch.setattr(model, "encode_user", lambda user: encoded.append(len(user.items)) or encode(user))
+    predict(model, dataset, "train", length=200, labels=LABELS)
+    rows = dataset.part("train")
+    user, time = (np.asarray(dataset.impressions[name][rows]) for name in ("user", "time"))
+    requests = len(np.unique(np.stack([user, time]), axis=1).T)
+    assert sum(encoded) == (len(np.unique(user)) if fewer else requests)
+
+
 # --- the window policy of a server
 
 
-def sequence_model(dataset: Dataset, name: str) -> CTRModel[Any]:
+def sequence_model(dataset: Dataset, name: str, length: int = 5) -> CTRModel[Any]:
     torch.manual_seed(0)
-    model = build_model(name, dataset.features, dataset.item_columns(), length=5, labels=LABELS).eval()
+    items = dataset.item_columns()
+    model = build_model(name, dataset.features, items, length=length, labels=LABELS).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

@@ -388,7 +388,7 @@ def test_bfloat16_trains_and_keeps_weights_in_single_precision(data: Path, tmp_p
 def test_validation_is_the_mean_over_the_known_impressions_of_the_part(data: Path) -> None:
     dataset, config = open_dataset(data), config_of(data)
     objective = ClickLoss(make_model(config, dataset), ("click", "like")).train()
-    found = validate(objective, Loader(dataset, "valid", config.loader()), torch.device("cpu"))
+    found = validate(objective, [Loader(dataset, "valid", config.loader())], torch.device("cpu"))
     everything = override(config, ["batch_size=100000", "grouping=request"]).loader()
     (batch,) = Loader(dataset, "valid", everything).batches()
     objective.eval()

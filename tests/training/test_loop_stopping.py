@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from clickscale.batch import Batch
+from clickscale.config_text import override
+from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
+from clickscale.evaluation.evaluate import predict
 from clickscale.training import train as training
 from clickscale.training.loop import validate
 from clickscale.training.objectives import ClickLoss
@@ -49,7 +53,7 @@ def test_a_run_stops_early_and_ends_with_its_best_weights(data: Path, tmp_path: 
     assert result.step == 4 * len(losses)
     run = load_run(tmp_path / "run")
     objective = ClickLoss(run.model, run.labels)
-    found = validate(objective, Loader(run.dataset, "valid", run.config.loader()), torch.device("cpu"))
+    found = validate(objective, [Loader(run.dataset, "valid", run.config.loader())], torch.device("cpu"))
     assert found["loss"] == pytest.approx(min(losses))
 
 
@@ -144,3 +148,49 @@ def test_early_stopping_ends_a_run_where_it_would_pause(data: Path, tmp_path: Pa
     result = train(config_of(data, *EARLY), tmp_path / "run", pause_after=whole.step // 4)
     assert result.finished
     assert differing(tmp_path / "whole", tmp_path / "run") == []
+
+
+# --- validation as served
+
+
+def logged_validation(run: Path) -> dict[str, float]:
+    return next(line["valid"] for line in read_metrics(run) if "valid" in line)
+
+
+def served_losses(run: Path) -> list[float]:
+    """Log-loss of each label over the validation part, scored as a server does."""
+    trained = load_run(run)
+    found = predict(
+        trained.model,
+        trained.dataset,
+        "valid",
+        length=trained.config.length,
+        slack=trained.config.slack,
+        labels=trained.labels,
+    )
+    logits, labels = torch.from_numpy(found.logits), torch.from_numpy(found.labels)
+    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    mask = torch.from_numpy(found.label_mask)
+    return ((losses * mask).sum(0) / mask.sum(0)).tolist()
+
+
+@pytest.mark.parametrize("model", ["suan", "din"])
+@pytest.mark.parametrize("changes", [["window=2"], ["grouping=impression"], ["window=2", "slack=4"]])
+def test_validation_is_as_served(data: Path, tmp_path: Path, model: str, changes: list[str]) -> None:
+    whole_run = f"validate_every={10**6}"
+    config = config_of(data, f"model={model}", "model_options=[]", "length=3", "epochs.count=1", *changes)
+    train(override(config, [whole_run, "early_stopping=true", "patience=1"]), tmp_path / "run")
+    logged = logged_validation(tmp_path / "run")
+    assert list(logged.values())[1:] == pytest.approx(served_losses(tmp_path / "run"), rel=1e-5)
+
+
+def test_validation_keeps_the_windows_of_training_where_they_cost_far_less(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, config = open_dataset(data), config_of(data, "model=suan", "model_options=[]")
+    requests = training._validation(dataset, config, shared=1)
+    monkeypatch.setattr(training, "_AS_SERVED", 0)
+    (windows,) = training._validation(dataset, config, shared=1)
+    assert windows.config.grouping == "timeline"
+    assert {one.config.grouping for one in requests} == {"request"}
+    assert windows.behaviors < sum(one.behaviors for one in requests)

@@ -143,15 +143,14 @@ class Assembly:
         """Sort by user and by the column ``clock``; rows equal to an earlier one go to quarantine."""
         user = self.user_of(records)
         order = in_time(user, records["time"])
-        again = repeats(records[order], user[order])
+        records, user = records[order], user[order]
+        again = repeats(records, user)
         if again.any():
-            repeated = records[order[again]]
+            repeated = records[again]
             values = [f"time {time}" for time in repeated["time"][:EXAMPLES].tolist()]
             self.intake.quarantine.add(table, "duplicate", repeated["row"], "time", values)
-            order = order[~again]
-        if clock != "time":
-            order = order[in_time(user[order], records[clock][order])]
-        return records[order]
+            records, user = records[~again], user[~again]
+        return records if clock == "time" else records[in_time(user, records[clock])]
 
     def raw_writers(self, table: str, stack: ExitStack) -> _Writers:
         """Open a writer of raw values for each field of a table."""

@@ -6,10 +6,19 @@ import numpy.typing as npt
 from clickscale.arrays import Ints
 from clickscale.data.preparation.records import Records
 
+_LARGEST = 2**62  # a number that stands for a user and a time fits in 64 bits
+
 
 def in_time(user: Ints, time: Ints) -> Ints:
     """Order rows by user, then time, then position in the log."""
-    return np.lexsort((time, user))
+    if not len(user):
+        return np.zeros(0, np.int64)
+    low, last = int(time.min()), int(time.max())
+    span = last - low + 1
+    if (int(np.abs(user).max()) + 1) * span > _LARGEST:
+        return np.lexsort((time, user))
+    # One stable sort of one number takes half as long as a sort by two.
+    return np.argsort(user.astype(np.int64) * span + (time - low), kind="stable")
 
 
 def repeats(records: Records, user: Ints) -> npt.NDArray[np.bool_]:
@@ -52,17 +61,11 @@ def visible_before(user: Ints, known: Ints, asking: Ints, time: Ints) -> npt.NDA
         user, known: (N,) of behaviors, sorted by user, then by the moment from which they are known.
         asking, time: (M,) users and times of impressions.
     """
-    behaviors = np.zeros(len(user), bool)
-    order = np.lexsort(
-        (
-            np.concatenate([np.ones_like(behaviors), np.zeros(len(asking), bool)]),  # impressions go first
-            np.concatenate([known, time]),
-            np.concatenate([user, asking]),
-        )
-    )
-    is_behavior = order < len(user)
+    # Impressions go first, so that of equal moments theirs is the earlier one.
+    order = in_time(np.concatenate([asking, user]), np.concatenate([time, known]))
+    is_behavior = order >= len(asking)
     before = np.cumsum(is_behavior)[~is_behavior]  # of all users up to here
-    impression = order[~is_behavior] - len(user)
+    impression = order[~is_behavior]
     visible = np.empty(len(asking), np.int32)
     visible[impression] = before - np.searchsorted(user, asking[impression])
     return visible

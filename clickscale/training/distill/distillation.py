@@ -80,7 +80,9 @@ def distill(
             )
             return objective, learners
 
-        return Plan(decided, notes, assemble)
+        # A student cuts the history that it is given, so only what neither model cuts can be shared.
+        shared = min(config.lengths) if traits.causal and traits.shares else 0
+        return Plan(decided, notes, assemble, shared)
 
     result = run_training(config, plan, out, resume=resume, progress=progress)
     if result.finished:

@@ -22,6 +22,16 @@ def test_events_stand_by_user_then_time_then_place_in_the_log() -> None:
     assert in_time(np.array([1, 0, 1, 0]), np.array([5, 9, 5, 3])).tolist() == [3, 1, 0, 2]
 
 
+TIMES = st.integers(-(2**40), 2**40) | st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1) | st.integers(0, 3), TIMES), max_size=25))
+def test_the_order_is_that_of_a_stable_sort_by_two_columns(rows: list[tuple[int, int]]) -> None:
+    made = np.array(rows, np.int64).reshape(-1, 2)
+    expected = sorted(range(len(rows)), key=lambda place: rows[place])
+    assert in_time(made[:, 0], made[:, 1]).tolist() == expected
+
+
 def test_only_rows_that_are_equal_in_everything_are_repeats() -> None:
     nan = float("nan")
     rows = [(0, 7, 1, 0.5), (0, 8, 1, 0.5), (0, 7, 1, 0.5), (0, 7, 1, 0.6), (0, 7, 2, 0.5), (1, 7, 2, nan)]
