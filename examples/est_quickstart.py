@@ -44,7 +44,8 @@ def main(log: Path, out: Path) -> None:
     )
     run = train(config, out / "est")
     label = evaluate(run.folder, part="test").labels[0]
-    print(f"{label.label}: AUC {label.auc.value:.4f} [{label.auc.low:.4f}, {label.auc.high:.4f}]")
+    auc = label.metrics["auc"]
+    print(f"{label.label}: AUC {auc.value:.4f} [{auc.low:.4f}, {auc.high:.4f}]")
 
     response = Scorer(run.folder / "artifact").score(REQUEST)
     for item, probability in zip(response.items, response.probabilities[:, 0], strict=True):
