@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch
 from clickscale.models import CTRModel
-from tests.models.toy import features, item_columns
+from tests.models.toy import EDGES, features, item_columns
 
 Array = npt.NDArray[Any]
 Weights = dict[str, Array]
@@ -60,7 +60,11 @@ def numbered(w: Weights, side: str, place: int, x: float) -> Array:
     """(d,) token of a number."""
     if np.isnan(x):
         return w[f"{side}.missing"][place]
-    return x * w[f"{side}.weight"][place] + w[f"{side}.bias"][place]
+    weight, bias = w[f"{side}.weight"][place], w[f"{side}.bias"][place]
+    if weight.ndim == 1:
+        return x * weight + bias
+    bins = zip(EDGES[:-1], EDGES[1:], weight, strict=False)  # a model has room for more bins
+    return sum((np.clip((x - low) / (high - low), 0, 1) * row for low, high, row in bins), bias)
 
 
 def item_token(w: Weights, item: int) -> Array:

@@ -114,7 +114,7 @@ def options_of_literals() -> list[str]:
 
 def test_every_literal_option_is_found() -> None:
     found = options_of_literals()
-    assert len(found) == 4 + 2 + 2 + 4 + 2 + 3 + 3 + 2
+    assert len(found) == 4 + 2 + 2 + 4 + 2 + 3 + 3 + 2 + 3
 
 
 @pytest.mark.parametrize("option", options_of_literals())

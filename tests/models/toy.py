@@ -14,7 +14,7 @@ from clickscale.models import CTRModel, build_model
 
 ITEMS = 30
 NOW = 1_600_000_000
-EDGES = (-3.0, -1.0, 0.0, 0.5, 3.0)  # of every number
+EDGES = (-3.0, -1.0, 0.0, 0.5, 2.5)  # of every number; inverse widths are exact in float32
 
 
 def features(labels: tuple[str, ...] = ("click",)) -> Features:

@@ -23,7 +23,7 @@ from clickscale.data.source import Source
 from clickscale.errors import ConfigError, unknown
 from clickscale.schema import usual_statistics
 
-STATISTICS = "statistics"  # the option that every adapter has
+_STATISTICS = "statistics"  # the option that every adapter has
 
 
 def adapter_names() -> list[str]:
@@ -49,7 +49,7 @@ def _adapter_options(name: str) -> dict[str, tuple[Any, Any]]:
     kinds = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
     own = {key: (kinds[key], parameters[key].default) for key in parameters if key != "folder"}
-    return {STATISTICS: (bool, True), **own}
+    return {_STATISTICS: (bool, True), **own}
 
 
 def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Source:
@@ -65,7 +65,7 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
         if key not in kinds:
             raise ConfigError(f"Adapter {name}: " + unknown("option", key, kinds))
         values[key] = _convert(name, key, value, kinds[key][0])
-    declared = values.pop(STATISTICS, True)
+    declared = values.pop(_STATISTICS, True)
     opened: Source = _module(name).source(folder, **values)
     return _with_statistics(opened, _module(name).CATEGORY) if declared else opened
 

@@ -34,7 +34,7 @@ from clickscale.features import FIRST, column_of
 from clickscale.schema import Field, Schema
 
 _FEW = 1 << 18
-BINS = 32  # between quantiles of a number
+_BINS = 32  # between quantiles of a number
 _SAMPLE = 1 << 18  # approximate number of rows of which quantiles are taken, at most
 _FENCE = 20  # interquartile ranges of the distinct quantiles beyond which a number is an outlier
 _NOTHING = np.iinfo(np.int64).min
@@ -131,7 +131,7 @@ class _TrainingPart:
         sample = np.concatenate(parts)
         if not len(sample):
             return sample
-        return np.unique(np.quantile(sample, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))
+        return np.unique(np.quantile(sample, np.linspace(0, 1, _BINS + 1), method="inverted_cdf"))
 
 
 def _numbers(field: Field, block: Array) -> Floats:

@@ -51,7 +51,7 @@ def test_edges_are_quantiles_that_the_column_has(tmp_path: Path) -> None:
     assert raw.tolist() == pytest.approx([0, 5], abs=1e-6)  # the last of 32 bins begins among the zeros
     many = scale_of(tmp_path, np.arange(3201.0).tolist(), [1] * 3201, field)
     raw = np.array(many.edges) * many.std + many.mean
-    assert len(raw) == fitting.BINS + 1
+    assert len(raw) == fitting._BINS + 1
     assert raw == pytest.approx(np.arange(0, 3201, 100), abs=1.001)
     assert np.array_equal(np.float32(many.edges), many.edges)  # exact in float32, as files hold them
 
@@ -62,7 +62,7 @@ def test_the_quantiles_of_a_long_column_come_from_a_sample(
     monkeypatch.setattr(fitting, "_SAMPLE", 2000)
     scale = scale_of(tmp_path, np.arange(20_000.0).tolist(), [1] * 20_000, Field(name="n", kind="numeric"))
     raw = np.array(scale.edges) * scale.std + scale.mean
-    assert raw == pytest.approx(np.linspace(0, 20_000, fitting.BINS + 1), abs=1500)
+    assert raw == pytest.approx(np.linspace(0, 20_000, fitting._BINS + 1), abs=1500)
 
 
 @pytest.mark.parametrize("code", [1e30, -999.0, -1e300])
