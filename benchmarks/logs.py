@@ -26,9 +26,9 @@ STEERING = ("quarter", "slice10k", "rare", "musical", "kuairand")  # these shape
 CHECKING = ("ml-100k", "ml-1m", "mind", "positives", "beauty", "slice40k")  # these only check them
 NEGATIVES = 4  # drawn for each positive of a log that has only positives
 ADAPTERS = {
-    "ml-100k": ("movielens-100k", "ml-100k", ("statistics=false",)),
-    "ml-1m": ("movielens-1m", "ml-1m", ("ordered=true", "statistics=false")),
-    "mind": ("mind", "mind-small-sample", ("statistics=false",)),
+    "ml-100k": ("movielens-100k", "ml-100k", ()),
+    "ml-1m": ("movielens-1m", "ml-1m", ("ordered=true",)),
+    "mind": ("mind", "mind-small-sample", ()),
 }
 
 
