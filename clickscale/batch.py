@@ -126,11 +126,6 @@ class Batch:
         return Batch(UserSide(**moved(self.user)), CandidateSide(**moved(self.candidates)), **moved(self))
 
 
-def sees(user: UserSide, candidates: CandidateSide) -> Tensor:
-    """(B, C, L) bool: True where a candidate may see a behavior."""
-    return sees_columns(candidates.oldest, candidates.visible, user.mask)
-
-
 def sees_columns(oldest: Tensor, visible: Tensor, mask: Tensor) -> Tensor:
     """Mark the behaviors that candidates may see: from their oldest to their visible column, no padding.
 

@@ -73,8 +73,3 @@ def numeric(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
 def content(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     """Select the content vectors, in order."""
     return tuple(feature for feature in features if feature.kind == "content")
-
-
-def columns(features: tuple[Feature, ...]) -> int:
-    """Count the index columns of the categorical features; a field of several values has several."""
-    return sum(feature.values for feature in categorical(features))

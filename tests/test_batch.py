@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clickscale.batch import Batch, sees
+from clickscale.batch import Batch, sees_columns
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping, Loader, LoaderConfig
 from clickscale.models import build_model
@@ -28,7 +28,10 @@ def test_a_candidate_sees_behaviors_from_its_oldest_to_before_its_visible() -> N
     limits = torch.tensor([[0, 3], [1, 5]])
     batch = with_candidates(batch, oldest=limits, visible=torch.tensor([[4, 5], [1, 5]]))
     expected = [[[0, 0, 1, 1, 0], [0, 0, 0, 1, 1]], [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]]
-    assert sees(batch.user, batch.candidates).int().tolist() == expected
+    assert (
+        sees_columns(batch.candidates.oldest, batch.candidates.visible, batch.user.mask).int().tolist()
+        == expected
+    )
 
 
 def test_moving_a_batch_moves_every_tensor_and_changes_none() -> None:

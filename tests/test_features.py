@@ -1,4 +1,4 @@
-from clickscale.features import categorical, columns, content, numeric
+from clickscale.features import categorical, content, numeric
 from tests.models.toy import features
 
 
@@ -7,4 +7,3 @@ def test_features_are_told_apart_by_kind() -> None:
     assert [feature.name for feature in categorical(item)] == ["item", "tags"]
     assert [feature.name for feature in numeric(item)] == ["price"]
     assert [feature.name for feature in content(item)] == ["text"]
-    assert columns(item) == 4  # one of the id, three of the tags

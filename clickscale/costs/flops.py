@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clickscale.batch import CandidateSide, UserSide
-from clickscale.features import Feature, Features, column_of, columns, numeric
+from clickscale.features import Feature, Features, categorical, column_of, numeric
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.models import CTRModel
 
@@ -194,7 +194,7 @@ def reference_items(features: Features) -> dict[str, npt.NDArray[np.generic]]:
 
 def _indices(shape: tuple[int, ...], features: tuple[Feature, ...]) -> torch.Tensor:
     """The unknown value of every categorical column."""
-    return torch.ones((*shape, columns(features)), dtype=torch.int64)
+    return torch.ones((*shape, sum(feature.values for feature in categorical(features))), dtype=torch.int64)
 
 
 def _items(features: Features, count: int) -> torch.Tensor:

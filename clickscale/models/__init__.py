@@ -16,7 +16,8 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError, unknown
 from clickscale.features import Features
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._base import CTRModel, FeatureAxis, State, score_in_chunks, stack
+from clickscale.models._base import CTRModel, FeatureAxis, State, stack
+from clickscale.models._chunks import score_in_chunks
 from clickscale.schema import select_labels
 
 __all__ = [

@@ -2,10 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
@@ -13,7 +12,7 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.features import Features
 from clickscale.state import State, stack
 
-__all__ = ["CTRModel", "FeatureAxis", "State", "score_in_chunks", "stack"]
+__all__ = ["CTRModel", "FeatureAxis", "State", "stack"]
 
 
 @dataclass(frozen=True)
@@ -97,19 +96,3 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         """
         if not self.causal:
             raise ConfigError(f"{type(self).__name__} with these options is not causal, so {otherwise}.")
-
-
-def score_in_chunks(model: CTRModel[S], state: S, candidates: CandidateSide, size: int) -> Tensor:
-    """Logits (B, C, T) as of ``model.score``, ``size`` candidates of each row at a time.
-
-    A candidate sees behaviors and itself only, so ceil(C / size) pieces give the scores of one (Lai et al.
-    2025, section 3.3: m1 candidates, m2 in parallel), in memory of one piece.
-    """
-    count = candidates.items.shape[1]
-    if count <= size:
-        return model.score(state, candidates)
-    sides = {field.name: getattr(candidates, field.name).split(size, dim=1) for field in fields(candidates)}
-    pieces = [
-        CandidateSide(**dict(zip(sides, part, strict=True))) for part in zip(*sides.values(), strict=True)
-    ]
-    return torch.cat([model.score(state, piece) for piece in pieces], dim=1)

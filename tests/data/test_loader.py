@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clickscale.batch import Batch, sees
+from clickscale.batch import Batch, sees_columns
 from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping, Loader, LoaderConfig
@@ -89,7 +89,7 @@ def test_a_candidate_sees_the_last_behaviors_before_it_and_nothing_else(
     shown, past = dataset.impressions, dataset.behaviors
     longest = 0
     for batch in batches(dataset, grouping=grouping, length=length):
-        visible = sees(batch.user, batch.candidates)
+        visible = sees_columns(batch.candidates.oldest, batch.candidates.visible, batch.user.mask)
         assert batch.user.items.shape[1] >= 1
         assert (batch.user.mask.int().diff(dim=1) >= 0).all()  # padding stands on the left
         for b, c in (batch.rows >= 0).nonzero().tolist():
@@ -307,7 +307,10 @@ def test_a_user_without_behaviors_has_a_row_of_padding(log: Dataset) -> None:
     empty = [b for b in batches(log, grouping="impression", batch_size=1) if not b.user.mask.any()]
     assert empty
     assert all(batch.user.items.shape[1] == 1 for batch in empty)
-    assert all(not sees(batch.user, batch.candidates).any() for batch in empty)
+    assert all(
+        not sees_columns(batch.candidates.oldest, batch.candidates.visible, batch.user.mask).any()
+        for batch in empty
+    )
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)

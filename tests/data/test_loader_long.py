@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clickscale.batch import Batch, sees
+from clickscale.batch import Batch, sees_columns
 from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
@@ -61,7 +61,9 @@ def test_slack_draws_how_many_behaviors_a_window_sees(
     drawn = Counter()
     for epoch in range(3):
         for batch in batches(dataset, epoch=epoch, grouping=grouping, length=3, slack=2, window=4):
-            seen = sees(batch.user, batch.candidates).sum(dim=-1)  # (B, C)
+            seen = sees_columns(batch.candidates.oldest, batch.candidates.visible, batch.user.mask).sum(
+                dim=-1
+            )  # (B, C)
             for row, found in zip(batch.rows, seen, strict=True):
                 real = row >= 0
                 rich = known[row[real].numpy()] >= 5  # less is all there is
@@ -78,7 +80,15 @@ def test_slack_draws_how_many_behaviors_a_window_sees(
 def test_drawn_lengths_depend_on_seed_and_epoch_alone(log: Dataset) -> None:
     def widths(epoch: int, **options: Any) -> list[tuple[int, ...]]:
         made = batches(log, epoch=epoch, grouping="request", length=2, slack=6, **options)
-        rows = [(batch.rows[:, 0], sees(batch.user, batch.candidates)[:, 0].sum(-1)) for batch in made]
+        rows = [
+            (
+                batch.rows[:, 0],
+                sees_columns(batch.candidates.oldest, batch.candidates.visible, batch.user.mask)[:, 0].sum(
+                    -1
+                ),
+            )
+            for batch in made
+        ]
         return sorted((int(a), int(b)) for first, seen in rows for a, b in zip(first, seen, strict=True))
 
     assert widths(0) == widths(0)
