@@ -16,22 +16,26 @@ def pairs(w: Weights, case: Case) -> Array:
     """(n, hidden) first layer of the attention network for each behavior: W [q, k, q - k, q * k] + b."""
     query = np.pad(case.candidate, (0, case.behaviors.shape[1] - len(case.candidate)))
     names = ("query", "key", "gap", "product")
-    weight = np.concatenate([w[f"{name}_weight"] for name in names], axis=1)
+    weight = np.concatenate([w[f"activation.{name}_weight"] for name in names], axis=1)
     entered = [np.concatenate([query, key, query - key, query * key]) for key in case.behaviors]
-    return np.array([weight @ x + w["first_bias"] for x in entered]).reshape(-1, len(weight))
+    return np.array([weight @ x + w["activation.first_bias"] for x in entered]).reshape(-1, len(weight))
 
 
 def interest(w: Weights, case: Case, mean: Array, variance: Array) -> Array:
     """Head input, given the statistics of Dice inside the attention."""
-    gated = dice(pairs(w, case), mean, variance, w["dice.alpha"])
-    weights = gated @ w["second.weight"][0] + w["second.bias"]
+    gated = dice(pairs(w, case), mean, variance, w["activation.dice.alpha"])
+    weights = gated @ w["activation.second.weight"][0] + w["activation.second.bias"]
     return np.concatenate([weights @ case.behaviors, case.candidate, case.profile.ravel(), case.context])
 
 
 def restated(w: Weights, case: Case) -> Array:
     """Head input in evaluation mode."""
-    variance = w["dice.variance"] if "dice.variance" in w else w["dice.rate"] ** -2 - 1e-8
-    return interest(w, case, w["dice.center"], variance)
+    variance = (
+        w["activation.dice.variance"]
+        if "activation.dice.variance" in w
+        else w["activation.dice.rate"] ** -2 - 1e-8
+    )
+    return interest(w, case, w["activation.dice.center"], variance)
 
 
 def statistics(model: CTRModel[Any], batch: Batch) -> tuple[Array, Array]:
@@ -53,8 +57,8 @@ def shaken(*options: str) -> CTRModel:
     shake_statistics(model)
     if not options:
         with torch.no_grad():
-            model.dice.center.normal_()
-            model.dice.rate.uniform_(0.5, 2)
+            model.activation.dice.center.normal_()
+            model.activation.dice.rate.uniform_(0.5, 2)
     return model
 
 
@@ -83,7 +87,11 @@ def test_batch_statistics_are_those_of_the_real_pairs() -> None:
     shown = torch.where(batch.candidates.mask, batch.candidates.visible, 0)  # as loaders make padding
     batch = with_candidates(batch, visible=shown)
     assert not batch.user.mask.all()
-    for key, value in (("dice.center", 2.0), ("dice.variance", 2.0), ("dice.batches", 3.0)):
+    for key, value in (
+        ("activation.dice.center", 2.0),
+        ("activation.dice.variance", 2.0),
+        ("activation.dice.batches", 3.0),
+    ):
         model.get_buffer(key).fill_(value)
     mean, variance = statistics(model, batch)
     w = weights_of(model)
@@ -93,9 +101,11 @@ def test_batch_statistics_are_those_of_the_real_pairs() -> None:
     for row, place in batch.candidates.mask.nonzero().tolist():
         expected = interest(w, case_of(w, batch, row, place), mean, variance)
         np.testing.assert_allclose(seen[0][row, place].numpy(), expected, atol=2e-5)
-    np.testing.assert_allclose(model.get_buffer("dice.center").numpy(), 0.75 * 2 + 0.25 * mean, atol=1e-5)
     np.testing.assert_allclose(
-        model.get_buffer("dice.variance").numpy(), 0.75 * 2 + 0.25 * variance, atol=1e-5
+        model.get_buffer("activation.dice.center").numpy(), 0.75 * 2 + 0.25 * mean, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        model.get_buffer("activation.dice.variance").numpy(), 0.75 * 2 + 0.25 * variance, atol=1e-5
     )
 
 

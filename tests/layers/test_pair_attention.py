@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clickscale.models import _din
-from clickscale.models._din import EPS, Layers, TrainedAttention
+from clickscale.layers.kernels import pair_attention
+from clickscale.layers.kernels.pair_attention import EPS, Layers, TrainedAttention
 
 
 def plain_attention(
@@ -61,7 +61,7 @@ def test_weights_of_a_learned_gate_are_those_of_the_plain_formula():
 def test_gradients_are_those_of_finite_differences_whatever_the_pieces(
     piece: int, measured: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_din, "_PIECE", piece)
+    monkeypatch.setattr(pair_attention, "_PIECE", piece)
     inputs, seen = numbers(torch.float64)
     assert torch.autograd.gradcheck(lambda *given: fused(measured, seen, *given), moving(inputs, measured))
 
