@@ -22,8 +22,8 @@ from clickscale.layers.head import HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
 from clickscale.layers.retrieval import ContentTable, Cosines, ItemTokens, SearchResult, SearchUnit
+from clickscale.layers.simtier import MOST_TIERS, similarity_tiers
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, first_column
-from clickscale.models._est.simtier import MOST_TIERS, similarity_tiers
 from clickscale.state import State
 
 
