@@ -32,6 +32,16 @@ class FeatureAxis:
 S = TypeVar("S", bound=State)
 
 
+def require_unpadded(user: UserSide) -> None:
+    """Refuse to append rows of which some gain fewer behaviors than others.
+
+    Raises:
+        InputError: a row is padded.
+    """
+    if not bool(user.mask.all()):
+        raise InputError("extend_user needs rows that all gain the same number of behaviors.")
+
+
 class CTRModel(nn.Module, ABC, Generic[S]):
     """A model is two functions: `encode_user` needs no candidate, `score` adds the candidates to its result.
 

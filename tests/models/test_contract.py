@@ -164,7 +164,7 @@ def hidden_tail(batch: Batch) -> tuple[Batch, Batch]:
 
 @EVERY
 def test_a_score_does_not_depend_on_the_other_candidates(name: str) -> None:
-    assert permutation_gap(toy_model(name), toy_batch(full=True)) <= 1e-6
+    assert permutation_gap(toy_model(name), toy_batch(full=True)) <= 2e-6
 
 
 @EVERY

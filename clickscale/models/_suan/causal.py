@@ -34,6 +34,7 @@ from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.layers.recompute import Recomputable
+from clickscale.models._base import require_unpadded
 from clickscale.models._suan.block import AttentionBlock, BlockConfig
 from clickscale.models._suan.who_sees_whom import Attend, over_behaviors, over_parts, over_whole
 from clickscale.state import State
@@ -316,8 +317,7 @@ def without_padding(state: CausalState, user: UserSide) -> AppendableState:
     Raises:
         InputError: a row is padded (all must gain equally many behaviors), or the state is for scoring only.
     """
-    if not bool(user.mask.all()):
-        raise InputError("extend_user needs rows that all gain the same number of behaviors.")
+    require_unpadded(user)
     return _appendable(state)
 
 
