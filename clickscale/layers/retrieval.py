@@ -1,6 +1,6 @@
 """General search units: from a lifelong timeline, the behaviors that matter for each candidate.
 
-A search compares every candidate with every behavior at once; `_top_behaviors` then takes the best ones as
+A search compares every candidate with every behavior at once; `top_behaviors` then takes the best ones as
 columns of the timeline, so nothing is copied. Rankings compare whole numbers: a sum of whole numbers below
 2**24 is exact in float32 in any order. So equal behaviors tie on every device and in every batch, and a
 candidate retrieves the same behaviors whether it is scored by itself, with others or from a cached state.
@@ -42,7 +42,7 @@ def dots(left: Tensor, right: Tensor) -> Tensor:
         return left @ right.transpose(-1, -2)  # (..., n, m)
 
 
-def _top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """The ``kept`` behaviors most similar to each candidate, oldest first.
 
     Args:
@@ -61,6 +61,11 @@ def _top_behaviors(similarity: Tensor, allowed: Tensor, kept: int) -> tuple[Tens
     best, column = key.topk(min(kept, length), dim=-1)  # (B, C, K)
     columns = column.masked_fill(best == _NEVER, -1).sort(dim=-1).values  # -1 comes first
     return columns.clamp(min=0), columns >= 0
+
+
+def ranked(relevance: Tensor) -> Tensor:
+    """Relevance (...) as the whole numbers that are ranked; without gradient."""
+    return (relevance.detach().float() * _RANKED).round()
 
 
 class ContentTable(nn.Module):
@@ -148,7 +153,7 @@ class _HashSearch(nn.Module):
 
     def _signs(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return (x.float() @ self.directions > 0).float() * 2 - 1
+            return (x.to(self.directions.dtype) @ self.directions > 0).float() * 2 - 1
 
 
 class _LearnedSearch(nn.Module):
@@ -166,11 +171,6 @@ class _LearnedSearch(nn.Module):
     def forward(self, candidates: Tensor, behaviors: Tensor) -> Tensor:
         """Relevance (B, C, L) of behaviors (B, L, D) for candidates (B, C, D)."""
         return self.candidate(candidates) * self.scale @ self.behavior(behaviors).transpose(1, 2)
-
-    @staticmethod
-    def ranked(relevance: Tensor) -> Tensor:
-        """Relevance as the whole numbers that are ranked."""
-        return (relevance.detach().float() * _RANKED).round()
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class SearchUnit(nn.Module):
         """
         if self.learned is not None:
             relevance = self.learned(candidates.tokens, behaviors.tokens)  # (B, C, L)
-            columns, mask = _top_behaviors(self.learned.ranked(relevance), seen, self.kept)
+            columns, mask = top_behaviors(ranked(relevance), seen, self.kept)
             return SearchResult(columns, mask, relevance.gather(-1, columns))
         if self.hash is not None:
             similarity = self.hash.compare(candidates.tokens, behaviors.tokens)
@@ -237,4 +237,4 @@ class SearchUnit(nn.Module):
         else:
             assert cosines is not None, "a search by content is given the cosines"
             similarity, seen = cosines.dots, seen & cosines.known
-        return SearchResult(*_top_behaviors(similarity, seen, self.kept))
+        return SearchResult(*top_behaviors(similarity, seen, self.kept))

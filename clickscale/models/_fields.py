@@ -5,14 +5,13 @@ pooled behavior, whose fields are tokens as well. In this form Liu et al. (2026,
 that do not read a sequence.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clickscale.batch import CandidateSide, UserSide, sees_columns
+from clickscale.batch import CandidateSide, sees_columns
 from clickscale.config import Config
 from clickscale.errors import ConfigError
 from clickscale.features import Features, column_of, content
@@ -21,7 +20,7 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.local_activation import LocalActivation
 from clickscale.layers.retrieval import ContentTable
 from clickscale.layers.simtier import similarity_tiers
-from clickscale.models._base import CTRModel, State
+from clickscale.models._history import HistoryState
 
 TIERS = 20  # of a SimTier histogram: each a tenth of the cosine wide (Sheng et al. 2024)
 
@@ -38,16 +37,6 @@ class FieldConfig(Config, frozen=True):
 
     sequence: Literal["mean", "din"] = "din"
     simtier: bool = False
-
-
-@dataclass(frozen=True)
-class FieldState(State):
-    """Items (B, L), behavior tokens (B, L, D) and the profile (B, n2, d) of each user."""
-
-    GROWS = {"items": 1, "tokens": 1}
-    items: Tensor
-    tokens: Tensor
-    profile: Tensor
 
 
 class FieldInputs(Inputs):
@@ -79,17 +68,7 @@ class FieldInputs(Inputs):
             self.histogram = nn.Linear(TIERS, dim)
             self.count += 1
 
-    def encode(self, user: UserSide) -> FieldState:
-        """Everything that is looked up for a user."""
-        return FieldState(user.items, self.behaviors(user), self.profile(user))
-
-    def extend(self, state: FieldState, user: UserSide) -> FieldState:
-        """State of the longer history."""
-        items = torch.cat([state.items, user.items], dim=1)  # (B, L + N)
-        tokens = torch.cat([state.tokens, self.behaviors(user)], dim=1)  # (B, L + N, D)
-        return FieldState(items, tokens, state.profile)
-
-    def tokens(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def tokens(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Tokens (B, C, n, d): profile, item, context, pooled behavior, histogram."""
         items = self.candidate_items(candidates)  # (B, C, item width)
         seen = sees_columns(candidates.oldest, candidates.visible, state.items > 0)  # (B, C, L)
@@ -108,30 +87,3 @@ class FieldInputs(Inputs):
             return self.activation(self.candidates(candidates), behaviors, seen) @ behaviors
         counted = seen.to(behaviors.dtype)
         return counted @ behaviors / counted.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-class FieldModel(CTRModel[FieldState]):
-    """A model of field tokens; a subclass adds what it does with them, in `score`."""
-
-    shares = False
-
-    def __init__(
-        self,
-        features: Features,
-        items: ItemColumns,
-        dim: int,
-        numbers: Numbers,
-        config: FieldConfig,
-        length: int,
-    ) -> None:
-        super().__init__()
-        self.length = length
-        self.inputs = FieldInputs(features, items, dim, numbers, config)
-
-    def encode_user(self, user: UserSide) -> FieldState:
-        """Look-ups only: the fields of user and candidate meet in the first layer."""
-        return self.inputs.encode(user)
-
-    def extend_user(self, state: FieldState, user: UserSide) -> FieldState:
-        """State of the longer history; every row gains the behaviors of ``user``."""
-        return self.inputs.extend(state, user)

@@ -22,7 +22,8 @@ from clickscale.layers.attention import merge_heads, plain_attend, split_heads
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -71,22 +72,25 @@ class _Interaction(nn.Module):
         return torch.relu(merge_heads(plain_attend(query, key, value, None, 1.0)) + self.residual(x))
 
 
-class AutoInt(FieldModel):
+class AutoInt(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
         out = config.heads * config.head_width
         widths = [config.d] + [out] * (config.layers - 1)
         self.layers = nn.ModuleList(_Interaction(width, config.heads, config.head_width) for width in widths)
-        attended = self.inputs.count * out
+        attended = inputs.count * out
         self.attended = nn.Linear(attended, labels, bias=False) if config.deep else None
-        self.head = Head(self.inputs.count * config.d if config.deep else attended, labels, config.head)
+        self.head = Head(inputs.count * config.d if config.deep else attended, labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         fields = self.inputs.tokens(state, candidates)  # (B, C, n, d)
         rows = fields.flatten(0, 1)  # (R, n, d)

@@ -22,7 +22,8 @@ from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -92,15 +93,18 @@ class _MixtureCross(nn.Module):
         return torch.addcmul(x, first, mixed.to(x.dtype))
 
 
-class DCNv2(FieldModel):
+class DCNv2(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
-        width = self.inputs.count * config.d
+        width = inputs.count * config.d
         self.layers = nn.ModuleList(
             _FullCross(width) if config.cross == "full" else _MixtureCross(width, config.rank, config.experts)
             for _ in range(config.layers)
@@ -108,7 +112,7 @@ class DCNv2(FieldModel):
         self.beside = nn.Linear(width, labels, bias=False) if config.structure == "parallel" else None
         self.head = Head(width, labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         first = self.inputs.tokens(state, candidates).flatten(2)  # (B, C, width)
         crossed = first

@@ -20,7 +20,8 @@ from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -44,17 +45,20 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
 
 
-class DeepFM(FieldModel):
+class DeepFM(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d + 1, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d + 1, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
-        self.head = Head(self.inputs.count * config.d, labels, config.head)
+        self.head = Head(inputs.count * config.d, labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         tokens = self.inputs.tokens(state, candidates)  # (B, C, n, 1 + d)
         weights, vectors = tokens[..., 0], tokens[..., 1:]

@@ -30,7 +30,8 @@ from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.per_token import PerTokenLinear
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -127,25 +128,28 @@ class _Layer(nn.Module):
         return x.view(*x.shape[:2], self.heads, -1).permute(1, 2, 0, 3)  # (R, H, N, D / H)
 
 
-class HiFormer(FieldModel):
+class HiFormer(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
-        self.enter = PerTokenLinear(self.inputs.count, config.d, config.width, bias=True)
+        self.enter = PerTokenLinear(inputs.count, config.d, config.width, bias=True)
         task = config.pool == "task"
         self.task = nn.Parameter(torch.randn(config.width) * 0.05) if task else None
-        tokens = self.inputs.count + task
+        tokens = inputs.count + task
         last = config.layers - 1
         self.layers = nn.Sequential(
             *(_Layer(tokens, config, only_last=task and i == last) for i in range(config.layers))
         )
         self.head = Head(config.width * (1 if task else tokens), labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         fields = self.inputs.tokens(state, candidates).flatten(0, 1).transpose(0, 1)  # (n, R, d)
         x = self.enter(fields)  # (n, R, D)

@@ -9,8 +9,8 @@ Resolutions: queries, keys, values and gates are linear (``uvqk_silu``: with SiL
 divided by the model's length.
 
 Deviations: behaviors see earlier ones only, and the profile sees itself only, so that behaviors can be
-appended and impressions of one timeline can share a state (the paper lets both see each other); a user has one
-behavior sequence, so the newest behaviors are not a kind of their own.
+appended and impressions of one timeline can share a state (the paper lets both see each other); a user has
+one behavior sequence, so the newest behaviors are not a kind of their own.
 """
 
 import torch

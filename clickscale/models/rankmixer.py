@@ -24,7 +24,8 @@ from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.per_token import PerTokenLinear
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -86,20 +87,23 @@ def _mix(x: Tensor) -> Tensor:
     return slices.permute(2, 1, 0, 3).flatten(2)  # (T, R, D)
 
 
-class RankMixer(FieldModel):
+class RankMixer(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
-        self.slice = -(-self.inputs.count * config.d // config.tokens)  # rounded up
+        self.slice = -(-inputs.count * config.d // config.tokens)  # rounded up
         self.enter = PerTokenLinear(config.tokens, self.slice, config.width, bias=True)
         self.blocks = nn.Sequential(*(_Block(config) for _ in range(config.blocks)))
         self.head = Head(config.width, labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         flat = self.inputs.tokens(state, candidates).flatten(2).flatten(0, 1)  # (R, n d)
         filled = functional.pad(flat, (0, self.slice * self.config.tokens - flat.shape[1]))

@@ -23,7 +23,8 @@ from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._fields import FieldConfig, FieldModel, FieldState
+from clickscale.models._fields import FieldConfig, FieldInputs
+from clickscale.models._history import HistoryModel, HistoryState
 
 
 class ModelConfig(Config, frozen=True):
@@ -94,20 +95,23 @@ class _Layer(nn.Module):
         return normalized
 
 
-class WuKong(FieldModel):
+class WuKong(HistoryModel):
     """See the module docstring."""
+
+    inputs: FieldInputs
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        super().__init__(features, items, config.d, config.numbers, config.inputs, length)
+        inputs = FieldInputs(features, items, config.d, config.numbers, config.inputs)
+        super().__init__(inputs, length)
         self.config = config
         out = config.machine_tokens + config.linear_tokens
-        counts = [self.inputs.count] + [out] * (config.layers - 1)
+        counts = [inputs.count] + [out] * (config.layers - 1)
         self.layers = nn.ModuleList(_Layer(count, config) for count in counts)
         self.head = Head(out * config.d, labels, config.head)
 
-    def score(self, state: FieldState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         x = self.inputs.tokens(state, candidates)  # (B, C, n, d)
         for layer in self.layers:

@@ -12,8 +12,9 @@ from clickscale.layers.retrieval import (
     _AttributeSearch,
     _HashSearch,
     _LearnedSearch,
-    _top_behaviors,
     _unit_grid,
+    ranked,
+    top_behaviors,
 )
 
 
@@ -29,24 +30,24 @@ def test_directions_become_whole_numbers_and_zeros_stay() -> None:
 
 def test_the_best_behaviors_come_oldest_first_and_ties_go_to_the_newer() -> None:
     similarity = torch.tensor([[[5.0, 7.0, 5.0, -1.0, 5.0]]])
-    columns, mask = _top_behaviors(similarity, every(similarity), 3)
+    columns, mask = top_behaviors(similarity, every(similarity), 3)
     assert columns.tolist() == [[[1, 2, 4]]]
     assert mask.all()
     equal = torch.zeros(1, 1, 6)
-    assert _top_behaviors(equal, every(equal), 2)[0].tolist() == [[[4, 5]]]
+    assert top_behaviors(equal, every(equal), 2)[0].tolist() == [[[4, 5]]]
 
 
 def test_what_is_not_allowed_is_never_taken() -> None:
     similarity = torch.tensor([[[5.0, 7.0, 6.0]]])
     allowed = torch.tensor([[[True, False, True]]])
-    columns, mask = _top_behaviors(similarity, allowed, 2)
+    columns, mask = top_behaviors(similarity, allowed, 2)
     assert columns.tolist() == [[[0, 2]]]
     assert mask.all()
-    columns, mask = _top_behaviors(-similarity, allowed, 3)
+    columns, mask = top_behaviors(-similarity, allowed, 3)
     assert mask.tolist() == [[[False, True, True]]]
     assert columns[0, 0, 1:].tolist() == [0, 2]
-    assert not _top_behaviors(similarity, torch.zeros_like(allowed), 2)[1].any()
-    assert _top_behaviors(torch.zeros(2, 3, 0), torch.zeros(2, 1, 0, dtype=torch.bool), 4)[0].shape == (
+    assert not top_behaviors(similarity, torch.zeros_like(allowed), 2)[1].any()
+    assert top_behaviors(torch.zeros(2, 3, 0), torch.zeros(2, 1, 0, dtype=torch.bool), 4)[0].shape == (
         2,
         3,
         0,
@@ -57,7 +58,7 @@ def test_the_selection_equals_sorting_every_row() -> None:
     generator = torch.Generator().manual_seed(0)
     similarity = torch.randint(-3, 4, (3, 7, 40), generator=generator).float()  # many ties
     allowed = torch.rand(3, 7, 40, generator=generator) < 0.7
-    columns, mask = _top_behaviors(similarity, allowed, 9)
+    columns, mask = top_behaviors(similarity, allowed, 9)
     for row in range(3):
         for place in range(7):
             scores = [(similarity[row, place, c].item(), c) for c in range(40) if allowed[row, place, c]]
@@ -121,7 +122,7 @@ def test_a_learned_search_ranks_by_the_product_of_its_projections() -> None:
     x, y = torch.randn(1, 3, 2), torch.randn(1, 5, 2)
     expected = (x @ search.candidate.weight.T) @ (y @ search.behavior.weight.T).transpose(1, 2) / 2
     assert torch.allclose(search(x, y), expected)
-    assert search.ranked(torch.tensor([1.5 / 65536, -2.0])).tolist() == [2, -131072]
+    assert ranked(torch.tensor([1.5 / 65536, -2.0])).tolist() == [2, -131072]
 
 
 @pytest.mark.parametrize("kind", ["content", "field", "learned", "hash"])

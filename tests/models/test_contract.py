@@ -56,12 +56,16 @@ def row_gap(model: CTRModel[Any], batch: Batch) -> float:
 
 
 def padding_gap(model: CTRModel[Any], batch: Batch) -> float:
-    """How far scores move with three more columns of padding."""
+    """How far scores move with three more columns of padding, and those of a row without its padding."""
     padded = replace(batch, user=pad_left(batch.user, 3))
     widened = with_candidates(
         padded, visible=batch.candidates.visible + 3
     )  # the padding is inside their range
-    return far(scores(model, widened), scores(model, batch))
+    whole, one = scores(model, batch), pick_rows(batch, torch.tensor([1]))
+    held = int(one.user.mask.sum())
+    bare = replace(one, user=keep_behaviors(one.user, slice(12 - held, 12)))
+    bare = with_candidates(bare, visible=torch.full_like(one.candidates.visible, held))
+    return max(far(scores(model, widened), whole), far(scores(model, bare), whole[[1]]))
 
 
 def future_gap(model: CTRModel[Any], batch: Batch, changed: Batch) -> float:

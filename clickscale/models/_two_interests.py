@@ -1,0 +1,106 @@
+"""Two interests of a user in a candidate: of the newest behaviors, and of what a search finds in all of them.
+
+The first is DIN's weighted sum. For the second, a search takes the K behaviors most relevant to the candidate
+(GSU), and multi-head attention reads them beside the time that has passed since (ESU; Pi et al. 2020)::
+
+    z_j    = [e_j, time from j to the candidate]
+    head_h = sum_j softmax_j(<q W_q, z_j W_k>) z_j W_v
+
+The search looks at every behavior that the candidate sees, the newest included.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clickscale.batch import CandidateSide
+from clickscale.errors import ConfigError, unknown
+from clickscale.features import Features, categorical, column_of, content
+from clickscale.layers.bias import TIME_BUCKETS, time_buckets
+from clickscale.layers.inputs import Inputs, ItemColumns
+from clickscale.layers.local_activation import LocalActivation
+from clickscale.layers.retrieval import ContentTable, ItemTokens, SearchKind, SearchUnit
+from clickscale.layers.target_attention import TargetAttention
+from clickscale.layers.visibility import Visibility, take_columns
+from clickscale.models._history import HistoryState
+
+
+class TwoInterests(nn.Module):
+    """See the module docstring.
+
+    Args:
+        recent: newest behaviors of the first interest. kept: K of the second.
+        search: how relevance is measured. field: the item field that ``search=field`` compares.
+        width: of all heads together.
+
+    Attributes:
+        width: of the result.
+
+    Raises:
+        ConfigError: the search needs what the data set does not have.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        items: ItemColumns,
+        inputs: Inputs,
+        *,
+        recent: int,
+        kept: int,
+        search: SearchKind,
+        field: str,
+        width: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        self.recent, self.dim, self.item_width = recent, inputs.dim, inputs.item_width
+        self.activation = LocalActivation(inputs.width)
+        codes = np.asarray(items[column_of(_field(features, field))]) if search == "field" else None
+        self.search = SearchUnit(search, kept, inputs.item_width, codes)
+        self.vectors = _content(features, items) if search == "content" else None
+        self.gap = nn.Embedding(TIME_BUCKETS, inputs.dim)
+        nn.init.normal_(self.gap.weight, std=0.05)
+        self.attention = TargetAttention(inputs.width, inputs.width + inputs.dim, width, heads)
+        self.width = inputs.width + width
+
+    def forward(self, state: HistoryState, own: Tensor, candidates: CandidateSide) -> Tensor:
+        """Both interests (B, C, D + width) in candidates whose tokens are ``own`` (B, C, D)."""
+        tokens = state.tokens.to(own.dtype)
+        shown = Visibility.of(candidates, state.items, state.times)
+        recent = shown.newest(self.recent).expand(-1, own.shape[1], -1)  # (B, C, L)
+        newest = self.activation(own, tokens, recent) @ tokens  # (B, C, D)
+        cosines = None if self.vectors is None else self.vectors.compare(candidates.items, state.items)
+        result = self.search(
+            ItemTokens(candidates.items, own[..., : self.item_width]),
+            ItemTokens(state.items, tokens[..., : self.item_width]),
+            shown.seen,
+            cosines,
+        )
+        found = shown.select(result.columns, result.mask)
+        gap = self.gap(time_buckets(found.seconds)).to(own.dtype)  # (R, K, d)
+        keys = torch.cat([take_columns(tokens, found.columns), gap], dim=-1)  # (R, K, D + d)
+        # A learned search is trained by its relevance: choosing has no gradient.
+        bias = None if result.relevance is None else result.relevance.flatten(0, 1)
+        read = self.attention(own.flatten(0, 1), keys, found.row_mask, bias)  # (R, width)
+        return torch.cat([newest, read.view(*own.shape[:2], -1)], dim=-1)
+
+
+def _field(features: Features, name: str) -> str:
+    """The item field to compare; the first attribute if none is named."""
+    fields = [feature.name for feature in categorical(features.item)]
+    if not name:
+        return fields[1] if len(fields) > 1 else fields[0]  # the item id is the first field
+    if name not in fields:
+        raise ConfigError(unknown("item field", name, fields))
+    return name
+
+
+def _content(features: Features, items: ItemColumns) -> ContentTable:
+    columns = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
+    if not columns:
+        raise ConfigError(
+            "search=content needs content vectors of items, which the data set does not have; add them"
+            " (clickscale content --help) or choose another search."
+        )
+    return ContentTable(columns)
