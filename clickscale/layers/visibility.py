@@ -92,10 +92,10 @@ class Visibility:
 
 
 def take_columns(x: Tensor, columns: Tensor) -> Tensor:
-    """Columns (B, C, K) of rows x (B, L, ...), for each candidate: (B * C, K, ...)."""
+    """Columns (B, C, K) of rows x (B, L, ...), for each candidate: (B * C, K, ...); zeros if L is 0."""
     begin = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]  # (B, 1, 1), first row of each
     flat = (columns + begin).flatten(0, 1)  # (R, K), rows of x as one table of B * L
-    if not flat.numel():
+    if not (flat.numel() and x.shape[1]):
         return x.new_zeros((*flat.shape, *x.shape[2:]))
     if x.dim() == 2:
         return x.reshape(-1)[flat]  # (R, K)

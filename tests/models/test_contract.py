@@ -13,6 +13,7 @@ from torch.nn import functional
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
+from clickscale.training.table_rows import tables_of
 from tests.models.toy import (
     keep_behaviors,
     pad_left,
@@ -141,9 +142,10 @@ def repeat_gap(model: CTRModel[Any], batch: Batch) -> float:
 def overfit(model: CTRModel[Any], batch: Batch) -> float:
     """Log-loss after 250 steps on one batch."""
     model.train()
-    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
-    dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
-    optimizers = [torch.optim.Adam(dense, lr=0.003), torch.optim.SparseAdam([table.weight], lr=0.03)]
+    tables = tables_of(model)
+    rows = [table.weight for table in tables.values()]
+    dense = [parameter for parameter in model.parameters() if all(parameter is not row for row in rows)]
+    optimizers = [torch.optim.Adam(dense, lr=0.003), torch.optim.SparseAdam(rows, lr=0.03)]
     loss = torch.tensor(1.0)
     for _ in range(250):
         logits = model(batch)[batch.label_mask]
@@ -281,9 +283,10 @@ def test_every_parameter_receives_a_gradient(name: str) -> None:
 def test_the_padding_row_receives_no_gradient(name: str) -> None:
     model, batch = toy_model(name).train(), toy_batch()
     model(batch).sum().backward()
-    (table,) = (module for module in model.modules() if hasattr(module, "offsets"))
-    assert table.weight.grad.is_sparse
-    assert not table.weight.grad.to_dense()[0].any()
+    for table in tables_of(model).values():
+        assert table.weight.grad is not None
+        assert table.weight.grad.is_sparse
+        assert not table.weight.grad.to_dense()[0].any()
 
 
 @EVERY

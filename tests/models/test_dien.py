@@ -1,0 +1,57 @@
+"""DIEN against its recurrences in NumPy."""
+
+import numpy as np
+import torch
+
+from tests.models.restated import Array, Case, Weights, gaps, shake_statistics, sigmoid
+from tests.models.test_field_models import softmax
+from tests.models.test_history_models import with_fields
+from tests.models.toy import toy_batch, toy_model, with_candidates
+
+
+def step(entered: Array, recurring: Array, hidden: Array, scale: float = 1.0) -> Array:
+    """One step of a GRU whose update gate is the share of the new proposal."""
+    reset, update, proposal = np.split(entered, 3)
+    of_reset, of_update, of_proposal = np.split(recurring, 3)
+    gate = scale * sigmoid(update + of_update)
+    proposed = np.tanh(proposal + sigmoid(reset + of_reset) * of_proposal)
+    return (1 - gate) * hidden + gate * proposed
+
+
+def restated(w: Weights, case: Case) -> Array:
+    """Interests, attention over them, and their evolution."""
+    width = len(w["recur.bias"]) // 3
+    hidden, interests = np.zeros(width), []
+    for token in case.behaviors:
+        entered = w["extractor.weight_ih_l0"] @ token + w["extractor.bias_ih_l0"]
+        recurring = w["extractor.weight_hh_l0"] @ hidden + w["extractor.bias_hh_l0"]
+        # torch's gate is the share of the old state, so its sign is turned here.
+        entered[width : 2 * width] *= -1
+        recurring[width : 2 * width] *= -1
+        hidden = step(entered, recurring, hidden)
+        interests.append(hidden)
+    evolved = np.zeros(width)
+    if interests:
+        weights = softmax(np.array(interests) @ w["attention.weight"] @ case.candidate)
+        for interest, weight in zip(interests, weights, strict=True):
+            entered = w["enter.weight"] @ interest + w["enter.bias"]
+            evolved = step(entered, w["recur.weight"] @ evolved + w["recur.bias"], evolved, weight)
+    return with_fields(case, evolved, case.candidate)
+
+
+def test_against_numpy() -> None:
+    model, batch = toy_model("dien").double(), toy_batch()
+    shake_statistics(model)
+    assert gaps(model, batch, restated)[0] <= 1e-9
+    inner, outer = gaps(toy_model("dien", "hidden=5").double(), batch, restated)
+    assert inner <= 1e-9
+    assert outer <= 1e-6
+
+
+def test_what_is_not_visible_leaves_the_interest_as_it_was() -> None:
+    model, batch = toy_model("dien"), toy_batch(full=True)
+    few = with_candidates(batch, visible=torch.full_like(batch.candidates.visible, 0))
+    with torch.no_grad():
+        state = model.encode_user(batch.user)
+        items = model.inputs.candidate_items(batch.candidates)  # type: ignore[union-attr, operator]
+        assert not model._evolved(state, items, few.candidates).any()  # type: ignore[operator]
