@@ -2,8 +2,8 @@
 
     python benchmarks/model_table.py PREPARED [--length 100] [--width 8] [--steps 20]
 
-Size-2, one thread, CPU time. Training takes batches of 256 in the grouping that suits the model. A request has
-a full history and 500 candidates: `fresh` encodes the user in it, `cached` has the state kept.
+Size-2, one thread, CPU time. Training takes batches of 256 in the grouping that suits the model. A request
+has a full history and 500 candidates: `fresh` encodes the user in it, `cached` has the state kept.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from clickscale.models import CTRModel, build_model, describe, model_names
 HEADERS = (
     "model",
     "paper",
-    "appends",
+    "trained by",
     "dense parameters",
     "GFLOPs",
     "samples/CPU-s",
@@ -68,7 +68,7 @@ def main() -> None:
         cells = [
             f"`{name}`",
             describe(name).rstrip("."),
-            "yes" if model.causal else "no",
+            "timeline" if model.causal and model.shares else "request" if model.shares else "impression",
             f"{cost.dense / 1e3:,.0f}k",
             f"{cost.gflops:.3f}",
             f"{speed:,.0f}",
