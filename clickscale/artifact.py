@@ -92,6 +92,10 @@ class Artifact:
     metrics: dict[str, Any]
     digest: str
 
+    def item_columns(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Columns of the item table, as `Dataset.item_columns` gives them."""
+        return safetensors.numpy.load_file(self.path / "items.safetensors")
+
 
 def save_artifact(
     folder: Path,

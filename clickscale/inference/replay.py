@@ -39,7 +39,7 @@ class _Replay:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset, self.encoder, self.schema = dataset, dataset.encoder, dataset.schema
-        self.users = _ids(dataset.users)
+        self.users = raw_ids(dataset.users)
         self.items: pa.Array = self.encoder.item_rows.values
 
     def request(self, rows: Ints) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _entry(encoder: Encoder, field: Field, index: int) -> Any:
     return None if index == UNKNOWN else values[index - FIRST].as_py()
 
 
-def _ids(columns: Columns) -> pa.Array:
+def raw_ids(columns: Columns) -> pa.Array:
     """Raw ids in the order of the table."""
     if "ids" in columns:
         return pa.array(columns["ids"])
