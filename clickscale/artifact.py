@@ -197,6 +197,12 @@ def _verified(folder: Path) -> _ArtifactManifest:
     try:
         tree = json.loads(path.read_bytes())
     except OSError as error:
+        if (folder / "trees.json").is_file():
+            raise ArtifactError(
+                f"{folder} holds boosted trees. Their features are counted over the whole log up to the moment"
+                " of a request, and a request does not carry the log; score the rows of a data set with them:"
+                f" clickscale predict {folder}"
+            ) from error
         inner = [folder / "artifact", folder / "student" / "artifact"]
         hint = next((f" Did you mean {path}?" for path in inner if (path / MANIFEST).is_file()), "")
         raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error

@@ -7,8 +7,8 @@ Besides what training writes (see `clickscale.training.run.folder`), the folder 
     predictions-PART.safetensors    logits and labels of a part
     evaluation-PART.json            metrics with intervals and slices
 
-A folder of trees holds ``trees.json`` instead of the files of training. A distillation's folder holds
-one such folder for each of its models (see `clickscale.training.distill.distillation`).
+A folder of trees holds ``trees.json`` and ``trees.txt`` instead of the files of training. A distillation's
+folder holds one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
 import json
@@ -26,7 +26,8 @@ from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.files import heal, replace_text
+from clickscale.files import heal, replace_text, sha256_text
+from clickscale.inference.prediction_tables import TREES, TREES_TEXT
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
@@ -34,14 +35,22 @@ from clickscale.runtime import MOST, available_cores
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT
-from clickscale.training.run.folder import CONFIG, DATASET, DONE, RECIPE, TrainedRun, load_run, read_config
+from clickscale.training.run.folder import (
+    CONFIG,
+    DATASET,
+    DONE,
+    RECIPE,
+    TrainedRun,
+    encoder_hashes,
+    load_run,
+    read_config,
+)
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
 
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
-_TREES = "trees.json"
 
 
 def train(
@@ -133,7 +142,7 @@ def evaluate(
         RunError: the folder is not a run, or has no weights yet.
     """
     out = Path(run)
-    if (out / _TREES).is_file():
+    if (out / TREES).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
     where = Path(data or read_config(out).data)
     heal(where)
@@ -204,8 +213,11 @@ def train_trees(
         "seed": seed,
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
+        "encoder_sha256": encoder_hashes(dataset),
+        "trees_sha256": sha256_text(fitted.text),
     }
-    _write_json(out / _TREES, facts)
+    replace_text(out / TREES_TEXT, fitted.text)
+    _write_json(out / TREES, facts)
     return facts
 
 
@@ -264,8 +276,8 @@ def run_options(run: Path) -> dict[str, Any]:
     Raises:
         RunError: the folder is neither.
     """
-    if (run / _TREES).is_file():
-        facts = json.loads((run / _TREES).read_text("utf-8"))
+    if (run / TREES).is_file():
+        facts = json.loads((run / TREES).read_text("utf-8"))
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     return options | _teacher(run)
@@ -285,7 +297,7 @@ def _teacher(run: Path) -> dict[str, str]:
 
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
-    path = run / (_TREES if (run / _TREES).is_file() else DATASET)
+    path = run / (TREES if (run / TREES).is_file() else DATASET)
     facts = _maybe_json(path) or {}
     return list(facts.get("notes", ()))
 
@@ -310,7 +322,7 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
     evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / _TREES)
+    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / TREES)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 

@@ -11,12 +11,12 @@ It is Parquet. Each row is a contribution to one count::
 
 A statistic with a window sums, at time T, the rows of its key with ``due < T`` and ``T - window <= time``;
 without a window those with ``due < T``. ``due`` is ``time`` for a count, and ``time`` plus the delay of the
-label for a rate or lift. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over all
-time, for the rates of items in lifts. `clickscale.data.features.statistics` says how a value follows from
-these sums.
+label for a rate or lift. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over
+all time, for the rates of items in lifts. `clickscale.data.features.statistics` says how a value follows
+from these sums.
 
-The metadata key ``clickscale`` holds JSON: ``moment``, before which everything is counted, the statistics, the
-labels with their delays, and ``open``: impressions with a label that is neither known nor overdue.
+The metadata key ``clickscale`` holds JSON: ``moment``, before which everything is counted, the statistics,
+the labels with their delays, and ``open``: impressions with a label that is neither known nor overdue.
 """
 
 import json

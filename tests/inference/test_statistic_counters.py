@@ -236,8 +236,8 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
         counters.add(request, [{"click": 2}])
     with pytest.raises(InputError, match="clickscale statistics export"):
         StatisticCounters.load(tmp_path / "none.parquet", artifact)
+    pq.write_table(pq.read_table(path).select(["key"]), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="no file of counters"):
-        pq.write_table(pq.read_table(path).select(["key"]), tmp_path / "other.parquet")
         StatisticCounters.load(tmp_path / "other.parquet", artifact)
     plain = tmp_path / "plain"
     prepare(source_of(tiny_schema(), tiny_tables()), plain / "data")
