@@ -199,9 +199,9 @@ def _verified(folder: Path) -> _ArtifactManifest:
     except OSError as error:
         if (folder / "trees.json").is_file():
             raise ArtifactError(
-                f"{folder} holds boosted trees. Their features are counted over the whole log up to the moment"
-                " of a request, and a request does not carry the log; score the rows of a data set with them:"
-                f" clickscale predict {folder}"
+                f"{folder} holds boosted trees. Their features are counted over the whole log up to the "
+                "moment of a request, which does not carry the log. Score the rows of a data set with them: "
+                f"clickscale predict {folder}"
             ) from error
         inner = [folder / "artifact", folder / "student" / "artifact"]
         hint = next((f" Did you mean {path}?" for path in inner if (path / MANIFEST).is_file()), "")

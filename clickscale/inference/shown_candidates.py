@@ -46,8 +46,8 @@ def read_shown(request: Request, encoder: Encoder) -> ShownCandidates:
     schema, user, candidates = encoder.schema, encoded.batch.user, encoded.batch.candidates
     return ShownCandidates(
         time=int(request["time"]),
-        user=_plain_ids([request["user"]], schema.user.dtype)[0],
-        items=_plain_ids(encoded.items[0], schema.item.dtype),
+        user=plain_ids([request["user"]], schema.user.dtype)[0],
+        items=plain_ids(encoded.items[0], schema.item.dtype),
         rows=candidates.items[0].numpy(),
         profile=_by_field(user.profile[:, 1:], schema.profile),  # the first column is the user
         context=_by_field(candidates.context[0], schema.context_fields()),
@@ -76,7 +76,7 @@ def _by_field(indices: Tensor, fields: Iterable[Field]) -> dict[str, Ints]:
     return columns
 
 
-def _plain_ids(values: Sequence[Any], dtype: str) -> list[int | str]:
+def plain_ids(values: Sequence[Any], dtype: str) -> list[int | str]:
     """Ids as the encoder reads them: ``12.0`` and ``"12"`` are one."""
     if set(map(type, values)) <= {str}:
         array = pa.array(values, pa.string())
