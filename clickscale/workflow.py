@@ -335,10 +335,29 @@ def learning_curve(run: Path) -> tuple[list[float], list[float]]:
     return [line["samples"] for line in lines], [line["loss"] for line in lines]
 
 
-def slice_auc(run: Path, slices: str, part: str = "test") -> dict[str, float]:
-    """AUC of the first label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``)."""
-    label = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"][0]
-    return {entry["name"]: entry["auc"] for entry in label["slices"][slices] if entry["auc"] is not None}
+def validation_curve(run: Path) -> tuple[list[float], list[float]]:
+    """Impressions seen and validation loss at every measurement of a run; empty for trees."""
+    if not (run / CONFIG).is_file():
+        return [], []
+    lines = read_metrics(run)
+    seen = {line["step"]: line["samples"] for line in lines if "samples" in line}
+    found = [
+        (seen[line["step"]], line["valid"]["loss"])
+        for line in lines
+        if line["step"] in seen and line.get("valid", {}).get("loss") is not None
+    ]
+    return [samples for samples, _ in found], [loss for _, loss in found]
+
+
+def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> dict[str, float]:
+    """AUC of a label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``).
+
+    Args:
+        label: the first one if empty.
+    """
+    labels = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"]
+    found = next(one for one in labels if label in ("", one["label"]))
+    return {entry["name"]: entry["auc"] for entry in found["slices"][slices] if entry["auc"] is not None}
 
 
 def _maybe_json(path: Path) -> dict[str, Any] | None:

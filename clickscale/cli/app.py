@@ -120,6 +120,13 @@ app.command("trees", epilog=_example("clickscale trees --data prepared --out run
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)
 app.command(
+    "report",
+    epilog=_example(
+        "clickscale report runs/din runs/suan runs/trees --out report",
+        "clickscale report runs/suan --out suan.html --candidates 0",
+    ),
+)(outputs.report_runs)
+app.command(
     "predict",
     epilog=_example(
         "clickscale predict runs/suan --out predictions.parquet",

@@ -1,6 +1,7 @@
 """Verbs whose output others take on: ``predict``, ``report``, ``statistics export``; scores of tables."""
 
 import io
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,43 @@ def predict_part(
         emit({"source": str(source), "out": str(out), "part": part, "rows": rows})
         return
     say(f"{rows:,} rows in {out}")
+
+
+def report_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that were evaluated.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR_OR_FILE", help="A folder, or a file that ends in .html.")
+    ],
+    part: Part = "test",
+    label: Annotated[str, typer.Option("--label", help="Label of the page; the first one by default.")] = "",
+    data: MaybeData = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates", min=0, help="Of the request whose latency is measured; 0 measures none."
+        ),
+    ] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page about runs: results, intervals, plots, data, commands.
+
+    One HTML file that opens from the disk and can be sent or printed. Into a folder, the plots come as SVG
+    beside it.
+    """
+    from clickscale.run_page import write_run_page
+
+    words = ["clickscale", "report", *map(str, runs), "--out", str(out)]
+    words += ["--part", part] if part != "test" else []
+    words += ["--label", label] if label else []
+    words += ["--data", str(data)] if data else []
+    words += ["--candidates", str(candidates)] if candidates != 500 else []
+    page = write_run_page(
+        runs, out, part=part, label=label, data=data, candidates=candidates, command=shlex.join(words)
+    )
+    if as_json:
+        emit({"runs": [str(run) for run in runs], "report": str(page)})
+        return
+    say(f"report: {page}")
 
 
 def export_statistics(
