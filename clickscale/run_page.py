@@ -125,7 +125,7 @@ def _subtitle(models: Sequence[PageModel], folders: Sequence[Path], absence: str
     groupings = " and ".join(dict.fromkeys(model.entrant.predictions.grouping for model in models))
     notes = dict.fromkeys(note for folder in folders for note in run_notes(folder))
     told = [
-        f"Label {result.label}, part {result.part}, {result.rows:,} impressions, scored by {groupings}.",
+        f"Label {result.label}, part {result.part}, {result.rows:,} impressions, grouping {groupings}.",
         *notes,
         absence,
     ]

@@ -50,6 +50,7 @@ from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
 
+_FEWEST = 20  # positives and negatives of a slice whose AUC says something
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
 
 
@@ -352,12 +353,18 @@ def validation_curve(run: Path) -> tuple[list[float], list[float]]:
 def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> dict[str, float]:
     """AUC of a label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``).
 
+    Slices with fewer than `_FEWEST` positives or negatives are left out: their AUC is noise.
+
     Args:
         label: the first one if empty.
     """
     labels = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"]
     found = next(one for one in labels if label in ("", one["label"]))
-    return {entry["name"]: entry["auc"] for entry in found["slices"][slices] if entry["auc"] is not None}
+    return {
+        entry["name"]: entry["auc"]
+        for entry in found["slices"][slices]
+        if min(entry["positives"], entry["rows"] - entry["positives"]) >= _FEWEST
+    }
 
 
 def _maybe_json(path: Path) -> dict[str, Any] | None:

@@ -148,7 +148,8 @@ def _plot_sizes(axes: Axes, inspection: Inspection) -> None:
     _rows(axes, fields, [field.size for field in fields], [f"{field.size:,}" for field in fields])
     axes.set_xscale("log")
     axes.set_xlim(1, 6 * max((field.size for field in fields), default=10))
-    axes.set_title("Vocabulary sizes, padding and unknown included")
+    axes.set_title("Vocabulary sizes")
+    axes.set_xlabel("indices, padding and unknown included")
 
 
 def _rows(
