@@ -31,7 +31,7 @@ _PIECE = 1 << 20  # keys of impressions that are summed at a time
 _SETTLED = np.iinfo(np.int64).min  # time and due of what no longer depends on them
 
 
-def moment_of(dataset: Dataset, before: str = "") -> int:
+def _moment_of(dataset: Dataset, before: str = "") -> int:
     """The first second that is not counted.
 
     Args:
@@ -55,14 +55,14 @@ def moment_of(dataset: Dataset, before: str = "") -> int:
 
 
 def export_counters(dataset: Dataset, out: Path, before: str = "") -> CountersHead:
-    """Write the counters of a data set at a moment (see `moment_of`), whole or not at all.
+    """Write the counters of a data set at a moment (see `_moment_of`), whole or not at all.
 
     Raises:
         DataError: the data set declares no statistics, or there is no such moment.
     """
     if not dataset.schema.statistics:
         raise DataError(f"{dataset.path} declares no statistics, so there is nothing to continue.")
-    moment = moment_of(dataset, before)
+    moment = _moment_of(dataset, before)
     head = CountersHead(moment=moment, statistics=dataset.schema.statistics, labels=dataset.schema.labels)
     scratch = out.with_name(f"{out.name}.scratch")
     try:

@@ -12,7 +12,7 @@ from clickscale.inference.shown_candidates import plain_ids
 
 
 @dataclass(frozen=True)
-class LoggedUser:
+class _LoggedUser:
     """What a data set knows of a user at a moment."""
 
     profile: dict[str, Any] = field(default_factory=dict)
@@ -31,16 +31,16 @@ class LoggedUsers:
         self._replay = Replay(dataset)
         self._dtype = dataset.schema.user.dtype
 
-    def at(self, user: Any, time: Any) -> LoggedUser:
+    def at(self, user: Any, time: Any) -> _LoggedUser:
         """A user just before a moment; nothing for a user that the data set does not have."""
         row = self._row(user)
         if row < 0 or time is None:
-            return LoggedUser()
+            return _LoggedUser()
         offsets = self._dataset.users["offsets"]
         first, end = int(offsets[row]), int(offsets[row + 1])
         last = first + int(np.searchsorted(self._dataset.known_at[first:end], time, side="left"))
         behaviors = range(max(first, last - self._length), last)
-        return LoggedUser(self._replay.profile(row), [self._replay.behavior(at) for at in behaviors])
+        return _LoggedUser(self._replay.profile(row), [self._replay.behavior(at) for at in behaviors])
 
     def _row(self, user: Any) -> int:
         """Row of a raw id in the table of users, -1 if it is not there."""

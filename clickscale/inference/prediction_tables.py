@@ -200,7 +200,7 @@ def _schema(dataset: Dataset, labels: tuple[str, ...]) -> pa.Schema:
     kinds = [pa.int64() if field.dtype == "int" else pa.string() for field in (schema.user, schema.item)]
     columns = [("row", pa.int64())] if "row" in dataset.impressions else []
     columns += [(schema.user.name, kinds[0]), (schema.item.name, kinds[1]), ("time", pa.int64())]
-    columns += [(f"label.{name}", pa.int8()) for name in labels]
+    columns += [(label_of(name), pa.int8()) for name in labels]
     return pa.schema(columns + [(f"score.{name}", pa.float64()) for name in labels])
 
 

@@ -131,7 +131,7 @@ def results_section(models: Sequence[PageModel], baselines: Sequence[Result], ca
     )
     return Section(
         f"Results on the {results[0].part} part",
-        " ".join([verdict(results), *warnings(results, baselines)]),
+        " ".join([verdict(results), *_warnings(results, baselines)]),
         tables=[PageTable(shown, rows, strong)],
         plots=[plots.accuracy(results, "auc", "AUC"), plots.accuracy(results, "gauc", "GAUC")],
         note=" ".join(told),
@@ -148,7 +148,7 @@ def _best(lines: Sequence[Result], measure: str) -> list[int]:
     return [row for row, value in enumerate(values) if value == best]
 
 
-def warnings(results: Sequence[Result], baselines: Sequence[Result]) -> list[str]:
+def _warnings(results: Sequence[Result], baselines: Sequence[Result]) -> list[str]:
     """Sentences about models that a baseline beats."""
     told = []
     for line in baselines:

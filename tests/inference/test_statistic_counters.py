@@ -13,7 +13,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import DataError, InputError
 from clickscale.features import column_of, label_of
-from clickscale.inference.counter_export import export_counters, moment_of
+from clickscale.inference.counter_export import _moment_of, export_counters
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.statistic_counters import StatisticCounters
@@ -134,7 +134,7 @@ def test_an_export_equals_counting_every_impression_of_the_log(tmp_path: Path) -
     for rows, request in replayed(dataset, 0):
         assert read_as_models_do(dataset, counters.complete(request)) == stored(dataset, rows)
         counters.add(request, outcomes_of(dataset, rows))
-    counters.complete({**request, "time": moment_of(dataset)})
+    counters.complete({**request, "time": _moment_of(dataset)})
     counters.save(tmp_path / "counted.parquet")
     export_counters(dataset, tmp_path / "exported.parquet")
     assert contributions(tmp_path / "counted.parquet") == contributions(tmp_path / "exported.parquet")
@@ -246,4 +246,4 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="other statistics"):
         StatisticCounters.load(path, tiny_artifact(plain, open_dataset(plain / "data")))
     with pytest.raises(DataError, match="no moment"):
-        moment_of(dataset, "tset")
+        _moment_of(dataset, "tset")

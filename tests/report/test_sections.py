@@ -49,12 +49,12 @@ def model(name: str, auc: float, noise: float = 1.0, latency: tuple[float, float
 def test_models_that_a_baseline_beats_are_named() -> None:
     found = [result("din", 0.6, 0.5), result("mlp", 0.4, 0.7)]
     baselines = [result("constant", 0.5, 0.6), result("popularity", 0.65, 0.45)]
-    assert sections.warnings(found, baselines) == [
+    assert sections._warnings(found, baselines) == [
         "Worse than constant in log-loss: mlp.",
         "Worse than popularity in AUC: din, mlp.",
         "Worse than popularity in log-loss: din, mlp.",
     ]
-    assert sections.warnings(found[:1], [result("popularity", 0.55, 0.6)]) == []
+    assert sections._warnings(found[:1], [result("popularity", 0.55, 0.6)]) == []
 
 
 def test_the_best_values_stand_out_and_columns_without_times_are_left_out() -> None:
