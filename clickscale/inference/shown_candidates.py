@@ -11,7 +11,6 @@ from torch import Tensor
 from clickscale.arrays import Ints
 from clickscale.batch import CandidateSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.values import read_keys
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
 
@@ -77,19 +76,19 @@ def _by_field(indices: Tensor, fields: Iterable[Field]) -> dict[str, Ints]:
 
 
 def plain_ids(values: Sequence[Any], dtype: str) -> list[int | str]:
-    """Ids as the encoder reads them: ``12.0`` and ``"12"`` are one."""
-    if set(map(type, values)) <= {str}:
-        array = pa.array(values, pa.string())
-    else:  # 3.0 is the text "3" beside other texts, as in a request
-        array = pa.array([_text(value) for value in values])
-    raw = read_keys(array, dtype)
-    if raw.texts is None or raw.text_keys is None:
-        return [int(key) for key in raw.data.tolist()]
-    texts = dict(zip(raw.text_keys.tolist(), raw.texts.to_pylist(), strict=True))
-    return [texts[key] for key in raw.data.tolist()]
+    """Ids that a request may hold as the encoder reads them: ``12.0`` and ``"12"`` are one.
+
+    Raises:
+        ValueError: a text is no integer where ids are integers.
+    """
+    # Without arrow, whose fixed costs are those of many requests of few candidates.
+    if dtype == "int":
+        return [int(value) for value in values]
+    return [value if isinstance(value, str) else _text(value) for value in values]
 
 
-def _text(value: Any) -> str:
-    """The text of an id of any type."""
-    whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
-    return str(int(value) if whole else value)
+def _text(value: int | float) -> str:
+    """The text of a number as the encoder writes it: 3.0 is "3"."""
+    if isinstance(value, float) and not value.is_integer():
+        return str(pa.scalar(value).cast(pa.string()).as_py())
+    return str(int(value))
