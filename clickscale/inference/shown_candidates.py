@@ -89,6 +89,7 @@ def plain_ids(values: Sequence[Any], dtype: str) -> list[int | str]:
 
 def _text(value: int | float) -> str:
     """The text of a number as the encoder writes it: 3.0 is "3"."""
-    if isinstance(value, float) and not value.is_integer():
-        return str(pa.scalar(value).cast(pa.string()).as_py())
-    return str(int(value))
+    small = isinstance(value, int) or (value.is_integer() and abs(value) < 2.0**63)
+    if small and not isinstance(value, bool):
+        return str(int(value))
+    return str(pa.scalar(value).cast(pa.string()).as_py())
