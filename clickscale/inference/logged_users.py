@@ -44,10 +44,12 @@ class LoggedUsers:
 
     def _row(self, user: Any) -> int:
         """Row of a raw id in the table of users, -1 if it is not there."""
+        if not isinstance(user, str | int | float):
+            return -1  # no id; the request that holds it is refused with its path
         try:
             (plain,) = plain_ids([user], self._dtype)
-        except (TypeError, ValueError, OverflowError):
-            return -1  # no id; the request that holds it is refused with its path
+        except (ValueError, OverflowError):
+            return -1
         ids = self._replay.users
         # Texts stand in the order of their bytes, so a look-up costs few steps and no memory.
         row = bisect.bisect_left(range(len(ids)), _sortable(plain), key=lambda at: _sortable(ids[at].as_py()))

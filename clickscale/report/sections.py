@@ -281,6 +281,6 @@ def commands_section(commands: Sequence[str]) -> Section:
     """The commands that make everything on the page."""
     return Section(
         "Commands",
-        "These make the runs and this page again. What is not set follows from the data.",
+        "The runs come from these commands; what they do not set follows from the data.",
         code=["\n".join(commands)],
     )
