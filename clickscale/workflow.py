@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from clickscale.artifact import save_artifact
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
@@ -27,7 +28,8 @@ from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
 from clickscale.files import heal, replace_text, sha256_text
-from clickscale.inference.prediction_tables import TREES, TREES_TEXT
+from clickscale.inference.prediction_tables import TREES as _TREES
+from clickscale.inference.prediction_tables import TREES_TEXT
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
@@ -143,7 +145,7 @@ def evaluate(
         RunError: the folder is not a run, or has no weights yet.
     """
     out = Path(run)
-    if (out / TREES).is_file():
+    if (out / _TREES).is_file():
         return _report(out, load_predictions(out, part), bootstrap)
     where = Path(data or read_config(out).data)
     heal(where)
@@ -218,7 +220,7 @@ def train_trees(
         "trees_sha256": sha256_text(fitted.text),
     }
     replace_text(out / TREES_TEXT, fitted.text)
-    _write_json(out / TREES, facts)
+    _write_json(out / _TREES, facts)
     return facts
 
 
@@ -277,8 +279,8 @@ def run_options(run: Path) -> dict[str, Any]:
     Raises:
         RunError: the folder is neither.
     """
-    if (run / TREES).is_file():
-        facts = json.loads((run / TREES).read_text("utf-8"))
+    if (run / _TREES).is_file():
+        facts = json.loads((run / _TREES).read_text("utf-8"))
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     return options | _teacher(run)
@@ -298,7 +300,7 @@ def _teacher(run: Path) -> dict[str, str]:
 
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
-    path = run / (TREES if (run / TREES).is_file() else DATASET)
+    path = run / (_TREES if (run / _TREES).is_file() else DATASET)
     facts = _maybe_json(path) or {}
     return list(facts.get("notes", ()))
 
@@ -323,7 +325,7 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
     evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / TREES)
+    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / _TREES)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 
@@ -341,13 +343,14 @@ def validation_curve(run: Path) -> tuple[list[float], list[float]]:
     if not (run / CONFIG).is_file():
         return [], []
     lines = read_metrics(run)
-    seen = {line["step"]: line["samples"] for line in lines if "samples" in line}
-    found = [
-        (seen[line["step"]], line["valid"]["loss"])
-        for line in lines
-        if line["step"] in seen and line.get("valid", {}).get("loss") is not None
-    ]
-    return [samples for samples, _ in found], [loss for _, loss in found]
+    logged = [line for line in lines if "samples" in line]
+    found = [line for line in lines if line.get("valid", {}).get("loss") is not None]
+    if not logged or not found:
+        return [], []
+    # Validation has steps of its own; between two lines of the log, batches are alike.
+    steps, samples = [line["step"] for line in logged], [line["samples"] for line in logged]
+    seen = np.interp([line["step"] for line in found], [0, *steps], [0, *samples])
+    return seen.tolist(), [line["valid"]["loss"] for line in found]
 
 
 def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> dict[str, float]:
