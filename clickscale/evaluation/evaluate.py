@@ -105,14 +105,16 @@ def score_part(
     device = next(model.parameters()).device
     mode = model.training
     model.eval()
-    for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
-        with torch.inference_mode():
-            logits = model(batch.to(device)).float().cpu()  # (B, C, T)
-        real = batch.rows >= 0  # (B, C)
-        rows = batch.rows[real].numpy()
-        count += len(rows)
-        yield rows, logits[real].numpy()
-    model.train(mode)
+    try:
+        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
+            with torch.inference_mode():
+                logits = model(batch.to(device)).float().cpu()  # (B, C, T)
+            real = batch.rows >= 0  # (B, C)
+            rows = batch.rows[real].numpy()
+            count += len(rows)
+            yield rows, logits[real].numpy()
+    finally:
+        model.train(mode)
     assert count == len(dataset.part(part)), "the loaders left out impressions of its part"
 
 
