@@ -16,6 +16,7 @@ __all__ = [
     "DistillConfig",
     "Scorer",
     "StateCache",
+    "StatisticCounters",
     "TrainConfig",
     "__version__",
     "build_model",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from clickscale.inference.scorer import Scorer
     from clickscale.inference.states.cache import StateCache
     from clickscale.inference.states.cache_config import CacheConfig
+    from clickscale.inference.statistic_counters import StatisticCounters
     from clickscale.models import build_model
     from clickscale.training.distill.distill_config import DistillConfig
     from clickscale.training.run.run_config import TrainConfig
@@ -43,6 +45,7 @@ _HOMES = {
     "DistillConfig": "clickscale.training.distill.distill_config",
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",
+    "StatisticCounters": "clickscale.inference.statistic_counters",
     "TrainConfig": "clickscale.training.run.run_config",
     "build_model": "clickscale.models",
     "distill": "clickscale.workflow",

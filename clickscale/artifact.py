@@ -92,6 +92,10 @@ class Artifact:
     metrics: dict[str, Any]
     digest: str
 
+    def item_columns(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Columns of the item table, as `Dataset.item_columns` gives them."""
+        return safetensors.numpy.load_file(self.path / "items.safetensors")
+
 
 def save_artifact(
     folder: Path,
@@ -193,6 +197,12 @@ def _verified(folder: Path) -> _ArtifactManifest:
     try:
         tree = json.loads(path.read_bytes())
     except OSError as error:
+        if (folder / "trees.json").is_file():
+            raise ArtifactError(
+                f"{folder} holds boosted trees. Their features are counted over the whole log up to the "
+                "moment of a request, which does not carry the log. Score the rows of a data set with them: "
+                f"clickscale predict {folder}"
+            ) from error
         inner = [folder / "artifact", folder / "student" / "artifact"]
         hint = next((f" Did you mean {path}?" for path in inner if (path / MANIFEST).is_file()), "")
         raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error

@@ -7,8 +7,8 @@ Besides what training writes (see `clickscale.training.run.folder`), the folder 
     predictions-PART.safetensors    logits and labels of a part
     evaluation-PART.json            metrics with intervals and slices
 
-A folder of trees holds ``trees.json`` instead of the files of training. A distillation's folder holds
-one such folder for each of its models (see `clickscale.training.distill.distillation`).
+A folder of trees holds ``trees.json`` and ``trees.txt`` instead of the files of training. A distillation's
+folder holds one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from clickscale.artifact import save_artifact
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
@@ -26,7 +27,9 @@ from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.files import heal, replace_text
+from clickscale.files import heal, replace_text, sha256_text
+from clickscale.inference.prediction_tables import TREES as _TREES
+from clickscale.inference.prediction_tables import TREES_TEXT
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
@@ -34,14 +37,23 @@ from clickscale.runtime import MOST, available_cores
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT
-from clickscale.training.run.folder import CONFIG, DATASET, DONE, RECIPE, TrainedRun, load_run, read_config
+from clickscale.training.run.folder import (
+    CONFIG,
+    DATASET,
+    DONE,
+    RECIPE,
+    TrainedRun,
+    encoder_hashes,
+    load_run,
+    read_config,
+)
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
 
+_FEWEST = 20  # positives and negatives of a slice whose AUC says something
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
-_TREES = "trees.json"
 
 
 def train(
@@ -204,7 +216,10 @@ def train_trees(
         "seed": seed,
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
+        "encoder_sha256": encoder_hashes(dataset),
+        "trees_sha256": sha256_text(fitted.text),
     }
+    replace_text(out / TREES_TEXT, fitted.text)
     _write_json(out / _TREES, facts)
     return facts
 
@@ -323,10 +338,36 @@ def learning_curve(run: Path) -> tuple[list[float], list[float]]:
     return [line["samples"] for line in lines], [line["loss"] for line in lines]
 
 
-def slice_auc(run: Path, slices: str, part: str = "test") -> dict[str, float]:
-    """AUC of the first label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``)."""
-    label = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"][0]
-    return {entry["name"]: entry["auc"] for entry in label["slices"][slices] if entry["auc"] is not None}
+def validation_curve(run: Path) -> tuple[list[float], list[float]]:
+    """Impressions seen and validation loss at every measurement of a run; empty for trees."""
+    if not (run / CONFIG).is_file():
+        return [], []
+    lines = read_metrics(run)
+    logged = [line for line in lines if "samples" in line]
+    found = [line for line in lines if line.get("valid", {}).get("loss") is not None]
+    if not logged or not found:
+        return [], []
+    # Validation has steps of its own; between two lines of the log, batches are alike.
+    steps, samples = [line["step"] for line in logged], [line["samples"] for line in logged]
+    seen = np.interp([line["step"] for line in found], [0, *steps], [0, *samples])
+    return seen.tolist(), [line["valid"]["loss"] for line in found]
+
+
+def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> dict[str, float]:
+    """AUC of a label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``).
+
+    Slices with fewer than `_FEWEST` positives or negatives are left out: their AUC is noise.
+
+    Args:
+        label: the first one if empty.
+    """
+    labels = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"]
+    found = next(one for one in labels if label in ("", one["label"]))
+    return {
+        entry["name"]: entry["auc"]
+        for entry in found["slices"][slices]
+        if min(entry["positives"], entry["rows"] - entry["positives"]) >= _FEWEST
+    }
 
 
 def _maybe_json(path: Path) -> dict[str, Any] | None:

@@ -44,6 +44,7 @@ PARTS = (
     "report",
     "analysis",
     "workflow",
+    "run_page",
     "tuning",
     "scaling",
     "serving",

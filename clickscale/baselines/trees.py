@@ -88,14 +88,18 @@ class _FittedTrees:
     """Trained trees and their predictions.
 
     Attributes:
+        label: name of the label that they predict.
         predictions: of the parts ``valid`` and ``test``; their grouping is ``impression``.
+        text: the trees in the text form of LightGBM, which `score_with_trees` reads.
         trees: number of trees that early stopping kept.
         seconds: wall time of computing the features, and of training.
         importance: share of the total gain by feature, largest first.
         beyond: features that models do not get: made from the timelines, and no declared statistic.
     """
 
+    label: str
     predictions: dict[str, Predictions]
+    text: str
     trees: int
     seconds: tuple[float, float]
     importance: dict[str, float]
@@ -106,6 +110,7 @@ class _FittedTrees:
         """Facts of the run, as plain values."""
         return {
             "model": "trees",
+            "label": self.label,
             "statistics": self.statistics,
             "trees": self.trees,
             "seconds_features": self.seconds[0],
@@ -155,6 +160,8 @@ def train_trees(
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
     return _FittedTrees(
+        label=name,
+        text=booster.model_to_string(num_iteration=booster.best_iteration),
         predictions={
             part: with_facts(dataset, rows[part], values, (name,), part, "impression")
             for part, values in logits.items()
@@ -165,6 +172,21 @@ def train_trees(
         statistics=statistics,
         beyond=_beyond(dataset, table.names),
     )
+
+
+def score_with_trees(
+    text: str, dataset: Dataset, rows: Integers, *, label: str, statistics: bool, threads: int = 1
+) -> Floats32:
+    """Logits (n, 1) of some impressions; their features are held in memory.
+
+    Args:
+        text, label, statistics: of the trees, see `_FittedTrees`.
+        dataset: with the encoder of the data set that the trees were fitted to.
+    """
+    booster = _lightgbm().Booster(model_str=text)
+    table = _features(dataset, rows, label=label, statistics=statistics, prior=_TreesConfig().prior)
+    scores: Floats32 = booster.predict(table.values, raw_score=True, num_threads=threads).astype(np.float32)
+    return scores[:, None]
 
 
 def _beyond(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clickscale.cli import analyze, bench, content, data, demo, distill, models, runs, score, tune
+from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs, score, tune
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -120,8 +120,35 @@ app.command("trees", epilog=_example("clickscale trees --data prepared --out run
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)
 app.command(
-    "score", epilog=_example("clickscale score runs/suan/artifact requests.jsonl --out scores.jsonl")
+    "report",
+    epilog=_example(
+        "clickscale report runs/din runs/suan runs/trees --out report",
+        "clickscale report runs/suan --out suan.html --candidates 0",
+    ),
+)(outputs.report_runs)
+app.command(
+    "predict",
+    epilog=_example(
+        "clickscale predict runs/suan --out predictions.parquet",
+        "clickscale predict runs/suan/artifact --data prepared --part valid --out predictions.csv",
+    ),
+)(outputs.predict_part)
+app.command(
+    "score",
+    epilog=_example(
+        "clickscale score runs/suan/artifact requests.jsonl --out scores.jsonl",
+        "clickscale score runs/suan/artifact candidates.csv --data prepared --counters counters.parquet",
+    ),
 )(score.score_requests)
+_statistics = _app("Point-in-time statistics at serving.")
+_statistics.command(
+    "export",
+    epilog=_example(
+        "clickscale statistics export prepared --out counters.parquet",
+        "clickscale statistics export prepared --before test --out counters.parquet",
+    ),
+)(outputs.export_statistics)
+app.add_typer(_statistics, name="statistics")
 _bench = _app("Measure how fast a model scores.")
 _bench.command(
     "scoring",

@@ -11,6 +11,7 @@ import typer
 
 from clickscale.cli.console import emit, say
 from clickscale.cli.options import AsJson
+from clickscale.cli.outputs import is_table, score_table
 from clickscale.config import LONGEST
 from clickscale.config_text import build
 from clickscale.errors import ConfigError, InputError
@@ -19,13 +20,19 @@ from clickscale.files import replacing
 if TYPE_CHECKING:
     from clickscale.inference.scorer import Scorer
     from clickscale.inference.states.cache_config import CacheStats
+    from clickscale.inference.statistic_counters import StatisticCounters
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def score_requests(
     artifact: Annotated[Path, typer.Argument(help="Folder of an artifact, such as runs/suan/artifact.")],
-    requests: Annotated[str, typer.Argument(help="A file of one JSON request per line; - reads stdin.")],
+    requests: Annotated[
+        str,
+        typer.Argument(
+            help="One JSON request per line (- reads stdin), or a CSV or Parquet table of candidates."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to stdout.")
     ] = None,
@@ -39,6 +46,22 @@ def score_requests(
         ),
     ] = 0,
     precision: Annotated[str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16.")] = "fp32",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Look up profiles and behaviors that a table has no columns for in this prepared data set.",
+        ),
+    ] = None,
+    counters: Annotated[
+        Path | None,
+        typer.Option(
+            "--counters",
+            metavar="FILE",
+            help="Fill in missing statistics from what clickscale statistics export wrote.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score raw requests with an artifact.
@@ -46,12 +69,25 @@ def score_requests(
     Each request gives one JSON line as soon as it is scored, its candidates in the order of the request.
     With --json, all responses are one JSON document instead. With --cache, states of users are kept for their
     next requests; a summary of what that saved follows at the end.
+
+    A table gives a table: neighboring rows of one user and time, or of one value in a column "request", are
+    one request. Its list column "behaviors" holds the history, or --data looks it up.
+
+    Requests must be in the order of time for --counters. A statistic that a request still lacks is named in
+    its answer: its scores are not those that evaluation measured.
     """
     if out is not None and out.exists():
         raise InputError(f"{out} already exists; choose another file or remove it.")
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"{out} cannot be written: its folder does not exist.")
-    responses = _responses(_scorer(artifact, cache, slack, precision), requests)
+    scorer = _scorer(artifact, cache, slack, precision)
+    held = _counters(counters, scorer)
+    if is_table(requests):
+        score_table(scorer, Path(requests), out, data, held, as_json)
+        return
+    if data is not None:
+        raise InputError(f"--data is for tables, and {requests} holds requests, which bring their behaviors.")
+    responses = _responses(scorer, requests, held)
     if out is not None:
         with replacing(out) as partial, partial.open("w", encoding="utf-8") as stream:
             count = sum(1 for response in responses if stream.write(_line(response)))
@@ -81,6 +117,12 @@ def _scorer(artifact: Path, cache: str | None, slack: int, precision: str) -> "S
     return Scorer(artifact, cache=StateCache(build(CacheConfig, options, "--precision")), slack=slack)
 
 
+def _counters(path: Path | None, scorer: "Scorer") -> "StatisticCounters | None":
+    from clickscale.inference.statistic_counters import StatisticCounters
+
+    return None if path is None else StatisticCounters.load(path, scorer.artifact)
+
+
 def _size_in_bytes(text: str) -> int:
     """Bytes of a size such as ``64MB``, ``1.5 GiB`` or ``4096``.
 
@@ -93,12 +135,14 @@ def _size_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def _responses(scorer: "Scorer", requests: str) -> Iterator[dict[str, Any]]:
+def _responses(
+    scorer: "Scorer", requests: str, counters: "StatisticCounters | None" = None
+) -> Iterator[dict[str, Any]]:
     """Score request after request; an error names the line of the request."""
     name = "stdin" if requests == "-" else requests
     for line, request in _read_requests(requests):
         try:
-            yield scorer.score(request).to_dict()
+            yield scorer.score(counters.complete(request) if counters else request).to_dict()
         except InputError as error:
             raise InputError(f"{name} line {line}: {error}") from error
     if scorer.cache is not None:

@@ -35,6 +35,9 @@ class Columns(Mapping[str, Array]):
             self._open[name] = _map(self._folder / f"{name}.npy")
         return self._open[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # without the error that a look-up of an absent column would word
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -20,6 +20,8 @@
     impressions/user.npy         (impressions,) int32; sorted by user, then time, then order in the log
     impressions/time.npy         (impressions,) int64 seconds
     impressions/item.npy         (impressions,) int32
+    impressions/row.npy          (impressions,) int64: number of the row in the log, from 0; a drawn negative
+                                 has that of its positive (absent from data sets of earlier releases)
     impressions/visible.npy      (impressions,) int32: behaviors of the user known strictly before the time
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown

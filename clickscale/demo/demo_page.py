@@ -1,4 +1,4 @@
-"""Latency, a served request, and the report page of the demo."""
+"""A served request, and the report page of the demo."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,63 +6,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
-from clickscale.artifact import load_artifact
-from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
-from clickscale.evaluation.calibration import reliability_curve
 from clickscale.features import column_of, label_of
 from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
-from clickscale.report import plots
-from clickscale.report.comparison import DIFFERENCES, Entrant, compare, differences
-from clickscale.report.data_plots import plot_inspection
-from clickscale.report.latency_plots import accuracy_against_latency
+from clickscale.report import plots, sections
+from clickscale.report.comparison import Entrant
 from clickscale.report.page import Page, PageTable, Section, write_page
-from clickscale.report.results import HEADERS as ACCURACY
-from clickscale.report.results import Result, verdict
-from clickscale.report.results import cells as accuracy_cells
-from clickscale.runtime import set_threads
+from clickscale.report.sections import PageModel
+from clickscale.run_page import CANDIDATES, baseline_results, page_models, run_commands
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
-from clickscale.workflow import learning_curve, load_predictions, run_results, slice_auc
+from clickscale.workflow import load_predictions, run_results
 
 ALONE, TAUGHT = "student alone", "distilled student"  # names of the two runs of the student
-CANDIDATES = 500  # of the request whose latency is measured
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
-HEADERS = (*ACCURACY[:4], "parameters", "GFLOPs", f"ms for {CANDIDATES}", "user cached")
-MEANING = (
-    "Parameters are counted outside embedding tables, and GFLOPs for a request of 60 candidates. "
-    f"Milliseconds are those of a request of {CANDIDATES} candidates on one thread: once with encoding the "
-    "user, once with the user's state cached."
+_LATENCY = (
+    "The student is served; its teacher is used in training only. A dot is the median time of a request that "
+    "encodes its user, a ring that of a request whose user is cached. Bars are 95% intervals over users. The "
+    "trees are a horizontal line, because computing their features is not timed."
+)
+_DIFFERENCES = (
+    "Differences on the same resamples of the users, with 95% intervals. Each model was trained with one "
+    "seed, so this says nothing about other seeds."
 )
 Latencies = Mapping[str, tuple[float, float]]
 
 
-def measured(runs: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of a request by run: with encoding the user, and from a cached state.
-
-    Measured on one thread with a full history, the models in turns. Runs without an artifact (trees) are
-    left out.
-    """
-    loaded = {
-        name: load_artifact(run / "artifact") for name, run in runs.items() if (run / "artifact").is_dir()
+def entrants(runs: Mapping[str, Path]) -> dict[str, Entrant]:
+    """Runs under their names in the demo."""
+    return {
+        name: Entrant(
+            str(run),
+            {"model": name, "seed": 0},
+            run_results(run, "test", name),
+            load_predictions(run, "test"),
+        )
+        for name, run in runs.items()
     }
-    set_threads(1)
-    models = {name: (artifact.model, artifact.config.length) for name, artifact in loaded.items()}
-    features = next(iter(loaded.values())).config.features
-    latencies = compare_latency(models, features, CANDIDATES)
-    return {name: (times[PARALLEL].p50, times[CACHED].p50) for name, times in latencies.items()}
-
-
-def cells(result: Result, latencies: Latencies) -> tuple[str, ...]:
-    """Cells of one row, in the order of `HEADERS`."""
-    times = latencies.get(result.name)
-    shown = ("-", "-") if times is None else tuple(f"{time:.2f}" for time in times)
-    return (*accuracy_cells(result)[:-1], *shown)
 
 
 def scored_request(dataset: Dataset, artifact: Path, out: Path) -> dict[str, Any]:
@@ -105,32 +89,44 @@ def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 
 def write_report(
-    out: Path,
-    dataset: Dataset,
-    runs: Mapping[str, Path],
-    results: Sequence[Result],
-    latencies: Latencies,
-    scored: dict[str, Any],
+    out: Path, dataset: Dataset, runs: Mapping[str, Path], latencies: Latencies, scored: dict[str, Any]
 ) -> Path:
-    """Write ``out/report.html``."""
+    """Write ``out/report.html``, and the plots of accuracy, latency and data beside it."""
     notes = " ".join(dataset.manifest.notes)
     shown = len(dataset.impressions["time"])
+    label = dataset.labels[0]
+    models = page_models(entrants(runs), "test", label, latencies)
+    baselines = baseline_results(dataset, "test", label)
+    results = sections.results_section(models, baselines, CANDIDATES)
+    latency = sections.latency_section(models, CANDIDATES, _LATENCY)
+    data = sections.data_section(inspect_dataset(dataset))
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
         subtitle=f"{shown:,} impressions, {_epochs(runs)}, one seed. {notes}".strip(),
+        tiles=sections.tiles(models, baselines, CANDIDATES),
         sections=(
-            _results_section(results, latencies),
-            _latency_section(out, results, latencies),
-            _comparison_section(runs),
-            _behavior_section(runs),
-            _data_section(out, dataset),
+            results,
+            latency,
+            sections.comparison_section(_groups(models), label, _DIFFERENCES),
+            sections.behavior_section(
+                models, f"Loss over {_epochs(runs)}, calibration, and AUC by what is known of user and item."
+            ),
+            data,
             _request_section(scored),
+            sections.commands_section(run_commands(list(runs.values()), "test")),
         ),
         footer=f"Made by clickscale {__version__} demo; the folder {out} holds every run.",
     )
-    plots.save_svg(plots.accuracy(results), out / "accuracy.svg")
+    for name, section in (("accuracy", results), ("latency", latency), ("data", data)):
+        plots.save_svg(section.plots[0], out / f"{name}.svg")
     write_page(page, out / "report.html")
     return out / "report.html"
+
+
+def _groups(models: Sequence[PageModel]) -> list[list[PageModel]]:
+    """Every model against the first, and the distilled student against the student without a teacher."""
+    taught = [model for name in (ALONE, TAUGHT, "teacher") for model in models if model.name == name]
+    return [list(models), taught]
 
 
 def _epochs(runs: Mapping[str, Path]) -> str:
@@ -143,95 +139,6 @@ def _epochs(runs: Mapping[str, Path]) -> str:
     if len(by_count) == 1:
         return next(iter(words.values()))
     return ", ".join(f"{words[count]} ({', '.join(names)})" for count, names in by_count.items())
-
-
-def _results_section(results: Sequence[Result], latencies: Latencies) -> Section:
-    rows = [[c.replace(" [", "\n[") for c in cells(result, latencies)] for result in results]
-    return Section(
-        "Results on the test part",
-        f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as a server would: "
-        f"from the last behaviors known at the moment of the request. {MEANING}",
-        tables=[PageTable(HEADERS, rows)],
-        plots=[plots.accuracy(results)],
-    )
-
-
-def _latency_section(out: Path, results: Sequence[Result], latencies: Latencies) -> Section:
-    picture = accuracy_against_latency(
-        f"milliseconds for {CANDIDATES} candidates, one thread", results, latencies
-    )
-    plots.save_svg(picture, out / "latency.svg")
-    return Section(
-        "Accuracy against latency",
-        "The student is served; its teacher is used in training only. A dot is the median time of a request "
-        "that encodes its user, a ring that of a request whose user is cached. Bars are 95% intervals over "
-        "users. The trees are a horizontal line, because computing their features is not timed.",
-        plots=[picture],
-    )
-
-
-def _comparison_section(runs: Mapping[str, Path]) -> Section:
-    """Every model against the first, and the distilled student against the student without a teacher."""
-    taught = [name for name in (ALONE, TAUGHT, "teacher") if name in runs]
-    bases = (list(runs), taught)
-    tables = []
-    for names in bases:
-        first, *others = compare([_entrant(name, runs[name]) for name in names])
-        headers = (f"against {first.name}", *DIFFERENCES[1:])
-        tables.append(PageTable(headers, [differences(line) for line in others]))
-    return Section(
-        "Are the differences real?",
-        "Differences on the same resamples of the users, with 95% intervals. "
-        "Each model was trained with one seed, so this says nothing about other seeds.",
-        tables=tables,
-    )
-
-
-def _entrant(name: str, run: Path) -> Entrant:
-    """A run under its name in the demo."""
-    options = {"model": name, "seed": 0}
-    return Entrant(str(run), options, run_results(run, "test", name), load_predictions(run, "test"))
-
-
-def _behavior_section(runs: Mapping[str, Path]) -> Section:
-    learning = {name: learning_curve(run) for name, run in runs.items()}
-    return Section(
-        "How the models behave",
-        f"The training loss over {_epochs(runs)}, AUC by what is known of user and item, and calibration.",
-        plots=[
-            plots.learning({name: curve for name, curve in learning.items() if curve[0]}),
-            plots.slices(
-                "AUC by visible behaviors",
-                "behaviors that the candidate sees",
-                {name: slice_auc(run, "behaviors") for name, run in runs.items()},
-            ),
-            plots.slices(
-                "AUC by age of the item",
-                "since it was first seen",
-                {name: slice_auc(run, "item_age") for name, run in runs.items()},
-            ),
-            plots.calibration({name: _reliability(run) for name, run in runs.items()}),
-        ],
-    )
-
-
-def _reliability(run: Path) -> tuple[list[float], list[float]]:
-    """Mean prediction and share of positives in ten bins of equal size."""
-    predictions = load_predictions(run, "test")
-    known = predictions.label_mask[:, 0]
-    logits = predictions.logits[known, 0].astype(np.float64)
-    curve = reliability_curve(predictions.labels[known, 0], expit(logits), bins=10)
-    return curve.mean_probability.tolist(), curve.mean_label.tolist()
-
-
-def _data_section(out: Path, dataset: Dataset) -> Section:
-    plot_inspection(inspect_dataset(dataset), out / "data.svg")
-    text = (out / "data.svg").read_text("utf-8")
-    return Section(
-        "The data",
-        "The split is by time. Dashed lines mark the start of the validation part and of the test part.",
-        plots=[text[text.index("<svg") :]],
-    )
 
 
 def _request_section(scored: dict[str, Any]) -> Section:

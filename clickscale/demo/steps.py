@@ -19,8 +19,10 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.fetch import get
 from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
-from clickscale.demo.demo_page import ALONE, CANDIDATES, TAUGHT, Latencies
+from clickscale.demo.demo_page import ALONE, TAUGHT, Latencies
+from clickscale.report import sections
 from clickscale.report.results import Result, to_dict, verdict
+from clickscale.run_page import CANDIDATES, measured_latencies
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
@@ -46,7 +48,7 @@ class _DemoOutcome:
     """Everything that the demo measured.
 
     Attributes:
-        latencies: milliseconds of a request by run, see `clickscale.demo.demo_page.measured`.
+        latencies: milliseconds of a request by run, see `clickscale.run_page.measured_latencies`.
         request: the scored request, see `clickscale.demo.demo_page.scored_request`.
         page: path of the report.
     """
@@ -64,10 +66,10 @@ class _DemoOutcome:
 
     def results_table(self) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
         """Title, headers and rows of the table of results."""
-        rows = [demo_page.cells(result, self.latencies) for result in self.results]
+        rows = [sections.cells(result, self.latencies.get(result.name)) for result in self.results]
         test = len(self.dataset.part("test"))
         title = f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
-        return title, demo_page.HEADERS, rows
+        return title, sections.headers(CANDIDATES), rows
 
     def ranking_table(self) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
         """Title, headers and rows of the scored request."""
@@ -86,7 +88,7 @@ class _DemoOutcome:
 
     def summary(self) -> str:
         """The best models, and the meaning of the columns."""
-        return f"{verdict(self.results)} {demo_page.MEANING}"
+        return f"{verdict(self.results)} {sections.meaning(CANDIDATES)}"
 
 
 def _choice(model: str, grade: str, length: int) -> ModelChoice:
@@ -154,10 +156,10 @@ class Demo:
         results = [result for name, run in runs.items() for result in run_results(run, "test", name)]
         dataset = open_dataset(self.data)
         self.note(f"measuring the latency of {CANDIDATES} candidates")
-        latencies = demo_page.measured(runs)
+        latencies = measured_latencies(demo_page.entrants(runs), CANDIDATES)
         self.note(f"scoring a request with the saved artifact of the {TAUGHT}")
         request = demo_page.scored_request(dataset, runs[TAUGHT] / "artifact", self.out)
-        page = demo_page.write_report(self.out, dataset, runs, results, latencies, request)
+        page = demo_page.write_report(self.out, dataset, runs, latencies, request)
         return _DemoOutcome(dataset, results, latencies, request, page)
 
     def train(self, name: str, choice: ModelChoice) -> Path:

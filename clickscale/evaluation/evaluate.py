@@ -1,6 +1,7 @@
 """The loop that runs a model over one part of a data set, as it would be served."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,42 @@ def predict(
         SchemaError: unknown label.
         ConfigError: slack for another grouping than ``request``, or for a model whose states cannot grow.
     """
+    rows = dataset.part(part)
+    names = tuple(dataset.labels[index] for index in select_labels(dataset.labels, labels))
+    logits = np.empty((len(rows), len(names)), np.float32)
+    scored = score_part(
+        model,
+        dataset,
+        part,
+        length=length,
+        grouping=grouping,
+        slack=slack,
+        labels=labels,
+        batch_size=batch_size,
+    )
+    for some, values in scored:
+        logits[np.searchsorted(rows, some)] = values
+    stated = f"{grouping}, slack {slack}" if slack else grouping
+    return with_facts(dataset, rows, logits, names, part, stated)
+
+
+def score_part(
+    model: CTRModel[Any],
+    dataset: Dataset,
+    part: str,
+    *,
+    length: int,
+    grouping: Grouping = "request",
+    slack: int = 0,
+    labels: tuple[str, ...] = (),
+    batch_size: int = 512,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Score every impression of a part once, batch by batch: rows (n,) and logits (n, T), in no order.
+
+    Arguments and errors are those of `predict`.
+    """
     _check_slack(model, grouping, slack)
-    # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
+    # Shuffled batches are sorted by length inside, so less padding is computed.
     config = LoaderConfig(
         grouping=grouping,
         length=length,
@@ -61,15 +96,26 @@ def predict(
         pairs=SCORED_PAIRS,
         labels=labels,
     )
-    rows = dataset.part(part)
     if grouping == "request":
         loaders = served_loaders(dataset, part, config, length if model.causal and model.shares else 0)
     else:
         loaders = [Loader(dataset, part, config)]
-    names = tuple(dataset.labels[index] for index in select_labels(dataset.labels, labels))
-    logits = _logits(model, loaders, rows, len(names))
-    stated = f"{grouping}, slack {slack}" if slack else grouping
-    return with_facts(dataset, rows, logits, names, part, stated)
+    count = 0
+    # Wherever the model is, logits are collected on the CPU: a part can be larger than a GPU's memory.
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    try:
+        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
+            with torch.inference_mode():
+                logits = model(batch.to(device)).float().cpu()  # (B, C, T)
+            real = batch.rows >= 0  # (B, C)
+            rows = batch.rows[real].numpy()
+            count += len(rows)
+            yield rows, logits[real].numpy()
+    finally:
+        model.train(mode)
+    assert count == len(dataset.part(part)), "the loaders left out impressions of its part"
 
 
 def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
@@ -80,27 +126,6 @@ def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
         raise ConfigError(f"slack={slack} replays requests; evaluate with grouping request, not {grouping}.")
     if slack:
         model.require_causal(f"nothing can be appended to its states; evaluate it with slack 0, not {slack}")
-
-
-def _logits(
-    model: CTRModel[Any], loaders: list[Loader], rows: npt.NDArray[np.int64], labels: int
-) -> npt.NDArray[np.float32]:
-    """(N, T) logits of the impressions ``rows`` (ascending)."""
-    scores = np.empty((len(rows), labels), np.float32)
-    scored = np.zeros(len(rows), bool)
-    # Wherever the model is, logits are collected on the CPU: a part can be larger than a GPU's memory.
-    device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
-    with torch.inference_mode():
-        for batch in itertools.chain.from_iterable(loader.batches() for loader in loaders):
-            real = batch.rows >= 0  # (B, C)
-            logits = model(batch.to(device)).float().cpu()  # (B, C, T)
-            index = np.searchsorted(rows, batch.rows[real].numpy())
-            scores[index], scored[index] = logits[real].numpy(), True
-    model.train(mode)
-    assert scored.all(), "the loaders left out impressions of its part"
-    return scores
 
 
 def with_facts(

@@ -27,19 +27,23 @@ def requests_from_dataset(dataset: Dataset, rows: Sequence[int] | Ints) -> list[
     Raises:
         DataError: a field is hashed, so its raw values are not kept.
     """
-    replay = _Replay(dataset)
+    replay = Replay(dataset)
     rows = np.asarray(rows, np.int64)
     user, time = dataset.impressions["user"][rows], dataset.impressions["time"][rows]
     cuts = np.flatnonzero((user[1:] != user[:-1]) | (time[1:] != time[:-1])) + 1
     return [replay.request(part) for part in np.split(rows, cuts) if len(part)]
 
 
-class _Replay:
-    """Reads raw values back out of a data set."""
+class Replay:
+    """Reads raw values back out of a data set.
+
+    Attributes:
+        users: raw ids in the order of the table.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset, self.encoder, self.schema = dataset, dataset.encoder, dataset.schema
-        self.users = _ids(dataset.users)
+        self.users: pa.Array = raw_ids(dataset.users)
         self.items: pa.Array = self.encoder.item_rows.values
 
     def request(self, rows: Ints) -> dict[str, Any]:
@@ -52,15 +56,20 @@ class _Replay:
         return {
             "user": self.users[user].as_py(),
             "time": int(shown["time"][rows[0]]),
-            "profile": self._values(self.schema.profile, users, user),
-            "behaviors": [self._behavior(row) for row in seen.tolist()],
+            "profile": self.profile(user),
+            "behaviors": [self.behavior(row) for row in seen.tolist()],
             "candidates": [
                 {"item": self._item(shown, row), **self._values(self.schema.context_fields(), shown, row)}
                 for row in rows.tolist()
             ],
         }
 
-    def _behavior(self, row: int) -> dict[str, Any]:
+    def profile(self, user: int) -> dict[str, Any]:
+        """Profile of a row of the table of users."""
+        return self._values(self.schema.profile, self.dataset.users, user)
+
+    def behavior(self, row: int) -> dict[str, Any]:
+        """One behavior."""
         columns = self.dataset.behaviors
         behavior = {"item": self._item(columns, row), "time": int(columns["time"][row])}
         if "known_at" in columns:
@@ -106,7 +115,7 @@ def _entry(encoder: Encoder, field: Field, index: int) -> Any:
     return None if index == UNKNOWN else values[index - FIRST].as_py()
 
 
-def _ids(columns: Columns) -> pa.Array:
+def raw_ids(columns: Columns) -> pa.Array:
     """Raw ids in the order of the table."""
     if "ids" in columns:
         return pa.array(columns["ids"])

@@ -14,6 +14,7 @@ from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import Batch, CandidateSide
 from clickscale.errors import ConfigError
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
+from clickscale.inference.shown_candidates import missing_statistics
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.claims import Claim
 from clickscale.inference.states.user_states import UserStates
@@ -31,6 +32,8 @@ class Response:
         known: (C,) whether the item was in the log that the artifact comes from.
         used: behaviors that the candidates saw.
         ignored: behaviors that were not known before the request's time.
+        missing: declared statistics that a candidate or more came without; their scores are not those that
+            evaluation measured.
         cached: behaviors that a state cache saved computing. Not in `to_dict`: clients need not know which
             users were here before.
     """
@@ -41,6 +44,7 @@ class Response:
     known: tuple[bool, ...]
     used: int
     ignored: int
+    missing: tuple[str, ...] = ()
     cached: int = 0
 
     @property
@@ -54,7 +58,8 @@ class Response:
             {"item": item, "known": known, **dict(zip(self.labels, row, strict=True))}
             for item, known, row in zip(self.items, self.known, self.probabilities.tolist(), strict=True)
         ]
-        return {"candidates": candidates, "behaviors_used": self.used, "behaviors_ignored": self.ignored}
+        used = {"behaviors_used": self.used, "behaviors_ignored": self.ignored}
+        return {"candidates": candidates, **used, "missing": list(self.missing)}
 
 
 class Scorer:
@@ -199,6 +204,7 @@ class Scorer:
                 known=tuple(known[row][: len(items)]),
                 used=used[row],
                 ignored=encoded.ignored[row],
+                missing=missing_statistics(encoded.batch.candidates, row, len(items), self.artifact.encoder),
                 cached=cached[row],
             )
             for row, items in enumerate(encoded.items)

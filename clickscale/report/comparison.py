@@ -137,7 +137,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
     """Runs by the options that were chosen, without the seed; names list those that differ."""
-    names = _names(entrants)
+    names = names_of(entrants)
     groups: dict[str, dict[int, Entrant]] = {}
     for name, entrant in zip(names, entrants, strict=True):
         group = groups.setdefault(name, {})
@@ -174,7 +174,7 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return texts
 
 
-def _names(entrants: Sequence[Entrant]) -> list[str]:
+def names_of(entrants: Sequence[Entrant]) -> list[str]:
     """Name of each run: its model, and the options chosen for it in which runs of that model differ."""
     options = [_flat(entrant.options) for entrant in entrants]
     names = []

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from clickscale.data.checks.contents import LENGTHS, FieldSummary, Inspection
 from clickscale.data.dataset import PARTS
-from clickscale.report.plots import COLORS, FAINT, in_style
+from clickscale.report.plots import COLORS, FAINT, MUTED, axes_of, in_style, new_figure, svg
 
-_MUTED = "#8a8f98"
 _SIDES = dict(zip(("item", "behavior", "profile", "context"), COLORS, strict=False))
 _MOST_POINTS = 60
 
@@ -25,6 +24,27 @@ def plot_inspection(inspection: Inspection, path: Path) -> None:
     Args:
         path: file to write; its suffix (``.svg``, ``.png``, ``.pdf``) chooses the format.
     """
+    _draw(inspection).savefig(path, dpi=120)
+
+
+@in_style
+def inspection_plots(inspection: Inspection) -> list[str]:
+    """Draw the same as four figures, as SVG text that a page can hold."""
+    fields = sum(field.side != "statistic" for field in inspection.fields)
+    found = []
+    for plot, height in (
+        (_plot_days, 3.6),
+        (_plot_lengths, 3.6),
+        (_plot_unknown, 1.2 + 0.24 * fields),
+        (_plot_sizes, 1.2 + 0.24 * fields),
+    ):
+        figure = new_figure(1, 1, width=6.0, height=height)
+        plot(axes_of(figure)[0], inspection)
+        found.append(svg(figure))
+    return found
+
+
+def _draw(inspection: Inspection) -> Figure:
     fields = sum(field.side != "statistic" for field in inspection.fields)
     figure = Figure(figsize=(12, 6.4 + 0.18 * max(fields - 8, 0)), layout="constrained")
     figure.suptitle(_title(inspection), fontsize=13, x=0.01, ha="left", fontweight="bold")
@@ -33,7 +53,7 @@ def plot_inspection(inspection: Inspection, path: Path) -> None:
     _plot_lengths(axes[0, 1], inspection)
     _plot_unknown(axes[1, 0], inspection)
     _plot_sizes(axes[1, 1], inspection)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _title(inspection: Inspection) -> str:
@@ -68,10 +88,10 @@ def _plot_days(axes: Axes, inspection: Inspection) -> None:
     for name in PARTS[1:]:
         if first := inspection.parts[name].first:
             moment = float(date2num(np.datetime64(first[:10], "D")))  # type: ignore[no-untyped-call]
-            axes.axvline(moment, color=_MUTED, lw=1, ls="--")
+            axes.axvline(moment, color=MUTED, lw=1, ls="--")
             side = "right" if name == "valid" else "left"  # the two lines may stand close together
             above = axes.get_xaxis_transform()
-            axes.text(moment, 1.01, f" {name} ", transform=above, color=_MUTED, fontsize=8, ha=side)
+            axes.text(moment, 1.01, f" {name} ", transform=above, color=MUTED, fontsize=8, ha=side)
     axes.set_ylim(bottom=0)
     span = "day" if width == 1 else f"{width} days"
     axes.set_title(f"Label rate per {span} (gray: impressions)", pad=16)
@@ -128,7 +148,8 @@ def _plot_sizes(axes: Axes, inspection: Inspection) -> None:
     _rows(axes, fields, [field.size for field in fields], [f"{field.size:,}" for field in fields])
     axes.set_xscale("log")
     axes.set_xlim(1, 6 * max((field.size for field in fields), default=10))
-    axes.set_title("Vocabulary sizes, padding and unknown included")
+    axes.set_title("Vocabulary sizes")
+    axes.set_xlabel("indices, padding and unknown included")
 
 
 def _rows(

@@ -17,7 +17,7 @@ from clickscale.files import replace_text
 from clickscale.report.results import Result
 
 COLORS = ("#2563eb", "#dc6803", "#0f9d76", "#9333ea", "#64748b", "#c026d3")
-INK, FAINT = "#1f2937", "#d1d5db"
+INK, FAINT, GRID, MUTED = "#1f2937", "#d1d5db", "#eef0f3", "#8a8f98"
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -30,7 +30,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#eef0f3",
+    "grid.color": GRID,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -42,28 +42,32 @@ in_style = matplotlib.rc_context(_STYLE)
 
 
 @in_style
-def accuracy(results: Sequence[Result]) -> str:
-    """AUC and GAUC of every model with their 95% intervals, best model on top."""
+def accuracy(results: Sequence[Result], measure: str, title: str) -> str:
+    """A measure of every model with its 95% interval, best AUC on top.
+
+    Args:
+        measure: ``auc`` or ``gauc``.
+    """
     results = sorted(results, key=lambda result: result.auc.value)
-    figure = new_figure(2, 1, height=0.9 + 0.42 * len(results))
-    for axes, title, measure in zip(axes_of(figure), ("AUC", "GAUC"), ("auc", "gauc"), strict=True):
-        for height, result in enumerate(results):
-            interval = getattr(result, measure)
-            color = color_of(result.name, [r.name for r in results])
-            axes.plot([interval.low, interval.high], [height, height], color=color, linewidth=2.5, alpha=0.45)
-            axes.plot(interval.value, height, "o", color=color, markersize=7)
-            axes.annotate(
-                f"{interval.value:.4f}",
-                (interval.value, height),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-            )
-        axes.set_yticks(range(len(results)), [result.name for result in results])
-        axes.set_ylim(-0.6, len(results) - 0.3)
-        axes.set_title(title)
-        axes.grid(axis="y", visible=False)
+    figure = new_figure(1, 1, width=6.0, height=0.9 + 0.42 * len(results))
+    (axes,) = axes_of(figure)
+    for height, result in enumerate(results):
+        interval = getattr(result, measure)
+        color = color_of(result.name, [r.name for r in results])
+        axes.plot([interval.low, interval.high], [height, height], color=color, linewidth=2.5, alpha=0.45)
+        axes.plot(interval.value, height, "o", color=color, markersize=7)
+        axes.annotate(
+            f"{interval.value:.4f}",
+            (interval.value, height),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(results)), [result.name for result in results])
+    axes.set_ylim(-0.6, len(results) - 0.3)
+    axes.set_title(title)
+    axes.grid(axis="y", visible=False)
     return svg(figure)
 
 
@@ -115,6 +119,19 @@ def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> s
     return svg(figure)
 
 
+@in_style
+def validation(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Log-loss of the validation part against impressions seen, a point per measurement."""
+    figure = new_figure(1, 1, width=6.0, height=4.0)
+    (axes,) = axes_of(figure)
+    for name, (seen, loss) in curves.items():
+        axes.plot(seen, loss, "o-", color=color_of(name, curves), label=name, linewidth=1.5, markersize=4)
+    axes.set(title="Validation loss", xlabel="impressions seen", ylabel="log-loss of the validation part")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axes.legend()
+    return svg(figure)
+
+
 def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Mean of the last twentieth of the run at every point."""
     # Running sums instead of a convolution: the first points average what there is.
@@ -152,6 +169,8 @@ def axes_of(figure: Figure) -> list[Axes]:
 def svg(figure: Figure) -> str:
     """SVG text without the XML header, deterministic."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None}, facecolor="white")
+    # No metadata: their namespaces look like addresses on the web.
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=nothing, facecolor="white")
     text = stream.getvalue()
     return text[text.index("<svg") :]

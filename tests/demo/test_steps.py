@@ -57,7 +57,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
 
 def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     page = first[1].page.read_text("utf-8")
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 9
     for words in (
         "Best AUC",
         "trees",

@@ -1,8 +1,9 @@
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from clickscale.report.page import Page, PageTable, Section, _render, write_page
+from clickscale.report.page import Page, PageTable, Section, Tile, _render, write_page
 
 PAGE = Page(
     title="A & B",
@@ -60,3 +61,24 @@ class _Balance(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_plots_take_the_colors_of_the_theme_and_broad_ones_a_row() -> None:
+    plot = '<svg width="600pt"><path style="fill: #2563EB; stroke: #1f2937"/><path fill="#ffffff"/></svg>'
+    small = '<svg width="432pt"></svg>'
+    html = _render(dataclasses.replace(PAGE, sections=[Section("Plots", "", plots=[plot, small])]))
+    assert 'style="fill: var(--c0); stroke: var(--ink)"' in html
+    assert 'fill="var(--paper)"' in html
+    assert html.count('<div class="broad">') == 1
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+
+
+def test_tiles_strong_cells_and_notes_are_shown() -> None:
+    table = PageTable(("name", "AUC", "why"), [("a", "0.5", "x" * 80)], frozenset({(0, 1)}))
+    section = Section("Numbers", "", tables=[table], note="Small print.")
+    page = dataclasses.replace(PAGE, sections=[section], tiles=[Tile("Best", "0.5", "of one")])
+    html = _render(page)
+    assert '<td class="number strong">0.5</td><td class="text">' in html
+    assert "<span>Best</span><b>0.5</b><small>of one</small>" in html
+    assert '<p class="note">Small print.</p>' in html

@@ -20,7 +20,7 @@ def results() -> list[Result]:
 def drawn() -> dict[str, str]:
     line = ([0.1, 0.5, 0.9], [0.2, 0.4, 0.95])
     return {
-        "accuracy": plots.accuracy(results()),
+        "accuracy": plots.accuracy(results(), "auc", "AUC"),
         "calibration": plots.calibration({"din": line, "suan": line}),
         "slices": plots.slices(
             "AUC by something", "something", {"din": {"0": 0.5, "1-4": 0.7}, "suan": {"1-4": 0.8}}
@@ -53,4 +53,4 @@ def test_smoothing_is_a_running_mean_over_a_twentieth() -> None:
 def test_a_model_without_an_interval_is_drawn_as_a_point() -> None:
     point = Interval(math.nan, math.nan, 0.7)
     lone = Result("din", "click", "test", "request", 1, point, point, point, point)
-    assert "0.7000" in plots.accuracy([lone])
+    assert "0.7000" in plots.accuracy([lone], "auc", "AUC")

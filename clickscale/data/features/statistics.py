@@ -168,6 +168,51 @@ def overall_rate(known: Integers, positives: Integers) -> NDArray[np.float64]:
     return np.where(known > 0, positives / np.maximum(known, 1), _NO_RATE)
 
 
+def surprises(
+    labels: NDArray[np.int8],
+    known: Integers,
+    positives: Integers,
+    overall: NDArray[np.float64],
+    prior: float,
+) -> NDArray[np.int16]:
+    """Steps from the item's rate at that time up to the label, any shape; 0 where the label is unknown."""
+    steps = np.rint(STEPS * (labels - rate(known, positives, overall, prior))).astype(np.int16)
+    return np.where(labels >= 0, steps, np.int16(0))
+
+
+def values_of(
+    statistic: Statistic,
+    first: Integers,
+    second: Integers,
+    there: NDArray[np.bool_],
+    overall: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """(n,) values of a statistic from the counts of its keys.
+
+    Args:
+        first: (n, slots) rows of a ``count``, known labels of a ``rate`` or ``lift``.
+        second: (n, slots) positives of a ``rate``, sum of the surprises of a ``lift``.
+        there: (n, slots) whether a slot holds a key.
+        overall: (n,) rate of the whole log at that time; only a ``rate`` reads it.
+    """
+    if statistic.of == "rate":
+        return _mean(rate(first, second, overall[:, None], statistic.prior), there, overall)
+    nothing = np.zeros(len(there))
+    if statistic.of == "count":
+        return _mean(first.astype(np.float64), there, nothing)
+    weight = first + statistic.prior
+    return _mean(second / STEPS / np.where(weight > 0, weight, 1), there, nothing)
+
+
+def distinct_slots(values: Integers) -> Integers:
+    """Blank repeated values and padding of a field: (N, values) distinct values, -1 for none."""
+    if values.shape[1] > 1:
+        values = np.sort(values, axis=1)
+        values[:, 1:][values[:, 1:] == values[:, :-1]] = 0
+        values[values == 0] = -1
+    return values
+
+
 class ImpressionLog:
     """The columns of a prepared data set from which statistics are made, as memory maps.
 
@@ -225,12 +270,15 @@ class ImpressionLog:
             column = column[self._item[rows]]
         else:
             column = column[rows]
-        values = (column[:, None] if column.ndim == 1 else column).astype(np.int64)
-        if values.shape[1] > 1:
-            values = np.sort(values, axis=1)
-            values[:, 1:][values[:, 1:] == values[:, :-1]] = 0
-            values[values == 0] = -1
-        return values, size
+        return distinct_slots((column[:, None] if column.ndim == 1 else column).astype(np.int64)), size
+
+    def parts_of(self, by: tuple[str, ...], keys: Integers) -> list[Integers]:
+        """Divide keys (N,) into the values (N,) of each name of ``by``."""
+        parts = []
+        for name in reversed(by):
+            keys, value = np.divmod(keys, self._column(name)[2])
+            parts.append(value)
+        return parts[::-1]
 
     def _column(self, name: str) -> tuple[str, NDArray[np.int32], int]:
         """Open the column of a key once; return table, column and number of indices."""
@@ -285,7 +333,7 @@ def write_statistics(
     if not schema.statistics:
         return
     log = ImpressionLog(folder, schema)
-    counter = _Counter(log, memory_rows, scratch or folder / "statistics.spill")
+    counter = LogCounter(log, memory_rows, scratch or folder / "statistics.spill")
     total = len(log) * len(schema.statistics)
     try:
         for index, statistic in enumerate(schema.statistics):
@@ -300,8 +348,8 @@ def write_statistics(
         shutil.rmtree(counter.scratch, ignore_errors=True)
 
 
-class _Counter:
-    """Counts of a log, in memory if they fit and else on disk."""
+class LogCounter:
+    """Counts of a log, in memory if they fit and else on disk below ``scratch``, which the caller removes."""
 
     def __init__(self, log: ImpressionLog, memory_rows: int, scratch: Path) -> None:
         self.log, self.memory_rows, self.scratch = log, memory_rows, scratch
@@ -310,11 +358,11 @@ class _Counter:
 
     def column(self, statistic: Statistic) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first row, values) until all impressions are done."""
-        label = _label(self.log.schema, statistic)
+        label = label_of_statistic(self.log.schema, statistic)
         slots = self.log.slots(statistic.by)
         folder = self.scratch / f"statistic.{statistic.name}"
         counted = None if statistic.of == "count" else label
-        worth = self._surprises(label, statistic.prior) if statistic.of == "lift" else None
+        worth = self.surprises(label, statistic.prior) if statistic.of == "lift" else None
         counts = self._count(statistic.by, counted, statistic.window, folder, worth)
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
@@ -324,16 +372,10 @@ class _Counter:
             first, second = (
                 part[rows.start * slots : rows.stop * slots].reshape(-1, slots) for part in counts
             )
-            if statistic.of == "lift":
-                weight = first + statistic.prior
-                lift = second / STEPS / np.where(weight > 0, weight, 1)
-                yield start, _mean(lift, there, np.zeros(len(there)))
-            elif overall is None:
-                yield start, _mean(first.astype(np.float64), there, np.zeros(len(there)))
-            else:
+            expected = np.zeros(len(there))
+            if overall is not None:
                 expected = overall_rate(*(part[rows] for part in overall))
-                smoothed = rate(first, second, expected[:, None], statistic.prior)
-                yield start, _mean(smoothed, there, expected)
+            yield start, values_of(statistic, first, second, there, expected)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
@@ -342,7 +384,7 @@ class _Counter:
             self._overall[label.name] = self._count((), label, 0, self.scratch / f"overall.{label.name}")
         return self._overall[label.name]
 
-    def _surprises(self, label: Label, prior: float) -> NDArray[np.int16]:
+    def surprises(self, label: Label, prior: float) -> NDArray[np.int16]:
         """Return (impressions,) steps from the item's rate at that time up to the label; 0 if unknown."""
         key = f"{label.name}.{prior}"
         if key not in self._surprise:
@@ -354,9 +396,7 @@ class _Counter:
             for start in range(0, len(self.log), self.memory_rows):
                 rows = slice(start, start + self.memory_rows)
                 expected = overall_rate(*(part[rows] for part in overall))
-                likely = rate(known[rows], positives[rows], expected, prior)
-                steps = np.rint(STEPS * (labels[rows] - likely)).astype(np.int16)
-                surprise[rows] = np.where(labels[rows] >= 0, steps, 0)
+                surprise[rows] = surprises(labels[rows], known[rows], positives[rows], expected, prior)
             self._surprise[key] = surprise
         return self._surprise[key]
 
@@ -415,7 +455,7 @@ def _mean(
     return np.where(held > 0, mean, otherwise).astype(np.float32)
 
 
-def _label(schema: Schema, statistic: Statistic) -> Label:
+def label_of_statistic(schema: Schema, statistic: Statistic) -> Label:
     """Find the label of a statistic and check its durations."""
     labels = {label.name: label for label in schema.labels}
     name = statistic.label or schema.labels[0].name

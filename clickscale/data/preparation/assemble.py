@@ -191,7 +191,8 @@ class _Events:
         self._assembly = assembly
         kinds = {"time": "i8", "item": "i4"}
         if table == "impressions":
-            kinds |= {"user": "i4", "visible": "i4"} | {label_of(label.name): "i1" for label in schema.labels}
+            kinds |= {"row": "i8", "user": "i4", "visible": "i4"}
+            kinds |= {label_of(label.name): "i1" for label in schema.labels}
         elif assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {

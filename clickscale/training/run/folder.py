@@ -155,7 +155,7 @@ def _dataset_text(dataset: Dataset) -> str:
     facts = {
         "path": str(dataset.path),
         "manifest_sha256": _fingerprint(dataset),
-        "encoder_sha256": _encoder_fingerprint(dataset),
+        "encoder_sha256": encoder_hashes(dataset),
         "schema": msgspec.to_builtins(dataset.schema),
         "counts": dataset.manifest.counts,
         "notes": list(dataset.manifest.notes),
@@ -168,7 +168,7 @@ def _fingerprint(dataset: Dataset) -> str:
     return file_entry(dataset.path / MANIFEST).sha256
 
 
-def _encoder_fingerprint(dataset: Dataset) -> dict[str, str]:
+def encoder_hashes(dataset: Dataset) -> dict[str, str]:
     """Hashes of the files that turn raw values into indices."""
     return {n: entry.sha256 for n, entry in dataset.manifest.files.items() if n.startswith("encoder.")}
 
@@ -176,7 +176,7 @@ def _encoder_fingerprint(dataset: Dataset) -> dict[str, str]:
 def _check_encoder(folder: Path, dataset: Dataset) -> None:
     """Refuse data whose indices mean something else than those that the run was trained on."""
     facts = json.loads((folder / DATASET).read_text("utf-8"))
-    if facts["encoder_sha256"] == _encoder_fingerprint(dataset):
+    if facts["encoder_sha256"] == encoder_hashes(dataset):
         return
     then = msgspec.convert(facts["schema"], Schema).fields()
     if changed := sorted(then.keys() ^ dataset.schema.fields().keys()):

@@ -66,10 +66,13 @@ def test_a_shuffled_log_with_repeated_rows_gives_the_same_columns(tmp_path: Path
     shuffle(tables["users"])
     shuffle(tables["items"])
     mixed = prepared(source_of(tiny_schema(), tables), tmp_path / "mixed")
-    own = {name for name in whole if name != "manifest.json"}
+    own = set(whole) - {"manifest.json", "impressions/row.npy"}
     assert {name: mixed[name] for name in own} == {name: whole[name] for name in own}
     report = open_dataset(tmp_path / "mixed").manifest.report
     assert report["impressions"].quarantined == {"duplicate": 40}
+    shown = open_dataset(tmp_path / "mixed").impressions  # each impression knows its own row of this order
+    times = [tables["impressions"][row]["time"] for row in shown["row"]]
+    assert times == shown["time"].tolist()
 
 
 CHILD = """

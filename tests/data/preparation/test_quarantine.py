@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -98,9 +99,15 @@ def prepare_texts(tables: Tables, out: Path, chunk_rows: int = 17, max_quarantin
 
 
 def columns_of(out: Path) -> dict[str, bytes]:
-    """Every file of a data set but the manifest and the quarantine."""
+    """Every file of a data set but the manifest, the quarantine, and the numbers of rows in the log."""
     files = [path for path in out.rglob("*") if path.is_file() and "quarantine" not in path.parts]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files if path.name != "manifest.json"}
+    left_out = ("manifest.json", "row.npy")
+    return {str(path.relative_to(out)): path.read_bytes() for path in files if path.name not in left_out}
+
+
+def bad_row(table: str, rows: int) -> int:
+    """Row of the impressions that was refused."""
+    return rows - 1 if table == "impressions" else -1
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +131,8 @@ def test_a_bad_row_goes_to_quarantine_and_changes_nothing_else(
     assert json.loads(lines[0])["reason"] == reason
     assert json.loads(lines[0])["row"] == rows - 1
     assert columns_of(tmp_path / "out") == clean
+    kept = np.sort(np.load(tmp_path / "out" / "impressions" / "row.npy"))
+    assert kept.tolist() == [row for row in range(len(tables["impressions"])) if row != bad_row(table, rows)]
 
 
 def test_everything_bad_at_once_changes_nothing_else(tmp_path: Path, clean: dict[str, bytes]) -> None:

@@ -1,0 +1,193 @@
+"""Requests from a table: each row is a candidate, and neighboring rows of one request share it.
+
+Columns go by the names of the schema or by those of the log's raw columns:
+
+* ``request``, if there is one, tells requests apart; otherwise rows of one user and time are one request;
+* the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does);
+* context fields and statistics of the candidate; profile fields of the user, from a request's first row;
+* ``behaviors``: a list of objects as in a request, or the same as JSON text.
+
+What the table lacks may come from a prepared data set: the profile of its users, and the last behaviors that
+were known before the time. Other columns are left out; `RequestTable.ignored` names them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clickscale.data.dataset import Dataset
+from clickscale.data.features.encoder import Encoder
+from clickscale.data.tables.casts import seconds
+from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.raw_tables import column_names, read
+from clickscale.errors import InputError
+from clickscale.inference.logged_users import LoggedUsers
+from clickscale.schema import Field
+
+_REQUEST, _TIME, _BEHAVIORS = "request", "time", "behaviors"
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """One request of a table.
+
+    Attributes:
+        row: number of its first row, from 1, the header not counted.
+        name: its value of the column ``request``, None without the column.
+    """
+
+    row: int
+    name: Any
+    request: dict[str, Any]
+
+
+@dataclass
+class RequestTable:
+    """A table of candidates for an artifact.
+
+    Args:
+        dataset: where profiles and behaviors are looked up that the table has no columns for.
+        length: behaviors of a user that are looked up at most.
+
+    Attributes:
+        ignored: columns that mean nothing to the artifact.
+
+    Raises:
+        InputError: the file cannot be read, or has no column of users, items or times.
+    """
+
+    path: Path
+    encoder: Encoder
+    dataset: Dataset | None = None
+    length: int = 0
+    ignored: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        schema = self.encoder.schema
+        self._columns = column_names(self.path)
+        self._user = self._found(("user", schema.user.name, schema.user.source), "user")
+        self._item = self._found(("item", schema.item.name, schema.item.source), "item")
+        self._time = self._found((_TIME,), "time")
+        self._context = self._fields(schema.context_fields())
+        self._profile = self._fields(schema.profile)
+        used = {self._user, self._item, self._time, _REQUEST, _BEHAVIORS}
+        used |= set(self._context.values()) | set(self._profile.values())
+        self.ignored = [name for name in self._columns if name not in used]
+        self._logged = LoggedUsers(self.dataset, self.length) if self.dataset is not None else None
+
+    @property
+    def names_requests(self) -> bool:
+        """True if a column tells requests apart."""
+        return _REQUEST in self._columns
+
+    def _found(self, names: Sequence[str], role: str) -> str:
+        """The column of a role."""
+        for name in names:
+            if name in self._columns:
+                return name
+        wanted = " or ".join(dict.fromkeys(names))
+        raise InputError(f"{self.path} has no {role} column ({wanted}); it has {', '.join(self._columns)}.")
+
+    def _fields(self, fields: Sequence[Field]) -> dict[str, str]:
+        """Columns of fields, by the name of the field; fields without one are left out."""
+        columns: dict[str, str] = {}
+        for one in fields:
+            for name in (one.name, one.source):
+                if name in self._columns:
+                    columns.setdefault(one.name, name)
+        return columns
+
+    def requests(self) -> Iterator[TableRequest]:
+        """Yield the requests in the order of the table."""
+        rows: list[dict[str, Any]] = []
+        first = last = 0
+        for last, row in enumerate(self._rows(), 1):
+            if rows and not self._same(rows[-1], row):
+                yield self._request(first, rows)
+                rows = []
+            if not rows:
+                first = last
+            rows.append(row)
+        if rows:
+            yield self._request(first, rows)
+
+    def _same(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """True if two rows belong to one request."""
+        names = (_REQUEST,) if self.names_requests else (self._user, self._time)
+        return all(one[name] == other[name] for name in names)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """Rows as objects, times in seconds."""
+        names = [name for name in self._columns if name not in self.ignored]
+        done = 0
+        for chunk in read(self.path, names):
+            columns = {name: chunk[name] for name in names}
+            columns[self._time] = self._seconds(chunk, done)
+            if chunk.problem.null_count < len(chunk):
+                row = int(np.argmax(chunk.problem.is_valid().to_numpy(zero_copy_only=False)))
+                raise InputError(f"{self.path} row {done + row + 1}: {chunk.problem[row].as_py()}.")
+            done += len(chunk)
+            lists = [column.to_pylist() for column in columns.values()]
+            for values in zip(*lists, strict=True):
+                yield dict(zip(names, values, strict=True))
+
+    def _seconds(self, chunk: Chunk, done: int) -> pa.Array:
+        """Times of a chunk as seconds."""
+        read_times, bad = seconds(chunk[self._time])
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = chunk[self._time][row].as_py()
+            raise InputError(f"{self.path} row {done + row + 1}: time is {value!r}, which is no time.")
+        return read_times
+
+    def _request(self, first: int, rows: Sequence[Mapping[str, Any]]) -> TableRequest:
+        """One request of some rows."""
+        head = rows[0]
+        for offset, row in enumerate(rows):
+            if (row[self._user], row[self._time]) != (head[self._user], head[self._time]):
+                raise InputError(
+                    f"{self.path} row {first + offset}: request {head[_REQUEST]!r} has two users or times."
+                )
+        request: dict[str, Any] = {
+            "user": head[self._user],
+            "time": head[self._time],
+            "candidates": [{"item": row[self._item], **_present(row, self._context)} for row in rows],
+        }
+        profile = _present(head, self._profile)
+        logged = self._logged.at(head[self._user], head[self._time]) if self._logged else None
+        if logged is not None and not self._profile:
+            profile = logged.profile
+        request["profile"] = profile
+        if _BEHAVIORS in self._columns:
+            request["behaviors"] = self._behaviors(head[_BEHAVIORS], first)
+        elif logged is not None:
+            request["behaviors"] = logged.behaviors
+        return TableRequest(first, head.get(_REQUEST), request)
+
+    def _behaviors(self, value: Any, row: int) -> Any:
+        """Behaviors of a cell."""
+        if not isinstance(value, str):
+            return [_without_nulls(one) for one in value] if value is not None else []
+        try:
+            return json.loads(value) if value.strip() else []
+        except ValueError as error:
+            raise InputError(
+                f"{self.path} row {row}: behaviors is {value[:60]!r}, which is not JSON ({error})."
+            ) from error
+
+
+def _present(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Values by field that are there."""
+    return {name: row[column] for name, column in columns.items() if row[column] is not None}
+
+
+def _without_nulls(behavior: Any) -> Any:
+    """An object without the keys that Arrow filled up with nulls."""
+    if not isinstance(behavior, Mapping):
+        return behavior
+    return {key: value for key, value in behavior.items() if value is not None}
