@@ -13,19 +13,22 @@ one such folder for each of its models (see `clickscale.training.distill.distill
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from clickscale.artifact import save_artifact
+from clickscale.baselines.simple import simple_logits
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
-from clickscale.data.dataset import open_dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
+from clickscale.evaluation.sanity import steps_warning
 from clickscale.files import heal, replace_text
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
@@ -42,6 +45,7 @@ from clickscale.training.train import train as train_model
 
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
 _TREES = "trees.json"
+_DATA = "say where it is with --data, to compare with the constant rate and item popularity."
 
 
 def train(
@@ -134,7 +138,10 @@ def evaluate(
     """
     out = Path(run)
     if (out / _TREES).is_file():
-        return _report(out, load_predictions(out, part), bootstrap)
+        where = Path(data or json.loads((out / _TREES).read_text("utf-8"))["data"])
+        heal(where)
+        dataset = open_dataset(where) if data or where.is_dir() else None
+        return _report(out, load_predictions(out, part), bootstrap, dataset)
     where = Path(data or read_config(out).data)
     heal(where)
     if not data and not where.is_dir():
@@ -155,11 +162,25 @@ def _evaluate(
         labels=run.labels,
     )
     predictions.save(_predictions_path(out, part))
-    return _report(out, predictions, bootstrap)
+    return _report(out, predictions, bootstrap, run.dataset, steps_warning(run.step))
 
 
-def _report(out: Path, predictions: Predictions, bootstrap: int) -> EvaluationReport:
-    report = evaluate_predictions(predictions, bootstrap=bootstrap)
+def _report(
+    out: Path,
+    predictions: Predictions,
+    bootstrap: int,
+    dataset: Dataset | None,
+    warnings: Sequence[str] = (),
+) -> EvaluationReport:
+    """Measure predictions beside those that cost nothing; write the report, with warnings of the run."""
+    simple = simple_logits(dataset, predictions.row, predictions.label_names) if dataset else None
+    report = evaluate_predictions(predictions, bootstrap=bootstrap, simple=simple)
+    if dataset is None:
+        warnings = [
+            *warnings,
+            f"The data set of {out} is not there, so nothing stands beside its numbers; {_DATA}",
+        ]
+    report = replace(report, warnings=(*report.warnings, *warnings))
     _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
 
@@ -198,7 +219,7 @@ def train_trees(
     out.mkdir(parents=True, exist_ok=True)
     for part, predictions in fitted.predictions.items():
         predictions.save(_predictions_path(out, part))
-        _report(out, predictions, bootstrap=200)
+        _report(out, predictions, 200, dataset)
     facts = fitted.to_dict() | {
         "data": str(data),
         "seed": seed,

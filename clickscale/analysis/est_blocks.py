@@ -83,6 +83,8 @@ class Effect:
                 "low": found.bootstrap[name].low,
                 "high": found.bootstrap[name].high,
                 "p_value": found.bootstrap[name].p_value,
+                "resamples": found.bootstrap[name].resamples,
+                "reason": found.bootstrap[name].reason or None,
             }
             for name in ("auc", "gauc", "log_loss")
         }

@@ -56,6 +56,14 @@ class PairedTest:
     resamples: int = 0
 
     @property
+    def delta_text(self) -> str:
+        """``+0.0123 [+0.0011, +0.0235]``, as far as it is defined."""
+        if math.isnan(self.delta):
+            return "-"
+        ends = "" if math.isnan(self.low) else f" [{self.low:+.4f}, {self.high:+.4f}]"
+        return f"{self.delta:+.4f}{ends}"
+
+    @property
     def p_text(self) -> str:
         """The p-value, ``<= 0.005 (200 resamples)`` if no resample went as far, ``-`` if there is none."""
         if math.isnan(self.p_value):
