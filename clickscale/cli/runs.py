@@ -291,7 +291,7 @@ def _warnings_of(entrants: Any) -> list[str]:
     first = entrants[0]
     if not any(result.simple for result in first.results):
         found.append(
-            f"{first.run}: its evaluation lacks the constant rate and item popularity; evaluate it again beside"
-            f" its data set: clickscale evaluate {first.run} --data DIR"
+            f"{first.run}: its evaluation lacks the constant rate and item popularity; make it again with its"
+            f" data set: clickscale evaluate {first.run} --part {first.predictions.part} --data DIR"
         )
     return found

@@ -23,7 +23,7 @@ from clickscale.report.data_plots import plot_inspection
 from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import Page, PageTable, Section, write_page
 from clickscale.report.results import HEADERS as ACCURACY
-from clickscale.report.results import Result, verdict
+from clickscale.report.results import Result, verdict, with_simple
 from clickscale.report.results import cells as accuracy_cells
 from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CONFIG, read_config
@@ -146,11 +146,15 @@ def _epochs(runs: Mapping[str, Path]) -> str:
 
 
 def _results_section(results: Sequence[Result], latencies: Latencies) -> Section:
-    rows = [[c.replace(" [", "\n[") for c in cells(result, latencies)] for result in results]
+    rows = [[c.replace(" [", "\n[") for c in cells(result, latencies)] for result in with_simple(results)]
+    warnings = [f"Warning: {result.name}: {warning}" for result in results for warning in result.warnings]
+    explained = (
+        f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as a server would: "
+        f"from the last behaviors known at the moment of the request. {MEANING}"
+    )
     return Section(
         "Results on the test part",
-        f"{verdict(results)} Brackets are 95% intervals over users. Candidates are scored as a server would: "
-        f"from the last behaviors known at the moment of the request. {MEANING}",
+        " ".join([explained, *warnings]),
         tables=[PageTable(HEADERS, rows)],
         plots=[plots.accuracy(results)],
     )

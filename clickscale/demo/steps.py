@@ -20,7 +20,7 @@ from clickscale.data.fetch import get
 from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
 from clickscale.demo.demo_page import ALONE, CANDIDATES, TAUGHT, Latencies
-from clickscale.report.results import Result, to_dict, verdict
+from clickscale.report.results import Result, to_dict, verdict, with_simple
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
@@ -64,7 +64,7 @@ class _DemoOutcome:
 
     def results_table(self) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
         """Title, headers and rows of the table of results."""
-        rows = [demo_page.cells(result, self.latencies) for result in self.results]
+        rows = [demo_page.cells(result, self.latencies) for result in with_simple(self.results)]
         test = len(self.dataset.part("test"))
         title = f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
         return title, demo_page.HEADERS, rows

@@ -257,10 +257,12 @@ def footnotes(lines: Sequence[Line]) -> list[str]:
     """Reasons of the dashes in a table of `HEADERS`."""
     notes = list(dict.fromkeys(reason for line in lines for reason in line.reasons))
     models = [line for line in lines if line.seeds]
-    if any(line.against and not line.seeds_test for line in models):
+    if any(len(line.seeds) == 1 for line in models):
         notes.append(
-            "p (seeds): needs two seeds that a model and the first one share; nothing is said of other seeds"
+            "spread and p (seeds): one seed of a model says nothing about other seeds; train a second"
         )
+    elif any(line.against and not line.seeds_test for line in models):
+        notes.append("p (seeds): a model and the first one share fewer than two seeds")
     if any(math.isnan(line.rela_impr) for line in models):
         notes.append(f"RelaImpr: the AUC of {lines[0].name} is not above 0.5")
     return notes

@@ -83,19 +83,24 @@ def _simple(
     evaluation: Mapping[str, Any], label: Mapping[str, Any], name: str, found: Mapping[str, Any]
 ) -> Result:
     """A simple prediction as a line; its values have no intervals."""
-    values = [
-        Interval(math.nan, math.nan, _number(found[key]), found["reason"] or "")
-        for key in ("auc", "gauc", "log_loss", "pcoc")
-    ]
     return Result(
-        name,
-        label["label"],
-        evaluation["part"],
-        evaluation["grouping"],
-        label["rows"],
-        *values,
+        name=name,
+        label=label["label"],
+        part=evaluation["part"],
+        grouping=evaluation["grouping"],
+        rows=label["rows"],
+        auc=_value(found, "auc"),
+        gauc=_value(found, "gauc"),
+        log_loss=_value(found, "log_loss"),
+        pcoc=_value(found, "pcoc"),
         against={key: _test(test) for key, test in found["against"].items()},
     )
+
+
+def _value(found: Mapping[str, Any], key: str) -> Interval:
+    value = _number(found[key])
+    reason = found["reason"] or "" if math.isnan(value) else "simple predictions stand without intervals"
+    return Interval(math.nan, math.nan, value, reason)
 
 
 def _test(stored: Mapping[str, Any]) -> PairedTest:
