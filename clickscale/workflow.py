@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from clickscale.artifact import save_artifact
 from clickscale.baselines.simple import simple_logits
@@ -28,7 +29,8 @@ from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.evaluation.sanity import steps_warning
+from clickscale.evaluation.sanity import few_warnings, steps_warning
+from clickscale.features import label_of
 from clickscale.files import heal, replace_text
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
@@ -175,6 +177,8 @@ def _report(
     """Measure predictions beside those that cost nothing; write the report, with warnings of the run."""
     simple = simple_logits(dataset, predictions.row, predictions.label_names) if dataset else None
     report = evaluate_predictions(predictions, bootstrap=bootstrap, simple=simple)
+    if dataset is not None and predictions.part != "train":
+        warnings = [*_training_warnings(dataset, predictions.label_names), *warnings]
     if dataset is None:
         warnings = [
             *warnings,
@@ -183,6 +187,15 @@ def _report(
     report = replace(report, warnings=(*report.warnings, *warnings))
     _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
+
+
+def _training_warnings(dataset: Dataset, labels: Sequence[str]) -> list[str]:
+    """Warn of a training part with too few positives or negatives."""
+    rows, found = dataset.part("train"), []
+    for label in labels:
+        outcome = np.asarray(dataset.impressions[label_of(label)])[rows]
+        found += few_warnings(label, "train", (int((outcome == 1).sum()), int((outcome == 0).sum())))
+    return found
 
 
 def train_trees(

@@ -35,14 +35,7 @@ def label_warnings(
         metrics: of the model, by name.
         simple: constant and popularity, each with its metrics and with tests of the model's minus these.
     """
-    found = []
-    for count, what in zip(counts, ("positives", "negatives"), strict=True):
-        if count < FEWEST:
-            share = "another split" if part == "train" else f"a larger share of {part} (--{part})"
-            found.append(
-                f"{label}: part {part} has {count} {what}, fewer than {FEWEST}, so its numbers say little;"
-                f" evaluate a larger part, or prepare the log with {share}."
-            )
+    found = few_warnings(label, part, counts)
     pcoc, (least, most) = metrics["pcoc"].value, PCOC_RANGE
     if pcoc < least or pcoc > most:
         found.append(
@@ -52,6 +45,23 @@ def label_warnings(
         )
     for name, (values, against) in simple.items():
         found += _worse_than(label, name, metrics, values, against)
+    return found
+
+
+def few_warnings(label: str, part: str, counts: tuple[int, int]) -> list[str]:
+    """Warn of a part with too few positives or negatives, which `counts` holds in this order."""
+    found = []
+    for count, what in zip(counts, ("positives", "negatives"), strict=True):
+        if count < FEWEST:
+            means, way = (
+                ("a model can learn nothing from it", "smaller --valid and --test, or more of the log")
+                if part == "train"
+                else ("its numbers say little", f"a larger share of {part} (--{part})")
+            )
+            found.append(
+                f"{label}: part {part} has {count} {what}, fewer than {FEWEST}, so {means}; prepare the log"
+                f" with {way}."
+            )
     return found
 
 
