@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clickscale import workflow
 from clickscale.cli import main
 from clickscale.data.dataset import open_dataset
 from clickscale.data.preparation.prepare import prepare
@@ -62,7 +63,7 @@ def test_a_test_part_of_one_class_is_told_without_nan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(row: Row, part: str) -> None:
-        row["click"] = 0 if part == "test" else row["click"]
+        row["label.click"] = 0 if part == "test" else row["label.click"]
 
     out, err, evaluation = told(prepared(tmp_path / "data", change), capsys)
     assert without_nan(out), out
@@ -80,7 +81,7 @@ def test_a_label_that_is_unknown_outside_of_training_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(row: Row, part: str) -> None:
-        row["click"] = row["click"] if part == "train" else None
+        row["label.click"] = row["label.click"] if part == "train" else None
 
     out, err, _ = told(prepared(tmp_path / "data", change), capsys)
     assert without_nan(out), out
@@ -93,7 +94,7 @@ def test_a_label_that_is_never_positive_in_training_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(row: Row, part: str) -> None:
-        row["click"] = 0 if part == "train" else row["click"]
+        row["label.click"] = 0 if part == "train" else row["label.click"]
 
     out, err, _ = told(prepared(tmp_path / "data", change), capsys)
     assert without_nan(out), out
@@ -114,10 +115,8 @@ def test_one_user_and_one_item_are_told(tmp_path: Path, capsys: pytest.CaptureFi
 def test_scores_that_are_no_numbers_are_refused_with_label_and_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from clickscale import workflow
-
     data = prepared(tmp_path / "data", lambda row, part: None)
-    assert main(["trees", "--data", str(data), "--out", str(tmp_path / "trees")]) == 0
+    workflow.train_trees(data, tmp_path / "trees", threads=1)
     found = workflow.load_predictions(tmp_path / "trees", "test")
     found.logits[3] = np.inf
     found.save(tmp_path / "trees" / "predictions-test.safetensors")
@@ -130,7 +129,7 @@ def test_trees_without_their_data_set_say_that_nothing_stands_beside_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = prepared(tmp_path / "data", lambda row, part: None)
-    assert main(["trees", "--data", str(data), "--out", str(tmp_path / "trees")]) == 0
+    workflow.train_trees(data, tmp_path / "trees", threads=1)
     data.rename(tmp_path / "moved")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "trees")]) == 0
