@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from clickscale.evaluation import delong, ece, paired_user_bootstrap, user_bootstrap
 
-NAMES = ("auc", "gauc", "log_loss", "pcoc")
+TITLES = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log-loss", "pcoc": "PCOC"}
 TRUTH_USERS = 200_000
 
 
@@ -54,9 +54,9 @@ class Market:
 
 
 MARKETS = {
-    "every fourth is clicked, users alike in activity": Market(activity=0.3, base=-1.5),
+    "Every fourth is clicked, users alike in activity": Market(activity=0.3, base=-1.5),
     "4% are clicked, few users make most impressions": Market(activity=1.3, base=-4.0),
-    "every fourth is clicked, calibrated models": Market(activity=0.3, base=-1.5, error=(0.0, 0.0)),
+    "Every fourth is clicked, calibrated models": Market(activity=0.3, base=-1.5, error=(0.0, 0.0)),
 }
 
 
@@ -66,15 +66,15 @@ def cell(market: Market, truth: dict[str, float], users: int, repeats: int) -> d
     for repeat in range(repeats):
         labels, (a, b), user = market.draw(users, np.random.default_rng([users, repeat]))
         for name, interval in user_bootstrap(labels, a, user, seed=repeat).items():
-            if name in NAMES and not interval.reason:
+            if name in TITLES and not interval.reason:
                 covers = interval.low <= truth[name] <= interval.high
-                found.setdefault(f"{name} covers", []).append(covers)
+                found.setdefault(f"{TITLES[name]} covers", []).append(covers)
             elif name == "ece" and interval.value == interval.value:
-                found.setdefault("ece debiased", []).append(interval.value)
-                found.setdefault("ece measured", []).append(ece(labels, expit(a)))
+                found.setdefault("ECE debiased", []).append(interval.value)
+                found.setdefault("ECE measured", []).append(ece(labels, expit(a)))
         for name, test in paired_user_bootstrap(labels, a, b, user, seed=repeat).items():
             if not test.reason:
-                found.setdefault(f"{name} false", []).append(test.p_value < 0.05)
+                found.setdefault(f"{TITLES[name]} false", []).append(test.p_value < 0.05)
         for name, groups in (("DeLong by users", user), ("DeLong by rows", None)):
             test = delong(labels, a, b, groups=groups)
             if not test.reason:
@@ -94,17 +94,17 @@ def main() -> None:
     for title, market in MARKETS.items():
         labels, (logits, _), user = market.draw(TRUTH_USERS, np.random.default_rng(0))
         values = user_bootstrap(labels, logits, user, replicates=0)
-        truth = {name: values[name].value for name in NAMES}
+        truth = {name: values[name].value for name in TITLES}
         true_ece = ece(labels, expit(logits)) if any(market.error) else 0.0
         cells = [cell(market, truth, count, arguments.repeats) for count in counts]
-        print(f"\n{title}\n\n| users | " + " | ".join(map(str, counts)) + " |")
+        print(f"\n{title}:\n\n| users | " + " | ".join(map(str, counts)) + " |")
         print("|---|" + "--:|" * len(counts))
-        rows = [f"{name} covers" for name in NAMES]
+        rows = [f"{name} covers" for name in TITLES.values()]
         if any(market.error):  # models without errors are one model
-            rows += [*(f"{name} false" for name in NAMES), "DeLong by users false", "DeLong by rows false"]
+            rows += [f"{name} false" for name in (*TITLES.values(), "DeLong by users", "DeLong by rows")]
         for row in rows:
             print(f"| {row} | " + " | ".join(f"{found[row]:.3f}" for found in cells) + " |")
-        for row in ("ece measured", "ece debiased"):
+        for row in ("ECE measured", "ECE debiased"):
             values = " | ".join(f"{found[row]:.4f}" for found in cells)
             print(f"| {row} (true: {true_ece:.4f}) | {values} |", flush=True)
 

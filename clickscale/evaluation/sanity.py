@@ -79,12 +79,12 @@ def _worse_than(
         sign, title = better[key]
         if sign * test.delta < -1e-9:  # beyond rounding
             chance = "" if test.p_text == "-" else f", p {test.p_text}"
-            worse.append(f"{title} {model[key].value:.4f} against {simple[key]:.4f}{chance}")
+            worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{chance})")
     if not worse:
         return []
     return [
-        f"{label}: the model is worse than {TITLES[name]} ({'; '.join(worse)}); train it on more impressions"
-        " or for more steps, look for better options with clickscale tune, or serve the simple prediction."
+        f"{label}: the model is worse than {TITLES[name]} in {' and '.join(worse)}; train it on more"
+        " impressions or for more steps, or look for better options with clickscale tune."
     ]
 
 

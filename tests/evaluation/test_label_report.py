@@ -268,13 +268,14 @@ def test_a_model_that_is_worse_than_a_simple_prediction_says_so() -> None:
     whole = market()
     warnings = evaluate_predictions(whole, bootstrap=200, simple=simple(whole)).warnings
     assert len(warnings) == 2  # one for each label
-    assert warnings[0].startswith("click: the model is worse than item popularity (AUC 0.")
-    assert "log-loss 0.5" in warnings[0]
+    assert warnings[0].startswith("click: the model is worse than item popularity in AUC (0.")
+    assert " and GAUC (0." in warnings[0]
+    assert " and log-loss (0.5" in warnings[0]
     assert "against 1.0000, p <= 0.005 (200 resamples)" in warnings[0]
     assert "clickscale tune" in warnings[0]
     turned = market(logits=-whole.logits)
     (first, *_) = evaluate_predictions(turned, simple=simple(turned)).warnings
-    assert first.startswith("click: the model is worse than the constant rate (AUC 0.")
+    assert first.startswith("click: the model is worse than the constant rate in AUC (0.")
 
 
 def test_a_part_with_few_positives_or_negatives_and_a_bad_pcoc_say_so() -> None:
