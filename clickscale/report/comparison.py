@@ -181,7 +181,8 @@ def _mean(intervals: Sequence[Interval]) -> Interval:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else math.nan
+    # A measure that is not defined for some seed has no spread; stdev cannot take nan.
+    return math.nan if len(values) < 2 or any(map(math.isnan, values)) else statistics.stdev(values)
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:

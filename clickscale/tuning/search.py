@@ -276,8 +276,10 @@ class _Search:
 
     def _warnings(self, number: int) -> list[str]:
         """Warnings of the evaluation of a trial, such as that item popularity is better."""
-        found = run_results(self._folder(number, self._seeds[0]), "valid")
-        return [f"Warning: {warning}" for warning in found[0].warnings]
+        folder = self._folder(number, self._seeds[0])
+        # A trial that diverged was never evaluated.
+        found = run_results(folder, "valid") if (folder / "evaluation-valid.json").is_file() else []
+        return [f"Warning: {warning}" for result in found[:1] for warning in result.warnings]
 
 
 def _validation_losses(folder: Path) -> tuple[float | None, ...]:
