@@ -157,12 +157,19 @@ def _show(document: dict[str, Any]) -> None:
     layers = len(next(iter(blocks.values())))
     headers = ("block", "least rank", *(f"layer {layer + 1}" for layer in range(layers)))
     cells = [(name, found[0]["least"], *map(_attention, found)) for name, found in blocks.items()]
-    show(grid(f"Attention of {document['samples']:,} impressions: effective rank / share", headers, cells))
+    title = f"Attention of {document['samples']:,} impressions: effective rank / share"
+    notes = [
+        f"{name}: {layer['reason']}"
+        for name, found in blocks.items()
+        for layer in found[:1]
+        if layer["reason"]
+    ]
+    show(grid(title, headers, cells, notes))
 
 
 def _attention(layer: dict[str, Any]) -> str:
-    """``0.1234 / 20.0%``."""
-    return f"{cell(layer['effective_rank'])} / {layer['share']:.1%}"
+    """``0.1234 / 20.0%``, a dash if no impression has both kinds."""
+    return "-" if layer["reason"] else f"{cell(layer['effective_rank'])} / {layer['share']:.1%}"
 
 
 def _tested(measure: dict[str, Any]) -> tuple[str, str]:
