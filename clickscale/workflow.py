@@ -164,7 +164,9 @@ def _evaluate(
         labels=run.labels,
     )
     predictions.save(_predictions_path(out, part))
-    return _report(out, predictions, bootstrap, run.dataset, steps_warning(run.step))
+    # A run that began with the weights of another one has learned more than its own steps.
+    warnings = [] if run.config.warm_start else steps_warning(run.step)
+    return _report(out, predictions, bootstrap, run.dataset, warnings)
 
 
 def _report(

@@ -150,21 +150,16 @@ def _show(document: dict[str, Any]) -> None:
         rows = [
             (cut["block"], cut["auc"]["cut"], *_tested(cut["auc"]), *_tested(cut["gauc"])) for cut in cuts
         ]
-        reasons = [(name.upper(), cut[name]["reason"]) for cut in cuts for name in MEASURES]
-        notes = dict.fromkeys(f"{name}: {reason}" for name, reason in reasons if reason)
-        show(grid(title, columns, rows, notes))
+        tests = [(name.upper(), cut[name]["reason"]) for cut in cuts for name in MEASURES]
+        untested = dict.fromkeys(f"{name}: {reason}" for name, reason in tests if reason)
+        show(grid(title, columns, rows, untested))
     blocks = _by_block(document)
     layers = len(next(iter(blocks.values())))
     headers = ("block", "least rank", *(f"layer {layer + 1}" for layer in range(layers)))
     cells = [(name, found[0]["least"], *map(_attention, found)) for name, found in blocks.items()]
     title = f"Attention of {document['samples']:,} impressions: effective rank / share"
-    notes = [
-        f"{name}: {layer['reason']}"
-        for name, found in blocks.items()
-        for layer in found[:1]
-        if layer["reason"]
-    ]
-    show(grid(title, headers, cells, notes))
+    reasons = {name: found[0]["reason"] for name, found in blocks.items() if found[0]["reason"]}
+    show(grid(title, headers, cells, (f"{name}: {reason}" for name, reason in reasons.items())))
 
 
 def _attention(layer: dict[str, Any]) -> str:

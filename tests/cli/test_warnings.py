@@ -59,6 +59,31 @@ def test_every_table_has_two_lines_that_cost_nothing(
     assert "one seed of a model says nothing about other seeds" in out
 
 
+def test_the_documents_of_train_and_compare_hold_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = prepared(tmp_path / "data", lambda row, part: None), str(tmp_path / "run")
+    assert main(["train", "mlp", "--data", str(data), "--out", run, *SMALL, "--json"]) == 0
+    (valid,) = json.loads(capsys.readouterr().out)["valid"]
+    assert [line["name"] for line in valid["simple"]] == ["the constant rate", "item popularity"]
+    assert any("fewer than 100" in warning for warning in valid["warnings"])
+    assert main(["evaluate", run, "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert any("fewer than 100" in warning for warning in evaluated["warnings"])
+    assert main(["compare", run, "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert [line["name"] for line in compared["models"]] == ["mlp"]
+    assert [line["name"] for line in compared["simple"]] == ["the constant rate", "item popularity"]
+    assert compared["warnings"] == [f"{run}: {warning}" for warning in evaluated["warnings"]]
+    assert compared["footnotes"]
+    warm = str(tmp_path / "warm")
+    assert (
+        main(["train", "mlp", "--data", str(data), "--out", warm, "--warm-start", run, *SMALL, "--json"]) == 0
+    )
+    (valid,) = json.loads(capsys.readouterr().out)["valid"]
+    assert not any("fewer than 100" in warning for warning in valid["warnings"])
+
+
 def test_a_test_part_of_one_class_is_told_without_nan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
