@@ -88,8 +88,8 @@ def row(without: str, cuts: list[Predictions], wholes: list[Predictions], bootst
         delta = sum(test.a[name] - test.b[name] for test in tests) / len(tests)
         seeds = "-"
         if len(tests) > 1:
-            seeds = f"{seeds_t_test([t.a[name] for t in tests], [t.b[name] for t in tests]).p_value:.3f}"
-        cells.append(f"{delta:+.4f} (p {users.p_value:.3f}, {seeds})")
+            seeds = seeds_t_test([t.a[name] for t in tests], [t.b[name] for t in tests]).p_text
+        cells.append(f"{delta:+.4f} (p {users.p_text}, {seeds})")
     return "| " + " | ".join(cells + [""] * (7 - len(cells))) + " |"
 
 

@@ -103,7 +103,7 @@ def cells(mine: list[dict[str, float]], base: list[dict[str, float]]) -> list[st
             shown.append("")
             continue
         test = seeds_t_test([run[name] for run in mine], [run[name] for run in base])
-        shown.append(f"{test.delta:+.4f} (p {test.p_value:.3f})")
+        shown.append(f"{test.delta:+.4f} (p {test.p_text})")
     return [*shown, f"{means[3]:,.0f}"]
 
 

@@ -15,8 +15,8 @@ import configured  # noqa: F401 - first, for its effect
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
-from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
+from clickscale.report.results import with_interval
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
@@ -41,25 +41,20 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
     )
 
 
-def shown(interval: Interval) -> str:
-    """A mean with its interval."""
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
-
-
 def tested(line: Line, measure: str) -> str:
     """Difference to the first model with both p-values: over users, and over seeds."""
     if measure not in line.against:
         return ""
     users, seeds = line.against[measure], line.seeds_test.get(measure)
-    over_seeds = f", {seeds.p_value:.3f}" if seeds else ""
-    return f"{users.delta:+.4f} (p {users.p_value:.3f}{over_seeds})"
+    over_seeds = f", {seeds.p_text}" if seeds else ""
+    return f"{users.delta:+.4f} (p {users.p_text}{over_seeds})"
 
 
 def table(folders: list[Path], bootstrap: int) -> list[str]:
     """Markdown rows of the runs of one length, tested against the first model."""
     rows = []
     for line in compare([workflow.entrant(folder, "test") for folder in folders], bootstrap=bootstrap):
-        cells = [line.name, shown(line.values["auc"]), shown(line.values["gauc"])]
+        cells = [line.name, with_interval(line.values["auc"]), with_interval(line.values["gauc"])]
         cells += [f"{line.values['log_loss'].value:.4f}", tested(line, "auc"), tested(line, "gauc")]
         rows.append("| " + " | ".join(cells) + " |")
     return rows

@@ -100,8 +100,7 @@ def main() -> None:
     for name in MEASURES if arguments.seeds > 1 else ():
         first, second = ([run[name] for run in found] for found in results.values())
         test = seeds_t_test(second, first)
-        interval = f"[{test.low:+.4f}, {test.high:+.4f}], p {test.p_value:.3f}"
-        print(f"second - first, {name}: {test.delta:+.4f} {interval}")
+        print(f"second - first, {name}: {test.delta_text}, p {test.p_text}")
 
 
 if __name__ == "__main__":

@@ -15,20 +15,17 @@ import numpy as np
 from scipy.special import expit
 
 from clickscale.artifact import load_artifact
-from clickscale.baselines.simple import simple_predictions
 from clickscale.costs.latency import CACHED, PARALLEL, compare_latency
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import DataError, unknown
 from clickscale.evaluation.calibration import reliability_curve
-from clickscale.evaluation.label_report import evaluate_predictions
 from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.files import heal, replace_text
 from clickscale.inference.prediction_tables import TREES
 from clickscale.report import sections
 from clickscale.report.comparison import Entrant, names_of
 from clickscale.report.page import Page, Section, write_page
-from clickscale.report.results import Result, results_of
 from clickscale.report.sections import PageModel
 from clickscale.runtime import set_threads
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
@@ -77,26 +74,23 @@ def write_run_page(
     dataset, absence = _dataset_of(folders[0], data)
     latencies = measured_latencies(named, candidates) if candidates else {}
     models = page_models(named, part, label, latencies)
-    baselines = baseline_results(dataset, part, label) if dataset is not None else []
-    found = _model_sections(models, baselines, candidates, label)
+    found = _model_sections(models, candidates, label)
     if dataset is not None:
         found.append(sections.data_section(inspect_dataset(dataset)))
     found.append(sections.commands_section([*run_commands(folders, part), *filter(None, [command])]))
     page = Page(
         title=_title(models, dataset),
         subtitle=_subtitle(models, folders, absence),
-        tiles=sections.tiles(models, baselines, candidates),
+        tiles=sections.tiles(models, candidates),
         sections=found,
         footer=f"Made by clickscale {__version__}.",
     )
     return _write(page, Path(out))
 
 
-def _model_sections(
-    models: Sequence[PageModel], baselines: Sequence[Result], candidates: int, label: str
-) -> list[Section]:
+def _model_sections(models: Sequence[PageModel], candidates: int, label: str) -> list[Section]:
     """Results, latency, differences and behavior; those that do not apply are left out."""
-    found = [sections.results_section(models, baselines, candidates)]
+    found = [sections.results_section(models, candidates)]
     if any(model.latency for model in models):
         text = (
             "A dot is the median time of a request that encodes its user, a ring that of a request whose "
@@ -181,9 +175,7 @@ def _dataset_of(run: Path, data: str | Path | None) -> tuple[Dataset | None, str
     where = Path(data or _data_of(run))
     heal(where)
     if data is None and not where.is_dir():
-        return None, (
-            f"The data set was not at {where}, so baselines and the data card are left out; --data names it."
-        )
+        return None, (f"The data set was not at {where}, so the data card is left out; --data names it.")
     return open_dataset(where), ""
 
 
@@ -258,15 +250,6 @@ def measured_latencies(entrants: Mapping[str, Entrant], candidates: int) -> dict
     features = next(iter(loaded.values())).config.features
     latencies = compare_latency(models, features, candidates)
     return {name: (times[PARALLEL].p50, times[CACHED].p50) for name, times in latencies.items()}
-
-
-def baseline_results(dataset: Dataset, part: str, label: str) -> list[Result]:
-    """The constant rate and item popularity, measured on a part."""
-    return [
-        result
-        for name, predictions in simple_predictions(dataset, part, label).items()
-        for result in results_of(name, evaluate_predictions(predictions).to_dict())
-    ]
 
 
 # --- commands

@@ -13,6 +13,7 @@ folder holds one such folder for each of its models (see `clickscale.training.di
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ import msgspec
 import numpy as np
 
 from clickscale.artifact import save_artifact
+from clickscale.baselines.simple import simple_logits
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
-from clickscale.data.dataset import open_dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
+from clickscale.evaluation.sanity import few_warnings, steps_warning
+from clickscale.features import label_of
 from clickscale.files import heal, replace_text, sha256_text
 from clickscale.inference.prediction_tables import TREES as _TREES
 from clickscale.inference.prediction_tables import TREES_TEXT
@@ -54,6 +58,7 @@ from clickscale.training.train import train as train_model
 
 _FEWEST = 20  # positives and negatives of a slice whose AUC says something
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
+_DATA = "say where it is with --data, to compare with the constant rate and item popularity."
 
 
 def train(
@@ -146,7 +151,10 @@ def evaluate(
     """
     out = Path(run)
     if (out / _TREES).is_file():
-        return _report(out, load_predictions(out, part), bootstrap)
+        where = Path(data or json.loads((out / _TREES).read_text("utf-8"))["data"])
+        heal(where)
+        dataset = open_dataset(where) if data or where.is_dir() else None
+        return _report(out, load_predictions(out, part), bootstrap, dataset)
     where = Path(data or read_config(out).data)
     heal(where)
     if not data and not where.is_dir():
@@ -167,13 +175,40 @@ def _evaluate(
         labels=run.labels,
     )
     predictions.save(_predictions_path(out, part))
-    return _report(out, predictions, bootstrap)
+    # A run that began with the weights of another one has learned more than its own steps.
+    warnings = [] if run.config.warm_start else steps_warning(run.step)
+    return _report(out, predictions, bootstrap, run.dataset, warnings)
 
 
-def _report(out: Path, predictions: Predictions, bootstrap: int) -> EvaluationReport:
-    report = evaluate_predictions(predictions, bootstrap=bootstrap)
+def _report(
+    out: Path,
+    predictions: Predictions,
+    bootstrap: int,
+    dataset: Dataset | None,
+    warnings: Sequence[str] = (),
+) -> EvaluationReport:
+    """Measure predictions beside those that cost nothing; write the report, with warnings of the run."""
+    simple = simple_logits(dataset, predictions.row, predictions.label_names) if dataset else None
+    report = evaluate_predictions(predictions, bootstrap=bootstrap, simple=simple)
+    if dataset is not None and predictions.part != "train":
+        warnings = [*_training_warnings(dataset, predictions.label_names), *warnings]
+    if dataset is None:
+        warnings = [
+            *warnings,
+            f"The data set of {out} is not there, so nothing stands beside its numbers; {_DATA}",
+        ]
+    report = replace(report, warnings=(*report.warnings, *warnings))
     _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
+
+
+def _training_warnings(dataset: Dataset, labels: Sequence[str]) -> list[str]:
+    """Warn of a training part with too few positives or negatives."""
+    rows, found = dataset.part("train"), []
+    for label in labels:
+        outcome = np.asarray(dataset.impressions[label_of(label)])[rows]
+        found += few_warnings(label, "train", (int((outcome == 1).sum()), int((outcome == 0).sum())))
+    return found
 
 
 def train_trees(
@@ -210,7 +245,7 @@ def train_trees(
     out.mkdir(parents=True, exist_ok=True)
     for part, predictions in fitted.predictions.items():
         predictions.save(_predictions_path(out, part))
-        _report(out, predictions, bootstrap=200)
+        _report(out, predictions, 200, dataset)
     facts = fitted.to_dict() | {
         "data": str(data),
         "seed": seed,

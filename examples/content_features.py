@@ -51,8 +51,7 @@ def main(prepared: Path, out: Path, texts: list[str]) -> None:
         base = load_predictions(out / "none", "test")
         found = compare_predictions(load_predictions(run.folder, "test"), base).labels[0]
         change = found.bootstrap["auc"]
-        interval = f"[{change.low:+.4f}, {change.high:+.4f}]"
-        print(f"{name}: AUC {found.a['auc']:.4f}, against none {change.delta:+.4f} {interval}")
+        print(f"{name}: AUC {found.a['auc']:.4f}, against none {change.delta_text}")
 
 
 if __name__ == "__main__":

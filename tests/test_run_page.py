@@ -82,7 +82,7 @@ def test_a_data_set_that_is_gone_is_said_and_can_be_named(made: tuple[Path, Data
     config = json.loads((run / "config.json").read_text("utf-8"))
     (run / "config.json").write_text(json.dumps(config | {"data": "gone"}), "utf-8")
     shown = words(write_run_page([run], tmp_path / "a.html", candidates=0).read_text("utf-8"))
-    assert "The data set was not at gone, so baselines and the data card are left out" in shown
+    assert "The data set was not at gone, so the data card is left out" in shown
     assert "popularity" not in shown
     page = write_run_page([run], tmp_path / "b.html", candidates=0, data=dataset.path)
     assert "popularity" in words(page.read_text("utf-8"))

@@ -136,7 +136,7 @@ def _row(dataset: Dataset, file: Path, ours: Predictions | None) -> dict[str, An
 
 
 def _lead(test: PairedTest | None) -> str:
-    return f"{test.delta:+.4f} ({test.low:+.4f}, {test.high:+.4f})" if test else ""
+    return test.delta_text if test else ""
 
 
 def table(log: str, dataset: Dataset, rows: list[dict[str, Any]]) -> list[str]:

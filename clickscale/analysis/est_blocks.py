@@ -83,6 +83,8 @@ class Effect:
                 "low": found.bootstrap[name].low,
                 "high": found.bootstrap[name].high,
                 "p_value": found.bootstrap[name].p_value,
+                "resamples": found.bootstrap[name].resamples,
+                "reason": found.bootstrap[name].reason or None,
             }
             for name in ("auc", "gauc", "log_loss")
         }
@@ -109,7 +111,8 @@ class _BlockAttention:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; layers count from 1."""
-        facts = {"effective_rank": self.rank, "least": self.least, "share": self.share}
+        reason = None if self.samples else "no impression has both kinds"
+        facts = {"effective_rank": self.rank, "least": self.least, "share": self.share, "reason": reason}
         return {"layer": self.layer + 1, "block": block_name(self.block), **facts, "samples": self.samples}
 
 

@@ -6,6 +6,7 @@ A model that is not better than both has learned nothing that a table could not 
 import numpy as np
 from scipy.special import logit
 
+from clickscale.arrays import Floats32, Ints
 from clickscale.data.dataset import Dataset
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
@@ -27,18 +28,35 @@ def simple_predictions(dataset: Dataset, part: str, label: str = "") -> dict[str
         label: the label to predict; the first one of the data set if empty.
     """
     (index,) = select_labels(dataset.labels, (label,) if label else ())
-    name, train, rows = dataset.labels[index], dataset.part("train"), dataset.part(part)
-    outcome = np.asarray(dataset.impressions[label_of(name)])[train]
-    items = np.asarray(dataset.impressions["item"])
+    labels, rows = (dataset.labels[index],), dataset.part(part)
+    return {
+        name: with_facts(dataset, rows, logits, labels, part, "impression")
+        for name, logits in simple_logits(dataset, rows, labels).items()
+    }
+
+
+def simple_logits(dataset: Dataset, rows: Ints, labels: tuple[str, ...]) -> dict[str, Floats32]:
+    """Logits (N, T) of the predictions of `simple_predictions`, by name.
+
+    Args:
+        rows: (N,) impressions to predict.
+        labels: the T labels to predict.
+    """
+    train, items = dataset.part("train"), np.asarray(dataset.impressions["item"])
+    shown, asked = items[train], items[rows]
+    columns = [_logits(dataset, train, shown, asked, label) for label in labels]
+    constant, popularity = zip(*columns, strict=True)
+    return {"constant": np.stack(constant, axis=1), "popularity": np.stack(popularity, axis=1)}
+
+
+def _logits(dataset: Dataset, train: Ints, shown: Ints, asked: Ints, label: str) -> tuple[Floats32, Floats32]:
+    """Constant and popularity (N,) for one label, from the items shown in training, for the items asked."""
+    outcome = np.asarray(dataset.impressions[label_of(label)])[train]
     known = outcome >= 0
     # Half a positive and half a negative keep the rate away from 0 and 1, where its logit is infinite.
     rate = float(((outcome == 1).sum() + 0.5) / (known.sum() + 1))
     size = dataset.manifest.counts["items"]
-    shown = np.bincount(items[train][known], minlength=size)
-    clicked = np.bincount(items[train][outcome == 1], minlength=size)
-    by_item = (clicked + PRIOR * rate) / (shown + PRIOR)
-    logits = {"constant": np.full(len(rows), logit(rate)), "popularity": logit(by_item)[items[rows]]}
-    return {
-        key: with_facts(dataset, rows, values.astype(np.float32)[:, None], (name,), part, "impression")
-        for key, values in logits.items()
-    }
+    counts = np.bincount(shown[known], minlength=size)
+    clicked = np.bincount(shown[outcome == 1], minlength=size)
+    by_item = logit((clicked + PRIOR * rate) / (counts + PRIOR)).astype(np.float32)
+    return np.full(len(asked), logit(rate), np.float32), by_item[asked]

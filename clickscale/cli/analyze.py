@@ -144,26 +144,33 @@ def _grouped(found: list[dict[str, Any]], by: str) -> dict[str, list[dict[str, A
 def _show(document: dict[str, Any]) -> None:
     """One table per label of what cuts do, then one of attention by layer."""
     for label, cuts in _by_label(document).items():
-        whole = ", ".join(f"{name.upper()} {cuts[0][name]['whole']:.4f}" for name in MEASURES)
+        whole = ", ".join(f"{name.upper()} {cell(cuts[0][name]['whole'])}" for name in MEASURES)
         title = f"{document['run']}, part {document['part']}, {label}: {whole}; without the block"
         columns = ("block", "AUC", "change of AUC", "p", "change of GAUC", "p")
         rows = [
             (cut["block"], cut["auc"]["cut"], *_tested(cut["auc"]), *_tested(cut["gauc"])) for cut in cuts
         ]
-        show(grid(title, columns, rows))
+        tests = [(name.upper(), cut[name]["reason"]) for cut in cuts for name in MEASURES]
+        untested = dict.fromkeys(f"{name}: {reason}" for name, reason in tests if reason)
+        show(grid(title, columns, rows, untested))
     blocks = _by_block(document)
     layers = len(next(iter(blocks.values())))
     headers = ("block", "least rank", *(f"layer {layer + 1}" for layer in range(layers)))
     cells = [(name, found[0]["least"], *map(_attention, found)) for name, found in blocks.items()]
-    show(grid(f"Attention of {document['samples']:,} impressions: effective rank / share", headers, cells))
+    title = f"Attention of {document['samples']:,} impressions: effective rank / share"
+    reasons = {name: found[0]["reason"] for name, found in blocks.items() if found[0]["reason"]}
+    show(grid(title, headers, cells, (f"{name}: {reason}" for name, reason in reasons.items())))
 
 
 def _attention(layer: dict[str, Any]) -> str:
-    """``0.1234 / 20.0%``."""
-    return f"{cell(layer['effective_rank'])} / {layer['share']:.1%}"
+    """``0.1234 / 20.0%``, a dash if no impression has both kinds."""
+    return "-" if layer["reason"] else f"{cell(layer['effective_rank'])} / {layer['share']:.1%}"
 
 
-def _tested(measure: dict[str, float]) -> tuple[str, float]:
+def _tested(measure: dict[str, Any]) -> tuple[str, str]:
     """A change with its interval, and its p-value."""
+    from clickscale.evaluation.significance import PairedTest
+
     change, low, high = (measure[key] for key in CHANGE)
-    return f"{change:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low == low else ""), measure["p_value"]
+    test = PairedTest(change, low, high, measure["p_value"], resamples=measure["resamples"])
+    return test.delta_text, test.p_text

@@ -6,6 +6,7 @@ so that a result can be piped.
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _QUIET_SECONDS = 10.0  # without a terminal, a stage is reported this often at most
 
@@ -69,8 +71,14 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def grid(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose columns after the first are aligned right when they hold numbers."""
+def grid(
+    title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], footnotes: Iterable[str] = ()
+) -> Table:
+    """A table whose columns after the first are aligned right when they hold numbers.
+
+    Args:
+        footnotes: say below the table why a cell holds a dash.
+    """
     texts = [[cell(value) for value in row] for row in rows]
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for index, header in enumerate(headers):
@@ -78,6 +86,8 @@ def grid(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -
         table.add_column(header, justify="right" if index and numeric else "left", overflow="fold")
     for row in texts:
         table.add_row(*row)
+    if notes := "\n".join(f"- {note}" for note in footnotes):
+        table.caption, table.caption_justify = Text(notes), "left"
     return table
 
 
@@ -90,7 +100,7 @@ def cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return "-" if value != value else f"{value:.4f}"
+        return f"{value:.4f}" if math.isfinite(value) else "-"
     return str(value)
 
 

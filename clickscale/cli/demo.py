@@ -8,6 +8,7 @@ import typer
 
 from clickscale.cli.console import Stages, emit, grid, say, show
 from clickscale.cli.options import AsJson, Seed
+from clickscale.cli.runs import say_warnings
 
 
 def run_demo(
@@ -59,6 +60,7 @@ def run_demo(
         emit(outcome.to_dict() | {"seconds": seconds})
         return
     show(grid(*outcome.results_table()))
+    say_warnings(outcome.results)
     typer.echo(f"{outcome.summary()}\n")
     show(grid(*outcome.ranking_table()))
     typer.echo(f"report: {outcome.page}\nseconds: {seconds:.0f}")

@@ -7,7 +7,14 @@ import typer
 from clickscale.cli import run_flags as flags
 from clickscale.cli.console import emit, say, show
 from clickscale.cli.options import AsJson, Data, Sets
-from clickscale.cli.runs import documents, results_grid, stopped, training, validation_results
+from clickscale.cli.runs import (
+    documents,
+    results_grid,
+    say_warnings,
+    stopped,
+    training,
+    validation_results,
+)
 
 
 def distill_models(
@@ -110,6 +117,7 @@ def distill_models(
         return 0
     if rows:
         show(results_grid(f"{out}, part valid", rows))
+        say_warnings(rows)
     say(f"artifact: {folders[0] / 'artifact'}")
     say(f"next: clickscale evaluate {folders[0]}")
     return 0

@@ -83,6 +83,7 @@ def train_model(
         return 0
     if results:
         show(results_grid(f"{out}, part valid", results))
+        say_warnings(results)
     say(f"artifact: {out / 'artifact'}")
     say(f"next: clickscale evaluate {out}")
     return 0
@@ -124,11 +125,20 @@ def documents(results: Any) -> list[dict[str, Any]]:
 
 def results_grid(title: str, results: Any) -> Any:
     """A table of results, with their label where there are several."""
-    from clickscale.report.results import HEADERS, cells
+    from clickscale.report.results import HEADERS, cells, footnotes, with_simple
 
     several = len({result.label for result in results}) > 1
     headers = ("label", *HEADERS) if several else HEADERS
-    return grid(title, headers, [(r.label, *cells(r)) if several else cells(r) for r in results])
+    rows = [(r.label, *cells(r)) if several else cells(r) for r in with_simple(results)]
+    return grid(title, headers, rows, footnotes(told for result in results for told in result.shown))
+
+
+def say_warnings(results: Any) -> None:
+    """Print the warnings of results, each once, with the name of the model if there are several."""
+    several = len({result.name for result in results}) > 1
+    found = [(f"{r.name}: " if several else "") + warning for r in results for warning in r.warnings]
+    for warning in dict.fromkeys(found):
+        say(f"warning: {warning}")
 
 
 def train_trees(
@@ -151,6 +161,7 @@ def train_trees(
         emit({"run": str(out), **facts, "test": documents(results)})
         return
     show(results_grid(f"{out}, part test", results))
+    say_warnings(results)
     say(f"features beyond the fields and the declared statistics: {', '.join(facts['beyond']) or 'nothing'}")
 
 
@@ -177,7 +188,8 @@ def evaluate_run(
 ) -> None:
     """Measure a run on a part of its data.
 
-    AUC, GAUC, log-loss and calibration, with 95% intervals over users.
+    AUC, GAUC, log-loss and calibration, with 95% intervals over users, beside the constant rate and item
+    popularity of the training part. Warns of what makes the numbers worth little.
     The run's folder keeps predictions-PART.safetensors and evaluation-PART.json.
     """
     from clickscale.workflow import evaluate
@@ -191,19 +203,27 @@ def evaluate_run(
         for label in report.labels:
             for name, slices_of_label in label.slices.items():
                 show(_slices_grid(f"{label.label} by {name}", slices_of_label))
+    for warning in report.warnings:
+        say(f"warning: {warning}")
     _say_notes([run])
 
 
 def _report_grid(title: str, report: Any) -> Any:
     from clickscale.evaluation.measures import METRICS
-    from clickscale.report.results import with_interval
+    from clickscale.evaluation.sanity import TITLES
+    from clickscale.report.results import footnotes, with_interval
 
     headers = ("label", "impressions", "positives", *(metric.title for metric in METRICS))
-    rows = [
-        (label.label, label.rows, label.positives, *map(with_interval, label.metrics.values()))
-        for label in report.labels
-    ]
-    return grid(title, headers, rows)
+    rows = []
+    for label in report.labels:
+        counts = label.rows, label.positives
+        rows.append((label.label, *counts, *map(with_interval, label.metrics.values())))
+        rows += [
+            (f"{label.label}: {TITLES[name]}", *counts, *simple.metrics.values())
+            for name, simple in label.simple.items()
+        ]
+    told = [(m.title, label.metrics[m.name]) for m in METRICS for label in report.labels]
+    return grid(title, headers, rows, footnotes(told))
 
 
 def _slices_grid(title: str, slices: Any) -> Any:
@@ -211,7 +231,7 @@ def _slices_grid(title: str, slices: Any) -> Any:
 
     headers = ("slice", "impressions", "positives", *(m.title for m in METRICS if not m.biased))
     rows = [(part.name, part.rows, part.positives, *part.metrics.values()) for part in slices]
-    return grid(title, headers, rows)
+    return grid(title, headers, rows, (f"{part.name}: {part.reason}" for part in slices if part.reason))
 
 
 def _say_notes(runs: list[Path]) -> None:
@@ -230,7 +250,8 @@ def compare_runs(
 ) -> None:
     """Test runs against the first one.
 
-    All must be evaluated on the same impressions; seeds of one model are pooled.
+    All must be evaluated on the same impressions; seeds of one model are pooled. The last lines are the
+    constant rate and item popularity of the training part.
     p (users) resamples users on the first shared seed; p (seeds) is a paired t-test over shared seeds.
     """
     from clickscale.report import comparison
@@ -238,16 +259,39 @@ def compare_runs(
 
     entrants = [entrant(run, part) for run in runs]
     lines = comparison.compare(entrants, bootstrap=bootstrap)
+    footnotes, warnings = comparison.footnotes(lines), _warnings_of(entrants)
     groupings = list(dict.fromkeys(one.predictions.grouping for one in entrants))
     if as_json:
         import msgspec
 
-        models = [msgspec.to_builtins(line) for line in lines]
-        emit({"part": part, "groupings": groupings, "base": str(runs[0]), "models": models})
+        found = {
+            "models": [msgspec.to_builtins(line) for line in lines if line.seeds],
+            "simple": [msgspec.to_builtins(line) for line in lines if not line.seeds],
+        }
+        about = {"part": part, "groupings": groupings, "base": str(runs[0])}
+        emit(about | found | {"footnotes": footnotes, "warnings": warnings})
         return
     several = len({line.label for line in lines}) > 1
     headers = ("label", *comparison.HEADERS) if several else comparison.HEADERS
     rows = [(line.label, *comparison.cells(line)) if several else comparison.cells(line) for line in lines]
     title = f"part {part}, grouping {' and '.join(groupings)}, against {lines[0].name}"
-    show(grid(title, headers, rows))
+    show(grid(title, headers, rows, footnotes))
+    for warning in warnings:
+        say(f"warning: {warning}")
     _say_notes(runs)
+
+
+def _warnings_of(entrants: Any) -> list[str]:
+    """Warnings of the evaluations of all runs, and of a first run that nothing stands beside."""
+    found = [
+        f"{entrant.run}: {warning}"
+        for entrant in entrants
+        for warning in dict.fromkeys(w for result in entrant.results for w in result.warnings)
+    ]
+    first = entrants[0]
+    if not any(result.simple for result in first.results):
+        found.append(
+            f"{first.run}: its evaluation lacks the constant rate and item popularity; make it again with its"
+            f" data set: clickscale evaluate {first.run} --part {first.predictions.part} --data DIR"
+        )
+    return found

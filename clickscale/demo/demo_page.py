@@ -17,7 +17,7 @@ from clickscale.report import plots, sections
 from clickscale.report.comparison import Entrant
 from clickscale.report.page import Page, PageTable, Section, write_page
 from clickscale.report.sections import PageModel
-from clickscale.run_page import CANDIDATES, baseline_results, page_models, run_commands
+from clickscale.run_page import CANDIDATES, page_models, run_commands
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import load_predictions, run_results
@@ -96,14 +96,13 @@ def write_report(
     shown = len(dataset.impressions["time"])
     label = dataset.labels[0]
     models = page_models(entrants(runs), "test", label, latencies)
-    baselines = baseline_results(dataset, "test", label)
-    results = sections.results_section(models, baselines, CANDIDATES)
+    results = sections.results_section(models, CANDIDATES)
     latency = sections.latency_section(models, CANDIDATES, _LATENCY)
     data = sections.data_section(inspect_dataset(dataset))
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
         subtitle=f"{shown:,} impressions, {_epochs(runs)}, one seed. {notes}".strip(),
-        tiles=sections.tiles(models, baselines, CANDIDATES),
+        tiles=sections.tiles(models, CANDIDATES),
         sections=(
             results,
             latency,

@@ -21,7 +21,7 @@ from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
 from clickscale.demo.demo_page import ALONE, TAUGHT, Latencies
 from clickscale.report import sections
-from clickscale.report.results import Result, to_dict, verdict
+from clickscale.report.results import Result, to_dict, verdict, with_simple
 from clickscale.run_page import CANDIDATES, measured_latencies
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
@@ -66,7 +66,9 @@ class _DemoOutcome:
 
     def results_table(self) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
         """Title, headers and rows of the table of results."""
-        rows = [sections.cells(result, self.latencies.get(result.name)) for result in self.results]
+        rows = [
+            sections.cells(result, self.latencies.get(result.name)) for result in with_simple(self.results)
+        ]
         test = len(self.dataset.part("test"))
         title = f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
         return title, sections.headers(CANDIDATES), rows

@@ -3,7 +3,14 @@
 Everything here works on arrays of labels, logits and user ids: only `evaluate` knows models and data sets.
 """
 
-from clickscale.evaluation.calibration import ReliabilityCurve, ece, pcoc, rectify, reliability_curve
+from clickscale.evaluation.calibration import (
+    ReliabilityCurve,
+    debiased_ece,
+    ece,
+    pcoc,
+    rectify,
+    reliability_curve,
+)
 from clickscale.evaluation.label_report import (
     ComparisonReport,
     EvaluationReport,
@@ -40,6 +47,7 @@ __all__ = [
     "Weighting",
     "pcoc",
     "ece",
+    "debiased_ece",
     "ReliabilityCurve",
     "reliability_curve",
     "rectify",

@@ -11,18 +11,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from clickscale.arrays import Flags, Ints
-from clickscale.errors import ConfigError, unknown
+from clickscale.arrays import Flags, Floats32, Ints
+from clickscale.errors import ConfigError, DataError, unknown
 from clickscale.evaluation.calibration import equal_mass_bins
 from clickscale.evaluation.measures import METRICS, UserRows
-from clickscale.evaluation.metrics import group_pairs, rela_impr
+from clickscale.evaluation.metrics import rela_impr
 from clickscale.evaluation.predictions import Predictions, common_rows
+from clickscale.evaluation.sanity import label_warnings
 from clickscale.evaluation.significance import (
     Interval,
     PairedTest,
     delong,
-    paired_user_bootstrap,
-    user_bootstrap,
+    intervals_of,
+    paired_tests_of,
 )
 
 DAY = 86_400
@@ -38,13 +39,27 @@ _AGE_NAMES = ("unknown", "under 1 day", "1-6 days", "7-29 days", "30-89 days", "
 class _SliceReport:
     """One slice, such as the rows with 5 to 19 visible behaviors.
 
-    ``metrics`` has those of `METRICS` that noise does not push in one direction; nan where not defined.
+    ``metrics`` has those of `METRICS` that noise does not push in one direction; nan where not defined, and
+    then ``reason`` says what the rows lack.
     """
 
     name: str
     rows: int
     positives: int
     metrics: dict[str, float]
+    reason: str
+
+
+@dataclass(frozen=True)
+class _SimpleReport:
+    """Metrics of a prediction that costs nothing, and tests of the model's metrics minus these.
+
+    ``reason`` says what the rows lack if a metric is nan.
+    """
+
+    metrics: dict[str, float]
+    against: dict[str, PairedTest]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ class _LabelReport:
 
     `metrics` has all of `METRICS` by name. `ranked_users` are the users with both classes, the only ones that
     GAUC can see. `rela_impr` is in percent
-    against a base AUC that counts as exact, None without one. `slices` maps behaviors, user_activity,
+    against a base AUC that counts as exact, None without one. `simple` maps constant and popularity to what
+    these predictions reach; empty if they were not given. `slices` maps behaviors, user_activity,
     item_age and day to their slices, in order, empty ones left out: each partition covers every row once.
     """
 
@@ -64,12 +80,16 @@ class _LabelReport:
     ranked_users: int
     metrics: dict[str, Interval]
     rela_impr: Interval | None
+    simple: dict[str, _SimpleReport]
     slices: dict[str, tuple[_SliceReport, ...]]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Results of one run on one part: its labels, in order, how rows were batched and intervals made."""
+    """Results of one run on one part: its labels, in order, how rows were batched and intervals made.
+
+    `warnings` are sentences about what makes the numbers worth little; see `clickscale.evaluation.sanity`.
+    """
 
     part: str
     grouping: str
@@ -78,9 +98,10 @@ class EvaluationReport:
     seed: int
     level: float
     labels: tuple[_LabelReport, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values; nan becomes None."""
+        """The report as JSON values; nan becomes None beside its reason."""
         return _to_json_values(self)
 
 
@@ -88,8 +109,9 @@ class EvaluationReport:
 class LabelComparison:
     """One label in two runs: `a` and `b` map metrics to values, the tests are of a - b.
 
-    `delong` compares the AUC with rows as independent, `bootstrap` every metric with users as independent:
-    where they disagree, believe the bootstrap. `rela_impr` is that of a over b, in percent.
+    `delong` compares the AUC by a formula, `bootstrap` every metric but ECE by resampling; both count users
+    as independent. `rela_impr` is that of a over b, in percent. `reason` says what the rows lack if a value
+    is nan.
     """
 
     label: str
@@ -101,6 +123,7 @@ class LabelComparison:
     rela_impr: float
     delong: PairedTest
     bootstrap: dict[str, PairedTest]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +142,7 @@ class ComparisonReport:
     labels: tuple[LabelComparison, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values; nan becomes None."""
+        """The report as JSON values; nan becomes None beside its reason."""
         return _to_json_values(self)
 
 
@@ -130,21 +153,36 @@ def evaluate_predictions(
     seed: int = 0,
     level: float = 0.95,
     base_auc: float | Mapping[str, float] | None = None,
+    simple: Mapping[str, Floats32] | None = None,
 ) -> EvaluationReport:
     """Measure a run's predictions: metrics with intervals over users, per label, then sliced.
 
     `bootstrap` replicates (0: no intervals); `base_auc` of the base model, by label name or, if there is a
-    single label, as a number. Raises `DataError` on logits that are not finite, `ConfigError` on impossible
-    options.
+    single label, as a number; `simple` logits (N, T) by name of the predictions that cost nothing, see
+    `clickscale.baselines.simple`. Raises `DataError` on logits that are not finite, `ConfigError` on
+    impossible options.
     """
     bases = _bases(predictions, base_auc)
     partitions = _slice_rows(predictions)
-    labels = tuple(
-        _LabelRows(predictions, column).report(bootstrap, seed, level, bases.get(name), partitions)
-        for column, name in enumerate(predictions.label_names)
-    )
+    resampling = _Resampling(bootstrap, seed, level)
+    labels, warnings = [], []
+    for column, name in enumerate(predictions.label_names):
+        rows = _LabelRows(predictions, column)
+        beside = {key: logits[rows.known, column] for key, logits in (simple or {}).items()}
+        label = rows.report(resampling, bases.get(name), beside, partitions)
+        labels.append(label)
+        counts = (label.positives, label.rows - label.positives)
+        beaten_by = {key: (found.metrics, found.against) for key, found in label.simple.items()}
+        warnings += label_warnings(name, predictions.part, counts, label.metrics, beaten_by)
     return EvaluationReport(
-        predictions.part, predictions.grouping, len(predictions), bootstrap, seed, level, labels
+        part=predictions.part,
+        grouping=predictions.grouping,
+        rows=len(predictions),
+        bootstrap=bootstrap,
+        seed=seed,
+        level=level,
+        labels=tuple(labels),
+        warnings=tuple(warnings),
     )
 
 
@@ -163,7 +201,9 @@ def compare_predictions(
     """
     shared_a, shared_b = common_rows(a, b, allow_missing)
     labels = tuple(
-        _compare_label(_LabelRows(shared_a, column), _LabelRows(shared_b, column), bootstrap, seed, level)
+        _compare_label(
+            _LabelRows(shared_a, column), _LabelRows(shared_b, column), _Resampling(bootstrap, seed, level)
+        )
         for column in range(len(shared_a.label_names))
     )
     return ComparisonReport(
@@ -229,6 +269,23 @@ def _activity_quartiles(predictions: Predictions) -> _Partition:
     return _Partition(quartiles[users], tuple(names))
 
 
+@dataclass(frozen=True)
+class _Resampling:
+    """How intervals and tests are made; see `clickscale.evaluation.significance.user_bootstrap`."""
+
+    replicates: int
+    seed: int
+    level: float
+
+    def intervals(self, rows: UserRows) -> dict[str, Interval]:
+        """Every metric with its interval."""
+        return intervals_of(rows, self.replicates, self.seed, self.level)
+
+    def tests(self, a: UserRows, b: UserRows) -> dict[str, PairedTest]:
+        """Differences a - b, tested."""
+        return paired_tests_of(a, b, self.replicates, self.seed, self.level)
+
+
 class _LabelRows:
     """The rows of one label that are known."""
 
@@ -238,50 +295,75 @@ class _LabelRows:
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
         self.users = predictions.user[self.known]
+        self._check_finite(predictions)
+        self.rows = UserRows(self.labels, self.logits, self.users)
+
+    def _check_finite(self, predictions: Predictions) -> None:
+        finite = np.isfinite(self.logits)
+        if not finite.all():
+            at = int(finite.argmin())
+            row = predictions.row[self.known][at]
+            raise DataError(
+                f"Label {self.name!r}, impression row {row} of part {predictions.part}: the logit is"
+                f" {self.logits[at]}; {int((~finite).sum())} of {len(finite)} are not finite. The training"
+                " diverged: train again with a lower --learning-rate."
+            )
 
     def report(
-        self, bootstrap: int, seed: int, level: float, base: float | None, partitions: dict[str, _Partition]
+        self,
+        resampling: _Resampling,
+        base: float | None,
+        simple: Mapping[str, Floats32],
+        partitions: dict[str, _Partition],
     ) -> _LabelReport:
         """Measure all rows, then each slice."""
-        intervals = user_bootstrap(self.labels, self.logits, self.users, bootstrap, seed, level)
-        pairs = group_pairs(self.labels, self.logits, self.users)
+        intervals = resampling.intervals(self.rows)
         return _LabelReport(
             label=self.name,
             rows=len(self.labels),
-            positives=int(pairs.positives.sum()),
-            users=len(pairs.groups),
-            ranked_users=int((pairs.pairs > 0).sum()),
+            positives=int(self.rows.positive.sum()),
+            users=self.rows.users,
+            ranked_users=int((self.rows.pairs.pairs > 0).sum()),
             metrics=intervals,
             rela_impr=None if base is None else _rela_impr_interval(intervals["auc"], base),
+            simple={name: self._simple(logits, resampling) for name, logits in simple.items()},
             slices={
                 name: tuple(self._slice(value, rows) for value, rows in partition.slices(self.known))
                 for name, partition in partitions.items()
             },
         )
 
+    def _simple(self, logits: Floats32, resampling: _Resampling) -> _SimpleReport:
+        other = UserRows(self.labels, logits, self.users)
+        tests = resampling.tests(self.rows, other)
+        # PCOC is best at one, so a difference of two says nothing about which is better.
+        against = {m.name: tests[m.name] for m in METRICS if m.name in tests and m.better != "one"}
+        return _SimpleReport(_values(other), against, other.lack)
+
     def _slice(self, name: str, rows: Ints) -> _SliceReport:
         inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows])
         values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
-        return _SliceReport(name, len(rows), int(inside.positive.sum()), values)
-
-    def values(self) -> dict[str, float]:
-        """Value of every metric, without intervals."""
-        rows = UserRows(self.labels, self.logits, self.users)
-        return {metric.name: metric.value(rows) for metric in METRICS}
+        return _SliceReport(name, len(rows), int(inside.positive.sum()), values, inside.lack)
 
 
-def _compare_label(a: _LabelRows, b: _LabelRows, bootstrap: int, seed: int, level: float) -> LabelComparison:
-    of_a, of_b = a.values(), b.values()
+def _values(rows: UserRows) -> dict[str, float]:
+    """Value of every metric, without intervals."""
+    return {metric.name: metric.value(rows) for metric in METRICS}
+
+
+def _compare_label(a: _LabelRows, b: _LabelRows, resampling: _Resampling) -> LabelComparison:
+    of_a, of_b = _values(a.rows), _values(b.rows)
     return LabelComparison(
         label=a.name,
         rows=len(a.labels),
         positives=int(a.labels.sum()),
-        users=len(np.unique(a.users)),
+        users=a.rows.users,
         a=of_a,
         b=of_b,
         rela_impr=rela_impr(of_a["auc"], of_b["auc"]),
-        delong=delong(a.labels, a.logits, b.logits, level),
-        bootstrap=paired_user_bootstrap(a.labels, a.logits, b.logits, a.users, bootstrap, seed, level),
+        delong=delong(a.labels, a.logits, b.logits, resampling.level, groups=a.users),
+        bootstrap=resampling.tests(a.rows, b.rows),
+        reason=a.rows.lack,
     )
 
 
@@ -289,7 +371,7 @@ def _rela_impr_interval(interval: Interval, base: float) -> Interval:
     ends = rela_impr(interval.low, base), rela_impr(interval.high, base)
     # Against a base below 0.5 a higher AUC is a lower RelaImpr, so the ends swap.
     low, high = (ends[1], ends[0]) if base < 0.5 else ends
-    return Interval(low, high, rela_impr(interval.value, base))
+    return Interval(low, high, rela_impr(interval.value, base), interval.reason)
 
 
 def _bases(predictions: Predictions, base_auc: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -315,7 +397,8 @@ def _plain_json(value: Any) -> Any:
     """JSON values without nan; ``metrics`` stand beside the other values of their label or slice."""
     if isinstance(value, dict):
         flat = {key: inner for key, inner in value.items() if key != "metrics"} | value.get("metrics", {})
-        return {key: _plain_json(inner) for key, inner in flat.items()}
+        # A reason that is empty is none, as a value that is not defined is none.
+        return {k: None if k == "reason" and not v else _plain_json(v) for k, v in flat.items()}
     if isinstance(value, list | tuple):
         return [_plain_json(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

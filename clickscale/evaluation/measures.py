@@ -1,4 +1,4 @@
-"""The metrics that reports show, each declared once: its value, its direction, how it resamples over users.
+"""The metrics that reports show, each declared once: its value, its direction, its value without each user.
 
 Intervals, comparisons, slices, tables and JSON follow from `METRICS`. The functions behind the metrics are in
 `clickscale.evaluation.metrics` and `clickscale.evaluation.calibration`.
@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
 from clickscale.arrays import Floats
-from clickscale.evaluation.calibration import ECE_BINS, equal_mass_bins
+from clickscale.evaluation.calibration import debiased_ece
 from clickscale.evaluation.metrics import (
     GroupPairs,
     RankedPairs,
@@ -28,15 +28,9 @@ from clickscale.evaluation.metrics import (
     same_length,
 )
 
-UserWeights = Floats
-"""(U,) how often each user counts; a resample draws some users several times and others never."""
-
 
 class UserRows:
     """One model's rows of one label; what several metrics need of them is computed once.
-
-    A resample never splits the rows of a user. So a user's own AUC, summed loss, summed probability and
-    clicks stay the same, and a replicate costs O(N) without another sort.
 
     Attributes:
         positive, logit: (N,) labels and logits.
@@ -66,9 +60,45 @@ class UserRows:
         probability: Floats = expit(self.logit)
         return probability
 
+    @property
+    def lack(self) -> str:
+        """Why a metric may be undefined on these rows; empty if they lack nothing."""
+        if not len(self.positive):
+            return "no impression has a known label"
+        if not self.positive.any():
+            return "there are no positives"
+        if self.positive.all():
+            return "there are no negatives"
+        return "" if self.pairs.pairs.any() else "no user has both a positive and a negative"
+
     def per_user(self, values: Floats) -> Floats:
         """(U,) sums of the values (N,) of each user's rows."""
         return np.bincount(self.codes, weights=values, minlength=self.users).astype(np.float64)
+
+
+def _undefined() -> Floats:
+    """Values without users of a metric that has no interval."""
+    return np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric on some rows.
+
+    Attributes:
+        value: nan where it is not defined.
+        without: computes the (U,) values that the rows of all other users give; nan where those are not
+            enough to define it. A function, because slices need the value only.
+        sizes: (U,) how much of the value rests on each user, such as the number of impressions.
+    """
+
+    value: float
+    without: Callable[[], Floats]
+    sizes: npt.NDArray[Any]
+
+    def minus(self, other: "Measured") -> "Measured":
+        """Difference from another model's value on the same impressions."""
+        return Measured(self.value - other.value, lambda: self.without() - other.without(), self.sizes)
 
 
 @dataclass(frozen=True)
@@ -79,70 +109,98 @@ class Metric:
         name: key in JSON.
         title: head of a column.
         better: whether a higher or a lower value is better, or the value nearest to one.
-        prepare: from rows to a function from the users' weights to the value; all weights 1 give the value
-            itself. What costs a sort is done in ``prepare``, since the function runs once per replicate.
-        biased: noise moves the value in one direction (ECE: up). Its interval is stretched to hold the
-            value, and slices, which are small, leave it out.
+        measure: from rows to the value and its jackknife over users.
+        least, most: the range of possible values, at which intervals end.
+        biased: noise moves the value in one direction (ECE: up). It has no interval and no test, and slices,
+            which are small, leave it out.
     """
 
     name: str
     title: str
     better: Literal["higher", "lower", "one"]
-    prepare: Callable[[UserRows], Callable[[UserWeights], float]]
+    measure: Callable[[UserRows], Measured]
+    least: float = 0.0
+    most: float = math.inf
     biased: bool = False
 
     def value(self, rows: UserRows) -> float:
-        """Value on the rows as they are."""
-        return self.prepare(rows)(np.ones(rows.users))
+        """Value on the rows."""
+        return self.measure(rows).value
 
 
-def _auc(rows: UserRows) -> Callable[[UserWeights], float]:
+def _auc(rows: UserRows) -> Measured:
     ranked = rows.ranked
-    # Rows stay sorted by score in every resample; only their weights change.
-    positives, negatives = rows.codes[ranked.positives], rows.codes[ranked.negatives]
-    return lambda weights: ranked.auc(weights[positives], weights[negatives])
+    positives, negatives = rows.pairs.positives, rows.pairs.impressions - rows.pairs.positives
+    all_pairs = float(len(ranked.positives)) * len(ranked.negatives)
+    won = float((ranked.below + ranked.not_above).sum()) / 2.0
+
+    def without() -> Floats:
+        # A user takes along the pairs of its positives and those of its negatives; pairs of both kinds
+        # would be taken twice.
+        taken = rows.per_user(_pairs_won(rows)) - rows.pairs.won
+        left = (len(ranked.positives) - positives) * (len(ranked.negatives) - negatives)
+        return _share(won - taken, left.astype(np.float64))
+
+    fewer = min(positives, negatives, key=effective_number)
+    return Measured(won / all_pairs if all_pairs else math.nan, without, fewer)
 
 
-def _gauc(rows: UserRows) -> Callable[[UserWeights], float]:
+def _pairs_won(rows: UserRows) -> Floats:
+    """(N,) pairs that are ranked rightly of each row with the rows of the other class, a tie counting 1/2."""
+    ranked = rows.ranked
+    scores = rows.logit[ranked.positives]
+    # A negative wins with the positives above it, which are all but those below or level with it.
+    below = np.searchsorted(scores, rows.logit[ranked.negatives], side="left")
+    not_above = np.searchsorted(scores, rows.logit[ranked.negatives], side="right")
+    won = np.empty(len(rows.logit))
+    won[ranked.positives] = (ranked.below + ranked.not_above) / 2.0
+    won[ranked.negatives] = len(scores) - (below + not_above) / 2.0
+    return won
+
+
+def _gauc(rows: UserRows) -> Measured:
     impressions = rows.pairs.weights("impressions")
     # Users without both classes have weight 0, so the zero in place of their nan never counts.
-    parts = impressions * np.nan_to_num(rows.pairs.auc)
-    return lambda weights: ratio(weights, parts, impressions)
+    return ratio(impressions * np.nan_to_num(rows.pairs.auc), impressions)
 
 
-def _log_loss(rows: UserRows) -> Callable[[UserWeights], float]:
-    losses = rows.per_user(log_losses(rows.positive, rows.logit))
-    return lambda weights: ratio(weights, losses, rows.pairs.impressions)
+def _log_loss(rows: UserRows) -> Measured:
+    return ratio(rows.per_user(log_losses(rows.positive, rows.logit)), rows.pairs.impressions)
 
 
-def _pcoc(rows: UserRows) -> Callable[[UserWeights], float]:
-    predicted = rows.per_user(rows.probability)
-    return lambda weights: ratio(weights, predicted, rows.pairs.positives)
+def _pcoc(rows: UserRows) -> Measured:
+    return ratio(rows.per_user(rows.probability), rows.pairs.positives)
 
 
-def _ece(rows: UserRows) -> Callable[[UserWeights], float]:
-    # Every resample keeps the bins of the full sample: cutting bins costs a sort.
-    bins, gaps = equal_mass_bins(rows.probability, ECE_BINS), rows.probability - rows.positive
-
-    def measure(weights: UserWeights) -> float:
-        count = float(np.dot(weights, rows.pairs.impressions))
-        binned = np.bincount(bins, weights=weights[rows.codes] * gaps)
-        return float(np.abs(binned).sum()) / count if count > 0 else math.nan
-
-    return measure
+def _ece(rows: UserRows) -> Measured:
+    value = debiased_ece(rows.positive, rows.probability, rows.codes)
+    return Measured(value, _undefined, np.zeros(0))
 
 
 METRICS = (
-    Metric("auc", "AUC", "higher", _auc),
-    Metric("gauc", "GAUC", "higher", _gauc),
+    Metric("auc", "AUC", "higher", _auc, most=1.0),
+    Metric("gauc", "GAUC", "higher", _gauc, most=1.0),
     Metric("log_loss", "log-loss", "lower", _log_loss),
     Metric("pcoc", "PCOC", "one", _pcoc),
-    Metric("ece", "ECE", "lower", _ece, biased=True),
+    Metric("ece", "ECE", "lower", _ece, most=1.0, biased=True),
 )
 """The metrics of every report, in this order."""
 
 
-def ratio(weights: UserWeights, parts: npt.NDArray[np.generic], wholes: npt.NDArray[np.generic]) -> float:
-    """Weighted sum of the users' ``parts`` (U,) over that of their ``wholes`` (U,); nan over nothing."""
-    whole = float(np.dot(weights, wholes))
-    return float(np.dot(weights, parts)) / whole if whole > 0 else math.nan
+def ratio(parts: npt.NDArray[Any], wholes: npt.NDArray[Any]) -> Measured:
+    """Sum of the users' ``parts`` (U,) over that of their ``wholes`` (U,); nan over nothing."""
+    part, whole = float(parts.sum()), float(wholes.sum())
+    value = part / whole if whole > 0 else math.nan
+    return Measured(value, lambda: _share(part - parts, whole - wholes), wholes)
+
+
+def effective_number(sizes: npt.NDArray[Any]) -> float:
+    """Number of users of equal size that would weigh as these sizes (U,) do (Kish): (sum s)^2 / sum s^2."""
+    squares = float(np.dot(sizes, sizes))
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
+
+
+def _share(parts: Any, wholes: Any) -> Floats:
+    """(U,) parts over wholes; nan over nothing."""
+    shares: Floats = np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
+    return shares

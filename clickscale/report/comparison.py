@@ -1,9 +1,12 @@
-"""Several runs side by side: seeds of one model are pooled, every model is tested against the first."""
+"""Several runs side by side: seeds of one model are pooled, every model is tested against the first.
+
+The last lines of a label are the constant rate and item popularity.
+"""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clickscale.errors import DataError
@@ -50,6 +53,7 @@ class Line:
         seeds_test: the same differences tested over shared seeds; empty with fewer than two.
         rela_impr: of the mean AUC over that of the first model, in percent; nan if that is at most
             0.5.
+        reasons: why values are not defined, each once.
     """
 
     name: str
@@ -60,13 +64,18 @@ class Line:
     against: dict[str, PairedTest]
     seeds_test: dict[str, PairedTest]
     rela_impr: float
+    reasons: tuple[str, ...] = ()
 
 
 def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
     """Compare runs with the first one's model, for every label that all of them predict.
 
+    Returns:
+        For each label a line per model, the first one's first, then the constant rate and item popularity.
+
     Raises:
-        DataError: the runs were not measured on the same impressions, or a seed of a model comes twice.
+        DataError: the runs were not measured on the same impressions, have no label in common, or a seed of
+            a model comes twice.
     """
     groups = _groups(entrants)
     labels = [
@@ -76,7 +85,37 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
     ]
     # The first run's model is the base; the order on the command line decides.
     base = next(iter(groups.values()))
-    return [_line(name, group, base, label, bootstrap) for label in labels for name, group in groups.items()]
+    if not labels:
+        listed = "; ".join(f"{e.run} predicts {', '.join(r.label for r in e.results)}" for e in entrants)
+        raise DataError(f"No label is predicted by all runs ({listed}); compare runs of one label.")
+    lines = []
+    for label in labels:
+        lines += [_line(name, group, base, label, bootstrap) for name, group in groups.items()]
+        lines += _simple_lines(base, label, lines[-len(groups)].values["auc"].value)
+    return lines
+
+
+def _simple_lines(base: dict[int, Entrant], label: str, base_auc: float) -> list[Line]:
+    """The simple predictions, tested against the first seed of the first model when that was evaluated."""
+    first = _of(next(iter(base.values())), label)
+    return [
+        Line(
+            name=simple.name,
+            label=label,
+            seeds=(),
+            values={measure: getattr(simple, measure) for measure in MEASURES},
+            spread=dict.fromkeys(MEASURES, math.nan),
+            against={measure: _turned(simple.against[measure]) for measure in MEASURES},
+            seeds_test={},
+            rela_impr=rela_impr(simple.auc.value, base_auc) if base_auc > 0.5 else math.nan,
+        )
+        for simple in first.simple
+    ]
+
+
+def _turned(test: PairedTest) -> PairedTest:
+    """The test of b - a from that of a - b."""
+    return replace(test, delta=-test.delta, low=-test.high, high=-test.low)
 
 
 def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label: str, bootstrap: int) -> Line:
@@ -93,16 +132,22 @@ def _line(name: str, group: dict[int, Entrant], base: dict[int, Entrant], label:
         else (next(iter(group.values())), next(iter(base.values())))
     )
     base_auc = statistics.fmean(r.auc.value for r in theirs.values())
+    against = {} if is_base else _bootstrap(pair[0].predictions, pair[1].predictions, label, bootstrap)
     return Line(
         name=name,
         label=label,
         seeds=tuple(sorted(group)),
         values=values,
         spread=spread,
-        against={} if is_base else _bootstrap(pair[0].predictions, pair[1].predictions, label, bootstrap),
+        against=against,
         seeds_test={} if is_base or len(shared) < 2 else _over_seeds(mine, theirs, shared),
         rela_impr=rela_impr(values["auc"].value, base_auc) if base_auc > 0.5 else math.nan,
+        reasons=_reasons([*values.values(), *against.values()]),
     )
+
+
+def _reasons(told: Sequence[Interval | PairedTest]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.reason for one in told if one.reason))
 
 
 def _bootstrap(a: Predictions, b: Predictions, label: str, bootstrap: int) -> dict[str, PairedTest]:
@@ -119,6 +164,8 @@ def _over_seeds(
             [getattr(theirs[seed], measure).value for seed in seeds],
         )
         for measure in MEASURES
+        # All runs have the same labels, so a measure is defined for all of them or for none.
+        if not math.isnan(getattr(mine[seeds[0]], measure).value)
     }
 
 
@@ -127,12 +174,15 @@ def _of(entrant: Entrant, label: str) -> Result:
 
 
 def _mean(intervals: Sequence[Interval]) -> Interval:
-    means = (statistics.fmean(getattr(i, end) for i in intervals) for end in ("low", "high", "value"))
-    return Interval(*means)
+    low, high, value = (
+        statistics.fmean(getattr(i, end) for i in intervals) for end in ("low", "high", "value")
+    )
+    return Interval(low, high, value, next((i.reason for i in intervals if i.reason), ""))
 
 
 def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else math.nan
+    # A measure that is not defined for some seed has no spread; stdev cannot take nan.
+    return math.nan if len(values) < 2 or any(map(math.isnan, values)) else statistics.stdev(values)
 
 
 def _groups(entrants: Sequence[Entrant]) -> dict[str, dict[int, Entrant]]:
@@ -195,13 +245,28 @@ def cells(line: Line) -> tuple[object, ...]:
     delta, seeds = line.against.get("auc"), line.seeds_test.get("auc")
     return (
         line.name,
-        len(line.seeds),
+        len(line.seeds) or "-",
         *(_with_spread(line, measure) for measure in MEASURES),
         _percent(line.rela_impr) if delta else "-",
-        f"{delta.delta:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}]" if delta else "-",
-        _p(delta),
-        _p(seeds),
+        delta.delta_text if delta else "-",
+        delta.p_text if delta else "-",
+        seeds.p_text if seeds else "-",
     )
+
+
+def footnotes(lines: Sequence[Line]) -> list[str]:
+    """Reasons of the dashes in a table of `HEADERS`."""
+    notes = list(dict.fromkeys(reason for line in lines for reason in line.reasons))
+    models = [line for line in lines if line.seeds]
+    if any(len(line.seeds) == 1 for line in models):
+        notes.append(
+            "spread and p (seeds): one seed of a model says nothing about other seeds; train a second"
+        )
+    elif any(line.against and not line.seeds_test for line in models):
+        notes.append("p (seeds): a model and the first one share fewer than two seeds")
+    if any(math.isnan(line.rela_impr) for line in models):
+        notes.append(f"RelaImpr: the AUC of {lines[0].name} is not above 0.5")
+    return notes
 
 
 DIFFERENCES = ("model", "RelaImpr %", "AUC", "GAUC", "log-loss")
@@ -213,21 +278,22 @@ def differences(line: Line) -> tuple[str, ...]:
     return (
         line.name,
         _percent(line.rela_impr),
-        *(f"{t.delta:+.4f}\n[{t.low:+.4f}, {t.high:+.4f}], p {_p(t)}" for t in tests),
+        *(_difference_cell(test) for test in tests),
     )
+
+
+def _difference_cell(test: PairedTest) -> str:
+    text = test.delta_text.replace(" [", "\n[")
+    return text if test.p_text == "-" else f"{text}, p {test.p_text}"
 
 
 def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
-def _p(test: PairedTest | None) -> str:
-    if test is None or math.isnan(test.p_value):
-        return "-"
-    return f"{test.p_value:.3f}" if test.p_value >= 0.001 else f"{test.p_value:.0e}"
-
-
 def _with_spread(line: Line, measure: str) -> str:
     value, spread = line.values[measure], line.spread[measure]
+    if math.isnan(value.value):
+        return "-"
     middle = f"{value.value:.4f}" + ("" if math.isnan(spread) else f" ±{spread:.4f}")
     return middle if math.isnan(value.low) else f"{middle} [{value.low:.4f}, {value.high:.4f}]"

@@ -53,6 +53,8 @@ def accuracy(results: Sequence[Result], measure: str, title: str) -> str:
     (axes,) = axes_of(figure)
     for height, result in enumerate(results):
         interval = getattr(result, measure)
+        if np.isnan(interval.value):
+            continue  # nothing to draw, and no "nan" to write
         color = color_of(result.name, [r.name for r in results])
         axes.plot([interval.low, interval.high], [height, height], color=color, linewidth=2.5, alpha=0.45)
         axes.plot(interval.value, height, "o", color=color, markersize=7)

@@ -1,11 +1,15 @@
-"""One line of a results table: accuracy of a model with its intervals, and its cost."""
+"""One line of a results table: accuracy of a model with its intervals, and its cost.
+
+Two more lines of a table cost nothing: the constant rate and item popularity.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from clickscale.evaluation.significance import Interval
+from clickscale.evaluation.sanity import TITLES
+from clickscale.evaluation.significance import Interval, PairedTest
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,9 @@ class Result:
         dense: parameters outside embedding tables.
         gflops: 10^9 operations of a request of 60 candidates.
         speed: training samples per second.
+        simple: the constant rate and item popularity on the same impressions.
+        against: by measure, the test of the model minus this simple prediction; empty for a model.
+        warnings: sentences about what makes the numbers worth little.
     """
 
     name: str
@@ -31,6 +38,14 @@ class Result:
     dense: int | None = None
     gflops: float | None = None
     speed: float | None = None
+    simple: tuple["Result", ...] = ()
+    against: Mapping[str, PairedTest] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[tuple[str, Interval]]:
+        """Title and interval of each metric that `cells` shows."""
+        return [("AUC", self.auc), ("GAUC", self.gauc), ("log-loss", self.log_loss)]
 
 
 def results_of(
@@ -54,15 +69,53 @@ def results_of(
             dense=cost["dense"] if cost else None,
             gflops=cost["gflops"] if cost else None,
             speed=speed,
+            simple=tuple(
+                _simple(evaluation, label, TITLES[key], found)
+                for key, found in label.get("simple", {}).items()
+            ),
+            warnings=tuple(evaluation.get("warnings", ())),
         )
         for label in evaluation["labels"]
     ]
 
 
-def _interval(stored: Mapping[str, float | None]) -> Interval:
-    low, high, value = (stored[end] for end in ("low", "high", "value"))
+def _simple(
+    evaluation: Mapping[str, Any], label: Mapping[str, Any], name: str, found: Mapping[str, Any]
+) -> Result:
+    """A simple prediction as a line; its values have no intervals."""
+    return Result(
+        name=name,
+        label=label["label"],
+        part=evaluation["part"],
+        grouping=evaluation["grouping"],
+        rows=label["rows"],
+        auc=_value(found, "auc"),
+        gauc=_value(found, "gauc"),
+        log_loss=_value(found, "log_loss"),
+        pcoc=_value(found, "pcoc"),
+        against={key: _test(test) for key, test in found["against"].items()},
+    )
+
+
+def _value(found: Mapping[str, Any], key: str) -> Interval:
+    value = _number(found[key])
+    reason = found["reason"] or "" if math.isnan(value) else "simple predictions stand without intervals"
+    return Interval(math.nan, math.nan, value, reason)
+
+
+def _test(stored: Mapping[str, Any]) -> PairedTest:
+    delta, low, high, p_value = (_number(stored[key]) for key in ("delta", "low", "high", "p_value"))
+    return PairedTest(delta, low, high, p_value, stored["reason"] or "", stored["resamples"])
+
+
+def _interval(stored: Mapping[str, Any]) -> Interval:
+    low, high, value = (_number(stored[end]) for end in ("low", "high", "value"))
+    return Interval(low, high, value, stored.get("reason") or "")
+
+
+def _number(stored: float | None) -> float:
     # JSON has no nan: reports store it as null.
-    return Interval(*(math.nan if number is None else number for number in (low, high, value)))
+    return math.nan if stored is None else stored
 
 
 HEADERS = ("model", "AUC", "GAUC", "log-loss", "dense parameters", "GFLOPs, 60 candidates", "samples/s")
@@ -72,7 +125,7 @@ def cells(result: Result) -> tuple[str, ...]:
     """Texts of a line, in the order of `HEADERS`."""
     return (
         result.name,
-        *(with_interval(interval) for interval in (result.auc, result.gauc, result.log_loss)),
+        *(with_interval(interval) for _, interval in result.shown),
         "-" if result.dense is None else f"{result.dense:,}",
         "-" if result.gflops is None else f"{result.gflops:.4f}",
         "-" if result.speed is None else f"{result.speed:,.0f}",
@@ -88,15 +141,43 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
+def with_simple(results: Sequence[Result]) -> list[Result]:
+    """The lines of a table: results, and behind those of a label its two simple predictions, once."""
+    lines = []
+    for label in dict.fromkeys(result.label for result in results):
+        of_label = [result for result in results if result.label == label]
+        lines += [*of_label, *next((result.simple for result in of_label if result.simple), ())]
+    return lines
+
+
+def footnotes(intervals: Iterable[tuple[str, Interval]]) -> list[str]:
+    """Reasons of the dashes and of missing intervals in a table: ``GAUC: there are no positives``.
+
+    Args:
+        intervals: with the title of their column.
+    """
+    titles: dict[str, list[str]] = {}
+    for title, interval in intervals:
+        if interval.reason and title not in titles.setdefault(interval.reason, []):
+            titles[interval.reason].append(title)
+    return [f"{', '.join(of_reason)}: {reason}" for reason, of_reason in titles.items()]
+
+
 def verdict(results: Sequence[Result]) -> str:
     """A sentence that names the models with the best AUC and the best GAUC."""
-    auc = max(results, key=lambda result: result.auc.value).name
-    gauc = max(results, key=lambda result: result.gauc.value).name
+    auc, gauc = _best(results, "auc"), _best(results, "gauc")
     return f"Best AUC and best GAUC: {auc}." if auc == gauc else f"Best AUC: {auc}; best GAUC: {gauc}."
 
 
+def _best(results: Sequence[Result], measure: str) -> str:
+    """Name of the model with the highest value; ``-`` if it is defined for none."""
+    values = {result.name: getattr(result, measure).value for result in results}
+    told = {name: value for name, value in values.items() if not math.isnan(value)}
+    return max(told, key=lambda name: told[name], default="-")
+
+
 def to_dict(result: Result) -> dict[str, Any]:
-    """JSON-ready form; an interval is ``[low, value, high]``."""
+    """JSON-ready form; an interval is ``[low, value, high]``, and ``reasons`` say why one has nulls."""
     intervals = {
         name: [interval.low, interval.value, interval.high]
         for name, interval in (
@@ -106,5 +187,9 @@ def to_dict(result: Result) -> dict[str, Any]:
             ("pcoc", result.pcoc),
         )
     }
-    facts = ("name", "label", "part", "grouping", "rows", "dense", "gflops", "speed")
-    return {name: getattr(result, name) for name in facts} | intervals
+    facts = ("name", "label", "part", "grouping", "rows", "dense", "gflops", "speed", "warnings")
+    document = {name: getattr(result, name) for name in facts} | intervals
+    document["reasons"] = {name: reason for name in intervals if (reason := getattr(result, name).reason)}
+    if result.simple:
+        document["simple"] = [to_dict(simple) for simple in result.simple]
+    return document

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clickscale.data.checks.contents import Inspection
+from clickscale.evaluation.sanity import TITLES
 from clickscale.evaluation.significance import Interval, PairedTest
 from clickscale.report import plots
 from clickscale.report.comparison import DIFFERENCES, MEASURES, Entrant, Line, compare, differences
@@ -67,12 +68,12 @@ def cells(result: Result, latency: tuple[float, float] | None) -> tuple[str, ...
     return (*accuracy_cells(result)[:-1], *shown)
 
 
-def tiles(models: Sequence[PageModel], baselines: Sequence[Result], candidates: int) -> list[Tile]:
+def tiles(models: Sequence[PageModel], candidates: int) -> list[Tile]:
     """The few numbers that a reader wants first, of the model with the best AUC."""
     best = max((model for model in models), key=lambda model: model.result.auc.value)
     result = best.result
     found = [Tile("Best AUC", _short(result.auc), f"{best.name}; 95%: {_range(result.auc)}")]
-    popularity = next((line for line in baselines if line.name == "popularity"), None)
+    popularity = next((line for line in _simple(models) if line.name == TITLES["popularity"]), None)
     if popularity is not None:
         gain = result.auc.value - popularity.auc.value
         found.append(
@@ -100,11 +101,17 @@ def _range(interval: Interval, digits: int = 4) -> str:
     return "-" if math.isnan(interval.low) else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
-def results_section(models: Sequence[PageModel], baselines: Sequence[Result], candidates: int) -> Section:
-    """Accuracy and cost of every model, and the baselines below."""
+def _simple(models: Sequence[PageModel]) -> Sequence[Result]:
+    """The constant rate and item popularity on the part; empty if the runs were measured without them."""
+    return next((model.result.simple for model in models if model.result.simple), ())
+
+
+def results_section(models: Sequence[PageModel], candidates: int) -> Section:
+    """Accuracy and cost of every model, with the constant rate and item popularity below."""
     results = [model.result for model in models]
     latencies = {model.name: model.latency for model in models}
-    lines = [*results, *baselines]
+    simple = _simple(models)
+    lines = [*results, *simple]
     rows = [[c.replace(" [", "\n[") for c in cells(line, latencies.get(line.name))] for line in lines]
     timed = any(latency for latency in latencies.values())
     shown = headers(candidates)
@@ -115,11 +122,8 @@ def results_section(models: Sequence[PageModel], baselines: Sequence[Result], ca
         "behaviors known at the moment of the request.",
         meaning(candidates, timed),
     ]
-    if baselines:
-        told.append(
-            "Two lines cost nothing: constant is the click rate of the training part, popularity the rate of "
-            "each item there."
-        )
+    if simple:
+        told.append("Two lines cost nothing: the rate of the training part, and that of each item in it.")
     strong = frozenset(
         (row, column)
         for column, best in (
@@ -131,7 +135,7 @@ def results_section(models: Sequence[PageModel], baselines: Sequence[Result], ca
     )
     return Section(
         f"Results on the {results[0].part} part",
-        " ".join([verdict(results), *_warnings(results, baselines)]),
+        " ".join([verdict(results), *_warnings(results)]),
         tables=[PageTable(shown, rows, strong)],
         plots=[plots.accuracy(results, "auc", "AUC"), plots.accuracy(results, "gauc", "GAUC")],
         note=" ".join(told),
@@ -148,16 +152,10 @@ def _best(lines: Sequence[Result], measure: str) -> list[int]:
     return [row for row, value in enumerate(values) if value == best]
 
 
-def _warnings(results: Sequence[Result], baselines: Sequence[Result]) -> list[str]:
-    """Sentences about models that a baseline beats."""
-    told = []
-    for line in baselines:
-        for measure, title, sign in (("auc", "AUC", 1), ("log_loss", "log-loss", -1)):
-            base = getattr(line, measure).value
-            worse = [r.name for r in results if sign * (getattr(r, measure).value - base) < 0]
-            if worse and not (line.name == "constant" and measure == "auc"):
-                told.append(f"Worse than {line.name} in {title}: {', '.join(worse)}.")
-    return told
+def _warnings(results: Sequence[Result]) -> list[str]:
+    """Warnings of all models, each once."""
+    told = [f"Warning: {result.name}: {text}" for result in results for text in result.warnings]
+    return list(dict.fromkeys(told))
 
 
 def latency_section(models: Sequence[PageModel], candidates: int, text: str) -> Section:

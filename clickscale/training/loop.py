@@ -1,6 +1,7 @@
 """The only training loop."""
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -100,7 +101,10 @@ def _validate(run: RunState, validation: list[Loader], report: RunReport) -> Non
 
 
 def validate(objective: Objective, loaders: list[Loader], device: torch.device) -> dict[str, float]:
-    """Losses over a part: each the mean over the impressions whose label is known; ``loss`` weighs them."""
+    """Losses over a part: each the mean over the impressions whose label is known; ``loss`` weighs them.
+
+    A label that is unknown everywhere has no loss; if all are, ``loss`` is nan.
+    """
     sums = dict.fromkeys(objective.weights, torch.zeros((), dtype=torch.float64))
     known = torch.zeros(())
     objective.eval()
@@ -113,8 +117,11 @@ def validate(objective: Objective, loaders: list[Loader], device: torch.device) 
             for index, name in enumerate(sums):
                 sums[name] = sums[name] + losses[name].double().cpu() * counts[index % len(counts)]
     objective.train()
-    totals = known.clamp(min=1).tolist()
+    totals = known.tolist()
     means = {
-        name: float(total) / totals[index % len(totals)] for index, (name, total) in enumerate(sums.items())
+        name: float(total) / totals[index % len(totals)]
+        for index, (name, total) in enumerate(sums.items())
+        if totals[index % len(totals)]
     }
-    return {LOSS: sum(objective.weights[name] * mean for name, mean in means.items())} | means
+    weighted = [objective.weights[name] * mean for name, mean in means.items()]
+    return {LOSS: sum(weighted) if weighted else math.nan} | means

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from msgspec.structs import replace
 from torch.utils import deterministic as memory
@@ -11,6 +12,7 @@ from torch.utils import deterministic as memory
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
+from clickscale.features import label_of
 from clickscale.runtime import set_threads
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner, Plan, Planner
@@ -121,7 +123,12 @@ def _train(
     plan = planner(dataset)
     config = plan.config
     loader = Loader(dataset, "train", config.loader())
-    validation = _validation(dataset, config, plan.shared) if config.validate_every else []
+    validation: list[Loader] = []
+    unmeasured: list[str] = []
+    if config.validate_every and _is_labelled(dataset, config):
+        validation = _validation(dataset, config, plan.shared)
+    elif config.validate_every:
+        unmeasured = ["no validation and no early stopping: no label is known in the validation part"]
     steps = loader.steps(config.epochs.count)
     objective, learners = plan.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
@@ -139,6 +146,7 @@ def _train(
     notes = [
         threads,
         *plan.notes,
+        *unmeasured,
         *(note for learner in learners for note in learner.notes),
         *resets.notes,
         *run.restore(),
@@ -152,6 +160,13 @@ def _train(
     if result.finished:
         write_done(result)
     return result
+
+
+def _is_labelled(dataset: Dataset, config: RunConfig) -> bool:
+    """False if no label that is trained is known anywhere in the validation part."""
+    rows = dataset.part("valid")
+    labels = [np.asarray(dataset.impressions[label_of(n)])[rows] for n in trained_labels(dataset, config)]
+    return not len(rows) or any(bool((label >= 0).any()) for label in labels)
 
 
 def _validation(dataset: Dataset, config: RunConfig, shared: int) -> list[Loader]:

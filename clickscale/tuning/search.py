@@ -18,7 +18,7 @@ from clickscale.tuning.halving import Standing, best_of, pauses, standing, to_co
 from clickscale.tuning.journal import Journal, Piece
 from clickscale.tuning.outcome import TUNED, Outcome, TrialResult, describe, judge, write_toml
 from clickscale.tuning.space import Candidate, Space
-from clickscale.workflow import evaluate
+from clickscale.workflow import evaluate, run_results
 
 DRAW = 0.5  # of a run: a quarter for every draw, a quarter for half of them, a half for a quarter of them
 SECOND_SEED = 8  # runs that the budget must pay for before two of them are kept for another seed
@@ -270,8 +270,16 @@ class _Search:
             f"Trial 0 is the recipe measured every {self._candidate(0).config.validate_every} steps: each run"
             " takes the best of at least four weights, where train alone may look less often.",
         ]
+        notes += self._warnings(verdict.chosen)
         write_toml(self._out / TUNED, self._candidate(verdict.chosen), notes)
         return Outcome(self._out, lines, best, verdict.chosen, verdict.gain, notes, 0, self._out / TUNED)
+
+    def _warnings(self, number: int) -> list[str]:
+        """Warnings of the evaluation of a trial, such as that item popularity is better."""
+        folder = self._folder(number, self._seeds[0])
+        # A trial that diverged was never evaluated.
+        found = run_results(folder, "valid") if (folder / "evaluation-valid.json").is_file() else []
+        return [f"Warning: {warning}" for result in found[:1] for warning in result.warnings]
 
 
 def _validation_losses(folder: Path) -> tuple[float | None, ...]:

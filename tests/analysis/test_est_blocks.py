@@ -146,7 +146,7 @@ def test_cutting_is_what_a_model_does_that_was_built_without_the_block(dataset: 
     )
     without.load_state_dict(model.state_dict())
     effects = block_effects(
-        model, dataset, "train", length=LENGTH, labels=("click", "like"), bootstrap=3, seed=1
+        model, dataset, "train", length=LENGTH, labels=("click", "like"), bootstrap=39, seed=1
     )
     assert [effect.comparison.label for effect in effects] == ["click", "like"] * 12
     whole, cut = (

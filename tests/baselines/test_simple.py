@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from clickscale.baselines.simple import NAMES, PRIOR, simple_predictions
+from clickscale.baselines.simple import NAMES, PRIOR, simple_logits, simple_predictions
 from clickscale.data.dataset import Dataset, open_dataset
 from tests.data.tiny import tiny_dataset
 
@@ -52,3 +52,12 @@ def test_the_test_part_changes_no_prediction(tmp_path: Path) -> None:
     after = simple_predictions(open_dataset(data), "test")
     assert all(np.array_equal(before[name].logits, after[name].logits) for name in NAMES)
     assert not np.array_equal(before["constant"].labels, after["constant"].labels)
+
+
+def test_logits_of_several_labels_are_those_of_each(dataset: Dataset) -> None:
+    rows = dataset.part("valid")
+    found = simple_logits(dataset, rows, ("like", "click"))
+    for name in NAMES:
+        for column, label in enumerate(("like", "click")):
+            expected = simple_predictions(dataset, "valid", label)[name].logits[:, 0]
+            assert np.array_equal(found[name][:, column], expected)

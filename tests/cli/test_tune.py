@@ -49,6 +49,7 @@ def test_a_search_prints_a_table_or_a_document_and_its_file_trains(
     printed = capsys.readouterr()
     assert "the recipe" in printed.out
     assert "the test part was not read" in printed.err
+    assert "Warning: The model was trained for" in printed.err
     options = tomllib.loads((tmp_path / "tuned/tuned.toml").read_text())
     assert (options["grade"], options["seed"], options["model"]["head"]["hidden"]) == ("size-1", 3, [8])
     arguments = ["--data", data, "--out", str(tmp_path / "run"), "--config", found["file"]]

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.calibration import ece, equal_mass_bins, pcoc, rectify, reliability_curve
+from clickscale.evaluation.calibration import (
+    debiased_ece,
+    ece,
+    equal_mass_bins,
+    pcoc,
+    rectify,
+    reliability_curve,
+)
 
 
 def test_pcoc_is_predicted_over_observed_clicks() -> None:
@@ -25,6 +32,40 @@ def test_ece_adds_the_gaps_of_equally_large_bins() -> None:
 def test_ece_of_a_constant_is_its_distance_from_the_click_rate() -> None:
     assert ece([1, 0, 0, 0], np.full(4, 0.3)) == pytest.approx(0.05)
     assert math.isnan(ece([], []))
+
+
+def test_noise_is_taken_out_of_the_ece() -> None:
+    # A calibrated model, and one that predicts half of what is true: gaps of p / 2, whose mean is 0.125.
+    found = {"calibrated": [], "measured": [], "halved": []}
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        users, probability = np.repeat(np.arange(100), 10), random.random(1000) / 2
+        labels = random.random(1000) < probability
+        found["calibrated"].append(debiased_ece(labels, probability, users))
+        found["measured"].append(ece(labels, probability))
+        found["halved"].append(debiased_ece(labels, probability / 2, users))
+        assert found["calibrated"][-1] <= found["measured"][-1]
+    assert np.mean(found["measured"]) > 0.04
+    assert np.mean(found["calibrated"]) < 0.02
+    assert np.mean(found["halved"]) == pytest.approx(0.125, abs=0.006)
+
+
+def test_rows_that_are_alike_bring_more_noise_than_independent_ones() -> None:
+    random = np.random.default_rng(0)
+    once, probability = np.arange(400), random.random(400) / 2
+    labels = random.random(400) < probability
+    copies = np.tile(labels, 9), np.tile(probability, 9)
+    assert debiased_ece(*copies, np.tile(once, 9)) == pytest.approx(debiased_ece(labels, probability, once))
+    assert debiased_ece(*copies, np.arange(3600)) > debiased_ece(labels, probability, once)
+
+
+def test_a_debiased_ece_without_noise_is_the_ece_and_with_one_user_none() -> None:
+    # Every user has the same rows, so nothing varies over users.
+    labels, probabilities = [0, 1, 1, 1], [0.1, 0.2, 0.7, 0.8]
+    many = np.tile(labels, 50), np.tile(probabilities, 50)
+    assert debiased_ece(*many, np.repeat(np.arange(50), 4), bins=2) == pytest.approx(ece(*many, bins=2))
+    assert math.isnan(debiased_ece(labels, probabilities, [7, 7, 7, 7]))
+    assert debiased_ece(*many, np.repeat(np.arange(50), 4), bins=300) > 0  # most bins are empty
 
 
 def test_the_reliability_curve_leaves_empty_bins_out() -> None:

@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.calibration import ece, pcoc
+from clickscale.evaluation.calibration import debiased_ece, pcoc
 from clickscale.evaluation.label_report import DAY, _slice_rows, compare_predictions, evaluate_predictions
 from clickscale.evaluation.metrics import auc, gauc, log_loss, rela_impr
 from clickscale.evaluation.predictions import Predictions
@@ -76,7 +76,9 @@ def test_each_label_is_measured_on_the_rows_where_it_is_known() -> None:
         assert found.metrics["gauc"].value == pytest.approx(gauc(labels, logits, users))
         assert found.metrics["log_loss"].value == pytest.approx(log_loss(labels, logits))
         assert found.metrics["pcoc"].value == pytest.approx(pcoc(labels, expit(logits)))
-        assert found.metrics["ece"].value == pytest.approx(ece(labels, expit(logits.astype(np.float64))))
+        assert found.metrics["ece"].value == pytest.approx(
+            debiased_ece(labels, expit(logits.astype(np.float64)), users)
+        )
         assert found.metrics["auc"] == user_bootstrap(labels, logits, users, 20)["auc"]
         assert found.rela_impr is None
 
@@ -172,7 +174,9 @@ def test_a_report_is_json_with_null_for_what_cannot_be_told() -> None:
     lonely = evaluate_predictions(of_facts(user=[1, 2]), bootstrap=5)
     assert math.isnan(lonely.labels[0].metrics["gauc"].value)
     found = json.loads(json.dumps(lonely.to_dict(), allow_nan=False))
-    assert found["labels"][0]["gauc"] == {"low": None, "high": None, "value": None}
+    reason = "no user has both a positive and a negative"
+    assert found["labels"][0]["gauc"] == {"low": None, "high": None, "value": None, "reason": reason}
+    assert found["labels"][0]["slices"]["behaviors"][0]["reason"] == reason
     assert found["labels"][0]["slices"]["behaviors"][0]["name"] == "0"
     assert (found["part"], found["grouping"], found["bootstrap"], found["level"]) == (
         "test",
@@ -197,7 +201,8 @@ def test_a_logit_that_is_no_number_is_an_error_only_where_the_label_is_known() -
     logits[~whole.label_mask] = np.nan
     evaluate_predictions(market(10, logits=logits), bootstrap=2)
     logits[0, 0] = np.nan
-    with pytest.raises(DataError, match="is nan; 1 of 10 are not finite"):
+    named = "Label 'click', impression row [0-9]+ of part test: the logit is nan; 1 of 10 are not finite"
+    with pytest.raises(DataError, match=named):
         evaluate_predictions(market(10, logits=logits), bootstrap=2)
 
 
@@ -214,7 +219,7 @@ def test_two_runs_are_compared_on_the_rows_they_share() -> None:
         assert found.a["auc"] == pytest.approx(auc(labels, a))
         assert found.b["log_loss"] == pytest.approx(log_loss(labels, b))
         assert found.rela_impr == pytest.approx(rela_impr(auc(labels, a), auc(labels, b)))
-        assert found.delong == delong(labels, a, b)
+        assert found.delong == delong(labels, a, b, groups=users)
         assert found.bootstrap == paired_user_bootstrap(labels, a, b, users, 30)
     click = report.labels[0]
     assert click.bootstrap["auc"].low > 0
@@ -233,3 +238,80 @@ def test_runs_on_different_rows_are_compared_only_on_request() -> None:
     report = compare_predictions(whole, fewer, bootstrap=5, allow_missing=True)
     assert (report.rows, report.rows_a, report.rows_b) == (300, 400, 300)
     assert report.labels[0].delong.p_value == 1.0
+
+
+def simple(whole: Predictions) -> dict[str, np.ndarray]:
+    """Logits of a constant, and of a prediction that knows the labels."""
+    constant = np.full(whole.logits.shape, -0.5, np.float32)
+    return {"constant": constant, "popularity": (4 * whole.labels - 2).astype(np.float32)}
+
+
+def test_simple_predictions_stand_beside_the_model_and_are_tested() -> None:
+    whole = market()
+    report = evaluate_predictions(whole, bootstrap=39, simple=simple(whole))
+    for column, label in enumerate(report.labels):
+        known = whole.label_mask[:, column]
+        labels, users = whole.labels[known, column], whole.user[known]
+        for name, logits in simple(whole).items():
+            found = label.simple[name]
+            assert found.metrics["log_loss"] == pytest.approx(log_loss(labels, logits[known, column]))
+            tests = paired_user_bootstrap(
+                labels, whole.logits[known, column], logits[known, column], users, 39
+            )
+            assert found.against == {key: tests[key] for key in ("auc", "gauc", "log_loss")}
+    document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert document["labels"][0]["simple"]["constant"]["auc"] == 0.5
+    assert document["warnings"] == list(report.warnings)
+
+
+def test_a_model_that_is_worse_than_a_simple_prediction_says_so() -> None:
+    whole = market()
+    warnings = evaluate_predictions(whole, bootstrap=200, simple=simple(whole)).warnings
+    assert len(warnings) == 2  # one for each label
+    assert warnings[0].startswith("click: the model is worse than item popularity in AUC (0.")
+    assert " and GAUC (0." in warnings[0]
+    assert " and log-loss (0.5" in warnings[0]
+    assert "against 1.0000, p <= 0.005 (200 resamples)" in warnings[0]
+    assert "clickscale tune" in warnings[0]
+    turned = market(logits=-whole.logits)
+    (first, *_) = evaluate_predictions(turned, simple=simple(turned)).warnings
+    assert first.startswith("click: the model is worse than the constant rate in AUC (0.")
+
+
+def test_a_part_with_few_positives_or_negatives_and_a_bad_pcoc_say_so() -> None:
+    few = market(60, seed=3).select_labels(["click"])
+    positives, negatives = int(few.labels.sum()), int(60 - few.labels.sum())
+    assert positives >= 20 <= negatives
+    assert evaluate_predictions(few).warnings == ()
+    fewer = few.take(np.flatnonzero((few.labels[:, 0] == 0) | (np.cumsum(few.labels[:, 0]) <= 19)))
+    (warning,) = evaluate_predictions(fewer).warnings
+    assert warning.startswith("click: part test has 19 positives, fewer than 20")
+    assert "--test" in warning
+    none = of_facts(user=[1, 2, 3, 4])
+    assert [each[:35] for each in evaluate_predictions(none).warnings] == [
+        "click: part test has 2 positives, f",
+        "click: part test has 2 negatives, f",
+    ]
+    bold = market(400, logits=market().logits + 4).select_labels(["click"])
+    (warning,) = evaluate_predictions(bold).warnings
+    assert warning.startswith("click: PCOC is 2.")
+    assert "outside of [0.5, 2]" in warning
+
+
+def test_one_class_one_user_and_equal_scores_are_reports_without_nan() -> None:
+    for facts in (
+        {"labels": np.zeros((400, 2), np.float32)},
+        {"labels": np.ones((400, 2), np.float32)},
+        {"user": np.zeros(400, np.int64)},
+        {"logits": np.zeros((400, 2), np.float32)},
+        {"label_mask": np.zeros((400, 2), bool)},
+    ):
+        whole = market(**facts)
+        report = evaluate_predictions(whole, simple=simple(whole))
+        text = json.dumps(report.to_dict(), allow_nan=False)
+        for label in json.loads(text)["labels"]:
+            for name in ("auc", "gauc", "log_loss", "pcoc", "ece"):
+                told = label[name]
+                assert all(told[end] is not None for end in ("low", "high", "value")) or told["reason"], name
+        compared = compare_predictions(whole, whole, bootstrap=20)
+        json.dumps(compared.to_dict(), allow_nan=False)

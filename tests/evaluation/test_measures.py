@@ -1,14 +1,13 @@
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from clickscale.evaluation import label_report, significance
-from clickscale.evaluation.calibration import ece, pcoc
+from clickscale.evaluation.calibration import debiased_ece, pcoc
 from clickscale.evaluation.label_report import compare_predictions, evaluate_predictions
-from clickscale.evaluation.measures import METRICS, Metric, UserRows, UserWeights, ratio
+from clickscale.evaluation.measures import METRICS, Measured, Metric, UserRows, effective_number, ratio
 from clickscale.evaluation.metrics import auc, gauc, log_loss
 from tests.evaluation.test_label_report import market
 
@@ -27,7 +26,7 @@ def test_values_are_those_of_the_plain_functions() -> None:
         "gauc": gauc(labels, logits, users),
         "log_loss": log_loss(labels, logits),
         "pcoc": pcoc(labels, expit(logits)),
-        "ece": ece(labels, expit(logits)),
+        "ece": debiased_ece(labels, expit(logits), users),
     }
     assert {metric.name: metric.value(inside) for metric in METRICS} == pytest.approx(expected, abs=1e-12)
 
@@ -35,6 +34,39 @@ def test_values_are_those_of_the_plain_functions() -> None:
 def test_a_metric_without_rows_is_not_defined() -> None:
     nothing = UserRows([], [], [])
     assert all(math.isnan(metric.value(nothing)) for metric in METRICS)
+
+
+def test_values_without_a_user_are_those_of_the_other_users_rows() -> None:
+    inside = rows()
+    for metric in METRICS:
+        if metric.biased:
+            assert metric.measure(inside).without().size == 0
+            continue
+        found = metric.measure(inside).without()
+        for user in (0, 7, inside.users - 1):
+            kept = inside.codes != user
+            others = UserRows(inside.positive[kept], inside.logit[kept], inside.codes[kept])
+            assert found[user] == pytest.approx(metric.value(others), abs=1e-12), metric.name
+
+
+def test_the_effective_number_counts_users_of_equal_size() -> None:
+    assert effective_number(np.array([3, 3, 3, 3])) == 4
+    assert effective_number(np.array([100, 1, 1])) == pytest.approx(102**2 / 10_002)
+    assert effective_number(np.zeros(3)) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "users", "lack"),
+    [
+        ([], [], "no impression has a known label"),
+        ([0, 0], [1, 1], "there are no positives"),
+        ([1, 1], [1, 1], "there are no negatives"),
+        ([0, 1], [1, 2], "no user has both a positive and a negative"),
+        ([0, 1], [1, 1], ""),
+    ],
+)
+def test_rows_tell_what_they_lack(labels: list[int], users: list[int], lack: str) -> None:
+    assert UserRows(labels, np.zeros(len(labels)), np.array(users, int)).lack == lack
 
 
 def test_better_values_lie_in_the_declared_direction() -> None:
@@ -49,8 +81,8 @@ def test_better_values_lie_in_the_declared_direction() -> None:
 
 
 def test_reports_and_comparisons_pick_up_a_declared_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    def click_rate(inside: UserRows) -> Callable[[UserWeights], float]:
-        return lambda weights: ratio(weights, inside.pairs.positives, inside.pairs.impressions)
+    def click_rate(inside: UserRows) -> Measured:
+        return ratio(inside.pairs.positives, inside.pairs.impressions)
 
     declared = (*METRICS, Metric("click_rate", "click rate", "higher", click_rate))
     monkeypatch.setattr(significance, "METRICS", declared)

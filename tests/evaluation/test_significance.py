@@ -8,9 +8,10 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.calibration import ece, pcoc
+from clickscale.evaluation.calibration import debiased_ece, pcoc
 from clickscale.evaluation.metrics import auc, gauc, log_loss
 from clickscale.evaluation.significance import (
+    PairedTest,
     delong,
     paired_user_bootstrap,
     seeds_t_test,
@@ -19,6 +20,7 @@ from clickscale.evaluation.significance import (
 
 Array = npt.NDArray[np.float64]
 NAMES = ("auc", "gauc", "log_loss", "pcoc", "ece")
+TESTED = NAMES[:4]
 
 
 def market(
@@ -40,7 +42,7 @@ def all_metrics(
         "gauc": gauc(labels, logits, users),
         "log_loss": log_loss(labels, logits),
         "pcoc": pcoc(labels, probabilities),
-        "ece": ece(labels, probabilities),
+        "ece": debiased_ece(labels, probabilities, users),
     }
 
 
@@ -50,47 +52,104 @@ def test_the_bootstrap_measures_the_sample_itself_as_the_metrics_do() -> None:
     assert tuple(intervals) == NAMES
     for name, value in all_metrics(labels, logits, users).items():
         assert intervals[name].value == pytest.approx(value, abs=1e-12)
-        assert intervals[name].low <= value <= intervals[name].high
-        assert intervals[name].low < intervals[name].high
+        if name != "ece":
+            assert intervals[name].low < value < intervals[name].high
+            assert intervals[name].reason == ""
 
 
-def test_the_bootstrap_equals_repeating_the_drawn_users_rows() -> None:
-    labels, logits, users = market(1, rows=120, users=15)
+def by_hand(
+    labels: npt.NDArray[np.int64], logits: Array, users: npt.NDArray[np.int64], seed: int, replicates: int
+) -> dict[str, tuple[float, Array]]:
+    """Standard error by leaving out each user, and distances of resamples: loops over users and rows."""
     distinct = np.unique(users)
-    random, samples = np.random.default_rng(4), []
-    for _ in range(30):
-        drawn = distinct[random.integers(0, len(distinct), len(distinct))]
-        rows = [np.flatnonzero(users == user) for user in drawn]
-        copies = np.repeat(
-            np.arange(len(drawn)), [len(each) for each in rows]
-        )  # a user drawn twice is two users
-        taken = np.concatenate(rows)
-        samples.append(
-            [
-                roc_auc_score(labels[taken], logits[taken]),
-                gauc(labels[taken], logits[taken], copies),
-                log_loss(labels[taken], logits[taken]),
-                pcoc(labels[taken], 1 / (1 + np.exp(-logits[taken]))),
-            ]
-        )
-    intervals = user_bootstrap(labels, logits, users, replicates=30, seed=4, level=0.8)
-    low, high = np.quantile(np.array(samples), [0.1, 0.9], axis=0)
-    for column, name in enumerate(("auc", "gauc", "log_loss", "pcoc")):
-        assert intervals[name].low == pytest.approx(low[column], abs=1e-12)
-        assert intervals[name].high == pytest.approx(high[column], abs=1e-12)
+    kept = [np.flatnonzero(users != user) for user in distinct]
+    without = [
+        {
+            "auc": roc_auc_score(labels[rows], logits[rows]),
+            "gauc": gauc(labels[rows], logits[rows], users[rows]),
+            "log_loss": log_loss(labels[rows], logits[rows]),
+            "pcoc": pcoc(labels[rows], 1 / (1 + np.exp(-logits[rows]))),
+        }
+        for rows in kept
+    ]
+    whole, count = all_metrics(labels, logits, users), len(distinct)
+    found = {}
+    for name in TESTED:
+        influence = np.array([whole[name] - each[name] for each in without])
+        counts = np.abs(influence) > 1e-12  # GAUC: users that cannot be ranked say nothing
+        influence[counts] -= influence[counts].mean()
+        used = int(counts.sum())
+        error = math.sqrt((used - 1) / used * (influence[counts] ** 2).sum())
+        random, distances = np.random.default_rng(seed), []
+        for _ in range(replicates):
+            drawn = random.integers(0, count, count)
+            drawn = influence[drawn[counts[drawn]]]
+            distances.append(abs(drawn.mean()) / (drawn.std(ddof=1) / math.sqrt(len(drawn))))
+        found[name] = error, np.sort(distances)
+    return found
 
 
-def test_the_bootstrap_of_ece_weighs_the_gaps_of_the_drawn_users() -> None:
-    # Three distinct logits keep a bin each in every resample, so repeated rows give the same ECE.
-    users, labels = np.repeat(np.arange(8), 6), np.array([0, 0, 1, 0, 1, 1, 1, 0] * 6)
-    logits = np.tile([-2.0, 0.0, 2.0], 16)
-    random, samples = np.random.default_rng(2), []
-    for _ in range(25):
-        rows = np.concatenate([np.flatnonzero(users == user) for user in random.integers(0, 8, 8)])
-        samples.append(ece(labels[rows], 1 / (1 + np.exp(-logits[rows]))))
-    interval = user_bootstrap(labels, logits, users, replicates=25, seed=2)["ece"]
-    assert interval.high == pytest.approx(np.quantile(samples, 0.975), abs=1e-12)
-    assert interval.low == pytest.approx(min(np.quantile(samples, 0.025), interval.value), abs=1e-12)
+def test_an_interval_is_the_jackknife_error_times_the_distance_that_resamples_go() -> None:
+    labels, logits, users = market(1, rows=240, users=30)
+    sizes = np.bincount(users // 1000)[np.unique(users) // 1000]
+    positives = np.bincount(users // 1000, weights=labels)[np.unique(users) // 1000]
+    ranked = sizes * ((positives > 0) & (positives < sizes))
+    of_metric = {"auc": positives, "gauc": ranked, "log_loss": sizes, "pcoc": positives}
+    furthest = set()
+    for seed in range(12):
+        intervals = user_bootstrap(labels, logits, users, replicates=39, seed=seed, level=0.9)
+        for name, (error, distances) in by_hand(labels, logits, users, seed, 39).items():
+            freedom = of_metric[name].sum() ** 2 / (of_metric[name] ** 2).sum() - 1
+            # 36 of 39 resamples lie within the 36th distance: (39 + 1) * 0.9.
+            reach = (distances[35], stats.t.ppf(0.95, freedom))
+            furthest.add(int(np.argmax(reach)))
+            low, high, value = intervals[name].low, intervals[name].high, intervals[name].value
+            assert (value - low, high - value) == pytest.approx((error * max(reach),) * 2, rel=1e-9)
+    assert furthest == {0, 1}, "one of the two would pass unseen"
+
+
+def test_few_effective_users_widen_the_interval_by_the_t_distribution() -> None:
+    # Two users of forty have nearly all rows, so resamples tell little of how far the value can be off.
+    random = np.random.default_rng(3)
+    users = np.concatenate((np.arange(40), np.repeat([0, 1], 400)))
+    labels, logits = random.integers(0, 2, len(users)), random.normal(size=len(users))
+    interval = user_bootstrap(labels, logits, users)["log_loss"]
+    sizes = np.bincount(users)
+    error, _ = by_hand(labels, logits, users, 0, 0)["log_loss"]
+    freedom = sizes.sum() ** 2 / (sizes**2).sum() - 1
+    assert freedom < 2
+    assert interval.high - interval.value == pytest.approx(error * stats.t.ppf(0.975, freedom), rel=1e-9)
+
+
+def correlated(
+    random: np.random.Generator, users: int
+) -> tuple[npt.NDArray[np.bool_], Array, Array, npt.NDArray[np.int64]]:
+    """Labels, logits of two equally good models with errors that a user's rows share, users."""
+    user = np.repeat(np.arange(users), random.integers(5, 30, users))
+    truth = random.normal(size=users)[user] + random.normal(size=len(user)) - 1.0
+    labels = random.random(len(user)) < 1 / (1 + np.exp(-truth))
+    noise = [random.normal(size=users)[user] + 0.3 * random.normal(size=len(user)) for _ in range(2)]
+    return labels, truth + noise[0], truth + noise[1], user
+
+
+def test_intervals_cover_and_tests_stay_quiet_when_rows_of_a_user_are_alike() -> None:
+    # The long form, with more users and draws, is benchmarks/coverage.py.
+    big_labels, big, _, big_users = correlated(np.random.default_rng(0), 40_000)
+    truth = all_metrics(big_labels.astype(np.int64), big, big_users)
+    draws, covered, false = 150, dict.fromkeys(TESTED, 0), dict.fromkeys((*TESTED, "users", "rows"), 0)
+    for draw in range(draws):
+        labels, a, b, users = correlated(np.random.default_rng([1, draw]), 20)
+        intervals = user_bootstrap(labels, a, users, seed=draw)
+        tests = paired_user_bootstrap(labels, a, b, users, seed=draw)
+        for name in TESTED:
+            covered[name] += intervals[name].low <= truth[name] <= intervals[name].high
+            false[name] += tests[name].p_value < 0.05
+        false["users"] += delong(labels, a, b, groups=users).p_value < 0.05
+        false["rows"] += delong(labels, a, b).p_value < 0.05
+    assert all(count / draws >= 0.90 for count in covered.values()), covered
+    quiet = {name: count for name, count in false.items() if name != "rows"}
+    assert all(count / draws <= 0.09 for count in quiet.values()), quiet
+    assert false["rows"] / draws > 0.15, "rows that are alike would pass as independent"
 
 
 def test_intervals_do_not_shrink_when_each_users_rows_are_copied() -> None:
@@ -135,27 +194,49 @@ def test_one_user_or_none_has_no_interval(rows: int) -> None:
     for name in NAMES:
         assert math.isnan(intervals[name].low)
         assert math.isnan(intervals[name].high)
+        assert intervals[name].reason
     assert intervals["auc"].value == pytest.approx(auc(np.arange(rows) % 2, np.arange(rows)), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "users", "name", "reason"),
+    [
+        ([], [], [], "auc", "no impression has a known label"),
+        ([1, 1], [0.0, 1.0], [1, 2], "auc", "there are no negatives"),
+        ([0, 0], [0.0, 1.0], [1, 2], "pcoc", "there are no positives"),
+        ([0, 1], [0.0, 1.0], [1, 2], "gauc", "no user has both a positive and a negative"),
+        ([0, 1, 0], [0.0, 1.0, 2.0], [1, 1, 1], "log_loss", "intervals are over users, and there is 1 user"),
+        ([0, 1, 0], [0.0, 1.0, 2.0], [1, 2, 3], "auc", "without one of the users the value is not defined"),
+        ([0, 1, 0, 1], [0.0, 1.0, 2.0, 3.0], [1, 1, 2, 2], "log_loss", "2 users that count are too few"),
+        ([0, 1] * 9, [1.0] * 18, np.arange(18) // 2, "auc", "the value is the same without any user"),
+        ([0, 1] * 9, np.arange(18.0), np.arange(18) // 2, "ece", "noise pushes this metric up"),
+    ],
+)
+def test_what_cannot_be_told_has_a_reason(
+    labels: list[int], logits: list[float], users: list[int], name: str, reason: str
+) -> None:
+    interval = user_bootstrap(labels, logits, users)[name]
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+    assert interval.reason.startswith(reason)
+
+
+def test_too_few_replicates_give_no_interval() -> None:
+    few, enough = (user_bootstrap(*market(0), replicates=count)["auc"] for count in (18, 19))
+    assert few.reason == "18 resamples are too few for an interval of 95%"
+    assert enough.low < enough.high
+
+
+def test_intervals_end_where_the_values_do() -> None:
+    # Four users in which the positive wins nearly always: the error reaches far beyond an AUC of 1.
+    interval = user_bootstrap([0, 1] * 5, [0, 1, 0, 2, 0, 1, 2, 1, 0, 3], np.arange(10) // 2)["auc"]
+    assert (interval.high, interval.reason) == (1.0, "")
 
 
 def test_no_replicates_give_values_without_intervals() -> None:
     interval = user_bootstrap(*market(0), replicates=0)["gauc"]
     assert not math.isnan(interval.value)
     assert math.isnan(interval.low)
-
-
-def test_replicates_without_both_classes_are_left_out() -> None:
-    # One positive, of one user: a third of the resamples miss it and have no AUC, the others have AUC 1.
-    interval = user_bootstrap([1, 0, 0], [3.0, 1.0, 2.0], [1, 2, 3], replicates=50)["auc"]
-    assert (interval.low, interval.high) == (1.0, 1.0)
-
-
-def test_the_interval_of_ece_holds_its_value() -> None:
-    random = np.random.default_rng(6)
-    logits = random.normal(0, 2, 3000)
-    labels = random.random(3000) < 1 / (1 + np.exp(-logits))
-    interval = user_bootstrap(labels, logits, np.arange(3000))["ece"]
-    assert interval.low <= interval.value <= interval.high
 
 
 def test_a_paired_bootstrap_of_one_model_with_itself_finds_nothing() -> None:
@@ -173,8 +254,35 @@ def test_a_paired_bootstrap_finds_a_difference_that_unpaired_intervals_hide() ->
     assert tests["auc"].low > 0
     assert tests["auc"].delta == pytest.approx(good["auc"].value - bad["auc"].value)
     assert tests["log_loss"].high < 0
-    # No replicate crossed zero: the smallest p-value that 200 replicates can tell.
-    assert tests["auc"].p_value == 2 / 201
+    # No replicate went as far: the smallest p-value that 200 replicates can tell.
+    assert tests["auc"].p_value == 1 / 201
+    assert tests["auc"].p_text == "<= 0.005 (200 resamples)"
+
+
+def test_the_p_value_agrees_with_the_interval_and_counts_resamples() -> None:
+    for seed in range(30):
+        labels, a, b, users = correlated(np.random.default_rng([2, seed]), 12)
+        for test in paired_user_bootstrap(labels, a, b, users, seed=seed).values():
+            assert (test.p_value <= 0.05) == (test.low > 0 or test.high < 0)
+            assert 1 / 201 <= test.p_value <= 1
+
+
+@pytest.mark.parametrize(
+    ("test", "delta", "p_value"),
+    [
+        (PairedTest(0.01, 0.0, 0.02, 0.0423, resamples=200), "+0.0100 [+0.0000, +0.0200]", "0.042"),
+        (
+            PairedTest(0.5, 0, 1, 1 / 1001, "", 1000),
+            "+0.5000 [+0.0000, +1.0000]",
+            "<= 0.001 (1000 resamples)",
+        ),
+        (PairedTest(-0.01, math.nan, math.nan, math.nan, "one user"), "-0.0100", "-"),
+        (PairedTest(math.nan, math.nan, math.nan, math.nan, "no rows"), "-", "-"),
+        (PairedTest(0.01, 0.005, 0.015, 3.2e-6), "+0.0100 [+0.0050, +0.0150]", "3e-06"),
+    ],
+)
+def test_a_test_is_told_as_far_as_it_is_known(test: PairedTest, delta: str, p_value: str) -> None:
+    assert (test.delta_text, test.p_text) == (delta, p_value)
 
 
 def test_swapping_the_models_turns_the_paired_bootstrap_around() -> None:
@@ -182,7 +290,7 @@ def test_swapping_the_models_turns_the_paired_bootstrap_around() -> None:
     other = logits + np.random.default_rng(1).normal(0, 1, len(logits))
     forth = paired_user_bootstrap(labels, logits, other, users, replicates=40)
     back = paired_user_bootstrap(labels, other, logits, users, replicates=40)
-    for name in NAMES:
+    for name in TESTED:
         assert back[name].delta == -forth[name].delta
         assert back[name].low == pytest.approx(-forth[name].high)
         assert back[name].p_value == forth[name].p_value
@@ -223,6 +331,40 @@ def test_delong_by_hand() -> None:
     assert test.high - test.delta == pytest.approx(1.959964 * math.sqrt(1 / 8), abs=1e-6)
 
 
+def test_delong_by_users_adds_up_their_placements() -> None:
+    # Obuchowski 1997, equation 4, with loops over users.
+    random = np.random.default_rng(5)
+    users = random.integers(0, 9, 80)
+    labels = random.integers(0, 2, 80)
+    a, b = np.round(random.normal(labels, 1), 1), np.round(random.normal(labels, 2), 1)
+    kernels = [
+        (gap > 0) + 0.5 * (gap == 0)
+        for gap in (each[labels == 1][:, None] - each[labels == 0][None, :] for each in (a, b))
+    ]
+    kernel = kernels[0] - kernels[1]
+    delta, positives, negatives = kernel.mean(), *kernel.shape
+    wins, losses = kernel.mean(axis=1) - delta, kernel.mean(axis=0) - delta
+    of_wins = np.array([wins[users[labels == 1] == user].sum() for user in range(9)])
+    of_losses = np.array([losses[users[labels == 0] == user].sum() for user in range(9)])
+    variance = 9 / 8 * ((of_wins / positives + of_losses / negatives) ** 2).sum()  # all users hold both
+    assert all(len(np.unique(labels[users == user])) == 2 for user in range(9))
+    sizes = [np.bincount(users[labels == label]) for label in (0, 1)]
+    freedom = min(size.sum() ** 2 / (size**2).sum() for size in sizes) - 1
+    test = delong(labels, a, b, groups=users)
+    assert test.delta == pytest.approx(delta, abs=1e-12)
+    error = math.sqrt(variance)
+    assert test.high - test.delta == pytest.approx(stats.t.ppf(0.975, freedom) * error, rel=1e-9)
+    assert test.p_value == pytest.approx(2 * stats.t.sf(abs(delta) / error, freedom), rel=1e-9)
+
+
+def test_delong_by_users_of_one_row_each_has_the_variance_of_rows() -> None:
+    random = np.random.default_rng(6)
+    labels = random.integers(0, 2, 5000)
+    a, b = random.normal(labels, 1), random.normal(labels, 2)
+    by_rows, by_users = delong(labels, a, b), delong(labels, a, b, groups=np.arange(5000))
+    assert by_users.high == pytest.approx(by_rows.high, rel=1e-2)  # t with thousands of degrees
+
+
 def test_delong_rejects_a_true_null_about_as_often_as_it_says() -> None:
     rejected = 0
     for seed in range(200):
@@ -241,6 +383,10 @@ def test_delong_says_nan_where_it_cannot_tell() -> None:
     one_positive = delong([0, 0, 1], [1.0, 2.0, 3.0], [3.0, 2.0, 2.5])
     assert one_positive.delta == 0.5
     assert math.isnan(one_positive.low)
+    assert one_positive.reason == "one row holds a whole class"
+    assert delong([0, 0, 1, 1], [1.0, 2, 3, 4], [1.0, 3, 2, 4], groups=[1, 2, 3, 3]).reason == (
+        "one user holds a whole class"
+    )
     assert math.isnan(delong([1, 1], [1.0, 2.0], [1.0, 2.0]).delta)
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,11 @@ from clickscale.report.comparison import (
     DIFFERENCES,
     HEADERS,
     Entrant,
+    Line,
     cells,
     compare,
     differences,
+    footnotes,
 )
 from clickscale.report.results import results_of
 
@@ -41,18 +44,28 @@ def predictions(skill: float, seed: int, rows: int = ROWS) -> Predictions:
     )
 
 
-def entrant(model: str, skill: float, seed: int, **options: Any) -> Entrant:
+def entrant(model: str, skill: float, seed: int, positive: bool = True, **options: Any) -> Entrant:
     made = predictions(skill, seed)
-    report = evaluate_predictions(made, bootstrap=20).to_dict()
+    if not positive:
+        made = replace(made, labels=np.zeros_like(made.labels))
+    constant, popularity = np.full((ROWS, 1), -0.4, np.float32), predictions(0.2, 99).logits
+    simple = {"constant": constant, "popularity": popularity}
+    report = evaluate_predictions(made, bootstrap=20, simple=simple).to_dict()
     chosen = {"model": model, "seed": seed, "data": "prepared", "length": 100} | options
     return Entrant(f"{model}-{seed}", chosen, results_of(model, report), made)
+
+
+def names(lines: Sequence[Line]) -> list[str]:
+    """Names of the models, without the two lines that cost nothing."""
+    assert [line.name for line in lines[-2:]] == ["the constant rate", "item popularity"]
+    return [line.name for line in lines[:-2]]
 
 
 def test_seeds_of_one_model_are_pooled_and_tested_over_seeds() -> None:
     runs = [entrant("din", 0.5, seed) for seed in (0, 1, 2)] + [
         entrant("suan", 2.0, seed) for seed in (0, 1, 2)
     ]
-    din, suan = compare(runs, bootstrap=50)
+    din, suan, *_ = compare(runs, bootstrap=50)
     assert (din.name, din.seeds, suan.name, suan.seeds) == ("din", (0, 1, 2), "suan", (0, 1, 2))
     values = [run.results[0].auc.value for run in runs]
     assert din.values["auc"].value == pytest.approx(np.mean(values[:3]))
@@ -67,18 +80,18 @@ def test_seeds_of_one_model_are_pooled_and_tested_over_seeds() -> None:
 
 
 def test_no_lift_is_told_over_a_model_that_is_no_better_than_chance() -> None:
-    _, suan = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
+    _, suan, *_ = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
     assert np.isnan(suan.rela_impr)
     assert cells(suan)[5] == "-"
 
 
 def test_one_model_on_two_data_sets_is_two_models() -> None:
     runs = [entrant("din", 0.5, 0, data=name) for name in ("plain", "statistics")]
-    assert [line.name for line in compare(runs, bootstrap=20)] == ["din data=plain", "din data=statistics"]
+    assert names(compare(runs, bootstrap=20)) == ["din data=plain", "din data=statistics"]
 
 
 def test_one_seed_gives_no_test_over_seeds() -> None:
-    _, suan = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 1)], bootstrap=20)
+    _, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 1)], bootstrap=20)
     assert suan.seeds_test == {}
     assert cells(suan)[-1] == "-"
 
@@ -89,7 +102,7 @@ def test_runs_of_one_model_are_named_by_what_differs() -> None:
         entrant("suan", 1.0, 0, length=100, optimizer={"learning_rate": 0.1}),
         entrant("din", 1.0, 0, length=50, optimizer={"learning_rate": 0.3}),
     ]
-    assert [line.name for line in compare(runs, bootstrap=5)] == ["suan length=50", "suan length=100", "din"]
+    assert names(compare(runs, bootstrap=5)) == ["suan length=50", "suan length=100", "din"]
 
 
 def test_what_the_recipe_decided_names_no_run() -> None:
@@ -98,8 +111,9 @@ def test_what_the_recipe_decided_names_no_run() -> None:
     decided = frozenset({"batch_size", "grouping", "optimizer.learning_rate"})
     by_hand = replace(other, decided=decided - {"batch_size"})
     left, other = replace(left, decided=decided), replace(other, decided=decided)
-    assert [(line.name, line.seeds) for line in compare([left, other], bootstrap=5)] == [("din", (0, 1))]
-    assert [line.name for line in compare([left, by_hand], bootstrap=5)] == ["din", "din batch_size=64"]
+    assert compare([left, other], bootstrap=5)[0].seeds == (0, 1)
+    assert names(compare([left, other], bootstrap=5)) == ["din"]
+    assert names(compare([left, by_hand], bootstrap=5)) == ["din", "din batch_size=64"]
 
 
 def test_the_same_run_twice_is_refused() -> None:
@@ -115,7 +129,7 @@ def test_runs_on_other_impressions_are_refused() -> None:
 
 
 def test_a_line_as_texts_fits_its_headers() -> None:
-    din, suan = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 0)], bootstrap=100)
+    din, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 0)], bootstrap=100)
     assert len(cells(din)) == len(cells(suan)) == len(HEADERS)
     assert cells(din)[5:] == ("-", "-", "-", "-")
     texts = differences(suan)
@@ -123,3 +137,50 @@ def test_a_line_as_texts_fits_its_headers() -> None:
     assert texts[0] == "suan"
     assert texts[2].startswith("+0.")
     assert texts[4].startswith("-0."), "a better model loses less"
+
+
+def test_the_simple_predictions_are_tested_against_the_first_model() -> None:
+    din, constant, popularity = compare([entrant("din", 2.0, 0)], bootstrap=20)
+    assert (constant.seeds, popularity.seeds) == ((), ())
+    assert constant.values["auc"].value == 0.5
+    assert constant.against["auc"].delta == pytest.approx(0.5 - din.values["auc"].value)
+    assert constant.against["auc"].low < constant.against["auc"].delta < constant.against["auc"].high < 0
+    assert constant.against["log_loss"].delta > 0
+    texts = cells(constant)
+    assert texts[:3] == ("the constant rate", "-", "0.5000")
+    assert texts[5] == "-100.00"
+    assert texts[7] == "<= 0.048 (20 resamples)"
+
+
+def test_a_measure_that_is_not_defined_is_a_dash_with_a_footnote_whatever_the_seeds() -> None:
+    runs = [entrant(model, 1.0, seed, positive=False) for model in ("din", "suan") for seed in (0, 1)]
+    runs = [replace(r, predictions=replace(r.predictions, labels=0 * r.predictions.labels)) for r in runs]
+    lines = compare(runs, bootstrap=20)
+    for line in lines:
+        assert cells(line)[2:4] == ("-", "-")
+        assert not any("nan" in str(text) for text in cells(line))
+    assert "there are no positives" in footnotes(lines)
+    assert set(lines[1].seeds_test) == {"log_loss"}
+    assert differences(lines[1])[2:4] == ("-", "-")
+
+
+def test_one_seed_has_a_footnote_and_two_have_none() -> None:
+    one = compare([entrant("din", 1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
+    assert footnotes(one) == [
+        "spread and p (seeds): one seed of a model says nothing about other seeds; train a second"
+    ]
+    two = [entrant(model, skill, seed) for model, skill in (("din", 1.0), ("suan", 2.0)) for seed in (0, 1)]
+    assert footnotes(compare(two, bootstrap=20)) == []
+    apart = [entrant("din", 1.0, 0), entrant("din", 1.0, 1), entrant("suan", 1.0, 2), entrant("suan", 1.0, 3)]
+    assert footnotes(compare(apart, bootstrap=20)) == [
+        "p (seeds): a model and the first one share fewer than two seeds"
+    ]
+
+
+def test_runs_without_a_common_label_are_refused() -> None:
+    other = entrant("suan", 1.0, 0)
+    liked = [replace(result, label="like") for result in other.results]
+    with pytest.raises(
+        DataError, match=r"No label is predicted by all runs .*din-0 predicts click; suan-0 predicts"
+    ):
+        compare([entrant("din", 1.0, 0), replace(other, results=liked)])

@@ -46,26 +46,29 @@ def model(name: str, auc: float, noise: float = 1.0, latency: tuple[float, float
     return PageModel(name, found, entrant, latency, reliability=([0.1, 0.9], [0.2, 0.8]))
 
 
-def test_models_that_a_baseline_beats_are_named() -> None:
-    found = [result("din", 0.6, 0.5), result("mlp", 0.4, 0.7)]
-    baselines = [result("constant", 0.5, 0.6), result("popularity", 0.65, 0.45)]
-    assert sections._warnings(found, baselines) == [
-        "Worse than constant in log-loss: mlp.",
-        "Worse than popularity in AUC: din, mlp.",
-        "Worse than popularity in log-loss: din, mlp.",
+def with_popularity(shown: PageModel) -> PageModel:
+    """The same model, measured beside item popularity."""
+    simple = (result("item popularity", 0.55),)
+    return dataclasses.replace(shown, result=dataclasses.replace(shown.result, simple=simple))
+
+
+def test_warnings_name_their_model_once() -> None:
+    found = [
+        dataclasses.replace(result("din", 0.6), warnings=("click: few steps.", "click: few steps.")),
+        result("mlp", 0.4),
     ]
-    assert sections._warnings(found[:1], [result("popularity", 0.55, 0.6)]) == []
+    assert sections._warnings(found) == ["Warning: din: click: few steps."]
 
 
 def test_the_best_values_stand_out_and_columns_without_times_are_left_out() -> None:
-    models = [model("din", 0.6), model("mlp", 0.7)]
-    section = sections.results_section(models, [result("popularity", 0.55)], 500)
+    models = [with_popularity(model("din", 0.6)), model("mlp", 0.7)]
+    section = sections.results_section(models, 500)
     (table,) = section.tables
     assert table.headers == ("model", "AUC", "GAUC", "log-loss", "parameters", "GFLOPs")
-    assert [row[0] for row in table.rows] == ["din", "mlp", "popularity"]
+    assert [row[0] for row in table.rows] == ["din", "mlp", "item popularity"]
     assert table.strong == {(1, 1), (1, 2), (0, 3), (1, 3), (2, 3)}
     assert "Milliseconds" not in section.note
-    timed = sections.results_section([model("din", 0.6, latency=(3.0, 1.0))], [], 20)
+    timed = sections.results_section([model("din", 0.6, latency=(3.0, 1.0))], 20)
     assert timed.tables[0].headers[-2:] == ("ms for 20", "user cached")
     assert timed.tables[0].rows[0][-2:] == ["3.00", "1.00"]
     assert "Milliseconds are those of a request of 20 candidates" in timed.note
@@ -84,15 +87,15 @@ def test_a_difference_is_called_real_only_beyond_chance() -> None:
 
 
 def test_the_first_numbers_are_those_of_the_best_model() -> None:
-    models = [model("din", 0.6), model("mlp", 0.7, latency=(3.0, 1.5))]
-    found = {tile.title: tile for tile in sections.tiles(models, [result("popularity", 0.55)], 500)}
+    models = [with_popularity(model("din", 0.6)), model("mlp", 0.7, latency=(3.0, 1.5))]
+    found = {tile.title: tile for tile in sections.tiles(models, 500)}
     assert found["Best AUC"].value == "0.7000"
     assert found["Over item popularity"].value == "+0.1500"
     assert found["Latency"].note == "500 candidates, one thread; user cached: 1.5 ms"
     nothing = dataclasses.replace(models[0].result, pcoc=Interval(math.nan, math.nan, math.nan))
     (tile,) = [
         tile
-        for tile in sections.tiles([dataclasses.replace(models[0], result=nothing)], [], 500)
+        for tile in sections.tiles([dataclasses.replace(models[0], result=nothing)], 500)
         if tile.title == "Predicted clicks per click"
     ]
     assert (tile.value, tile.note) == ("-", "PCOC; 1 is right; 95%: -")

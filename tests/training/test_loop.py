@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -236,6 +238,7 @@ def test_a_forgotten_step_is_seen(
 KILLED = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from clickscale.config_text import load_json
 from clickscale.training import train as training
 from clickscale.training.run.run_config import TrainConfig
@@ -394,6 +397,25 @@ def test_validation_is_the_mean_over_the_known_impressions_of_the_part(data: Pat
     objective.eval()
     expected = {name: float(loss.detach()) for name, loss in objective(batch).items()}
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_label_that_is_unknown_in_validation_has_no_loss_there(data: Path) -> None:
+    dataset, config = open_dataset(data), config_of(data)
+    objective = ClickLoss(make_model(config, dataset), ("click", "like")).train()
+    loader = Loader(dataset, "valid", config.loader())
+    both = validate(objective, [loader], torch.device("cpu"))
+    unknown = SimpleNamespace(batches=lambda: (without(batch, 1) for batch in loader.batches()))
+    found = validate(objective, [unknown], torch.device("cpu"))  # type: ignore[list-item]
+    assert found == pytest.approx({"loss": both["loss.click"], "loss.click": both["loss.click"]})
+    nothing = SimpleNamespace(batches=lambda: (without(without(b, 1), 0) for b in loader.batches()))
+    assert math.isnan(validate(objective, [nothing], torch.device("cpu"))["loss"])  # type: ignore[list-item]
+
+
+def without(batch: Batch, label: int) -> Batch:
+    """The batch with one label unknown everywhere."""
+    mask = batch.label_mask.clone()
+    mask[..., label] = False
+    return replace(batch, label_mask=mask)
 
 
 def test_a_run_is_read_back_with_the_weights_of_its_last_step(data: Path, tmp_path: Path) -> None:

@@ -156,8 +156,9 @@ class _ProgressLine:
 
     def tell(self, values: Mapping[str, Any]) -> None:
         """Show the newest loss and samples/s."""
-        rate, loss = values["samples_per_second"], values.get("loss", math.nan)
-        self._line.update(self._task, text=f"loss {loss:.4f}", rate=f"{rate:,.0f} samples/s")
+        rate, loss = values["samples_per_second"], values.get("loss")
+        text = "every step skipped" if loss is None else f"loss {loss:.4f}"
+        self._line.update(self._task, text=text, rate=f"{rate:,.0f} samples/s")
 
     def close(self) -> None:
         """Leave the line as it is and give the terminal back."""
