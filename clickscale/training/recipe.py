@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
 from clickscale.features import categorical
-from clickscale.models import CTRModel
+from clickscale.models import CTRModel, model_config
 from clickscale.training.optimizers.optim import OptimizerConfig
-from clickscale.training.run.run_config import RunConfig
+from clickscale.training.run.run_config import RunConfig, TrainConfig
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -31,7 +32,8 @@ WINDOW = 8  # impressions of one user in a batch, at most
 # Blocks of attention normalize what they read, so a model that has them needs little.
 L2 = {True: {1: 0.0, 2: 0.02}, False: {1: 0.025, 2: 0.2}}  # by whether candidates share an encoding
 REPEATS = 25  # impressions for each embedded value from which a second epoch pays: below, it learns by heart
-LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains
+LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
+WIDENED = ("size-2", 16)  # grade, and width of a feature's embedding that models of blocks have on large logs
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -76,6 +78,26 @@ def facts_of(dataset: Dataset) -> Facts:
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
     """Traits of models that see the same batches: what all can do, and what pays for any of them."""
     return Traits(all(m.causal for m in models), any(m.shares for m in models), length)
+
+
+def widened(config: TrainConfig, facts: Facts) -> tuple[TrainConfig, list[str]]:
+    """Decide the width of a feature's embedding before the model is made; one set by hand stays.
+
+    Returns:
+        The options, and a sentence if the width is not that of the grade.
+    """
+    grade, width = WIDENED
+    usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
+    by_hand = any(option.partition("=")[0] == "d" for option in config.model_options)
+    if config.grade != grade or config.recipe == "fast" or by_hand or facts.impressions <= LARGE:
+        return config, []
+    if "blocks" not in usual:
+        return config, []
+    why = (
+        f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
+        f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
+    )
+    return replace(config, model_options=(f"d={width}", *config.model_options)), [why]
 
 
 def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:

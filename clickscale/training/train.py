@@ -17,7 +17,7 @@ from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
 from clickscale.training.objectives import ClickLoss, Objective
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of, widened
 from clickscale.training.run.checkpoint import CheckpointStore
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder, write_decided
@@ -64,9 +64,11 @@ def train(
 
     def plan(dataset: Dataset) -> Plan:
         torch.manual_seed(config.seed)
-        model, labels = make_model(config, dataset), trained_labels(dataset, config)
+        facts = facts_of(dataset)
+        sized, wide = widened(config, facts)
+        model, labels = make_model(sized, dataset), trained_labels(dataset, sized)
         start_at_rates(model, dataset, labels)
-        decided, reasons = resolve(config, facts_of(dataset), traits_of([model], config.length))
+        decided, reasons = resolve(sized, facts, traits_of([model], sized.length))
         optimizer, more = decided_optimizer(decided.optimizer, decided, model.shares)
 
         def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
@@ -80,7 +82,7 @@ def train(
             ]
 
         shared = config.length if model.causal and model.shares else 0
-        return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble, shared)
+        return Plan(replace(decided, optimizer=optimizer), [*wide, *reasons, *more], assemble, shared)
 
     return run_training(config, plan, out, resume=resume, progress=progress, pause_after=pause_after)
 

@@ -1,14 +1,26 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
 from clickscale.models import build_model
+from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
-from clickscale.training.recipe import Facts, Traits, decided_optimizer, facts_of, resolve, traits_of
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.recipe import (
+    LARGE,
+    Facts,
+    Traits,
+    decided_optimizer,
+    facts_of,
+    resolve,
+    traits_of,
+    widened,
+)
+from clickscale.training.run.folder import TrainConfig, load_run
+from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.models.toy import toy_model
 
@@ -76,6 +88,40 @@ def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
     config, said = resolve(CONFIG, facts(impressions, values), SHARING)
     assert config.epochs.count == epochs
     assert any(text.startswith(f"{epochs} epoch") for text in said)
+
+
+def test_models_of_blocks_are_wider_on_a_large_log() -> None:
+    sized, (why,) = widened(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
+    assert sized.model_options == ("d=16", "heads=4")
+    assert "--set model.d=8" in why
+    config, _ = resolve(sized, facts(LARGE + 1), SHARING)
+    assert config.model_options == sized.model_options
+
+
+@pytest.mark.parametrize(
+    ("changes", "impressions"),
+    [
+        ({}, LARGE),  # a log that is not large
+        ({"model": "din"}, LARGE + 1),  # no blocks
+        ({"grade": "size-3"}, LARGE + 1),
+        ({"recipe": "fast"}, LARGE + 1),
+        ({"model_options": ("d=8",)}, LARGE + 1),
+    ],
+)
+def test_the_width_of_the_grade_stays_where_a_wider_one_does_not_pay(
+    changes: dict[str, Any], impressions: int
+) -> None:
+    given = replace(CONFIG, **changes)
+    assert widened(given, facts(impressions)) == (given, [])
+
+
+def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "LARGE", 0)
+    data = tiny_dataset(tmp_path / "data", tiny_source(impressions=160))
+    train(TrainConfig(model="suan", data=str(data), length=4, threads=1), tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
+    assert run.config.model_options == ("d=16",)
+    assert run.model.inputs.dim == 16
 
 
 def l2(samples: int, epochs: int, shares: bool) -> float:
