@@ -28,10 +28,11 @@ RATE = 3e-6  # learning rate of dense weights for an impression of a batch
 RATES = (1e-3, 3e-3)  # least and most
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
-# L2 on the embedding rows of a batch of one impression, by epochs; it shrinks with the batch as gradients do.
-# Blocks of attention normalize what they read, so a model that has them needs little.
-L2 = {True: {1: 0.0, 2: 0.02}, False: {1: 0.025, 2: 0.2}}  # by whether candidates share an encoding
-REPEATS = 25  # impressions for each embedded value from which a second epoch pays: below, it learns by heart
+REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
+# L2 on the embedding rows of a batch of one impression, by whether values repeat (in the log, or by a second
+# epoch); it shrinks with the batch as gradients do. Blocks of attention normalize what they read, so a model
+# that has them needs little.
+L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
 WIDENED = ("size-2", 16)  # grade, and width of a feature's embedding that models of blocks have on large logs
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
@@ -46,11 +47,18 @@ class Facts:
         impressions: of the training part.
         values: values that have an embedding, of all fields together.
         valid: impressions of the validation part.
+        statistics: whether point-in-time statistics are declared.
     """
 
     impressions: int
     values: int
     valid: int
+    statistics: bool = False
+
+    @property
+    def repeats(self) -> float:
+        """Training impressions for each embedded value."""
+        return self.impressions / self.values
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ def facts_of(dataset: Dataset) -> Facts:
     features = dataset.features
     every = (*features.profile, *features.item, *features.behavior, *features.context)
     values = sum(feature.size for feature in categorical(every) if not feature.shares)
-    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")))
+    declared = bool(dataset.schema.statistics)
+    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")), declared)
 
 
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
@@ -114,7 +123,7 @@ def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
 
 
 def decided_optimizer(
-    optimizer: OptimizerConfig, config: RunConfig, shares: bool
+    optimizer: OptimizerConfig, config: RunConfig, facts: Facts, shares: bool
 ) -> tuple[OptimizerConfig, list[str]]:
     """Decide what the optimizer of one model leaves open in a run that is decided; see `resolve`."""
     reasons: list[str] = []
@@ -126,11 +135,12 @@ def decided_optimizer(
             f" {least:g} to {most:g}"
         )
     if optimizer.table_l2 is None:
-        each = L2[shares][min(config.epochs.count, 2)]
+        often = config.epochs.count > 1 or facts.repeats >= REPEATS
+        each = L2[shares][often]
         optimizer = replace(optimizer, table_l2=each / config.batch_size)
-        epochs = f"{config.epochs.count} epoch{'s' * (config.epochs.count > 1)}"
         reasons.append(
-            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: {epochs} of such a model"
+            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
+            f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value"
         )
     return optimizer, reasons
 
@@ -182,9 +192,11 @@ def _grouping(traits: Traits) -> tuple[Grouping, str]:
 def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
     if config.epochs.count:
         return config
-    repeats = facts.impressions / facts.values
+    repeats = facts.repeats
     if config.recipe == "fast":
         count, why = 1, "the fastest way"
+    elif facts.statistics:
+        count, why = 1, "where statistics are declared, a second one gains nothing"
     elif facts.impressions > LARGE:
         count, why = 1, f"beyond {LARGE:,} training impressions a second one costs more than it gains"
     elif repeats < REPEATS:
