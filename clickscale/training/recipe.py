@@ -89,24 +89,42 @@ def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
     return Traits(all(m.causal for m in models), any(m.shares for m in models), length)
 
 
-def widened(config: TrainConfig, facts: Facts) -> tuple[TrainConfig, list[str]]:
+def widened(
+    config: TrainConfig, facts: Facts, earlier: TrainConfig | None = None
+) -> tuple[TrainConfig, list[str]]:
     """Decide the width of a feature's embedding before the model is made; one set by hand stays.
+
+    Args:
+        earlier: options of the run that goes on or that gives the first weights; its width is kept.
 
     Returns:
         The options, and a sentence if the width is not that of the grade.
     """
     grade, width = WIDENED
     usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
-    by_hand = any(option.partition("=")[0] == "d" for option in config.model_options)
-    if config.grade != grade or config.recipe == "fast" or by_hand or facts.impressions <= LARGE:
+    if _widths(config):
         return config, []
-    if "blocks" not in usual:
+    if earlier:
+        given = _widths(earlier) if (earlier.model, earlier.grade) == (config.model, config.grade) else ()
+        options = replace(config, model_options=(*given, *config.model_options))
+        return options, [f"{option}, as in the earlier run" for option in given]
+    if (
+        config.grade != grade
+        or config.recipe == "fast"
+        or "blocks" not in usual
+        or facts.impressions <= LARGE
+    ):
         return config, []
     why = (
         f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
         f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
     )
     return replace(config, model_options=(f"d={width}", *config.model_options)), [why]
+
+
+def _widths(config: TrainConfig) -> tuple[str, ...]:
+    """Changes of the width of a feature's embedding."""
+    return tuple(option for option in config.model_options if option.partition("=")[0] == "d")
 
 
 def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:

@@ -117,12 +117,24 @@ def test_the_width_of_the_grade_stays_where_a_wider_one_does_not_pay(
 
 
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "LARGE", 0)
     data = tiny_dataset(tmp_path / "data", tiny_source(impressions=160))
-    train(TrainConfig(model="suan", data=str(data), length=4, threads=1), tmp_path / "run", progress=False)
-    run = load_run(tmp_path / "run")
-    assert run.config.model_options == ("d=16",)
-    assert run.model.inputs.dim == 16
+    given = TrainConfig(model="suan", data=str(data), length=4, threads=1)
+
+    def width(config: TrainConfig, name: str) -> int:
+        train(config, tmp_path / name, progress=False)
+        run = load_run(tmp_path / name)
+        assert run.config.model_options == (("d=16",) if run.model.inputs.dim == 16 else ())
+        return int(run.model.inputs.dim)
+
+    assert width(given, "small") == 8
+    monkeypatch.setattr(recipe, "LARGE", 0)
+    assert width(given, "large") == 16
+    assert width(given, "small") == 8  # it is continued as it was begun
+    assert width(replace(given, warm_start=str(tmp_path / "small")), "warm from small") == 8
+    monkeypatch.undo()
+    assert width(given, "large") == 16
+    again = Epochs(reset="snapshot", snapshot=str(tmp_path / "large"))
+    assert width(replace(given, epochs=again), "snapshot of large") == 16
 
 
 @pytest.mark.parametrize(("impressions", "values"), [(200_000, 4_000), (8_000, 2_500), (800_000, 4_000)])
