@@ -34,7 +34,7 @@ REPEATS = 25  # impressions for each embedded value from which values repeat: be
 # that has them needs little.
 L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
-WIDENED = ("size-2", 16)  # grade, and width of a feature's embedding that models of blocks have on large logs
+_WIDENED = ("size-2", 16)  # grade, and width of a feature's embedding that models of blocks have on large logs
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -100,7 +100,7 @@ def widened(
     Returns:
         The options, and a sentence if the width is not that of the grade.
     """
-    grade, width = WIDENED
+    grade, width = _WIDENED
     usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
     if _widths(config):
         return config, []
