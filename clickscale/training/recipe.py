@@ -29,12 +29,12 @@ RATES = (1e-3, 3e-3)  # least and most
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
-# L2 on the embedding rows of a batch of one impression, by whether values repeat (in the log, or by a second
-# epoch); it shrinks with the batch as gradients do. Blocks of attention normalize what they read, so a model
-# that has them needs little.
+# L2 on the embedding rows of a batch of one impression, by whether values repeat (in a log that is not large,
+# or by a second epoch); it shrinks with the batch as gradients do. Blocks of attention normalize what they
+# read, so a model that has them needs less.
 L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
-_WIDENED = ("size-2", 16)  # grade, and width of a feature's embedding that models of blocks have on large logs
+_WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -153,12 +153,13 @@ def decided_optimizer(
             f" {least:g} to {most:g}"
         )
     if optimizer.table_l2 is None:
-        often = config.epochs.count > 1 or facts.repeats >= REPEATS
+        often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
         each = L2[shares][often]
         optimizer = replace(optimizer, table_l2=each / config.batch_size)
         reasons.append(
             f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
-            f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value"
+            f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
+            f" {facts.impressions:,}"
         )
     return optimizer, reasons
 

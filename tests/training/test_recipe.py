@@ -144,9 +144,9 @@ def test_one_epoch_where_statistics_are_declared(impressions: int, values: int) 
     assert any("statistics are declared" in text for text in said)
 
 
-def l2(samples: int, epochs: int, shares: bool, values: int = 10_000) -> float:
+def l2(samples: int, epochs: int, shares: bool, values: int = 10_000, impressions: int = 200_000) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-    optimizer, said = decided_optimizer(OptimizerConfig(), run, facts(200_000, values), shares)
+    optimizer, said = decided_optimizer(OptimizerConfig(), run, facts(impressions, values), shares)
     assert len(said) == 2
     assert optimizer.table_l2 is not None
     return optimizer.table_l2
@@ -157,6 +157,7 @@ def test_l2_shrinks_with_the_batch_and_is_strong_where_values_repeat() -> None:
     for shares in (True, False):
         assert l2(64, 1, shares) < l2(64, 2, shares) == l2(64, 5, shares)
         assert l2(64, 1, shares, values=8_001) < l2(64, 1, shares, values=8_000) == l2(64, 2, shares)
+        assert l2(64, 1, shares, impressions=LARGE + 1) == l2(64, 1, shares)  # however often values repeat
         assert l2(64, 2, True) < l2(64, 2, False)
 
 
