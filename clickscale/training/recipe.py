@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Grouping
 from clickscale.features import categorical
-from clickscale.models import CTRModel
+from clickscale.models import CTRModel, model_config
 from clickscale.training.optimizers.optim import OptimizerConfig
-from clickscale.training.run.run_config import RunConfig
+from clickscale.training.run.run_config import RunConfig, TrainConfig
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -27,11 +28,13 @@ RATE = 3e-6  # learning rate of dense weights for an impression of a batch
 RATES = (1e-3, 3e-3)  # least and most
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
-# L2 on the embedding rows of a batch of one impression, by epochs; it shrinks with the batch as gradients do.
-# Blocks of attention normalize what they read, so a model that has them needs little.
-L2 = {True: {1: 0.0, 2: 0.02}, False: {1: 0.025, 2: 0.2}}  # by whether candidates share an encoding
-REPEATS = 25  # impressions for each embedded value from which a second epoch pays: below, it learns by heart
-LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains
+REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
+# L2 on the embedding rows of a batch of one impression, by whether values repeat (in a log that is not large,
+# or by a second epoch); it shrinks with the batch as gradients do. Blocks of attention normalize what they
+# read, so a model that has them needs less.
+L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
+LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
+_WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -44,11 +47,18 @@ class Facts:
         impressions: of the training part.
         values: values that have an embedding, of all fields together.
         valid: impressions of the validation part.
+        statistics: whether point-in-time statistics are declared.
     """
 
     impressions: int
     values: int
     valid: int
+    statistics: bool = False
+
+    @property
+    def repeats(self) -> float:
+        """Training impressions for each embedded value."""
+        return self.impressions / self.values
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,51 @@ def facts_of(dataset: Dataset) -> Facts:
     features = dataset.features
     every = (*features.profile, *features.item, *features.behavior, *features.context)
     values = sum(feature.size for feature in categorical(every) if not feature.shares)
-    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")))
+    declared = bool(dataset.schema.statistics)
+    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")), declared)
 
 
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
     """Traits of models that see the same batches: what all can do, and what pays for any of them."""
     return Traits(all(m.causal for m in models), any(m.shares for m in models), length)
+
+
+def widened(
+    config: TrainConfig, facts: Facts, earlier: TrainConfig | None = None
+) -> tuple[TrainConfig, list[str]]:
+    """Decide the width of a feature's embedding before the model is made; one set by hand stays.
+
+    Args:
+        earlier: options of the run that goes on or that gives the first weights; its width is kept.
+
+    Returns:
+        The options, and a sentence if the width is not that of the grade.
+    """
+    grade, width = _WIDENED
+    usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
+    if _widths(config):
+        return config, []
+    if earlier:
+        given = _widths(earlier) if (earlier.model, earlier.grade) == (config.model, config.grade) else ()
+        options = replace(config, model_options=(*given, *config.model_options))
+        return options, [f"{option}, as in the earlier run" for option in given]
+    if (
+        config.grade != grade
+        or config.recipe == "fast"
+        or "blocks" not in usual
+        or facts.impressions <= LARGE
+    ):
+        return config, []
+    why = (
+        f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
+        f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
+    )
+    return replace(config, model_options=(f"d={width}", *config.model_options)), [why]
+
+
+def _widths(config: TrainConfig) -> tuple[str, ...]:
+    """Changes of the width of a feature's embedding."""
+    return tuple(option for option in config.model_options if option.partition("=")[0] == "d")
 
 
 def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
@@ -92,7 +141,7 @@ def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
 
 
 def decided_optimizer(
-    optimizer: OptimizerConfig, config: RunConfig, shares: bool
+    optimizer: OptimizerConfig, config: RunConfig, facts: Facts, shares: bool
 ) -> tuple[OptimizerConfig, list[str]]:
     """Decide what the optimizer of one model leaves open in a run that is decided; see `resolve`."""
     reasons: list[str] = []
@@ -104,11 +153,13 @@ def decided_optimizer(
             f" {least:g} to {most:g}"
         )
     if optimizer.table_l2 is None:
-        each = L2[shares][min(config.epochs.count, 2)]
+        often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
+        each = L2[shares][often]
         optimizer = replace(optimizer, table_l2=each / config.batch_size)
-        epochs = f"{config.epochs.count} epoch{'s' * (config.epochs.count > 1)}"
         reasons.append(
-            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: {epochs} of such a model"
+            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
+            f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
+            f" {facts.impressions:,}"
         )
     return optimizer, reasons
 
@@ -160,9 +211,11 @@ def _grouping(traits: Traits) -> tuple[Grouping, str]:
 def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
     if config.epochs.count:
         return config
-    repeats = facts.impressions / facts.values
+    repeats = facts.repeats
     if config.recipe == "fast":
         count, why = 1, "the fastest way"
+    elif facts.statistics:
+        count, why = 1, "where statistics are declared, a second one gains nothing"
     elif facts.impressions > LARGE:
         count, why = 1, f"beyond {LARGE:,} training impressions a second one costs more than it gains"
     elif repeats < REPEATS:

@@ -19,10 +19,18 @@ from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
 from clickscale.training.objectives import ClickLoss, Objective
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of, widened
 from clickscale.training.run.checkpoint import CheckpointStore
 from clickscale.training.run.environment import write_environment
-from clickscale.training.run.folder import CHECKPOINTS, DONE, load_run, open_folder, write_decided
+from clickscale.training.run.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    DONE,
+    load_run,
+    open_folder,
+    read_config,
+    write_decided,
+)
 from clickscale.training.run.interruption import Interruption
 from clickscale.training.run.logs import RunReport
 from clickscale.training.run.model import make_model, start_at_rates, trained_labels
@@ -66,10 +74,12 @@ def train(
 
     def plan(dataset: Dataset) -> Plan:
         torch.manual_seed(config.seed)
-        model, labels = make_model(config, dataset), trained_labels(dataset, config)
+        facts = facts_of(dataset)
+        sized, wide = widened(config, facts, _earlier(config, out))
+        model, labels = make_model(sized, dataset), trained_labels(dataset, sized)
         start_at_rates(model, dataset, labels)
-        decided, reasons = resolve(config, facts_of(dataset), traits_of([model], config.length))
-        optimizer, more = decided_optimizer(decided.optimizer, decided, model.shares)
+        decided, reasons = resolve(sized, facts, traits_of([model], sized.length))
+        optimizer, more = decided_optimizer(decided.optimizer, decided, facts, model.shares)
 
         def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
             notes: tuple[str, ...] = ()
@@ -82,7 +92,7 @@ def train(
             ]
 
         shared = config.length if model.causal and model.shares else 0
-        return Plan(replace(decided, optimizer=optimizer), [*reasons, *more], assemble, shared)
+        return Plan(replace(decided, optimizer=optimizer), [*wide, *reasons, *more], assemble, shared)
 
     return run_training(config, plan, out, resume=resume, progress=progress, pause_after=pause_after)
 
@@ -188,6 +198,14 @@ def _validation(dataset: Dataset, config: RunConfig, shared: int) -> list[Loader
     loader = Loader(dataset, "valid", options)
     cheap = sum(one.behaviors for one in served) <= _AS_SERVED * loader.behaviors
     return served if cheap else [loader]
+
+
+def _earlier(config: TrainConfig, out: Path) -> TrainConfig | None:
+    """Options of the run in ``out`` or, if there is none, of the run that gives the first weights."""
+    for folder in (str(out), config.warm_start, config.epochs.snapshot):
+        if folder and (Path(folder) / CONFIG).is_file():
+            return read_config(Path(folder))
+    return None
 
 
 def _has_checkpoint(out: Path) -> bool:

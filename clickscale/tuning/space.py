@@ -99,14 +99,14 @@ class Space:
     def _decide(self, config: TrainConfig) -> TrainConfig:
         """Options with everything decided by the recipe."""
         decided, _ = resolve(config, self._facts, self._traits)
-        optimizer, _ = decided_optimizer(decided.optimizer, decided, self._shares)
+        optimizer, _ = decided_optimizer(decided.optimizer, decided, self._facts, self._shares)
         return replace(decided, optimizer=optimizer)
 
     def _move(self, config: TrainConfig, drawn: dict[str, float]) -> tuple[TrainConfig, dict[str, float]]:
         """Apply a draw to decided options; returns them and the values that are new."""
         optimizer = config.optimizer
-        # Where the recipe takes no L2, a draw starts from what it takes for a second epoch.
-        l2 = optimizer.table_l2 or L2[self._shares][2] / config.batch_size
+        # Where the recipe takes no L2, a draw starts from what it takes where values repeat.
+        l2 = optimizer.table_l2 or L2[self._shares][True] / config.batch_size
         starts = {RATE: optimizer.rate, TABLE_RATE: optimizer.table_learning_rate, TABLE_L2: l2}
         changes: dict[str, float] = {}
         for key, value in drawn.items():

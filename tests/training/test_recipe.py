@@ -1,14 +1,27 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
 from clickscale.models import build_model
+from clickscale.schema import Statistic
+from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
-from clickscale.training.recipe import Facts, Traits, decided_optimizer, facts_of, resolve, traits_of
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.recipe import (
+    LARGE,
+    Facts,
+    Traits,
+    decided_optimizer,
+    facts_of,
+    resolve,
+    traits_of,
+    widened,
+)
+from clickscale.training.run.folder import TrainConfig, load_run
+from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.models.toy import toy_model
 
@@ -16,8 +29,8 @@ SHARING, ALONE = Traits(causal=True, shares=True, length=50), Traits(causal=True
 CONFIG = TrainConfig(model="suan", data="prepared")
 
 
-def facts(impressions: int, values: int = 1000, valid: int = 1000) -> Facts:
-    return Facts(impressions, values, valid)
+def facts(impressions: int, values: int = 1000, valid: int = 1000, statistics: bool = False) -> Facts:
+    return Facts(impressions, values, valid, statistics)
 
 
 @pytest.mark.parametrize(
@@ -78,30 +91,87 @@ def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
     assert any(text.startswith(f"{epochs} epoch") for text in said)
 
 
-def l2(samples: int, epochs: int, shares: bool) -> float:
+def test_models_of_blocks_are_wider_on_a_large_log() -> None:
+    sized, (why,) = widened(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
+    assert sized.model_options == ("d=16", "heads=4")
+    assert "--set model.d=8" in why
+    config, _ = resolve(sized, facts(LARGE + 1), SHARING)
+    assert config.model_options == sized.model_options
+
+
+@pytest.mark.parametrize(
+    ("changes", "impressions"),
+    [
+        ({}, LARGE),  # a log that is not large
+        ({"model": "din"}, LARGE + 1),  # no blocks
+        ({"grade": "size-3"}, LARGE + 1),
+        ({"recipe": "fast"}, LARGE + 1),
+        ({"model_options": ("d=8",)}, LARGE + 1),
+    ],
+)
+def test_the_width_of_the_grade_stays_where_a_wider_one_does_not_pay(
+    changes: dict[str, Any], impressions: int
+) -> None:
+    given = replace(CONFIG, **changes)
+    assert widened(given, facts(impressions)) == (given, [])
+
+
+def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny_dataset(tmp_path / "data", tiny_source(impressions=160))
+    given = TrainConfig(model="suan", data=str(data), length=4, threads=1)
+
+    def width(config: TrainConfig, name: str) -> int:
+        train(config, tmp_path / name, progress=False)
+        run = load_run(tmp_path / name)
+        assert run.config.model_options == (("d=16",) if run.model.inputs.dim == 16 else ())
+        return int(run.model.inputs.dim)
+
+    assert width(given, "small") == 8
+    monkeypatch.setattr(recipe, "LARGE", 0)
+    assert width(given, "large") == 16
+    assert width(given, "small") == 8  # it is continued as it was begun
+    assert width(replace(given, warm_start=str(tmp_path / "small")), "warm from small") == 8
+    monkeypatch.undo()
+    assert width(given, "large") == 16
+    again = Epochs(reset="snapshot", snapshot=str(tmp_path / "large"))
+    assert width(replace(given, epochs=again), "snapshot of large") == 16
+
+
+@pytest.mark.parametrize(("impressions", "values"), [(200_000, 4_000), (8_000, 2_500), (800_000, 4_000)])
+def test_one_epoch_where_statistics_are_declared(impressions: int, values: int) -> None:
+    config, said = resolve(CONFIG, facts(impressions, values, statistics=True), SHARING)
+    assert config.epochs.count == 1
+    assert any("statistics are declared" in text for text in said)
+
+
+def l2(samples: int, epochs: int, shares: bool, values: int = 10_000, impressions: int = 200_000) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-    optimizer, said = decided_optimizer(OptimizerConfig(), run, shares)
+    optimizer, said = decided_optimizer(OptimizerConfig(), run, facts(impressions, values), shares)
     assert len(said) == 2
     assert optimizer.table_l2 is not None
     return optimizer.table_l2
 
 
-def test_l2_shrinks_with_the_batch_and_grows_with_the_epochs() -> None:
+def test_l2_shrinks_with_the_batch_and_is_strong_where_values_repeat() -> None:
     assert l2(64, 1, shares=False) == pytest.approx(16 * l2(1024, 1, shares=False))
     for shares in (True, False):
         assert l2(64, 1, shares) < l2(64, 2, shares) == l2(64, 5, shares)
+        assert l2(64, 1, shares, values=8_001) < l2(64, 1, shares, values=8_000) == l2(64, 2, shares)
+        assert l2(64, 1, shares, impressions=LARGE + 1) == l2(64, 1, shares)  # however often values repeat
         assert l2(64, 2, True) < l2(64, 2, False)
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(64, 0.001), (512, 0.001536), (1024, 0.003)])
 def test_the_learning_rate_grows_with_the_batch(samples: int, rate: float) -> None:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=1))
-    assert decided_optimizer(OptimizerConfig(), run, True)[0].learning_rate == pytest.approx(rate)
+    assert decided_optimizer(OptimizerConfig(), run, facts(8_000), True)[0].learning_rate == pytest.approx(
+        rate
+    )
 
 
 def test_an_optimizer_that_was_set_stays() -> None:
     given = OptimizerConfig(learning_rate=0.5, table_l2=0.0)
-    assert decided_optimizer(given, CONFIG, True) == (given, [])
+    assert decided_optimizer(given, CONFIG, facts(8_000), True) == (given, [])
 
 
 def test_without_a_validation_part_nothing_is_stopped() -> None:
@@ -122,11 +192,11 @@ def test_traits_are_what_all_models_can_and_any_gains_from() -> None:
     assert traits_of([suan, whole], 7) == Traits(causal=False, shares=True, length=7)
 
 
-def test_facts_count_the_training_part(tmp_path: Path) -> None:
-    dataset = open_dataset(tiny_dataset(tmp_path, tiny_source(impressions=160)))
+@pytest.mark.parametrize("statistics", [(), (Statistic(name="item_count", by=("item",), of="count"),)])
+def test_facts_count_the_training_part(tmp_path: Path, statistics: tuple[Statistic, ...]) -> None:
+    dataset = open_dataset(tiny_dataset(tmp_path, tiny_source(impressions=160, statistics=statistics)))
     found = facts_of(dataset)
     table = build_model("mlp", dataset.features, dataset.item_columns()).inputs.table
     rows = len(table.weight) - 1  # without the padding, which all fields share
-    assert found == Facts(
-        len(dataset.part("train")), rows + len(set(table.offsets.values())), len(dataset.part("valid"))
-    )
+    values = rows + len(set(table.offsets.values()))
+    assert found == Facts(len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics))

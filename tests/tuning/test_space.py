@@ -62,7 +62,7 @@ def test_numbers_that_follow_from_the_batch_follow_a_drawn_batch(dataset: Datase
     drawn = [space.candidate(number) for number in DRAWS]
     assert {one.config.batch_size for one in drawn} == {32, 64, 128}
     still = [one.config for one in drawn if TABLE_L2 not in one.changes]
-    assert {config.batch_size * (config.optimizer.table_l2 or 0) for config in still} == {0.02}
+    assert {config.batch_size * (config.optimizer.table_l2 or 0) for config in still} == {0.1}
 
 
 def test_where_the_recipe_takes_no_l2_draws_try_some(dataset: Dataset) -> None:

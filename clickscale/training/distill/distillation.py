@@ -51,11 +51,12 @@ def distill(
         models = {STUDENT: _model(config, STUDENT, dataset)}
         models[TEACHER] = frozen.model if frozen else _model(config, TEACHER, dataset)
         traits = traits_of(list(models.values()), max(config.lengths))
-        decided, notes = resolve(config, facts_of(dataset), traits)
+        facts = facts_of(dataset)
+        decided, notes = resolve(config, facts, traits)
         moving = (STUDENT,) if frozen else (STUDENT, TEACHER)
         for name in moving:
             choice = getattr(decided, name)
-            optimizer, reasons = decided_optimizer(choice.optimizer, decided, models[name].shares)
+            optimizer, reasons = decided_optimizer(choice.optimizer, decided, facts, models[name].shares)
             decided = replace(decided, **{name: replace(choice, optimizer=optimizer)})
             notes += [f"{name}: {text}" for text in reasons]
 
