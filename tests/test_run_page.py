@@ -83,9 +83,9 @@ def test_a_data_set_that_is_gone_is_said_and_can_be_named(made: tuple[Path, Data
     (run / "config.json").write_text(json.dumps(config | {"data": "gone"}), "utf-8")
     shown = words(write_run_page([run], tmp_path / "a.html", candidates=0).read_text("utf-8"))
     assert "The data set was not at gone, so the data card is left out" in shown
-    assert "popularity" not in shown
+    assert "rows read" not in shown
     page = write_run_page([run], tmp_path / "b.html", candidates=0, data=dataset.path)
-    assert "popularity" in words(page.read_text("utf-8"))
+    assert "rows read" in words(page.read_text("utf-8"))
 
 
 def test_runs_that_do_not_belong_together_are_refused(made: tuple[Path, Dataset], tmp_path: Path) -> None:
