@@ -25,7 +25,7 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 from typing import Literal
 
 from clickscale.config import Config
-from clickscale.data.source import PROBLEM, Split
+from clickscale.data.source import PROBLEM, Sampling, Split
 from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format
@@ -132,6 +132,8 @@ class LogConfig(Config, frozen=True):
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
+        negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
+        negatives_within: a categorical field of items in which negatives equal the positive.
         time_bounds: seconds; rows with a time outside are quarantined.
     """
 
@@ -141,6 +143,8 @@ class LogConfig(Config, frozen=True):
     item: Field = Field(name="item")
     labels: tuple[Label, ...] = ()
     negatives: int = 0
+    negatives_by: Literal["uniform", "popularity"] = "uniform"
+    negatives_within: str = ""
     behaviors: _Behaviors = _Behaviors()
     users: _Users = _Users()
     items: _Items = _Items()
@@ -148,6 +152,10 @@ class LogConfig(Config, frozen=True):
     statistics: tuple[Statistic, ...] = ()
     split: Split = Split()
     time_bounds: tuple[int, int] | None = None
+
+    def sampling(self) -> Sampling:
+        """Return the rule by which negatives are drawn."""
+        return Sampling(by=self.negatives_by, within=self.negatives_within)
 
 
 def log_schema(config: LogConfig, width: int) -> Schema:

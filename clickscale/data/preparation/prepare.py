@@ -29,6 +29,7 @@ from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
+from clickscale.data.preparation.negatives import check_sampling, note_on_negatives
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
@@ -63,6 +64,7 @@ def prepare(
     """
     source.schema.validate()
     check_split(source.split)
+    check_sampling(source.schema, source.negatives, source.sampling)
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, DATA_SET, overwrite=overwrite) as folder:
@@ -119,6 +121,7 @@ class _Preparation:
             users=users,
             items=items,
             negatives=self.source.negatives,
+            sampling=self.source.sampling,
             chunk_rows=self.chunk_rows,
             memory_rows=self.memory_rows,
         )
@@ -160,7 +163,8 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes + _note_on_negatives(self.source.negatives),
+            notes=self.source.notes
+            + note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
@@ -199,12 +203,3 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
     ends, data = text_buffers(ids.values)
     write_column(folder / "ids.ends.npy", np.concatenate([np.zeros(reserved, np.int64), ends]))
     write_column(folder / "ids.bytes.npy", data)
-
-
-def _note_on_negatives(count: int) -> tuple[str, ...]:
-    if not count:
-        return ()
-    return (
-        f"The log shows only positives; {count} negatives per positive were drawn uniformly from the items "
-        "first seen before that moment, so metrics cannot be compared with those on shown negatives.",
-    )
