@@ -43,10 +43,9 @@ def test_the_positive_type_and_the_negatives_are_options(folder):
 
 
 def test_times_outside_of_the_nine_days_go_to_quarantine(folder, tmp_path):
+    more = "5,268,46,pv,1511561734\n5,7,50,cart,1511544000\n6,300,50,pv,1511561800\n"
     with (folder / "UserBehavior.csv").open("a") as stream:
-        stream.write(
-            "5,268,46,pv,1511561734\n5,7,50,cart,1511544000\n"
-        )  # an item seen before, another to draw
+        stream.write(more)  # two positives whose items were there before
     manifest = prepare(taobao_userbehavior.source(folder, negatives=1), tmp_path / "out")
     report = manifest.report["behaviors"]
     assert report.quarantined == {"bad_row": 1, "time_out_of_bounds": 2}
