@@ -165,17 +165,22 @@ def check_leaks(
     sample: Annotated[
         int, typer.Option("--sample", min=1, help="Impressions whose statistics are redone.")
     ] = 128,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="NAME", help="A value that may tell the label; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Prove that no impression sees the future.
 
-    No history and no statistic may show anything that was not known at the candidate's time.
+    No history and no statistic may show anything that was not known at the candidate's time, and no value
+    may tell the label: no feature, no presence of a behavior, no order of rows.
 
-    Exit code 1 if it finds a leak; warnings (a feature that looks like the label) do not count.
+    Exit code 1 if it finds a leak; a value named with --accept is a warning only.
     """
     from clickscale.data.checks.leaks import leak_check
 
-    report = leak_check(data, sample=sample)
+    report = leak_check(data, sample=sample, accept=accept or [])
     if as_json:
         emit(report.to_dict())
         return 0 if report.ok else 1
