@@ -231,6 +231,10 @@ def guess_schema(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write it here, not to stdout.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COLUMN", help="A feature, whatever its name tells; may be repeated."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -239,7 +243,7 @@ def guess_schema(
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
-    text = guess(tables, out.parent if out else None)
+    text = guess(tables, out.parent if out else None, keep or [])
     if out is not None:
         replace_text(out, text)
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")

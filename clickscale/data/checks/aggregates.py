@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clickscale.data.checks.evidence import ROWS, Flags, Integers, Suspicion, auc
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.evidence import ROWS, Flags, Integers, Suspicion, auc
 from clickscale.data.features.texts import splitmix64
 from clickscale.features import Feature, column_of, label_of
 

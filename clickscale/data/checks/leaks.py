@@ -22,10 +22,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickscale.data.checks.aggregates import suspicious_aggregates
-from clickscale.data.checks.evidence import Suspicion
 from clickscale.data.checks.presence import suspicious_order, suspicious_presence
 from clickscale.data.checks.telltales import sample_of_train, suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
+from clickscale.data.features.evidence import Suspicion
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
 from clickscale.features import column_of, label_of
 from clickscale.schema import Statistic

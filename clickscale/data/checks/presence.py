@@ -1,7 +1,7 @@
 """Whether the presence of a behavior, the moment or the place of a row tells the label.
 
 A history must not tell more by what it holds than by what its behaviors mean. Five values are measured on
-the training part, each as in `clickscale.data.checks.evidence`:
+the training part, each as in `clickscale.data.features.evidence`:
 
 * ``own_item``: seconds since a behavior with the candidate's own item, such as the click itself, logged with
   the time of another clock or before its impression;
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from clickscale.data.checks.evidence import (
+from clickscale.data.checks.telltales import newest_own
+from clickscale.data.dataset import Dataset
+from clickscale.data.features.evidence import (
     FEWEST,
     LIMIT,
     Integers,
@@ -24,8 +26,6 @@ from clickscale.data.checks.evidence import (
     evidence,
     quantile_groups,
 )
-from clickscale.data.checks.telltales import newest_own
-from clickscale.data.dataset import Dataset
 from clickscale.features import label_of
 
 _SECONDS = 60  # within which a behavior with sampled negatives may be the impression's own

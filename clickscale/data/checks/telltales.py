@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clickscale.data.checks.evidence import QUANTILES, ROWS, Integers, Suspicion, evidence, quantile_groups
 from clickscale.data.dataset import Dataset
+from clickscale.data.features.evidence import QUANTILES, ROWS, Integers, Suspicion, evidence, quantile_groups
 from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _RECENT = 50  # visible behaviors searched for the candidate's own item

@@ -32,7 +32,7 @@ def test_columns_that_hold_the_outcome_fail_the_check(tmp_path):
     report = leak_check(tmp_path / "leaky")
     messages = " ".join(finding.message for finding in report.findings)
     assert not report.ok
-    assert "context field 'hour' tells label 'click' with AUC 1.000 on train" in messages
+    assert "context field 'hour' tells label 'click' with AUC 1.000" in messages
     assert "in the newest visible behavior with the same item, behavior field 'action'" in messages
     assert "position" not in messages
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 LIMIT = 0.95  # AUC of one value above which it was hardly known before the outcome
 ROWS = 200_000  # impressions of the training part that are looked at
@@ -39,6 +38,8 @@ class Suspicion(NamedTuple):
 def evidence(groups: Integers, positive: Flags, *, pure: bool = True) -> str:
     """Describe how groups tell an outcome, in words that follow "tells"; empty if they do not.
 
+    The AUC is of rows apart from those that taught the rates.
+
     Args:
         groups: (N, values) small integers, -1 for a missing one; a row's rate is the mean over its groups.
         positive: (N,) outcomes.
@@ -46,7 +47,7 @@ def evidence(groups: Integers, positive: Flags, *, pure: bool = True) -> str:
     """
     area = own_auc(groups, positive)
     if area > LIMIT:
-        return f"with AUC {area:.3f} on train"
+        return f"with AUC {area:.3f}"
     covered = _pure_share(groups, positive) if pure else 0.0
     return f"by a value that {covered:.0%} of the positives have, and hardly a negative" if covered else ""
 
@@ -66,7 +67,9 @@ def own_auc(groups: Integers, positive: Flags) -> float:
 
 def auc(score: NDArray[Any], positive: Flags) -> float:
     """Compute the share of pairs in which the positive has the higher score; ties count half."""
-    ranks, positives = rankdata(score), int(positive.sum())
+    ordered = np.sort(score)
+    ranks = (np.searchsorted(ordered, score, "left") + np.searchsorted(ordered, score, "right") + 1) / 2
+    positives = int(positive.sum())
     pairs = positives * (len(positive) - positives)
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / pairs) if pairs else 0.5
 

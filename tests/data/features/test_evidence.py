@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clickscale.data.checks.evidence import auc, evidence, own_auc, quantile_groups
+from clickscale.data.features.evidence import auc, evidence, own_auc, quantile_groups
 
 RANDOM = np.random.default_rng(0)
 
