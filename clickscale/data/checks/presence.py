@@ -47,7 +47,9 @@ def suspicious_presence(data: Dataset, rows: Integers) -> Iterator[Suspicion]:
         for label in data.labels:
             outcome = data.impressions[label_of(label)][rows]
             known = outcome >= 0
-            how = evidence(groups[known], outcome[known] == 1)
+            # Sampled negatives are in no history, so some positives are told apart however honest it is.
+            pure = name != "own_item" or not data.schema.sampled_negatives
+            how = evidence(groups[known], outcome[known] == 1, pure=pure)
             if how and (name, label) not in told:
                 told.add((name, label))
                 yield Suspicion(name, f"{_MEANING[name]} tells label {label!r} {how}", int(known.sum()))
@@ -60,7 +62,7 @@ def _values(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
         own = newest_own(data, rows)
         near = _doublings(time - data.behaviors["time"][np.maximum(own, 0)])
         near[own < 0] = 0
-        if data.schema.sampled_negatives:  # which are in no history, so only an own event tells more
+        if data.schema.sampled_negatives:  # for them, only the own event is a sign
             near[near > _doublings(np.array([_SECONDS]))] = 0
         yield "own_item", near[:, None]
         newest = data.users["offsets"][data.impressions["user"][rows]] + visible - 1

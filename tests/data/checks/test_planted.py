@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clickscale.data.adapters import open_source
 from clickscale.data.checks.leaks import leak_check
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Sampling, Split
 from clickscale.schema import Label
 from tests.data.checks.logs import ITEMS, SHOWN, USERS, Log, Plant, honest_log
+from tests.data.sources import real_log
 from tests.data.tiny import DAY, START
 
 
@@ -91,6 +93,13 @@ def the_own_click_of_some_seconds_before(log: Log) -> None:
     own = (log.past["action"] == "click") & (log.random.random(len(log.past["time"])) < 0.25)
     log.past["time"] = log.past["time"] - 5 * own
     log.past["known_at"] = np.where(own, log.past["time"], log.past["known_at"])
+
+
+def the_own_event_before_sampled_negatives(log: Log) -> None:
+    sampled_uniformly(log)
+    log.past = {name: log.shown[name][log.click == 1] for name in ("user", "item", "time")}
+    log.past["time"] = log.past["time"] - 5
+    log.past["action"] = np.full(len(log.past["time"]), "click")
 
 
 def some_event_seconds_before(log: Log) -> None:
@@ -184,6 +193,7 @@ PLANTED: tuple[tuple[Plant, tuple[str, str]], ...] = (
     (feedback_of_the_own_event, ("telling_feature", "action")),
     (the_own_click_seconds_before, ("telling_presence", "own_item")),
     (the_own_click_of_some_seconds_before, ("telling_presence", "own_item")),
+    (the_own_event_before_sampled_negatives, ("telling_presence", "own_item")),
     (some_event_seconds_before, ("telling_presence", "last_behavior")),
     (users_without_history_who_always_click, ("telling_presence", "history")),
     (negatives_of_another_hour, ("telling_presence", "moment")),
@@ -303,3 +313,22 @@ def test_nothing_is_found_in_an_honest_log(change: Plant, tmp_path: Path) -> Non
     log = honest_log(seed=1)
     change(log)
     assert found(log, tmp_path / "out") == set()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "folder", "options"),
+    [
+        ("movielens-100k", "ml-100k", {}),
+        ("movielens-1m", "ml-1m", {}),
+        ("mind", "mind-small-sample", {}),
+        ("kuairand", "kuairand-pure-part/raw", {}),
+        ("taobao-userbehavior", "taobao-userbehavior-sample", {}),
+        ("taobao-userbehavior", "taobao-userbehavior-sample", {"negatives_by": "popularity"}),
+        ("amazon-reviews", "amazon2014-musical-5core/raw", {}),
+        ("amazon-reviews", "amazon2014-musical-5core/raw", {"negatives": 4}),
+    ],
+)
+def test_nothing_is_found_in_a_public_log(adapter, folder, options, tmp_path: Path) -> None:
+    prepare(open_source(adapter, real_log(folder), options), tmp_path / "out")
+    report = leak_check(tmp_path / "out")
+    assert report.ok, report.findings
