@@ -98,16 +98,25 @@ def prepare_log(
         )
     if as_json:
         emit(_manifest_document(manifest, out))
-    else:
-        _show_manifest(manifest, out)
+        return
+    _show_manifest(manifest, out)
+    _show_summary(out)
 
 
 def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
     """Summary of preparing for programs."""
     import msgspec
 
+    from clickscale.data.preparation.summary import read_summary
+
     report = {name: msgspec.to_builtins(table) for name, table in manifest.report.items()}
-    return {"dataset": str(out), "counts": manifest.counts, "report": report, "notes": list(manifest.notes)}
+    return {
+        "dataset": str(out),
+        "counts": manifest.counts,
+        "report": report,
+        "notes": list(manifest.notes),
+        "summary": msgspec.to_builtins(read_summary(out)),
+    }
 
 
 def _show_manifest(manifest: "Manifest", out: Path) -> None:
@@ -124,7 +133,19 @@ def _show_manifest(manifest: "Manifest", out: Path) -> None:
     show(grid(str(out), ("table", "rows", "kept", "quarantined"), rows))
     for note in manifest.notes:
         say(f"note: {note}")
-    say(f"next: clickscale inspect {out}; clickscale train suan --data {out} --out runs/suan")
+
+
+def _show_summary(out: Path) -> None:
+    """What a person needs to know before training, and what to run next."""
+    from clickscale.cli.inspection import summary_table
+    from clickscale.data.preparation.summary import read_summary
+
+    summary = read_summary(out)
+    show(summary_table(summary))
+    for line in summary.warnings:
+        say(f"warning: {line}")
+    for word, command in zip(("next:", "then:"), summary.next_steps(str(out)), strict=True):
+        say(f"{word} {command}")
 
 
 def inspect_data(
