@@ -20,6 +20,7 @@ from typing import Literal
 import pyarrow as pa
 
 from clickscale.config import Config
+from clickscale.errors import ConfigError, unknown
 from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
@@ -50,6 +51,24 @@ class Sampling(Config, frozen=True):
 
     by: Literal["uniform", "popularity"] = "uniform"
     within: str = ""
+
+    def check(self, schema: Schema, count: int) -> None:
+        """Refuse options that contradict the schema.
+
+        Raises:
+            ConfigError: nothing is sampled, or the field is not a categorical field of items.
+        """
+        if not count and self != Sampling():
+            raise ConfigError(
+                f"negatives_by = {self.by!r} and negatives_within = {self.within!r} say how negatives are "
+                "drawn, and none are; set negatives = 4, or remove these keys."
+            )
+        fields = [field.name for field in schema.items if field.kind == "categorical"]
+        if self.within and self.within not in fields:
+            raise ConfigError(
+                "negatives_within takes a categorical field of items. "
+                + unknown("field", self.within, fields)
+            )
 
 
 @dataclass(frozen=True)

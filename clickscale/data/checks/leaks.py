@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickscale.data.checks.aggregates import suspicious_aggregates
-from clickscale.data.checks.presence import suspicious_order, suspicious_presence
+from clickscale.data.checks.presence import suspicious_presence
 from clickscale.data.checks.telltales import sample_of_train, suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
 from clickscale.data.features.evidence import Suspicion
@@ -136,7 +136,6 @@ def _telling(data: Dataset, rows: Integers, tally: "_Tally") -> list[tuple[str, 
     checks = (
         ("telling_feature", suspicious_features(data, rows), len(rows)),
         ("telling_presence", suspicious_presence(data, rows), len(rows)),
-        ("telling_presence", suspicious_order(data), len(data.impressions["time"])),
         ("aggregate", suspicious_aggregates(data), len(data.impressions["time"])),
     )
     for code, _, checked in checks:

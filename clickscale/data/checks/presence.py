@@ -41,7 +41,7 @@ _MEANING = {
 
 
 def suspicious_presence(data: Dataset, rows: Integers) -> Iterator[Suspicion]:
-    """Yield the values named above, ``row_order`` left out, that tell a label on some impressions."""
+    """Yield the values named above that tell a label; ``rows`` are the impressions that are looked at."""
     told: set[tuple[str, str]] = set()
     for name, groups in _values(data, rows):
         for label in data.labels:
@@ -53,6 +53,7 @@ def suspicious_presence(data: Dataset, rows: Integers) -> Iterator[Suspicion]:
             if how and (name, label) not in told:
                 told.add((name, label))
                 yield Suspicion(name, f"{_MEANING[name]} tells label {label!r} {how}", int(known.sum()))
+    yield from _order(data)
 
 
 def _values(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
@@ -80,7 +81,7 @@ def _doublings(numbers: Integers) -> Integers:
     return 1 + np.ceil(np.log2(np.maximum(numbers, 0) + 1)).astype(np.int64)
 
 
-def suspicious_order(data: Dataset) -> Iterator[Suspicion]:
+def _order(data: Dataset) -> Iterator[Suspicion]:
     """Yield a suspicion for each label that the order of the log tells among rows of one user and moment."""
     for label in data.labels:
         before = after = 0  # neighbors of one moment whose first, or second, is the positive

@@ -45,14 +45,14 @@ def evidence(groups: Integers, positive: Flags, *, pure: bool = True) -> str:
         positive: (N,) outcomes.
         pure: also look for one group whose rows are nearly all positive.
     """
-    area = own_auc(groups, positive)
+    area = _own_auc(groups, positive)
     if area > LIMIT:
         return f"with AUC {area:.3f}"
     covered = _pure_share(groups, positive) if pure else 0.0
     return f"by a value that {covered:.0%} of the positives have, and hardly a negative" if covered else ""
 
 
-def own_auc(groups: Integers, positive: Flags) -> float:
+def _own_auc(groups: Integers, positive: Flags) -> float:
     """Compute the AUC on odd rows of label rates by group on even rows; NaN with too few of a class."""
     size = int(groups.max(initial=-1)) + 1
     learn, outcome = positive[::2], positive[1::2]

@@ -21,10 +21,7 @@ from clickscale.data.preparation.intake import Intake
 from clickscale.data.preparation.negatives import (
     NEVER,
     NegativeSampler,
-    PositivesUrn,
-    Urn,
     add_negatives,
-    urn_of_items,
 )
 from clickscale.data.preparation.quarantine import EXAMPLES
 from clickscale.data.preparation.records import (
@@ -116,7 +113,7 @@ class Assembly:
                 file.remove()
 
     def _write_users(self, owned: Ints, first_seen: Ints, done: Callable[[int], None]) -> None:
-        sampler = NegativeSampler(self._urn(first_seen), self.negatives) if self.negatives else None
+        sampler = self._sampler(first_seen) if self.negatives else None
         bucket = _buckets(owned + self.intake.files["users"].dtype.itemsize, self.memory_rows)
         tables = ("users", "behaviors", "impressions")
         parts = [self._deal(table, bucket, self.user_of) for table in tables]
@@ -153,21 +150,23 @@ class Assembly:
                 self.intake.quarantine.add("impressions", reason, left_out["row"], "item", values)
         return sampled.records, sampled.item
 
-    def _urn(self, first_seen: Ints) -> Urn:
-        """Make the urn from which negatives are drawn."""
+    def _sampler(self, first_seen: Ints) -> NegativeSampler:
+        """Make the sampler of negatives."""
         group = np.zeros(self.items.size, np.int64)
         if self.sampling.within:
             values = open_column(self.raw / "items" / f"{column_of(self.sampling.within)}.npy")
             group = np.unique(values.reshape(len(values), -1)[:, 0], return_inverse=True)[1]
         if self.sampling.by == "uniform":
-            return urn_of_items(first_seen, group)
+            return NegativeSampler.uniform(self.negatives, first_seen, group)
         file, label = self.intake.files["impressions"], label_of(self.schema.labels[0].name)
-        last = max(int(records["time"].max()) for records in file.chunks(self.chunk_rows))
-        urn = PositivesUrn(file.path.parent, group, int(first_seen.min()), last)
-        for records in file.chunks(self.chunk_rows):
-            positives = records[records[label] == 1]
-            urn.add(self.item_of(positives), positives["time"])
-        return urn.finish(self.chunk_rows, self.memory_rows)
+
+        def positives() -> Iterator[tuple[Ints, Ints]]:
+            for records in file.chunks(self.chunk_rows):
+                positive = records[records[label] == 1]
+                yield self.item_of(positive), positive["time"]
+
+        rows = (self.chunk_rows, self.memory_rows)
+        return NegativeSampler.by_popularity(self.negatives, positives, group, file.path.parent, rows)
 
     def _in_order(self, table: str, records: Records, clock: str) -> Records:
         """Sort by user and by the column ``clock``; rows equal to an earlier one go to quarantine."""

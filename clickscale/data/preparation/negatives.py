@@ -14,7 +14,7 @@ Draws by popularity look into all positives in the order of time. They lie on di
 grow with the log.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,33 +28,12 @@ from clickscale.data.features.texts import splitmix64
 from clickscale.data.preparation.quarantine import LEFT_OUT
 from clickscale.data.preparation.records import RecordFile, Records, part_records
 from clickscale.data.source import Sampling
-from clickscale.errors import ConfigError, unknown
-from clickscale.schema import Schema
 
 _Excluded = Callable[[Ints, Ints], Flags]
 NEVER = np.iinfo(np.int64).max  # the moment of an item without events
 _ENTRY = np.dtype([("code", "<i8"), ("item", "<i4")])
 _CELLS = 1 << 16
 _ENTRIES = 8  # entries of an urn in the memory of one row
-
-
-def check_sampling(schema: Schema, count: int, sampling: Sampling) -> None:
-    """Refuse options of sampling that contradict the schema.
-
-    Raises:
-        ConfigError: nothing is sampled, or the field is not a categorical field of items.
-    """
-    if not count and sampling != Sampling():
-        raise ConfigError(
-            f"negatives_by = {sampling.by!r} and negatives_within = {sampling.within!r} say how negatives "
-            "are drawn, and none are; set negatives = 4, or remove these keys."
-        )
-    fields = [field.name for field in schema.items if field.kind == "categorical"]
-    if sampling.within and sampling.within not in fields:
-        raise ConfigError(
-            "negatives_within takes a categorical field of items. "
-            + unknown("field", sampling.within, fields)
-        )
 
 
 def note_on_negatives(
@@ -87,7 +66,7 @@ def note_on_negatives(
 
 
 @dataclass(frozen=True)
-class Urn:
+class _Urn:
     """Entries from which negatives are drawn: each item once, or each positive.
 
     Attributes:
@@ -113,16 +92,16 @@ class Urn:
         return begin, end - begin
 
 
-def urn_of_items(first_seen: Ints, group: Ints) -> Urn:
+def _urn_of_items(first_seen: Ints, group: Ints) -> _Urn:
     """Hold each item once, from its first moment in the log (`NEVER`: not in the log)."""
     there = np.flatnonzero(first_seen < NEVER)
     low, span = _range(first_seen[there])
     code = group[there] * span + first_seen[there] - low
     order = np.lexsort((there, code))
-    return Urn(there[order], code[order], group, first_seen, low, span)
+    return _Urn(there[order], code[order], group, first_seen, low, span)
 
 
-class PositivesUrn:
+class _Positives:
     """Gathers the positives of a log on disk, for draws by popularity.
 
     Args:
@@ -147,7 +126,7 @@ class PositivesUrn:
         self._cells += np.bincount(entries["code"] // self._cell, minlength=_CELLS)
         np.minimum.at(self._since, item, time)
 
-    def finish(self, chunk_rows: int, memory_rows: int) -> Urn:
+    def finish(self, chunk_rows: int, memory_rows: int) -> _Urn:
         """Sort the entries, ``memory_rows`` rows of records at a time."""
         before = np.cumsum(self._cells) - self._cells
         bucket = before // (memory_rows * _ENTRIES)
@@ -164,7 +143,7 @@ class PositivesUrn:
                 codes.append(entries["code"])
                 part.remove()
         item, code = open_column(names["item"]), open_column(names["code"])
-        return Urn(item, code, self._group, self._since, self._low, self._span)
+        return _Urn(item, code, self._group, self._since, self._low, self._span)
 
 
 def _range(moments: Ints) -> tuple[int, int]:
@@ -175,10 +154,51 @@ def _range(moments: Ints) -> tuple[int, int]:
 
 
 class NegativeSampler:
-    """Draws ``count`` different items for each positive from what an urn held before its moment."""
+    """Draws ``count`` different items for each positive from what an urn held before its moment.
 
-    def __init__(self, urn: Urn, count: int) -> None:
+    Args:
+        urn: the items of the log, or its positives; see `uniform` and `by_popularity`.
+    """
+
+    def __init__(self, urn: _Urn, count: int) -> None:
         self._urn, self.count = urn, count
+
+    @classmethod
+    def uniform(cls, count: int, first_seen: Ints, group: Ints) -> "NegativeSampler":
+        """Draw every item alike.
+
+        Args:
+            first_seen: (items,) first moment of each item in the log, `NEVER` without one.
+            group: (items,) group of each item; one is drawn for another of its group only.
+        """
+        return cls(_urn_of_items(first_seen, group), count)
+
+    @classmethod
+    def by_popularity(
+        cls,
+        count: int,
+        positives: Callable[[], Iterator[tuple[Ints, Ints]]],
+        group: Ints,
+        folder: Path,
+        rows: tuple[int, int],
+    ) -> "NegativeSampler":
+        """Draw an item as often as it was a positive before.
+
+        Args:
+            positives: reads the items and times of all positives, chunk by chunk.
+            group: (items,) as for `uniform`.
+            folder: for files of 12 bytes for each positive, read while negatives are drawn.
+            rows: records dealt out, and records sorted, at a time.
+        """
+        moments = [(int(time.min()), int(time.max())) for _, time in positives() if len(time)]
+        first, last = (
+            min((low for low, _ in moments), default=0),
+            max((high for _, high in moments), default=0),
+        )
+        urn = _Positives(folder, group, first, last)
+        for item, time in positives():
+            urn.add(item, time)
+        return cls(urn.finish(*rows), count)
 
     def is_new(self, item: Ints, time: Ints) -> Flags:
         """(N,) True where the item itself could not have been drawn at ``time``."""
@@ -238,7 +258,7 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class _Sampled:
     """Impressions with their negatives.
 
     Attributes:
@@ -251,7 +271,7 @@ class Sampled:
     left_out: dict[str, Records]
 
 
-def add_negatives(records: Records, item: Ints, sampler: NegativeSampler, labels: list[str]) -> Sampled:
+def add_negatives(records: Records, item: Ints, sampler: NegativeSampler, labels: list[str]) -> _Sampled:
     """Give each positive its negatives, and a random place among them.
 
     Args:
@@ -283,4 +303,4 @@ def add_negatives(records: Records, item: Ints, sampler: NegativeSampler, labels
     woven = np.repeat(records[kept], there.sum(axis=1))
     for name in labels:
         woven[name][is_drawn[there]] = 0
-    return Sampled(woven, items[there], left_out)
+    return _Sampled(woven, items[there], left_out)

@@ -30,7 +30,7 @@ from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
-from clickscale.data.preparation.negatives import check_sampling, note_on_negatives
+from clickscale.data.preparation.negatives import note_on_negatives
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.preparation.summary import SUMMARY, Summary, summarize
 from clickscale.data.source import Source
@@ -66,7 +66,7 @@ def prepare(
     """
     source.schema.validate()
     check_split(source.split)
-    check_sampling(source.schema, source.negatives, source.sampling)
+    source.sampling.check(source.schema, source.negatives)
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, DATA_SET, overwrite=overwrite) as folder:

@@ -27,7 +27,7 @@ _SHORTER = (10, 20, 50)  # lengths of history to propose instead of the default
 _LENGTH = 100  # the default
 
 
-class PartSummary(Config, frozen=True):
+class _PartSummary(Config, frozen=True):
     """One part of the split.
 
     Attributes:
@@ -62,7 +62,7 @@ class Summary(Config, frozen=True):
 
     label: str
     labels: tuple[str, ...]
-    parts: dict[str, PartSummary]
+    parts: dict[str, _PartSummary]
     no_history: float
     history: int
     warnings: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ def _label_counts(part: npt.NDArray[np.uint8], labels: Mapping[str, Array]) -> I
     return np.stack(counts, axis=1).astype(np.int64)
 
 
-def _part(counts: Ints, train: Ints, seen: list[Flags], cold: Ints) -> PartSummary:
+def _part(counts: Ints, train: Ints, seen: list[Flags], cold: Ints) -> _PartSummary:
     """Summarize a part from (rows, negatives, positives), its own and those of the training part."""
     rows, negatives, positives = counts.tolist()
     known, taught = negatives + positives, int(train[1] + train[2])
@@ -144,7 +144,7 @@ def _part(counts: Ints, train: Ints, seen: list[Flags], cold: Ints) -> PartSumma
     if rate is not None and 0 < constant < 1:
         log_loss = float(-rate * np.log(constant) - (1 - rate) * np.log1p(-constant))
         pcoc = constant / rate if rate else None
-    return PartSummary(
+    return _PartSummary(
         impressions=rows,
         users=int(seen[0].sum()),
         items=int(seen[1].sum()),
@@ -173,7 +173,7 @@ def _scarce(counts: Ints, labels: tuple[str, ...]) -> Iterator[str]:
                     yield f"{part} has only {number} {kind} of {label!r}, so its metrics say little."
 
 
-def _moved(parts: dict[str, PartSummary], label: str) -> Iterator[str]:
+def _moved(parts: dict[str, _PartSummary], label: str) -> Iterator[str]:
     """Warn of parts whose label rate is far from that of the training part."""
     taught = parts["train"].rate
     for name in PARTS[1:]:
@@ -185,7 +185,7 @@ def _moved(parts: dict[str, PartSummary], label: str) -> Iterator[str]:
             )
 
 
-def _cold(parts: dict[str, PartSummary], split: Split) -> Iterator[str]:
+def _cold(parts: dict[str, _PartSummary], split: Split) -> Iterator[str]:
     """Warn of a test part in which most users or items are new."""
     test = parts["test"]
     if test.impressions and test.cold_users > _HALF:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clickscale.data.features.evidence import auc, evidence, own_auc, quantile_groups
+from clickscale.data.features.evidence import _own_auc, auc, evidence, quantile_groups
 
 RANDOM = np.random.default_rng(0)
 
@@ -9,9 +9,9 @@ RANDOM = np.random.default_rng(0)
 def test_own_auc_is_measured_on_rows_that_did_not_teach_it():
     positive = RANDOM.random(4000) < 0.3
     memory = np.arange(4000)[:, None] // 2  # 2000 groups of two rows: a memory of the outcome would score 1
-    assert 0.45 < own_auc(memory, RANDOM.permutation(positive)) < 0.55
-    assert own_auc(positive[:, None].astype(np.int64), positive) == 1.0
-    assert np.isnan(own_auc(memory[:20], positive[:20]))
+    assert 0.45 < _own_auc(memory, RANDOM.permutation(positive)) < 0.55
+    assert _own_auc(positive[:, None].astype(np.int64), positive) == 1.0
+    assert np.isnan(_own_auc(memory[:20], positive[:20]))
 
 
 def test_auc_counts_ties_half():

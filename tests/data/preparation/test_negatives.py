@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.preparation.negatives import NEVER, NegativeSampler, PositivesUrn, urn_of_items
+from clickscale.data.preparation.negatives import NEVER, NegativeSampler
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Sampling
 from clickscale.errors import ConfigError, DataError
@@ -24,24 +24,25 @@ def draw(sampler: NegativeSampler, item: int, time: int) -> np.ndarray:
 
 
 def test_only_items_that_existed_before_are_drawn_and_never_the_positive() -> None:
-    urn = urn_of_items(np.array([NEVER, NEVER, 10, 20, 20, 30, NEVER]), ALONE[:7])
-    items = draw(NegativeSampler(urn, 2), 3, 30)
+    first_seen = np.array([NEVER, NEVER, 10, 20, 20, 30, NEVER])
+    items = draw(NegativeSampler.uniform(2, first_seen, ALONE[:7]), 3, 30)
     assert set(items.ravel().tolist()) == {2, 4}  # 5 is first seen at 30, which is not before 30
     assert (items[:, 0] != items[:, 1]).all()
 
 
 def test_every_item_that_existed_is_equally_likely() -> None:
-    urn = urn_of_items(np.array([NEVER, NEVER, 1, 2, 3, 4, 5]), ALONE[:7])
-    shares = Counter(draw(NegativeSampler(urn, 1), 4, 9).ravel().tolist())
+    sampler = NegativeSampler.uniform(1, np.array([NEVER, NEVER, 1, 2, 3, 4, 5]), ALONE[:7])
+    shares = Counter(draw(sampler, 4, 9).ravel().tolist())
     assert set(shares) == {2, 3, 5, 6}
     assert all(abs(count / 4000 - 0.25) < 0.03 for count in shares.values())  # four standard deviations
 
 
 def test_draws_by_popularity_follow_the_positives_before_each_moment(tmp_path: Path) -> None:
-    urn = PositivesUrn(tmp_path, ALONE, 0, 100)
-    urn.add(np.array([5, 2, 3, 2, 3]), np.array([50, 1, 4, 2, 5]))
-    urn.add(np.array([3, 4, 4]), np.array([6, 60, 70]))
-    sampler = NegativeSampler(urn.finish(chunk_rows=2, memory_rows=1), 1)
+    chunks = [
+        (np.array([5, 2, 3, 2, 3]), np.array([50, 1, 4, 2, 5])),
+        (np.array([3, 4, 4]), np.array([6, 60, 70])),
+    ]
+    sampler = NegativeSampler.by_popularity(1, lambda: iter(chunks), ALONE, tmp_path, (2, 1))
     shares = Counter(draw(sampler, 4, 50).ravel().tolist())  # 2 twice and 3 three times before 50
     assert set(shares) == {2, 3}
     assert abs(shares[3] / 4000 - 0.6) < 0.03
@@ -51,10 +52,11 @@ def test_draws_by_popularity_follow_the_positives_before_each_moment(tmp_path: P
 
 def test_draws_within_a_group_stay_there() -> None:
     group = np.array([0, 0, 1, 2, 1, 2, 2])
-    urn = urn_of_items(np.array([NEVER, NEVER, 1, 2, 3, 4, 50]), group)
-    assert set(draw(NegativeSampler(urn, 1), 3, 9).ravel().tolist()) == {5}
-    assert set(draw(NegativeSampler(urn, 1), 4, 9).ravel().tolist()) == {2}
-    assert (draw(NegativeSampler(urn, 2), 4, 9)[:, 1] == -1).all()
+    first_seen = np.array([NEVER, NEVER, 1, 2, 3, 4, 50])
+    one, two = (NegativeSampler.uniform(count, first_seen, group) for count in (1, 2))
+    assert set(draw(one, 3, 9).ravel().tolist()) == {5}
+    assert set(draw(one, 4, 9).ravel().tolist()) == {2}
+    assert (draw(two, 4, 9)[:, 1] == -1).all()
 
 
 def positives(**options: int) -> dict[Any, Any]:
