@@ -265,6 +265,7 @@ class _Draft:
             if flags:
                 yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
             yield f"negatives = {_NEGATIVES}"
+            yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
             return
         yield "# Outcomes of an impression; training takes the first one unless --labels names others."
         yield "labels = ["
