@@ -1,12 +1,13 @@
 """Whether the presence of a behavior, the moment or the place of a row tells the label.
 
-A history must not tell more by what it holds than by what its behaviors mean. Five values are measured on
+A history must not tell more by what it holds than by what its behaviors mean. Six values are measured on
 the training part, each as in `clickscale.data.features.evidence`:
 
 * ``own_item``: seconds since a behavior with the candidate's own item, such as the click itself, logged with
   the time of another clock or before its impression;
 * ``last_behavior``: seconds since the newest visible behavior of any item;
 * ``history``: the number of visible behaviors, none included;
+* ``new_item``: whether the item has an earlier event, as negatives have that somebody drew;
 * ``moment``: the time, the time of day and the second of the minute;
 * ``row_order``: the place of an impression among those of its user and moment. Models do not see it, but
   whoever numbers the rows does.
@@ -36,6 +37,7 @@ _MEANING = {
     "own_item": "the time since a behavior with the candidate's own item",
     "last_behavior": "the time since the newest visible behavior",
     "history": "the number of visible behaviors",
+    "new_item": "whether its item is new",
     "moment": "the time of the impression",
 }
 
@@ -71,6 +73,8 @@ def _values(data: Dataset, rows: Integers) -> Iterator[tuple[str, Integers]]:
         since[visible == 0] = 0
         yield "last_behavior", since[:, None]
         yield "history", _doublings(visible)[:, None]
+    new = data.items["first_seen"][data.impressions["item"][rows]] >= time
+    yield "new_item", new.astype(np.int64)[:, None]
     yield "moment", quantile_groups(time.astype(np.float64))
     yield "moment", (time % _DAY // _HOUR)[:, None]
     yield "moment", (time % 60)[:, None]

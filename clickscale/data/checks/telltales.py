@@ -5,6 +5,9 @@ group of their own. A number is also told apart into missing, most frequent and 
 into 256 stretches of its order, since ids often grow with what they stand for. Fields of candidate, user and
 item are measured as they are. A behavior field is measured by its value in the newest visible behavior with
 the candidate's own item, since behaviors that contain an impression's own feedback show it there.
+
+Where negatives were sampled, item fields and declared statistics are left out: an item that is in every
+second positive and in hardly a negative is popular, and no leak.
 """
 
 from collections.abc import Iterator
@@ -50,8 +53,9 @@ def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, str, Integer
     statistics = {statistic.name for statistic in data.schema.statistics}
     for side, features, columns, table_rows in sides:
         for feature in features:
-            if feature.kind != "content":
-                title = "statistic" if feature.name in statistics else side
+            title = "statistic" if feature.name in statistics else side
+            popular = data.schema.sampled_negatives and title in ("statistic", "item field")
+            if feature.kind != "content" and not popular:
                 for groups in _groups(feature, columns[column_of(feature.name)][table_rows]):
                     yield feature.name, title, groups
     own_row = newest_own(data, rows)

@@ -121,6 +121,18 @@ def users_without_history_who_always_click(log: Log) -> None:
     log.past["time"][-USERS:] = log.past["known_at"][-USERS:] = START - DAY
 
 
+def negatives_drawn_by_hand_from_earlier_items(log: Log) -> None:
+    new = np.flatnonzero((log.click == 1) & (log.random.random(len(log.click)) < 0.2))
+    log.shown["item"][new] = ITEMS + np.arange(len(new))
+    for name, values in log.items.items():
+        log.items[name] = np.concatenate([values, log.random.choice(values, len(new))])
+    log.items["item"] = np.arange(ITEMS + len(new))
+    without_behaviors(log)
+    _, first = np.unique(log.shown["item"], return_index=True)  # rows are in the order of time
+    kept = (log.click == 1) | ~np.isin(np.arange(len(log.click)), first)
+    log.shown = {name: values[kept] for name, values in log.shown.items()}
+
+
 def negatives_of_another_hour(log: Log) -> None:
     only_one_candidate(log)
     time = log.shown["time"]
@@ -196,6 +208,7 @@ PLANTED: tuple[tuple[Plant, tuple[str, str]], ...] = (
     (the_own_event_before_sampled_negatives, ("telling_presence", "own_item")),
     (some_event_seconds_before, ("telling_presence", "last_behavior")),
     (users_without_history_who_always_click, ("telling_presence", "history")),
+    (negatives_drawn_by_hand_from_earlier_items, ("telling_presence", "new_item")),
     (negatives_of_another_hour, ("telling_presence", "moment")),
     (clicks_first_in_the_log, ("telling_presence", "row_order")),
     (the_rate_of_each_item, ("aggregate", "ctr")),
@@ -291,6 +304,12 @@ def sampled_within_the_category(log: Log) -> None:
     log.negatives, log.sampling = 4, Sampling(within="category")
 
 
+def sampled_where_few_items_are_nearly_all(log: Log) -> None:
+    sampled_uniformly(log)
+    popular = log.random.random(len(log.click)) < 0.9
+    log.shown["item"] = np.where(popular, log.shown["item"] % 3, log.shown["item"])
+
+
 HONEST: tuple[Plant, ...] = (
     as_it_is,
     only_one_candidate,
@@ -305,6 +324,7 @@ HONEST: tuple[Plant, ...] = (
     sampled_uniformly,
     sampled_by_popularity,
     sampled_within_the_category,
+    sampled_where_few_items_are_nearly_all,
 )
 
 
