@@ -128,8 +128,9 @@ def negatives_drawn_by_hand_from_earlier_items(log: Log) -> None:
         log.items[name] = np.concatenate([values, log.random.choice(values, len(new))])
     log.items["item"] = np.arange(ITEMS + len(new))
     without_behaviors(log)
-    _, first = np.unique(log.shown["item"], return_index=True)  # rows are in the order of time
-    kept = (log.click == 1) | ~np.isin(np.arange(len(log.click)), first)
+    first = np.full(len(log.items["item"]), len(log.click))  # clicked row of each item; rows are by time
+    np.minimum.at(first, log.shown["item"][log.click == 1], np.flatnonzero(log.click == 1))
+    kept = (log.click == 1) | (np.arange(len(log.click)) > first[log.shown["item"]])
     log.shown = {name: values[kept] for name, values in log.shown.items()}
 
 
