@@ -2,8 +2,8 @@
 
 They are drawn uniformly, or by popularity: as often as an item was a positive before that moment. Both may
 be kept within one kind of item, such as its category. A draw never gives an item that is in the log at the
-same user and moment, and gives no item twice. It depends on user, item and time of the positive, and neither
-on other positives nor on the cuts of the log into chunks.
+same user and moment, and gives no item twice. It depends on user, item and time of the positive and on what
+the log held before, and neither on later rows nor on the cuts of the log into chunks.
 
 A positive is left out, and counted in quarantine, where its negatives would tell the label:
 

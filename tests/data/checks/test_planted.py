@@ -305,6 +305,19 @@ def sampled_within_the_category(log: Log) -> None:
     log.negatives, log.sampling = 4, Sampling(within="category")
 
 
+def sampled_from_lists_without_times(log: Log) -> None:
+    """All users begin at the same moment, so that their first positives have nothing to draw from."""
+    sampled_uniformly(log)
+    order = np.lexsort((log.shown["time"], log.shown["user"]))
+    kept = order[log.click[order] == 1]
+    log.shown = {name: values[kept] for name, values in log.shown.items()}
+    _, first, back = np.unique(log.shown["user"], return_index=True, return_inverse=True)
+    log.shown["time"] = START + np.arange(len(kept)) - first[back]
+    log.past = {name: log.shown[name] for name in ("user", "item", "time")}
+    log.past["action"] = np.full(len(kept), "click")
+    log.split = Split(kind="user_time")
+
+
 def sampled_where_few_items_are_nearly_all(log: Log) -> None:
     sampled_uniformly(log)
     popular = log.random.random(len(log.click)) < 0.9
@@ -325,6 +338,7 @@ HONEST: tuple[Plant, ...] = (
     sampled_uniformly,
     sampled_by_popularity,
     sampled_within_the_category,
+    sampled_from_lists_without_times,
     sampled_where_few_items_are_nearly_all,
 )
 
