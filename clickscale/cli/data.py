@@ -98,16 +98,25 @@ def prepare_log(
         )
     if as_json:
         emit(_manifest_document(manifest, out))
-    else:
-        _show_manifest(manifest, out)
+        return
+    _show_manifest(manifest, out)
+    _show_summary(out)
 
 
 def _manifest_document(manifest: "Manifest", out: Path) -> dict[str, object]:
     """Summary of preparing for programs."""
     import msgspec
 
+    from clickscale.data.preparation.summary import read_summary
+
     report = {name: msgspec.to_builtins(table) for name, table in manifest.report.items()}
-    return {"dataset": str(out), "counts": manifest.counts, "report": report, "notes": list(manifest.notes)}
+    return {
+        "dataset": str(out),
+        "counts": manifest.counts,
+        "report": report,
+        "notes": list(manifest.notes),
+        "summary": msgspec.to_builtins(read_summary(out)),
+    }
 
 
 def _show_manifest(manifest: "Manifest", out: Path) -> None:
@@ -124,7 +133,19 @@ def _show_manifest(manifest: "Manifest", out: Path) -> None:
     show(grid(str(out), ("table", "rows", "kept", "quarantined"), rows))
     for note in manifest.notes:
         say(f"note: {note}")
-    say(f"next: clickscale inspect {out}; clickscale train suan --data {out} --out runs/suan")
+
+
+def _show_summary(out: Path) -> None:
+    """What a person needs to know before training, and what to run next."""
+    from clickscale.cli.inspection import summary_table
+    from clickscale.data.preparation.summary import read_summary
+
+    summary = read_summary(out)
+    show(summary_table(summary))
+    for line in summary.warnings:
+        say(f"warning: {line}")
+    for word, command in zip(("next:", "then:"), summary.next_steps(str(out)), strict=True):
+        say(f"{word} {command}")
 
 
 def inspect_data(
@@ -165,17 +186,22 @@ def check_leaks(
     sample: Annotated[
         int, typer.Option("--sample", min=1, help="Impressions whose statistics are redone.")
     ] = 128,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="NAME", help="A value that may tell the label; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Prove that no impression sees the future.
 
-    No history and no statistic may show anything that was not known at the candidate's time.
+    No history and no statistic may show anything that was not known at the candidate's time, and no value
+    may tell the label: no feature, no presence of a behavior, no order of rows.
 
-    Exit code 1 if it finds a leak; warnings (a feature that looks like the label) do not count.
+    Exit code 1 if it finds a leak; a value named with --accept is a warning only.
     """
     from clickscale.data.checks.leaks import leak_check
 
-    report = leak_check(data, sample=sample)
+    report = leak_check(data, sample=sample, accept=accept or [])
     if as_json:
         emit(report.to_dict())
         return 0 if report.ok else 1
@@ -226,6 +252,10 @@ def guess_schema(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write it here, not to stdout.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COLUMN", help="A feature, whatever its name tells; may be repeated."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -234,7 +264,7 @@ def guess_schema(
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
-    text = guess(tables, out.parent if out else None)
+    text = guess(tables, out.parent if out else None, keep or [])
     if out is not None:
         replace_text(out, text)
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")

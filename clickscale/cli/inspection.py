@@ -6,6 +6,8 @@ from rich.table import Table
 
 from clickscale.cli.console import grid
 from clickscale.data.checks.contents import Inspection
+from clickscale.data.dataset import PARTS
+from clickscale.data.preparation.summary import Summary
 
 _WORDS = {"0": "least", "0.5": "median", "1": "most"}
 
@@ -14,10 +16,13 @@ def inspection_tables(inspection: Inspection) -> Iterator[Table]:
     """The parts of the split, histories, fields, quarantine and notes of a data set."""
     yield _counts(inspection)
     yield _parts(inspection)
+    yield summary_table(inspection.summary)
     yield _histories(inspection)
     yield _fields(inspection)
     if any(inspection.quarantined.values()):
         yield _quarantine(inspection)
+    if inspection.summary.warnings:
+        yield grid("Warnings", ("what will go wrong",), [(line,) for line in inspection.summary.warnings])
     if inspection.notes:
         yield grid("Notes", ("every report repeats",), [(note,) for note in inspection.notes])
 
@@ -38,6 +43,36 @@ def _parts(inspection: Inspection) -> Table:
         for name, part in inspection.parts.items()
     ]
     return grid("Split", headers, rows)
+
+
+def summary_table(summary: Summary) -> Table:
+    """Size, label rate and cold ids of each part, and how the constant rate of train does there."""
+    headers = (
+        "part",
+        "impressions",
+        "users",
+        "items",
+        f"rate of {summary.label}",
+        "log-loss of constant",
+        "its PCOC",
+        "cold users",
+        "cold items",
+    )
+    rows = [
+        (
+            name,
+            part.impressions,
+            part.users,
+            part.items,
+            part.rate,
+            part.log_loss,
+            part.pcoc,
+            f"{part.cold_users:.1%}",
+            f"{part.cold_items:.1%}",
+        )
+        for name, part in ((name, summary.parts[name]) for name in PARTS)
+    ]
+    return grid("Parts: cold is not in train, constant the rate of train", headers, rows)
 
 
 def _histories(inspection: Inspection) -> Table:

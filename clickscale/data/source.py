@@ -20,6 +20,7 @@ from typing import Literal
 import pyarrow as pa
 
 from clickscale.config import Config
+from clickscale.errors import ConfigError, unknown
 from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
@@ -39,6 +40,37 @@ class Split(Config, frozen=True):
     test: float = 0.1
 
 
+class Sampling(Config, frozen=True):
+    """Rule by which negatives are drawn for a log that holds only positives.
+
+    Attributes:
+        by: ``uniform`` over the items that existed by then, or ``popularity``: as often as an item was a
+            positive before.
+        within: a categorical field of items; negatives then have the same value as the positive.
+    """
+
+    by: Literal["uniform", "popularity"] = "uniform"
+    within: str = ""
+
+    def check(self, schema: Schema, count: int) -> None:
+        """Refuse options that contradict the schema.
+
+        Raises:
+            ConfigError: nothing is sampled, or the field is not a categorical field of items.
+        """
+        if not count and self != Sampling():
+            raise ConfigError(
+                f"negatives_by = {self.by!r} and negatives_within = {self.within!r} say how negatives are "
+                "drawn, and none are; set negatives = 4, or remove these keys."
+            )
+        fields = [field.name for field in schema.items if field.kind == "categorical"]
+        if self.within and self.within not in fields:
+            raise ConfigError(
+                "negatives_within takes a categorical field of items. "
+                + unknown("field", self.within, fields)
+            )
+
+
 @dataclass(frozen=True)
 class Source:
     """A raw log in the form that preparation reads.
@@ -46,6 +78,7 @@ class Source:
     Attributes:
         chunks: makes a fresh iterator over (table name, record batch), from the start of the log.
         negatives: sampled negatives per positive; needed when the log has only positives (no label column).
+        sampling: how they are drawn.
         time_bounds: seconds; rows with a time outside are quarantined.
         notes: sentences for the report, such as how negatives came about.
     """
@@ -54,5 +87,6 @@ class Source:
     chunks: Callable[[], Iterator[tuple[TableName, pa.RecordBatch]]]
     split: Split = Split()
     negatives: int = 0
+    sampling: Sampling = Sampling()
     time_bounds: tuple[int, int] = (631_152_000, 4_102_444_800)  # 1990-01-01 to 2100-01-01
     notes: tuple[str, ...] = field(default=())

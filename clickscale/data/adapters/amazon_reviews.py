@@ -17,12 +17,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from clickscale.data.adapters._about import About
-from clickscale.data.source import Source, TableName
+from clickscale.data.source import Sampling, Source, TableName
 from clickscale.data.tables.casts import Unit, integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, line_blocks, mark
 from clickscale.data.tables.conditions import parse_condition
@@ -64,12 +64,15 @@ ABOUT = About(
 )
 
 
-def source(folder: Path, *, negatives: int = 0) -> Source:
+def source(
+    folder: Path, *, negatives: int = 0, negatives_by: Literal["uniform", "popularity"] = "uniform"
+) -> Source:
     """The log as a `Source`.
 
     Args:
         folder: holds one or several files of reviews, and ``meta_*`` files if attributes are wanted.
         negatives: 0 for the label rating >= 4; otherwise items drawn for each review.
+        negatives_by: how they are drawn (`clickscale.data.source.Sampling`).
     """
     files = [path for path in sorted(folder.glob("*")) if re.search(r"\.(jsonl?|csv)(\.gz)?$", path.name)]
     meta = [path for path in files if path.name.startswith("meta_")]
@@ -85,7 +88,10 @@ def source(folder: Path, *, negatives: int = 0) -> Source:
             for chunk in part.chunks():
                 yield from _events(chunk, part.unit, negatives)
 
-    return Source(schema=_schema(negatives, bool(meta)), chunks=chunks, negatives=negatives)
+    sampling = Sampling(by=negatives_by)
+    return Source(
+        schema=_schema(negatives, bool(meta)), chunks=chunks, negatives=negatives, sampling=sampling
+    )
 
 
 def _schema(negatives: int, has_meta: bool) -> Schema:

@@ -5,9 +5,10 @@ Layout: ``UserBehavior.csv`` without a header: user, item, category, behavior ty
 seconds. The log covers 2017-11-25 to 2017-12-03 in Beijing; the rows with times outside go to quarantine.
 
 Protocol: the log has no impressions, only behaviors. Every event of the type ``positive`` counts as
-a click; preparation draws ``negatives`` items for each, uniformly from those that the log shows before
-that moment. Behaviors are all earlier events with their type. Such figures are not comparable with figures
-on negatives that users saw. Impressions are split 80 / 10 / 10 by global time.
+a click; preparation draws ``negatives`` items for each from those that the log shows before that moment.
+A positive whose item the log has not shown before is left out, since such an item is never drawn. Behaviors
+are all earlier events with their type. Such figures are not comparable with figures on negatives that users
+saw. Impressions are split 80 / 10 / 10 by global time.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.adapters._about import About
-from clickscale.data.source import Source, TableName
+from clickscale.data.source import Sampling, Source, TableName
 from clickscale.data.tables.casts import integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, mark
 from clickscale.data.tables.delimited import TextFormat
@@ -40,7 +41,12 @@ ABOUT = About(
 
 
 def source(
-    folder: Path, *, positive: Literal["pv", "buy", "cart", "fav"] = "pv", negatives: int = 4
+    folder: Path,
+    *,
+    positive: Literal["pv", "buy", "cart", "fav"] = "pv",
+    negatives: int = 4,
+    negatives_by: Literal["uniform", "popularity"] = "uniform",
+    negatives_within: Literal["", "category"] = "",
 ) -> Source:
     """The log as a `Source`.
 
@@ -48,6 +54,8 @@ def source(
         folder: holds ``UserBehavior.csv``.
         positive: type of the events that count as positive impressions.
         negatives: items drawn for each of them.
+        negatives_by: how they are drawn (`clickscale.data.source.Sampling`).
+        negatives_within: ``category`` draws them from the category of the positive.
     """
     path = find_file(folder, "UserBehavior.csv")
     schema = Schema(
@@ -68,7 +76,8 @@ def source(
             yield "items", canonical(columns, fresh.problem)
             yield from _events(chunk, positive)
 
-    return Source(schema=schema, chunks=chunks, negatives=negatives, time_bounds=_DAYS)
+    sampling = Sampling(by=negatives_by, within=negatives_within)
+    return Source(schema=schema, chunks=chunks, negatives=negatives, sampling=sampling, time_bounds=_DAYS)
 
 
 def _events(chunk: Chunk, positive: str) -> Iterator[tuple[TableName, pa.RecordBatch]]:

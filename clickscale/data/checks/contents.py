@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import PARTS, Columns, Dataset
+from clickscale.data.preparation.summary import Summary, summarize
 from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _DAY = 86_400
@@ -83,6 +84,7 @@ class Inspection(msgspec.Struct, frozen=True):
     quarantined: dict[str, dict[str, int]]
     sampled_negatives: int
     notes: tuple[str, ...]
+    summary: Summary
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -110,7 +112,15 @@ def inspect_dataset(data: Dataset) -> Inspection:
         quarantined={table: report.quarantined for table, report in manifest.report.items()},
         sampled_negatives=data.schema.sampled_negatives,
         notes=manifest.notes,
+        summary=_summary(data),
     )
+
+
+def _summary(data: Dataset) -> Summary:
+    """Summarize the parts as preparation does, which older data sets do not hold."""
+    parts = data.parts()
+    labels = {label: data.impressions[label_of(label)] for label in data.labels}
+    return summarize(data.impressions, lambda rows: parts[rows], labels, data.split)
 
 
 def _chunks(rows: int) -> Iterator[slice]:

@@ -3,13 +3,16 @@
 Every impression and every behavior is compared. Timelines are in the order in which their events became
 known. So an impression sees nothing of the future exactly when the last behavior it sees was known before
 its moment and the next one was not. Statistics are recomputed by brute force for a sample of impressions,
-from the rows strictly before. A raw column that already holds the outcome cannot be found by comparing
-times; `clickscale.data.checks.telltales` looks for such columns, and they are reported as warnings.
+from the rows strictly before.
+
+What already holds the outcome when the log is written cannot be found by comparing times. Three neighbors
+measure it: `telltales` asks whether a feature tells the label, `presence` whether a behavior's being there,
+the moment or the order of rows does, and `aggregates` whether a number averages the label over the log.
 
 Columns are read in chunks, so memory does not grow with the log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickscale.data.checks.telltales import suspicious_features
+from clickscale.data.checks.aggregates import suspicious_aggregates
+from clickscale.data.checks.presence import suspicious_presence
+from clickscale.data.checks.telltales import sample_of_train, suspicious_features
 from clickscale.data.dataset import PARTS, Dataset, open_dataset
+from clickscale.data.features.evidence import Suspicion
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
 from clickscale.features import column_of, label_of
 from clickscale.schema import Statistic
@@ -45,6 +51,9 @@ _MEANING: dict[str, str] = {
     "item_not_yet_there": "impressions of an item before its first moment in the log",
     "part_order": "impressions of an earlier part that lie after one of a later part",
     "part_tie": "impressions that share their user and second with one of another part",
+    "telling_feature": "a feature tells the label",
+    "telling_presence": "the presence of a behavior, the moment or the order of rows tells the label",
+    "aggregate": "a number was made from the label",
     "statistic": "sampled impressions whose statistic is not that of the rows strictly before",
 }
 
@@ -53,11 +62,12 @@ class _Finding(msgspec.Struct, frozen=True):
     """One kind of fault, with the rows that have it.
 
     Attributes:
-        code: a key of `_MEANING`, or ``suspicious_feature``.
-        severity: an ``error`` is a proven leak; a ``warning`` needs a human look.
+        code: a key of `_MEANING`.
+        severity: an ``error`` fails the check; a ``warning`` does not.
         message: one sentence.
         count: rows with the fault.
         rows: a few of them (rows of the impressions; of the behaviors, or users, where the message says so).
+        name: the feature, or the value named in `clickscale.data.checks.presence`, that tells the label.
     """
 
     code: str
@@ -65,6 +75,7 @@ class _Finding(msgspec.Struct, frozen=True):
     message: str
     count: int
     rows: tuple[int, ...] = ()
+    name: str = ""
 
 
 class _LeakReport(msgspec.Struct, frozen=True):
@@ -88,10 +99,13 @@ class _LeakReport(msgspec.Struct, frozen=True):
         return {"ok": self.ok, **msgspec.to_builtins(self)}
 
 
-def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0) -> _LeakReport:
+def leak_check(
+    dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 0, accept: Collection[str] = ()
+) -> _LeakReport:
     """Look for anything that was not known at an impression's moment; see the module docstring.
 
     Args:
+        accept: names of features, or of values of `presence`, that may tell the label; they become warnings.
         sample: impressions for which every statistic is recomputed.
         seed: chooses these impressions.
 
@@ -109,11 +123,24 @@ def leak_check(dataset: Dataset | str | Path, *, sample: int = 128, seed: int = 
     rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
     for statistic in data.schema.statistics:
         _check_statistic(data, statistic, rows, tally)
-    warnings = [
-        _Finding("suspicious_feature", "warning", message, count)
-        for message, count in suspicious_features(data, seed)
+    telling = _telling(data, sample_of_train(data, seed), tally)
+    found = [
+        _Finding(code, "warning" if name in accept else "error", message, count, (), name)
+        for code, (name, message, count) in telling
     ]
-    return _LeakReport(str(data.path), (*tally.findings(), *warnings), tally.checked)
+    return _LeakReport(str(data.path), (*tally.findings(), *found), tally.checked)
+
+
+def _telling(data: Dataset, rows: Integers, tally: "_Tally") -> list[tuple[str, Suspicion]]:
+    """List what tells a label, each with the code of its finding."""
+    checks = (
+        ("telling_feature", suspicious_features(data, rows), len(rows)),
+        ("telling_presence", suspicious_presence(data, rows), len(rows)),
+        ("aggregate", suspicious_aggregates(data), len(data.impressions["time"])),
+    )
+    for code, _, checked in checks:
+        tally.checked[code] = checked
+    return [(code, suspicion) for code, suspicions, _ in checks for suspicion in suspicions]
 
 
 class _Tally:

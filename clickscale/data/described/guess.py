@@ -5,7 +5,7 @@ it. A log in one plain CSV needs no change.
 """
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -40,8 +40,9 @@ from clickscale.data.described.roles import (
     value_count,
 )
 from clickscale.data.described.samples import Column, Head, read_head
+from clickscale.data.described.suspects import tells_outcome, totals_outcomes, written_after, written_with
 from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
-from clickscale.errors import InputError
+from clickscale.errors import InputError, unknown
 from clickscale.schema import Statistic, usual_statistics
 
 Kind = Literal["user", "item"]
@@ -74,22 +75,28 @@ class _Events:
         return {self.user.name, self.item.name, self.time.name}
 
 
-def guess(tables: Sequence[Path], base: Path | None = None) -> str:
+def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str] = ()) -> str:
     """TOML text for `clickscale.data.described.log`.
 
     Args:
         tables: the tables of one log in any order; one of them holds user, item and time.
         base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
+        keep: columns that are features whatever `clickscale.data.described.suspects` says of them.
 
     Raises:
-        InputError: a table cannot be read, or no table has columns for user, item and time.
+        InputError: a table cannot be read, no table has columns for user, item and time, or no table has
+            a column of ``keep``.
     """
     heads = [read_head(path) for path in tables]
     events = [table for head in heads if (table := _events(head)) is not None]
     if not events:
         raise InputError(_nothing_found(heads))
     events.sort(key=lambda table: (bool(table.labels), table.head.path.stat().st_size), reverse=True)
-    draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd())
+    known = [name for head in heads for name in head.columns]
+    for name in keep:
+        if name not in known:
+            raise InputError("No table has a column to keep: " + unknown("column", name, known))
+    draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd(), keep)
     text = "\n".join(draft.lines()) + "\n"
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
     return text
@@ -183,8 +190,15 @@ def _meaning(statistic: Statistic) -> str:
 class _Draft:
     """Writes the TOML, table by table, and keeps field names distinct."""
 
-    def __init__(self, events: _Events, behaviors: _Events | None, heads: Sequence[Head], base: Path) -> None:
-        self.events, self.behaviors, self.base = events, behaviors, base
+    def __init__(
+        self,
+        events: _Events,
+        behaviors: _Events | None,
+        heads: Sequence[Head],
+        base: Path,
+        keep: Collection[str],
+    ) -> None:
+        self.events, self.behaviors, self.base, self.keep = events, behaviors, base, keep
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         others = [
@@ -251,6 +265,7 @@ class _Draft:
             if flags:
                 yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
             yield f"negatives = {_NEGATIVES}"
+            yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
             return
         yield "# Outcomes of an impression; training takes the first one unless --labels names others."
         yield "labels = ["
@@ -277,6 +292,8 @@ class _Draft:
         for column, side, why in sides:
             if side == "":
                 yield f"# left out: {column.name} ({why})"
+        if any(side == "" and "outcome" in why for _, side, why in sides):
+            yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -286,27 +303,34 @@ class _Draft:
         return [(column, *self._side(column)) for column in rest]
 
     def _side(self, column: Column) -> tuple[str, str]:
+        if column.name in self.keep:
+            return side_of(column, self.events.head, self.events.user.name, self.events.item.name)
+        if later := written_after(column):
+            return "", later
         reason = "another time" if column.unit else _useless(column)
         if reason and not is_afterwards(column):
             return "", reason
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
             self.feedback.append(column)
             return "", "it is known only after the impression, so it is an attribute of behaviors"
-        if self._determines_label(column):
-            self.feedback.append(column)
-            return "", "it nearly determines the label, so it may be feedback; an attribute of behaviors"
         side, why = side_of(column, self.events.head, self.events.user.name, self.events.item.name)
+        if with_it := written_with(column, side == "context") or self._tells_label(column):
+            self.feedback.append(column)
+            return "", f"{with_it}; an attribute of behaviors"
         separate = (side == "item" and self.items) or (side == "profile" and self.users)
         return ("context", "it is in the impressions") if separate else (side, why)
 
-    def _determines_label(self, column: Column) -> bool:
+    def _tells_label(self, column: Column) -> str:
+        """Return how a column tells the label in the sample, empty if it does not."""
         if not self.events.labels:
-            return False
+            return ""
         label, condition, _ = self.events.labels[0]
         truth = _truth(label)
         if condition:
             truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
-        return separation(column, truth) > _TELLTALE or (column.is_flag and _precedes(column, truth))
+        if separation(column, truth) > _TELLTALE or (column.is_flag and _precedes(column, truth)):
+            return "it nearly determines the label, so it may be feedback"
+        return tells_outcome(column, truth)
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"
@@ -342,10 +366,14 @@ class _Draft:
         assert key is not None, "a table of attributes was chosen for its key"
         yield from self._key_line(kind, key, self.events.user if kind == "user" else self.events.item)
         rest = [column for column in head.columns.values() if column.name != key.name]
-        yield from self._fields([(column, "") for column in rest if not _useless(column)], kind=kind)
-        for column in rest:
-            if why := _useless(column):
-                yield f"# left out: {column.name} ({why})"
+        reasons = {
+            column.name: "" if column.name in self.keep else _useless(column) or totals_outcomes(column)
+            for column in rest
+        }
+        yield from self._fields([(column, "") for column in rest if not reasons[column.name]], kind=kind)
+        for name, why in reasons.items():
+            if why:
+                yield f"# left out: {name} ({why})"
 
     def _statistic_lines(self) -> Iterator[str]:
         category, why = self._category()

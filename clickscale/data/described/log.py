@@ -42,6 +42,7 @@ def log_source(config: LogConfig, base: Path) -> Source:
         chunks=_Log(config, base, vectors).chunks,
         split=config.split,
         negatives=config.negatives,
+        sampling=config.sampling(),
         notes=() if config.behaviors.files else ("Behaviors are the impressions of the log itself.",),
     )
     bounds = config.time_bounds

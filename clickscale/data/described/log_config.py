@@ -25,8 +25,9 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 from typing import Literal
 
 from clickscale.config import Config
-from clickscale.data.source import PROBLEM, Split
+from clickscale.data.source import PROBLEM, Sampling, Split
 from clickscale.data.tables.casts import Unit
+from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format
 from clickscale.errors import SchemaError
@@ -132,6 +133,8 @@ class LogConfig(Config, frozen=True):
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
+        negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
+        negatives_within: a categorical field of items in which negatives equal the positive.
         time_bounds: seconds; rows with a time outside are quarantined.
     """
 
@@ -141,6 +144,8 @@ class LogConfig(Config, frozen=True):
     item: Field = Field(name="item")
     labels: tuple[Label, ...] = ()
     negatives: int = 0
+    negatives_by: Literal["uniform", "popularity"] = "uniform"
+    negatives_within: str = ""
     behaviors: _Behaviors = _Behaviors()
     users: _Users = _Users()
     items: _Items = _Items()
@@ -149,12 +154,16 @@ class LogConfig(Config, frozen=True):
     split: Split = Split()
     time_bounds: tuple[int, int] | None = None
 
+    def sampling(self) -> Sampling:
+        """Return the rule by which negatives are drawn."""
+        return Sampling(by=self.negatives_by, within=self.negatives_within)
+
 
 def log_schema(config: LogConfig, width: int) -> Schema:
     """Derive the schema of a log; ``width`` is that of its content vectors, 0 without them.
 
     Raises:
-        SchemaError: labels, names or fields contradict each other.
+        SchemaError: labels, names or fields contradict each other, or a feature reads the column of a label.
     """
     vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
     schema = Schema(
@@ -169,6 +178,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         statistics=config.statistics,
         sampled_negatives=config.negatives,
     ).validate()
+    _refuse_outcomes(config)
     for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):
         if field.name in CANONICAL:
             raise SchemaError(
@@ -176,6 +186,26 @@ def log_schema(config: LogConfig, width: int) -> Schema:
                 f"choose another and keep the column: name = 'its_{field.name}', column = '{field.source}'."
             )
     return schema
+
+
+def _refuse_outcomes(config: LogConfig) -> None:
+    """Refuse features that read the column from which a label is made."""
+    if config.negatives:  # a condition chooses the positives, whose value the negatives copy
+        return
+    made_of = {label.column or parse_condition(label.condition).column: label.name for label in config.labels}
+    tables = {
+        "impressions": config.impressions.fields,
+        "users": () if config.users.files else config.users.fields,
+        "items": () if config.items.files else config.items.fields,
+    }
+    for name, fields in tables.items():
+        for field in fields:
+            if field.source in made_of:
+                raise SchemaError(
+                    f"Log {config.name!r}: field {field.name!r} of [{name}] reads the column "
+                    f"{field.source!r}, of which label {made_of[field.source]!r} is made, so it holds the "
+                    "outcome; remove it, or move it to [behaviors], where later impressions see it."
+                )
 
 
 def _labels(config: LogConfig) -> tuple[Label, ...]:

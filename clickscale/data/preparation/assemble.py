@@ -14,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from clickscale.arrays import Ints
-from clickscale.data.columns import NpyWriter, write_column
+from clickscale.data.columns import NpyWriter, open_column, write_column
 from clickscale.data.features.encoder import Vocabulary
 from clickscale.data.features.values import MISSING
 from clickscale.data.preparation.intake import Intake
-from clickscale.data.preparation.negatives import NegativeSampler, add_negatives
+from clickscale.data.preparation.negatives import (
+    NEVER,
+    NegativeSampler,
+    add_negatives,
+)
 from clickscale.data.preparation.quarantine import EXAMPLES
 from clickscale.data.preparation.records import (
     KNOWN_AT,
@@ -29,11 +33,11 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
+from clickscale.data.source import Sampling
 from clickscale.features import FIRST, column_of, label_of
 from clickscale.schema import Schema
 
 _ROW_BYTES = 128  # bytes that one row of ``memory_rows`` means
-_LATER = np.iinfo(np.int64).max
 _Writers = dict[str, NpyWriter]
 
 
@@ -46,6 +50,7 @@ class Assembly:
         raw: folder of the raw values of fields: ``raw/TABLE/field.NAME.npy``.
         users, items: all ids, in the order of the tables.
         negatives: number drawn for each positive impression.
+        sampling: how they are drawn.
     """
 
     intake: Intake
@@ -54,6 +59,7 @@ class Assembly:
     users: Vocabulary
     items: Vocabulary
     negatives: int
+    sampling: Sampling
     chunk_rows: int
     memory_rows: int
 
@@ -65,14 +71,14 @@ class Assembly:
     def write(self, done: Callable[[int], None]) -> None:
         """Write everything; ``done`` gets the number of behaviors and impressions written so far."""
         owned, first_seen = self._census()
-        write_column(self.out / "items" / "first_seen.npy", np.where(first_seen == _LATER, -1, first_seen))
+        write_column(self.out / "items" / "first_seen.npy", np.where(first_seen == NEVER, -1, first_seen))
         self._write_items()
         self._write_users(owned, first_seen, done)
 
     def _census(self) -> tuple[Ints, Ints]:
         """Count the bytes of each user's records, and find the first time of each item in the log."""
         owned = np.zeros(self.users.size - FIRST, np.int64)
-        first_seen = np.full(self.items.size, _LATER)
+        first_seen = np.full(self.items.size, NEVER)
         for table in ("behaviors", "impressions"):
             file = self.intake.files[table]
             for records in file.chunks(self.chunk_rows):
@@ -107,10 +113,10 @@ class Assembly:
                 file.remove()
 
     def _write_users(self, owned: Ints, first_seen: Ints, done: Callable[[int], None]) -> None:
+        sampler = self._sampler(first_seen) if self.negatives else None
         bucket = _buckets(owned + self.intake.files["users"].dtype.itemsize, self.memory_rows)
         tables = ("users", "behaviors", "impressions")
         parts = [self._deal(table, bucket, self.user_of) for table in tables]
-        sampler = NegativeSampler(first_seen, self.negatives) if self.negatives else None
         finished = 0
         with ExitStack() as stack:
             profiles = self.raw_writers("users", stack)
@@ -137,7 +143,30 @@ class Assembly:
         if sampler is None:
             return records, self.item_of(records)
         labels = [label_of(label.name) for label in self.schema.labels]
-        return add_negatives(records, self.item_of(records), sampler, labels)
+        sampled = add_negatives(records, self.item_of(records), sampler, labels)
+        for reason, left_out in sampled.left_out.items():
+            if len(left_out):
+                values = [f"time {time}" for time in left_out["time"][:EXAMPLES].tolist()]
+                self.intake.quarantine.add("impressions", reason, left_out["row"], "item", values)
+        return sampled.records, sampled.item
+
+    def _sampler(self, first_seen: Ints) -> NegativeSampler:
+        """Make the sampler of negatives."""
+        group = np.zeros(self.items.size, np.int64)
+        if self.sampling.within:
+            values = open_column(self.raw / "items" / f"{column_of(self.sampling.within)}.npy")
+            group = np.unique(values.reshape(len(values), -1)[:, 0], return_inverse=True)[1]
+        if self.sampling.by == "uniform":
+            return NegativeSampler.uniform(self.negatives, first_seen, group)
+        file, label = self.intake.files["impressions"], label_of(self.schema.labels[0].name)
+
+        def positives() -> Iterator[tuple[Ints, Ints]]:
+            for records in file.chunks(self.chunk_rows):
+                positive = records[records[label] == 1]
+                yield self.item_of(positive), positive["time"]
+
+        rows = (self.chunk_rows, self.memory_rows)
+        return NegativeSampler.by_popularity(self.negatives, positives, group, file.path.parent, rows)
 
     def _in_order(self, table: str, records: Records, clock: str) -> Records:
         """Sort by user and by the column ``clock``; rows equal to an earlier one go to quarantine."""

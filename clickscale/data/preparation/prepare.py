@@ -5,7 +5,7 @@
    behaviors of each impression, draw negatives if the log has none;
 3. *fit*: find the ends of train and valid, and fit vocabularies and scales on the training part;
 4. *encode*: turn raw columns into indices and scaled numbers, compute point-in-time statistics;
-5. write the manifest, flush everything to disk and rename the folder to its final name.
+5. write the summary and the manifest, flush everything to disk and rename the folder to its final name.
 
 Memory is bounded by ``chunk_rows`` rows of the log as read, ``memory_rows`` rows of about 128 bytes of
 records (some three times over while they are sorted; one user's rows must fit), some 100 bytes per user and
@@ -22,6 +22,7 @@ import numpy as np
 from clickscale.arrays import Progress
 from clickscale.config_text import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
+from clickscale.data.dataset import Columns
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
@@ -29,11 +30,13 @@ from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
+from clickscale.data.preparation.negatives import note_on_negatives
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
+from clickscale.data.preparation.summary import SUMMARY, Summary, summarize
 from clickscale.data.source import Source
-from clickscale.data.split import boundaries, check_split
+from clickscale.data.split import boundaries, bounds_of, check_split, part_of
 from clickscale.errors import DataError
-from clickscale.features import FIRST, PADDING, column_of
+from clickscale.features import FIRST, PADDING, column_of, label_of
 from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import Field
 
@@ -63,6 +66,7 @@ def prepare(
     """
     source.schema.validate()
     check_split(source.split)
+    source.sampling.check(source.schema, source.negatives)
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, DATA_SET, overwrite=overwrite) as folder:
@@ -119,6 +123,7 @@ class _Preparation:
             users=users,
             items=items,
             negatives=self.source.negatives,
+            sampling=self.source.sampling,
             chunk_rows=self.chunk_rows,
             memory_rows=self.memory_rows,
         )
@@ -151,6 +156,9 @@ class _Preparation:
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
         counts["users"] -= 1
+        summary = self.summary(encoder, fixed)
+        (self.folder / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
+        (self.folder / SUMMARY).write_text(to_json(self.summary(encoder, fixed)) + "\n", encoding="utf-8")
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         manifest = Manifest(
             schema=encoder.schema,
@@ -160,11 +168,22 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes + _note_on_negatives(self.source.negatives),
+            notes=self.source.notes
+            + note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
         return manifest
+
+    def summary(self, encoder: Encoder, fixed: tuple[int, ...]) -> Summary:
+        """Summarize the finished columns."""
+        columns = Columns(self.folder / "impressions")
+        user, time = columns["user"], columns["time"]
+        bounds = bounds_of(self.source.split, fixed, open_column(self.folder / "users/impressions.npy"), time)
+        labels = {label.name: columns[label_of(label.name)] for label in encoder.schema.labels}
+        return summarize(
+            columns, lambda rows: part_of(user[rows], time[rows], bounds), labels, self.source.split
+        )
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
@@ -199,12 +218,3 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
     ends, data = text_buffers(ids.values)
     write_column(folder / "ids.ends.npy", np.concatenate([np.zeros(reserved, np.int64), ends]))
     write_column(folder / "ids.bytes.npy", data)
-
-
-def _note_on_negatives(count: int) -> tuple[str, ...]:
-    if not count:
-        return ()
-    return (
-        f"The log shows only positives; {count} negatives per positive were drawn uniformly from the items "
-        "first seen before that moment, so metrics cannot be compared with those on shown negatives.",
-    )

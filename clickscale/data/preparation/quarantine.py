@@ -10,6 +10,8 @@ Every row of the log is either kept or counted here under one reason:
   ``invalid_utf8``;
 * repetitions: ``duplicate`` (equal to an earlier row in every column), ``duplicate_user``,
   ``duplicate_item``;
+* negatives that would tell the label (`clickscale.data.preparation.negatives`): ``first_of_item``,
+  ``too_few_items``;
 * the reasons that an adapter writes into its column ``problem``.
 """
 
@@ -28,6 +30,7 @@ from clickscale.data.preparation.records import TABLES
 from clickscale.errors import DataError
 
 EXAMPLES = 20  # rows shown for each reason of each table
+LEFT_OUT = ("first_of_item", "too_few_items")  # rows that are right, and have no fair negatives
 _SHOWN = 200  # characters of a value
 _HINTS = {
     "time_in_milliseconds": "; divide these times by 1000",
@@ -36,6 +39,8 @@ _HINTS = {
     "bad_item": "; for ids that are not integers declare the field as dtype 'string'",
     "bad_user": "; for ids that are not integers declare the field as dtype 'string'",
     "bad_value": "; for values that are not integers declare the field as dtype 'string'",
+    "first_of_item": "; its item had no earlier event, so it could never be drawn as a negative",
+    "too_few_items": "; set fewer negatives, or draw them from all items",
     "negative_id": "; for negative ids declare the field as dtype 'string'",
 }
 
@@ -132,7 +137,8 @@ class Quarantine:
             DataError: no impression is left, or more than the share ``most`` is in quarantine.
         """
         rows, kept = self.rows["impressions"], self.kept("impressions")
-        if kept and rows - kept <= most * rows:
+        fair = sum(self.counts.get("impressions", Counter())[reason] for reason in LEFT_OUT)
+        if kept and rows - kept - fair <= most * rows:
             return
         if not rows:
             raise DataError("The log has no impressions; check the paths and the columns of its description.")

@@ -43,10 +43,15 @@ def test_the_positive_type_and_the_negatives_are_options(folder):
 
 
 def test_times_outside_of_the_nine_days_go_to_quarantine(folder, tmp_path):
+    more = "5,268,46,pv,1511561734\n5,7,50,cart,1511544000\n6,300,50,pv,1511561800\n"
+    with (folder / "UserBehavior.csv").open("a") as stream:
+        stream.write(more)  # two positives whose items were there before
     manifest = prepare(taobao_userbehavior.source(folder, negatives=1), tmp_path / "out")
     report = manifest.report["behaviors"]
     assert report.quarantined == {"bad_row": 1, "time_out_of_bounds": 2}
-    assert (report.rows, report.kept) == (6, 3)
+    assert (report.rows, report.kept) == (9, 6)
+    assert manifest.report["impressions"].quarantined["first_of_item"] == 2
+    assert manifest.counts["impressions"] == 4
 
 
 def test_the_real_sample_prepares_whole(tmp_path):
@@ -55,3 +60,6 @@ def test_the_real_sample_prepares_whole(tmp_path):
     assert manifest.report["behaviors"].kept == 9_996
     assert manifest.counts["users"] == 114
     assert any("negatives" in note for note in manifest.notes)
+    report = manifest.report["impressions"]
+    assert report.quarantined["first_of_item"] == 6_902  # most items of so small a sample come once
+    assert manifest.counts["impressions"] == 5 * report.kept

@@ -213,6 +213,19 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
             SchemaError,
             "must not be",
         ),
+        (
+            ('files = "clicks.csv"', 'files = "clicks.csv"\nfields = [{ name = "x", column = "clicked" }]'),
+            SchemaError,
+            "field 'x' of .impressions. reads the column 'clicked', of which label 'click' is made",
+        ),
+        (
+            (
+                'column = "clicked" }]',
+                'condition = "price > 3" }]\n[items]\nfields = [{ name = "price", kind = "numeric" }]',
+            ),
+            SchemaError,
+            "field 'price' of .items. reads the column 'price'",
+        ),
         (('name = "click"', 'nam = "click"'), ConfigError, "did you mean 'labels.*name'"),
         (('"clicks.csv"', "3"), ConfigError, "files"),
     ],

@@ -1,0 +1,90 @@
+"""Columns that were probably written with or after the outcome, by their name and by what they tell.
+
+Such a column is no feature: it is not known when a candidate is scored, and a model that learns from it looks
+far better than it is. `clickscale.data.described.guess` leaves these columns out, with the reason, unless a
+person keeps them.
+"""
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clickscale.data.described.roles import numbers_or_none
+from clickscale.data.described.samples import Column
+from clickscale.data.features.evidence import evidence, quantile_groups
+
+# Parts of names in lower case, words joined by "_".
+_ACTS = (
+    r"click|open|view|watch|purchas|buy|bought|order|convert|conver|like|sav|shar|skip|finish|complet|install"
+)
+_TEXTS = re.compile(
+    r"review_?(text|title|body|summary|content|date|time)|^summary$|^(text|comment|verbatim|opinion)s?$|comment_?text"
+)
+_LATER = re.compile(
+    rf"helpful|(^|_)(up|down)?votes?($|_)|refund|returned|deliver|cancel|fulfil|(^|_)repl(y|ies)($|_)|response|"
+    rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
+    rf"(^|_)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|^(closed|resolved|ended|end)_(at|time|ts)$"
+)
+_WITH = re.compile(
+    rf"dwell|time_?spent|time_on|(read|view|exit|stay|session)_?(time|secs|seconds|ms|duration)|"
+    rf"_({_ACTS})\w*ed$|^({_ACTS})(ed|n)?_(flag|ind|yn)$|^(did|has|was)_({_ACTS})|"
+    rf"transaction|checkout|payment|(^|_)gmv($|_)|basket_?value|order_?(id|value|total)|conversion"
+)
+_SPAN = re.compile(r"duration|elapsed")  # of an item a fact, of an impression what came of it
+_TOTALS = re.compile(
+    r"(^|_)(ctr|cvr)($|_)|(click|play|like|show|view|buy|purchase|order|share|vote|rating|review|impression|"
+    r"exposure|sale)s?_?(cnt|count|num|rate|ratio|total|avg|mean)s?$|^(n|num|nb|total|sum|avg|mean|average)_"
+    r"(click|play|like|view|purchase|order|share|vote|rating|review|impression|sale)|helpful"
+)
+
+
+def written_after(column: Column) -> str:
+    """Return why a column of events was written after the outcome, by its name; empty if it was not."""
+    name = _words(column.name)
+    if _TEXTS.search(name):
+        return "by its name a text about the outcome, written after it"
+    return "by its name written after the outcome" if _LATER.search(name) else ""
+
+
+def written_with(column: Column, varies: bool) -> str:
+    """Return why a column of events was written with the outcome, by its name; empty if it was not.
+
+    Args:
+        varies: the column differs between the impressions of one item and of one user.
+    """
+    name = _words(column.name)
+    with_it = _WITH.search(name) or (varies and _SPAN.search(name))
+    return "by its name written with the outcome" if with_it else ""
+
+
+def totals_outcomes(column: Column) -> str:
+    """Return why an attribute of items or users may sum outcomes of the log itself; empty if not."""
+    if _TOTALS.search(_words(column.name)):
+        return "by its name a total of outcomes, maybe of those that the log is about"
+    return ""
+
+
+def tells_outcome(column: Column, label: npt.NDArray[np.float64]) -> str:
+    """Return how well a column tells the label in the sample, if nearly perfectly; else an empty text."""
+    known = np.isfinite(label)
+    numbers = numbers_or_none(column)
+    if numbers is not None:
+        forms = [quantile_groups(numbers)]
+    elif pa.types.is_nested(column.values.type):
+        forms = []
+    else:
+        indices = column.values.dictionary_encode().indices.fill_null(-1)
+        forms = [indices.to_numpy(zero_copy_only=False).astype(np.int64)[:, None] + 1]
+    missing = column.values.is_null().to_numpy(zero_copy_only=False)
+    forms.append(missing.astype(np.int64)[:, None])
+    for groups in forms:
+        if how := evidence(groups[known], label[known] > 0):
+            return f"it tells the label {how}, so it may be feedback"
+    return ""
+
+
+def _words(name: str) -> str:
+    """Join the words of a name, also of one such as ``helpfulVotes``, by "_" in lower case."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")

@@ -1,0 +1,172 @@
+import random
+import tomllib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from clickscale.data.described.guess import guess
+from clickscale.data.described.samples import Column
+from clickscale.data.described.suspects import tells_outcome, totals_outcomes, written_after, written_with
+from clickscale.errors import InputError
+from tests.data.described.test_guess import shop, write_csv
+
+DRAW = np.random.default_rng(0)
+LABEL = (DRAW.random(4000) < 0.3).astype(float)
+
+
+def column(name: str, values=(1, 2, 3)) -> Column:
+    return Column(name, pa.array(values))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reviewText",
+        "review_text",
+        "summary",
+        "helpful",
+        "helpful_votes",
+        "vote",
+        "upvotes",
+        "purchased_at",
+        "click_time",
+        "clickTimestamp",
+        "converted_ts",
+        "refund_amount",
+        "delivered_date",
+        "seller_response",
+        "feedback",
+        "outcome",
+        "replies",
+    ],
+)
+def test_names_of_what_is_written_after_the_outcome_are_known(name):
+    assert "after" in written_after(column(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dwell", "dwellTime", "read_time_ms", "ad_clicked", "was_opened", "order_id", "payment_type", "gmv"],
+)
+def test_names_of_what_is_written_with_the_outcome_are_known(name):
+    assert "with" in written_with(column(name), varies=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "price",
+        "category",
+        "position",
+        "device",
+        "hour",
+        "query_length",
+        "city",
+        "age",
+        "brand",
+        "title",
+        "genre",
+        "age_group",
+        "campaign",
+        "device_type",
+        "opening_hours",
+        "release_date",
+        "weekday",
+        "publisher",
+        "browser",
+        "slot",
+        "ad_format",
+        "bid",
+        "created_at",
+    ],
+)
+def test_ordinary_names_are_not_suspect(name):
+    assert (
+        written_after(column(name)) == written_with(column(name), True) == totals_outcomes(column(name)) == ""
+    )
+
+
+def test_a_duration_is_suspect_where_it_differs_between_impressions_of_an_item():
+    assert written_with(column("duration"), varies=True)
+    assert not written_with(column("video_duration"), varies=False)
+
+
+@pytest.mark.parametrize("name", ["ctr", "click_cnt", "show_count", "n_views", "avg_rating", "like_rate"])
+def test_names_of_totals_of_outcomes_are_known(name):
+    assert "total of outcomes" in totals_outcomes(column(name))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.where(LABEL == 1, "yes", "no"),
+        np.where(LABEL == 1, DRAW.choice(["a", "b"], 4000), None),
+        LABEL * DRAW.gamma(2, 9, 4000),
+        1 - LABEL,
+        np.where((LABEL == 1) & (DRAW.random(4000) < 0.3), "promo", "none"),
+    ],
+)
+def test_a_column_that_tells_the_label_in_the_sample_is_suspect(values):
+    assert "tells the label" in tells_outcome(column("x", values.tolist()), LABEL)
+
+
+def test_a_column_that_leans_on_the_label_is_not_suspect():
+    assert tells_outcome(column("x", (LABEL + DRAW.normal(size=4000)).tolist()), LABEL) == ""
+    assert tells_outcome(column("x", [str(n) for n in range(4000)]), LABEL) == ""
+
+
+def suspicious_shop():
+    """The plain log with columns that came after the click, and one that only looks like it."""
+    draw = random.Random(5)
+    for row in shop(900):
+        clicked = row["clicked"]
+        yield row | {
+            "review_text": draw.choice(["good", "fine"]) if clicked else "",
+            "helpful_votes": draw.randrange(3),
+            "ad_clicked": draw.randrange(2),
+            "state": "paid" if clicked else draw.choice(["open", "closed"]),
+            "response_group": draw.randrange(4),
+        }
+
+
+def test_suspects_are_left_out_with_their_reason(tmp_path):
+    text = guess([write_csv(tmp_path / "shop.csv", suspicious_shop())], tmp_path)
+    tree = tomllib.loads(text)
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["position"]
+    past = {field["column"] for field in tree["behaviors"]["fields"]}
+    assert past == {
+        "clicked",
+        "ad_clicked",
+        "state",
+    }  # known with the outcome, so later histories may show them
+    for reason in (
+        "review_text (by its name a text about the outcome, written after it)",
+        "helpful_votes (by its name written after the outcome)",
+        "ad_clicked (by its name written with the outcome; an attribute of behaviors)",
+        "state (it tells the label with AUC 1.000, so it may be feedback; an attribute of behaviors)",
+    ):
+        assert f"# left out: {reason}" in text
+    assert "guess again with --keep COLUMN" in text
+
+
+def test_a_suspect_that_is_kept_is_a_feature(tmp_path):
+    path = write_csv(tmp_path / "shop.csv", suspicious_shop())
+    tree = tomllib.loads(guess([path], tmp_path, keep=["response_group", "ad_clicked"]))
+    kept = [field["name"] for field in tree["impressions"]["fields"]]
+    assert kept == ["position", "ad_clicked", "response_group"]
+    with pytest.raises(InputError, match="did you mean 'response_group'"):
+        guess([path], tmp_path, keep=["respons_group"])
+
+
+def test_totals_of_outcomes_in_a_table_of_items_are_left_out(tmp_path):
+    write_csv(
+        tmp_path / "items.csv", [{"item_id": n, "shelf": n % 5, "click_rate": n / 40} for n in range(30)]
+    )
+    rows = [{name: row[name] for name in ("user_id", "item_id", "timestamp", "clicked")} for row in shop()]
+    paths = [write_csv(tmp_path / "clicks.csv", rows), tmp_path / "items.csv"]
+    text = guess(paths, tmp_path)
+    assert [field["name"] for field in tomllib.loads(text)["items"]["fields"]] == ["shelf"]
+    assert "# left out: click_rate (by its name a total of outcomes" in text
+    kept = tomllib.loads(guess(paths, tmp_path, keep=["click_rate"]))["items"]["fields"]
+    assert [field["name"] for field in kept] == ["shelf", "click_rate"]
