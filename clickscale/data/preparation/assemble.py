@@ -29,6 +29,7 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
+from clickscale.data.source import PART
 from clickscale.features import FIRST, column_of, label_of
 from clickscale.schema import Schema
 
@@ -192,6 +193,7 @@ class _Events:
         kinds = {"time": "i8", "item": "i4"}
         if table == "impressions":
             kinds |= {"user": "i4", "visible": "i4"} | {label_of(label.name): "i1" for label in schema.labels}
+            kinds |= {PART: "u1"} if assembly.intake.has_parts else {}
         elif assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {

@@ -30,9 +30,9 @@ from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
-from clickscale.data.source import Source
-from clickscale.data.split import boundaries, check_split
-from clickscale.errors import DataError
+from clickscale.data.source import PART, Source
+from clickscale.data.split import boundaries, bounds_of, check_split, short_users
+from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import Field
@@ -63,6 +63,11 @@ def prepare(
     """
     source.schema.validate()
     check_split(source.split)
+    if source.split.is_by_user and "user" in source.schema.absent:
+        raise ConfigError(
+            f"The split {source.split.kind!r} cuts each user's impressions, and the log has no users; "
+            "choose 'time' or 'day'."
+        )
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, DATA_SET, overwrite=overwrite) as folder:
@@ -96,7 +101,9 @@ class _Preparation:
         users, items = _all_ids(intake, "user"), _all_ids(intake, "item")
         self.sort(intake, users, items)
         failpoint("prepare_sort")
-        fixed = boundaries(open_column(self.folder / "impressions" / "time.npy"), self.source.split)
+        split, shown = self.source.split, self.folder / "impressions"
+        given = open_column(shown / f"{PART}.npy") if split.is_given else None
+        fixed = boundaries(open_column(shown / "time.npy"), split, given)
         encoder = self.encode(intake, users, items, fixed)
         failpoint("prepare_encode")
         return self.describe(intake, encoder, fixed)
@@ -160,11 +167,20 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes + _note_on_negatives(self.source.negatives),
+            notes=self.source.notes + _note_on_negatives(self.source.negatives) + self._short_users(),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
         return manifest
+
+
+    def _short_users(self) -> tuple[str, ...]:
+        """Warn of users whom a split by user leaves out of a part."""
+        split, offsets = self.source.split, open_column(self.folder / "users/impressions.npy")
+        if not split.is_by_user:
+            return ()
+        time = open_column(self.folder / "impressions/time.npy")
+        return short_users(split, offsets, bounds_of(split, (), offsets, time))
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
