@@ -82,7 +82,9 @@ def _first_of_valid(time: Ints, split: Split, given: Array | None) -> tuple[int,
     """Find the moment from which rows of a given train part are valid; nothing if valid is given too."""
     if given is None:
         raise DataError(f"{split} needs the parts that a log names; prepare the log again with this split.")
-    counts = sum((np.bincount(given[rows], minlength=3) for rows in blocks(len(given))), np.zeros(3, np.int64))
+    counts = sum(
+        (np.bincount(given[rows], minlength=3) for rows in blocks(len(given))), np.zeros(3, np.int64)
+    )
     if not counts[0]:
         raise DataError(f"{split} leaves no impression for training; no row belongs to the part train.")
     if counts[1] or not split.valid:
@@ -200,7 +202,13 @@ class Division:
     """
 
     def __init__(
-        self, split: Split, fixed: tuple[int, ...], offsets: Ints, user: Array, time: Ints, given: Array | None
+        self,
+        split: Split,
+        fixed: tuple[int, ...],
+        offsets: Ints,
+        user: Array,
+        time: Ints,
+        given: Array | None,
     ) -> None:
         self._user, self._time, self._fixed = user, time, fixed
         self._given = given if split.is_given else None

@@ -19,8 +19,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickscale.data.checks.telltales import suspicious_features
-from clickscale.data.dataset import PARTS, Dataset, open_dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
+from clickscale.data.source import PARTS
 from clickscale.features import column_of, label_of
 from clickscale.schema import Statistic
 

@@ -173,7 +173,6 @@ class _Preparation:
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
         return manifest
 
-
     def _short_users(self) -> tuple[str, ...]:
         """Warn of users whom a split by user leaves out of a part."""
         split, offsets = self.source.split, open_column(self.folder / "users/impressions.npy")
