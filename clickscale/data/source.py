@@ -27,6 +27,17 @@ TableName = Literal["users", "items", "behaviors", "impressions"]
 PROBLEM = "problem"
 PART = "part"
 PARTS = ("train", "valid", "test")
+PART_NAMES = {  # names of parts in logs, lower case, and the part that each means
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "eval": "valid",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class Split(Config, frozen=True):

@@ -35,7 +35,8 @@ from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
-from clickscale.schema import Field, Schema, composite
+from clickscale.inference.request_ids import one_id, with_ids
+from clickscale.schema import Field
 
 Request = Mapping[str, Any]
 _Ints = npt.NDArray[np.int64]
@@ -122,7 +123,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
     """
     if "user" in encoder.schema.absent:
         return b"nobody"
-    user = _one_id(user, encoder.schema.user, "user")
+    user = one_id(user, encoder.schema.user, "user")
     _check_id(user, "user")
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
@@ -180,7 +181,7 @@ def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
     schema = encoder.schema
     nobody = "user" in schema.absent
     _check_keys(request, at.removesuffix("."), _KEYS_OF_NOBODY if nobody else _KEYS)
-    request = _with_ids(request, schema, at)
+    request = with_ids(request, schema, at)
     _check_id(request.get("user"), f"{at}user")
     time = _time(request.get("time"), f"{at}time")
     profile = {} if request.get("profile") is None else request["profile"]
@@ -202,46 +203,6 @@ def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
         candidates=_Objects(f"{at}candidates", shown, range(len(shown))),
         ignored=len(past) - len(visible),
     )
-
-
-def _with_ids(request: Request, schema: Schema, at: str) -> Request:
-    """Write composite ids as the log has them, and the one id of a role that the log does not have."""
-    changed: dict[str, Any] = {}
-    if "user" in schema.absent:
-        changed["user"] = 0
-    elif schema.user.parts:
-        changed["user"] = _one_id(request.get("user"), schema.user, f"{at}user")
-    for key in ("behaviors", "candidates") if schema.item.parts or "item" in schema.absent else ():
-        rows = request.get(key)
-        if not isinstance(rows, Sequence) or isinstance(rows, str):
-            continue
-        changed[key] = [
-            row if not isinstance(row, Mapping) else {**row, "item": _item_id(row, schema, f"{at}{key}[{n}]")}
-            for n, row in enumerate(rows)
-        ]
-    return {**request, **changed} if changed else request
-
-
-def _item_id(row: Mapping[str, Any], schema: Schema, path: str) -> Any:
-    """Return the id of the item of a candidate or behavior."""
-    if "item" not in schema.absent:
-        return _one_id(row.get("item"), schema.item, f"{path}.item")
-    if "item" in row:
-        raise InputError(f"{path}.item: the log of this model has no items; leave it out.")
-    return 0
-
-
-def _one_id(value: Any, field: Field, path: str) -> Any:
-    """Write a composite id, sent as the list of its parts, as one text; other values are passed on."""
-    if not field.parts or not isinstance(value, list | tuple):
-        return value
-    if len(value) != field.parts or any(isinstance(part, Mapping | list | tuple) for part in value):
-        columns = ", ".join(field.column)
-        raise InputError(f"{path} is {_short(value)}; send {field.parts} values: {columns}.")
-    if all(part is None for part in value):
-        return None
-    parts = (str(part).lower() if isinstance(part, bool) else _written(part) for part in value)
-    return composite(["" if part is None else part for part in parts])
 
 
 def _list_of(request: Request, key: str, fields: Sequence[str], at: str) -> Sequence[Mapping[str, Any]]:
@@ -498,12 +459,6 @@ def _arrow(values: Sequence[Any], types: frozenset[type], numeric: bool = False)
             for value in values
         ]
     )
-
-
-def _written(value: Any) -> str | None:
-    """A part of an id as text: 3.0 is "3"; None if it is missing."""
-    text = _text(value, numeric=False)
-    return None if text is None else text.decode("utf-8", "surrogatepass")
 
 
 def _text(value: Any, numeric: bool) -> bytes | None:

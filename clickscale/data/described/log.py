@@ -56,8 +56,8 @@ def _notes(config: LogConfig) -> Iterator[str]:
     """Say what a reader of results must know of the shape of the log."""
     if "user" in log_schema(config, 1).absent:
         yield (
-            "The log names no user: each of its rows counts as a user of its own. So histories are empty, GAUC "
-            "is not defined, and no split goes by user."
+            "The log names no user: each of its rows counts as a user of its own. So histories are empty, "
+            "GAUC is not defined, and no split goes by user."
         )
     elif not config.behaviors.files:
         yield "Behaviors are the impressions of the log itself."

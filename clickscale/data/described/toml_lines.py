@@ -1,6 +1,6 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from clickscale.data.described.samples import Column, Head
 _MOST_VALUES = 10  # kept of a list
 
 
-def file_lines(head: Head, base: Path) -> Iterator[str]:
+def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
     """Yield the keys of a table's location and layout; paths below ``base`` are relative to it."""
-    path, root = head.path.resolve(), base.resolve()
-    yield f"files = {quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))}"
+    if parts:
+        files = ", ".join(f"{part} = {_file(path, base)}" for part, path in parts.items())
+        yield f"files = {{ {files} }}  # by their names"
+    else:
+        yield f"files = {_file(head.path, base)}"
     if head.format in ("csv", "tsv"):
         usual = "\t" if head.format == "tsv" else ","
         if head.text.separator != usual:
@@ -25,6 +28,11 @@ def file_lines(head: Head, base: Path) -> Iterator[str]:
         if not head.named:
             names = ", ".join(quoted(name) for name in head.text.names)
             yield f"names = [{names}]  # give them better names here"
+
+
+def _file(path: Path, base: Path) -> str:
+    path, root = path.resolve(), base.resolve()
+    return quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))
 
 
 def time_lines(column: Column) -> Iterator[str]:
@@ -52,6 +60,11 @@ def field_options(column: Column) -> tuple[str, str]:
         return _numeric(column)
     rare = ", min_count = 2" if column.distinct > 1000 else ""
     return rare, f"{column.distinct} different values in {len(column.values)} rows"
+
+
+def count_options() -> tuple[str, str]:
+    """Return the options of a field of counts, and the reason."""
+    return ', kind = "numeric", transform = "log1p"', "counts"
 
 
 def _numeric(column: Column) -> tuple[str, str]:

@@ -35,22 +35,10 @@ from clickscale.data.preparation.records import (
     record_type,
     table_fields,
 )
-from clickscale.data.source import PART, PARTS, PROBLEM, Source
+from clickscale.data.source import PART, PART_NAMES, PARTS, PROBLEM, Source
 from clickscale.errors import InputError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.schema import Field, Schema
-
-_PART_NAMES = {  # names of parts in logs, lower case, and the part that each means
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "eval": "valid",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass
@@ -203,10 +191,10 @@ class _ChunkReader:
     def _part(self) -> npt.NDArray[np.uint8]:
         """Read to which part each impression belongs."""
         names = pc.utf8_lower(pc.utf8_trim_whitespace(self._column(PART).cast(pa.string())))
-        part = pc.index_in(names, pa.array(list(_PART_NAMES)))
+        part = pc.index_in(names, pa.array(list(PART_NAMES)))
         self.problems.mark(part.is_null().to_numpy(zero_copy_only=False), "bad_part", PART)
         index = part.fill_null(0).to_numpy(zero_copy_only=False)
-        return np.array([PARTS.index(name) for name in _PART_NAMES.values()], np.uint8)[index]
+        return np.array([PARTS.index(name) for name in PART_NAMES.values()], np.uint8)[index]
 
     def _field(self, field: Field) -> npt.NDArray[Any]:
         raw = read_field(field, self._column(field.name))
