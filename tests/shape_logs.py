@@ -93,12 +93,12 @@ def write_bandit_like(folder: Path) -> None:
         clock = dt.datetime.fromtimestamp(time, dt.UTC).isoformat(sep=" ")
         features = f"{user % 8 * 7919:08x},{user // 8 * 104729:08x}"
         lines.append(
-            f"{number},{clock},{item},{draw.randrange(1, 4)},{click},{0.01 + draw.random() / 10:.4f},{features},"
-            f"{draw.random():.3f}\n"
+            f"{number},{clock},{item},{draw.randrange(1, 4)},{click},{0.01 + draw.random() / 10:.4f},"
+            f"{features},{draw.random():.3f}\n"
         )
     (folder / "all.csv").write_text("".join(lines))
     context = [
-        f",item_id,item_feature_0,item_feature_1\n",
+        ",item_id,item_feature_0,item_feature_1\n",
         *(f"{i},{i},{i / 8},{_kind(i)}\n" for i in range(_ITEMS)),
     ]
     (folder / "item_context.csv").write_text("".join(context))

@@ -55,7 +55,7 @@ from clickscale.errors import InputError
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
-_FEW_COLUMNS = 5  # of a table without times, whose first ids may be user and item
+_FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
@@ -139,8 +139,10 @@ def _events(shape: Shape) -> _Events | None:
     every = list(head.columns.values())
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
-    if user is None and item is None and (time is not None or len(columns) <= _FEW_COLUMNS):
-        ids = [column for column in columns if column is not time and _may_be_id(column)]
+    ids = [column for column in columns if column is not time and _may_be_id(column)]
+    if shape.item is not None and user is None and not head.named:
+        user = next((column for column in ids if column is not item), None)
+    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     if user is item:
@@ -161,6 +163,11 @@ def _events(shape: Shape) -> _Events | None:
             return None
         shape = shape if shape.order else replace(shape, order="rows")
     return _Events(shape, user, item, time, why, labels)
+
+
+def _begins_with_ids(columns: Sequence[Column]) -> bool:
+    """True for a table without times that has little else than two ids in front."""
+    return len(columns) <= _FEW_COLUMNS and len(columns) > 1 and all(map(_may_be_id, columns[:2]))
 
 
 def _comes_back(key: Column) -> bool:
@@ -234,22 +241,22 @@ class _Draft:
             for head in heads
             if head is not events.head and (not behaviors or head is not behaviors.head)
         ]
-        self.history, described = self._history(others)
+        self.history, self.past, described = self._history(others)
         others = [head for head in others if head is not described]
         self.items = self._attribute_table(others, "item")
         self.users = self._attribute_table([head for head in others if head is not self.items], "user")
         self.unused = [head for head in others if head not in (self.items, self.users)]
         self.feedback = [column for column, _, _ in events.labels]
 
-    def _history(self, heads: list[Head]) -> tuple[list[str], Head | None]:
+    def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
         """Describe the lists of earlier behaviors, in the impressions or in a table of their own."""
         if self.shape.history or self.events.user is None or self.events.item is None:
-            return list(self.shape.history), None
+            return list(self.shape.history), list(self.shape.past), None
         for head in heads:
-            lines = user_history(head, self.events.item.known)
+            lines, past = user_history(head, self.events.item.known)
             if lines:
-                return [*file_lines(head, self.base), *lines], head
-        return [], None
+                return [*file_lines(head, self.base), *lines], past, head
+        return [], [], None
 
     def _attribute_table(self, heads: list[Head], kind: Kind) -> Head | None:
         """Find the table with one row per item or user."""
@@ -296,6 +303,7 @@ class _Draft:
         if self.history:
             yield "\n[history]  # lists of what happened before; each event counts once"
             yield from self.history
+            yield from self._fields([(column, "one value for each item") for column in self.past], "past_")
         yield from self._table_lines("items", "item", self.items)
         yield from self._table_lines("users", "user", self.users)
         has = {"user": events.user is not None, "item": events.item is not None}
@@ -305,15 +313,11 @@ class _Draft:
             yield f"\n# Not used: {head.path.name} ({', '.join(head.columns)})."
 
     def _why(self, role: str) -> str:
-        if role == "user":
-            return (
-                "these columns together"
-                if self.shape.composite
-                else "by its name"
-                if self.shape.listed
-                else self.events.why
-            )
-        return self.events.why
+        if role == "item" or not (self.shape.composite or self.shape.listed):
+            return self.events.why
+        if self.shape.composite:
+            return "these columns together"
+        return "by its name" if self.events.head.named else "by its position"
 
     def _id(self, name: str, column: Column) -> str:
         if name == "user" and self.shape.composite:

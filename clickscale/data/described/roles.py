@@ -149,7 +149,7 @@ def looks_counted(column: Column) -> bool:
     if column.floats is None or not column.is_whole or column.distinct <= 10:
         return False
     values = column.floats.to_numpy(zero_copy_only=False)
-    return bool(np.mean(values <= values.max() / 10) > 0.8)
+    return bool(np.median(values) < 0.2 * values.max())
 
 
 def is_free_text(column: Column) -> bool:
@@ -175,6 +175,8 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
         return "item", "by its name"
     if user is not None and _OF_USERS.search(name) and _repeats(user) < _GROUPS:
         return "profile", "by its name"
+    if user is None and item is None:
+        return "context", "it is in the impressions"
     return "context", "it varies between the impressions of one item and of one user"
 
 

@@ -5,7 +5,7 @@ guessed in one way for all shapes. What it did is kept as lines of the draft.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class Shape:
         order: what stands for a missing time.
         listed: how lists become rows.
         history: keys of the table ``[history]``, if rows hold lists of earlier behaviors.
+        past: entries of the lists with one value for each of these behaviors.
         left_out: columns that are no features, with the reason.
         part: column with the names of parts.
         parts: paths by part, if files are parts.
@@ -60,6 +61,7 @@ class Shape:
     order: Order = ""
     listed: Lists | None = None
     history: tuple[str, ...] = ()
+    past: tuple[Column, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     part: str = ""
     parts: Mapping[str, Path] = field(default_factory=dict)
@@ -128,18 +130,18 @@ def _ids_of_events(head: Head) -> dict[str, str]:
             found[name] = "the probability with which the item was shown: a weight for evaluation, no feature"
         elif _EVENT_IDS.fullmatch(plain_name(name)) or (not name.strip() and column.is_id):
             found[name] = "an id of one event or session, which does not come back"
-        elif _identifies(column, head.rows):
+        elif _identifies(column, head):
             found[name] = "nearly every row has a value of its own"
     return found
 
 
-def _identifies(column: Column, rows: int) -> bool:
+def _identifies(column: Column, head: Head) -> bool:
     """True for ids of which nearly every row has its own; numbers, moments and lists are none."""
-    if pa.types.is_nested(column.values.type) or column.unit or column.separator or rows <= 20:
+    if pa.types.is_nested(column.values.type) or column.unit or column.separator or head.rows <= 20:
         return False
     text = column.floats is None and not pa.types.is_floating(column.values.type)
-    number = column.is_id and plain_name(column.name).endswith(("id", "no", "key"))
-    return (text or number) and column.distinct >= _UNIQUE * rows
+    named_id = not head.named or plain_name(column.name).endswith(("id", "no", "key"))
+    return (text or (column.is_id and named_id)) and column.distinct >= _UNIQUE * head.rows
 
 
 # --- lists
@@ -241,11 +243,16 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
         item, options, label, spent = "", None, "", set()
     rest = {name: listed for name, listed in lists.items() if name not in spent}
     ids = lists[item].flat.values if item else _item_ids(shape.head)
-    history, past = _history(rest, ids) if shape.order != "lists" and ids is not None else ((), set())
-    columns = {name: column for name, column in shape.head.columns.items() if name not in past}
+    if options is not None and options.suffix:
+        ids = pc.replace_substring_regex(as_text(ids), r"-[01]$", "")
+    past = _Past()
+    if ids is not None and not (options is not None and options.first):
+        past = _history(rest, ids)
+    columns = {name: column for name, column in shape.head.columns.items() if name not in past.spent}
     head = replace(shape.head, columns=columns)
+    shape = replace(shape, head=head, history=past.lines, past=past.columns)
     if options is None:
-        return replace(shape, head=head, history=history)
+        return shape
     has_time = find_time(columns.values()) is not None or any(lists[n].column.unit for n in options.parallel)
     order: Order = "" if has_time else "rows" if label else "lists"
     if label:
@@ -264,7 +271,6 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
         labels=labels,
         order=order,
         listed=options,
-        history=history,
     )
 
 
@@ -339,8 +345,17 @@ def _item_ids(head: Head) -> pa.Array | None:
     return None if item is None else item.known
 
 
-def _history(lists: Mapping[str, _Listed], items: pa.Array) -> tuple[tuple[str, ...], set[str]]:
-    """Find lists of earlier behaviors: keys of ``[history]``, and the columns that it uses."""
+@dataclass(frozen=True)
+class _Past:
+    """Lists of earlier behaviors: keys of ``[history]``, entries of parallel lists, and all columns used."""
+
+    lines: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    spent: frozenset[str] = frozenset()
+
+
+def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
+    """Find lists of earlier behaviors."""
     shares = {
         name: listed.share_among(items) + 0.5 * bool(_PAST.search(name.lower()))
         for name, listed in lists.items()
@@ -348,7 +363,7 @@ def _history(lists: Mapping[str, _Listed], items: pa.Array) -> tuple[tuple[str, 
     }
     chosen = max(shares, key=lambda name: (shares[name], len(lists[name].flat.values)), default="")
     if not chosen or shares[chosen] < 0.5:
-        return (), set()
+        return _Past()
     parallel = [name for name in lists if name != chosen and lists[name].parallels(lists[chosen])]
     times = next((name for name in parallel if lists[name].column.unit), "")
     lines = [f"items = {quoted(chosen)}  # lists of items, the oldest first"]
@@ -358,24 +373,25 @@ def _history(lists: Mapping[str, _Listed], items: pa.Array) -> tuple[tuple[str, 
         lines.append(f"times = {quoted(times)}  # the time of each")
         lines.append(f'time_unit = "{lists[times].column.unit}"')
     similar = {name for name, share in shares.items() if share > 0.5}
-    return tuple(lines), {chosen, *parallel, *similar}
+    beside = tuple(lists[name].column for name in parallel if name != times and name not in similar)
+    return _Past(tuple(lines), beside, frozenset({chosen, *parallel, *similar}))
 
 
-def user_history(head: Head, items: pa.Array) -> tuple[str, ...]:
-    """Describe a table with one row per user and lists of items; nothing if it is another table."""
+def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
+    """Describe a table with one row per user and lists of items: its keys, and entries of parallel lists."""
     lists = {
         name: listed for name, column in head.columns.items() if (listed := _as_list(column)) is not None
     }
     columns = [column for name, column in head.columns.items() if name not in lists]
     user = find_id(columns, "user")
-    if not lists or user is None or user.distinct < _UNIQUE * head.rows:
-        return ()
-    lines, _ = _history(lists, items)
-    if lines and not any(line.startswith("times") for line in lines):
-        time = find_time(columns)
-        if time is not None:
-            lines += (f"time = {quoted(time.name)}  # of the last item", f'time_unit = "{time.unit}"')
-    return (f"user = {quoted(user.name)}", *lines) if lines else ()
+    past = _history(lists, items) if user is not None and user.distinct >= _UNIQUE * head.rows else _Past()
+    if user is None or not past.lines:
+        return [], []
+    lines = [f"user = {quoted(user.name)}", *past.lines]
+    time = find_time(columns)
+    if time is not None and not any(line.startswith("times") for line in lines):
+        lines += [f"time = {quoted(time.name)}  # of the last item", f'time_unit = "{time.unit}"']
+    return lines, list(past.columns)
 
 
 def _with_position(head: Head, options: Lists, label: str) -> Lists:
