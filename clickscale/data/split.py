@@ -230,6 +230,23 @@ class Division:
         return part
 
 
+def mixed_parts(parts: Division, time: Ints) -> tuple[str, ...]:
+    """Describe in a sentence how far given parts overlap in time; nothing if test is after train."""
+    first, last, early = _NEVER, -_NEVER, 0
+    for rows in blocks(len(time)):
+        part = parts.part(rows)
+        first = min(first, int(time[rows][part == 2].min(initial=_NEVER)))
+        last = max(last, int(time[rows][part < 2].max(initial=-_NEVER)))
+    if first > last:
+        return ()
+    for rows in blocks(len(time)):
+        early += int(((parts.part(rows) == 2) & (time[rows] <= last)).sum())
+    return (
+        f"Warning: {early} impressions of the part test, as the log names it, are not later than all others, "
+        "so a model may learn from what happened after them.",
+    )
+
+
 def short_users(split: Split, offsets: Ints, bounds: Ints) -> tuple[str, ...]:
     """Describe in a sentence the users that a split by user leaves out of valid or test; nothing if none."""
     impressions = np.diff(offsets)

@@ -125,9 +125,9 @@ def guess(tables: Sequence[Path], base: Path | None = None) -> str:
 def _nothing_found(heads: Sequence[Head]) -> str:
     tables = "; ".join(f"{head.path.name} has {', '.join(head.columns)}" for head in heads)
     return (
-        f"No table has columns for user, item and time together: {tables}. A log needs the time of each "
-        "impression. If the columns are there under other names, describe the log by hand; for public logs, "
-        "see: clickscale data list."
+        f"No table has columns for user, item and time together: {tables}. Without a user or an item, a log "
+        "needs a label. If the columns are there under other names, describe the log by hand; for public "
+        "logs, see: clickscale data list."
     )
 
 
@@ -147,6 +147,7 @@ def _events(shape: Shape) -> _Events | None:
         why = "by its position, since no name helps: the user is often before the item"
     if user is item:
         user = None
+    described = [column for column in (user, item) if column is not None and not _comes_back(column)]
     if user is None or item is None:  # a table of attributes has one row for each id
         user, item = (
             column if column is not None and _comes_back(column) else None for column in (user, item)
@@ -154,9 +155,12 @@ def _events(shape: Shape) -> _Events | None:
     labels = list(shape.labels) or list(
         _labels([c for c in columns if c not in (time, user, item)], head.named or user is None)
     )
+    if not labels and user is None and item is None and not head.named:
+        labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
     if (user is None or item is None) and not labels:
         return None
-    if item is None and not _looks_shown(head, labels[0][0]):
+    telling = bool(labels) and named([labels[0][0]], CLICKS) is not None
+    if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
         return None
     if time is None:
         if user is not None and item is not None and not (_comes_back(user) or _comes_back(item)):
@@ -175,9 +179,9 @@ def _comes_back(key: Column) -> bool:
     return key.distinct < 0.9 * len(key.values)
 
 
-def _looks_shown(head: Head, label: Column) -> bool:
-    """True if a table without ids may be a log all the same: its label has a telling name or stands first."""
-    return named([label], CLICKS) is not None or label.name == next(iter(head.columns))
+def _edges(columns: Sequence[Column]) -> list[Column]:
+    """Return the first and the last column, those that hold 0 and 1."""
+    return [column for column in (columns[0], columns[-1]) if column.is_flag]
 
 
 def _may_be_id(column: Column) -> bool:

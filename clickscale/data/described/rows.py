@@ -174,6 +174,11 @@ class Flat:
         """(entries,) row of each entry."""
         return np.repeat(np.arange(len(self.count)), self.count)
 
+    def lists(self) -> list[list[Any]]:
+        """Return the entries of each row."""
+        values = self.values.to_pylist()
+        return [values[first : first + count] for first, count in zip(self.start, self.count, strict=True)]
+
 
 def flat(values: pa.Array, separator: str = "") -> Flat:
     """Flatten a column of lists, or of texts as `Lists` describes them; a missing list is an empty one."""

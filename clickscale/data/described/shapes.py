@@ -183,6 +183,14 @@ class _Listed:
         keys = other.flat.row * span + codes[len(mine) :]
         return float(np.isin(mine_keys, keys).mean()) if len(mine) else 0.0
 
+    def is_like(self, ids: pa.Array) -> bool:
+        """True if the entries have the form of other ids that begin with letters, such as ``N12``."""
+        forms = [
+            set(pc.replace_substring_regex(as_text(values).drop_null(), r"\d+", "0").unique().to_pylist())
+            for values in (self.flat.values.slice(0, _ENTRIES), ids.slice(0, _ENTRIES))
+        ]
+        return forms[0] == forms[1] and len(forms[0]) == 1 and forms[0].pop()[:1].isalpha()
+
     def share_among(self, values: pa.Array) -> float:
         """Return the share of the entries that are among other ids."""
         if not len(self.flat.values):
@@ -203,7 +211,11 @@ def _as_list(column: Column) -> _Listed | None:
     else:
         separator = found
     listed = flat(column.values, separator)
-    return _Listed(listed, separator, Column(column.name, listed.values)) if len(listed.values) else None
+    return (
+        _Listed(listed, separator, Column(column.name, listed.values.slice(0, _ENTRIES)))
+        if len(listed.values)
+        else None
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -215,13 +227,15 @@ def _divider(column: Column) -> str | None:
     """Find what divides the ids in the texts of a column; empty for brackets, None if it holds no lists."""
     if not pa.types.is_string(column.values.type) or column.unit or column.floats is not None:
         return None
-    texts = [text for text in column.known.to_pylist()[:2000] if text.strip()]
+    texts = [text for text in column.known.slice(0, 500).to_pylist() if text.strip()]
     if not texts:
         return None
-    if sum(text.strip()[0] + text.strip()[-1] in ("[]", "()", "{}") for text in texts) > 0.9 * len(texts):
-        return "" if any("," in text or " " in text.strip() for text in texts) and "[" in texts[0] else None
-    for separator in _SEPARATORS:
-        parts = [[token for token in text.strip().split(separator) if token] for text in texts]
+    bracketed = sum(text.strip()[0] + text.strip()[-1] in ("[]", "()") for text in texts) > 0.9 * len(texts)
+    for separator in ("",) if bracketed else _SEPARATORS:
+        if bracketed:
+            parts = flat(pa.array(texts)).lists()
+        else:
+            parts = [[token for token in text.strip().split(separator) if token] for text in texts]
         several = sum(len(tokens) > 1 for tokens in parts)
         tokens = [token for entry in parts for token in entry]
         ids = sum(bool(_ID.match(token)) and any(letter.isdigit() for letter in token) for token in tokens)
@@ -233,6 +247,7 @@ def _divider(column: Column) -> str | None:
 def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[Head]) -> Shape:
     """Decide what the lists of a table are, and take those apart that hold several events."""
     request = _request(lists)
+    may_hold_past = find_id(list(shape.head.columns.values()), "user") is not None or not shape.head.named
     if request is not None:
         item, options, label = request
         spent = {item, *options.chosen, *options.parallel}
@@ -246,7 +261,7 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     if options is not None and options.suffix:
         ids = pc.replace_substring_regex(as_text(ids), r"-[01]$", "")
     past = _Past()
-    if ids is not None and not (options is not None and options.first):
+    if ids is not None and may_hold_past and not (options is not None and options.first):
         past = _history(rest, ids)
     columns = {name: column for name, column in shape.head.columns.items() if name not in past.spent}
     head = replace(shape.head, columns=columns)
@@ -319,7 +334,7 @@ def _sequence(head: Head, lists: Mapping[str, _Listed], others: Sequence[Head]) 
     columns = list(head.columns.values())
     if list(head.columns) == [_LINE]:
         return _LINE, Lists(separator=" ", first="user")
-    user = find_id(columns, "user") or (columns[0] if not head.named else None)
+    user = find_id(columns, "user") or (columns[0] if not head.named and len(columns) <= 3 else None)
     if user is None or user.name in lists or find_time(columns) is not None or _item_ids(head) is not None:
         return None
     if any(_has_events(other) for other in others) or user.distinct < _UNIQUE * head.rows:
@@ -357,13 +372,17 @@ class _Past:
 def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
     """Find lists of earlier behaviors."""
     shares = {
-        name: listed.share_among(items) + 0.5 * bool(_PAST.search(name.lower()))
+        name: round(listed.share_among(items), 1)
+        + 0.5 * (bool(_PAST.search(name.lower())) or listed.is_like(items))
         for name, listed in lists.items()
         if listed.ids
     }
-    chosen = max(shares, key=lambda name: (shares[name], len(lists[name].flat.values)), default="")
-    if not chosen or shares[chosen] < 0.5:
+    best = max(shares.values(), default=0.0)
+    if best < 0.5:
         return _Past()
+    # Of several kinds of behaviors, the most frequent one holds the others.
+    likely = [name for name, share in shares.items() if share > best - 0.3]
+    chosen = max(likely, key=lambda name: len(lists[name].flat.values))
     parallel = [name for name in lists if name != chosen and lists[name].parallels(lists[chosen])]
     times = next((name for name in parallel if lists[name].column.unit), "")
     lines = [f"items = {quoted(chosen)}  # lists of items, the oldest first"]
@@ -396,9 +415,13 @@ def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
 
 def _with_position(head: Head, options: Lists, label: str) -> Lists:
     """Keep the place in the list as a column if it says something of the label, and not everything."""
-    outcome = pc.equal(as_text(head.columns[label].values), "1").cast(pa.float64())
-    truth = outcome.fill_null(np.nan).to_numpy(zero_copy_only=False)
-    tells = 0.52 < separation(head.columns["position"], truth) < 0.9
+    truth = np.asarray(pc.equal(as_text(head.columns[label].values), "1").fill_null(False))
+    place = np.asarray(head.columns["position"].values)
+    lists = np.cumsum(place == 1)
+    # Relative to the length of the list, since of a long list a smaller share is chosen.
+    relative = pa.array(place / np.bincount(lists)[lists])
+    sure = max(3 / np.sqrt(12 * max(int(truth.sum()), 1)), 0.02)  # three deviations of the AUC of chance
+    tells = sure < separation(Column("position", relative), truth.astype(float)) - 0.5 < 0.4
     return msgspec.structs.replace(options, position="position") if tells else options
 
 
@@ -414,7 +437,8 @@ def _explode(head: Head, item: str, options: Lists, order: Order) -> Head:
         Chunk(rows, empty_problems(len(rows))), head.path, wanted
     )
     events = chunk.rows.filter(pc.is_null(chunk.problem))
-    columns = {name: Column(name, events.column(name)) for name in events.schema.names}
+    names = [name for name in wanted if name in events.schema.names]
+    columns = {name: Column(name, events.column(name)) for name in names}
     return replace(head, columns=columns, rows=events.num_rows)
 
 

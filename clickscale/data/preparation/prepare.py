@@ -31,7 +31,7 @@ from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, t
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import PART, Source
-from clickscale.data.split import boundaries, bounds_of, check_split, short_users
+from clickscale.data.split import Division, boundaries, bounds_of, check_split, mixed_parts, short_users
 from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint, file_entry
@@ -167,19 +167,26 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes + _note_on_negatives(self.source.negatives) + self._short_users(),
+            notes=(
+                *self.source.notes,
+                *_note_on_negatives(self.source.negatives),
+                *self._warnings(fixed),
+            ),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
         return manifest
 
-    def _short_users(self) -> tuple[str, ...]:
-        """Warn of users whom a split by user leaves out of a part."""
-        split, offsets = self.source.split, open_column(self.folder / "users/impressions.npy")
-        if not split.is_by_user:
+    def _warnings(self, fixed: tuple[int, ...]) -> tuple[str, ...]:
+        """Warn of users that a split by user leaves out of a part, and of given parts mixed in time."""
+        split, shown = self.source.split, self.folder / "impressions"
+        offsets, time = open_column(self.folder / "users/impressions.npy"), open_column(shown / "time.npy")
+        if split.is_by_user:
+            return short_users(split, offsets, bounds_of(split, fixed, offsets, time))
+        if not split.is_given:
             return ()
-        time = open_column(self.folder / "impressions/time.npy")
-        return short_users(split, offsets, bounds_of(split, (), offsets, time))
+        user, given = open_column(shown / "user.npy"), open_column(shown / f"{PART}.npy")
+        return mixed_parts(Division(split, fixed, offsets, user, time, given), time)
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
