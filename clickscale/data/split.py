@@ -230,7 +230,14 @@ class Division:
         return part
 
 
-def mixed_parts(parts: Division, time: Ints) -> tuple[str, ...]:
+def division_warnings(split: Split, parts: Division, offsets: Ints, time: Ints) -> tuple[str, ...]:
+    """Warn of users that a split by user leaves out of a part, and of given parts that are mixed in time."""
+    if split.is_by_user:
+        return _short_users(split, offsets, parts.bounds)
+    return _mixed_parts(parts, time) if split.is_given else ()
+
+
+def _mixed_parts(parts: Division, time: Ints) -> tuple[str, ...]:
     """Describe in a sentence how far given parts overlap in time; nothing if test is after train."""
     first, last, early = _NEVER, -_NEVER, 0
     for rows in blocks(len(time)):
@@ -247,7 +254,7 @@ def mixed_parts(parts: Division, time: Ints) -> tuple[str, ...]:
     )
 
 
-def short_users(split: Split, offsets: Ints, bounds: Ints) -> tuple[str, ...]:
+def _short_users(split: Split, offsets: Ints, bounds: Ints) -> tuple[str, ...]:
     """Describe in a sentence the users that a split by user leaves out of valid or test; nothing if none."""
     impressions = np.diff(offsets)
     seen = impressions > 0

@@ -11,8 +11,8 @@ from clickscale.data.split import (
     boundaries,
     bounds_of,
     check_split,
+    division_warnings,
     part_of,
-    short_users,
 )
 from clickscale.errors import ConfigError, DataError
 
@@ -149,13 +149,16 @@ def test_given_parts_must_be_known_and_leave_something_to_train_on() -> None:
         boundaries(np.arange(3), GIVEN, np.array([1, 2, 2], np.uint8))
 
 
+def said(split: Split, offsets: np.ndarray, time: np.ndarray) -> tuple[str, ...]:
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return division_warnings(split, Division(split, (), offsets, user, time, None), offsets, time)
+
+
 def test_users_who_are_too_short_for_a_part_are_counted() -> None:
     offsets = np.array([0, 10, 12, 12, 17])
     time = np.concatenate([np.arange(10), [0, 1], np.arange(5)])
-    (sentence,) = short_users(
-        Split(kind="user_time"), offsets, bounds_of(Split(kind="user_time"), (), offsets, time)
-    )
+    (sentence,) = said(Split(kind="user_time"), offsets, time)
     assert "1 of 3 users have no impression in valid (2 to 2 impressions each)" in sentence
     assert "2 of 3 users have no impression in test (2 to 5 impressions each)" in sentence
     assert "empty" not in sentence
-    assert short_users(LAST, offsets[:2], bounds_of(LAST, (), offsets[:2], time[:10])) == ()
+    assert said(LAST, offsets[:2], time[:10]) == ()

@@ -29,7 +29,6 @@ from clickscale.data.described.roles import (
     is_afterwards,
     is_free_text,
     is_quantity,
-    looks_counted,
     looks_rated,
     mentions,
     named,
@@ -44,7 +43,6 @@ from clickscale.data.described.shape_lines import list_lines, split_lines
 from clickscale.data.described.shapes import Shape, find_shape, part_files, user_history
 from clickscale.data.described.statistic_lines import statistic_lines
 from clickscale.data.described.toml_lines import (
-    count_options,
     field_options,
     file_lines,
     identifier,
@@ -453,8 +451,7 @@ class _Draft:
             return
         yield "fields = ["
         for column, side in columns:
-            nameless = self.events.user is None and self.events.item is None
-            options, why = count_options() if nameless and looks_counted(column) else field_options(column)
+            options, why = field_options(column, self.events.user is None and self.events.item is None)
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
             source = f", column = {quoted(column.name)}" if name != column.name else ""

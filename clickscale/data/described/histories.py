@@ -35,7 +35,7 @@ _REPEATED = "repeated"
 
 
 @dataclass(frozen=True)
-class ListEntries:
+class _ListEntries:
     """Entries of the lists of a chunk, each a row of its own.
 
     Attributes:
@@ -49,7 +49,7 @@ class ListEntries:
     empty: npt.NDArray[np.bool_]
 
 
-def list_entries(chunk: Chunk, items: str, parallel: Sequence[str], separator: str) -> ListEntries:
+def list_entries(chunk: Chunk, items: str, parallel: Sequence[str], separator: str) -> _ListEntries:
     """Make a row of each entry of the lists ``items``; uneven lists give one row, with that problem.
 
     Args:
@@ -68,7 +68,7 @@ def list_entries(chunk: Chunk, items: str, parallel: Sequence[str], separator: s
     for name, other in others.items():
         columns[name] = other.values.take(pa.array(other.start[row] + place, mask=~fit[row]))
     rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return ListEntries(Chunk(rows, problem.take(pa.array(row))), row, whole.count == 0)
+    return _ListEntries(Chunk(rows, problem.take(pa.array(row))), row, whole.count == 0)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
-from clickscale.data.described.log_config import Files, History, LogConfig, behavior_fields, log_schema
+from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
 from clickscale.data.described.rows import ORDER, PART_OF_FILE, ROW, Columns, Lists, Order, RowShape
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, detect_unit, integers, numbers, seconds
@@ -267,7 +267,7 @@ class _Log:
     def chunks(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
         """Yield the canonical tables, read from the start."""
         config = self._config
-        names = [field.name for field in behavior_fields(config)]
+        names = [field.name for field in config.behavior_fields()]
         timed = bool(config.history and config.history.times)
         histories = Histories(names, timed, self._has_known_at()) if config.history else None
         for name, table in self._tables():
@@ -357,12 +357,12 @@ class _Log:
     def _completed(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         """Add the behavior fields that a source of behaviors does not have."""
         rows = len(columns["time"])
-        missing = [f.name for f in behavior_fields(self._config) if f.name not in columns]
+        missing = [f.name for f in self._config.behavior_fields() if f.name not in columns]
         return columns | {name: pa.nulls(rows, pa.string()) for name in missing}
 
     def _as_read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Give columns that were kept as texts the types that they were read with."""
-        fields = {field.name: field for field in behavior_fields(self._config)}
+        fields = {field.name: field for field in self._config.behavior_fields()}
         fields |= {"user": self._schema.user, "item": self._schema.item}
         columns = {name: batch[name] for name in batch.schema.names if name != PROBLEM}
         for name, field in fields.items():

@@ -200,6 +200,12 @@ class LogConfig(Config, frozen=True):
     split: Split | None = None
     time_bounds: tuple[int, int] | None = None
 
+    def behavior_fields(self) -> tuple[Field, ...]:
+        """List the behavior fields of the table of behaviors, then those of lists only."""
+        own = self.behaviors.fields
+        listed = self.history.fields if self.history else ()
+        return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
+
     def parts(self) -> Split:
         """Return the split: the declared one, or that of the files."""
         by_files = isinstance(self.impressions.files, dict)
@@ -225,7 +231,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         item=_constant("item") if "item" in absent else config.item or Field(name="item"),
         labels=_labels(config),
         profile=config.users.fields,
-        behavior=behavior_fields(config),
+        behavior=config.behavior_fields(),
         items=(*config.items.fields, *vectors),
         context=config.impressions.fields,
         statistics=config.statistics,
@@ -244,13 +250,6 @@ def log_schema(config: LogConfig, width: int) -> Schema:
 def _constant(role: str) -> Field:
     """Make the id field of a role that the log does not have: every id has the same index."""
     return Field(name=role, dtype="int", vocabulary="hash", buckets=1)
-
-
-def behavior_fields(config: LogConfig) -> tuple[Field, ...]:
-    """List the behavior fields of the table of behaviors, then those of lists only."""
-    own = config.behaviors.fields
-    listed = config.history.fields if config.history else ()
-    return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
 
 
 def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.roles import is_quantity
+from clickscale.data.described.roles import is_quantity, looks_counted
 from clickscale.data.described.samples import Column, Head
 
 _MOST_VALUES = 10  # kept of a list
@@ -42,8 +42,12 @@ def time_lines(column: Column) -> Iterator[str]:
     yield f'time_unit = "{column.unit}"  # {why}'
 
 
-def field_options(column: Column) -> tuple[str, str]:
-    """Return the options of a field in TOML, and the reason."""
+def field_options(column: Column, may_be_count: bool = False) -> tuple[str, str]:
+    """Return the options of a field in TOML, and the reason.
+
+    Args:
+        may_be_count: true if whole numbers that look like counts are counts and no ids.
+    """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
     if pa.types.is_nested(column.values.type):
@@ -56,15 +60,12 @@ def field_options(column: Column) -> tuple[str, str]:
         )
     if column.unit:
         return ', kind = "timestamp"', "moments"
+    if may_be_count and looks_counted(column):
+        return ', kind = "numeric", transform = "log1p"', "counts"
     if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
         return _numeric(column)
     rare = ", min_count = 2" if column.distinct > 1000 else ""
     return rare, f"{column.distinct} different values in {len(column.values)} rows"
-
-
-def count_options() -> tuple[str, str]:
-    """Return the options of a field of counts, and the reason."""
-    return ', kind = "numeric", transform = "log1p"', "counts"
 
 
 def _numeric(column: Column) -> tuple[str, str]:

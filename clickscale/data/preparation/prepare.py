@@ -31,7 +31,7 @@ from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, t
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.source import PART, Source
-from clickscale.data.split import Division, boundaries, bounds_of, check_split, mixed_parts, short_users
+from clickscale.data.split import Division, boundaries, check_split, division_warnings
 from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint, file_entry
@@ -178,15 +178,12 @@ class _Preparation:
         return manifest
 
     def _warnings(self, fixed: tuple[int, ...]) -> tuple[str, ...]:
-        """Warn of users that a split by user leaves out of a part, and of given parts mixed in time."""
+        """Warn of what the split does that nobody would expect."""
         split, shown = self.source.split, self.folder / "impressions"
         offsets, time = open_column(self.folder / "users/impressions.npy"), open_column(shown / "time.npy")
-        if split.is_by_user:
-            return short_users(split, offsets, bounds_of(split, fixed, offsets, time))
-        if not split.is_given:
-            return ()
-        user, given = open_column(shown / "user.npy"), open_column(shown / f"{PART}.npy")
-        return mixed_parts(Division(split, fixed, offsets, user, time, given), time)
+        given = open_column(shown / f"{PART}.npy") if split.is_given else None
+        parts = Division(split, fixed, offsets, open_column(shown / "user.npy"), time, given)
+        return division_warnings(split, parts, offsets, time)
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:
