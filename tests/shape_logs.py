@@ -151,7 +151,7 @@ SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
 def write_shape_logs(folder: Path) -> None:
     """Write every log into a folder of its own."""
     for name, write in SHAPE_LOGS.items():
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         write(folder / name)
 
 

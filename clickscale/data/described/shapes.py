@@ -269,7 +269,9 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     if options is None:
         return shape
     has_time = find_time(columns.values()) is not None or any(lists[n].column.unit for n in options.parallel)
-    order: Order = "" if has_time else "rows" if label else "lists"
+    owner = find_id(list(columns.values()), "user")
+    many_lists = owner is not None and owner.distinct < _UNIQUE * head.rows  # baskets or sessions of a user
+    order: Order = "" if has_time else "rows" if label or many_lists else "lists"
     if label:
         exploded = _explode(head, item, msgspec.structs.replace(options, position="position"), order)
         options = _with_position(exploded, options, label)
@@ -330,14 +332,14 @@ def _said(listed: _Listed) -> str:
 
 
 def _sequence(head: Head, lists: Mapping[str, _Listed], others: Sequence[Head]) -> tuple[str, Lists] | None:
-    """Find lists of all items of a user in a log that has no other events."""
+    """Find lists of all items of a user, or of a basket, in a log that has no other events."""
     columns = list(head.columns.values())
     if list(head.columns) == [_LINE]:
         return _LINE, Lists(separator=" ", first="user")
     user = find_id(columns, "user") or (columns[0] if not head.named and len(columns) <= 3 else None)
-    if user is None or user.name in lists or find_time(columns) is not None or _item_ids(head) is not None:
+    if user is None or user.name in lists or _item_ids(head) is not None:
         return None
-    if any(_has_events(other) for other in others) or user.distinct < _UNIQUE * head.rows:
+    if any(_has_events(other) for other in others):
         return None
     ids = {name: listed for name, listed in lists.items() if listed.ids and name != user.name}
     if not ids:

@@ -226,6 +226,35 @@ def test_a_column_of_parts_and_a_log_in_order(tmp_path):
     assert tree["split"]["kind"] == "user_last"  # the rows of a user stand together
 
 
+@pytest.mark.parametrize(("timed", "order"), [(True, None), (False, "rows")])
+def test_baskets_are_lists_of_a_moment(tmp_path, timed, order):
+    rows = rows_of(
+        200,
+        customer_id=lambda n: n % 20,
+        **({"time": lambda n: 1_600_000_000 + 60 * n} if timed else {}),
+        products=lambda n: [n % 31, 40 + n % 17][: 1 + n % 2],
+    )
+    _, tree = draft(tmp_path, write_rows(tmp_path / "baskets.parquet", rows))
+    assert (tree["item"]["column"], tree["impressions"].get("order")) == ("products", order)
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert len(dataset.behaviors["item"]) == 300
+
+
+def test_a_session_is_the_user_where_nothing_else_is(tmp_path):
+    rows = rows_of(
+        300,
+        session_id=lambda n: n // 6,
+        request_id=lambda n: n // 2,
+        item_id=lambda n: n % 31,
+        time=lambda n: 1_600_000_000 + 60 * n,
+        clicked=lambda n: n % 2,
+    )
+    text, tree = draft(tmp_path, write_rows(tmp_path / "log.parquet", rows))
+    assert tree["user"]["column"] == "session_id"
+    assert "left out: request_id (an id of one event" in text
+
+
 def test_a_table_of_attributes_alone_is_no_log(tmp_path):
     rows = rows_of(40, item_id=lambda n: n, category=lambda n: f"c{n % 4}", is_new=lambda n: n % 2)
     with pytest.raises(InputError, match="No table has columns"):
