@@ -11,5 +11,4 @@ __all__ = ["CATEGORIES", "ITEMS", "START", "write_document_data"]
 def write_document_data(folder: Path) -> None:
     """Write clicks.csv, items.csv and users.csv into ``folder``, and logs of other shapes below ``logs``."""
     write_example_log(folder)
-    (folder / "logs").mkdir(exist_ok=True)
     write_shape_logs(folder / "logs")

@@ -1,11 +1,13 @@
 """Small logs in the shapes of well-known public ones, for the documents and for tests.
 
-Each user likes the items of one taste more than others, so that a model has something to learn.
+Each user likes the items of one taste more than others, so that a model has something to learn. From the root
+of the repository, ``python -m tests.shape_logs logs`` writes them below ``logs``.
 """
 
 import datetime as dt
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -151,7 +153,7 @@ SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
 def write_shape_logs(folder: Path) -> None:
     """Write every log into a folder of its own."""
     for name, write in SHAPE_LOGS.items():
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         write(folder / name)
 
 
@@ -168,3 +170,7 @@ def _likes(draw: random.Random, user: int, item: int) -> bool:
 
 def _kind(item: int) -> str:
     return f"kind{item % 5}"
+
+
+if __name__ == "__main__":
+    write_shape_logs(Path(sys.argv[1]))

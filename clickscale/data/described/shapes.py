@@ -204,7 +204,7 @@ def _as_list(column: Column) -> _Listed | None:
     """Read a column as lists if its values are lists, or texts of several ids."""
     separator = ""
     if pa.types.is_nested(column.values.type):
-        if column.width or not _is_list(column.values.type):
+        if not _is_list(column.values.type) or column.width:
             return None
     elif (found := _divider(column)) is None:
         return None

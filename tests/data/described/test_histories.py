@@ -3,9 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clickscale.data.dataset import open_dataset
+from clickscale.data.described.histories import Histories
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import SchemaError
@@ -147,3 +151,39 @@ def test_a_table_of_histories_without_times_ends_before_the_first_row_or_at_its_
 def test_a_history_without_its_column_of_items_is_refused(tmp_path):
     with pytest.raises(SchemaError, match=r"\[history\] needs the column with the lists"):
         prepared(tmp_path, [row(100, "a")], LOG + "[history]\n")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 40), max_size=12),
+    st.lists(st.integers(1, 45), min_size=1, max_size=6, unique=True),
+)
+def test_lists_of_any_log_place_each_event_once_and_never_before_it_happened(happened, asked):
+    """A user meets item n at the n-th moment; each row shows the last three items before it."""
+    moments = sorted(happened)
+    histories = Histories((), timed=False, has_known_at=False)
+    listed = []
+    for time in asked:
+        before = [item for item, moment in enumerate(moments) if moment < time][-3:]
+        listed.append((time, before))
+        user, when = pa.array(["u"]), pa.array([T + time])
+        if not before:
+            histories.add_moments(user, when)
+        entries = pa.RecordBatch.from_arrays(
+            [
+                pa.array(["u"] * len(before), pa.string()),
+                pa.array([str(item) for item in before], pa.string()),
+                pa.array([T + time] * len(before), pa.int64()),
+                pa.nulls(len(before), pa.string()),
+            ],
+            names=["user", "item", "time", "problem"],
+        )
+        assert list(histories.add_entries(entries, np.zeros(len(before), np.int64))) == []
+    found = [row for batch in histories.timelines() for row in batch.to_pylist() if row["problem"] is None]
+    placed = {int(row["item"]): row["time"] - T for row in found}
+    assert len(placed) == len(found)
+    assert set(placed) == {item for _, before in listed for item in before}
+    for time, before in listed:
+        visible = {item for item, known in placed.items() if known < time}
+        assert visible <= {item for item, moment in enumerate(moments) if moment < time}
+        assert set(before) <= visible
