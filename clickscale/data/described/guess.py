@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.config_text import build
+from clickscale.data.described.file_parts import part_files
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
     CLICKS,
@@ -40,7 +41,7 @@ from clickscale.data.described.roles import (
 from clickscale.data.described.rows import ORDER
 from clickscale.data.described.samples import Column, Head, read_head
 from clickscale.data.described.shape_lines import list_lines, split_lines
-from clickscale.data.described.shapes import Shape, find_shape, part_files, user_history
+from clickscale.data.described.shapes import Shape, find_shape, user_history
 from clickscale.data.described.statistic_lines import statistic_lines
 from clickscale.data.described.toml_lines import (
     field_options,

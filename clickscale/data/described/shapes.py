@@ -89,36 +89,6 @@ def find_shape(head: Head, others: Sequence[Head]) -> Shape:
     return _with_composite_user(shape)
 
 
-def part_files(heads: Sequence[Head]) -> tuple[list[Head], dict[Path, dict[str, Path]]]:
-    """Join tables with equal columns whose names tell parts; return the rest, and the paths by first path."""
-    groups: dict[tuple[str, ...], dict[str, Head]] = {}
-    for head in heads:
-        part = _part_of(head.path)
-        if part and head.named:
-            groups.setdefault(tuple(head.columns), {}).setdefault(part, head)
-    kept, joined = list(heads), {}
-    for parts in groups.values():
-        if "train" in parts and len(parts) > 1:
-            kept = [head for head in kept if head is parts["train"] or head not in parts.values()]
-            joined[parts["train"].path] = {
-                part: head.path for part, head in sorted(parts.items(), key=_in_turn)
-            }
-    return kept, joined
-
-
-def _in_turn(entry: tuple[str, Head]) -> int:
-    return ("train", "valid", "test").index(entry[0])
-
-
-def _part_of(path: Path) -> str:
-    """Find the part that the name of a file, or of its folder, tells."""
-    for text in (path.name.split(".")[0], path.parent.name):
-        words = [PART_NAMES[word] for word in re.split(r"[^a-z]+", text.lower()) if word in PART_NAMES]
-        if words:
-            return words[-1]
-    return ""
-
-
 # --- columns that the shape of the log makes useless
 
 
@@ -239,14 +209,14 @@ def _divider(column: Column) -> str | None:
         several = sum(len(tokens) > 1 for tokens in parts)
         tokens = [token for entry in parts for token in entry]
         ids = sum(bool(_ID.match(token)) and any(letter.isdigit() for letter in token) for token in tokens)
-        if several > 0.3 * len(texts) and ids > 0.9 * len(tokens):
+        if (bracketed or several > 0.3 * len(texts)) and ids > 0.9 * len(tokens):
             return separator
     return None
 
 
 def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[Head]) -> Shape:
     """Decide what the lists of a table are, and take those apart that hold several events."""
-    request = _request(lists)
+    request = _request(lists, _single_ids(shape.head, lists))
     may_hold_past = find_id(list(shape.head.columns.values()), "user") is not None or not shape.head.named
     if request is not None:
         item, options, label = request
@@ -291,8 +261,26 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     )
 
 
-def _request(lists: Mapping[str, _Listed]) -> tuple[str, Lists, str] | None:
-    """Find lists of shown items: return their column, how to take it apart, and the column of the label."""
+def _single_ids(head: Head, lists: Mapping[str, _Listed]) -> dict[str, _Listed]:
+    """Read columns of one id in each row as lists of it; the item of a row may also be in its history."""
+    columns = [column for name, column in head.columns.items() if name not in lists]
+    if find_id(columns, "item") is not None:
+        return {}
+    single = {}
+    for name, column in head.columns.items():
+        text = column.floats is None and pa.types.is_string(column.values.type)
+        if name not in lists and not column.unit and column.distinct > 2 and (text or column.is_id):
+            values = flat(pc.if_else(pc.is_valid(column.values), as_text(column.values), ""))
+            single[name] = _Listed(values, "", column)
+    return single
+
+
+def _request(lists: Mapping[str, _Listed], single: Mapping[str, _Listed]) -> tuple[str, Lists, str] | None:
+    """Find lists of shown items: return their column, how to take it apart, and the column of the label.
+
+    Args:
+        single: columns of one id, which may be the one that was chosen of a list.
+    """
     for name, listed in lists.items():
         texts = as_text(listed.flat.values)
         marked = pc.match_substring_regex(texts, r".-[01]$").fill_null(False)
@@ -302,7 +290,7 @@ def _request(lists: Mapping[str, _Listed]) -> tuple[str, Lists, str] | None:
     pairs = [
         (shown, chosen)
         for shown in ids
-        for chosen, listed in lists.items()
+        for chosen, listed in {**lists, **single}.items()
         if chosen != shown
         and len(listed.flat.values) < len(ids[shown].flat.values)
         and not listed.parallels(ids[shown])
@@ -320,7 +308,8 @@ def _request(lists: Mapping[str, _Listed]) -> tuple[str, Lists, str] | None:
         parallel = [name for name, listed in lists.items() if name != shown and listed.parallels(ids[shown])]
         outcomes = [name for name in flags if name in parallel]
         label = chosen[0] if chosen else outcomes[0] if outcomes else ""
-        if label and not (not chosen and _PAST.search(shown.lower()) and not _SHOWN.search(shown.lower())):
+        is_past = _PAST.search(shown.lower()) and not _SHOWN.search(shown.lower())
+        if label and not (is_past and (not chosen or label in single)):
             options = Lists(separator=_said(ids[shown]), chosen=chosen, parallel=tuple(parallel))
             return shown, options, label
     return None
@@ -394,6 +383,7 @@ def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
         lines.append(f"times = {quoted(times)}  # the time of each")
         lines.append(f'time_unit = "{lists[times].column.unit}"')
     similar = {name for name, share in shares.items() if share > 0.5}
+    lines += [f"# left out: {name} (another list of earlier items)" for name in sorted(similar - {chosen})]
     beside = tuple(lists[name].column for name in parallel if name != times and name not in similar)
     return _Past(tuple(lines), beside, frozenset({chosen, *parallel, *similar}))
 

@@ -226,6 +226,23 @@ def test_a_column_of_parts_and_a_log_in_order(tmp_path):
     assert tree["split"]["kind"] == "user_last"  # the rows of a user stand together
 
 
+def test_the_one_item_that_was_chosen_of_a_list_in_a_text(tmp_path):
+    draw = random.Random(0)
+    lines = ["user_id,session_id,timestamp,reference,impressions,prices"]
+    for n in range(300):
+        shown = [str(item) for item in draw.sample(range(1000, 1060), 5)]
+        prices = "|".join(str(draw.randrange(50, 300)) for _ in shown)
+        line = f"u{n % 40},s{n // 3},{1_600_000_000 + n},{draw.choice(shown)},{'|'.join(shown)},{prices}"
+        lines.append(line)
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    _, tree = draft(tmp_path, tmp_path / "log.csv")
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("user_id", "impressions")
+    assert tree["impressions"]["lists"] == {"separator": "|", "parallel": ["prices"], "chosen": ["reference"]}
+    assert tree["labels"] == [{"name": "click", "column": "reference"}]
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "out")
+    assert open_dataset(tmp_path / "out").impressions["label.click"].sum() == 300
+
+
 @pytest.mark.parametrize(("timed", "order"), [(True, None), (False, "rows")])
 def test_baskets_are_lists_of_a_moment(tmp_path, timed, order):
     rows = rows_of(
