@@ -25,6 +25,8 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from clickscale.config import Config
 from clickscale.data.described.rows import Columns, Lists, Order
 from clickscale.data.source import PART, PARTS, PROBLEM, Split
@@ -227,8 +229,8 @@ def log_schema(config: LogConfig, width: int) -> Schema:
     _check_shape(config, absent)
     schema = Schema(
         name=config.name,
-        user=_constant("user") if "user" in absent else config.user or Field(name="user"),
-        item=_constant("item") if "item" in absent else config.item or Field(name="item"),
+        user=_constant("user") if "user" in absent else _id("user", config.user, config.impressions.user),
+        item=_constant("item") if "item" in absent else _id("item", config.item, config.impressions.item),
         labels=_labels(config),
         profile=config.users.fields,
         behavior=config.behavior_fields(),
@@ -245,6 +247,12 @@ def log_schema(config: LogConfig, width: int) -> Schema:
                 f"choose another and keep the column: name = 'its_{field.name}', column = '{field.source}'."
             )
     return schema
+
+
+def _id(role: str, declared: Field | None, columns: Columns) -> Field:
+    """Return the id field of a role; requests must know that an id has several columns."""
+    field = declared or Field(name=role)
+    return field if isinstance(columns, str) else msgspec.structs.replace(field, column=columns)
 
 
 def _constant(role: str) -> Field:
