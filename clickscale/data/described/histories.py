@@ -158,7 +158,11 @@ class Histories:
             columns["known_at"] = _column(table, "known_at").cast(pa.int64())
         columns |= {name: _column(table, name) for name in self.fields}
         columns[PROBLEM] = pc.if_else(pa.array(repeated), _REPEATED, pa.scalar(None, pa.string()))
-        return pa.table(columns).filter(pa.array(kind != _MOMENT))
+        # Rows were stored chunk by chunk, and where a reader cuts chunks must not show in equal times.
+        texts = columns["user"].dictionary_encode()
+        rank = np.argsort(pc.sort_indices(texts.dictionary).to_numpy())[texts.indices.to_numpy()]
+        order = np.lexsort((_numbers(table, "list"), kind, time, rank))
+        return pa.table(columns).take(pa.array(order[kind[order] != _MOMENT]))
 
 
 def _usable(rows: pa.RecordBatch, may_lack_time: bool = False) -> npt.NDArray[np.bool_]:

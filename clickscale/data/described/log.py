@@ -26,6 +26,8 @@ from clickscale.schema import Field, joined_name
 
 __all__ = ["LogConfig", "load_log", "log_source"]
 
+_ROWS_WITH_LISTS = 4096
+
 
 def load_log(path: Path) -> Source:
     """Open the log that a TOML file describes.
@@ -54,13 +56,16 @@ def log_source(config: LogConfig, base: Path) -> Source:
 
 def _notes(config: LogConfig) -> Iterator[str]:
     """Say what a reader of results must know of the shape of the log."""
-    if "user" in log_schema(config, 1).absent:
+    absent = log_schema(config, 1).absent
+    if "user" in absent:
         yield (
             "The log names no user: each of its rows counts as a user of its own. So histories are empty, "
             "GAUC is not defined, and no split goes by user."
         )
     elif not config.behaviors.files:
         yield "Behaviors are the impressions of the log itself."
+    if "item" in absent:
+        yield "The log names no item: its impressions differ by their context only."
     if config.history and not config.history.times:
         yield "Histories in lists have an order but no times; they stand one second apart."
     if config.impressions.order:
@@ -92,7 +97,7 @@ class _Table:
         self._shape = shape.with_parts(
             {path: part for part, paths in found.items() for path in paths if part}
         )
-        self._whole = shape.without_lists()
+        self._whole, self._has_lists = shape.without_lists(), shape.has_lists or bool(lists)
         self._files = files
         self._wanted = list(dict.fromkeys(columns))
         self._columns = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
@@ -116,7 +121,10 @@ class _Table:
         """Read all files, one after the other."""
         for path in self._paths:
             for chunk in read(path, self._columns, format=self._files.format, text=self._files.text()):
-                yield path, chunk
+                # A row with lists becomes many, so few rows are taken apart at a time.
+                rows = _ROWS_WITH_LISTS if self._has_lists else max(len(chunk), 1)
+                for start in range(0, len(chunk), rows):
+                    yield path, Chunk(chunk.rows.slice(start, rows), chunk.problem.slice(start, rows))
 
     def rows(self, path: Path, chunk: Chunk, columns: Sequence[str]) -> Chunk:
         """Return columns of the rows as they stand, lists not taken apart."""

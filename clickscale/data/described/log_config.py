@@ -283,6 +283,11 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         raise SchemaError(
             f"{name} has no item, so lists, negatives, items and content mean nothing; name it."
         )
+    if shown.order and shown.time != "time":
+        raise SchemaError(
+            f"{name}: order = {shown.order!r} stands for a missing time, and time = {shown.time!r} names "
+            "one; leave one of them out."
+        )
     if shown.order == "lists" and shown.lists is None:
         raise SchemaError(f"{name}: order = 'lists' needs a table [impressions.lists], which may be empty.")
     if shown.lists and (isinstance(shown.item, tuple) or (config.item and config.item.parts)):

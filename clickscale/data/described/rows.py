@@ -87,6 +87,11 @@ class RowShape:
         self._rows = 0
         self._owners: set[Any] = set()
 
+    @property
+    def has_lists(self) -> bool:
+        """True if rows hold lists that are taken apart."""
+        return self._lists is not None
+
     def with_parts(self, parts: Mapping[Path, str]) -> "RowShape":
         """Return the shape of a table whose files are parts."""
         return RowShape(self._item, self._lists, self._composites, self._order, self._owner, parts)

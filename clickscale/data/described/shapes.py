@@ -220,6 +220,9 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     may_hold_past = find_id(list(shape.head.columns.values()), "user") is not None or not shape.head.named
     if request is not None:
         item, options, label = request
+        if options.suffix:
+            label = _free(options.suffix, shape.head)
+            options = msgspec.structs.replace(options, suffix=label)
         spent = {item, *options.chosen, *options.parallel}
     elif (sequence := _sequence(shape.head, lists, others)) is not None:
         item, options = sequence
@@ -243,8 +246,9 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     many_lists = owner is not None and owner.distinct < _UNIQUE * head.rows  # baskets or sessions of a user
     order: Order = "" if has_time else "rows" if label or many_lists else "lists"
     if label:
-        exploded = _explode(head, item, msgspec.structs.replace(options, position="position"), order)
-        options = _with_position(exploded, options, label)
+        place = _free("position", head)
+        exploded = _explode(head, item, msgspec.structs.replace(options, position=place), order)
+        options = _with_position(exploded, options, label, place)
     head = _explode(head, item, options, order)
     user = None if not options.first else head.columns[options.first]
     labels = ((head.columns[label], "", "the outcome of each entry of a list"),) if label else ()
@@ -405,16 +409,23 @@ def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
     return lines, list(past.columns)
 
 
-def _with_position(head: Head, options: Lists, label: str) -> Lists:
+def _free(name: str, head: Head) -> str:
+    """Return the name, or a longer one, that no column has."""
+    while name in head.columns:
+        name += "_in_list"
+    return name
+
+
+def _with_position(head: Head, options: Lists, label: str, name: str) -> Lists:
     """Keep the place in the list as a column if it says something of the label, and not everything."""
     truth = np.asarray(pc.equal(as_text(head.columns[label].values), "1").fill_null(False))
-    place = np.asarray(head.columns["position"].values)
+    place = np.asarray(head.columns[name].values)
     lists = np.cumsum(place == 1)
     # Relative to the length of the list, since of a long list a smaller share is chosen.
     relative = pa.array(place / np.bincount(lists)[lists])
     sure = max(3 / np.sqrt(12 * max(int(truth.sum()), 1)), 0.02)  # three deviations of the AUC of chance
-    tells = sure < separation(Column("position", relative), truth.astype(float)) - 0.5 < 0.4
-    return msgspec.structs.replace(options, position="position") if tells else options
+    tells = sure < separation(Column(name, relative), truth.astype(float)) - 0.5 < 0.4
+    return msgspec.structs.replace(options, position=name) if tells else options
 
 
 def _explode(head: Head, item: str, options: Lists, order: Order) -> Head:

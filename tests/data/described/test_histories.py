@@ -148,6 +148,16 @@ def test_a_table_of_histories_without_times_ends_before_the_first_row_or_at_its_
     assert manifest.report["behaviors"].kept == 4  # the user who is never shown anything included
 
 
+def test_timelines_do_not_depend_on_where_the_reader_cuts(tmp_path, monkeypatch):
+    rows = [row(100 * n, "abcdefg"[: n % 8], "xy", "x" * (n % 2), user="uvw"[n % 3]) for n in range(1, 30)]
+    toml = LOG + '[history]\nitems = "history"\n'
+    _, whole = prepared(tmp_path, rows, toml)
+    monkeypatch.setattr("clickscale.data.described.log._ROWS_WITH_LISTS", 2)
+    _, cut = prepared(tmp_path, rows, toml)
+    assert whole.files == cut.files
+    assert whole.report == cut.report
+
+
 def test_a_history_without_its_column_of_items_is_refused(tmp_path):
     with pytest.raises(SchemaError, match=r"\[history\] needs the column with the lists"):
         prepared(tmp_path, [row(100, "a")], LOG + "[history]\n")

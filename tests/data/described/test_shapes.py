@@ -186,10 +186,12 @@ def test_the_place_in_a_list_is_a_field_where_it_says_something(tmp_path, first,
         chance = [first, 0.2, 0.2, 0.2]
         shown = draw.permutation(40)[:4].tolist()
         clicked = [item for item, share in zip(shown, chance, strict=True) if draw.random() < share]
-        rows.append({"user_id": n % 30, "time": 1_600_000_000 + n, "inview": shown, "clicked": clicked})
+        row = {"user_id": n % 30, "time": 1_600_000_000 + n, "inview": shown, "clicked": clicked}
+        rows.append(row | {"position": int(draw.integers(3))})
     _, tree = draft(tmp_path, write_rows(tmp_path / "log.parquet", rows))
-    assert ("position" in tree["impressions"]["lists"]) == kept
-    assert ("position" in names(tree["impressions"].get("fields", []))) == kept
+    assert (tree["impressions"]["lists"].get("position") == "position_in_list") == kept
+    fields = names(tree["impressions"]["fields"])
+    assert sorted(fields) == (["position", "position_in_list"] if kept else ["position"])
 
 
 def test_rows_with_one_item_and_a_list_of_the_past(tmp_path):

@@ -165,6 +165,8 @@ def test_without_users_every_row_is_one_and_no_history_is_shown(tmp_path):
         ('[users]\nfields = [{ name = "user_id" }]\n', SchemaError, "needs a user, and the log has none"),
         ('[[statistics]]\nname = "r"\nby = ["user"]\n', SchemaError, "needs a user, and the log has none"),
         ('[[statistics]]\nname = "r"\nby = ["item"]\n', SchemaError, "needs a item, and the log has none"),
+        ('order = "rows"\ntime = "t"\n', SchemaError, "stands for a missing time"),
+        ('order = "lists"\nitem = "item_id"\n', SchemaError, "order = 'lists' but no user"),
         ('[behaviors]\nfiles = "clicks.csv"\n', SchemaError, "has behaviors.files but no user"),
         ('[history]\nitems = "item_id"\n', SchemaError, "has history but no user"),
     ],
