@@ -135,37 +135,42 @@ def _events(shape: Shape) -> _Events | None:
     head = shape.head
     columns = [column for column in head.columns.values() if column.name not in shape.left_out]
     time = shape.time or find_time(columns)
-    every = list(head.columns.values())
-    user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
-    why = "by its name" if shape.item is None else "its lists hold items"
-    ids = [column for column in columns if column is not time and _may_be_id(column)]
-    if shape.item is not None and user is None and not head.named:
-        user = next((column for column in ids if column is not item), None)
-    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
-        user, item, *_ = (*ids, None, None)
-        why = "by its position, since no name helps: the user is often before the item"
-    if user is item:
-        user = None
+    user, item, why = _user_and_item(shape, columns, time)
+    both = user is not None and item is not None
     described = [column for column in (user, item) if column is not None and not _comes_back(column)]
-    if user is None or item is None:  # a table of attributes has one row for each id
-        user, item = (
-            column if column is not None and _comes_back(column) else None for column in (user, item)
-        )
+    if not both:  # a column with one row for each id is the key of a table of attributes
+        user, item = (None if column in described else column for column in (user, item))
     labels = list(shape.labels) or list(
         _labels([c for c in columns if c not in (time, user, item)], head.named or user is None)
     )
     if not labels and user is None and item is None and not head.named:
         labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
-    if (user is None or item is None) and not labels:
+    if not both and not labels:
         return None
     telling = bool(labels) and named([labels[0][0]], CLICKS) is not None
     if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
         return None
-    if time is None:
-        if user is not None and item is not None and not (_comes_back(user) or _comes_back(item)):
-            return None
-        shape = shape if shape.order else replace(shape, order="rows")
+    if time is None and both and len(described) == 2:
+        return None
+    if time is None and not shape.order:
+        shape = replace(shape, order="rows")
     return _Events(shape, user, item, time, why, labels)
+
+
+def _user_and_item(
+    shape: Shape, columns: list[Column], time: Column | None
+) -> tuple[Column | None, Column | None, str]:
+    """Find the ids by their shape, names or positions, and return them with the reason."""
+    every = list(shape.head.columns.values())
+    user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
+    why = "by its name" if shape.item is None else "its lists hold items"
+    ids = [column for column in columns if column is not time and _may_be_id(column)]
+    if shape.item is not None and user is None and not shape.head.named:
+        user = next((column for column in ids if column is not item), None)
+    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
+        user, item, *_ = (*ids, None, None)
+        why = "by its position, since no name helps: the user is often before the item"
+    return (None if user is item else user), item, why
 
 
 def _begins_with_ids(columns: Sequence[Column]) -> bool:

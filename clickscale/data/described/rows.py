@@ -40,8 +40,8 @@ class Lists(Config, frozen=True):
     Attributes:
         separator: what divides the entries of texts; if empty, spaces, commas, brackets and quotes do.
         parallel: columns of lists with one value for each entry.
-        chosen: columns of lists with the ids of those entries that were, say, clicked. Each becomes a column
-            of 1 and 0. A row without a list has no such entry.
+        chosen: columns of lists, or of one id, with those entries that were, say, clicked. Each becomes a
+            column of 1 and 0. A row without a value has no such entry.
         suffix: name of a column for the 0 or 1 at the end of each entry, such as the click in ``N1-0``.
         suffix_separator: what stands before it.
         first: name of a column for the first entry of each list, which is not an item.
