@@ -6,6 +6,7 @@ user and item ids are fields too: their vocabularies feed id embeddings. A model
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from clickscale.config import Config
@@ -24,7 +25,8 @@ class Field(Config, frozen=True):
     ``timestamp`` become days, standardized like numbers; ``content`` are frozen vectors of ``width`` floats.
 
     Attributes:
-        column: name of the raw column; the field's own name if empty.
+        column: name of the raw column; the field's own name if empty. Several columns make one composite id
+            of a user or an item (`composite`).
         dtype: type of raw ids; ``int`` refuses anything that is not a non-negative 64-bit integer.
         vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
             unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
@@ -37,7 +39,7 @@ class Field(Config, frozen=True):
 
     name: str
     kind: Kind = "categorical"
-    column: str = ""
+    column: str | tuple[str, ...] = ""
     dtype: Literal["int", "string"] = "string"
     vocabulary: Literal["exact", "hash"] = "exact"
     min_count: int = 1
@@ -50,8 +52,13 @@ class Field(Config, frozen=True):
 
     @property
     def source(self) -> str:
-        """Name of the raw column."""
-        return self.column or self.name
+        """Name of the raw column, or of the column that is composed of several."""
+        return joined_name(self.column) or self.name
+
+    @property
+    def parts(self) -> int:
+        """Number of raw columns of a composite id; 0 for a field in one column."""
+        return len(self.column) if isinstance(self.column, tuple) else 0
 
     def problems(self) -> list[str]:
         """Describe the faults of this field, one sentence each."""
@@ -66,7 +73,19 @@ class Field(Config, frozen=True):
             problems.append("values and min_count must be >= 1")
         if self.values > 1 and self.kind != "categorical":
             problems.append("only categorical fields may hold several values")
+        if self.parts and (self.dtype != "string" or self.values > 1 or self.kind != "categorical"):
+            problems.append("an id of several columns is a text; leave out dtype, kind and values")
         return [f"field {self.name!r}: {problem}" for problem in problems]
+
+
+def joined_name(columns: str | tuple[str, ...]) -> str:
+    """Return the name of one column, or of the column that several are composed into."""
+    return columns if isinstance(columns, str) else "+".join(columns)
+
+
+def composite(parts: Sequence[str]) -> str:
+    """Write the parts of a composite id as one text; different parts give different texts."""
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 
 
 class Label(Config, frozen=True):
@@ -143,6 +162,8 @@ class Schema(Config, frozen=True):
     Attributes:
         sampled_negatives: 0 if the log has its own negatives; otherwise the number sampled for each positive.
             Reports repeat it, since such an AUC is not comparable with one on shown negatives.
+        absent: roles that the log does not have. Without users, every impression belongs to a user of its
+            own and no history is shown; without items, all impressions show one item and differ by context.
     """
 
     name: str
@@ -155,6 +176,7 @@ class Schema(Config, frozen=True):
     context: tuple[Field, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     sampled_negatives: int = 0
+    absent: tuple[Literal["user", "item"], ...] = ()
     version: int = VERSION
 
     def context_fields(self) -> tuple[Field, ...]:
@@ -172,7 +194,7 @@ class Schema(Config, frozen=True):
     def validate(self) -> "Schema":
         """Return self, or raise `SchemaError` that lists every problem."""
         problems = [problem for field in self.fields().values() for problem in field.problems()]
-        problems += self._doubles() + self._dangling()
+        problems += self._doubles() + self._dangling() + self._misplaced()
         if self.version != VERSION:
             problems.append(f"version {self.version} is not {VERSION}, the only one that this release reads")
         if not self.labels:
@@ -186,6 +208,25 @@ class Schema(Config, frozen=True):
         if problems:
             raise SchemaError(f"Schema {self.name!r}: " + "; ".join(problems) + ".")
         return self
+
+    def _misplaced(self) -> list[str]:
+        """Describe composite fields that are no ids, and uses of a role that the log does not have."""
+        ids = (self.user, self.item)
+        problems = [
+            f"field {field.name!r} has several columns, which only the ids of users and items may have"
+            for field in self._all_fields()
+            if field.parts and field not in ids
+        ]
+        for role, fields in (("user", (*self.profile, *self.behavior)), ("item", self.items)):
+            if role not in self.absent:
+                continue
+            problems += [f"field {field.name!r} needs a {role}, and the log has none" for field in fields]
+            problems += [
+                f"statistic {statistic.name!r} needs a {role}, and the log has none"
+                for statistic in self.statistics
+                if role in statistic.by
+            ]
+        return problems
 
     def _doubles(self) -> list[str]:
         names = [field.name for field in self._all_fields()]

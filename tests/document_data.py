@@ -1,12 +1,14 @@
-"""The small log that the commands and programs in the documents run on."""
+"""The small logs that the commands and programs in the documents run on."""
 
 from pathlib import Path
 
 from clickscale.demo.example_log import CATEGORIES, ITEMS, START, write_example_log
+from tests.shape_logs import write_shape_logs
 
 __all__ = ["CATEGORIES", "ITEMS", "START", "write_document_data"]
 
 
 def write_document_data(folder: Path) -> None:
-    """Write clicks.csv, items.csv and users.csv into ``folder``."""
+    """Write clicks.csv, items.csv and users.csv into ``folder``, and logs of other shapes below ``logs``."""
     write_example_log(folder)
+    write_shape_logs(folder / "logs")

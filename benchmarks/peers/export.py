@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.dataset import PARTS, Columns, Dataset
+from clickscale.data.dataset import Columns, Dataset
+from clickscale.data.source import PARTS
 from clickscale.data.windows import make_windows
 from clickscale.features import Feature, categorical, numeric
 

@@ -46,12 +46,12 @@ def _pairs(sets: list[str]) -> dict[str, str]:
 
 
 def _other_split(split: "Split", kind: str | None, valid: float | None, test: float | None) -> "Split":
-    """The split of a source with what the command line changes; one day each if it turns into days."""
+    """The split of a source with what the command line changes; one day or moment each if it counts them."""
     from clickscale.config_text import override
 
-    if kind == "day" and split.kind != "day":
+    if kind in ("day", "user_last") and split.kind != kind:
         valid, test = 1 if valid is None else valid, 1 if test is None else test
-    given = {"kind": kind, "valid": valid, "test": test}
+    given = {"kind": kind, "valid": valid, "test": test} | ({"column": '""'} if kind else {})
     return override(split, [f"{key}={value}" for key, value in given.items() if value is not None])
 
 
@@ -62,7 +62,7 @@ def prepare_log(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     sets: Sets = None,
     split: Annotated[
-        Literal["time", "user_time", "day"] | None,
+        Literal["time", "user_time", "user_last", "day"] | None,
         typer.Option("--split", help="Instead of the source's split."),
     ] = None,
     valid: Annotated[float | None, typer.Option("--valid", help="Share (or days) for validation.")] = None,

@@ -6,8 +6,8 @@ from rich.table import Table
 
 from clickscale.cli.console import grid
 from clickscale.data.checks.contents import Inspection
-from clickscale.data.dataset import PARTS
 from clickscale.data.preparation.summary import Summary
+from clickscale.data.source import PARTS
 
 _WORDS = {"0": "least", "0.5": "median", "1": "most"}
 

@@ -10,14 +10,12 @@ import numpy.typing as npt
 from clickscale.arrays import Array, Ints
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
-from clickscale.data.source import Split
-from clickscale.data.split import boundaries, bounds_of, part_of
+from clickscale.data.source import PART, PARTS, Split
+from clickscale.data.split import Division, boundaries
 from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.features import Feature, Features, categorical, column_of, numeric
 from clickscale.files import check_sizes, heal, verify
 from clickscale.schema import Schema
-
-PARTS = ("train", "valid", "test")
 
 
 class Columns(Mapping[str, Array]):
@@ -93,16 +91,21 @@ class Dataset:
 
     @cached_property
     def boundaries(self) -> tuple[int, ...]:
-        """First second of valid and of test; empty for a split by each user's own time."""
+        """First second of valid and of test; see `clickscale.data.split.boundaries`."""
         if self.split == self.manifest.split:
             return self.manifest.boundaries
-        return boundaries(self.impressions["time"], self.split)
+        return boundaries(self.impressions["time"], self.split, self._given)
+
+    @property
+    def _given(self) -> Array | None:
+        """(impressions,) parts that the log itself names, if it does."""
+        return self.impressions.get(PART)
 
     def parts(self) -> npt.NDArray[np.uint8]:
         """(impressions,) uint8: 0 train, 1 valid, 2 test."""
-        time = self.impressions["time"]
-        bounds = bounds_of(self.split, self.boundaries, self.users["impressions"], time)
-        return part_of(self.impressions["user"], time, bounds)
+        user, time = self.impressions["user"], self.impressions["time"]
+        offsets = self.users["impressions"]
+        return Division(self.split, self.boundaries, offsets, user, time, self._given).part(slice(None))
 
     def part(self, name: str) -> Ints:
         """Rows of the impressions of ``train``, ``valid`` or ``test``, ascending (by user, then time)."""

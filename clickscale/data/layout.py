@@ -23,6 +23,7 @@
     impressions/row.npy          (impressions,) int64: number of the row in the log, from 0; a drawn negative
                                  has that of its positive (absent from data sets of earlier releases)
     impressions/visible.npy      (impressions,) int32: behaviors of the user known strictly before the time
+    impressions/part.npy         (impressions,) uint8: 0 train, 1 valid, 2 test, if the log names its parts
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
     quarantine/TABLE.jsonl       the first rows of each reason for which rows of the table were not used
@@ -64,7 +65,8 @@ class Manifest(Config, frozen=True):
 
     Attributes:
         counts: ``users``, ``items`` (rows 0 and 1 included), ``behaviors``, ``impressions``.
-        boundaries: first second of valid and of test for ``time`` and ``day``; none for ``user_time``.
+        boundaries: first second of valid and of test, where they are the same for all users; see
+            `clickscale.data.split.boundaries`.
         report: one entry per table.
         notes: sentences that every report of results repeats.
         files: relative path -> size and hash of every other file.

@@ -5,7 +5,8 @@ Canonical tables and their columns (values still raw; ids as integers or text, t
 * ``users``:       ``user``, one column per profile field
 * ``items``:       ``item``, one column per item field (content vectors as fixed-size lists of floats)
 * ``behaviors``:   ``user``, ``item``, ``time``, optional ``known_at``, one column per behavior field
-* ``impressions``: ``user``, ``item``, ``time``, one column ``label.NAME`` per label, one per context field
+* ``impressions``: ``user``, ``item``, ``time``, one column ``label.NAME`` per label, one per context field,
+  and ``part`` (``train``, ``valid``, ``test``) if the log comes with its own parts
 
 ``known_at`` is the moment from which a history may show a behavior with all its attributes (later feedback is
 never an attribute of an earlier event); without the column it equals ``time``. Any table may carry a text
@@ -25,19 +26,51 @@ from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
 PROBLEM = "problem"
+PART = "part"
+PARTS = ("train", "valid", "test")
+PART_NAMES = {  # names of parts in logs, lower case, and the part that each means
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "eval": "valid",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class Split(Config, frozen=True):
     """Rule that divides impressions into train, valid and test.
 
     ``time`` cuts the whole log at two moments so that about ``valid`` and ``test`` of the impressions lie
-    after them; ``user_time`` cuts each user's own impressions by the same fractions; ``day`` keeps the last
+    after them; ``user_time`` cuts each user's own impressions by the same fractions; ``user_last`` keeps the
+    last ``test`` moments of each user for test and the ``valid`` moments before them for valid (both then
+    count moments; a user without a moment left for training stays in train whole); ``day`` keeps the last
     ``test`` UTC days for test and the ``valid`` days before them for valid (both then count days).
+
+    ``column`` and ``files`` take the parts that the log itself names. If it names no valid part, the last
+    share ``valid`` of its train part, by time, becomes one.
+
+    Attributes:
+        column: of a split by ``column``: the column of the impressions with the names of the parts.
     """
 
-    kind: Literal["time", "user_time", "day"] = "time"
+    kind: Literal["time", "user_time", "user_last", "day", "column", "files"] = "time"
     valid: float = 0.1
     test: float = 0.1
+    column: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """True if the log itself says to which part an impression belongs."""
+        return self.kind in ("column", "files")
+
+    @property
+    def is_by_user(self) -> bool:
+        """True if every user is cut at moments of their own."""
+        return self.kind in ("user_time", "user_last")
 
 
 class Sampling(Config, frozen=True):

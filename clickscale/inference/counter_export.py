@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.arrays import Ints
-from clickscale.data.dataset import PARTS, Dataset
+from clickscale.data.dataset import Dataset
 from clickscale.data.features.statistics import ImpressionLog, LogCounter
+from clickscale.data.source import PARTS
 from clickscale.errors import DataError
 from clickscale.features import FIRST
 from clickscale.inference.counter_files import (

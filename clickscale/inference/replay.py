@@ -53,15 +53,19 @@ class Replay:
         # `visible` counts from the user's first behavior: exactly those known before the impression.
         first = int(users["offsets"][user])
         seen = np.arange(first, first + int(shown["visible"][rows[0]]))
-        return {
-            "user": self.users[user].as_py(),
+        request = {
             "time": int(shown["time"][rows[0]]),
-            "profile": self.profile(user),
-            "behaviors": [self.behavior(row) for row in seen.tolist()],
             "candidates": [
-                {"item": self._item(shown, row), **self._values(self.schema.context_fields(), shown, row)}
+                {**self._item(shown, row), **self._values(self.schema.context_fields(), shown, row)}
                 for row in rows.tolist()
             ],
+        }
+        if "user" in self.schema.absent:
+            return request
+        return request | {
+            "user": self.users[user].as_py(),
+            "profile": self.profile(user),
+            "behaviors": [self.behavior(row) for row in seen.tolist()],
         }
 
     def profile(self, user: int) -> dict[str, Any]:
@@ -71,13 +75,16 @@ class Replay:
     def behavior(self, row: int) -> dict[str, Any]:
         """One behavior."""
         columns = self.dataset.behaviors
-        behavior = {"item": self._item(columns, row), "time": int(columns["time"][row])}
+        behavior = {**self._item(columns, row), "time": int(columns["time"][row])}
         if "known_at" in columns:
             behavior["known_at"] = int(columns["known_at"][row])
         return behavior | self._values(self.schema.behavior, columns, row)
 
-    def _item(self, columns: Columns, row: int) -> Any:
-        return self.items[int(columns["item"][row]) - FIRST].as_py()
+    def _item(self, columns: Columns, row: int) -> dict[str, Any]:
+        """Return the item of a row under its key; nothing in a log without items."""
+        if "item" in self.schema.absent:
+            return {}
+        return {"item": self.items[int(columns["item"][row]) - FIRST].as_py()}
 
     def _values(self, fields: Sequence[Field], columns: Columns, row: int) -> dict[str, Any]:
         """Raw values of one row, missing ones left out."""

@@ -7,6 +7,9 @@ A request is one JSON object. Fields go by their names in the schema; ids and ti
      "behaviors": [{"item": 1193, "time": 978200000, "rating": 5}],
      "candidates": [{"item": 661}, {"item": 914}]}
 
+An id of several columns is sent as the list of its parts. A model of a log without users takes no ``user``
+and no ``behaviors``, and one of a log without items takes candidates without ``item``.
+
 A field that is left out or null is missing, an id or a category that training did not see is unknown; neither
 is an error. Errors are: no item, a text for a number, a time in milliseconds, a misspelled key.
 
@@ -32,6 +35,7 @@ from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
+from clickscale.inference.request_ids import one_id, with_ids
 from clickscale.schema import Field
 
 Request = Mapping[str, Any]
@@ -40,6 +44,7 @@ _Ints = npt.NDArray[np.int64]
 _LATEST = 100_000_000_000  # the year 5138 in seconds; the year 1973 in milliseconds
 _LARGEST_ID = (1 << 63) - 1
 _KEYS = ("user", "time", "profile", "behaviors", "candidates")
+_KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
 _SCALARS = {int, float, str, bool, type(None)}  # the types of a JSON value that is neither list nor object
 _NUMERIC = ("numeric", "timestamp")
 _NEVER_SEEN = "an id that was never seen is fine"
@@ -51,7 +56,7 @@ class Encoded:
 
     Attributes:
         batch: (B, C, L) as in `clickscale.batch`; labels are unknown.
-        items: raw ids of the candidates of each request.
+        items: raw ids of the candidates of each request; None in a log without items.
         used, ignored: behaviors of each request that are in the batch, and that were not known by its time.
     """
 
@@ -105,7 +110,8 @@ def encode_requests(requests: Sequence[Request], encoder: Encoder, length: int) 
         label_mask=torch.zeros((*candidate_items.shape, 1), dtype=torch.bool),
         rows=torch.full(candidate_items.shape, -1),
     )
-    items = [_column(p.candidates.rows, "item") for p in parsed]
+    key = "" if "item" in schema.absent else "item"
+    items = [_column(p.candidates.rows, key) for p in parsed]
     return Encoded(batch, items, history.counts, [p.ignored for p in parsed])
 
 
@@ -115,6 +121,9 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
     Raises:
         InputError: the value cannot be an id.
     """
+    if "user" in encoder.schema.absent:
+        return b"nobody"
+    user = one_id(user, encoder.schema.user, "user")
     _check_id(user, "user")
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
@@ -170,7 +179,9 @@ class _Parsed:
 def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
     """Check the shape of one request and choose the behaviors that its candidates see."""
     schema = encoder.schema
-    _check_keys(request, at.removesuffix("."), _KEYS)
+    nobody = "user" in schema.absent
+    _check_keys(request, at.removesuffix("."), _KEYS_OF_NOBODY if nobody else _KEYS)
+    request = with_ids(request, schema, at)
     _check_id(request.get("user"), f"{at}user")
     time = _time(request.get("time"), f"{at}time")
     profile = {} if request.get("profile") is None else request["profile"]

@@ -27,7 +27,8 @@ class Response:
 
     Attributes:
         labels: names of the T labels.
-        items: raw ids of the C candidates, as they were sent.
+        items: raw ids of the C candidates, as they were sent; those of several columns as one text. None in a
+            log without items.
         logits: (C, T) float32.
         known: (C,) whether the item was in the log that the artifact comes from.
         used: behaviors that the candidates saw.
@@ -55,7 +56,8 @@ class Response:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; candidates stand in the order of the request."""
         candidates = [
-            {"item": item, "known": known, **dict(zip(self.labels, row, strict=True))}
+            ({} if item is None else {"item": item, "known": known})
+            | dict(zip(self.labels, row, strict=True))
             for item, known, row in zip(self.items, self.known, self.probabilities.tolist(), strict=True)
         ]
         used = {"behaviors_used": self.used, "behaviors_ignored": self.ignored}
@@ -152,7 +154,7 @@ class Scorer:
     def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
         """Score over kept states; if that fails for any reason but the requests themselves, without them."""
         encoded = encode_requests(requests, self.artifact.encoder, self._longest)
-        owners = [(tenant, user_identity(request["user"], self.artifact.encoder)) for request in requests]
+        owners = [(tenant, user_identity(request.get("user"), self.artifact.encoder)) for request in requests]
         batch = encoded.batch.to(self._device)
         claims: list[Claim] = []
         # Any exception, since a damaged state can fail anywhere in a model and a store can raise anything. If

@@ -10,7 +10,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from clickscale.data.checks.contents import LENGTHS, FieldSummary, Inspection
-from clickscale.data.dataset import PARTS
+from clickscale.data.source import PARTS
 from clickscale.report.plots import COLORS, FAINT, MUTED, axes_of, in_style, new_figure, svg
 
 _SIDES = dict(zip(("item", "behavior", "profile", "context"), COLORS, strict=False))

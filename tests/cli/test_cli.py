@@ -11,6 +11,7 @@ import pytest
 from clickscale.cli import main
 from clickscale.cli.app import app
 from clickscale.cli.score import _size_in_bytes
+from clickscale.data.dataset import open_dataset
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
@@ -115,7 +116,21 @@ def test_preparing_reports_every_row(folder: Path, capsys: pytest.CaptureFixture
         "kind": "day",
         "valid": 1.0,
         "test": 2.0,
+        "column": "",
     }
+
+
+def test_the_last_moment_of_each_user_can_be_the_test(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "last"
+    assert main(["prepare", str(folder / "schema.toml"), "--out", str(out), "--split", "user_last"]) == 0
+    dataset = open_dataset(out)
+    assert (dataset.split.valid, dataset.split.test) == (1, 1)
+    user, time = dataset.impressions["user"], dataset.impressions["time"]
+    tested = dataset.part("test")
+    assert len(set(user[tested].tolist())) == len(tested) > 1  # no two impressions of a user share a moment
+    assert all(time[row] == time[user == user[row]].max() for row in tested)
 
 
 def test_a_schema_can_be_guessed_onto_stdout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clickscale.data.dataset import PARTS, open_dataset
+from clickscale.data.dataset import open_dataset
 from clickscale.data.layout import MANIFEST
-from clickscale.data.source import Split
+from clickscale.data.source import PARTS, Split
 from clickscale.errors import ConfigError, DamagedError, DataError
 from tests.data.tiny import DAY, START, tiny_dataset, tiny_source
 

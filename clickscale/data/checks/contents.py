@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from clickscale.data.dataset import PARTS, Columns, Dataset
+from clickscale.data.dataset import Columns, Dataset
 from clickscale.data.preparation.summary import Summary, summarize
+from clickscale.data.source import PARTS
 from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _DAY = 86_400

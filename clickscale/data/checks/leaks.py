@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from clickscale.data.checks.aggregates import suspicious_aggregates
 from clickscale.data.checks.presence import suspicious_presence
 from clickscale.data.checks.telltales import sample_of_train, suspicious_features
-from clickscale.data.dataset import PARTS, Dataset, open_dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.features.evidence import Suspicion
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
+from clickscale.data.source import PARTS
 from clickscale.features import column_of, label_of
 from clickscale.schema import Statistic
 
@@ -264,7 +265,9 @@ def _all_negative(data: Dataset, start: int, end: int) -> Flags:
 
 def _check_parts(data: Dataset, tally: _Tally) -> None:
     """Check that parts follow one another in time, in the whole log or for each user."""
-    by_user = data.split.kind == "user_time"
+    if data.split.is_given:  # whoever wrote the log chose the parts, which need not follow time
+        return
+    by_user = data.split.is_by_user
     parts, time, user = data.parts(), data.impressions["time"], data.impressions["user"]
     groups = len(data.users["offsets"]) - 1 if by_user else 1
     for part, name in enumerate(PARTS[:-1]):

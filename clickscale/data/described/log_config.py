@@ -22,18 +22,22 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 `clickscale.data.described.log` reads the tables.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from clickscale.config import Config
-from clickscale.data.source import PROBLEM, Sampling, Split
+from clickscale.data.described.rows import Columns, Lists, Order
+from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split
 from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format
-from clickscale.errors import SchemaError
+from clickscale.errors import SchemaError, unknown
 from clickscale.schema import Field, Label, Schema, Statistic
 
-CANONICAL = ("user", "item", "time", "known_at", PROBLEM)  # columns that a field's name must not hide
+CANONICAL = ("user", "item", "time", "known_at", PART, PROBLEM)  # columns that a field's name must not hide
 
 
 class Files(Config, frozen=True):
@@ -48,13 +52,19 @@ class Files(Config, frozen=True):
         nulls: texts that mean a missing value.
     """
 
-    files: str | tuple[str, ...] = ()
+    files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
     format: Format = "auto"
     separator: str = ""
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     nulls: tuple[str, ...] = TextFormat().nulls
+
+    def patterns(self) -> list[tuple[str, str]]:
+        """List the paths and patterns, each with its part if files are given by part."""
+        if not isinstance(self.files, dict):
+            return [("", pattern) for pattern in _several(self.files)]
+        return [(part, pattern) for part, files in self.files.items() for pattern in _several(files)]
 
     def text(self) -> TextFormat:
         """Return the layout of text files of this table."""
@@ -67,19 +77,30 @@ class Files(Config, frozen=True):
         )
 
 
+def _several(files: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (files,) if isinstance(files, str) else files
+
+
 class _Impressions(Files, frozen=True):
-    """The table of impressions: one row per labelled candidate.
+    """The table of impressions: one row per labelled candidate, or one per request or user with ``lists``.
 
     Attributes:
-        user, item, time: names of its columns; those of the id fields and ``time`` if empty.
+        files: as for every table; or files by part, under the keys ``train``, ``valid`` and ``test``.
+        user, item, time: names of its columns; those of the id fields and ``time`` if empty. Several columns
+            make one composite id.
         time_unit: ``auto`` detects it from the size of the first values.
+        order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
+            items of one user, the oldest first; the lists of all users then end at the same moment.
+        lists: how the lists of a row become impressions.
         fields: context fields.
     """
 
-    user: str = ""
-    item: str = ""
+    user: Columns = ""
+    item: Columns = ""
     time: str = "time"
     time_unit: Unit = "auto"
+    order: Order = ""
+    lists: Lists | None = None
     fields: tuple[Field, ...] = ()
 
 
@@ -94,8 +115,8 @@ class _Behaviors(Files, frozen=True):
         fields: behavior fields.
     """
 
-    user: str = ""
-    item: str = ""
+    user: Columns = ""
+    item: Columns = ""
     time: str = ""
     time_unit: Unit = "auto"
     where: str = ""
@@ -104,17 +125,45 @@ class _Behaviors(Files, frozen=True):
     fields: tuple[Field, ...] = ()
 
 
+class History(Files, frozen=True):
+    """Lists of earlier behaviors, beside those of `_Behaviors`: a table, or columns of the impressions.
+
+    A list stands in order, the oldest behavior first; each behavior counts once (`histories`).
+
+    Attributes:
+        files: the table, with one row per user; without files, the lists stand in the rows of impressions.
+        user: column of a table of its own.
+        items: column of lists of item ids.
+        times: column of lists with the time of each; without it, the order of a list counts.
+        time: of a table of its own without ``times``: column with the time of the last behavior of each
+            list. Without it, lists are placed before the first impression of their user.
+        known_after: seconds after its time from which a behavior with a time of its own may be shown.
+        entry_separator: what divides the entries of texts, as in `Lists`.
+        fields: behavior fields in lists with one value for each behavior; fields of `_Behaviors` with the
+            same name are the same feature.
+    """
+
+    items: str = ""
+    user: Columns = ""
+    times: str = ""
+    time: str = ""
+    time_unit: Unit = "auto"
+    known_after: int = 0
+    entry_separator: str = ""
+    fields: tuple[Field, ...] = ()
+
+
 class _Users(Files, frozen=True):
     """The table of profiles; without files, profiles come from a user's first impression."""
 
-    user: str = ""
+    user: Columns = ""
     fields: tuple[Field, ...] = ()
 
 
 class _Items(Files, frozen=True):
     """The table of item attributes; without files, attributes come from an item's first impression."""
 
-    item: str = ""
+    item: Columns = ""
     fields: tuple[Field, ...] = ()
 
 
@@ -130,33 +179,48 @@ class LogConfig(Config, frozen=True):
     """Options of a whole log.
 
     Attributes:
+        user, item: the id fields. A log without users leaves ``user`` out: histories are empty. A log without
+            items, whose impressions differ by their context only, leaves ``item`` out.
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
         negatives_within: a categorical field of items in which negatives equal the positive.
+        split: by global time, unless the files of the impressions are given by part.
         time_bounds: seconds; rows with a time outside are quarantined.
     """
 
     name: str
     impressions: _Impressions
-    user: Field = Field(name="user")
-    item: Field = Field(name="item")
+    user: Field | None = None
+    item: Field | None = None
     labels: tuple[Label, ...] = ()
     negatives: int = 0
     negatives_by: Literal["uniform", "popularity"] = "uniform"
     negatives_within: str = ""
     behaviors: _Behaviors = _Behaviors()
+    history: History | None = None
     users: _Users = _Users()
     items: _Items = _Items()
     content: _Content | None = None
     statistics: tuple[Statistic, ...] = ()
-    split: Split = Split()
+    split: Split | None = None
     time_bounds: tuple[int, int] | None = None
 
     def sampling(self) -> Sampling:
         """Return the rule by which negatives are drawn."""
         return Sampling(by=self.negatives_by, within=self.negatives_within)
+
+    def behavior_fields(self) -> tuple[Field, ...]:
+        """List the behavior fields of the table of behaviors, then those of lists only."""
+        own = self.behaviors.fields
+        listed = self.history.fields if self.history else ()
+        return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
+
+    def parts(self) -> Split:
+        """Return the split: the declared one, or that of the files."""
+        by_files = isinstance(self.impressions.files, dict)
+        return self.split or (Split(kind="files") if by_files else Split())
 
 
 def log_schema(config: LogConfig, width: int) -> Schema:
@@ -166,17 +230,24 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         SchemaError: labels, names or fields contradict each other, or a feature reads the column of a label.
     """
     vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
+    absent: list[Literal["user", "item"]] = []
+    if config.user is None and not config.impressions.user:
+        absent.append("user")
+    if config.item is None and not config.impressions.item:
+        absent.append("item")
+    _check_shape(config, absent)
     schema = Schema(
         name=config.name,
-        user=config.user,
-        item=config.item,
+        user=_constant("user") if "user" in absent else _id("user", config.user, config.impressions.user),
+        item=_constant("item") if "item" in absent else _id("item", config.item, config.impressions.item),
         labels=_labels(config),
         profile=config.users.fields,
-        behavior=config.behaviors.fields,
+        behavior=config.behavior_fields(),
         items=(*config.items.fields, *vectors),
         context=config.impressions.fields,
         statistics=config.statistics,
         sampled_negatives=config.negatives,
+        absent=tuple(absent),
     ).validate()
     _refuse_outcomes(config)
     for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):
@@ -206,6 +277,60 @@ def _refuse_outcomes(config: LogConfig) -> None:
                     f"{field.source!r}, of which label {made_of[field.source]!r} is made, so it holds the "
                     "outcome; remove it, or move it to [behaviors], where later impressions see it."
                 )
+
+
+def _id(role: str, declared: Field | None, columns: Columns) -> Field:
+    """Return the id field of a role; requests must know that an id has several columns."""
+    field = declared or Field(name=role)
+    return field if isinstance(columns, str) else msgspec.structs.replace(field, column=columns)
+
+
+def _constant(role: str) -> Field:
+    """Make the id field of a role that the log does not have: every id has the same index."""
+    return Field(name=role, dtype="int", vocabulary="hash", buckets=1)
+
+
+def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
+    """Refuse parts of a description that contradict each other.
+
+    Raises:
+        SchemaError: names the keys and the way out.
+    """
+    shown, history, name = config.impressions, config.history, f"Log {config.name!r}"
+    needs_user = [
+        key
+        for key, used in (
+            ("behaviors.files", bool(config.behaviors.files)),
+            ("history", history is not None),
+            ("users.files", bool(config.users.files)),
+            ("impressions.order = 'lists'", shown.order == "lists"),
+        )
+        if used
+    ]
+    if "user" in absent and needs_user:
+        raise SchemaError(f"{name} has {needs_user[0]} but no user; name its column: user = {{ ... }}.")
+    if "item" in absent and (shown.lists or config.negatives or config.items.files or config.content):
+        raise SchemaError(
+            f"{name} has no item, so lists, negatives, items and content mean nothing; name it."
+        )
+    if shown.order and shown.time != "time":
+        raise SchemaError(
+            f"{name}: order = {shown.order!r} stands for a missing time, and time = {shown.time!r} names "
+            "one; leave one of them out."
+        )
+    if shown.order == "lists" and shown.lists is None:
+        raise SchemaError(f"{name}: order = 'lists' needs a table [impressions.lists], which may be empty.")
+    if shown.lists and (isinstance(shown.item, tuple) or (config.item and config.item.parts)):
+        raise SchemaError(f"{name}: lists are taken apart in one item column; it has several.")
+    if history and not history.items:
+        raise SchemaError(f"{name}: [history] needs the column with the lists: items = ...")
+    if isinstance(shown.files, dict) and (wrong := [key for key in shown.files if key not in PARTS]):
+        raise SchemaError(f"{name}: impressions.files: " + unknown("part", wrong[0], PARTS))
+    if config.parts().kind == "files" and not isinstance(shown.files, dict):
+        raise SchemaError(
+            f"{name}: a split by files needs the files of each part: "
+            'files = { train = "train.csv", test = "test.csv" }.'
+        )
 
 
 def _labels(config: LogConfig) -> tuple[Label, ...]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.samples import Column, Head
+from clickscale.data.described.samples import Column
 
 Side = Literal["item", "profile", "context"]
 
@@ -144,6 +144,14 @@ def is_quantity(column: Column) -> bool:
     return _QUANTITIES.search(column.name.lower()) is not None
 
 
+def looks_counted(column: Column) -> bool:
+    """True for whole numbers that are mostly small and sometimes large, as counts are and ids are not."""
+    if column.floats is None or not column.is_whole or column.distinct <= 10:
+        return False
+    values = column.floats.to_numpy(zero_copy_only=False)
+    return bool(np.median(values) < 0.2 * values.max())
+
+
 def is_free_text(column: Column) -> bool:
     """True for sentences, addresses and other texts that rarely repeat."""
     if not pa.types.is_string(column.values.type) or column.floats is not None or column.separator:
@@ -153,21 +161,22 @@ def is_free_text(column: Column) -> bool:
     return bool(long) and column.distinct > 0.5 * len(column.known)
 
 
-def side_of(column: Column, head: Head, user: str, item: str) -> tuple[Side, str]:
+def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[Side, str]:
     """Choose the side of a column of the impressions; return it with the reason.
 
     If nearly every item with several rows has one value of the column, the column is an attribute of items,
     and likewise for users. If too few ids repeat in the head, the name decides.
     """
     for side, key in (("item", item), ("profile", user)):
-        if _determines(head.columns[key], column):
-            return side, f"each {key} has one value of it"  # type: ignore[return-value]
+        if key is not None and _determines(key, column):
+            return side, f"each {key.name} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
-    item_repeats, user_repeats = (_repeats(head.columns[key]) >= _GROUPS for key in (item, user))
-    if _OF_ITEMS.search(name) and not item_repeats:
+    if item is not None and _OF_ITEMS.search(name) and _repeats(item) < _GROUPS:
         return "item", "by its name"
-    if _OF_USERS.search(name) and not user_repeats:
+    if user is not None and _OF_USERS.search(name) and _repeats(user) < _GROUPS:
         return "profile", "by its name"
+    if user is None and item is None:
+        return "context", "it is in the impressions"
     return "context", "it varies between the impressions of one item and of one user"
 
 

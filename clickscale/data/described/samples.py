@@ -176,10 +176,10 @@ def _decodes(block: bytes) -> bool:
 
 
 def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
-    """Return true if a separator splits nearly all lines alike, and the number of fields."""
-    counts = Counter(len(split_line(line, TextFormat(separator=separator))) for line in lines)
-    fields, often = counts.most_common(1)[0]
-    return fields > 1 and often >= 0.9 * len(lines), fields
+    """Return true if a separator splits nearly all lines and the first alike, and the number of fields."""
+    widths = [len(split_line(line, TextFormat(separator=separator))) for line in lines]
+    fields, often = Counter(widths).most_common(1)[0]
+    return fields > 1 and often >= 0.9 * len(lines) and widths[0] == fields, fields
 
 
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:

@@ -1,21 +1,24 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.roles import is_quantity
+from clickscale.data.described.roles import is_quantity, looks_counted
 from clickscale.data.described.samples import Column, Head
 
 _MOST_VALUES = 10  # kept of a list
 
 
-def file_lines(head: Head, base: Path) -> Iterator[str]:
+def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
     """Yield the keys of a table's location and layout; paths below ``base`` are relative to it."""
-    path, root = head.path.resolve(), base.resolve()
-    yield f"files = {quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))}"
+    if parts:
+        files = ", ".join(f"{part} = {_file(path, base)}" for part, path in parts.items())
+        yield f"files = {{ {files} }}  # by their names"
+    else:
+        yield f"files = {_file(head.path, base)}"
     if head.format in ("csv", "tsv"):
         usual = "\t" if head.format == "tsv" else ","
         if head.text.separator != usual:
@@ -27,6 +30,11 @@ def file_lines(head: Head, base: Path) -> Iterator[str]:
             yield f"names = [{names}]  # give them better names here"
 
 
+def _file(path: Path, base: Path) -> str:
+    path, root = path.resolve(), base.resolve()
+    return quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))
+
+
 def time_lines(column: Column) -> Iterator[str]:
     """Yield the keys of a table's time column."""
     yield f"time = {quoted(column.name)}"
@@ -34,8 +42,12 @@ def time_lines(column: Column) -> Iterator[str]:
     yield f'time_unit = "{column.unit}"  # {why}'
 
 
-def field_options(column: Column) -> tuple[str, str]:
-    """Return the options of a field in TOML, and the reason."""
+def field_options(column: Column, may_be_count: bool = False) -> tuple[str, str]:
+    """Return the options of a field in TOML, and the reason.
+
+    Args:
+        may_be_count: true if whole numbers that look like counts are counts and no ids.
+    """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
     if pa.types.is_nested(column.values.type):
@@ -48,6 +60,8 @@ def field_options(column: Column) -> tuple[str, str]:
         )
     if column.unit:
         return ', kind = "timestamp"', "moments"
+    if may_be_count and looks_counted(column):
+        return ', kind = "numeric", transform = "log1p"', "counts"
     if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
         return _numeric(column)
     rare = ", min_count = 2" if column.distinct > 1000 else ""

@@ -33,7 +33,7 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
-from clickscale.data.source import Sampling
+from clickscale.data.source import PART, Sampling
 from clickscale.features import FIRST, column_of, label_of
 from clickscale.schema import Schema
 
@@ -222,6 +222,7 @@ class _Events:
         if table == "impressions":
             kinds |= {"row": "i8", "user": "i4", "visible": "i4"}
             kinds |= {label_of(label.name): "i1" for label in schema.labels}
+            kinds |= {PART: "u1"} if assembly.intake.has_parts else {}
         elif assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {

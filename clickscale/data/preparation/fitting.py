@@ -27,8 +27,8 @@ from clickscale.data.features.encoder import Encoder, Scale, Vocabulary, owner, 
 from clickscale.data.features.texts import splitmix64
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.preparation.records import KNOWN_AT, TABLES, Distinct, ids_of, table_fields
-from clickscale.data.source import Split
-from clickscale.data.split import bounds_of, part_of
+from clickscale.data.source import PART, Split
+from clickscale.data.split import Division, part_of
 from clickscale.errors import DataError
 from clickscale.features import FIRST, column_of
 from clickscale.schema import Field, Schema
@@ -151,19 +151,20 @@ def training_part(
     time, user = open_column(folder / "impressions/time.npy"), open_column(folder / "impressions/user.npy")
     item = open_column(folder / "impressions/item.npy")
     offsets = open_column(folder / "users/impressions.npy")
-    bounds = bounds_of(split, fixed, offsets, time)
+    given = folder / f"impressions/{PART}.npy"
+    parts = Division(split, fixed, offsets, user, time, open_column(given) if given.exists() else None)
     users = np.zeros(len(offsets) - 1, np.int64)
     items = np.zeros(len(open_column(folder / "items/first_seen.npy")), np.int64)
     with NpyWriter(raw / "impressions" / "train.npy", "u1") as shown:
         for rows in blocks(len(time)):
-            train = part_of(user[rows], time[rows], bounds) == 0
+            train = parts.part(rows) == 0
             np.add.at(users, user[rows][train], 1)
             np.add.at(items, item[rows][train], 1)
             shown.append(train.astype(np.uint8))
     if not users.any():
         raise DataError(f"{split} leaves no impression for training; choose smaller valid and test shares.")
     with NpyWriter(raw / "behaviors" / "train.npy", "u1") as past:
-        for train, item_rows in _training_behaviors(folder, bounds, np.diff(offsets) > 0):
+        for train, item_rows in _training_behaviors(folder, parts.bounds, np.diff(offsets) > 0):
             np.add.at(items, item_rows[train], 1)
             past.append(train.astype(np.uint8))
     tables = {name: open_column(raw / name / "train.npy") for name in ("impressions", "behaviors")}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.data.features.encoder import owner
@@ -34,7 +35,7 @@ from clickscale.data.preparation.records import (
     record_type,
     table_fields,
 )
-from clickscale.data.source import PROBLEM, Source
+from clickscale.data.source import PART, PART_NAMES, PARTS, PROBLEM, Source
 from clickscale.errors import InputError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.schema import Field, Schema
@@ -49,6 +50,7 @@ class Intake:
         files: records of each table, in the order of the log.
         distinct: `ids_of` users and items, and by field name the texts that an exact vocabulary may need.
         known_at: whether the log has the moments at which behaviors became known.
+        has_parts: whether the log says to which part an impression belongs.
     """
 
     schema: Schema
@@ -58,6 +60,7 @@ class Intake:
     files: dict[str, RecordFile]
     distinct: dict[str, Distinct] = dataclasses.field(default_factory=dict)
     known_at: bool = False
+    has_parts: bool = False
 
     def add(self, table: str, chunk: pa.RecordBatch) -> None:
         """Check the rows of a chunk and write the usable ones."""
@@ -100,7 +103,7 @@ class _ChunkReader:
     def read(self) -> Records:
         """Read every column of the table; rows with a problem hold arbitrary values."""
         schema = self.intake.schema
-        records = np.zeros(self.chunk.num_rows, record_type(schema, self.table))
+        records = np.zeros(self.chunk.num_rows, self.intake.files[self.table].dtype)
         first = self.intake.quarantine.rows[self.table]
         records["row"] = np.arange(first, first + len(records))
         self._mark_problems_of_the_adapter()
@@ -113,6 +116,8 @@ class _ChunkReader:
         if self.table == "impressions":
             for label in schema.labels:
                 records[label_of(label.name)] = self._label(label_of(label.name))
+            if self.intake.has_parts:
+                records[PART] = self._part()
         for field in table_fields(schema, self.table):
             records[column_of(field.name)] = self._field(field)
         return records
@@ -183,6 +188,14 @@ class _ChunkReader:
         self._mark_codes(problems, name)
         return labels
 
+    def _part(self) -> npt.NDArray[np.uint8]:
+        """Read to which part each impression belongs."""
+        names = pc.utf8_lower(pc.utf8_trim_whitespace(self._column(PART).cast(pa.string())))
+        part = pc.index_in(names, pa.array(list(PART_NAMES)))
+        self.problems.mark(part.is_null().to_numpy(zero_copy_only=False), "bad_part", PART)
+        index = part.fill_null(0).to_numpy(zero_copy_only=False)
+        return np.array([PARTS.index(name) for name in PART_NAMES.values()], np.uint8)[index]
+
     def _field(self, field: Field) -> npt.NDArray[Any]:
         raw = read_field(field, self._column(field.name))
         self._mark_codes(raw.problems, field.name)
@@ -201,10 +214,17 @@ def read_log(source: Source, folder: Path, chunk_rows: int, done: Callable[[int]
     _check_sharing(schema)
     folder.mkdir(parents=True)
     files: dict[str, RecordFile] = {
-        table: RecordFile(folder / f"{table}.rows", record_type(schema, table)) for table in TABLES
+        table: RecordFile(folder / f"{table}.rows", record_type(schema, table, source.split.is_given))
+        for table in TABLES
     }
     intake = Intake(
-        schema, source.time_bounds, source.negatives == 0, Quarantine(), files, _distinct_columns(schema)
+        schema,
+        source.time_bounds,
+        source.negatives == 0,
+        Quarantine(),
+        files,
+        _distinct_columns(schema),
+        has_parts=source.split.is_given,
     )
     for table, batch in source.chunks():
         if table not in TABLES:

@@ -32,10 +32,10 @@ from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, t
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.negatives import note_on_negatives
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
-from clickscale.data.preparation.summary import SUMMARY, Summary, summarize
-from clickscale.data.source import Source
-from clickscale.data.split import boundaries, bounds_of, check_split, part_of
-from clickscale.errors import DataError
+from clickscale.data.preparation.summary import SUMMARY, summarize
+from clickscale.data.source import PART, Source
+from clickscale.data.split import Division, boundaries, check_split, division_warnings
+from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of, label_of
 from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import Field
@@ -67,6 +67,11 @@ def prepare(
     source.schema.validate()
     check_split(source.split)
     source.sampling.check(source.schema, source.negatives)
+    if source.split.is_by_user and "user" in source.schema.absent:
+        raise ConfigError(
+            f"The split {source.split.kind!r} cuts each user's impressions, and the log has no users; "
+            "choose 'time' or 'day'."
+        )
     if min(chunk_rows, memory_rows) < 1:
         raise DataError(f"chunk_rows and memory_rows must be at least 1; got {chunk_rows} and {memory_rows}.")
     with building(out, DATA_SET, overwrite=overwrite) as folder:
@@ -100,7 +105,9 @@ class _Preparation:
         users, items = _all_ids(intake, "user"), _all_ids(intake, "item")
         self.sort(intake, users, items)
         failpoint("prepare_sort")
-        fixed = boundaries(open_column(self.folder / "impressions" / "time.npy"), self.source.split)
+        split, shown = self.source.split, self.folder / "impressions"
+        given = open_column(shown / f"{PART}.npy") if split.is_given else None
+        fixed = boundaries(open_column(shown / "time.npy"), split, given)
         encoder = self.encode(intake, users, items, fixed)
         failpoint("prepare_encode")
         return self.describe(intake, encoder, fixed)
@@ -156,9 +163,15 @@ class _Preparation:
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
         counts["users"] -= 1
-        summary = self.summary(encoder, fixed)
+        shown, offsets = (
+            Columns(self.folder / "impressions"),
+            open_column(self.folder / "users/impressions.npy"),
+        )
+        given = shown[PART] if self.source.split.is_given else None
+        division = Division(self.source.split, fixed, offsets, shown["user"], shown["time"], given)
+        labels = {label.name: shown[label_of(label.name)] for label in encoder.schema.labels}
+        summary = summarize(shown, division.part, labels, self.source.split)
         (self.folder / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
-        (self.folder / SUMMARY).write_text(to_json(self.summary(encoder, fixed)) + "\n", encoding="utf-8")
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         manifest = Manifest(
             schema=encoder.schema,
@@ -168,22 +181,15 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes
-            + note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
+            notes=(
+                *self.source.notes,
+                *note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
+                *division_warnings(self.source.split, division, offsets, shown["time"]),
+            ),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
         return manifest
-
-    def summary(self, encoder: Encoder, fixed: tuple[int, ...]) -> Summary:
-        """Summarize the finished columns."""
-        columns = Columns(self.folder / "impressions")
-        user, time = columns["user"], columns["time"]
-        bounds = bounds_of(self.source.split, fixed, open_column(self.folder / "users/impressions.npy"), time)
-        labels = {label.name: columns[label_of(label.name)] for label in encoder.schema.labels}
-        return summarize(
-            columns, lambda rows: part_of(user[rows], time[rows], bounds), labels, self.source.split
-        )
 
 
 def _all_ids(intake: Intake, role: str) -> Vocabulary:

@@ -8,8 +8,10 @@ Every row of the log is either kept or counted here under one reason:
   ``known_at``, which may be null), ``known_before_time``;
 * values: ``bad_label``, ``bad_value`` (of an integer field), ``bad_number``, ``non_finite``, ``bad_vector``,
   ``invalid_utf8``;
+* parts and lists of a described log: ``bad_part`` (neither train, valid nor test), ``empty_list``,
+  ``uneven_lists``, ``chosen_not_shown``, ``second_list_of_user``;
 * repetitions: ``duplicate`` (equal to an earlier row in every column), ``duplicate_user``,
-  ``duplicate_item``;
+  ``duplicate_item``, ``repeated`` (an event that an earlier list of the user has);
 * negatives that would tell the label (`clickscale.data.preparation.negatives`): ``first_of_item``,
   ``too_few_items``;
 * the reasons that an adapter writes into its column ``problem``.
@@ -41,6 +43,10 @@ _HINTS = {
     "bad_value": "; for values that are not integers declare the field as dtype 'string'",
     "first_of_item": "; its item had no earlier event, so it could never be drawn as a negative",
     "too_few_items": "; set fewer negatives, or draw them from all items",
+    "uneven_lists": "; lists that are read together need one value for each entry",
+    "chosen_not_shown": "; an outcome of something that was not shown has no impression",
+    "second_list_of_user": "; order = 'lists' takes one list of each user, order = 'rows' takes many",
+    "bad_part": "; name the parts train, valid and test",
     "negative_id": "; for negative ids declare the field as dtype 'string'",
 }
 

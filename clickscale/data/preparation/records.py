@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
-from clickscale.data.source import TableName
+from clickscale.data.source import PART, TableName
 from clickscale.errors import DataError
 from clickscale.features import column_of, label_of
 from clickscale.schema import Field, Schema
@@ -29,8 +29,8 @@ KNOWN_AT = "known_at"
 _FEW = 1 << 18  # distinct values that wait before they are merged
 
 
-def record_type(schema: Schema, table: str) -> np.dtype[Any]:
-    """Type of the records of a table; see the module docstring."""
+def record_type(schema: Schema, table: str, has_parts: bool = False) -> np.dtype[Any]:
+    """Type of the records of a table, of impressions with their part if ``has_parts``."""
     columns: list[tuple[Any, ...]] = [("row", "<i8")]
     columns += [(name, "<i8") for name in id_columns(table)]
     if table in ("behaviors", "impressions"):
@@ -39,6 +39,7 @@ def record_type(schema: Schema, table: str) -> np.dtype[Any]:
         columns.append((KNOWN_AT, "<i8"))
     if table == "impressions":
         columns += [(label_of(label.name), "i1") for label in schema.labels]
+        columns += [(PART, "u1")] if has_parts else []
     for field in table_fields(schema, table):
         kind, width = raw_type(field)
         columns.append((column_of(field.name), kind, width) if width else (column_of(field.name), kind))

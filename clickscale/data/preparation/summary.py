@@ -15,8 +15,7 @@ from clickscale.arrays import Array, Flags, Ints
 from clickscale.config import Config
 from clickscale.config_text import load_json
 from clickscale.data.columns import blocks
-from clickscale.data.dataset import PARTS
-from clickscale.data.source import Split
+from clickscale.data.source import PARTS, Split
 
 SUMMARY = "summary.json"
 _FEW = 20  # positives or negatives below which the metrics of a part say little

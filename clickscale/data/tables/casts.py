@@ -126,6 +126,10 @@ def _from_iso(values: pa.Array) -> pa.Array:
             return _from_timestamps(text.cast(kind))
         except pa.ArrowInvalid:
             pass
+    # AM or PM goes with the month before the day; without it, nothing tells which of the two is first.
+    american = pc.strptime(text, format="%m/%d/%Y %I:%M:%S %p", unit="us", error_is_null=True)
+    if american.null_count == text.null_count:
+        return _from_timestamps(american)
     # A column that mixes notations: each distinct text is read once.
     coded = text.dictionary_encode()
     moments = pa.array([_moment(entry) for entry in coded.dictionary.to_pylist()], pa.int64())

@@ -172,6 +172,58 @@ def test_content_vectors_join_by_item_id(tmp_path):
     assert [r["content"] for r in drained(source)["items"]] == [None, [1.0, 1.0]]
 
 
+def test_ids_of_several_columns_join_tables_whatever_their_names(tmp_path):
+    toml = """
+name = "shop"
+user = { name = "user", column = ["city", "number"] }
+item = { name = "item" }
+labels = [{ name = "click", column = "clicked" }]
+[impressions]
+files = "clicks.csv"
+item = ["shop", "sku"]
+time = "timestamp"
+[items]
+files = "items.csv"
+item = ["s", "k"]
+fields = [{ name = "kind" }]
+[users]
+files = "users.csv"
+user = ["c", "n"]
+fields = [{ name = "age", kind = "numeric" }]
+"""
+    source = described(
+        tmp_path,
+        toml,
+        clicks_csv="city,number,shop,sku,timestamp,clicked\nrome,1,a,x,1600000000,1\nrome,2,a|x,,1600000001,0\n",
+        items_csv="s,k,kind\na,x,hat\n",
+        users_csv="c,n,age\nrome,2,30\n",
+    )
+    check_columns(source)
+    assert (source.schema.user.parts, source.schema.item.parts) == (2, 2)
+    tables = drained(source)
+    assert [(row["user"], row["item"]) for row in tables["impressions"]] == [
+        ("rome|1", "a|x"),
+        ("rome|2", "a\\|x|"),
+    ]
+    assert [row["item"] for row in tables["items"]] == ["a|x"]
+    assert [row["user"] for row in tables["users"]] == ["rome|2"]
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ('{ name = "tags", column = ["a", "b"] }', "which only the ids of users and items may have"),
+        ('{ name = "user", column = ["a", "b"], dtype = "int" }', "an id of several columns is a text"),
+    ],
+)
+def test_several_columns_make_ids_and_nothing_else(tmp_path, field, message):
+    toml = SIMPLE + f"fields = [{field}]\n"
+    if "dtype" in field:
+        toml = SIMPLE.replace('{ name = "user", column = "user_id" }', field)
+    with pytest.raises(SchemaError, match=message):
+        described(tmp_path, toml, clicks_csv=CLICKS)
+
+
 def test_the_unit_of_times_is_told_from_the_first_values(tmp_path):
     text = CLICKS.replace("1600000000", "1600000000000").replace("1600000100", "1600000100999")
     text = text.replace("1600000200", "1600000200000").replace("1600000300", "soon")

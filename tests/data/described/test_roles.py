@@ -59,14 +59,17 @@ def test_a_column_belongs_to_whoever_decides_it():
     n = np.arange(600)
     user, item = n % 50, n % 31
     table = head(u=user, i=item, paint=item % 5, club=user % 7, slot=(n * 7) % 11)
-    assert side_of(table.columns["paint"], table, "u", "i")[0] == "item"
-    assert side_of(table.columns["club"], table, "u", "i")[0] == "profile"
-    assert side_of(table.columns["slot"], table, "u", "i")[0] == "context"
+    assert side_of(table.columns["paint"], table.columns["u"], table.columns["i"])[0] == "item"
+    assert side_of(table.columns["club"], table.columns["u"], table.columns["i"])[0] == "profile"
+    assert side_of(table.columns["slot"], table.columns["u"], table.columns["i"])[0] == "context"
 
 
 def test_where_few_ids_repeat_the_name_speaks():
     table = head(u=[1, 2, 3], i=[4, 5, 6], price=[1.5, 2.5, 3.5], gender=["f", "m", "f"], slot=[1, 2, 3])
-    sides = {name: side_of(table.columns[name], table, "u", "i")[0] for name in ("price", "gender", "slot")}
+    sides = {
+        name: side_of(table.columns[name], table.columns["u"], table.columns["i"])[0]
+        for name in ("price", "gender", "slot")
+    }
     assert sides == {"price": "item", "gender": "profile", "slot": "context"}
 
 

@@ -1,0 +1,290 @@
+"""Rows of a table as a description means them: lists taken apart, ids composed, an order for a missing time.
+
+A log often has one row per request or per user, with lists in it. `RowShape` turns such rows into rows of one
+event each, before anything else looks at them, so all other code reads plain columns.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.arrays import Ints
+from clickscale.config import Config
+from clickscale.data.tables.casts import integers
+from clickscale.data.tables.chunks import Chunk, mark
+
+ORDER, ROW, PART_OF_FILE = "(order)", "(row)", "(part)"  # columns that no file has
+_MADE = (ORDER, ROW, PART_OF_FILE)
+_FIRST_ROW = 946_684_800  # the year 2000: the moment of the first row of a table in order
+_PUNCTUATION = r"[\[\](){},'\"]"  # around the entries of a list that was written as text
+_LAST_ENTRY = 1_600_000_000  # the moment of the last entry of every list in order
+
+Order = Literal["", "rows", "lists"]
+Columns = str | tuple[str, ...]
+
+
+class Lists(Config, frozen=True):
+    """Lists in the rows of the impressions: every entry of the item column becomes a row of its own.
+
+    Lists are list columns, or texts whose entries stand between separators. Other columns repeat for each
+    entry, apart from those that are named here.
+
+    Attributes:
+        separator: what divides the entries of texts; if empty, spaces, commas, brackets and quotes do.
+        parallel: columns of lists with one value for each entry.
+        chosen: columns of lists, or of one id, with those entries that were, say, clicked. Each becomes a
+            column of 1 and 0. A row without a value has no such entry.
+        suffix: name of a column for the 0 or 1 at the end of each entry, such as the click in ``N1-0``.
+        suffix_separator: what stands before it.
+        first: name of a column for the first entry of each list, which is not an item.
+        position: name of a column for the place of an entry in its list, from 1.
+    """
+
+    separator: str = ""
+    parallel: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    suffix: str = ""
+    suffix_separator: str = "-"
+    first: str = ""
+    position: str = ""
+
+    @property
+    def made(self) -> set[str]:
+        """Columns that exist only after the lists are taken apart."""
+        return {name for name in (self.suffix, self.first, self.position) if name}
+
+
+class RowShape:
+    """Turns the rows of a table, as they stand in its files, into rows of one event each.
+
+    Args:
+        item: column whose lists are taken apart; only used with ``lists``.
+        composites: columns by the name of the column that is composed of them.
+        order: what stands for the time that the table does not have.
+        owner: column of the user, each of whom has one list if ``order`` is ``lists``.
+        parts: name of the part of each file, if files are parts.
+    """
+
+    def __init__(
+        self,
+        item: str = "",
+        lists: Lists | None = None,
+        composites: Mapping[str, Sequence[str]] | None = None,
+        order: Order = "",
+        owner: str = "",
+        parts: Mapping[Path, str] | None = None,
+    ) -> None:
+        self._item, self._lists, self._order, self._owner = item, lists, order, owner
+        self._composites, self._parts = dict(composites or {}), dict(parts or {})
+        self._rows = 0
+        self._owners: set[Any] = set()
+
+    @property
+    def has_lists(self) -> bool:
+        """True if rows hold lists that are taken apart."""
+        return self._lists is not None
+
+    def with_parts(self, parts: Mapping[Path, str]) -> "RowShape":
+        """Return the shape of a table whose files are parts."""
+        return RowShape(self._item, self._lists, self._composites, self._order, self._owner, parts)
+
+    def without_lists(self) -> "RowShape":
+        """Return the shape that leaves lists whole."""
+        return RowShape("", None, self._composites, self._order, self._owner, self._parts)
+
+    def raw_columns(self, wanted: Sequence[str]) -> list[str]:
+        """List the columns that a file must have so that the columns ``wanted`` can be made."""
+        names = [part for name in wanted for part in self._composites.get(name, (name,))]
+        if self._lists is not None:
+            names += [self._item, *self._lists.parallel, *self._lists.chosen]
+            names = [name for name in names if name not in self._lists.made]
+        return [name for name in dict.fromkeys(names) if name not in _MADE]
+
+    def apply(self, chunk: Chunk, path: Path, wanted: Sequence[str]) -> Chunk:
+        """Return rows of one event each with the columns ``wanted``."""
+        kept = {name: chunk[name] for name in self.raw_columns(wanted)}
+        if self._parts:
+            kept[PART_OF_FILE] = pa.array([self._parts[path]] * len(chunk), pa.string())
+        rows = np.arange(self._rows, self._rows + len(chunk))
+        self._rows += len(chunk)
+        if self._order == "rows":
+            kept[ORDER] = pa.array(_FIRST_ROW + rows)
+        if ROW in wanted:
+            kept[ROW] = pa.array(rows)
+        chunk = _chunk(kept, chunk.problem)
+        entries = None if self._lists is None else _take_apart(chunk, self._item, self._lists)
+        chunk = chunk if entries is None else entries.chunk
+        columns = {name: chunk[name] for name in chunk.rows.schema.names}
+        for name, parts in self._composites.items():
+            if name in wanted:
+                columns[name] = composed([columns[part] for part in parts])
+        if self._order != "lists" or entries is None:
+            return _chunk(columns, chunk.problem)
+        columns[ORDER] = pa.array(_LAST_ENTRY - entries.after)
+        again = self._has_earlier_list(columns[self._owner], entries.row)
+        return _chunk(columns, mark(chunk.problem, again, "second_list_of_user"))
+
+    def _has_earlier_list(self, owner: pa.Array, row: Ints) -> npt.NDArray[np.bool_]:
+        """Find the entries (N,) of rows whose user had an earlier row."""
+        firsts = np.flatnonzero(np.diff(row, prepend=-1) > 0)
+        again = np.zeros(int(row.max(initial=-1)) + 1, bool)
+        for place, name in zip(row[firsts].tolist(), owner.take(pa.array(firsts)).to_pylist(), strict=True):
+            again[place] = name in self._owners
+            self._owners.add(name)
+        return again[row]
+
+
+def _chunk(columns: Mapping[str, pa.Array], problem: pa.Array) -> Chunk:
+    return Chunk(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), problem)
+
+
+def composed(columns: Sequence[pa.Array]) -> pa.Array:
+    """Compose ids (N,) of several columns, as `clickscale.schema.composite` does; null if every part is."""
+    texts = []
+    for column in columns:
+        text = as_text(column)
+        for letter in ("\\", "|"):
+            text = pc.replace_substring(text, letter, "\\" + letter)
+        texts.append(text)
+    known = reduce(pc.or_, [pc.is_valid(text) for text in texts])
+    joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="")
+    return pc.if_else(known, joined, pa.scalar(None, pa.string()))
+
+
+def as_text(values: pa.Array) -> pa.Array:
+    """Write ids as texts; 12.0 and 12 are one."""
+    if pa.types.is_string(values.type):
+        return values
+    return (integers(values) if pa.types.is_floating(values.type) else values).cast(pa.string())
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Lists of a column under each other: row n holds ``values[start[n] : start[n] + count[n]]``."""
+
+    values: pa.Array
+    start: Ints
+    count: Ints
+
+    @property
+    def row(self) -> Ints:
+        """(entries,) row of each entry."""
+        return np.repeat(np.arange(len(self.count)), self.count)
+
+    def lists(self) -> list[list[Any]]:
+        """Return the entries of each row."""
+        values = self.values.to_pylist()
+        return [values[first : first + count] for first, count in zip(self.start, self.count, strict=True)]
+
+
+def flat(values: pa.Array, separator: str = "") -> Flat:
+    """Flatten a column of lists, or of texts as `Lists` describes them; a missing list is an empty one."""
+    lists = values if pa.types.is_nested(values.type) else _split(values, separator)
+    count = np.asarray(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    return Flat(lists.flatten(), np.cumsum(count) - count, count)
+
+
+def _split(values: pa.Array, separator: str) -> pa.Array:
+    """Divide texts into lists; an empty text is an empty list."""
+    texts = as_text(values).fill_null("")
+    if not separator:
+        texts = pc.replace_substring_regex(texts, _PUNCTUATION, " ")
+        texts, separator = pc.replace_substring_regex(texts, r"\s+", " "), " "
+    texts = pc.utf8_trim(texts, characters=f" \t{separator}")
+    lists = pc.split_pattern(texts, separator)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar([], pa.list_(pa.string())), lists)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Entries of lists as rows of their own.
+
+    Attributes:
+        row: (N,) row of each entry in the table as it was read.
+        after: (N,) number of entries that follow in the same list.
+    """
+
+    chunk: Chunk
+    row: Ints
+    after: Ints
+
+
+def _take_apart(chunk: Chunk, item: str, lists: Lists) -> _Entries:
+    """Make a row of each entry of the lists; a row that cannot be taken apart stays one, with the reason."""
+    whole = flat(chunk[item], lists.separator)
+    shown = Flat(whole.values, whole.start + 1, np.maximum(whole.count - 1, 0)) if lists.first else whole
+    parallel = {name: flat(chunk[name], lists.separator) for name in lists.parallel}
+    problem = mark(chunk.problem, shown.count == 0, "empty_list")
+    for other in parallel.values():
+        problem = mark(problem, other.count != shown.count, "uneven_lists")
+    usable = problem.is_null().to_numpy(zero_copy_only=False)
+    count = np.where(usable, shown.count, 1)
+    row = np.repeat(np.arange(len(chunk)), count)
+    place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    real = usable[row]
+
+    def entries(of: Flat) -> pa.Array:
+        return of.values.take(pa.array(of.start[row] + place, mask=~real))
+
+    made = {name: entries(other) for name, other in parallel.items()}
+    if lists.first:
+        has_first = whole.count > 0
+        made[lists.first] = whole.values.take(pa.array(whole.start, mask=~has_first)).take(pa.array(row))
+    if lists.position:
+        made[lists.position] = pa.array(place + 1, mask=~real)
+    made[item] = entries(shown)
+    if lists.suffix:
+        form = f"^(?P<item>.+?)(?:{re.escape(lists.suffix_separator)}(?P<suffix>[01]))?$"
+        pairs = pc.extract_regex(as_text(made[item]), form)
+        made[item], suffix = pc.struct_field(pairs, "item"), pc.struct_field(pairs, "suffix")
+        made[lists.suffix] = pc.if_else(pc.equal(suffix, ""), pa.scalar(None, pa.string()), suffix)
+    repeated = [name for name in chunk.rows.schema.names if name not in {*made, *lists.chosen}]
+    made |= {name: chunk[name].take(pa.array(row)) for name in repeated}
+    problem = problem.take(pa.array(row))
+    result = _Entries(_chunk(made, problem), row, count[row] - 1 - place)
+    for name in lists.chosen:
+        result = _with_chosen(result, item, name, flat(chunk[name], lists.separator), usable)
+    return result
+
+
+def _with_chosen(
+    entries: _Entries, item: str, name: str, chosen: Flat, usable: npt.NDArray[np.bool_]
+) -> _Entries:
+    """Add a column of 1 for chosen entries; one that is not shown becomes a row with a problem."""
+    row, chunk = chosen.row, entries.chunk
+    ids = [chunk[item], chosen.values]
+    if ids[0].type != ids[1].type:
+        ids = [as_text(values) for values in ids]
+    code = pa.concat_arrays(ids).dictionary_encode().indices
+    codes = np.asarray(code.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    span = int(codes.max(initial=0)) + 2
+    shown = entries.row * span + codes[: len(chunk)] + 1
+    wanted = row * span + codes[len(chunk) :] + 1
+    is_null = codes[: len(chunk)] < 0
+    flags = pa.array(np.isin(shown, wanted).astype(np.int8), mask=is_null)
+    lost = np.flatnonzero(usable[row] & ~np.isin(wanted, shown) & (codes[len(chunk) :] >= 0))
+    columns = {column: chunk[column] for column in chunk.rows.schema.names} | {name: flags}
+    if not len(lost):
+        return _Entries(_chunk(columns, chunk.problem), entries.row, entries.after)
+    # The first entry of the row lends the lost one its other columns.
+    lender = np.searchsorted(entries.row, row[lost])
+    order = np.append(np.arange(len(chunk)), lender)
+    columns = {column: values.take(pa.array(order)) for column, values in columns.items()}
+    columns[item] = pa.concat_arrays([ids[0], ids[1].take(pa.array(lost))])
+    is_lost = np.arange(len(order)) >= len(chunk)
+    problem = mark(chunk.problem.take(pa.array(order)), is_lost, "chosen_not_shown")
+    back = np.argsort(entries.row[order], kind="stable")  # rows of one request stay together
+    sorted_columns = {column: values.take(pa.array(back)) for column, values in columns.items()}
+    return _Entries(
+        _chunk(sorted_columns, problem.take(pa.array(back))),
+        entries.row[order][back],
+        entries.after[order][back],
+    )

@@ -1,0 +1,56 @@
+"""Lines of a draft that describe the shape of a table: its lists, and the parts that it is divided into."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from clickscale.data.described.rows import Lists
+from clickscale.data.described.samples import Column
+from clickscale.data.described.shapes import Shape
+from clickscale.data.described.toml_lines import quoted
+
+
+def list_lines(lists: Lists) -> Iterator[str]:
+    """Yield the keys of ``[impressions.lists]``."""
+    yield "\n[impressions.lists]  # every entry of the lists in the item column becomes a row"
+    if lists.separator:
+        yield f"separator = {quoted(lists.separator)}"
+    for name, meaning in (
+        ("parallel", "lists with one value for each item"),
+        ("chosen", "lists of those items that had the outcome"),
+    ):
+        columns = getattr(lists, name)
+        if columns:
+            yield f"{name} = [{', '.join(quoted(column) for column in columns)}]  # {meaning}"
+    for name, meaning in (
+        ("suffix", "the 0 or 1 at the end of each entry"),
+        ("first", "the first entry of each list"),
+        ("position", "the place in the list, which tells something of the outcome"),
+    ):
+        if getattr(lists, name):
+            yield f"{name} = {quoted(getattr(lists, name))}  # {meaning}"
+
+
+def split_lines(shape: Shape, user: Column | None) -> Iterator[str]:
+    """Yield the keys of ``[split]``."""
+    yield "\n[split]"
+    if shape.parts:
+        yield 'kind = "files"  # the parts are files'
+    elif shape.part:
+        yield 'kind = "column"'
+        yield f"column = {quoted(shape.part)}  # it names the parts"
+    elif shape.order == "lists" or (shape.order and user is not None and _is_grouped(user)):
+        yield 'kind = "user_last"  # the last moment of each user is for test, the one before for valid'
+        yield "valid = 1"
+        yield "test = 1"
+    else:
+        yield 'kind = "time"  # the last 10% of the impressions are for test, the 10% before for valid'
+    if shape.parts and "valid" not in shape.parts:
+        yield "valid = 0.1  # no file is for valid: the last 10% of train are"
+
+
+def _is_grouped(user: Column) -> bool:
+    """True if the rows of each user stand together."""
+    codes = user.values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    runs = 1 + int(np.sum(codes[1:] != codes[:-1]))
+    return user.distinct < 0.9 * len(codes) and runs <= 1.05 * user.distinct

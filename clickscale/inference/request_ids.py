@@ -1,0 +1,55 @@
+"""Raw ids of a request: ids of several columns, and roles that the log of a model does not have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clickscale.errors import InputError
+from clickscale.schema import Field, Schema, composite
+
+
+def with_ids(request: Mapping[str, Any], schema: Schema, at: str) -> Mapping[str, Any]:
+    """Write composite ids as the log has them, and the one id of a role that the log does not have."""
+    changed: dict[str, Any] = {}
+    if "user" in schema.absent:
+        changed["user"] = 0
+    elif schema.user.parts:
+        changed["user"] = one_id(request.get("user"), schema.user, f"{at}user")
+    for key in ("behaviors", "candidates") if schema.item.parts or "item" in schema.absent else ():
+        rows = request.get(key)
+        if not isinstance(rows, Sequence) or isinstance(rows, str):
+            continue
+        changed[key] = [
+            row if not isinstance(row, Mapping) else {**row, "item": _item_id(row, schema, f"{at}{key}[{n}]")}
+            for n, row in enumerate(rows)
+        ]
+    return {**request, **changed} if changed else request
+
+
+def _item_id(row: Mapping[str, Any], schema: Schema, path: str) -> Any:
+    """Return the id of the item of a candidate or behavior."""
+    if "item" not in schema.absent:
+        return one_id(row.get("item"), schema.item, f"{path}.item")
+    if "item" in row:
+        raise InputError(f"{path}.item: the log of this model has no items; leave it out.")
+    return 0
+
+
+def one_id(value: Any, field: Field, path: str) -> Any:
+    """Write a composite id, sent as the list of its parts, as one text; other values are passed on."""
+    if not field.parts or not isinstance(value, list | tuple):
+        return value
+    if len(value) != field.parts or any(isinstance(part, Mapping | list | tuple) for part in value):
+        columns = ", ".join(field.column)
+        raise InputError(f"{path} is {repr(value)[:60]}; send {field.parts} values: {columns}.")
+    if all(part is None for part in value):
+        return None
+    return composite([_part(part) for part in value])
+
+
+def _part(value: Any) -> str:
+    """Write a part of an id as the log has it: 3.0 is "3", and a missing one is empty."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)

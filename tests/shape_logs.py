@@ -1,0 +1,176 @@
+"""Small logs in the shapes of well-known public ones, for the documents and for tests.
+
+Each user likes the items of one taste more than others, so that a model has something to learn. From the root
+of the repository, ``python -m tests.shape_logs logs`` writes them below ``logs``.
+"""
+
+import datetime as dt
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+START = 1_704_067_200  # 2024-01-01
+_DAY = 86_400
+_USERS, _ITEMS = 60, 50
+
+
+def write_mind_like(folder: Path) -> None:
+    """Requests as text: clicked news of before, and shown news with the outcome behind a hyphen."""
+    draw, lines = random.Random(1), []
+    for number, (user, time) in enumerate(_moments(draw, 500)):
+        past = " ".join(f"N{(user * 7 + step) % _ITEMS}" for step in range(user % 6))
+        shown = " ".join(f"N{item}-{int(_likes(draw, user, item))}" for item in draw.sample(range(_ITEMS), 6))
+        moment = dt.datetime.fromtimestamp(time, dt.UTC)
+        clock = f"{moment.month}/{moment.day}/{moment.year} {moment:%I:%M:%S %p}"
+        lines.append(f"{number}\tU{user}\t{clock}\t{past}\t{shown}\n")
+    (folder / "behaviors.tsv").write_text("".join(lines))
+    news = (f"N{item}\t{_kind(item)}\tsub{item % 9}\tA title with words {item}\n" for item in range(_ITEMS))
+    (folder / "news.tsv").write_text("".join(news))
+
+
+def write_ebnerd_like(folder: Path) -> None:
+    """Requests as lists of shown and of clicked ids; the lists of one history for each user."""
+    draw, rows, places = random.Random(2), [], list(range(_ITEMS))
+    for number, (user, time) in enumerate(_moments(draw, 500)):
+        shown = draw.sample(places, 6)
+        rows.append(
+            {
+                "impression_id": 10_000 + number,
+                "article_id": draw.choice([None, 100 + draw.choice(places)]),
+                "impression_time": dt.datetime.fromtimestamp(time, dt.UTC).replace(tzinfo=None),
+                "read_time": 5.0 + draw.random(),
+                "device_type": draw.randrange(1, 4),
+                "article_ids_inview": [100 + item for item in shown],
+                "article_ids_clicked": [100 + item for item in shown if _likes(draw, user, item)],
+                "user_id": user,
+                "is_subscriber": user % 3 == 0,
+                "session_id": 5000 + number // 2,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), folder / "behaviors.parquet")
+    histories = [
+        {
+            "user_id": user,
+            "article_id_fixed": [100 + (user * 5 + step) % _ITEMS for step in range(1 + user % 7)],
+            "impression_time_fixed": [
+                dt.datetime.fromtimestamp(START - 3 * _DAY + 3600 * step, dt.UTC).replace(tzinfo=None)
+                for step in range(1 + user % 7)
+            ],
+            "read_time_fixed": [round(10 + draw.random(), 2) for _ in range(1 + user % 7)],
+        }
+        for user in range(_USERS)
+    ]
+    pq.write_table(pa.Table.from_pylist(histories), folder / "history.parquet")
+    articles = [{"article_id": 100 + item, "category": _kind(item)} for item in range(_ITEMS)]
+    pq.write_table(pa.Table.from_pylist(articles), folder / "articles.parquet")
+
+
+def write_criteo_like(folder: Path) -> None:
+    """No header, no user, no item, no time: a label, two counts and two hashed categories."""
+    draw, lines = random.Random(3), []
+    for _ in range(900):
+        site, device = draw.randrange(40), draw.randrange(4)
+        count = "" if draw.random() < 0.2 else int(draw.expovariate(0.1))
+        label = int(draw.random() < 0.1 + 0.15 * device)
+        lines.append(
+            f"{label}\t{count}\t{int(draw.expovariate(0.02))}\t{site * 7919:08x}\t{device * 104729:08x}\n"
+        )
+    (folder / "train.txt").write_text("".join(lines))
+
+
+def write_bandit_like(folder: Path) -> None:
+    """A user of several columns, the position, and the propensity of the policy that chose the item."""
+    draw = random.Random(4)
+    lines = [
+        ",timestamp,item_id,position,click,propensity_score,user_feature_0,user_feature_1,user-item_affinity_0\n"
+    ]
+    for number, (user, time) in enumerate(sorted(_moments(draw, 900), key=lambda moment: moment[1])):
+        item = draw.randrange(_ITEMS)
+        click = int(_likes(draw, user, item))
+        clock = dt.datetime.fromtimestamp(time, dt.UTC).isoformat(sep=" ")
+        features = f"{user % 8 * 7919:08x},{user // 8 * 104729:08x}"
+        lines.append(
+            f"{number},{clock},{item},{draw.randrange(1, 4)},{click},{0.01 + draw.random() / 10:.4f},"
+            f"{features},{draw.random():.3f}\n"
+        )
+    (folder / "all.csv").write_text("".join(lines))
+    context = [
+        ",item_id,item_feature_0,item_feature_1\n",
+        *(f"{i},{i},{i / 8},{_kind(i)}\n" for i in range(_ITEMS)),
+    ]
+    (folder / "item_context.csv").write_text("".join(context))
+
+
+def write_review_log(folder: Path) -> None:
+    """Ratings with texts."""
+    draw, lines = random.Random(5), []
+    for user, time in _moments(draw, 900):
+        item = draw.randrange(_ITEMS)
+        rating = 5.0 if _likes(draw, user, item) else float(draw.randrange(1, 4))
+        text = f"I have used this for {draw.randrange(1000)} days and want to say {draw.random()} of it."
+        row = {"reviewerID": f"A{user}", "asin": f"B{item:04}", "overall": rating, "reviewText": text}
+        lines.append(json.dumps(row | {"unixReviewTime": time}) + "\n")
+    (folder / "reviews.json").write_text("".join(lines))
+
+
+def write_parts(folder: Path) -> None:
+    """One file for each part."""
+    draw = random.Random(6)
+    moments = sorted(_moments(draw, 900), key=lambda moment: moment[1])
+    for name, rows in (("train", moments[:700]), ("valid", moments[700:800]), ("test", moments[800:])):
+        lines = ["user_id,item_id,time,clicked\n"]
+        for user, time in rows:
+            item = draw.randrange(_ITEMS)
+            lines.append(f"u{user},i{item},{time},{int(_likes(draw, user, item))}\n")
+        (folder / f"{name}.csv").write_text("".join(lines))
+
+
+def write_sequences(folder: Path) -> None:
+    """Lines that begin with a user and go on with the items that the user took, in order, without times."""
+    draw, lines = random.Random(7), []
+    for user in range(120):
+        items = [item for item in draw.sample(range(_ITEMS), _ITEMS) if _likes(draw, user, item)]
+        lines.append(" ".join(map(str, [user, *items])) + "\n")
+    (folder / "sequences.txt").write_text("".join(lines))
+
+
+SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
+    "mind": write_mind_like,
+    "ebnerd": write_ebnerd_like,
+    "criteo": write_criteo_like,
+    "bandit": write_bandit_like,
+    "reviews": write_review_log,
+    "parts": write_parts,
+    "sequences": write_sequences,
+}
+
+
+def write_shape_logs(folder: Path) -> None:
+    """Write every log into a folder of its own."""
+    for name, write in SHAPE_LOGS.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        write(folder / name)
+
+
+def _moments(draw: random.Random, count: int) -> Iterator[tuple[int, int]]:
+    """Yield users and times of a week."""
+    for _ in range(count):
+        yield draw.randrange(_USERS), START + draw.randrange(7 * _DAY)
+
+
+def _likes(draw: random.Random, user: int, item: int) -> bool:
+    """Draw whether a user takes an item."""
+    return draw.random() < (0.6 if item % 5 == user % 5 else 0.15)
+
+
+def _kind(item: int) -> str:
+    return f"kind{item % 5}"
+
+
+if __name__ == "__main__":
+    write_shape_logs(Path(sys.argv[1]))
