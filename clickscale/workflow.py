@@ -11,7 +11,6 @@ A folder of trees holds ``trees.json`` instead of the files of training. A disti
 one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from clickscale.artifact import save_artifact
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Grouping
+from clickscale.documents import maybe_document, read_document, write_document
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
-from clickscale.files import heal, replace_text
+from clickscale.files import heal
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
@@ -34,7 +34,16 @@ from clickscale.runtime import MOST, available_cores
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT
-from clickscale.training.run.folder import CONFIG, DATASET, DONE, RECIPE, TrainedRun, load_run, read_config
+from clickscale.training.run.folder import (
+    ADVICE,
+    CONFIG,
+    DATASET,
+    DONE,
+    RECIPE,
+    TrainedRun,
+    load_run,
+    read_config,
+)
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
@@ -91,7 +100,7 @@ def _finish(out: Path, result: RunResult, data: Path) -> None:
     """Write the cost of a finished run, its metrics of the validation part, if any, and its artifact."""
     run = load_run(out, data)
     cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
-    _write_json(out / "cost.json", cost)
+    write_document(out / "cost.json", cost)
     training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}
     metrics: dict[str, Any] = {"cost": cost, "training": training}
     if len(run.dataset.part("valid")):
@@ -160,7 +169,7 @@ def _evaluate(
 
 def _report(out: Path, predictions: Predictions, bootstrap: int) -> EvaluationReport:
     report = evaluate_predictions(predictions, bootstrap=bootstrap)
-    _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
+    write_document(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
 
 
@@ -205,7 +214,7 @@ def train_trees(
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
     }
-    _write_json(out / _TREES, facts)
+    write_document(out / _TREES, facts)
     return facts
 
 
@@ -265,7 +274,7 @@ def run_options(run: Path) -> dict[str, Any]:
         RunError: the folder is neither.
     """
     if (run / _TREES).is_file():
-        facts = json.loads((run / _TREES).read_text("utf-8"))
+        facts = read_document(run / _TREES, ADVICE)
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     return options | _teacher(run)
@@ -273,7 +282,7 @@ def run_options(run: Path) -> dict[str, Any]:
 
 def _teacher(run: Path) -> dict[str, str]:
     """The teacher of a run and its unusual options; empty for a run without a teacher."""
-    facts = _maybe_json(run / TAUGHT)
+    facts = maybe_document(run / TAUGHT, ADVICE)
     if facts is None:
         return {}
     usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
@@ -286,7 +295,7 @@ def _teacher(run: Path) -> dict[str, str]:
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
     path = run / (_TREES if (run / _TREES).is_file() else DATASET)
-    facts = _maybe_json(path) or {}
+    facts = maybe_document(path, ADVICE) or {}
     return list(facts.get("notes", ()))
 
 
@@ -296,7 +305,7 @@ def entrant(run: Path, part: str) -> Entrant:
     Raises:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
-    decided = frozenset(_maybe_json(run / RECIPE) or ())  # trees leave nothing to the recipe
+    decided = frozenset(maybe_document(run / RECIPE, ADVICE) or ())  # trees leave nothing to the recipe
     return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
 
 
@@ -309,8 +318,9 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     path = run / f"evaluation-{part}.json"
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
-    evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / _TREES)
+    evaluation = read_document(path, _evaluate_again(run, part))
+    cost = maybe_document(run / "cost.json", ADVICE)
+    done = maybe_document(run / DONE, ADVICE) or maybe_document(run / _TREES, ADVICE)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 
@@ -325,15 +335,10 @@ def learning_curve(run: Path) -> tuple[list[float], list[float]]:
 
 def slice_auc(run: Path, slices: str, part: str = "test") -> dict[str, float]:
     """AUC of the first label by slice (``behaviors``, ``user_activity``, ``item_age``, ``day``)."""
-    label = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"][0]
+    label = read_document(run / f"evaluation-{part}.json", _evaluate_again(run, part))["labels"][0]
     return {entry["name"]: entry["auc"] for entry in label["slices"][slices] if entry["auc"] is not None}
 
 
-def _maybe_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file, or None if it is absent."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file completely or not at all."""
-    replace_text(path, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+def _evaluate_again(run: Path, part: str) -> str:
+    """Way out where a report is damaged."""
+    return f"make it again: clickscale evaluate {run} --part {part}"

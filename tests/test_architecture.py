@@ -27,6 +27,7 @@ PARTS = (
     "version",
     "arrays",
     "files",
+    "documents",
     "runtime",
     "features",
     "schema",
