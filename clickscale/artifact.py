@@ -116,7 +116,9 @@ def save_artifact(
     Raises:
         ArtifactError: the folder exists and ``overwrite`` is off, a weight is not a number, the disk is full.
     """
-    weights = _finite_weights(model)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if name := _not_finite(weights):
+        raise ArtifactError(f"Weight {name} holds NaN or infinity; the model is not saved.")
     config = _ArtifactConfig(
         model=model_name,
         options=msgspec.to_builtins(model.config),
@@ -145,20 +147,17 @@ def save_artifact(
     return folder
 
 
-def _finite_weights(model: CTRModel[Any]) -> dict[str, torch.Tensor]:
-    """Every parameter and buffer on the CPU; a model that is not made of numbers is refused."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise ArtifactError(f"Weight {name} holds NaN or infinity; the model is not saved.")
-    return weights
+def _not_finite(weights: Mapping[str, torch.Tensor]) -> str:
+    """Name of the first parameter or buffer that holds NaN or infinity; empty if all are finite."""
+    return next((name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())), "")
 
 
 def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
     """Verify and load an artifact.
 
     Raises:
-        ArtifactError: not an artifact, made by a newer release, incomplete, or damaged.
+        ArtifactError: not an artifact, made by a newer release, incomplete, or damaged; a weight that is not
+            finite.
     """
     heal(folder)
     manifest = _verified(folder)
@@ -174,9 +173,15 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
             labels=config.labels,
             overrides=_assignments(config.options),
         )
-        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        weights = safetensors.torch.load_file(folder / "weights.safetensors")
+        model.load_state_dict(weights)
     except (RuntimeError, safetensors.SafetensorError, ClickscaleError) as error:
         raise ArtifactError(f"{folder} does not fit this release: {error}") from error
+    if name := _not_finite(weights):  # another program may have written it, with hashes that fit
+        raise ArtifactError(
+            f"{folder / 'weights.safetensors'} cannot be served: its weight {name} holds NaN or infinity;"
+            " train the model again."
+        )
     return Artifact(
         path=folder,
         model=model.to(device).eval(),

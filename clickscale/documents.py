@@ -50,7 +50,7 @@ def unsealed(data: bytes, path: Path, advice: str) -> dict[str, Any]:
     tree = _parsed(data, str(path), advice)
     if not isinstance(tree, dict) or not isinstance(tree.get(_HASH), str):
         raise DamagedError(
-            f"{path} does not hold its own hash: an earlier release wrote it, or it is damaged; {advice}."
+            f"{path} is damaged, or an earlier release wrote it: it holds no hash of its own; {advice}."
         )
     expected = tree.pop(_HASH)
     _compare(_hash(tree), expected, path, advice)
@@ -76,7 +76,7 @@ def read_documents(path: Path, advice: str) -> list[dict[str, Any]]:
     seal = _parsed(last.encode(), str(path), advice)
     if not isinstance(seal, dict) or not isinstance(seal.get(_HASH), str):
         raise DamagedError(
-            f"{path} does not end in its own hash: an earlier release wrote it, or it is damaged; {advice}."
+            f"{path} is damaged, or an earlier release wrote it: its last line holds no hash; {advice}."
         )
     _compare(sha256_text("\n".join(lines)), seal[_HASH], path, advice)
     return [json.loads(line) for line in lines]

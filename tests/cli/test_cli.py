@@ -11,6 +11,7 @@ import pytest
 from clickscale.cli import main
 from clickscale.cli.app import app
 from clickscale.cli.score import _size_in_bytes
+from tests.data.resealed import reseal
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
@@ -148,6 +149,7 @@ def test_a_leak_check_passes_and_a_planted_leak_gives_exit_code_1(
     visible = np.load(folder / "leaky" / "impressions" / "visible.npy", mmap_mode="r+")
     visible[::50] += 1
     visible.flush()
+    reseal(folder / "leaky")
     assert main(["leak-check", str(folder / "leaky")]) == 1
     assert "error: visible_future:" in capsys.readouterr().out
     assert main(["leak-check", str(folder / "leaky"), "--json"]) == 1

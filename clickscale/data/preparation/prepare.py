@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from clickscale.arrays import Progress
-from clickscale.config_text import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
-from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
+from clickscale.data.layout import DATA_SET, Manifest, hashes_of, write_manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
@@ -34,7 +33,7 @@ from clickscale.data.source import Source
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.features import FIRST, PADDING, column_of
-from clickscale.files import building, failpoint, file_entry
+from clickscale.files import building, failpoint
 from clickscale.schema import Field
 
 
@@ -152,6 +151,7 @@ class _Preparation:
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
         counts["users"] -= 1
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        files, samples = hashes_of(self.folder, [str(path.relative_to(self.folder)) for path in paths])
         manifest = Manifest(
             schema=encoder.schema,
             features=encoder.features(),
@@ -159,11 +159,12 @@ class _Preparation:
             split=self.source.split,
             boundaries=fixed,
             report=intake.quarantine.report(),
-            files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
+            files=files,
+            samples=samples,
             notes=self.source.notes + _note_on_negatives(self.source.negatives),
             known_at=intake.known_at,
         )
-        (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
+        write_manifest(self.folder, manifest)
         return manifest
 
 
