@@ -27,6 +27,7 @@ from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
 from clickscale.files import heal
+from clickscale.locks import is_empty, one_writer
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
@@ -66,13 +67,14 @@ def train(
         A result whose ``finished`` is false if a signal stopped the run; then there is no artifact yet.
 
     Raises:
-        RunError: ``out`` holds something else, or the disk is full.
+        RunError: ``out`` holds something else or is written by another process, or the disk is full.
         ConfigError: unknown model, grade, option or label.
     """
     out = Path(out)
-    result = train_model(config, out, resume=resume, progress=progress)
-    if result.finished:
-        _finish(out, result, Path(config.data))
+    with one_writer(out, RunError):
+        result = train_model(config, out, resume=resume, progress=progress)
+        if result.finished:
+            _finish(out, result, Path(config.data))
     return result
 
 
@@ -85,9 +87,10 @@ def distill(
     (``teacher_run``) stays there. Arguments, result and errors are those of `train`.
     """
     out = Path(out)
-    result = distillation.distill(config, out, resume=resume, progress=progress)
-    for folder in distilled_runs(out) if result.finished else ():
-        _finish(folder, result, Path(config.data))
+    with one_writer(out, RunError):
+        result = distillation.distill(config, out, resume=resume, progress=progress)
+        for folder in distilled_runs(out) if result.finished else ():
+            _finish(folder, result, Path(config.data))
     return result
 
 
@@ -188,13 +191,19 @@ def train_trees(
         Facts about the trees and the time they took, as ``trees.json`` keeps them.
 
     Raises:
-        RunError: ``out`` is not empty.
+        RunError: ``out`` is not empty, or is written by another process.
         ConfigError: LightGBM is not installed.
     """
+    with one_writer(Path(out), RunError):
+        return _train_trees(data, Path(out), label, seed, statistics, threads)
+
+
+def _train_trees(
+    data: str | Path, out: Path, label: str, seed: int, statistics: bool, threads: int
+) -> dict[str, Any]:
     from clickscale.baselines import trees
 
-    out = Path(out)
-    if out.is_dir() and any(out.iterdir()):
+    if not is_empty(out):
         raise RunError(f"{out} is not empty; choose another folder.")
     dataset = open_dataset(data)
     fitted = trees.train_trees(
@@ -204,7 +213,6 @@ def train_trees(
         statistics=statistics,
         threads=threads or min(available_cores(), MOST),
     )
-    out.mkdir(parents=True, exist_ok=True)
     for part, predictions in fitted.predictions.items():
         predictions.save(_predictions_path(out, part))
         _report(out, predictions, bootstrap=200)

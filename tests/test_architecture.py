@@ -26,6 +26,7 @@ PARTS = (
     "config_text",
     "version",
     "arrays",
+    "locks",
     "files",
     "documents",
     "runtime",

@@ -11,6 +11,7 @@ from torch.utils import deterministic as memory
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
+from clickscale.locks import one_writer
 from clickscale.runtime import set_threads
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner, Plan, Planner
@@ -58,7 +59,8 @@ def train(
         it is ``paused``.
 
     Raises:
-        RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
+        RunError: ``out`` holds something else than this run, is written by another process, or cannot be
+            written (a full disk).
         DivergedError: too many steps in a row were not finite.
     """
 
@@ -96,7 +98,11 @@ def run_training(
 ) -> RunResult:
     """Train the models that ``planner`` makes for the data set; see `train`."""
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
+        with (
+            one_writer(out, RunError),
+            torch.random.fork_rng(range(torch.cuda.device_count())),
+            Interruption() as interruption,
+        ):
             return _train(config, planner, out, resume, progress, pause_after, interruption)
     except OSError as error:
         raise RunError(
@@ -126,7 +132,7 @@ def _train(
     objective, learners = plan.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 
-    # Nothing is written before this line: options that cannot work leave no folder behind.
+    # Nothing that stays is written before this line: options that cannot work leave no folder behind.
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return read_done(out)

@@ -23,6 +23,7 @@ from clickscale.data.layout import MANIFEST
 from clickscale.documents import read_documents, write_documents
 from clickscale.errors import RunError
 from clickscale.files import checksum
+from clickscale.locks import WRITER
 from clickscale.training.run.folder import differences
 from clickscale.training.run.run_config import TrainConfig
 
@@ -76,7 +77,7 @@ class Journal:
         self.pieces: list[Piece] = []
         if self._path.is_file():
             self._read()
-        elif folder.is_dir() and set(os.listdir(folder)) - {f"{JOURNAL}.partial"}:
+        elif folder.is_dir() and set(os.listdir(folder)) - {f"{JOURNAL}.partial", WRITER}:
             raise RunError(f"{folder} is not empty and holds no search; choose another folder.")
         else:
             folder.mkdir(parents=True, exist_ok=True)

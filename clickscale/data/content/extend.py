@@ -24,6 +24,7 @@ from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport, ha
 from clickscale.errors import SchemaError
 from clickscale.features import column_of
 from clickscale.files import building
+from clickscale.locks import WRITER
 from clickscale.schema import Field, Schema
 
 _REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
@@ -112,7 +113,8 @@ def _extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
 def _manifest(dataset: Dataset, folder: Path, encoder: Encoder, addition: Addition) -> Manifest:
     """Make the manifest of the extended data set; linked files keep their hashes."""
     old = dataset.manifest
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != WRITER)
+    names = [path.relative_to(folder).as_posix() for path in paths]
     kept = [name for name in names if name in old.files and name not in _REWRITTEN]
     files, samples = hashes_of(folder, [name for name in names if name not in kept])
     files |= {name: old.files[name] for name in kept}

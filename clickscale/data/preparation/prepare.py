@@ -34,6 +34,7 @@ from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint
+from clickscale.locks import WRITER
 from clickscale.schema import Field
 
 
@@ -150,7 +151,7 @@ class _Preparation:
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
         counts["users"] -= 1
-        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != WRITER)
         files, samples = hashes_of(self.folder, [str(path.relative_to(self.folder)) for path in paths])
         manifest = Manifest(
             schema=encoder.schema,

@@ -87,7 +87,8 @@ class CheckpointStore:
         """
         if name := _not_finite(checkpoint.tensors):
             raise DivergedError(
-                f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are sound."
+                f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are"
+                " sound."
             )
         final = self.folder / _name(checkpoint.step)
         try:

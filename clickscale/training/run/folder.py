@@ -26,6 +26,7 @@ from clickscale.data.layout import MANIFEST
 from clickscale.documents import read_document, write_document
 from clickscale.errors import RunError
 from clickscale.files import file_entry
+from clickscale.locks import WRITER, is_empty
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
@@ -108,12 +109,12 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
     Raises:
         RunError: the folder holds something else, another run, or this run while ``resume`` is false.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if is_empty(folder):
         write_options(folder, config, dataset)
         return
     stored = _read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
     litter = {f"{name}.partial" for name in (CONFIG, DATASET)}
-    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET}:
+    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET, WRITER}:
         raise RunError(f"{folder} is not empty and not a run; choose another folder.")
     if stored is None:  # killed before its options were written
         write_options(folder, config, dataset)
