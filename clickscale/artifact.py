@@ -203,6 +203,8 @@ def _verified(folder: Path) -> _ArtifactManifest:
         raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
+    if isinstance(tree, dict) and "schema" in tree:
+        raise ArtifactError(f"{folder} is not an artifact but a prepared data set.")
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != VERSION:
         older = isinstance(version, int) and version < VERSION

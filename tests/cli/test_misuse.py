@@ -91,8 +91,14 @@ BAD = {
     "adapter option": (["prepare", "mind:x", "--out", "new", "--set", "statistics"], "has no '='"),
     "no artifact": (["score", "tiny", "null.jsonl"], "tiny"),
     "no requests": (["score", "artifact-din", "nowhere.jsonl"], "Cannot read nowhere.jsonl: No such file"),
-    "line that is not JSON": (["score", "artifact-din", "broken.jsonl"], "broken.jsonl line 2 is not JSON"),
-    "line that is not UTF-8": (["score", "artifact-din", "latin.jsonl"], "latin.jsonl line 1 is not UTF-8"),
+    "line that is not JSON": (
+        ["score", "artifact-din", "broken.jsonl"],
+        "broken.jsonl line 2: the line is not JSON",
+    ),
+    "line that is not UTF-8": (
+        ["score", "artifact-din", "latin.jsonl"],
+        "latin.jsonl line 2: the line is not UTF-8",
+    ),
     "bad request": (["score", "artifact-din", "null.jsonl"], "null.jsonl line 3: candidates[0].item is null"),
     "size that is none": (["score", "artifact-din", "null.jsonl", "--cache", "much"], "'much' is not a size"),
     "unknown precision": (
