@@ -36,6 +36,7 @@ from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
+from clickscale.runtime import survive_forks
 
 VERSION = 2
 MANIFEST = "manifest.json"
@@ -159,6 +160,7 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
         ArtifactError: not an artifact, made by a newer release, incomplete, or damaged; a weight that is not
             finite.
     """
+    survive_forks()  # copying a large table starts the threads of operations
     heal(folder)
     manifest = _verified(folder)
     config = load_json((folder / "config.json").read_bytes(), _ArtifactConfig, str(folder / "config.json"))

@@ -13,6 +13,7 @@ from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.features import label_of
 from clickscale.models import CTRModel
+from clickscale.runtime import survive_forks
 from clickscale.schema import select_labels
 
 
@@ -51,6 +52,7 @@ def predict(
         SchemaError: unknown label.
         ConfigError: slack for another grouping than ``request``, or for a model whose states cannot grow.
     """
+    survive_forks()
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed; `_logits` restores the order.
     config = LoaderConfig(

@@ -19,6 +19,7 @@ from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.claims import Claim
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import CTRModel, State, score_in_chunks, stack
+from clickscale.runtime import survive_forks
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Scorer:
 
     def score_many(self, requests: Sequence[Request], batch: int = 64, tenant: str = "") -> list[Response]:
         """Score several requests, ``batch`` at a time; each gets the scores that it would get on its own."""
+        survive_forks()
         responses: list[Response] = []
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]

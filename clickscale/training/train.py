@@ -12,7 +12,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
 from clickscale.locks import one_writer
-from clickscale.runtime import set_threads
+from clickscale.runtime import set_threads, survive_forks
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
@@ -122,6 +122,7 @@ def _train(
 ) -> RunResult:
     """Make all parts of a run, restore its progress, take the steps, and mark it as finished."""
     device = _device(requested.device)
+    survive_forks()
     threads = set_threads(requested.threads)
     dataset = open_dataset(requested.data)
     plan = planner(dataset)
