@@ -8,13 +8,13 @@ The table shows the mean over seeds, the 95% interval over users, and paired tes
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import configured  # noqa: F401 - first, for its effect
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
+from clickscale.documents import write_document
 from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
 from clickscale.training.run.folder import load_run
@@ -31,7 +31,7 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
         raise SystemExit(result.exit_code)
     run = load_run(out)
     cost = measure_cost(run.model, run.dataset.features, config.length, workflow.CANDIDATES)
-    (out / "cost.json").write_text(json.dumps(cost.to_dict()))
+    write_document(out / "cost.json", cost.to_dict())
     report = workflow.evaluate(out, part="test")
     label = report.labels[0]
     print(
