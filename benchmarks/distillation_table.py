@@ -24,8 +24,8 @@ from movielens_table import shown
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
-from clickscale.documents import write_document
 from clickscale.report.comparison import Line, compare
+from clickscale.sealed import write_document
 from clickscale.training.distill.distill_config import STUDENT, DistillConfig, distill_config
 from clickscale.training.distill.distillation import distill
 from clickscale.training.run.folder import load_run

@@ -14,9 +14,9 @@ import configured  # noqa: F401 - first, for its effect
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
-from clickscale.documents import write_document
 from clickscale.evaluation.significance import Interval
 from clickscale.report.comparison import Line, compare
+from clickscale.sealed import write_document
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train

@@ -21,7 +21,6 @@ from clickscale.artifact import save_artifact
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Grouping
-from clickscale.documents import maybe_document, read_document, write_document
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
@@ -32,6 +31,7 @@ from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
+from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT

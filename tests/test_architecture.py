@@ -28,7 +28,7 @@ PARTS = (
     "arrays",
     "locks",
     "files",
-    "documents",
+    "sealed",
     "runtime",
     "features",
     "schema",

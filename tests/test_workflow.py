@@ -14,10 +14,10 @@ from clickscale.artifact import load_artifact
 from clickscale.data.dataset import Dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Split
-from clickscale.documents import read_document, write_document
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
+from clickscale.sealed import read_document, write_document
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.run.folder import read_config
 from clickscale.training.run.run_config import TrainConfig

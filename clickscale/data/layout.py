@@ -38,11 +38,11 @@ import msgspec
 from clickscale.config import Config
 from clickscale.config_text import build
 from clickscale.data.source import Split
-from clickscale.documents import sealed, unsealed
 from clickscale.errors import ConfigError, DamagedError, DataError
 from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, file_entry, sample_hash
 from clickscale.schema import Schema
+from clickscale.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
 _LAYOUT_VERSION = 3

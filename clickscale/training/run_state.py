@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clickscale.documents import read_document, write_document
 from clickscale.files import checksum
+from clickscale.sealed import read_document, write_document
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.epochs import Position
 from clickscale.training.learner import Learner

@@ -20,10 +20,10 @@ import msgspec
 from clickscale.config import Config
 from clickscale.config_text import build
 from clickscale.data.layout import MANIFEST
-from clickscale.documents import read_documents, write_documents
 from clickscale.errors import RunError
 from clickscale.files import checksum
 from clickscale.locks import WRITER
+from clickscale.sealed import read_documents, write_documents
 from clickscale.training.run.folder import differences
 from clickscale.training.run.run_config import TrainConfig
 

@@ -278,6 +278,20 @@ def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+def test_a_signal_while_answers_are_written_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
+    process = command("score", str(folder / "artifact-din"), "-", "--out", "answers.jsonl", folder=tmp_path)
+    assert process.stdin is not None
+    process.stdin.write('{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n')
+    process.stdin.flush()
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("answers.jsonl.partial/*")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_any_other_verb_in_silence(number: signal.Signals, code: int, folder: Path) -> None:
     process = command("score", "artifact-din", "-", folder=folder)

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
-from clickscale.documents import read_document, write_document
 from clickscale.files import checksum, replace_bytes, replace_text
+from clickscale.sealed import read_document, write_document
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix

@@ -23,12 +23,12 @@ import msgspec
 from clickscale.config_text import build
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
-from clickscale.documents import read_document, write_document
 from clickscale.errors import RunError
 from clickscale.files import file_entry
 from clickscale.locks import WRITER, is_empty
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
+from clickscale.sealed import read_document, write_document
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
 from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig

@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from clickscale.documents import maybe_document
 from clickscale.errors import DamagedError
 from clickscale.files import checksum, replace_text
+from clickscale.sealed import maybe_document
 from clickscale.training.run.folder import ADVICE, DONE
 
 METRICS = "metrics.jsonl"

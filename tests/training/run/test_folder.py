@@ -6,8 +6,8 @@ import torch
 
 from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
-from clickscale.documents import read_document
 from clickscale.errors import ConfigError, RunError, SchemaError
+from clickscale.sealed import read_document
 from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided

@@ -24,7 +24,10 @@ _HASH = "sha256"
 def sealed(document: Mapping[str, Any]) -> str:
     """Text of a document with its hash, keys in order."""
     plain = json.loads(json.dumps(dict(document)))  # as a reader will find it: keys are texts, tuples lists
-    text = json.dumps(plain | {_HASH: _hash(plain)}, indent=2, sort_keys=True, ensure_ascii=False)
+    complete = plain | {_HASH: _hash(plain)}
+    text = json.dumps(complete, indent=2, sort_keys=True, ensure_ascii=False)
+    if text != text.encode("utf-8", "replace").decode():  # a path may hold bytes that are not UTF-8
+        text = json.dumps(complete, indent=2, sort_keys=True)
     return text + "\n"
 
 
