@@ -11,7 +11,7 @@ ADVICE = "make it again"
 DOCUMENT: dict[str, Any] = {
     "loss": 0.1 + 0.2,
     "none": None,
-    "text": "Straße \ud83d\ude00 \ud800",
+    "text": "Straße 😀 \ud800",
     "nested": {"b": [1, 2.5, float("inf")], "a": {"10": True, "9": False}},
 }
 
