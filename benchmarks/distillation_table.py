@@ -25,6 +25,7 @@ from movielens_table import shown
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
+from clickscale.sealed import write_document
 from clickscale.training.distill.distill_config import STUDENT, DistillConfig, distill_config
 from clickscale.training.distill.distillation import distill
 from clickscale.training.run.folder import load_run
@@ -100,7 +101,7 @@ def measure(folder: Path, part: str, grouping: str | None, slack: int | None) ->
         if not (folder / "cost.json").is_file():
             run = load_run(folder)
             cost = measure_cost(run.model, run.dataset.features, length, workflow.CANDIDATES)
-            (folder / "cost.json").write_text(json.dumps(cost.to_dict()))
+            write_document(folder / "cost.json", cost.to_dict())
         workflow.evaluate(folder, part=part, grouping=grouping or "request", slack=slack, bootstrap=200)  # type: ignore[arg-type]
         asked.write_text(options, "utf-8")
     auc = workflow.run_results(folder, part)[0].auc.value

@@ -8,7 +8,6 @@ The table shows the mean over seeds, the 95% interval over users, and paired tes
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import configured  # noqa: F401 - first, for its effect
@@ -17,6 +16,7 @@ from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import Line, compare
 from clickscale.report.results import with_interval
+from clickscale.sealed import write_document
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
@@ -31,7 +31,7 @@ def run_cell(data: Path, out: Path, config: TrainConfig) -> None:
         raise SystemExit(result.exit_code)
     run = load_run(out)
     cost = measure_cost(run.model, run.dataset.features, config.length, workflow.CANDIDATES)
-    (out / "cost.json").write_text(json.dumps(cost.to_dict()))
+    write_document(out / "cost.json", cost.to_dict())
     report = workflow.evaluate(out, part="test")
     label = report.labels[0]
     print(

@@ -36,6 +36,7 @@ from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
+from clickscale.runtime import survive_forks
 
 VERSION = 2
 MANIFEST = "manifest.json"
@@ -120,7 +121,9 @@ def save_artifact(
     Raises:
         ArtifactError: the folder exists and ``overwrite`` is off, a weight is not a number, the disk is full.
     """
-    weights = _finite_weights(model)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if name := _not_finite(weights):
+        raise ArtifactError(f"Weight {name} holds NaN or infinity; the model is not saved.")
     config = _ArtifactConfig(
         model=model_name,
         options=msgspec.to_builtins(model.config),
@@ -149,21 +152,19 @@ def save_artifact(
     return folder
 
 
-def _finite_weights(model: CTRModel[Any]) -> dict[str, torch.Tensor]:
-    """Every parameter and buffer on the CPU; a model that is not made of numbers is refused."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise ArtifactError(f"Weight {name} holds NaN or infinity; the model is not saved.")
-    return weights
+def _not_finite(weights: Mapping[str, torch.Tensor]) -> str:
+    """Name of the first parameter or buffer that holds NaN or infinity; empty if all are finite."""
+    return next((name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())), "")
 
 
 def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
     """Verify and load an artifact.
 
     Raises:
-        ArtifactError: not an artifact, made by a newer release, incomplete, or damaged.
+        ArtifactError: not an artifact, made by a newer release, incomplete, or damaged; a weight that is not
+            finite.
     """
+    survive_forks()  # copying a large table starts the threads of operations
     heal(folder)
     manifest = _verified(folder)
     config = load_json((folder / "config.json").read_bytes(), _ArtifactConfig, str(folder / "config.json"))
@@ -178,9 +179,15 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
             labels=config.labels,
             overrides=_assignments(config.options),
         )
-        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        weights = safetensors.torch.load_file(folder / "weights.safetensors")
+        model.load_state_dict(weights)
     except (RuntimeError, safetensors.SafetensorError, ClickscaleError) as error:
         raise ArtifactError(f"{folder} does not fit this release: {error}") from error
+    if name := _not_finite(weights):  # another program may have written it, with hashes that fit
+        raise ArtifactError(
+            f"{folder / 'weights.safetensors'} cannot be served: its weight {name} holds NaN or infinity;"
+            " train the model again."
+        )
     return Artifact(
         path=folder,
         model=model.to(device).eval(),
@@ -208,6 +215,8 @@ def _verified(folder: Path) -> _ArtifactManifest:
         raise ArtifactError(f"{folder} is not an artifact (no readable {MANIFEST}).{hint}") from error
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged: {error}.") from error
+    if isinstance(tree, dict) and "schema" in tree:
+        raise ArtifactError(f"{folder} is not an artifact but a prepared data set.")
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != VERSION:
         older = isinstance(version, int) and version < VERSION

@@ -9,15 +9,14 @@ A folder is built beside its place under a lock, brought to disk, and renamed::
 A single file is written inside a folder ``NAME.partial`` in the same way, and moved over the older file.
 
 Whenever the process is killed or the power fails, a reader finds the older content or the newer one, never a
-mixture and never nothing. The locks are the kernel's, so they end with their process; a file system without
-locks is used without them. A full disk is an error that says so, and leaves what was there.
+mixture and never nothing. The locks (`clickscale.locks`) end with their process. A full disk is an error that
+says so, and leaves what was there.
 
 Only this module renames over files, calls fsync and computes hashes of files. The keys of cached states
 (`clickscale.inference.states.fingerprint`) are not hashes of files.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -33,11 +32,12 @@ from safetensors import SafetensorError
 
 from clickscale.config import Config
 from clickscale.errors import ClickscaleError, DamagedError
+from clickscale.locks import WRITER, holder, is_at, lock, sign
 
 FAILPOINT = "CLICKSCALE_FAILPOINT"  # environment variable, see `failpoint`
 
 _PARTIAL, _REPLACED, _REMOVED = ".partial", ".replaced", ".removed"
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+_SAMPLE = 4096  # bytes of each piece of a file that opening a folder hashes: a page
 _PATIENCE = 0.2  # seconds to wait for a process that clears a partial folder
 
 
@@ -81,11 +81,13 @@ def building(folder: Path, kind: FolderKind, *, overwrite: bool = False) -> Iter
         with _locked(partial) as ours:
             if not ours:
                 raise kind.error(
-                    f"Another process is building {partial}; wait for it or choose another folder."
+                    f"{folder} is being built by {holder(partial)}; wait for it or choose another folder."
                 )
             _put_back(folder)
             _check_replaceable(folder, kind, overwrite)  # now that nobody else can publish
+            sign(partial)
             yield partial
+            (partial / WRITER).unlink(missing_ok=True)
             failpoint("folder_built")
             _sync_tree(partial)
             failpoint("folder_synced")
@@ -114,7 +116,7 @@ def heal(folder: Path) -> None:
         _put_back(folder)
         return
     try:
-        _lock(handle, wait=True)  # a living process needs only its second rename
+        lock(handle, wait=True)  # a living process needs only its second rename
         _put_back(folder)
     finally:
         os.close(handle)
@@ -150,7 +152,7 @@ def _sweep_partial(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        if _lock(handle) and _is_at(handle, path):
+        if lock(handle) and is_at(handle, path):
             shutil.rmtree(path)
     finally:
         os.close(handle)
@@ -185,7 +187,7 @@ def _locked(partial: Path, wait: bool = False) -> Iterator[bool]:
         yield True
     finally:
         # Once it is published, a folder of that name belongs to the next process.
-        if _is_at(handle, partial):
+        if is_at(handle, partial):
             shutil.rmtree(partial, ignore_errors=True)
         os.close(handle)
 
@@ -199,7 +201,7 @@ def _take(partial: Path, wait: bool) -> int | None:
             handle = os.open(partial, os.O_RDONLY)
         except FileNotFoundError:  # the process that held it has just ended
             continue
-        if _lock(handle, wait) and _is_at(handle, partial):
+        if lock(handle, wait) and is_at(handle, partial):
             return handle
         os.close(handle)
         if not wait and time.monotonic() > end:
@@ -328,6 +330,37 @@ def verify(folder: Path, files: Mapping[str, FileEntry], advice: str) -> None:
             )
 
 
+def sample_hash(path: Path) -> str:
+    """Hash of the beginning, the middle and the end of a file: a few pages, however large it is."""
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size <= 3 * _SAMPLE:
+            return sha256_of([stream.read()])
+        starts = (0, (size - _SAMPLE) // 2, size - _SAMPLE)
+        return sha256_of(os.pread(stream.fileno(), _SAMPLE, start) for start in starts)
+
+
+def check_samples(folder: Path, samples: Mapping[str, str], advice: str) -> None:
+    """Compare the sampled pieces of every file with their recorded hash; cheap, as `verify` is not.
+
+    Args:
+        samples: `sample_hash` of each file by its path relative to the folder.
+
+    Raises:
+        DamagedError: names the first file whose pieces changed.
+    """
+    for name, expected in samples.items():
+        try:
+            found = sample_hash(folder / name)
+        except OSError as error:
+            raise DamagedError(f"Cannot read {folder / name}: {error.strerror}; {advice}.") from error
+        if found != expected:
+            raise DamagedError(
+                f"{folder / name} is damaged: sha256 of its sampled pieces {found}, expected {expected};"
+                f" {advice}."
+            )
+
+
 def checksum(path: Path, algorithm: str = "sha256") -> str:
     """Hash of a file in hexadecimal; ``md5`` where a publisher gives only that."""
     with path.open("rb") as stream:
@@ -383,26 +416,6 @@ def _sync_tree(folder: Path) -> None:
     """Bring every file and folder below to the disk."""
     for path in [*folder.rglob("*"), folder]:
         _sync(path)
-
-
-def _lock(handle: int, wait: bool = False) -> bool:
-    """Lock an open file or folder; False if another process holds it and we do not wait."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """True if an open file or folder still has this name."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _is_full(error: OSError | SafetensorError) -> bool:

@@ -28,9 +28,10 @@ from clickscale.report.comparison import Entrant, names_of
 from clickscale.report.page import Page, Section, write_page
 from clickscale.report.sections import PageModel
 from clickscale.runtime import set_threads
+from clickscale.sealed import maybe_document, read_document
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
 from clickscale.training.distill.distilled_runs import TAUGHT
-from clickscale.training.run.folder import CONFIG, RECIPE, read_config
+from clickscale.training.run.folder import ADVICE, CONFIG, RECIPE, read_config
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.version import __version__
 from clickscale.workflow import entrant, learning_curve, run_notes, slice_auc, validation_curve
@@ -182,7 +183,7 @@ def _dataset_of(run: Path, data: str | Path | None) -> tuple[Dataset | None, str
 def _data_of(run: Path) -> str:
     """Where the data set of a run was."""
     if (run / TREES).is_file():
-        return str(json.loads((run / TREES).read_text("utf-8"))["data"])
+        return str(read_document(run / TREES, ADVICE)["data"])
     return read_config(run).data
 
 
@@ -267,7 +268,7 @@ def run_commands(runs: Sequence[Path], part: str) -> list[str]:
 
 def _training_command(run: Path) -> str:
     if (run / TREES).is_file():
-        facts = json.loads((run / TREES).read_text("utf-8"))
+        facts = read_document(run / TREES, ADVICE)
         words = ["trees", "--data", facts["data"], "--out", str(run), *_flag("seed", facts["seed"], 0)]
         return shlex.join(["clickscale", *words, *([] if facts["statistics"] else ["--no-statistics"])])
     if any((run.parent / name / TAUGHT).is_file() for name in (run.name, STUDENT)) and _is_distilled(run):
@@ -282,11 +283,11 @@ def _training_command(run: Path) -> str:
 def _is_distilled(run: Path) -> bool:
     """True for the folder of a model that a distillation trained."""
     path = run.parent / CONFIG
-    return path.is_file() and STUDENT in json.loads(path.read_bytes())
+    return path.is_file() and STUDENT in read_document(path, ADVICE)
 
 
 def _distillation_command(out: Path) -> str:
-    tree = json.loads((out / CONFIG).read_bytes())
+    tree = read_document(out / CONFIG, ADVICE)
     config = msgspec.convert(tree, DistillConfig)
     words = ["distill", "--data", config.data, "--out", str(out), "--student", str(config.student)]
     teacher = None if config.teacher_run else config.teacher
@@ -307,7 +308,7 @@ def _distillation_command(out: Path) -> str:
 def _decided(run: Path) -> set[str]:
     """Options that the recipe decided."""
     path = run / RECIPE
-    return set(json.loads(path.read_text("utf-8"))) if path.is_file() else set()
+    return set(maybe_document(path, ADVICE) or ())
 
 
 def _changed(config: msgspec.Struct, usual: msgspec.Struct, decided: set[str]) -> list[str]:

@@ -5,6 +5,7 @@ command line and the benchmarks call `configure_process` first; a program of its
 """
 
 import ctypes
+import logging
 import math
 import os
 import sys
@@ -14,6 +15,36 @@ from clickscale.errors import ConfigError
 
 # These models run small operations: beyond this many threads, handing out the work costs more than doing it.
 MOST = 8
+
+
+_forks = {"watched": False, "child": False, "told": True}
+_log = logging.getLogger("clickscale")
+
+
+def survive_forks() -> None:
+    """Let processes that are forked from now on compute with one thread, and say so where they do.
+
+    The threads that OpenMP keeps for operations do not exist in a forked child, which would wait for them for
+    ever. Everything that computes calls this first; the call costs nothing after the first time.
+    """
+    if not _forks["watched"]:
+        _forks["watched"] = True
+        os.register_at_fork(after_in_child=_enter_child)
+    if not _forks["told"]:
+        _forks["told"] = True
+        _log.warning(
+            "This process was forked from one that had computed, so it uses 1 thread per operation. For more,"
+            " start it before anything is scored or evaluated, or with the start method 'spawn'."
+        )
+
+
+def _enter_child() -> None:
+    """Give up the threads of the parent, which are not here; torch is loaded, since the parent computed."""
+    import torch
+
+    _forks["child"] = True
+    _forks["told"] = torch.get_num_threads() == 1
+    torch.set_num_threads(1)
 
 
 def configure_process() -> None:
@@ -49,7 +80,8 @@ def set_threads(requested: int) -> str:
     Without it torch takes every core of the machine, also those that a container or a scheduler gave to
     others, and threads that wait for a core cost far more than they bring.
 
-    The order of choice is: ``requested``; the environment variable ``OMP_NUM_THREADS``, which somebody set on
+    A process that was forked from one that had computed has 1 (see `survive_forks`). Else the order of choice
+    is: ``requested``; the environment variable ``OMP_NUM_THREADS``, which somebody set on
     purpose; the physical cores open to this process, at most `MOST`.
 
     Raises:
@@ -59,7 +91,9 @@ def set_threads(requested: int) -> str:
 
     if requested < 0:
         raise ConfigError(f"threads is {requested}; give a positive number, or 0 to let clickscale choose.")
-    if requested:
+    if _forks["child"]:
+        count, reason = 1, "forked from a process that had computed"
+    elif requested:
         count, reason = requested, "as configured"
     elif os.environ.get("OMP_NUM_THREADS", "").isdigit():
         count, reason = max(1, int(os.environ["OMP_NUM_THREADS"])), "from OMP_NUM_THREADS"

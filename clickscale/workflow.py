@@ -11,7 +11,6 @@ A folder of trees holds ``trees.json`` and ``trees.txt`` instead of the files of
 folder holds one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +33,17 @@ from clickscale.features import label_of
 from clickscale.files import heal, replace_text, sha256_text
 from clickscale.inference.prediction_tables import TREES as _TREES
 from clickscale.inference.prediction_tables import TREES_TEXT
+from clickscale.locks import is_empty, one_writer
 from clickscale.models import build_model
 from clickscale.report.comparison import Entrant
 from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
+from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT
 from clickscale.training.run.folder import (
+    ADVICE,
     CONFIG,
     DATASET,
     DONE,
@@ -74,13 +76,14 @@ def train(
         A result whose ``finished`` is false if a signal stopped the run; then there is no artifact yet.
 
     Raises:
-        RunError: ``out`` holds something else, or the disk is full.
+        RunError: ``out`` holds something else or is written by another process, or the disk is full.
         ConfigError: unknown model, grade, option or label.
     """
     out = Path(out)
-    result = train_model(config, out, resume=resume, progress=progress)
-    if result.finished:
-        _finish(out, result, Path(config.data))
+    with one_writer(out, RunError):
+        result = train_model(config, out, resume=resume, progress=progress)
+        if result.finished:
+            _finish(out, result, Path(config.data))
     return result
 
 
@@ -93,9 +96,10 @@ def distill(
     (``teacher_run``) stays there. Arguments, result and errors are those of `train`.
     """
     out = Path(out)
-    result = distillation.distill(config, out, resume=resume, progress=progress)
-    for folder in distilled_runs(out) if result.finished else ():
-        _finish(folder, result, Path(config.data))
+    with one_writer(out, RunError):
+        result = distillation.distill(config, out, resume=resume, progress=progress)
+        for folder in distilled_runs(out) if result.finished else ():
+            _finish(folder, result, Path(config.data))
     return result
 
 
@@ -108,7 +112,7 @@ def _finish(out: Path, result: RunResult, data: Path) -> None:
     """Write the cost of a finished run, its metrics of the validation part, if any, and its artifact."""
     run = load_run(out, data)
     cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
-    _write_json(out / "cost.json", cost)
+    write_document(out / "cost.json", cost)
     training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}
     metrics: dict[str, Any] = {"cost": cost, "training": training}
     if len(run.dataset.part("valid")):
@@ -151,7 +155,7 @@ def evaluate(
     """
     out = Path(run)
     if (out / _TREES).is_file():
-        where = Path(data or json.loads((out / _TREES).read_text("utf-8"))["data"])
+        where = Path(data or read_document(out / _TREES, ADVICE)["data"])
         heal(where)
         dataset = open_dataset(where) if data or where.is_dir() else None
         return _report(out, load_predictions(out, part), bootstrap, dataset)
@@ -198,7 +202,7 @@ def _report(
             f"The data set of {out} is not there, so nothing stands beside its numbers; {_DATA}",
         ]
     report = replace(report, warnings=(*report.warnings, *warnings))
-    _write_json(out / f"evaluation-{predictions.part}.json", report.to_dict())
+    write_document(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
 
 
@@ -226,13 +230,19 @@ def train_trees(
         Facts about the trees and the time they took, as ``trees.json`` keeps them.
 
     Raises:
-        RunError: ``out`` is not empty.
+        RunError: ``out`` is not empty, or is written by another process.
         ConfigError: LightGBM is not installed.
     """
+    with one_writer(Path(out), RunError):
+        return _train_trees(data, Path(out), label, seed, statistics, threads)
+
+
+def _train_trees(
+    data: str | Path, out: Path, label: str, seed: int, statistics: bool, threads: int
+) -> dict[str, Any]:
     from clickscale.baselines import trees
 
-    out = Path(out)
-    if out.is_dir() and any(out.iterdir()):
+    if not is_empty(out):
         raise RunError(f"{out} is not empty; choose another folder.")
     dataset = open_dataset(data)
     fitted = trees.train_trees(
@@ -242,7 +252,6 @@ def train_trees(
         statistics=statistics,
         threads=threads or min(available_cores(), MOST),
     )
-    out.mkdir(parents=True, exist_ok=True)
     for part, predictions in fitted.predictions.items():
         predictions.save(_predictions_path(out, part))
         _report(out, predictions, 200, dataset)
@@ -255,7 +264,7 @@ def train_trees(
         "trees_sha256": sha256_text(fitted.text),
     }
     replace_text(out / TREES_TEXT, fitted.text)
-    _write_json(out / _TREES, facts)
+    write_document(out / _TREES, facts)
     return facts
 
 
@@ -315,7 +324,7 @@ def run_options(run: Path) -> dict[str, Any]:
         RunError: the folder is neither.
     """
     if (run / _TREES).is_file():
-        facts = json.loads((run / _TREES).read_text("utf-8"))
+        facts = read_document(run / _TREES, ADVICE)
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     return options | _teacher(run)
@@ -323,7 +332,7 @@ def run_options(run: Path) -> dict[str, Any]:
 
 def _teacher(run: Path) -> dict[str, str]:
     """The teacher of a run and its unusual options; empty for a run without a teacher."""
-    facts = _maybe_json(run / TAUGHT)
+    facts = maybe_document(run / TAUGHT, ADVICE)
     if facts is None:
         return {}
     usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
@@ -336,7 +345,7 @@ def _teacher(run: Path) -> dict[str, str]:
 def run_notes(run: Path) -> list[str]:
     """Sentences about the data that every report of its results repeats."""
     path = run / (_TREES if (run / _TREES).is_file() else DATASET)
-    facts = _maybe_json(path) or {}
+    facts = maybe_document(path, ADVICE) or {}
     return list(facts.get("notes", ()))
 
 
@@ -346,7 +355,7 @@ def entrant(run: Path, part: str) -> Entrant:
     Raises:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
-    decided = frozenset(_maybe_json(run / RECIPE) or ())  # trees leave nothing to the recipe
+    decided = frozenset(maybe_document(run / RECIPE, ADVICE) or ())  # trees leave nothing to the recipe
     return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
 
 
@@ -359,8 +368,9 @@ def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:
     path = run / f"evaluation-{part}.json"
     if not path.is_file():
         raise RunError(f"{run} has no report of {part!r}; make it: clickscale evaluate {run} --part {part}")
-    evaluation = json.loads(path.read_text("utf-8"))
-    cost, done = _maybe_json(run / "cost.json"), _maybe_json(run / DONE) or _maybe_json(run / _TREES)
+    evaluation = read_document(path, _evaluate_again(run, part))
+    cost = maybe_document(run / "cost.json", ADVICE)
+    done = maybe_document(run / DONE, ADVICE) or maybe_document(run / _TREES, ADVICE)
     speed = done.get("samples_per_second") if done else None
     return results_of(name or run_options(run)["model"], evaluation, cost, speed)
 
@@ -396,7 +406,7 @@ def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> di
     Args:
         label: the first one if empty.
     """
-    labels = json.loads((run / f"evaluation-{part}.json").read_text("utf-8"))["labels"]
+    labels = read_document(run / f"evaluation-{part}.json", _evaluate_again(run, part))["labels"]
     found = next(one for one in labels if label in ("", one["label"]))
     return {
         entry["name"]: entry["auc"]
@@ -405,11 +415,6 @@ def slice_auc(run: Path, slices: str, part: str = "test", label: str = "") -> di
     }
 
 
-def _maybe_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file, or None if it is absent."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file completely or not at all."""
-    replace_text(path, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+def _evaluate_again(run: Path, part: str) -> str:
+    """Way out where a report is damaged."""
+    return f"make it again: clickscale evaluate {run} --part {part}"

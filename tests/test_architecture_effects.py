@@ -15,7 +15,7 @@ HASHES_ALLOWED = frozenset({FILES, "clickscale.inference.states.fingerprint"})
 RENAMES = frozenset({"os.replace", "os.rename", "os.renames", "shutil.move", "os.fsync", "os.fdatasync"})
 # Methods of paths that rename. str.replace takes two arguments, Path.replace one.
 RENAMING_METHODS = {"rename": 1, "replace": 1}
-ENVIRONMENT = frozenset({"os.environ", "os.putenv", "os.unsetenv", "environ"})
+ENVIRONMENT = frozenset({"os.environ", "os.putenv", "os.unsetenv", "environ", "os.register_at_fork"})
 CHANGES = frozenset({"setdefault", "update", "pop", "clear", "popitem"})
 
 
@@ -170,6 +170,7 @@ def test_a_hash_is_seen(source: str) -> None:
         "import os\nos.environ.setdefault('A', '1')",
         "import os\ndef f():\n os.environ.update(A='1')",
         "import os\nos.putenv('A', '1')",
+        "import os\nos.register_at_fork(after_in_child=f)",
     ],
 )
 def test_a_change_of_the_process_is_seen(source: str) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from clickscale.artifact import FILES, _assignments, load_artifact, save_artifact
 from clickscale.data.dataset import Dataset
 from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.errors import ArtifactError
+from clickscale.files import file_entry
 from clickscale.models import model_config, model_names
 from tests.kills import killed_everywhere
 from tests.trained import GRADE, LENGTH, shaken_model, tiny_artifact, tiny_prepared
@@ -157,6 +159,22 @@ def test_a_weight_that_is_no_number_is_not_saved(tmp_path: Path, dataset: Datase
             metrics={},
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_not_loaded_even_with_a_fitting_hash(
+    value: float, artifact: Path
+) -> None:
+    path = artifact / "weights.safetensors"
+    weights = load_file(path)
+    name = max(weights)
+    weights[name].view(-1)[-1] = value
+    save_file(weights, path)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["files"][path.name] = msgspec.to_builtins(file_entry(path))
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=rf"weights.safetensors .* weight {name} holds NaN or infinity"):
+        load_artifact(artifact)
 
 
 @pytest.mark.parametrize("name", model_names())

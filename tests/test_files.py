@@ -175,7 +175,7 @@ def test_two_processes_cannot_build_the_same_folder(tmp_path: Path) -> None:
     (tmp_path / "out.partial" / "theirs").write_text("theirs")
     handle = os.open(tmp_path / "out.partial", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match="Another process"):
+    with pytest.raises(DataError, match="being built by another process"):
         build(tmp_path / "out")
     assert (tmp_path / "out.partial" / "theirs").exists()
     sweep(tmp_path)

@@ -121,7 +121,7 @@ def raise_version(manifest: Path) -> None:
 
 def test_a_data_set_of_another_version_is_refused_by_both_versions(stored: Path) -> None:
     raise_version(stored / "prepared/manifest.json")
-    with pytest.raises(DataError, match=r"layout 3, this release reads 2; prepare again"):
+    with pytest.raises(DataError, match=r"layout 4, this release reads 3; prepare again"):
         open_dataset(stored / "prepared")
 
 

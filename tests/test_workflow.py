@@ -17,6 +17,7 @@ from clickscale.data.source import Split
 from clickscale.errors import RunError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.report.comparison import compare
+from clickscale.sealed import read_document, write_document
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.run.folder import read_config
 from clickscale.training.run.run_config import TrainConfig
@@ -42,8 +43,8 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def test_a_finished_run_has_its_artifact_its_cost_and_the_metrics_of_valid(run: Path) -> None:
     artifact = load_artifact(run / "artifact")
-    cost = json.loads((run / "cost.json").read_text())
-    valid = json.loads((run / "evaluation-valid.json").read_text())
+    cost = read_document(run / "cost.json", "")
+    valid = read_document(run / "evaluation-valid.json", "")
     assert (artifact.config.model, artifact.config.length, artifact.config.labels) == (
         "mlp",
         LENGTH,
@@ -63,8 +64,8 @@ def test_a_run_is_finished_on_data_that_moved(finished: Path, dataset: Dataset, 
     run, moved = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(finished, run, ignore=shutil.ignore_patterns("artifact", "cost.json"))
     shutil.copytree(dataset.path, moved)
-    options = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(options | {"data": str(tmp_path / "gone")}))
+    options = read_document(run / "config.json", "")
+    write_document(run / "config.json", options | {"data": str(tmp_path / "gone")})
     config = msgspec.convert(options | {"data": str(moved)}, TrainConfig)
     assert workflow.train(config, run, resume=True).finished
     assert load_artifact(run / "artifact").config.model == "mlp"
@@ -82,7 +83,7 @@ def test_a_run_without_a_validation_part_has_its_artifact(tmp_path: Path) -> Non
 def test_evaluating_writes_predictions_and_the_report_that_it_returns(run: Path, dataset: Dataset) -> None:
     report = workflow.evaluate(run, bootstrap=10)
     predictions = Predictions.load(run / "predictions-test.safetensors")
-    assert json.loads((run / "evaluation-test.json").read_text()) == report.to_dict()
+    assert read_document(run / "evaluation-test.json", "") == report.to_dict()
     assert (report.part, report.grouping, report.rows) == ("test", "request", len(dataset.part("test")))
     np.testing.assert_array_equal(predictions.row, dataset.part("test"))
     (result,) = workflow.run_results(run)
@@ -91,8 +92,8 @@ def test_evaluating_writes_predictions_and_the_report_that_it_returns(run: Path,
 
 def test_a_run_is_evaluated_on_data_that_has_moved(run: Path, dataset: Dataset, tmp_path: Path) -> None:
     moved = shutil.copytree(dataset.path, tmp_path / "moved")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    config = read_document(run / "config.json", "")
+    write_document(run / "config.json", config | {"data": str(tmp_path / "gone")})
     with pytest.raises(RunError, match="gone, which is not there; say where it is with --data"):
         workflow.evaluate(run)
     assert workflow.evaluate(run, data=moved, bootstrap=0).rows == len(dataset.part("test"))
@@ -161,7 +162,7 @@ def test_both_models_of_a_distillation_are_runs_with_artifacts(pair: Path) -> No
     for folder, model in zip(workflow.distilled_runs(pair), ("mlp", "suan"), strict=True):
         artifact = load_artifact(folder / "artifact")
         assert artifact.config.model == model
-        assert artifact.metrics["valid"] == json.loads((folder / "evaluation-valid.json").read_text())
+        assert artifact.metrics["valid"] == read_document(folder / "evaluation-valid.json", "")
         assert workflow.run_results(folder, "valid")[0].gflops is not None
         seen, loss = workflow.learning_curve(folder)
         assert len(seen) == len(loss) >= 1

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from clickscale.cli.app import app
-from clickscale.cli.console import listen, say
+from clickscale.cli.console import is_out_of_memory, listen, say
 from clickscale.errors import ClickscaleError
 from clickscale.runtime import configure_process
 
@@ -64,17 +64,12 @@ def _explain(error: BaseException) -> int:
         case ClickscaleError() | OSError():
             say(f"error: {_one_line(str(error))}")
             return WRONG
-        case MemoryError() | RuntimeError() if _is_memory(error):
+        case MemoryError() | RuntimeError() if is_out_of_memory(error):
             say("error: out of memory; use smaller pieces (--help names the option of this verb)")
             return WRONG
     name = type(error).__name__
     say(f"error: {name}: {_one_line(str(error))} (a defect of clickscale; --debug shows where)")
     return DEFECT
-
-
-def _is_memory(error: BaseException) -> bool:
-    """True if memory ran out; torch reports it only in the text of a RuntimeError."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _one_line(text: str) -> str:

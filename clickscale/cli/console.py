@@ -26,7 +26,12 @@ _QUIET_SECONDS = 10.0  # without a terminal, a stage is reported this often at m
 
 def emit(document: Any) -> None:
     """Print one JSON document on stdout; numbers that JSON cannot hold become null."""
-    typer.echo(json.dumps(jsonable(document), indent=2, ensure_ascii=False, allow_nan=False))
+    plain = jsonable(document)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        typer.echo(text.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair: only its escape is JSON in UTF-8
+        typer.echo(json.dumps(plain, indent=2, allow_nan=False))
 
 
 def jsonable(value: Any) -> Any:
@@ -45,6 +50,13 @@ def jsonable(value: Any) -> Any:
 def say(message: str) -> None:
     """Print a line for people on stderr."""
     typer.echo(message, err=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if memory ran out; torch reports it only in the text of a RuntimeError."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    )
 
 
 class _Echo(logging.Handler):

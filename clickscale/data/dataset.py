@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clickscale.arrays import Array, Ints
-from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.encoder import JSON, TENSORS, Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
 from clickscale.data.source import PART, PARTS, Split
 from clickscale.data.split import Division, boundaries
 from clickscale.errors import DamagedError, DataError, unknown
 from clickscale.features import Feature, Features, categorical, column_of, numeric
-from clickscale.files import check_sizes, heal, verify
+from clickscale.files import check_samples, check_sizes, heal, verify
 from clickscale.schema import Schema
 
 
@@ -64,6 +64,7 @@ class Dataset:
         self.path = path
         self.manifest: Manifest = read_manifest(path)
         check_sizes(path, self.manifest.files, ADVICE)
+        check_samples(path, self.manifest.samples, ADVICE)  # of the rest, `verify` compares every byte
         self.schema: Schema = self.manifest.schema
         self.features: Features = self.manifest.features
         self.split = split or self.manifest.split
@@ -72,7 +73,11 @@ class Dataset:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that made the indices of this data set."""
+        """The encoder that made the indices of this data set; its hashes are compared first.
+
+        All of it, since artifacts take it over and give it a hash of their own.
+        """
+        verify(self.path, {name: self.manifest.files[name] for name in (JSON, TENSORS)}, ADVICE)
         return Encoder.load(self.path)
 
     @property
@@ -124,7 +129,8 @@ def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
 
     Raises:
         DataError: ``path`` is not a prepared data set.
-        DamagedError: a file is missing or was cut off.
+        DamagedError: a file is missing, was cut off, or differs where it is sampled. `Dataset.verify`
+            compares every byte, as ``clickscale inspect`` does.
     """
     return Dataset(Path(path), split)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    manifest.json                schema, features, counts, split, report of rows, size and sha256 of files
+    manifest.json                schema, features, counts, split, report of rows, hashes of all files, its own
     encoder.json                 vocabularies and scales (see `clickscale.data.features.encoder`)
     encoder.safetensors
     users/offsets.npy            (users + 1,) int64: behaviors of user u are rows offsets[u]:offsets[u + 1]
@@ -34,20 +34,22 @@ Missing attributes are index 1 (categorical; then 0 for the other places of a fi
 (numeric) or a row of zeros (content).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from clickscale.config import Config
-from clickscale.config_text import load_json
+from clickscale.config_text import build
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DamagedError, DataError
 from clickscale.features import Features
-from clickscale.files import FileEntry, FolderKind
+from clickscale.files import FileEntry, FolderKind, file_entry, sample_hash
 from clickscale.schema import Schema
+from clickscale.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 DATA_SET = FolderKind("a prepared data set", DataError, MANIFEST)
 ADVICE = "prepare the data set again"  # where its files are damaged
 
@@ -70,6 +72,8 @@ class Manifest(Config, frozen=True):
         report: one entry per table.
         notes: sentences that every report of results repeats.
         files: relative path -> size and hash of every other file.
+        samples: relative path -> hash of a few pieces of the file, which are compared whenever the data set
+            is opened.
     """
 
     schema: Schema
@@ -79,6 +83,7 @@ class Manifest(Config, frozen=True):
     boundaries: tuple[int, ...]
     report: dict[str, TableReport]
     files: dict[str, FileEntry]
+    samples: dict[str, str]
     notes: tuple[str, ...] = ()
     known_at: bool = False
     version: int = _LAYOUT_VERSION
@@ -88,6 +93,20 @@ class _Versioned(msgspec.Struct):
     """The one key that every version of a manifest has: another version may have other keys besides."""
 
     version: int
+
+
+def hashes_of(folder: Path, names: Iterable[str]) -> tuple[dict[str, FileEntry], dict[str, str]]:
+    """Entries ``files`` and ``samples`` of a manifest for files of a data set."""
+    paths = {name: folder / name for name in names}
+    return (
+        {name: file_entry(path) for name, path in paths.items()},
+        {name: sample_hash(path) for name, path in paths.items()},
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes the folder a data set, with its own hash."""
+    (folder / MANIFEST).write_text(sealed(msgspec.to_builtins(manifest)), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -106,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version == _LAYOUT_VERSION:
-            return load_json(data, Manifest, str(path))
+            return build(Manifest, unsealed(data, path, ADVICE), str(path))
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise DamagedError(f"{path} is damaged ({error}); {ADVICE}.") from error
     raise DataError(f"{folder} has layout {version}, this release reads {_LAYOUT_VERSION}; prepare again.")

@@ -14,6 +14,7 @@ from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
 from clickscale.features import label_of
 from clickscale.models import CTRModel
+from clickscale.runtime import survive_forks
 from clickscale.schema import select_labels
 
 
@@ -86,6 +87,7 @@ def score_part(
 
     Arguments and errors are those of `predict`.
     """
+    survive_forks()
     _check_slack(model, grouping, slack)
     # Shuffled batches are sorted by length inside, so less padding is computed.
     config = LoaderConfig(

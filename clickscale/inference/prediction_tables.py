@@ -12,9 +12,8 @@ Scores are collected in a file, then the table is written piece by piece. So mem
 each impression of the part, whatever the number of labels or the length of ids. Trees hold all features.
 """
 
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import pyarrow.parquet
 from scipy.special import expit
 
 from clickscale.arrays import Ints
-from clickscale.artifact import load_artifact
+from clickscale.artifact import MANIFEST, load_artifact
 from clickscale.baselines.trees import score_with_trees
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ArtifactError, DamagedError, InputError, RunError
@@ -37,7 +36,8 @@ from clickscale.features import FIRST, label_of
 from clickscale.files import file_entry, heal, replacing, sha256_text
 from clickscale.inference.replay import raw_ids
 from clickscale.runtime import MOST, available_cores
-from clickscale.training.run.folder import CONFIG, encoder_hashes, load_run, read_config
+from clickscale.sealed import read_document
+from clickscale.training.run.folder import ADVICE, encoder_hashes, load_run, read_config
 
 TREES, TREES_TEXT = "trees.json", "trees.txt"  # of a run of boosted trees
 TABLE_ENDINGS = (".parquet", ".csv")
@@ -133,7 +133,7 @@ def _scores(source: Path, data: Path | None) -> _Scores:
     heal(source)
     if (source / TREES).is_file():
         return _trees(source, data)
-    if (source / CONFIG).is_file() and "features" in json.loads((source / CONFIG).read_bytes()):
+    if (source / MANIFEST).is_file():
         return _artifact(source, data)
     where = data or Path(read_config(source).data)
     run = load_run(source, _there(where, source, data))
@@ -162,7 +162,7 @@ def _artifact(source: Path, data: Path | None) -> _Scores:
 
 
 def _trees(source: Path, data: Path | None) -> _Scores:
-    facts: Mapping[str, Any] = json.loads((source / TREES).read_text("utf-8"))
+    facts = read_document(source / TREES, ADVICE)
     if not (source / TREES_TEXT).is_file():
         raise RunError(f"{source} has no {TREES_TEXT}; fit the trees again: clickscale trees")
     text = (source / TREES_TEXT).read_text("utf-8")

@@ -36,6 +36,7 @@ from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
 from clickscale.inference.request_ids import one_id, with_ids
+from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
 
 Request = Mapping[str, Any]
@@ -47,6 +48,8 @@ _KEYS = ("user", "time", "profile", "behaviors", "candidates")
 _KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
 _SCALARS = {int, float, str, bool, type(None)}  # the types of a JSON value that is neither list nor object
 _NUMERIC = ("numeric", "timestamp")
+_SHORT = 60  # characters of a value in a message
+_LIMITS = RequestLimits()
 _NEVER_SEEN = "an id that was never seen is fine"
 
 
@@ -66,7 +69,9 @@ class Encoded:
     ignored: list[int]
 
 
-def encode_requests(requests: Sequence[Request], encoder: Encoder, length: int) -> Encoded:
+def encode_requests(
+    requests: Sequence[Request], encoder: Encoder, length: int, limits: RequestLimits = _LIMITS
+) -> Encoded:
     """Encode requests; each candidate sees the last ``length`` behaviors known before the request's time.
 
     Raises:
@@ -74,7 +79,9 @@ def encode_requests(requests: Sequence[Request], encoder: Encoder, length: int) 
             ``requests[2].candidates[0].item``.
     """
     paths = [f"requests[{i}]." if len(requests) > 1 else "" for i in range(len(requests))]
-    parsed = [_parse(request, encoder, length, at) for request, at in zip(requests, paths, strict=True)]
+    parsed = [
+        _parse(request, encoder, length, limits, at) for request, at in zip(requests, paths, strict=True)
+    ]
     # Objects of all requests under each other: a field is encoded once, whatever the number of requests.
     schema, context = encoder.schema, encoder.schema.context_fields()
     senders = _Table([p.sender for p in parsed], {"user": schema.user})
@@ -176,7 +183,7 @@ class _Parsed:
     ignored: int
 
 
-def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
+def _parse(request: Request, encoder: Encoder, length: int, limits: RequestLimits, at: str) -> _Parsed:
     """Check the shape of one request and choose the behaviors that its candidates see."""
     schema = encoder.schema
     nobody = "user" in schema.absent
@@ -186,12 +193,14 @@ def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
     time = _time(request.get("time"), f"{at}time")
     profile = {} if request.get("profile") is None else request["profile"]
     _check_keys(profile, f"{at}profile", [field.name for field in schema.profile])
-    past = _list_of(request, "behaviors", ["time", "known_at", *(f.name for f in schema.behavior)], at)
+    timed = ["time", "known_at", *(field.name for field in schema.behavior)]
+    past = _list_of(request, "behaviors", timed, limits.behaviors, at)
     times, known = _behavior_times(past)
     # Candidates see what was known strictly before the request, in the order in which it became known.
     visible = np.flatnonzero(known < time)
     newest = visible[np.argsort(known[visible], kind="stable")][-length:]
-    shown = _list_of(request, "candidates", [field.name for field in schema.context_fields()], at)
+    context = [field.name for field in schema.context_fields()]
+    shown = _list_of(request, "candidates", context, limits.candidates, at)
     if not shown:
         raise InputError(f"{at}candidates is empty; send at least one item to score.")
     return _Parsed(
@@ -205,13 +214,17 @@ def _parse(request: Request, encoder: Encoder, length: int, at: str) -> _Parsed:
     )
 
 
-def _list_of(request: Request, key: str, fields: Sequence[str], at: str) -> Sequence[Mapping[str, Any]]:
+def _list_of(
+    request: Request, key: str, fields: Sequence[str], most: int, at: str
+) -> Sequence[Mapping[str, Any]]:
     """Objects of a list of the request, each with an item and, if ``time`` is a field, with sound times."""
     rows = request.get(key)
     if rows is None:
         return []
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{at}{key} is {_short(rows)}; send a list of objects.")
+    if len(rows) > most:
+        raise InputError(f"{at}{key} holds {len(rows):,} objects, more than {most:,}; send fewer at once.")
     keys, timed = ["item", *fields], "time" in fields
     # A few passes in C for sound rows; the walk names the mistake, or accepts rows of an unusual type.
     if not (_are_sound(rows, keys) and (not timed or _have_times(rows))):
@@ -264,7 +277,7 @@ def _check_keys(value: Any, path: str, keys: Sequence[str]) -> None:
         raise InputError(f"{path or 'the request'} is {_short(value)}; send an object.")
     for key in value:
         if key not in keys:
-            raise InputError(f"{path or 'the request'}: " + unknown("key", str(key), keys))
+            raise InputError(f"{path or 'the request'}: " + unknown("key", str(key)[:_SHORT], keys))
 
 
 def _check_id(value: Any, path: str) -> None:
@@ -294,7 +307,7 @@ def _short(value: Any) -> str:
     if value is None:
         return "missing"
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _SHORT else text[: _SHORT - 3] + "..."
 
 
 # --- columns of many objects

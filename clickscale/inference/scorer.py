@@ -13,12 +13,14 @@ from torch import Tensor
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import Batch, CandidateSide
 from clickscale.errors import ConfigError
+from clickscale.inference.request_lines import RequestLimits
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
 from clickscale.inference.shown_candidates import missing_statistics
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.claims import Claim
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import CTRModel, State, score_in_chunks, stack
+from clickscale.runtime import survive_forks
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Scorer:
         chunk: candidates of a request that are scored at once (the paper's m2); 0 for all.
         slack: behaviors beyond the length of the artifact by which a kept state may grow before it is
             computed again (see `UserStates`); requests should then bring that many more.
+        limits: what one request may ask for; None takes the defaults.
 
     Raises:
         ArtifactError: the folder is not a whole artifact of this release.
@@ -88,6 +91,7 @@ class Scorer:
         cache: StateCache | None = None,
         chunk: int = 0,
         slack: int = 0,
+        limits: RequestLimits | None = None,
     ) -> None:
         if chunk < 0 or slack < 0:
             raise ConfigError(f"chunk={chunk} and slack={slack} must be >= 0.")
@@ -96,6 +100,7 @@ class Scorer:
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
         self.cache = cache
         self._chunk = chunk
+        self._limits = limits or RequestLimits()
         # A loaded artifact is on a device of its own.
         self._device = str(next(self.model.parameters()).device)
         self._length = self.artifact.config.length
@@ -125,6 +130,7 @@ class Scorer:
 
     def score_many(self, requests: Sequence[Request], batch: int = 64, tenant: str = "") -> list[Response]:
         """Score several requests, ``batch`` at a time; each gets the scores that it would get on its own."""
+        survive_forks()
         responses: list[Response] = []
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
@@ -145,7 +151,7 @@ class Scorer:
 
     def _plain(self, requests: Sequence[Request]) -> list[Response]:
         """Score without kept states."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._length)
+        encoded = encode_requests(requests, self.artifact.encoder, self._length, self._limits)
         with torch.inference_mode():
             batch = encoded.batch.to(self._device)
             logits = self._logits(self.model.encode_user(batch.user), batch.candidates)
@@ -153,7 +159,7 @@ class Scorer:
 
     def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
         """Score over kept states; if that fails for any reason but the requests themselves, without them."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._longest)
+        encoded = encode_requests(requests, self.artifact.encoder, self._longest, self._limits)
         owners = [(tenant, user_identity(request.get("user"), self.artifact.encoder)) for request in requests]
         batch = encoded.batch.to(self._device)
         claims: list[Claim] = []

@@ -1,6 +1,5 @@
 """A run in motion: how far it is, and how it is saved, restored and summed up."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clickscale.files import replace_text
+from clickscale.files import checksum
+from clickscale.sealed import read_document, write_document
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.epochs import Position
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, Objective
 from clickscale.training.optimizers.optim import StepResult
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
-from clickscale.training.run.folder import DONE
-from clickscale.training.run.logs import Meter, Stopwatch
+from clickscale.training.run.folder import ADVICE, DONE
+from clickscale.training.run.logs import LOG_HASH, METRICS, Meter, Stopwatch
 from clickscale.training.run.run_config import RunConfig
 from clickscale.training.table_resets import TableResets
 
@@ -184,12 +184,12 @@ def write_done(result: RunResult) -> None:
     """Mark the folder of a run as finished."""
     facts = asdict(result) | {"samples_per_second": round(result.samples_per_second, 1)}
     del facts["folder"], facts["paused"]
-    replace_text(result.folder / DONE, json.dumps(facts, indent=2, sort_keys=True))
+    write_document(result.folder / DONE, facts | {LOG_HASH: checksum(result.folder / METRICS)})
 
 
 def read_done(folder: Path) -> RunResult:
     """Result of a finished run."""
-    facts = json.loads((folder / DONE).read_text("utf-8"))
+    facts = read_document(folder / DONE, ADVICE)
     names = ("step", "samples", "seconds", "cpu_seconds", "skipped")
     return RunResult(folder, *(facts[name] for name in names))
 

@@ -13,7 +13,8 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
 from clickscale.features import label_of
-from clickscale.runtime import set_threads
+from clickscale.locks import one_writer
+from clickscale.runtime import set_threads, survive_forks
 from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
@@ -68,7 +69,8 @@ def train(
         it is ``paused``.
 
     Raises:
-        RunError: ``out`` holds something else than this run, or cannot be written (a full disk).
+        RunError: ``out`` holds something else than this run, is written by another process, or cannot be
+            written (a full disk).
         DivergedError: too many steps in a row were not finite.
     """
 
@@ -108,7 +110,11 @@ def run_training(
 ) -> RunResult:
     """Train the models that ``planner`` makes for the data set; see `train`."""
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), Interruption() as interruption:
+        with (
+            one_writer(out, RunError),
+            torch.random.fork_rng(range(torch.cuda.device_count())),
+            Interruption() as interruption,
+        ):
             return _train(config, planner, out, resume, progress, pause_after, interruption)
     except OSError as error:
         raise RunError(
@@ -128,6 +134,7 @@ def _train(
 ) -> RunResult:
     """Make all parts of a run, restore its progress, take the steps, and mark it as finished."""
     device = _device(requested.device)
+    survive_forks()
     threads = set_threads(requested.threads)
     dataset = open_dataset(requested.data)
     plan = planner(dataset)
@@ -143,7 +150,7 @@ def _train(
     objective, learners = plan.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 
-    # Nothing is written before this line: options that cannot work leave no folder behind.
+    # Nothing that stays is written before this line: options that cannot work leave no folder behind.
     open_folder(out, config, dataset, resume)
     if (out / DONE).is_file():
         return read_done(out)

@@ -4,6 +4,7 @@
 
     tuning.jsonl     {"options": {...}, "data": "hash of the data set"}
                      {"trial": 0, "seed": 0, "losses": [0.61, 0.6], "over": true, "seconds": 50.1, ...}
+                     {"sha256": "hash of the lines before"}
     trial-000/       the run of each trial (see `clickscale.training.run.folder`)
     tuned.toml       options of the result
 
@@ -11,7 +12,6 @@ The file is replaced whole after each piece, so a search that is killed loses th
 the trial continues that piece from its last checkpoint.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from clickscale.config import Config
 from clickscale.config_text import build
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError
-from clickscale.files import checksum, replace_text
+from clickscale.files import checksum
+from clickscale.locks import WRITER
+from clickscale.sealed import read_documents, write_documents
 from clickscale.training.run.folder import differences
 from clickscale.training.run.run_config import TrainConfig
 
@@ -75,7 +77,7 @@ class Journal:
         self.pieces: list[Piece] = []
         if self._path.is_file():
             self._read()
-        elif folder.is_dir() and set(os.listdir(folder)) - {f"{JOURNAL}.partial"}:
+        elif folder.is_dir() and set(os.listdir(folder)) - {f"{JOURNAL}.partial", WRITER}:
             raise RunError(f"{folder} is not empty and holds no search; choose another folder.")
         else:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,7 @@ class Journal:
 
     def _read(self) -> None:
         origin = str(self._path)
-        first, *others = (json.loads(line) for line in self._path.read_text("utf-8").splitlines())
+        first, *others = read_documents(self._path, "restore it from a copy, or choose another folder")
         stored = build(_Question, first, origin)
         if changes := differences(stored.options, self._question.options):
             raise RunError(
@@ -116,5 +118,5 @@ class Journal:
         self.pieces = [build(Piece, line, origin) for line in others]
 
     def _write(self) -> None:
-        lines = [json.dumps(msgspec.to_builtins(line)) for line in (self._question, *self.pieces)]
-        replace_text(self._path, "".join(f"{line}\n" for line in lines))
+        lines = (self._question, *self.pieces)
+        write_documents(self._path, [msgspec.to_builtins(line) for line in lines])

@@ -8,8 +8,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
-from clickscale.errors import DivergedError
+from clickscale.errors import DivergedError, RunError
 from clickscale.files import remove_folder
+from clickscale.locks import one_writer
 from clickscale.training.run.folder import CHECKPOINTS
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
@@ -48,12 +49,13 @@ def tune(
         progress: show the progress lines of the runs; None does so on a terminal.
 
     Raises:
-        RunError: ``out`` holds something else, or a search with other options.
+        RunError: ``out`` holds something else, or a search with other options, or is being written.
         ConfigError: there is no validation part, or nothing to search.
         DivergedError: the recipe itself diverged.
     """
     space = Space(config, open_dataset(config.data))
-    return _Search(space, config, Path(out), budget, trials, say, progress).run()
+    with one_writer(Path(out), RunError):
+        return _Search(space, config, Path(out), budget, trials, say, progress).run()
 
 
 class _Search:

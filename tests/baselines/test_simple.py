@@ -6,6 +6,7 @@ from scipy.special import expit
 
 from clickscale.baselines.simple import NAMES, PRIOR, simple_logits, simple_predictions
 from clickscale.data.dataset import Dataset, open_dataset
+from tests.data.resealed import reseal
 from tests.data.tiny import tiny_dataset
 
 
@@ -49,6 +50,7 @@ def test_the_test_part_changes_no_prediction(tmp_path: Path) -> None:
     rows = open_dataset(data).part("test")
     column[rows] = 1 - column[rows]
     np.save(path, column)
+    reseal(data)
     after = simple_predictions(open_dataset(data), "test")
     assert all(np.array_equal(before[name].logits, after[name].logits) for name in NAMES)
     assert not np.array_equal(before["constant"].labels, after["constant"].labels)

@@ -12,6 +12,8 @@ from clickscale.cli import main
 from clickscale.cli.app import app
 from clickscale.cli.score import _size_in_bytes
 from clickscale.data.dataset import open_dataset
+from clickscale.inference.scorer import Scorer
+from tests.data.resealed import reseal
 from tests.document_data import write_document_data
 
 SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
@@ -163,6 +165,7 @@ def test_a_leak_check_passes_and_a_planted_leak_gives_exit_code_1(
     visible = np.load(folder / "leaky" / "impressions" / "visible.npy", mmap_mode="r+")
     visible[::50] += 1
     visible.flush()
+    reseal(folder / "leaky")
     assert main(["leak-check", str(folder / "leaky")]) == 1
     assert "error: visible_future:" in capsys.readouterr().out
     assert main(["leak-check", str(folder / "leaky"), "--json"]) == 1
@@ -225,18 +228,80 @@ def test_requests_are_scored_line_by_line(
     assert "out.jsonl already exists" in capsys.readouterr().err
 
 
-def test_requests_before_a_bad_one_are_answered(
+def test_a_bad_request_is_answered_with_its_error_and_costs_no_other(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = {"user": "u1", "time": 1_704_800_000, "candidates": [{"item": "i3"}]}
     lines = tmp_path / "requests.jsonl"
-    lines.write_text(f"{json.dumps(request)}\nnot json\n")
+    deep = "[" * 100_000
+    half = json.dumps(request | {"candidates": [{"item": "\ud800"}]})
+    lines.write_text(f"{json.dumps(request)}\n\nnot json\n{deep}\n{half}\n{json.dumps(request)}\n")
     assert main(["score", str(run / "artifact"), str(lines)]) == 2
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 1
-    assert "line 2 is not JSON" in printed.err
-    assert main(["score", str(run / "artifact"), str(lines), "--out", str(tmp_path / "bad.jsonl")]) == 2
-    assert not (tmp_path / "bad.jsonl").exists()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
+    assert answers[0] == answers[-1]
+    assert "candidates" in answers[0]
+    assert [answer.get("line") for answer in answers] == [None, 3, 4, 5, None]
+    assert answers[1]["error"] == "the line is not JSON: Expecting value at column 1."
+    (said,) = printed.err.splitlines()
+    assert "requests.jsonl line 3: the line is not JSON" in said
+    assert "(3 of 5 lines refused, the others answered)" in said
+    out = tmp_path / "out.jsonl"
+    assert main(["score", str(run / "artifact"), str(lines), "--out", str(out)]) == 2
+    assert out.read_text() == printed.out
+    capsys.readouterr()
+    assert main(["score", str(run / "artifact"), str(lines), "--json"]) == 2
+    assert document(capsys)["responses"] == answers
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "requests.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (("--max-candidates", "1"), "candidates holds 2 objects, more than 1"),
+        (("--max-behaviors", "1"), "behaviors holds 2 objects, more than 1"),
+        (("--max-line", "100B"), "the line is longer than 100 bytes"),
+        (("--max-depth", "2"), "the line nests 3 lists and objects inside each other, more than 2"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_a_request_may_ask_for_has_limits(
+    option: tuple[str, str], problem: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidates = [{"item": "i3"}, {"item": "i4"}]
+    behaviors = [{"item": "i3", "time": 1_704_100_000}, {"item": "i4", "time": 1_704_100_001}]
+    large = {"user": "u1", "time": 1_704_800_000, "candidates": candidates, "behaviors": behaviors}
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text(json.dumps(large))
+    assert main(["score", str(run / "artifact"), str(lines)]) == 0
+    capsys.readouterr()
+    assert main(["score", str(run / "artifact"), str(lines), *option]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_defect_at_one_line_costs_no_other_and_is_told_at_the_end(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Scorer.score
+
+    def score(self: Scorer, request: Any) -> Any:
+        if request["user"] == "u2":
+            raise KeyError("a defect")
+        if request["user"] == "u3":
+            raise MemoryError
+        return plain(self, request)
+
+    monkeypatch.setattr(Scorer, "score", score)
+    request = {"time": 1_704_800_000, "candidates": [{"item": "i3"}]}
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text("".join(f"{json.dumps(request | {'user': f'u{n}'})}\n" for n in (1, 3, 2, 1)))
+    assert main(["score", str(run / "artifact"), str(lines)]) == 3
+    printed = capsys.readouterr()
+    first, memory, defect, last = (json.loads(line) for line in printed.out.splitlines())
+    assert first == last
+    assert memory["error"].startswith("the request needs more memory than there is")
+    assert defect == {"line": 3, "error": "a defect of clickscale: KeyError: 'a defect'"}
+    assert "(a defect of clickscale; --debug shows where)" in printed.err
 
 
 def test_kept_states_change_no_answer_and_what_they_saved_is_said(

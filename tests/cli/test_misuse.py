@@ -91,8 +91,14 @@ BAD = {
     "adapter option": (["prepare", "mind:x", "--out", "new", "--set", "statistics"], "has no '='"),
     "no artifact": (["score", "tiny", "null.jsonl"], "tiny"),
     "no requests": (["score", "artifact-din", "nowhere.jsonl"], "Cannot read nowhere.jsonl: No such file"),
-    "line that is not JSON": (["score", "artifact-din", "broken.jsonl"], "broken.jsonl line 2 is not JSON"),
-    "line that is not UTF-8": (["score", "artifact-din", "latin.jsonl"], "latin.jsonl line 1 is not UTF-8"),
+    "line that is not JSON": (
+        ["score", "artifact-din", "broken.jsonl"],
+        "broken.jsonl line 2: the line is not JSON",
+    ),
+    "line that is not UTF-8": (
+        ["score", "artifact-din", "latin.jsonl"],
+        "latin.jsonl line 2: the line is not UTF-8",
+    ),
     "bad request": (["score", "artifact-din", "null.jsonl"], "null.jsonl line 3: candidates[0].item is null"),
     "size that is none": (["score", "artifact-din", "null.jsonl", "--cache", "much"], "'much' is not a size"),
     "unknown precision": (
@@ -270,6 +276,20 @@ def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
     assert "Traceback" not in said
     assert not (tmp_path / "run" / "artifact").exists()
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_signal_while_answers_are_written_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
+    process = command("score", str(folder / "artifact-din"), "-", "--out", "answers.jsonl", folder=tmp_path)
+    assert process.stdin is not None
+    process.stdin.write('{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n')
+    process.stdin.flush()
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("answers.jsonl.partial/*")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clickscale import files
 from clickscale.data.dataset import open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.data.source import PARTS, Split
 from clickscale.errors import ConfigError, DamagedError, DataError
+from tests.data.resealed import reseal
 from tests.data.tiny import DAY, START, tiny_dataset, tiny_source
 
 
@@ -168,19 +170,59 @@ def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
         open_dataset(copy)
 
 
-def test_changed_bytes_of_the_same_size_are_found_by_their_hash(copy: Path) -> None:
-    file = copy / "behaviors" / "time.npy"
+def flip(file: Path, place: int) -> None:
     data = bytearray(file.read_bytes())
-    data[-1] ^= 1
+    data[place] ^= 1
     file.write_bytes(data)
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_a_changed_byte_of_a_small_file_is_found_when_the_data_set_is_opened(
+    copy: Path, where: float
+) -> None:
+    file = copy / "behaviors" / "time.npy"
+    flip(file, int(where * (file.stat().st_size - 1)))
+    with pytest.raises(DamagedError, match=r"behaviors/time.npy is damaged: sha256 of its sampled pieces"):
+        open_dataset(copy)
+
+
+def test_a_changed_byte_between_the_samples_of_a_large_file_is_found_by_comparing_every_byte(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SAMPLE", 64)
+    reseal(copy)
+    file = copy / "behaviors" / "time.npy"
+    flip(file, 80)
     dataset = open_dataset(copy)
     with pytest.raises(DamagedError, match=r"behaviors/time.npy is damaged: sha256 [0-9a-f]{64}, expected"):
         dataset.verify()
+    flip(file, file.stat().st_size // 2)
+    with pytest.raises(DamagedError, match="sampled pieces"):
+        open_dataset(copy)
+
+
+def test_a_damaged_encoder_is_refused_whole_since_artifacts_take_it_over(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SAMPLE", 64)
+    reseal(copy)
+    flip(copy / "encoder.safetensors", -80)
+    dataset = open_dataset(copy)
+    with pytest.raises(DamagedError, match=r"encoder.safetensors is damaged"):
+        _ = dataset.encoder
+
+
+def test_a_moved_boundary_of_the_split_is_found(copy: Path) -> None:
+    boundaries = open_dataset(copy).boundaries
+    rewrite(copy, boundaries=[boundaries[0], boundaries[1] + 60])
+    with pytest.raises(DamagedError, match=r"manifest.json is damaged, or was changed by hand"):
+        open_dataset(copy)
 
 
 def test_a_column_that_is_no_array_is_damaged(copy: Path) -> None:
     file = copy / "behaviors" / "time.npy"
     file.write_bytes(b"x" * file.stat().st_size)
+    reseal(copy)
     with pytest.raises(DamagedError, match=r"Cannot read .*time.npy .*prepare the data set again"):
         _ = open_dataset(copy).behaviors["time"]
 
@@ -193,18 +235,18 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_a_manifest_of_another_version_is_refused(copy: Path) -> None:
     rewrite(copy, version=99)
-    with pytest.raises(DataError, match="has layout 99, this release reads 2; prepare again"):
+    with pytest.raises(DataError, match="has layout 99, this release reads 3; prepare again"):
         open_dataset(copy)
 
 
 def test_a_manifest_of_a_later_version_with_new_keys_is_refused_for_its_version(copy: Path) -> None:
-    rewrite(copy, version=3, something_new=True)
-    with pytest.raises(DataError, match="has layout 3, this release reads 2"):
+    rewrite(copy, version=4, something_new=True)
+    with pytest.raises(DataError, match="has layout 4, this release reads 3"):
         open_dataset(copy)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version": 2}', b'{"version": "2"}', b"{}"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version": 3}', b'{"version": "2"}', b"{}"])
 def test_a_manifest_that_is_not_one_is_damaged(copy: Path, text: bytes) -> None:
     (copy / MANIFEST).write_bytes(text)
-    with pytest.raises(DamagedError, match=r"manifest.json is damaged .*prepare the data set again"):
+    with pytest.raises(DamagedError, match=r"manifest.json is damaged.*prepare the data set again"):
         open_dataset(copy)

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.config_text import to_json
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder, Vocabulary
-from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport
+from clickscale.data.layout import DATA_SET, MANIFEST, Manifest, TableReport, hashes_of, write_manifest
 from clickscale.errors import SchemaError
 from clickscale.features import column_of
-from clickscale.files import building, file_entry
+from clickscale.files import building
+from clickscale.locks import WRITER
 from clickscale.schema import Field, Schema
 
 _REWRITTEN = frozenset({MANIFEST, JSON, TENSORS})  # these differ, so they must not share their bytes
@@ -66,7 +66,7 @@ def add_item_features(
         encoder = _extended_encoder(dataset.encoder, addition)
         encoder.save(folder)
         manifest = _manifest(dataset, folder, encoder, addition)
-        (folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
+        write_manifest(folder, manifest)
     return manifest
 
 
@@ -113,17 +113,19 @@ def _extended_encoder(encoder: Encoder, addition: Addition) -> Encoder:
 def _manifest(dataset: Dataset, folder: Path, encoder: Encoder, addition: Addition) -> Manifest:
     """Make the manifest of the extended data set; linked files keep their hashes."""
     old = dataset.manifest
-    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
-    files = {
-        name: old.files[name] if name in old.files and name not in _REWRITTEN else file_entry(folder / name)
-        for name in names
-    }
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != WRITER)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    kept = [name for name in names if name in old.files and name not in _REWRITTEN]
+    files, samples = hashes_of(folder, [name for name in names if name not in kept])
+    files |= {name: old.files[name] for name in kept}
+    samples |= {name: old.samples[name] for name in kept}
     return msgspec.structs.replace(
         old,
         schema=encoder.schema,
         features=encoder.features(),
         report=old.report | dict(addition.report),
         files=files,
+        samples=samples,
     )
 
 

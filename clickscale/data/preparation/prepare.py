@@ -26,7 +26,7 @@ from clickscale.data.dataset import Columns
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
-from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
+from clickscale.data.layout import DATA_SET, Manifest, hashes_of, write_manifest
 from clickscale.data.preparation.assemble import Assembly
 from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
 from clickscale.data.preparation.intake import Intake, read_log
@@ -37,7 +37,8 @@ from clickscale.data.source import PART, Source
 from clickscale.data.split import Division, boundaries, check_split, division_warnings
 from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of, label_of
-from clickscale.files import building, failpoint, file_entry
+from clickscale.files import building, failpoint
+from clickscale.locks import WRITER
 from clickscale.schema import Field
 
 
@@ -163,16 +164,15 @@ class _Preparation:
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}
         counts["users"] -= 1
-        shown, offsets = (
-            Columns(self.folder / "impressions"),
-            open_column(self.folder / "users/impressions.npy"),
-        )
+        shown = Columns(self.folder / "impressions")
+        offsets = open_column(self.folder / "users/impressions.npy")
         given = shown[PART] if self.source.split.is_given else None
         division = Division(self.source.split, fixed, offsets, shown["user"], shown["time"], given)
         labels = {label.name: shown[label_of(label.name)] for label in encoder.schema.labels}
         summary = summarize(shown, division.part, labels, self.source.split)
         (self.folder / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
-        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != WRITER)
+        files, samples = hashes_of(self.folder, [str(path.relative_to(self.folder)) for path in paths])
         manifest = Manifest(
             schema=encoder.schema,
             features=encoder.features(),
@@ -180,7 +180,8 @@ class _Preparation:
             split=self.source.split,
             boundaries=fixed,
             report=intake.quarantine.report(),
-            files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
+            files=files,
+            samples=samples,
             notes=(
                 *self.source.notes,
                 *note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
@@ -188,7 +189,7 @@ class _Preparation:
             ),
             known_at=intake.known_at,
         )
-        (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
+        write_manifest(self.folder, manifest)
         return manifest
 
 

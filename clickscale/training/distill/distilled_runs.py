@@ -15,13 +15,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
-from clickscale.files import replace_bytes, replace_text
+from clickscale.files import checksum, replace_bytes, replace_text
+from clickscale.sealed import read_document, write_document
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
-from clickscale.training.run.folder import CHECKPOINTS, DONE, write_decided, write_options
-from clickscale.training.run.logs import METRICS, read_metrics
+from clickscale.training.run.folder import ADVICE, CHECKPOINTS, DONE, write_decided, write_options
+from clickscale.training.run.logs import LOG_HASH, METRICS, read_metrics
 from clickscale.training.run.model import make_model
 
 TAUGHT = "teacher.json"
@@ -38,7 +39,7 @@ def write_models(out: Path, given: DistillConfig, config: DistillConfig, dataset
     assert checkpoint is not None, "a finished run has a checkpoint"
     _write_part(out, STUDENT, given, config, dataset, checkpoint)
     facts = {name: getattr(config, name) for name in ("temperature", "weight", "head", "teacher_run")}
-    replace_text(out / STUDENT / TAUGHT, json.dumps(facts | {"teacher": str(config.teacher)}, indent=2))
+    write_document(out / STUDENT / TAUGHT, facts | {"teacher": str(config.teacher)})
     if not config.teacher_run:
         _write_part(out, TEACHER, given, config, dataset, checkpoint)
 
@@ -62,8 +63,8 @@ def _write_part(
     lines = [json.dumps(_part_of_line(line, name)) for line in read_metrics(out)]
     replace_text(folder / METRICS, "".join(f"{line}\n" for line in lines))
     skipped = int(checkpoint.tensors[f"{name}.optimizer.skipped"][0])
-    done = json.loads((out / DONE).read_text("utf-8")) | {"skipped": skipped}
-    replace_text(folder / DONE, json.dumps(done, indent=2, sort_keys=True))
+    done = read_document(out / DONE, ADVICE) | {"skipped": skipped, LOG_HASH: checksum(folder / METRICS)}
+    write_document(folder / DONE, done)
 
 
 def _served(trained: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -85,7 +85,11 @@ class CheckpointStore:
             DivergedError: a tensor holds a number that is not finite; nothing is written.
             RunError: the disk is full or cannot be written; the older checkpoints are untouched.
         """
-        _refuse_not_finite(checkpoint.tensors)
+        if name := _not_finite(checkpoint.tensors):
+            raise DivergedError(
+                f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are"
+                " sound."
+            )
         final = self.folder / _name(checkpoint.step)
         try:
             # The same step is there after a fall back to an older checkpoint.
@@ -145,6 +149,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     facts = json.loads((folder / _FACTS).read_bytes())
     with safe_open(folder / _TENSORS, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    if name := _not_finite(tensors):  # another program may have written it, with hashes that fit
+        raise DamagedError(f"{folder / _TENSORS} is damaged: its tensor {name!r} holds NaN or infinity.")
     return Checkpoint(facts["step"], tensors, facts["facts"])
 
 
@@ -157,17 +163,15 @@ def _version(folder: Path) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
-    """Raise `DivergedError` that names the first tensor which holds NaN or infinity."""
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor that holds NaN or infinity; empty if all are finite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
             # The extremes are NaN if any element is, and take no memory, unlike isfinite() of a large table.
             low, high = torch.aminmax(tensor)
             if not bool(low.isfinite() & high.isfinite()):
-                raise DivergedError(
-                    f"Tensor {name!r} holds NaN or infinity, so no checkpoint is written; the older ones are"
-                    " sound."
-                )
+                return name
+    return ""
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@
     done.json           what the finished run cost; only a finished run has it
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clickscale.config_text import load_json, to_json
+from clickscale.config_text import build
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError
-from clickscale.files import file_entry, replace_text
+from clickscale.files import file_entry
+from clickscale.locks import WRITER, is_empty
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
+from clickscale.sealed import read_document, write_document
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
 from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig
@@ -35,6 +36,7 @@ from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, Train
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
 RECIPE = "recipe.json"
 CHECKPOINTS = "checkpoints"
+ADVICE = "restore the file from a copy, or train again"  # where a document of a run is damaged
 _MAX_NAMED = 10  # features that a message lists
 C = TypeVar("C", bound=RunConfig)
 
@@ -90,16 +92,15 @@ def _read_options(folder: Path, kind: type[C]) -> C:
     path = folder / CONFIG
     if not path.is_file():
         raise RunError(f"{folder} is not a run (no {CONFIG}); make one with: clickscale train")
-    text = path.read_bytes()
-    tree = json.loads(text)
-    if "features" in tree:
+    if (folder / MANIFEST).is_file():
         raise RunError(f"{folder} is an artifact, not a run; its run may be {folder.parent}.")
+    tree = read_document(path, ADVICE)
     if "model" in tree and not issubclass(kind, TrainConfig):
         raise RunError(f"{folder} holds the run of one model, made by clickscale train, not a distillation.")
     if "student" in tree and issubclass(kind, TrainConfig):
         models = " and ".join(str(path) for path in (folder / "student", folder / "teacher"))
         raise RunError(f"{folder} holds a distillation; when it is finished, its models are {models}.")
-    return load_json(text, kind, str(path))
+    return build(kind, tree, str(path))
 
 
 def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool) -> None:
@@ -108,12 +109,12 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
     Raises:
         RunError: the folder holds something else, another run, or this run while ``resume`` is false.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if is_empty(folder):
         write_options(folder, config, dataset)
         return
     stored = _read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
     litter = {f"{name}.partial" for name in (CONFIG, DATASET)}
-    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET}:
+    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET, WRITER}:
         raise RunError(f"{folder} is not empty and not a run; choose another folder.")
     if stored is None:  # killed before its options were written
         write_options(folder, config, dataset)
@@ -124,15 +125,15 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
         raise RunError(
             f"{folder} holds another run: {'; '.join(changes)}. Choose another folder or the same options."
         )
-    if json.loads((folder / DATASET).read_text("utf-8"))["manifest_sha256"] != _fingerprint(dataset):
+    if read_document(folder / DATASET, ADVICE)["manifest_sha256"] != _fingerprint(dataset):
         raise RunError(f"{folder} was started on other data than {dataset.path}; choose another folder.")
 
 
 def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
     """Make a folder a run: what it was trained on and, last, its options."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / DATASET, _dataset_text(dataset))
-    replace_text(folder / CONFIG, to_json(config))
+    write_document(folder / DATASET, _dataset_facts(dataset))
+    write_document(folder / CONFIG, msgspec.to_builtins(config))
 
 
 def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
@@ -140,7 +141,7 @@ def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
     before, after = _flat(msgspec.to_builtins(given)), _flat(msgspec.to_builtins(config))
     keys = {key: key.removeprefix("student.").removeprefix("teacher.") for key in before}
     left = [key for key, name in keys.items() if name in LEFT_OPEN and before[key] == LEFT_OPEN[name]]
-    replace_text(folder / RECIPE, json.dumps({key: after[key] for key in left}, indent=2))
+    write_document(folder / RECIPE, {key: after[key] for key in left})
 
 
 def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
@@ -151,8 +152,8 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     ]
 
 
-def _dataset_text(dataset: Dataset) -> str:
-    facts = {
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    return {
         "path": str(dataset.path),
         "manifest_sha256": _fingerprint(dataset),
         "encoder_sha256": encoder_hashes(dataset),
@@ -160,7 +161,6 @@ def _dataset_text(dataset: Dataset) -> str:
         "counts": dataset.manifest.counts,
         "notes": list(dataset.manifest.notes),
     }
-    return json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -175,7 +175,7 @@ def encoder_hashes(dataset: Dataset) -> dict[str, str]:
 
 def _check_encoder(folder: Path, dataset: Dataset) -> None:
     """Refuse data whose indices mean something else than those that the run was trained on."""
-    facts = json.loads((folder / DATASET).read_text("utf-8"))
+    facts = read_document(folder / DATASET, ADVICE)
     if facts["encoder_sha256"] == encoder_hashes(dataset):
         return
     then = msgspec.convert(facts["schema"], Schema).fields()

@@ -26,9 +26,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from clickscale.files import replace_text
+from clickscale.errors import DamagedError
+from clickscale.files import checksum, replace_text
+from clickscale.sealed import maybe_document
+from clickscale.training.run.folder import ADVICE, DONE
 
 METRICS = "metrics.jsonl"
+LOG_HASH = "log_sha256"  # key of the log's hash among the facts of a finished run
 log = logging.getLogger("clickscale")
 
 
@@ -96,7 +100,7 @@ class _RunLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self._path = folder / METRICS
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
+        kept = [json.dumps(line) for line in _parsed(self._path) if line["step"] <= step]
         replace_text(self._path, "".join(f"{line}\n" for line in kept))
         self._stream = self._path.open("a", encoding="utf-8")
         self._board = _board(folder, step)
@@ -118,8 +122,16 @@ class _RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All lines of the metrics of a run, oldest first; a line that was cut off is left out."""
-    return [json.loads(line) for line in _lines(folder / METRICS)]
+    """All lines of the metrics of a run, oldest first; a line that was cut off is left out.
+
+    Raises:
+        DamagedError: a line is not what a run writes, or a finished run has another log than it had then.
+    """
+    path = folder / METRICS
+    done = maybe_document(folder / DONE, ADVICE)
+    if done is not None and not (path.is_file() and checksum(path) == done[LOG_HASH]):
+        raise DamagedError(f"{path} is not the log that the finished run left; {ADVICE}.")
+    return _parsed(path)
 
 
 class _ProgressLine:
@@ -205,7 +217,23 @@ def _lines(path: Path) -> list[str]:
     """Whole lines of a JSON-lines file; none if it is absent."""
     if not path.is_file():
         return []
-    return [line for line in path.read_text("utf-8").split("\n")[:-1] if line]
+    return [line for line in path.read_text("utf-8", "replace").split("\n")[:-1] if line]
+
+
+def _parsed(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a log, each an object with its step."""
+    parsed = []
+    for number, text in enumerate(_lines(path), 1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise DamagedError(
+                f"{path} is damaged: its line {number} is {text[:60]!r}; restore the file or remove the line."
+            )
+        parsed.append(line)
+    return parsed
 
 
 def _board(folder: Path, step: int) -> Any:

@@ -9,6 +9,7 @@ from clickscale.data.checks.leaks import _recompute, leak_check
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.source import Split
 from clickscale.schema import Field, Label, Schema, Statistic
+from tests.data.resealed import reseal
 from tests.data.tiny import (
     DAY,
     START,
@@ -54,6 +55,7 @@ def spoil(folder: Path, name: str, change) -> None:
     column = np.load(path)
     change(column)
     np.save(path, column)
+    reseal(folder)
 
 
 def codes(folder: Path, **options) -> set[str]:

@@ -146,6 +146,20 @@ def test_a_number_that_is_not_finite_is_never_saved(tmp_path: Path, value: float
     assert store.steps() == [1]
 
 
+def test_a_number_that_is_not_finite_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(some(1))
+    bad = some(2)
+    bad.tensors["model.weight"][3, 1] = torch.nan
+    with monkeypatch.context() as patch:  # another program wrote it, with hashes that fit
+        patch.setattr(module, "_not_finite", lambda tensors: "")
+        store.save(bad)
+    found, problems = store.load()
+    assert found is not None
+    assert found.step == 1
+    assert "tensor 'model.weight' holds NaN or infinity" in problems[0]
+
+
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CheckpointStore(tmp_path)
     store.save(some(1))

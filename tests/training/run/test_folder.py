@@ -7,6 +7,7 @@ import torch
 from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
+from clickscale.sealed import read_document
 from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided
@@ -37,7 +38,7 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
     given = config_of(data, "batch_size=32", "optimizer.table_l2=0.0", "early_stopping=false")
     decided = override(given, ["grouping=impression", "epochs.count=2", "optimizer.learning_rate=0.003"])
     write_decided(tmp_path, given, decided)
-    assert json.loads((tmp_path / "recipe.json").read_text()) == {
+    assert read_document(tmp_path / "recipe.json", "") == {
         "grouping": "impression",
         "window": 0,  # means nothing in this grouping
         "epochs.count": 2,
