@@ -9,7 +9,8 @@ Canonical tables and their columns (values still raw; ids as integers or text, t
 
 ``known_at`` is the moment from which a history may show a behavior with all its attributes (later feedback is
 never an attribute of an earlier event); without the column it equals ``time``. Any table may carry a text
-column ``problem``: where it is not null the row goes to quarantine with that text as its reason code. One raw
+column ``problem``: where it is not null the row goes to quarantine with that text as its reason code, and a
+column ``problem_value`` that shows what stood there (a struct of ``column`` and ``value``, or null). One raw
 row may feed several tables; every table keeps its own count of rows.
 """
 
@@ -23,7 +24,7 @@ from clickscale.config import Config
 from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
-PROBLEM = "problem"
+PROBLEM, PROBLEM_VALUE = "problem", "problem_value"
 
 
 class Split(Config, frozen=True):

@@ -27,4 +27,4 @@ class FirstRows:
         fresh = [index for name, index in zip(names, first, strict=True) if name not in self._seen]
         self._seen.update(names)
         keep = pa.array(np.sort(usable_rows[np.array(fresh, np.int64)]))
-        return Chunk(chunk.rows.take(keep), chunk.problem.take(keep))
+        return chunk.kept(keep)

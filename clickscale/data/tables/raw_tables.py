@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from clickscale.data.tables.chunks import Chunk, checked, empty_problems, missing_column
+from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.errors import InputError, unknown
@@ -79,12 +79,12 @@ def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
 
 
 def detect_format(path: Path) -> Format:
-    """Detect the format by the ending of the file's name, apart from ``.gz``.
+    """Detect the format by the ending of the file's name, apart from that of its compression.
 
     Raises:
         InputError: the ending is unknown.
     """
-    name = path.with_suffix("") if path.suffix == ".gz" else path
+    name = path.with_suffix("") if path.suffix in COMPRESSED else path
     if name.suffix.lower() not in _SUFFIXES:
         raise InputError(f"Cannot tell the format of {path}: " + unknown("ending", name.suffix, _SUFFIXES))
     return _SUFFIXES[name.suffix.lower()]
