@@ -14,7 +14,7 @@ column ``problem_value`` that shows what stood there (a struct of ``column`` and
 row may feed several tables; every table keeps its own count of rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,6 +49,8 @@ class Source:
         negatives: sampled negatives per positive; needed when the log has only positives (no label column).
         time_bounds: seconds; rows with a time outside are quarantined.
         notes: sentences for the report, such as how negatives came about.
+        findings: gives more such sentences once the chunks have been read.
+        names: how messages call a table, such as by its file.
     """
 
     schema: Schema
@@ -57,3 +59,5 @@ class Source:
     negatives: int = 0
     time_bounds: tuple[int, int] = (631_152_000, 4_102_444_800)  # 1990-01-01 to 2100-01-01
     notes: tuple[str, ...] = field(default=())
+    findings: Callable[[], tuple[str, ...]] = tuple
+    names: Mapping[TableName, str] = field(default_factory=dict)

@@ -41,6 +41,7 @@ from clickscale.data.described.roles import (
 )
 from clickscale.data.described.samples import Column, Head, read_head
 from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
+from clickscale.data.features.values import read_labels
 from clickscale.errors import InputError
 from clickscale.schema import Statistic, usual_statistics
 
@@ -88,7 +89,7 @@ def guess(tables: Sequence[Path], base: Path | None = None) -> str:
     events = [table for head in heads if (table := _events(head)) is not None]
     if not events:
         raise InputError(_nothing_found(heads))
-    events.sort(key=lambda table: (bool(table.labels), table.head.path.stat().st_size), reverse=True)
+    events.sort(key=lambda table: (bool(table.labels), table.head.size), reverse=True)
     draft = _Draft(events[0], events[1] if len(events) > 1 else None, heads, base or Path.cwd())
     text = "\n".join(draft.lines()) + "\n"
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
@@ -96,12 +97,21 @@ def guess(tables: Sequence[Path], base: Path | None = None) -> str:
 
 
 def _nothing_found(heads: Sequence[Head]) -> str:
-    tables = "; ".join(f"{head.path.name} has {', '.join(head.columns)}" for head in heads)
     return (
-        f"No table has columns for user, item and time together: {tables}. A log needs the time of each "
-        "impression. If the columns are there under other names, describe the log by hand; for public logs, "
-        "see: clickscale data list."
+        f"No table has columns for user, item and time together: {'; '.join(map(_roles_of, heads))}. If a "
+        "column is there under another name, rename it or describe the log by hand; for public logs, see: "
+        "clickscale data list."
     )
+
+
+def _roles_of(head: Head) -> str:
+    """Say which columns of a table are its user, item and time, and which of these roles no column has."""
+    columns = list(head.columns.values())
+    found = {"user": find_id(columns, "user"), "item": find_id(columns, "item"), "time": find_time(columns)}
+    missing = [f"no {role} column" for role, column in found.items() if column is None]
+    known = [f"{role} {column.name}" for role, column in found.items() if column is not None]
+    has = f"{', '.join(known)}, but {' and '.join(missing)}" if known else ", ".join(missing)
+    return f"{head.path.name} has {has} among {', '.join([*head.columns, *head.left_out])}"
 
 
 def _events(head: Head) -> _Events | None:
@@ -130,22 +140,27 @@ def _may_be_id(column: Column) -> bool:
 
 def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
     """Yield the columns that separate positives from negatives, the best first."""
-    flags = [column for column in columns if column.is_flag]
+    flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
     for column in chosen:
-        yield column, "", "its name and its two values"
+        yield column, _is_one(column), "its name and its two values"
     rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
     if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
         yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
     elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
-        yield flags[0], "", "the only column with the values 0 and 1"
+        yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
+
+
+def _is_one(flag: Column) -> str:
+    """Return the condition of a label of 1 and -1; other pairs of values are labels as they are."""
+    return f"{flag.name} == 1" if flag.is_signed_flag else ""
 
 
 def _useless(column: Column) -> str:
     """Return the reason why a column cannot be a feature, or an empty text."""
     if column.distinct < 2:
-        return "it has one value"
+        return f"it has one value in {len(column.values):,} sampled rows"
     if is_free_text(column):
         return "free text"
     unique = column.distinct == len(column.values) > 20 and not column.unit and not column.separator
@@ -159,7 +174,7 @@ def _truth(column: Column) -> npt.NDArray[np.float64]:
     """Return (N,) numbers of a column of numbers or of true and false."""
     numbers = numbers_or_none(column)
     if numbers is None:
-        numbers = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
+        numbers = read_labels(column.values)[0].astype(float)
     return numbers
 
 
@@ -178,6 +193,12 @@ def _meaning(statistic: Statistic) -> str:
     }[statistic.of]
     days = f", {statistic.window // 86_400} days back" if statistic.window else ""
     return f"{what} {' and '.join(statistic.by)}{days}"
+
+
+def _unreadable(head: Head) -> Iterator[str]:
+    """Name the columns of which no field can be made."""
+    for name, why in head.left_out.items():
+        yield f"# left out: {name} ({why})"
 
 
 class _Draft:
@@ -241,7 +262,12 @@ class _Draft:
             yield f"\n# Not used: {head.path.name} ({', '.join(head.columns)})."
 
     def _id(self, name: str, column: Column) -> str:
-        dtype = ', dtype = "int"' if column.is_id else ""
+        table = self.items if name == "item" else self.users
+        key = self._key(table, "item" if name == "item" else "user") if table else None
+        whole = self.events.head.holds_integers(column.name) and (
+            not table or key is None or table.holds_integers(key.name)
+        )
+        dtype = ', dtype = "int"' if whole else ""
         return f"{{ name = {quoted(name)}, column = {quoted(column.name)}{dtype} }}"
 
     def _label_lines(self) -> Iterator[str]:
@@ -255,7 +281,7 @@ class _Draft:
         yield "# Outcomes of an impression; training takes the first one unless --labels names others."
         yield "labels = ["
         for column, condition, why in self.events.labels:
-            name = identifier(column.name).removeprefix("is_") if not condition else "like"
+            name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
             source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
             yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
         yield "]"
@@ -277,6 +303,7 @@ class _Draft:
         for column, side, why in sides:
             if side == "":
                 yield f"# left out: {column.name} ({why})"
+        yield from _unreadable(events.head)
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -317,6 +344,7 @@ class _Draft:
             yield from time_lines(self.behaviors.time)
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
             yield from self._fields([(c, "") for c in rest if not c.unit and not _useless(c)], "past_")
+            yield from _unreadable(self.behaviors.head)
             return
         yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         if self.events.labels:
@@ -346,6 +374,7 @@ class _Draft:
         for column in rest:
             if why := _useless(column):
                 yield f"# left out: {column.name} ({why})"
+        yield from _unreadable(head)
 
     def _statistic_lines(self) -> Iterator[str]:
         category, why = self._category()

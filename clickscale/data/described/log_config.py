@@ -22,6 +22,7 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 `clickscale.data.described.log` reads the tables.
 """
 
+import zoneinfo
 from typing import Literal
 
 from clickscale.config import Config
@@ -133,6 +134,7 @@ class LogConfig(Config, frozen=True):
             that count as positive; without a condition every row does.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         time_bounds: seconds; rows with a time outside are quarantined.
+        time_zone: of dates and times that name none, such as ``Europe/Berlin``; UTC if empty.
     """
 
     name: str
@@ -148,6 +150,7 @@ class LogConfig(Config, frozen=True):
     statistics: tuple[Statistic, ...] = ()
     split: Split = Split()
     time_bounds: tuple[int, int] | None = None
+    time_zone: str = ""
 
 
 def log_schema(config: LogConfig, width: int) -> Schema:
@@ -156,6 +159,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
     Raises:
         SchemaError: labels, names or fields contradict each other.
     """
+    _check_zone(config)
     vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
     schema = Schema(
         name=config.name,
@@ -176,6 +180,16 @@ def log_schema(config: LogConfig, width: int) -> Schema:
                 f"choose another and keep the column: name = 'its_{field.name}', column = '{field.source}'."
             )
     return schema
+
+
+def _check_zone(config: LogConfig) -> None:
+    try:
+        zoneinfo.ZoneInfo(config.time_zone or "UTC")
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise SchemaError(
+            f"Log {config.name!r}: time_zone = {config.time_zone!r} names no zone; write it like "
+            "'Europe/Berlin' or 'UTC'."
+        ) from error
 
 
 def _labels(config: LogConfig) -> tuple[Label, ...]:

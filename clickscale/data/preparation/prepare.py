@@ -13,7 +13,9 @@ item, and the vocabularies; it does not grow with the number of rows. The bytes 
 log. A killed run starts again from the beginning and reads nothing that the first one left.
 """
 
+import dataclasses
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +28,24 @@ from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
 from clickscale.data.layout import DATA_SET, MANIFEST, Manifest
-from clickscale.data.preparation.assemble import Assembly
-from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
+from clickscale.data.preparation.assemble import Assembly, Match
+from clickscale.data.preparation.fitting import (
+    fit_encoder,
+    notes_on_scales,
+    scale_statistics,
+    training_part,
+    with_negatives,
+)
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
-from clickscale.data.source import Source
+from clickscale.data.source import Source, TableName
 from clickscale.data.split import boundaries, check_split
 from clickscale.errors import DataError
 from clickscale.features import FIRST, PADDING, column_of
 from clickscale.files import building, failpoint, file_entry
 from clickscale.schema import Field
+
+_FEW_IDS = 10  # so few may lack attributes by chance
 
 
 def prepare(
@@ -84,6 +94,7 @@ class _Preparation:
     chunk_rows: int
     memory_rows: int
     tell: Progress
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def raw(self) -> Path:
@@ -107,6 +118,7 @@ class _Preparation:
             self.source, self.folder / "spill", self.chunk_rows, lambda done: self.tell("read", done, None)
         )
         intake.quarantine.check(self.max_quarantined)
+        self.notes.extend([*self.source.findings(), *intake.notes_on_labels()])
         return intake
 
     def sort(self, intake: Intake, users: Vocabulary, items: Vocabulary) -> None:
@@ -123,6 +135,8 @@ class _Preparation:
             memory_rows=self.memory_rows,
         )
         assembly.write(lambda done: self.tell("sort", done, total))
+        for table, match in assembly.matches.items():
+            self.notes.extend(_note_on_match(match, table, self.source))
         shutil.rmtree(self.folder / "spill")
         intake.quarantine.check(self.max_quarantined)
         intake.quarantine.write(self.folder / "quarantine")
@@ -160,7 +174,12 @@ class _Preparation:
             boundaries=fixed,
             report=intake.quarantine.report(),
             files={str(path.relative_to(self.folder)): file_entry(path) for path in paths},
-            notes=self.source.notes + _note_on_negatives(self.source.negatives),
+            notes=(
+                *self.source.notes,
+                *_note_on_negatives(self.source.negatives),
+                *self.notes,
+                *notes_on_scales(encoder),
+            ),
             known_at=intake.known_at,
         )
         (self.folder / MANIFEST).write_text(to_json(manifest) + "\n", encoding="utf-8")
@@ -199,6 +218,25 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
     ends, data = text_buffers(ids.values)
     write_column(folder / "ids.ends.npy", np.concatenate([np.zeros(reserved, np.int64), ends]))
     write_column(folder / "ids.bytes.npy", data)
+
+
+def _note_on_match(match: Match, table: TableName, source: Source) -> Iterator[str]:
+    """Say that few users or items of the events are described, if a table describes any.
+
+    Raises:
+        DataError: none is.
+    """
+    if not match.described or not match.events or 2 * match.both >= match.events:
+        return
+    names = {name: source.names.get(name, name) for name in TABLES}
+    events = " and ".join(dict.fromkeys((names["impressions"], names["behaviors"])))
+    known = f"{match.both:,} of {match.events:,} {table} of {events} occur in {names[table]}"
+    if not match.both and match.events >= _FEW_IDS:
+        raise DataError(
+            f"{known}, which describes {match.described:,} others; "
+            f"check that its column of ids is the one that the events name, in the same notation."
+        )
+    yield f"WARNING: {known}; the others have no attributes."
 
 
 def _note_on_negatives(count: int) -> tuple[str, ...]:

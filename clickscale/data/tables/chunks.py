@@ -45,6 +45,14 @@ class Chunk:
     problem: pa.Array
     evidence: pa.Array | None = None
 
+    def marked(self, where: np.ndarray[Any, Any], code: str, column: str) -> "Chunk":
+        """Set a problem where the mask is true and there is no earlier one, and keep what stood there."""
+        if not where.any():
+            return self
+        return Chunk(
+            self.rows, mark(self.problem, where, code), shown(self.evidence, where, column, self[column])
+        )
+
     def kept(self, rows: pa.Array) -> "Chunk":
         """Keep the rows of a mask, or those at indices."""
         masked = pa.types.is_boolean(rows.type)
@@ -187,6 +195,7 @@ def checked_length(path: Path, rest: bytes) -> bytes:
 
 def _open(path: Path) -> IO[bytes]:
     if path.suffix == ".zst":
-        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")  # type: ignore[no-any-return]
-    opens = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, Path.open)
-    return opens(path, "rb")  # type: ignore[return-value]
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    opens: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    stream: IO[bytes] = opens.get(path.suffix, Path.open)(path, "rb")
+    return stream

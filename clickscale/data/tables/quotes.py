@@ -110,7 +110,7 @@ class Grammar:
         return any(self._are_rows(data, start, stop) for start, stop in pairs)
 
     def _are_rows(self, data: bytes, start: int, stop: int) -> bool:
-        """True if most lines of a value look like the row in which it begins: as many fields, codes as codes."""
+        """True if most lines of a value look like the row in which it begins: of its width, codes as codes."""
         begin, end = data.rfind(b"\n", 0, start) + 1, data.find(b"\n", stop)
         lines = data[begin : end if end >= 0 else len(data)].split(b"\n")
         first = self.line(lines[0])
@@ -158,7 +158,7 @@ class Grammar:
         return b"".join([*pieces, data[done:end]])
 
     def _close(self, data: bytes, at: int, at_end: bool) -> int | None:
-        """Find the end of the quoted value at a position: 0 if it is plain, None if its end is not in sight."""
+        """Find the end of the quoted value at a position: 0 if it is plain, None if not in sight."""
         match = self._body.match(data, at, at + _LONGEST_VALUE)
         assert match is not None, "a quote stands there"
         stop = match.end()
