@@ -30,6 +30,7 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
+from clickscale.data.source import TableName
 from clickscale.features import FIRST, column_of, label_of
 from clickscale.schema import Schema
 
@@ -67,7 +68,7 @@ class Assembly:
     negatives: int
     chunk_rows: int
     memory_rows: int
-    matches: dict[str, Match] = dataclasses.field(default_factory=dict)
+    matches: dict[TableName, Match] = dataclasses.field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
@@ -121,7 +122,9 @@ class Assembly:
                 file.remove()
         self._match("items", in_events, described)
 
-    def _match(self, table: str, in_events: npt.NDArray[np.bool_], described: npt.NDArray[np.bool_]) -> None:
+    def _match(
+        self, table: TableName, in_events: npt.NDArray[np.bool_], described: npt.NDArray[np.bool_]
+    ) -> None:
         counts = (int(ids.sum()) for ids in (in_events, described, in_events & described))
         self.matches[table] = Match(*counts)
 

@@ -58,8 +58,8 @@ def _trimmed(values: pa.Array) -> pa.Array:
 def detect_unit(values: pa.Array) -> Unit:
     """Detect the unit of a column of times by the size of its middle value; other text is ``iso``.
 
-    Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on. Dates such as
-    20240131 are ``iso``.
+    Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on. Dates such
+    as 20240131 are ``iso``.
     """
     if _is_moment(values):
         return "iso"
@@ -172,11 +172,11 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
 
 
 def _moment(text: str, time_zone: str) -> int | None:
-    """Read ISO 8601, with slashes or the name of a zone as well, or a date as mail and web servers write it."""
+    """Read ISO 8601, with slashes or the name of a zone as well, or a date as mail has it."""
     named = _NAMED.match(text)
     plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
     try:
-        moment = dt.datetime.fromisoformat(plain.replace("/", "-"))
+        moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
         moment, zone = _mail_date(text), time_zone
     if moment is None:
