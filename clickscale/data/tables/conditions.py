@@ -33,8 +33,8 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 class Condition:
     """A column compared with a number or a text, by value.
 
-    Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``. A quoted
-    literal, or one that is not a number, compares with texts as it stands, with ``==`` or ``!=`` only.
+    Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``. A
+    quoted literal, or one that is not a number, compares with texts as it stands, with ``==`` or ``!=`` only.
     """
 
     column: str

@@ -1,8 +1,8 @@
 """Delimited text (CSV, TSV and the like) in chunks, with every line accounted for.
 
 Columns stay text, since only the schema knows their types; `clickscale.data.tables.casts` converts them.
-Arrow parses whole blocks, in which `clickscale.data.tables.quotes` has settled what is a quoted value. A block
-that Arrow cannot read, or whose broken rows span lines, is parsed again row by row.
+Arrow parses whole blocks, in which `clickscale.data.tables.quotes` has settled what is a quoted value. A
+block that Arrow cannot read, or whose broken rows span lines, is parsed again row by row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,7 +102,7 @@ def _then(first: tuple[bytes, bool], rest: Iterator[tuple[bytes, bool]]) -> Iter
 
 
 def _decoded(path: Path, text: TextFormat) -> Iterator[tuple[bytes, bool]]:
-    """Yield the pieces of a file in UTF-8, its lines ended by ``\\n`` and its values separated by one byte."""
+    """Yield the pieces of a file in UTF-8, with lines that end in ``\\n`` and separators of one byte."""
     separator, held = text.separator.encode(), b""
     old_style: bool | None = None
     for piece, is_last in pieces(path):
