@@ -94,7 +94,7 @@ class _Table:
         else:
             raise InputError(f"{what} {path}: the table has no rows.")
         for name in self._columns:
-            if name not in known:
+            if name not in known and name.partition(".")[0] not in known:
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
 
     def chunks(self) -> Iterator[Chunk]:
@@ -112,7 +112,7 @@ class _Table:
             unit = self._units.get(column, "auto")
         if unit == "auto" and chunk[column].null_count < len(chunk):
             unit = self._units[column] = detect_unit(chunk[column])
-        if column not in self.without_zone and lacks_zone(chunk[column]):
+        if unit == "iso" and column not in self.without_zone and lacks_zone(chunk[column]):
             self.without_zone.add(column)
         times, bad = seconds(chunk[column], unit, self._time_zone)
         return times, chunk.marked(bad, "bad_time", column)

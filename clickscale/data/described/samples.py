@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.features.texts import read_texts
+from clickscale.data.features.texts import is_text, read_texts
+from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, line_blocks
@@ -54,7 +55,10 @@ class Column:
         if pa.types.is_nested(self.values.type) or pa.types.is_timestamp(self.values.type):
             return None
         floats = numbers(self.known)
-        return floats if pa.types.is_floating(floats.type) and len(floats) else None
+        if is_text(floats.type):  # placeholders and commas between thousands are read, too
+            read, problems = read_numbers(floats)
+            floats = pa.array(read, mask=np.isnan(read)) if not problems.any() else floats
+        return floats if pa.types.is_floating(floats.type) and floats.null_count < len(floats) else None
 
     @cached_property
     def distinct(self) -> int:
@@ -76,7 +80,7 @@ class Column:
         if not self.is_whole or pc.min(self.floats).as_py() < 0 or pc.max(self.floats).as_py() >= 2**53:
             return False
         texts = pa.types.is_string(self.values.type)
-        return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^0\d|\.")).as_py()))
+        return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^\s*0\d|[^\d\s]")).as_py()))
 
     @property
     def is_flag(self) -> bool:

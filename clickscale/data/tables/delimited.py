@@ -38,14 +38,18 @@ class TextFormat(Config, frozen=True):
         separator: one character or several, such as ``::``; empty: comma, or tab for the format ``tsv``.
         names: the columns of a file without a header line; empty: the first line names them.
         quote: character around values that hold separators or line ends; empty: quotes are plain text.
-        nulls: texts that mean a missing value.
+        nulls: texts that mean a missing value. ``NA`` is none of them, since it is a region, too; where a
+            number or a time is expected, it is missing all the same.
     """
 
     separator: str = ""
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    nulls: tuple[str, ...] = ("", "NULL", "null", r"\N")
+    nulls: tuple[str, ...] = (
+        *("", "NULL", "null", r"\N", "None", "NaN", "nan", "N/A", "n/a", "<NA>", "#N/A"),
+        *("-", "–", "—"),
+    )
 
 
 def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) -> Iterator[Chunk]:

@@ -1,7 +1,7 @@
 """Files of a table in folders, and columns that only the names of the folders hold.
 
-Spark and Hive write a table as a folder of files, such as ``log/dt=2024-01-31/country=de/part-0.parquet`` beside
-files such as ``_SUCCESS``. The parts ``NAME=VALUE`` of a path are columns of its rows.
+Spark and Hive write a table as a folder of files, such as ``log/dt=2024-01-31/country=de/part-0.parquet``
+beside files such as ``_SUCCESS``. The parts ``NAME=VALUE`` of a path are columns of its rows.
 """
 
 import urllib.parse

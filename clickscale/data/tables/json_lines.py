@@ -17,8 +17,8 @@ def read_lines(
 ) -> Iterator[Chunk]:
     """Stream a file with one object per line; ``parse`` turns a line into a dict or raises ValueError.
 
-    Values of one column without a common Arrow type become text. A value inside of objects is named by its path,
-    such as ``context.device``.
+    Values of one column without a common Arrow type become text. A value inside of objects is named by its
+    path, such as ``context.device``.
     """
     names = None if columns is None else list(columns)
     compared = False

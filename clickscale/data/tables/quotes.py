@@ -2,7 +2,8 @@
 
 A quoted value begins with a quote right after a separator or a line end, and ends with one right before a
 separator or a line end; inside, a doubled quote stands for one (RFC 4180). Any other quote is a plain
-character. A value that spans lines is no quoted value if its lines look like rows, or beyond `_LONGEST_VALUE`.
+character. A value that spans lines is no quoted value if its lines look like rows; nor is one that is longer
+than `_LONGEST_VALUE`.
 
 Arrow has another grammar: a quote that nothing closes swallows the rows after it. So `settle` writes such
 text the way in which Arrow reads what this grammar means, and cuts it only between rows.
@@ -110,7 +111,7 @@ class Grammar:
         return any(self._are_rows(data, start, stop) for start, stop in pairs)
 
     def _are_rows(self, data: bytes, start: int, stop: int) -> bool:
-        """True if most lines of a value look like the row in which it begins: of its width, codes as codes."""
+        """True if most lines of a value look like its first row: as wide, and codes where it has codes."""
         begin, end = data.rfind(b"\n", 0, start) + 1, data.find(b"\n", stop)
         lines = data[begin : end if end >= 0 else len(data)].split(b"\n")
         first = self.line(lines[0])

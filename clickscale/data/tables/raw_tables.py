@@ -45,8 +45,10 @@ def read(
 ) -> Iterator[Chunk]:
     """Stream a file of a table; ``columns`` chooses and orders its columns (all of them if None).
 
-    Folders such as ``dt=2024-01-31`` on the way to the file are columns, too. A value inside of objects is named
-    by its path, such as ``context.device``. Rows with another number of fields than the table, or that are not JSON, get the problem ``bad_row``; rows
+    Folders such as ``dt=2024-01-31`` on the way to the file are columns, too. A value inside of objects is
+    named by its path, such as ``context.device``.
+
+    Rows with another number of fields than the table, or that are not JSON, get the problem ``bad_row``; rows
     with bytes that are not UTF-8 get ``invalid_utf8``.
 
     Raises:

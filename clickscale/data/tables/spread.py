@@ -1,4 +1,4 @@
-"""Rows from the head, the middle and the end of a file: logs are sorted, so their head is like no other part."""
+"""Rows from the head, the middle and the end of a file, since logs are sorted."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -42,7 +42,7 @@ def spread(path: Path, format: Format, text: TextFormat, rows: int) -> list[Chun
 def _has_few_groups(path: Path) -> bool:
     """True for a Parquet file whose row groups are read one after another."""
     try:
-        return pa.parquet.ParquetFile(path).metadata.num_row_groups < 3  # type: ignore[no-any-return]
+        return pa.parquet.ParquetFile(path).metadata.num_row_groups < 3
     except (pa.ArrowException, OSError):
         return True  # reading it names the damage
 
