@@ -101,12 +101,14 @@ class Grammar:
     def _swallows(self, data: bytes, marks: "_Marks") -> bool:
         """True if a well-formed value holds lines that look like rows, or is too long for a value."""
         opened, closed = marks.values()
-        if len(opened) and int(np.max(closed - opened)) >= _LONGEST_VALUE:
+        if not len(opened):
+            return False
+        if int(np.max(closed - opened)) >= _LONGEST_VALUE:
             return True
-        lines = np.flatnonzero(
-            np.frombuffer(data, np.uint8, int(closed[-1]) if len(closed) else 0) == _NEWLINE
-        )
-        spans = np.searchsorted(lines, opened) != np.searchsorted(lines, closed)
+        lines = np.flatnonzero(np.frombuffer(data, np.uint8, int(closed[-1])) == _NEWLINE)
+        value = np.searchsorted(opened, lines) - 1  # the last value that begins before each line end
+        inside = (value >= 0) & (lines < closed[value])
+        spans = np.unique(value[inside])
         pairs = zip(opened[spans].tolist(), closed[spans].tolist(), strict=True)
         return any(self._are_rows(data, start, stop) for start, stop in pairs)
 
