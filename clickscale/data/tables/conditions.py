@@ -101,9 +101,8 @@ class Tally:
         if not self._rows or 100 * self._kept >= self._rows:
             return
         values = ", ".join(list(self._seen)[:_SHOWN]) or "no value at all"
-        said = (
-            f"{self.where} '{self.condition}' holds for {self._kept:,} of {self._rows:,} rows of {self.what}"
-        )
+        counts = f"{self._kept:,} of {self._rows:,} rows of {self.what}"
+        said = f'{self.where} "{self.condition}" holds for {counts}'
         if not self._kept:
             raise InputError(
                 f"{said}: column {self.condition.column!r} has {values}. Compare with a value that it has."

@@ -77,23 +77,24 @@ def _later_blocks(path: Path) -> list[bytes]:
     if path.suffix in COMPRESSED:
         return _first_middle_last(islice(line_blocks(path), _MOST_BLOCKS))[1:]
     size, head = path.stat().st_size, len(next(line_blocks(path), b""))
+    piece = min(_PIECE, (size - head) // 2)
     blocks = []
     with path.open("rb") as stream:
-        for start in (
-            (head + (size - head - _PIECE) // 2, size - _PIECE) if size > head + 2 * _PIECE else (head,)
-        ):
+        for start in (min((head + size - piece) // 2, size - 2 * piece), size - piece) if piece else ():
             stream.seek(start)
-            block = stream.read(_PIECE)
+            block = stream.read(piece)
             begin = block.find(b"\n") + 1 if start > head else 0
-            blocks.append(block[begin : block.rfind(b"\n") + 1 if start + _PIECE < size else len(block)])
+            blocks.append(block[begin : block.rfind(b"\n") + 1 if start + piece < size else piece])
     return [block for block in blocks if block]
 
 
 def _ends(parts: list[Chunk], rows: int) -> Iterator[Chunk]:
-    """Cut the first rows of the head, the last ones of the end, and the first ones of what is between."""
+    """Cut the first rows of the head, the last ones of the end, and some of what is between."""
+    if len(parts) == 2 and len(parts[0]) >= 2 * rows:
+        parts = [parts[0], parts[0].kept(pa.array(range(len(parts[0]) - rows, len(parts[0])))), parts[1]]
     for place, part in enumerate(parts):
         first = max(0, len(part) - rows) if place and place == len(parts) - 1 else 0
-        yield part.kept(pa.array(range(first, min(len(part), first + rows))))
+        yield part.kept(pa.array(range(first, min(len(part), first + rows)), pa.int64()))
 
 
 def _cut(part: Chunk, rows: int) -> list[Chunk]:

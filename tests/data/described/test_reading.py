@@ -126,7 +126,7 @@ def test_labels_of_two_values_are_recognized_by_value(tmp_path, pair):
 
 def test_a_condition_that_keeps_nothing_is_an_error_that_shows_values(tmp_path):
     save(tmp_path, [{**row, "action": ("view", "buy")[row["clicked"]]} for row in clicks()])
-    message = r"""\[behaviors\] where "action == 'purchase'" holds for 0 of 600 rows .* has '(view|buy)', '(view|buy)'"""
+    message = r"""action == 'purchase'" holds for 0 of 600 rows .* has '(view|buy)', '(view|buy)'"""
     with pytest.raises(InputError, match=message):
         prepared(tmp_path, "[behaviors]\nwhere = 'action == purchase'\n")
     assert not (tmp_path / "out").exists()
