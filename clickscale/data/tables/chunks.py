@@ -45,13 +45,18 @@ class Chunk:
     problem: pa.Array
     evidence: pa.Array | None = None
 
-    def marked(self, where: np.ndarray[Any, Any], code: str, column: str) -> "Chunk":
-        """Set a problem where the mask is true and there is no earlier one, and keep what stood there."""
+    def marked(
+        self, where: np.ndarray[Any, Any], code: str, column: str, values: pa.Array | None = None
+    ) -> "Chunk":
+        """Set a problem where the mask is true and there is no earlier one; keep ``values`` as evidence.
+
+        Args:
+            column: name of what is shown, and the column to show if ``values`` is None.
+        """
         if not where.any():
             return self
-        return Chunk(
-            self.rows, mark(self.problem, where, code), shown(self.evidence, where, column, self[column])
-        )
+        evidence = _shown(self.evidence, where, column, self[column] if values is None else values)
+        return Chunk(self.rows, mark(self.problem, where, code), evidence)
 
     def kept(self, rows: pa.Array) -> "Chunk":
         """Keep the rows of a mask, or those at indices."""
@@ -93,7 +98,7 @@ def mark(problem: pa.Array, where: np.ndarray[Any, Any], code: str) -> pa.Array:
     return pc.if_else(pc.and_(pa.array(where), pc.is_null(problem)), code, problem)
 
 
-def shown(
+def _shown(
     evidence: pa.Array | None, where: np.ndarray[Any, Any], column: str, values: pa.Array
 ) -> pa.Array | None:
     """Add the raw values of the first rows of a mask to the evidence."""
@@ -106,16 +111,14 @@ def shown(
     return pa.array(entries, _EVIDENCE)
 
 
-def checked(rows: pa.RecordBatch, problem: pa.Array, evidence: pa.Array | None = None) -> Chunk:
+def checked(rows: pa.RecordBatch, problem: pa.Array) -> Chunk:
     """Make a chunk of plain types whose text is UTF-8; rows with other bytes are marked."""
-    arrays = []
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        array, broken = _utf8(plain_type(column))
-        if broken.any():
-            problem = mark(problem, broken, "invalid_utf8")
-            evidence = shown(evidence, broken, name, array)
-        arrays.append(array)
-    return Chunk(pa.RecordBatch.from_arrays(arrays, names=rows.schema.names), problem, evidence)
+    columns = [_utf8(plain_type(column)) for column in rows.columns]
+    names = rows.schema.names
+    chunk = Chunk(pa.RecordBatch.from_arrays([array for array, _ in columns], names=names), problem)
+    for name, (_, broken) in zip(names, columns, strict=True):
+        chunk = chunk.marked(broken, "invalid_utf8", name)
+    return chunk
 
 
 def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:

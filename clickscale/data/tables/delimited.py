@@ -20,10 +20,8 @@ from clickscale.data.tables.chunks import (
     checked,
     checked_length,
     empty_problems,
-    mark,
     missing_column,
     pieces,
-    shown,
 )
 from clickscale.data.tables.quotes import Grammar
 from clickscale.errors import InputError
@@ -146,10 +144,10 @@ def _names(path: Path, line: str, text: TextFormat) -> list[str]:
         raise InputError(
             f"{path} names the column {doubled[0]!r} twice; rename one of them in its first line."
         )
-    return [name or unnamed(index, names) for index, name in enumerate(names)]
+    return [name or _unnamed(index, names) for index, name in enumerate(names)]
 
 
-def unnamed(index: int, names: Sequence[str]) -> str:
+def _unnamed(index: int, names: Sequence[str]) -> str:
     """Make the name of a column that the header leaves unnamed."""
     name = f"column_{index}"
     return name if name not in names else f"unnamed_{index}"
@@ -268,10 +266,10 @@ def _grammar(text: TextFormat, fields: int) -> Grammar:
 
 
 def _text_chunk(rows: pa.RecordBatch, bad: dict[int, str]) -> Chunk:
+    chunk = checked(rows, empty_problems(rows.num_rows))
     if not bad:
-        return checked(rows, empty_problems(rows.num_rows))
+        return chunk
     where = np.zeros(rows.num_rows, bool)
     where[list(bad)] = True
     lines = pa.array([bad.get(row) for row in range(rows.num_rows)], pa.string())
-    evidence = shown(None, where, "line", lines)
-    return checked(rows, mark(empty_problems(rows.num_rows), where, "bad_row"), evidence)
+    return chunk.marked(where, "bad_row", "line", lines)
