@@ -37,7 +37,7 @@ from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, 
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 FILES = (
     "config.json",

@@ -43,7 +43,7 @@ from clickscale.files import FileEntry, FolderKind
 from clickscale.schema import Schema
 
 MANIFEST = "manifest.json"
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 DATA_SET = FolderKind("a prepared data set", DataError, MANIFEST)
 ADVICE = "prepare the data set again"  # where its files are damaged
 

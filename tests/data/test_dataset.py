@@ -193,17 +193,17 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_a_manifest_of_another_version_is_refused(copy: Path) -> None:
     rewrite(copy, version=99)
-    with pytest.raises(DataError, match="has layout 99, this release reads 2; prepare again"):
+    with pytest.raises(DataError, match="has layout 99, this release reads 3; prepare again"):
         open_dataset(copy)
 
 
 def test_a_manifest_of_a_later_version_with_new_keys_is_refused_for_its_version(copy: Path) -> None:
-    rewrite(copy, version=3, something_new=True)
-    with pytest.raises(DataError, match="has layout 3, this release reads 2"):
+    rewrite(copy, version=4, something_new=True)
+    with pytest.raises(DataError, match="has layout 4, this release reads 3"):
         open_dataset(copy)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version": 2}', b'{"version": "2"}', b"{}"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version": 3}', b'{"version": "3"}', b"{}"])
 def test_a_manifest_that_is_not_one_is_damaged(copy: Path, text: bytes) -> None:
     (copy / MANIFEST).write_bytes(text)
     with pytest.raises(DamagedError, match=r"manifest.json is damaged .*prepare the data set again"):

@@ -40,7 +40,14 @@ from clickscale.data.described.roles import (
     value_count,
 )
 from clickscale.data.described.samples import Column, Head, read_head
-from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
+from clickscale.data.described.toml_lines import (
+    field_options,
+    file_lines,
+    identifier,
+    quoted,
+    remark,
+    time_lines,
+)
 from clickscale.data.features.values import read_labels
 from clickscale.errors import InputError
 from clickscale.schema import Statistic, usual_statistics
@@ -198,7 +205,7 @@ def _meaning(statistic: Statistic) -> str:
 def _unreadable(head: Head) -> Iterator[str]:
     """Name the columns of which no field can be made."""
     for name, why in head.left_out.items():
-        yield f"# left out: {name} ({why})"
+        yield f"# left out: {remark(name)} ({remark(why)})"
 
 
 class _Draft:
@@ -259,7 +266,7 @@ class _Draft:
         yield "\n[split]"
         yield 'kind = "time"  # the last 10% of the impressions are for test, the 10% before for valid'
         for head in self.unused:
-            yield f"\n# Not used: {head.path.name} ({', '.join(head.columns)})."
+            yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
 
     def _id(self, name: str, column: Column) -> str:
         table = self.items if name == "item" else self.users
@@ -302,7 +309,7 @@ class _Draft:
         }
         for column, side, why in sides:
             if side == "":
-                yield f"# left out: {column.name} ({why})"
+                yield f"# left out: {remark(column.name)} ({why})"
         yield from _unreadable(events.head)
 
     def _sides(self) -> list[tuple[Column, str, str]]:
@@ -373,7 +380,7 @@ class _Draft:
         yield from self._fields([(column, "") for column in rest if not _useless(column)], kind=kind)
         for column in rest:
             if why := _useless(column):
-                yield f"# left out: {column.name} ({why})"
+                yield f"# left out: {remark(column.name)} ({why})"
         yield from _unreadable(head)
 
     def _statistic_lines(self) -> Iterator[str]:

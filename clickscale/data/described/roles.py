@@ -161,7 +161,7 @@ def side_of(column: Column, head: Head, user: str, item: str) -> tuple[Side, str
     """
     for side, key in (("item", item), ("profile", user)):
         if _determines(head.columns[key], column):
-            return side, f"each {key} has one value of it"  # type: ignore[return-value]
+            return side, f"each {key!r} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
     item_repeats, user_repeats = (_repeats(head.columns[key]) >= _GROUPS for key in (item, user))
     if _OF_ITEMS.search(name) and not item_repeats:

@@ -227,6 +227,8 @@ def _joined(parts: list[Chunk], name: str) -> pa.Array:
 
 def _why_not(name: str, values: pa.Array) -> str:
     """Say what a column holds of which no field can be made, or return an empty text."""
+    if not name:
+        return "a column without a name"
     if values.null_count == len(values):
         return f"no value in {len(values):,} sampled rows"
     held = unreadable(values.type)

@@ -25,7 +25,7 @@ def read_lines(
     for block in line_blocks(path):
         objects, problem = _parse_objects(block, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
-        names = names or known
+        names = names or [name for name in known if _as_text(name) == name]  # half a character names nothing
         for name in names if not compared and known else ():
             if name not in known and name.partition(".")[0] not in known:
                 raise missing_column(path, name, known)

@@ -281,3 +281,14 @@ def test_quarantine_keeps_the_text_of_a_broken_row(tmp_path):
     assert prepared(tmp_path).report["impressions"].quarantined == {"bad_row": 1}
     example = json.loads((tmp_path / "out" / "quarantine" / "impressions.jsonl").read_text())
     assert example == {"row": 10, "reason": "bad_row", "column": "line", "value": "u1,only"}
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "a\0b", 'a"b', "a\x7fb", "#", "[x]", "", "\ud800"])
+def test_a_column_of_any_name_is_drafted(tmp_path, name):
+    save(
+        tmp_path,
+        [{**row, name: f"v{n % 3}", f"{name}2": "one"} for n, row in enumerate(clicks())],
+        "clicks.jsonl",
+    )
+    text = drafted(tmp_path, "clicks.jsonl")
+    assert "it has one value in 600 sampled rows" in text
