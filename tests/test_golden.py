@@ -121,13 +121,13 @@ def raise_version(manifest: Path) -> None:
 
 def test_a_data_set_of_another_version_is_refused_by_both_versions(stored: Path) -> None:
     raise_version(stored / "prepared/manifest.json")
-    with pytest.raises(DataError, match=r"layout 3, this release reads 2; prepare again"):
+    with pytest.raises(DataError, match=r"layout 4, this release reads 3; prepare again"):
         open_dataset(stored / "prepared")
 
 
 def test_an_artifact_of_another_version_is_refused_by_both_versions(stored: Path) -> None:
     raise_version(stored / "run/artifact/manifest.json")
-    with pytest.raises(ArtifactError, match=r"version 3, this release reads 2; update clickscale"):
+    with pytest.raises(ArtifactError, match=r"version 4, this release reads 3; update clickscale"):
         Scorer(stored / "run/artifact")
 
 
