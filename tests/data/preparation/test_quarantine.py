@@ -213,6 +213,6 @@ def is_good(row: dict[str, Any]) -> bool:
 
     in_time = whole(row["time"]) and BEFORE_BOUNDS < int(row["time"]) < AFTER_BOUNDS
     label = row["label.click"] in (0, 1, "1", "", "nan", None)
-    position = row["position"] in ("", None) or whole(row["position"])
+    position = row["position"] in ("", "nan", None) or whole(row["position"])
     hour = row["hour"] != "abc"
     return whole(row["user"]) and whole(row["item"]) and in_time and label and position and hour
