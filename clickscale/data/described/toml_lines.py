@@ -77,4 +77,4 @@ def quoted(value: str) -> str:
 
 def remark(text: str) -> str:
     """Write a name from a log in a comment, without characters that would end it."""
-    return quoted(text)[1:-1]
+    return quoted(text)[1:-1].replace('\\"', '"')
