@@ -23,8 +23,12 @@ from clickscale.data.features.texts import is_placeholder
 Unit = Literal["auto", "s", "ms", "us", "ns", "iso"]
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
+# Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
+_FORMS = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z")
 # What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
-_ZONE = re.compile(r"(?:[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z")
+_ZONE = re.compile(
+    r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
+)
 _NAMED = re.compile(r"(?P<time>.*?\d)\s*\[?(?P<zone>[A-Z][A-Za-z]+(?:[/_+-][A-Za-z0-9_+-]+)*)\]?\s*\Z")
 
 
@@ -172,13 +176,13 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
 
 
 def _moment(text: str, time_zone: str) -> int | None:
-    """Read ISO 8601, with slashes or the name of a zone as well, or a date as mail has it."""
+    """Read ISO 8601, with slashes or the name of a zone as well, or another usual notation."""
     named = _NAMED.match(text)
     plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
     try:
         moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
-        moment, zone = _mail_date(text), time_zone
+        moment, zone = _other_form(text), time_zone
     if moment is None:
         return None
     try:
@@ -188,7 +192,13 @@ def _moment(text: str, time_zone: str) -> int | None:
         return None
 
 
-def _mail_date(text: str) -> dt.datetime | None:
+def _other_form(text: str) -> dt.datetime | None:
+    """Read a time in one of `_FORMS`, or as mail has it."""
+    for form in _FORMS:
+        try:
+            return dt.datetime.strptime(text, form)
+        except ValueError:
+            pass
     try:
         return email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):

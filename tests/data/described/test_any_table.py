@@ -171,6 +171,8 @@ TIMES = {
     "zone": lambda at: f"{at + dt.timedelta(hours=1):%Y-%m-%d %H:%M:%S} Europe/Berlin",
     "java": lambda at: f"{at + dt.timedelta(hours=1):%Y-%m-%dT%H:%M:%S}+01:00[Europe/Berlin]",
     "slashes": lambda at: f"{at:%Y/%m/%d %H:%M:%S}",
+    "american": lambda at: f"{at:%m/%d/%Y} {int(f'{at:%I}')}{at::%M:%S %p}",
+    "server": lambda at: f"{at:%d/%b/%Y:%H:%M:%S} +0000",
     "mail": lambda at: f"{at:%a %d %b %Y %H:%M:%S} GMT",
 }
 
@@ -185,7 +187,7 @@ def test_times_in_other_notations_are_read(tmp_path, form):
     assert manifest.report["impressions"].kept == 600
     times = open_dataset(tmp_path / "out").impressions["time"]
     assert sorted(times.tolist()) == [row["time"] for row in rows]
-    assert any("taken as UTC" in note for note in manifest.notes) == (form == "slashes")
+    assert any("taken as UTC" in note for note in manifest.notes) == (form in ("slashes", "american"))
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
