@@ -1,4 +1,4 @@
-"""Guess of the TOML that describes a log: a commented first draft from the heads of its tables.
+"""Guess of the TOML that describes a log: a commented first draft from samples of its tables.
 
 Every decision carries its reason as a comment. Some decisions will be wrong, so read the draft before you use
 it. A log in one plain CSV needs no change.
@@ -253,7 +253,7 @@ class _Draft:
     def lines(self) -> Iterator[str]:
         """Yield the lines of the draft."""
         events = self.events
-        yield "# A first draft, guessed from the heads of the tables. Correct what is wrong."
+        yield "# A first draft, guessed from samples of the tables. Correct what is wrong."
         yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
         yield f"user = {self._id('user', events.user)}  # {events.why}"
         yield f"item = {self._id('item', events.item)}  # {events.why}"

@@ -100,7 +100,10 @@ def detect_format(path: Path) -> Format:
     """
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
     if name.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"Cannot tell the format of {path}: " + unknown("ending", name.suffix, _SUFFIXES))
+        raise InputError(
+            f"Cannot tell the format of {path}: {unknown('ending', name.suffix, _SUFFIXES)} "
+            "Rename the file, or set its format in the description of the log."
+        )
     return _SUFFIXES[name.suffix.lower()]
 
 
