@@ -137,6 +137,9 @@ class _Preparation:
         assembly.write(lambda done: self.tell("sort", done, total))
         for table, match in assembly.matches.items():
             self.notes.extend(_note_on_match(match, table, self.source))
+        names = self.source.names
+        if names.get("behaviors") != names.get("impressions"):
+            self.notes.extend(_note_on_match(_users_with_histories(self.folder), "behaviors", self.source))
         shutil.rmtree(self.folder / "spill")
         intake.quarantine.check(self.max_quarantined)
         intake.quarantine.write(self.folder / "quarantine")
@@ -221,22 +224,34 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
 
 
 def _note_on_match(match: Match, table: TableName, source: Source) -> Iterator[str]:
-    """Say that few users or items of the events are described, if a table describes any.
+    """Say that few users or items of the events occur in a table that describes users, items or histories.
 
     Raises:
-        DataError: none is.
+        DataError: none does.
     """
     if not match.described or not match.events or 2 * match.both >= match.events:
         return
     names = {name: source.names.get(name, name) for name in TABLES}
-    events = " and ".join(dict.fromkeys((names["impressions"], names["behaviors"])))
-    known = f"{match.both:,} of {match.events:,} {table} of {events} occur in {names[table]}"
+    histories = table == "behaviors"
+    events = " and ".join(
+        dict.fromkeys((names["impressions"], names["impressions" if histories else "behaviors"]))
+    )
+    ids = "users" if histories else table
+    known = f"{match.both:,} of {match.events:,} {ids} of {events} occur in {names[table]}"
     if not match.both and match.events >= _FEW_IDS:
         raise DataError(
-            f"{known}, which describes {match.described:,} others; "
-            f"check that its column of ids is the one that the events name, in the same notation."
+            f"{known}, which has {match.described:,} others; check that its column of ids is the one that the "
+            "events name, in the same notation."
         )
-    yield f"WARNING: {known}; the others have no attributes."
+    yield f"WARNING: {known}; the others have no {'history' if histories else 'attributes'}."
+
+
+def _users_with_histories(folder: Path) -> Match:
+    """Count the users with impressions, with behaviors, and with both."""
+    shown, past = (
+        np.diff(open_column(folder / "users" / f"{name}.npy")) > 0 for name in ("impressions", "offsets")
+    )
+    return Match(int(shown.sum()), int(past.sum()), int((shown & past).sum()))
 
 
 def _note_on_negatives(count: int) -> tuple[str, ...]:

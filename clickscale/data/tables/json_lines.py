@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column
+from clickscale.errors import InputError
 
 
 def read_lines(
@@ -26,6 +27,11 @@ def read_lines(
         objects, problem = _parse_objects(block, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
         names = names or [name for name in known if _as_text(name) == name]  # half a character names nothing
+        if objects and not names:
+            raise InputError(
+                f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one object per "
+                "line, without brackets around them."
+            )
         for name in names if not compared and known else ():
             if name not in known and name.partition(".")[0] not in known:
                 raise missing_column(path, name, known)

@@ -170,6 +170,19 @@ def test_items_that_do_not_join_are_an_error_with_counts(tmp_path):
     )
 
 
+def test_histories_of_other_users_are_an_error_with_counts(tmp_path):
+    save(tmp_path, clicks())
+    save(tmp_path, [{**row, "user_id": row["user_id"].upper()} for row in clicks()], "views.csv")
+    with pytest.raises(
+        DataError, match=r"0 of 40 users of clicks\.csv occur in views\.csv, which has 40 others"
+    ):
+        prepared(tmp_path, '[behaviors]\nfiles = "views.csv"\n')
+    few = [row for row in clicks() if row["user_id"] in ("u1", "u2", "u3")]
+    save(tmp_path, few, "views.csv")
+    notes = prepared(tmp_path, '[behaviors]\nfiles = "views.csv"\n').notes
+    assert "WARNING: 3 of 40 users of clicks.csv occur in views.csv; the others have no history." in notes
+
+
 def test_ids_with_leading_zeros_are_texts_wherever_the_first_one_stands(tmp_path):
     rows = [{**row, "item_id": str(10 + n % 25)} for n, row in enumerate(clicks(60_000))]
     rows[20_001]["item_id"] = "0012"
