@@ -233,15 +233,14 @@ def _note_on_match(match: Match, table: TableName, source: Source) -> Iterator[s
         return
     names = {name: source.names.get(name, name) for name in TABLES}
     histories = table == "behaviors"
-    events = " and ".join(
-        dict.fromkeys((names["impressions"], names["impressions" if histories else "behaviors"]))
-    )
+    sources = [names["impressions"], *([] if histories else [names["behaviors"]])]
+    events = " and ".join(dict.fromkeys(sources))
     ids = "users" if histories else table
     known = f"{match.both:,} of {match.events:,} {ids} of {events} occur in {names[table]}"
     if not match.both and match.events >= _FEW_IDS:
         raise DataError(
-            f"{known}, which has {match.described:,} others; check that its column of ids is the one that the "
-            "events name, in the same notation."
+            f"{known}, which has {match.described:,} others; check that its column of ids is the one that "
+            "the events name, in the same notation."
         )
     yield f"WARNING: {known}; the others have no {'history' if histories else 'attributes'}."
 
