@@ -29,8 +29,8 @@ def read_lines(
         names = names or [name for name in known if _as_text(name) == name]  # half a character names nothing
         if objects and not names:
             raise InputError(
-                f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one object "
-                "per line, without brackets around them."
+                f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one "
+                "object per line, without brackets around them."
             )
         for name in names if not compared and known else ():
             if name not in known and name.partition(".")[0] not in known:
