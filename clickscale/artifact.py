@@ -38,7 +38,7 @@ from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.runtime import survive_forks
 
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 FILES = (
     "config.json",

@@ -92,7 +92,7 @@ class Label(Config, frozen=True):
     """A yes/no outcome of an impression.
 
     Attributes:
-        column: raw column with 0/1 (or true/false; empty or null: unknown, masked in the loss).
+        column: raw column with 0/1 (or true/false, yes/no; empty or null: unknown, masked in the loss).
         condition: instead of a 0/1 column, a comparison such as ``rating >= 4`` or ``action == buy``.
         delay: seconds from the impression until the outcome is known; statistics count it only then.
     """

@@ -79,8 +79,8 @@ def test_other_files_in_the_folder_are_not_opened(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"version": 1}, "version 1, this release reads 2; train the model again"),
-        ({"version": 3}, "version 3, this release reads 2; update clickscale"),
+        ({"version": 1}, "version 1, this release reads 3; train the model again"),
+        ({"version": 4}, "version 4, this release reads 3; update clickscale"),
         ({"files": {}}, "lists"),
         ({"files": {"../config.json": {"bytes": 1, "sha256": ""}}}, "lists"),
     ],

@@ -127,7 +127,7 @@ def test_a_data_set_of_another_version_is_refused_by_both_versions(stored: Path)
 
 def test_an_artifact_of_another_version_is_refused_by_both_versions(stored: Path) -> None:
     raise_version(stored / "run/artifact/manifest.json")
-    with pytest.raises(ArtifactError, match=r"version 3, this release reads 2; update clickscale"):
+    with pytest.raises(ArtifactError, match=r"version 4, this release reads 3; update clickscale"):
         Scorer(stored / "run/artifact")
 
 

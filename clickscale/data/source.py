@@ -10,11 +10,12 @@ Canonical tables and their columns (values still raw; ids as integers or text, t
 
 ``known_at`` is the moment from which a history may show a behavior with all its attributes (later feedback is
 never an attribute of an earlier event); without the column it equals ``time``. Any table may carry a text
-column ``problem``: where it is not null the row goes to quarantine with that text as its reason code. One raw
+column ``problem``: where it is not null the row goes to quarantine with that text as its reason code, and a
+column ``problem_value`` that shows what stood there (a struct of ``column`` and ``value``, or null). One raw
 row may feed several tables; every table keeps its own count of rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +26,7 @@ from clickscale.errors import ConfigError, unknown
 from clickscale.schema import Schema
 
 TableName = Literal["users", "items", "behaviors", "impressions"]
-PROBLEM = "problem"
+PROBLEM, PROBLEM_VALUE = "problem", "problem_value"
 PART = "part"
 PARTS = ("train", "valid", "test")
 PART_NAMES = {  # names of parts in logs, lower case, and the part that each means
@@ -114,6 +115,8 @@ class Source:
         sampling: how they are drawn.
         time_bounds: seconds; rows with a time outside are quarantined.
         notes: sentences for the report, such as how negatives came about.
+        findings: gives more such sentences once the chunks have been read.
+        names: how messages call a table, such as by its file.
     """
 
     schema: Schema
@@ -123,3 +126,5 @@ class Source:
     sampling: Sampling = Sampling()
     time_bounds: tuple[int, int] = (631_152_000, 4_102_444_800)  # 1990-01-01 to 2100-01-01
     notes: tuple[str, ...] = field(default=())
+    findings: Callable[[], tuple[str, ...]] = tuple
+    names: Mapping[TableName, str] = field(default_factory=dict)

@@ -440,6 +440,8 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
         InputError: an object, a list of lists, or a list where one value belongs.
     """
     several = isinstance(value, list | tuple)
+    if several and field.values == 1 and len(value) <= 1:  # as a list column of a log is read
+        return value[0] if value else None
     if isinstance(value, Mapping) or (several and field.values == 1):
         raise InputError(f"{table.where(key, index)} is {_short(value)}; send one value.")
     if several and any(isinstance(one, Mapping | list | tuple) for one in value):
@@ -466,17 +468,15 @@ def _arrow(values: Sequence[Any], types: frozenset[type], numeric: bool = False)
             pass  # an integer of more than 64 bits or half a surrogate pair: reported when read as text
     return pa.array(
         [
-            [_text(one, numeric) for one in value]
-            if isinstance(value, list | tuple)
-            else _text(value, numeric)
+            [_text(one) for one in value] if isinstance(value, list | tuple) else _text(value)
             for value in values
         ]
     )
 
 
-def _text(value: Any, numeric: bool) -> bytes | None:
+def _text(value: Any) -> bytes | None:
     """A scalar as the encoder writes it: 3.0 is "3", true is "1" where a number stands beside it."""
-    if value is None or (value != value and not numeric):  # NaN is a missing id, but not a number
+    if value is None or value != value:  # NaN is missing
         return None
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)

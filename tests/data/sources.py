@@ -40,10 +40,10 @@ def expected_columns(source: Source) -> dict[str, set[str]]:
 
 
 def check_columns(source: Source) -> None:
-    """Every batch carries exactly the columns of its table (``known_at`` is optional)."""
+    """Every batch carries exactly the columns of its table (``known_at`` and evidence are optional)."""
     wanted = expected_columns(source)
     for name, batch in source.chunks():
-        assert set(batch.schema.names) - {"known_at"} == wanted[name], name
+        assert set(batch.schema.names) - {"known_at", "problem_value"} == wanted[name], name
 
 
 def real_log(name: str) -> Path:

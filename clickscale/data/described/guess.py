@@ -1,4 +1,4 @@
-"""Guess of the TOML that describes a log: a commented first draft from the heads of its tables.
+"""Guess of the TOML that describes a log: a commented first draft from samples of its tables.
 
 Every decision carries its reason as a comment. Some decisions will be wrong, so read the draft before you use
 it. A log in one plain CSV needs no change.
@@ -6,34 +6,22 @@ it. A log in one plain CSV needs no change.
 
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from clickscale.config_text import build
+from clickscale.data.described.event_tables import Events, find_events, precedes, roles_of, truth_of, useless
 from clickscale.data.described.file_parts import part_files
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
-    CLICKS,
     FEEDBACK,
     ITEMS,
-    RATINGS,
     USERS,
-    find_id,
-    find_time,
     is_action,
     is_afterwards,
-    is_free_text,
-    is_quantity,
-    looks_rated,
     mentions,
     named,
-    numbers_or_none,
     plain_name,
     separation,
     side_of,
@@ -41,16 +29,21 @@ from clickscale.data.described.roles import (
 from clickscale.data.described.rows import ORDER
 from clickscale.data.described.samples import Column, Head, read_head
 from clickscale.data.described.shape_lines import list_lines, split_lines
-from clickscale.data.described.shapes import Shape, find_shape, user_history
+from clickscale.data.described.shapes import find_shape, user_history
 from clickscale.data.described.statistic_lines import statistic_lines
 from clickscale.data.described.suspects import tells_outcome, totals_outcomes, written_after, written_with
-from clickscale.data.described.toml_lines import field_options, file_lines, identifier, quoted, time_lines
+from clickscale.data.described.toml_lines import (
+    field_options,
+    file_lines,
+    identifier,
+    quoted,
+    remark,
+    time_lines,
+)
 from clickscale.errors import InputError, unknown
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
-_FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
-_STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 _ORDERS = {
@@ -64,31 +57,6 @@ _WARNING = """\
 # comparable with figures on negatives that users saw. If a column has the outcome, name it instead, as one of
 #   labels = [{ name = "click", column = "clicked" }]
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
-
-
-@dataclass
-class _Events:
-    """A table of events with its columns of user, item and time, those that it has."""
-
-    shape: Shape
-    user: Column | None
-    item: Column | None
-    time: Column | None
-    why: str
-    labels: list[tuple[Column, str, str]] = field(default_factory=list)  # column, condition, why
-
-    @property
-    def head(self) -> Head:
-        return self.shape.head
-
-    @property
-    def ids(self) -> set[str]:
-        return {column.name for column in (self.user, self.item, self.time) if column is not None}
-
-    @property
-    def rank(self) -> tuple[bool, ...]:
-        """How much of an event the table tells: user and item, then a time, then a label."""
-        return self.user is not None and self.item is not None, not self.shape.order, bool(self.labels)
 
 
 def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str] = ()) -> str:
@@ -106,10 +74,10 @@ def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str
     heads, parts = part_files([read_head(path) for path in tables])
     shapes = [find_shape(head, [other for other in heads if other is not head]) for head in heads]
     shapes = [replace(shape, parts=parts.get(shape.head.path, {})) for shape in shapes]
-    events = [table for shape in shapes if (table := _events(shape)) is not None]
+    events = [table for shape in shapes if (table := find_events(shape)) is not None]
     if not events:
         raise InputError(_nothing_found(heads))
-    events.sort(key=lambda table: (table.rank, table.head.path.stat().st_size), reverse=True)
+    events.sort(key=lambda table: (table.rank, table.head.size), reverse=True)
     events = [table for table in events if table.rank[:2] == events[0].rank[:2]]
     known = [name for head in heads for name in head.columns]
     for name in keep:
@@ -123,118 +91,17 @@ def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str
 
 
 def _nothing_found(heads: Sequence[Head]) -> str:
-    tables = "; ".join(f"{head.path.name} has {', '.join(head.columns)}" for head in heads)
     return (
-        f"No table has columns for user, item and time together: {tables}. Without a user or an item, a log "
-        "needs a label. If the columns are there under other names, describe the log by hand; for public "
-        "logs, see: clickscale data list."
+        f"No table has columns for user, item and time together: {'; '.join(map(roles_of, heads))}. Without "
+        "a user or an item, a log needs a label. If a column is there under another name, rename it or "
+        "describe the log by hand; for public logs, see: clickscale data list."
     )
 
 
-def _events(shape: Shape) -> _Events | None:
-    """Return the table as one of events, if it has a user and an item, or a label."""
-    head = shape.head
-    columns = [column for column in head.columns.values() if column.name not in shape.left_out]
-    time = shape.time or find_time(columns)
-    user, item, why = _user_and_item(shape, columns, time)
-    both = user is not None and item is not None
-    described = [column for column in (user, item) if column is not None and not _comes_back(column)]
-    if not both:  # a column with one row for each id is the key of a table of attributes
-        user, item = (None if column in described else column for column in (user, item))
-    labels = list(shape.labels) or list(
-        _labels([c for c in columns if c not in (time, user, item)], head.named or user is None)
-    )
-    if not labels and user is None and item is None and not head.named:
-        labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
-    if not both and not labels:
-        return None
-    telling = bool(labels) and named([labels[0][0]], CLICKS) is not None
-    if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
-        return None
-    if time is None and both and len(described) == 2:
-        return None
-    if time is None and not shape.order:
-        shape = replace(shape, order="rows")
-    return _Events(shape, user, item, time, why, labels)
-
-
-def _user_and_item(
-    shape: Shape, columns: list[Column], time: Column | None
-) -> tuple[Column | None, Column | None, str]:
-    """Find the ids by their shape, names or positions, and return them with the reason."""
-    every = list(shape.head.columns.values())
-    user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
-    why = "by its name" if shape.item is None else "its lists hold items"
-    ids = [column for column in columns if column is not time and _may_be_id(column)]
-    if shape.item is not None and user is None and not shape.head.named:
-        user = next((column for column in ids if column is not item), None)
-    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
-        user, item, *_ = (*ids, None, None)
-        why = "by its position, since no name helps: the user is often before the item"
-    return (None if user is item else user), item, why
-
-
-def _begins_with_ids(columns: Sequence[Column]) -> bool:
-    """True for a table without times that has little else than two ids in front."""
-    return len(columns) <= _FEW_COLUMNS and len(columns) > 1 and all(map(_may_be_id, columns[:2]))
-
-
-def _comes_back(key: Column) -> bool:
-    """True if ids repeat, as in a table of events and not in one of attributes."""
-    return key.distinct < 0.9 * len(key.values)
-
-
-def _edges(columns: Sequence[Column]) -> list[Column]:
-    """Return the first and the last column, those that hold 0 and 1."""
-    return [column for column in (columns[0], columns[-1]) if column.is_flag]
-
-
-def _may_be_id(column: Column) -> bool:
-    several = column.distinct > 20 or plain_name(column.name).endswith("id")
-    return (
-        several and not column.unit and (column.is_id or (column.floats is None and not is_free_text(column)))
-    )
-
-
-def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
-    """Yield the columns that separate positives from negatives, the best first."""
-    flags = [column for column in columns if column.is_flag]
-    chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
-    for column in chosen:
-        yield column, "", "its name and its two values"
-    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
-    if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
-        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
-        yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
-    elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
-        yield flags[0], "", "the only column with the values 0 and 1"
-
-
-def _useless(column: Column) -> str:
-    """Return the reason why a column cannot be a feature, or an empty text."""
-    if column.distinct < 2:
-        return "it has one value"
-    if is_free_text(column):
-        return "free text"
-    unique = column.distinct == len(column.values) > 20 and not column.unit and not column.separator
-    names = column.floats is None and pa.types.is_string(column.values.type)
-    return (
-        "it differs in every row" if unique and (names or (column.is_id and not is_quantity(column))) else ""
-    )
-
-
-def _truth(column: Column) -> npt.NDArray[np.float64]:
-    """Return (N,) numbers of a column of numbers or of true and false."""
-    numbers = numbers_or_none(column)
-    if numbers is None:
-        numbers = np.array([str(value).lower() == "true" for value in column.values.to_pylist()], float)
-    return numbers
-
-
-def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
-    """True if a rare flag is set in all positives: an earlier step, as click is before like."""
-    step, positive = _truth(flag) == 1, label == 1
-    return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5
+def _unreadable(head: Head) -> Iterator[str]:
+    """Name the columns of which no field can be made."""
+    for name, why in head.left_out.items():
+        yield f"# left out: {remark(name)} ({remark(why)})"
 
 
 class _Draft:
@@ -242,8 +109,8 @@ class _Draft:
 
     def __init__(
         self,
-        events: _Events,
-        behaviors: _Events | None,
+        events: Events,
+        behaviors: Events | None,
         heads: Sequence[Head],
         base: Path,
         keep: Collection[str],
@@ -305,7 +172,7 @@ class _Draft:
     def lines(self) -> Iterator[str]:
         """Yield the lines of the draft."""
         events = self.events
-        yield "# A first draft, guessed from the heads of the tables. Correct what is wrong."
+        yield "# A first draft, guessed from samples of the tables. Correct what is wrong."
         yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
         for role, column in (("user", events.user), ("item", events.item)):
             if column is not None:
@@ -326,7 +193,7 @@ class _Draft:
         yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free)
         yield from split_lines(self.shape, events.user)
         for head in self.unused:
-            yield f"\n# Not used: {head.path.name} ({', '.join(head.columns)})."
+            yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
 
     def _why(self, role: str) -> str:
         if role == "item" or not (self.shape.composite or self.shape.listed):
@@ -338,7 +205,12 @@ class _Draft:
     def _id(self, name: str, column: Column) -> str:
         if name == "user" and self.shape.composite:
             return f"{{ name = {quoted(name)}, column = [{', '.join(map(quoted, self.shape.composite))}] }}"
-        dtype = ', dtype = "int"' if column.is_id else ""
+        table = self.items if name == "item" else self.users
+        key = self._key(table, "item" if name == "item" else "user") if table else None
+        # Values out of lists are judged by the sample.
+        whole = column.is_id if self.shape.listed else self.events.head.holds_integers(column.name)
+        whole = whole and (table is None or key is None or table.holds_integers(key.name))
+        dtype = ', dtype = "int"' if whole else ""
         return f"{{ name = {quoted(name)}, column = {quoted(column.name)}{dtype} }}"
 
     def _label_lines(self) -> Iterator[str]:
@@ -353,7 +225,7 @@ class _Draft:
         yield "# Outcomes of an impression; training takes the first one unless --labels names others."
         yield "labels = ["
         for column, condition, why in self.events.labels:
-            name = identifier(column.name).removeprefix("is_") if not condition else "like"
+            name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
             name = "click" if self.shape.holds_requests else name
             source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
             yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
@@ -378,9 +250,10 @@ class _Draft:
         }
         for column, side, why in sides:
             if side == "":
-                yield f"# left out: {column.name} ({why})"
+                yield f"# left out: {remark(column.name)} ({why})"
         if any(side == "" and "outcome" in why for _, side, why in sides):
             yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
+        yield from _unreadable(events.head)
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
 
@@ -398,7 +271,7 @@ class _Draft:
         if later := written_after(column):
             return "", later
         reason = (
-            "another time" if column.unit else _useless(column) or self.shape.left_out.get(column.name, "")
+            "another time" if column.unit else useless(column) or self.shape.left_out.get(column.name, "")
         )
         if reason and not is_afterwards(column):
             return "", reason
@@ -417,10 +290,10 @@ class _Draft:
         if not self.events.labels:
             return ""
         label, condition, _ = self.events.labels[0]
-        truth = _truth(label)
+        truth = truth_of(label)
         if condition:
             truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
-        if separation(column, truth) > _TELLTALE or (column.is_flag and _precedes(column, truth)):
+        if separation(column, truth) > _TELLTALE or (column.is_flag and precedes(column, truth)):
             return "it nearly determines the label, so it may be feedback"
         return tells_outcome(column, truth)
 
@@ -432,7 +305,8 @@ class _Draft:
             yield from self._key_line("item", self.behaviors.item, self.events.item)
             yield from time_lines(self.behaviors.time)
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
-            yield from self._fields([(c, "") for c in rest if not c.unit and not _useless(c)], "past_")
+            yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
+            yield from _unreadable(self.behaviors.head)
             return
         yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         feedback = self.feedback
@@ -464,13 +338,14 @@ class _Draft:
         yield from self._key_line(kind, key, self.events.user if kind == "user" else self.events.item)
         rest = [column for column in head.columns.values() if column.name != key.name]
         reasons = {
-            column.name: "" if column.name in self.keep else _useless(column) or totals_outcomes(column)
+            column.name: "" if column.name in self.keep else useless(column) or totals_outcomes(column)
             for column in rest
         }
         yield from self._fields([(column, "") for column in rest if not reasons[column.name]], kind=kind)
         for name, why in reasons.items():
             if why:
-                yield f"# left out: {name} ({why})"
+                yield f"# left out: {remark(name)} ({why})"
+        yield from _unreadable(head)
 
     def _fields(
         self, columns: list[tuple[Column, str]], prefix: str = "", kind: Kind | None = None

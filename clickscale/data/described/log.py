@@ -1,9 +1,9 @@
 """Reader of a described log (`LogConfig`): one pass over each table, chunk by chunk."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,20 +13,16 @@ from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
 from clickscale.data.described.rows import ORDER, PART_OF_FILE, ROW, Columns, Lists, Order, RowShape
+from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.source import PART, PROBLEM, Source, TableName
-from clickscale.data.tables.casts import Unit, detect_unit, integers, numbers, seconds
-from clickscale.data.tables.chunks import Chunk, canonical, mark
-from clickscale.data.tables.conditions import Condition, parse_condition
-from clickscale.data.tables.first_rows import FirstRows
+from clickscale.data.tables.casts import Unit, integers
+from clickscale.data.tables.chunks import Chunk, canonical
+from clickscale.data.tables.conditions import Condition, Tally, parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
-from clickscale.data.tables.raw_tables import column_names, read
-from clickscale.errors import InputError, unknown
 from clickscale.features import label_of
-from clickscale.schema import Field, joined_name
+from clickscale.schema import joined_name
 
 __all__ = ["LogConfig", "load_log", "log_source"]
-
-_ROWS_WITH_LISTS = 4096
 
 
 def load_log(path: Path) -> Source:
@@ -43,13 +39,16 @@ def log_source(config: LogConfig, base: Path) -> Source:
     """Make the source of a described log; relative paths begin at ``base``."""
     content = config.content
     vectors = load_content(base / content.vectors, base / content.ids) if content else None
+    log = _Log(config, base, vectors)
     source = Source(
         schema=log_schema(config, vectors.width if vectors else 0),
-        chunks=_Log(config, base, vectors).chunks,
+        chunks=log.chunks,
         split=config.parts(),
         negatives=config.negatives,
         sampling=config.sampling(),
         notes=tuple(_notes(config)),
+        findings=log.findings,
+        names=_names_of_tables(config),
     )
     bounds = config.time_bounds
     return source if bounds is None else dataclasses.replace(source, time_bounds=bounds)
@@ -73,109 +72,16 @@ def _notes(config: LogConfig) -> Iterator[str]:
         yield "The log has no times: moments are places in its order, one second apart."
 
 
-class _Table:
-    """Files of one table, the columns to read, and the units of their times.
-
-    Args:
-        columns: columns of rows of one event each, as ``shape`` makes them.
-        shape: how rows of the files become such rows.
-        lists: columns of the files that hold histories.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        files: Files,
-        base: Path,
-        columns: list[str],
-        shape: RowShape,
-        lists: Sequence[str] = (),
-    ) -> None:
-        found: dict[str, list[Path]] = {part: [] for part, _ in files.patterns()}
-        for part, pattern in files.patterns():
-            found[part] += _matches(what, base, pattern)
-        self._paths = [path for paths in found.values() for path in paths]
-        self._shape = shape.with_parts(
-            {path: part for part, paths in found.items() for path in paths if part}
-        )
-        self._whole, self._has_lists = shape.without_lists(), shape.has_lists or bool(lists)
-        self._files = files
-        self._wanted = list(dict.fromkeys(columns))
-        self._columns = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
-        self._units: dict[str, Unit] = {}
-        self._first_rows: dict[str, FirstRows] = {}
-        self._check(what)
-
-    def _check(self, what: str) -> None:
-        """Refuse missing columns before any work is done."""
-        for path in self._paths:
-            known = column_names(path, format=self._files.format, text=self._files.text())
-            if known:
-                break
-        else:
-            raise InputError(f"{what} {path}: the table has no rows.")
-        for name in self._columns:
-            if name not in known:
-                raise InputError(f"{what} {path}: " + unknown("column", name, known))
-
-    def chunks(self) -> Iterator[tuple[Path, Chunk]]:
-        """Read all files, one after the other."""
-        for path in self._paths:
-            for chunk in read(path, self._columns, format=self._files.format, text=self._files.text()):
-                # A row with lists becomes many, so few rows are taken apart at a time.
-                rows = _ROWS_WITH_LISTS if self._has_lists else max(len(chunk), 1)
-                for start in range(0, len(chunk), rows):
-                    yield path, Chunk(chunk.rows.slice(start, rows), chunk.problem.slice(start, rows))
-
-    def rows(self, path: Path, chunk: Chunk, columns: Sequence[str]) -> Chunk:
-        """Return columns of the rows as they stand, lists not taken apart."""
-        return self._whole.apply(chunk, path, columns)
-
-    def events(self, path: Path, chunk: Chunk) -> Chunk:
-        """Make rows of one event each."""
-        return self._shape.apply(chunk, path, self._wanted)
-
-    def first_rows(self, column: str) -> FirstRows:
-        """Return the memory of the ids of a column that this pass over the table has met."""
-        return self._first_rows.setdefault(column, FirstRows())
-
-    def time(self, chunk: Chunk, column: str, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """Convert a column to seconds; unreadable ones are added to the problems as ``bad_time``."""
-        unit = "s" if column == ORDER else unit
-        if unit == "auto":
-            unit = self._units.get(column, "auto")
-        if unit == "auto" and chunk[column].null_count < len(chunk):
-            unit = self._units[column] = detect_unit(chunk[column])
-        times, bad = seconds(chunk[column], unit)
-        return times, mark(problem, bad, "bad_time")
-
-    def fields(
-        self, chunk: Chunk, fields: tuple[Field, ...], problem: pa.Array
-    ) -> tuple[dict[str, pa.Array], pa.Array]:
-        """Convert columns of fields; unreadable timestamps are added to the problems."""
-        columns = {}
-        for field in fields:
-            if field.kind == "timestamp":
-                columns[field.name], problem = self.time(chunk, field.source, "auto", problem)
-            else:
-                columns[field.name] = _cast(chunk[field.source], field)
-        return columns, problem
-
-
-def _cast(values: pa.Array, field: Field) -> pa.Array:
-    if field.kind == "numeric":
-        return numbers(values)
-    return integers(values) if field.dtype == "int" and field.values == 1 else values
-
-
-def _matches(what: str, base: Path, pattern: str) -> list[Path]:
-    path = Path(pattern)
-    root = Path(path.anchor) if path.is_absolute() else base
-    inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
-    paths = sorted(entry for entry in root.glob(inner) if entry.is_file())
-    if not paths:
-        raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
-    return paths
+def _names_of_tables(config: LogConfig) -> dict[TableName, str]:
+    """Name each table by its files, or by those of the impressions if it has none of its own."""
+    tables: dict[TableName, Files] = {
+        "users": config.users,
+        "items": config.items,
+        "behaviors": config.behaviors,
+        "impressions": config.impressions,
+    }
+    own = {name: [pattern for _, pattern in table.patterns()] for name, table in tables.items()}
+    return {name: ", ".join(patterns or own["impressions"]) for name, patterns in own.items()}
 
 
 class _Log:
@@ -187,31 +93,38 @@ class _Log:
         self._where = parse_condition(config.behaviors.where) if config.behaviors.where else None
         conditions = {label.name: label.condition for label in config.labels if label.condition}
         self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
+        self._tallies: dict[str, Tally] = {}
+        self._without_zone: dict[str, set[str]] = {}
         for _ in self._tables():
             pass  # opening a table refuses missing files and columns before anything is written
 
-    def _tables(self) -> Iterator[tuple[TableName | Literal["history"], _Table]]:
+    def _tables(self) -> Iterator[tuple[TableName | Literal["history"], TableFiles]]:
         """Yield the tables that have files of their own; impressions last."""
         config, base, history = self._config, self._base, self._config.history
+        zone = config.time_zone
         if config.users.files:
-            columns = [self._user_name(), *_sources(config.users.fields)]
-            yield "users", _Table("users", config.users, base, columns, self._shape(config.users.user))
+            columns = [self._user_name(), *sources(config.users.fields)]
+            yield (
+                "users",
+                TableFiles("users", config.users, base, columns, zone, self._shape(config.users.user)),
+            )
         if config.items.files:
-            columns = [self._item_name(), *_sources(config.items.fields)]
-            yield "items", _Table("items", config.items, base, columns, self._shape("", config.items.item))
+            columns = [self._item_name(), *sources(config.items.fields)]
+            shape = self._shape("", config.items.item)
+            yield "items", TableFiles("items", config.items, base, columns, zone, shape)
         if config.behaviors.files:
             columns = [*self._behavior_names(), *self._behavior_extras()]
             shape = self._shape(config.behaviors.user, config.behaviors.item)
-            yield "behaviors", _Table("behaviors", config.behaviors, base, columns, shape)
+            yield "behaviors", TableFiles("behaviors", config.behaviors, base, columns, zone, shape)
         if history and history.files:
             columns = [self._history_user(), *([history.time] if history.time else [])]
             shape, lists = self._shape(history.user), _list_columns(history)
-            yield "history", _Table("history", history, base, columns, shape, lists)
+            yield "history", TableFiles("history", history, base, columns, zone, shape, lists)
         table, columns = config.impressions, self._impression_columns()
         user, item, _ = self._names()
         shape = self._shape(table.user, table.item, item, table.lists, table.order, user)
         lists = _list_columns(history) if history and not history.files else []
-        yield "impressions", _Table("impressions", table, base, columns, shape, lists)
+        yield "impressions", TableFiles("impressions", table, base, columns, zone, shape, lists)
 
     def _shape(
         self,
@@ -259,18 +172,18 @@ class _Log:
 
     def _impression_columns(self) -> list[str]:
         config = self._config
-        columns = [*filter(None, self._names()), *_sources(config.impressions.fields)]
+        columns = [*filter(None, self._names()), *sources(config.impressions.fields)]
         columns += [self._split.column] if self._split.column else []
         columns += [label.column for label in config.labels if label.column and not label.condition]
         columns += [condition.column for condition in self._conditions.values()]
-        columns += [] if config.users.files else _sources(config.users.fields)
-        columns += [] if config.items.files else _sources(config.items.fields)
+        columns += [] if config.users.files else sources(config.users.fields)
+        columns += [] if config.items.files else sources(config.items.fields)
         return columns if config.behaviors.files else [*columns, *self._behavior_extras()]
 
     def _behavior_extras(self) -> list[str]:
         """Columns of behaviors beside user, item and time."""
         table = self._config.behaviors
-        extras = [*_sources(table.fields), table.known_at, self._where.column if self._where else ""]
+        extras = [*sources(table.fields), table.known_at, self._where.column if self._where else ""]
         return [name for name in extras if name]
 
     def chunks(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
@@ -279,7 +192,9 @@ class _Log:
         names = [field.name for field in config.behavior_fields()]
         timed = bool(config.history and config.history.times)
         histories = Histories(names, timed, self._has_known_at()) if config.history else None
+        self._tallies, self._without_zone = {}, {}
         for name, table in self._tables():
+            self._without_zone[name] = table.without_zone
             for path, chunk in table.chunks():
                 events = table.events(path, chunk)
                 if name == "users":
@@ -296,6 +211,19 @@ class _Log:
         for batch in histories.timelines() if histories else ():
             yield "behaviors", self._as_read(batch)
 
+    def findings(self) -> tuple[str, ...]:
+        """Say what the last pass over the tables has met; see `Source.findings`."""
+        found = [finding for tally in self._tallies.values() for finding in tally.findings()]
+        columns = sorted(
+            f"{table}.{column}" for table, names in self._without_zone.items() for column in names
+        )
+        if columns and not self._config.time_zone:
+            found.append(
+                f"Times without a zone are taken as UTC ({', '.join(columns)}); if they are local, name "
+                "their zone: time_zone = 'Europe/Berlin'."
+            )
+        return tuple(found)
+
     def _told(
         self, events: pa.RecordBatch, histories: Histories | None
     ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
@@ -304,7 +232,7 @@ class _Log:
             yield "behaviors", batch
 
     def _from_impressions(
-        self, table: _Table, chunk: Chunk, histories: Histories | None
+        self, table: TableFiles, chunk: Chunk, histories: Histories | None
     ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
         """Yield impressions, and the tables that have no files of their own."""
         user, item, _ = names = self._names()
@@ -320,7 +248,7 @@ class _Log:
         yield "impressions", impressions
 
     def _entries(
-        self, table: _Table, path: Path, chunk: Chunk, history: History, histories: Histories
+        self, table: TableFiles, path: Path, chunk: Chunk, history: History, histories: Histories
     ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
         """Keep the lists of a chunk; yield the entries that cannot be used."""
         if history.files:
@@ -329,33 +257,33 @@ class _Log:
             user, _, time = self._names()
             unit = self._config.impressions.time_unit
         rows = table.rows(path, chunk, [user, *([time] if time else [])])
-        owner = _cast(rows[user], self._schema.user)
+        owner = cast(rows[user], self._schema.user)
         listed = [name for name in _list_columns(history) if name != history.items]
         entries = list_entries(chunk, history.items, listed, history.entry_separator)
         columns = {
             "user": owner.take(pa.array(entries.row)),
-            "item": _cast(entries.chunk[history.items], self._schema.item),
+            "item": cast(entries.chunk[history.items], self._schema.item),
         }
-        problem = entries.chunk.problem
+        told = entries.chunk
         if history.times:
-            columns["time"], problem = table.time(entries.chunk, history.times, history.time_unit, problem)
+            columns["time"], told = table.time(told, history.times, history.time_unit)
             if self._has_known_at():
                 columns["known_at"] = _later(columns["time"], history.known_after)
         else:
             moments = pa.nulls(len(chunk), pa.int64())
             if time:
-                moments, bad = table.time(rows, time, unit, rows.problem)
-                problem = pc.coalesce(problem, bad.take(pa.array(entries.row)))
+                moments, rows = table.time(rows, time, unit)
+                problem = pc.coalesce(told.problem, rows.problem.take(pa.array(entries.row)))
+                told = Chunk(told.rows, problem, told.evidence)
             # A row of a user's impressions knew its list before; that of a table ends at its time.
             known_before = _later(moments, 1) if history.files else moments
             columns["time"] = known_before.take(pa.array(entries.row))
             if not history.files:
                 empty = pa.array(entries.empty)
                 histories.add_moments(owner.filter(empty), moments.filter(empty))
-        fields, problem = table.fields(entries.chunk, history.fields, problem)
-        for batch in histories.add_entries(
-            canonical(self._completed(columns | fields), problem), entries.row
-        ):
+        fields, told = table.fields(told, history.fields)
+        listed_events = canonical(self._completed(columns | fields), told.problem, told.evidence)
+        for batch in histories.add_entries(listed_events, entries.row):
             yield "behaviors", batch
 
     def _has_known_at(self) -> bool:
@@ -376,74 +304,93 @@ class _Log:
         columns = {name: batch[name] for name in batch.schema.names if name != PROBLEM}
         for name, field in fields.items():
             is_time = field.kind == "timestamp"
-            columns[name] = integers(batch[name]) if is_time else _cast(batch[name], field)
+            columns[name] = integers(batch[name]) if is_time else cast(batch[name], field)
         return canonical(columns, batch[PROBLEM])
 
-    def _users(self, table: _Table, chunk: Chunk, user: str) -> pa.RecordBatch:
-        ids = {"user": _cast(chunk[user], self._schema.user)}
-        columns, problem = table.fields(chunk, self._config.users.fields, chunk.problem)
-        return canonical(ids | columns, problem)
+    def _users(self, table: TableFiles, chunk: Chunk, user: str) -> pa.RecordBatch:
+        ids = {"user": cast(chunk[user], self._schema.user)}
+        columns, chunk = table.fields(chunk, self._config.users.fields)
+        return canonical(ids | columns, chunk.problem, chunk.evidence)
 
-    def _items(self, table: _Table, chunk: Chunk, item: str) -> pa.RecordBatch:
-        ids = {"item": _cast(chunk[item], self._schema.item)}
-        columns, problem = table.fields(chunk, self._config.items.fields, chunk.problem)
+    def _items(self, table: TableFiles, chunk: Chunk, item: str) -> pa.RecordBatch:
+        ids = {"item": cast(chunk[item], self._schema.item)}
+        columns, chunk = table.fields(chunk, self._config.items.fields)
         if self._vectors is not None and self._config.content is not None:
             columns[self._config.content.name] = self._vectors.column(ids["item"])
-        return canonical(ids | columns, problem)
+        return canonical(ids | columns, chunk.problem, chunk.evidence)
 
     def _events(
-        self, table: _Table, chunk: Chunk, names: tuple[str, str, str], unit: Unit
-    ) -> tuple[dict[str, pa.Array], pa.Array]:
-        """Convert the columns ``user``, ``item`` and ``time``; return them with the problems."""
+        self, table: TableFiles, chunk: Chunk, names: tuple[str, str, str], unit: Unit
+    ) -> tuple[dict[str, pa.Array], Chunk]:
+        """Convert the columns ``user``, ``item`` and ``time``; return them with the marked chunk."""
         user, item, time = names
         columns = {
-            "user": _cast(chunk[user], self._schema.user),
-            "item": _cast(chunk[item], self._schema.item)
+            "user": cast(chunk[user], self._schema.user),
+            "item": cast(chunk[item], self._schema.item)
             if item
             else pa.array(np.zeros(len(chunk), np.int64)),
         }
-        columns["time"], problem = table.time(chunk, time, unit, chunk.problem)
-        return columns, problem
+        columns["time"], chunk = table.time(chunk, time, unit)
+        return columns, chunk
 
-    def _behaviors(self, table: _Table, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
+    def _behaviors(self, table: TableFiles, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
         options = self._config.behaviors
         unit = options.time_unit if options.files else self._config.impressions.time_unit
-        chunk = _chosen(chunk, self._where)
-        columns, problem = self._events(table, chunk, names, unit)
+        if self._where is not None:
+            what = "the behaviors" if options.files else "the impressions"
+            chunk = self._chosen(chunk, self._where, Tally("[behaviors] where", what, self._where))
+        columns, chunk = self._events(table, chunk, names, unit)
         if options.known_at:
-            known, problem = table.time(chunk, options.known_at, unit, problem)
+            known, chunk = table.time(chunk, options.known_at, unit)
             columns["known_at"] = pc.coalesce(known, columns["time"])
         elif self._known_after():
             columns["known_at"] = _later(columns["time"], self._known_after())
-        fields, problem = table.fields(chunk, options.fields, problem)
-        return canonical(self._completed(columns | fields), problem)
+        fields, chunk = table.fields(chunk, options.fields)
+        return canonical(self._completed(columns | fields), chunk.problem, chunk.evidence)
 
     def _known_after(self) -> int:
         options = self._config.behaviors
         delays = [] if options.files else [label.delay for label in self._config.labels]
         return max([options.known_after, *delays])
 
-    def _impressions(self, table: _Table, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
+    def _impressions(self, table: TableFiles, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
         config = self._config
-        for condition in self._conditions.values() if config.negatives else ():
-            chunk = _chosen(chunk, condition)
-        columns, problem = self._events(table, chunk, names, config.impressions.time_unit)
-        fields, problem = table.fields(chunk, config.impressions.fields, problem)
+        for name, condition in self._conditions.items() if config.negatives else ():
+            chunk = self._chosen(chunk, condition, self._label_tally(name))
+        columns, chunk = self._events(table, chunk, names, config.impressions.time_unit)
+        fields, chunk = table.fields(chunk, config.impressions.fields)
         if self._split.is_given:
             fields[PART] = chunk[self._split.column or PART_OF_FILE]
         for label in () if config.negatives else config.labels:
             if label.name not in self._conditions:
                 fields[label_of(label.name)] = chunk[label.column]
                 continue
-            comparison = self._conditions[label.name]
-            fields[label_of(label.name)], bad = comparison.evaluate(chunk[comparison.column])
-            problem = mark(problem, bad, "bad_label")
-        return canonical(columns | fields, problem)
+            values = chunk[self._conditions[label.name].column]
+            fields[label_of(label.name)], bad = self._outcome(values, self._label_tally(label.name))
+            chunk = chunk.marked(bad, "bad_label", self._conditions[label.name].column)
+        return canonical(columns | fields, chunk.problem, chunk.evidence)
+
+    def _label_tally(self, name: str) -> Tally:
+        return Tally(f"The condition of label {name!r},", "the impressions", self._conditions[name])
+
+    def _outcome(self, values: pa.Array, tally: Tally) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+        """Evaluate a condition, and count how often it holds in this pass over the tables."""
+        tally = self._tallies.setdefault(tally.where, tally)
+        outcome, bad = tally.condition.evaluate(values)
+        tally.add(outcome, values)
+        return outcome, bad
+
+    def _chosen(self, chunk: Chunk, condition: Condition, tally: Tally) -> Chunk:
+        """Keep the rows that fulfill the condition, and rows with a problem, so that they are counted."""
+        outcome, bad = self._outcome(chunk[condition.column], tally)
+        chunk = chunk.marked(bad, "bad_condition", condition.column)
+        broken = chunk.problem.is_valid().to_numpy(zero_copy_only=False)
+        return chunk.kept(pa.array((outcome.fill_null(0).to_numpy(zero_copy_only=False) == 1) | broken))
 
 
 def _list_columns(history: History) -> list[str]:
     """List the columns of lists of a history."""
-    return [history.items, *([history.times] if history.times else []), *_sources(history.fields)]
+    return [history.items, *([history.times] if history.times else []), *sources(history.fields)]
 
 
 def _first_moments(impressions: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
@@ -453,21 +400,6 @@ def _first_moments(impressions: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
     return least["user"].combine_chunks(), least["time_min"].combine_chunks()
 
 
-def _sources(fields: tuple[Field, ...]) -> list[str]:
-    return [field.source for field in fields]
-
-
 def _later(times: pa.Array, delay: int) -> pa.Array:
     missing = times.is_null().to_numpy(zero_copy_only=False)
     return pa.array(times.fill_null(0).to_numpy(zero_copy_only=False) + delay, mask=missing)
-
-
-def _chosen(chunk: Chunk, condition: Condition | None) -> Chunk:
-    """Keep the rows that fulfill the condition, and rows with a problem, so that they are counted."""
-    if condition is None:
-        return chunk
-    outcome, bad = condition.evaluate(chunk[condition.column])
-    problem = mark(chunk.problem, bad, "bad_condition")
-    broken = problem.is_valid().to_numpy(zero_copy_only=False)
-    keep = pa.array((outcome.fill_null(0).to_numpy(zero_copy_only=False) == 1) | broken)
-    return Chunk(chunk.rows.filter(keep), problem.filter(keep))

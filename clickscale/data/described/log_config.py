@@ -22,6 +22,7 @@ Every key is described where it is defined below. `clickscale.data.described.gue
 `clickscale.data.described.log` reads the tables.
 """
 
+import zoneinfo
 from collections.abc import Sequence
 from typing import Literal
 
@@ -188,6 +189,7 @@ class LogConfig(Config, frozen=True):
         negatives_within: a categorical field of items in which negatives equal the positive.
         split: by global time, unless the files of the impressions are given by part.
         time_bounds: seconds; rows with a time outside are quarantined.
+        time_zone: of dates and times that name none, such as ``Europe/Berlin``; UTC if empty.
     """
 
     name: str
@@ -206,6 +208,7 @@ class LogConfig(Config, frozen=True):
     statistics: tuple[Statistic, ...] = ()
     split: Split | None = None
     time_bounds: tuple[int, int] | None = None
+    time_zone: str = ""
 
     def sampling(self) -> Sampling:
         """Return the rule by which negatives are drawn."""
@@ -229,6 +232,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
     Raises:
         SchemaError: labels, names or fields contradict each other, or a feature reads the column of a label.
     """
+    _check_zone(config)
     vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
     absent: list[Literal["user", "item"]] = []
     if config.user is None and not config.impressions.user:
@@ -331,6 +335,16 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: a split by files needs the files of each part: "
             'files = { train = "train.csv", test = "test.csv" }.'
         )
+
+
+def _check_zone(config: LogConfig) -> None:
+    try:
+        zoneinfo.ZoneInfo(config.time_zone or "UTC")
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise SchemaError(
+            f"Log {config.name!r}: time_zone = {config.time_zone!r} names no zone; write it like "
+            "'Europe/Berlin' or 'UTC'."
+        ) from error
 
 
 def _labels(config: LogConfig) -> tuple[Label, ...]:

@@ -169,7 +169,7 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
     """
     for side, key in (("item", item), ("profile", user)):
         if key is not None and _determines(key, column):
-            return side, f"each {key.name} has one value of it"  # type: ignore[return-value]
+            return side, f"each {key.name!r} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
     if item is not None and _OF_ITEMS.search(name) and _repeats(item) < _GROUPS:
         return "item", "by its name"

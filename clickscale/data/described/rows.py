@@ -119,7 +119,7 @@ class RowShape:
             kept[ORDER] = pa.array(_FIRST_ROW + rows)
         if ROW in wanted:
             kept[ROW] = pa.array(rows)
-        chunk = _chunk(kept, chunk.problem)
+        chunk = _chunk(kept, chunk.problem, chunk.evidence)
         entries = None if self._lists is None else _take_apart(chunk, self._item, self._lists)
         chunk = chunk if entries is None else entries.chunk
         columns = {name: chunk[name] for name in chunk.rows.schema.names}
@@ -127,7 +127,7 @@ class RowShape:
             if name in wanted:
                 columns[name] = composed([columns[part] for part in parts])
         if self._order != "lists" or entries is None:
-            return _chunk(columns, chunk.problem)
+            return _chunk(columns, chunk.problem, chunk.evidence)
         columns[ORDER] = pa.array(_LAST_ENTRY - entries.after)
         again = self._has_earlier_list(columns[self._owner], entries.row)
         return _chunk(columns, mark(chunk.problem, again, "second_list_of_user"))
@@ -142,8 +142,9 @@ class RowShape:
         return again[row]
 
 
-def _chunk(columns: Mapping[str, pa.Array], problem: pa.Array) -> Chunk:
-    return Chunk(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), problem)
+def _chunk(columns: Mapping[str, pa.Array], problem: pa.Array, evidence: pa.Array | None = None) -> Chunk:
+    rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    return Chunk(rows, problem, evidence)
 
 
 def composed(columns: Sequence[pa.Array]) -> pa.Array:

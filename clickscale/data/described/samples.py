@@ -1,7 +1,8 @@
-"""Samples of undescribed tables: the layout of a file, and properties of the columns in its first rows."""
+"""Samples of undescribed tables: the layout of a file, and properties of the columns in some of its rows."""
 
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,13 +11,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.features.texts import is_text, read_texts
+from clickscale.data.features.values import read_numbers
+from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import detect_unit, numbers, seconds
-from clickscale.data.tables.chunks import line_blocks
+from clickscale.data.tables.chunks import Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
+from clickscale.data.tables.folders import files_below
 from clickscale.data.tables.raw_tables import detect_format, read
+from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
 
-_ROWS = 5000
+_ROWS = 5000  # from each of head, middle and end
+_SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
+_FLAGS = (
+    {"0", "1"},
+    {"0.0", "1.0"},
+    {"true", "false"},
+    {"t", "f"},
+    {"yes", "no"},
+    {"y", "n"},
+)
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
@@ -24,7 +39,7 @@ _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a head, with properties of its values that need no description."""
+    """One column of a sample, with properties of its values that need no description."""
 
     name: str
     values: pa.Array
@@ -40,7 +55,10 @@ class Column:
         if pa.types.is_nested(self.values.type) or pa.types.is_timestamp(self.values.type):
             return None
         floats = numbers(self.known)
-        return floats if pa.types.is_floating(floats.type) and len(floats) else None
+        if is_text(floats.type):  # placeholders and commas between thousands are read, too
+            read, problems = read_numbers(floats)
+            floats = pa.array(read, mask=np.isnan(read)) if not problems.any() else floats
+        return floats if pa.types.is_floating(floats.type) and floats.null_count < len(floats) else None
 
     @cached_property
     def distinct(self) -> int:
@@ -62,15 +80,24 @@ class Column:
         if not self.is_whole or pc.min(self.floats).as_py() < 0 or pc.max(self.floats).as_py() >= 2**53:
             return False
         texts = pa.types.is_string(self.values.type)
-        return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^0\d|\.")).as_py()))
+        return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^\s*0\d|[^\d\s]")).as_py()))
 
     @property
     def is_flag(self) -> bool:
-        """True if every value is 0 or 1, or true or false, and both occur."""
-        texts = (
-            {str(value).lower() for value in self.known.unique().to_pylist()} if self.distinct == 2 else set()
-        )
-        return texts in ({"0", "1"}, {"0.0", "1.0"}, {"true", "false"})
+        """True if every value is 0 or 1, true or false, yes or no, and both occur."""
+        return self._pair in _FLAGS
+
+    @property
+    def is_signed_flag(self) -> bool:
+        """True if every value is 1 or -1, and both occur."""
+        return self._pair in ({"1", "-1"}, {"1.0", "-1.0"})
+
+    @cached_property
+    def _pair(self) -> set[str]:
+        """Texts of the two values of a column that has two, else an empty set."""
+        if pa.types.is_nested(self.values.type) or self.distinct != 2:
+            return set()
+        return {str(value).strip().lower() for value in self.known.unique().to_pylist()}
 
     @cached_property
     def unit(self) -> str:
@@ -119,12 +146,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Head:
-    """The first rows of a table and its layout.
+    """Rows from the head, the middle and the end of a table, and its layout.
 
     Attributes:
+        path: its file, or the folder of its files.
         format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``.
         text: separator, names and encoding of text tables.
         named: true if the file names its columns.
+        left_out: columns that hold nothing a field can be made of, each with what they hold.
     """
 
     path: Path
@@ -133,28 +162,87 @@ class Head:
     named: bool
     columns: dict[str, Column]
     rows: int
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of its files."""
+        return sum(file.stat().st_size for file in files_below(self.path))
+
+    def holds_integers(self, name: str) -> bool:
+        """True if every value of a column is an exact integer id, wherever in the table it stands.
+
+        Texts are read up to the end, or up to a length that takes seconds: 007 may come late in a sorted log.
+        """
+        if not self.columns[name].is_id:
+            return False
+        texts = pa.types.is_string(self.columns[name].values.type)
+        seen = 0
+        for file in files_below(self.path) if texts else []:
+            for chunk in read(file, [name], format=self.format, text=self.text):  # type: ignore[arg-type]
+                if not Column(name, chunk[name]).is_id and chunk[name].null_count < len(chunk):
+                    return False
+                seen += chunk[name].nbytes
+                if seen > _SCANNED:
+                    return True
+        return True
 
 
 def read_head(path: Path) -> Head:
-    """Read the head of a table in any known format.
+    """Sample a table in any known format: a file, or a folder of files.
 
     Raises:
         InputError: the file is missing, damaged, empty, or of unknown format.
     """
-    kind = detect_format(path)
-    text, named = _sniff(path, kind) if kind in ("csv", "tsv") else (TextFormat(), True)
-    for chunk in read(path, None, format=kind, text=text):
-        rows = chunk.rows.filter(chunk.problem.is_null()).slice(0, _ROWS)
-        columns = {name: Column(name, rows.column(name)) for name in rows.schema.names}
-        return Head(path, kind, text, named, columns, rows.num_rows)
-    raise InputError(f"{path} has no rows; a guess needs some.")
+    files = files_below(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no files; name the folder or the file of a table.")
+    kind = detect_format(files[0])
+    text, named = _sniff(files[0], kind) if kind in ("csv", "tsv") else (TextFormat(), True)
+    chosen = dict.fromkeys([files[0], files[len(files) // 2], files[-1]])
+    parts = [part for file in chosen for part in spread(file, kind, text, _ROWS) if len(part)]
+    if not parts:
+        raise InputError(f"{path} has no rows; a guess needs some.")
+    names = dict.fromkeys(name for part in parts for name in part.rows.schema.names)
+    values = {
+        name: _joined([part for part in parts if name in part.rows.schema.names], name) for name in names
+    }
+    rows = sum(map(len, parts))
+    left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
+    columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
+    return Head(path, kind, text, named, columns, rows, left_out)
+
+
+def _joined(parts: list[Chunk], name: str) -> pa.Array:
+    """Join the values of a column; where parts have other types, as numbers or else as texts."""
+    arrays = [part[name] for part in parts]
+    known = [array for array in arrays if not pa.types.is_null(array.type)] or arrays
+    if len({array.type for array in known}) > 1:
+        both = [numbers(array) for array in known]
+        alike = all(pa.types.is_floating(array.type) for array in both)
+        known = both if alike else [read_texts(array)[0].cast(pa.string()) for array in known]
+    missing = sum(map(len, arrays)) - sum(map(len, known))
+    return pa.concat_arrays([*known, pa.nulls(missing, known[0].type)])
+
+
+def _why_not(name: str, values: pa.Array) -> str:
+    """Say what a column holds of which no field can be made, or return an empty text."""
+    if not name:
+        return "a column without a name"
+    if values.null_count == len(values):
+        return f"no value in {len(values):,} sampled rows"
+    held = unreadable(values.type)
+    if held == "objects":
+        inner = values.type.field(0).name if values.type.num_fields else "name"
+        return f'objects; a field is made of a value inside by its path, such as column = "{name}.{inner}"'
+    return held
 
 
 def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
-    encoding = "utf-8" if _decodes(block) else "latin-1"
-    lines = [line.rstrip("\r") for line in block.decode(encoding).split("\n") if line.strip()][:50]
+    encoding = _encoding(block)
+    lines = [line for line in re.split(r"\r*\n|\r", block.decode(encoding, "replace")) if line.strip()][:50]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     usual = "\t" if kind == "tsv" else ","
@@ -165,6 +253,13 @@ def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
         return text, True
     numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
+
+
+def _encoding(block: bytes) -> str:
+    """Detect the encoding by the lines beyond ASCII; a broken line or two do not make a file Latin-1."""
+    lines = [line for line in block.split(b"\n") if not line.isascii()]
+    broken = sum(not _decodes(line) for line in lines)
+    return "latin-1" if 2 * broken > len(lines) else "utf-8"
 
 
 def _decodes(block: bytes) -> bool:
@@ -183,12 +278,18 @@ def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
 
 
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:
-    """True for a first line of names: different texts, above numbers or above lines without these names."""
-    if any(_is_number(name) or not name.strip() for name in names[1:]) or _is_number(names[0]):
+    """True for a first line of names: different texts, above numbers or above lines without these names.
+
+    Some columns may have no name, such as the index of a data frame; then numbers must stand below.
+    """
+    given = [name for name in names if name.strip()]
+    if not given or any(_is_number(name) for name in given):
         return False
     fits = [row for row in rows if len(row) == len(names)]
     below = any(_is_number(row[index]) for row in fits for index in range(len(names)))
-    return len(set(names)) == len(names) and (below or all(name not in row for row in fits for name in names))
+    if len(given) < len(names) or len(set(given)) < len(given):  # a doubled name is an error when read
+        return below
+    return below or all(name not in row for row in fits for name in names)
 
 
 def _with_digits(tokens: Counter[str]) -> int:

@@ -1,5 +1,6 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -85,5 +86,9 @@ def identifier(name: str) -> str:
 
 def quoted(value: str) -> str:
     """Write a TOML string."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
-    return f'"{escaped}"'
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def remark(text: str) -> str:
+    """Write a name from a log in a comment, without characters that would end it."""
+    return quoted(text)[1:-1].replace('\\"', '"')

@@ -33,7 +33,9 @@ from clickscale.schema import Field, Schema
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 DAY = 86_400  # timestamps are counted in days
-_FARTHEST = 100.0  # standard deviations: a code for "unknown" such as 1e30 stays a number to learn from
+# Deviations from the mean; a code for "unknown" such as 1e30 lies there, apart from the others but not so far
+# that it drowns them.
+_FARTHEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,10 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and standard deviation of a numeric field over the training part, outliers pulled in.
+    """Mean and standard deviation of a numeric field over the training part, outliers left out.
 
     Attributes:
+        std: 0 if the training part has one value or none: then every number is 0.
         edges: quantiles of the standardized numbers, ascending, distinct, exact in float32.
     """
 
@@ -93,7 +96,9 @@ class Scale:
     edges: tuple[float, ...] = ()
 
     def apply(self, numbers: Floats) -> npt.NDArray[np.float32]:
-        """Standardize; NaN stays NaN. Clipped, so that no number of a request overflows float32."""
+        """Standardize and clip; NaN stays NaN."""
+        if not self.std:
+            return np.where(np.isnan(numbers), np.nan, 0).astype(np.float32)
         return np.clip((numbers - self.mean) / self.std, -_FARTHEST, _FARTHEST).astype(np.float32)
 
 

@@ -27,6 +27,10 @@ PROBLEMS = (
     "bad_vector",
     "bad_time",
 )
+# Texts that stand for a missing number, time or label, beside null and empty ones.
+_PLACEHOLDERS = (
+    r"^(?i)([-\x{2010}-\x{2015}]+|\.|\?|n/?a|n\.a\.|#n/?a|<na>|[+-]?nan|null|\\n|none|nil|missing|unknown)$"
+)
 _BLOCK = 1 << 14  # texts hashed at a time: the hash takes some 30 bytes of memory per byte of text
 
 
@@ -83,8 +87,20 @@ def texts_of(ends: Ints, data: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.LargeStringArray.from_buffers(len(ends), offsets, pa.py_buffer(np.ascontiguousarray(data)))
 
 
+def is_placeholder(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    """(N,) True for texts such as ``-``, ``N/A`` or ``nan``, which stand for a missing number."""
+    return bools_of(pc.match_substring_regex(texts, _PLACEHOLDERS))
+
+
+def whole_texts(texts: pa.Array) -> pa.Array:
+    """Write texts of whole numbers as integers: 12.0, as a column of floats has it, is the id 12."""
+    if not pc.any(pc.ends_with(texts, ".0")).as_py():
+        return texts
+    return pc.replace_substring_regex(texts, r"^(-?(?:0|[1-9][0-9]*))\.0$", r"\1")
+
+
 def read_texts(values: pa.Array) -> tuple[pa.Array, Bytes]:
-    """Convert values to text (3.0 and 3 are both "3"), null where empty or missing, with problem codes."""
+    """Convert values to text (the number 3.0 to "3"), null where empty or missing, with problem codes."""
     values = plain(values)
     kind = values.type
     problems = np.zeros(len(values), np.uint8)
@@ -92,6 +108,8 @@ def read_texts(values: pa.Array) -> tuple[pa.Array, Bytes]:
         texts, problems = _valid_utf8(values)
     elif pa.types.is_floating(kind):
         texts = _float_texts(values)
+    elif pa.types.is_decimal(kind):
+        texts = pc.replace_substring_regex(values.cast(pa.large_string()), r"\.0+$", "")
     else:
         try:
             texts = values.cast(pa.large_string())

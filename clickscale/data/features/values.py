@@ -5,6 +5,7 @@ exists (``-1``: missing). The key of an integer id is the id itself, the key of 
 its UTF-8 bytes that is the same on every machine. Empty text is missing, like null.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,17 +26,22 @@ from clickscale.data.features.texts import (
     OVERFLOW,
     bools_of,
     hash_texts,
+    is_placeholder,
     is_text,
     nulls,
     numpy_of,
     plain,
     read_texts,
+    whole_texts,
 )
 from clickscale.schema import Field
 
 MISSING = -1
 NO_TIME = np.iinfo(np.int64).min
 _LARGEST = np.iinfo(np.int64).max
+# 1,299.00 and 1,234,567 have one meaning; 1,299 has two, as some write a comma for the decimal point.
+_GROUPED = r"^[+-]?[0-9]{1,3}(,[0-9]{3})*,[0-9]{3}(\.[0-9]+|,[0-9]{3})$"
+_YES, _NO = r"^(?i)(true|t|yes|y)$", r"^(?i)(false|f|no|n)$"
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def read_field(field: Field, values: pa.Array) -> Raw:
     """Read the raw values of a field of any kind; numbers are not yet transformed or scaled."""
     values = plain(values)
     if field.kind == "categorical":
-        return read_keys(values, field.dtype) if field.values == 1 else _key_rows(field, values)
+        single = field.values == 1 and not _is_list(values.type)
+        return read_keys(values, field.dtype) if single else _key_rows(field, values)
     if field.kind == "content":
         return _vectors(values, field.width)
     numbers, problems = read_numbers(values)
@@ -75,17 +82,20 @@ def read_keys(values: pa.Array, dtype: str) -> Raw:
         return Raw(*_read_integers(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
-    distinct = hash_texts(coded.dictionary)
+    values = whole_texts(coded.dictionary)
+    distinct = hash_texts(values)
     at = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
     keys = distinct[at] if len(distinct) else np.zeros(len(texts), np.int64)
     keys = np.where(nulls(texts), MISSING, keys)
-    return Raw(keys, problems, coded.dictionary, distinct)
+    return Raw(keys, problems, values, distinct)
 
 
 def _key_rows(field: Field, values: pa.Array) -> Raw:
-    """Read (N, values) keys of a field of several values; keep the first ones, leave missing ones out."""
-    kind = values.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    """Read (N, values) keys of lists, or (N,) for one value; keep the first ones, leave missing ones out."""
+    if field.values == 1:
+        first = _from_lists(field, values)
+        return Raw(first.data[:, 0], first.problems, first.texts, first.text_keys)
+    if _is_list(values.type):
         return _from_lists(field, values)
     if not field.separator:
         return _from_lists(field, _single_lists(values))
@@ -102,6 +112,10 @@ def _key_rows(field: Field, values: pa.Array) -> Raw:
     data[here] = distinct.data[at[here]]
     problems[here] = np.maximum(problems[here], distinct.problems[at[here]])
     return Raw(data, problems, distinct.texts, distinct.text_keys)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _single_lists(values: pa.Array) -> pa.Array:
@@ -164,10 +178,13 @@ def _integral(numbers: Floats, null: npt.NDArray[np.bool_]) -> tuple[Ints, Bytes
 
 
 def _parse_integers(texts: pa.Array) -> tuple[Ints, Bytes]:
-    """Read ids from text: digits, with an optional sign and zeros after a point."""
+    """Read ids from text: digits, with an optional sign and zeros after a point.
+
+    Leading zeros belong to an id, and 007 is not the id 7: such ids are texts.
+    """
     texts = pc.utf8_trim_whitespace(texts)
-    looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?[0-9]+(\.0*)?$"))
-    digits = pc.replace_substring_regex(texts, r"^([+-]?)0*([0-9]+?)(\.0*)?$", r"\1\2")
+    looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?(0|[1-9][0-9]*)(\.0*)?$"))
+    digits = pc.replace_substring_regex(texts, r"\.0*$", "")
     negative = bools_of(pc.starts_with(digits, "-")) & ~bools_of(pc.equal(digits, "-0"))
     digits = pc.replace_substring_regex(digits, r"^[+-]", "")
     long = numpy_of(pc.utf8_length(digits), 0) > 19
@@ -176,7 +193,7 @@ def _parse_integers(texts: pa.Array) -> tuple[Ints, Bytes]:
     problems = np.where(looks, FINE, BAD_VALUE).astype(np.uint8)
     problems[looks & (long | (numbers > _LARGEST))] = OVERFLOW
     problems[looks & negative] = NEGATIVE
-    problems[bools_of(pc.equal(texts, ""))] = FINE
+    problems[bools_of(pc.equal(texts, "")) | is_placeholder(texts)] = FINE
     usable = readable & (numbers <= _LARGEST)
     return np.where(usable, np.where(usable, numbers, 0).astype(np.int64), MISSING), problems
 
@@ -202,35 +219,43 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
         values = values.cast(pa.timestamp("us")).cast(pa.int64())
         return numpy_of(values.cast(pa.float64(), safe=False), np.nan) / 1e6, np.zeros(len(values), np.uint8)
     if is_text(kind):
-        texts, problems = read_texts(values)
-        coded = texts.dictionary_encode()
-        distinct, codes = _parse_numbers(coded.dictionary)
-        here = ~nulls(coded.indices)
-        at = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[here]
-        numbers = np.full(len(values), np.nan)
-        numbers[here] = distinct[at]
-        problems[here] = np.maximum(problems[here], codes[at])
-        return numbers, problems
+        return _read_number_texts(values, _parse_numbers)
     if pa.types.is_boolean(kind):
         values = values.cast(pa.uint8())
     try:
         numbers = numpy_of(values.cast(pa.float64(), safe=False), np.nan)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return np.full(len(values), np.nan), np.full(len(values), BAD_NUMBER, np.uint8)
-    problems = np.where(_is_finite(numbers) | nulls(values), FINE, NOT_FINITE).astype(np.uint8)
+    problems = np.where(_is_finite(numbers) | np.isnan(numbers), FINE, NOT_FINITE).astype(np.uint8)
     return np.where(problems == FINE, numbers, np.nan), problems
 
 
+def _read_number_texts(
+    values: pa.Array, parse: Callable[[pa.Array], tuple[Floats, Bytes]]
+) -> tuple[Floats, Bytes]:
+    """Read texts; each distinct one is parsed once."""
+    texts, problems = read_texts(values)
+    coded = texts.dictionary_encode()
+    distinct, codes = parse(coded.dictionary)
+    here = ~nulls(coded.indices)
+    at = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[here]
+    numbers = np.full(len(values), np.nan)
+    numbers[here] = distinct[at]
+    problems[here] = np.maximum(problems[here], codes[at])
+    return numbers, problems
+
+
 def _parse_numbers(texts: pa.Array) -> tuple[Floats, Bytes]:
-    """Read numbers from text."""
+    """Read numbers from text; a placeholder for a missing one, such as ``-`` or ``N/A``, gives NaN."""
     texts = pc.utf8_trim_whitespace(texts)
-    special = bools_of(pc.match_substring_regex(texts, r"^(?i)[+-]?(nan|inf|infinity)$"))
+    texts = pc.if_else(pc.match_substring_regex(texts, _GROUPED), pc.replace_substring(texts, ",", ""), texts)
+    infinite = bools_of(pc.match_substring_regex(texts, r"^(?i)[+-]?(inf|infinity)$"))
     looks = bools_of(pc.match_substring_regex(texts, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"))
     safe = pc.replace_substring_regex(pc.if_else(pa.array(looks), texts, "0"), r"^\+", "")
     numbers = numpy_of(safe.cast(pa.float64()), np.nan).copy()
     problems = np.where(looks, FINE, BAD_NUMBER).astype(np.uint8)
-    problems[special | ~_is_finite(numbers)] = NOT_FINITE
-    problems[bools_of(pc.equal(texts, ""))] = FINE
+    problems[infinite | ~_is_finite(numbers)] = NOT_FINITE
+    problems[bools_of(pc.equal(texts, "")) | is_placeholder(texts)] = FINE
     numbers[~looks | (problems != FINE)] = np.nan
     return numbers, problems
 
@@ -256,18 +281,22 @@ def read_times(values: pa.Array) -> tuple[Ints, Bytes]:
 
 
 def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Bytes]:
-    """Read (N,) labels, 0, 1 or -1 for unknown, and problem codes; true and false count as 1 and 0."""
+    """Read (N,) labels, 0, 1 or -1 for unknown, and problem codes; true, t, yes and y count as 1."""
     values = plain(values)
-    kind = values.type
-    if is_text(kind):
-        texts, _ = read_texts(values)
-        lower = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
-        words = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", lower))
-        values = words
-    numbers, problems = read_numbers(values)
+    if is_text(values.type):
+        numbers, problems = _read_number_texts(values, lambda texts: _parse_numbers(truth_numbers(texts)))
+    else:
+        numbers, problems = read_numbers(values)
     usable = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
     labels = np.where(usable & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
     return labels, np.where(usable, FINE, BAD_LABEL).astype(np.uint8)
+
+
+def truth_numbers(texts: pa.Array) -> pa.Array:
+    """Write words for true and false as 1 and 0; other texts stay."""
+    texts = pc.utf8_trim_whitespace(texts)
+    texts = pc.if_else(pc.match_substring_regex(texts, _YES), "1", texts)
+    return pc.if_else(pc.match_substring_regex(texts, _NO), "0", texts)
 
 
 def _vectors(values: pa.Array, width: int) -> Raw:
@@ -276,7 +305,7 @@ def _vectors(values: pa.Array, width: int) -> Raw:
     data = np.zeros((len(values), width), np.float16)
     problems = np.zeros(len(values), np.uint8)
     here = ~nulls(values)
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    if not _is_list(kind):
         problems[here] = BAD_VECTOR
         return Raw(data, problems)
     length = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -4,6 +4,7 @@ Users (or items) are processed in buckets that fit in memory; the bytes written 
 buckets. Fields stay raw here, since vocabularies and scales are fitted on the rows that this step keeps.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,12 +34,21 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
-from clickscale.data.source import PART, Sampling
+from clickscale.data.source import PART, Sampling, TableName
 from clickscale.features import FIRST, column_of, label_of
 from clickscale.schema import Schema
 
 _ROW_BYTES = 128  # bytes that one row of ``memory_rows`` means
 _Writers = dict[str, NpyWriter]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Numbers of users (or items) in the events of a log, in the table that describes them, and in both."""
+
+    events: int
+    described: int
+    both: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Assembly:
         users, items: all ids, in the order of the tables.
         negatives: number drawn for each positive impression.
         sampling: how they are drawn.
+        matches: by ``users`` and ``items``; filled while the tables are written.
     """
 
     intake: Intake
@@ -62,6 +73,7 @@ class Assembly:
     sampling: Sampling
     chunk_rows: int
     memory_rows: int
+    matches: dict[TableName, Match] = dataclasses.field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
@@ -72,7 +84,7 @@ class Assembly:
         """Write everything; ``done`` gets the number of behaviors and impressions written so far."""
         owned, first_seen = self._census()
         write_column(self.out / "items" / "first_seen.npy", np.where(first_seen == NEVER, -1, first_seen))
-        self._write_items()
+        self._write_items(first_seen != NEVER)
         self._write_users(owned, first_seen, done)
 
     def _census(self) -> tuple[Ints, Ints]:
@@ -101,7 +113,8 @@ class Assembly:
             file, int(bucket[-1]) + 1, lambda records: bucket[owner(records)], self.chunk_rows
         )
 
-    def _write_items(self) -> None:
+    def _write_items(self, in_events: npt.NDArray[np.bool_]) -> None:
+        described = np.zeros(self.items.size, bool)
         size = self.intake.files["items"].dtype.itemsize
         bucket = _buckets(np.full(self.items.size, size, np.int64), self.memory_rows)
         parts = self._deal("items", bucket, self.item_of)
@@ -109,8 +122,16 @@ class Assembly:
             writers = self.raw_writers("items", stack)
             for file, (first, end) in zip(parts, _spans(bucket), strict=True):
                 records = file.read()
+                described[self.item_of(records)] = True
                 self._write_attributes("items", records, self.item_of(records) - first, end - first, writers)
                 file.remove()
+        self._match("items", in_events, described)
+
+    def _match(
+        self, table: TableName, in_events: npt.NDArray[np.bool_], described: npt.NDArray[np.bool_]
+    ) -> None:
+        counts = (int(ids.sum()) for ids in (in_events, described, in_events & described))
+        self.matches[table] = Match(*counts)
 
     def _write_users(self, owned: Ints, first_seen: Ints, done: Callable[[int], None]) -> None:
         sampler = self._sampler(first_seen) if self.negatives else None
@@ -118,12 +139,14 @@ class Assembly:
         tables = ("users", "behaviors", "impressions")
         parts = [self._deal(table, bucket, self.user_of) for table in tables]
         finished = 0
+        in_events, described = owned > 0, np.zeros(len(owned), bool)
         with ExitStack() as stack:
             profiles = self.raw_writers("users", stack)
             behaviors = _Events(self, "behaviors", "offsets", stack)
             impressions = _Events(self, "impressions", "impressions", stack)
             for files, (first, end) in zip(zip(*parts, strict=True), _spans(bucket), strict=True):
                 users, past, shown = (file.read() for file in files)
+                described[self.user_of(users)] = True
                 self._write_attributes("users", users, self.user_of(users) - first, end - first, profiles)
                 past = self._in_order("behaviors", past, KNOWN_AT)
                 behaviors.append(past, self.item_of(past), first, end)
@@ -136,6 +159,7 @@ class Assembly:
                 for file in files:
                     file.remove()
                 done(finished)
+        self._match("users", in_events, described)
 
     def _impressions(self, records: Records, sampler: NegativeSampler | None) -> tuple[Records, Ints]:
         """Sort impressions, add negatives, and return them with their rows of the item table."""

@@ -5,8 +5,9 @@ the user's training part ended. So the count of an item, a user or one of their 
 model meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors.
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
 
-A number is standardized by the mean and deviation of its column after outliers are pulled in to a fence
-around the bulk of its distinct quantiles: a code such as 1e30 for "unknown" leaves the others apart.
+A number is standardized by the mean and deviation of those inside a fence around the bulk of its distinct
+quantiles: neither an outlier nor a code such as -999 for "unknown" squeezes the others together. A column of
+one value tells nothing, so it becomes 0.
 """
 
 import dataclasses
@@ -99,24 +100,25 @@ class _TrainingPart:
         return self.raw / table / f"{column_of(field.name)}.npy"
 
     def scale(self, table: str, field: Field, path: Path) -> Scale:
-        """Compute mean, deviation and quantiles of a numeric column; 0 and 1 for a constant or empty one."""
+        """Compute mean, deviation and quantiles of a numeric column; deviation 0 if it has no two values."""
         quantiles = self._quantiles(table, field, path)
         if not len(quantiles):
-            return Scale(0.0, 1.0)
+            return Scale(0.0, 0.0)
         low, high = np.quantile(quantiles, (0.25, 0.75))
-        fence = low - _FENCE * (high - low), high + _FENCE * (high - low)
+        least, most = low - _FENCE * (high - low), high + _FENCE * (high - low)
 
         def total(mean: float, power: int) -> float:
             sums = []
             for block, weights in self.blocks(table, path):
-                numbers = np.clip(_numbers(field, block[weights > 0]), *fence)
+                numbers = _numbers(field, block[weights > 0])
+                numbers = numbers[(numbers >= least) & (numbers <= most)]
                 sums.append(float(np.sum((numbers - mean) ** power)))
             return math.fsum(sums)
 
         count = total(0.0, 0)
         mean = total(0.0, 1) / count
         std = math.sqrt(total(mean, 2) / count)
-        scale = Scale(mean, std if std > 1e-9 * abs(mean) else 1.0)
+        scale = Scale(mean, std if std > 1e-9 * abs(mean) else 0.0)
         return dataclasses.replace(scale, edges=tuple(np.unique(scale.apply(quantiles)).tolist()))
 
     def _quantiles(self, table: str, field: Field, path: Path) -> Floats:
@@ -232,6 +234,17 @@ def scale_statistics(folder: Path, part: _TrainingPart, encoder: Encoder) -> Enc
             column[rows] = scales[field.name].apply(transform(field, column[rows].astype(np.float64)))
         column.flush()
     return Encoder(encoder.schema, encoder.vocabularies, scales, encoder.item_rows)
+
+
+def notes_on_scales(encoder: Encoder) -> tuple[str, ...]:
+    """Name the numeric fields from which nothing can be learned."""
+    constant = sorted(name for name, scale in encoder.scales.items() if not scale.std)
+    if not constant:
+        return ()
+    return (
+        f"Numbers without two values in the training part, so that models get nothing of them but whether "
+        f"they are missing: {', '.join(constant)}.",
+    )
 
 
 def with_negatives(schema: Schema, count: int) -> Schema:

@@ -1,6 +1,7 @@
 """Intake: the chunks of a source become checked records; a row that cannot be used goes to quarantine."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from clickscale.data.preparation.records import (
     table_fields,
 )
 from clickscale.data.source import PART, PART_NAMES, PARTS, PROBLEM, Source
-from clickscale.errors import InputError, SchemaError, unknown
+from clickscale.errors import DataError, InputError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.schema import Field, Schema
 
@@ -51,6 +52,7 @@ class Intake:
         distinct: `ids_of` users and items, and by field name the texts that an exact vocabulary may need.
         known_at: whether the log has the moments at which behaviors became known.
         has_parts: whether the log says to which part an impression belongs.
+        known, positive: rows of each label whose outcome is known, and is positive.
     """
 
     schema: Schema
@@ -61,6 +63,8 @@ class Intake:
     distinct: dict[str, Distinct] = dataclasses.field(default_factory=dict)
     known_at: bool = False
     has_parts: bool = False
+    known: Counter[str] = dataclasses.field(default_factory=Counter)
+    positive: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def add(self, table: str, chunk: pa.RecordBatch) -> None:
         """Check the rows of a chunk and write the usable ones."""
@@ -68,9 +72,36 @@ class Intake:
         records = reader.read()
         self.quarantine.add_chunk(table, chunk, reader.problems)
         usable = reader.problems.usable
-        self.files[table].append(records if usable.all() else records[usable])
+        records = records if usable.all() else records[usable]
+        self.files[table].append(records)
+        if table == "impressions":
+            self._count_labels(records)
         for name, raw in reader.keys:
             self._add_distinct(name, raw, usable)
+
+    def _count_labels(self, records: Records) -> None:
+        for label in self.schema.labels:
+            values = records[label_of(label.name)]
+            self.known[label.name] += int(np.count_nonzero(values >= 0))
+            self.positive[label.name] += int(np.count_nonzero(values == 1))
+
+    def notes_on_labels(self) -> tuple[str, ...]:
+        """Name the labels that hardly ever are positive.
+
+        Raises:
+            DataError: no impression has a positive label.
+        """
+        if not any(self.positive.values()) and sum(self.known.values()) >= _FEW:
+            read = ", ".join(f"{name}: {count:,} known" for name, count in self.known.items())
+            raise DataError(
+                f"No impression is positive ({read}); choose a column that has positives, or a condition "
+                "such as 'rating >= 4'."
+            )
+        return tuple(
+            f"WARNING: the label {name!r} is positive in {self.positive[name]:,} of {known:,} impressions."
+            for name, known in self.known.items()
+            if 100 * self.positive[name] < known
+        )
 
     def _add_distinct(self, name: str, raw: Raw, usable: npt.NDArray[np.bool_]) -> None:
         """Gather the distinct values of the usable rows."""

@@ -13,7 +13,9 @@ item, and the vocabularies; it does not grow with the number of rows. The bytes 
 log. A killed run starts again from the beginning and reads nothing that the first one left.
 """
 
+import dataclasses
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,19 +29,27 @@ from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
 from clickscale.data.layout import DATA_SET, Manifest, hashes_of, write_manifest
-from clickscale.data.preparation.assemble import Assembly
-from clickscale.data.preparation.fitting import fit_encoder, scale_statistics, training_part, with_negatives
+from clickscale.data.preparation.assemble import Assembly, Match
+from clickscale.data.preparation.fitting import (
+    fit_encoder,
+    notes_on_scales,
+    scale_statistics,
+    training_part,
+    with_negatives,
+)
 from clickscale.data.preparation.intake import Intake, read_log
 from clickscale.data.preparation.negatives import note_on_negatives
 from clickscale.data.preparation.records import TABLES, ids_of, table_fields
 from clickscale.data.preparation.summary import SUMMARY, summarize
-from clickscale.data.source import PART, Source
+from clickscale.data.source import PART, Source, TableName
 from clickscale.data.split import Division, boundaries, check_split, division_warnings
 from clickscale.errors import ConfigError, DataError
 from clickscale.features import FIRST, PADDING, column_of, label_of
 from clickscale.files import building, failpoint
 from clickscale.locks import WRITER
 from clickscale.schema import Field
+
+_FEW_IDS = 10  # so few may lack attributes by chance
 
 
 def prepare(
@@ -94,6 +104,7 @@ class _Preparation:
     chunk_rows: int
     memory_rows: int
     tell: Progress
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def raw(self) -> Path:
@@ -119,6 +130,7 @@ class _Preparation:
             self.source, self.folder / "spill", self.chunk_rows, lambda done: self.tell("read", done, None)
         )
         intake.quarantine.check(self.max_quarantined)
+        self.notes.extend([*self.source.findings(), *intake.notes_on_labels()])
         return intake
 
     def sort(self, intake: Intake, users: Vocabulary, items: Vocabulary) -> None:
@@ -136,6 +148,11 @@ class _Preparation:
             memory_rows=self.memory_rows,
         )
         assembly.write(lambda done: self.tell("sort", done, total))
+        for table, match in assembly.matches.items():
+            self.notes.extend(_note_on_match(match, table, self.source))
+        names = self.source.names
+        if names.get("behaviors") != names.get("impressions"):
+            self.notes.extend(_note_on_match(_users_with_histories(self.folder), "behaviors", self.source))
         shutil.rmtree(self.folder / "spill")
         intake.quarantine.check(self.max_quarantined)
         intake.quarantine.write(self.folder / "quarantine")
@@ -186,6 +203,8 @@ class _Preparation:
                 *self.source.notes,
                 *note_on_negatives(self.source.negatives, self.source.sampling, intake.quarantine.counts),
                 *division_warnings(self.source.split, division, offsets, shown["time"]),
+                *self.notes,
+                *notes_on_scales(encoder),
             ),
             known_at=intake.known_at,
         )
@@ -225,3 +244,33 @@ def _write_ids(folder: Path, field: Field, ids: Vocabulary, encoder: Encoder, re
     ends, data = text_buffers(ids.values)
     write_column(folder / "ids.ends.npy", np.concatenate([np.zeros(reserved, np.int64), ends]))
     write_column(folder / "ids.bytes.npy", data)
+
+
+def _note_on_match(match: Match, table: TableName, source: Source) -> Iterator[str]:
+    """Say that few users or items of the events occur in a table that describes users, items or histories.
+
+    Raises:
+        DataError: none does.
+    """
+    if not match.described or not match.events or 2 * match.both >= match.events:
+        return
+    names = {name: source.names.get(name, name) for name in TABLES}
+    histories = table == "behaviors"
+    sources = [names["impressions"], *([] if histories else [names["behaviors"]])]
+    events = " and ".join(dict.fromkeys(sources))
+    ids = "users" if histories else table
+    known = f"{match.both:,} of {match.events:,} {ids} of {events} occur in {names[table]}"
+    if not match.both and match.events >= _FEW_IDS:
+        raise DataError(
+            f"{known}, which has {match.described:,} others; check that its column of ids is the one that "
+            "the events name, in the same notation."
+        )
+    yield f"WARNING: {known}; the others have no {'history' if histories else 'attributes'}."
+
+
+def _users_with_histories(folder: Path) -> Match:
+    """Count the users with impressions, with behaviors, and with both."""
+    shown, past = (
+        np.diff(open_column(folder / "users" / f"{name}.npy")) > 0 for name in ("impressions", "offsets")
+    )
+    return Match(int(shown.sum()), int(past.sum()), int((shown & past).sum()))

@@ -2,8 +2,8 @@
 
 Every row of the log is either kept or counted here under one reason:
 
-* ids: ``null_user``, ``null_item``, ``bad_user``, ``bad_item`` (not an integer), ``negative_id``,
-  ``id_overflow``;
+* ids: ``null_user``, ``null_item``, ``bad_user``, ``bad_item`` (not an integer, or with leading zeros),
+  ``negative_id``, ``id_overflow``;
 * times: ``null_time``, ``bad_time``, ``time_out_of_bounds``, ``time_in_milliseconds`` (and the same for
   ``known_at``, which may be null), ``known_before_time``;
 * values: ``bad_label``, ``bad_value`` (of an integer field), ``bad_number``, ``non_finite``, ``bad_vector``,
@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from clickscale.data.layout import TableReport
 from clickscale.data.preparation.records import TABLES
+from clickscale.data.source import PROBLEM, PROBLEM_VALUE
 from clickscale.errors import DataError
 
 EXAMPLES = 20  # rows shown for each reason of each table
@@ -37,10 +38,16 @@ _SHOWN = 200  # characters of a value
 _HINTS = {
     "time_in_milliseconds": "; divide these times by 1000",
     "time_out_of_bounds": "; check the unit of the times, or widen time_bounds",
-    "bad_label": "; labels are 0, 1, true, false or empty, anything else needs a condition",
+    "bad_time": "; times are numbers since 1970, or texts such as 2024-01-31 08:29:08 UTC",
+    "bad_label": "; labels are 0, 1, true, false, yes, no or empty, anything else needs a condition",
+    "bad_condition": "; the condition compares with a number, which this is not",
+    "bad_number": "; list texts that mean a missing number under nulls, or declare the field as categorical",
+    "bad_row": "; check separator, quote and names of the table",
+    "invalid_utf8": "; if the whole file is not UTF-8, set encoding = 'latin-1'",
     "bad_item": "; for ids that are not integers declare the field as dtype 'string'",
     "bad_user": "; for ids that are not integers declare the field as dtype 'string'",
-    "bad_value": "; for values that are not integers declare the field as dtype 'string'",
+    "bad_value": "; for values that are not integers declare the field as dtype 'string'; objects are named "
+    "by their path, such as column = 'context.device'",
     "first_of_item": "; its item had no earlier event, so it could never be drawn as a negative",
     "too_few_items": "; set fewer negatives, or draw them from all items",
     "uneven_lists": "; lists that are read together need one value for each entry",
@@ -93,7 +100,7 @@ class Quarantine:
             rows = np.flatnonzero(problems.index == index)
             examples = rows[: self._count(table, reason, len(rows))]
             for row in examples:
-                self._show(table, reason, int(first + row), column, _value(chunk.column(column), int(row)))
+                self._show(table, reason, int(first + row), *_evidence(chunk, column, int(row)))
 
     def add(
         self, table: str, reason: str, rows: npt.NDArray[np.int64], column: str, values: list[str]
@@ -166,6 +173,15 @@ def _reasons(counts: Counter[str], example: Mapping[str, Mapping[str, Any]]) -> 
     return ", ".join(described)
 
 
+def _evidence(chunk: pa.RecordBatch, column: str, row: int) -> tuple[str, str]:
+    """Return the column in which a problem lies and its raw value, as the adapter kept them if it did."""
+    if column == PROBLEM and PROBLEM_VALUE in chunk.schema.names:
+        kept = chunk.column(PROBLEM_VALUE)[row].as_py()
+        if kept is not None:
+            return kept["column"], _shortened(kept["value"])
+    return column, _value(chunk.column(column), row)
+
+
 def _value(column: pa.Array, row: int) -> str:
     """Show a raw value as text, even one that is not valid UTF-8."""
     try:
@@ -173,4 +189,8 @@ def _value(column: pa.Array, row: int) -> str:
     except UnicodeDecodeError:
         value = column.slice(row, 1).cast(pa.binary())[0].as_py()
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -9,14 +9,27 @@ from text there takes from 5 to 50 times as long as this cast and the reading of
 """
 
 import datetime as dt
+import email.utils
+import re
+import zoneinfo
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.features.texts import is_placeholder
+
 Unit = Literal["auto", "s", "ms", "us", "ns", "iso"]
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+# Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
+_FORMS = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z")
+# What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
+_ZONE = re.compile(
+    r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
+)
+_NAMED = re.compile(r"(?P<time>.*?\d)\s*\[?(?P<zone>[A-Z][A-Za-z]+(?:[/_+-][A-Za-z0-9_+-]+)*)\]?\s*\Z")
 
 
 def integers(values: pa.Array) -> pa.Array:
@@ -32,7 +45,7 @@ def numbers(values: pa.Array) -> pa.Array:
 def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     try:
         floats = _trimmed(values).cast(pa.float64())
@@ -49,7 +62,8 @@ def _trimmed(values: pa.Array) -> pa.Array:
 def detect_unit(values: pa.Array) -> Unit:
     """Detect the unit of a column of times by the size of its middle value; other text is ``iso``.
 
-    Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on.
+    Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on. Dates such
+    as 20240131 are ``iso``.
     """
     if _is_moment(values):
         return "iso"
@@ -61,10 +75,19 @@ def detect_unit(values: pa.Array) -> Unit:
     finite = known.filter(pc.is_finite(known))
     sizes = np.sort(np.abs(finite.to_numpy(zero_copy_only=False)))
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
+    if len(sizes) and _are_dates(sizes):
+        return "iso"
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
         if middle < limit:
             return unit  # type: ignore[return-value]
     return "ns"
+
+
+def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
+    """True for numbers such as 20240131, which as seconds would all lie in the year 1970."""
+    month, day = numbers // 100 % 100, numbers % 100
+    sound = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31) & (numbers == np.trunc(numbers))
+    return bool((sound & (numbers >= 19_000_101) & (numbers <= 21_001_231)).all())
 
 
 def _is_moment(values: pa.Array) -> bool:
@@ -83,22 +106,38 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def seconds(values: pa.Array, unit: Unit = "auto") -> tuple[pa.Array, np.ndarray[Any, Any]]:
+def seconds(
+    values: pa.Array, unit: Unit = "auto", time_zone: str = "UTC"
+) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     """Convert to int64 seconds since 1970 UTC, fractions cut towards the past; mark unreadable values.
 
-    Times without a zone are taken as UTC. A missing value stays null and is not marked.
+    Dates and times without a zone are those of ``time_zone``. A missing value stays null and is not marked.
     """
     if _is_moment(values):
-        return _from_timestamps(values), np.zeros(len(values), bool)
+        return _from_timestamps(values, time_zone), np.zeros(len(values), bool)
     kind = detect_unit(values) if unit == "auto" else unit
-    read = _from_iso(values) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
+    read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
+    if bad.any() and pa.types.is_string(values.type):
+        bad &= ~is_placeholder(_trimmed(values))
     return read, bad
 
 
-def _from_timestamps(values: pa.Array) -> pa.Array:
+def lacks_zone(values: pa.Array) -> bool:
+    """True if the first known value is a date, or a time of which nothing says in which zone it was read."""
+    if _is_moment(values):
+        return getattr(values.type, "tz", None) is None
+    known = _trimmed(values.drop_null().slice(0, 1)).to_pylist()
+    return bool(known) and isinstance(known[0], str) and _ZONE.search(known[0]) is None
+
+
+def _from_timestamps(values: pa.Array, time_zone: str) -> pa.Array:
     zone = getattr(values.type, "tz", None)
-    return _floor_divided(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
+    micros = values.cast(pa.timestamp("us", zone), safe=False)
+    if zone is None and time_zone != "UTC":
+        # In the hour that a clock shows twice or never, the earlier reading: any is a guess.
+        micros = pc.assume_timezone(micros, time_zone, ambiguous="earliest", nonexistent="earliest")
+    return _floor_divided(micros.cast(pa.int64()), 1_000_000)
 
 
 def _from_numbers(values: pa.Array, per_second: int) -> pa.Array:
@@ -119,28 +158,52 @@ def _floor_divided(values: pa.Array, divisor: int) -> pa.Array:
     return pa.array(filled // divisor, mask=missing)
 
 
-def _from_iso(values: pa.Array) -> pa.Array:
+def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
+    if pa.types.is_floating(values.type):
+        values = values.cast(pa.int64(), safe=False)
     text = _trimmed(values.cast(pa.string()))
+    if pc.all(pc.ends_with(text, "UTC")).as_py():
+        text, time_zone = pc.replace_substring_regex(text, r"\s*UTC$", ""), "UTC"
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
-            return _from_timestamps(text.cast(kind))
+            return _from_timestamps(text.cast(kind), time_zone)
         except pa.ArrowInvalid:
             pass
     # AM or PM goes with the month before the day; without it, nothing tells which of the two is first.
     american = pc.strptime(text, format="%m/%d/%Y %I:%M:%S %p", unit="us", error_is_null=True)
     if american.null_count == text.null_count:
-        return _from_timestamps(american)
+        return _from_timestamps(american, time_zone)
     # A column that mixes notations: each distinct text is read once.
     coded = text.dictionary_encode()
-    moments = pa.array([_moment(entry) for entry in coded.dictionary.to_pylist()], pa.int64())
+    moments = pa.array([_moment(entry, time_zone) for entry in coded.dictionary.to_pylist()], pa.int64())
     return moments.take(coded.indices)
 
 
-def _moment(text: str) -> int | None:
+def _moment(text: str, time_zone: str) -> int | None:
+    """Read ISO 8601, with slashes or the name of a zone as well, or another usual notation."""
+    named = _NAMED.match(text)
+    plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
     try:
-        moment = dt.datetime.fromisoformat(text)
+        moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
+        moment, zone = _other_form(text), time_zone
+    if moment is None:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
+    try:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
+    except (ValueError, OSError, OverflowError, zoneinfo.ZoneInfoNotFoundError):
+        return None
+
+
+def _other_form(text: str) -> dt.datetime | None:
+    """Read a time in one of `_FORMS`, or as mail has it."""
+    for form in _FORMS:
+        try:
+            return dt.datetime.strptime(text, form)
+        except ValueError:
+            pass
+    try:
+        return email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None

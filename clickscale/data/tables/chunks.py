@@ -4,7 +4,9 @@ A chunk holds every row of its piece of the file, in order. An unreadable row ke
 and a reason (`Chunk.problem`), so that preparation can count it.
 """
 
+import bz2
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.source import PROBLEM
+from clickscale.data.source import PROBLEM, PROBLEM_VALUE
+from clickscale.data.tables.arrow_types import plain_type
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
 _LONGEST = 1 << 26  # bytes without a line end after which a file is refused
-_READ_ERRORS = (OSError, EOFError, zlib.error)
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")  # endings after that of the format
+_EVIDENCE = pa.struct([("column", pa.string()), ("value", pa.string())])
+_EXAMPLES = 20  # rows of a chunk whose values are kept as evidence
+_SHOWN = 1000  # characters of such a value
+_READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,37 @@ class Chunk:
     Attributes:
         rows: the chosen columns, raw.
         problem: text array: null for a readable row, else the reason code.
+        evidence: array of `_EVIDENCE`: for the first rows with a problem, the column and the raw value in
+            which it lies; None without any.
     """
 
     rows: pa.RecordBatch
     problem: pa.Array
+    evidence: pa.Array | None = None
+
+    def marked(
+        self, where: np.ndarray[Any, Any], code: str, column: str, values: pa.Array | None = None
+    ) -> "Chunk":
+        """Set a problem where the mask is true and there is no earlier one; keep ``values`` as evidence.
+
+        Args:
+            column: name of what is shown, and the column to show if ``values`` is None.
+        """
+        if not where.any():
+            return self
+        evidence = _shown(self.evidence, where, column, self[column] if values is None else values)
+        return Chunk(self.rows, mark(self.problem, where, code), evidence)
+
+    def kept(self, rows: pa.Array) -> "Chunk":
+        """Keep the rows of a mask, or those at indices."""
+        masked = pa.types.is_boolean(rows.type)
+        parts = [self.rows, self.problem, *([] if self.evidence is None else [self.evidence])]
+        return Chunk(*(part.filter(rows) if masked else part.take(rows) for part in parts))
+
+    def slice(self, start: int, rows: int) -> "Chunk":
+        """Return ``rows`` rows from ``start`` on."""
+        evidence = None if self.evidence is None else self.evidence.slice(start, rows)
+        return Chunk(self.rows.slice(start, rows), self.problem.slice(start, rows), evidence)
 
     def __len__(self) -> int:
         return len(self.problem)
@@ -52,9 +86,14 @@ def empty_problems(rows: int) -> pa.Array:
     return pa.nulls(rows, pa.string())
 
 
-def canonical(columns: dict[str, pa.Array], problem: pa.Array) -> pa.RecordBatch:
-    """Make rows of a canonical table (see `clickscale.data.source`), the problem column last."""
-    return pa.RecordBatch.from_arrays([*columns.values(), problem], names=[*columns, PROBLEM])
+def canonical(
+    columns: dict[str, pa.Array], problem: pa.Array, evidence: pa.Array | None = None
+) -> pa.RecordBatch:
+    """Make rows of a canonical table (see `clickscale.data.source`), the problem columns last."""
+    last = {PROBLEM: problem}
+    if evidence is not None:
+        last[PROBLEM_VALUE] = evidence
+    return pa.RecordBatch.from_arrays([*columns.values(), *last.values()], names=[*columns, *last])
 
 
 def mark(problem: pa.Array, where: np.ndarray[Any, Any], code: str) -> pa.Array:
@@ -64,21 +103,32 @@ def mark(problem: pa.Array, where: np.ndarray[Any, Any], code: str) -> pa.Array:
     return pc.if_else(pc.and_(pa.array(where), pc.is_null(problem)), code, problem)
 
 
+def _shown(
+    evidence: pa.Array | None, where: np.ndarray[Any, Any], column: str, values: pa.Array
+) -> pa.Array | None:
+    """Add the raw values of the first rows of a mask to the evidence."""
+    rows = np.flatnonzero(where)[:_EXAMPLES].tolist()
+    if not rows:
+        return evidence
+    entries = [None] * len(where) if evidence is None else evidence.to_pylist()
+    for row in rows:
+        entries[row] = entries[row] or {"column": column, "value": str(values[row].as_py())[:_SHOWN]}
+    return pa.array(entries, _EVIDENCE)
+
+
 def checked(rows: pa.RecordBatch, problem: pa.Array) -> Chunk:
-    """Make a chunk whose text is UTF-8; rows with other bytes are marked."""
-    arrays = []
-    for column in rows.columns:
-        array, broken = _utf8(column)
-        problem = mark(problem, broken, "invalid_utf8")
-        arrays.append(array)
-    return Chunk(pa.RecordBatch.from_arrays(arrays, names=rows.schema.names), problem)
+    """Make a chunk of plain types whose text is UTF-8; rows with other bytes are marked."""
+    columns = [_utf8(plain_type(column)) for column in rows.columns]
+    names = rows.schema.names
+    chunk = Chunk(pa.RecordBatch.from_arrays([array for array, _ in columns], names=names), problem)
+    for name, (_, broken) in zip(names, columns, strict=True):
+        chunk = chunk.marked(broken, "invalid_utf8", name)
+    return chunk
 
 
 def _utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     """Replace bytes of a text column that are not UTF-8, and mark their rows."""
     intact = np.zeros(len(column), bool)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _utf8_lists(column)
@@ -108,51 +158,52 @@ def _utf8_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     return pa.LargeListArray.from_arrays(offsets, values, mask=lengths.is_null()), broken
 
 
-def line_blocks(path: Path, quote: bytes = b"") -> Iterator[bytes]:
-    """Yield whole lines of a plain or gzipped file, about `_BLOCK` bytes at a time.
-
-    A block never ends inside a pair of ``quote`` characters, unless the pair spans four blocks.
+def line_blocks(path: Path) -> Iterator[bytes]:
+    """Yield whole lines of a plain or compressed file, about `_BLOCK` bytes at a time.
 
     Raises:
         InputError: the file is missing or damaged, or is not text.
     """
     rest = b""
+    for piece, is_last in pieces(path):
+        rest += piece
+        cut = len(rest) if is_last else rest.rfind(b"\n") + 1
+        if cut:
+            yield rest[:cut]
+        rest = checked_length(path, rest[cut:])
+
+
+def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """Yield a plain or compressed file, `_BLOCK` bytes at a time, each with True if it is the last.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     try:
         with _open(path) as stream:
             piece = stream.read(_BLOCK)
             while piece:
-                rest += piece
-                piece = stream.read(
-                    _BLOCK
-                )  # read one ahead, since the end of the file belongs to its last block
-                cut = _cut(rest, quote) if piece else len(rest)
-                if cut == 0 and len(rest) > _LONGEST:
-                    raise InputError(
-                        f"{path} has no line end in {_LONGEST >> 20} MB, so it is not text; check its format."
-                    )
-                if cut:
-                    yield rest[:cut]
-                    rest = rest[cut:]
+                following = stream.read(_BLOCK)
+                yield piece, not following
+                piece = following
     except _READ_ERRORS as error:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
 
 
+def checked_length(path: Path, rest: bytes) -> bytes:
+    """Return text that waits for the end of its line; refuse a file without line ends."""
+    if len(rest) > _LONGEST:
+        raise InputError(
+            f"{path} has no line end in {_LONGEST >> 20} MB, so it is not text; check its format."
+        )
+    return rest
+
+
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _cut(text: bytes, quote: bytes) -> int:
-    """Find the end of the last line that does not end inside quotes; 0 if there is none yet."""
-    end = text.rfind(b"\n")
-    if not quote or end < 0 or text.count(quote, 0, end) % 2 == 0:
-        return end + 1
-    before = end
-    inside = True
-    while inside and before >= 0:
-        newline = text.rfind(b"\n", 0, text.rfind(quote, 0, before))
-        inside = newline >= 0 and text.count(quote, newline, before) % 2 == 0
-        before = newline
-    # An unclosed quote must not gather the whole file in memory.
-    return before + 1 if before >= 0 else (end + 1 if len(text) > 4 * _BLOCK else 0)
+    if path.suffix == ".zst":
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    opens: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    stream: IO[bytes] = opens.get(path.suffix, Path.open)(path, "rb")
+    return stream

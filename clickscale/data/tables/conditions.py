@@ -2,18 +2,23 @@
 
 import operator
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.tables.casts import numbers, readable_numbers
-from clickscale.errors import SchemaError
+from clickscale.arrays import Bytes, Floats
+from clickscale.data.features.texts import FINE, is_text, read_texts
+from clickscale.data.features.values import read_numbers, truth_numbers
+from clickscale.data.tables.casts import numbers
+from clickscale.errors import InputError, SchemaError
 
 _FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>==|!=|>=|<=|=|>|<)\s*(?P<literal>[^<>=!\s].*?)\s*\Z")
+_SHOWN = 3  # values of a column in a message
+_FEW_ROWS = 20  # so few may all fail a condition by chance
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "=": operator.eq,
@@ -27,9 +32,10 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A column compared with a number or a text.
+    """A column compared with a number or a text, by value.
 
-    A quoted literal, or one that is not a number, compares as text, with ``==`` or ``!=`` only.
+    Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``. A
+    quoted literal, or one that is not a number, compares with texts as it stands, with ``==`` or ``!=`` only.
     """
 
     column: str
@@ -38,21 +44,71 @@ class Condition:
 
     def evaluate(self, values: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
         """Return an int8 array of 0 and 1 (null for a missing value), and a mask of unreadable values."""
-        compare = _SIGNS[self.sign]
-        if isinstance(self.literal, str):
-            known = values.cast(pa.string())
-            outcome = pc.equal(known, self.literal)
-            return (outcome if self.sign != "!=" else pc.invert(outcome)).cast(pa.int8()), np.zeros(
-                len(values), bool
+        literal: float | str = self.literal
+        if isinstance(literal, str) and not is_text(values.type):
+            literal = _literal(literal)  # a column of numbers or truth values has no texts to compare with
+        if isinstance(literal, str):
+            outcome = pc.equal(read_texts(values)[0], literal)
+            outcome = outcome if self.sign != "!=" else pc.invert(outcome)
+            return outcome.cast(pa.int8()), np.zeros(len(values), bool)
+        known, problems = _numbers(values)
+        outcome = _SIGNS[self.sign](known, literal).astype(np.int8)
+        return pa.array(outcome, mask=np.isnan(known)), problems != FINE
+
+    def __str__(self) -> str:
+        literal = repr(self.literal) if isinstance(self.literal, str) else f"{self.literal:g}"
+        return f"{self.column} {self.sign} {literal}"
+
+
+def _numbers(values: pa.Array) -> tuple[Floats, Bytes]:
+    """Read numbers and words for true and false; return NaN where missing, and problem codes."""
+    known = numbers(values)
+    if is_text(known.type):
+        coded = known.dictionary_encode()
+        known = truth_numbers(coded.dictionary).take(coded.indices)
+    return read_numbers(known)
+
+
+@dataclass
+class Tally:
+    """Count of the rows that fulfill a condition, to notice one that hardly any row does.
+
+    Attributes:
+        where: place of the condition in the description of the log.
+        what: how messages call the table.
+    """
+
+    where: str
+    what: str
+    condition: Condition
+    _rows: int = 0
+    _kept: int = 0
+    _seen: dict[str, None] = field(default_factory=dict)
+
+    def add(self, outcome: pa.Array, values: pa.Array) -> None:
+        """Count the rows of a chunk."""
+        self._rows += len(outcome)
+        self._kept += pc.sum(outcome).as_py() or 0
+        if len(self._seen) < _SHOWN:
+            few = values.slice(0, 1 << 10).drop_null().unique().to_pylist()
+            self._seen.update(dict.fromkeys(repr(value) for value in few))
+
+    def findings(self) -> Iterator[str]:
+        """Say that hardly any row fulfills the condition.
+
+        Raises:
+            InputError: no row does.
+        """
+        if self._rows < _FEW_ROWS or 100 * self._kept >= self._rows:
+            return
+        values = ", ".join(list(self._seen)[:_SHOWN]) or "no value at all"
+        counts = f"{self._kept:,} of {self._rows:,} rows of {self.what}"
+        said = f'{self.where} "{self.condition}" holds for {counts}'
+        if not self._kept:
+            raise InputError(
+                f"{said}: column {self.condition.column!r} has {values}. Compare with a value that it has."
             )
-        known = numbers(values)
-        known = known if pa.types.is_floating(known.type) else readable_numbers(values)
-        outcome = compare(known.to_numpy(zero_copy_only=False), self.literal).astype(np.int8)
-        missing = pc.or_kleene(pc.is_null(known), pc.is_nan(known).fill_null(True)).to_numpy(
-            zero_copy_only=False
-        )
-        bad = missing & values.is_valid().to_numpy(zero_copy_only=False)
-        return pa.array(outcome, mask=missing), bad
+        yield f"WARNING: {said}; column {self.condition.column!r} has {values}."
 
 
 def parse_condition(text: str) -> Condition:

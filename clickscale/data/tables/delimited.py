@@ -1,20 +1,29 @@
 """Delimited text (CSV, TSV and the like) in chunks, with every line accounted for.
 
 Columns stay text, since only the schema knows their types; `clickscale.data.tables.casts` converts them.
-Arrow parses whole blocks. A block in which it may have missed a line is parsed again line by line.
+Arrow parses whole blocks, in which `clickscale.data.tables.quotes` has settled what is a quoted value. A
+block that Arrow cannot read, or whose broken rows span lines, is parsed again row by row.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from clickscale.config import Config
-from clickscale.data.tables.chunks import Chunk, checked, empty_problems, line_blocks, mark, missing_column
+from clickscale.data.tables.chunks import (
+    Chunk,
+    checked,
+    checked_length,
+    empty_problems,
+    missing_column,
+    pieces,
+)
+from clickscale.data.tables.quotes import Grammar
 from clickscale.errors import InputError
 
 _ONE_BYTE = b"\x1f"  # replaces a separator of several bytes, which Arrow cannot split by
@@ -27,30 +36,32 @@ class TextFormat(Config, frozen=True):
         separator: one character or several, such as ``::``; empty: comma, or tab for the format ``tsv``.
         names: the columns of a file without a header line; empty: the first line names them.
         quote: character around values that hold separators or line ends; empty: quotes are plain text.
-        nulls: texts that mean a missing value.
+        nulls: texts that mean a missing value. ``NA`` is none of them, since it is a region, too; where a
+            number or a time is expected, it is missing all the same.
     """
 
     separator: str = ""
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    nulls: tuple[str, ...] = ("", "NULL", "null", r"\N")
+    nulls: tuple[str, ...] = (
+        *("", "NULL", "null", r"\N", "None", "NaN", "nan", "N/A", "n/a", "<NA>", "#N/A"),
+        *("-", "–", "—"),
+    )
 
 
 def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) -> Iterator[Chunk]:
     """Stream a delimited file; ``text.separator`` must be given. See `raw_tables.read`."""
-    blocks = _blocks(path, text)
-    first = next(blocks, b"").removeprefix(b"\xef\xbb\xbf")
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in first:
-        raise InputError(f"{path} is UTF-16 text; save it as UTF-8.")
-    names, first = (list(text.names), first) if text.names else _header(path, first, text)
+    head, data = _opened(path, text)
+    names = list(text.names) or _names(path, head, text)
     wanted = names if columns is None else list(columns)
     for name in wanted:
         if name not in names:
             raise missing_column(path, name, names)
+    grammar = _grammar(text, len(names))
     seen = 0
-    for block in _then(first, blocks):
-        rows, bad = _parse_block(block, names, wanted, text)
+    for block in _rows(path, grammar, data):
+        rows, bad = _parse_block(block, names, wanted, text, grammar)
         if seen == 0 and len(bad) == rows.num_rows > 0:
             raise InputError(
                 f"{path}: no row has the {len(names)} columns {', '.join(names)}; "
@@ -61,75 +72,114 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
             yield _text_chunk(rows, bad)
 
 
+def read_block(block: bytes, names: Sequence[str], text: TextFormat) -> Chunk:
+    """Read rows that were cut out of the middle of a file; ``text.separator`` must be given."""
+    grammar = _grammar(text, len(names))
+    settled, _ = grammar.settle(_in_utf8(block, text), True)
+    return _text_chunk(*_parse_block(settled, list(names), list(names), text, grammar))
+
+
 def first_width(path: Path, text: TextFormat) -> int:
     """Count the fields in the first line; ``text.separator`` must be given."""
-    line = next(_blocks(path, text), b"").partition(b"\n")[0]
-    return len(split_line(line.decode("utf-8", "replace").rstrip("\r"), text))
+    return len(split_line(_opened(path, msgspec.structs.replace(text, names=()))[0], text))
 
 
-def _then(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _opened(path: Path, text: TextFormat) -> tuple[str, Iterator[tuple[bytes, bool]]]:
+    """Return the header of a file, empty if ``text`` has the names, and an iterator over what follows."""
+    stream = _decoded(path, text)
+    head, is_last = b"", False
+    while b"\n" not in head and not is_last:
+        piece, is_last = next(stream, (b"", True))
+        head = checked_length(path, head + piece)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in head:
+        raise InputError(f"{path} is UTF-16 text; save it as UTF-8.")
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    line, _, rest = (b"", b"", head) if text.names else head.partition(b"\n")
+    return line.decode("utf-8", "replace").rstrip("\r"), _then((rest, is_last), stream)
+
+
+def _then(first: tuple[bytes, bool], rest: Iterator[tuple[bytes, bool]]) -> Iterator[tuple[bytes, bool]]:
     yield first
     yield from rest
 
 
-def _blocks(path: Path, text: TextFormat) -> Iterator[bytes]:
-    """Yield whole lines in UTF-8, about `BLOCK` bytes at a time, cut only outside of quotes."""
-    for block in line_blocks(path, text.quote.encode()):
-        yield block if text.encoding == "utf-8" else block.decode(text.encoding).encode()
+def _decoded(path: Path, text: TextFormat) -> Iterator[tuple[bytes, bool]]:
+    """Yield the pieces of a file in UTF-8, with lines that end in ``\\n`` and separators of one byte."""
+    separator, held = text.separator.encode(), b""
+    old_style: bool | None = None
+    for piece, is_last in pieces(path):
+        piece = _in_utf8(piece, text)
+        if old_style is None:  # files of old Macs end their lines with a carriage return alone
+            old_style = b"\r" in piece and b"\n" not in piece
+        piece = piece.replace(b"\r", b"\n") if old_style else piece
+        if len(separator) > 1:
+            piece = held + piece
+            cut = len(piece) if is_last else piece.rfind(b"\n") + 1  # never inside of a separator
+            held, piece = checked_length(path, piece[cut:]), piece[:cut].replace(separator, _ONE_BYTE)
+        yield piece, is_last
 
 
-def _header(path: Path, block: bytes, text: TextFormat) -> tuple[list[str], bytes]:
-    """Return the names in the first line, and the block without that line."""
-    line, _, rest = block.partition(b"\n")
+def _in_utf8(block: bytes, text: TextFormat) -> bytes:
+    return block if text.encoding == "utf-8" else block.decode(text.encoding).encode()
+
+
+def _rows(path: Path, grammar: Grammar, data: Iterator[tuple[bytes, bool]]) -> Iterator[bytes]:
+    """Yield whole rows, settled, about a block at a time."""
+    waiting = b""
+    for piece, is_last in data:
+        waiting += piece
+        block, used = grammar.settle(waiting, is_last)
+        if used:
+            yield block
+        waiting = checked_length(path, waiting[used:])
+
+
+def _names(path: Path, line: str, text: TextFormat) -> list[str]:
+    """Return the names in the first line; columns without a name get one."""
     if not line.strip():
         raise InputError(f"{path} is empty; its first line should name the columns.")
-    fields = split_line(line.decode("utf-8", "replace").rstrip("\r"), text)
-    names = [field.strip() or f"column_{index}" for index, field in enumerate(fields)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    names = [field.strip() for field in split_line(line, text)]
+    doubled = sorted({name for name in names if name and names.count(name) > 1})
     if doubled:
         raise InputError(
             f"{path} names the column {doubled[0]!r} twice; rename one of them in its first line."
         )
-    return names, rest
+    return [name or _unnamed(index, names) for index, name in enumerate(names)]
+
+
+def _unnamed(index: int, names: Sequence[str]) -> str:
+    """Make the name of a column that the header leaves unnamed."""
+    name = f"column_{index}"
+    return name if name not in names else f"unnamed_{index}"
 
 
 def split_line(line: str, text: TextFormat) -> list[str]:
-    """Split one line into its fields; an empty list if its quotes or line ends are malformed."""
+    """Split one line into its fields."""
     separator = text.separator
-    if len(separator) > 1:
+    if len(separator.encode()) > 1:
         line, separator = line.replace(separator, _ONE_BYTE.decode()), _ONE_BYTE.decode()
-    if not text.quote:
-        return line.split(separator)
-    try:
-        return next(csv.reader([line], delimiter=separator, quotechar=text.quote), [])
-    except csv.Error:
-        return []
+    fields = Grammar(separator.encode(), text.quote.encode(), 0).line(line.encode("utf-8", "surrogateescape"))
+    return [field.decode("utf-8", "surrogateescape") for field in fields]
 
 
 def _parse_block(
-    block: bytes, names: list[str], wanted: list[str], text: TextFormat
-) -> tuple[pa.RecordBatch, list[int]]:
-    """Parse one block into binary columns; return them with the rows that are malformed and hold nulls."""
-    parsed = _parse_fast(block, names, wanted, text)
-    return _parse_lines(block, names, wanted, text) if parsed is None else parsed
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat, grammar: Grammar
+) -> tuple[pa.RecordBatch, dict[int, str]]:
+    """Parse settled rows into binary columns; return them with the rows that are malformed and hold nulls."""
+    parsed = _parse_fast(block, names, wanted, text, grammar)
+    return _parse_rows(block, names, wanted, text, grammar) if parsed is None else parsed
 
 
 def _parse_fast(
-    block: bytes, names: list[str], wanted: list[str], text: TextFormat
-) -> tuple[pa.RecordBatch, list[int]] | None:
-    """Parse a block by Arrow; None if Arrow may have missed a line."""
-    quote = text.quote.encode()
-    if (quote and block.count(quote) % 2) or not _is_utf8(block):
-        return None  # an unclosed quote would swallow the lines after it; Arrow cannot report broken text
-    separator = text.separator
-    if len(separator) > 1:
-        block, separator = block.replace(separator.encode(), _ONE_BYTE), _ONE_BYTE.decode()
-    bad: list[int] = []
-    many_lines: list[bool] = []
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat, grammar: Grammar
+) -> tuple[pa.RecordBatch, dict[int, str]] | None:
+    """Parse a block by Arrow; None if Arrow may have missed a row."""
+    if not _is_utf8(block) or (not text.quote and b"\r" in block.replace(b"\r\n", b"")):
+        return None  # Arrow cannot report broken text, and ends a row at each carriage return
+    bad: dict[int, str] = {}
 
     def keep_count(row: Any) -> str:
-        bad.append(row.number - 1)
-        many_lines.append("\n" in row.text)
+        bad[row.number - 1] = row.text
         return "skip"
 
     try:
@@ -139,7 +189,7 @@ def _parse_fast(
                 column_names=names, use_threads=False, block_size=max(len(block) + 1, 64)
             ),
             parse_options=pa.csv.ParseOptions(
-                delimiter=separator,
+                delimiter=grammar.separator.decode(),
                 quote_char=text.quote or False,
                 newlines_in_values=True,
                 invalid_row_handler=keep_count,
@@ -154,7 +204,9 @@ def _parse_fast(
         )
     except pa.ArrowInvalid:
         return None
-    return None if any(many_lines) else (_with_gaps(table.combine_chunks(), bad), bad)
+    if any("\n" in line for line in bad.values()):
+        return None  # a quote that has no right to hold these lines together
+    return _with_gaps(table.combine_chunks(), list(bad)), bad
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -177,32 +229,47 @@ def _with_gaps(table: pa.Table, bad: list[int]) -> pa.RecordBatch:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _parse_lines(
-    block: bytes, names: list[str], wanted: list[str], text: TextFormat
-) -> tuple[pa.RecordBatch, list[int]]:
-    """Parse a block line by line: slow, but a broken line loses only itself."""
-    nulls = set(text.nulls)
+def _parse_rows(
+    block: bytes, names: list[str], wanted: list[str], text: TextFormat, grammar: Grammar
+) -> tuple[pa.RecordBatch, dict[int, str]]:
+    """Parse a block row by row: slow, but a broken row loses only itself."""
+    nulls = {value.encode() for value in text.nulls}
     indices = [names.index(name) for name in wanted]
     columns: list[list[bytes | None]] = [[] for _ in wanted]
-    bad: list[int] = []
-    row = 0
-    for line in block.split(b"\n"):
-        if not line.rstrip(b"\r"):
-            continue
-        fields = split_line(line.rstrip(b"\r").decode("utf-8", "surrogateescape"), text)
+    bad: dict[int, str] = {}
+    for number, (line, fields) in enumerate(_split_rows(block, grammar)):
         fits = len(fields) == len(names)
         if not fits:
-            bad.append(row)
+            bad[number] = line.decode("utf-8", "backslashreplace")
         for column, index in zip(columns, indices, strict=True):
-            value = fields[index] if fits else ""
-            known = fits and value not in nulls
-            column.append(value.encode("utf-8", "surrogateescape") if known else None)
-        row += 1
+            column.append(fields[index] if fits and fields[index] not in nulls else None)
     arrays = [pa.array(column, pa.binary()) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, names=wanted), bad
 
 
-def _text_chunk(rows: pa.RecordBatch, bad: list[int]) -> Chunk:
+def _split_rows(block: bytes, grammar: Grammar) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield each row and its fields; a row of several lines that has not the right number is taken apart."""
+    start = 0
+    while start < len(block):
+        fields, end = grammar.row(block, start)
+        row = block[start:end].rstrip(b"\r\n")
+        lines = row.split(b"\n") if len(fields) != grammar.fields else [row]
+        for line in lines:
+            if line.rstrip(b"\r"):
+                yield line, grammar.line(line) if len(lines) > 1 else fields
+        start = end
+
+
+def _grammar(text: TextFormat, fields: int) -> Grammar:
+    one_byte = len(text.separator.encode()) == 1
+    return Grammar(text.separator.encode() if one_byte else _ONE_BYTE, text.quote.encode(), fields)
+
+
+def _text_chunk(rows: pa.RecordBatch, bad: dict[int, str]) -> Chunk:
+    chunk = checked(rows, empty_problems(rows.num_rows))
+    if not bad:
+        return chunk
     where = np.zeros(rows.num_rows, bool)
-    where[bad] = True
-    return checked(rows, mark(empty_problems(rows.num_rows), where, "bad_row"))
+    where[list(bad)] = True
+    lines = pa.array([bad.get(row) for row in range(rows.num_rows)], pa.string())
+    return chunk.marked(where, "bad_row", "line", lines)

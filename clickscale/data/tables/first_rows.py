@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clickscale.data.features.texts import whole_texts
 from clickscale.data.tables.chunks import Chunk
+
+
+def _ids(values: pa.Array) -> pa.Array:
+    """Write ids as they are told apart later, where 12.0 and 12 are one."""
+    return whole_texts(values) if pa.types.is_string(values.type) else values
 
 
 class FirstRows:
@@ -16,7 +22,7 @@ class FirstRows:
 
     def rows(self, chunk: Chunk, column: str) -> Chunk:
         """Keep the rows whose id is new; unreadable rows are left out."""
-        coded = chunk[column].dictionary_encode()
+        coded = _ids(chunk[column]).dictionary_encode()
         usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & coded.is_valid().to_numpy(
             zero_copy_only=False
         )
@@ -27,4 +33,4 @@ class FirstRows:
         fresh = [index for name, index in zip(names, first, strict=True) if name not in self._seen]
         self._seen.update(names)
         keep = pa.array(np.sort(usable_rows[np.array(fresh, np.int64)]))
-        return Chunk(chunk.rows.take(keep), chunk.problem.take(keep))
+        return chunk.kept(keep)

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column
+from clickscale.errors import InputError
 
 
 def read_lines(
@@ -17,22 +18,36 @@ def read_lines(
 ) -> Iterator[Chunk]:
     """Stream a file with one object per line; ``parse`` turns a line into a dict or raises ValueError.
 
-    Values of one column without a common Arrow type become text.
+    Values of one column without a common Arrow type become text. A value inside of objects is named by its
+    path, such as ``context.device``.
     """
     names = None if columns is None else list(columns)
     compared = False
     for block in line_blocks(path):
-        lines = [line for line in block.split(b"\n") if line.strip()]
-        objects, problem = _parse_objects(lines, parse)
+        objects, problem = _parse_objects(block, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
-        names = names or known
+        names = names or [name for name in known if _as_text(name) == name]  # half a character names nothing
+        if objects and not names:
+            raise InputError(
+                f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one "
+                "object per line, without brackets around them."
+            )
         for name in names if not compared and known else ():
-            if name not in known:
+            if name not in known and name.partition(".")[0] not in known:
                 raise missing_column(path, name, known)
         compared = compared or bool(known)
-        arrays = [_array([entry.get(name) for entry in objects]) for name in names]
-        if lines:
-            yield checked(pa.RecordBatch.from_arrays(arrays, names=names), problem)
+        if objects:
+            yield _chunk(objects, problem, names)
+
+
+def read_objects(block: bytes, names: Sequence[str], parse: Callable[[bytes], dict[str, Any]]) -> Chunk:
+    """Read lines that were cut out of the middle of a file."""
+    return _chunk(*_parse_objects(block, parse), names)
+
+
+def _chunk(objects: list[dict[str, Any]], problem: pa.Array, names: Sequence[str]) -> Chunk:
+    arrays = [_array(_values(objects, name)) for name in names]
+    return checked(pa.RecordBatch.from_arrays(arrays, names=list(names)), problem)
 
 
 def literal_line(line: bytes) -> dict[str, Any]:
@@ -57,9 +72,19 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
+def _values(objects: list[dict[str, Any]], name: str) -> list[Any]:
+    """Values of a column, None where an object does not have it."""
+    first, _, inner = name.partition(".")
+    if not inner or any(name in entry for entry in objects):
+        return [entry.get(name) for entry in objects]
+    below = [value if isinstance(value := entry.get(first), dict) else {} for entry in objects]
+    return _values(below, inner)
+
+
 def _parse_objects(
-    lines: list[bytes], parse: Callable[[bytes], dict[str, Any]]
+    block: bytes, parse: Callable[[bytes], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], pa.Array]:
+    lines = [line for line in block.split(b"\n") if line.strip()]
     objects: list[dict[str, Any]] = []
     problems: list[str | None] = []
     for line in lines:

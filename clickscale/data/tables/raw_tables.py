@@ -1,4 +1,4 @@
-"""Raw tables as a stream of chunks: delimited text, JSON lines (both plain or gzipped) and Parquet.
+"""Raw tables as a stream of chunks: delimited text, JSON lines (both plain or compressed) and Parquet.
 
 Nothing here depends on the meaning of a column. Memory is bounded by a block of the file (about 4 MB of text,
 65,536 rows of Parquet) and its columns.
@@ -10,10 +10,12 @@ from typing import Literal
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
-from clickscale.data.tables.chunks import Chunk, checked, empty_problems, missing_column
+from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
+from clickscale.data.tables.folders import columns_of_path, with_columns
 from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.errors import InputError, unknown
 
@@ -24,7 +26,9 @@ _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".txt": "csv",
     ".dat": "csv",
+    ".data": "csv",
     ".tsv": "tsv",
+    ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".jsonl": "jsonl",
@@ -41,7 +45,10 @@ def read(
     format: Format = "auto",
     text: TextFormat = _PLAIN,
 ) -> Iterator[Chunk]:
-    """Stream a table; ``columns`` chooses and orders its columns (all of them if None).
+    """Stream a file of a table; ``columns`` chooses and orders its columns (all of them if None).
+
+    Folders such as ``dt=2024-01-31`` on the way to the file are columns, too. A value inside of objects is
+    named by its path, such as ``context.device``.
 
     Rows with another number of fields than the table, or that are not JSON, get the problem ``bad_row``; rows
     with bytes that are not UTF-8 get ``invalid_utf8``.
@@ -50,6 +57,13 @@ def read(
         InputError: the file is missing or damaged, or lacks a column; the message names it.
     """
     kind = detect_format(path) if format == "auto" else format
+    given = columns_of_path(path)
+    own = columns if columns is None else [name for name in columns if name not in given] or None
+    chunks = _read_file(path, own, kind, text)
+    return chunks if not given else (with_columns(chunk, given, columns) for chunk in chunks)
+
+
+def _read_file(path: Path, columns: Sequence[str] | None, kind: Format, text: TextFormat) -> Iterator[Chunk]:
     if kind == "parquet":
         return _read_parquet(path, columns)
     if kind == "jsonl":
@@ -79,14 +93,17 @@ def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
 
 
 def detect_format(path: Path) -> Format:
-    """Detect the format by the ending of the file's name, apart from ``.gz``.
+    """Detect the format by the ending of the file's name, apart from that of its compression.
 
     Raises:
         InputError: the ending is unknown.
     """
-    name = path.with_suffix("") if path.suffix == ".gz" else path
+    name = path.with_suffix("") if path.suffix in COMPRESSED else path
     if name.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"Cannot tell the format of {path}: " + unknown("ending", name.suffix, _SUFFIXES))
+        raise InputError(
+            f"Cannot tell the format of {path}: {unknown('ending', name.suffix, _SUFFIXES)} "
+            "Rename the file, or set its format in the description of the log."
+        )
     return _SUFFIXES[name.suffix.lower()]
 
 
@@ -113,11 +130,35 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
             names = file.schema_arrow.names
             wanted = names if columns is None else list(columns)
             for name in wanted:
-                if name not in names:
+                if name not in names and not _leads_into(name, file.schema_arrow):
                     raise missing_column(path, name, names)
             for rows in file.iter_batches(_ROWS, columns=wanted, use_threads=False):
-                yield checked(rows.select(wanted), empty_problems(rows.num_rows))
+                yield checked(_chosen(rows, wanted), empty_problems(rows.num_rows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
+
+
+def _leads_into(name: str, schema: pa.Schema) -> bool:
+    """True if a path such as ``context.device`` names a value inside of the objects of a column."""
+    first, *inner = name.split(".")
+    if first not in schema.names:
+        return False
+    kind = schema.field(first).type
+    for part in inner:
+        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+            return False
+        kind = kind.field(part).type
+    return bool(inner)
+
+
+def _chosen(rows: pa.RecordBatch, wanted: list[str]) -> pa.RecordBatch:
+    """Put columns, and values inside of objects, in the wanted order."""
+    if all(name in rows.schema.names for name in wanted):
+        return rows.select(wanted)
+    columns = []
+    for name in wanted:
+        first, *inner = [name] if name in rows.schema.names else name.split(".")
+        columns.append(pc.struct_field(rows.column(first), inner) if inner else rows.column(first))
+    return pa.RecordBatch.from_arrays(columns, names=wanted)

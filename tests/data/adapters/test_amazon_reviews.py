@@ -26,7 +26,7 @@ def packed(path, rows):
 
 
 def test_reviews_of_2014_are_rated_impressions_with_attributes_from_literals(tmp_path):
-    packed(tmp_path / "reviews_Books_5.json.gz", [OLD, {**OLD, "overall": 2.0}, {**OLD, "overall": "?"}])
+    packed(tmp_path / "reviews_Books_5.json.gz", [OLD, {**OLD, "overall": 2.0}, {**OLD, "overall": "good"}])
     book = {"asin": "B000000001", "price": 9.99, "brand": "Acme", "categories": [["Books", "Art"], ["Other"]]}
     (tmp_path / "meta_Books.json").write_text(f"{book!r}\n{{broken\n")
     source = amazon_reviews.source(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from clickscale.data.tables import chunks
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.raw_tables import column_names
+from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError
 from tests.data.raw import ABC, rows, written
 
@@ -57,13 +57,9 @@ def test_quotes_hold_separators_and_line_ends(tmp_path):
     assert [r["b"] for r in rows(path, text=ABC)] == ["x,\ny", 'say "hi"', '5" disc', '5" disc']
 
 
-def test_a_quote_that_nothing_closes_costs_only_its_own_line(tmp_path):
+def test_a_quote_that_nothing_closes_is_plain_text(tmp_path):
     path = written(tmp_path, '1,2,3\n4,"5,6\n7,8,9\n')
-    assert [(r["a"], r["problem"]) for r in rows(path, text=ABC)] == [
-        ("1", None),
-        (None, "bad_row"),
-        ("7", None),
-    ]
+    assert [(r["b"], r["problem"]) for r in rows(path, text=ABC)] == [("2", None), ('"5', None), ("8", None)]
 
 
 def test_quotes_are_plain_text_where_the_table_has_none(tmp_path):
@@ -120,10 +116,6 @@ def test_a_column_named_twice_is_an_error(tmp_path):
         rows(written(tmp_path, "a,b,a\n1,2,3\n"))
 
 
-def test_a_stray_line_end_inside_a_line_costs_only_that_line(tmp_path):
-    path = written(tmp_path, b'1,2,3\n4,"5\rx,6\n7,8,9\n')
-    assert [(r["a"], r["problem"]) for r in rows(path, text=ABC)] == [
-        ("1", None),
-        (None, "bad_row"),
-        ("7", None),
-    ]
+def test_a_row_of_the_wrong_width_shows_its_text(tmp_path):
+    chunk = next(read(written(tmp_path, "1,2,3\n4,5\n"), text=ABC))
+    assert chunk.evidence.to_pylist() == [None, {"column": "line", "value": "4,5"}]

@@ -44,3 +44,10 @@ def test_literal_lines_are_read_and_never_run(tmp_path):
     assert chunk["asin"].to_pylist() == ["A", None, None]
     assert chunk.problem.to_pylist() == [None, "bad_row", "bad_row"]
     assert not marker.exists()
+
+
+def test_a_file_without_an_object_is_an_error_that_says_so(tmp_path):
+    path = written(tmp_path, '[\n{"a": 1},\n]\n', "t.jsonl")
+    with pytest.raises(InputError, match="none of its first 3 lines is a JSON object"):
+        rows(path)
+    assert [row["problem"] for row in rows(path, ["a"])] == ["bad_row"] * 3

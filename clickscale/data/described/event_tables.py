@@ -1,0 +1,178 @@
+"""Tables of events: which columns of a sampled table are its user, item, time and outcomes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.roles import (
+    CLICKS,
+    FEEDBACK,
+    RATINGS,
+    find_id,
+    find_time,
+    is_afterwards,
+    is_free_text,
+    is_quantity,
+    looks_rated,
+    named,
+    numbers_or_none,
+    plain_name,
+)
+from clickscale.data.described.samples import Column, Head
+from clickscale.data.described.shapes import Shape
+from clickscale.data.features.values import read_labels
+
+_FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
+_STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
+
+
+@dataclass
+class Events:
+    """A table of events with its columns of user, item and time, those that it has."""
+
+    shape: Shape
+    user: Column | None
+    item: Column | None
+    time: Column | None
+    why: str
+    labels: list[tuple[Column, str, str]] = field(default_factory=list)  # column, condition, why
+
+    @property
+    def head(self) -> Head:
+        """Sample of the table."""
+        return self.shape.head
+
+    @property
+    def ids(self) -> set[str]:
+        """Names of the columns of user, item and time, as far as there are any."""
+        return {column.name for column in (self.user, self.item, self.time) if column is not None}
+
+    @property
+    def rank(self) -> tuple[bool, ...]:
+        """How much of an event the table tells: user and item, then a time, then a label."""
+        return self.user is not None and self.item is not None, not self.shape.order, bool(self.labels)
+
+
+def roles_of(head: Head) -> str:
+    """Say which columns of a table are its user, item and time, and which of these roles no column has."""
+    columns = list(head.columns.values())
+    found = {"user": find_id(columns, "user"), "item": find_id(columns, "item"), "time": find_time(columns)}
+    missing = [f"no {role} column" for role, column in found.items() if column is None]
+    known = [f"{role} {column.name}" for role, column in found.items() if column is not None]
+    has = f"{', '.join(known)}, but {' and '.join(missing)}" if known else ", ".join(missing)
+    return f"{head.path.name} has {has} among {', '.join([*head.columns, *head.left_out])}"
+
+
+def find_events(shape: Shape) -> Events | None:
+    """Return the table as one of events, if it has a user and an item, or a label."""
+    head = shape.head
+    columns = [column for column in head.columns.values() if column.name not in shape.left_out]
+    time = shape.time or find_time(columns)
+    user, item, why = _user_and_item(shape, columns, time)
+    both = user is not None and item is not None
+    described = [column for column in (user, item) if column is not None and not _comes_back(column)]
+    if not both:  # a column with one row for each id is the key of a table of attributes
+        user, item = (None if column in described else column for column in (user, item))
+    labels = list(shape.labels) or list(
+        _labels([c for c in columns if c not in (time, user, item)], head.named or user is None)
+    )
+    if not labels and user is None and item is None and not head.named:
+        labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
+    if not both and not labels:
+        return None
+    telling = bool(labels) and named([labels[0][0]], CLICKS) is not None
+    if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
+        return None
+    if time is None and both and len(described) == 2:
+        return None
+    if time is None and not shape.order:
+        shape = replace(shape, order="rows")
+    return Events(shape, user, item, time, why, labels)
+
+
+def _user_and_item(
+    shape: Shape, columns: list[Column], time: Column | None
+) -> tuple[Column | None, Column | None, str]:
+    """Find the ids by their shape, names or positions, and return them with the reason."""
+    every = list(shape.head.columns.values())
+    user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
+    why = "by its name" if shape.item is None else "its lists hold items"
+    ids = [column for column in columns if column is not time and _may_be_id(column)]
+    if shape.item is not None and user is None and not shape.head.named:
+        user = next((column for column in ids if column is not item), None)
+    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
+        user, item, *_ = (*ids, None, None)
+        why = "by its position, since no name helps: the user is often before the item"
+    return (None if user is item else user), item, why
+
+
+def _begins_with_ids(columns: Sequence[Column]) -> bool:
+    """True for a table without times that has little else than two ids in front."""
+    return len(columns) <= _FEW_COLUMNS and len(columns) > 1 and all(map(_may_be_id, columns[:2]))
+
+
+def _comes_back(key: Column) -> bool:
+    """True if ids repeat, as in a table of events and not in one of attributes."""
+    return key.distinct < 0.9 * len(key.values)
+
+
+def _edges(columns: Sequence[Column]) -> list[Column]:
+    """Return the first and the last column, those that hold 0 and 1."""
+    return [column for column in (columns[0], columns[-1]) if column.is_flag]
+
+
+def _may_be_id(column: Column) -> bool:
+    several = column.distinct > 20 or plain_name(column.name).endswith("id")
+    return (
+        several and not column.unit and (column.is_id or (column.floats is None and not is_free_text(column)))
+    )
+
+
+def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
+    """Yield the columns that separate positives from negatives, the best first."""
+    flags = [column for column in columns if column.is_flag or column.is_signed_flag]
+    chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
+    for column in chosen:
+        yield column, _is_one(column), "its name and its two values"
+    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
+    if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
+        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
+        yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
+    elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
+        yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
+
+
+def _is_one(flag: Column) -> str:
+    """Return the condition of a label of 1 and -1; other pairs of values are labels as they are."""
+    return f"{flag.name} == 1" if flag.is_signed_flag else ""
+
+
+def useless(column: Column) -> str:
+    """Return the reason why a column cannot be a feature, or an empty text."""
+    if column.distinct < 2:
+        return f"it has one value in {len(column.values):,} sampled rows"
+    if is_free_text(column):
+        return "free text"
+    unique = column.distinct == len(column.values) > 20 and not column.unit and not column.separator
+    names = column.floats is None and pa.types.is_string(column.values.type)
+    return (
+        "it differs in every row" if unique and (names or (column.is_id and not is_quantity(column))) else ""
+    )
+
+
+def truth_of(column: Column) -> npt.NDArray[np.float64]:
+    """Return (N,) numbers of a column of numbers or of true and false."""
+    numbers = numbers_or_none(column)
+    if numbers is None:
+        numbers = read_labels(column.values)[0].astype(float)
+    return numbers
+
+
+def precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
+    """True if a rare flag is set in all positives: an earlier step, as click is before like."""
+    step, positive = truth_of(flag) == 1, label == 1
+    return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5

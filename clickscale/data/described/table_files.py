@@ -1,0 +1,134 @@
+"""Files of one table of a described log, read chunk by chunk and converted to the types of its fields."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.log_config import Files
+from clickscale.data.described.rows import ORDER, RowShape
+from clickscale.data.tables.casts import Unit, detect_unit, integers, lacks_zone, numbers, seconds
+from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.first_rows import FirstRows
+from clickscale.data.tables.folders import matching_files
+from clickscale.data.tables.raw_tables import column_names, read
+from clickscale.errors import InputError, unknown
+from clickscale.schema import Field
+
+_ROWS_WITH_LISTS = 4096
+
+
+class TableFiles:
+    """Files of one table, the columns to read, and the units of their times.
+
+    Args:
+        columns: columns of rows of one event each, as ``shape`` makes them.
+        shape: how rows of the files become such rows.
+        lists: columns of the files that hold histories.
+
+    Attributes:
+        without_zone: columns of times of which nothing says in which zone they were read.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        files: Files,
+        base: Path,
+        columns: list[str],
+        time_zone: str,
+        shape: RowShape,
+        lists: Sequence[str] = (),
+    ) -> None:
+        found: dict[str, list[Path]] = {part: [] for part, _ in files.patterns()}
+        for part, pattern in files.patterns():
+            found[part] += matching_files(what, base, pattern)
+        self._paths = [path for paths in found.values() for path in paths]
+        self._shape = shape.with_parts(
+            {path: part for part, paths in found.items() for path in paths if part}
+        )
+        self._whole, self._has_lists = shape.without_lists(), shape.has_lists or bool(lists)
+        self._time_zone = time_zone or "UTC"
+        self.without_zone: set[str] = set()
+        self._files = files
+        self._wanted = list(dict.fromkeys(columns))
+        self._columns = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
+        self._units: dict[str, Unit] = {}
+        self._first_rows: dict[str, FirstRows] = {}
+        self._check(what)
+
+    def _check(self, what: str) -> None:
+        """Refuse missing columns before any work is done."""
+        for path in self._paths:
+            known = column_names(path, format=self._files.format, text=self._files.text())
+            if known:
+                break
+        else:
+            raise InputError(f"{what} {path}: the table has no rows.")
+        for name in self._columns:
+            if name not in known and name.partition(".")[0] not in known:
+                raise InputError(f"{what} {path}: " + unknown("column", name, known))
+
+    def chunks(self) -> Iterator[tuple[Path, Chunk]]:
+        """Read all files, one after the other."""
+        for path in self._paths:
+            for chunk in read(path, self._columns, format=self._files.format, text=self._files.text()):
+                # A row with lists becomes many, so few rows are taken apart at a time.
+                rows = _ROWS_WITH_LISTS if self._has_lists else max(len(chunk), 1)
+                for start in range(0, len(chunk), rows):
+                    yield path, chunk.slice(start, rows)
+
+    def rows(self, path: Path, chunk: Chunk, columns: Sequence[str]) -> Chunk:
+        """Return columns of the rows as they stand, lists not taken apart."""
+        return self._whole.apply(chunk, path, columns)
+
+    def events(self, path: Path, chunk: Chunk) -> Chunk:
+        """Make rows of one event each."""
+        return self._shape.apply(chunk, path, self._wanted)
+
+    def first_rows(self, column: str) -> FirstRows:
+        """Return the memory of the ids of a column that this pass over the table has met."""
+        return self._first_rows.setdefault(column, FirstRows())
+
+    def time(self, chunk: Chunk, column: str, unit: Unit) -> tuple[pa.Array, Chunk]:
+        """Convert a column to seconds; unreadable ones are added to the problems as ``bad_time``."""
+        unit = "s" if column == ORDER else unit
+        if unit == "auto":
+            unit = self._units.get(column, "auto")
+        if unit == "auto" and chunk[column].null_count < len(chunk):
+            unit = self._units[column] = detect_unit(chunk[column])
+        if unit == "iso" and column not in self.without_zone and lacks_zone(chunk[column]):
+            self.without_zone.add(column)
+        times, bad = seconds(chunk[column], unit, self._time_zone)
+        return times, chunk.marked(bad, "bad_time", column)
+
+    def fields(self, chunk: Chunk, fields: tuple[Field, ...]) -> tuple[dict[str, pa.Array], Chunk]:
+        """Convert columns of fields; unreadable timestamps are added to the problems."""
+        columns = {}
+        for field in fields:
+            if field.kind == "timestamp":
+                columns[field.name], chunk = self.time(chunk, field.source, "auto")
+            else:
+                columns[field.name] = cast(chunk[field.source], field)
+        return columns, chunk
+
+
+def cast(values: pa.Array, field: Field) -> pa.Array:
+    """Convert raw values to the type that a field is read with; what cannot be converted stays as it is."""
+    if field.kind == "numeric":
+        return numbers(values)
+    whole = field.dtype == "int" and field.values == 1 and not _have_leading_zeros(values)
+    return integers(values) if whole else values
+
+
+def _have_leading_zeros(values: pa.Array) -> bool:
+    """True if texts such as 007 occur, which as integers would be other ids."""
+    if not pa.types.is_string(values.type) or not pc.any(pc.starts_with(values, "0")).as_py():
+        return False
+    return bool(pc.any(pc.match_substring_regex(values, r"^0[0-9]")).as_py())
+
+
+def sources(fields: tuple[Field, ...]) -> list[str]:
+    """List the raw columns of fields."""
+    return [field.source for field in fields]

@@ -1,0 +1,72 @@
+"""Files of a table in folders, and columns that only the names of the folders hold.
+
+Spark and Hive write a table as a folder of files, such as ``log/dt=2024-01-31/country=de/part-0.parquet``
+beside files such as ``_SUCCESS``. The parts ``NAME=VALUE`` of a path are columns of its rows.
+"""
+
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from clickscale.data.tables.chunks import Chunk
+from clickscale.errors import InputError
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def matching_files(what: str, base: Path, pattern: str) -> list[Path]:
+    """List the files of a path, a pattern or a folder, in the order of their names.
+
+    Args:
+        what: name of the table, for messages.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(pattern)
+    root = Path(path.anchor) if path.is_absolute() else base
+    inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
+    whole = (
+        [base / pattern] if (base / pattern).exists() else root.glob(inner)
+    )  # brackets are no pattern then
+    paths = sorted({file for found in whole for file in files_below(found)})
+    if not paths:
+        raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
+    return paths
+
+
+def files_below(path: Path) -> list[Path]:
+    """List a file, or all files of a folder; names that begin with ``.`` or ``_`` are left out of folders."""
+    if not path.is_dir():
+        return [path] if path.is_file() and not _is_hidden(path.name) else []
+    files = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in files if not any(map(_is_hidden, file.relative_to(path).parts)))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def columns_of_path(path: Path) -> dict[str, str | None]:
+    """Read the columns that the folders of a path name."""
+    pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part)
+    return {
+        urllib.parse.unquote(name): None if value == _NULL else urllib.parse.unquote(value)
+        for name, value in pairs
+        if name
+    }
+
+
+def with_columns(chunk: Chunk, values: dict[str, str | None], wanted: Sequence[str] | None) -> Chunk:
+    """Add columns of one value each to the rows of a file; choose and order all if ``wanted`` says how."""
+    rows = {name: chunk[name] for name in chunk.rows.schema.names}
+    rows |= {name: _repeated(value, len(chunk)) for name, value in values.items()}
+    names = list(rows) if wanted is None else list(wanted)
+    batch = pa.RecordBatch.from_arrays([rows[name] for name in names], names=names)
+    return Chunk(batch, chunk.problem, chunk.evidence)
+
+
+def _repeated(value: str | None, rows: int) -> pa.Array:
+    return pa.nulls(rows, pa.string()) if value is None else pa.repeat(pa.scalar(value), rows)

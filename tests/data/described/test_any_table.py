@@ -1,0 +1,296 @@
+"""Tables in any file, of any type and notation: read, or left out by name with the reason."""
+
+import bz2
+import datetime as dt
+import gzip
+import json
+import lzma
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clickscale.data.dataset import open_dataset
+from clickscale.data.described.guess import guess
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from clickscale.errors import ConfigError, DataError, InputError
+from clickscale.inference.requests import encode_requests
+from tests.data.described.logs import (
+    START,
+    TABLE,
+    clicks,
+    csv_text,
+    drafted,
+    prepared,
+    save,
+)
+
+# --- columns of any type
+
+
+ANYTHING = {
+    "context": (pa.array([{"device": f"d{n % 3}"} for n in range(600)]), "objects"),
+    "maps": (pa.array([[("a", n)] for n in range(600)], pa.map_(pa.string(), pa.int64())), "maps"),
+    "pairs": (pa.array([[{"a": 1}]] * 600), "lists of objects"),
+    "nested": (pa.array([[[1]]] * 600), "lists of lists"),
+    "nothing": (pa.nulls(600), "no value in 600 sampled rows"),
+    "empty": (pa.nulls(600, pa.string()), "no value in 600 sampled rows"),
+}
+READABLE = {
+    "id": pa.array([uuid.UUID(int=n % 50).bytes for n in range(600)], pa.uuid()),
+    "clock": pa.array([dt.time(n % 24, 5) for n in range(600)]),
+    "view": pa.array([f"w{n % 7}" for n in range(600)], pa.string_view()),
+    "coded": pa.array([f"w{n % 7}" for n in range(600)]).dictionary_encode(),
+    "lasted": pa.array([dt.timedelta(seconds=n % 9) for n in range(600)]),
+    "day": pa.array([dt.date(2024, 1, 1 + n % 9) for n in range(600)]),
+    "money": pa.array([n % 50 for n in range(600)], pa.int64()).cast(pa.decimal128(21, 2)),
+    "half": pa.array(np.arange(600, dtype=np.float16) % 8),
+    "words": pa.array([[f"w{n % 5}"] for n in range(600)], pa.list_(pa.string_view())),
+    "vectors": pa.array([[0.5, n / 600] for n in range(600)], pa.list_(pa.float32(), 2)),
+    "bytes": pa.array([f"b{n % 7}".encode() for n in range(600)], pa.binary_view()),
+}
+
+
+def test_a_draft_leaves_out_by_name_what_no_field_can_hold(tmp_path):
+    table = pa.Table.from_pylist(clicks())
+    for name, (column, _) in ANYTHING.items():
+        table = table.append_column(name, column)
+    pq.write_table(table, tmp_path / "clicks.parquet")
+    text = drafted(tmp_path, "clicks.parquet")
+    for name, (_, why) in ANYTHING.items():
+        assert f"# left out: {name} ({why}" in text
+    assert 'column = "context.device"' in text
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_columns_of_other_types_are_read_by_a_draft_and_by_preparing(tmp_path, name):
+    table = pa.Table.from_pylist(clicks()).append_column(name, READABLE[name])
+    pq.write_table(table, tmp_path / "clicks.parquet")
+    assert name in drafted(tmp_path, "clicks.parquet")
+    report = open_dataset(tmp_path / "drafted").manifest.report["impressions"]
+    assert (report.rows, report.kept) == (600, 600)
+
+
+@pytest.mark.parametrize("name", ["clicks.jsonl", "clicks.parquet"])
+def test_a_value_inside_of_objects_is_read_by_its_path(tmp_path, name):
+    save(
+        tmp_path,
+        [{**row, "context": {"page": {"device": f"d{n % 3}"}}} for n, row in enumerate(clicks())],
+        name,
+    )
+    prepared(tmp_path, 'fields = [{ name = "device", column = "context.page.device" }]', name)
+    assert open_dataset(tmp_path / "out").encoder.vocabulary("device").values.to_pylist() == [
+        "d0",
+        "d1",
+        "d2",
+    ]
+
+
+def test_a_list_of_at_most_one_value_is_that_value(tmp_path):
+    for count in (0, 1, 2):
+        stars = [["s0", "s1"][: n % 2 + 1] if count == 2 else ["s0"] * (n % 2 or count) for n in range(600)]
+        save(
+            tmp_path, [{**row, "stars": s} for row, s in zip(clicks(), stars, strict=True)], "clicks.parquet"
+        )
+        drafted(tmp_path, "clicks.parquet")
+        assert open_dataset(tmp_path / "drafted").manifest.report["impressions"].kept == 600
+    prepared(tmp_path, 'fields = [{ name = "stars" }]', "clicks.parquet")
+    encoder = open_dataset(tmp_path / "out").encoder
+    sent = [{"item": "i1", "stars": stars} for stars in (["s0"], "s0", [], None)]
+    batch = encode_requests([{"user": "u1", "time": START, "candidates": sent}], encoder, 5).batch
+    assert batch.candidates.context[0, :, 0].tolist() == [2, 2, 1, 1]
+
+
+# --- files and times
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zst", lambda text: pa.compress(text, "zstd", asbytes=True)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_compressed_text_is_read(tmp_path, ending, pack, kind):
+    path = save(tmp_path, clicks(), f"clicks.{kind}")
+    (tmp_path / f"clicks.{kind}.{ending}").write_bytes(pack(path.read_bytes()))
+    assert prepared(tmp_path, files=f"clicks.{kind}.{ending}").counts["impressions"] == 600
+    drafted(tmp_path, f"clicks.{kind}.{ending}")
+
+
+def partitioned(folder: Path) -> None:
+    """A table as Spark writes it."""
+    for n in range(6):
+        part = folder / "log" / f"dt=2024-01-0{n + 1}" / f"country={('de', 'fr', 'a%20b')[n % 3]}"
+        part.mkdir(parents=True)
+        save(part, [{**row, "time": row["time"] + 86_400 * n} for row in clicks(100)], "part-0.parquet")
+        (part / ".part-0.parquet.crc").write_bytes(b"x")
+    (folder / "log" / "_SUCCESS").touch()
+
+
+@pytest.mark.parametrize("files", ["log", "log/**/*", "log/**/*.parquet", "log/dt=*"])
+def test_folders_of_parts_are_one_table_with_the_columns_of_their_names(tmp_path, files):
+    partitioned(tmp_path)
+    manifest = prepared(tmp_path, 'fields = [{ name = "country" }]', files)
+    assert manifest.counts["impressions"] == 600
+    assert open_dataset(tmp_path / "out").encoder.vocabulary("country").values.to_pylist() == [
+        "a b",
+        "de",
+        "fr",
+    ]
+
+
+def test_a_date_that_only_the_folder_has_is_a_time(tmp_path):
+    partitioned(tmp_path)
+    (tmp_path / "log.toml").write_text(TABLE.replace("FILES", "log").replace('time = "time"', 'time = "dt"'))
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    times = open_dataset(tmp_path / "out").impressions["time"]
+    assert sorted(set(times.tolist())) == [START + 86_400 * n for n in range(6)]
+
+
+def test_a_draft_of_a_folder_samples_its_files(tmp_path):
+    partitioned(tmp_path)
+    text = drafted(tmp_path, "log")
+    assert 'files = "log"' in text
+    assert '{ name = "country" }' in text
+    assert open_dataset(tmp_path / "drafted").manifest.counts["impressions"] == 600
+
+
+TIMES = {
+    " UTC": lambda at: f"{at:%Y-%m-%d %H:%M:%S} UTC",
+    "UTC": lambda at: f"{at:%Y-%m-%dT%H:%M:%S}UTC",
+    "Z": lambda at: f"{at:%Y-%m-%dT%H:%M:%S}Z",
+    "offset": lambda at: f"{at:%Y-%m-%d %H:%M:%S}+0000",
+    "zone": lambda at: f"{at + dt.timedelta(hours=1):%Y-%m-%d %H:%M:%S} Europe/Berlin",
+    "java": lambda at: f"{at + dt.timedelta(hours=1):%Y-%m-%dT%H:%M:%S}+01:00[Europe/Berlin]",
+    "slashes": lambda at: f"{at:%Y/%m/%d %H:%M:%S}",
+    "american": lambda at: f"{at:%m/%d/%Y} {int(f'{at:%I}')}{at::%M:%S %p}",
+    "server": lambda at: f"{at:%d/%b/%Y:%H:%M:%S} +0000",
+    "mail": lambda at: f"{at:%a %d %b %Y %H:%M:%S} GMT",
+}
+
+
+@pytest.mark.parametrize("form", TIMES)
+def test_times_in_other_notations_are_read(tmp_path, form):
+    rows = clicks()
+    moments = [dt.datetime.fromtimestamp(row["time"], dt.UTC) for row in rows]
+    save(tmp_path, [{**row, "time": TIMES[form](at)} for row, at in zip(rows, moments, strict=True)])
+    drafted(tmp_path, "clicks.csv")
+    manifest = prepared(tmp_path)
+    assert manifest.report["impressions"].kept == 600
+    times = open_dataset(tmp_path / "out").impressions["time"]
+    assert sorted(times.tolist()) == [row["time"] for row in rows]
+    assert any("taken as UTC" in note for note in manifest.notes) == (form in ("slashes", "american"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_times_without_a_zone_are_those_of_the_stated_one(tmp_path, kind):
+    moments = [dt.datetime(2024, 7, 1) + dt.timedelta(minutes=n) for n in range(600)]
+    save(tmp_path, [{**row, "time": at} for row, at in zip(clicks(), moments, strict=True)], f"clicks.{kind}")
+    assert any(
+        "taken as UTC (impressions.time)" in note for note in prepared(tmp_path, files=f"clicks.{kind}").notes
+    )
+    (tmp_path / "log.toml").write_text(
+        'time_zone = "Europe/Berlin"\n' + TABLE.replace("FILES", f"clicks.{kind}")
+    )
+    manifest = prepare(load_log(tmp_path / "log.toml"), tmp_path / "berlin")
+    assert not any("taken as UTC" in note for note in manifest.notes)
+    first = int(open_dataset(tmp_path / "berlin").impressions["time"].min())
+    assert first == int(dt.datetime(2024, 6, 30, 22, tzinfo=dt.UTC).timestamp())
+    (tmp_path / "log.toml").write_text('time_zone = "Mars"\n' + TABLE.replace("FILES", f"clicks.{kind}"))
+    with pytest.raises(ConfigError, match=r"time_zone = 'Mars' names no zone"):
+        load_log(tmp_path / "log.toml")
+
+
+@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y%m%d"])
+def test_dates_are_times(tmp_path, day):
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=n // 100) for n in range(600)]
+    save(tmp_path, [{**row, "time": f"{at:{day}}"} for row, at in zip(clicks(), days, strict=True)])
+    drafted(tmp_path, "clicks.csv")
+    prepared(tmp_path)
+    times = open_dataset(tmp_path / "out").impressions["time"]
+    assert sorted(set(times.tolist())) == [START + 86_400 * n for n in range(6)]
+
+
+# --- samples, headers and messages
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "csv.gz"])
+def test_a_draft_looks_beyond_the_head_of_a_sorted_log(tmp_path, kind):
+    rows = clicks(90_000)
+    rows = [
+        {**row, "site": "a" if n < 80_000 else "b", "late": "x" if n == 45_000 else "y"}
+        for n, row in enumerate(rows)
+    ]
+    rows = [{**row, "page": f"p{n // 40_000}", "filler": "f" * 30} for n, row in enumerate(rows)]
+    path = save(tmp_path, rows, f"clicks.{kind.removesuffix('.gz')}")
+    if kind == "csv.gz":
+        (tmp_path / "clicks.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    text = guess([tmp_path / f"clicks.{kind}"], tmp_path)
+    assert '{ name = "site" }' in text
+    assert '{ name = "page" }' in text
+    assert "# left out: filler (it has one value in 15,000 sampled rows)" in text
+
+
+def test_columns_without_a_name_keep_the_header(tmp_path):
+    lines = [f"{n},{','.join(map(str, row.values()))},{n % 7},v{n % 3}" for n, row in enumerate(clicks())]
+    (tmp_path / "clicks.csv").write_text(",user_id,item_id,time,clicked,,\n" + "\n".join(lines) + "\n")
+    text = drafted(tmp_path, "clicks.csv")
+    assert 'time = "time"' in text
+    assert "names = [" not in text
+    assert 'column = "column_6"' in text or '"column_6"' in text
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("user_id", "has item item_id, time time, but no user column among"),
+        ("item_id", "has user user_id, time time, but no item column among"),
+        ("time", "has user user_id, item item_id, but no time column among"),
+    ],
+)
+def test_a_dead_end_names_the_missing_role(tmp_path, role, said):
+    save(
+        tmp_path,
+        [
+            {("x" if name == role else name): "z" if name == role else v for name, v in row.items()}
+            for row in clicks()
+        ],
+    )
+    with pytest.raises(InputError, match=said):
+        guess([tmp_path / "clicks.csv"], tmp_path)
+
+
+def test_the_error_about_unusable_rows_shows_value_row_and_way_out(tmp_path):
+    save(tmp_path, [{**row, "time": "the 5th of May"} for row in clicks()])
+    with pytest.raises(
+        DataError, match=r"bad_time 600 \(such as row 0, time = the 5th of May; times are numbers"
+    ):
+        prepared(tmp_path)
+
+
+def test_quarantine_keeps_the_text_of_a_broken_row(tmp_path):
+    lines = csv_text(clicks()).splitlines()
+    lines[11] = "u1,only"
+    (tmp_path / "clicks.csv").write_text("\n".join(lines) + "\n")
+    assert prepared(tmp_path).report["impressions"].quarantined == {"bad_row": 1}
+    example = json.loads((tmp_path / "out" / "quarantine" / "impressions.jsonl").read_text())
+    assert example == {"row": 10, "reason": "bad_row", "column": "line", "value": "u1,only"}
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "a\0b", 'a"b', "a\x7fb", "#", "[x]", "", "\ud800"])
+def test_a_column_of_any_name_is_drafted(tmp_path, name):
+    save(
+        tmp_path,
+        [{**row, name: f"v{n % 3}", f"{name}2": "one"} for n, row in enumerate(clicks())],
+        "clicks.jsonl",
+    )
+    text = drafted(tmp_path, "clicks.jsonl")
+    assert ("it has one value in 600 sampled rows" in text) == (name != "\ud800")
