@@ -41,6 +41,8 @@ from clickscale.errors import DataError, InputError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.schema import Field, Schema
 
+_FEW = 20  # known outcomes; so few may all be negative by chance
+
 
 @dataclass
 class Intake:

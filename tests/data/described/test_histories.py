@@ -152,7 +152,7 @@ def test_timelines_do_not_depend_on_where_the_reader_cuts(tmp_path, monkeypatch)
     rows = [row(100 * n, "abcdefg"[: n % 8], "xy", "x" * (n % 2), user="uvw"[n % 3]) for n in range(1, 30)]
     toml = LOG + '[history]\nitems = "history"\n'
     _, whole = prepared(tmp_path, rows, toml)
-    monkeypatch.setattr("clickscale.data.described.log._ROWS_WITH_LISTS", 2)
+    monkeypatch.setattr("clickscale.data.described.table_files._ROWS_WITH_LISTS", 2)
     _, cut = prepared(tmp_path, rows, toml)
     assert whole.files == cut.files
     assert whole.report == cut.report
