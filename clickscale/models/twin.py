@@ -112,7 +112,8 @@ class TWIN(HistoryModel):
         width, heads = self.inputs.item_width, self.config.heads
         query = split_heads(self.query(items), heads) * self.scale  # (B, H, C, head width)
         key = split_heads(self.inherent(tokens[..., :width]), heads)  # (B, H, L, head width)
-        fields = tokens[..., width:].view(*tokens.shape[:2], -1, self.config.d)  # (B, L, cross fields, d)
+        crossed = len(self.cross) - 1  # the last cross field is the time
+        fields = tokens[..., width:].view(*tokens.shape[:2], crossed, self.config.d)  # (B, L, fields, d)
         numbers = (fields * self.cross[:-1]).sum(dim=-1)  # (B, L, cross fields)
         of_action = (numbers @ self.cross_weights[:-1]).transpose(1, 2)  # (B, H, L)
         of_bucket = (self.gap.weight @ self.cross[-1])[:, None] * self.cross_weights[-1]  # (buckets, H)

@@ -66,8 +66,9 @@ def with_length(artifact: Artifact, length: int) -> Artifact:
 
 
 def gap(found: list[Any], right: list[Any]) -> float:
-    """Largest difference of logits."""
-    return max(float(np.abs(a.logits - b.logits).max()) for a, b in zip(found, right, strict=True))
+    """Largest difference of logits, relative to those beyond 1: floats round by their size."""
+    pairs = [(a.logits, b.logits) for a, b in zip(found, right, strict=True)]
+    return max(float((np.abs(a - b) / np.maximum(np.abs(b), 1)).max()) for a, b in pairs)
 
 
 @pytest.mark.parametrize("kind", ["appendable", "scoring"])
