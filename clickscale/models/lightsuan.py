@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.features import Features
-from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
@@ -29,6 +28,7 @@ from clickscale.models._suan.causal import (
     ScoringState,
     without_padding,
 )
+from clickscale.models._suan.patterns import Pattern, Phase, same_for_all, staggered
 
 
 class ModelConfig(Config, frozen=True):
@@ -47,6 +47,9 @@ class ModelConfig(Config, frozen=True):
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
         k: behaviors of the local window, the position itself included.
         r: dilation: beyond the window every ``r``-th behavior is seen; 1 sees all.
+        phase: ``paper`` lets all heads see the same behaviors; by ``head``, or by ``block_head`` (head and
+            block), each begins to count at another one, so that together they see more at the same cost.
+        candidates_read: the ``pattern``, as behaviors do, or ``all`` behaviors.
     """
 
     d: int = 8
@@ -54,6 +57,8 @@ class ModelConfig(Config, frozen=True):
     heads: int = 2
     k: int = 2
     r: int = 2
+    phase: Phase = "head"
+    candidates_read: Literal["pattern", "all"] = "pattern"
     block: BlockConfig = BlockConfig()
     bias: Sharing = "shared"
     buckets: Buckets = "octave"
@@ -86,6 +91,7 @@ class LightSUAN(CTRModel[CausalState]):
             candidate=config.candidate,
         )
         width = self.inputs.width
+        patterns = staggered(config.k, config.r, config.phase, config.blocks, config.heads)
         self.stack = CausalStack(
             width,
             config.d,
@@ -95,7 +101,8 @@ class LightSUAN(CTRModel[CausalState]):
             length=length,
             sharing=config.bias,
             buckets=config.buckets,
-            pattern=Pattern(config.k, config.r),
+            patterns=patterns,
+            reads=same_for_all(Pattern(), config.blocks) if config.candidates_read == "all" else patterns,
         )
         # Only an un-normalized stream needs a norm before the head; the released code has none.
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()

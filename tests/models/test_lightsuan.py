@@ -27,6 +27,14 @@ OPTIONS = [
     ("bias=blocks", "buckets=paper", "r=3"),
     ("bias=none", "r=4"),
     ("block.residual=prenorm", "candidate=linear", "time_of_week=false"),
+    ("phase=paper",),
+    ("phase=head", "k=1", "r=3"),
+    ("phase=block_head", "k=3", "r=4", "bias=blocks"),
+    ("phase=block_head", "heads=4", "r=3", "blocks=3", "bias=heads"),
+    ("phase=block_head", "heads=1", "r=4"),
+    ("phase=head", "k=1", "r=30", "bias=none"),
+    ("candidates_read=all", "r=4"),
+    ("candidates_read=all", "phase=block_head", "k=3", "r=4"),
 ]
 
 

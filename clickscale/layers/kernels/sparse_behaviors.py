@@ -1,22 +1,25 @@
-"""Exact sparse self-attention that costs L (k + L / r) pairs, not L^2 (Lai et al. 2025, section 3.4.1).
+"""Exact sparse self-attention that costs L (k + L / r) pairs, not L^2 (Lai et al. 2025, section 3.3.1).
 
-Row i sees behavior j <= i when ``i - j < k`` (local window) or ``(i - j) % r == 0`` (dilated); r = 1 is full
-causal attention. Densely, for queries, keys and values (L, D / H) of one head::
+Row i sees behavior j <= i when ``i - j < k`` (local window) or ``(i - j - phase) % r == 0`` (dilated); r = 1
+is full causal attention. Densely, for queries, keys and values (L, D / H) of one head::
 
     distance = i - j
-    seen     = (j <= i) and mask[j] and (distance < k or distance % r == 0), or i == j
+    seen     = (j <= i) and mask[j] and (distance < k or (distance - phase) % r == 0), or i == j
     logits   = scale * query @ key.T + time_table[bucket(times[i] - times[j])] + position_table[distance]
     output   = softmax(where(seen, logits, -inf)) @ value
 
-Here the same sum is arranged by what is seen. Rows and keys of one residue class ``i % r`` see each other
-like a dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems
-(`to_classes`). They are cut into blocks of rows, and a block leaves out the keys after its last row, close to
-half of all. The local offsets 1 .. k - 1 that r does not divide, the band, are extra columns of the same
-softmax, so no key is counted twice. The buckets of all pairs depend only on times and padding: a `ClassPlan`
-holds them, made once per batch and shared by all blocks of a model.
+Here the same sum is arranged by what is seen. Keys move to the right by the phase, so that row i and the key
+now at place i are ``phase`` apart. Then rows and keys of one residue class ``i % r`` see each other like a
+dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems (`to_classes`). They
+are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all. The
+local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax, so no
+key is counted twice. The buckets of all pairs depend only on times, padding and phase: a `ClassPlan` holds
+them, made once per batch and shared by all blocks of a model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -34,6 +37,7 @@ from clickscale.layers.kernels.residue_classes import (
     from_classes,
     look_up,
     masking,
+    moved,
     pieces,
     short_times,
     spread,
@@ -47,8 +51,7 @@ class _Block:
     """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
 
     Attributes:
-        ids: (B, r, last - first, offsets + last) int16, `spread` time bucket of each pair, ``SHUT`` where not
-            seen.
+        ids: (B, r, last - first, offsets + last) uint8, time bucket of each pair, ``SHUT`` where not seen.
         distance: (last - first, offsets + last) int64, positions from key to row; 0 where not seen.
     """
 
@@ -60,16 +63,18 @@ class _Block:
 
 @dataclass(frozen=True)
 class ClassPlan:
-    """The part of self-attention that depends on times, padding, k and r: made once per batch for all blocks.
+    """The part of self-attention that depends on times, padding and pattern: made once per batch.
 
     Attributes:
         length: L.
         r: number of classes.
-        offsets: the local offsets that are not multiples of r.
+        phase: how far keys are moved, less than r.
+        offsets: the local offsets that are not in the classes.
     """
 
     length: int
     r: int
+    phase: int
     offsets: tuple[int, ...]
     blocks: tuple[_Block, ...]
 
@@ -84,23 +89,33 @@ class ClassPlan:
         return sum(block.ids.numel() for block in self.blocks)
 
 
-def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> ClassPlan:
+class HeadPlan(NamedTuple):
+    """Heads that share a pattern, and its plan."""
+
+    heads: slice
+    plan: ClassPlan
+
+
+def class_plan(times: Tensor, mask: Tensor, k: int, r: int, phase: int, kind: Buckets) -> ClassPlan:
     """Plan of a batch.
 
     Args:
         times: (B, L) int64 seconds.
         mask: (B, L) bool, False where there is no behavior; such a row sees itself, and behaviors before it.
         k, r: local window and dilation, both at least 1.
+        phase: remainder of the dilated distances modulo r.
         kind: buckets of time differences, as of `time_buckets`.
     """
     batch, length = times.shape
     if k >= length:
-        r = 1  # the window is the whole sequence: one class is cheaper than a band of L columns
-    offsets = tuple(o for o in range(1, min(k, length)) if o % r)
+        r, phase = 1, 0  # the window is the whole sequence: one class is cheaper than a band of L columns
+    offsets = tuple(offset for offset in range(min(k, length)) if (offset - phase) % r)
     rows = -(-length // r)
     (times,) = short_times(times)  # half the memory traffic of int64
     when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    hidden = to_classes(~mask[:, None, :, None], r)[:, 0, ..., 0].to(torch.uint8).mul_(SHUT)  # (B, r, rows)
+    keys = to_classes(moved(times[:, None, :, None], phase), r)[:, 0, ..., 0]  # (B, r, rows)
+    hidden = moved((~mask[:, None, :, None]).to(torch.uint8).mul_(SHUT), phase, SHUT)  # (B, 1, L, 1)
+    hidden = to_classes(hidden, r)[:, 0, ..., 0]  # (B, r, rows)
     band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
@@ -108,28 +123,29 @@ def class_plan(times: Tensor, mask: Tensor, k: int, r: int, kind: Buckets) -> Cl
         # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
         for part in pieces(batch, r * (last - first) * last, ids.device):
             classes = ids[part][..., len(offsets) :]
-            write_buckets(when[part, :, first:last, None], when[part, :, None, :last], kind, classes)
-            # SHUT is the largest bucket, so a maximum masks; diagonals are opened last: padding sees itself.
+            write_buckets(when[part, :, first:last, None], keys[part, :, None, :last], kind, classes)
+            # SHUT is the largest bucket, so a maximum masks.
             torch.maximum(classes, hidden[part, :, None, :last], out=classes)
-            _close_future(classes[..., first:])
+            _close_future(classes[..., first:], itself=phase == 0)
         ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(_Block(first, last, spread(ids), _distance(first, last, r, offsets, ids.device)))
-    return ClassPlan(length, r, offsets, tuple(blocks))
+        blocks.append(_Block(first, last, ids, _distance(first, last, r, phase, offsets, ids.device)))
+    return ClassPlan(length, r, phase, offsets, tuple(blocks))
 
 
 def attend_by_classes(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    plan: ClassPlan,
+    plans: Sequence[HeadPlan],
     time: Tensor | None,
     position: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Attention of every behavior over the behaviors that the plan lets it see.
+    """Attention of every behavior over the behaviors that the plan of each head lets it see.
 
     Args:
         query, key, value: (B, H, L, D / H).
+        plans: together of all heads.
         time: (1 or H, 129) bias by time bucket, or None.
         position: (1 or H, N + 1) bias by distance, where distances beyond N share the last, or None.
         scale: factor of the products.
@@ -137,16 +153,16 @@ def attend_by_classes(
     Returns:
         (B, H, L, D / H), computed in float32 (float64 if the query is); any finite numbers in padding rows.
     """
-    if plan.length == 0:
+    if query.shape[2] == 0:
         return value
     # Sums of many small terms: half precision keeps too few digits, on whatever the model runs.
     exact = torch.float64 if query.dtype == torch.float64 else torch.float32
     inputs = query.to(exact), key.to(exact), value.to(exact), time, position
     with torch.autocast(query.device.type, enabled=False):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            out: Tensor = _ClassAttention.apply(*inputs, plan, scale)  # type: ignore[no-untyped-call]
+            out: Tensor = _ClassAttention.apply(*inputs, plans, scale)  # type: ignore[no-untyped-call]
         else:
-            out = _forward(*inputs, plan, scale, ())
+            out = _forward(*inputs, plans, scale, ())
     return out.to(query.dtype)
 
 
@@ -162,12 +178,13 @@ def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes
 # --- the plan
 
 
-def _close_future(ids: Tensor) -> None:
-    """Hide later keys in the square part of a block, and let every row see itself."""
+def _close_future(ids: Tensor, *, itself: bool) -> None:
+    """Hide later keys in the square part of a block, and with ``itself`` open the diagonal."""
     rows = ids.shape[-1]
     future = torch.full((rows, rows), SHUT, dtype=torch.uint8, device=ids.device).triu_(1)
     torch.maximum(ids, future, out=ids)
-    ids.diagonal(dim1=-2, dim2=-1).zero_()
+    if itself:  # padding too sees itself; at other phases the offset 0 of the band is what it sees
+        ids.diagonal(dim1=-2, dim2=-1).zero_()
 
 
 def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Buckets) -> Tensor:
@@ -175,15 +192,19 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
     ids = torch.full((*times.shape, len(offsets)), SHUT, dtype=torch.uint8, device=times.device)
     for column, offset in enumerate(offsets):
         band = ids[:, offset:, column]
-        write_buckets(times[:, offset:], times[:, :-offset], kind, band)
-        band.masked_fill_(~mask[:, :-offset], SHUT)
+        before = slice(0, times.shape[1] - offset)
+        write_buckets(times[:, offset:], times[:, before], kind, band)
+        if offset:  # padding sees itself
+            band.masked_fill_(~mask[:, before], SHUT)
     return ids
 
 
-def _distance(first: int, last: int, r: int, offsets: tuple[int, ...], device: torch.device) -> Tensor:
+def _distance(
+    first: int, last: int, r: int, phase: int, offsets: tuple[int, ...], device: torch.device
+) -> Tensor:
     """(last - first, offsets + last) int64, see `_Block`."""
     column = torch.arange(last, device=device)
-    inside = (column[first:, None] - column).clamp_(min=0) * r  # (last - first, last)
+    inside = (column[first:, None] - column).clamp_(min=0) * r + phase  # (last - first, last)
     return torch.cat(
         [torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1), inside], 1
     )
@@ -206,20 +227,23 @@ def _band_products(rows: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> Tens
     # Products of a row and one key each are sums along D; a loop over few offsets copies no keys.
     out = rows.new_zeros(*rows.shape[:3], len(offsets))
     for column, offset in enumerate(offsets):
-        torch.sum(rows[:, :, offset:] * keys[:, :, :-offset], dim=3, out=out[:, :, offset:, column])
+        before = keys[:, :, : keys.shape[2] - offset]
+        torch.sum(rows[:, :, offset:] * before, dim=3, out=out[:, :, offset:, column])
     return out
 
 
 def _add_band_keys(out: Tensor, weights: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> None:
     """Add to each row the weighted keys (or values) before it."""
     for column, offset in enumerate(offsets):
-        out[:, :, offset:].addcmul_(weights[:, :, offset:, column, None], keys[:, :, :-offset])
+        before = keys[:, :, : keys.shape[2] - offset]
+        out[:, :, offset:].addcmul_(weights[:, :, offset:, column, None], before)
 
 
 def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, offsets: tuple[int, ...]) -> None:
     """Add to each key the weighted rows after it."""
     for column, offset in enumerate(offsets):
-        out[:, :, :-offset].addcmul_(weights[:, :, offset:, column, None], rows[:, :, offset:])
+        before = out[:, :, : out.shape[2] - offset]
+        before.addcmul_(weights[:, :, offset:, column, None], rows[:, :, offset:])
 
 
 # --- the bias
@@ -244,30 +268,36 @@ class _Tables:
 
 
 class _TableGradients:
-    """Sums of the gradient of the logits by time bucket and by distance; float64, since terms are many."""
+    """Sums of the gradient of the logits by time bucket and by distance; float64, since terms are many.
+
+    Attributes:
+        time: (tables, 8 * 130) by the buckets of `spread`, or None.
+        position: (tables, N + 1), or None.
+    """
 
     def __init__(self, time: Tensor | None, position: Tensor | None) -> None:
-        self._time = (
-            None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
-        )
-        self.position = None if position is None else torch.zeros_like(position, dtype=torch.float64)
-        self.shared = any(x is not None and len(x) == 1 for x in (time, position))
+        self.time, self.position = time, position
 
-    @property
-    def time(self) -> Tensor | None:
-        """(tables, 129)."""
-        return None if self._time is None else fold(self._time)
+    def of(self, heads: slice) -> "_TableGradients":
+        """The sums of some heads, in the same memory."""
+        return _TableGradients(_rows_of(self.time, heads), _rows_of(self.position, heads))
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
         """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
         # Heads that share a table add up first: the slow sums by index then run over one head.
-        summed = grad.sum(1, keepdim=True) if self.shared else grad
-        if self._time is not None:
-            add_up(self._time, ids, summed if len(self._time) == 1 else grad)
+        shared = grad.shape[1] > 1 and any(x is not None and len(x) == 1 for x in (self.time, self.position))
+        summed = grad.sum(1, keepdim=True) if shared else grad
+        if self.time is not None:
+            add_up(self.time, spread(ids), summed if len(self.time) == 1 else grad)
         if self.position is not None:
             of_pair = (summed if len(self.position) == 1 else grad).sum((0, 2)).double()  # (tables, R, W)
             index = distance.clamp(max=self.position.shape[1] - 1)
             self.position.index_add_(1, index.flatten(), of_pair.flatten(1))
+
+
+def _rows_of(table: Tensor | None, heads: slice) -> Tensor | None:
+    """Rows of a table for some heads; a table of one row serves all."""
+    return table if table is None or len(table) == 1 else table[heads]
 
 
 # --- the attention
@@ -292,7 +322,8 @@ class _Piece(NamedTuple):
 def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
     """Bring rows and keys (b, H, L, D) into classes, and multiply those of the band."""
     band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
-    return _Piece(to_classes(rows, plan.r), to_classes(keys, plan.r, len(plan.offsets)), band, scale)
+    shifted = to_classes(moved(keys, plan.phase), plan.r, len(plan.offsets))
+    return _Piece(to_classes(rows, plan.r), shifted, band, scale)
 
 
 def _add_products(x: Tensor, piece: _Piece, block: _Block) -> Tensor:
@@ -317,6 +348,17 @@ def _area(plan: ClassPlan, heads: int) -> int:
     return heads * max((block.ids[0].numel() for block in plan.blocks if len(block.ids)), default=0)
 
 
+def _keys_from_classes(x: Tensor, out: Tensor, phase: int) -> None:
+    """Write (b, H, r, n, D) of keys that were moved by the phase into ``out`` (b, H, L, D)."""
+    if phase == 0:
+        from_classes(x, out)
+        return
+    length = out.shape[2]
+    phase = min(phase, length)
+    out[:, :, : length - phase] = _natural(x, length)[:, :, phase:]
+    out[:, :, length - phase :] = 0  # no row is far enough behind these keys
+
+
 def _natural(x: Tensor, length: int) -> Tensor:
     """(b, H, r, n, D) -> (b, H, L, D)."""
     out = x.new_empty(*x.shape[:2], length, x.shape[-1])
@@ -330,30 +372,49 @@ def _forward(
     value: Tensor,
     time: Tensor | None,
     position: Tensor | None,
-    plan: ClassPlan,
+    plans: Sequence[HeadPlan],
     scale: float,
-    kept: tuple[Tensor, ...],
+    kept: Sequence[Sequence[Tensor]],
 ) -> Tensor:
-    """`attend_by_classes`; writes the weights of every block into ``kept`` if there are any."""
-    heads, columns = query.shape[1], len(plan.offsets)
-    tables, out = _Tables(time, position, query), _like_rows(query)
-    for part in pieces(len(query), _area(plan, heads), query.device):
-        piece = _piece(query[part], key[part], plan, scale)
-        values = to_classes(value[part], plan.r, columns).flatten(0, 2)  # (b H r, W of the last block, D)
-        sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
-        for index, block in enumerate(plan.blocks):
-            ids = block.ids[part]
-            # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
-            room = kept[index][part] if kept else query.new_empty(len(ids), heads, *ids.shape[1:])
-            weights = _weights(room, piece, block, ids, tables)
-            rows = slice(block.first, block.last)
-            flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
-            # Values begin with zeros for the columns of the band, whose shares are added after the loop.
-            sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
-            shares[..., rows, :] = weights[..., :columns]
-        from_classes(sums, out[part])
-        _add_band_keys(out[part], _natural(shares, plan.length), value[part], plan.offsets)
+    """`attend_by_classes`; writes the weights of every block of every plan into ``kept`` if there are any."""
+    out = _like_rows(query)
+    for number, (heads, plan) in enumerate(plans):
+        tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
+        some = query[:, heads], key[:, heads], value[:, heads], out[:, heads]
+        for part in pieces(len(query), _area(plan, some[0].shape[1]), query.device):
+            room = [weights[part] for weights in kept[number]] if kept else []
+            _attend(*(x[part] for x in some), tables, plan, part, scale, room)
     return out
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    tables: _Tables,
+    plan: ClassPlan,
+    part: slice,
+    scale: float,
+    room: list[Tensor],
+) -> None:
+    """Write the result of a piece of the batch, all (b, H, L, D), and its weights if there is room."""
+    columns = len(plan.offsets)
+    piece = _piece(query, key, plan, scale)
+    # (b H r, W of the last block, D); values begin with zeros for the columns of the band.
+    values = to_classes(moved(value, plan.phase), plan.r, columns).flatten(0, 2)
+    sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
+    for index, block in enumerate(plan.blocks):
+        ids = block.ids[part]
+        # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
+        fresh = room[index] if room else query.new_empty(len(ids), query.shape[1], *ids.shape[1:])
+        weights = _weights(fresh, piece, block, ids, tables)
+        rows = slice(block.first, block.last)
+        flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
+        sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
+        shares[..., rows, :] = weights[..., :columns]
+    from_classes(sums, out)
+    _add_band_keys(out, _natural(shares, plan.length), value, plan.offsets)
 
 
 class _Gradients:
@@ -393,8 +454,8 @@ class _Gradients:
         query, key, grad = inputs
         scale = self.scores.scale
         from_classes(self.query.mul_(scale), out[0])
-        from_classes(self.key.mul_(scale), out[1])
-        from_classes(self.value, out[2])
+        _keys_from_classes(self.key.mul_(scale), out[1], plan.phase)
+        _keys_from_classes(self.value, out[2], plan.phase)
         shares = _natural(self.band_logits, plan.length).mul_(scale)
         _add_band_keys(out[0], shares, key, plan.offsets)
         _add_band_rows(out[1], shares, query, plan.offsets)
@@ -412,17 +473,20 @@ class _ClassAttention(torch.autograd.Function):
         value: Tensor,
         time: Tensor | None,
         position: Tensor | None,
-        plan: ClassPlan,
+        plans: Sequence[HeadPlan],
         scale: float,
     ) -> Tensor:
         """See `attend_by_classes`."""
-        kept: tuple[Tensor, ...] = ()
-        if plan.pairs * query.shape[1] <= KEPT:
-            shapes = [(len(block.ids), query.shape[1], *block.ids.shape[1:]) for block in plan.blocks]
-            kept = tuple(query.new_empty(shape) for shape in shapes)
-        out = _forward(query, key, value, time, position, plan, scale, kept)
-        ctx.plan, ctx.scale = plan, scale
-        ctx.save_for_backward(query, key, value, time, position, out, *kept)
+        kept: list[list[Tensor]] = []
+        heads = [query[:, plan.heads].shape[1] for plan in plans]
+        if sum(plan.pairs * count for (_, plan), count in zip(plans, heads, strict=True)) <= KEPT:
+            kept = [
+                [query.new_empty(len(block.ids), count, *block.ids.shape[1:]) for block in plan.blocks]
+                for (_, plan), count in zip(plans, heads, strict=True)
+            ]
+        out = _forward(query, key, value, time, position, plans, scale, kept)
+        ctx.plans, ctx.scale = plans, scale
+        ctx.save_for_backward(query, key, value, time, position, out, *chain(*kept))
         return out
 
     @staticmethod
@@ -430,28 +494,53 @@ class _ClassAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
         query, key, value, time, position, out, *kept = ctx.saved_tensors
-        plan, heads = ctx.plan, query.shape[1]
-        tables, sums = _Tables(time, position, query), _TableGradients(time, position)
-        dquery, dkey, dvalue = (_like_rows(query) for _ in range(3))
-        for part in pieces(len(query), _area(plan, heads), query.device):
-            scores = _piece(query[part], key[part], plan, ctx.scale)
-            changes = _piece(grad[part], value[part], plan)
-            mean = to_classes((grad[part] * out[part]).sum(-1, keepdim=True), plan.r)
-            gradients = _Gradients(scores, changes, len(plan.offsets))
-            for index, block in reversed(list(enumerate(plan.blocks))):
-                ids = block.ids[part]
-                dlogits = query.new_empty(len(ids), heads, *ids.shape[1:])  # (b, H, r, R, W)
-                # Start from minus the mean; the products of gradient and values are added in place.
-                dlogits.copy_(-mean[..., block.first : block.last, :])
-                weights = (
-                    kept[index][part]
-                    if kept
-                    else _weights(torch.empty_like(dlogits), scores, block, ids, tables)
+        by_time = None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
+        by_distance = None if position is None else torch.zeros_like(position, dtype=torch.float64)
+        every = _TableGradients(by_time, by_distance)
+        given = query, key, value, grad, out, *(_like_rows(query) for _ in range(3))
+        for heads, plan in ctx.plans:
+            some = [x[:, heads] for x in given]
+            tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
+            sums = every.of(heads)
+            weights, kept = kept[: len(plan.blocks)], kept[len(plan.blocks) :]
+            for part in pieces(len(query), _area(plan, some[0].shape[1]), query.device):
+                _gradients(
+                    *(x[part] for x in some), tables, sums, plan, part, ctx.scale, [x[part] for x in weights]
                 )
-                _add_products(dlogits, changes, block).mul_(weights)
-                sums.add(dlogits, ids, block.distance)
-                gradients.add(weights, dlogits, block)
-            gradients.write(
-                (dquery[part], dkey[part], dvalue[part]), (query[part], key[part], grad[part]), plan
-            )
-        return dquery, dkey, dvalue, sums.time, sums.position, None, None
+        return (*given[5:], None if by_time is None else fold(by_time), by_distance, None, None)
+
+
+def _gradients(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    grad: Tensor,
+    out: Tensor,
+    dquery: Tensor,
+    dkey: Tensor,
+    dvalue: Tensor,
+    tables: _Tables,
+    sums: _TableGradients,
+    plan: ClassPlan,
+    part: slice,
+    scale: float,
+    kept: list[Tensor],
+) -> None:
+    """Write the gradients of a piece of the batch, all (b, H, L, D), and add those of the tables.
+
+    Args:
+        kept: weights of every block; if there are none they are computed again.
+    """
+    scores, changes = _piece(query, key, plan, scale), _piece(grad, value, plan)
+    mean = to_classes((grad * out).sum(-1, keepdim=True), plan.r)
+    gradients = _Gradients(scores, changes, len(plan.offsets))
+    for index, block in reversed(list(enumerate(plan.blocks))):
+        ids = block.ids[part]
+        dlogits = query.new_empty(len(ids), query.shape[1], *ids.shape[1:])  # (b, H, r, R, W)
+        # Start from minus the mean; the products of gradient and values are added in place.
+        dlogits.copy_(-mean[..., block.first : block.last, :])
+        weights = kept[index] if kept else _weights(torch.empty_like(dlogits), scores, block, ids, tables)
+        _add_products(dlogits, changes, block).mul_(weights)
+        sums.add(dlogits, ids, block.distance)
+        gradients.add(weights, dlogits, block)
+    gradients.write((dquery, dkey, dvalue), (query, key, grad), plan)
