@@ -326,14 +326,13 @@ def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _
     return _Piece(to_classes(rows, plan.r), shifted, band, scale)
 
 
-def _add_products(x: Tensor, piece: _Piece, block: _Block) -> Tensor:
-    """Add to ``x`` (b, H, r, R, W) the products of a block's rows and keys."""
-    x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
+def _add_products(x: Tensor, piece: _Piece, block: _Block, share: int = 1) -> None:
+    """Add to ``x`` (b, H, r, R, W), times ``share``, the products of a block's rows and keys."""
     rows = piece.rows.flatten(0, 2)[:, block.first : block.last]  # (b H r, R, D)
     keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]  # (b H r, W, D)
-    # In place: ``x`` holds the bias, or backward minus the mean, and no second tensor of all pairs is made.
-    x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2), alpha=piece.scale)
-    return x
+    # In place: no second tensor of all pairs is made.
+    x.view(-1, *x.shape[-2:]).baddbmm_(rows, keys.transpose(1, 2), beta=share, alpha=piece.scale)
+    x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
 
 
 def _weights(out: Tensor, piece: _Piece, block: _Block, ids: Tensor, tables: _Tables) -> Tensor:
@@ -486,18 +485,18 @@ class _ClassAttention(torch.autograd.Function):
             ]
         out = _forward(query, key, value, time, position, plans, scale, kept)
         ctx.plans, ctx.scale = plans, scale
-        ctx.save_for_backward(query, key, value, time, position, out, *chain(*kept))
+        ctx.save_for_backward(query, key, value, time, position, *chain(*kept))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
-        query, key, value, time, position, out, *kept = ctx.saved_tensors
+        query, key, value, time, position, *kept = ctx.saved_tensors
         by_time = None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
         by_distance = None if position is None else torch.zeros_like(position, dtype=torch.float64)
         every = _TableGradients(by_time, by_distance)
-        given = query, key, value, grad, out, *(_like_rows(query) for _ in range(3))
+        given = query, key, value, grad, *(_like_rows(query) for _ in range(3))
         for heads, plan in ctx.plans:
             some = [x[:, heads] for x in given]
             tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
@@ -507,7 +506,7 @@ class _ClassAttention(torch.autograd.Function):
                 _gradients(
                     *(x[part] for x in some), tables, sums, plan, part, ctx.scale, [x[part] for x in weights]
                 )
-        return (*given[5:], None if by_time is None else fold(by_time), by_distance, None, None)
+        return (*given[4:], None if by_time is None else fold(by_time), by_distance, None, None)
 
 
 def _gradients(
@@ -515,7 +514,6 @@ def _gradients(
     key: Tensor,
     value: Tensor,
     grad: Tensor,
-    out: Tensor,
     dquery: Tensor,
     dkey: Tensor,
     dvalue: Tensor,
@@ -532,15 +530,14 @@ def _gradients(
         kept: weights of every block; if there are none they are computed again.
     """
     scores, changes = _piece(query, key, plan, scale), _piece(grad, value, plan)
-    mean = to_classes((grad * out).sum(-1, keepdim=True), plan.r)
     gradients = _Gradients(scores, changes, len(plan.offsets))
     for index, block in reversed(list(enumerate(plan.blocks))):
         ids = block.ids[part]
-        dlogits = query.new_empty(len(ids), query.shape[1], *ids.shape[1:])  # (b, H, r, R, W)
-        # Start from minus the mean; the products of gradient and values are added in place.
-        dlogits.copy_(-mean[..., block.first : block.last, :])
-        weights = kept[index] if kept else _weights(torch.empty_like(dlogits), scores, block, ids, tables)
-        _add_products(dlogits, changes, block).mul_(weights)
+        dweights = query.new_empty(len(ids), query.shape[1], *ids.shape[1:])  # (b, H, r, R, W)
+        weights = kept[index] if kept else _weights(torch.empty_like(dweights), scores, block, ids, tables)
+        _add_products(dweights, changes, block, share=0)
+        # One fused pass for dlogits = weights (dweights - sum of weights dweights).
+        dlogits = torch._softmax_backward_data(dweights, weights, -1, weights.dtype, grad_input=dweights)
         sums.add(dlogits, ids, block.distance)
         gradients.add(weights, dlogits, block)
     gradients.write((dquery, dkey, dvalue), (query, key, grad), plan)

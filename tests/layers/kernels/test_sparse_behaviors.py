@@ -200,8 +200,8 @@ def test_attention_by_hand() -> None:
 
 
 def test_phases_by_hand() -> None:
-    # With a window of 1 and r = 3, row 4 sees itself and the rows 3 and 0 (first head, 1 and 4 back) or 2 (second
-    # head, 2 back).
+    # With a window of 1 and r = 3, row 4 sees itself and the rows 3 and 0 (first head, 1 and 4 back) or 2
+    # (second head, 2 back).
     times, mask = torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5, dtype=torch.bool)
     value = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0]).expand(1, 2, 5)[..., None]
     none = torch.zeros(1, 2, 5, 1)
