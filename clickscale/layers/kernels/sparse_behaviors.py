@@ -17,7 +17,7 @@ key is counted twice. The buckets of all pairs depend only on times, padding and
 them, made once per batch and shared by all blocks of a model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -365,6 +365,35 @@ def _natural(x: Tensor, length: int) -> Tensor:
     return out
 
 
+class _Work(NamedTuple):
+    """A piece of the batch for the heads of one plan, which is number ``place``."""
+
+    part: slice
+    heads: slice
+    place: int
+    plan: ClassPlan
+    tables: _Tables
+    scale: float
+
+    def of(self, *tensors: Tensor) -> list[Tensor]:
+        """Its part of tensors (B, H, L, D)."""
+        return [x[self.part, self.heads] for x in tensors]
+
+    def room(self, kept: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Its part of the weights of every block, if any are kept."""
+        return [weights[self.part] for weights in kept[self.place]] if kept else []
+
+
+def _works(
+    query: Tensor, time: Tensor | None, position: Tensor | None, plans: Sequence[HeadPlan], scale: float
+) -> Iterator[_Work]:
+    """All work that there is."""
+    for place, (heads, plan) in enumerate(plans):
+        tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
+        for part in pieces(len(query), _area(plan, query[:, heads].shape[1]), query.device):
+            yield _Work(part, heads, place, plan, tables, scale)
+
+
 def _forward(
     query: Tensor,
     key: Tensor,
@@ -377,37 +406,25 @@ def _forward(
 ) -> Tensor:
     """`attend_by_classes`; writes the weights of every block of every plan into ``kept`` if there are any."""
     out = _like_rows(query)
-    for number, (heads, plan) in enumerate(plans):
-        tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
-        some = query[:, heads], key[:, heads], value[:, heads], out[:, heads]
-        for part in pieces(len(query), _area(plan, some[0].shape[1]), query.device):
-            room = [weights[part] for weights in kept[number]] if kept else []
-            _attend(*(x[part] for x in some), tables, plan, part, scale, room)
+    for work in _works(query, time, position, plans, scale):
+        _attend(work, work.room(kept), *work.of(query, key, value, out))
     return out
 
 
 def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    tables: _Tables,
-    plan: ClassPlan,
-    part: slice,
-    scale: float,
-    room: list[Tensor],
+    work: _Work, room: Sequence[Tensor], query: Tensor, key: Tensor, value: Tensor, out: Tensor
 ) -> None:
-    """Write the result of a piece of the batch, all (b, H, L, D), and its weights if there is room."""
-    columns = len(plan.offsets)
-    piece = _piece(query, key, plan, scale)
+    """Write the result of a piece of work, all (b, H, L, D), and its weights if there is room."""
+    plan, columns = work.plan, len(work.plan.offsets)
+    piece = _piece(query, key, plan, work.scale)
     # (b H r, W of the last block, D); values begin with zeros for the columns of the band.
     values = to_classes(moved(value, plan.phase), plan.r, columns).flatten(0, 2)
     sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
     for index, block in enumerate(plan.blocks):
-        ids = block.ids[part]
+        ids = block.ids[work.part]
         # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
         fresh = room[index] if room else query.new_empty(len(ids), query.shape[1], *ids.shape[1:])
-        weights = _weights(fresh, piece, block, ids, tables)
+        weights = _weights(fresh, piece, block, ids, work.tables)
         rows = slice(block.first, block.last)
         flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
         sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
@@ -446,9 +463,7 @@ class _Gradients:
         self.band_logits[..., rows, :] = dlogits[..., :columns]
         self.band_weights[..., rows, :] = weights[..., :columns]
 
-    def write(
-        self, out: tuple[Tensor, Tensor, Tensor], inputs: tuple[Tensor, Tensor, Tensor], plan: ClassPlan
-    ) -> None:
+    def write(self, out: Sequence[Tensor], inputs: Sequence[Tensor], plan: ClassPlan) -> None:
         """Write those of query, key and value (b, H, L, D); given query, key and gradient of the result."""
         query, key, grad = inputs
         scale = self.scores.scale
@@ -477,7 +492,7 @@ class _ClassAttention(torch.autograd.Function):
     ) -> Tensor:
         """See `attend_by_classes`."""
         kept: list[list[Tensor]] = []
-        heads = [query[:, plan.heads].shape[1] for plan in plans]
+        heads = [query[:, of].shape[1] for of, _ in plans]
         if sum(plan.pairs * count for (_, plan), count in zip(plans, heads, strict=True)) <= KEPT:
             kept = [
                 [query.new_empty(len(block.ids), count, *block.ids.shape[1:]) for block in plan.blocks]
@@ -492,52 +507,45 @@ class _ClassAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
-        query, key, value, time, position, *kept = ctx.saved_tensors
+        query, key, value, time, position, *flat = ctx.saved_tensors
+        held = iter(flat)
+        kept = [[next(held) for _ in plan.blocks] for _, plan in ctx.plans] if flat else []
         by_time = None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
         by_distance = None if position is None else torch.zeros_like(position, dtype=torch.float64)
-        every = _TableGradients(by_time, by_distance)
-        given = query, key, value, grad, *(_like_rows(query) for _ in range(3))
-        for heads, plan in ctx.plans:
-            some = [x[:, heads] for x in given]
-            tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
-            sums = every.of(heads)
-            weights, kept = kept[: len(plan.blocks)], kept[len(plan.blocks) :]
-            for part in pieces(len(query), _area(plan, some[0].shape[1]), query.device):
-                _gradients(
-                    *(x[part] for x in some), tables, sums, plan, part, ctx.scale, [x[part] for x in weights]
-                )
-        return (*given[4:], None if by_time is None else fold(by_time), by_distance, None, None)
+        tables = _TableGradients(by_time, by_distance)
+        out = _like_rows(query), _like_rows(query), _like_rows(query)
+        for work in _works(query, time, position, ctx.plans, ctx.scale):
+            gradients = _gradients(work, work.room(kept), tables, *work.of(query, key, value, grad))
+            gradients.write(work.of(*out), work.of(query, key, grad), work.plan)
+        return (*out, None if by_time is None else fold(by_time), by_distance, None, None)
 
 
 def _gradients(
+    work: _Work,
+    room: Sequence[Tensor],
+    tables: _TableGradients,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     grad: Tensor,
-    dquery: Tensor,
-    dkey: Tensor,
-    dvalue: Tensor,
-    tables: _Tables,
-    sums: _TableGradients,
-    plan: ClassPlan,
-    part: slice,
-    scale: float,
-    kept: list[Tensor],
-) -> None:
-    """Write the gradients of a piece of the batch, all (b, H, L, D), and add those of the tables.
+) -> _Gradients:
+    """Gather the gradients of a piece of work, all (b, H, L, D), and add up those of the tables.
 
     Args:
-        kept: weights of every block; if there are none they are computed again.
+        room: weights of every block; if there are none they are computed again.
     """
-    scores, changes = _piece(query, key, plan, scale), _piece(grad, value, plan)
+    plan, sums = work.plan, tables.of(work.heads)
+    scores, changes = _piece(query, key, plan, work.scale), _piece(grad, value, plan)
     gradients = _Gradients(scores, changes, len(plan.offsets))
     for index, block in reversed(list(enumerate(plan.blocks))):
-        ids = block.ids[part]
+        ids = block.ids[work.part]
         dweights = query.new_empty(len(ids), query.shape[1], *ids.shape[1:])  # (b, H, r, R, W)
-        weights = kept[index] if kept else _weights(torch.empty_like(dweights), scores, block, ids, tables)
+        weights = (
+            room[index] if room else _weights(torch.empty_like(dweights), scores, block, ids, work.tables)
+        )
         _add_products(dweights, changes, block, share=0)
-        # One fused pass for dlogits = weights (dweights - sum of weights dweights).
+        # One fused pass, in place, for dlogits = weights (dweights - sum of weights dweights).
         dlogits = torch._softmax_backward_data(dweights, weights, -1, weights.dtype, grad_input=dweights)
         sums.add(dlogits, ids, block.distance)
         gradients.add(weights, dlogits, block)
-    gradients.write((dquery, dkey, dvalue), (query, key, grad), plan)
+    return gradients

@@ -32,11 +32,12 @@ def over_behaviors(
 ) -> list[Attend]:
     """Attention of the behaviors after the first ``past`` over all: times and mask (B, P + N)."""
     first = patterns.distinct[0]  # all have one k and one r
-    if not past and choose(*mask.shape, first.k, first.r) == "classes":
+    batch, length = mask.shape
+    if not past and choose(batch, length, first.k, first.r) == "classes":
         plans = [class_plan(times, mask, x.k, x.r, x.phase, bias.buckets) for x in patterns.distinct]
         groups = [[HeadPlan(of, plans[place]) for of, place in block] for block in patterns.groups()]
         return [partial(_by_classes, group, bias, block) for block, group in enumerate(groups)]
-    column = torch.arange(mask.shape[1], device=mask.device)
+    column = torch.arange(length, device=mask.device)
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
     allowed = (distance == 0) | ((distance > 0) & mask[:, None])  # (B, N, P + N)
