@@ -55,10 +55,10 @@ def tested(line: Line, measure: str) -> str:
     return f"{users.delta:+.4f} (p {users.p_value:.3f}{over_seeds})"
 
 
-def table(folders: list[Path], bootstrap: int) -> list[str]:
+def table(folders: list[Path], bootstrap: int, part: str = "test") -> list[str]:
     """Markdown rows of the runs of one length, tested against the first model."""
     rows = []
-    for line in compare([workflow.entrant(folder, "test") for folder in folders], bootstrap=bootstrap):
+    for line in compare([workflow.entrant(folder, part) for folder in folders], bootstrap=bootstrap):
         cells = [line.name, shown(line.values["auc"]), shown(line.values["gauc"])]
         cells += [f"{line.values['log_loss'].value:.4f}", tested(line, "auc"), tested(line, "gauc")]
         rows.append("| " + " | ".join(cells) + " |")

@@ -1,8 +1,10 @@
-"""LightSUAN: SUAN with sparse attention, the student that is served (Lai et al., RecSys 2025, section 3.4).
+"""LightSUAN: SUAN with sparse attention, the student that is served (Lai et al., RecSys 2025, section 3.3.1).
 
 A position sees the ``k`` newest behaviors before it and every ``r``-th one, so a history of L costs
-L (k + L / r) instead of L^2, and a candidate reads k + L / r rows of the state. All else is SUAN: the same
-blocks, bias and fusion, with the causal mean that parallel inference needs. ``r = 1`` is SUAN.
+L (k + L / r) instead of L^2, and a candidate reads k + L / r rows of the state. In the paper all heads read
+the same behaviors; here, by default, each head of each block begins to count at another one (``phase``). All
+else is SUAN: the same blocks, bias and fusion, with the causal mean that parallel inference needs. ``r = 1``
+is SUAN.
 """
 
 from typing import Literal
@@ -57,7 +59,7 @@ class ModelConfig(Config, frozen=True):
     heads: int = 2
     k: int = 2
     r: int = 2
-    phase: Phase = "head"
+    phase: Phase = "block_head"
     candidates_read: Literal["pattern", "all"] = "pattern"
     block: BlockConfig = BlockConfig()
     bias: Sharing = "shared"
