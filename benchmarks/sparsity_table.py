@@ -6,8 +6,8 @@
 
 Runs that are there are skipped, so the script continues where it stopped. The base of the tests is full
 attention, r = 1. Scores are those of a server that keeps states and appends to them (``--slack``, a quarter
-of the length by default; 0 encodes the last L behaviors for every request). Choose with ``--part valid``, which training measures
-without slack.
+of the length by default; 0 encodes the last L behaviors for every request). Choose with ``--part valid``,
+which is measured without slack.
 """
 
 import argparse
