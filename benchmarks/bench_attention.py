@@ -33,8 +33,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.layers.bias import TIME_BUCKETS
+from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, short_times, write_buckets
-from clickscale.layers.kernels.sparse_behaviors import HeadPlan, attend_by_classes, class_plan
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes
 from clickscale.models._suan.patterns import Phase, staggered
 
 HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5

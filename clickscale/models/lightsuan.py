@@ -30,7 +30,7 @@ from clickscale.models._suan.causal import (
     ScoringState,
     without_padding,
 )
-from clickscale.models._suan.patterns import Pattern, Phase, same_for_all, staggered
+from clickscale.models._suan.patterns import Phase, staggered
 
 
 class ModelConfig(Config, frozen=True):
@@ -104,7 +104,7 @@ class LightSUAN(CTRModel[CausalState]):
             sharing=config.bias,
             buckets=config.buckets,
             patterns=patterns,
-            reads=same_for_all(Pattern(), config.blocks) if config.candidates_read == "all" else patterns,
+            reads=patterns if config.candidates_read == "pattern" else None,
         )
         # Only an un-normalized stream needs a norm before the head; the released code has none.
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()

@@ -13,12 +13,10 @@ now at place i are ``phase`` apart. Then rows and keys of one residue class ``i 
 dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems (`to_classes`). They
 are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all. The
 local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax, so no
-key is counted twice. The buckets of all pairs depend only on times, padding and phase: a `ClassPlan` holds
-them, made once per batch and shared by all blocks of a model.
+key is counted twice. The buckets of all pairs are in the plan, see `clickscale.layers.kernels.class_plans`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -26,110 +24,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from clickscale.layers.bias import Buckets
+from clickscale.layers.kernels.class_plans import Block, ClassPlan, HeadPlan
 from clickscale.layers.kernels.residue_classes import (
     KEPT,
     LANES,
     SHUT,
     add_up,
-    cuts,
     fold,
     from_classes,
     look_up,
     masking,
     moved,
     pieces,
-    short_times,
     spread,
     to_classes,
-    write_buckets,
 )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
-
-    Attributes:
-        ids: (B, r, last - first, offsets + last) uint8, time bucket of each pair, ``SHUT`` where not seen.
-        distance: (last - first, offsets + last) int64, positions from key to row; 0 where not seen.
-    """
-
-    first: int
-    last: int
-    ids: Tensor
-    distance: Tensor
-
-
-@dataclass(frozen=True)
-class ClassPlan:
-    """The part of self-attention that depends on times, padding and pattern: made once per batch.
-
-    Attributes:
-        length: L.
-        r: number of classes.
-        phase: how far keys are moved, less than r.
-        offsets: the local offsets that are not in the classes.
-    """
-
-    length: int
-    r: int
-    phase: int
-    offsets: tuple[int, ...]
-    blocks: tuple[_Block, ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows of a class; those past the end of the sequence hold nothing."""
-        return -(-self.length // self.r)
-
-    @property
-    def pairs(self) -> int:
-        """Logits of one head of the whole batch."""
-        return sum(block.ids.numel() for block in self.blocks)
-
-
-class HeadPlan(NamedTuple):
-    """Heads that share a pattern, and its plan."""
-
-    heads: slice
-    plan: ClassPlan
-
-
-def class_plan(times: Tensor, mask: Tensor, k: int, r: int, phase: int, kind: Buckets) -> ClassPlan:
-    """Plan of a batch.
-
-    Args:
-        times: (B, L) int64 seconds.
-        mask: (B, L) bool, False where there is no behavior; such a row sees itself, and behaviors before it.
-        k, r: local window and dilation, both at least 1.
-        phase: remainder of the dilated distances modulo r.
-        kind: buckets of time differences, as of `time_buckets`.
-    """
-    batch, length = times.shape
-    if k >= length:
-        r, phase = 1, 0  # the window is the whole sequence: one class is cheaper than a band of L columns
-    offsets = tuple(offset for offset in range(min(k, length)) if (offset - phase) % r)
-    rows = -(-length // r)
-    (times,) = short_times(times)  # half the memory traffic of int64
-    when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    keys = to_classes(moved(times[:, None, :, None], phase), r)[:, 0, ..., 0]  # (B, r, rows)
-    hidden = moved((~mask[:, None, :, None]).to(torch.uint8).mul_(SHUT), phase, SHUT)  # (B, 1, L, 1)
-    hidden = to_classes(hidden, r)[:, 0, ..., 0]  # (B, r, rows)
-    band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
-    blocks = []
-    for first, last in cuts(rows):
-        ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
-        # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
-        for part in pieces(batch, r * (last - first) * last, ids.device):
-            classes = ids[part][..., len(offsets) :]
-            write_buckets(when[part, :, first:last, None], keys[part, :, None, :last], kind, classes)
-            # SHUT is the largest bucket, so a maximum masks.
-            torch.maximum(classes, hidden[part, :, None, :last], out=classes)
-            _close_future(classes[..., first:], itself=phase == 0)
-        ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(_Block(first, last, ids, _distance(first, last, r, phase, offsets, ids.device)))
-    return ClassPlan(length, r, phase, offsets, tuple(blocks))
 
 
 def attend_by_classes(
@@ -173,41 +82,6 @@ def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes
     """
     offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
     return "classes" if batch * length**2 >= 240_000 and 15 * offsets <= length else "dense"
-
-
-# --- the plan
-
-
-def _close_future(ids: Tensor, *, itself: bool) -> None:
-    """Hide later keys in the square part of a block, and with ``itself`` open the diagonal."""
-    rows = ids.shape[-1]
-    future = torch.full((rows, rows), SHUT, dtype=torch.uint8, device=ids.device).triu_(1)
-    torch.maximum(ids, future, out=ids)
-    if itself:  # padding too sees itself; at other phases the offset 0 of the band is what it sees
-        ids.diagonal(dim1=-2, dim2=-1).zero_()
-
-
-def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Buckets) -> Tensor:
-    """(B, L, offsets) uint8: buckets of each row and the one so many positions before it."""
-    ids = torch.full((*times.shape, len(offsets)), SHUT, dtype=torch.uint8, device=times.device)
-    for column, offset in enumerate(offsets):
-        band = ids[:, offset:, column]
-        before = slice(0, times.shape[1] - offset)
-        write_buckets(times[:, offset:], times[:, before], kind, band)
-        if offset:  # padding sees itself
-            band.masked_fill_(~mask[:, before], SHUT)
-    return ids
-
-
-def _distance(
-    first: int, last: int, r: int, phase: int, offsets: tuple[int, ...], device: torch.device
-) -> Tensor:
-    """(last - first, offsets + last) int64, see `_Block`."""
-    column = torch.arange(last, device=device)
-    inside = (column[first:, None] - column).clamp_(min=0) * r + phase  # (last - first, last)
-    return torch.cat(
-        [torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1), inside], 1
-    )
 
 
 # --- layouts
@@ -326,7 +200,7 @@ def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _
     return _Piece(to_classes(rows, plan.r), shifted, band, scale)
 
 
-def _add_products(x: Tensor, piece: _Piece, block: _Block, share: int = 1) -> None:
+def _add_products(x: Tensor, piece: _Piece, block: Block, share: int = 1) -> None:
     """Add to ``x`` (b, H, r, R, W), times ``share``, the products of a block's rows and keys."""
     rows = piece.rows.flatten(0, 2)[:, block.first : block.last]  # (b H r, R, D)
     keys = piece.keys.flatten(0, 2)[:, : x.shape[-1]]  # (b H r, W, D)
@@ -335,7 +209,7 @@ def _add_products(x: Tensor, piece: _Piece, block: _Block, share: int = 1) -> No
     x[..., : piece.band.shape[-1]] += piece.band[..., block.first : block.last, :]
 
 
-def _weights(out: Tensor, piece: _Piece, block: _Block, ids: Tensor, tables: _Tables) -> Tensor:
+def _weights(out: Tensor, piece: _Piece, block: Block, ids: Tensor, tables: _Tables) -> Tensor:
     """Write the weights of a block's pairs into ``out`` (b, H, r, R, W)."""
     tables.write(out, ids, block.distance)
     _add_products(out, piece, block)
@@ -444,7 +318,7 @@ class _Gradients:
         self.key, self.value = self.query, self.query
         self.band_logits, self.band_weights = torch.empty_like(scores.band), torch.empty_like(scores.band)
 
-    def add(self, weights: Tensor, dlogits: Tensor, block: _Block) -> None:
+    def add(self, weights: Tensor, dlogits: Tensor, block: Block) -> None:
         """Take in weights of a block and the gradient of its logits, both (b, H, r, R, W)."""
         rows, columns = slice(block.first, block.last), self.columns
         flat, flat_weights = dlogits.flatten(0, 2), weights.flatten(0, 2)  # (b H r, R, W)

@@ -34,7 +34,7 @@ from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.layers.recompute import Recomputable
 from clickscale.models._suan.block import AttentionBlock, BlockConfig
-from clickscale.models._suan.patterns import HeadPatterns, Pattern, same_for_all
+from clickscale.models._suan.patterns import HeadPatterns, staggered
 from clickscale.models._suan.who_sees_whom import Attend, over_behaviors, over_parts, over_whole
 from clickscale.state import State
 
@@ -122,7 +122,7 @@ class CausalStack(Recomputable):
         super().__init__()
         if width % heads:
             raise ConfigError(f"The width of a block, {width}, is not a multiple of heads={heads}; change d.")
-        everything = same_for_all(Pattern(), blocks)
+        everything = staggered(1, 1, "paper", blocks, heads)
         self.patterns, self.reads = patterns or everything, reads or everything
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)

@@ -95,7 +95,7 @@ class HeadPatterns:
         return torch.stack([pattern.distances(count, device) for pattern in self.distinct])  # (P, M)
 
 
-def same_for_all(pattern: Pattern, blocks: int) -> HeadPatterns:
+def _same_for_all(pattern: Pattern, blocks: int) -> HeadPatterns:
     """One pattern for all heads."""
     return HeadPatterns((pattern,), ((0,),) * blocks)
 
@@ -106,7 +106,7 @@ def staggered(k: int, r: int, phase: Phase, blocks: int, heads: int) -> HeadPatt
     A phase counts modulo r.
     """
     if phase == "paper" or r == 1:
-        return same_for_all(Pattern(k, r), blocks)
+        return _same_for_all(Pattern(k, r), blocks)
     first = [block * heads if phase == "block_head" else 0 for block in range(blocks)]
     phases = [tuple((start + head) % r for head in range(heads)) for start in first]
     distinct = sorted({phase for block in phases for phase in block})

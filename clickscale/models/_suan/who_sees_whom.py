@@ -6,7 +6,7 @@ Written densely, every one of them is::
     bias[head, query, key]    = f1(time between them) + f2(distance) if allowed else -inf
     output                    = softmax(scale * query @ key.T + bias) @ value
 
-The bias, or the plans of `sparse_behaviors`, depend only on times and padding. They are made once per batch
+The bias, or the plans of `class_plans`, depend only on times and padding. They are made once per batch
 and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
@@ -20,7 +20,8 @@ from torch import Tensor
 from clickscale.batch import CandidateSide
 from clickscale.layers.attention import attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
-from clickscale.layers.kernels.sparse_behaviors import HeadPlan, attend_by_classes, choose, class_plan
+from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
 from clickscale.models._suan.patterns import HeadPatterns
 
 # Self attention with the visible pairs bound: query, key, value (B, H, N, D / H), scale -> (B, H, N, D / H).

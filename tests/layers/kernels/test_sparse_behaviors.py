@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
-from clickscale.layers.kernels import residue_classes, sparse_behaviors
+from clickscale.layers.kernels import class_plans, residue_classes, sparse_behaviors
+from clickscale.layers.kernels.class_plans import Block, HeadPlan, class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, to_classes
-from clickscale.layers.kernels.sparse_behaviors import (
-    HeadPlan,
-    attend_by_classes,
-    choose,
-    class_plan,
-)
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
 
 HEADS, WIDTH, SCALE = 2, 3, 0.7
 
@@ -290,7 +286,7 @@ def test_the_form_is_chosen_by_shape() -> None:
 # --- mutants
 
 
-Blocks = Callable[[sparse_behaviors._Block], sparse_behaviors._Block]
+Blocks = Callable[[Block], Block]
 
 
 def _with_blocks(plans: list[HeadPlan], change: Blocks) -> list[HeadPlan]:
@@ -308,7 +304,7 @@ def _shifted(plans: list[HeadPlan]) -> list[HeadPlan]:
 def _padding_seen(plans: list[HeadPlan]) -> list[HeadPlan]:
     """Columns of padding are open to later rows."""
 
-    def opened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
+    def opened(block: Block) -> Block:
         ids = block.ids.masked_fill(block.ids == SHUT, 0)
         future = torch.ones(ids.shape[-2:], dtype=torch.bool).triu(
             block.first + ids.shape[-1] - block.last + 1
@@ -343,10 +339,10 @@ def test_a_key_that_is_counted_twice_is_caught(monkeypatch: pytest.MonkeyPatch) 
     made = case(20, 3, 2, padding=0.0)
     # A plan for r = 3 has the offsets 1 and 2; with two classes the second is in a class already.
     double = dataclasses.replace(class_plan(made.times, made.mask, 3, 2, 0, "octave"), offsets=(1, 2))
-    band = sparse_behaviors._band_ids(made.times, made.mask, (1, 2), "octave")
+    band = class_plans._band_ids(made.times, made.mask, (1, 2), "octave")
     in_classes = to_classes(band[:, None], 2)[:, 0]
 
-    def widened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
+    def widened(block: Block) -> Block:
         rows = slice(block.first, block.last)
         ids = torch.cat([in_classes[:, :, rows], block.ids[..., 1:]], dim=-1)
         far = torch.full((block.last - block.first, 1), 2)

@@ -6,7 +6,7 @@ from clickscale.batch import CandidateSide
 from clickscale.errors import ConfigError
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState, CausalStack
-from clickscale.models._suan.patterns import HeadPatterns, Pattern, same_for_all, staggered
+from clickscale.models._suan.patterns import HeadPatterns, staggered
 
 B, L, C, D = 2, 9, 3, 6
 
@@ -40,7 +40,7 @@ def encoded(stack: CausalStack) -> AppendableState:
     return stack.advance(stack.empty(profile), x, times, mask)
 
 
-FULL, SPARSE = same_for_all(Pattern(), 2), same_for_all(Pattern(2, 3), 2)
+FULL, SPARSE = (staggered(2, r, "paper", 2, 2) for r in (1, 3))
 
 
 @pytest.mark.parametrize(

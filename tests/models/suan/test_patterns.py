@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clickscale.models._suan.patterns import HeadPatterns, Pattern, Phase, same_for_all, staggered
+from clickscale.models._suan.patterns import HeadPatterns, Pattern, Phase, staggered
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_phases_of_heads_by_hand(phase: Phase, heads: int, phases: list[list[int
 
 
 def test_full_attention_has_no_phases() -> None:
-    assert staggered(3, 1, "head", 2, 2) == same_for_all(Pattern(3, 1), 2)
+    assert staggered(3, 1, "head", 2, 2) == HeadPatterns((Pattern(3, 1),), ((0,), (0,)))
     assert staggered(3, 1, "head", 2, 2).full
     assert not staggered(3, 2, "head", 2, 2).full
 
