@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Phase = Literal["paper", "head", "block_head"]
 
@@ -86,9 +87,9 @@ class HeadPatterns:
         """
         every = [pattern.columns(length, device) for pattern in self.distinct]
         most = max(map(len, every))
-        columns = torch.stack([torch.nn.functional.pad(x, (most - len(x), 0)) for x in every])  # (P, M)
-        counts = torch.tensor([[len(x)] for x in every], device=device)  # (P, 1)
-        return columns, torch.arange(most, device=device) >= most - counts
+        place = torch.arange(most, device=device)
+        columns = torch.stack([functional.pad(x, (most - len(x), 0)) for x in every])  # (P, M)
+        return columns, torch.stack([place >= most - len(x) for x in every])  # (P, M)
 
     def distances(self, count: int, device: torch.device) -> Tensor:
         """(P, M) distances of the columns that a state keeps, aligned to the right as those are."""
