@@ -1,6 +1,7 @@
 """Sparse attention by residue classes against dense attention: CPU time and peak memory.
 
     python benchmarks/bench_attention.py [--lengths 50 100 ...] [--dilations 1 2 4 8] [--rounds 5]
+    python benchmarks/bench_attention.py --phases [--lengths 500 1000 2000] [--dilations 2 4 8] [--rounds 15]
 
 One block of a size-2 model (2 heads of width 20, local window 2), one thread, in one process, in turns;
 bucket ids, bias and its gradients included. The yardstick is the best of three dense forms of causal
@@ -9,6 +10,10 @@ pieces of the batch of 8 MB of logits, and, without gradients, PyTorch's fused a
 mask. All make bucket ids in the way of the sparse form. Cells say how many times faster the sparse form is,
 medians of rounds. Memory is how far the peak of a fresh process grows in one forward and backward pass, in
 percent of the growth of the faster dense form.
+
+With ``--phases`` the yardstick is the sparse form whose heads all have one phase. Cells say how much time,
+and memory, two blocks take whose heads have phases of their own, in percent: the plans of a batch are made
+once for both, as in the model.
 """
 
 import argparse
@@ -28,8 +33,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.layers.bias import TIME_BUCKETS
+from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, short_times, write_buckets
-from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, class_plan
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes
+from clickscale.models._suan.patterns import Phase, staggered
 
 HEADS, WIDTH, WINDOW, SCALE = 2, 20, 2, 20**-0.5
 PIECE = 8 << 20  # bytes of logits in a piece of the batch
@@ -163,9 +170,22 @@ def infer(form: Form, x: Given) -> None:
 
 def sparse(x: Given, r: int) -> Tensor:
     """By classes, plan included."""
-    return attend_by_classes(
-        x.query, x.key, x.value, class_plan(x.times, x.mask, WINDOW, r, "octave"), x.time, x.position, SCALE
-    )
+    plans = [HeadPlan(slice(None), class_plan(x.times, x.mask, WINDOW, r, 0, "octave"))]
+    return attend_by_classes(x.query, x.key, x.value, plans, x.time, x.position, SCALE)
+
+
+def two_blocks(x: Given, r: int, phase: Phase) -> Tensor:
+    """Two blocks by classes, the second over what the first returns, plans included."""
+    patterns = staggered(WINDOW, r, phase, 2, HEADS)
+    plans = [
+        class_plan(x.times, x.mask, pattern.k, pattern.r, pattern.phase, "octave")
+        for pattern in patterns.distinct
+    ]
+    query = x.query
+    for block in patterns.groups():
+        groups = [HeadPlan(heads, plans[place]) for heads, place in block]
+        query = attend_by_classes(query, x.key, x.value, groups, x.time, x.position, SCALE)
+    return query
 
 
 def highest() -> float:
@@ -175,10 +195,18 @@ def highest() -> float:
     return int(line.split()[1]) / 1024
 
 
+def named(form: str) -> Form:
+    """A form by its name: dense, pieces, R, or PHASE:R."""
+    forms = {"dense": dense, "pieces": dense_in_pieces}
+    if form in forms:
+        return forms[form]
+    phase, _, r = form.rpartition(":")
+    return partial(two_blocks, r=int(r), phase=phase) if phase else partial(sparse, r=int(r))
+
+
 def peak(form: str, batch: int, length: int) -> float:
     """MB by which the peak of this process grows in one forward and backward pass."""
-    forms = {"dense": dense, "pieces": dense_in_pieces}
-    run = forms[form] if form in forms else partial(sparse, r=int(form))
+    run = named(form)
     small, x = given(1, 8), given(batch, length)
     train(run(small), small)
     before = highest()
@@ -213,6 +241,23 @@ def encoding(length: int, dilations: list[int], rounds: int, behaviors: int) -> 
         )
 
 
+def staggering(length: int, dilations: list[int], rounds: int, behaviors: int) -> None:
+    """Rows of the table of phases."""
+    batch = max(min(64, behaviors // length), 1)
+    x = given(batch, length)
+    for r in dilations:
+        forms = {phase: named(f"{phase}:{r}") for phase in ("paper", "head", "block_head")}
+        forward = medians({name: partial(infer, form, x) for name, form in forms.items()}, rounds)
+        both = medians({name: partial(step, form, x) for name, form in forms.items()}, rounds)
+        room = {name: peak_elsewhere(f"{name}:{r}", batch, length) for name in forms}
+        for name in ("head", "block_head"):
+            cells = [found[name] / found["paper"] for found in (forward, both, room)]
+            print(
+                f"| {length} | {batch} | {r} | {name} | " + " | ".join(f"{x:.0%}" for x in cells) + " |",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -221,11 +266,16 @@ def main() -> None:
     parser.add_argument("--dilations", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--behaviors", type=int, default=16_000, help="at most so many in a batch")
+    parser.add_argument("--phases", action="store_true", help="compare phases instead")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.peak:
         print(peak(options.peak[0], int(options.peak[1]), int(options.peak[2])))
+    elif options.phases:
+        print("| L | B | r | phase | forward | forward + backward | memory |\n|--:|--:|--:|---|--:|--:|--:|")
+        for length in options.lengths:
+            staggering(length, options.dilations, options.rounds, options.behaviors)
     else:
         print("| L | B | r | forward | forward + backward | memory |\n|--:|--:|--:|--:|--:|--:|")
         for length in options.lengths:

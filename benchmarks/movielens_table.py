@@ -50,10 +50,10 @@ def tested(line: Line, measure: str) -> str:
     return f"{users.delta:+.4f} (p {users.p_text}{over_seeds})"
 
 
-def table(folders: list[Path], bootstrap: int) -> list[str]:
+def table(folders: list[Path], bootstrap: int, part: str = "test") -> list[str]:
     """Markdown rows of the runs of one length, tested against the first model."""
     rows = []
-    for line in compare([workflow.entrant(folder, "test") for folder in folders], bootstrap=bootstrap):
+    for line in compare([workflow.entrant(folder, part) for folder in folders], bootstrap=bootstrap):
         cells = [line.name, with_interval(line.values["auc"]), with_interval(line.values["gauc"])]
         cells += [f"{line.values['log_loss'].value:.4f}", tested(line, "auc"), tested(line, "gauc")]
         rows.append("| " + " | ".join(cells) + " |")

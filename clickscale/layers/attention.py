@@ -10,41 +10,10 @@ autocast, which chooses the precision of every operation by itself. `attend` and
 same numbers faster, with the operations of `clickscale.layers.kernels.attention_gradients`.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from clickscale.layers.kernels.attention_gradients import Attend, AttendWithItself
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """The behaviors that a position sees: those less than ``k`` positions back, and every ``r``-th one.
-
-    A position at distance ``i - j >= 0`` from a behavior sees it iff ``i - j < k`` or ``(i - j) mod r == 0``
-    (Lai et al. 2025, section 3.4.1). Distances count back from the position, so padding and appended
-    behaviors change nothing for the others. ``r = 1`` is full attention.
-    """
-
-    k: int = 1
-    r: int = 1
-
-    @property
-    def full(self) -> bool:
-        """True if every earlier behavior is seen."""
-        return self.r == 1
-
-    def allows(self, distance: Tensor) -> Tensor:
-        """Distances (...) int64 -> bool; later behaviors (negative distances) are never seen."""
-        if self.full:
-            return distance >= 0
-        return (distance >= 0) & ((distance < self.k) | (distance % self.r == 0))
-
-    def columns(self, length: int, device: torch.device) -> Tensor:
-        """Columns (M,) int64, ascending, that the position right after ``length`` behaviors sees."""
-        column = torch.arange(length, device=device)
-        return column if self.full else column[self.allows(length - column)]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

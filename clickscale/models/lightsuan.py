@@ -1,8 +1,10 @@
-"""LightSUAN: SUAN with sparse attention, the student that is served (Lai et al., RecSys 2025, section 3.4).
+"""LightSUAN: SUAN with sparse attention, the student that is served (Lai et al., RecSys 2025, section 3.3.1).
 
 A position sees the ``k`` newest behaviors before it and every ``r``-th one, so a history of L costs
-L (k + L / r) instead of L^2, and a candidate reads k + L / r rows of the state. All else is SUAN: the same
-blocks, bias and fusion, with the causal mean that parallel inference needs. ``r = 1`` is SUAN.
+L (k + L / r) instead of L^2, and a candidate reads k + L / r rows of the state. In the paper all heads read
+the same behaviors; here, by default, each head of each block begins to count at another one (``phase``). All
+else is SUAN: the same blocks, bias and fusion, with the causal mean that parallel inference needs. ``r = 1``
+is SUAN.
 """
 
 from typing import Literal
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.config import Config, check_least
 from clickscale.features import Features
-from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import Buckets, Sharing
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
@@ -29,6 +30,7 @@ from clickscale.models._suan.causal import (
     ScoringState,
     without_padding,
 )
+from clickscale.models._suan.patterns import Phase, staggered
 
 
 class ModelConfig(Config, frozen=True):
@@ -47,6 +49,9 @@ class ModelConfig(Config, frozen=True):
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
         k: behaviors of the local window, the position itself included.
         r: dilation: beyond the window every ``r``-th behavior is seen; 1 sees all.
+        phase: ``paper`` lets all heads see the same behaviors; by ``head``, or by ``block_head`` (head and
+            block), each begins to count at another one, so that together they see more at the same cost.
+        candidates_read: the ``pattern``, as behaviors do, or ``all`` behaviors.
     """
 
     d: int = 8
@@ -54,6 +59,8 @@ class ModelConfig(Config, frozen=True):
     heads: int = 2
     k: int = 2
     r: int = 2
+    phase: Phase = "block_head"
+    candidates_read: Literal["pattern", "all"] = "pattern"
     block: BlockConfig = BlockConfig()
     bias: Sharing = "shared"
     buckets: Buckets = "octave"
@@ -86,6 +93,7 @@ class LightSUAN(CTRModel[CausalState]):
             candidate=config.candidate,
         )
         width = self.inputs.width
+        patterns = staggered(config.k, config.r, config.phase, config.blocks, config.heads)
         self.stack = CausalStack(
             width,
             config.d,
@@ -95,7 +103,8 @@ class LightSUAN(CTRModel[CausalState]):
             length=length,
             sharing=config.bias,
             buckets=config.buckets,
-            pattern=Pattern(config.k, config.r),
+            patterns=patterns,
+            reads=patterns if config.candidates_read == "pattern" else None,
         )
         # Only an un-normalized stream needs a norm before the head; the released code has none.
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()

@@ -1,4 +1,4 @@
-"""SUAN: Scalable Unified Attention Network (Lai et al., RecSys 2025).
+"""SUAN: Stacked Unified Attention Network (Lai et al., RecSys 2025).
 
 The candidate stands at the end of the behavior sequence. Each unified attention block lets every position
 attend to earlier ones with a learned bias of time and distance (self), lets it attend to the profile (cross),

@@ -218,7 +218,9 @@ def test_all_groupings_give_the_same_logits_while_the_history_fits(
     assert first.isfinite().all()
     assert first.std(dim=0).min() > 0.05
     for logits in found.values():
-        assert (logits - first).abs().max() <= 1e-5 * first.abs().max().clamp(min=1)  # sums round by their size
+        assert (logits - first).abs().max() <= 1e-5 * first.abs().max().clamp(
+            min=1
+        )  # sums round by their size
 
 
 # --- order, position, ranks

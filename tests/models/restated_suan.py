@@ -13,11 +13,12 @@ from tests.models.restated import Array, Case, Weights, sigmoid
 Config = suan.ModelConfig | suan_literal.ModelConfig | lightsuan.ModelConfig
 
 
-def seen(config: Config, distance: int) -> bool:
-    """Whether a position sees the behavior ``distance`` positions back."""
-    if not isinstance(config, lightsuan.ModelConfig):
+def seen(config: Config, block: int, head: int, distance: int, *, candidate: bool) -> bool:
+    """Whether a behavior, or a candidate, sees in a head the behavior ``distance`` positions back."""
+    if not isinstance(config, lightsuan.ModelConfig) or (candidate and config.candidates_read == "all"):
         return True
-    return distance in range(config.k) or distance in range(0, distance + 1, config.r)
+    number = {"paper": 0, "head": head, "block_head": block * config.heads + head}[config.phase]
+    return distance in range(config.k) or distance in range(number % config.r, distance + 1, config.r)
 
 
 def bucket(seconds: int, kind: str) -> int:
@@ -41,13 +42,16 @@ def bias_of(w: Weights, config: Config, block: int, length: int, times: Array) -
     place = block if config.bias == "blocks" else 0
     for i in range(len(times)):
         for j in range(i + 1):
-            if not seen(config, i - j):
-                continue
+            shown = [
+                seen(config, block, head, i - j, candidate=i == len(times) - 1)
+                for head in range(config.heads)
+            ]
             if config.bias == "none":
-                bias[:, i, j] = 0
+                bias[shown, i, j] = 0
                 continue
             f1 = w[f"stack.bias.sets.{place}.time"][:, bucket(int(times[i] - times[j]), config.buckets)]
-            bias[:, i, j] = f1 + w[f"stack.bias.sets.{place}.position"][:, min(i - j, length)]
+            both = f1 + w[f"stack.bias.sets.{place}.position"][:, min(i - j, length)]
+            bias[shown, i, j] = np.broadcast_to(both, config.heads)[shown]
     return bias
 
 

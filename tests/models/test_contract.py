@@ -15,6 +15,7 @@ from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from clickscale.training.table_rows import tables_of
 from tests.models.toy import (
+    VARIANTS,
     keep_behaviors,
     pad_left,
     pick_candidates,
@@ -26,8 +27,9 @@ from tests.models.toy import (
 )
 
 Scores = Callable[[CTRModel[Any], Batch], Tensor]
-EVERY = pytest.mark.parametrize("name", model_names())
-CAUSAL = pytest.mark.parametrize("name", [name for name in model_names() if toy_model(name).causal])
+MODELS = [*model_names(), *VARIANTS]
+EVERY = pytest.mark.parametrize("name", MODELS)
+CAUSAL = pytest.mark.parametrize("name", [name for name in MODELS if toy_model(name).causal])
 
 
 def scores(model: CTRModel[Any], batch: Batch) -> Tensor:

@@ -27,6 +27,14 @@ OPTIONS = [
     ("bias=blocks", "buckets=paper", "r=3"),
     ("bias=none", "r=4"),
     ("block.residual=prenorm", "candidate=linear", "time_of_week=false"),
+    ("phase=paper",),
+    ("phase=head", "k=1", "r=3"),
+    ("phase=block_head", "k=3", "r=4", "bias=blocks"),
+    ("phase=block_head", "heads=4", "r=3", "blocks=3", "bias=heads"),
+    ("phase=block_head", "heads=1", "r=4"),
+    ("phase=head", "k=1", "r=30", "bias=none"),
+    ("candidates_read=all", "r=4"),
+    ("candidates_read=all", "phase=block_head", "k=3", "r=4"),
 ]
 
 
@@ -73,32 +81,65 @@ def test_without_dilation_it_is_suan() -> None:
     assert far(scores(sparse, batch), scores(full, batch)) > 1e-3
 
 
-def test_a_behavior_outside_the_pattern_reaches_a_candidate_of_one_block_through_the_mean_alone() -> None:
-    model, batch = lightsuan("blocks=1", "k=2", "r=3", "block.fusion=self"), toy_batch(full=True)
+@pytest.mark.parametrize(
+    ("options", "distances"),
+    [
+        (("phase=paper",), {1, 3, 6, 9, 12}),
+        (("phase=head",), {1, 3, 4, 6, 7, 9, 10, 12}),  # phases 0 and 1
+        (("phase=head", "heads=3"), set(range(1, 13))),
+        (("phase=paper", "candidates_read=all"), set(range(1, 13))),
+    ],
+)
+def test_a_behavior_outside_the_pattern_reaches_a_candidate_of_one_block_through_the_mean_alone(
+    options: tuple[str, ...], distances: set[int]
+) -> None:
+    model = lightsuan("blocks=1", "k=2", "r=3", "block.fusion=self", *options)
+    batch = toy_batch(full=True)
     moved = {}
     for column in range(12):
         items = batch.user.items.clone()
         items[:, column] = items[:, column] % 20 + 3
         moved[12 - column] = far(scores(model, batch), scores(model, with_user(batch, items=items)))
-    assert {distance for distance, gap in moved.items() if gap > 0} == {1, 3, 6, 9, 12}
+    assert {distance for distance, gap in moved.items() if gap > 0} == distances
 
 
-@pytest.mark.parametrize(("k", "r", "rows"), [(2, 2, 7), (2, 4, 4), (3, 4, 5), (1, 5, 2), (2, 1, 12)])
-def test_a_scoring_state_keeps_what_candidates_read(k: int, r: int, rows: int) -> None:
-    model, batch = lightsuan(f"k={k}", f"r={r}"), toy_batch(full=True)
+@pytest.mark.parametrize(
+    ("options", "patterns", "rows"),
+    [
+        (("k=2", "r=2", "phase=paper"), 1, 7),
+        (("k=2", "r=4", "phase=paper"), 1, 4),
+        (("k=3", "r=4", "phase=paper"), 1, 5),
+        (("k=1", "r=5", "phase=paper"), 1, 2),
+        (("k=2", "r=1", "phase=head"), 1, 12),
+        (("k=2", "r=2", "phase=head"), 2, 7),  # of the second head 6, and a column of padding
+        (("k=2", "r=4", "phase=head"), 2, 4),
+        (("k=3", "r=4", "phase=block_head"), 4, 5),
+        (("k=1", "r=5", "phase=block_head"), 4, 3),
+        (("k=2", "r=4", "phase=block_head", "candidates_read=all"), 1, 12),
+    ],
+)
+def test_a_scoring_state_keeps_what_candidates_read(
+    options: tuple[str, ...], patterns: int, rows: int
+) -> None:
+    model, batch = lightsuan(*options), toy_batch(full=True)
     with torch.no_grad():
         state = model.encode_user(batch.user)
         kept = model.scoring_state(state)
     assert isinstance(state, AppendableState)
     assert isinstance(kept, ScoringState)
-    assert kept.keys[0].shape[2] == kept.mask.shape[1] == rows
+    assert kept.mask.shape == (5, patterns, rows)
+    assert all(key.shape[2] == rows for key in kept.keys)
     width = kept.keys[0].shape[1] * kept.keys[0].shape[3]
     assert kept.sums[0].shape == (5, width // 4)
     assert kept.nbytes < state.nbytes
 
 
-def test_scoring_states_of_different_lengths_stack() -> None:
-    model, batch = lightsuan("k=3", "r=4"), toy_batch(full=True)
+@pytest.mark.parametrize(
+    "options", [("phase=paper",), ("phase=head",), ("phase=block_head",), ("candidates_read=all",)]
+)
+@pytest.mark.parametrize("k", [1, 3])
+def test_scoring_states_of_different_lengths_stack(k: int, options: tuple[str, ...]) -> None:
+    model, batch = lightsuan(f"k={k}", "r=4", *options), toy_batch(full=True)
     users = [keep_behaviors(batch.user, slice(12 - length, 12)) for length in (5, 12, 8, 1, 0)]
     with torch.no_grad():
         kept = [model.scoring_state(model.encode_user(user)).split()[row] for row, user in enumerate(users)]
@@ -112,7 +153,7 @@ def test_scoring_states_of_different_lengths_stack() -> None:
 
 
 def test_what_is_kept_for_less_refuses_more() -> None:
-    model, batch = lightsuan(), toy_batch(full=True)
+    model, batch = lightsuan("r=4"), toy_batch(full=True)
     state = model.encode_user(batch.user)
     one = keep_behaviors(batch.user, slice(0, 1))
     with pytest.raises(InputError, match="kept for scoring; encode the user again"):

@@ -58,10 +58,25 @@ def item_columns(seed: int = 0) -> ItemColumns:
     }
 
 
+# Options of models that see, keep or append in other ways than the defaults do, for tests of every model.
+VARIANTS = [
+    "lightsuan r=4 k=3 phase=paper",
+    "lightsuan r=3 phase=head",
+    "lightsuan r=4 k=1 phase=block_head bias=blocks",
+    "lightsuan r=2 phase=block_head heads=4",
+    "lightsuan r=4 phase=paper candidates_read=all",
+    "lightsuan r=4 phase=block_head candidates_read=all",
+]
+
+
 def toy_model(
     name: str, *overrides: str, length: int = 12, grade: str = "size-2", seed: int = 0
 ) -> CTRModel[Any]:
-    """A model with weights large enough that every path shows in the scores."""
+    """A model with weights large enough that every path shows in the scores.
+
+    ``name`` may carry options: "lightsuan r=4 phase=head".
+    """
+    name, *options = name.split()
     torch.manual_seed(seed)
     model = build_model(
         name,
@@ -69,7 +84,7 @@ def toy_model(
         item_columns(),
         grade=grade,
         length=length,
-        overrides=("head.hidden=[16,8]", *overrides),
+        overrides=("head.hidden=[16,8]", *options, *overrides),
     )
     with torch.no_grad():
         for parameter in model.parameters():

@@ -58,6 +58,12 @@ def to_classes(x: Tensor, r: int, before: int = 0) -> Tensor:
     return out
 
 
+def moved(x: Tensor, steps: int, fill: int = 0) -> Tensor:
+    """Rows (B, H, L, D) moved to the right: row i goes to i + steps, the last ones fall out."""
+    steps = min(steps, x.shape[2])
+    return functional.pad(x, (0, 0, steps, -steps), value=fill) if steps else x
+
+
 def from_classes(x: Tensor, out: Tensor) -> None:
     """Write (B, H, r, ceil(L / r), D) into ``out`` (B, H, L, D)."""
     r, length = x.shape[2], out.shape[2]
@@ -112,9 +118,9 @@ def fold(sums: Tensor) -> Tensor:
 
 
 def masking(time: Tensor | None, like: Tensor) -> Tensor:
-    """(tables, 8 * 130), for `spread` ids or plain ones: the table of time, and -inf for what is not seen."""
+    """(tables, 130): the table of time, and -inf for what is not seen."""
     table = like.new_zeros(1, TIME_BUCKETS) if time is None else time.to(like.dtype)
-    return functional.pad(table, (0, 1), value=-torch.inf).repeat(1, LANES)
+    return functional.pad(table, (0, 1), value=-torch.inf)  # (tables, 130)
 
 
 def look_up(tables: Tensor, index: Tensor) -> Tensor:

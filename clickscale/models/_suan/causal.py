@@ -30,17 +30,16 @@ from torch.utils.checkpoint import checkpoint
 
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError, InputError
-from clickscale.layers.attention import Pattern
 from clickscale.layers.bias import AttentionBias, Buckets, Sharing
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.layers.recompute import Recomputable
 from clickscale.models._base import require_unpadded
 from clickscale.models._suan.block import AttentionBlock, BlockConfig
+from clickscale.models._suan.patterns import HeadPatterns, staggered
 from clickscale.models._suan.who_sees_whom import Attend, over_behaviors, over_parts, over_whole
 from clickscale.state import State
 
 T = TypeVar("T")
-FULL = Pattern()
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,17 @@ class AppendableState(State):
 class ScoringState(State):
     """The state needed by candidates that see all behaviors: of a sparse pattern M = k - 1 + L / r columns.
 
+    Every head has columns of its own; P distinct patterns occur among the heads.
+
     Attributes:
-        mask, times: (B, M) of the columns that the position after the last behavior sees, ascending.
+        mask, times: (B, P, M) of the columns that the position after the last behavior sees, ascending.
         count: (B, 1) int64, how many behaviors there are.
         profile: (B, n2, d).
         keys, values: per block (B, H, M, D / H).
         sums: per block (B, D / 4), sum of the inputs to the gate's mean; width 0 without a gate.
     """
 
-    GROWS = {"mask": 1, "times": 1, "keys": 2, "values": 2}
+    GROWS = {"mask": 2, "times": 2, "keys": 2, "values": 2}
 
     mask: Tensor
     times: Tensor
@@ -92,12 +93,14 @@ CausalState = AppendableState | ScoringState
 
 
 class CausalStack(Recomputable):
-    """Blocks, their attention bias, and the pattern of visible pairs.
+    """Blocks, their attention bias, and the patterns of visible pairs.
 
     Args:
         width: D, width of a token.
         profile_dim: d, width of a profile field.
         length: distances beyond it share one entry of the bias.
+        patterns: the earlier behaviors that a behavior sees, by default all.
+        reads: the behaviors that a candidate sees, by default all.
 
     Raises:
         ConfigError: the width cannot be divided among the heads.
@@ -114,12 +117,14 @@ class CausalStack(Recomputable):
         length: int,
         sharing: Sharing = "shared",
         buckets: Buckets = "octave",
-        pattern: Pattern = FULL,
+        patterns: HeadPatterns | None = None,
+        reads: HeadPatterns | None = None,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ConfigError(f"The width of a block, {width}, is not a multiple of heads={heads}; change d.")
-        self.pattern = pattern
+        everything = staggered(1, 1, "paper", blocks, heads)
+        self.patterns, self.reads = patterns or everything, reads or everything
         self.blocks = nn.ModuleList(AttentionBlock(width, heads, profile_dim, block) for _ in range(blocks))
         self.bias = AttentionBias(sharing, blocks, heads, length, buckets)
 
@@ -139,7 +144,7 @@ class CausalStack(Recomputable):
         past = state.mask.shape[1]
         seen = torch.cat([state.mask, mask], dim=1)  # (B, P + N)
         when = torch.cat([state.times, times], dim=1)  # (B, P + N)
-        attention = over_behaviors(self.bias, self.pattern, when, seen, past)
+        attention = over_behaviors(self.bias, self.patterns, when, seen, past)
         real = mask[..., None].to(x.dtype)  # (B, N, 1): padding counts for no mean
         before = state.mask.sum(dim=1, keepdim=True)  # (B, 1)
         share = (before + mask.cumsum(dim=1)).clamp_(min=1)[..., None].to(x.dtype).reciprocal()  # (B, N, 1)
@@ -166,19 +171,23 @@ class CausalStack(Recomputable):
     def for_scoring(self, state: CausalState, *, own_memory: bool = True) -> ScoringState:
         """The state needed by candidates that see all behaviors; ``own_memory`` copies its sums."""
         state = _appendable(state)
-        chosen = self.pattern.columns(state.mask.shape[1], state.mask.device)
-
-        def columns(x: Tensor, axis: int) -> Tensor:
-            return x if self.pattern.full else x.index_select(axis, chosen)
-
+        mask, times = state.mask[:, None], state.times[:, None]  # (B, 1, L)
+        keys, values = state.keys, state.values
+        if not self.reads.full:
+            columns, real = self.reads.columns(state.mask.shape[1], state.mask.device)  # (P, M)
+            mask, times = state.mask[:, columns] & real, state.times[:, columns]  # (B, P, M)
+            keys, values = (
+                tuple(_columns(x, columns, heads) for x, heads in zip(every, self.reads.heads, strict=True))
+                for every in (keys, values)
+            )
         last = (sums[:, -1] for sums in state.sums)
         return ScoringState(
-            mask=columns(state.mask, 1),
-            times=columns(state.times, 1),
+            mask=mask,
+            times=times,
             count=state.mask.sum(dim=1, keepdim=True),
             profile=state.profile,
-            keys=tuple(columns(key, 2) for key in state.keys),
-            values=tuple(columns(value, 2) for value in state.values),
+            keys=keys,
+            values=values,
             sums=tuple(sums.clone() if own_memory else sums for sums in last),
         )
 
@@ -200,24 +209,13 @@ class CausalStack(Recomputable):
 
     def _over_whole(self, state: ScoringState, x: Tensor, side: CandidateSide) -> Tensor:
         """Candidates that see all behaviors: the visible columns do not depend on the candidate."""
-        distance = self._distances(state.mask.shape[1], x.device)
-        attention = over_whole(self.bias, distance, state.times, state.mask, state.keys, state.values, side)
+        attention = over_whole(self.bias, self.reads, state.times, state.mask, state.keys, state.values, side)
         totals = [sums[:, None].to(x.dtype) for sums in state.sums]  # (B, 1, D / 4)
         return self._rows(state, x, attention, totals, state.count[..., None].to(x.dtype))
 
-    def _distances(self, held: int, device: torch.device) -> Tensor:
-        """(M,) distances from the position after the last behavior to the columns it sees, descending."""
-        if self.pattern.full:
-            return torch.arange(held, 0, -1, device=device)
-        # Stacked states pad on the left, so the nearest of them are counted from the right.
-        distance = torch.arange(1, held * self.pattern.r + 1, device=device)
-        return distance[self.pattern.allows(distance)][:held].flip(0)
-
     def _over_parts(self, state: AppendableState, x: Tensor, side: CandidateSide) -> Tensor:
         """Candidates that see different parts of one timeline."""
-        attention = over_parts(
-            self.bias, self.pattern, state.times, state.mask, state.keys, state.values, side
-        )
+        attention = over_parts(self.bias, self.reads, state.times, state.mask, state.keys, state.values, side)
         end = torch.maximum(side.oldest, side.visible)  # an empty range sums to zero
         totals = [sum_between(sums.to(x.dtype), side.oldest, end) for sums in state.sums]  # (B, C, D / 4)
         count = sum_between(running_sum(state.mask[..., None].to(x.dtype)), side.oldest, end)  # (B, C, 1)
@@ -289,6 +287,15 @@ def _candidates(
     seen = attention(entered.query, entered.key, entered.value, block.scale)
     met = block.meet_profile(x, entered, seen, profile)
     return block.leave(x, met, (total + met.averaged) * share)  # eq. 11: behaviors and the candidate itself
+
+
+def _columns(x: Tensor, columns: Tensor, heads: tuple[int, ...]) -> Tensor:
+    """Of x (B, H, L, D / H) the columns (P, M) of each head's pattern: (B, H, M, D / H)."""
+    if len(heads) == 1:
+        return x.index_select(2, columns[heads[0]])
+    return torch.stack(
+        [x[:, head].index_select(1, columns[place]) for head, place in enumerate(heads)], dim=1
+    )
 
 
 def _all_see_all(state: AppendableState, side: CandidateSide) -> bool:

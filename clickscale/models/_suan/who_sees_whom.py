@@ -2,14 +2,15 @@
 
 Written densely, every one of them is::
 
-    allowed[query, key] = distance(query, key) is in the pattern and key is a behavior
-    bias[query, key]    = f1(time between them) + f2(distance) if allowed else -inf
-    output              = softmax(scale * query @ key.T + bias) @ value
+    allowed[head, query, key] = distance(query, key) is in the head's pattern and key is a behavior
+    bias[head, query, key]    = f1(time between them) + f2(distance) if allowed else -inf
+    output                    = softmax(scale * query @ key.T + bias) @ value
 
-The bias, or the plan of `sparse_behaviors`, depends only on times and padding. It is made once per batch and
-shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
+The bias, or the plans of `class_plans`, depend only on times and padding. They are made once per batch
+and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,33 +18,37 @@ import torch
 from torch import Tensor
 
 from clickscale.batch import CandidateSide
-from clickscale.layers.attention import Pattern, attend, attend_with_itself
+from clickscale.layers.attention import attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
-from clickscale.layers.kernels.sparse_behaviors import ClassPlan, attend_by_classes, choose, class_plan
+from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
+from clickscale.models._suan.patterns import HeadPatterns
 
 # Self attention with the visible pairs bound: query, key, value (B, H, N, D / H), scale -> (B, H, N, D / H).
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def over_behaviors(
-    bias: AttentionBias, pattern: Pattern, times: Tensor, mask: Tensor, past: int
+    bias: AttentionBias, patterns: HeadPatterns, times: Tensor, mask: Tensor, past: int
 ) -> list[Attend]:
     """Attention of the behaviors after the first ``past`` over all: times and mask (B, P + N)."""
+    first = patterns.distinct[0]  # all have one k and one r
     batch, length = mask.shape
-    if not past and choose(batch, length, pattern.k, pattern.r) == "classes":
-        plan = class_plan(times, mask, pattern.k, pattern.r, bias.buckets)
-        return [partial(_by_classes, plan, bias, block) for block in range(bias.blocks)]
+    if not past and choose(batch, length, first.k, first.r) == "classes":
+        plans = [class_plan(times, mask, x.k, x.r, x.phase, bias.buckets) for x in patterns.distinct]
+        groups = [[HeadPlan(of, plans[place]) for of, place in block] for block in patterns.groups()]
+        return [partial(_by_classes, group, bias, block) for block, group in enumerate(groups)]
     column = torch.arange(length, device=mask.device)
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
-    allowed = (distance == 0) | (pattern.allows(distance) & mask[:, None])  # (B, N, P + N)
-    biases = bias(times[:, past:, None] - times[:, None], distance, allowed)  # each (B, 1 or H, N, P + N)
+    allowed = (distance == 0) | ((distance > 0) & mask[:, None])  # (B, N, P + N)
+    biases = _by_pattern(bias, patterns, times[:, past:, None] - times[:, None], distance, allowed)
     return [partial(_densely, block_bias) for block_bias in biases]
 
 
 def over_parts(
     bias: AttentionBias,
-    pattern: Pattern,
+    patterns: HeadPatterns,
     times: Tensor,
     mask: Tensor,
     keys: tuple[Tensor, ...],
@@ -59,13 +64,32 @@ def over_parts(
     column = torch.arange(mask.shape[1], device=mask.device)
     distance = side.visible[..., None] - column  # (B, C, L)
     # The candidate stands at position ``visible``: what is not before it has a distance of zero or less.
-    allowed = (column >= side.oldest[..., None]) & pattern.allows(distance) & (distance > 0) & mask[:, None]
-    return _candidates(bias, side.times[..., None] - times[:, None], distance, allowed, keys, values)
+    allowed = (column >= side.oldest[..., None]) & (distance > 0) & mask[:, None]  # (B, C, L)
+    biases = _by_pattern(bias, patterns, side.times[..., None] - times[:, None], distance, allowed)
+    return _candidates(bias, biases, keys, values)
+
+
+def _by_pattern(
+    bias: AttentionBias, patterns: HeadPatterns, delta: Tensor, distance: Tensor, allowed: Tensor
+) -> list[Tensor]:
+    """Bias (B, 1 or H, Q, L) of every block, -inf where a pair is not allowed or not in the head's pattern.
+
+    Args:
+        delta: (B, Q, L) int64 seconds from key to query. distance: (Q, L) or (B, Q, L) int64 positions.
+        allowed: (B, Q, L) bool.
+    """
+    if len(patterns.distinct) == 1:  # the mask of a single pattern costs no operation of its own
+        return bias(delta, distance, allowed & patterns.distinct[0].allows(distance))
+    hidden = [~pattern.allows(distance) for pattern in patterns.distinct]  # each (Q, L) or (B, Q, L)
+    return [
+        made.masked_fill(torch.stack([hidden[place] for place in heads], dim=-3), -math.inf)
+        for made, heads in zip(bias(delta, distance, allowed), patterns.heads, strict=True)
+    ]
 
 
 def over_whole(
     bias: AttentionBias,
-    distance: Tensor,
+    patterns: HeadPatterns,
     times: Tensor,
     mask: Tensor,
     keys: tuple[Tensor, ...],
@@ -75,13 +99,26 @@ def over_whole(
     """Attention of candidates over the M columns that all of them see, and themselves.
 
     Args:
-        distance: (M,) positions from the columns to the candidates.
-        times, mask: (B, M) of those columns.
+        times, mask: (B, P, M) of the columns of each distinct pattern.
         keys, values: per block (B, H, M, D / H).
     """
     moments = side.times[:, :1] if _of_one_moment(side.times) else side.times  # (B, 1 or C)
-    allowed = mask[:, None].expand(-1, moments.shape[1], -1)  # (B, 1 or C, M)
-    return _candidates(bias, moments[..., None] - times[:, None], distance[None], allowed, keys, values)
+    delta = moments[..., None] - times.flatten(1)[:, None]  # (B, 1 or C, P M)
+    allowed = mask.flatten(1)[:, None].expand(delta.shape)  # (B, 1 or C, P M)
+    distance = patterns.distances(mask.shape[2], mask.device).view(1, -1)  # (1, P M)
+    biases = [
+        _of_heads(made.unflatten(-1, mask.shape[1:]), heads)
+        for made, heads in zip(bias(delta, distance, allowed), patterns.heads, strict=True)
+    ]
+    return _candidates(bias, biases, keys, values)
+
+
+def _of_heads(bias: Tensor, heads: tuple[int, ...]) -> Tensor:
+    """Bias (B, tables, Q, P, M) by pattern as (B, 1 or H, Q, M) by head."""
+    if len(heads) == 1:
+        return bias[..., heads[0], :]
+    tables = bias.shape[1]  # one for all heads, or one for each
+    return torch.stack([bias[:, head % tables, :, place] for head, place in enumerate(heads)], dim=1)
 
 
 def _of_one_moment(times: Tensor) -> bool:
@@ -94,14 +131,8 @@ def _of_one_moment(times: Tensor) -> bool:
 
 
 def _candidates(
-    bias: AttentionBias,
-    delta: Tensor,
-    distance: Tensor,
-    allowed: Tensor,
-    keys: tuple[Tensor, ...],
-    values: tuple[Tensor, ...],
+    bias: AttentionBias, biases: list[Tensor], keys: tuple[Tensor, ...], values: tuple[Tensor, ...]
 ) -> list[Attend]:
-    biases = bias(delta, distance, allowed)
     return [
         partial(_with_itself, key, value, block_bias, bias.own(block, key.device))
         for block, (key, value, block_bias) in enumerate(zip(keys, values, biases, strict=True))
@@ -116,11 +147,17 @@ def _densely(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: flo
 
 
 def _by_classes(
-    plan: ClassPlan, bias: AttentionBias, block: int, query: Tensor, key: Tensor, value: Tensor, scale: float
+    plans: list[HeadPlan],
+    bias: AttentionBias,
+    block: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
 ) -> Tensor:
     tables = bias.tables(block)
     time, position = (None, None) if tables is None else (tables.time, tables.position)
-    return attend_by_classes(query, key, value, plan, time, position, scale)
+    return attend_by_classes(query, key, value, plans, time, position, scale)
 
 
 def _with_itself(

@@ -17,7 +17,7 @@ from clickscale.inference.states.fingerprint import Trail
 from clickscale.inference.states.user_states import UserStates, _newest
 from clickscale.models import CTRModel, model_names
 from tests.inference.remembered import Memory, Remembered, user_side
-from tests.models.toy import NOW, toy_batch, toy_model
+from tests.models.toy import NOW, VARIANTS, toy_batch, toy_model
 
 LENGTH, SLACK = 6, 3
 ROWS = 50  # scripts that run side by side, as the requests of one batch
@@ -209,7 +209,7 @@ def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: i
 
 
 @pytest.mark.parametrize("kind", ["appendable", "scoring"])
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", [*model_names(), *VARIANTS])
 def test_scores_over_kept_states_are_the_scores_of_the_model(name: str, kind: str) -> None:
     chance, model = np.random.default_rng(1), toy_model(name, grade="size-2")
     cache = StateCache(CacheConfig(admit_after=1, kind=kind))  # type: ignore[arg-type]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
-from clickscale.layers.kernels import residue_classes, sparse_behaviors
+from clickscale.layers.kernels import class_plans, residue_classes, sparse_behaviors
+from clickscale.layers.kernels.class_plans import Block, HeadPlan, class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, to_classes
-from clickscale.layers.kernels.sparse_behaviors import ClassPlan, attend_by_classes, choose, class_plan
+from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
 
 HEADS, WIDTH, SCALE = 2, 3, 0.7
-BUCKETS = SHUT + 1
 
 
 class Case(NamedTuple):
@@ -32,6 +32,7 @@ class Case(NamedTuple):
     position: Tensor | None
     k: int
     r: int
+    phases: tuple[int, ...]
     kind: Buckets
 
     @property
@@ -39,32 +40,38 @@ class Case(NamedTuple):
         return [x for x in (self.query, self.key, self.value, self.time, self.position) if x is not None]
 
     @property
-    def plan(self) -> ClassPlan:
-        return class_plan(self.times, self.mask, self.k, self.r, self.kind)
+    def plans(self) -> list[HeadPlan]:
+        """One for all heads, or one for each."""
+        plans = [class_plan(self.times, self.mask, self.k, self.r, o, self.kind) for o in self.phases]
+        if len(plans) == 1:
+            return [HeadPlan(slice(None), plans[0])]
+        return [HeadPlan(slice(head, head + 1), plan) for head, plan in enumerate(plans)]
 
     def structured(self) -> Tensor:
-        return attend_by_classes(self.query, self.key, self.value, self.plan, self.time, self.position, SCALE)
+        inputs = self.query, self.key, self.value
+        return attend_by_classes(*inputs, self.plans, self.time, self.position, SCALE)
 
     def dense(self) -> Tensor:
         """All pairs, those not seen masked; written for reading."""
         column = torch.arange(self.times.shape[1])
         distance = column[:, None] - column
-        seen = (distance < self.k) | (distance % self.r == 0)
-        seen = (distance == 0) | ((distance > 0) & seen & self.mask[:, None])
+        phase = torch.tensor(self.phases)[:, None, None]
+        seen = (distance < self.k) | ((distance - phase) % self.r == 0)  # (1 or H, L, L)
+        seen = (distance == 0) | ((distance > 0) & seen & self.mask[:, None, None])
         logits = SCALE * self.query @ self.key.transpose(2, 3)
         if self.time is not None:
             delta = self.times[:, :, None] - self.times[:, None]
             logits = logits + self.time[:, time_buckets(delta, self.kind)].transpose(0, 1)
         if self.position is not None:
             logits = logits + self.position[:, distance.clamp(0, self.position.shape[1] - 1)]
-        return logits.masked_fill(~seen[:, None], -math.inf).softmax(dim=-1) @ self.value
+        return logits.masked_fill(~seen, -math.inf).softmax(dim=-1) @ self.value
 
 
 def case(
     length: int,
     k: int,
     r: int,
-    *,
+    *phases: int,
     tables: tuple[int, int] = (1, 1),
     furthest: int = 9,
     kind: Buckets = "octave",
@@ -73,7 +80,7 @@ def case(
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> Case:
-    """Tables of 0 rows mean no such bias."""
+    """Tables of 0 rows mean no such bias; phases are 0, or one for each head."""
     torch.manual_seed(seed)
     query, key, value = (
         torch.randn(batch, HEADS, length, WIDTH, dtype=dtype, requires_grad=True) for _ in range(3)
@@ -82,7 +89,7 @@ def case(
     mask = torch.rand(batch, length) >= padding
     time = torch.randn(tables[0], TIME_BUCKETS, dtype=dtype, requires_grad=True) if tables[0] else None
     position = torch.randn(tables[1], furthest + 1, dtype=dtype, requires_grad=True) if tables[1] else None
-    return Case(query, key, value, times, mask, time, position, k, r, kind)
+    return Case(query, key, value, times, mask, time, position, k, r, phases or (0,), kind)
 
 
 def furthest_apart(got: Case, expected: Case) -> float:
@@ -105,54 +112,65 @@ def furthest_apart(got: Case, expected: Case) -> float:
     length=st.integers(0, 40),
     k=st.integers(1, 5),
     r=st.integers(1, 8),
+    phases=st.sampled_from([(), (0, 1), (1, 0), (3, 2), (7, 7)]),
     tables=st.sampled_from([(1, 1), (HEADS, HEADS), (1, HEADS), (HEADS, 1), (0, 0), (0, 1), (1, 0)]),
     furthest=st.sampled_from([0, 3, 50]),
     kind=st.sampled_from(["octave", "paper"]),
     padding=st.sampled_from([0.0, 0.3, 1.0]),
     seed=st.integers(0, 9),
 )
-@example(length=0, k=2, r=2, tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
-@example(length=1, k=1, r=4, tables=(1, 1), furthest=3, kind="paper", padding=1.0, seed=0)
-@example(length=7, k=9, r=3, tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
-@example(length=3, k=1, r=8, tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
+@example(length=0, k=2, r=2, phases=(), tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
+@example(length=1, k=1, r=4, phases=(), tables=(1, 1), furthest=3, kind="paper", padding=1.0, seed=0)
+@example(length=7, k=9, r=3, phases=(), tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
+@example(length=3, k=1, r=8, phases=(), tables=(1, 1), furthest=3, kind="octave", padding=0.0, seed=0)
+@example(length=3, k=1, r=8, phases=(6, 7), tables=(1, 1), furthest=3, kind="octave", padding=1.0, seed=0)
+@example(length=4, k=3, r=4, phases=(2, 3), tables=(1, 1), furthest=0, kind="octave", padding=0.0, seed=0)
+@example(length=7, k=9, r=3, phases=(1, 2), tables=(1, 1), furthest=3, kind="octave", padding=0.3, seed=0)
 def test_structured_attention_is_masked_dense_attention(
     length: int,
     k: int,
     r: int,
+    phases: tuple[int, ...],
     tables: tuple[int, int],
     furthest: int,
     kind: Buckets,
     padding: float,
     seed: int,
 ) -> None:
-    made = case(length, k, r, tables=tables, furthest=furthest, kind=kind, padding=padding, seed=seed)
+    phases = tuple(phase % r for phase in phases)
+    made = case(
+        length, k, r, *phases, tables=tables, furthest=furthest, kind=kind, padding=padding, seed=seed
+    )
     if length == 0:
         assert made.structured().shape == (2, HEADS, 0, WIDTH)
     else:
         assert furthest_apart(made, made) < 1e-10
 
 
+@pytest.mark.parametrize("phases", [(), (0, 1), (2, 1)])
 @pytest.mark.parametrize(("k", "r"), [(1, 1), (2, 1), (1, 2), (3, 2), (4, 3)])
 def test_blocks_of_rows_and_pieces_of_the_batch_change_nothing(
-    k: int, r: int, monkeypatch: pytest.MonkeyPatch
+    k: int, r: int, phases: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(residue_classes, "_ROWS", 4)
     monkeypatch.setattr(residue_classes, "_PIECE", 100)
-    made = case(37, k, r, batch=5, tables=(HEADS, 1))
-    assert len(made.plan.blocks) > 1
+    made = case(37, k, r, *(phase % r for phase in phases), batch=5, tables=(HEADS, 1))
+    assert all(len(plan.blocks) > 1 for _, plan in made.plans)
     assert furthest_apart(made, made) < 1e-10
 
 
-@pytest.mark.parametrize("r", [1, 3])
-def test_weights_that_are_not_kept_are_computed_again(r: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("r", "phases"), [(1, ()), (3, ()), (3, (1, 2))])
+def test_weights_that_are_not_kept_are_computed_again(
+    r: int, phases: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sparse_behaviors, "KEPT", 0)
-    made = case(20, 2, r)
+    made = case(20, 2, r, *phases)
     assert furthest_apart(made, made) < 1e-10
 
 
-@pytest.mark.parametrize("r", [1, 2, 4])
-def test_float32_is_exact_to_its_precision(r: int) -> None:
-    exact = case(300, 2, r, padding=0.1)
+@pytest.mark.parametrize(("r", "phases"), [(1, ()), (2, ()), (4, ()), (4, (0, 3))])
+def test_float32_is_exact_to_its_precision(r: int, phases: tuple[int, ...]) -> None:
+    exact = case(300, 2, r, *phases, padding=0.1)
 
     def short(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.detach().float().requires_grad_()
@@ -171,13 +189,29 @@ def test_attention_by_hand() -> None:
     time = torch.zeros(1, TIME_BUCKETS)
     time[0, 6] = math.log(3)
     none = torch.zeros_like(value)
-    out = attend_by_classes(none, none, value, class_plan(times, mask, 2, 3, "octave"), time, None, 1.0)
+    plans = [HeadPlan(slice(None), class_plan(times, mask, 2, 3, 0, "octave"))]
+    out = attend_by_classes(none, none, value, plans, time, None, 1.0)
     expected = [1, (3 + 10) / 4, 110 / 2, (3 * 1 + 100 + 1000) / 5]
     assert out.flatten().tolist() == pytest.approx(expected)
 
 
+def test_phases_by_hand() -> None:
+    # With a window of 1 and r = 3, row 4 sees itself and the rows 3 and 0 (first head, 1 and 4 back) or 2
+    # (second head, 2 back).
+    times, mask = torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5, dtype=torch.bool)
+    value = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0]).expand(1, 2, 5)[..., None]
+    none = torch.zeros(1, 2, 5, 1)
+    plans = [
+        HeadPlan(slice(head, head + 1), class_plan(times, mask, 1, 3, phase, "octave"))
+        for head, phase in ((0, 1), (1, 2))
+    ]
+    out = attend_by_classes(none, none, value, plans, None, None, 1.0)
+    assert out[0, 0, :, 0].tolist() == pytest.approx([1, 11 / 2, 110 / 2, 1100 / 2, 11001 / 3])
+    assert out[0, 1, :, 0].tolist() == pytest.approx([1, 10, 101 / 2, 1010 / 2, 10100 / 2])
+
+
 def test_without_gradients_the_result_is_the_same() -> None:
-    made = case(30, 3, 4, dtype=torch.float32)
+    made = case(30, 3, 4, 0, 2, dtype=torch.float32)
     with torch.no_grad():
         alone = made.structured()
     assert not alone.requires_grad
@@ -185,7 +219,7 @@ def test_without_gradients_the_result_is_the_same() -> None:
 
 
 def test_bfloat16_is_computed_in_float32() -> None:
-    made = case(30, 2, 2, dtype=torch.bfloat16)
+    made = case(30, 2, 2, 0, 1, dtype=torch.bfloat16)
     rounded = made._replace(
         **{
             name: getattr(made, name).detach().double()
@@ -200,8 +234,9 @@ def test_bfloat16_is_computed_in_float32() -> None:
     assert all(grad.isfinite().all() and grad.dtype == torch.bfloat16 for grad in grads)
 
 
-def test_a_behavior_that_is_padding_reaches_nobody() -> None:
-    made = case(12, 3, 2, padding=0.0)
+@pytest.mark.parametrize("phases", [(), (0, 1)])
+def test_a_behavior_that_is_padding_reaches_nobody(phases: tuple[int, ...]) -> None:
+    made = case(12, 3, 2, *phases, padding=0.0)
     made.mask[0, :5] = False
     before = made.structured()
     with torch.no_grad():
@@ -211,8 +246,9 @@ def test_a_behavior_that_is_padding_reaches_nobody() -> None:
     assert torch.equal(before[0, :, 5:], after[0, :, 5:])
 
 
-def test_later_behaviors_change_nothing() -> None:
-    made = case(13, 2, 3, padding=0.0)
+@pytest.mark.parametrize("phases", [(), (1, 2)])
+def test_later_behaviors_change_nothing(phases: tuple[int, ...]) -> None:
+    made = case(13, 2, 3, *phases, padding=0.0)
     whole = made.structured()
     shorter = made._replace(
         **{name: getattr(made, name)[:, :, :8] for name in ("query", "key", "value")},
@@ -227,17 +263,17 @@ def test_later_behaviors_change_nothing() -> None:
 def test_a_plan_puts_pairs_into_the_buckets_of_time_buckets(span: int, kind: Buckets) -> None:
     torch.manual_seed(1)
     times = torch.randint(0, span, (2, 9)).sort(dim=1).values + 10**9
-    plan = class_plan(times, torch.ones(2, 9, dtype=torch.bool), 1, 1, kind)
+    plan = class_plan(times, torch.ones(2, 9, dtype=torch.bool), 1, 1, 0, kind)
     expected = time_buckets(times[:, :, None] - times[:, None], kind)
     expected[:, torch.ones(9, 9, dtype=torch.bool).triu(1)] = SHUT
-    assert (plan.blocks[0].ids % BUCKETS)[:, 0].tolist() == expected.tolist()
+    assert plan.blocks[0].ids[:, 0].tolist() == expected.tolist()
 
 
 def test_a_plan_holds_as_many_pairs_as_are_seen() -> None:
     times, mask = torch.arange(1024).expand(2, -1), torch.ones(2, 1024, dtype=torch.bool)
-    full, fourth = class_plan(times, mask, 2, 1, "octave"), class_plan(times, mask, 2, 4, "octave")
-    assert full.pairs < 0.6 * 2 * 1024**2
-    assert fourth.pairs < 0.8 * 2 * 1024**2 / 4
+    assert class_plan(times, mask, 2, 1, 0, "octave").pairs < 0.6 * 2 * 1024**2
+    for phase in range(4):
+        assert class_plan(times, mask, 2, 4, phase, "octave").pairs < 0.8 * 2 * 1024**2 / 4
 
 
 def test_the_form_is_chosen_by_shape() -> None:
@@ -250,55 +286,68 @@ def test_the_form_is_chosen_by_shape() -> None:
 # --- mutants
 
 
-def _with_blocks(
-    plan: ClassPlan, change: Callable[[sparse_behaviors._Block], sparse_behaviors._Block]
-) -> ClassPlan:
-    return dataclasses.replace(plan, blocks=tuple(map(change, plan.blocks)))
+Blocks = Callable[[Block], Block]
 
 
-def _shifted(plan: ClassPlan) -> ClassPlan:
+def _with_blocks(plans: list[HeadPlan], change: Blocks) -> list[HeadPlan]:
+    return [
+        HeadPlan(heads, dataclasses.replace(plan, blocks=tuple(map(change, plan.blocks))))
+        for heads, plan in plans
+    ]
+
+
+def _shifted(plans: list[HeadPlan]) -> list[HeadPlan]:
     """The bias of distance is off by one."""
-    return _with_blocks(plan, lambda block: dataclasses.replace(block, distance=block.distance + 1))
+    return _with_blocks(plans, lambda block: dataclasses.replace(block, distance=block.distance + 1))
 
 
-def _padding_seen(plan: ClassPlan) -> ClassPlan:
+def _padding_seen(plans: list[HeadPlan]) -> list[HeadPlan]:
     """Columns of padding are open to later rows."""
 
-    def opened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
-        ids = block.ids % BUCKETS
-        ids = ids.masked_fill(ids == SHUT, 0)
+    def opened(block: Block) -> Block:
+        ids = block.ids.masked_fill(block.ids == SHUT, 0)
         future = torch.ones(ids.shape[-2:], dtype=torch.bool).triu(
             block.first + ids.shape[-1] - block.last + 1
         )
         return dataclasses.replace(block, ids=ids.masked_fill(future, SHUT))
 
-    return _with_blocks(plan, opened)
+    return _with_blocks(plans, opened)
 
 
-@pytest.mark.parametrize("mutate", [_shifted, _padding_seen])
+def _unmoved(plans: list[HeadPlan]) -> list[HeadPlan]:
+    """Keys stay where they are, whatever the phase."""
+    return [HeadPlan(heads, dataclasses.replace(plan, phase=0)) for heads, plan in plans]
+
+
+def _swapped(plans: list[HeadPlan]) -> list[HeadPlan]:
+    """Every head has the phase of another."""
+    return [HeadPlan(heads, plan) for (heads, _), (_, plan) in zip(plans, plans[::-1], strict=True)]
+
+
+@pytest.mark.parametrize("mutate", [_shifted, _padding_seen, _unmoved, _swapped])
 def test_a_wrong_plan_is_caught(
-    mutate: Callable[[ClassPlan], ClassPlan], monkeypatch: pytest.MonkeyPatch
+    mutate: Callable[[list[HeadPlan]], list[HeadPlan]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = case(20, 2, 2)
-    right = made.plan
+    made = case(20, 2, 2, 0, 1)
+    right = made.plans
     assert furthest_apart(made, made) < 1e-10
-    monkeypatch.setattr(Case, "plan", mutate(right))
+    monkeypatch.setattr(Case, "plans", mutate(right))
     assert furthest_apart(made, made) > 1e-3
 
 
 def test_a_key_that_is_counted_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     made = case(20, 3, 2, padding=0.0)
     # A plan for r = 3 has the offsets 1 and 2; with two classes the second is in a class already.
-    double = dataclasses.replace(class_plan(made.times, made.mask, 3, 2, "octave"), offsets=(1, 2))
-    band = sparse_behaviors._band_ids(made.times, made.mask, (1, 2), "octave")
+    double = dataclasses.replace(class_plan(made.times, made.mask, 3, 2, 0, "octave"), offsets=(1, 2))
+    band = class_plans._band_ids(made.times, made.mask, (1, 2), "octave")
     in_classes = to_classes(band[:, None], 2)[:, 0]
 
-    def widened(block: sparse_behaviors._Block) -> sparse_behaviors._Block:
+    def widened(block: Block) -> Block:
         rows = slice(block.first, block.last)
         ids = torch.cat([in_classes[:, :, rows], block.ids[..., 1:]], dim=-1)
         far = torch.full((block.last - block.first, 1), 2)
         distance = torch.cat([block.distance[:, :1], far, block.distance[:, 1:]], dim=-1)
         return dataclasses.replace(block, ids=ids, distance=distance)
 
-    monkeypatch.setattr(Case, "plan", _with_blocks(double, widened))
+    monkeypatch.setattr(Case, "plans", _with_blocks([HeadPlan(slice(None), double)], widened))
     assert furthest_apart(made, made) > 1e-3

@@ -4,45 +4,16 @@ from torch import Tensor
 
 from clickscale.batch import CandidateSide
 from clickscale.errors import ConfigError
-from clickscale.layers.attention import Pattern
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState, CausalStack
+from clickscale.models._suan.patterns import HeadPatterns, staggered
 
 B, L, C, D = 2, 9, 3, 6
-CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "distances"),
-    [
-        (Pattern(2, 2), {0, 1, 2, 4, 6}),  # figure 2 of the paper
-        (Pattern(3, 4), {0, 1, 2, 4}),
-        (Pattern(1, 3), {0, 3, 6}),
-        (Pattern(5, 9), {0, 1, 2, 3, 4}),
-        (Pattern(1, 1), {0, 1, 2, 3, 4, 5, 6, 7}),
-    ],
-)
-def test_who_is_seen_by_hand(pattern: Pattern, distances: set[int]) -> None:
-    allowed = pattern.allows(torch.arange(-3, 8))
-    assert {
-        distance for distance, seen in zip(range(-3, 8), allowed.tolist(), strict=True) if seen
-    } == distances
-
-
-@pytest.mark.parametrize("length", [0, 1, 7, 20])
-@pytest.mark.parametrize(("k", "r"), [(1, 1), (2, 2), (3, 5), (9, 4), (1, 30)])
-def test_columns_of_a_candidate_are_those_that_its_distances_name(k: int, r: int, length: int) -> None:
-    pattern = Pattern(k, r)
-    expected = [column for column in range(length) if length - column < k or (length - column) % r == 0]
-    assert pattern.columns(length, CPU).tolist() == expected
-    stack = causal_stack(pattern)
-    distances = stack._distances(len(expected), CPU)
-    assert distances.tolist() == [length - column for column in expected]
-
-
-def causal_stack(pattern: Pattern) -> CausalStack:
+def causal_stack(patterns: HeadPatterns, reads: HeadPatterns) -> CausalStack:
     torch.manual_seed(0)
-    made = CausalStack(D, 3, blocks=2, heads=2, block=BlockConfig(), length=L, pattern=pattern)
+    made = CausalStack(D, 3, blocks=2, heads=2, block=BlockConfig(), length=L, patterns=patterns, reads=reads)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -69,10 +40,24 @@ def encoded(stack: CausalStack) -> AppendableState:
     return stack.advance(stack.empty(profile), x, times, mask)
 
 
-@pytest.mark.parametrize("pattern", [Pattern(), Pattern(2, 3)])
-def test_candidates_over_the_whole_equal_candidates_over_its_parts(pattern: Pattern) -> None:
+FULL, SPARSE = (staggered(2, r, "paper", 2, 2) for r in (1, 3))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "reads"),
+    [
+        (FULL, FULL),
+        (SPARSE, SPARSE),
+        (SPARSE, FULL),
+        (staggered(2, 3, "head", 2, 2),) * 2,
+        (staggered(1, 4, "block_head", 2, 2),) * 2,
+    ],
+)
+def test_candidates_over_the_whole_equal_candidates_over_its_parts(
+    patterns: HeadPatterns, reads: HeadPatterns
+) -> None:
     """The shortcut for candidates that all see everything, of one moment or of several."""
-    stack = causal_stack(pattern)
+    stack = causal_stack(patterns, reads)
     state, tokens = encoded(stack), torch.randn(B, C, D).double()
     for times in (torch.full((B, C), 200_000), torch.randint(100_000, 200_000, (B, C))):
         wide = side(times)

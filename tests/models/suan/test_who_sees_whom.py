@@ -23,7 +23,16 @@ def learned(options: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("k=3", "r=4"), ("k=1", "r=3", "bias=blocks"), ("bias=none", "r=2"), ("r=1",)]
+    "options",
+    [
+        (),
+        ("k=3", "r=4", "phase=paper"),
+        ("k=1", "r=3", "bias=blocks", "phase=block_head"),
+        ("k=3", "r=4", "bias=heads", "phase=block_head"),
+        ("bias=none", "r=2"),
+        ("r=1",),
+        ("r=3", "heads=4", "phase=head", "candidates_read=all"),
+    ],
 )
 def test_sparse_forms_learn_what_dense_ones_learn(
     options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
