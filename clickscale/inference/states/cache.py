@@ -100,7 +100,7 @@ class StateCache:
 
     @property
     def audit_bound(self) -> float:
-        """Largest difference of logits that an audit accepts."""
+        """Largest difference of logits that an audit accepts, relative to those beyond 1."""
         return self.config.audit_bound or _BOUNDS[self.config.precision]
 
     def stats(self) -> CacheStats:

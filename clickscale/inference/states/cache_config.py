@@ -20,8 +20,8 @@ class CacheConfig(Config, frozen=True):
         seconds_to_live: age after which a state is computed again; 0 for no limit.
         tenant_share: part of the budget that one tenant may take.
         audit_share: part of the hits that are computed again and compared.
-        audit_bound: largest difference of logits that an audit accepts; 0 takes that of the precision. Beyond
-            it the cache empties itself and stays off until `StateCache.clear`.
+        audit_bound: largest difference of logits that an audit accepts, relative to those beyond 1; 0 takes
+            that of the precision. Beyond it the cache empties itself and stays off until `StateCache.clear`.
     """
 
     budget: int = 256_000_000
