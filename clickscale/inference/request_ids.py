@@ -6,6 +6,9 @@ from typing import Any
 from clickscale.errors import InputError
 from clickscale.schema import Field, Schema, composite
 
+SHORT = 60  # characters of a value in a message
+_NEVER_SEEN = "an id that was never seen is fine"
+
 
 def with_ids(request: Mapping[str, Any], schema: Schema, at: str) -> Mapping[str, Any]:
     """Write composite ids as the log has them, and the one id of a role that the log does not have."""
@@ -40,7 +43,7 @@ def one_id(value: Any, field: Field, path: str) -> Any:
         return value
     if len(value) != field.parts or any(isinstance(part, Mapping | list | tuple) for part in value):
         columns = ", ".join(field.column)
-        raise InputError(f"{path} is {repr(value)[:60]}; send {field.parts} values: {columns}.")
+        raise InputError(f"{path} is {short(value)}; send {field.parts} values: {columns}.")
     if all(part is None for part in value):
         return None
     return composite([_part(part) for part in value])
@@ -53,3 +56,20 @@ def _part(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def check_id(value: Any, path: str) -> None:
+    """Refuse what cannot be one id."""
+    if value is None or value == "":
+        empty = "null" if value is None else "empty"
+        raise InputError(f"{path} is {empty}; send an id ({_NEVER_SEEN}).")
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+        raise InputError(f"{path} is {short(value)}; send one id.")
+
+
+def short(value: Any) -> str:
+    """A value as an error message shows it."""
+    if value is None:
+        return "missing"
+    text = repr(value)
+    return text if len(text) <= SHORT else text[: SHORT - 3] + "..."

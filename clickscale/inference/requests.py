@@ -35,7 +35,7 @@ from clickscale.data.features.texts import FINE, PROBLEMS
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
-from clickscale.inference.request_ids import one_id, with_ids
+from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
 
@@ -48,9 +48,7 @@ _KEYS = ("user", "time", "profile", "behaviors", "candidates")
 _KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
 _SCALARS = {int, float, str, bool, type(None)}  # the types of a JSON value that is neither list nor object
 _NUMERIC = ("numeric", "timestamp")
-_SHORT = 60  # characters of a value in a message
 _LIMITS = RequestLimits()
-_NEVER_SEEN = "an id that was never seen is fine"
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,13 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
     if "user" in encoder.schema.absent:
         return b"nobody"
     user = one_id(user, encoder.schema.user, "user")
-    _check_id(user, "user")
+    check_id(user, "user")
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
     raw = read_keys(_arrow([user], frozenset({type(user)})), dtype)
     if raw.problems[0] != FINE:
-        raise InputError(f"user is {_short(user)}: {PROBLEMS[raw.problems[0]].replace('_', ' ')}.")
+        raise InputError(f"user is {short(user)}: {PROBLEMS[raw.problems[0]].replace('_', ' ')}.")
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
     text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
     return f"{dtype}:{text}".encode()
@@ -189,7 +187,7 @@ def _parse(request: Request, encoder: Encoder, length: int, limits: RequestLimit
     nobody = "user" in schema.absent
     _check_keys(request, at.removesuffix("."), _KEYS_OF_NOBODY if nobody else _KEYS)
     request = with_ids(request, schema, at)
-    _check_id(request.get("user"), f"{at}user")
+    check_id(request.get("user"), f"{at}user")
     time = _time(request.get("time"), f"{at}time")
     profile = {} if request.get("profile") is None else request["profile"]
     _check_keys(profile, f"{at}profile", [field.name for field in schema.profile])
@@ -222,7 +220,7 @@ def _list_of(
     if rows is None:
         return []
     if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise InputError(f"{at}{key} is {_short(rows)}; send a list of objects.")
+        raise InputError(f"{at}{key} is {short(rows)}; send a list of objects.")
     if len(rows) > most:
         raise InputError(f"{at}{key} holds {len(rows):,} objects, more than {most:,}; send fewer at once.")
     keys, timed = ["item", *fields], "time" in fields
@@ -231,7 +229,7 @@ def _list_of(
         for position, row in enumerate(rows):
             path = f"{at}{key}[{position}]"
             _check_keys(row, path, keys)
-            _check_id(row.get("item"), f"{path}.item")
+            check_id(row.get("item"), f"{path}.item")
             if timed:
                 _check_times(row, path)
     return rows
@@ -274,40 +272,24 @@ def _check_times(row: Mapping[str, Any], path: str) -> None:
 def _check_keys(value: Any, path: str, keys: Sequence[str]) -> None:
     """Refuse what is not an object, and keys that mean nothing."""
     if not isinstance(value, Mapping):
-        raise InputError(f"{path or 'the request'} is {_short(value)}; send an object.")
+        raise InputError(f"{path or 'the request'} is {short(value)}; send an object.")
     for key in value:
         if key not in keys:
-            raise InputError(f"{path or 'the request'}: " + unknown("key", str(key)[:_SHORT], keys))
-
-
-def _check_id(value: Any, path: str) -> None:
-    if value is None or value == "":
-        empty = "null" if value is None else "empty"
-        raise InputError(f"{path} is {empty}; send an id ({_NEVER_SEEN}).")
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
-        raise InputError(f"{path} is {_short(value)}; send one id.")
+            raise InputError(f"{path or 'the request'}: " + unknown("key", str(key)[:SHORT], keys))
 
 
 def _time(value: Any, path: str) -> int:
     """Seconds since 1970 UTC."""
     wrong = isinstance(value, bool) or not isinstance(value, int | float)
     if wrong or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{path} is {_short(value)}; send seconds since 1970 (UTC) as a number.")
+        raise InputError(f"{path} is {short(value)}; send seconds since 1970 (UTC) as a number.")
     if value < 0:
-        raise InputError(f"{path} is {_short(value)}, before 1970; send seconds since 1970 (UTC).")
+        raise InputError(f"{path} is {short(value)}, before 1970; send seconds since 1970 (UTC).")
     if value >= _LATEST:
         raise InputError(
-            f"{path} is {_short(value)}, which looks like milliseconds; send seconds since 1970 (UTC)."
+            f"{path} is {short(value)}, which looks like milliseconds; send seconds since 1970 (UTC)."
         )
     return int(value)
-
-
-def _short(value: Any) -> str:
-    """A value as an error message shows it."""
-    if value is None:
-        return "missing"
-    text = repr(value)
-    return text if len(text) <= _SHORT else text[: _SHORT - 3] + "..."
 
 
 # --- columns of many objects
@@ -380,7 +362,7 @@ def _read(tables: Sequence[_Table]) -> None:
             if column.problems.any():
                 index = int(column.problems.argmax())
                 problem = PROBLEMS[column.problems[index]].replace("_", " ")
-                raise InputError(f"{table.where(key, index)} is {_short(table.rows[index][key])}: {problem}.")
+                raise InputError(f"{table.where(key, index)} is {short(table.rows[index][key])}: {problem}.")
 
 
 def _reads_like(column: _Column) -> tuple[object, ...]:
@@ -399,7 +381,7 @@ def _item_rows(table: _Table, encoder: Encoder) -> _Ints:
     keys = table.columns["item"].raw
     if (keys == MISSING).any():
         index = int((keys == MISSING).argmax())
-        item = _short(table.rows[index]["item"])
+        item = short(table.rows[index]["item"])
         raise InputError(f"{table.where('item', index)} is {item}, which names no item.")
     return encoder.item_rows.lookup(keys).astype(np.int64)
 
@@ -443,9 +425,9 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
     if several and field.values == 1 and len(value) <= 1:  # as a list column of a log is read
         return value[0] if value else None
     if isinstance(value, Mapping) or (several and field.values == 1):
-        raise InputError(f"{table.where(key, index)} is {_short(value)}; send one value.")
+        raise InputError(f"{table.where(key, index)} is {short(value)}; send one value.")
     if several and any(isinstance(one, Mapping | list | tuple) for one in value):
-        raise InputError(f"{table.where(key, index)} is {_short(value)}; send a flat list.")
+        raise InputError(f"{table.where(key, index)} is {short(value)}; send a flat list.")
     if field.values == 1 or value is None or several:
         return value
     return value.split(field.separator) if isinstance(value, str) and field.separator else [value]

@@ -18,8 +18,7 @@ from clickscale.features import Features, column_of, content
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.local_activation import LocalActivation
-from clickscale.layers.retrieval import ContentTable
-from clickscale.layers.simtier import similarity_tiers
+from clickscale.layers.retrieval import ContentTable, similarity_tiers
 from clickscale.models._history import HistoryState
 
 TIERS = 20  # of a SimTier histogram: each a tenth of the cosine wide (Sheng et al. 2024)

@@ -21,8 +21,15 @@ from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.per_token import FieldTokens, token_names
-from clickscale.layers.retrieval import ContentTable, Cosines, ItemTokens, SearchResult, SearchUnit
-from clickscale.layers.simtier import MOST_TIERS, similarity_tiers
+from clickscale.layers.retrieval import (
+    MOST_TIERS,
+    ContentTable,
+    Cosines,
+    ItemTokens,
+    SearchResult,
+    SearchUnit,
+    similarity_tiers,
+)
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, first_column
 from clickscale.state import State
 

@@ -2,8 +2,7 @@ import math
 
 import torch
 
-from clickscale.layers.retrieval import GRID
-from clickscale.layers.simtier import similarity_tiers
+from clickscale.layers.retrieval import GRID, similarity_tiers
 
 
 def test_tiers_count_cosines_in_equal_parts() -> None:
