@@ -23,6 +23,7 @@ from clickscale.data.preparation.negatives import (
     NEVER,
     NegativeSampler,
     add_negatives,
+    comes_again,
 )
 from clickscale.data.preparation.quarantine import EXAMPLES
 from clickscale.data.preparation.records import (
@@ -135,6 +136,7 @@ class Assembly:
 
     def _write_users(self, owned: Ints, first_seen: Ints, done: Callable[[int], None]) -> None:
         sampler = self._sampler(first_seen) if self.negatives else None
+        once = sampler is not None and not self._repeats()
         bucket = _buckets(owned + self.intake.files["users"].dtype.itemsize, self.memory_rows)
         tables = ("users", "behaviors", "impressions")
         parts = [self._deal(table, bucket, self.user_of) for table in tables]
@@ -150,7 +152,7 @@ class Assembly:
                 self._write_attributes("users", users, self.user_of(users) - first, end - first, profiles)
                 past = self._in_order("behaviors", past, KNOWN_AT)
                 behaviors.append(past, self.item_of(past), first, end)
-                shown, items = self._impressions(shown, sampler)
+                shown, items = self._impressions(shown, sampler, once)
                 visible = visible_before(
                     self.user_of(past), past[KNOWN_AT], self.user_of(shown), shown["time"]
                 )
@@ -161,13 +163,26 @@ class Assembly:
                 done(finished)
         self._match("users", in_events, described)
 
-    def _impressions(self, records: Records, sampler: NegativeSampler | None) -> tuple[Records, Ints]:
+    def _repeats(self) -> bool:
+        """True if users have items again, judged by as many users as make about a million impressions."""
+        file = self.intake.files["impressions"]
+        every = max(self.intake.quarantine.kept("impressions") // 1_000_000, 1)
+        users, items = [], []
+        for records in file.chunks(self.chunk_rows):
+            user = self.user_of(records)
+            users.append(user[user % every == 0])
+            items.append(self.item_of(records)[user % every == 0])
+        return comes_again(np.concatenate(users), np.concatenate(items)) if users else False
+
+    def _impressions(
+        self, records: Records, sampler: NegativeSampler | None, once: bool
+    ) -> tuple[Records, Ints]:
         """Sort impressions, add negatives, and return them with their rows of the item table."""
         records = self._in_order("impressions", records, "time")
         if sampler is None:
             return records, self.item_of(records)
         labels = [label_of(label.name) for label in self.schema.labels]
-        sampled = add_negatives(records, self.item_of(records), sampler, labels)
+        sampled = add_negatives(records, self.item_of(records), sampler, labels, once)
         for reason, left_out in sampled.left_out.items():
             if len(left_out):
                 values = [f"time {time}" for time in left_out["time"][:EXAMPLES].tolist()]

@@ -2,8 +2,10 @@
 
 They are drawn uniformly, or by popularity: as often as an item was a positive before that moment. Both may
 be kept within one kind of item, such as its category. A draw never gives an item that is in the log at the
-same user and moment, and gives no item twice. It depends on user, item and time of the positive and on what
-the log held before, and neither on later rows nor on the cuts of the log into chunks.
+same user and moment, and gives no item twice. In a log where hardly anything comes twice to a user, it
+gives nothing that the user had before: there, "had before" would mean "negative". It depends on user, item
+and time of the positive and on what the log held before, and neither on later rows nor on the cuts of the log
+into chunks.
 
 A positive is left out, and counted in quarantine, where its negatives would tell the label:
 
@@ -230,14 +232,15 @@ class NegativeSampler:
 
 
 class _Shown:
-    """Items that the log itself has at a user's moment.
+    """Items that the log itself has at a user's moment, and those that a user had before.
 
     Args:
         records: sorted impressions of users.
         item: (N,) their items.
+        once: whether what a user had before counts as shown.
     """
 
-    def __init__(self, records: Records, item: Ints) -> None:
+    def __init__(self, records: Records, item: Ints, once: bool) -> None:
         begins = np.ones(len(records), bool)
         begins[1:] = records["user"][1:] != records["user"][:-1]
         begins[1:] |= records["time"][1:] != records["time"][:-1]
@@ -245,16 +248,31 @@ class _Shown:
         self._moment = np.cumsum(begins) - 1
         self._alone = np.bincount(self._moment, minlength=1)[self._moment] == 1
         self._keys = np.sort((self._moment * self._items + item)[~self._alone])
+        new_user = np.ones(len(records), bool)
+        new_user[1:] = records["user"][1:] != records["user"][:-1]
+        self._user = np.cumsum(new_user) - 1
+        # Rows are in the order of time, so the first row of a pair is the first time that a user had an item.
+        self._pairs, self._first = np.unique(self._user * self._items + item, return_index=True)
+        self._once = once
 
     def holds(self, row: Ints, item: Ints) -> Flags:
-        """(n,) True where an item is shown at the user and moment of a row."""
+        """(n,) True where an item must not be drawn for a row."""
         held = np.asarray(self._item[row] == item)
         several = np.flatnonzero(~self._alone[row] & (item < self._items))
         if len(several):
             wanted = self._moment[row[several]] * self._items + item[several]
             place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
             held[several] |= self._keys[place] == wanted
-        return held
+        return held | self._had(row, item) if self._once else held
+
+    def _had(self, row: Ints, item: Ints) -> Flags:
+        """(n,) True where the user of a row had an item before the moment of the row."""
+        if not len(self._pairs):
+            return np.zeros(len(row), bool)
+        wanted = self._user[row] * self._items + item
+        place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
+        known = (self._pairs[place] == wanted) & (item < self._items)
+        return np.asarray(known & (self._moment[self._first[place]] < self._moment[row]))
 
 
 @dataclass(frozen=True)
@@ -271,15 +289,24 @@ class _Sampled:
     left_out: dict[str, Records]
 
 
-def add_negatives(records: Records, item: Ints, sampler: NegativeSampler, labels: list[str]) -> _Sampled:
+def comes_again(user: Ints, item: Ints) -> bool:
+    """True if users have items again: at least one in a hundred of the pairs (N,) of user and item is one."""
+    pairs = np.unique(user * (int(item.max(initial=0)) + 1) + item)
+    return len(user) - len(pairs) >= len(user) / 100
+
+
+def add_negatives(
+    records: Records, item: Ints, sampler: NegativeSampler, labels: list[str], once: bool = False
+) -> _Sampled:
     """Give each positive its negatives, and a random place among them.
 
     Args:
         records: sorted impressions; those whose first label is 1 get negatives, with the same user, time
             and context and every label 0.
         item: (N,) rows of the item table.
+        once: draw nothing that the user had before.
     """
-    shown = _Shown(records, item)
+    shown = _Shown(records, item, once)
     seed = np.zeros(len(records), np.uint64)
     for name in ("user", "item", "time"):
         seed = splitmix64(seed ^ records[name].astype(np.uint64))

@@ -184,3 +184,28 @@ def test_options_of_sampling_that_mean_nothing_are_refused(tmp_path: Path) -> No
         prepared(positives(), tmp_path / "out", 2, Sampling(within="genres"))
     with pytest.raises(ConfigError, match="'price'"):
         prepared(positives(), tmp_path / "out", 2, Sampling(within="price"))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_where_nothing_comes_twice_nothing_is_drawn_that_the_user_had(tmp_path: Path, again: bool) -> None:
+    """Otherwise an item of the own history would be a sure negative, which says nothing of the world."""
+    tables = positives(impressions=1500)
+    random = np.random.default_rng(3)
+    had: dict[int, list[int]] = {}
+    for row in sorted(tables["impressions"], key=lambda row: row["time"]):
+        mine = had.setdefault(row["user"], [])
+        new = [item for item in range(10, 5000, 10) if again or item not in mine]
+        row["item"] = int(random.choice(mine if again and mine and random.random() < 0.3 else new))
+        mine.append(row["item"])
+    tables["behaviors"] = []
+    columns = prepared(tables, tmp_path, 2, Sampling()).impressions
+    seen: set[tuple[int, int]] = set()
+    drawn_again = 0
+    for user, _, item, click in np.stack(
+        [columns[key] for key in ("user", "time", "item", "label.click")], axis=1
+    )[np.lexsort((-columns["label.click"], columns["time"]))].tolist():
+        if click:
+            seen.add((user, item))
+        else:
+            drawn_again += (user, item) in seen
+    assert (drawn_again > 0) is again
