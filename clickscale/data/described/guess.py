@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from clickscale.config_text import build
-from clickscale.data.described.event_tables import Events, find_events, precedes, roles_of, truth_of, useless
+from clickscale.data.described.event_tables import Events, find_events, precedes, roles_of, stand_together, truth_of, useless
 from clickscale.data.described.file_parts import part_files
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
+    in_common,
     is_action,
     is_afterwards,
     mentions,
@@ -50,6 +54,11 @@ _ORDERS = {
     "rows": "no column has the time, so later rows are taken to be later",
     "lists": "no column has the time; the items of a user stand in order",
 }
+
+_SORTED = """\
+# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and the
+# last rows are no fair test. Name a column with the time, or shuffle the file and remove copies of rows, or
+# name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 _WARNING = """\
 # WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
@@ -148,12 +157,15 @@ class _Draft:
         other: Kind = "user" if kind == "item" else "item"
         return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
 
-    def _likeness(self, head: Head, kind: Kind) -> int:
+    def _likeness(self, head: Head, kind: Kind) -> float:
+        """Score a table as the one of items or users: by names, and then by the ids in common; 0 if it is none."""
         key, wanted = self._key(head, kind), self._wanted(kind)
         if key is None or wanted is None or key.distinct < 0.99 * head.rows:
             return 0
-        hint = mentions(head.path.stem, kind)
-        return 1 + 2 * (key.name == wanted.name) + 2 * hint + (plain_name(key.name) != "id")
+        hint = mentions(head.path.name, kind)
+        # Generated names such as column_1 are alike by chance.
+        named_alike = head.named and key.name == wanted.name
+        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
 
     def _wanted(self, kind: Kind) -> Column | None:
         if kind == "user":
@@ -178,7 +190,7 @@ class _Draft:
             if column is not None:
                 yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
             else:
-                yield f"# No column names the {role}."
+                yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
         yield from self._label_lines()
         yield from self._impression_lines()
         if events.user is not None:
@@ -240,6 +252,8 @@ class _Draft:
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
             yield f'order = "{self.shape.order}"  # {_ORDERS[self.shape.order]}'
+            if self.shape.order == "rows" and self._is_sorted_by_label():
+                yield _SORTED
         elif events.time is not None:
             yield from time_lines(events.time)
         sides = self._sides()
@@ -256,6 +270,11 @@ class _Draft:
         yield from _unreadable(events.head)
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
+
+    def _is_sorted_by_label(self) -> bool:
+        """True if positives stand together far more often than in rows that are in order of time."""
+        truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
+        return bool(truth) and stand_together(truth[0])
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -289,13 +308,16 @@ class _Draft:
         """Return how a column tells the label in the sample, empty if it does not."""
         if not self.events.labels:
             return ""
-        label, condition, _ = self.events.labels[0]
-        truth = truth_of(label)
-        if condition:
-            truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
+        truth = self._truth(self.events.labels[0])
         if separation(column, truth) > _TELLTALE or (column.is_flag and precedes(column, truth)):
             return "it nearly determines the label, so it may be feedback"
         return tells_outcome(column, truth)
+
+    def _truth(self, outcome: tuple[Column, str, str]) -> npt.NDArray[np.float64]:
+        """Return (N,) whether the rows of the sample have an outcome."""
+        label, condition, _ = outcome
+        truth = truth_of(label)
+        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"
