@@ -187,7 +187,7 @@ def precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
 
 
 def stand_together(label: npt.NDArray[np.float64]) -> bool:
-    """True if the outcomes of the rows change less than half as often as in rows that do not depend on each other."""
+    """True if outcomes change from row to row less than half as often as in rows in any order."""
     known = label[np.isfinite(label)]
     rate = known.mean() if len(known) else 0.0
     expected = 2 * rate * (1 - rate) * (len(known) - 1)

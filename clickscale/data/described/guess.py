@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from clickscale.config_text import build
-from clickscale.data.described.event_tables import Events, find_events, precedes, roles_of, stand_together, truth_of, useless
+from clickscale.data.described.event_tables import (
+    Events,
+    find_events,
+    precedes,
+    roles_of,
+    stand_together,
+    truth_of,
+    useless,
+)
 from clickscale.data.described.file_parts import part_files
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
@@ -56,9 +64,9 @@ _ORDERS = {
 }
 
 _SORTED = """\
-# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and the
-# last rows are no fair test. Name a column with the time, or shuffle the file and remove copies of rows, or
-# name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
+# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
+# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
+# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 _WARNING = """\
 # WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
@@ -158,7 +166,7 @@ class _Draft:
         return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
 
     def _likeness(self, head: Head, kind: Kind) -> float:
-        """Score a table as the one of items or users: by names, and then by the ids in common; 0 if it is none."""
+        """Score a table as the one of items or users, by names and by ids in common; 0 if it is none."""
         key, wanted = self._key(head, kind), self._wanted(kind)
         if key is None or wanted is None or key.distinct < 0.99 * head.rows:
             return 0
@@ -272,7 +280,9 @@ class _Draft:
             yield from list_lines(self.shape.listed)
 
     def _is_sorted_by_label(self) -> bool:
-        """True if positives stand together far more often than in rows that are in order of time."""
+        """True if the outcomes of rows without users stand together far more often than by chance."""
+        if self.events.user is not None:
+            return False  # the rows of a user may stand together, and a user's outcomes are alike
         truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
         return bool(truth) and stand_together(truth[0])
 

@@ -54,7 +54,7 @@ def evidence(groups: Integers, positive: Flags, *, pure: bool = True) -> str:
 
 
 def _own_auc(groups: Integers, positive: Flags) -> float:
-    """Compute the AUC on one half of the rows of label rates by group on the other; NaN with too few of a class.
+    """Compute the AUC on one half of the rows of label rates by group on the other; NaN if a class is rare.
 
     Alternate rows are the halves. What they show must also hold between alternate long pieces of the log:
     copies of a row, or rows of one session, stand together, and a group would tell a copy by its twin.
