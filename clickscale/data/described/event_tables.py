@@ -28,7 +28,6 @@ from clickscale.data.features.values import read_labels
 
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
-_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 
 
@@ -184,11 +183,3 @@ def precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
     """True if a rare flag is set in all positives: an earlier step, as click is before like."""
     step, positive = truth_of(flag) == 1, label == 1
     return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5
-
-
-def stand_together(label: npt.NDArray[np.float64]) -> bool:
-    """True if outcomes change from row to row less than half as often as in rows in any order."""
-    known = label[np.isfinite(label)]
-    rate = known.mean() if len(known) else 0.0
-    expected = 2 * rate * (1 - rate) * (len(known) - 1)
-    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)

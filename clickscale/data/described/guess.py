@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clickscale.config_text import build
 from clickscale.data.described.event_tables import (
@@ -19,7 +20,6 @@ from clickscale.data.described.event_tables import (
     find_events,
     precedes,
     roles_of,
-    stand_together,
     truth_of,
     useless,
 )
@@ -29,7 +29,6 @@ from clickscale.data.described.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
-    in_common,
     is_action,
     is_afterwards,
     mentions,
@@ -56,6 +55,7 @@ from clickscale.errors import InputError, unknown
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
+_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 _ORDERS = {
@@ -115,6 +115,25 @@ def _nothing_found(heads: Sequence[Head]) -> str:
     )
 
 
+def _in_common(one: Column, other: Column) -> float:
+    """Return the share of all ids of two columns that both have."""
+    ids = [set(map(_plain_id, column.known.unique().to_pylist())) for column in (one, other)]
+    return len(ids[0] & ids[1]) / max(len(ids[0] | ids[1]), 1)
+
+
+def _plain_id(value: object) -> str:
+    """Write 12, 12.0 and " 12" alike."""
+    return str(value).strip().removesuffix(".0")
+
+
+def _stand_together(label: npt.NDArray[np.float64]) -> bool:
+    """True if outcomes change from row to row less than half as often as in rows in any order."""
+    known = label[np.isfinite(label)]
+    rate = known.mean() if len(known) else 0.0
+    expected = 2 * rate * (1 - rate) * (len(known) - 1)
+    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)
+
+
 def _unreadable(head: Head) -> Iterator[str]:
     """Name the columns of which no field can be made."""
     for name, why in head.left_out.items():
@@ -170,10 +189,12 @@ class _Draft:
         key, wanted = self._key(head, kind), self._wanted(kind)
         if key is None or wanted is None or key.distinct < 0.99 * head.rows:
             return 0
+        if pa.types.is_nested(key.values.type):
+            return 0  # lists join nothing
         hint = mentions(head.path.name, kind)
         # Generated names such as column_1 are alike by chance.
         named_alike = head.named and key.name == wanted.name
-        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
+        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + _in_common(key, wanted)
 
     def _wanted(self, kind: Kind) -> Column | None:
         if kind == "user":
@@ -284,7 +305,7 @@ class _Draft:
         if self.events.user is not None:
             return False  # the rows of a user may stand together, and a user's outcomes are alike
         truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
-        return bool(truth) and stand_together(truth[0])
+        return bool(truth) and _stand_together(truth[0])
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""

@@ -121,17 +121,6 @@ def is_action(column: Column) -> bool:
     return 1 < len(values) <= 30 and 2 * len(known) > len(values)
 
 
-def in_common(one: Column, other: Column) -> float:
-    """Return the share of all ids of two columns that both have."""
-    ids = [set(map(_plain_id, column.known.unique().to_pylist())) for column in (one, other)]
-    return len(ids[0] & ids[1]) / max(len(ids[0] | ids[1]), 1)
-
-
-def _plain_id(value: object) -> str:
-    """Write 12, 12.0 and " 12" alike."""
-    return str(value).strip().removesuffix(".0")
-
-
 def looks_rated(column: Column) -> bool:
     """True for a column of numbers such as 1 to 5 or 0.5 to 5."""
     if column.floats is None or not 3 < column.distinct <= 10:

@@ -240,6 +240,17 @@ def test_tables_without_names_are_joined_to_the_ids_that_they_have_in_common(tmp
         check_columns(load_log(tmp_path / "log.toml"))
 
 
+def test_a_table_whose_key_holds_lists_is_not_joined(tmp_path):
+    log = write_csv(tmp_path / "log.csv", shop())
+    pq.write_table(
+        pa.table({"item_id": [[n, n + 1] for n in range(30)], "kind": [n % 4 for n in range(30)]}),
+        tmp_path / "bundles.parquet",
+    )
+    text, tree = draft(tmp_path, log, tmp_path / "bundles.parquet")
+    assert "files" not in tree["items"]
+    assert "# Not used: bundles.parquet" in text
+
+
 def test_rows_without_users_and_times_whose_outcomes_stand_in_runs_are_warned_of(tmp_path):
     draw = random.Random(5)
 

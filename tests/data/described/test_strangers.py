@@ -300,6 +300,7 @@ def test_every_role_of_the_draft_is_right(stranger: Stranger, tmp_path: Path) ->
     assert "# Not used" not in text
 
 
+@pytest.mark.timeout(1800)  # up to a million rows
 def test_every_step_runs_without_an_edit(
     stranger: Stranger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
