@@ -27,6 +27,7 @@ from clickscale.data.described.shapes import Shape
 from clickscale.data.features.values import read_labels
 
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
+_OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 
 
@@ -157,11 +158,17 @@ def useless(column: Column) -> str:
         return f"it has one value in {len(column.values):,} sampled rows"
     if is_free_text(column):
         return "free text"
-    unique = column.distinct == len(column.values) > 20 and not column.unit and not column.separator
-    names = column.floats is None and pa.types.is_string(column.values.type)
-    return (
-        "it differs in every row" if unique and (names or (column.is_id and not is_quantity(column))) else ""
-    )
+    rows = len(column.values)
+    if rows <= 20 or column.unit or column.separator:
+        return ""
+    if column.floats is None and pa.types.is_string(column.values.type) and column.distinct >= _OWN * rows:
+        return "it differs in every row" if column.distinct == rows else "it differs in nearly every row"
+    return "it differs in every row" if _numbers_rows(column) and not is_quantity(column) else ""
+
+
+def _numbers_rows(column: Column) -> bool:
+    """True if every row has an integer of its own."""
+    return column.is_id and column.distinct == len(column.values)
 
 
 def truth_of(column: Column) -> npt.NDArray[np.float64]:

@@ -10,8 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from clickscale.config_text import build
-from clickscale.data.described.event_tables import Events, find_events, precedes, roles_of, truth_of, useless
+from clickscale.data.described.event_tables import (
+    Events,
+    find_events,
+    precedes,
+    roles_of,
+    truth_of,
+    useless,
+)
 from clickscale.data.described.file_parts import part_files
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
@@ -44,12 +55,18 @@ from clickscale.errors import InputError, unknown
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
+_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 _ORDERS = {
     "rows": "no column has the time, so later rows are taken to be later",
     "lists": "no column has the time; the items of a user stand in order",
 }
+
+_SORTED = """\
+# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
+# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
+# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 _WARNING = """\
 # WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
@@ -96,6 +113,25 @@ def _nothing_found(heads: Sequence[Head]) -> str:
         "a user or an item, a log needs a label. If a column is there under another name, rename it or "
         "describe the log by hand; for public logs, see: clickscale data list."
     )
+
+
+def _in_common(one: Column, other: Column) -> float:
+    """Return the share of all ids of two columns that both have."""
+    ids = [set(map(_plain_id, column.known.unique().to_pylist())) for column in (one, other)]
+    return len(ids[0] & ids[1]) / max(len(ids[0] | ids[1]), 1)
+
+
+def _plain_id(value: object) -> str:
+    """Write 12, 12.0 and " 12" alike."""
+    return str(value).strip().removesuffix(".0")
+
+
+def _stand_together(label: npt.NDArray[np.float64]) -> bool:
+    """True if outcomes change from row to row less than half as often as in rows in any order."""
+    known = label[np.isfinite(label)]
+    rate = known.mean() if len(known) else 0.0
+    expected = 2 * rate * (1 - rate) * (len(known) - 1)
+    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)
 
 
 def _unreadable(head: Head) -> Iterator[str]:
@@ -148,12 +184,17 @@ class _Draft:
         other: Kind = "user" if kind == "item" else "item"
         return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
 
-    def _likeness(self, head: Head, kind: Kind) -> int:
+    def _likeness(self, head: Head, kind: Kind) -> float:
+        """Score a table as the one of items or users, by names and by ids in common; 0 if it is none."""
         key, wanted = self._key(head, kind), self._wanted(kind)
         if key is None or wanted is None or key.distinct < 0.99 * head.rows:
             return 0
-        hint = mentions(head.path.stem, kind)
-        return 1 + 2 * (key.name == wanted.name) + 2 * hint + (plain_name(key.name) != "id")
+        if pa.types.is_nested(key.values.type):
+            return 0  # lists join nothing
+        hint = mentions(head.path.name, kind)
+        # Generated names such as column_1 are alike by chance.
+        named_alike = head.named and key.name == wanted.name
+        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + _in_common(key, wanted)
 
     def _wanted(self, kind: Kind) -> Column | None:
         if kind == "user":
@@ -178,7 +219,7 @@ class _Draft:
             if column is not None:
                 yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
             else:
-                yield f"# No column names the {role}."
+                yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
         yield from self._label_lines()
         yield from self._impression_lines()
         if events.user is not None:
@@ -240,6 +281,8 @@ class _Draft:
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
             yield f'order = "{self.shape.order}"  # {_ORDERS[self.shape.order]}'
+            if self.shape.order == "rows" and self._is_sorted_by_label():
+                yield _SORTED
         elif events.time is not None:
             yield from time_lines(events.time)
         sides = self._sides()
@@ -256,6 +299,13 @@ class _Draft:
         yield from _unreadable(events.head)
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
+
+    def _is_sorted_by_label(self) -> bool:
+        """True if the outcomes of rows without users stand together far more often than by chance."""
+        if self.events.user is not None:
+            return False  # the rows of a user may stand together, and a user's outcomes are alike
+        truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
+        return bool(truth) and _stand_together(truth[0])
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -289,13 +339,16 @@ class _Draft:
         """Return how a column tells the label in the sample, empty if it does not."""
         if not self.events.labels:
             return ""
-        label, condition, _ = self.events.labels[0]
-        truth = truth_of(label)
-        if condition:
-            truth = (truth >= float(condition.rpartition(" ")[2])).astype(float)
+        truth = self._truth(self.events.labels[0])
         if separation(column, truth) > _TELLTALE or (column.is_flag and precedes(column, truth)):
             return "it nearly determines the label, so it may be feedback"
         return tells_outcome(column, truth)
+
+    def _truth(self, outcome: tuple[Column, str, str]) -> npt.NDArray[np.float64]:
+        """Return (N,) whether the rows of the sample have an outcome."""
+        label, condition, _ = outcome
+        truth = truth_of(label)
+        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"

@@ -4,6 +4,7 @@ Nothing here depends on the meaning of a column. Memory is bounded by a block of
 65,536 rows of Parquet) and its columns.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column
+from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column, pieces
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.folders import columns_of_path, with_columns
 from clickscale.data.tables.json_lines import json_line, read_lines
@@ -36,6 +37,7 @@ _SUFFIXES: dict[str, Format] = {
     ".json": "jsonl",
 }
 _PLAIN = TextFormat()
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def read(
@@ -95,16 +97,30 @@ def name_the_rest(path: Path, format: Format, text: TextFormat) -> TextFormat:
 def detect_format(path: Path) -> Format:
     """Detect the format by the ending of the file's name, apart from that of its compression.
 
+    Where the ending is unknown, as in ``u.item``, the first bytes tell the format; text is ``csv``.
+
     Raises:
-        InputError: the ending is unknown.
+        InputError: neither the ending nor the bytes tell the format, or there is no such file.
     """
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
-    if name.suffix.lower() not in _SUFFIXES:
+    kind = _SUFFIXES.get(name.suffix.lower()) or (_format_of_bytes(path) if path.is_file() else None)
+    if kind is None:
         raise InputError(
             f"Cannot tell the format of {path}: {unknown('ending', name.suffix, _SUFFIXES)} "
             "Rename the file, or set its format in the description of the log."
         )
-    return _SUFFIXES[name.suffix.lower()]
+    return kind
+
+
+def _format_of_bytes(path: Path) -> Format | None:
+    """Tell the format by the first bytes of a file; None if they are neither Parquet nor text."""
+    first = next(pieces(path), (b"", True))[0]
+    if first.startswith(b"PAR1"):
+        return "parquet"
+    # Text has no control characters but tabs, line ends and the like.
+    if not first or _CONTROL.search(first):
+        return None
+    return "jsonl" if first.lstrip().startswith(b"{") else "csv"
 
 
 def find_file(folder: Path, *names: str) -> Path:

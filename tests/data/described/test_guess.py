@@ -223,6 +223,55 @@ def test_a_table_without_names_goes_by_place_and_values(tmp_path):
     check_columns(load_log(tmp_path / "log.toml"))
 
 
+def test_tables_without_names_are_joined_to_the_ids_that_they_have_in_common(tmp_path):
+    rows = [{"u": n % 40, "i": n % 90, "r": 1 + n % 5, "t": START + n} for n in range(900)]
+    log = write_csv(tmp_path / "a.data", rows, "\t", header=False)
+    goods = [{"id": n, "title": f"Title {n} (a, {n})" if n > 1 else "Same", "kind": n % 7} for n in range(90)]
+    people = [{"id": n, "age": 20 + n % 30, "sex": "fm"[n % 2]} for n in range(40)]
+    # The ids of the items hold those of the users, and the endings of the files are unknown.
+    for order in (("a.b", "a.c"), ("a.c", "a.b")):
+        tables = (write_csv(tmp_path / order[0], goods, "|", header=False),)
+        tables += (write_csv(tmp_path / order[1], people, "|", header=False),)
+        text, tree = draft(tmp_path, log, *sorted(tables))
+        assert (tree["items"]["files"], tree["users"]["files"]) == order
+        assert (tree["user"]["column"], tree["items"]["item"]) == ("column_1", "column_1")
+        assert [field["name"] for field in tree["items"]["fields"]] == ["column_3"]
+        assert "# left out: column_2 (it differs in nearly every row)" in text
+        check_columns(load_log(tmp_path / "log.toml"))
+
+
+def test_a_table_whose_key_holds_lists_is_not_joined(tmp_path):
+    log = write_csv(tmp_path / "log.csv", shop())
+    pq.write_table(
+        pa.table({"item_id": [[n, n + 1] for n in range(30)], "kind": [n % 4 for n in range(30)]}),
+        tmp_path / "bundles.parquet",
+    )
+    text, tree = draft(tmp_path, log, tmp_path / "bundles.parquet")
+    assert "files" not in tree["items"]
+    assert "# Not used: bundles.parquet" in text
+
+
+def test_rows_without_users_and_times_whose_outcomes_stand_in_runs_are_warned_of(tmp_path):
+    draw = random.Random(5)
+
+    def write(run):
+        """Write rows of which a positive has copies beside it."""
+        rows = [
+            {"label": int(draw.random() < 0.3), "x": draw.randrange(9), "h": draw.randrange(1000)}
+            for _ in range(400)
+        ]
+        copies = [copy for row in rows for copy in [row] * (run if row["label"] else 1)]
+        return write_csv(tmp_path / "log.csv", copies, header=False)
+
+    text, tree = draft(tmp_path, write(15))
+    assert "# WARNING: positives and negatives stand together in runs" in text
+    assert tree["impressions"]["order"] == "rows"
+    # A value of a row tells its copies, and no other row.
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["column_2", "column_3"]
+    text, _ = draft(tmp_path, write(1))
+    assert "WARNING" not in text
+
+
 def test_odd_column_names_become_fit_field_names(tmp_path):
     rows = [
         {**{k: v for k, v in r.items() if k != "position"}, "slot no.": r["position"], "1st": n % 3}

@@ -14,6 +14,15 @@ def test_own_auc_is_measured_on_rows_that_did_not_teach_it():
     assert np.isnan(_own_auc(memory[:20], positive[:20]))
 
 
+def test_copies_of_rows_that_stand_together_do_not_tell_the_outcome_of_each_other():
+    positive = RANDOM.random(400) < 0.3
+    often = np.where(positive, 15, 1)
+    memory = np.repeat(np.arange(400), often)[:, None]  # each row has a group of its own, as its copies have
+    copied = np.repeat(positive, often)
+    assert not evidence(memory, copied)
+    assert evidence(copied[:, None].astype(np.int64), copied)
+
+
 def test_auc_counts_ties_half():
     assert auc(np.array([0.1, 0.5, 0.5, 0.9]), np.array([False, True, False, True])) == 3.5 / 4
     assert auc(np.ones(3), np.ones(3, bool)) == 0.5

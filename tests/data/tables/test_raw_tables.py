@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickscale.data.tables.raw_tables import find_file, read
+from clickscale.data.tables.raw_tables import detect_format, find_file, read
 from clickscale.errors import InputError
 from tests.data.raw import rows, written
 
@@ -18,6 +18,24 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_unknown_ending_is_an_error_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"\.parquet"):
         rows(tmp_path / "t.xlsx")
+
+
+def test_an_unknown_ending_is_read_by_the_first_bytes(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "t.item")
+    (tmp_path / "t.user").write_bytes(b"a,b\n1,2\n")
+    (tmp_path / "t.log").write_bytes(b'{"a": 1}\n')
+    (tmp_path / "t.bin").write_bytes(b"a,b\n\x00\x01\x02\n")
+    (tmp_path / "t.none").write_bytes(b"")
+    assert [detect_format(tmp_path / f"t.{ending}") for ending in ("item", "user", "log")] == [
+        "parquet",
+        "csv",
+        "jsonl",
+    ]
+    (row,) = rows(tmp_path / "t.user")
+    assert (row["a"], row["b"]) == ("1", "2")
+    for ending in ("bin", "none"):
+        with pytest.raises(InputError, match="Cannot tell the format"):
+            detect_format(tmp_path / f"t.{ending}")
 
 
 def test_parquet_keeps_its_types_and_decodes_dictionaries(tmp_path):
