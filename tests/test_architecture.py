@@ -46,6 +46,7 @@ PARTS = (
     "workflow",
     "run_page",
     "tuning",
+    "benchmarking",
     "scaling",
     "serving",
     "online",
