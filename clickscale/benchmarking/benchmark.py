@@ -13,8 +13,8 @@ from clickscale.benchmarking.forecast import (
     Sizes,
     make_forecast,
     matched_steps,
+    scoring_seconds,
     shown_cells,
-    testing_seconds,
     training_seconds,
 )
 from clickscale.benchmarking.processes import Ended, Job, run_jobs
@@ -145,7 +145,7 @@ class _Session:
             rate = chosen_rate(self._config, model, self._out) or grid(self._config, model)[0].rate
             for cell in self._shown(model, rate):
                 if cell in choosing and not cell.tested(self._out):
-                    seconds.append(testing_seconds(cell, self._forecast.speeds, self._sizes))
+                    seconds.append(scoring_seconds(cell, self._forecast.speeds, self._sizes))
                 elif not cell.tested(self._out):
                     seconds.append(self._seconds(cell, True))
         return _Progress([one for one in seconds if one], self._forecast.jobs, self._say)
@@ -153,7 +153,7 @@ class _Session:
     def _seconds(self, cell: Cell, tested: bool) -> float:
         speeds, sizes = self._forecast.speeds, self._sizes
         training = 0.0 if cell.trained(self._out) else training_seconds(cell, speeds, sizes)
-        return training + (testing_seconds(cell, speeds, sizes) if tested else 0.0)
+        return training + (scoring_seconds(cell, speeds, sizes) if tested else 0.0)
 
     def _work(self, cells: Sequence[Cell], *, tested: bool) -> None:
         """Finish cells, and measure their test part if ``tested``; what is done is left alone."""

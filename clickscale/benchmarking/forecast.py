@@ -57,7 +57,7 @@ def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> f
     return START + FINISH + share * speed.samples * speed.training + scored
 
 
-def testing_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
+def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to measure the test part of a cell; trees do so while they are trained."""
     return 0.0 if cell.model == TREES else START + FINISH + sizes.test * speeds[cell.model].scoring
 
@@ -72,7 +72,7 @@ def make_forecast(
             shown = shown_cells(config, model, grid(config, model)[0].rate, speeds)
             cells = {*grid(config, model), *shown}
             seconds[model] = sum(training_seconds(cell, speeds, sizes) for cell in cells)
-            seconds[model] += sum(testing_seconds(cell, speeds, sizes) for cell in shown)
+            seconds[model] += sum(scoring_seconds(cell, speeds, sizes) for cell in shown)
             counts[model] = len(cells)
     return Forecast(seconds, counts, speeds, failed, jobs)
 

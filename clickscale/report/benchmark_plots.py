@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from clickscale.evaluation.significance import Interval
-from clickscale.report.plots import COLORS, FAINT, INK, axes_of, in_style, new_figure, svg
+from clickscale.report.plots import COLORS, INK, axes_of, in_style, new_figure, svg
 
-_LABEL = 0.036  # height of a name, as a share of the axes
+_NAME = 0.2  # inches between two names
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def accuracy_against_operations(title: str, points: Sequence[CostPoint]) -> str:
     (axes,) = axes_of(figure)
     axes.set_xscale("log")
     _limits(axes, points)
-    for index, (point, height) in enumerate(zip(points, _heights(axes, points), strict=True)):
+    heights = _heights(points, axes.get_ylim(), figure.get_figheight())
+    for index, (point, height) in enumerate(zip(points, heights, strict=True)):
         _draw(axes, point, COLORS[index % len(COLORS)], height)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
@@ -71,7 +73,14 @@ def _draw(axes: Axes, point: CostPoint, color: str, height: float) -> None:
         va="center",
         fontsize=9,
         color=INK,
-        arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4},
+        arrowprops={
+            "arrowstyle": "-",
+            "relpos": (0, 0.5),
+            "color": color,
+            "alpha": 0.5,
+            "linewidth": 0.7,
+            "shrinkB": 3,
+        },
     )
     axes.plot(1.02, height, "o", color=color, markersize=4, transform=axes.transAxes, clip_on=False)
 
@@ -86,16 +95,17 @@ def _limits(axes: Axes, points: Sequence[CostPoint]) -> None:
     axes.set_ylim(min(ends) - room, max(ends) + room)
 
 
-def _heights(axes: Axes, points: Sequence[CostPoint]) -> list[float]:
-    """Height of each name in the axes, ascending: near its AUC, and apart from its neighbors."""
-    low, high = axes.get_ylim()
-    gap = min(_LABEL * 12 / max(len(points), 12) * 1.6, 1 / max(len(points) - 1, 1))
-    heights = [(point.auc.value - low) / (high - low) for point in points]
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + gap)
-    # What was pushed beyond the top pushes back.
-    limit = 1.0
-    for index in reversed(range(len(heights))):
-        heights[index] = min(heights[index], limit)
-        limit = heights[index] - gap
-    return heights
+def _heights(points: Sequence[CostPoint], limits: tuple[float, float], inches: float) -> list[float]:
+    """Height of each name in the axes, ascending: as near to its AUC as the names below and above allow."""
+    low, high = limits
+    gap = min(_NAME / inches, 1 / max(len(points) - 1, 1))
+    wanted = [(point.auc.value - low) / (high - low) for point in points]
+    # Without the gaps the heights only have to ascend: neighbors in the wrong order share their mean.
+    blocks: list[list[float]] = []
+    for index, height in enumerate(wanted):
+        blocks.append([height - index * gap])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    flat = [fmean(block) for block in blocks for _ in block]
+    room = 1 - gap * (len(points) - 1)
+    return [min(max(height, 0.0), room) + index * gap for index, height in enumerate(flat)]
