@@ -23,6 +23,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.files import remove_folder
 from clickscale.runtime import set_threads
+from clickscale.training.run.folder import CHECKPOINTS
 
 Say = Callable[[str], None]
 
@@ -127,13 +128,36 @@ class _Session:
 
     def run(self) -> Benchmark:
         """Choose the rates, train all seeds, measure, write."""
-        choosing = [cell for model in self._models for cell in grid(self._config, model)]
+        choosing = [cell for cells in self._grids() for cell in cells]
         self._progress = self._planned(choosing)
         self._work(choosing, tested=False)
-        rates = {model: chosen_rate(self._config, model, self._out) for model in self._models}
-        told = {model: rate for model, rate in rates.items() if rate is not None}
-        self._work([cell for model, rate in told.items() for cell in self._shown(model, rate)], tested=True)
-        return self._written(told)
+        rates = self._rates()
+        self._remove_losers(choosing, rates)
+        self._work([cell for model, rate in rates.items() for cell in self._shown(model, rate)], tested=True)
+        return self._written(rates)
+
+    def _grids(self) -> list[list[Cell]]:
+        """Cells of each model between whose learning rates there is a choice."""
+        grids = [grid(self._config, model) for model in self._models]
+        return [cells for cells in grids if len(cells) > 1]
+
+    def _rates(self) -> dict[str, float]:
+        """The rate of each model that has one: the only one, or the one that was chosen."""
+        found = {}
+        for model in self._models:
+            first, *others = grid(self._config, model)
+            rate = chosen_rate(self._config, model, self._out) if others else first.rate
+            if rate is not None:
+                found[model] = rate
+        return found
+
+    def _remove_losers(self, choosing: Sequence[Cell], rates: dict[str, float]) -> None:
+        """Delete the checkpoints of the runs whose rate was not chosen; the artifact keeps their weights."""
+        for cell in choosing:
+            checkpoints = cell.folder(self._out) / CHECKPOINTS
+            loses = cell.trained(self._out) and cell.rate != rates.get(cell.model)
+            if loses and checkpoints.is_dir():
+                remove_folder(checkpoints)
 
     def _shown(self, model: str, rate: float) -> list[Cell]:
         return shown_cells(self._config, model, rate, self._forecast.speeds)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import replace
 
 from clickscale.config import Config, check_least
 from clickscale.config_text import load_json, to_json
@@ -15,7 +14,7 @@ from clickscale.training.run.run_config import TrainConfig, train_config
 
 ALL, TREES = "all", "trees"
 _OPTIONS = "options.json"
-_MAY_GROW = ("models", "rates", "seeds")  # more of them only adds cells
+_FREE = ("models", "rates", "seeds", "data")  # more of them only adds cells, and the data may move
 
 
 class BenchmarkConfig(Config, frozen=True, kw_only=True):
@@ -86,10 +85,11 @@ class BenchmarkConfig(Config, frozen=True, kw_only=True):
         return [*self._equal(), *common, *own]
 
     def _equal(self) -> list[str]:
-        """Width of embeddings and head of the reference, which all models get."""
+        """Width of embeddings and head of the reference, and what else all runs share."""
         tree = msgspec.to_builtins(model_config(self.reference, self.grade))
         hidden = ",".join(map(str, tree["head"]["hidden"]))
-        return [f"model.d={tree['d']}", f"model.head.hidden=[{hidden}]"]
+        # One checkpoint is enough to continue, and a benchmark has many runs.
+        return [f"model.d={tree['d']}", f"model.head.hidden=[{hidden}]", "keep=1"]
 
 
 def claim_folder(out: Path, config: BenchmarkConfig) -> None:
@@ -102,12 +102,14 @@ def claim_folder(out: Path, config: BenchmarkConfig) -> None:
     asked = _Asked(config=config, data=checksum(Path(config.data) / MANIFEST))
     if path.is_file():
         stored = load_json(path.read_bytes(), _Asked, str(path))
-        kept = {name: getattr(config, name) for name in (*_MAY_GROW, "data")}  # the data may move
         changed = [
             f"{name} is {getattr(stored.config, name)!r}, not {getattr(config, name)!r}"
             for name in config.__struct_fields__
-            if getattr(replace(stored.config, **kept), name) != getattr(config, name)
+            if name not in _FREE and getattr(stored.config, name) != getattr(config, name)
         ]
+        # The weights of rates that lost are gone.
+        if fewer := set(stored.config.rates) - set(config.rates):
+            changed.append(f"rates has {', '.join(f'{rate:g}' for rate in sorted(fewer))} as well")
         changed += ["the data set is another one"] if stored.data != asked.data else []
         if changed:
             raise RunError(f"{out} holds another benchmark: {'; '.join(changed)}. Choose another folder.")

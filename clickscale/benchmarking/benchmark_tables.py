@@ -68,10 +68,21 @@ def table(
     speeds: Mapping[str, Speed],
     latencies: Mapping[str, tuple[float, float]],
 ) -> list[BenchmarkLine]:
-    """Lines of the runs ``cells``, the highest AUC first, then the constant rate and item popularity."""
+    """Lines of the runs ``cells`` in the folder of a benchmark; see `lines_of`."""
     runs = {cell: entrant(cell.folder(out), "test") for cell in cells}
+    return lines_of(runs, reference, speeds, latencies)
+
+
+def lines_of(
+    runs: Mapping[Cell, Entrant],
+    reference: str,
+    speeds: Mapping[str, Speed],
+    latencies: Mapping[str, tuple[float, float]],
+) -> list[BenchmarkLine]:
+    """Lines of evaluated runs, the highest AUC first, then the constant rate and item popularity."""
     if not runs:
         return []
+    # Cells of one model stay together; the first one's model is the one that the others are tested against.
     ordered = sorted(runs, key=lambda cell: -_mean_auc(cell.model, runs))
     compared = compare([runs[cell] for cell in ordered])
     base = _mean_auc(reference, runs)

@@ -55,6 +55,8 @@ def test_a_folder_continues_its_benchmark_and_refuses_another(tmp_path: Path) ->
     claim_folder(out, replace(config, models=("suan", "hstu"), rates=(0.001, 0.01), seeds=3))
     with pytest.raises(RunError, match="another benchmark: length is 100, not 50"):
         claim_folder(out, replace(config, length=50))
+    with pytest.raises(RunError, match="another benchmark: rates has .* as well"):
+        claim_folder(out, replace(config, rates=(0.001, 0.003)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="holds no benchmark"):
