@@ -251,7 +251,7 @@ class _Progress:
     def __init__(self, seconds: Sequence[float], jobs: int, say: Say) -> None:
         self._left, self._count, self._jobs, self._say = sum(seconds), len(seconds), jobs, say
         self._spent = self._expected = 0.0
-        say(f"{self._count} jobs are left, about {duration(self._left / jobs)}")
+        say(f"left: {self._count}, about {duration(self._left / jobs)}")
 
     def count(self, ended: Ended) -> None:
         """Count a job that is over."""
@@ -259,4 +259,4 @@ class _Progress:
         self._spent, self._expected = self._spent + ended.seconds, self._expected + ended.job.seconds
         left = self._left * self._spent / self._expected / self._jobs
         what = f"failed: {ended.failed}" if ended.failed else f"done in {duration(ended.seconds)}"
-        self._say(f"{ended.job.name}: {what}; {self._count} jobs left, about {duration(left)}")
+        self._say(f"{ended.job.name}: {what}; left: {self._count}, about {duration(left)}")
