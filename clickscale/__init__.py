@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clickscale.version import __version__
 
 __all__ = [
+    "BenchmarkConfig",
     "CacheConfig",
     "DistillConfig",
     "Scorer",
@@ -19,6 +20,7 @@ __all__ = [
     "StatisticCounters",
     "TrainConfig",
     "__version__",
+    "benchmark",
     "build_model",
     "distill",
     "evaluate",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from clickscale.benchmarking.benchmark import benchmark
+    from clickscale.benchmarking.benchmark_config import BenchmarkConfig
     from clickscale.data.dataset import open_dataset
     from clickscale.inference.scorer import Scorer
     from clickscale.inference.states.cache import StateCache
@@ -41,12 +45,14 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import clickscale` takes no time, torch takes seconds.
 _HOMES = {
+    "BenchmarkConfig": "clickscale.benchmarking.benchmark_config",
     "CacheConfig": "clickscale.inference.states.cache_config",
     "DistillConfig": "clickscale.training.distill.distill_config",
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",
     "StatisticCounters": "clickscale.inference.statistic_counters",
     "TrainConfig": "clickscale.training.run.run_config",
+    "benchmark": "clickscale.benchmarking.benchmark",
     "build_model": "clickscale.models",
     "distill": "clickscale.workflow",
     "evaluate": "clickscale.workflow",

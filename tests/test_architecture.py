@@ -48,6 +48,7 @@ PARTS = (
     "workflow",
     "run_page",
     "tuning",
+    "benchmarking",
     "scaling",
     "serving",
     "online",

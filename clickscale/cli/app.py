@@ -116,6 +116,13 @@ app.command(
         "clickscale train suan --data prepared --out runs/tuned --config tuned/tuned.toml",
     ),
 )(tune.tune_model)
+app.command(
+    "benchmark",
+    epilog=_example(
+        "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --dry-run",
+        "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --jobs 2",
+    ),
+)(tune.benchmark_models)
 app.command("trees", epilog=_example("clickscale trees --data prepared --out runs/trees"))(runs.train_trees)
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)

@@ -7,7 +7,7 @@ user once and scores its candidates, so its cost is ``user + candidates * candid
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from clickscale.features import Feature, Features, categorical, column_of, numer
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.models import CTRModel
 
+T = TypeVar("T")
 _NOW = 1_700_000_000
 
 
@@ -71,8 +72,8 @@ def measure_cost(model: CTRModel[Any], features: Features, length: int, candidat
     model.eval()
     try:
         with torch.no_grad():
-            user, state = _count_operations(lambda: model.encode_user(user_side))
-            score, _ = _count_operations(lambda: model.score(state, candidate_side))
+            user, state = count_operations(lambda: model.encode_user(user_side))
+            score, _ = count_operations(lambda: model.score(state, candidate_side))
     finally:
         model.train(was_training)
     return Cost(length, candidates, dense, embedding, user, score / candidates, user + score)
@@ -86,7 +87,7 @@ def _count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()) - embedding, embedding
 
 
-def _count_operations(work: Callable[[], Any]) -> tuple[int, Any]:
+def count_operations(work: Callable[[], T]) -> tuple[int, T]:
     """Operations of a piece of work, and its result."""
     aten = torch.ops.aten
     mapping = {

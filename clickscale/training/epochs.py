@@ -1,4 +1,4 @@
-"""Number of passes over the data, and the embedding tables that each pass begins with, as a value."""
+"""Number of passes over the data and of steps, and the embedding tables that each pass begins with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ class Epochs(Config, frozen=True):
     Attributes:
         count: passes at most; 0 leaves it to `clickscale.training.recipe`. Click models with id embeddings
             may over-fit as soon as the second pass begins (Zhang et al. 2022, the one-epoch phenomenon).
+        steps: steps at most, with which the schedules of the learning rates end; 0 sets no bound.
         reset: embedding tables at the start of every later epoch: ``none`` keeps them, ``random`` draws new
             rows (MEDA, Fan et al. 2023), ``snapshot`` returns to those of the start (asynchronous multi-epoch
             training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
@@ -30,6 +31,7 @@ class Epochs(Config, frozen=True):
     """
 
     count: int = 0
+    steps: int = 0
     reset: Literal["none", "random", "snapshot"] = "none"
     snapshot: str = ""
 
@@ -38,10 +40,16 @@ class Epochs(Config, frozen=True):
             raise ConfigError(
                 f"epochs.count is {self.count}; it must be at least 1, or 0 for the recipe's choice."
             )
+        if self.steps < 0:
+            raise ConfigError(f"epochs.steps is {self.steps}; it must be at least 1, or 0 for no bound.")
         if self.snapshot and self.reset != "snapshot":
             raise ConfigError(
                 f"epochs.snapshot names a run, but epochs.reset is {self.reset!r}; set epochs.reset=snapshot."
             )
+
+    def bounded(self, steps: int) -> int:
+        """Steps of a run whose passes have so many."""
+        return min(steps, self.steps) if self.steps else steps
 
     def remaining(self, position: Position) -> Iterator[Position]:
         """Start of each epoch that is still to come; the current one starts where the run stands."""

@@ -32,11 +32,15 @@ def take_steps(
         True if the run came to its end.
     """
     config, watch = run.config, run.watch
-    if 0 < pause_at <= run.step and not run.stopping.over():
+
+    def over() -> bool:
+        return run.stopping.over() or 0 < config.epochs.steps <= run.step
+
+    if 0 < pause_at <= run.step and not over():
         return False  # it pauses there already
     run.objective.train()
     for start in config.epochs.remaining(run.position):
-        if run.stopping.over():
+        if over():
             break
         first_step = loader.steps(start.epoch)
         run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))
@@ -58,15 +62,15 @@ def take_steps(
                 report.log(run.step, _metrics(run))
             if validation and run.step % config.validate_every == 0:
                 _validate(run, validation, report)
-            # A run that early stopping ends here has nothing to pause for.
-            paused = run.step == pause_at and not run.stopping.over()
+            # A run that ends here has nothing to pause for.
+            paused = run.step == pause_at and not over()
             leaving = paused or interruption.number != 0
             if leaving or (config.checkpoint_every and run.step % config.checkpoint_every == 0):
                 run.save()
             watch.lap("rest")
             if leaving:
                 return False
-            if run.stopping.over():
+            if over():
                 break
     if run.meter.steps:
         report.log(run.step, _metrics(run))

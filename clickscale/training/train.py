@@ -146,7 +146,7 @@ def _train(
         validation = _validation(dataset, config, plan.shared)
     elif config.validate_every:
         unmeasured = ["no validation and no early stopping: no label is known in the validation part"]
-    steps = loader.steps(config.epochs.count)
+    steps = config.epochs.bounded(loader.steps(config.epochs.count))
     objective, learners = plan.assemble(device, steps)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 

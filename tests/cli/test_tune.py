@@ -57,3 +57,27 @@ def test_a_search_prints_a_table_or_a_document_and_its_file_trains(
     assert main([*command, "--budget", "10d"]) == 2
     assert main([*command, "--set", "log_every=5", "--set", "recipe=fast"]) == 2
     assert "another search: recipe is 'accurate', not 'fast'" in capsys.readouterr().err
+
+
+# --- benchmark
+
+
+def test_a_dry_run_prints_a_forecast_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(tiny_dataset(tmp_path / "data", tiny_source(impressions=160))), tmp_path / "bench"
+    flags = ["--grade", "size-1", "--length", "8", "--seeds", "2", "--rates", "0.001,0.003"]
+    command = ["benchmark", "--data", data, "--models", "mlp,trees", "--out", str(out), *flags, "--dry-run"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["runs"]) == ["din", "mlp", "trees"]
+    assert found["seconds"] == pytest.approx(sum(found["models"].values()))
+    assert main(command) == 0
+    assert "8 runs of 3 models take about" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_rates_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["benchmark", "--data", "log", "--models", "mlp", "--out", str(tmp_path / "bench")]
+    assert main([*command, "--rates", "0.001;0.003"]) == 2
+    assert "--rates is '0.001;0.003'" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from torch.nn import functional
 from clickscale.costs.flops import (
     Cost,
     PaperRequest,
-    _count_operations,
     _count_parameters,
+    count_operations,
     measure_cost,
     paper_request,
     reference_features,
@@ -30,16 +30,16 @@ def reference_model(name: str, *overrides: str, length: int = 100) -> CTRModel[A
 def test_a_multiply_add_counts_two_and_a_look_up_nothing() -> None:
     linear, table = nn.Linear(3, 5), nn.Embedding(7, 3)
     ids = torch.tensor([0, 1, 2, 3])
-    assert _count_operations(lambda: linear(table(ids)))[0] == 2 * 4 * 3 * 5
+    assert count_operations(lambda: linear(table(ids)))[0] == 2 * 4 * 3 * 5
     x = torch.ones(2, 4, 3)
-    assert _count_operations(lambda: x.softmax(-1).sum())[0] == 0
-    assert _count_operations(lambda: x @ x.transpose(1, 2))[0] == 2 * 2 * 4 * 4 * 3
+    assert count_operations(lambda: x.softmax(-1).sum())[0] == 0
+    assert count_operations(lambda: x @ x.transpose(1, 2))[0] == 2 * 2 * 4 * 4 * 3
 
 
 def test_fused_attention_counts_both_of_its_products() -> None:
     query, key = torch.ones(2, 4, 5, 8), torch.ones(2, 4, 7, 8)
     work = lambda: functional.scaled_dot_product_attention(query, key, key)  # noqa: E731
-    assert _count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
+    assert count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
 
 
 def test_masked_attention_and_weighted_sums_of_rows_are_counted() -> None:
@@ -49,14 +49,14 @@ def test_masked_attention_and_weighted_sums_of_rows_are_counted() -> None:
         torch.ones(2, 1, 5, 7, dtype=torch.bool),
     )
     work = lambda: functional.scaled_dot_product_attention(query, key, key, attn_mask=mask)  # noqa: E731
-    assert _count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
+    assert count_operations(work)[0] == 2 * 2 * (2 * 4 * 5 * 7 * 8)
     table, bags = torch.ones(9, 6), torch.zeros(4, 3, dtype=torch.int64)
     weighted = lambda x: functional.embedding_bag(  # noqa: E731
         bags, x, per_sample_weights=torch.ones(4, 3), mode="sum"
     )
-    assert _count_operations(lambda: weighted(table))[0] == 2 * 4 * 3 * 6
-    assert _count_operations(lambda: weighted(table.requires_grad_()))[0] == 2 * 4 * 3 * 6
-    assert _count_operations(lambda: functional.embedding_bag(bags, table, mode="sum"))[0] == 0
+    assert count_operations(lambda: weighted(table))[0] == 2 * 4 * 3 * 6
+    assert count_operations(lambda: weighted(table.requires_grad_()))[0] == 2 * 4 * 3 * 6
+    assert count_operations(lambda: functional.embedding_bag(bags, table, mode="sum"))[0] == 0
 
 
 def test_a_grade_of_a_paper_is_counted_on_the_request_of_the_paper() -> None:

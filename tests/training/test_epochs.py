@@ -24,3 +24,9 @@ def test_fewer_epochs_than_none_are_refused() -> None:
 def test_a_snapshot_without_a_reset_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"epochs\.reset=snapshot"):
         Epochs(count=2, snapshot="runs/a")
+
+
+def test_a_bound_of_steps_is_at_most_what_the_passes_have() -> None:
+    assert [Epochs(steps=steps).bounded(40) for steps in (0, 7, 100)] == [40, 7, 40]
+    with pytest.raises(ConfigError, match=r"epochs\.steps is -1"):
+        Epochs(steps=-1)

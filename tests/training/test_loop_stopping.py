@@ -194,3 +194,28 @@ def test_validation_keeps_the_windows_of_training_where_they_cost_far_less(
     assert windows.config.grouping == "timeline"
     assert {one.config.grouping for one in requests} == {"request"}
     assert windows.behaviors < sum(one.behaviors for one in requests)
+
+
+# --- a bound of steps
+
+
+@pytest.mark.parametrize("stopping", ["true", "false"])
+def test_a_run_ends_at_its_bound_of_steps_with_its_schedule(
+    data: Path, tmp_path: Path, stopping: str
+) -> None:
+    bounded = [*EARLY, "epochs.steps=7", "validate_every=5", f"early_stopping={stopping}", "log_every=1"]
+    result = train(config_of(data, *bounded), tmp_path / "run")
+    assert (result.finished, result.step) == (True, 7)
+    rates = [line["learning_rate"] for line in read_metrics(tmp_path / "run") if "learning_rate" in line]
+    assert len(rates) == 7
+    assert rates[-1] < rates[1] / 5  # the cosine ends here and not with the epochs
+    validated = [line["step"] for line in read_metrics(tmp_path / "run") if "valid" in line]
+    assert validated == ([5, 7] if stopping == "true" else [5])
+    assert train(config_of(data, *bounded), tmp_path / "run").step == 7
+
+
+def test_a_bound_beyond_the_epochs_changes_nothing(data: Path, tmp_path: Path) -> None:
+    plain = train(config_of(data), tmp_path / "plain")
+    bounded = train(config_of(data, "epochs.steps=100000"), tmp_path / "bounded")
+    assert bounded.step == plain.step
+    assert differing(tmp_path / "plain", tmp_path / "bounded") == []

@@ -1,0 +1,1 @@
+"""Many models under one budget: options, cells, speeds, forecast, processes, tables."""

@@ -1,0 +1,91 @@
+"""Forecast of the time of a benchmark from the speeds of its models."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig
+from clickscale.benchmarking.cells import Cell, grid, seeds
+from clickscale.benchmarking.speeds import Speed
+
+# Seconds on a core to start a command and to open the data and, after training, to measure a part with its
+# intervals and to save the artifact.
+START, FINISH = 3.0, 2.0
+_TREES = 5e-4  # seconds for an impression of training; a few boosted trees are never what takes long
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Impressions of the parts of a data set."""
+
+    train: int
+    valid: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Time of a benchmark.
+
+    Attributes:
+        seconds: by model, of all its cells one after the other, if none stops early.
+        cells: by model.
+        speeds: by model; trees have none.
+        failed: by model that cannot take part, why.
+        jobs: cells that are trained at the same time.
+    """
+
+    seconds: dict[str, float]
+    cells: dict[str, int]
+    speeds: dict[str, Speed]
+    failed: dict[str, str]
+    jobs: int
+
+    @property
+    def total(self) -> float:
+        """Seconds on the clock."""
+        return sum(self.seconds.values()) / self.jobs
+
+
+def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
+    """Seconds to train a cell and to measure its validation part."""
+    if cell.model == TREES:
+        return START + FINISH + _TREES * sizes.train
+    speed = speeds[cell.model]
+    share = min(cell.steps / speed.steps, 1.0) if cell.steps else 1.0
+    validations = max(round(share * speed.validations), 1) + 1  # one more by the finished run
+    scored = validations * sizes.valid * speed.scoring
+    return START + FINISH + share * speed.samples * speed.training + scored
+
+
+def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
+    """Seconds to measure the test part of a cell; trees do so while they are trained."""
+    return 0.0 if cell.model == TREES else START + FINISH + sizes.test * speeds[cell.model].scoring
+
+
+def make_forecast(
+    config: BenchmarkConfig, speeds: dict[str, Speed], failed: dict[str, str], sizes: Sizes, jobs: int
+) -> Forecast:
+    """Forecast of a benchmark of which nothing is done yet."""
+    seconds, counts = {}, {}
+    for model in config.entrants:
+        if model not in failed:
+            shown = shown_cells(config, model, grid(config, model)[0].rate, speeds)
+            cells = {*grid(config, model), *shown}
+            seconds[model] = sum(training_seconds(cell, speeds, sizes) for cell in cells)
+            seconds[model] += sum(scoring_seconds(cell, speeds, sizes) for cell in shown)
+            counts[model] = len(cells)
+    return Forecast(seconds, counts, speeds, failed, jobs)
+
+
+def matched_steps(config: BenchmarkConfig, model: str, speeds: Mapping[str, Speed]) -> int:
+    """Steps of a model that cost as many operations as the reference's training; 0 for all of its epochs."""
+    if model in (TREES, config.reference) or config.reference not in speeds:
+        return 0
+    steps = speeds[model].matched(speeds[config.reference].budget)
+    return 0 if steps == speeds[model].steps else steps
+
+
+def shown_cells(config: BenchmarkConfig, model: str, rate: float, speeds: Mapping[str, Speed]) -> list[Cell]:
+    """Cells of a model in either table, each once."""
+    steps: Iterable[int] = (0, matched_steps(config, model, speeds))
+    return list(dict.fromkeys(cell for most in steps for cell in seeds(config, model, rate, most)))

@@ -1,0 +1,165 @@
+"""Speed and operations of a model, measured over a few steps of its training."""
+
+import itertools
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from msgspec.structs import replace
+
+from clickscale.batch import Batch
+from clickscale.config import Config
+from clickscale.config_text import load_json, to_json
+from clickscale.costs.flops import count_operations
+from clickscale.data.dataset import Dataset
+from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
+from clickscale.files import replace_text
+from clickscale.training.objectives import LOSS, ClickLoss
+from clickscale.training.optimizers.optim import build_optimizer
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.run.model import make_model, trained_labels
+from clickscale.training.run.run_config import TrainConfig
+
+_STEPS = 8  # of the measurement, after one that warms up
+_FEWEST = 2  # steps that are measured, however slow they are
+_SECONDS = 6.0  # after which no further step begins
+_SCORED = 512  # impressions in a batch that is scored, about
+_BACKWARD = 2  # times the operations of the forward pass
+SPEEDS = "speeds.json"
+
+
+class Speed(Config, frozen=True):
+    """Speed and operations of one model in one benchmark.
+
+    Attributes:
+        steps: of its epochs.
+        samples: impressions that these steps see.
+        validations: of the validation part.
+        training, scoring: seconds for an impression, on the clock.
+        cpu: processor seconds for an impression of training.
+        operations: for an impression of training, that of the backward pass counted as two forward passes.
+    """
+
+    steps: int
+    samples: int
+    validations: int
+    training: float
+    scoring: float
+    cpu: float
+    operations: float
+
+    @property
+    def budget(self) -> float:
+        """Operations of training for all epochs."""
+        return self.operations * self.samples
+
+    def matched(self, budget: float) -> int:
+        """Steps that ``budget`` operations pay for: at least one, at most those of the epochs."""
+        each = self.budget / self.steps
+        return max(min(int(budget / each), self.steps), 1)
+
+
+class _Speeds(Config, frozen=True):
+    """Measured speeds by model."""
+
+    models: dict[str, Speed]
+
+
+def read_speeds(out: Path) -> dict[str, Speed]:
+    """Speeds that an earlier call measured, so that matched steps stay the same."""
+    path = out / SPEEDS
+    return dict(load_json(path.read_bytes(), _Speeds, str(path)).models) if path.is_file() else {}
+
+
+def write_speeds(out: Path, speeds: dict[str, Speed]) -> None:
+    """Keep speeds for later calls."""
+    replace_text(out / SPEEDS, to_json(_Speeds(models=speeds)))
+
+
+def measure_speed(config: TrainConfig, dataset: Dataset) -> Speed:
+    """Take a few steps of a training on the first batches, and score a few batches as validation does.
+
+    Nothing is written. The number of threads is that of torch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _Trial(config, dataset).speed()
+
+
+class _Trial:
+    """A training that takes a few steps only."""
+
+    def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
+        facts, model = facts_of(dataset), make_model(config, dataset)
+        decided, _ = resolve(config, facts, traits_of([model], config.length))
+        optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, model.shares)
+        gpu = config.device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if gpu else "cpu")
+        self._objective = ClickLoss(model.to(self._device), trained_labels(dataset, config))
+        loader = Loader(dataset, "train", replace(decided.loader(), prefetch=0))
+        planned = loader.steps(decided.epochs.count)
+        self._steps = decided.epochs.bounded(planned)
+        self._samples = round(loader.samples * decided.epochs.count * self._steps / planned)
+        self._validations = -(-self._steps // decided.validate_every) if decided.validate_every else 0
+        self._optimizer = build_optimizer(model, optimizer, self._steps)
+        self._batches = loader.batches()
+        shared = config.length if model.causal and model.shares else 0
+        scored = replace(decided.loader(), batch_size=_SCORED, pairs=SCORED_PAIRS, prefetch=0)
+        self._served = served_loaders(dataset, "valid", scored, shared) if facts.valid else []
+
+    def speed(self) -> Speed:
+        """Measure training, then scoring."""
+        batches, samples, seconds, cpu = self._train()
+        return Speed(
+            steps=self._steps,
+            samples=self._samples,
+            validations=self._validations,
+            training=seconds / samples,
+            scoring=self._scoring(),
+            cpu=cpu / samples,
+            operations=self._operations(batches),
+        )
+
+    def _train(self) -> tuple[list[Batch], int, float, float]:
+        """Take steps; returns their batches, and the impressions, seconds and processor seconds of them.
+
+        Building a batch counts, as it does in a training on one core.
+        """
+        taken: list[Batch] = []
+        samples, begun, cpu = 0, time.perf_counter(), time.process_time()
+        for number, batch in enumerate(itertools.islice(self._batches, _STEPS + 1)):
+            loss = self._objective(batch.to(self._device))[LOSS]
+            loss.backward()
+            self._optimizer.step(loss, number)
+            float(loss.detach())  # waits for a GPU
+            if number == 0:  # pays for memory and for code that is loaded late
+                begun, cpu = time.perf_counter(), time.process_time()
+            taken.append(batch)
+            samples += batch.samples * (number > 0)
+            if len(taken) > _FEWEST and time.perf_counter() - begun > _SECONDS:
+                break
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        # A log of a single batch has nothing but the step that warms up.
+        return taken, max(samples, 1), seconds, cpu
+
+    def _scoring(self) -> float:
+        """Seconds for an impression of the validation part; 0 if there is none."""
+        samples, seconds = 0, 0.0
+        self._objective.eval()
+        with torch.inference_mode():
+            for batch in (next(iter(loader.batches())) for loader in self._served):
+                begun = time.perf_counter()
+                float(self._objective(batch.to(self._device))[LOSS])
+                seconds, samples = seconds + time.perf_counter() - begun, samples + batch.samples
+        self._objective.train()
+        return seconds / max(samples, 1)
+
+    def _operations(self, batches: list[Batch]) -> float:
+        """Operations of training for an impression of some batches."""
+        counted = 0
+        with torch.no_grad():
+            for batch in batches:
+                found, _ = count_operations(partial(self._objective, batch.to(self._device)))
+                counted += found
+        return (1 + _BACKWARD) * counted / sum(batch.samples for batch in batches)
