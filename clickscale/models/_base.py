@@ -33,11 +33,7 @@ S = TypeVar("S", bound=State)
 
 
 def require_unpadded(user: UserSide) -> None:
-    """Refuse to append rows of which some gain fewer behaviors than others.
-
-    Raises:
-        InputError: a row is padded.
-    """
+    """Refuse to append rows of which some gain fewer behaviors than others, with an `InputError`."""
     if not bool(user.mask.all()):
         raise InputError("extend_user needs rows that all gain the same number of behaviors.")
 

@@ -166,6 +166,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+@pytest.mark.slow
 def test_a_killed_benchmark_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench"
     # Enough steps after the first checkpoint for the kill to come in between.

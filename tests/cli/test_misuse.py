@@ -41,7 +41,7 @@ BAD = {
     "no such option": (["models", "--jason"], "No such option: --jason"),
     "missing option": (["train", "din", "--out", "x"], "Missing option '--data'"),
     "number out of range": (["cost", "din", "--length", "0"], "Invalid value for '--length'"),
-    "unknown model": (["train", "dim", "--data", "tiny", "--out", "new"], "did you mean 'din'"),
+    "unknown model": (["train", "dinn", "--data", "tiny", "--out", "new"], "did you mean 'din'"),
     "unknown model to cost": (["cost", "suann"], "did you mean 'suan'"),
     "unknown grade": (
         ["train", "din", "--data", "tiny", "--out", "new", "--grade", "size2"],

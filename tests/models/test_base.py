@@ -138,7 +138,7 @@ def test_every_model_has_five_grades_a_description_and_its_own_config(name: str)
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"name": "dim"}, r"Unknown model 'dim'; did you mean 'din'\? Known: autoint, "),
+        ({"name": "dinn"}, r"Unknown model 'dinn'; did you mean 'din'\? Known: autoint, "),
         ({"name": "_base"}, "Unknown model '_base'"),
         ({"grade": "size-6"}, r"Unknown grade 'size-6'; did you mean 'size-\d'\?"),
         ({"overrides": ["blocs=3"]}, r"Unknown option 'blocs'; did you mean 'blocks'\?"),
