@@ -75,6 +75,8 @@ def write_run_page(
     dataset, absence = _dataset_of(folders[0], data)
     latencies = measured_latencies(named, candidates) if candidates else {}
     models = page_models(named, part, label, latencies)
+    if dataset is not None and "item" in dataset.schema.absent:
+        models = [replace(model, by_item_age={}) for model in models]
     found = _model_sections(models, candidates, label)
     if dataset is not None:
         found.append(sections.data_section(inspect_dataset(dataset)))

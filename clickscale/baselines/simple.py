@@ -38,6 +38,8 @@ def simple_predictions(dataset: Dataset, part: str, label: str = "") -> dict[str
 def simple_logits(dataset: Dataset, rows: Ints, labels: tuple[str, ...]) -> dict[str, Floats32]:
     """Logits (N, T) of the predictions of `simple_predictions`, by name.
 
+    A log without items has no popularity.
+
     Args:
         rows: (N,) impressions to predict.
         labels: the T labels to predict.
@@ -46,7 +48,10 @@ def simple_logits(dataset: Dataset, rows: Ints, labels: tuple[str, ...]) -> dict
     shown, asked = items[train], items[rows]
     columns = [_logits(dataset, train, shown, asked, label) for label in labels]
     constant, popularity = zip(*columns, strict=True)
-    return {"constant": np.stack(constant, axis=1), "popularity": np.stack(popularity, axis=1)}
+    found = {"constant": np.stack(constant, axis=1)}  # (N, T)
+    if "item" not in dataset.schema.absent:
+        found["popularity"] = np.stack(popularity, axis=1)  # (N, T)
+    return found
 
 
 def _logits(dataset: Dataset, train: Ints, shown: Ints, asked: Ints, label: str) -> tuple[Floats32, Floats32]:

@@ -39,20 +39,22 @@ def _moment_of(dataset: Dataset, before: str = "") -> int:
         before: ``valid`` or ``test`` for the start of that part, seconds since 1970, or empty: after the log.
 
     Raises:
-        DataError: the split has no common start of its parts, or the text is neither.
+        DataError: the split has no common start of its parts, or the text is no moment.
     """
     time = dataset.impressions["time"]
+    after = int(time.max(initial=-1)) + 1
     if not before:
-        return int(time.max(initial=-1)) + 1
+        return after
     if before.isdigit():
         return int(before)
     if before not in PARTS[1:]:
         raise DataError(f"{before!r} is no moment; give seconds since 1970, valid or test.")
-    if not dataset.boundaries:
+    if dataset.split.is_by_user or dataset.split.is_given:
         raise DataError(
-            f"The split {dataset.split.kind} of {dataset.path} has no common start of {before}; give seconds."
+            f"The split {dataset.split.kind!r} of {dataset.path} has no moment at which {before} begins "
+            "for all; give seconds since 1970, or leave --before out to count the whole log."
         )
-    return int(dataset.boundaries[PARTS[1:].index(before)])
+    return min(int(dataset.boundaries[PARTS[1:].index(before)]), after)  # an empty part begins after the log
 
 
 def export_counters(dataset: Dataset, out: Path, before: str = "") -> CountersHead:

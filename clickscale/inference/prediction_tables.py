@@ -2,8 +2,10 @@
 
 Columns, by the names of the schema::
 
-    row                       number of the row in the log, from 0, quarantined rows counted
-    USER, ITEM                raw ids, under the names of the id fields
+    row                       number of the row in the log, from 0, quarantined rows counted, and each entry
+                              of a list that was taken apart
+    USER, ITEM                raw ids, under the names of the id fields; those of several columns as one text.
+                              A role that the log does not have has no column
     time                      seconds since 1970
     label.NAME                1, 0, or nothing where it is unknown; for each label that is predicted
     score.NAME                predicted probability of the label
@@ -197,9 +199,11 @@ def _there(where: Path, source: Path, data: Path | None) -> Path:
 
 def _schema(dataset: Dataset, labels: tuple[str, ...]) -> pa.Schema:
     schema = dataset.schema
-    kinds = [pa.int64() if field.dtype == "int" else pa.string() for field in (schema.user, schema.item)]
     columns = [("row", pa.int64())] if "row" in dataset.impressions else []
-    columns += [(schema.user.name, kinds[0]), (schema.item.name, kinds[1]), ("time", pa.int64())]
+    for role, field in (("user", schema.user), ("item", schema.item)):
+        if role not in schema.absent:
+            columns.append((field.name, pa.int64() if field.dtype == "int" else pa.string()))
+    columns.append(("time", pa.int64()))
     columns += [(label_of(name), pa.int8()) for name in labels]
     return pa.schema(columns + [(f"score.{name}", pa.float64()) for name in labels])
 
@@ -216,11 +220,11 @@ def _pieces(
         place = order[start : start + _PIECE]
         here = rows[place]
         columns = [shown["row"][here]] if "row" in shown else []
-        columns += [
-            users.take(shown["user"][here]),
-            items.take(shown["item"][here] - FIRST),
-            shown["time"][here],
-        ]
+        if "user" not in dataset.schema.absent:
+            columns.append(users.take(shown["user"][here]))
+        if "item" not in dataset.schema.absent:
+            columns.append(items.take(shown["item"][here] - FIRST))
+        columns.append(shown["time"][here])
         for name in labels:
             label = shown[label_of(name)][here]
             columns.append(pa.array(label, mask=label < 0))

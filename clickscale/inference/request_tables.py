@@ -2,8 +2,11 @@
 
 Columns go by the names of the schema or by those of the log's raw columns:
 
-* ``request``, if there is one, tells requests apart; otherwise rows of one user and time are one request;
-* the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does);
+* ``request``, if there is one, tells requests apart; otherwise rows of one user and time are one request, and
+  in a log without users, each row is;
+* the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does). An id of
+  several columns is in these columns, or in one that holds lists of its parts. A role that the log does not
+  have needs no column;
 * context fields and statistics of the candidate; profile fields of the user, from a request's first row;
 * ``behaviors``: a list of objects as in a request, or the same as JSON text.
 
@@ -27,6 +30,7 @@ from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError
 from clickscale.inference.logged_users import LoggedUsers
+from clickscale.inference.request_ids import one_id
 from clickscale.schema import Field
 
 _REQUEST, _TIME, _BEHAVIORS = "request", "time", "behaviors"
@@ -70,27 +74,39 @@ class RequestTable:
     def __post_init__(self) -> None:
         schema = self.encoder.schema
         self._columns = column_names(self.path)
-        self._user = self._found(("user", schema.user.name, schema.user.source), "user")
-        self._item = self._found(("item", schema.item.name, schema.item.source), "item")
+        self._nobody = "user" in schema.absent
+        self._user = () if self._nobody else self._id_columns("user", schema.user)
+        self._item = () if "item" in schema.absent else self._id_columns("item", schema.item)
         self._time = self._found((_TIME,), "time")
         self._context = self._fields(schema.context_fields())
         self._profile = self._fields(schema.profile)
-        used = {self._user, self._item, self._time, _REQUEST, _BEHAVIORS}
+        used = {*self._user, *self._item, self._time, _REQUEST}
+        used |= set() if self._nobody else {_BEHAVIORS}
         used |= set(self._context.values()) | set(self._profile.values())
         self.ignored = [name for name in self._columns if name not in used]
-        self._logged = LoggedUsers(self.dataset, self.length) if self.dataset is not None else None
+        self._logged: LoggedUsers | None = None
+        if self.dataset is not None and not self._nobody:
+            self._logged = LoggedUsers(self.dataset, self.length)
 
     @property
     def names_requests(self) -> bool:
         """True if a column tells requests apart."""
         return _REQUEST in self._columns
 
-    def _found(self, names: Sequence[str], role: str) -> str:
-        """The column of a role."""
+    def _id_columns(self, role: str, field: Field) -> tuple[str, ...]:
+        """The column of an id, or the several that it is composed of."""
+        parts = field.column if isinstance(field.column, tuple) else ()
+        if parts and set(parts) <= set(self._columns):
+            return parts
+        names = [role, field.name] if parts else [role, field.name, field.source]
+        return (self._found(names, role, " + ".join(parts)),)
+
+    def _found(self, names: Sequence[str], role: str, other: str = "") -> str:
+        """The column of a role; a message names ``other`` as well."""
         for name in names:
             if name in self._columns:
                 return name
-        wanted = " or ".join(dict.fromkeys(names))
+        wanted = " or ".join(dict.fromkeys([*names, *filter(None, [other])]))
         raise InputError(f"{self.path} has no {role} column ({wanted}); it has {', '.join(self._columns)}.")
 
     def _fields(self, fields: Sequence[Field]) -> dict[str, str]:
@@ -118,7 +134,9 @@ class RequestTable:
 
     def _same(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """True if two rows belong to one request."""
-        names = (_REQUEST,) if self.names_requests else (self._user, self._time)
+        if self._nobody and not self.names_requests:
+            return False  # each row of such a log is a user of its own
+        names = (_REQUEST,) if self.names_requests else (*self._user, self._time)
         return all(one[name] == other[name] for name in names)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -147,19 +165,24 @@ class RequestTable:
 
     def _request(self, first: int, rows: Sequence[Mapping[str, Any]]) -> TableRequest:
         """One request of some rows."""
-        head = rows[0]
+        head, shared = rows[0], (*self._user, self._time)
         for offset, row in enumerate(rows):
-            if (row[self._user], row[self._time]) != (head[self._user], head[self._time]):
+            if any(row[name] != head[name] for name in shared):
                 raise InputError(
                     f"{self.path} row {first + offset}: request {head[_REQUEST]!r} has two users or times."
                 )
         request: dict[str, Any] = {
-            "user": head[self._user],
             "time": head[self._time],
-            "candidates": [{"item": row[self._item], **_present(row, self._context)} for row in rows],
+            "candidates": [
+                {**self._id("item", row, first + offset), **_present(row, self._context)}
+                for offset, row in enumerate(rows)
+            ],
         }
+        if self._nobody:
+            return TableRequest(first, head.get(_REQUEST), request)
+        request |= self._id("user", head, first)
         profile = _present(head, self._profile)
-        logged = self._logged.at(head[self._user], head[self._time]) if self._logged else None
+        logged = self._logged.at(request["user"], head[self._time]) if self._logged else None
         if logged is not None and not self._profile:
             profile = logged.profile
         request["profile"] = profile
@@ -168,6 +191,15 @@ class RequestTable:
         elif logged is not None:
             request["behaviors"] = logged.behaviors
         return TableRequest(first, head.get(_REQUEST), request)
+
+    def _id(self, role: str, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """The id of a row under its role; nothing for a role that the log does not have."""
+        schema = self.encoder.schema
+        field, columns = (schema.user, self._user) if role == "user" else (schema.item, self._item)
+        if not columns:
+            return {}
+        value = row[columns[0]] if len(columns) == 1 else [row[name] for name in columns]
+        return {role: one_id(value, field, f"{self.path} row {number}: {role}")}
 
     def _behaviors(self, value: Any, row: int) -> Any:
         """Behaviors of a cell."""

@@ -35,13 +35,18 @@ class ScoredTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns: the request if the table names it, ids and time, whether the item is known, scores."""
+        """Columns: the request if the table names it, ids and time, whether the item is known, scores.
+
+        A user or an item that the log does not have leaves its columns out.
+        """
         schema = self.scorer.artifact.encoder.schema
         columns: list[tuple[str, pa.DataType]] = (
             [("request", pa.string())] if self.table.names_requests else []
         )
-        columns += [(schema.user.name, pa.string()), (schema.item.name, pa.string()), ("time", pa.int64())]
-        columns += [("known", pa.bool_())]
+        columns += [] if "user" in schema.absent else [(schema.user.name, pa.string())]
+        columns += [] if "item" in schema.absent else [(schema.item.name, pa.string())]
+        columns += [("time", pa.int64())]
+        columns += [] if "item" in schema.absent else [("known", pa.bool_())]
         labels = self.scorer.artifact.config.labels
         return pa.schema(columns + [(f"score.{label}", pa.float64()) for label in labels])
 
@@ -89,9 +94,14 @@ class ScoredTable:
 
     def _rows(self, one: TableRequest, response: Response) -> Iterator[tuple[Any, ...]]:
         """Cells of the candidates of one request."""
-        name = (None if one.name is None else str(one.name),) if self.table.names_requests else ()
-        user, time = str(one.request["user"]), int(one.request["time"])
+        absent = self.scorer.artifact.encoder.schema.absent
+        head = [None if one.name is None else str(one.name)] if self.table.names_requests else []
+        head += [] if "user" in absent else [str(one.request["user"])]
+        time = int(one.request["time"])
         for item, known, scores in zip(
             response.items, response.known, response.probabilities.tolist(), strict=True
         ):
-            yield *name, user, str(item), time, known, *scores
+            if "item" in absent:
+                yield *head, time, *scores
+            else:
+                yield *head, str(item), time, known, *scores

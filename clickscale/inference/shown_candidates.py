@@ -11,6 +11,7 @@ from torch import Tensor
 from clickscale.arrays import Ints
 from clickscale.batch import CandidateSide
 from clickscale.data.features.encoder import Encoder
+from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
 
@@ -20,7 +21,8 @@ class ShownCandidates:
     """One request without its behaviors.
 
     Attributes:
-        user, items: ids as the encoder reads them, integers or texts.
+        user, items: ids as the encoder reads them, integers or texts; 0 for a role that the log does not
+            have.
         rows: (C,) rows of the item table; 1 for items that it does not have.
         profile: (1, values) indices of categorical profile fields, by name.
         context: (C, values) indices of categorical context fields, by name.
@@ -40,13 +42,16 @@ def read_shown(request: Request, encoder: Encoder) -> ShownCandidates:
     Raises:
         InputError: names the first mistake by its path.
     """
-    bare: Any = {**request, "behaviors": None} if isinstance(request, dict) else request
+    bare: Any = request
+    if isinstance(request, dict) and "behaviors" in request:
+        bare = {**request, "behaviors": None}
     encoded = encode_requests([bare], encoder, 1)
     schema, user, candidates = encoder.schema, encoded.batch.user, encoded.batch.candidates
+    named = with_ids(bare, schema, "")
     return ShownCandidates(
         time=int(request["time"]),
-        user=plain_ids([request["user"]], schema.user.dtype)[0],
-        items=plain_ids(encoded.items[0], schema.item.dtype),
+        user=plain_ids([named["user"]], schema.user.dtype)[0],
+        items=plain_ids([one["item"] for one in named["candidates"]], schema.item.dtype),
         rows=candidates.items[0].numpy(),
         profile=_by_field(user.profile[:, 1:], schema.profile),  # the first column is the user
         context=_by_field(candidates.context[0], schema.context_fields()),

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickscale.data.dataset import Dataset
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from clickscale.inference.logged_users import LoggedUsers
 from clickscale.inference.replay import requests_from_dataset
@@ -98,3 +100,57 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         requests(table_of(dataset, tmp_path, "user,item,time\n1,10,1600000000\n1,10,1600000000,4\n"))
     with pytest.raises(InputError, match=r"no item column \(item or item_id\); it has user, thing, time"):
         table_of(dataset, tmp_path, "user,thing,time\n1,10,1600000000\n")
+
+
+def composite_users(folder: Path) -> Dataset:
+    """A data set whose users are known by two columns."""
+    rows = [f"{n % 3},x{n % 2},i{n % 5},{1_600_000_000 + n},{n % 2}" for n in range(60)]
+    (folder / "log.csv").write_text("\n".join(["a,b,item,time,clicked", *rows]) + "\n")
+    (folder / "log.toml").write_text(
+        'name = "x"\nlabels = [{ name = "click", column = "clicked" }]\n'
+        'user = { name = "user", column = ["a", "b"] }\nitem = { name = "item" }\n'
+        '[impressions]\nfiles = "log.csv"\n'
+    )
+    prepare(load_log(folder / "log.toml"), folder / "prepared")
+    return open_dataset(folder / "prepared")
+
+
+def test_an_id_of_several_columns_stands_in_them_or_in_one(tmp_path: Path) -> None:
+    dataset = composite_users(tmp_path)
+    options: dict[str, Any] = {"dataset": dataset, "length": 3}
+    row = {"item": "i1", "time": 1_600_000_059}
+    found = []
+    for ids in ({"b": "x0", "a": 2}, {"user": "2|x0"}, {"user": ["2", "x0"]}):
+        pq.write_table(pa.Table.from_pylist([ids | row]), tmp_path / "table.parquet")
+        found.append(requests(RequestTable(tmp_path / "table.parquet", dataset.encoder, **options)))
+    ((_, _, request),) = found[0]
+    assert request["user"] == "2|x0"
+    assert len(request["behaviors"]) == 3
+    assert found == [found[0]] * 3
+    rows = [{"user": ["2", "x0"], **row}, {"user": ["2"], "item": "i1", "time": 1_600_000_060}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    with pytest.raises(InputError, match=r"parquet row 2: user is \['2'\]; send 2 values: a, b"):
+        requests(RequestTable(tmp_path / "table.parquet", dataset.encoder, **options))
+    with pytest.raises(InputError, match=r"no user column \(user or a \+ b\); it has a, item, time"):
+        table_of(dataset, tmp_path, "a,item,time\n2,i1,1600000059\n")
+
+
+def test_rows_of_a_log_without_users_and_items_are_requests_of_their_own(tmp_path: Path) -> None:
+    composite_users(tmp_path)
+    (tmp_path / "log.toml").write_text(
+        'name = "x"\nlabels = [{ name = "click", column = "clicked" }]\n'
+        '[impressions]\nfiles = "log.csv"\nfields = [{ name = "a" }]\n'
+    )
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "nobody")
+    dataset = open_dataset(tmp_path / "nobody")
+    text = "user,item,a,time,behaviors\n7,i1,2,1600000059,\n7,i1,0,1600000059,[]\n"
+    (tmp_path / "rows.csv").write_text(text)
+    table = RequestTable(tmp_path / "rows.csv", dataset.encoder, dataset, 3)
+    assert requests(table) == [
+        (1, None, {"time": 1_600_000_059, "candidates": [{"a": "2"}]}),
+        (2, None, {"time": 1_600_000_059, "candidates": [{"a": "0"}]}),
+    ]
+    assert table.ignored == ["user", "item", "behaviors"]
+    named = table_of(dataset, tmp_path, "request,a,time\nx,2,1600000059\nx,0,1600000059\n")
+    ((_, name, request),) = requests(named)
+    assert (name, len(request["candidates"])) == ("x", 2)

@@ -121,7 +121,7 @@ def _summary(data: Dataset) -> Summary:
     """Summarize the parts as preparation does, which older data sets do not hold."""
     parts = data.parts()
     labels = {label: data.impressions[label_of(label)] for label in data.labels}
-    return summarize(data.impressions, lambda rows: parts[rows], labels, data.split)
+    return summarize(data.impressions, lambda rows: parts[rows], labels, data.split, data.schema.absent)
 
 
 def _chunks(rows: int) -> Iterator[slice]:
@@ -218,9 +218,10 @@ def _moment(seconds: int) -> str:
 
 
 def _fields(data: Dataset) -> Iterator[FieldSummary]:
-    """Every field with its share of unknown values."""
-    features, seen = data.features, data.impressions
-    statistics = {statistic.name for statistic in data.schema.statistics}
+    """Every field with its share of unknown values; the id of a role that the log does not have is none."""
+    features, seen, schema = data.features, data.impressions, data.schema
+    constant = {field.name for field in (schema.user, schema.item) if field.name in schema.absent}
+    statistics = {statistic.name for statistic in schema.statistics}
     sides: tuple[tuple[str, tuple[Feature, ...], Columns, str, int], ...] = (
         ("profile", features.profile, data.users, "user", len(seen["time"])),
         ("behavior", features.behavior, data.behaviors, "", len(data.behaviors["time"])),
@@ -229,6 +230,8 @@ def _fields(data: Dataset) -> Iterator[FieldSummary]:
     )
     for side, group, columns, through, total in sides:
         for feature in group:
+            if feature.name in constant:
+                continue
             column = columns[column_of(feature.name)]
             table = (
                 _unknown(column) if through else None

@@ -150,11 +150,10 @@ def _items_of_training(dataset: Dataset) -> npt.NDArray[np.bool_]:
     """(items,) True for items that the training part may know.
 
     With a split by moments, these are the items first seen, as a behavior or a candidate, before the
-    validation part begins. With a split by each user's own time, they are the items of the training part's
-    impressions.
+    validation part begins. With any other split, they are the items of the training part's impressions.
     """
     known = np.zeros(dataset.features.items, bool)
-    if dataset.boundaries:
+    if len(dataset.boundaries) == 2:  # given parts may have a moment for valid only
         seen = dataset.items["first_seen"]
         known[:] = (seen >= 0) & (seen < dataset.boundaries[0])
     else:

@@ -186,7 +186,7 @@ class _Preparation:
         given = shown[PART] if self.source.split.is_given else None
         division = Division(self.source.split, fixed, offsets, shown["user"], shown["time"], given)
         labels = {label.name: shown[label_of(label.name)] for label in encoder.schema.labels}
-        summary = summarize(shown, division.part, labels, self.source.split)
+        summary = summarize(shown, division.part, labels, self.source.split, encoder.schema.absent)
         (self.folder / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != WRITER)
         files, samples = hashes_of(self.folder, [str(path.relative_to(self.folder)) for path in paths])

@@ -5,7 +5,7 @@ first label. The constant rate is that of the training part, said of every impre
 log-loss, and its PCOC (predicted over observed) shows how far the label rate has moved since.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,7 @@ def summarize(
     part_of: Callable[[slice], npt.NDArray[np.uint8]],
     labels: Mapping[str, Array],
     split: Split,
+    absent: Collection[str] = (),
 ) -> Summary:
     """Summarize the impressions of a data set, in two passes over their columns.
 
@@ -93,6 +94,7 @@ def summarize(
         impressions: columns ``user``, ``item`` and ``visible``.
         part_of: gives the part of some rows: 0 train, 1 valid, 2 test.
         labels: columns of all labels by name, in order.
+        absent: roles that the log does not have, of which none is new.
     """
     first, total = next(iter(labels)), len(impressions["visible"])
     size = [len(PARTS), *(int(impressions[name].max(initial=0)) + 1 for name in ("user", "item"))]
@@ -116,7 +118,7 @@ def summarize(
         for index, name in enumerate(PARTS)
     }
     long = int(np.searchsorted(np.cumsum(lengths), 0.95 * total))
-    warnings = [*_scarce(counts, tuple(labels)), *_moved(found, first), *_cold(found, split)]
+    warnings = [*_scarce(counts, tuple(labels)), *_moved(found, first), *_cold(found, split, absent)]
     no_history = float(lengths[0] / max(total, 1))
     if no_history > _HALF:
         warnings.append(
@@ -184,10 +186,10 @@ def _moved(parts: dict[str, _PartSummary], label: str) -> Iterator[str]:
             )
 
 
-def _cold(parts: dict[str, _PartSummary], split: Split) -> Iterator[str]:
+def _cold(parts: dict[str, _PartSummary], split: Split, absent: Collection[str]) -> Iterator[str]:
     """Warn of a test part in which most users or items are new."""
     test = parts["test"]
-    if test.impressions and test.cold_users > _HALF:
+    if test.impressions and test.cold_users > _HALF and "user" not in absent:
         way = "" if split.kind == "user_time" else "; --split user_time divides the impressions of each user"
         yield f"{test.cold_users:.0%} of the test impressions are of users that train has not{way}."
     if test.impressions and test.cold_items > _HALF:

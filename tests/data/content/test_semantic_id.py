@@ -20,6 +20,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError, DataError, SchemaError
 from clickscale.schema import Field
+from tests.data.given_parts import without_valid
 from tests.data.tiny import tiny_dataset, tiny_source
 
 SQUARE = np.array([[10, 1], [10, -1], [-10, 1], [-10, -1]], np.float32)
@@ -113,6 +114,13 @@ def test_with_a_split_by_user_only_items_of_training_impressions_are_known(log):
     dataset = open_dataset(log, Split(kind="user_time"))
     known = _items_of_training(dataset)
     assert set(np.flatnonzero(known)) == set(dataset.impressions["item"][dataset.part("train")])
+
+
+def test_with_given_parts_an_item_of_the_test_part_is_unknown_however_early(tmp_path):
+    dataset = without_valid(tmp_path)
+    known = set(np.flatnonzero(_items_of_training(dataset)))
+    assert known == set(dataset.impressions["item"][dataset.part("train")])
+    assert known < {2, 3, 4, 5, 6}
 
 
 def test_later_items_change_nothing_about_the_ids_of_the_others(log, dataset, tmp_path):
