@@ -185,6 +185,7 @@ MANIFEST = Manifest(
     boundaries=(5, 6),
     report={"users": TableReport(rows=3, kept=2, quarantined={"id": 1})},
     files={"users/ids.npy": FileEntry(bytes=1, sha256="0")},
+    samples={"users/ids.npy": "1"},
     notes=("A note with a letter é.",),
 )
 EVERY: list[msgspec.Struct] = [

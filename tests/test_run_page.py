@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ from clickscale import workflow
 from clickscale.data.dataset import Dataset
 from clickscale.errors import DataError, RunError
 from clickscale.run_page import run_commands, write_run_page
+from clickscale.sealed import read_document, write_document
 from clickscale.training.distill.distill_config import distill_config
 from tests.trained import tiny_prepared, tiny_run
 
@@ -79,8 +79,8 @@ def test_a_data_set_that_is_gone_is_said_and_can_be_named(made: tuple[Path, Data
     folder, dataset = made
     run = tmp_path / "mlp-0"
     shutil.copytree(folder / "mlp-0", run)
-    config = json.loads((run / "config.json").read_text("utf-8"))
-    (run / "config.json").write_text(json.dumps(config | {"data": "gone"}), "utf-8")
+    config = read_document(run / "config.json", "")
+    write_document(run / "config.json", config | {"data": "gone"})
     shown = words(write_run_page([run], tmp_path / "a.html", candidates=0).read_text("utf-8"))
     assert "The data set was not at gone, so the data card is left out" in shown
     assert "rows read" not in shown

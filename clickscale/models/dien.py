@@ -73,7 +73,7 @@ class DIEN(CTRModel[DIENState]):
         self.config, self.length = config, length
         self.inputs = Inputs(features, items, config.d, config.numbers)
         width = config.hidden or self.inputs.width
-        self.extractor = nn.GRU(self.inputs.width, width, batch_first=True)
+        self.extractor = nn.GRU(self.inputs.width, width)
         self.attention = nn.Linear(self.inputs.item_width, width, bias=False)
         self.enter, self.recur = nn.Linear(width, 3 * width), nn.Linear(width, 3 * width)
         self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
@@ -89,7 +89,8 @@ class DIEN(CTRModel[DIENState]):
         padding = (~user.mask).sum(dim=1, keepdim=True)  # (B, 1)
         column = torch.arange(length, device=tokens.device)
         turned = take_columns(tokens, ((column + padding) % length)[:, None])  # (B, L, D)
-        interests, _ = self.extractor(turned)
+        interests, _ = self.extractor(turned.transpose(0, 1))  # (L, B, hidden), steps first
+        interests = interests.transpose(0, 1)  # (B, L, hidden)
         back = take_columns(interests, ((column - padding) % length)[:, None])  # (B, L, hidden)
         interests = back * user.mask[..., None]
         return DIENState(user.items, user.times, interests, self.inputs.profile(user))
@@ -104,11 +105,12 @@ class DIEN(CTRModel[DIENState]):
         if not state.items.shape[1]:
             return self.encode_user(user)
         tokens = self.inputs.behaviors(user)
-        new, _ = self.extractor(tokens, state.interests[None, :, -1].to(tokens.dtype).contiguous())
+        last = state.interests[None, :, -1].to(tokens.dtype).contiguous()  # (1, B, hidden)
+        new, _ = self.extractor(tokens.transpose(0, 1), last)  # (N, B, hidden)
         return DIENState(
             torch.cat([state.items, user.items], dim=1),
             torch.cat([state.times, user.times], dim=1),
-            torch.cat([state.interests, new], dim=1),
+            torch.cat([state.interests, new.transpose(0, 1)], dim=1),
             state.profile,
         )
 

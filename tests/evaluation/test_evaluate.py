@@ -115,7 +115,9 @@ def test_sharing_an_encoding_among_requests_changes_no_logit(
     assert visible.min() < 12 < visible.max()  # histories that fit, and histories that are cut
     found = predict(model, dataset, "train", length=length, labels=LABELS, batch_size=30)
     assert found.grouping == "request"
-    assert np.abs(found.logits - request_by_request(dataset, model, "train", length)).max() < 1e-5
+    alone = request_by_request(dataset, model, "train", length)
+    # Sums round by their size.
+    assert np.abs(found.logits - alone).max() < 1e-5 * max(float(np.abs(alone).max()), 1)
 
 
 @pytest.mark.parametrize(("name", "fewer"), [("suan", True), ("lightsuan", True), ("din", False)])

@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -6,9 +5,11 @@ import numpy as np
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from clickscale import workflow
 from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.layout import read_manifest, write_manifest
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ArtifactError, DamagedError, InputError, RunError
 from clickscale.inference.prediction_tables import predict_to_table
@@ -98,9 +99,10 @@ def test_a_data_set_without_rows_of_the_log_is_predicted_in_its_own_order(tmp_pa
     dataset = tiny_prepared(tmp_path)
     artifact = tiny_artifact(tmp_path, dataset)
     (dataset.path / "impressions/row.npy").unlink()
-    manifest = json.loads((dataset.path / "manifest.json").read_text("utf-8"))
-    del manifest["files"]["impressions/row.npy"]
-    (dataset.path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    manifest = read_manifest(dataset.path)
+    kept = {name: entry for name, entry in manifest.files.items() if name != "impressions/row.npy"}
+    samples = {name: manifest.samples[name] for name in kept}
+    write_manifest(dataset.path, replace(manifest, files=kept, samples=samples))
     predict_to_table(artifact, tmp_path / "out.parquet", data=dataset.path)
     table = pq.read_table(tmp_path / "out.parquet")
     rows = dataset.part("test")

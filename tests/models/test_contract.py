@@ -239,7 +239,7 @@ def test_a_state_may_be_kept_in_half_precision(
 
 @EVERY
 def test_padding_changes_nothing(name: str) -> None:
-    assert padding_gap(toy_model(name), toy_batch()) <= 1e-6
+    assert padding_gap(toy_model(name), toy_batch()) <= 2e-6
 
 
 @EVERY
