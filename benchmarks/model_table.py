@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import configured  # noqa: F401 - first, since it sets the memory of the process
 import torch
 from measure import Training
 
