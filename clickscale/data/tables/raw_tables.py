@@ -22,6 +22,7 @@ from clickscale.errors import InputError, unknown
 
 _ROWS = 1 << 16  # rows of Parquet read at once
 
+PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError)  # damaged metadata raise ValueErrors of any kind
 Format = Literal["auto", "csv", "tsv", "parquet", "jsonl"]
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -150,7 +151,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
                     raise missing_column(path, name, names)
             for rows in file.iter_batches(_ROWS, columns=wanted, use_threads=False):
                 yield checked(_chosen(rows, wanted), empty_problems(rows.num_rows))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except PARQUET_ERRORS as error:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error

@@ -11,7 +11,8 @@ import pyarrow.parquet
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, line_blocks
 from clickscale.data.tables.delimited import TextFormat, read_block
 from clickscale.data.tables.json_lines import json_line, read_objects
-from clickscale.data.tables.raw_tables import Format, read
+from clickscale.data.tables.raw_tables import PARQUET_ERRORS, Format, read
+from clickscale.errors import InputError
 
 _PIECE = 1 << 20  # bytes of text read in the middle and at the end
 _MOST_BLOCKS = 64  # of a compressed file, which cannot be entered in the middle; 256 MB of text
@@ -43,17 +44,20 @@ def _has_few_groups(path: Path) -> bool:
     """True for a Parquet file whose row groups are read one after another."""
     try:
         return pa.parquet.ParquetFile(path).metadata.num_row_groups < 3
-    except (pa.ArrowException, OSError):
+    except PARQUET_ERRORS:
         return True  # reading it names the damage
 
 
 def _of_groups(path: Path, rows: int) -> Iterator[Chunk]:
     """Read the first rows of the first, the middle and the last row group."""
-    with pa.parquet.ParquetFile(path) as file:
-        groups = file.metadata.num_row_groups
-        for group in (0, groups // 2, groups - 1):
-            for batch in islice(file.iter_batches(rows, row_groups=[group], use_threads=False), 1):
-                yield checked(batch, empty_problems(batch.num_rows))
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            groups = file.metadata.num_row_groups
+            for group in (0, groups // 2, groups - 1):
+                for batch in islice(file.iter_batches(rows, row_groups=[group], use_threads=False), 1):
+                    yield checked(batch, empty_problems(batch.num_rows))
+    except PARQUET_ERRORS as error:
+        raise InputError(f"Cannot read {path}: {error}; the file is damaged.") from error
 
 
 def _first_middle_last(stream: Iterable[_T]) -> list[_T]:
