@@ -224,7 +224,7 @@ def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
         values = values.cast(pa.uint8())
     try:
         numbers = numpy_of(values.cast(pa.float64(), safe=False), np.nan)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs
         return np.full(len(values), np.nan), np.full(len(values), BAD_NUMBER, np.uint8)
     problems = np.where(_is_finite(numbers) | np.isnan(numbers), FINE, NOT_FINITE).astype(np.uint8)
     return np.where(problems == FINE, numbers, np.nan), problems

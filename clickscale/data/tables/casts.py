@@ -46,13 +46,13 @@ def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
+        pass  # texts with spaces, fractions or other texts: see below
     try:
         floats = _trimmed(values).cast(pa.float64())
         rounded = pa.types.is_integer(kind) and pc.any(pc.greater_equal(pc.abs(floats), 2.0**53)).as_py()
         return values if rounded else floats.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return values
+        return values  # value by value, preparing says which rows cannot be read
 
 
 def _trimmed(values: pa.Array) -> pa.Array:
