@@ -423,7 +423,8 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
     """
     several = isinstance(value, list | tuple)
     if several and field.values == 1 and len(value) <= 1:  # as a list column of a log is read
-        return value[0] if value else None
+        value = value[0] if value else None
+        several = isinstance(value, list | tuple)  # a list within the list is refused below
     if isinstance(value, Mapping) or (several and field.values == 1):
         raise InputError(f"{table.where(key, index)} is {short(value)}; send one value.")
     if several and any(isinstance(one, Mapping | list | tuple) for one in value):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clickscale.cli import main
+from clickscale.errors import InputError
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from tests.inference.mutated import mutated
@@ -75,3 +76,11 @@ def test_mutated_requests_cost_no_other_its_answer(served: Any, tmp_path: Path) 
 def test_ten_thousand_mutated_requests_cost_no_other_its_answer(served: Any, tmp_path: Path) -> None:
     told = check(served, tmp_path, 10_000, seed=1)
     assert min(told.values()) > 500
+
+
+def test_a_list_within_a_list_of_one_value_is_refused(served: Any) -> None:
+    artifact, requests, _ = served
+    for strange in ([[]], [["i1"]], [{}]):
+        profile = dict.fromkeys(requests[0]["profile"], strange)
+        with pytest.raises(InputError, match="send (one value|a flat list)"):
+            Scorer(artifact).score(requests[0] | {"profile": profile})
