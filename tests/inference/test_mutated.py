@@ -82,5 +82,5 @@ def test_a_list_within_a_list_of_one_value_is_refused(served: Any) -> None:
     artifact, requests, _ = served
     for strange in ([[]], [["i1"]], [{}]):
         profile = dict.fromkeys(requests[0]["profile"], strange)
-        with pytest.raises(InputError, match="send (one value|a flat list)"):
+        with pytest.raises(InputError, match=r"send (one value|a flat list)"):
             Scorer(artifact).score(requests[0] | {"profile": profile})
