@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs, score, tune
+from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
+from clickscale.cli.lab import benchmarks, tune
+from clickscale.cli.server import score
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -122,7 +124,7 @@ app.command(
         "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --dry-run",
         "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --jobs 2",
     ),
-)(tune.benchmark_models)
+)(benchmarks.benchmark_models)
 app.command("trees", epilog=_example("clickscale trees --data prepared --out runs/trees"))(runs.train_trees)
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)

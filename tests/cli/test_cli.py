@@ -10,7 +10,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.cli.app import app
-from clickscale.cli.score import _size_in_bytes
+from clickscale.cli.server.score import _size_in_bytes
 from clickscale.data.dataset import open_dataset
 from clickscale.inference.scorer import Scorer
 from tests.data.resealed import reseal

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clickscale.cli import main
-from clickscale.cli.tune import seconds_of
+from clickscale.cli.lab.tune import seconds_of
 from clickscale.errors import ConfigError
 from tests.data.tiny import tiny_dataset, tiny_source
 
