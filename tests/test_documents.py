@@ -5,8 +5,8 @@ tables of tests/document_data.py; that of README.md begins empty, since a newcom
 
 * ``python`` runs in one namespace per document;
 * ``console`` runs the lines that begin with ``$ ``; the lines between them are output and are not compared;
-* ``bash`` runs whole; in both, ``clickscale`` and ``python`` are those of the environment that runs the test,
-  and a ``make`` line is not executed: its targets have to exist in the Makefile;
+* ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that runs the
+  test, ``clickscale`` is the same as a fork of a process that has loaded torch (`tests.forked_commands`), and a ``make`` line is not executed: its targets have to exist in the Makefile;
 * ``toml``, ``json``, ``jsonl`` and ``csv`` are parsed; ``text`` is left alone; any other tag is refused.
 
 An HTML comment on the line before a block changes that:
@@ -22,6 +22,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from typing import Any
 import pytest
 
 from tests.document_data import write_document_data
+from tests.forked_commands import CommandServer
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -102,7 +104,10 @@ def commands(block: Block) -> list[str]:
 
 
 def run_shell(block: Block, folder: Path, expected: int) -> None:
-    """Run the commands of a block as one script, its make lines only looked up."""
+    """Run the commands of a block as one script, its make lines only looked up.
+
+    The programs of ``folder/.bin`` come first, then those of ``folder/.venv/bin``.
+    """
     known = make_targets((ROOT / "Makefile").read_text("utf-8"))
     script = []
     for command in commands(block):
@@ -114,7 +119,8 @@ def run_shell(block: Block, folder: Path, expected: int) -> None:
                 raise block.fail(f"Makefile has no target {', '.join(sorted(wanted - known))}")
         else:
             script.append(command)
-    environment = os.environ | {"PATH": f"{folder / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+    places = (str(folder / ".bin"), str(folder / ".venv/bin"), os.environ["PATH"])
+    environment = os.environ | {"PATH": os.pathsep.join(places)}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
         cwd=folder,
@@ -204,10 +210,21 @@ def broken_links(markdown: str, path: Path) -> list[str]:
     return broken
 
 
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[CommandServer]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = CommandServer(Path(folder))
+        yield server
+        server.close()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_block_of_a_document_works(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_of_a_document_works(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_server: CommandServer
+) -> None:
     found = list(blocks(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()))
     prepare_folder(tmp_path, tables=path != ROOT / "README.md")
+    (tmp_path / ".bin").symlink_to(command_server.folder)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in found:
@@ -281,6 +298,14 @@ def test_blocks_of_one_document_build_on_each_other(tmp_path: Path) -> None:
     for block in blocks(page, "page.md"):
         run_block(block, tmp_path, namespace)
     assert namespace["n"] == "1\n"
+
+
+def test_a_forked_command_is_the_command(command_server: CommandServer, tmp_path: Path) -> None:
+    (tmp_path / ".bin").symlink_to(command_server.folder)
+    prepare_folder(tmp_path)
+    block = "```console\n$ clickscale --version > a && .venv/bin/clickscale --version > b && cmp a b\n```"
+    run_block(only_block(block), tmp_path, {})
+    run_block(only_block("<!-- exit: 2 -->\n```console\n$ clickscale inspect nowhere\n```"), tmp_path, {})
 
 
 def test_commands_run_in_the_environment_of_the_tests(tmp_path: Path) -> None:
