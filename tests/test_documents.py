@@ -5,8 +5,9 @@ tables of tests/document_data.py; that of README.md begins empty, since a newcom
 
 * ``python`` runs in one namespace per document;
 * ``console`` runs the lines that begin with ``$ ``; the lines between them are output and are not compared;
-* ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that runs the
-  test, ``clickscale`` is the same as a fork of a process that has loaded torch (`tests.forked_commands`), and a ``make`` line is not executed: its targets have to exist in the Makefile;
+* ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that
+  runs the test, and ``clickscale`` is a fork of a process that has loaded torch (`tests.forked_commands`); a
+  ``make`` line is not executed: its targets have to exist in the Makefile;
 * ``toml``, ``json``, ``jsonl`` and ``csv`` are parsed; ``text`` is left alone; any other tag is refused.
 
 An HTML comment on the line before a block changes that:
