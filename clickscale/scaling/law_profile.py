@@ -1,8 +1,8 @@
 """The squared error of a power law for every exponent, and what it says about a value.
 
-Given the exponent a and the shift B, a law is a straight line in ``(x - B)^-a``, so its ceiling and scale have
-a closed form (variable projection). A grid of a and B hence shows the whole profile of the squared error, for
-many data sets at once, and no start can miss the valley. The grid is zoomed into the part that matters.
+Given the exponent a and the shift B, a law is a straight line in ``(x - B)^-a``, so its ceiling and scale
+have a closed form (variable projection). A grid of a and B hence shows the whole profile of the squared
+error, for many data sets at once, and no start can miss the valley. The grid is zoomed into what matters.
 """
 
 from dataclasses import dataclass
@@ -87,13 +87,21 @@ class Profile:
     spread: Floats
     total: float
 
-    def values(self, z: float) -> Floats:
-        """Values of all laws at z: (N, G); those at infinity are the ceilings."""
+    def values(self, z: float, above: float | None = None) -> Floats:
+        """Values of all laws at z: (N, G); those at infinity are the ceilings.
+
+        Args:
+            above: another place; the values are those by which the law at z lies above it.
+        """
+        if above is not None:
+            return np.asarray(-self.scale * (self._power(z) - self._power(above)))
         return np.asarray(self.ceiling - self.scale * self._power(z))
 
-    def leverage(self, z: float) -> Floats:
+    def leverage(self, z: float, above: float | None = None) -> Floats:
         """Variance of these values in units of that of a cell: (G,)."""
         power = self._power(z)
+        if above is not None:
+            return np.asarray((power - self._power(above)) ** 2 / self.spread)
         if self.grid.form == "gain":
             return np.asarray(power**2 / self.spread)
         return np.asarray(1.0 / self.total + (power - self.mean) ** 2 / self.spread)
@@ -102,9 +110,10 @@ class Profile:
         """Smallest squared errors: (N,)."""
         return np.asarray(self.squares.min(axis=1))
 
-    def best_values(self, z: float) -> Floats:
+    def best_values(self, z: float, above: float | None = None) -> Floats:
         """Values of the best laws at z: (N,)."""
-        return np.asarray(self.values(z)[np.arange(len(self.squares)), self.squares.argmin(axis=1)])
+        best = self.squares.argmin(axis=1)
+        return np.asarray(self.values(z, above)[np.arange(len(best)), best])
 
     def best_exponents(self) -> Floats:
         """Exponents of the best laws: (N,)."""

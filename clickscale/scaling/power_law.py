@@ -11,14 +11,16 @@ most so much larger than the smallest one. How much larger is asked of a bootstr
 distribution is skewed with few rungs, and of the F distribution; the larger counts. Percentiles of refitted
 parameters would be simpler and cover too seldom (`benchmarks/law_coverage.py` compares the two).
 
-Users are another source: all cells are measured on the same ones. Where the predictions are at hand, the law is
-refitted to resamples of the users, and the two widths add as those of independent sources do.
+Users are another source of luck: all cells are measured on the same ones. Where the predictions are at hand,
+the law is refitted to resamples of the users, and the two widths add as those of independent sources do.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import fdtrc, fdtri
 
 from clickscale.arrays import Floats
@@ -84,16 +86,17 @@ class Rungs:
         """Squares of the seeds around the means of their rungs."""
         return math.fsum(float(np.var(rung)) * len(rung) for rung in self.values)
 
-    def deviations(self) -> Floats:
-        """Distances of the seeds from the mean of their rung, as large as those from the true mean are."""
-        kept = [np.asarray(rung) for rung in self.values if len(rung) > 1]
-        scaled = [(rung - rung.mean()) * math.sqrt(len(rung) / (len(rung) - 1)) for rung in kept]
-        return np.concatenate(scaled) if scaled else np.zeros(0)
-
     def only(self, rungs: slice) -> "Rungs":
         """Some of the rungs."""
         users = None if self.users is None else self.users[:, rungs]
         return Rungs(self.x[rungs], self.values[rungs], users)
+
+
+def deviations(values: Iterable[npt.ArrayLike]) -> Floats:
+    """Distances of seeds from the mean of their rung, as large as those from the true mean are."""
+    kept = [seeds for rung in values if (seeds := np.asarray(rung, dtype=np.float64)).size > 1]
+    scaled = [(seeds - seeds.mean()) * math.sqrt(seeds.size / (seeds.size - 1)) for seeds in kept]
+    return np.concatenate(scaled) if scaled else np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ class PowerLaw:
         r2: share of the variance over all cells that the law explains.
         noise: standard deviation of one cell around the law.
         residuals: (R,) mean of a rung less the law.
-        misfit: p-value of rungs that lie off the law by no more than their seeds do; nan if it cannot be told.
+        misfit: p-value of rungs that lie off the law by no more than their seeds differ; nan if it cannot be
+            told.
         verdict: why the points do not determine the law; empty if they do.
     """
 
@@ -139,6 +143,10 @@ class PowerLaw:
     def predict(self, x: float, seeds: int) -> Interval:
         """The mean over some new seeds at x, measured on the same users."""
         return self._fitted.interval(x, new=seeds)
+
+    def worth(self, start: float, end: float) -> Interval:
+        """By how much the law at ``end`` lies above that at ``start``."""
+        return self._fitted.interval(end, above=start)
 
 
 def fit_law(
@@ -185,7 +193,7 @@ def _law(rungs: Rungs, fitted: "_Fitted", misfit: float) -> PowerLaw:
     """Numbers of a fit in units of x."""
     form, measured, unit = fitted.form, fitted.measured, fitted.unit
     exponent, base = measured.grid.law(fitted.best)
-    ceiling, scale = float(measured.ceiling[0, fitted.best]), float(measured.scale[0, fitted.best])
+    scale = float(measured.scale[0, fitted.best])
     line = np.array([measured.values(z)[0, fitted.best] for z in rungs.x / unit])
     values = np.concatenate([np.asarray(rung) for rung in rungs.values])
     around = float(((values - values.mean()) ** 2).sum())
@@ -254,22 +262,29 @@ class _Fitted:
     luck: Floats
     by_users: Profile | None
 
-    def interval(self, x: float, new: int = 0) -> Interval:
-        """The law at x, users included; or with ``new`` the mean of new seeds on the same users."""
+    def interval(self, x: float, new: int = 0, above: float | None = None) -> Interval:
+        """The law at x, users included.
+
+        Args:
+            new: the mean of so many new seeds on the same users instead.
+            above: how much the law rises from there to x instead.
+        """
         z, measured = x / self.unit, self.measured
+        start = None if above is None else above / self.unit
         extra = 1.0 / new if new else 0.0
-        leverage = measured.leverage(z) + extra  # (G,)
-        values = measured.values(z)[0]  # (G,)
+        leverage = measured.leverage(z, start) + extra  # (G,)
+        values = measured.values(z, start)[0]  # (G,)
         value = float(values[self.best])
         luck = self.luck[:, : min(new, _MOST_NEW)].mean(axis=1) if new else np.zeros(len(self.luck))
-        missed = (value + luck[:, None] - self.resampled.values(z)) ** 2 / leverage  # (N, G)
+        missed = (value + luck[:, None] - self.resampled.values(z, start)) ** 2 / leverage  # (N, G)
         room = self._room((self.resampled.squares + missed).min(axis=1)) - measured.squares[0]  # (G,)
         inside = room >= 0
         reach = np.sqrt(leverage[inside] * room[inside])
         low, high = float((values[inside] - reach).min()), float((values[inside] + reach).max())
         if not new and self.by_users is not None:
-            low, high = self._widened(low, value, high, self.by_users.best_values(z))
-        return Interval(low, min(high, self.top), value)
+            low, high = self._widened(low, value, high, self.by_users.best_values(z, start))
+        # No law falls.
+        return Interval(low if start is None else max(low, 0.0), min(high, self.top), value)
 
     def exponent(self) -> Interval:
         """The exponent; ends at a bound of the search mean that the points set none."""
@@ -285,7 +300,7 @@ class _Fitted:
         return Interval(max(low, least), min(high, most), value)
 
     def misfit(self) -> float:
-        """p-value of rungs that lie off the law by no more than their seeds do; nan if it cannot be told."""
+        """p-value of rungs that lie off the law by no more than their seeds differ; nan if unknown."""
         rungs = self.rungs
         lacking, seeds = len(rungs) - _PARAMETERS[self.form], float(rungs.seeds.sum()) - len(rungs)
         if lacking < 1 or seeds < 1:
@@ -330,7 +345,7 @@ def _fit(rungs: Rungs, form: Form, top: float, level: float, replicates: int, se
     measured = zoomed(form, ladder, rungs.means, rungs.within, freedom)
     best = int(measured.squares[0].argmin())
     line = np.array([measured.values(z)[0, best] for z in ladder.z])  # (R,)
-    noise = rungs.deviations()
+    noise = deviations(rungs.values)
     if not noise.size:
         noise = (rungs.means - line) * math.sqrt(len(rungs) / freedom)
     random = np.random.default_rng(seed)
