@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtr
 
 from clickscale.errors import DataError
 from clickscale.evaluation.significance import Interval
@@ -19,7 +20,7 @@ from clickscale.scaling.points import Measured
 from clickscale.scaling.power_law import LEVEL, Rungs, fit_law
 
 MOST_ERROR = 0.002  # of a prediction that is good enough to plan with
-_INSIDE = 0.75  # of the intervals of 90% must hold what was measured
+_CHANCE = 0.05  # a check fails if so few intervals hold what was measured less often than this
 _LARGEST = 8  # one configuration in so many is held out, the largest
 
 
@@ -76,12 +77,14 @@ class JointCheck:
     Attributes:
         names: of the configurations. predicted, measured: in their order.
         factor: training operations of the largest one over those of the largest that was fitted.
+        level: of the intervals.
     """
 
     names: tuple[str, ...]
     predicted: tuple[Interval, ...]
     measured: tuple[float, ...]
     factor: float
+    level: float
 
     @property
     def error(self) -> float:
@@ -96,8 +99,9 @@ class JointCheck:
 
     @property
     def holds(self) -> bool:
-        """True if the law is good enough to plan with: all are close, and most inside, as chance has it."""
-        return self.error <= MOST_ERROR and self.inside >= math.ceil(_INSIDE * len(self.names))
+        """True if the law is good enough to plan with: all are close, and as many inside as chance has it."""
+        by_chance = float(bdtr(self.inside, len(self.names), self.level))
+        return self.error <= MOST_ERROR and by_chance >= _CHANCE
 
     @property
     def told(self) -> str:
@@ -158,6 +162,7 @@ def hold_out_joint(cells: Sequence[Measured], *, level: float = LEVEL) -> JointC
         predicted=tuple(law.predict(place_of(group[0], size), len(group)) for group in largest),
         measured=tuple(math.fsum(cell.auc for cell in group) / len(group) for group in largest),
         factor=largest[-1][0].training_flops / smaller[-1][0].training_flops,
+        level=level,
     )
 
 

@@ -32,6 +32,7 @@ _EXPONENTS = (0.02, 3.0)
 _STARTS = (0.15, 0.5, 1.5)  # of every exponent
 _POLISHED = 4  # starts that are followed to the end
 _REPLICATES = 100
+_FROM_NEARBY = 40  # evaluations of a resample at most; where they do not suffice, the law is not determined
 _SIGNIFICANT = 0.05
 _LEAST_NOISE = 1e-12
 
@@ -266,7 +267,14 @@ class _Problem:
         high = np.array([1.0] + [np.inf] * axes + [_EXPONENTS[1]] * free)
         starts = [start] if start is not None else self._starts(means, root)
         found = [
-            least_squares(off, np.clip(one, low + 1e-9, high - 1e-9), slopes, (low, high), x_scale="jac")
+            least_squares(
+                off,
+                np.clip(one, low + 1e-9, high - 1e-9),
+                slopes,
+                (low, high),
+                x_scale="jac",
+                max_nfev=_FROM_NEARBY if start is not None else None,
+            )
             for one in starts
         ]
         return np.asarray(min(found, key=lambda one: one.cost).x)

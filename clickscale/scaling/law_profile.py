@@ -22,6 +22,7 @@ EXPONENTS: dict[Form, tuple[float, float]] = {
 _LEAST_BASE = 1e-3  # what the shift leaves of the smallest x, in units of it
 _POINTS = 160  # exponents of a grid
 _SHIFTS = 16  # shifts of a grid
+_REFINEMENTS = 4
 _ROOM = 30.0  # times the variance above the smallest squared error: beyond any interval
 _LEAST_NOISE = 1e-12  # variance: AUCs that agree to six digits are equal
 
@@ -171,11 +172,29 @@ def zoomed(form: Form, ladder: Ladder, means: Floats, within: float, freedom: fl
         (kept,), (shifts,) = np.nonzero(near.any(axis=0)), np.nonzero(near.any(axis=1))
         first, last = max(kept[0] - 1, 0), min(kept[-1] + 1, _POINTS - 1)
         if last - first > _POINTS // 3:
-            return profile
+            return solve(_with_best(profile, ladder, means), ladder, means[None], np.array([within]))
         low, high = float(grid.exponents[first]), float(grid.exponents[last])
         if form == "shifted":
             least = float(bases[max(shifts[0] - 1, 0)])
             most = float(bases[min(shifts[-1] + 1, len(bases) - 1)])
+
+
+def _with_best(profile: Profile, ladder: Ladder, means: Floats) -> Grid:
+    """The grid of a profile, and in it exponent and shift of the smallest squared error."""
+    grid, inner = profile.grid, profile
+    for _ in range(_REFINEMENTS):
+        exponent, base = inner.grid.law(int(inner.squares[0].argmin()))
+        exponents, bases = _around(inner.grid.exponents, exponent), _around(inner.grid.bases, base)
+        inner = solve(Grid(grid.form, exponents, bases), ladder, means[None], np.zeros(1))
+    exponent, base = inner.grid.law(int(inner.squares[0].argmin()))
+    return Grid(grid.form, np.union1d(grid.exponents, exponent), np.union1d(grid.bases, base))
+
+
+def _around(values: Floats, value: float) -> Floats:
+    """As many values between the neighbors of one."""
+    place = int(np.searchsorted(values, value))
+    low, high = values[max(place - 1, 0)], values[min(place + 1, len(values) - 1)]
+    return np.geomspace(low, high, len(values))
 
 
 def variance_of(squares: Floats, freedom: float) -> Floats:

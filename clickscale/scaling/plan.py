@@ -39,7 +39,7 @@ class Budget:
     def __post_init__(self) -> None:
         if min(self.latency_ms, self.candidates, self.train_hours) <= 0:
             raise ConfigError(
-                f"A budget of {self.latency_ms} ms, {self.candidates} candidates and {self.train_hours} hours "
+                f"A budget of {self.latency_ms} ms, {self.candidates} candidates, {self.train_hours} hours "
                 "allows nothing; give positive numbers."
             )
 
@@ -234,9 +234,9 @@ def _choice(
         length=length,
         auc=auc,
         measured=measured,
-        latency=costs.latency(operations, candidates),
-        cached=costs.cached(operations, candidates),
-        hours=costs.hours(operations, data),
+        latency=costs.latency(cell.grade, length, candidates),
+        cached=costs.cached(cell.grade, length, candidates),
+        hours=costs.hours(cell.grade, length, data),
         operations=operations,
         impressions=data,
     )
@@ -264,19 +264,14 @@ def _of_new_run(group: Sequence[Measured], cells: Iterable[Measured], level: flo
 def _doubling(laws: Laws, choice: Choice, axis: Axis, factor: float, candidates: int) -> Doubling:
     """What more of one axis would be worth to a choice."""
     costs = CostModel(laws.sweep.of(choice.model), laws.level)
-    operations, impressions = choice.operations, float(choice.impressions)
-    if axis == "compute":
-        operations *= factor
-    elif axis == "data":
-        impressions *= factor
-    else:
-        try:
-            operations = costs.operations(choice.grade, round(choice.length * factor))
-        except DataError:
-            operations = math.nan
-    known = not math.isnan(operations)
-    latency = costs.latency(operations, candidates).value if known else math.nan
-    hours = costs.hours(operations, impressions).value if known else math.nan
+    more = factor if axis == "compute" else 1.0
+    data = choice.impressions * (factor if axis == "data" else 1.0)
+    length = round(choice.length * (factor if axis == "length" else 1.0))
+    try:
+        latency = costs.latency(choice.grade, length, candidates, more).value
+        hours = costs.hours(choice.grade, length, data, more).value
+    except DataError:
+        latency = hours = math.nan
     start = {"compute": choice.operations, "length": choice.length, "data": choice.impressions}[axis]
     fits = [fit for fit in laws.ladders if fit.ladder.model == choice.model and fit.ladder.axis == axis]
     refusal = _refusal(fits[0] if fits else None, axis, start * factor)
@@ -290,6 +285,8 @@ def _refusal(fit: LadderFit | None, axis: Axis, end: float) -> str:
         return f"the sweep has no ladder of {axis} with 3 rungs"
     if fit.law is None:
         return f"no law: {fit.refusal}"
+    if fit.law.flat:
+        return f"along {axis}, the AUC does not rise beyond the noise of its seeds"
     if end <= fit.ladder.x[-1] * (1 + 1e-9):
         return ""  # between the rungs
     if fit.check is None:

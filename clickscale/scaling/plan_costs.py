@@ -1,7 +1,7 @@
 """Costs of a configuration that was not measured, from those that were.
 
 Operations are exact: those of one impression are a polynomial of second degree in the length. Times follow
-operations as powers, ``t = c F^b``, one line on logarithmic axes for each kind of time.
+operations as powers, ``t = c F^b``: a line on logarithmic axes for each kind of time.
 """
 
 import math
@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from clickscale.arrays import Floats
 from clickscale.errors import DataError
 from clickscale.evaluation.significance import Interval
-from clickscale.scaling.points import CANDIDATES, Measured
+from clickscale.scaling.points import CANDIDATES, SPEEDS, Measured
+from clickscale.scaling.power_law import deviations
 
-_SECONDS = 3600.0
+_HOUR = 3600.0  # seconds
+_LEAST_MS = 1e-3
 _KNOWN_SPREAD = 0.1  # of the logarithm of a time, where no two measurements tell
 
 
@@ -64,33 +66,31 @@ def _time_line(operations: Floats, times: Floats, level: float) -> _TimeLine:
 class CostModel:
     """Costs of one model at every grade of the sweep and any length.
 
+    What was timed counts as it was timed. Another length of a grade lies on the line through the times of
+    that grade, if it has two lengths, and on that through all cells otherwise.
+
     Attributes:
         cells: those of the model.
     """
 
     def __init__(self, cells: Sequence[Measured], level: float) -> None:
-        """Fit the lines.
+        """Look for times.
 
         Raises:
-            DataError: no cell has a latency, or none has the time of its training.
+            DataError: no cell has the time of a request, or none has that of its training.
         """
         self.cells = list(cells)
-        timed = [cell for cell in cells if cell.latency_ms is not None and cell.cached_ms is not None]
+        self._level = level
+        served = [cell for cell in cells if cell.latency_ms is not None and cell.cached_ms is not None]
         trained = [cell for cell in cells if cell.cpu_seconds]
-        if not timed or not trained:
-            lacking = "training" if timed else "a request"
-            raise DataError(
-                f"No cell of {cells[0].model} has the time of {lacking}; run the sweep with its speeds."
-            )
-        self._encode = _line_of(timed, lambda cell: (cell.latency_ms or 0.0) - (cell.cached_ms or 0.0), level)
-        self._score = _line_of(timed, lambda cell: (cell.cached_ms or 0.0) / CANDIDATES, level)
-        self._training = _time_line(
-            np.array([cell.training_flops for cell in trained]),
-            np.array([cell.cpu_seconds or 0.0 for cell in trained]),
-            level,
-        )
-        steps = [cell.training_flops / (cell.flops * cell.impressions) for cell in cells]
-        self._passes = float(np.median(steps))  # training operations over those of scoring the data once
+        if not served or not trained:
+            lacking = "training" if served else "a request"
+            raise DataError(f"no cell of it has the time of {lacking}; the sweep's {SPEEDS} is missing.")
+        self._encoding = _Times(served, _operations, _encoding_ms, level)
+        self._scoring = _Times(served, _operations, _scoring_ms, level)
+        self._training = _Times(trained, _training_operations, _seconds, level)
+        passes = [cell.training_flops / (cell.flops * cell.impressions) for cell in cells]
+        self._passes = float(np.median(passes))  # training operations over those of scoring the data once
 
     def operations(self, grade: str, length: int) -> float:
         """Operations of one impression.
@@ -105,28 +105,87 @@ class CostModel:
             raise DataError(f"{grade} was measured at one length, which does not tell its cost at {length}.")
         lengths = np.array(sorted(known), dtype=np.float64)
         counts = np.array([known[int(one)] for one in lengths])
-        power = min(len(known) - 1, 2)
-        return float(np.polyval(np.polyfit(lengths, counts, power), length))
+        return float(np.polyval(np.polyfit(lengths, counts, min(len(known) - 1, 2)), length))
 
-    def latency(self, operations: float, candidates: int) -> Interval:
-        """Milliseconds of a request whose user is encoded."""
-        return _sum(self._encode.at(operations), self.cached(operations, candidates))
+    def latency(self, grade: str, length: int, candidates: int, more: float = 1.0) -> Interval:
+        """Milliseconds of a request whose user is encoded, with ``more`` times the operations."""
+        encoding = self._encoding.at(grade, self.operations(grade, length), more)
+        return _sum(encoding, self.cached(grade, length, candidates, more))
 
-    def cached(self, operations: float, candidates: int) -> Interval:
+    def cached(self, grade: str, length: int, candidates: int, more: float = 1.0) -> Interval:
         """Milliseconds of a request whose user's state is cached."""
-        one = self._score.at(operations)
+        one = self._scoring.at(grade, self.operations(grade, length), more)
         return Interval(one.low * candidates, one.high * candidates, one.value * candidates)
 
-    def hours(self, operations: float, impressions: float) -> Interval:
-        """Hours of one core to train on so many impressions."""
-        seconds = self._training.at(operations * impressions * self._passes)
-        return Interval(seconds.low / _SECONDS, seconds.high / _SECONDS, seconds.value / _SECONDS)
+    def hours(self, grade: str, length: int, impressions: float, more: float = 1.0) -> Interval:
+        """Hours of one core to train on so many impressions, with ``more`` times the operations."""
+        operations = self.operations(grade, length) * impressions * self._passes
+        seconds = self._training.at(grade, operations, more)
+        return Interval(seconds.low / _HOUR, seconds.high / _HOUR, seconds.value / _HOUR)
 
 
-def _line_of(cells: Sequence[Measured], time: Callable[[Measured], float], level: float) -> _TimeLine:
-    """A line through a time of a request."""
-    times = np.array([max(time(cell), 1e-6) for cell in cells])  # encoding can be too fast to be told
-    return _time_line(np.array([float(cell.flops) for cell in cells]), times, level)
+def _operations(cell: Measured) -> float:
+    return float(cell.flops)
+
+
+def _training_operations(cell: Measured) -> float:
+    return cell.training_flops
+
+
+def _encoding_ms(cell: Measured) -> float:
+    # Encoding can be too fast to be told from the noise of the two times.
+    return max((cell.latency_ms or 0.0) - (cell.cached_ms or 0.0), _LEAST_MS)
+
+
+def _scoring_ms(cell: Measured) -> float:
+    return max(cell.cached_ms or 0.0, _LEAST_MS) / CANDIDATES
+
+
+def _seconds(cell: Measured) -> float:
+    return cell.cpu_seconds or 0.0
+
+
+class _Times:
+    """One kind of time against operations, over the cells of a model."""
+
+    def __init__(
+        self,
+        cells: Sequence[Measured],
+        operations: Callable[[Measured], float],
+        time: Callable[[Measured], float],
+        level: float,
+    ) -> None:
+        self._points: dict[str, dict[float, list[float]]] = {}
+        for cell in cells:
+            self._points.setdefault(cell.grade, {}).setdefault(operations(cell), []).append(time(cell))
+        self._level = level
+        self._all = self._line(list(self._points.values()))
+
+    def at(self, grade: str, operations: float, more: float) -> Interval:
+        """The time of a grade at so many operations, and with ``more`` times as many of them."""
+        points = self._points.get(grade, {})
+        near = next((x for x in points if math.isclose(x, operations, rel_tol=0.02)), None)
+        if near is not None:
+            found = self._measured(points[near])
+        elif len(points) > 1:
+            found = self._line([points]).at(operations)
+        else:
+            found = self._all.at(operations)
+        growth = more**self._all.slope
+        return Interval(found.low * growth, found.high * growth, found.value * growth)
+
+    def _measured(self, times: list[float]) -> Interval:
+        """The median of what was timed; how times of one cell spread is that of all cells."""
+        value = float(np.median(times))
+        off = deviations([np.log(group) for rungs in self._points.values() for group in rungs.values()])
+        spread = float(np.sqrt(np.mean(off**2))) if off.size else _KNOWN_SPREAD
+        reach = math.exp(float(ndtri(0.5 + self._level / 2.0)) * spread * math.sqrt(1.0 + 1.0 / len(times)))
+        return Interval(value / reach, value * reach, value)
+
+    def _line(self, grades: Sequence[dict[float, list[float]]]) -> _TimeLine:
+        pairs = [(x, time) for rungs in grades for x, times in rungs.items() for time in times]
+        operations, times = np.array(pairs).T  # (P, 2) -> (2, P)
+        return _time_line(operations, times, self._level)
 
 
 def _sum(one: Interval, other: Interval) -> Interval:

@@ -112,6 +112,7 @@ class PowerLaw:
         residuals: (R,) mean of a rung less the law.
         misfit: p-value of rungs that lie off the law by no more than their seeds differ; nan if it cannot be
             told.
+        flat: the measure does not rise beyond the noise of its seeds.
         verdict: why the points do not determine the law; empty if they do.
     """
 
@@ -126,6 +127,7 @@ class PowerLaw:
     noise: float
     residuals: Floats
     misfit: float
+    flat: bool
     verdict: tuple[str, ...]
     _fitted: "_Fitted" = field(repr=False)
 
@@ -210,6 +212,7 @@ def _law(rungs: Rungs, fitted: "_Fitted", misfit: float) -> PowerLaw:
         noise=math.sqrt(fitted.variance),
         residuals=rungs.means - line,
         misfit=misfit,
+        flat=fitted.flatness() > _SIGNIFICANT,
         verdict=(),
         _fitted=fitted,
     )
@@ -221,12 +224,14 @@ def _verdict(law: PowerLaw) -> tuple[str, ...]:
     needed = max(_FEWEST_RUNGS, _PARAMETERS[law.form] + 1)
     if len(rungs) < needed:
         found.append(f"{len(rungs)} rungs fit any {law.form} curve; {needed} are needed")
-    if law._fitted.flatness() > _SIGNIFICANT:
+    if law.flat:
         return (*found, "the measure does not rise beyond the noise of its seeds")
     least, most = EXPONENTS[law.form]
     low, high = law.exponent.low, law.exponent.high
     if low <= 1.01 * least or high >= 0.99 * most:
         found.append(f"exponents from {low:.2g} to {high:.2g} fit, and the search ends there")
+    if law.ceiling.high >= law._fitted.top:
+        found.append(f"ceilings from {law.ceiling.low:.4f} up to {law._fitted.top:g} fit")
     climb, width = float(np.ptp(rungs.means)), law.ceiling.high - law.ceiling.low
     if law.form != "gain" and width > climb:
         found.append(f"the ceiling is known to {width:.4f} only, and the ladder climbs {climb:.4f} in all")
