@@ -121,25 +121,15 @@ def make_plan(laws: Laws, budget: Budget, *, factor: float = 2.0) -> Plan:
     Raises:
         DataError: the sweep has no times, or nothing fits the budget.
     """
-    options: list[Choice] = []
-    refusals: list[str] = []
-    for model in laws.sweep.models:
-        try:
-            found, refused = _options(laws, model, budget.candidates)
-        except DataError as error:
-            refusals.append(f"{model} is left out: {error}")
-            continue
-        options += found
-        refusals += refused
+    options, refusals = options_of(laws, budget.candidates)
     if not options:
         raise DataError(f"The sweep does not tell what a model costs: {' '.join(refusals)}")
-    options.sort(key=lambda one: -one.auc.value)
     student = _student(options, budget)
     teacher = _teacher(options, student, budget)
     doublings = [
-        _doubling(laws, choice, axis, factor, budget.candidates)
+        doubling
         for choice in (student, *filter(None, [teacher]))
-        for axis in AXES
+        for doubling in doublings_of(laws, choice, factor, budget.candidates)
     ]
     return Plan(budget, laws.level, student, teacher, doublings, options, refusals)
 
@@ -175,6 +165,25 @@ def _teacher(options: Sequence[Choice], student: Choice, budget: Budget) -> Choi
 
 
 # --- options
+
+
+def options_of(laws: Laws, candidates: int) -> tuple[list[Choice], list[str]]:
+    """Configurations that the sweep says enough about, the best AUC first, and what was left out.
+
+    Args:
+        candidates: of the request whose latency is told.
+    """
+    options: list[Choice] = []
+    refusals: list[str] = []
+    for model in laws.sweep.models:
+        try:
+            found, refused = _options(laws, model, candidates)
+        except DataError as error:
+            refusals.append(f"{model} is left out: {error}")
+            continue
+        options += found
+        refusals += refused
+    return sorted(options, key=lambda one: -one.auc.value), refusals
 
 
 def _options(laws: Laws, model: str, candidates: int) -> tuple[list[Choice], list[str]]:
@@ -259,6 +268,11 @@ def _of_new_run(group: Sequence[Measured], cells: Iterable[Measured], level: flo
 
 
 # --- doublings
+
+
+def doublings_of(laws: Laws, choice: Choice, factor: float, candidates: int) -> list[Doubling]:
+    """What ``factor`` times as much of each axis would be worth to a choice."""
+    return [_doubling(laws, choice, axis, factor, candidates) for axis in AXES]
 
 
 def _doubling(laws: Laws, choice: Choice, axis: Axis, factor: float, candidates: int) -> Doubling:

@@ -9,7 +9,7 @@ Three forms (Lai et al. 2025, section 4.4; Liu et al. 2026, section 6.4)::
 An interval holds every value that the points do not contradict: those whose best law has a squared error at
 most so much larger than the smallest one. How much larger is asked of a bootstrap over the seeds, since the
 distribution is skewed with few rungs, and of the F distribution; the larger counts. Percentiles of refitted
-parameters would be simpler and cover too seldom (`benchmarks/law_coverage.py` compares the two).
+parameters would be simpler and cover less often (`benchmarks/law_coverage.py` compares the two).
 
 Users are another source of luck: all cells are measured on the same ones. Where the predictions are at hand,
 the law is refitted to resamples of the users, and the two widths add as those of independent sources do.

@@ -1,0 +1,522 @@
+"""The page about a sweep: its ladders and laws, held-out checks, accuracy against cost, and what comes next.
+
+`clickscale.run_page` makes the page about runs; here its sections follow those of the sweep.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clickscale.errors import ClickscaleError, DataError
+from clickscale.evaluation.significance import Interval
+from clickscale.report import scaling_plots
+from clickscale.report.page import Page, PageTable, Section, Tile
+from clickscale.report.results import with_interval
+from clickscale.report.scaling_plots import CheckLine, CostPoint, LadderLine
+from clickscale.run_page import CANDIDATES, make_run_page, store_page, write_run_page
+from clickscale.scaling.held_out import MOST_ERROR
+from clickscale.scaling.ladders import AXES, UNITS, Axis
+from clickscale.scaling.laws import GainFit, JointFit, LadderFit, Laws, fit_sweep
+from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
+from clickscale.scaling.points import CANDIDATES as TIMED
+from clickscale.scaling.points import is_sweep, read_points
+from clickscale.training.distill.distill_config import STUDENT, TEACHER
+from clickscale.training.run.folder import CONFIG
+from clickscale.version import __version__
+
+_CURVE = 80  # points of a drawn law
+_TITLES: dict[Axis, str] = {"compute": "Size", "length": "Length of the history", "data": "Training data"}
+_WORDS: dict[Axis, str] = {"compute": "size (operations)", "length": "length", "data": "data"}
+
+
+def write_report(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    part: str = "test",
+    label: str = "",
+    data: str | Path | None = None,
+    candidates: int = CANDIDATES,
+    command: str = "",
+) -> Path:
+    """Write a page about sweeps and runs.
+
+    The runs of a distillation's folder are its student and its teacher. Without sweeps, the page is that of
+    `write_run_page`, whose arguments these are.
+
+    Raises:
+        RunError: a folder is neither a sweep nor an evaluated run.
+        DataError: the runs were measured on different impressions.
+    """
+    sweeps = [Path(folder) for folder in folders if is_sweep(Path(folder))]
+    runs = [run for folder in folders if Path(folder) not in sweeps for run in _runs_of(Path(folder))]
+    options: dict[str, Any] = {"part": part, "label": label, "data": data, "command": command}
+    if not sweeps:
+        return write_run_page(
+            runs, out, part=part, label=label, data=data, candidates=candidates, command=command
+        )
+    fitted = {folder: fit_sweep(read_points(folder), folder) for folder in sweeps}
+    about: Page | None
+    if runs:
+        about = make_run_page(runs, part=part, label=label, data=data, candidates=candidates, command=command)
+    else:
+        about = _largest_runs(fitted, options)
+    found = [
+        section
+        for folder, laws in fitted.items()
+        for section in _sections(laws, folder, several=len(sweeps) > 1)
+    ]
+    return store_page(_page(fitted, found, about), out)
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """Runs in the folder of a distillation; any other folder is one run."""
+    taught = [folder / name for name in (STUDENT, TEACHER) if (folder / name / CONFIG).is_file()]
+    return taught if (folder / STUDENT / CONFIG).is_file() else [folder]
+
+
+def _largest_runs(fitted: Mapping[Path, Laws], options: Mapping[str, Any]) -> Page | None:
+    """A page about the best run of each model of the first sweep; None if the runs are not there."""
+    folder, laws = next(iter(fitted.items()))
+    runs = []
+    for model in laws.sweep.models:
+        cell = max(laws.sweep.of(model), key=lambda cell: (cell.impressions, cell.flops, -cell.seed))
+        if cell.run and (folder / cell.run / CONFIG).is_file():
+            runs.append(folder / cell.run)
+    if not runs:
+        return None
+    options = dict(options) | {"part": laws.sweep.part}
+    try:
+        return make_run_page(runs, candidates=0, **options)
+    except ClickscaleError:
+        return None  # the sweep stands without its runs
+
+
+def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None) -> Page:
+    """The page, the sections about runs behind those of the sweeps."""
+    laws = next(iter(fitted.values()))
+    first = laws.sweep
+    commands = [command for folder in fitted for command in _commands(folder)]
+    sections = list(found)
+    for section in about.sections if about else ():
+        if section.title == "Commands":
+            section = replace(section, code=["\n".join([*commands, *section.code])])
+        sections.append(section)
+    if about is None:
+        text = "The numbers of this page come from these commands."
+        sections.append(Section("Commands", text, code=["\n".join(commands)]))
+    cells = sum(len(one.sweep.cells) for one in fitted.values())
+    return Page(
+        title=f"{first.data}: what the next size is worth",
+        subtitle=f"{cells} runs of {', '.join(first.models)}, measured on part {first.part}. Fractions of "
+        f"the data are {_fractions(first.by)}. Intervals are those of {laws.level:.0%}.{_failed(laws)}",
+        tiles=_tiles(laws),
+        sections=sections,
+        footer=f"Made by clickscale {__version__}.",
+    )
+
+
+def _fractions(by: str) -> str:
+    return "a stretch of time" if by == "time" else "samples of users"
+
+
+def _failed(laws: Laws) -> str:
+    failed = laws.sweep.failed
+    return f" {len(failed)} cells failed: {', '.join(failed)}." if failed else ""
+
+
+# --- sections
+
+
+def _sections(laws: Laws, folder: Path, *, several: bool) -> list[Section]:
+    """Sections about one sweep."""
+    found = [_ladder_section(laws), _check_section(laws)]
+    if any(fit.law for fit in laws.joints):
+        found.append(_joint_section(laws))
+    if any(gain.law for gain in laws.gains):
+        found.append(_gain_section(laws))
+    choices = options_of(laws, TIMED)[0]
+    found.append(_cost_section(laws, choices))
+    if choices:
+        found.append(_next_section(laws, choices))
+    if several:
+        return [replace(one, title=f"{one.title}, {folder.name}") for one in found]
+    return found
+
+
+def _tiles(laws: Laws) -> list[Tile]:
+    """The few numbers that a reader wants first."""
+    sweep = laws.sweep
+    best = max(sweep.cells, key=lambda cell: cell.auc)
+    found = [Tile("Best AUC", f"{best.auc:.4f}", f"{best.model} {best.grade}, L = {best.length}")]
+    checks = [fit.check for fit in laws.ladders if fit.check is not None]
+    if checks:
+        held = sum(check.holds for check in checks)
+        worst = max(abs(check.error) for check in checks)
+        found.append(
+            Tile(
+                "Predictions that held",
+                f"{held} of {len(checks)}",
+                f"largest cells; off by {worst:.4f} at most",
+            )
+        )
+    ceilings = [fit for fit in laws.joints if fit.law is not None and not fit.law.verdict]
+    if ceilings:
+        top = max(ceilings, key=lambda fit: fit.law.ceiling.value if fit.law else 0.0)
+        assert top.law is not None, "only fitted laws were kept"
+        ends = f"{top.law.ceiling.low:.4f} to {top.law.ceiling.high:.4f}"
+        found.append(Tile("Ceiling of the laws", f"{top.law.ceiling.value:.4f}", f"{top.model}; {ends}"))
+    if sweep.best_auc is not None:
+        found.append(
+            Tile("Best possible AUC", f"{sweep.best_auc:.4f}", "known, because the data is simulated")
+        )
+    found.append(Tile("Runs", f"{len(sweep.cells)}", f"{len(sweep.models)} models, part {sweep.part}"))
+    return found
+
+
+def _ladder_section(laws: Laws) -> Section:
+    """Ladders with fits and bands, what is left over, and the numbers."""
+    models, plots = laws.sweep.models, []
+    for axis in AXES:
+        fits = [fit for fit in laws.ladders if fit.ladder.axis == axis]
+        if fits:
+            places = dict.fromkeys(fit.ladder.fixed for fit in fits)
+            title = f"{_TITLES[axis]} ({'; '.join(places)})" if len(places) == 1 else _TITLES[axis]
+            lines = [_line(fit) for fit in fits]
+            plots.append(scaling_plots.ladder(title, UNITS[axis], lines, models, best=laws.sweep.best_auc))
+    left = [
+        (fit.ladder.model, _TITLES[fit.ladder.axis].lower(), fit.ladder.x, fit.law.residuals, fit.law.noise)
+        for fit in laws.ladders
+        if fit.law is not None
+    ]
+    if left:
+        plots.append(scaling_plots.residuals(left, models))
+    told = sum(fit.verdict == "determined" for fit in laws.ladders)
+    notes = [
+        f"{fit.ladder.model}, {_WORDS[fit.ladder.axis]}: {fit.verdict}."
+        for fit in laws.ladders
+        if fit.verdict != "determined"
+    ]
+    headers = ("model", "along", "at", "rungs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
+    strong = frozenset((row, 4) for row, fit in enumerate(laws.ladders) if fit.verdict == "determined")
+    return Section(
+        "What size, length and data are worth",
+        f"{told} of {len(laws.ladders)} ladders determine a power law, E - A / x^a. " + " ".join(notes),
+        tables=[PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)],
+        plots=plots,
+        note="A ladder is what differs along one axis only. A small dot is one run, a large one the mean over "
+        "its seeds. The line is the law, dotted beyond the rungs as far as its check supports, dashed where the "
+        "points do not determine it; the band is its interval. A diamond is the largest rung as predicted from "
+        "the smaller ones. Misfit p is the chance of rungs so far off the law if it were exact.",
+    )
+
+
+def _line(fit: LadderFit) -> LadderLine:
+    ladder, law, check = fit.ladder, fit.law, fit.check
+    curve = None
+    if law is not None:
+        x = np.geomspace(ladder.x[0], max(fit.reach, ladder.x[-1] * 1.0001), _CURVE)
+        low, high = law.band(x)
+        curve = x, law.at(x), low, high
+    return LadderLine(
+        model=ladder.model,
+        x=ladder.x,
+        values=[[cell.auc for cell in rung] for rung in ladder.cells],
+        curve=curve,
+        predicted=None if check is None else (check.x, check.predicted),
+        solid=law is not None and not law.verdict,
+    )
+
+
+def _ladder_cells(fit: LadderFit) -> list[str]:
+    law, ladder = fit.law, fit.ladder
+    known = law is not None and not law.verdict
+    return [
+        ladder.model,
+        _WORDS[ladder.axis],
+        ladder.fixed,
+        str(len(ladder.cells)),
+        _broken(law.exponent, 2) if law is not None and known else "not determined",
+        _broken(law.ceiling) if law is not None and known else "not determined",
+        "-" if law is None else f"{law.r2:.3f}",
+        "-" if law is None else f"{law.noise:.5f}",
+        "-" if law is None or math.isnan(law.misfit) else f"{law.misfit:.2f}",
+    ]
+
+
+def _broken(interval: Interval, digits: int = 4) -> str:
+    """A value with its interval as small print."""
+    if math.isnan(interval.low):
+        return f"{interval.value:.{digits}f}"
+    return f"{interval.value:.{digits}f}\n[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def _check_section(laws: Laws) -> Section:
+    """Predictions beside results."""
+    lines = [
+        CheckLine(
+            fit.ladder.model,
+            f"{fit.ladder.model}, {fit.ladder.axis}",
+            fit.check.predicted,
+            fit.check.measured,
+            fit.check.holds,
+        )
+        for fit in laws.ladders
+        if fit.check is not None
+    ]
+    rows = [
+        [
+            fit.ladder.model,
+            _WORDS[fit.ladder.axis],
+            f"{fit.check.factor:.3g} times",
+            _broken(fit.check.predicted),
+            f"{fit.check.measured:.4f}",
+            f"{fit.check.error:+.4f}",
+            fit.check.told,
+        ]
+        for fit in laws.ladders
+        if fit.check is not None
+    ]
+    for joint in laws.joints:
+        if joint.check is not None:
+            lines += _joint_lines(joint)
+    missing = [
+        f"No check of {fit.ladder.model} along {_WORDS[fit.ladder.axis]}: {fit.unchecked}"
+        for fit in laws.ladders
+        if fit.check is None
+    ]
+    inside = sum(line.predicted.low <= line.measured <= line.predicted.high for line in lines)
+    headers = ("model", "along", "beyond the points", "predicted", "measured", "error", "the check")
+    models = laws.sweep.models
+    plots = [scaling_plots.predicted_against_measured(lines, models)] if lines else []
+    plots += [scaling_plots.checks(lines, models, MOST_ERROR)] if lines else []
+    return Section(
+        "Prediction against result",
+        f"The largest cells were predicted from the smaller ones, without a look at them. {inside} of "
+        f"{len(lines)} intervals hold what was then measured. {' '.join(missing)}".strip(),
+        tables=[PageTable(headers, rows)] if rows else [],
+        plots=plots,
+        note=f"A check holds if the interval holds the result, the prediction is within {MOST_ERROR} AUC (the "
+        "gray band), and the interval is no wider than the climb of the smaller rungs. Open diamonds are checks "
+        "that fail. Predictions and results share the evaluation users, whose luck is no part of the intervals.",
+    )
+
+
+def _joint_lines(joint: JointFit) -> list[CheckLine]:
+    check = joint.check
+    if check is None:
+        return []
+    return [
+        CheckLine(joint.model, f"{joint.model}, joint: {name}", predicted, measured, check.holds)
+        for name, predicted, measured in zip(check.names, check.predicted, check.measured, strict=True)
+    ]
+
+
+def _joint_section(laws: Laws) -> Section:
+    """One law over all axes, and the best possible AUC beside its ceiling."""
+    rows, told = [], []
+    for fit in laws.joints:
+        law = fit.law
+        if law is None:
+            told.append(f"{fit.model}: {fit.refusal}")
+            continue
+        exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
+        check = fit.check.told if fit.check is not None else fit.unchecked
+        misfit = "-" if math.isnan(law.misfit) else f"{law.misfit:.2g}"
+        rows.append(
+            [fit.model, str(law.cells), _broken(law.ceiling), *exponents, f"{law.r2:.3f}", misfit, check]
+        )
+        told += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
+        told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)]
+    headers = ("model", "cells", "ceiling", *(_WORDS[axis] for axis in AXES), "R2", "misfit p", "the check")
+    return Section(
+        "One law for all three",
+        "AUC = E - A1 / C^a - A2 / L^b - A3 / D^g, fitted to all cells of a model. "
+        + " ".join(filter(None, told)),
+        tables=[PageTable(headers, rows)],
+        note="C is the size: operations at the shortest length that all sizes share. Columns between ceiling "
+        "and R2 are the exponents. A small misfit p says that the terms do not simply add.",
+    )
+
+
+def _against_best(model: str, ceiling: Interval, best: float | None) -> str:
+    """Whether a ceiling's interval holds the best possible AUC."""
+    if best is None:
+        return ""
+    if ceiling.low <= best <= ceiling.high:
+        return f"The ceiling of {model} and the best possible AUC, {best:.4f}, agree."
+    if ceiling.high < best:
+        return (
+            f"The ceiling of {model} stays {best - ceiling.high:.4f} below the best possible AUC, {best:.4f}: "
+            "more of the same does not reach what its inputs or its form leave out."
+        )
+    return (
+        f"The ceiling of {model} lies above the best possible AUC, {best:.4f}: so far out, the law is wrong."
+    )
+
+
+def _gain_section(laws: Laws) -> Section:
+    """Gain over a reference model."""
+    rows = []
+    for gain in laws.gains:
+        law = gain.law
+        known = law is not None and not law.verdict
+        rows.append(
+            [
+                gain.model,
+                gain.reference,
+                gain.unit,
+                _broken(law.ceiling, 2) if law is not None and known else "not determined",
+                _broken(law.exponent, 2) if law is not None and known else "not determined",
+                "-" if law is None else f"{law.r2:.3f}",
+            ]
+        )
+    plots = []
+    for unit in dict.fromkeys(gain.unit for gain in laws.gains):
+        lines = [_gain_line(gain) for gain in laws.gains if gain.unit == unit and gain.law is not None]
+        if lines:
+            title, models = f"Gain in GAUC against {unit}", laws.sweep.models
+            plots.append(scaling_plots.ladder(title, unit, lines, models, ylabel="gain in GAUC, %"))
+    headers = ("model", "over", "x", "gain at x = 1, %", "exponent", "R2")
+    return Section(
+        "Gain over a reference model",
+        "Gain in GAUC = E x^a, in percent of the reference's.",
+        tables=[PageTable(headers, rows)],
+        plots=plots,
+    )
+
+
+def _gain_line(gain: GainFit) -> LadderLine:
+    law = gain.law
+    assert law is not None, "only fitted laws are drawn"
+    x = np.geomspace(law.rungs.x[0], law.rungs.x[-1], _CURVE)
+    low, high = law.band(x)
+    return LadderLine(
+        gain.model, law.rungs.x, law.rungs.values, (x, law.at(x), low, high), solid=not law.verdict
+    )
+
+
+def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:
+    """Pareto fronts of AUC against operations and latency."""
+    models = laws.sweep.models
+    if not choices:
+        points = [
+            CostPoint(cell.model, f"{cell.grade}, L = {cell.length}", _alone(cell.auc), cell.flops / 1e9)
+            for cell in laws.sweep.cells
+            if cell.fraction == max(other.fraction for other in laws.sweep.cells)
+        ]
+        text = "No latencies were measured."
+        plots = [scaling_plots.pareto("AUC against operations", "GFLOPs of one impression", points, models)]
+        return Section("Accuracy against cost", text, plots=plots)
+    by_operations = [_cost_point(one, one.operations / 1e9) for one in choices]
+    by_latency = [_cost_point(one, one.latency.value) for one in choices]
+    named = {(point.model, point.title): one for point, one in zip(by_latency, choices, strict=True)}
+    best = [named[point.model, point.title] for point in scaling_plots.front(by_latency)]
+    costs = ("GFLOPs", f"ms for {TIMED}", "user cached", "core hours")
+    headers = ("model", "size", "length", "AUC of one run", "from", *costs)
+    rows = [
+        [
+            one.model,
+            one.grade,
+            str(one.length),
+            _broken(one.auc),
+            "measured" if one.measured else "joint law",
+            f"{one.operations / 1e9:.4g}",
+            _times(one.latency),
+            _times(one.cached),
+            _times(one.hours),
+        ]
+        for one in best
+    ]
+    return Section(
+        "Accuracy against cost",
+        "All configurations on all of the data. The line joins what nothing cheaper beats; the table lists it "
+        "by latency.",
+        tables=[PageTable(headers, rows)],
+        plots=[
+            scaling_plots.pareto("AUC against operations", "GFLOPs of one impression", by_operations, models),
+            scaling_plots.pareto(
+                "AUC against latency", f"milliseconds for {TIMED} candidates, one thread", by_latency, models
+            ),
+        ],
+        note="A ring is a combination that was not trained, whose AUC the joint law says. Milliseconds are "
+        "those of a request that encodes its user.",
+    )
+
+
+def _alone(value: float) -> Interval:
+    return Interval(value, value, value)
+
+
+def _cost_point(one: Choice, cost: float) -> CostPoint:
+    interval = one.auc if not math.isnan(one.auc.low) else _alone(one.auc.value)
+    return CostPoint(one.model, f"{one.grade}, L = {one.length}", interval, cost, measured=one.measured)
+
+
+def _times(interval: Interval) -> str:
+    return f"{interval.value:.3g}\n[{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _next_section(laws: Laws, choices: Sequence[Choice]) -> Section:
+    """What twice as much would be worth to the best configuration of each model."""
+    rows, refused = [], []
+    for model in laws.sweep.models:
+        own = [one for one in choices if one.model == model]
+        if not own:
+            continue
+        best = max(own, key=lambda one: one.auc.value)
+        for found in doublings_of(laws, best, 2.0, TIMED):
+            rows.append(_doubling_cells(found))
+            if found.refusal:
+                refused.append(f"{model}, {_WORDS[found.axis]}: {found.refusal}.")
+    headers = ("the best of", "twice as much", "AUC now", "gain in AUC", f"ms for {TIMED}", "core hours")
+    told = (
+        "Each law says what a doubling would add to the best configuration of its model, and the costs say "
+        "what it would take. Nothing is promised further out than a held-out check reached."
+    )
+    return Section(
+        "What twice as much would be worth",
+        " ".join([told, *refused]),
+        tables=[PageTable(headers, rows)],
+        note="clickscale plan chooses a teacher and a student within a latency and a training time.",
+    )
+
+
+def _doubling_cells(found: Doubling) -> list[str]:
+    best = found.choice
+    gain = "not promised"
+    if found.gain is not None:
+        gain = f"{found.gain.value:+.4f}\n[{found.gain.low:+.4f}, {found.gain.high:+.4f}]"
+    costs = ["-" if math.isnan(cost) else f"{cost:.3g}" for cost in (found.latency, found.hours)]
+    name = f"{best.model}\n{best.grade}, L = {best.length}"
+    return [name, _WORDS[found.axis], with_interval(best.auc).partition(" ")[0], gain, *costs]
+
+
+# --- commands
+
+
+def _commands(folder: Path) -> list[str]:
+    """Commands that make a sweep and its laws."""
+    laws = shlex.join(["clickscale", "laws", "--sweep", str(folder)])
+    options = folder / "options.json"
+    if not options.is_file():
+        return [laws]
+    try:
+        asked = json.loads(options.read_text("utf-8"))["config"]
+        words = ["clickscale", "sweep", "--data", str(asked["data"]), "--models", ",".join(asked["models"])]
+        for axis in ("sizes", "lengths", "fractions"):
+            words += [
+                f"--{axis}",
+                ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in asked[axis]),
+            ]
+        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"]), "--part", str(asked["part"])]
+        words += [word for text in asked["sets"] for word in ("--set", str(text))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{options} holds no options of a sweep: {error}; continue the sweep.") from error
+    return [shlex.join([*words, "--out", str(folder)]), laws]
