@@ -246,7 +246,7 @@ def pareto(title: str, xlabel: str, points: Sequence[CostPoint], models: Sequenc
         axes.plot([], [], "o", color=color_of(model, models), label=model)
     axes.set_xscale("log")
     costs = [point.cost for point in points]
-    axes.set_xlim(min(costs) / 2.2, max(costs) * 1.6)
+    axes.set_xlim(min(costs) / 4.0, max(costs) * 1.6)  # room for the first name
     axes.xaxis.set_major_locator(LogLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -273,7 +273,8 @@ def _apart(points: Sequence[CostPoint]) -> list[CostPoint]:
     kept: list[int] = []
     for index in reversed(range(len(points))):
         if all(
-            abs(costs[index] - costs[other]) / wide > 0.2 or abs(values[index] - values[other]) / high > 0.05
+            abs(costs[index] - costs[other]) / wide > 0.25
+            or abs(values[index] - values[other]) / high > 0.055
             for other in kept
         ):
             kept.append(index)

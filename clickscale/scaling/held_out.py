@@ -158,7 +158,7 @@ def hold_out_joint(cells: Sequence[Measured], *, level: float = LEVEL) -> JointC
     law = fit_joint([cell for group in smaller for cell in group], level=level)
     size = sizes(cells)  # of costs, which are known before anything is trained
     return JointCheck(
-        names=tuple(", ".join(configuration_words(group[0])) for group in largest),
+        names=tuple(", ".join(_configuration_words(group[0])) for group in largest),
         predicted=tuple(law.predict(place_of(group[0], size), len(group)) for group in largest),
         measured=tuple(math.fsum(cell.auc for cell in group) / len(group) for group in largest),
         factor=largest[-1][0].training_flops / smaller[-1][0].training_flops,
@@ -166,6 +166,7 @@ def hold_out_joint(cells: Sequence[Measured], *, level: float = LEVEL) -> JointC
     )
 
 
-def configuration_words(cell: Measured) -> list[str]:
+def _configuration_words(cell: Measured) -> list[str]:
     """A cell without its seed, for people."""
-    return [cell.grade, f"L = {cell.length}", f"{cell.fraction:.3g} of the data"]
+    share = [] if cell.fraction == 1 else [f"{cell.fraction:.3g} of the data"]
+    return [cell.grade, f"L = {cell.length}", *share]

@@ -38,13 +38,14 @@ class LadderFit:
     unchecked: str = ""
 
     @property
+    def determined(self) -> bool:
+        """True if the points determine a law."""
+        return self.law is not None and not self.law.verdict
+
+    @property
     def verdict(self) -> str:
-        """What the points say about the law."""
-        if self.law is None:
-            return f"these points do not determine it: {self.refusal}"
-        if self.law.verdict:
-            return f"these points do not determine it: {'; '.join(self.law.verdict)}"
-        return "determined"
+        """Why the points do not determine a law; empty if they do."""
+        return self.refusal if self.law is None else "; ".join(self.law.verdict)
 
     @property
     def reach(self) -> float:
@@ -202,6 +203,7 @@ def _ladder_document(fit: LadderFit) -> dict[str, Any]:
         "x": ladder.x.tolist(),
         "auc": [[cell.auc for cell in rung] for rung in ladder.cells],
         "law": None if fit.law is None else _law_document(fit.law),
+        "determined": fit.determined,
         "verdict": fit.verdict,
         "reach": fit.reach,
         "held_out": None
@@ -232,7 +234,6 @@ def _law_document(law: PowerLaw) -> dict[str, Any]:
         "noise": law.noise,
         "residuals": law.residuals.tolist(),
         "misfit_p": _finite(law.misfit),
-        "determined": not law.verdict,
         "verdict": list(law.verdict),
     }
 

@@ -32,7 +32,7 @@ from clickscale.version import __version__
 
 _CURVE = 80  # points of a drawn law
 _TITLES: dict[Axis, str] = {"compute": "Size", "length": "Length of the history", "data": "Training data"}
-_WORDS: dict[Axis, str] = {"compute": "size (operations)", "length": "length", "data": "data"}
+_WORDS: dict[Axis, str] = {"compute": "size", "length": "length", "data": "data"}
 
 
 def write_report(
@@ -197,23 +197,29 @@ def _ladder_section(laws: Laws) -> Section:
     ]
     if left:
         plots.append(scaling_plots.residuals(left, models))
-    told = sum(fit.verdict == "determined" for fit in laws.ladders)
-    notes = [
-        f"{fit.ladder.model}, {_WORDS[fit.ladder.axis]}: {fit.verdict}."
-        for fit in laws.ladders
-        if fit.verdict != "determined"
-    ]
-    headers = ("model", "along", "at", "rungs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
-    strong = frozenset((row, 4) for row, fit in enumerate(laws.ladders) if fit.verdict == "determined")
+    told = [fit for fit in laws.ladders if fit.determined]
+    headers = ("model", "along", "rungs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
+    strong = frozenset(
+        (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (3, 4)
+    )
+    tables = [PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)]
+    if len(told) < len(laws.ladders):
+        why = [
+            [fit.ladder.model, _WORDS[fit.ladder.axis], fit.verdict]
+            for fit in laws.ladders
+            if not fit.determined
+        ]
+        tables.append(PageTable(("model", "along", "why these points do not determine a law"), why))
     return Section(
         "What size, length and data are worth",
-        f"{told} of {len(laws.ladders)} ladders determine a power law, E - A / x^a. " + " ".join(notes),
-        tables=[PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)],
+        f"{len(told)} of {len(laws.ladders)} ladders determine a power law, AUC = E - A / x^a: an exponent a "
+        "and a ceiling E. Where the points do not determine a law, it may still predict the next rung; see below.",
+        tables=tables,
         plots=plots,
-        note="A ladder is what differs along one axis only. A small dot is one run, a large one the mean over "
-        "its seeds. The line is the law, dotted beyond the rungs as far as its check supports, dashed where the "
-        "points do not determine it; the band is its interval. A diamond is the largest rung as predicted from "
-        "the smaller ones. Misfit p is the chance of rungs so far off the law if it were exact.",
+        note="A ladder is what differs along one axis only. A small dot is one run, a large one the mean "
+        "over its seeds. The line is the law, dotted beyond the rungs as far as its check supports, dashed where "
+        "the points do not determine it; the band is its interval. A diamond is the largest rung as "
+        "predicted from the smaller ones. Misfit p is the chance of rungs so far off the law if it were exact.",
     )
 
 
@@ -236,11 +242,10 @@ def _line(fit: LadderFit) -> LadderLine:
 
 def _ladder_cells(fit: LadderFit) -> list[str]:
     law, ladder = fit.law, fit.ladder
-    known = law is not None and not law.verdict
+    known = fit.determined
     return [
         ladder.model,
-        _WORDS[ladder.axis],
-        ladder.fixed,
+        f"{_WORDS[ladder.axis]}\n{ladder.fixed}",
         str(len(ladder.cells)),
         _broken(law.exponent, 2) if law is not None and known else "not determined",
         _broken(law.ceiling) if law is not None and known else "not determined",
@@ -262,7 +267,7 @@ def _check_section(laws: Laws) -> Section:
     lines = [
         CheckLine(
             fit.ladder.model,
-            f"{fit.ladder.model}, {fit.ladder.axis}",
+            f"{fit.ladder.model}, {_WORDS[fit.ladder.axis]}",
             fit.check.predicted,
             fit.check.measured,
             fit.check.holds,
@@ -302,9 +307,10 @@ def _check_section(laws: Laws) -> Section:
         f"{len(lines)} intervals hold what was then measured. {' '.join(missing)}".strip(),
         tables=[PageTable(headers, rows)] if rows else [],
         plots=plots,
-        note=f"A check holds if the interval holds the result, the prediction is within {MOST_ERROR} AUC (the "
-        "gray band), and the interval is no wider than the climb of the smaller rungs. Open diamonds are checks "
-        "that fail. Predictions and results share the evaluation users, whose luck is no part of the intervals.",
+        note=f"A check holds if the interval holds the result, the prediction is within {MOST_ERROR} AUC "
+        "(the gray band), and the interval is no wider than the climb of the smaller rungs. Open diamonds are "
+        "checks that fail. Predictions and results share the evaluation users, so that these intervals leave "
+        "out the luck of the users.",
     )
 
 
@@ -313,7 +319,7 @@ def _joint_lines(joint: JointFit) -> list[CheckLine]:
     if check is None:
         return []
     return [
-        CheckLine(joint.model, f"{joint.model}, joint: {name}", predicted, measured, check.holds)
+        CheckLine(joint.model, f"{joint.model}: {name}", predicted, measured, check.holds)
         for name, predicted, measured in zip(check.names, check.predicted, check.measured, strict=True)
     ]
 
@@ -327,7 +333,7 @@ def _joint_section(laws: Laws) -> Section:
             told.append(f"{fit.model}: {fit.refusal}")
             continue
         exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
-        check = fit.check.told if fit.check is not None else fit.unchecked
+        check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
         misfit = "-" if math.isnan(law.misfit) else f"{law.misfit:.2g}"
         rows.append(
             [fit.model, str(law.cells), _broken(law.ceiling), *exponents, f"{law.r2:.3f}", misfit, check]
@@ -353,8 +359,8 @@ def _against_best(model: str, ceiling: Interval, best: float | None) -> str:
         return f"The ceiling of {model} and the best possible AUC, {best:.4f}, agree."
     if ceiling.high < best:
         return (
-            f"The ceiling of {model} stays {best - ceiling.high:.4f} below the best possible AUC, {best:.4f}: "
-            "more of the same does not reach what its inputs or its form leave out."
+            f"The ceiling of {model} stays {best - ceiling.high:.4f} below the best possible AUC, "
+            f"{best:.4f}: more of the same does not reach what its inputs or its form leave out."
         )
     return (
         f"The ceiling of {model} lies above the best possible AUC, {best:.4f}: so far out, the law is wrong."
@@ -436,8 +442,8 @@ def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:
     ]
     return Section(
         "Accuracy against cost",
-        "All configurations on all of the data. The line joins what nothing cheaper beats; the table lists it "
-        "by latency.",
+        "All configurations on all of the data. The line joins what nothing cheaper beats; the table lists "
+        "it by latency.",
         tables=[PageTable(headers, rows)],
         plots=[
             scaling_plots.pareto("AUC against operations", "GFLOPs of one impression", by_operations, models),
@@ -465,24 +471,18 @@ def _times(interval: Interval) -> str:
 
 def _next_section(laws: Laws, choices: Sequence[Choice]) -> Section:
     """What twice as much would be worth to the best configuration of each model."""
-    rows, refused = [], []
-    for model in laws.sweep.models:
-        own = [one for one in choices if one.model == model]
-        if not own:
-            continue
-        best = max(own, key=lambda one: one.auc.value)
-        for found in doublings_of(laws, best, 2.0, TIMED):
-            rows.append(_doubling_cells(found))
-            if found.refusal:
-                refused.append(f"{model}, {_WORDS[found.axis]}: {found.refusal}.")
-    headers = ("the best of", "twice as much", "AUC now", "gain in AUC", f"ms for {TIMED}", "core hours")
-    told = (
-        "Each law says what a doubling would add to the best configuration of its model, and the costs say "
-        "what it would take. Nothing is promised further out than a held-out check reached."
-    )
+    best = {one.model: one for one in reversed(choices)}  # the choices come with the best AUC first
+    rows = [
+        _doubling_cells(found)
+        for model in laws.sweep.models
+        if model in best
+        for found in doublings_of(laws, best[model], 2.0, TIMED)
+    ]
+    headers = ("the best of", "twice as much", "AUC now", f"ms for {TIMED}", "core hours", "gain in AUC")
     return Section(
         "What twice as much would be worth",
-        " ".join([told, *refused]),
+        "Each law says what a doubling would add to the best configuration of its model, and the costs say "
+        "what it would take. Nothing is promised further out than a held-out check reached.",
         tables=[PageTable(headers, rows)],
         note="clickscale plan chooses a teacher and a student within a latency and a training time.",
     )
@@ -490,12 +490,12 @@ def _next_section(laws: Laws, choices: Sequence[Choice]) -> Section:
 
 def _doubling_cells(found: Doubling) -> list[str]:
     best = found.choice
-    gain = "not promised"
+    gain = f"not promised\n{found.refusal}"
     if found.gain is not None:
         gain = f"{found.gain.value:+.4f}\n[{found.gain.low:+.4f}, {found.gain.high:+.4f}]"
     costs = ["-" if math.isnan(cost) else f"{cost:.3g}" for cost in (found.latency, found.hours)]
     name = f"{best.model}\n{best.grade}, L = {best.length}"
-    return [name, _WORDS[found.axis], with_interval(best.auc).partition(" ")[0], gain, *costs]
+    return [name, _WORDS[found.axis], with_interval(best.auc).partition(" ")[0], *costs, gain]
 
 
 # --- commands

@@ -98,9 +98,9 @@ def _show_laws(laws: "Laws") -> None:
     title = f"{points.data}, part {points.part}, fractions by {points.by}; intervals of {laws.level:.0%}"
     headers = ("model", "axis", "at", "rungs", "exponent", "ceiling", "R2", "predicted", "measured", "check")
     notes = [
-        f"{fit.ladder.model}, {fit.ladder.axis}: {fit.verdict}"
+        f"{fit.ladder.model}, {fit.ladder.axis}: these points do not determine it: {fit.verdict}"
         for fit in laws.ladders
-        if fit.verdict != "determined"
+        if not fit.determined
     ]
     show(grid(title, headers, [_ladder_row(fit) for fit in laws.ladders], notes))
     if laws.gains:
@@ -112,7 +112,7 @@ def _show_laws(laws: "Laws") -> None:
 
 def _ladder_row(fit: "LadderFit") -> Sequence[object]:
     law, check, ladder = fit.law, fit.check, fit.ladder
-    told = law is not None and not law.verdict
+    told = fit.determined
     return (
         ladder.model,
         ladder.axis,
