@@ -10,7 +10,7 @@ __all__ = ["CATEGORIES", "ITEMS", "START", "write_document_data"]
 
 
 def write_document_data(folder: Path) -> None:
-    """Write clicks.csv, items.csv and users.csv into ``folder``, logs of other shapes below ``logs``, a sweep."""
+    """Write clicks.csv, items.csv, users.csv, logs of other shapes, and a sweep of made-up points."""
     write_example_log(folder)
     write_shape_logs(folder / "logs")
     write_planted_sweep(folder / "synthetic-sweep")

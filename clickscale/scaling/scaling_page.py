@@ -213,13 +213,14 @@ def _ladder_section(laws: Laws) -> Section:
     return Section(
         "What size, length and data are worth",
         f"{len(told)} of {len(laws.ladders)} ladders determine a power law, AUC = E - A / x^a: an exponent a "
-        "and a ceiling E. Where the points do not determine a law, it may still predict the next rung; see below.",
+        "and a ceiling E. Where the points do not determine a law, it may still predict the next rung.",
         tables=tables,
         plots=plots,
+        plots_first=True,
         note="A ladder is what differs along one axis only. A small dot is one run, a large one the mean "
-        "over its seeds. The line is the law, dotted beyond the rungs as far as its check supports, dashed where "
-        "the points do not determine it; the band is its interval. A diamond is the largest rung as "
-        "predicted from the smaller ones. Misfit p is the chance of rungs so far off the law if it were exact.",
+        "over its seeds. The line is the law, dotted beyond the rungs as far as its check supports, dashed "
+        "where the points do not determine it; the band is its interval. A diamond is the largest rung as "
+        "predicted from the smaller ones. Misfit p is the chance of rungs so far off an exact law.",
     )
 
 
@@ -307,10 +308,11 @@ def _check_section(laws: Laws) -> Section:
         f"{len(lines)} intervals hold what was then measured. {' '.join(missing)}".strip(),
         tables=[PageTable(headers, rows)] if rows else [],
         plots=plots,
+        plots_first=True,
         note=f"A check holds if the interval holds the result, the prediction is within {MOST_ERROR} AUC "
-        "(the gray band), and the interval is no wider than the climb of the smaller rungs. Open diamonds are "
-        "checks that fail. Predictions and results share the evaluation users, so that these intervals leave "
-        "out the luck of the users.",
+        "(the gray band), and the interval is no wider than the climb of the smaller rungs. Open diamonds "
+        "are checks that fail. Predictions and results share the evaluation users, so that these intervals "
+        "leave out the luck of the users.",
     )
 
 
@@ -451,6 +453,7 @@ def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:
                 "AUC against latency", f"milliseconds for {TIMED} candidates, one thread", by_latency, models
             ),
         ],
+        plots_first=True,
         note="A ring is a combination that was not trained, whose AUC the joint law says. Milliseconds are "
         "those of a request that encodes its user.",
     )
