@@ -89,8 +89,6 @@ class CostModel:
         self._encoding = _Times(served, _operations, _encoding_ms, level)
         self._scoring = _Times(served, _operations, _scoring_ms, level)
         self._training = _Times(trained, _training_operations, _seconds, level)
-        passes = [cell.training_flops / (cell.flops * cell.impressions) for cell in cells]
-        self._passes = float(np.median(passes))  # training operations over those of scoring the data once
 
     def operations(self, grade: str, length: int) -> float:
         """Operations of one impression.
@@ -119,9 +117,20 @@ class CostModel:
 
     def hours(self, grade: str, length: int, impressions: float, more: float = 1.0) -> Interval:
         """Hours of one core to train on so many impressions, with ``more`` times the operations."""
-        operations = self.operations(grade, length) * impressions * self._passes
+        operations = self.operations(grade, length) * impressions * self._passes(grade, length)
         seconds = self._training.at(grade, operations, more)
         return Interval(seconds.low / _HOUR, seconds.high / _HOUR, seconds.value / _HOUR)
+
+    def _passes(self, grade: str, length: int) -> float:
+        """Training operations over those of scoring the data once, as on the most data that was measured."""
+        own = [cell for cell in self.cells if (cell.grade, cell.length) == (grade, length)]
+        most = max(cell.impressions for cell in own or self.cells)
+        passes = [
+            cell.training_flops / (cell.flops * cell.impressions)
+            for cell in own or self.cells
+            if cell.impressions == most
+        ]
+        return float(np.median(passes))
 
 
 def _operations(cell: Measured) -> float:

@@ -123,7 +123,7 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None)
 
 
 def _fractions(by: str) -> str:
-    return "a stretch of time" if by == "time" else "samples of users"
+    return "its newest impressions" if by == "time" else "samples of its users"
 
 
 def _failed(laws: Laws) -> str:

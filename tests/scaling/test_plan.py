@@ -134,7 +134,7 @@ def test_a_sweep_without_times_cannot_be_planned_with(laws: Laws) -> None:
 # --- costs
 
 
-def suan(noise: bool = True) -> list[Measured]:
+def suan() -> list[Measured]:
     return planted_sweep(("suan",)).cells
 
 
