@@ -52,7 +52,7 @@ def write_run_page(
     candidates: int = CANDIDATES,
     command: str = "",
 ) -> Path:
-    """Write a page about evaluated runs of one data set.
+    """Write a page about evaluated runs of one data set; a distillation's folder is its student and teacher.
 
     Args:
         out: a folder for ``report.html`` and its plots, or a file that ends in ``.html``.
@@ -82,7 +82,7 @@ def make_run_page(
     command: str = "",
 ) -> Page:
     """The page of `write_run_page`, unwritten."""
-    folders = [Path(run) for run in runs]
+    folders = [run for folder in runs for run in _runs_of(Path(folder))]
     entrants = [entrant(folder, part) for folder in folders]
     label = _common_label(entrants, label)
     _check_same_rows(entrants)
@@ -103,6 +103,13 @@ def make_run_page(
         sections=found,
         footer=f"Made by clickscale {__version__}.",
     )
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """Student and teacher in the folder of a distillation; any other folder is one run."""
+    if not (folder / STUDENT / CONFIG).is_file():
+        return [folder]
+    return [folder / name for name in (STUDENT, TEACHER) if (folder / name / CONFIG).is_file()]
 
 
 def _model_sections(models: Sequence[PageModel], candidates: int, label: str) -> list[Section]:

@@ -67,6 +67,7 @@ class Section:
     """A titled box: a sentence, tables, plots (SVG text), preformatted texts, and a note in small print.
 
     Attributes:
+        warnings: sentences that stand out below the first one.
         plots_first: the plots stand above the tables.
     """
 
@@ -77,6 +78,7 @@ class Section:
     code: Sequence[str] = ()
     note: str = ""
     plots_first: bool = False
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

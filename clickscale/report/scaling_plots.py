@@ -4,7 +4,7 @@ They take numbers and know nothing of sweeps. A model has one color in all of th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ class CostPoint:
 
     Attributes:
         title: short name of the configuration within its model.
-        cost: where it stands on the x axis. cheaper: the same with the user's state cached; nan if not told.
+        cost: where it stands on the x axis.
         measured: False for a configuration whose accuracy the joint law says.
     """
 
@@ -63,7 +63,6 @@ class CostPoint:
     title: str
     auc: Interval
     cost: float
-    cheaper: float = field(default=float("nan"))
     measured: bool = True
 
 

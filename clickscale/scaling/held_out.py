@@ -119,7 +119,7 @@ def hold_out(rungs: Rungs, form: Form = "saturating", *, level: float = LEVEL) -
     """
     smaller = rungs.only(slice(0, -1))
     x, seeds = float(rungs.x[-1]), len(rungs.values[-1])
-    predicted = predict_next(smaller, x, seeds, form, level=level)
+    predicted = _predict_next(smaller, x, seeds, form, level=level)
     return HeldOut(
         x=x,
         factor=x / float(smaller.x[-1]),
@@ -130,7 +130,7 @@ def hold_out(rungs: Rungs, form: Form = "saturating", *, level: float = LEVEL) -
     )
 
 
-def predict_next(
+def _predict_next(
     rungs: Rungs, x: float, seeds: int, form: Form = "saturating", *, level: float = LEVEL
 ) -> Interval:
     """The mean of new runs at an x beyond all rungs.

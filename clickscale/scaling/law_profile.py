@@ -28,7 +28,7 @@ _LEAST_NOISE = 1e-12  # variance: AUCs that agree to six digits are equal
 
 
 @dataclass(frozen=True)
-class Grid:
+class _Grid:
     """Exponents (P,) and shifts (S,) to try, in every combination; the G = S P laws are flat, shifts first.
 
     Attributes:
@@ -80,7 +80,7 @@ class Profile:
         total: sum of the weights.
     """
 
-    grid: Grid
+    grid: _Grid
     ceiling: Floats
     scale: Floats
     squares: Floats
@@ -124,7 +124,7 @@ class Profile:
         return self.grid.powers(np.array([z]))[:, 0]  # (G, 1) -> (G,)
 
 
-def solve(grid: Grid, ladder: Ladder, means: Floats, within: Floats) -> Profile:
+def solve(grid: _Grid, ladder: Ladder, means: Floats, within: Floats) -> Profile:
     """The best line for every law.
 
     Args:
@@ -165,7 +165,7 @@ def zoomed(form: Form, ladder: Ladder, means: Floats, within: float, freedom: fl
     least, most = (_LEAST_BASE, 1.0) if form == "shifted" else (1.0, 1.0)
     while True:
         bases = np.geomspace(least, most, _SHIFTS) if form == "shifted" else np.ones(1)
-        grid = Grid(form, np.geomspace(low, high, _POINTS), bases)
+        grid = _Grid(form, np.geomspace(low, high, _POINTS), bases)
         profile = solve(grid, ladder, means[None], np.array([within]))
         near = profile.squares[0] <= profile.best()[0] + _ROOM * variance_of(profile.best(), freedom)[0]
         near = near.reshape(len(bases), _POINTS)  # (G,) -> (S, P)
@@ -179,15 +179,15 @@ def zoomed(form: Form, ladder: Ladder, means: Floats, within: float, freedom: fl
             most = float(bases[min(shifts[-1] + 1, len(bases) - 1)])
 
 
-def _with_best(profile: Profile, ladder: Ladder, means: Floats) -> Grid:
+def _with_best(profile: Profile, ladder: Ladder, means: Floats) -> _Grid:
     """The grid of a profile, and in it exponent and shift of the smallest squared error."""
     grid, inner = profile.grid, profile
     for _ in range(_REFINEMENTS):
         exponent, base = inner.grid.law(int(inner.squares[0].argmin()))
         exponents, bases = _around(inner.grid.exponents, exponent), _around(inner.grid.bases, base)
-        inner = solve(Grid(grid.form, exponents, bases), ladder, means[None], np.zeros(1))
+        inner = solve(_Grid(grid.form, exponents, bases), ladder, means[None], np.zeros(1))
     exponent, base = inner.grid.law(int(inner.squares[0].argmin()))
-    return Grid(grid.form, np.union1d(grid.exponents, exponent), np.union1d(grid.bases, base))
+    return _Grid(grid.form, np.union1d(grid.exponents, exponent), np.union1d(grid.bases, base))
 
 
 def _around(values: Floats, value: float) -> Floats:

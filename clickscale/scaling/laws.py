@@ -66,7 +66,7 @@ class GainFit:
 
 
 @dataclass(frozen=True)
-class JointFit:
+class _JointFit:
     """The joint law of a model and its check."""
 
     model: str
@@ -84,9 +84,9 @@ class Laws:
     level: float
     ladders: list[LadderFit]
     gains: list[GainFit]
-    joints: list[JointFit]
+    joints: list[_JointFit]
 
-    def joint(self, model: str) -> JointFit:
+    def joint(self, model: str) -> _JointFit:
         """The joint law of a model."""
         return next(fit for fit in self.joints if fit.model == model)
 
@@ -107,13 +107,13 @@ def fit_sweep(sweep: Sweep, folder: Path, *, level: float = LEVEL) -> Laws:
     )
 
 
-def form_of(ladder: CellLadder) -> Form:
+def _form_of(ladder: CellLadder) -> Form:
     """The form of the law of a ladder: operations spent in vain take many rungs to tell."""
     return "shifted" if ladder.axis == "compute" and len(ladder.cells) >= _SHIFTED_FROM else "saturating"
 
 
 def _fit_ladder(ladder: CellLadder, luck: UserLuck, level: float) -> LadderFit:
-    form = form_of(ladder)
+    form = _form_of(ladder)
     rungs = ladder.rungs(luck)
     check, unchecked = None, ""
     try:
@@ -126,16 +126,16 @@ def _fit_ladder(ladder: CellLadder, luck: UserLuck, level: float) -> LadderFit:
         return LadderFit(ladder, None, check, str(error), unchecked)
 
 
-def _fit_joint(model: str, cells: Sequence[Measured], level: float) -> JointFit:
+def _fit_joint(model: str, cells: Sequence[Measured], level: float) -> _JointFit:
     check, unchecked = None, ""
     try:
         check = hold_out_joint(cells, level=level)
     except DataError as error:
         unchecked = str(error)
     try:
-        return JointFit(model, fit_joint(cells, level=level), check, unchecked=unchecked)
+        return _JointFit(model, fit_joint(cells, level=level), check, unchecked=unchecked)
     except DataError as error:
-        return JointFit(model, None, check, str(error), unchecked)
+        return _JointFit(model, None, check, str(error), unchecked)
 
 
 def _gains(sweep: Sweep, model: str, level: float) -> list[GainFit]:
@@ -248,7 +248,7 @@ def _gain_document(fit: GainFit) -> dict[str, Any]:
     }
 
 
-def _joint_document(fit: JointFit) -> dict[str, Any]:
+def _joint_document(fit: _JointFit) -> dict[str, Any]:
     law, check = fit.law, fit.check
     document: dict[str, Any] = {"model": fit.model, "refusal": fit.refusal, "unchecked": fit.unchecked}
     document["law"] = (

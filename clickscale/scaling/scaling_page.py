@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from clickscale.arrays import Floats
 from clickscale.errors import ClickscaleError, DataError
 from clickscale.evaluation.significance import Interval
 from clickscale.report import scaling_plots
@@ -22,11 +23,11 @@ from clickscale.report.scaling_plots import CheckLine, CostPoint, LadderLine
 from clickscale.run_page import CANDIDATES, make_run_page, store_page, write_run_page
 from clickscale.scaling.held_out import MOST_ERROR
 from clickscale.scaling.ladders import AXES, UNITS, Axis
-from clickscale.scaling.laws import GainFit, JointFit, LadderFit, Laws, fit_sweep
+from clickscale.scaling.laws import GainFit, LadderFit, Laws, fit_sweep
 from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
 from clickscale.scaling.points import CANDIDATES as TIMED
 from clickscale.scaling.points import is_sweep, read_points
-from clickscale.training.distill.distill_config import STUDENT, TEACHER
+from clickscale.scaling.power_law import PowerLaw
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
 
@@ -45,17 +46,14 @@ def write_report(
     candidates: int = CANDIDATES,
     command: str = "",
 ) -> Path:
-    """Write a page about sweeps and runs.
-
-    The runs of a distillation's folder are its student and its teacher. Without sweeps, the page is that of
-    `write_run_page`, whose arguments these are.
+    """Write a page about sweeps and runs, with the arguments of `write_run_page`.
 
     Raises:
         RunError: a folder is neither a sweep nor an evaluated run.
         DataError: the runs were measured on different impressions.
     """
     sweeps = [Path(folder) for folder in folders if is_sweep(Path(folder))]
-    runs = [run for folder in folders if Path(folder) not in sweeps for run in _runs_of(Path(folder))]
+    runs = [folder for folder in folders if Path(folder) not in sweeps]
     options: dict[str, Any] = {"part": part, "label": label, "data": data, "command": command}
     if not sweeps:
         return write_run_page(
@@ -73,12 +71,6 @@ def write_report(
         for section in _sections(laws, folder, several=len(sweeps) > 1)
     ]
     return store_page(_page(fitted, found, about), out)
-
-
-def _runs_of(folder: Path) -> list[Path]:
-    """Runs in the folder of a distillation; any other folder is one run."""
-    taught = [folder / name for name in (STUDENT, TEACHER) if (folder / name / CONFIG).is_file()]
-    return taught if (folder / STUDENT / CONFIG).is_file() else [folder]
 
 
 def _largest_runs(fitted: Mapping[Path, Laws], options: Mapping[str, Any]) -> Page | None:
@@ -115,7 +107,7 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None)
     return Page(
         title=f"{first.data}: what the next size is worth",
         subtitle=f"{cells} runs of {', '.join(first.models)}, measured on part {first.part}. Fractions of "
-        f"the data are {_fractions(first.by)}. Intervals are those of {laws.level:.0%}.{_failed(laws)}",
+        f"the data are {_fractions(first.by)}. Intervals are those of {laws.level:.0%}.",
         tiles=_tiles(laws),
         sections=sections,
         footer=f"Made by clickscale {__version__}.",
@@ -124,11 +116,6 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None)
 
 def _fractions(by: str) -> str:
     return "its newest impressions" if by == "time" else "samples of its users"
-
-
-def _failed(laws: Laws) -> str:
-    failed = laws.sweep.failed
-    return f" {len(failed)} cells failed: {', '.join(failed)}." if failed else ""
 
 
 # --- sections
@@ -210,10 +197,12 @@ def _ladder_section(laws: Laws) -> Section:
             if not fit.determined
         ]
         tables.append(PageTable(("model", "along", "why these points do not determine a law"), why))
+    failed = laws.sweep.failed
     return Section(
         "What size, length and data are worth",
         f"{len(told)} of {len(laws.ladders)} ladders determine a power law, AUC = E - A / x^a: an exponent a "
         "and a ceiling E. Where the points do not determine a law, it may still predict the next rung.",
+        warnings=[f"{len(failed)} cells failed: {', '.join(failed)}."] if failed else [],
         tables=tables,
         plots=plots,
         plots_first=True,
@@ -226,19 +215,20 @@ def _ladder_section(laws: Laws) -> Section:
 
 def _line(fit: LadderFit) -> LadderLine:
     ladder, law, check = fit.ladder, fit.law, fit.check
-    curve = None
-    if law is not None:
-        x = np.geomspace(ladder.x[0], max(fit.reach, ladder.x[-1] * 1.0001), _CURVE)
-        low, high = law.band(x)
-        curve = x, law.at(x), low, high
     return LadderLine(
         model=ladder.model,
         x=ladder.x,
         values=[[cell.auc for cell in rung] for rung in ladder.cells],
-        curve=curve,
+        curve=None if law is None else _curve(law, fit.reach),
         predicted=None if check is None else (check.x, check.predicted),
-        solid=law is not None and not law.verdict,
+        solid=fit.determined,
     )
+
+
+def _curve(law: PowerLaw, end: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Places from the first rung to an end, the law there, and its band."""
+    x = np.geomspace(law.rungs.x[0], end, _CURVE)
+    return x, law.at(x), *law.band(x)
 
 
 def _ladder_cells(fit: LadderFit) -> list[str]:
@@ -265,33 +255,35 @@ def _broken(interval: Interval, digits: int = 4) -> str:
 
 def _check_section(laws: Laws) -> Section:
     """Predictions beside results."""
+    checked = [(fit.ladder, fit.check) for fit in laws.ladders if fit.check is not None]
     lines = [
         CheckLine(
-            fit.ladder.model,
-            f"{fit.ladder.model}, {_WORDS[fit.ladder.axis]}",
-            fit.check.predicted,
-            fit.check.measured,
-            fit.check.holds,
+            ladder.model,
+            f"{ladder.model}, {_WORDS[ladder.axis]}",
+            check.predicted,
+            check.measured,
+            check.holds,
         )
-        for fit in laws.ladders
-        if fit.check is not None
+        for ladder, check in checked
+    ]
+    joint = [(fit.model, fit.check) for fit in laws.joints if fit.check is not None]
+    lines += [
+        CheckLine(model, f"{model}: {name}", predicted, measured, check.holds)
+        for model, check in joint
+        for name, predicted, measured in zip(check.names, check.predicted, check.measured, strict=True)
     ]
     rows = [
         [
-            fit.ladder.model,
-            _WORDS[fit.ladder.axis],
-            f"{fit.check.factor:.3g} times",
-            _broken(fit.check.predicted),
-            f"{fit.check.measured:.4f}",
-            f"{fit.check.error:+.4f}",
-            fit.check.told,
+            ladder.model,
+            _WORDS[ladder.axis],
+            f"{check.factor:.3g} times",
+            _broken(check.predicted),
+            f"{check.measured:.4f}",
+            f"{check.error:+.4f}",
+            check.told,
         ]
-        for fit in laws.ladders
-        if fit.check is not None
+        for ladder, check in checked
     ]
-    for joint in laws.joints:
-        if joint.check is not None:
-            lines += _joint_lines(joint)
     missing = [
         f"No check of {fit.ladder.model} along {_WORDS[fit.ladder.axis]}: {fit.unchecked}"
         for fit in laws.ladders
@@ -299,13 +291,17 @@ def _check_section(laws: Laws) -> Section:
     ]
     inside = sum(line.predicted.low <= line.measured <= line.predicted.high for line in lines)
     headers = ("model", "along", "beyond the points", "predicted", "measured", "error", "the check")
-    models = laws.sweep.models
-    plots = [scaling_plots.predicted_against_measured(lines, models)] if lines else []
-    plots += [scaling_plots.checks(lines, models, MOST_ERROR)] if lines else []
+    models, plots = laws.sweep.models, []
+    if lines:
+        plots = [
+            scaling_plots.predicted_against_measured(lines, models),
+            scaling_plots.checks(lines, models, MOST_ERROR),
+        ]
     return Section(
         "Prediction against result",
         f"The largest cells were predicted from the smaller ones, without a look at them. {inside} of "
-        f"{len(lines)} intervals hold what was then measured. {' '.join(missing)}".strip(),
+        f"{len(lines)} intervals hold what was then measured.",
+        warnings=missing,
         tables=[PageTable(headers, rows)] if rows else [],
         plots=plots,
         plots_first=True,
@@ -316,23 +312,13 @@ def _check_section(laws: Laws) -> Section:
     )
 
 
-def _joint_lines(joint: JointFit) -> list[CheckLine]:
-    check = joint.check
-    if check is None:
-        return []
-    return [
-        CheckLine(joint.model, f"{joint.model}: {name}", predicted, measured, check.holds)
-        for name, predicted, measured in zip(check.names, check.predicted, check.measured, strict=True)
-    ]
-
-
 def _joint_section(laws: Laws) -> Section:
     """One law over all axes, and the best possible AUC beside its ceiling."""
-    rows, told = [], []
+    rows, told, doubts = [], [], []
     for fit in laws.joints:
         law = fit.law
         if law is None:
-            told.append(f"{fit.model}: {fit.refusal}")
+            doubts.append(f"{fit.model}: {fit.refusal}")
             continue
         exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
         check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
@@ -340,13 +326,14 @@ def _joint_section(laws: Laws) -> Section:
         rows.append(
             [fit.model, str(law.cells), _broken(law.ceiling), *exponents, f"{law.r2:.3f}", misfit, check]
         )
-        told += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
+        doubts += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
         told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)]
     headers = ("model", "cells", "ceiling", *(_WORDS[axis] for axis in AXES), "R2", "misfit p", "the check")
     return Section(
         "One law for all three",
         "AUC = E - A1 / C^a - A2 / L^b - A3 / D^g, fitted to all cells of a model. "
         + " ".join(filter(None, told)),
+        warnings=doubts,
         tables=[PageTable(headers, rows)],
         note="C is the size: operations at the shortest length that all sizes share. Columns between ceiling "
         "and R2 are the exponents. A small misfit p says that the terms do not simply add.",
@@ -403,54 +390,38 @@ def _gain_section(laws: Laws) -> Section:
 def _gain_line(gain: GainFit) -> LadderLine:
     law = gain.law
     assert law is not None, "only fitted laws are drawn"
-    x = np.geomspace(law.rungs.x[0], law.rungs.x[-1], _CURVE)
-    low, high = law.band(x)
-    return LadderLine(
-        gain.model, law.rungs.x, law.rungs.values, (x, law.at(x), low, high), solid=not law.verdict
-    )
+    x = law.rungs.x
+    return LadderLine(gain.model, x, law.rungs.values, _curve(law, float(x[-1])), solid=not law.verdict)
 
 
 def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:
-    """Pareto fronts of AUC against operations and latency."""
-    models = laws.sweep.models
+    """Fronts of AUC against operations and latency."""
+    title, models = "Accuracy against cost", laws.sweep.models
+    by_operations = ("AUC against operations", "GFLOPs of one impression")
     if not choices:
+        most = max(cell.fraction for cell in laws.sweep.cells)
         points = [
-            CostPoint(cell.model, f"{cell.grade}, L = {cell.length}", _alone(cell.auc), cell.flops / 1e9)
-            for cell in laws.sweep.cells
-            if cell.fraction == max(other.fraction for other in laws.sweep.cells)
+            CostPoint(one.model, f"{one.grade}, L = {one.length}", _alone(one.auc), one.flops / 1e9)
+            for one in laws.sweep.cells
+            if one.fraction == most
         ]
-        text = "No latencies were measured."
-        plots = [scaling_plots.pareto("AUC against operations", "GFLOPs of one impression", points, models)]
-        return Section("Accuracy against cost", text, plots=plots)
-    by_operations = [_cost_point(one, one.operations / 1e9) for one in choices]
-    by_latency = [_cost_point(one, one.latency.value) for one in choices]
-    named = {(point.model, point.title): one for point, one in zip(by_latency, choices, strict=True)}
-    best = [named[point.model, point.title] for point in scaling_plots.front(by_latency)]
+        plots = [scaling_plots.pareto(*by_operations, points, models)]
+        return Section(title, "No latencies were measured.", plots=plots)
+    timed = [_cost_point(one, one.latency.value) for one in choices]
+    named = dict(zip(timed, choices, strict=True))
     costs = ("GFLOPs", f"ms for {TIMED}", "user cached", "core hours")
     headers = ("model", "size", "length", "AUC of one run", "from", *costs)
-    rows = [
-        [
-            one.model,
-            one.grade,
-            str(one.length),
-            _broken(one.auc),
-            "measured" if one.measured else "joint law",
-            f"{one.operations / 1e9:.4g}",
-            _times(one.latency),
-            _times(one.cached),
-            _times(one.hours),
-        ]
-        for one in best
-    ]
     return Section(
-        "Accuracy against cost",
+        title,
         "All configurations on all of the data. The line joins what nothing cheaper beats; the table lists "
         "it by latency.",
-        tables=[PageTable(headers, rows)],
+        tables=[PageTable(headers, [_choice_cells(named[point]) for point in scaling_plots.front(timed)])],
         plots=[
-            scaling_plots.pareto("AUC against operations", "GFLOPs of one impression", by_operations, models),
             scaling_plots.pareto(
-                "AUC against latency", f"milliseconds for {TIMED} candidates, one thread", by_latency, models
+                *by_operations, [_cost_point(o, o.operations / 1e9) for o in choices], models
+            ),
+            scaling_plots.pareto(
+                "AUC against latency", f"milliseconds for {TIMED} candidates, one thread", timed, models
             ),
         ],
         plots_first=True,
@@ -459,12 +430,18 @@ def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:
     )
 
 
+def _choice_cells(one: Choice) -> list[str]:
+    source, operations = "measured" if one.measured else "joint law", f"{one.operations / 1e9:.4g}"
+    times = [_times(time) for time in (one.latency, one.cached, one.hours)]
+    return [one.model, one.grade, str(one.length), _broken(one.auc), source, operations, *times]
+
+
 def _alone(value: float) -> Interval:
     return Interval(value, value, value)
 
 
 def _cost_point(one: Choice, cost: float) -> CostPoint:
-    interval = one.auc if not math.isnan(one.auc.low) else _alone(one.auc.value)
+    interval = _alone(one.auc.value) if math.isnan(one.auc.low) else one.auc
     return CostPoint(one.model, f"{one.grade}, L = {one.length}", interval, cost, measured=one.measured)
 
 

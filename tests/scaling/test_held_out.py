@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clickscale.errors import DataError
-from clickscale.scaling.held_out import hold_out, hold_out_joint, predict_next
+from clickscale.scaling.held_out import _predict_next, hold_out, hold_out_joint
 from clickscale.scaling.points import Measured
 from clickscale.scaling.power_law import Rungs
 from tests.scaling.planted import planted_sweep
@@ -62,7 +62,7 @@ def test_an_error_beyond_what_a_plan_can_bear_fails_inside_a_wide_interval() -> 
 
 def test_only_what_lies_beyond_is_predicted() -> None:
     with pytest.raises(DataError, match="is not beyond the rungs"):
-        predict_next(rungs(), 32.0, 3)
+        _predict_next(rungs(), 32.0, 3)
 
 
 def test_too_few_smaller_rungs_are_refused() -> None:

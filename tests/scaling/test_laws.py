@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from clickscale.scaling.ladders import ladders
-from clickscale.scaling.laws import LAWS, Laws, fit_sweep, form_of, to_document, write_laws
+from clickscale.scaling.laws import LAWS, Laws, _form_of, fit_sweep, to_document, write_laws
 from clickscale.sealed import read_document
 from tests.scaling.planted import EXPONENTS, planted_sweep
 
@@ -78,6 +78,6 @@ def test_three_rungs_are_refused_a_law_and_a_check_by_name() -> None:
 
 def test_operations_are_subtracted_only_with_many_rungs() -> None:
     (ladder,) = (one for one in ladders(planted_sweep(("suan",), seeds=1)) if one.axis == "compute")
-    assert form_of(ladder) == "saturating"
+    assert _form_of(ladder) == "saturating"
     longer = type(ladder)(ladder.model, "compute", ladder.fixed, ladder.cells + ladder.cells[:2])
-    assert form_of(longer) == "shifted"
+    assert _form_of(longer) == "shifted"
