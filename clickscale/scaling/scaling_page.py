@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,6 @@ def write_report(
     """
     sweeps = [Path(folder) for folder in folders if is_sweep(Path(folder))]
     runs = [folder for folder in folders if Path(folder) not in sweeps]
-    options: dict[str, Any] = {"part": part, "label": label, "data": data, "command": command}
     if not sweeps:
         return write_run_page(
             runs, out, part=part, label=label, data=data, candidates=candidates, command=command
@@ -64,33 +62,32 @@ def write_report(
     if runs:
         about = make_run_page(runs, part=part, label=label, data=data, candidates=candidates, command=command)
     else:
-        about = _largest_runs(fitted, options)
+        about = _largest_runs(*next(iter(fitted.items())), label, data, command)
     found = [
         section
         for folder, laws in fitted.items()
         for section in _sections(laws, folder, several=len(sweeps) > 1)
     ]
-    return store_page(_page(fitted, found, about), out)
+    return store_page(_page(fitted, found, about, command), out)
 
 
-def _largest_runs(fitted: Mapping[Path, Laws], options: Mapping[str, Any]) -> Page | None:
-    """A page about the best run of each model of the first sweep; None if the runs are not there."""
-    folder, laws = next(iter(fitted.items()))
-    runs = []
-    for model in laws.sweep.models:
-        cell = max(laws.sweep.of(model), key=lambda cell: (cell.impressions, cell.flops, -cell.seed))
-        if cell.run and (folder / cell.run / CONFIG).is_file():
-            runs.append(folder / cell.run)
-    if not runs:
-        return None
-    options = dict(options) | {"part": laws.sweep.part}
+def _largest_runs(folder: Path, laws: Laws, label: str, data: str | Path | None, command: str) -> Page | None:
+    """A page about the largest run of each model of a sweep; None if the runs are not there."""
+    cells = [
+        max(laws.sweep.of(model), key=lambda cell: (cell.impressions, cell.flops, -cell.seed))
+        for model in laws.sweep.models
+    ]
+    runs = [folder / cell.run for cell in cells if cell.run and (folder / cell.run / CONFIG).is_file()]
+    part = laws.sweep.part
     try:
-        return make_run_page(runs, candidates=0, **options)
+        if runs:
+            return make_run_page(runs, part=part, label=label, data=data, candidates=0, command=command)
     except ClickscaleError:
-        return None  # the sweep stands without its runs
+        pass  # the sweep stands without its runs
+    return None
 
 
-def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None) -> Page:
+def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None, command: str) -> Page:
     """The page, the sections about runs behind those of the sweeps."""
     laws = next(iter(fitted.values()))
     first = laws.sweep
@@ -102,7 +99,7 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None)
         sections.append(section)
     if about is None:
         text = "The numbers of this page come from these commands."
-        sections.append(Section("Commands", text, code=["\n".join(commands)]))
+        sections.append(Section("Commands", text, code=["\n".join(filter(None, [*commands, command]))]))
     cells = sum(len(one.sweep.cells) for one in fitted.values())
     return Page(
         title=f"{first.data}: what the next size is worth",
@@ -153,12 +150,11 @@ def _tiles(laws: Laws) -> list[Tile]:
                 f"largest cells; off by {worst:.4f} at most",
             )
         )
-    ceilings = [fit for fit in laws.joints if fit.law is not None and not fit.law.verdict]
+    ceilings = {fit.model: fit.law.ceiling for fit in laws.joints if fit.law and not fit.law.verdict}
     if ceilings:
-        top = max(ceilings, key=lambda fit: fit.law.ceiling.value if fit.law else 0.0)
-        assert top.law is not None, "only fitted laws were kept"
-        ends = f"{top.law.ceiling.low:.4f} to {top.law.ceiling.high:.4f}"
-        found.append(Tile("Ceiling of the laws", f"{top.law.ceiling.value:.4f}", f"{top.model}; {ends}"))
+        model, top = max(ceilings.items(), key=lambda one: one[1].value)
+        ends = f"{top.low:.4f} to {top.high:.4f}"
+        found.append(Tile("Ceiling of the laws", f"{top.value:.4f}", f"{model}; {ends}"))
     if sweep.best_auc is not None:
         found.append(
             Tile("Best possible AUC", f"{sweep.best_auc:.4f}", "known, because the data is simulated")

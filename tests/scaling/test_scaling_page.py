@@ -63,6 +63,7 @@ def test_a_page_shows_laws_predictions_costs_and_commands(tmp_path: Path) -> Non
         "clickscale sweep --data prepared --models suan --sizes size-1,size-2 --lengths 10,50 "
         f"--fractions 0.25,1 --by time --seeds 2 --part test --set epochs.count=2 --out {sweep}",
         f"clickscale laws --sweep {sweep}",
+        "clickscale report ...",
         "best possible",
         "size-4, L = 200",
         "1 cells failed: suan-size-9-1-1-0",
