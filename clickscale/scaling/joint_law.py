@@ -64,16 +64,6 @@ class JointLaw:
     verdict: tuple[str, ...]
     _fitted: "_Fitted" = field(repr=False)
 
-    @property
-    def reach(self) -> dict[Axis, float]:
-        """The largest place on each axis."""
-        return {axis: float(x) for axis, x in zip(self.axes, self._fitted.points.max(axis=0), strict=True)}
-
-    @property
-    def starts(self) -> dict[Axis, float]:
-        """The smallest place on each axis."""
-        return {axis: float(x) for axis, x in zip(self.axes, self._fitted.points.min(axis=0), strict=True)}
-
     def predict(self, place: Mapping[Axis, float], seeds: int) -> Interval:
         """The mean of new seeds at a place, measured on the same users; 0 seeds are the law itself."""
         point = np.array([[place[axis] for axis in self.axes]])
@@ -119,6 +109,7 @@ def fit_joint(
     residuals = np.concatenate(
         [value - line for value, line in zip(values, problem.values(theta), strict=True)]
     )
+    around = float(((everything - everything.mean()) ** 2).sum())
     law = JointLaw(
         axes=axes,
         level=level,
@@ -129,7 +120,9 @@ def fit_joint(
             for k, axis in enumerate(axes)
         },
         steps=tuple(axis for axis, is_free in zip(axes, free, strict=True) if not is_free),
-        r2=1.0 - float(residuals @ residuals) / float(((everything - everything.mean()) ** 2).sum()),
+        r2=1.0 - float(residuals @ residuals) / around
+        if around > _LEAST_NOISE * len(everything)
+        else math.nan,
         noise=math.sqrt(fitted.variance),
         misfit=misfit,
         cells=len(everything),

@@ -40,6 +40,7 @@ LEVEL = 0.9
 _FEWEST_RUNGS = 4  # three rungs fit any curve exactly
 _REPLICATES = 400
 _SIGNIFICANT = 0.05
+_EQUAL = 1e-12  # variance of values that are equal but for rounding
 _PARAMETERS: dict[Form, int] = {"saturating": 3, "shifted": 4, "gain": 2}
 _MOST_NEW = 8  # seeds of a prediction whose noise is drawn; more are as certain as so many
 
@@ -208,7 +209,7 @@ def _law(rungs: Rungs, fitted: "_Fitted", misfit: float) -> PowerLaw:
         exponent=fitted.exponent(),
         scale=0.0 if form == "gain" else scale * unit**exponent,
         shift=(1.0 - base) * unit,
-        r2=1.0 - left / around if around > 0 else math.nan,
+        r2=1.0 - left / around if around > _EQUAL * len(values) else math.nan,
         noise=math.sqrt(fitted.variance),
         residuals=rungs.means - line,
         misfit=misfit,

@@ -93,3 +93,11 @@ def test_a_place_has_the_size_of_its_grade() -> None:
     (cell,) = (c for c in cells if (c.grade, c.length, c.fraction, c.seed) == (GRADES[3], 50, 1.0, 0))
     assert place_of(cell, size)["compute"] == size[GRADES[3]] < cell.flops
     assert place_of(cell, size)["data"] == FRACTIONS[-1] * 3_200_000
+
+
+def test_cells_that_are_all_equal_explain_nothing() -> None:
+    cells = [msgspec.structs.replace(cell, auc=0.7) for cell in planted_sweep(("suan",), seeds=2).cells]
+    law = fit_joint(cells, replicates=10)
+    assert np.isnan(law.r2)
+    assert law.verdict
+    assert law.predict(place_of(cells[0], sizes(cells)), 2).value == pytest.approx(0.7, abs=1e-6)

@@ -137,6 +137,12 @@ def test_flat_points_are_told() -> None:
     assert law.verdict == ("the measure does not rise beyond the noise of its seeds",)
 
 
+def test_equal_points_explain_nothing() -> None:
+    law = fit_law(rungs(a=0.0, noise=0.0))
+    assert law.flat
+    assert math.isnan(law.r2)
+
+
 def test_falling_points_are_flat_at_best() -> None:
     law = fit_law(rungs(a=-0.05))
     assert law.flat
