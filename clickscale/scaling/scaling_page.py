@@ -236,10 +236,14 @@ def _ladder_cells(fit: LadderFit) -> list[str]:
         str(len(ladder.cells)),
         _broken(law.exponent, 2) if law is not None and known else "not determined",
         _broken(law.ceiling) if law is not None and known else "not determined",
-        "-" if law is None else f"{law.r2:.3f}",
-        "-" if law is None else f"{law.noise:.5f}",
-        "-" if law is None or math.isnan(law.misfit) else f"{law.misfit:.2f}",
+        _number(law.r2 if law else math.nan, ".3f"),
+        _number(law.noise if law else math.nan, ".5f"),
+        _number(law.misfit if law else math.nan, ".2f"),
     ]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _broken(interval: Interval, digits: int = 4) -> str:
@@ -317,11 +321,9 @@ def _joint_section(laws: Laws) -> Section:
             doubts.append(f"{fit.model}: {fit.refusal}")
             continue
         exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
+        told_fit = _number(law.r2, ".3f"), _number(law.misfit, ".2g")
         check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
-        misfit = "-" if math.isnan(law.misfit) else f"{law.misfit:.2g}"
-        rows.append(
-            [fit.model, str(law.cells), _broken(law.ceiling), *exponents, f"{law.r2:.3f}", misfit, check]
-        )
+        rows.append([fit.model, str(law.cells), _broken(law.ceiling), *exponents, *told_fit, check])
         doubts += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
         told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)]
     headers = ("model", "cells", "ceiling", *(_WORDS[axis] for axis in AXES), "R2", "misfit p", "the check")
@@ -365,7 +367,7 @@ def _gain_section(laws: Laws) -> Section:
                 gain.unit,
                 _broken(law.ceiling, 2) if law is not None and known else "not determined",
                 _broken(law.exponent, 2) if law is not None and known else "not determined",
-                "-" if law is None else f"{law.r2:.3f}",
+                _number(law.r2 if law else math.nan, ".3f"),
             ]
         )
     plots = []
