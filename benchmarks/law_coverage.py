@@ -6,7 +6,7 @@ Plants a law, measures a ladder of it with the noise of seeds (deviation of AUC 
 one rung beyond. "covers" is the share of 90% intervals that hold the planted value, and for predictions the
 mean of three new runs. "percentiles" are those of the same resamples, refitted. "told" is the share of
 ladders whose points are said not to determine the law; their intervals count as well. The last line is that
-of the joint law on a grid of 4 sizes, 5 lengths and 4 fractions without its largest corner, which it predicts.
+of the joint law on 4 sizes, 5 lengths and 4 fractions without the largest corner, which it predicts.
 """
 
 import argparse

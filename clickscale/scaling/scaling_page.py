@@ -30,6 +30,8 @@ from clickscale.scaling.power_law import PowerLaw
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
 
+_COMMANDS = "Commands"
+_FRACTIONS = {"time": "its newest impressions", "users": "samples of its users"}
 _CURVE = 80  # points of a drawn law
 _TITLES: dict[Axis, str] = {"compute": "Size", "length": "Length of the history", "data": "Training data"}
 _WORDS: dict[Axis, str] = {"compute": "size", "length": "length", "data": "data"}
@@ -58,61 +60,61 @@ def write_report(
             runs, out, part=part, label=label, data=data, candidates=candidates, command=command
         )
     fitted = {folder: fit_sweep(read_points(folder), folder) for folder in sweeps}
-    about: Page | None
+    about, why = None, ""
     if runs:
         about = make_run_page(runs, part=part, label=label, data=data, candidates=candidates, command=command)
     else:
-        about = _largest_runs(*next(iter(fitted.items())), label, data, command)
+        about, why = _largest_runs(*next(iter(fitted.items())), label, data, command)
     found = [
         section
         for folder, laws in fitted.items()
         for section in _sections(laws, folder, several=len(sweeps) > 1)
     ]
-    return store_page(_page(fitted, found, about, command), out)
+    commands = [line for folder in fitted for line in _commands(folder)]
+    shown = [section for section in about.sections if section.title == _COMMANDS] if about else []
+    commands += [code for section in shown for code in section.code] or [command]
+    text = "The numbers of this page come from these commands."
+    last = Section(_COMMANDS, text, code=["\n".join(filter(None, commands))], note=why)
+    return store_page(_page(fitted, found, about, last), out)
 
 
-def _largest_runs(folder: Path, laws: Laws, label: str, data: str | Path | None, command: str) -> Page | None:
-    """A page about the largest run of each model of a sweep; None if the runs are not there."""
+def _largest_runs(
+    folder: Path, laws: Laws, label: str, data: str | Path | None, command: str
+) -> tuple[Page | None, str]:
+    """A page about the largest run of each model of a sweep, or None and the reason."""
     cells = [
         max(laws.sweep.of(model), key=lambda cell: (cell.impressions, cell.flops, -cell.seed))
         for model in laws.sweep.models
     ]
     runs = [folder / cell.run for cell in cells if cell.run and (folder / cell.run / CONFIG).is_file()]
+    if not runs:
+        return None, "The folder of the sweep does not hold its runs, so the page shows none of them."
     part = laws.sweep.part
     try:
-        if runs:
-            return make_run_page(runs, part=part, label=label, data=data, candidates=0, command=command)
-    except ClickscaleError:
-        pass  # the sweep stands without its runs
-    return None
+        page = make_run_page(runs, part=part, label=label, data=data, candidates=0, command=command)
+    except ClickscaleError as error:
+        return None, f"The runs of the sweep are not shown: {error}"
+    return page, ""
 
 
-def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None, command: str) -> Page:
-    """The page, the sections about runs behind those of the sweeps."""
+def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None, last: Section) -> Page:
+    """The page, the sections about runs behind those of the sweeps, the commands at the end."""
     laws = next(iter(fitted.values()))
     first = laws.sweep
-    commands = [command for folder in fitted for command in _commands(folder)]
-    sections = list(found)
-    for section in about.sections if about else ():
-        if section.title == "Commands":
-            section = replace(section, code=["\n".join([*commands, *section.code])])
-        sections.append(section)
-    if about is None:
-        text = "The numbers of this page come from these commands."
-        sections.append(Section("Commands", text, code=["\n".join(filter(None, [*commands, command]))]))
+    shown = [section for section in about.sections if section.title != _COMMANDS] if about else []
     cells = sum(len(one.sweep.cells) for one in fitted.values())
     return Page(
         title=f"{first.data}: what the next size is worth",
-        subtitle=f"{cells} runs of {', '.join(first.models)}, measured on part {first.part}. Fractions of "
-        f"the data are {_fractions(first.by)}. Intervals are those of {laws.level:.0%}.",
+        subtitle=f"{_count(cells, 'run')} of {', '.join(first.models)}, measured on part {first.part}. "
+        f"Fractions of the data are {_FRACTIONS[first.by]}. Intervals are those of {laws.level:.0%}.",
         tiles=_tiles(laws),
-        sections=sections,
+        sections=[*found, *shown, last],
         footer=f"Made by clickscale {__version__}.",
     )
 
 
-def _fractions(by: str) -> str:
-    return "its newest impressions" if by == "time" else "samples of its users"
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 # --- sections
@@ -156,10 +158,10 @@ def _tiles(laws: Laws) -> list[Tile]:
         ends = f"{top.low:.4f} to {top.high:.4f}"
         found.append(Tile("Ceiling of the laws", f"{top.value:.4f}", f"{model}; {ends}"))
     if sweep.best_auc is not None:
-        found.append(
-            Tile("Best possible AUC", f"{sweep.best_auc:.4f}", "known, because the data is simulated")
-        )
-    found.append(Tile("Runs", f"{len(sweep.cells)}", f"{len(sweep.models)} models, part {sweep.part}"))
+        found.append(Tile("Best possible AUC", f"{sweep.best_auc:.4f}", "known of simulated data"))
+    found.append(
+        Tile("Runs", f"{len(sweep.cells)}", f"{_count(len(sweep.models), 'model')}, part {sweep.part}")
+    )
     return found
 
 
@@ -198,7 +200,7 @@ def _ladder_section(laws: Laws) -> Section:
         "What size, length and data are worth",
         f"{len(told)} of {len(laws.ladders)} ladders determine a power law, AUC = E - A / x^a: an exponent a "
         "and a ceiling E. Where the points do not determine a law, it may still predict the next rung.",
-        warnings=[f"{len(failed)} cells failed: {', '.join(failed)}."] if failed else [],
+        warnings=[f"{_count(len(failed), 'cell')} failed: {', '.join(failed)}."] if failed else [],
         tables=tables,
         plots=plots,
         plots_first=True,

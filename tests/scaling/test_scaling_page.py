@@ -64,9 +64,10 @@ def test_a_page_shows_laws_predictions_costs_and_commands(tmp_path: Path) -> Non
         f"--fractions 0.25,1 --by time --seeds 2 --part test --set epochs.count=2 --out {sweep}",
         f"clickscale laws --sweep {sweep}",
         "clickscale report ...",
+        "does not hold its runs",
         "best possible",
         "size-4, L = 200",
-        "1 cells failed: suan-size-9-1-1-0",
+        "1 cell failed: suan-size-9-1-1-0",
     ):
         assert title in shown, title
     assert "nan" not in shown
@@ -100,6 +101,7 @@ def test_runs_have_their_sections_behind_those_of_a_sweep(tmp_path: Path) -> Non
     shown = words(write_report([tmp_path], tmp_path / "page.html").read_text("utf-8"))
     assert "What size, length and data are worth" in shown
     assert "Calibration" not in shown
+    assert "The runs of the sweep are not shown: " in shown
     with pytest.raises(RunError):
         write_report([tmp_path, run], tmp_path / "page.html")
     workflow.evaluate(run, bootstrap=20)

@@ -162,6 +162,10 @@ def _show_joints(laws: "Laws") -> None:
         notes += [f"{fit.model}: these points do not determine it: {why}" for why in law.verdict]
         if law.steps:
             notes.append(f"{fit.model}: {', '.join(law.steps)} has two values, which is a step and no law")
+    if not rows:
+        for note in notes:
+            say(f"no joint law of {note}")
+        return
     headers = ("model", "cells", "ceiling", *_AXES, "R2", "check on the largest")
     title = "Joint law, E - A1 / C^a - A2 / L^b - A3 / D^g; exponents by axis"
     show(grid(title, headers, rows, notes))
