@@ -188,12 +188,8 @@ def _ladder_section(laws: Laws) -> Section:
         (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (3, 4)
     )
     tables = [PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)]
-    if len(told) < len(laws.ladders):
-        why = [
-            [fit.ladder.model, _WORDS[fit.ladder.axis], fit.verdict]
-            for fit in laws.ladders
-            if not fit.determined
-        ]
+    if unclear := [fit for fit in laws.ladders if not fit.determined]:
+        why = [[fit.ladder.model, _WORDS[fit.ladder.axis], fit.verdict] for fit in unclear]
         tables.append(PageTable(("model", "along", "why these points do not determine a law"), why))
     failed = laws.sweep.failed
     return Section(
