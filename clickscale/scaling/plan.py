@@ -21,6 +21,8 @@ from clickscale.scaling.plan_costs import CostModel
 from clickscale.scaling.points import Measured
 from clickscale.scaling.power_law import deviations
 
+_ABOUT = 1.01  # a fraction of the impressions is never exactly a half
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -301,12 +303,12 @@ def _refusal(fit: LadderFit | None, axis: Axis, end: float) -> str:
         return f"no law: {fit.refusal}"
     if fit.law.flat:
         return f"along {axis}, the AUC does not rise beyond the noise of its seeds"
-    if end <= fit.ladder.x[-1] * (1 + 1e-9):
+    if end <= fit.ladder.x[-1] * _ABOUT:
         return ""  # between the rungs
     if fit.check is None:
         return f"no held-out check: {fit.unchecked}"
     if not fit.check.holds:
         return f"the held-out check {fit.check.told}"
-    if end > fit.reach * (1 + 1e-9):
+    if end > fit.reach * _ABOUT:
         return f"the held-out check supports {axis} up to {fit.reach:.4g}, and this is {end:.4g}"
     return ""

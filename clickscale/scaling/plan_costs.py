@@ -19,6 +19,7 @@ from clickscale.scaling.power_law import deviations
 
 _HOUR = 3600.0  # seconds
 _LEAST_MS = 1e-3
+_SHARED = 1e-6  # spread of the logarithm of times that are one
 _KNOWN_SPREAD = 0.1  # of the logarithm of a time, where no two measurements tell
 
 
@@ -187,7 +188,9 @@ class _Times:
         """The median of what was timed; how times of one cell spread is that of all cells."""
         value = float(np.median(times))
         off = deviations([np.log(group) for rungs in self._points.values() for group in rungs.values()])
-        spread = float(np.sqrt(np.mean(off**2))) if off.size else _KNOWN_SPREAD
+        spread = float(np.sqrt(np.mean(off**2))) if off.size else 0.0
+        if spread < _SHARED:  # seeds that share one measurement say nothing of how it spreads
+            spread = _KNOWN_SPREAD
         reach = math.exp(float(ndtri(0.5 + self._level / 2.0)) * spread * math.sqrt(1.0 + 1.0 / len(times)))
         return Interval(value / reach, value * reach, value)
 

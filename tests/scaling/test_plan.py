@@ -70,6 +70,15 @@ def test_nothing_is_promised_beyond_what_a_check_reached(laws: Laws) -> None:
     assert all((one.gain is None) == bool(one.refusal) for one in plan.doublings)
 
 
+def test_twice_as_much_is_supported_where_the_smaller_rung_is_about_a_half(laws: Laws) -> None:
+    fits = []
+    for fit in laws.ladders:
+        assert fit.check is not None
+        fits.append(replace(fit, check=replace(fit.check, factor=1.9999)))
+    (best, *_), _ = options_of(laws, 500)
+    assert not any(one.refusal for one in doublings_of(replace(laws, ladders=fits), best, 2.0, 500))
+
+
 def test_a_check_that_fails_supports_nothing_beyond(laws: Laws) -> None:
     fits = []
     for fit in laws.ladders:
@@ -149,6 +158,15 @@ def test_times_are_those_that_were_measured() -> None:
     hours = 3.0 * operations("size-3", 100) * 3_200_000 / 3e10 / 3600
     assert costs.hours("size-3", 100, 3_200_000).value == pytest.approx(hours, rel=0.08)
     assert costs.hours("size-3", 100, 6_400_000).value == pytest.approx(2 * hours, rel=0.15)
+
+
+def test_seeds_that_share_one_measurement_do_not_make_it_certain() -> None:
+    cells = [
+        msgspec.structs.replace(cell, latency_ms=cell.flops / 1e6 + 1.0, cached_ms=1.0, cpu_seconds=1.0)
+        for cell in suan()
+    ]
+    found = CostModel(cells, 0.9).latency("size-3", 100, 500)
+    assert found.high > 1.1 * found.value > 1.2 * found.low
 
 
 def test_another_length_has_the_operations_of_a_polynomial() -> None:
