@@ -21,11 +21,12 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import DataError, unknown
 from clickscale.evaluation.calibration import reliability_curve
 from clickscale.evaluation.predictions import Predictions, common_rows
-from clickscale.files import heal, replace_text
+from clickscale.files import heal, replace_bytes, replace_text
 from clickscale.inference.prediction_tables import TREES
 from clickscale.report import sections
 from clickscale.report.comparison import Entrant, names_of
 from clickscale.report.page import Page, Section, write_page
+from clickscale.report.plots import Drawing
 from clickscale.report.sections import PageModel
 from clickscale.runtime import set_threads
 from clickscale.sealed import maybe_document, read_document
@@ -51,7 +52,7 @@ def write_run_page(
     candidates: int = CANDIDATES,
     command: str = "",
 ) -> Path:
-    """Write a page about evaluated runs of one data set.
+    """Write a page about evaluated runs of one data set; a distillation's folder is its student and teacher.
 
     Args:
         out: a folder for ``report.html`` and its plots, or a file that ends in ``.html``.
@@ -67,7 +68,21 @@ def write_run_page(
         RunError: a folder is not a run, or the part was not evaluated yet.
         DataError: the runs were measured on different impressions, or predict no label in common.
     """
-    folders = [Path(run) for run in runs]
+    page = make_run_page(runs, part=part, label=label, data=data, candidates=candidates, command=command)
+    return store_page(page, out)
+
+
+def make_run_page(
+    runs: Sequence[str | Path],
+    *,
+    part: str = "test",
+    label: str = "",
+    data: str | Path | None = None,
+    candidates: int = CANDIDATES,
+    command: str = "",
+) -> Page:
+    """The page of `write_run_page`, unwritten."""
+    folders = [run for folder in runs for run in _runs_of(Path(folder))]
     entrants = [entrant(folder, part) for folder in folders]
     label = _common_label(entrants, label)
     _check_same_rows(entrants)
@@ -81,14 +96,20 @@ def write_run_page(
     if dataset is not None:
         found.append(sections.data_section(inspect_dataset(dataset)))
     found.append(sections.commands_section([*run_commands(folders, part), *filter(None, [command])]))
-    page = Page(
+    return Page(
         title=_title(models, dataset),
         subtitle=_subtitle(models, folders, absence),
         tiles=sections.tiles(models, candidates),
         sections=found,
         footer=f"Made by clickscale {__version__}.",
     )
-    return _write(page, Path(out))
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """Student and teacher in the folder of a distillation; any other folder is one run."""
+    if not (folder / STUDENT / CONFIG).is_file():
+        return [folder]
+    return [folder / name for name in (STUDENT, TEACHER) if (folder / name / CONFIG).is_file()]
 
 
 def _model_sections(models: Sequence[PageModel], candidates: int, label: str) -> list[Section]:
@@ -189,16 +210,19 @@ def _data_of(run: Path) -> str:
     return read_config(run).data
 
 
-def _write(page: Page, out: Path) -> Path:
-    """Write the page into a folder or a file; its plots stand beside it in a folder."""
-    path = out if out.suffix.lower() in (".html", ".htm") else out / PAGE
+def store_page(page: Page, out: str | Path) -> Path:
+    """Write a page into a folder, its plots beside it as SVG and PNG, or into a file that ends in .html."""
+    where = Path(out)
+    path = where if where.suffix.lower() in (".html", ".htm") else where / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, path)
-    if path != out:
+    if path != where:
         for section in page.sections:
             for number, plot in enumerate(section.plots, 1):
-                name = "-".join(section.title.lower().replace("?", "").split())
-                replace_text(path.parent / f"{name}-{number}.svg", plot)
+                name = "-".join(section.title.lower().replace("?", "").replace(",", "").split())
+                replace_text(where / f"{name}-{number}.svg", plot)
+                if isinstance(plot, Drawing):
+                    replace_bytes(where / f"{name}-{number}.png", plot.png())
     return path
 
 

@@ -63,7 +63,7 @@ def test_a_page_shows_results_baselines_curves_data_and_commands(
     assert f"clickscale train din --data {dataset.path}" in shown
     assert "clickscale report ..." in shown
     assert not re.search(r"(src|href)=\"(?!#)|https?://(?!www\.w3\.org)|@import|url\((?!#)", html)
-    assert {path.suffix for path in page.parent.iterdir()} == {".html", ".svg"}
+    assert {path.suffix for path in page.parent.iterdir()} == {".html", ".svg", ".png"}
 
 
 def test_a_page_of_one_run_is_a_file_and_needs_no_latency(made: tuple[Path, Dataset], tmp_path: Path) -> None:

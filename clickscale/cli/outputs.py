@@ -45,7 +45,10 @@ def predict_part(
 
 
 def report_runs(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that were evaluated.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Sweeps, distillations, and runs that were evaluated."),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR_OR_FILE", help="A folder, or a file that ends in .html.")
     ],
@@ -60,19 +63,19 @@ def report_runs(
     ] = 500,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page about runs: results, intervals, plots, data, commands.
+    """Write a page about sweeps and runs: laws, predictions, results, costs, data, commands.
 
     One HTML file that opens from the disk and can be sent or printed. Into a folder, the plots come as SVG
-    beside it.
+    and PNG beside it.
     """
-    from clickscale.run_page import write_run_page
+    from clickscale.scaling.scaling_page import write_report
 
     words = ["clickscale", "report", *map(str, runs), "--out", str(out)]
     words += ["--part", part] if part != "test" else []
     words += ["--label", label] if label else []
     words += ["--data", str(data)] if data else []
     words += ["--candidates", str(candidates)] if candidates != 500 else []
-    page = write_run_page(
+    page = write_report(
         runs, out, part=part, label=label, data=data, candidates=candidates, command=shlex.join(words)
     )
     if as_json:

@@ -13,11 +13,11 @@ from clickscale.features import column_of, label_of
 from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
 from clickscale.inference.scorer import Scorer
-from clickscale.report import plots, sections
+from clickscale.report import sections
 from clickscale.report.comparison import Entrant
-from clickscale.report.page import Page, PageTable, Section, write_page
+from clickscale.report.page import Page, PageTable, Section
 from clickscale.report.sections import PageModel
-from clickscale.run_page import CANDIDATES, page_models, run_commands
+from clickscale.run_page import CANDIDATES, page_models, run_commands, store_page
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import load_predictions, run_results
@@ -91,35 +91,29 @@ def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
 def write_report(
     out: Path, dataset: Dataset, runs: Mapping[str, Path], latencies: Latencies, scored: dict[str, Any]
 ) -> Path:
-    """Write ``out/report.html``, and the plots of accuracy, latency and data beside it."""
+    """Write ``out/report.html``, and its plots beside it."""
     notes = " ".join(dataset.manifest.notes)
     shown = len(dataset.impressions["time"])
     label = dataset.labels[0]
     models = page_models(entrants(runs), "test", label, latencies)
-    results = sections.results_section(models, CANDIDATES)
-    latency = sections.latency_section(models, CANDIDATES, _LATENCY)
-    data = sections.data_section(inspect_dataset(dataset))
     page = Page(
         title=f"clickscale on {dataset.schema.name}",
         subtitle=f"{shown:,} impressions, {_epochs(runs)}, one seed. {notes}".strip(),
         tiles=sections.tiles(models, CANDIDATES),
         sections=(
-            results,
-            latency,
+            sections.results_section(models, CANDIDATES),
+            sections.latency_section(models, CANDIDATES, _LATENCY),
             sections.comparison_section(_groups(models), label, _DIFFERENCES),
             sections.behavior_section(
                 models, f"Loss over {_epochs(runs)}, calibration, and AUC by what is known of user and item."
             ),
-            data,
+            sections.data_section(inspect_dataset(dataset)),
             _request_section(scored),
             sections.commands_section(run_commands(list(runs.values()), "test")),
         ),
         footer=f"Made by clickscale {__version__} demo; the folder {out} holds every run.",
     )
-    for name, section in (("accuracy", results), ("latency", latency), ("data", data)):
-        plots.save_svg(section.plots[0], out / f"{name}.svg")
-    write_page(page, out / "report.html")
-    return out / "report.html"
+    return store_page(page, out)
 
 
 def _groups(models: Sequence[PageModel]) -> list[list[PageModel]]:

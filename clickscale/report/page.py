@@ -64,7 +64,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A titled box: a sentence, tables, plots (SVG text), preformatted texts, and a note in small print."""
+    """A titled box: a sentence, tables, plots (SVG text), preformatted texts, and a note in small print.
+
+    Attributes:
+        warnings: sentences that stand out below the first one.
+        plots_first: the plots stand above the tables.
+    """
 
     title: str
     text: str
@@ -72,6 +77,8 @@ class Section:
     plots: Sequence[str] = ()
     code: Sequence[str] = ()
     note: str = ""
+    plots_first: bool = False
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

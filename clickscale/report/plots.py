@@ -38,6 +38,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "clickscale",
 }
+_DOTS = 200  # per inch of a PNG
 in_style = matplotlib.rc_context(_STYLE)
 
 
@@ -168,11 +169,32 @@ def axes_of(figure: Figure) -> list[Axes]:
     return list(figure.axes)
 
 
+class Drawing(str):
+    """SVG text of a figure, which can also be drawn as PNG.
+
+    Attributes:
+        figure: the figure that the text shows.
+    """
+
+    figure: Figure
+
+    def png(self) -> bytes:
+        """The figure as PNG on white."""
+        stream = io.BytesIO()
+        with matplotlib.rc_context(_STYLE):
+            self.figure.savefig(
+                stream, format="png", dpi=_DOTS, facecolor="white", metadata={"Software": None}
+            )
+        return stream.getvalue()
+
+
 def svg(figure: Figure) -> str:
-    """SVG text without the XML header, deterministic."""
+    """SVG text without the XML header, deterministic; a `Drawing`."""
     stream = io.StringIO()
     # No metadata: their namespaces look like addresses on the web.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(stream, format="svg", metadata=nothing, facecolor="white")
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    drawing = Drawing(text[text.index("<svg") :])
+    drawing.figure = figure
+    return drawing

@@ -135,7 +135,8 @@ def results_section(models: Sequence[PageModel], candidates: int) -> Section:
     )
     return Section(
         f"Results on the {results[0].part} part",
-        " ".join([verdict(results), *_warnings(results)]),
+        verdict(results),
+        warnings=_warnings(results),
         tables=[PageTable(shown, rows, strong)],
         plots=[plots.accuracy(results, "auc", "AUC"), plots.accuracy(results, "gauc", "GAUC")],
         note=" ".join(told),
@@ -153,9 +154,12 @@ def _best(lines: Sequence[Result], measure: str) -> list[int]:
 
 
 def _warnings(results: Sequence[Result]) -> list[str]:
-    """Warnings of all models, each once."""
-    told = [f"Warning: {result.name}: {text}" for result in results for text in result.warnings]
-    return list(dict.fromkeys(told))
+    """Warnings of all models, each once, with the models that it is about."""
+    models: dict[str, list[str]] = {}
+    for result in results:
+        for text in dict.fromkeys(result.warnings):
+            models.setdefault(text, []).append(result.name)
+    return [f"Warning: {', '.join(names)}: {text}" for text, names in models.items()]
 
 
 def latency_section(models: Sequence[PageModel], candidates: int, text: str) -> Section:

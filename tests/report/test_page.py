@@ -82,3 +82,21 @@ def test_tiles_strong_cells_and_notes_are_shown() -> None:
     assert '<td class="number strong">0.5</td><td class="text">' in html
     assert "<span>Best</span><b>0.5</b><small>of one</small>" in html
     assert '<p class="note">Small print.</p>' in html
+
+
+def test_plots_stand_above_the_tables_where_a_section_says_so() -> None:
+    table = PageTable(("model",), [["din"]])
+    below = Section("Plots", "", tables=[table], plots=["<svg/>"])
+    html = [
+        _render(dataclasses.replace(PAGE, sections=[section])).partition("<main>")[2]
+        for section in (below, dataclasses.replace(below, plots_first=True))
+    ]
+    assert html[0].index("<table") < html[0].index("<svg")
+    assert html[1].index("<svg") < html[1].index("<table")
+
+
+def test_warnings_stand_below_the_sentence_escaped() -> None:
+    section = Section("Results", "Best: din.", warnings=["few <steps>", "PCOC is 3"])
+    html = _render(dataclasses.replace(PAGE, sections=[section]))
+    assert html.count('<p class="warning">') == 2
+    assert html.index("Best: din.") < html.index("few &lt;steps&gt;") < html.index("PCOC is 3")

@@ -52,12 +52,14 @@ def with_popularity(shown: PageModel) -> PageModel:
     return dataclasses.replace(shown, result=dataclasses.replace(shown.result, simple=simple))
 
 
-def test_warnings_name_their_model_once() -> None:
+def test_a_warning_names_its_models_once() -> None:
+    few = ("click: few steps.", "click: few steps.")
     found = [
-        dataclasses.replace(result("din", 0.6), warnings=("click: few steps.", "click: few steps.")),
+        dataclasses.replace(result("din", 0.6), warnings=few),
         result("mlp", 0.4),
+        dataclasses.replace(result("suan", 0.6), warnings=(*few[:1], "PCOC is 3.")),
     ]
-    assert sections._warnings(found) == ["Warning: din: click: few steps."]
+    assert sections._warnings(found) == ["Warning: din, suan: click: few steps.", "Warning: suan: PCOC is 3."]
 
 
 def test_the_best_values_stand_out_and_columns_without_times_are_left_out() -> None:
