@@ -26,6 +26,7 @@ from clickscale.files import remove_folder
 from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CHECKPOINTS
 
+
 def benchmark(
     config: BenchmarkConfig, out: str | Path, *, jobs: int = 1, say: Say = lambda text: None
 ) -> Benchmark:

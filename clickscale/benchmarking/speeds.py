@@ -67,15 +67,15 @@ class _Speeds(Config, frozen=True):
     models: dict[str, Speed]
 
 
-def read_speeds(out: Path) -> dict[str, Speed]:
+def read_speeds(out: Path, name: str = SPEEDS) -> dict[str, Speed]:
     """Speeds that an earlier call measured, so that matched steps stay the same."""
-    path = out / SPEEDS
+    path = out / name
     return dict(load_json(path.read_bytes(), _Speeds, str(path)).models) if path.is_file() else {}
 
 
-def write_speeds(out: Path, speeds: dict[str, Speed]) -> None:
+def write_speeds(out: Path, speeds: dict[str, Speed], name: str = SPEEDS) -> None:
     """Keep speeds for later calls."""
-    replace_text(out / SPEEDS, to_json(_Speeds(models=speeds)))
+    replace_text(out / name, to_json(_Speeds(models=speeds)))
 
 
 def measure_speed(config: TrainConfig, dataset: Dataset) -> Speed:

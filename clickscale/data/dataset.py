@@ -10,7 +10,7 @@ import numpy.typing as npt
 from clickscale.arrays import Array, Ints
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
-from clickscale.data.portion import Portion
+from clickscale.data.portion import WHOLE, Portion
 from clickscale.data.source import PART, PARTS, Split
 from clickscale.data.split import Division, boundaries
 from clickscale.errors import DamagedError, DataError, unknown
@@ -61,7 +61,7 @@ class Dataset:
         portion: share of the training part; what is left out of it belongs to no part.
     """
 
-    def __init__(self, path: Path, split: Split | None = None, portion: Portion = Portion()) -> None:
+    def __init__(self, path: Path, split: Split | None = None, portion: Portion = WHOLE) -> None:
         heal(path)
         self.path = path
         self.manifest: Manifest = read_manifest(path)
@@ -130,7 +130,7 @@ class Dataset:
         return {name: self.items[name] for name in names}
 
 
-def open_dataset(path: str | Path, split: Split | None = None, portion: Portion = Portion()) -> Dataset:
+def open_dataset(path: str | Path, split: Split | None = None, portion: Portion = WHOLE) -> Dataset:
     """Open a prepared data set.
 
     Args:

@@ -48,6 +48,9 @@ class Portion(Config, frozen=True):
         return rows[_newest(owner, np.asarray(time[rows], np.int64), wanted)]
 
 
+WHOLE = Portion()
+
+
 def _newest(user: Ints, time: Ints, wanted: int) -> npt.NDArray[np.bool_]:
     """Mark the newest impressions; of the oldest moment among them, as many users as are needed.
 

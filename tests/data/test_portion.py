@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +49,7 @@ def test_users_are_taken_whole_by_hand() -> None:
 def test_a_smaller_portion_lies_inside_a_larger_one(data: Path, by: Literal["time", "users"]) -> None:
     portions = [rows_of(data, fraction, by) for fraction in FRACTIONS]
     assert portions[-1] == set(open_dataset(data).part("train").tolist())
-    for smaller, larger in zip(portions, portions[1:], strict=False):
+    for smaller, larger in itertools.pairwise(portions):
         assert smaller < larger
     sizes = [len(portion) / len(portions[-1]) for portion in portions]
     assert sizes == pytest.approx(FRACTIONS, abs=0.08)  # a user holds about a twentieth

@@ -1,0 +1,89 @@
+"""One cell of a sweep: an ordinary run, measured on one part, and what the sweep adds to its folder.
+
+::
+
+    cells/NAME/           an ordinary run
+    cells/NAME/cell.json  operations of its training; written last, so that it marks a finished cell
+    cells/NAME.log        what its process said
+"""
+
+import math
+from pathlib import Path
+
+from clickscale.benchmarking.speeds import training_operations
+from clickscale.data.dataset import open_dataset
+from clickscale.errors import DataError
+from clickscale.runtime import set_threads
+from clickscale.scaling.points import Cell, Measured
+from clickscale.scaling.sweep_config import SweepConfig
+from clickscale.sealed import read_document, write_document
+from clickscale.training.run.folder import ADVICE
+from clickscale.training.run_state import read_done
+from clickscale.workflow import evaluate, run_results, train
+
+_CELLS, _DONE = "cells", "cell.json"
+
+
+def cell_folder(out: Path, cell: Cell) -> Path:
+    """Folder of the run of a cell."""
+    return out / _CELLS / cell.name
+
+
+def is_finished(out: Path, cell: Cell) -> bool:
+    """True if a cell is trained and measured."""
+    return (cell_folder(out, cell) / _DONE).is_file()
+
+
+def run_cell(config: SweepConfig, cell: Cell, out: Path, *, progress: bool | None = None) -> int:
+    """Train a cell, or continue it, and measure it; the exit code, which is 0 if it is finished.
+
+    The result does not depend on how often the cell was stopped before.
+    """
+    if is_finished(out, cell):
+        return 0
+    folder, options = cell_folder(out, cell), config.run(cell)
+    result = train(options, folder, resume=True, progress=progress)
+    if not result.finished:
+        return result.exit_code
+    set_threads(options.threads)
+    if not (folder / f"evaluation-{config.part}.json").is_file():
+        evaluate(folder, data=config.data, part=config.part)
+    dataset = open_dataset(config.data, portion=options.portion)
+    facts = {
+        "impressions": len(dataset.part("train")),
+        "training_flops": training_operations(options, dataset) * result.samples,
+    }
+    write_document(folder / _DONE, facts)
+    return 0
+
+
+def measured_cell(config: SweepConfig, cell: Cell, out: Path) -> Measured:
+    """What is known of a finished cell, latencies left out.
+
+    Raises:
+        DataError: a file is damaged, or the part has no AUC.
+    """
+    folder = cell_folder(out, cell)
+    facts, cost = read_document(folder / _DONE, ADVICE), read_document(folder / "cost.json", ADVICE)
+    result = run_results(folder, config.part)[0]
+    auc, gauc, loss = result.auc.value, result.gauc.value, result.log_loss.value
+    if not math.isfinite(auc) or not math.isfinite(loss):
+        raise DataError(f"{folder} has no AUC on the part {config.part}, which holds one outcome only.")
+    return Measured(
+        model=cell.model,
+        grade=cell.grade,
+        length=cell.length,
+        fraction=cell.fraction,
+        seed=cell.seed,
+        label=result.label,
+        impressions=facts["impressions"],
+        dense_parameters=cost["dense"],
+        flops=round(cost["user"] + cost["candidate"]),
+        training_flops=facts["training_flops"],
+        auc=auc,
+        gauc=gauc if math.isfinite(gauc) else None,
+        log_loss=loss,
+        run=f"{_CELLS}/{cell.name}",
+        predictions=f"{_CELLS}/{cell.name}/predictions-{config.part}.safetensors",
+        cpu_seconds=read_done(folder).cpu_seconds,
+    )
