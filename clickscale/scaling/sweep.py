@@ -24,7 +24,7 @@ from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.locks import one_writer
 from clickscale.scaling.cluster import cluster_jobs, cluster_size
 from clickscale.scaling.points import Cell, Measured, Sweep, write_points
-from clickscale.scaling.sweep_cell import cell_folder, is_finished, measured_cell
+from clickscale.scaling.sweep_cell import cell_folder, finished_names, is_finished, measured_cell
 from clickscale.scaling.sweep_config import SweepConfig, claim_sweep
 from clickscale.scaling.sweep_forecast import (
     SweepForecast,
@@ -114,22 +114,21 @@ def _run_cells(
     config: SweepConfig, out: Path, forecast: SweepForecast, points: "Points", cluster: str, say: Say
 ) -> None:
     """Run the cells that are left, and write the points after each."""
-    cells = {cell.name: cell for cell in forecast.seconds}
     jobs = [
         Job(
-            name=name,
+            name=cell.name,
             commands=partial(_commands, config, cell, out.absolute()),
-            log=out.absolute() / "cells" / f"{name}.log",
-            seconds=forecast.seconds[cell],
+            log=cell_folder(out.absolute(), cell.name).with_name(f"{cell.name}.log"),
+            seconds=seconds,
         )
-        for name, cell in cells.items()
+        for cell, seconds in forecast.seconds.items()
     ]
     if not jobs:
         return
     progress = Progress([job.seconds for job in jobs], forecast.jobs, say)
 
     def tell(ended: Ended) -> None:
-        points.add(cells[ended.job.name], ended.failed)
+        points.add(ended.job.name, ended.failed)
         points.write()
         progress.count(ended)
 
@@ -146,9 +145,8 @@ def _on_gpu(config: SweepConfig) -> bool:
 def _commands(config: SweepConfig, cell: Cell, out: Path) -> Sequence[Sequence[str]]:
     """The command of a cell; none if it is finished meanwhile."""
     data = str(Path(config.data).absolute())
-    return (
-        [] if is_finished(out, cell) else [["sweep", "--out", str(out), "--data", data, "--cell", cell.name]]
-    )
+    words = ["sweep", "--out", str(out), "--data", data, "--cell", cell.name]
+    return [] if is_finished(out, cell) else [words]
 
 
 class Points:
@@ -163,21 +161,20 @@ class Points:
         self.failed: dict[str, str] = {}
         self._cells: dict[str, Measured] = {}
         self._latencies: dict[str, list[float]] = maybe_document(out / _LATENCIES, "measure again") or {}
-        for cell in config.cells:
-            if is_finished(out, cell):
-                self.add(cell)
+        for name in finished_names(out):
+            self.add(name)
 
-    def add(self, cell: Cell, failed: str = "") -> None:
+    def add(self, name: str, failed: str = "") -> None:
         """Take a cell that ended; ``failed`` says why it failed, and is empty if it did not."""
         if not failed:
             try:
-                self._cells[cell.name] = measured_cell(self._config, cell, self._out)
+                self._cells[name] = measured_cell(self._out, name, self._config.part)
             except ClickscaleError as error:
                 failed = str(error)
         if failed:
-            self.failed[cell.name] = failed
+            self.failed[name] = failed
         else:
-            self.failed.pop(cell.name, None)
+            self.failed.pop(name, None)
 
     def write(self) -> Sweep:
         """Write the files of the points."""
@@ -204,5 +201,8 @@ class Points:
         if missing:
             say(f"measuring the latency of {len(missing)} models, sizes and lengths")
         for key, cell in missing.items():
-            self._latencies[key] = list(measured_latency(cell_folder(self._out, cell)))
+            try:
+                self._latencies[key] = list(measured_latency(cell_folder(self._out, cell.name)))
+            except (ClickscaleError, MemoryError, RuntimeError) as error:
+                say(f"{key} has no latency: {error}")
             write_document(self._out / _LATENCIES, self._latencies)

@@ -10,6 +10,8 @@
 import math
 from pathlib import Path
 
+import msgspec
+
 from clickscale.benchmarking.speeds import training_operations
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import DataError
@@ -24,14 +26,19 @@ from clickscale.workflow import evaluate, run_results, train
 _CELLS, _DONE = "cells", "cell.json"
 
 
-def cell_folder(out: Path, cell: Cell) -> Path:
+def cell_folder(out: Path, name: str) -> Path:
     """Folder of the run of a cell."""
-    return out / _CELLS / cell.name
+    return out / _CELLS / name
 
 
 def is_finished(out: Path, cell: Cell) -> bool:
     """True if a cell is trained and measured."""
-    return (cell_folder(out, cell) / _DONE).is_file()
+    return (cell_folder(out, cell.name) / _DONE).is_file()
+
+
+def finished_names(out: Path) -> list[str]:
+    """Names of the finished cells of a sweep, those of earlier calls with other axes included."""
+    return sorted(path.parent.name for path in (out / _CELLS).glob(f"*/{_DONE}"))
 
 
 def run_cell(config: SweepConfig, cell: Cell, out: Path, *, progress: bool | None = None) -> int:
@@ -41,7 +48,7 @@ def run_cell(config: SweepConfig, cell: Cell, out: Path, *, progress: bool | Non
     """
     if is_finished(out, cell):
         return 0
-    folder, options = cell_folder(out, cell), config.run(cell)
+    folder, options = cell_folder(out, cell.name), config.run(cell)
     result = train(options, folder, resume=True, progress=progress)
     if not result.finished:
         return result.exit_code
@@ -50,6 +57,7 @@ def run_cell(config: SweepConfig, cell: Cell, out: Path, *, progress: bool | Non
         evaluate(folder, data=config.data, part=config.part)
     dataset = open_dataset(config.data, portion=options.portion)
     facts = {
+        "cell": msgspec.to_builtins(cell),
         "impressions": len(dataset.part("train")),
         "training_flops": training_operations(options, dataset) * result.samples,
     }
@@ -57,18 +65,19 @@ def run_cell(config: SweepConfig, cell: Cell, out: Path, *, progress: bool | Non
     return 0
 
 
-def measured_cell(config: SweepConfig, cell: Cell, out: Path) -> Measured:
+def measured_cell(out: Path, name: str, part: str) -> Measured:
     """What is known of a finished cell, latencies left out.
 
     Raises:
         DataError: a file is damaged, or the part has no AUC.
     """
-    folder = cell_folder(out, cell)
+    folder = cell_folder(out, name)
     facts, cost = read_document(folder / _DONE, ADVICE), read_document(folder / "cost.json", ADVICE)
-    result = run_results(folder, config.part)[0]
+    cell = msgspec.convert(facts["cell"], Cell)
+    result = run_results(folder, part)[0]
     auc, gauc, loss = result.auc.value, result.gauc.value, result.log_loss.value
-    if not math.isfinite(auc) or not math.isfinite(loss):
-        raise DataError(f"{folder} has no AUC on the part {config.part}, which holds one outcome only.")
+    if not math.isfinite(auc):
+        raise DataError(f"{folder} has no AUC on the part {part}: {result.auc.reason}.")
     return Measured(
         model=cell.model,
         grade=cell.grade,
@@ -83,7 +92,7 @@ def measured_cell(config: SweepConfig, cell: Cell, out: Path) -> Measured:
         auc=auc,
         gauc=gauc if math.isfinite(gauc) else None,
         log_loss=loss,
-        run=f"{_CELLS}/{cell.name}",
-        predictions=f"{_CELLS}/{cell.name}/predictions-{config.part}.safetensors",
+        run=f"{_CELLS}/{name}",
+        predictions=f"{_CELLS}/{name}/predictions-{part}.safetensors",
         cpu_seconds=read_done(folder).cpu_seconds,
     )

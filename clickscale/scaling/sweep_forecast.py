@@ -57,6 +57,8 @@ class SweepForecast:
     def __str__(self) -> str:
         """The forecast as a sentence."""
         taken = {"time": "the newest impressions", "users": "a sample of users"}[self.by]
+        if not self.seconds and not self.failed:
+            return f"all {self.finished} cells are finished"
         done = f"{self.finished} cells are finished; " if self.finished else ""
         free = available_cores() // self.threads
         more = f" (this machine has room for --jobs {free})" if free > self.jobs else ""
