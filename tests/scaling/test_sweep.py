@@ -69,9 +69,9 @@ def test_every_cell_is_a_run_and_a_point(done: tuple[Sweep, Path], data: Path) -
     half, whole = found.of("suan")
     assert (half.impressions, whole.impressions) == (160, 320)
     assert half.training_flops < whole.training_flops
-    # mlp shares nothing among impressions: each is three forward passes.
+    # mlp shares nothing among impressions: each is three forward passes over at most a full history.
     mlp = found.of("mlp")[1]
-    assert mlp.training_flops == pytest.approx(3 * 320 * mlp.flops, rel=0.1)
+    assert 0.3 < mlp.training_flops / (3 * 320 * mlp.flops) < 1
 
 
 def test_finished_cells_stay_and_other_axes_join_them(
