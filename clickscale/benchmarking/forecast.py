@@ -56,7 +56,7 @@ def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> f
 
 def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to measure the test part of a cell; trees do so while they are trained."""
-    return 0.0 if cell.model == TREES else part_seconds(speeds[cell.model], sizes.test)
+    return 0.0 if cell.model == TREES else _part_seconds(speeds[cell.model], sizes.test)
 
 
 def run_seconds(speed: Speed, valid: int, share: float = 1.0) -> float:
@@ -66,7 +66,7 @@ def run_seconds(speed: Speed, valid: int, share: float = 1.0) -> float:
     return START + FINISH + share * speed.samples * speed.training + scored
 
 
-def part_seconds(speed: Speed, impressions: int) -> float:
+def _part_seconds(speed: Speed, impressions: int) -> float:
     """Seconds of a command that measures a part of so many impressions."""
     return START + FINISH + impressions * speed.scoring
 

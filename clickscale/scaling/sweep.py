@@ -28,8 +28,6 @@ from clickscale.scaling.sweep_cell import cell_folder, finished_names, is_finish
 from clickscale.scaling.sweep_config import SweepConfig, claim_sweep
 from clickscale.scaling.sweep_forecast import (
     SweepForecast,
-    keep_speeds,
-    known_speeds,
     make_forecast,
     measured_speeds,
     speed_key,
@@ -104,9 +102,7 @@ def _opened(config: SweepConfig) -> Dataset:
 def _forecast(config: SweepConfig, dataset: Dataset, out: Path, jobs: int, say: Say) -> SweepForecast:
     """Measure the speeds that are not known yet, and forecast the cells that are left."""
     left = [cell for cell in config.cells if not is_finished(out, cell)]
-    speeds, failed = measured_speeds(config, dataset, known_speeds(out), left, say)
-    if out.is_dir():
-        keep_speeds(out, speeds)
+    speeds, failed = measured_speeds(config, dataset, left, out, say)
     return make_forecast(config, dataset, speeds, failed, partial(is_finished, out), jobs)
 
 

@@ -109,34 +109,28 @@ def speed_key(cell: Cell) -> str:
 
 
 def measured_speeds(
-    config: SweepConfig, dataset: Dataset, known: dict[str, Speed], cells: list[Cell], say: Say
+    config: SweepConfig, dataset: Dataset, cells: list[Cell], out: Path, say: Say
 ) -> tuple[dict[str, Speed], dict[str, str]]:
     """Speeds of cells by `speed_key`, and why a model cannot be trained on the data.
 
-    Measured on the whole training part; a smaller one has smaller batches, which are a little slower.
+    Measured on the whole training part; a smaller one has smaller batches, which are a little slower. Speeds
+    stay in the folder ``out`` for later calls, if it is there.
     """
+    known = read_speeds(out, _FORECAST)
     # One for each key; any cell of it does.
     wanted = {speed_key(cell): Cell(cell.model, cell.grade, cell.length, 1.0, 0) for cell in cells}
     missing = {key: cell for key, cell in wanted.items() if key not in known}
     if missing:
         say(f"measuring a few steps of {len(missing)} models, sizes and lengths")
-    speeds, failed = {key: known[key] for key in wanted if key in known}, {}
+    found, failed = {}, {}
     for key, cell in missing.items():
         options = config.run(cell)
         set_threads(options.threads)
         try:
-            speeds[key] = measure_speed(options, dataset)
+            found[key] = measure_speed(options, dataset)
         except (ClickscaleError, MemoryError, RuntimeError) as error:  # torch words a full memory as the last
             failed[key] = " ".join(str(error).split())
             say(f"{key} is left out: {failed[key]}")
-    return speeds, failed
-
-
-def known_speeds(out: Path) -> dict[str, Speed]:
-    """Speeds that an earlier call measured."""
-    return read_speeds(out, _FORECAST)
-
-
-def keep_speeds(out: Path, speeds: dict[str, Speed]) -> None:
-    """Keep speeds for later calls."""
-    write_speeds(out, known_speeds(out) | speeds, _FORECAST)
+    if found and out.is_dir():
+        write_speeds(out, known | found, _FORECAST)
+    return known | found, failed
