@@ -24,7 +24,7 @@ from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.locks import one_writer
 from clickscale.scaling.cluster import cluster_jobs, cluster_size
 from clickscale.scaling.points import Cell, Measured, Sweep, write_points
-from clickscale.scaling.sweep_cell import cell_folder, finished_names, is_finished, measured_cell
+from clickscale.scaling.sweep_cell import best_auc, cell_folder, finished_names, is_finished, measured_cell
 from clickscale.scaling.sweep_config import SweepConfig, claim_sweep
 from clickscale.scaling.sweep_forecast import (
     SweepForecast,
@@ -110,11 +110,13 @@ def _run_cells(
     config: SweepConfig, out: Path, forecast: SweepForecast, points: "Points", cluster: str, say: Say
 ) -> None:
     """Run the cells that are left, and write the points after each."""
+    # A worker of a cluster begins in another folder.
+    out, data = out.absolute(), Path(config.data).absolute()
     jobs = [
         Job(
             name=cell.name,
-            commands=partial(_commands, config, cell, out.absolute()),
-            log=cell_folder(out.absolute(), cell.name).with_name(f"{cell.name}.log"),
+            commands=partial(_commands, cell, out, data),
+            log=cell_folder(out, cell.name).with_name(f"{cell.name}.log"),
             seconds=seconds,
         )
         for cell, seconds in forecast.seconds.items()
@@ -138,10 +140,9 @@ def _on_gpu(config: SweepConfig) -> bool:
     return config.run(config.cells[0]).device == "cuda"
 
 
-def _commands(config: SweepConfig, cell: Cell, out: Path) -> Sequence[Sequence[str]]:
+def _commands(cell: Cell, out: Path, data: Path) -> Sequence[Sequence[str]]:
     """The command of a cell; none if it is finished meanwhile."""
-    data = str(Path(config.data).absolute())
-    words = ["sweep", "--out", str(out), "--data", data, "--cell", cell.name]
+    words = ["sweep", "--out", str(out), "--data", str(data), "--cell", cell.name]
     return [] if is_finished(out, cell) else [words]
 
 
@@ -186,6 +187,7 @@ class Points:
             part=self._config.part,
             cells=sorted(cells, key=lambda cell: cell.order),
             failed=dict(sorted(self.failed.items())),
+            best_auc=best_auc(self._out, next(iter(self._cells)), self._config.part) if self._cells else None,
         )
         write_points(self._out, found)
         return found

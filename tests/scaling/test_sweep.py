@@ -19,6 +19,7 @@ from clickscale.locks import one_writer
 from clickscale.scaling import sweep as sweep_module
 from clickscale.scaling.points import POINTS, Sweep, read_points
 from clickscale.scaling.sweep import forecast_sweep, sweep
+from clickscale.sealed import read_document, write_document
 from clickscale.training.run.folder import load_run
 from clickscale.workflow import run_results
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -116,6 +117,19 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
     assert str(strange / "cell.json") in sweep(config, out).failed[strange.name]
 
 
+def test_the_best_auc_of_a_simulated_world_stands_beside_the_points(
+    data: Path, in_process: None, tmp_path: Path
+) -> None:
+    config, out = small_sweep(data, models=("mlp",), fractions=(0.5,)), tmp_path / "sweep"
+    found = sweep(config, out)
+    assert found.best_auc is None
+    path = out / found.cells[0].run / "evaluation-test.json"
+    truths = [{"label": "like", "drawn_auc": 0.6}, {"label": "click", "drawn_auc": 0.7}]
+    write_document(path, read_document(path, "") | {"regret": truths})
+    assert sweep(config, out).best_auc == 0.7
+    assert read_points(out).best_auc == 0.7
+
+
 def test_a_model_that_cannot_read_the_data_is_named(data: Path, in_process: None, tmp_path: Path) -> None:
     sets = ("batch_size=16", "sim.model.search=field", "sim.model.field=colour")
     found = sweep(small_sweep(data, models=("sim", "mlp"), fractions=(1.0,), sets=sets), tmp_path / "sweep")
@@ -203,10 +217,10 @@ def processes_of(out: Path) -> list[int]:
     return found
 
 
-def start_sweep(data: Path, out: Path, jobs: int) -> "subprocess.Popen[bytes]":
-    """Thirty cells in processes."""
+def start_sweep(data: Path, out: Path, jobs: int, models: str = "mlp,suan,din") -> "subprocess.Popen[bytes]":
+    """Ten cells of every model, in processes."""
     command = ["sweep", "--data", str(data), "--out", str(out), "--jobs", str(jobs), "--no-latency"]
-    command += ["--models", "mlp,suan,din", "--sizes", "size-1", "--lengths", "8", "--seeds", "2"]
+    command += ["--models", models, "--sizes", "size-1", "--lengths", "8", "--seeds", "2"]
     command += ["--fractions", "1/16..1", *(word for text in SMALL for word in ("--set", text))]
     return subprocess.Popen([sys.executable, "-m", "clickscale", *command], stderr=subprocess.DEVNULL)
 
@@ -237,3 +251,15 @@ def test_thirty_cells_killed_five_times_give_the_bytes_of_one_process(
     assert len(straight.cells) == 30
     assert (out / POINTS).read_bytes() == (tmp_path / "straight" / POINTS).read_bytes()
     assert json.loads((out / "speeds.json").read_bytes()).keys() > {cell.name for cell in straight.cells}
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(3000)
+def test_two_workers_take_little_more_than_half_the_time(data: Path, tmp_path: Path) -> None:
+    seconds = {}
+    for jobs in (2, 1):
+        begun = time.monotonic()
+        assert start_sweep(data, tmp_path / str(jobs), jobs, "mlp").wait() == 0
+        seconds[jobs] = time.monotonic() - begun
+    print(f"10 cells: one worker {seconds[1]:.0f} s, two workers {seconds[2] / seconds[1]:.2f} of it")
+    assert seconds[2] <= 0.6 * seconds[1]
