@@ -102,6 +102,6 @@ def best_auc(out: Path, name: str, part: str) -> float | None:
     """AUC of the true probabilities on the part of a finished cell; None where they are not known."""
     evaluation = read_document(cell_folder(out, name) / f"evaluation-{part}.json", ADVICE)
     label = evaluation["labels"][0]["label"]
-    # Only the evaluation on a simulated world has the entry. The luck of the clicks is that of the cells' AUC.
+    # Only evaluations on a simulated world have the entry. It shares the luck of the clicks with the cells.
     found = [one["drawn_auc"] for one in evaluation.get("regret", ()) if one["label"] == label]
     return found[0] if found else None
