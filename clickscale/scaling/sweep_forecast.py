@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from clickscale.benchmarking.forecast import FINISH, run_seconds
 from clickscale.benchmarking.progress import Say, duration
 from clickscale.benchmarking.speeds import Speed, measure_speed, read_speeds, write_speeds
@@ -23,6 +25,7 @@ class SweepForecast:
     Attributes:
         seconds: by cell, in the order in which they run: seed by seed, cheap ones first, so that a first grid
             is there early.
+        cpu: processor seconds, by cell; on a busy machine fewer than those on the clock.
         operations: of training, by cell.
         finished: cells that are done already.
         failed: by cell that cannot be trained, why.
@@ -32,6 +35,7 @@ class SweepForecast:
     """
 
     seconds: dict[Cell, float]
+    cpu: dict[Cell, float]
     operations: dict[Cell, float]
     finished: int
     failed: dict[Cell, str]
@@ -47,7 +51,7 @@ class SweepForecast:
     @property
     def core_hours(self) -> float:
         """Hours of a processor core."""
-        return self.threads * sum(self.seconds.values()) / 3600
+        return sum(self.cpu.values()) / 3600
 
     @property
     def tflop(self) -> float:
@@ -81,7 +85,7 @@ def make_forecast(
         speeds, failed: by model, size and length, as `speed_key` joins them.
     """
     valid, part = len(dataset.part("valid")), len(dataset.part(config.part))
-    seconds, operations, missing = {}, {}, {}
+    seconds, cpu, operations, missing = {}, {}, {}, {}
     left = [cell for cell in config.cells if not finished(cell)]
     for cell in left:
         if (speed := speeds.get(speed_key(cell))) is None:
@@ -89,11 +93,13 @@ def make_forecast(
             continue
         scoring = FINISH + part * speed.scoring if config.part != "valid" else 0.0
         seconds[cell] = run_seconds(speed, valid, cell.fraction) + scoring
+        cpu[cell] = run_seconds(replace(speed, training=speed.cpu), valid, cell.fraction) + scoring
         operations[cell] = cell.fraction * speed.budget
     order = sorted(seconds, key=lambda cell: (cell.seed, seconds[cell], cell.name))
     threads = config.run(left[0] if left else config.cells[0]).threads or 1
     return SweepForecast(
         seconds={cell: seconds[cell] for cell in order},
+        cpu=cpu,
         operations=operations,
         finished=len(config.cells) - len(left),
         failed=missing,
