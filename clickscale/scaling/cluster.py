@@ -7,6 +7,7 @@ from clickscale.benchmarking.processes import Ended, Job, run_jobs
 from clickscale.errors import ConfigError
 
 LOCAL = "local"
+_PATIENCE = 60  # seconds that interrupted workers may take for their last checkpoint
 
 
 def cluster_size(address: str, jobs: int, threads: int) -> int:
@@ -62,8 +63,9 @@ def cluster_jobs(
             tell(Ended(job, ended.seconds, ended.failed))
     except BaseException:
         for reference in running:
-            ray.cancel(reference)
-        ray.wait(list(running), num_returns=len(running), timeout=60)
+            ray.cancel(reference)  # the worker stops its command, which saves a checkpoint
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=_PATIENCE)
         raise
 
 

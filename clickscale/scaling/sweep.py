@@ -61,9 +61,7 @@ def sweep(
         RunError: ``out`` holds something else, or a sweep with other options, or is being written.
         ConfigError: a part is missing, or Ray is.
     """
-    out, dataset = Path(out), _opened(config)
-    if cluster:
-        jobs = cluster_size(cluster, jobs, config.run(config.cells[0]).threads)
+    out, dataset, jobs = Path(out), _opened(config), _workers(config, jobs, cluster)
     with one_writer(out, RunError):
         manifest = claim_sweep(out, config)
         forecast = _forecast(config, dataset, out, jobs, say)
@@ -84,9 +82,7 @@ def forecast_sweep(
 
     Speeds are kept only where a sweep was begun.
     """
-    if cluster:
-        jobs = cluster_size(cluster, jobs, config.run(config.cells[0]).threads)
-    return _forecast(config, _opened(config), Path(out), jobs, say)
+    return _forecast(config, _opened(config), Path(out), _workers(config, jobs, cluster), say)
 
 
 def _opened(config: SweepConfig) -> Dataset:
@@ -97,6 +93,11 @@ def _opened(config: SweepConfig) -> Dataset:
                 f"{config.data} has no part {part!r}, and a sweep measures it; prepare the data with one."
             )
     return dataset
+
+
+def _workers(config: SweepConfig, jobs: int, cluster: str) -> int:
+    """Cells that run at the same time."""
+    return cluster_size(cluster, jobs, config.run(config.cells[0]).threads) if cluster else jobs
 
 
 def _forecast(config: SweepConfig, dataset: Dataset, out: Path, jobs: int, say: Say) -> SweepForecast:
