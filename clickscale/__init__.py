@@ -18,6 +18,7 @@ __all__ = [
     "Scorer",
     "StateCache",
     "StatisticCounters",
+    "SweepConfig",
     "TrainConfig",
     "__version__",
     "benchmark",
@@ -25,6 +26,7 @@ __all__ = [
     "distill",
     "evaluate",
     "open_dataset",
+    "sweep",
     "train",
     "tune",
 ]
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from clickscale.inference.states.cache_config import CacheConfig
     from clickscale.inference.statistic_counters import StatisticCounters
     from clickscale.models import build_model
+    from clickscale.scaling.sweep import sweep
+    from clickscale.scaling.sweep_config import SweepConfig
     from clickscale.training.distill.distill_config import DistillConfig
     from clickscale.training.run.run_config import TrainConfig
     from clickscale.tuning.search import tune
@@ -51,12 +55,14 @@ _HOMES = {
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",
     "StatisticCounters": "clickscale.inference.statistic_counters",
+    "SweepConfig": "clickscale.scaling.sweep_config",
     "TrainConfig": "clickscale.training.run.run_config",
     "benchmark": "clickscale.benchmarking.benchmark",
     "build_model": "clickscale.models",
     "distill": "clickscale.workflow",
     "evaluate": "clickscale.workflow",
     "open_dataset": "clickscale.data.dataset",
+    "sweep": "clickscale.scaling.sweep",
     "train": "clickscale.workflow",
     "tune": "clickscale.tuning.search",
 }

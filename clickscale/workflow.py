@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 
 from clickscale.artifact import save_artifact
 from clickscale.baselines.simple import simple_logits
@@ -169,8 +170,9 @@ def evaluate(
 def _evaluate(
     run: TrainedRun, out: Path, part: str, grouping: Grouping, slack: int, bootstrap: int
 ) -> EvaluationReport:
+    gpu = run.config.device != "cpu" and torch.cuda.is_available()
     predictions = predict(
-        run.model,
+        run.model.to("cuda" if gpu else "cpu"),
         run.dataset,
         part,
         length=run.config.length,
@@ -178,6 +180,7 @@ def _evaluate(
         slack=slack,
         labels=run.labels,
     )
+    run.model.cpu()  # what is saved and served lies there
     predictions.save(_predictions_path(out, part))
     # A run that began with the weights of another one has learned more than its own steps.
     warnings = [] if run.config.warm_start else steps_warning(run.step)

@@ -26,6 +26,7 @@ ROOMS = (
     "described",
     "layout",
     "split",
+    "portion",
     "dataset",
     "preparation",
     "content",

@@ -1,6 +1,6 @@
 """The benchmark: choose learning rates on the validation part, train the seeds, measure, write the tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +17,14 @@ from clickscale.benchmarking.forecast import (
     shown_cells,
     training_seconds,
 )
-from clickscale.benchmarking.processes import Ended, Job, run_jobs
+from clickscale.benchmarking.processes import Job, run_jobs
+from clickscale.benchmarking.progress import Progress, Say, duration
 from clickscale.benchmarking.speeds import Speed, measure_speed, read_speeds, write_speeds
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.files import remove_folder
 from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CHECKPOINTS
-
-Say = Callable[[str], None]
 
 
 def benchmark(
@@ -66,13 +65,6 @@ def described(forecast: Forecast) -> str:
         f"{count} runs of {len(forecast.cells)} models take about {duration(forecast.total)} with"
         f" {forecast.jobs} at the same time, less if some stop early"
     )
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _opened(config: BenchmarkConfig) -> Dataset:
@@ -162,7 +154,7 @@ class _Session:
     def _shown(self, model: str, rate: float) -> list[Cell]:
         return shown_cells(self._config, model, rate, self._forecast.speeds)
 
-    def _planned(self, choosing: Sequence[Cell]) -> "_Progress":
+    def _planned(self, choosing: Sequence[Cell]) -> Progress:
         """Work that is left; which rates will be chosen makes no difference to the time."""
         seconds = [self._seconds(cell, False) for cell in choosing if not cell.trained(self._out)]
         for model in self._models:
@@ -172,7 +164,7 @@ class _Session:
                     seconds.append(scoring_seconds(cell, self._forecast.speeds, self._sizes))
                 elif not cell.tested(self._out):
                     seconds.append(self._seconds(cell, True))
-        return _Progress([one for one in seconds if one], self._forecast.jobs, self._say)
+        return Progress([one for one in seconds if one], self._forecast.jobs, self._say)
 
     def _seconds(self, cell: Cell, tested: bool) -> float:
         speeds, sizes = self._forecast.speeds, self._sizes
@@ -243,20 +235,3 @@ class _Session:
 
 def _listed(failed: dict[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in failed.items())
-
-
-class _Progress:
-    """Tells of every job that is over how much is left, by the forecast and by how wrong it was so far."""
-
-    def __init__(self, seconds: Sequence[float], jobs: int, say: Say) -> None:
-        self._left, self._count, self._jobs, self._say = sum(seconds), len(seconds), jobs, say
-        self._spent = self._expected = 0.0
-        say(f"left: {self._count}, about {duration(self._left / jobs)}")
-
-    def count(self, ended: Ended) -> None:
-        """Count a job that is over."""
-        self._left, self._count = max(self._left - ended.job.seconds, 0.0), max(self._count - 1, 0)
-        self._spent, self._expected = self._spent + ended.seconds, self._expected + ended.job.seconds
-        left = self._left * self._spent / self._expected / self._jobs
-        what = f"failed: {ended.failed}" if ended.failed else f"done in {duration(ended.seconds)}"
-        self._say(f"{ended.job.name}: {what}; left: {self._count}, about {duration(left)}")

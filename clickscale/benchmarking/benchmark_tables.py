@@ -131,15 +131,19 @@ def _line(
 
 
 def measured_latencies(cells: Sequence[Cell], out: Path) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of a request by model, fresh and cached, on one thread with a full history."""
-    set_threads(1)
+    """Latency of each model, as `measured_latency` measures it."""
     found: dict[str, tuple[float, float]] = {}
     for cell in cells:
-        if cell.model in found or cell.model == TREES:
-            continue
         # One after the other: the tables of twenty models at once might not fit into memory.
-        artifact = load_artifact(cell.folder(out) / "artifact")
-        models = {cell.model: (artifact.model, artifact.config.length)}
-        times = compare_latency(models, artifact.config.features, CANDIDATES, seconds=_LATENCY_SECONDS)
-        found[cell.model] = (times[cell.model][PARALLEL].p50, times[cell.model][CACHED].p50)
+        if cell.model not in found and cell.model != TREES:
+            found[cell.model] = measured_latency(cell.folder(out))
     return found
+
+
+def measured_latency(run: Path) -> tuple[float, float]:
+    """Median milliseconds of a request, fresh and cached, on one thread with a full history."""
+    set_threads(1)
+    artifact = load_artifact(run / "artifact")
+    models = {"": (artifact.model, artifact.config.length)}
+    times = compare_latency(models, artifact.config.features, CANDIDATES, seconds=_LATENCY_SECONDS)[""]
+    return times[PARALLEL].p50, times[CACHED].p50

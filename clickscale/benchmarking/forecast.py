@@ -51,15 +51,24 @@ def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> f
     if cell.model == TREES:
         return START + FINISH + _TREES * sizes.train
     speed = speeds[cell.model]
-    share = min(cell.steps / speed.steps, 1.0) if cell.steps else 1.0
-    validations = max(round(share * speed.validations), 1) + 1  # one more by the finished run
-    scored = validations * sizes.valid * speed.scoring
-    return START + FINISH + share * speed.samples * speed.training + scored
+    return run_seconds(speed, sizes.valid, min(cell.steps / speed.steps, 1.0) if cell.steps else 1.0)
 
 
 def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to measure the test part of a cell; trees do so while they are trained."""
-    return 0.0 if cell.model == TREES else START + FINISH + sizes.test * speeds[cell.model].scoring
+    return 0.0 if cell.model == TREES else _part_seconds(speeds[cell.model], sizes.test)
+
+
+def run_seconds(speed: Speed, valid: int, share: float = 1.0) -> float:
+    """Seconds of a command that trains a share of all steps and measures ``valid`` impressions."""
+    during = max(round(share * speed.validations), 1) if speed.validations else 0
+    scored = (during + 1) * valid * speed.scoring  # once more by the finished run
+    return START + FINISH + share * speed.samples * speed.training + scored
+
+
+def _part_seconds(speed: Speed, impressions: int) -> float:
+    """Seconds of a command that measures a part of so many impressions."""
+    return START + FINISH + impressions * speed.scoring
 
 
 def make_forecast(

@@ -55,13 +55,18 @@ class Ended:
     failed: str
 
 
-def run_jobs(jobs: Sequence[Job], count: int, tell: Callable[[Ended], None]) -> list[Ended]:
+def run_jobs(
+    jobs: Sequence[Job], count: int, tell: Callable[[Ended], None], *, threads: int = 0
+) -> list[Ended]:
     """Run jobs, ``count`` at the same time, and tell of each when it is over.
 
     An exception, such as that of Ctrl-C, asks the running commands to stop, which they do after a
     checkpoint, and is raised again when they have.
+
+    Args:
+        threads: of each command; 0 gives it its share of the cores, or what OMP_NUM_THREADS says.
     """
-    running = _Running(count)
+    running = _Running(count, threads)
     ended = []
     with ThreadPoolExecutor(count) as pool:
         try:
@@ -78,13 +83,15 @@ def run_jobs(jobs: Sequence[Job], count: int, tell: Callable[[Ended], None]) -> 
 class _Running:
     """The processes of the jobs that run now."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, threads: int) -> None:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._environment = dict(os.environ)
         # Several trainings side by side, each with a thread for every core, would wait for one another.
-        threads = max(min(available_cores(), MOST) // count, 1)
-        self._environment.setdefault("OMP_NUM_THREADS", str(threads))
+        share = max(min(available_cores(), MOST) // count, 1)
+        self._environment.setdefault("OMP_NUM_THREADS", str(share))
+        if threads:
+            self._environment["OMP_NUM_THREADS"] = str(threads)
 
     def run(self, job: Job) -> Ended:
         """Run one job to its end."""

@@ -12,7 +12,7 @@ from clickscale.batch import Batch
 from clickscale.config import Config
 from clickscale.config_text import load_json, to_json
 from clickscale.costs.flops import count_operations
-from clickscale.data.dataset import Dataset
+from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.files import replace_text
 from clickscale.training.objectives import LOSS, ClickLoss
@@ -24,6 +24,7 @@ from clickscale.training.run.run_config import TrainConfig
 _STEPS = 8  # of the measurement, after one that warms up
 _FEWEST = 2  # steps that are measured, however slow they are
 _SECONDS = 6.0  # after which no further step begins
+_COUNTED = 4  # batches whose operations are counted where nothing is timed
 _SCORED = 512  # impressions in a batch that is scored, about
 _BACKWARD = 2  # times the operations of the forward pass
 SPEEDS = "speeds.json"
@@ -66,15 +67,15 @@ class _Speeds(Config, frozen=True):
     models: dict[str, Speed]
 
 
-def read_speeds(out: Path) -> dict[str, Speed]:
+def read_speeds(out: Path, name: str = SPEEDS) -> dict[str, Speed]:
     """Speeds that an earlier call measured, so that matched steps stay the same."""
-    path = out / SPEEDS
+    path = out / name
     return dict(load_json(path.read_bytes(), _Speeds, str(path)).models) if path.is_file() else {}
 
 
-def write_speeds(out: Path, speeds: dict[str, Speed]) -> None:
+def write_speeds(out: Path, speeds: dict[str, Speed], name: str = SPEEDS) -> None:
     """Keep speeds for later calls."""
-    replace_text(out / SPEEDS, to_json(_Speeds(models=speeds)))
+    replace_text(out / name, to_json(_Speeds(models=speeds)))
 
 
 def measure_speed(config: TrainConfig, dataset: Dataset) -> Speed:
@@ -87,10 +88,19 @@ def measure_speed(config: TrainConfig, dataset: Dataset) -> Speed:
         return _Trial(config, dataset).speed()
 
 
+def training_operations(config: TrainConfig, dataset: Dataset) -> float:
+    """Operations for an impression of training, counted on the first batches; the same at every call."""
+    with torch.random.fork_rng(devices=[]):
+        trial = _Trial(config, dataset)
+        return trial.operations([*itertools.islice(trial.batches, _COUNTED)])
+
+
 class _Trial:
     """A training that takes a few steps only."""
 
     def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
+        if dataset.portion != config.portion:
+            dataset = open_dataset(dataset.path, dataset.split, config.portion)
         facts, model = facts_of(dataset), make_model(config, dataset)
         decided, _ = resolve(config, facts, traits_of([model], config.length))
         optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, model.shares)
@@ -103,7 +113,7 @@ class _Trial:
         self._samples = round(loader.samples * decided.epochs.count * self._steps / planned)
         self._validations = -(-self._steps // decided.validate_every) if decided.validate_every else 0
         self._optimizer = build_optimizer(model, optimizer, self._steps)
-        self._batches = loader.batches()
+        self.batches = loader.batches()
         shared = config.length if model.causal and model.shares else 0
         scored = replace(decided.loader(), batch_size=_SCORED, pairs=SCORED_PAIRS, prefetch=0)
         self._served = served_loaders(dataset, "valid", scored, shared) if facts.valid else []
@@ -118,7 +128,7 @@ class _Trial:
             training=seconds / samples,
             scoring=self._scoring(),
             cpu=cpu / samples,
-            operations=self._operations(batches),
+            operations=self.operations(batches),
         )
 
     def _train(self) -> tuple[list[Batch], int, float, float]:
@@ -128,7 +138,7 @@ class _Trial:
         """
         taken: list[Batch] = []
         samples, begun, cpu = 0, time.perf_counter(), time.process_time()
-        for number, batch in enumerate(itertools.islice(self._batches, _STEPS + 1)):
+        for number, batch in enumerate(itertools.islice(self.batches, _STEPS + 1)):
             loss = self._objective(batch.to(self._device))[LOSS]
             loss.backward()
             self._optimizer.step(loss, number)
@@ -155,7 +165,7 @@ class _Trial:
         self._objective.train()
         return seconds / max(samples, 1)
 
-    def _operations(self, batches: list[Batch]) -> float:
+    def operations(self, batches: list[Batch]) -> float:
         """Operations of training for an impression of some batches."""
         counted = 0
         with torch.no_grad():

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
-from clickscale.cli.lab import benchmarks, plans, tune
+from clickscale.cli.lab import benchmarks, plans, sweeps, tune
 from clickscale.cli.server import score
 from clickscale.version import __version__
 
@@ -125,6 +125,13 @@ app.command(
         "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --jobs 2",
     ),
 )(benchmarks.benchmark_models)
+app.command(
+    "sweep",
+    epilog=_example(
+        "clickscale sweep --data prepared --models suan,est --fractions 1/16..1 --out sweep --dry-run",
+        "clickscale sweep --data prepared --models suan --sizes size-1..size-4 --out sweep --jobs 2",
+    ),
+)(sweeps.sweep_grid)
 app.command("laws", epilog=_example("clickscale laws --sweep sweep"))(plans.fit_laws)
 app.command(
     "plan",

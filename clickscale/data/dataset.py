@@ -10,6 +10,7 @@ import numpy.typing as npt
 from clickscale.arrays import Array, Ints
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
+from clickscale.data.portion import WHOLE, Portion
 from clickscale.data.source import PART, PARTS, Split
 from clickscale.data.split import Division, boundaries
 from clickscale.errors import DamagedError, DataError, unknown
@@ -57,9 +58,10 @@ class Dataset:
     Attributes:
         users, behaviors, items, impressions: columns by name.
         split: rule of the parts; another split needs no new preparation.
+        portion: share of the training part; what is left out of it belongs to no part.
     """
 
-    def __init__(self, path: Path, split: Split | None = None) -> None:
+    def __init__(self, path: Path, split: Split | None = None, portion: Portion = WHOLE) -> None:
         heal(path)
         self.path = path
         self.manifest: Manifest = read_manifest(path)
@@ -68,6 +70,7 @@ class Dataset:
         self.schema: Schema = self.manifest.schema
         self.features: Features = self.manifest.features
         self.split = split or self.manifest.split
+        self.portion = portion
         self.users, self.behaviors = Columns(path / "users"), Columns(path / "behaviors")
         self.items, self.impressions = Columns(path / "items"), Columns(path / "impressions")
 
@@ -107,7 +110,7 @@ class Dataset:
         return self.impressions.get(PART)
 
     def parts(self) -> npt.NDArray[np.uint8]:
-        """(impressions,) uint8: 0 train, 1 valid, 2 test."""
+        """(impressions,) uint8: 0 train, whole whatever the portion, 1 valid, 2 test."""
         user, time = self.impressions["user"], self.impressions["time"]
         offsets = self.users["impressions"]
         return Division(self.split, self.boundaries, offsets, user, time, self._given).part(slice(None))
@@ -116,7 +119,10 @@ class Dataset:
         """Rows of the impressions of ``train``, ``valid`` or ``test``, ascending (by user, then time)."""
         if name not in PARTS:
             raise DataError(unknown("part", name, PARTS))
-        return np.flatnonzero(self.parts() == PARTS.index(name)).astype(np.int64)
+        rows = np.flatnonzero(self.parts() == PARTS.index(name)).astype(np.int64)
+        if name != "train":
+            return rows
+        return self.portion.chosen(rows, self.impressions["user"], self.impressions["time"])
 
     def item_columns(self) -> dict[str, Array]:
         """Columns of the item table that models look up."""
@@ -124,15 +130,19 @@ class Dataset:
         return {name: self.items[name] for name in names}
 
 
-def open_dataset(path: str | Path, split: Split | None = None) -> Dataset:
-    """Open a prepared data set; ``split`` replaces the one it was prepared with.
+def open_dataset(path: str | Path, split: Split | None = None, portion: Portion = WHOLE) -> Dataset:
+    """Open a prepared data set.
+
+    Args:
+        split: replaces the one it was prepared with.
+        portion: share of the training part.
 
     Raises:
         DataError: ``path`` is not a prepared data set.
         DamagedError: a file is missing, was cut off, or differs where it is sampled. `Dataset.verify`
             compares every byte, as ``clickscale inspect`` does.
     """
-    return Dataset(Path(path), split)
+    return Dataset(Path(path), split, portion)
 
 
 def index_columns(columns: Columns, features: tuple[Feature, ...]) -> list[Array]:

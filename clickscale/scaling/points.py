@@ -82,7 +82,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         data: name of the data set. manifest: hash of its manifest.
-        by: how a fraction was taken: the first impressions in time, or a sample of users.
+        by: how a fraction was taken: the newest impressions, or a sample of users.
         part: the part that was measured.
         cells: in the order of `Cell.order`.
         failed: by name of a cell, why it is missing.

@@ -136,7 +136,7 @@ def _train(
     device = _device(requested.device)
     survive_forks()
     threads = set_threads(requested.threads)
-    dataset = open_dataset(requested.data)
+    dataset = open_dataset(requested.data, portion=requested.portion)
     plan = planner(dataset)
     config = plan.config
     loader = Loader(dataset, "train", config.loader())

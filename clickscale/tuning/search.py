@@ -53,7 +53,7 @@ def tune(
         ConfigError: there is no validation part, or nothing to search.
         DivergedError: the recipe itself diverged.
     """
-    space = Space(config, open_dataset(config.data))
+    space = Space(config, open_dataset(config.data, portion=config.portion))
     with one_writer(Path(out), RunError):
         return _Search(space, config, Path(out), budget, trials, say, progress).run()
 

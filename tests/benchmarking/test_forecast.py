@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from clickscale.benchmarking.benchmark_config import BenchmarkConfig
 from clickscale.benchmarking.cells import Cell
@@ -8,6 +9,7 @@ from clickscale.benchmarking.forecast import (
     Sizes,
     make_forecast,
     matched_steps,
+    run_seconds,
     scoring_seconds,
     shown_cells,
     training_seconds,
@@ -45,6 +47,12 @@ def test_seconds_of_a_cell_by_hand() -> None:
     assert training_seconds(Cell("suan", 0.1, 0, 25), SPEEDS, SIZES) == pytest.approx(START + FINISH + 5 + 2)
     assert scoring_seconds(Cell("suan", 0.1, 0), SPEEDS, SIZES) == pytest.approx(START + FINISH + 2)
     assert scoring_seconds(Cell("trees", 0.0, 0), SPEEDS, SIZES) == 0
+
+
+def test_a_run_without_early_stopping_measures_the_validation_part_once() -> None:
+    never = replace(speed(10), validations=0)
+    assert run_seconds(never, 100) == pytest.approx(START + FINISH + 20 + 1)
+    assert run_seconds(never, 100, 0.25) == pytest.approx(START + FINISH + 5 + 1)
 
 
 def test_the_forecast_adds_all_cells_and_shares_them_among_jobs() -> None:

@@ -1,11 +1,14 @@
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clickscale.benchmarking import processes
 from clickscale.benchmarking.processes import Ended, Job, run_jobs
 
 
@@ -27,6 +30,26 @@ def test_a_job_that_fails_is_told_and_stops_no_other(tmp_path: Path) -> None:
     assert "error:" not in ended["bad"].failed
     assert len((tmp_path / "good.log").read_text().split()) == 2
     assert "error: " in (tmp_path / "bad.log").read_text()  # and the second command did not run
+
+
+def test_every_command_has_the_threads_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    class Started:
+        """A process that was not started."""
+
+        def __init__(self, words: Sequence[str], **options: Any) -> None:
+            given.append(options["env"]["OMP_NUM_THREADS"])
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(processes.subprocess, "Popen", Started)
+    for threads in (3, 0):
+        run_jobs([job(tmp_path, "a", ["--version"])], 1, lambda one: None, threads=threads)
+    assert given == ["3", os.environ["OMP_NUM_THREADS"]]
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(tmp_path: Path) -> None:

@@ -2,10 +2,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
-from clickscale.benchmarking.speeds import Speed, measure_speed, read_speeds, write_speeds
+from clickscale.benchmarking.speeds import (
+    Speed,
+    measure_speed,
+    read_speeds,
+    training_operations,
+    write_speeds,
+)
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
+from clickscale.data.portion import Portion
 from clickscale.training.epochs import Epochs
 from clickscale.training.run.model import make_model
 from clickscale.training.run.run_config import TrainConfig
@@ -48,6 +56,17 @@ def test_a_few_steps_measure_a_training(model: str, tmp_path: Path) -> None:
     assert found.steps == Loader(dataset, "train", options.loader()).steps(2)
     assert min(found.training, found.scoring, found.cpu) > 0
     assert found.operations == measure_speed(config, dataset).operations  # what is matched can be repeated
+
+
+def test_operations_are_counted_without_a_clock_and_on_the_portion_of_the_run(tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_dataset(tmp_path))
+    config = TrainConfig(model="suan", data="", grade="size-1", length=8, batch_size=64)
+    found = training_operations(config, dataset)
+    assert found == training_operations(config, dataset) == measure_speed(config, dataset).operations
+    # The newest impressions have the longest histories.
+    newest = replace(config, portion=Portion(fraction=0.25))
+    assert training_operations(newest, dataset) > found
+    assert measure_speed(newest, dataset).samples == 0.25 * len(dataset.part("train"))
 
 
 def test_operations_of_training_are_three_forward_passes_by_hand(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def _rates(text: str) -> tuple[float, ...]:
 
 def _show_forecast(forecast: Any, as_json: bool) -> int:
     """Print the forecast by model."""
-    from clickscale.benchmarking.benchmark import described, duration
+    from clickscale.benchmarking.benchmark import described
+    from clickscale.benchmarking.progress import duration
 
     if as_json:
         emit({"seconds": forecast.total, "models": forecast.seconds, "runs": forecast.cells})

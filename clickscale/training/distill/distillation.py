@@ -87,7 +87,7 @@ def distill(
 
     result = run_training(config, plan, out, resume=resume, progress=progress)
     if result.finished:
-        write_models(out, config, decided, open_dataset(config.data))
+        write_models(out, config, decided, open_dataset(config.data, portion=config.portion))
     return result
 
 

@@ -64,7 +64,7 @@ def load_run(folder: Path, data: Path | None = None) -> TrainedRun:
         DamagedError: no checkpoint is sound.
     """
     config = read_config(folder)
-    dataset = open_dataset(data or config.data)
+    dataset = open_dataset(data or config.data, portion=config.portion)
     _check_encoder(folder, dataset)
     checkpoint, _ = CheckpointStore(folder / CHECKPOINTS).load()
     if checkpoint is None:

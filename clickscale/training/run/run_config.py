@@ -8,6 +8,7 @@ from typing import Any, Literal
 from clickscale.config import Config, check_least
 from clickscale.config_text import assign, parse, read_assignments, split_assignments
 from clickscale.data.loader import Grouping, LoaderConfig
+from clickscale.data.portion import Portion
 from clickscale.errors import ConfigError
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
@@ -47,6 +48,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         data: folder of a prepared data set.
+        portion: share of its training part that the run learns from.
         recipe: how everything that is left open is decided (`clickscale.training.recipe`): ``accurate``, or
             ``fast``, which takes long windows and one epoch at a price in accuracy.
         grouping: rows of a batch: an ``impression``, the impressions of a ``request``, or a window of the
@@ -76,6 +78,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     """
 
     data: str
+    portion: Portion = Portion()
     recipe: Literal["accurate", "fast"] = "accurate"
     grouping: Grouping | Literal["auto"] = "auto"
     window: int = 0

@@ -1,0 +1,144 @@
+"""Options of a sweep: a grid of models, sizes, lengths, fractions of the data and seeds."""
+
+import itertools
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from clickscale.benchmarking.benchmark_config import sets_of
+from clickscale.benchmarking.options_file import claim_options, stored_options
+from clickscale.config import Config, check_least
+from clickscale.data.portion import Portion
+from clickscale.errors import ConfigError, RunError, unknown
+from clickscale.models import model_config, model_names, presets
+from clickscale.scaling.points import Cell
+from clickscale.training.run.run_config import TrainConfig, train_config
+
+# More values of an axis only add cells, the data may move, and latencies may be measured later.
+_FREE = ("data", "models", "sizes", "lengths", "fractions", "seeds", "latency")
+_AXES = {  # options of a run that name its cell, and the option of a sweep that varies them
+    "model": "models",
+    "grade": "sizes",
+    "length": "lengths",
+    "portion.fraction": "fractions",
+    "portion.by": "by",
+    "seed": "seeds",
+    "labels": "label",
+}
+
+
+class SweepConfig(Config, frozen=True, kw_only=True):
+    """Options of a sweep: every combination of its axes is a run.
+
+    Attributes:
+        data: folder of a prepared data set with a validation part.
+        models: names of models.
+        sizes: grades, which every model must have.
+        lengths: behaviors that a candidate sees at most.
+        fractions: shares of the training impressions.
+        by: how a fraction is taken; see `clickscale.data.portion.Portion`.
+        seeds: runs of each combination.
+        part: the part on which runs are measured.
+        label: label to train and to measure; the first one if empty.
+        latency: also measure the latency of each model, size and length, when all runs are done.
+        sets: ``KEY=VALUE`` options of all runs, or ``MODEL.KEY=VALUE`` options of one model's runs.
+    """
+
+    data: str
+    models: tuple[str, ...]
+    sizes: tuple[str, ...] = ("size-1", "size-2")
+    lengths: tuple[int, ...] = (50,)
+    fractions: tuple[float, ...] = (1.0,)
+    by: Literal["time", "users"] = "time"
+    seeds: int = 3
+    part: Literal["valid", "test"] = "test"
+    label: str = ""
+    latency: bool = True
+    sets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "seeds")
+        for axis in ("models", "sizes", "lengths", "fractions"):
+            if not getattr(self, axis):
+                raise ConfigError(f"A sweep needs {axis}; it has none.")
+        for model in self.models:
+            if model not in model_names():
+                raise ConfigError(unknown("model", model, model_names()))
+            for size in self.sizes:
+                if size not in presets(model):
+                    raise ConfigError(f"Model {model!r}: {unknown('size', size, presets(model))}")
+        if min(self.lengths) < 1:
+            raise ConfigError(f"lengths has {min(self.lengths)}; a candidate sees at least 1 behavior.")
+        for fraction in self.fractions:
+            Portion(fraction=fraction)
+        self._check_sets()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every combination, each once."""
+        axes = (self.models, self.sizes, self.lengths, self.fractions, range(self.seeds))
+        return list({(cell := Cell(*one)).name: cell for one in itertools.product(*axes)}.values())
+
+    def cell(self, name: str) -> Cell:
+        """The cell of a name.
+
+        Raises:
+            ConfigError: the sweep has no such cell.
+        """
+        known = {cell.name: cell for cell in self.cells}
+        if name not in known:
+            raise ConfigError(unknown("cell", name, known))
+        return known[name]
+
+    def run(self, cell: Cell) -> TrainConfig:
+        """Options of the run of a cell."""
+        flags = {
+            "grade": cell.grade,
+            "length": cell.length,
+            "seed": cell.seed,
+            "labels": [self.label] if self.label else [],
+            "portion.fraction": cell.fraction,
+            "portion.by": self.by,
+        }
+        sets = [*_comparable(cell), *sets_of(cell.model, self.sets)]
+        return train_config(cell.model, Path(self.data), flags=flags, sets=sets)
+
+    def _check_sets(self) -> None:
+        """Refuse options that would give a run another place in the grid than its cell says."""
+        for model in self.models:
+            for text in sets_of(model, self.sets):
+                key = text.partition("=")[0].strip()
+                if key in _AXES:
+                    raise ConfigError(f"{text!r} sets an axis of the sweep; name its values in {_AXES[key]}.")
+
+
+def _comparable(cell: Cell) -> list[str]:
+    """Options that make runs of different fractions comparable; those of the sweep win over them.
+
+    A second epoch, and a wider embedding at ``size-2``, would come and go along the axis of the data. One
+    thread keeps sums the same however many runs go on at the same time.
+    """
+    width = msgspec.to_builtins(model_config(cell.model, cell.grade))["d"]
+    return ["epochs.count=1", "early_stopping=false", f"model.d={width}", "threads=1", "keep=1"]
+
+
+def claim_sweep(out: Path, config: SweepConfig) -> str:
+    """Begin a sweep in ``out``, or continue the one there with any axes; the hash of the data's manifest.
+
+    Raises:
+        RunError: the folder holds something else, or a sweep with other options or data.
+    """
+    return claim_options(out, config, Path(config.data), what="sweep", free=_FREE)
+
+
+def read_sweep(out: Path) -> SweepConfig:
+    """Options of the sweep in ``out``.
+
+    Raises:
+        RunError: there is none.
+    """
+    stored = stored_options(out, SweepConfig)
+    if stored is None:
+        raise RunError(f"{out} holds no sweep; begin one with --data and --models.")
+    return stored
