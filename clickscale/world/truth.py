@@ -18,6 +18,7 @@ from clickscale.config import Config
 from clickscale.config_text import load_json, to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column
 from clickscale.data.dataset import Dataset
+from clickscale.errors import DataError
 from clickscale.world.world_config import WorldConfig
 
 LABEL = "click"  # the one label of a world
@@ -47,6 +48,19 @@ def write_truth(folder: Path, facts: WorldFacts, probability: Array, known: Arra
 def is_world(dataset: Dataset) -> bool:
     """True if the true probabilities of a data set are known."""
     return f"{_FOLDER}/{_WORLD}" in dataset.manifest.files
+
+
+def require_world(dataset: Dataset) -> None:
+    """Refuse a data set whose truth is not known.
+
+    Raises:
+        DataError: names the data set.
+    """
+    if not is_world(dataset):
+        raise DataError(
+            f"{dataset.path} is not a simulated world, so its true click probabilities are not known; "
+            "make one with: clickscale data world"
+        )
 
 
 def world_facts(dataset: Dataset) -> WorldFacts:

@@ -33,6 +33,12 @@ _SPANS = (0.2, 4.0, 20.0, 1e9)  # days over which factors are averaged
 _PAIRS = 1 << 20  # behaviors that are looked at together
 
 
+def sample_rows(rows: Ints, most: int, seed: int = 0) -> Ints:
+    """Draw at most so many of some impressions, in their order."""
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(rows, most, replace=False)) if len(rows) > most else rows
+
+
 def window_parts(dataset: Dataset, rows: Ints, length: int) -> tuple[Floats32, Floats32]:
     """Logits and features from the last ``length`` behaviors of impressions.
 
@@ -68,8 +74,7 @@ def window_oracles(
     before = np.flatnonzero(np.asarray(dataset.impressions["time"]) < first)
     if not len(before):
         raise ConfigError("The oracles are fitted on impressions before the part; choose the part test.")
-    rng = np.random.default_rng(seed)
-    fitted = np.sort(rng.choice(before, min(sample, len(before)), replace=False))
+    fitted = sample_rows(before, sample, seed)
     return [WindowOracle(length, _oracle(dataset, fitted, rows, length, seed)) for length in lengths]
 
 
