@@ -252,7 +252,7 @@ class _Lives:
     def _buy_what_is_due(self, who: Ints) -> None:
         row, category = np.nonzero(self.due_at[who] <= self.now[who][:, None])
         buyer = who[row]
-        item = self.market.draw(self.rng.random(len(row)), self._day(buyer), category)
+        item = self.market.draw(self.rng.random(len(row), np.float32), self._day(buyer), category)
         self._advance(who, self.now[who] + 1)
         self._behave(buyer, item, self.now[buyer], BUY)
         self._bought(buyer, category, self.now[buyer])
@@ -264,7 +264,7 @@ class _Lives:
         total = len(row)
         category = themes[row, np.searchsorted(_THEMES, self.rng.random(total))]
         day = self._day(who)[row]
-        item, other = (self.market.draw(self.rng.random(total), day, category) for _ in range(2))
+        item, other = (self.market.draw(self.rng.random(total, np.float32), day, category) for _ in range(2))
         taste = (self.taste[who] + self.drift[who])[row]
         better = np.einsum("nd,nd->n", taste, self.market.factors[other] - self.market.factors[item])
         odds = self.rng.random(total)
@@ -305,7 +305,7 @@ class _Lives:
         day = np.broadcast_to(self._day(who)[:, None], shape)
         themes = self._themes(pull, min(3, self.config.categories))
         category = np.take_along_axis(themes, rng.integers(0, themes.shape[1], shape), 1)
-        uniform = rng.random(shape)
+        uniform = rng.random(shape, np.float32)
         targeted = rng.random(shape) < self.config.targeted
         items = np.where(targeted, market.draw(uniform, day, category), market.draw_any(uniform, day))
         bid = market.bid[items] * np.exp(0.3 * rng.standard_normal(shape, np.float32))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.arrays import Array, Floats, Floats32, Ints
+from clickscale.arrays import Array, Floats, Floats32, Ints, Ints32
 from clickscale.world.world_config import WorldConfig
 
 DAY = 86_400
@@ -27,7 +27,8 @@ class Market:
         factors: (I, D) of length 1; ``centers`` (C, D) are the means of the categories.
         content: (I, W) noisy views of the factors.
         popularity: (days, I) part of the click logit, before its strength.
-        cumulative: (days * I,) exposure up to and with an item, as day + share of the day.
+        shelves: (days, C, S) items of each category, an item in as many of the S places as its exposure asks.
+        storefront: (days, S') the same for all items.
         price, bid: (I,) usual ones.
         period, delay: (C,) days of the recurring need, and from the purchase of ``partner`` (C,).
         profile: by field, (values, C) parts of the click logit.
@@ -42,7 +43,8 @@ class Market:
     centers: Floats32
     content: npt.NDArray[np.float16]
     popularity: Floats32
-    cumulative: Floats
+    shelves: Ints32
+    storefront: Ints32
     price: Floats32
     bid: Floats32
     period: Floats32
@@ -52,21 +54,19 @@ class Market:
     hours: Floats32
     places: Floats32
 
-    def draw(self, uniform: Floats, day: Ints, category: Ints) -> Ints:
+    def draw(self, uniform: Floats32, day: Ints, category: Ints) -> Ints:
         """Draw items of categories by exposure on a day; all arrays have one shape."""
-        items = len(self.category)
-        start = day * items + self.first[category]
-        low = np.where(start > 0, self.cumulative[start - 1], 0.0)
-        # The last item of the day before ends at the share 1, where this day begins.
-        high = self.cumulative[day * items + self.end[category] - 1]
-        found = np.searchsorted(self.cumulative, low + uniform * (high - low), side="right") - day * items
-        return np.clip(found, self.first[category], self.end[category] - 1)
+        _, kinds, places = self.shelves.shape
+        place = (uniform * np.float32(places)).astype(np.int64)
+        found: Ints = self.shelves.ravel()[(day * kinds + category) * places + place].astype(np.int64)
+        return found
 
-    def draw_any(self, uniform: Floats, day: Ints) -> Ints:
+    def draw_any(self, uniform: Floats32, day: Ints) -> Ints:
         """Draw items by exposure on a day."""
-        items = len(self.category)
-        found = np.searchsorted(self.cumulative, day + uniform, side="right") - day * items
-        return np.clip(found, 0, items - 1)
+        places = self.storefront.shape[1]
+        place = (uniform * np.float32(places)).astype(np.int64)
+        found: Ints = self.storefront.ravel()[day * places + place].astype(np.int64)
+        return found
 
 
 def make_market(config: WorldConfig) -> Market:
@@ -82,12 +82,13 @@ def make_market(config: WorldConfig) -> Market:
     noisy = factors + config.noise * _unit(rng.standard_normal(factors.shape))
     quality = rng.standard_normal(count)
     popularity, exposure = _popularity(rng, config, quality, end - size)
-    shares = np.cumsum(exposure / exposure.sum(1, keepdims=True), axis=1)
-    shares[:, -1] = 1.0
+    places = _power_of_two(int(size.max()))
+    bounds = zip(end - size, end, strict=True)
+    shelves = np.stack([_places(exposure[:, low:high], places) + low for low, high in bounds], axis=1)
     profile = tuple(
         rng.standard_normal((values, kinds)).astype(np.float32) for values in (AGES, GENDERS, REGIONS)
     )
-    low, high = np.log(config.period[0]), np.log(config.period[1])
+    shortest, longest = np.log(config.period)
     return Market(
         category=category,
         first=end - size,
@@ -96,10 +97,11 @@ def make_market(config: WorldConfig) -> Market:
         centers=centers.astype(np.float32),
         content=(noisy @ view).astype(np.float16),
         popularity=popularity.astype(np.float32),
-        cumulative=(shares + np.arange(config.days)[:, None]).ravel(),
+        shelves=shelves.astype(np.int32),  # (days, C, S)
+        storefront=_places(exposure, _power_of_two(count)).astype(np.int32),
         price=np.exp(3 + 0.8 * rng.standard_normal(count)).astype(np.float32),
         bid=np.exp(0.5 * rng.standard_normal(count)).astype(np.float32),
-        period=np.exp(rng.permutation(np.linspace(low, high, kinds))).astype(np.float32),
+        period=np.exp(rng.permutation(np.linspace(shortest, longest, kinds))).astype(np.float32),
         delay=np.exp(rng.uniform(0, np.log(6), kinds)).astype(np.float32),
         partner=_partners(rng, kinds),
         profile=(profile[0], profile[1], profile[2]),
@@ -123,6 +125,22 @@ def _popularity(
     popularity = quality + np.exp(-age / 10)
     exposure = np.exp(0.5 * quality) * ((day >= birth) & (day < death))
     return popularity, exposure
+
+
+def _power_of_two(items: int) -> int:
+    """Number of places for so many items: at least four for each, so that hardly any is left without one."""
+    return 1 << max(7, (4 * items - 1).bit_length())
+
+
+def _places(exposure: Floats, places: int) -> Ints:
+    """(days, places) of exposures (days, n): each item has places in proportion to its exposure.
+
+    A draw is then one look-up. A search among cumulated exposures would take most of the time of a life.
+    """
+    share = np.cumsum(exposure / exposure.sum(1, keepdims=True), axis=1)
+    middle = (np.arange(places) + 0.5) / places
+    found = np.stack([np.searchsorted(day, middle, side="right") for day in share])
+    return np.minimum(found, exposure.shape[1] - 1)
 
 
 def _unit(rows: Array) -> Floats:

@@ -6,6 +6,7 @@ impression), and from there beside the data set.
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -85,8 +86,7 @@ class _WorldLog:
         self.facts = WorldFacts(options=self.config, intercept=find_intercept(self.config, market))
         self.aside = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives the reading
         yield "items", _items(market)
-        for block, users, requests in blocks_of(self.config):
-            events = live(self.config, market, self.facts.intercept, block, users, requests)
+        for events in _lived_ahead(self.config, market, self.facts.intercept):
             truth = np.empty(len(events.impressions["logit"]), _TRUTH)
             truth["probability"] = probability(events.impressions["logit"])
             truth["known"] = events.impressions["known"]
@@ -102,6 +102,19 @@ class _WorldLog:
         write_truth(folder, self.facts, truth["probability"], truth["known"])
         del truth
         self.aside.close()
+
+
+def _lived_ahead(config: WorldConfig, market: Market, intercept: float) -> Iterator[Events]:
+    """Yield the blocks in order; a thread lives the next one while preparation reads the last."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Events] | None = None
+        for block in blocks_of(config):
+            following = pool.submit(live, config, market, intercept, *block)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _items(market: Market) -> pa.RecordBatch:
