@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clickscale.arrays import Array, Flags, Floats, Floats32, Ints
 from clickscale.world.click_logit import NEVER, complement, decayed_mean, need, probability, satiation
@@ -18,6 +19,7 @@ from clickscale.world.market import AGES, DAY, GENDERS, REGIONS, Market
 from clickscale.world.world_config import WorldConfig
 
 VISIT, CLICK, BUY = 0, 1, 2  # actions of behaviors
+ACTIONS = pa.array(["visit", "click", "buy"])  # their names
 BLOCK = 1024  # users that live at once; part of what a seed means
 _THEMES = np.array([0.6, 0.85])  # shares of a visit's first category, and of its first two
 _REST = 40  # seconds after a request in which its clicks and purchases happen

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.arrays import Array, Floats, Floats32, Ints
+from clickscale.config import LONGEST
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.features import UNKNOWN, column_of
@@ -30,6 +31,7 @@ from clickscale.world.truth import known_logit, true_probability, world_facts
 from clickscale.world.world_config import WorldConfig
 
 _SPANS = (0.2, 4.0, 20.0, 1e9)  # days over which factors are averaged
+_SINCE, _PERIOD = 3, 6  # columns of the features
 _PAIRS = 1 << 20  # behaviors that are looked at together
 
 
@@ -48,6 +50,13 @@ def window_parts(dataset: Dataset, rows: Ints, length: int) -> tuple[Floats32, F
     windows = _Windows(dataset, length)
     found = [windows.parts(some) for some in windows.chunks(rows)]
     return np.concatenate([logit for logit, _ in found]), np.concatenate([features for _, features in found])
+
+
+def due_shares(dataset: Dataset, rows: Ints) -> Floats32:
+    """(N,) days since the user's last purchase in the category, over its period; far above 1e3 without one."""
+    _, features = window_parts(dataset, rows, LONGEST)
+    shares: Floats32 = features[:, _SINCE] / features[:, _PERIOD]
+    return shares
 
 
 @dataclass(frozen=True)

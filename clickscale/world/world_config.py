@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError
 
@@ -27,11 +29,11 @@ class Strengths(Config, frozen=True):
         price: price of the impression against the usual one of the item; lowers the logit.
     """
 
-    taste: float = 1.0
-    interest: float = 1.0
-    lasting: float = 1.0
-    need: float = 2.0
-    complement: float = 1.0
+    taste: float = 1.2
+    interest: float = 4.0
+    lasting: float = 4.0
+    need: float = 3.5
+    complement: float = 2.0
     satiation: float = 0.3
     profile: float = 0.4
     popularity: float = 0.4
@@ -120,5 +122,29 @@ def preset_config(preset: Preset, impressions: int, seed: int) -> WorldConfig:
     ``market`` tells sizes and lengths apart, ``easy`` is learned in a minute, ``cold`` has short-lived items
     and users of few visits.
     """
-    base = WorldConfig(impressions=impressions, preset=preset, seed=seed)
-    return base
+    market = WorldConfig(impressions=impressions, preset=preset, seed=seed)
+    if preset == "easy":
+        return replace(
+            market,
+            days=30,
+            quiet_days=6,
+            visits=30.0,
+            browsed=8.0,
+            requests=20.0,
+            items=120,
+            categories=12,
+            strengths=Strengths(interest=7.0, lasting=3.0, popularity=0.8, need=0.0, complement=0.0),
+        )
+    if preset == "cold":
+        return replace(
+            market,
+            days=40,
+            quiet_days=4,
+            visits=10.0,
+            browsed=6.0,
+            requests=6.0,
+            items=4_000,
+            life=5.0,
+            noise=0.4,
+        )
+    return market

@@ -20,12 +20,11 @@ from clickscale.errors import DataError
 from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema, usual_statistics
 from clickscale.world.click_logit import probability
-from clickscale.world.lives import Events, blocks_of, find_intercept, live
+from clickscale.world.lives import ACTIONS, Events, blocks_of, find_intercept, live
 from clickscale.world.market import CONTENT_WIDTH, START, Market, make_market
 from clickscale.world.truth import LABEL, WorldFacts, write_truth
 from clickscale.world.world_config import WorldConfig
 
-_ACTIONS = pa.array(["visit", "click", "buy"])
 _AGES = pa.array(["18-24", "25-34", "35-44", "45-54", "55-64", "65+"])
 _GENDERS = pa.array(["f", "m"])
 _DELAY = 30  # seconds until a click is known; the next request comes later
@@ -168,4 +167,4 @@ def _event(columns: dict[str, Array]) -> dict[str, pa.Array]:
 
 def _named(action: Array) -> pa.Array:
     """Names of actions, as one dictionary of three texts."""
-    return pa.DictionaryArray.from_arrays(pa.array(action), _ACTIONS)
+    return pa.DictionaryArray.from_arrays(pa.array(action), ACTIONS)

@@ -98,7 +98,8 @@ def show_truth(
     if plot:
         from clickscale.report.world_plots import plot_world  # matplotlib is slow to load
 
-        plot_world(dataset, {line["length"]: line["auc"] for line in lines if "length" in line}, plot)
+        by_length = {line["length"]: line["auc"] for line in lines if "length" in line}
+        plot_world(dataset, by_length, lines[-1]["auc"], plot)
         say(f"plot: {plot}")
     if as_json:
         emit({"dataset": str(data), "part": part, "lines": lines})
