@@ -149,8 +149,9 @@ def regret_sentence(regret: Mapping[str, Any]) -> str:
     auc, gauc, entropy = (_number(regret["best"][key]) for key in ("auc", "gauc", "log_loss"))
     drawn, error = _number(regret["drawn_auc"]), _number(regret["drawn_error"])
     return (
-        f"The true probabilities reach AUC {auc:.4f}, GAUC {gauc:.4f} and log-loss {entropy:.4f} (their entropy) "
-        f"on average over clicks; on the clicks that were drawn, AUC {drawn:.4f} (standard error {error:.4f})."
+        f"The true probabilities reach AUC {auc:.4f}, GAUC {gauc:.4f} and log-loss {entropy:.4f} (their "
+        f"entropy) on average over clicks; on the clicks that were drawn, AUC {drawn:.4f} (standard error "
+        f"{error:.4f})."
     )
 
 

@@ -1,4 +1,4 @@
-"""One figure of a simulated world: a user's life, the click probabilities, what is due, what lengths are worth."""
+"""One figure of a simulated world: a life, click probabilities, what is due, what lengths are worth."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.source import PARTS

@@ -23,7 +23,7 @@ ACTIONS = pa.array(["visit", "click", "buy"])  # their names
 BLOCK = 1024  # users that live at once; part of what a seed means
 _THEMES = np.array([0.6, 0.85])  # shares of a visit's first category, and of its first two
 _REST = 40  # seconds after a request in which its clicks and purchases happen
-_PILOT = 128  # users whose lives find the intercept
+_PILOT = 256  # users whose lives find the intercept
 _PAUSE = 600  # seconds between two visits at least
 
 
@@ -31,8 +31,8 @@ _PAUSE = 600  # seconds between two visits at least
 class Events:
     """Columns of the users, behaviors and impressions of a block.
 
-    ``known`` is the part of an impression's logit that does not depend on the user's life: intercept, profile,
-    popularity, position, hour, price.
+    ``known`` is the part of an impression's logit that does not depend on the user's life: intercept,
+    profile, popularity, position, hour, price.
     """
 
     users: dict[str, Array]
@@ -136,13 +136,14 @@ class _Lives:
         """Live from the first visit to the last."""
         for visit, count in enumerate(self.active):
             self._visit(visit, int(count))
-        names = ("user", "item", "time", "action")
-        behaviors = dict(zip(names, map(np.concatenate, zip(*self.behaviors, strict=True)), strict=True))
-        names = ("user", "item", "time", "position", "price", "bid", "click", "logit", "known")
-        shown = dict(zip(names, map(np.concatenate, zip(*self.impressions, strict=True)), strict=True))
         age, gender, region = self.profile
         people = {"user": self.number, "age": age, "gender": gender, "region": region}
-        return Events(people, behaviors, shown)
+        shown = ("user", "item", "time", "position", "price", "bid", "click", "logit", "known")
+        return Events(
+            people,
+            _joined(("user", "item", "time", "action"), self.behaviors),
+            _joined(shown, self.impressions),
+        )
 
     def _visit(self, visit: int, count: int) -> None:
         """Live one visit of the first ``count`` users."""
@@ -360,3 +361,9 @@ class _Lives:
         buyer = who[row[buys]]
         self._behave(buyer, item[buys], moment[buys] + 15, BUY)
         self._bought(buyer, category[buys], moment[buys] + 15)
+
+
+def _joined(names: tuple[str, ...], pieces: list[tuple[Array, ...]]) -> dict[str, Array]:
+    """Columns by name of what happened piece by piece."""
+    columns = zip(*pieces, strict=True)
+    return {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}

@@ -53,7 +53,7 @@ def window_parts(dataset: Dataset, rows: Ints, length: int) -> tuple[Floats32, F
 
 
 def due_shares(dataset: Dataset, rows: Ints) -> Floats32:
-    """(N,) days since the user's last purchase in the category, over its period; far above 1e3 without one."""
+    """(N,) days since the user's last purchase in the category, over its period; above 1e3 without one."""
     _, features = window_parts(dataset, rows, LONGEST)
     shares: Floats32 = features[:, _SINCE] / features[:, _PERIOD]
     return shares
@@ -177,7 +177,7 @@ class _Windows:
         )
         oldest = np.zeros(rows)
         np.maximum.at(oldest, row, age)
-        features = [interest, lasting, weary, since, since_partner, oldest, market.period[kind]]
+        features: list[Array] = [interest, lasting, weary, since, since_partner, oldest, market.period[kind]]
         for span in _SPANS:
             weight = np.exp(-age / (span * DAY))
             features += [
@@ -189,7 +189,8 @@ class _Windows:
 
 
 def _sum(row: Ints, rows: int, values: Array) -> Floats:
-    return np.bincount(row, weights=values, minlength=rows)
+    total: Floats = np.bincount(row, weights=values, minlength=rows).astype(np.float64)
+    return total
 
 
 def _mean(row: Ints, rows: int, weight: Array, values: Array, prior: float) -> Floats:

@@ -103,7 +103,7 @@ class WorldConfig(Config, frozen=True):
         if self.impressions > MOST_IMPRESSIONS:
             raise ConfigError(f"impressions is {self.impressions}; at most {MOST_IMPRESSIONS} can be made.")
         if self.items < self.categories:
-            raise ConfigError(f"{self.items} items cannot fill {self.categories} categories; give more items.")
+            raise ConfigError(f"{self.items} items cannot fill {self.categories} categories; add items.")
         if self.quiet_days >= self.days:
             raise ConfigError(f"quiet_days is {self.quiet_days} and days is {self.days}; give more days.")
         for name in ("rate", "needy", "targeted"):

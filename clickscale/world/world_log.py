@@ -43,7 +43,7 @@ def world_source(config: WorldConfig) -> Source:
         chunks=log.chunks,
         finish=log.finish,
         notes=(
-            f"A simulated world ({config.preset}, seed {config.seed}): its true click probabilities are known.",
+            f"A simulated world ({config.preset}, seed {config.seed}), whose click probabilities are known.",
         ),
     )
 

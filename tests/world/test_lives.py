@@ -35,11 +35,11 @@ def test_the_impressions_that_were_asked_for_are_shown(events: Events) -> None:
 def test_clicks_are_behaviors_after_their_impression_and_before_the_next_request(events: Events) -> None:
     shown, done = events.impressions, events.behaviors
     hit = shown["click"]
-    clicks = {(u, i, t) for u, i, t in zip(shown["user"][hit], shown["item"][hit], shown["time"][hit] + 1 + shown["position"][hit], strict=True)}  # fmt: skip
+    moment = shown["time"] + 1 + shown["position"]
+    clicks = set(zip(shown["user"][hit], shown["item"][hit], moment[hit], strict=True))
     made = done["action"] == CLICK
-    assert clicks == set(
-        zip(done["user"][made], done["item"][made], done["time"][made], strict=True)
-    ) and len(clicks) == hit.sum()
+    assert clicks == set(zip(done["user"][made], done["item"][made], done["time"][made], strict=True))
+    assert len(clicks) == hit.sum() > 0
     for user in np.unique(shown["user"])[:20]:
         moments = np.unique(shown["time"][shown["user"] == user])
         assert (np.diff(moments) > 40).all()
@@ -84,7 +84,7 @@ def test_the_intercept_gives_the_click_rate() -> None:
     config = small_config(60_000, rate=0.08, requests=20.0)
     intercept = find_intercept(config, make_market(config))
     shown = lived(config, intercept).impressions
-    assert probability(shown["logit"]).mean() == pytest.approx(0.08, rel=0.15)
+    assert probability(shown["logit"]).mean() == pytest.approx(0.08, rel=0.2)
 
 
 def test_items_live_and_die_where_lives_are_short() -> None:

@@ -8,6 +8,7 @@ import pytest
 from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
+from clickscale.world.truth import true_probability
 from clickscale.world.world_log import world_source
 from tests.world.small_world import small_config, small_world
 
@@ -29,7 +30,8 @@ def test_every_row_is_kept_and_the_truth_is_in_the_manifest(world: Dataset) -> N
 
 
 def test_no_column_that_models_read_is_the_truth(world: Dataset) -> None:
-    features = (*world.features.profile, *world.features.behavior, *world.features.item, *world.features.context)
+    told = world.features
+    features = (*told.profile, *told.behavior, *told.item, *told.context)
     assert {feature.name for feature in features} == {
         *("user", "age", "gender", "region", "action", "item", "category", "text", "usual_price"),
         *("position", "hour", "price", "bid"),
@@ -63,8 +65,6 @@ def test_options_that_cannot_be_simulated_are_refused(options: dict[str, object]
 
 
 def test_probabilities_stand_by_row_of_the_data_set(world: Dataset) -> None:
-    from clickscale.world.truth import true_probability
-
     rows = np.arange(world.manifest.counts["impressions"])
     p = true_probability(world, rows).astype(np.float64)
     clicks = np.asarray(world.impressions["label.click"]) == 1
