@@ -15,7 +15,6 @@ what there is.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -59,18 +58,10 @@ def due_shares(dataset: Dataset, rows: Ints) -> Floats32:
     return shares
 
 
-@dataclass(frozen=True)
-class WindowOracle:
-    """Predictions of one oracle: (N,) logits of the rows that were asked for."""
-
-    length: int
-    logit: Floats32
-
-
 def window_oracles(
     dataset: Dataset, rows: Ints, lengths: tuple[int, ...], sample: int = 100_000, seed: int = 0
-) -> list[WindowOracle]:
-    """Estimate the predictions of oracles of several lengths for impressions of one part.
+) -> dict[int, Floats32]:
+    """Estimate the predictions of oracles of several lengths for impressions of one part: (N,) logits of each.
 
     Args:
         rows: measured impressions.
@@ -84,7 +75,7 @@ def window_oracles(
     if not len(before):
         raise ConfigError("The oracles are fitted on impressions before the part; choose the part test.")
     fitted = sample_rows(before, sample, seed)
-    return [WindowOracle(length, _oracle(dataset, fitted, rows, length, seed)) for length in lengths]
+    return {length: _oracle(dataset, fitted, rows, length, seed) for length in lengths}
 
 
 def _oracle(dataset: Dataset, fitted: Ints, rows: Ints, length: int, seed: int) -> Floats32:

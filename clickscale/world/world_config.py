@@ -9,7 +9,7 @@ from clickscale.errors import ConfigError
 
 Preset = Literal["market", "easy", "cold"]
 
-MOST_IMPRESSIONS = 10**9
+_MOST = 10**9  # impressions
 
 
 class Strengths(Config, frozen=True):
@@ -100,8 +100,8 @@ class WorldConfig(Config, frozen=True):
         check_least(self, 1, "impressions", "visits", "browsed", "requests", "candidates", "factors")
         check_least(self, 2, "categories", "days")
         check_least(self, 0, "seed", "quiet_days", "life", "clarity", "noise")
-        if self.impressions > MOST_IMPRESSIONS:
-            raise ConfigError(f"impressions is {self.impressions}; at most {MOST_IMPRESSIONS} can be made.")
+        if self.impressions > _MOST:
+            raise ConfigError(f"impressions is {self.impressions}; at most {_MOST:,} can be made.")
         if self.items < self.categories:
             raise ConfigError(f"{self.items} items cannot fill {self.categories} categories; add items.")
         if self.quiet_days >= self.days:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from clickscale.evaluation.regret import regret
 from clickscale.world.click_logit import probability
 from clickscale.world.lives import BUY, CLICK, Events, blocks_of, find_intercept, live
 from clickscale.world.market import make_market
@@ -49,6 +50,17 @@ def test_clicks_are_drawn_from_the_stored_logit(events: Events) -> None:
     p = probability(events.impressions["logit"]).astype(np.float64)
     clicks = events.impressions["click"].sum()
     assert abs(clicks - p.sum()) < 4 * np.sqrt((p * (1 - p)).sum())
+
+
+def test_the_measured_auc_of_the_truth_agrees_with_the_expected_one_on_every_seed() -> None:
+    off = []
+    for seed in range(6):
+        shown = lived(small_config(seed=seed)).impressions
+        truth = probability(shown["logit"])
+        found = regret("click", shown["click"], shown["logit"], truth, shown["user"])
+        off.append((found.drawn_auc - found.best.auc) / found.drawn_error)
+    assert max(map(abs, off)) < 3.5
+    assert np.sqrt(np.mean(np.square(off))) < 1.8
 
 
 def test_the_same_seed_gives_the_same_life_and_another_seed_another(events: Events) -> None:

@@ -43,7 +43,7 @@ def test_more_behaviors_are_worth_more_and_the_truth_most(tasteless: Dataset) ->
     rows = tasteless.part("test")
     truth, users = true_probability(tasteless, rows), np.asarray(tasteless.impressions["user"])[rows]
     found = window_oracles(tasteless, rows, (0, 5, 10**6), sample=2_500)
-    auc = [expected(oracle.logit, truth, users).auc for oracle in found]
+    auc = [expected(logit, truth, users).auc for logit in found.values()]
     best = expected(logits(tasteless, rows), truth, users).auc
     assert auc[0] < auc[1] < auc[2] <= best
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clickscale import workflow
 from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
@@ -71,3 +72,16 @@ def test_probabilities_stand_by_row_of_the_data_set(world: Dataset) -> None:
     # A shuffled truth would rank the clicks no better than chance.
     assert p[clicks].mean() > 2 * p[~clicks].mean()
     assert abs(clicks.sum() - p.sum()) < 4 * np.sqrt((p * (1 - p)).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_trees_on_all_features_do_not_beat_the_truth(seed: int, tmp_path: Path) -> None:
+    small_world(tmp_path / "data", small_config(40_000, seed=seed))
+    workflow.train_trees(tmp_path / "data", tmp_path / "trees", threads=1)
+    (label,) = workflow.evaluate(tmp_path / "trees", bootstrap=0).labels
+    (found,) = workflow.evaluate(tmp_path / "trees", bootstrap=0).regret
+    assert label.metrics["auc"].value < found.drawn_auc
+    assert found.auc > 0.005
+    assert found.gauc > 0.005
+    assert found.log_loss > 0.001

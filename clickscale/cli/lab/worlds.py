@@ -129,9 +129,9 @@ def _truth_lines(dataset: Any, part: str, lengths: tuple[int, ...], sample: int)
     rows = sample_rows(dataset.part(part), sample)
     truth, users = true_probability(dataset, rows), np.asarray(dataset.impressions["user"])[rows]
     knowing: list[tuple[dict[str, Any], Any]] = []
-    for oracle in window_oracles(dataset, rows, (0, *lengths) if lengths else (), sample):
-        knows = f"the last {oracle.length:,} behaviors" if oracle.length else "no behavior"
-        knowing.append(({"knows": knows, "length": oracle.length}, oracle.logit))
+    for length, logit in window_oracles(dataset, rows, (0, *lengths) if lengths else (), sample).items():
+        knows = f"the last {length:,} behaviors" if length else "no behavior"
+        knowing.append(({"knows": knows, "length": length}, logit))
     knowing.append(({"knows": "the truth"}, np.log(truth) - np.log1p(-truth)))
     lines = []
     for about, logit in knowing:
