@@ -57,13 +57,19 @@ def find_intercept(config: WorldConfig, market: Market) -> float:
         requests = round(_PILOT * config.requests)
         shown = _Lives(config, market, intercept, (1, 0), _PILOT, requests).live().impressions
         logit = shown["logit"].astype(np.float64) - intercept
-        low, high = -20.0, 10.0
-        for _ in range(40):
-            middle = (low + high) / 2
-            above = probability(logit + middle).mean() > config.rate
-            low, high = (low, middle) if above else (middle, high)
-        intercept = (low + high) / 2
+        # More clicks make more interest, so the intercept of the last lives is not yet that of the next.
+        intercept = _shift(logit, config.rate)
     return intercept
+
+
+def _shift(logit: Floats, rate: float) -> float:
+    """Find by halving what to add to logits so that their mean probability is the rate."""
+    low, high = -20.0, 10.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = probability(logit + middle).mean() > rate
+        low, high = (low, middle) if above else (middle, high)
+    return (low + high) / 2
 
 
 def live(
@@ -207,7 +213,7 @@ class _Lives:
         self.fast_count[users] += np.add.reduceat(fast, first)
         self.slow[users] += np.add.reduceat(factors * slow[:, None], first)
         self.slow_count[users] += np.add.reduceat(slow, first)
-        np.add.at(self.seen.reshape(-1), who * self.config.categories + self.market.category[item], seen)
+        np.add.at(self.seen, (who, self.market.category[item]), seen)
 
     def _bought(self, who: Ints, category: Ints, time: Floats) -> None:
         """Renew needs."""
@@ -347,7 +353,7 @@ class _Lives:
         user, time = (np.repeat(one, count) for one in (self.number[who], self.now[who].astype(np.int64)))
         position = np.tile(np.arange(1, count + 1, dtype=np.int8), len(who))
         columns: tuple[npt.NDArray[np.generic], ...] = (items, price, bid, clicked, logit, known)
-        item, *rest = (column.ravel() for column in columns)
+        item, *rest = (column.ravel() for column in columns)  # each (n * K,)
         self.impressions.append((user, item, time, position, *rest))
 
     def _click(self, who: Ints, items: Ints, time: Floats, clicked: Flags, due: Floats32) -> None:

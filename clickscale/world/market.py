@@ -56,16 +56,16 @@ class Market:
 
     def draw(self, uniform: Floats32, day: Ints, category: Ints) -> Ints:
         """Draw items of categories by exposure on a day; all arrays have one shape."""
-        _, kinds, places = self.shelves.shape
+        places = self.shelves.shape[2]
         place = (uniform * np.float32(places)).astype(np.int64)
-        found: Ints = self.shelves.ravel()[(day * kinds + category) * places + place].astype(np.int64)
+        found: Ints = self.shelves[day, category, place].astype(np.int64)
         return found
 
     def draw_any(self, uniform: Floats32, day: Ints) -> Ints:
         """Draw items by exposure on a day."""
         places = self.storefront.shape[1]
         place = (uniform * np.float32(places)).astype(np.int64)
-        found: Ints = self.storefront.ravel()[day * places + place].astype(np.int64)
+        found: Ints = self.storefront[day, place].astype(np.int64)
         return found
 
 

@@ -61,7 +61,7 @@ def due_shares(dataset: Dataset, rows: Ints) -> Floats32:
 def window_oracles(
     dataset: Dataset, rows: Ints, lengths: tuple[int, ...], sample: int = 100_000, seed: int = 0
 ) -> dict[int, Floats32]:
-    """Estimate the predictions of oracles of several lengths for impressions of one part: (N,) logits of each.
+    """Estimate the (N,) logits of oracles of several lengths for impressions of one part.
 
     Args:
         rows: measured impressions.
