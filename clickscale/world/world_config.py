@@ -111,6 +111,9 @@ class WorldConfig(Config, frozen=True):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1.")
         if not 0.001 <= self.rate <= 0.5:
             raise ConfigError(f"rate is {self.rate}; a click rate from 0.001 to 0.5 can be reached.")
+        for name in ("minutes", "lasting_days", "drift_days", "satiation_hours"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a time constant is above 0.")
         if not 0 < self.period[0] <= self.period[1]:
             raise ConfigError(f"period is {self.period}; give the shortest and the longest, in days.")
         return self

@@ -99,6 +99,24 @@ def test_the_intercept_gives_the_click_rate() -> None:
     assert probability(shown["logit"]).mean() == pytest.approx(0.08, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"impressions": 1},
+        {"categories": 2, "items": 2},
+        {"candidates": 1},
+        {"requests": 300.0},
+        {"browsed": 1.0, "visits": 1.0},
+        {"factors": 1},
+    ],
+)
+def test_worlds_of_odd_sizes_can_be_lived_in(options: dict[str, object]) -> None:
+    config = small_config(**{"impressions": 300, **options})
+    shown = lived(config).impressions
+    assert len(shown["item"]) >= config.impressions
+    assert np.isfinite(shown["logit"]).all()
+
+
 def test_items_live_and_die_where_lives_are_short() -> None:
     config = small_config(life=3.0)
     shown = lived(config).impressions

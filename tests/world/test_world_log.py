@@ -57,6 +57,7 @@ def test_the_usual_statistics_can_be_declared() -> None:
         ({"quiet_days": 30}, "quiet_days is 30 and days is 30"),
         ({"rate": 0.9}, "rate is 0.9"),
         ({"period": (3.0, 1.0)}, "period is"),
+        ({"minutes": 0.0}, "minutes is 0.0"),
         ({"targeted": 1.5}, "targeted is 1.5"),
     ],
 )
