@@ -115,6 +115,8 @@ def _runs_of(folder: Path) -> list[Path]:
 def _model_sections(models: Sequence[PageModel], candidates: int, label: str) -> list[Section]:
     """Results, latency, differences and behavior; those that do not apply are left out."""
     found = [sections.results_section(models, candidates)]
+    if any(model.result.regret for model in models):
+        found.append(sections.truth_section(models))
     if any(model.latency for model in models):
         text = (
             "A dot is the median time of a request that encodes its user, a ring that of a request whose "

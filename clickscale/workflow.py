@@ -29,6 +29,7 @@ from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions
+from clickscale.evaluation.regret import Regret, regret
 from clickscale.evaluation.sanity import few_warnings, steps_warning
 from clickscale.features import label_of
 from clickscale.files import heal, replace_text, sha256_text
@@ -58,6 +59,8 @@ from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train as train_model
+from clickscale.world.truth import LABEL as TRUE_LABEL
+from clickscale.world.truth import is_world, true_probability
 
 _FEWEST = 20  # positives and negatives of a slice whose AUC says something
 CANDIDATES = 60  # of the request whose operations every table shows, as in EST
@@ -204,9 +207,20 @@ def _report(
             *warnings,
             f"The data set of {out} is not there, so nothing stands beside its numbers; {_DATA}",
         ]
-    report = replace(report, warnings=(*report.warnings, *warnings))
+    report = replace(
+        report, warnings=(*report.warnings, *warnings), regret=_against_truth(dataset, predictions)
+    )
     write_document(out / f"evaluation-{predictions.part}.json", report.to_dict())
     return report
+
+
+def _against_truth(dataset: Dataset | None, predictions: Predictions) -> tuple[Regret, ...]:
+    """Measure predictions of a simulated world against its true probabilities; nothing for other logs."""
+    if dataset is None or not is_world(dataset) or TRUE_LABEL not in predictions.label_names:
+        return ()
+    told = predictions.select_labels([TRUE_LABEL])
+    truth = true_probability(dataset, told.row)
+    return (regret(TRUE_LABEL, told.labels[:, 0] == 1, told.logits[:, 0], truth, told.user),)
 
 
 def _training_warnings(dataset: Dataset, labels: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ PARTS = (
     "batch",
     "state",
     "data",
+    "world",
     "layers",
     "models",
     "training",

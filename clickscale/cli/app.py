@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
-from clickscale.cli.lab import benchmarks, plans, sweeps, tune
+from clickscale.cli.lab import benchmarks, plans, sweeps, tune, worlds
 from clickscale.cli.server import score
 from clickscale.version import __version__
 
@@ -52,9 +52,19 @@ def _example(*lines: str) -> str:
     return "\b\n" + "\n".join(["Example:", *(f"  {line}" for line in lines)])
 
 
-_data = _app("Public logs: what there is and how to get it.")
+_data = _app("Public logs and simulated worlds: what there is and how to get it.")
 _data.command("list", epilog=_example("clickscale data list"))(data.list_logs)
 _data.command("get", epilog=_example("clickscale data get movielens-100k --out ml-100k"))(data.get_log)
+_data.command(
+    "world",
+    epilog=_example(
+        "clickscale data world --impressions 1e6 --preset market --out world",
+        "clickscale data world --impressions 1e5 --preset easy --out easy --set strengths.need=0",
+    ),
+)(worlds.make_world)
+_data.command("truth", epilog=_example("clickscale data truth world --lengths 10,50,100,200,500"))(
+    worlds.show_truth
+)
 app.add_typer(_data, name="data")
 _schema = _app("Describe a log of your own.")
 _schema.command("guess", epilog=_example("clickscale schema guess clicks.csv items.csv --out schema.toml"))(

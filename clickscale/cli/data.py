@@ -96,6 +96,11 @@ def prepare_log(
             memory_rows=memory_rows,
             progress=stages,
         )
+    show_prepared(manifest, out, as_json)
+
+
+def show_prepared(manifest: "Manifest", out: Path, as_json: bool) -> None:
+    """Say what was prepared."""
     if as_json:
         emit(_manifest_document(manifest, out))
         return

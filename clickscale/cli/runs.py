@@ -199,6 +199,8 @@ def evaluate_run(
         emit({"run": str(run), **report.to_dict()})
         return
     show(_report_grid(f"{run}, part {part}, grouping {report.grouping}", report))
+    for against in report.to_dict().get("regret", ()):
+        show(_regret_grid(str(run), against))
     if slices:
         for label in report.labels:
             for name, slices_of_label in label.slices.items():
@@ -224,6 +226,13 @@ def _report_grid(title: str, report: Any) -> Any:
         ]
     told = [(m.title, label.metrics[m.name]) for m in METRICS for label in report.labels]
     return grid(title, headers, rows, footnotes(told))
+
+
+def _regret_grid(run: str, regret: Any) -> Any:
+    from clickscale.report.results import REGRET_HEADERS, regret_cells, regret_sentence
+
+    title = f"{regret['label']} against the true probabilities"
+    return grid(title, REGRET_HEADERS, [regret_cells(run, regret)], [regret_sentence(regret)])
 
 
 def _slices_grid(title: str, slices: Any) -> Any:

@@ -28,6 +28,7 @@
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
     quarantine/TABLE.jsonl       the first rows of each reason for which rows of the table were not used
     summary.json                 size, rate and cold ids of each part (`clickscale.data.preparation.summary`)
+    truth/...                    true click probabilities of a simulated world (`clickscale.world.truth`)
     content/NAME.json            where a feature comes from added later (`clickscale.data.content.extend`)
 
 Missing attributes are index 1 (categorical; then 0 for the other places of a field of several values), NaN

@@ -17,6 +17,7 @@ row may feed several tables; every table keeps its own count of rows.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -105,6 +106,10 @@ class Sampling(Config, frozen=True):
             )
 
 
+def _nothing_more(folder: Path) -> None:
+    """Leave a data set as preparation made it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A raw log in the form that preparation reads.
@@ -116,6 +121,8 @@ class Source:
         time_bounds: seconds; rows with a time outside are quarantined.
         notes: sentences for the report, such as how negatives came about.
         findings: gives more such sentences once the chunks have been read.
+        finish: writes further files into the unfinished data set, once its columns are there; the manifest
+            then has their hashes.
         names: how messages call a table, such as by its file.
     """
 
@@ -127,4 +134,5 @@ class Source:
     time_bounds: tuple[int, int] = (631_152_000, 4_102_444_800)  # 1990-01-01 to 2100-01-01
     notes: tuple[str, ...] = field(default=())
     findings: Callable[[], tuple[str, ...]] = tuple
+    finish: Callable[[Path], None] = _nothing_more
     names: Mapping[TableName, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from clickscale.evaluation.calibration import equal_mass_bins
 from clickscale.evaluation.measures import METRICS, UserRows
 from clickscale.evaluation.metrics import rela_impr
 from clickscale.evaluation.predictions import Predictions, common_rows
+from clickscale.evaluation.regret import Regret
 from clickscale.evaluation.sanity import label_warnings
 from clickscale.evaluation.significance import (
     Interval,
@@ -89,6 +90,7 @@ class EvaluationReport:
     """Results of one run on one part: its labels, in order, how rows were batched and intervals made.
 
     `warnings` are sentences about what makes the numbers worth little; see `clickscale.evaluation.sanity`.
+    `regret` stands beside labels whose true probabilities are known, which is so on a simulated world only.
     """
 
     part: str
@@ -99,10 +101,12 @@ class EvaluationReport:
     level: float
     labels: tuple[_LabelReport, ...]
     warnings: tuple[str, ...] = ()
+    regret: tuple[Regret, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values; nan becomes None beside its reason."""
-        return _to_json_values(self)
+        """The report as JSON values; nan becomes None beside its reason. `regret` is there if it is known."""
+        document: dict[str, Any] = _to_json_values(self)
+        return document if self.regret else {k: v for k, v in document.items() if k != "regret"}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Result:
         simple: the constant rate and item popularity on the same impressions.
         against: by measure, the test of the model minus this simple prediction; empty for a model.
         warnings: sentences about what makes the numbers worth little.
+        regret: the JSON form of a `clickscale.evaluation.regret.Regret`, on a simulated world.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Result:
     simple: tuple["Result", ...] = ()
     against: Mapping[str, PairedTest] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    regret: Mapping[str, Any] | None = None
 
     @property
     def shown(self) -> list[tuple[str, Interval]]:
@@ -74,6 +76,7 @@ def results_of(
                 for key, found in label.get("simple", {}).items()
             ),
             warnings=tuple(evaluation.get("warnings", ())),
+            regret=next((r for r in evaluation.get("regret", ()) if r["label"] == label["label"]), None),
         )
         for label in evaluation["labels"]
     ]
@@ -116,6 +119,40 @@ def _interval(stored: Mapping[str, Any]) -> Interval:
 def _number(stored: float | None) -> float:
     # JSON has no nan: reports store it as null.
     return math.nan if stored is None else stored
+
+
+REGRET_HEADERS = (
+    "model",
+    "expected AUC",
+    "below the best",
+    "expected GAUC",
+    "below the best",
+    "log-loss above the entropy",
+    "predicted / true clicks",
+    "mean error of p",
+)
+
+
+def regret_cells(name: str, regret: Mapping[str, Any]) -> tuple[str, ...]:
+    """Texts of a line, in the order of `REGRET_HEADERS`, from the JSON form of a `Regret`."""
+    expected = {key: _number(value) for key, value in regret["expected"].items()}
+    values = (
+        expected["auc"],
+        *(_number(regret["auc"]), expected["gauc"], _number(regret["gauc"]), _number(regret["log_loss"])),
+        *(expected["calibration"], _number(regret["calibration_error"])),
+    )
+    return (name, *("-" if math.isnan(value) else f"{value:.4f}" for value in values))
+
+
+def regret_sentence(regret: Mapping[str, Any]) -> str:
+    """Say how good any model could be, from the JSON form of a `Regret`."""
+    auc, gauc, entropy = (_number(regret["best"][key]) for key in ("auc", "gauc", "log_loss"))
+    drawn, error = _number(regret["drawn_auc"]), _number(regret["drawn_error"])
+    return (
+        f"The true probabilities reach AUC {auc:.4f}, GAUC {gauc:.4f} and log-loss {entropy:.4f} (their "
+        f"entropy) on average over clicks; on the clicks that were drawn, AUC {drawn:.4f} (standard error "
+        f"{error:.4f})."
+    )
 
 
 HEADERS = ("model", "AUC", "GAUC", "log-loss", "dense parameters", "GFLOPs, 60 candidates", "samples/s")

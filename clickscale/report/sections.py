@@ -16,7 +16,7 @@ from clickscale.report.data_plots import inspection_plots
 from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import PageTable, Section, Tile
 from clickscale.report.results import HEADERS as ACCURACY
-from clickscale.report.results import Result, verdict
+from clickscale.report.results import REGRET_HEADERS, Result, regret_cells, regret_sentence, verdict
 from clickscale.report.results import cells as accuracy_cells
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -140,6 +140,19 @@ def results_section(models: Sequence[PageModel], candidates: int) -> Section:
         tables=[PageTable(shown, rows, strong)],
         plots=[plots.accuracy(results, "auc", "AUC"), plots.accuracy(results, "gauc", "GAUC")],
         note=" ".join(told),
+    )
+
+
+def truth_section(models: Sequence[PageModel]) -> Section:
+    """Distance of every model from the true probabilities of a simulated world."""
+    told = {model.name: model.result.regret for model in models if model.result.regret}
+    rows = [regret_cells(name, regret) for name, regret in told.items()]
+    return Section(
+        "Against the truth",
+        regret_sentence(next(iter(told.values()))),
+        tables=[PageTable(REGRET_HEADERS, rows)],
+        note="The data are a simulated world, whose click probabilities are known. Expected values are means "
+        "over clicks drawn from them, so the luck of the drawn clicks is not in them.",
     )
 
 

@@ -177,6 +177,7 @@ class _Preparation:
 
     def describe(self, intake: Intake, encoder: Encoder, fixed: tuple[int, ...]) -> Manifest:
         """Run step 5 up to the renaming."""
+        self.source.finish(self.folder)
         rows = {"users": "users/offsets", "items": "items/first_seen"}
         rows |= {table: f"{table}/time" for table in ("behaviors", "impressions")}
         counts = {table: len(open_column(self.folder / f"{name}.npy")) for table, name in rows.items()}

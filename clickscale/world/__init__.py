@@ -1,0 +1,1 @@
+"""The world: a simulated market whose true click probability of every impression is known."""
