@@ -45,6 +45,13 @@ class PagedRows(msgspec.Struct, array_like=True):
     def __len__(self) -> int:
         return len(self.at_hand) + sum(page.count for page in self.pages)
 
+    @property
+    def oldest(self) -> int | None:
+        """Smallest number."""
+        if self.pages:
+            return self.pages[0].first
+        return _number(self.at_hand[0]) if self.at_hand else None
+
     def insert(self, row: Row, load: Load, save: Save) -> None:
         """Place a row after those of the same number."""
         if self._is_older(row[0]):

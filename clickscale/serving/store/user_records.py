@@ -38,10 +38,7 @@ class UserRecord(msgspec.Struct, array_like=True):
         that are not kept, and a history has no holes.
         """
         oldest = self.behaviors.oldest
-        first = (
-            None if not oldest else self.behaviors.pages[0].first if self.behaviors.pages else oldest[0][0]
-        )
-        if self.dropped and (first is None or row[0] < first):
+        if self.dropped and (oldest is None or row[0] < oldest):
             self.dropped += 1
             return
         self.behaviors.insert(row, load, save)
