@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from clickscale.errors import InputError, StoreError, unknown
 from clickscale.inference.counter_files import Key as RawKey
@@ -46,6 +47,11 @@ _PROBE: Key = (NOBODY, b"t")
 class KeyedStore:
     """An online store; `clickscale.serving.store.protocol` says what each method does.
 
+    Attributes:
+        reading: how its model reads ids and counts.
+        commits: writes changes, those of several threads together.
+        meta: the record of the store about itself.
+
     Args:
         bound: behaviors of a user that are kept; None takes that of the store, or the usual one for a new
             store.
@@ -65,13 +71,13 @@ class KeyedStore:
         ahead: int = AHEAD,
         commits: Commits | None = None,
     ) -> None:
-        self._backend, self._reading, self._ahead = backend, reading, ahead
+        self.backend, self.reading, self._ahead = backend, reading, ahead
         self.commits = commits or Commits(backend)
         self.meta = self._opened(bound)
 
     def _opened(self, bound: int | None) -> StoreMeta:
         """Read the record of the store about itself; write that of a new one."""
-        wanted = StoreMeta.of(self._reading.schema, BOUND if bound is None else bound)
+        wanted = StoreMeta.of(self.reading.schema, BOUND if bound is None else bound)
 
         def work(writer: Writer) -> StoreMeta:
             held = read_meta(writer.get(META))
@@ -80,8 +86,8 @@ class KeyedStore:
                 writer.put(META, held.record())
             return held
 
-        held = self._backend.view(lambda reader: read_meta(reader.get(META))) or self.commits.run(work)
-        held.check(self._reading.schema)
+        held = self.backend.view(lambda reader: read_meta(reader.get(META))) or self.commits.run(work)
+        held.check(self.reading.schema)
         if bound is not None and bound != held.bound:
             raise StoreError(
                 f"The store keeps {held.bound:,} behaviors of a user and was asked for {bound:,}; leave "
@@ -91,33 +97,33 @@ class KeyedStore:
 
     def for_model(self, reading: Reading) -> "KeyedStore":
         """The same store for another artifact."""
-        return KeyedStore(self._backend, reading, ahead=self._ahead, commits=self.commits)
+        return KeyedStore(self.backend, reading, ahead=self._ahead, commits=self.commits)
 
     # --- reading
 
     def user(self, user: Any, *, before: int, most: int) -> StoredUser | None:
         """A user just before a moment."""
-        owner = self._reading.owner(user)
-        return self._backend.view(lambda reader: user_before(reader, owner, before, most))
+        owner = self.reading.owner(user)
+        return self.backend.view(lambda reader: user_before(reader, owner, before, most))
 
     def items(self, items: Sequence[Any]) -> list[dict[str, Any] | None]:
         """Attributes of items."""
         keys = [self._item_key(item) for item in items]
-        records = self._backend.view(lambda reader: reader.many(keys))
+        records = self.backend.view(lambda reader: reader.many(keys))
         return [None if record is None else msgspec.msgpack.decode(record) for record in records]
 
     def statistics(self, requests: Sequence[Mapping[str, Any]]) -> list[list[dict[str, float]]]:
         """Declared statistics of each candidate."""
-        shown = [read_shown(request, self._reading.encoder) for request in requests]
-        if not self._reading.groups:
+        shown = [read_shown(request, self.reading.encoder) for request in requests]
+        if not self.reading.groups:
             return [[{} for _ in one.items] for one in shown]
-        return self._backend.view(lambda reader: [self._statistics(reader, one) for one in shown])
+        return self.backend.view(lambda reader: [self._statistics(reader, one) for one in shown])
 
     def complete(self, request: Mapping[str, Any], *, most: int) -> dict[str, Any]:
         """A request with what it lacks."""
         completed = dict(request)
         lacks = [key for key in ("profile", "behaviors") if completed.get(key) is None]
-        if lacks and "user" not in self._reading.schema.absent:
+        if lacks and "user" not in self.reading.schema.absent:
             time = completed.get("time")
             if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
                 raise InputError("time is missing or no number; send seconds since 1970 (UTC).")
@@ -125,7 +131,7 @@ class KeyedStore:
             known = self.user(completed.get("user"), before=_whole(time), most=most)
             if known is not None:
                 completed |= {key: getattr(known, key) for key in lacks}
-        if self._reading.groups:
+        if self.reading.groups:
             (values,) = self.statistics([completed])
             completed["candidates"] = [
                 {**candidate, **{n: v for n, v in found.items() if candidate.get(n) is None}}
@@ -139,11 +145,11 @@ class KeyedStore:
         self._check_whole(reader)
         if self.meta.loaded is not None and shown.time < self.meta.loaded:
             return found
-        slots = self._reading.slots(shown)
-        sums = _Sums(reader, self._reading, shown.time, slots)
-        for statistic in self._reading.schema.statistics:
-            group, keys = self._reading.group_of[statistic.name], slots[statistic.by]
-            tally = self._reading.tallies[statistic.name]
+        slots = self.reading.slots(shown)
+        sums = _Sums(reader, self.reading, shown.time, slots)
+        for statistic in self.reading.schema.statistics:
+            group, keys = self.reading.group_of[statistic.name], slots[statistic.by]
+            tally = self.reading.tallies[statistic.name]
             overall = sums.overall(tally.label) if statistic.of == "rate" else (0, 0)
             if overall is None:
                 continue
@@ -164,21 +170,21 @@ class KeyedStore:
             )
 
     def _item_key(self, item: Any) -> Key:
-        return NOBODY, b"i" + typed(self._reading.item(item))
+        return NOBODY, b"i" + typed(self.reading.item(item))
 
     # --- writing
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Append events."""
-        read = self._reading.events(events, self._profiles(events), self._ahead)
+        read = self.reading.events(events, self._profiles(events), self._ahead)
         return self.commits.run(lambda writer: self._append(writer, read)) if read else []
 
     def _profiles(self, events: Sequence[Event]) -> dict[bytes, dict[str, Any]]:
         """Profiles of the users of events, where statistics are counted by them."""
-        if not self._reading.reads_profile:
+        if not self.reading.reads_profile:
             return {}
-        owners = list({self._reading.owner(event.user) for event in events})
-        records = self._backend.view(lambda reader: reader.many([head_key(owner) for owner in owners]))
+        owners = list({self.reading.owner(event.user) for event in events})
+        records = self.backend.view(lambda reader: reader.many([head_key(owner) for owner in owners]))
         heads = [read_head(record) for record in records]
         return {owner: head.profile for owner, head in zip(owners, heads, strict=True) if head is not None}
 
@@ -186,7 +192,9 @@ class KeyedStore:
         """Append checked events in one transaction."""
         self._fetch(writer, events)
         self._check_whole(writer)
-        counting = Counting(writer, self._reading)
+        if not self.meta.used:
+            self._note_use(writer)
+        counting = Counting(writer, self.reading)
         heads: dict[bytes, UserRecord] = {}
         added = []
         for event in events:
@@ -208,31 +216,37 @@ class KeyedStore:
         counting.finish()
         return added
 
+    def _note_use(self, writer: Writer) -> None:
+        """Note that there are events, into which no data set can be loaded."""
+        meta = structs.replace(read_meta(writer.get(META)) or self.meta, used=True)
+        writer.put(META, meta.record())
+        self.meta = meta
+
     def _fetch(self, writer: Writer, events: Sequence[ReadEvent]) -> None:
         """Fetch what appending reads in one go."""
         wanted: dict[Key, None] = {META: None} if not self.meta.is_whole else {}
         for event in events:
             wanted.update(dict.fromkeys((*id_keys(event.owner), head_key(event.owner))))
             for name, keys in (event.keys or {}).items():
-                group = self._reading.group_of[name]
+                group = self.reading.group_of[name]
                 wanted.update((group.key(values), None) for values in keys)
         writer.many(wanted)
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Tell what became known."""
-        known = {label.name for label in self._reading.schema.labels}
+        known = {label.name for label in self.reading.schema.labels}
         keys = []
         for number, outcome in enumerate(outcomes):
             for label, value in outcome.labels.items():
                 if label not in known:
                     raise InputError(f"outcomes[{number}].labels: " + unknown("label", label, known))
                 read_outcome(value, label)
-            keys.append(open_key(self._reading.owner(outcome.user), self._reading.digest(outcome.impression)))
+            keys.append(open_key(self.reading.owner(outcome.user), self.reading.digest(outcome.impression)))
 
         def work(writer: Writer) -> list[bool]:
             self._check_whole(writer)
             writer.many(keys)
-            counting = Counting(writer, self._reading)
+            counting = Counting(writer, self.reading)
             told = [counting.settle(k, one.labels) for k, one in zip(keys, outcomes, strict=True)]
             counting.finish()
             return told
@@ -241,9 +255,9 @@ class KeyedStore:
 
     def put_users(self, profiles: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Replace profiles."""
-        owners = [self._reading.owner(user) for user, _ in profiles]
+        owners = [self.reading.owner(user) for user, _ in profiles]
         for number, (user, profile) in enumerate(profiles):
-            self._reading.check_profile(user, profile, f"profiles[{number}]")
+            self.reading.check_profile(user, profile, f"profiles[{number}]")
 
         def work(writer: Writer) -> None:
             heads = writer.many(head_key(owner) for owner in owners)
@@ -256,7 +270,7 @@ class KeyedStore:
 
     def put_items(self, attributes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Replace attributes of items."""
-        fields = {field.name for field in self._reading.schema.items}
+        fields = {field.name for field in self.reading.schema.items}
         records = []
         for number, (item, values) in enumerate(attributes):
             for name in values:
@@ -272,7 +286,7 @@ class KeyedStore:
 
     def delete_user(self, user: Any) -> bool:
         """Delete everything of a user."""
-        owner = self._reading.owner(user)
+        owner = self.reading.owner(user)
 
         def work(writer: Writer) -> bool:
             held = writer.many((head_key(owner), *id_keys(owner)))
@@ -285,25 +299,25 @@ class KeyedStore:
 
     def facts(self) -> StoreFacts:
         """Size and settings."""
-        meta = self._backend.view(lambda reader: read_meta(reader.get(META))) or self.meta
-        records, size = self._backend.size()
+        meta = self.backend.view(lambda reader: read_meta(reader.get(META))) or self.meta
+        records, size = self.backend.size()
         return StoreFacts(
-            kind=self._backend.kind,
+            kind=self.backend.kind,
             records=records,
             bytes=size,
             bound=meta.bound,
             loaded=meta.loaded,
-            warnings=self._backend.warnings(),
+            warnings=self.backend.warnings(),
         )
 
     def check(self) -> None:
         """Read and write a record."""
         self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
-        self._backend.view(self._check_whole)
+        self.backend.view(self._check_whole)
 
     def close(self) -> None:
         """Let go of files and connections."""
-        self._backend.close()
+        self.backend.close()
 
 
 class _Sums:

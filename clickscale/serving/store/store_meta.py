@@ -40,6 +40,7 @@ class StoreMeta(msgspec.Struct, frozen=True):
     statistics: tuple[Statistic, ...]
     bound: int
     loading: Loading | None = None
+    used: bool = False
     version: int = VERSION
 
     @classmethod
