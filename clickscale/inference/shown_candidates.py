@@ -83,6 +83,23 @@ def read_all_shown(requests: Sequence[Request], encoder: Encoder) -> list[ShownC
     return shown
 
 
+@dataclass(frozen=True)
+class KeyTable:
+    """Keys of the candidates of a request.
+
+    Attributes:
+        keys: K different ones, as raw values.
+        index: (C, slots) place of the key of each slot; -1 for a slot without one.
+    """
+
+    keys: list[Key]
+    index: Ints
+
+    def of(self, row: int) -> tuple[Key, ...]:
+        """Keys of one candidate."""
+        return tuple(self.keys[place] for place in self.index[row].tolist() if place >= 0)
+
+
 class StatisticKeys:
     """Keys by which the candidates of a request are counted, as raw values.
 
@@ -94,16 +111,18 @@ class StatisticKeys:
         self._encoder, self._items, self._schema = encoder, items, encoder.schema
         self._raw: dict[str, Callable[[int], Any]] = {}
 
-    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> list[list[Key | None]]:
-        """For each candidate its keys by slot, in the order of the slots of preparation; None for none."""
+    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> KeyTable:
+        """Keys of the candidates, slots in the order of those of preparation."""
         columns = [self._values(name, shown) for name in by]
-        return [
+        places: dict[Key, int] = {}
+        index = [
             [
-                None if _NOTHING in key else key
+                -1 if _NOTHING in key else places.setdefault(key, len(places))
                 for key in itertools.product(*(column[row if len(column) > 1 else 0] for column in columns))
             ]
             for row in range(len(shown.items))
         ]
+        return KeyTable(list(places), np.array(index, np.int64))
 
     def _values(self, name: str, shown: ShownCandidates) -> list[list[Any]]:
         """Raw values of one name, by candidate or for all of them, and by slot."""

@@ -7,15 +7,13 @@ import msgspec
 import numpy as np
 from msgspec import structs
 
+from clickscale.arrays import Ints
 from clickscale.errors import InputError, StoreError, unknown
-from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import overall_of
 from clickscale.inference.shown_candidates import ShownCandidates, read_shown
 from clickscale.inference.statistic_counters import read_outcome, statistic_values
 from clickscale.serving.store.commits import Commits
 from clickscale.serving.store.count_records import (
-    CountRecord,
-    Group,
     counts_page,
     page_keys,
     read_counts,
@@ -145,18 +143,19 @@ class KeyedStore:
         self._check_whole(reader)
         if self.meta.loaded is not None and shown.time < self.meta.loaded:
             return found
-        slots = self.reading.slots(shown)
-        sums = _Sums(reader, self.reading, shown.time, slots)
+        sums = _Sums(reader, self.reading, shown)
         for statistic in self.reading.schema.statistics:
-            group, keys = self.reading.group_of[statistic.name], slots[statistic.by]
-            tally = self.reading.tallies[statistic.name]
-            overall = sums.overall(tally.label) if statistic.of == "rate" else (0, 0)
+            overall = (
+                sums.overall(self.reading.tallies[statistic.name].label) if statistic.of == "rate" else (0, 0)
+            )
             if overall is None:
                 continue
-            counted = sums.of(group, statistic.name)
-            values = statistic_values(statistic, keys, counted, overall).tolist()
+            values = statistic_values(
+                statistic, sums.tables[statistic.by].index, sums.of(statistic.name), overall
+            ).tolist()
+            told = sums.told(statistic.by)
             for row, value in enumerate(values):
-                if not sums.untold or not any((group.by, key) in sums.untold for key in keys[row]):
+                if told is None or told[row]:
                     found[row][statistic.name] = value
         return found
 
@@ -324,28 +323,22 @@ class _Sums:
     """Sums of the keys of one request at its time.
 
     Attributes:
-        untold: ``by`` and key of the records whose sums cannot be told at that time.
+        tables: keys of the candidates for each ``by``.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        reading: Reading,
-        time: int,
-        slots: Mapping[tuple[str, ...], Sequence[Sequence[RawKey | None]]],
-    ) -> None:
+    def __init__(self, reader: Reader, reading: Reading, shown: ShownCandidates) -> None:
         self._reading = reading
-        self.untold: set[tuple[tuple[str, ...], RawKey]] = set()
-        self._sums: dict[tuple[str, ...], dict[RawKey, list[int]]] = {}
+        self.tables = reading.tables(shown)
         places = [
-            (group, values, group.key(values))
+            (group, place, group.key(values))
             for group in reading.groups
-            for values in {key for row in slots[group.by] for key in row if key is not None}
+            for place, values in enumerate(self.tables[group.by].keys)
         ]
         records = [read_counts(record) for record in reader.many(key for _, _, key in places)]
+        time = shown.time
         held = [
-            (group, values, key, record)
-            for (group, values, key), record in zip(places, records, strict=True)
+            (group, place, key, record)
+            for (group, place, key), record in zip(places, records, strict=True)
             if record is not None
         ]
         reader.many(
@@ -354,26 +347,35 @@ class _Sums:
             if record.rows.pages
             for page in page_keys(key, record.needed_pages(group.tallies, time))
         )
-        for group, values, key, record in held:
-            self._add(group, values, record, time, _loader(reader, key))
+        self._sums = {
+            group.by: np.zeros((len(self.tables[group.by].keys), len(group.tallies), 2), np.int64)
+            for group in reading.groups
+        }
+        self._untold: dict[tuple[str, ...], list[int]] = {}
+        for group, place, key, record in held:
+            sums = record.at(group.tallies, time, _loader(reader, key))
+            if sums is None:
+                self._untold.setdefault(group.by, []).append(place)
+            else:
+                self._sums[group.by][place] = np.array(sums).reshape(-1, 2)
 
-    def _add(self, group: Group, values: RawKey, record: CountRecord, time: int, load: Load) -> None:
-        sums = record.at(group.tallies, time, load)
-        if sums is None:
-            self.untold.add((group.by, values))
-        else:
-            self._sums.setdefault(group.by, {})[values] = sums
+    def of(self, name: str) -> Ints:
+        """(K, 2) count and sum of a tally by key."""
+        group = self._reading.group_of[name]
+        return self._sums[group.by][:, group.place[name]]
 
-    def of(self, group: Group, name: str) -> dict[RawKey, tuple[int, int]]:
-        """Count and sum of a tally by key."""
-        place = 2 * group.place[name]
-        return {key: (sums[place], sums[place + 1]) for key, sums in self._sums.get(group.by, {}).items()}
+    def told(self, by: tuple[str, ...]) -> list[bool] | None:
+        """(C,) False where a sum cannot be told; None if all can be."""
+        if by not in self._untold:
+            return None
+        return (~np.isin(self.tables[by].index, self._untold[by]).any(axis=1)).tolist()
 
     def overall(self, label: str) -> tuple[int, int] | None:
         """Known labels and positives of all impressions; None if they cannot be told."""
-        name = overall_of(label)
-        group = self._reading.group_of[name]
-        return None if (group.by, ()) in self.untold else self.of(group, name).get((), (0, 0))
+        if () in self._untold:
+            return None
+        count, total = self.of(overall_of(label))[0].tolist()
+        return count, total
 
 
 def _loader(reader: Reader, key: Key) -> Load:

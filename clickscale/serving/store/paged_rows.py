@@ -6,6 +6,7 @@ rewrites the newest rows only, however many there are, and a read of the newest 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ Row = list[Any]  # the number by which rows are ordered comes first
 Load = Callable[[int], list[Row]]
 Save = Callable[[int, list[Row] | None], None]
 
+_number = itemgetter(0)
 _AT_HAND = 128  # rows; half of them become a page when there are more
 _PAGE = 256  # rows of a page, which is divided when there are more
 
@@ -50,7 +52,7 @@ class PagedRows(msgspec.Struct, array_like=True):
         """Smallest number."""
         if self.pages:
             return self.pages[0].first
-        return _number(self.at_hand[0]) if self.at_hand else None
+        return int(self.at_hand[0][0]) if self.at_hand else None
 
     def insert(self, row: Row, load: Load, save: Save) -> None:
         """Place a row after those of the same number."""
@@ -137,7 +139,3 @@ def filled(rows: list[Row], save: Save) -> PagedRows:
         paged._add_page(len(paged.pages), rows[start : min(start + _PAGE // 2, split)], save)
     paged.at_hand = rows[split:]
     return paged
-
-
-def _number(row: Row) -> int:
-    return int(row[0])

@@ -16,7 +16,13 @@ from clickscale.errors import InputError, unknown
 from clickscale.inference.counter_files import Key, overall_of, tallies_of
 from clickscale.inference.request_ids import check_id, one_id, short
 from clickscale.inference.requests import encode_requests, user_identity
-from clickscale.inference.shown_candidates import ShownCandidates, StatisticKeys, plain_ids, read_all_shown
+from clickscale.inference.shown_candidates import (
+    KeyTable,
+    ShownCandidates,
+    StatisticKeys,
+    plain_ids,
+    read_all_shown,
+)
 from clickscale.inference.statistic_counters import read_outcome
 from clickscale.schema import Field
 from clickscale.serving.store.count_records import groups_of, owner_of
@@ -231,13 +237,14 @@ class Reading:
         """Keys of each candidate by tally."""
         found: list[Keys] = [{} for _ in shown.items]
         for group in self.groups:
-            for keys, slots in zip(found, self._keys.of(group.by, shown), strict=True):
-                there = tuple(key for key in slots if key is not None)
+            table = self._keys.of(group.by, shown)
+            for row, keys in enumerate(found):
+                there = table.of(row)
                 keys.update((tally.name, there) for tally in group.tallies)
         return found
 
-    def slots(self, shown: ShownCandidates) -> dict[tuple[str, ...], list[list[Key | None]]]:
-        """Keys of each candidate by slot, for each ``by`` of the statistics."""
+    def tables(self, shown: ShownCandidates) -> dict[tuple[str, ...], KeyTable]:
+        """Keys of the candidates, for each ``by`` of the statistics."""
         return {group.by: self._keys.of(group.by, shown) for group in self.groups}
 
 

@@ -24,14 +24,17 @@ def typed(value: Any) -> bytes:
 
     No result is the beginning of another one, since the format tells its length first.
     """
-    text = _encode(_plain(value))
+    try:
+        text = _encode(value)
+    except UnicodeEncodeError:
+        text = _encode(_plain(value))
     if len(text) <= _LONGEST:
         return text
     return b"\xc1" + hashlib.blake2b(text, digest_size=32).digest()  # no value of msgpack begins with c1
 
 
 def _plain(value: Any) -> Any:
-    """Texts as bytes, since a text of JSON may hold half a surrogate pair."""
+    """Texts as bytes, which may hold half a surrogate pair, as a text of JSON may."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
