@@ -368,7 +368,8 @@ class _Sums:
         """(C,) False where a sum cannot be told; None if all can be."""
         if by not in self._untold:
             return None
-        return (~np.isin(self.tables[by].index, self._untold[by]).any(axis=1)).tolist()
+        untold = np.isin(self.tables[by].index, self._untold[by]).any(axis=1)
+        return [not one for one in untold]
 
     def overall(self, label: str) -> tuple[int, int] | None:
         """Known labels and positives of all impressions; None if they cannot be told."""
