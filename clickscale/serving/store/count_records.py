@@ -32,7 +32,7 @@ class CountRecord(msgspec.Struct, array_like=True):
     Attributes:
         since: earliest moment at which sums can be told.
         settled: count and sum of each tally at ``moment``, one after the other.
-        rows: a second, then count and sum of each tally in it.
+        rows: a second, a zero, then count and sum of each tally in it.
     """
 
     version: int
@@ -86,10 +86,10 @@ class CountRecord(msgspec.Struct, array_like=True):
             return
 
         def update(row: Row | None) -> Row:
-            changed = [time, *[0] * (2 * len(tallies))] if row is None else list(row)
+            changed = [time, 0, *[0] * (2 * len(tallies))] if row is None else list(row)
             for number, (count, total) in added.items():
-                changed[1 + 2 * number] += count
-                changed[2 + 2 * number] += total
+                changed[2 + 2 * number] += count
+                changed[3 + 2 * number] += total
             return changed
 
         self.rows.change(time, update, load, save)
@@ -100,7 +100,7 @@ class CountRecord(msgspec.Struct, array_like=True):
         if window and window <= delay:
             return  # whatever becomes known has left the window by then
         rows, here = self.rows, self.moment
-        newest = rows.at_hand[-1][0] if rows.at_hand else rows.pages[-1].last if rows.pages else None
+        newest = rows.at_hand[-1][0] if rows.at_hand else rows.pages[-1].last[0] if rows.pages else None
         if newest is None:
             return
         for back, sign in ((delay, 1), (window, -1)) if window else ((delay, 1),):
@@ -110,8 +110,8 @@ class CountRecord(msgspec.Struct, array_like=True):
             if newest < low:
                 continue
             for row in rows.between(low, high, load):
-                sums[2 * number] += sign * row[1 + 2 * number]
-                sums[2 * number + 1] += sign * row[2 + 2 * number]
+                sums[2 * number] += sign * row[2 + 2 * number]
+                sums[2 * number + 1] += sign * row[3 + 2 * number]
 
     def _keep_from(self, tallies: Sequence[Tally]) -> int:
         """Earliest second whose rows a read may need."""

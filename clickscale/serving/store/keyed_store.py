@@ -311,8 +311,8 @@ class KeyedStore:
 
     def check(self) -> None:
         """Read and write a record."""
-        self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
         self.backend.view(self._check_whole)
+        self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -368,8 +368,8 @@ class _Sums:
         """(C,) False where a sum cannot be told; None if all can be."""
         if by not in self._untold:
             return None
-        untold = np.isin(self.tables[by].index, self._untold[by]).any(axis=1)
-        return [not one for one in untold]
+        untold = np.isin(self.tables[by].index, self._untold[by])
+        return [not any(row) for row in untold.tolist()]
 
     def overall(self, label: str) -> tuple[int, int] | None:
         """Known labels and positives of all impressions; None if they cannot be told."""

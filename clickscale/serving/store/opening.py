@@ -21,7 +21,8 @@ def open_store(url: str, reading: Reading) -> KeyedStore:
         url: ``memory://``, ``lmdb:///PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
             ``rediss://...``, ``unix:///PATH``. After ``?``: ``behaviors=N`` of a user that a new store
             keeps, ``ahead=SECONDS`` by which events may be ahead of this machine's clock; of an LMDB store
-            ``bytes=N`` that it may take, and ``sync=system`` to acknowledge events before they are on the disk.
+            ``bytes=N`` that it may take, and ``sync=system`` to acknowledge events before they are on the
+            disk.
 
     Raises:
         ConfigError: no such kind of store, or a wrong option.

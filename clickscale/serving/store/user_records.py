@@ -120,12 +120,12 @@ def user_before(reader: Reader, owner: bytes, before: int, most: int) -> StoredU
         return None
     rows, behaviors = head.behaviors.at_hand, head.behaviors
     found = [row for row in rows if row[0] < before]
-    pages = [page for page in behaviors.pages if page.first < before]
+    pages = [page for page in behaviors.pages if page.first[0] < before]
     # Pages are asked for together; of the newest one perhaps not all rows were known before the moment.
     taken, enough = len(pages), len(found)
     while taken and enough < most:
         taken -= 1
-        enough += pages[taken].count if pages[taken].last < before else 0
+        enough += pages[taken].count if pages[taken].last[0] < before else 0
     keys = [page_key(owner, page.number) for page in pages[taken:]]
     older = [row for record in reader.many(keys) for row in read_rows(record) if row[0] < before]
     visible = [*older, *found]

@@ -88,6 +88,14 @@ def test_events_may_arrive_in_any_order(store: KeyedStore) -> None:
         assert times(store, before, most=70) == list(range(max(before - 70, 0), before))
 
 
+def test_behaviors_known_in_one_second_stand_in_the_order_of_their_times(store: KeyedStore) -> None:
+    order = [(7 * n) % 900 for n in range(900)]
+    for start in range(0, 900, 100):
+        store.append([event(n, n, known_at=START + 900 + n % 2) for n in order[start : start + 100]])
+    assert times(store, 901, most=2000) == list(range(0, 900, 2))
+    assert times(store, 902, most=2000) == [*range(0, 900, 2), *range(1, 900, 2)]
+
+
 def test_an_event_is_appended_once(store: KeyedStore) -> None:
     assert store.append([event(1, 10), event(1, 10), event(2, 20)]) == [True, False, True]
     assert store.append([event(1, 10), event(3, 30)]) == [False, True]
