@@ -18,7 +18,7 @@ def open_store(url: str, reading: Reading) -> KeyedStore:
     """Open a store, or make it.
 
     Args:
-        url: ``memory://``, ``lmdb:///PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
+        url: ``memory://``, ``lmdb://PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
             ``rediss://...``, ``unix:///PATH``. After ``?``: ``behaviors=N`` of a user that a new store
             keeps, ``ahead=SECONDS`` by which events may be ahead of this machine's clock; of an LMDB store
             ``bytes=N`` that it may take, and ``sync=system`` to acknowledge events before they are on the
@@ -46,7 +46,7 @@ def open_store(url: str, reading: Reading) -> KeyedStore:
     if parts.scheme == "memory":
         backend: Backend = MemoryBackend()
     elif parts.scheme == "lmdb":
-        backend = _lmdb(url, parts.path, largest, sync == "disk")
+        backend = _lmdb(url, parts.netloc + parts.path, largest, sync == "disk")
     else:
         backend = _redis(parts._replace(query=urlencode(options)).geturl())
     return KeyedStore(backend, reading, bound=bound, ahead=AHEAD if ahead is None else ahead)

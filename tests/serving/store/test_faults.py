@@ -392,6 +392,14 @@ def test_a_wrong_url_is_named(url: str, message: str, reading: Reading) -> None:
         open_store(url, reading)
 
 
+def test_a_path_may_begin_in_this_folder(
+    reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_store("lmdb://Stores/one", reading).close()
+    assert (tmp_path / "Stores/one/data.mdb").is_file()
+
+
 def test_a_server_that_is_not_there_is_named(reading: Reading, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"store at 127\.0\.0\.1:1 does not work"):
         open_store("redis://127.0.0.1:1/0", reading)
