@@ -6,10 +6,10 @@ Each store is loaded with what was known before the test part. Every round measu
 user with the last 200 behaviors, a request of many candidates completed with history and statistics, one
 event appended, and one event appended until the next request shows it. Then eight threads append at once.
 Shown are milliseconds of the wall clock, p50 and p99 over all rounds, the same of the CPU time of this
-process, and the median of the rounds' ratios of CPU time to the memory store. A busy machine disturbs the wall
-clock more than the CPU time. A write that waits for the disk stands beside, since that is what a durable append
-waits for. The Redis server is started here, if one is installed: once it syncs its log every second, once
-always.
+process, and the median of the rounds' ratios of CPU time to the memory store. A busy machine disturbs the
+wall clock more than the CPU time. A write that waits for the disk stands beside, since that is what a durable
+append waits for. The Redis server is started here, if one is installed: once it syncs its log every second,
+once always.
 """
 
 import argparse

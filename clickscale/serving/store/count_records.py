@@ -144,17 +144,19 @@ class Group(msgspec.Struct, frozen=True):
     Attributes:
         user_at: place of the user in a key; None if keys do not name a user.
         place: of each tally by its name.
+        prefix: beginning of the names of the records.
     """
 
     by: tuple[str, ...]
     tallies: tuple[Tally, ...]
     user_at: int | None
     place: dict[str, int]
+    prefix: bytes
 
     def key(self, values: RawKey) -> Key:
         """Key of the record; a user's counts belong to the user."""
         owner = NOBODY if self.user_at is None else owner_of(values[self.user_at])
-        return owner, _NAME + typed([",".join(self.by), *values])
+        return owner, self.prefix + typed(values)
 
 
 def groups_of(tallies: dict[str, Tally], user: str) -> tuple[Group, ...]:
@@ -172,6 +174,7 @@ def groups_of(tallies: dict[str, Tally], user: str) -> tuple[Group, ...]:
             tuple(members),
             next((at for at, name in enumerate(by) if name in ("user", user)), None),
             {tally.name: at for at, tally in enumerate(members)},
+            _NAME + typed(",".join(by)),
         )
         for by, members in by_key.items()
     )

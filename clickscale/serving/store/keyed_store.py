@@ -1,6 +1,7 @@
 """The online store over any backend: everything that does not depend on where the records lie."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -144,19 +145,18 @@ class KeyedStore:
         if self.meta.loaded is not None and shown.time < self.meta.loaded:
             return found
         sums = _Sums(reader, self.reading, shown)
+        columns: dict[str, list[float]] = {}
         for statistic in self.reading.schema.statistics:
-            overall = (
-                sums.overall(self.reading.tallies[statistic.name].label) if statistic.of == "rate" else (0, 0)
-            )
-            if overall is None:
-                continue
-            values = statistic_values(
-                statistic, sums.tables[statistic.by].index, sums.of(statistic.name), overall
-            ).tolist()
-            told = sums.told(statistic.by)
-            for row, value in enumerate(values):
-                if told is None or told[row]:
-                    found[row][statistic.name] = value
+            label = self.reading.tallies[statistic.name].label
+            overall = sums.overall(label) if statistic.of == "rate" else (0, 0)
+            if overall is not None:
+                index = sums.tables[statistic.by].index
+                values = statistic_values(statistic, index, sums.of(statistic.name), overall)
+                columns[statistic.name] = values.tolist()
+        if not columns:
+            return found
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        sums.leave_out_untold(found)
         return found
 
     def _check_whole(self, reader: Reader | Writer) -> None:
@@ -329,47 +329,44 @@ class _Sums:
     def __init__(self, reader: Reader, reading: Reading, shown: ShownCandidates) -> None:
         self._reading = reading
         self.tables = reading.tables(shown)
-        places = [
-            (group, place, group.key(values))
-            for group in reading.groups
-            for place, values in enumerate(self.tables[group.by].keys)
-        ]
-        records = [read_counts(record) for record in reader.many(key for _, _, key in places)]
-        time = shown.time
-        held = [
-            (group, place, key, record)
-            for (group, place, key), record in zip(places, records, strict=True)
-            if record is not None
-        ]
+        keys = {g.by: [g.key(values) for values in self.tables[g.by].keys] for g in reading.groups}
+        records = {
+            key: read_counts(record)
+            for key, record in zip(chain(*keys.values()), reader.many(chain(*keys.values())), strict=True)
+        }
         reader.many(
             page
-            for group, _, key, record in held
-            if record.rows.pages
-            for page in page_keys(key, record.needed_pages(group.tallies, time))
-        )
-        self._sums = {
-            group.by: np.zeros((len(self.tables[group.by].keys), len(group.tallies), 2), np.int64)
             for group in reading.groups
-        }
+            for key in keys[group.by]
+            if (record := records[key]) is not None and record.rows.pages
+            for page in page_keys(key, record.needed_pages(group.tallies, shown.time))
+        )
+        self._sums: dict[tuple[str, ...], Ints] = {}
         self._untold: dict[tuple[str, ...], list[int]] = {}
-        for group, place, key, record in held:
-            sums = record.at(group.tallies, time, _loader(reader, key))
-            if sums is None:
-                self._untold.setdefault(group.by, []).append(place)
-            else:
-                self._sums[group.by][place] = np.array(sums).reshape(-1, 2)
+        for group in reading.groups:
+            nothing = [0] * (2 * len(group.tallies))
+            rows: list[list[int]] = []
+            for place, key in enumerate(keys[group.by]):
+                record, sums = records[key], None
+                if record is not None:
+                    sums = record.at(group.tallies, shown.time, _loader(reader, key))
+                    if sums is None:
+                        self._untold.setdefault(group.by, []).append(place)
+                rows.append(sums or nothing)
+            self._sums[group.by] = np.array(rows, np.int64).reshape(len(rows), len(group.tallies), 2)
 
     def of(self, name: str) -> Ints:
         """(K, 2) count and sum of a tally by key."""
         group = self._reading.group_of[name]
         return self._sums[group.by][:, group.place[name]]
 
-    def told(self, by: tuple[str, ...]) -> list[bool] | None:
-        """(C,) False where a sum cannot be told; None if all can be."""
-        if by not in self._untold:
-            return None
-        untold = np.isin(self.tables[by].index, self._untold[by])
-        return [not any(row) for row in untold.tolist()]
+    def leave_out_untold(self, found: list[dict[str, float]]) -> None:
+        """Take out the values of candidates with a key whose sums cannot be told."""
+        for statistic in self._reading.schema.statistics if self._untold else ():
+            untold = np.isin(self.tables[statistic.by].index, self._untold.get(statistic.by, []))
+            for values, row in zip(found, untold.tolist(), strict=True):
+                if any(row):
+                    values.pop(statistic.name, None)
 
     def overall(self, label: str) -> tuple[int, int] | None:
         """Known labels and positives of all impressions; None if they cannot be told."""
