@@ -24,7 +24,7 @@ from clickscale.inference.shown_candidates import (
     read_all_shown,
 )
 from clickscale.inference.statistic_counters import read_outcome
-from clickscale.schema import Field
+from clickscale.schema import Field, Label
 from clickscale.serving.store.count_records import groups_of, owner_of
 from clickscale.serving.store.paged_rows import Row
 from clickscale.serving.store.protocol import Event
@@ -94,9 +94,8 @@ class Reading:
         """
         if "user" in self.schema.absent:
             return 0
-        raw = one_id(raw, self.schema.user, "user")
         user_identity(raw, self.encoder)  # refuses what is no id
-        return plain_ids([raw], self.schema.user.dtype)[0]
+        return _plain(raw, self.schema.user, "user")
 
     def owner(self, raw: Any) -> bytes:
         """Owner of the records of a user."""
@@ -190,17 +189,17 @@ class Reading:
             raise InputError(f"time is {event.time}, ahead of the clock of this machine.")
         if event.behavior and "user" in self.schema.absent:
             raise InputError("behavior: the log of this model has no users and no histories; leave it out.")
-        labels = {label.name for label in self.schema.labels}
-        for name, value in (event.labels or {}).items():
-            if name not in labels:
-                raise InputError("labels: " + unknown("label", name, labels))
+        _check_keys(event.behavior, "behavior", self.schema.behavior)
+        _check_keys(event.context or {}, "context", self.schema.context_fields())
+        _check_keys(event.labels, "labels", self.schema.labels)
+        for label, value in (event.labels or {}).items():
             if value is not None:
-                read_outcome(value, name)
+                read_outcome(value, label)
 
     def _request(self, event: Event, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Write an event as a request that shows its item, so that one check and one encoder serve both."""
         item = {} if event.item is None and "item" in self.schema.absent else {"item": event.item}
-        request: dict[str, Any] = {"time": event.time, "candidates": [{**item, **event.context}]}
+        request: dict[str, Any] = {"time": event.time, "candidates": [{**item, **(event.context or {})}]}
         if "user" in self.schema.absent:
             return request if event.user is None else {**request, "user": event.user}
         request |= {"user": event.user, "profile": dict(profile)}
@@ -268,9 +267,24 @@ def _plain(raw: Any, field: Field, path: str) -> int | str:
     raw = one_id(raw, field, path)
     check_id(raw, path)
     try:
-        return plain_ids([raw], field.dtype)[0]
+        (plain,) = plain_ids([raw], field.dtype)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is {short(raw)}, which is no {field.dtype}.") from error
+    if isinstance(plain, int) and not 0 <= plain < 1 << 63:
+        raise InputError(f"{path} is {short(raw)}; ids are integers from 0 on that fit in 63 bits.")
+    return plain
+
+
+def _check_keys(values: Any, path: str, fields: Sequence[Field | Label]) -> None:
+    """Refuse what is no object, and keys that mean nothing there."""
+    if values is None:
+        return
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} is {short(values)}; send an object.")
+    names = [field.name for field in fields]
+    for name in values:
+        if name not in names:
+            raise InputError(f"{path}: " + unknown("key", str(name)[:60], names))
 
 
 def _check_storable(event: ReadEvent) -> None:

@@ -241,8 +241,13 @@ def test_a_wrong_event_is_named_and_nothing_is_appended(store: KeyedStore) -> No
         ({"behavior": {"dwell": "long"}}, r"events\[1\]\.behavior\.dwell is 'long'"),
         ({"behavior": {"action": "x" * 20_000}}, r"events\[1\]\.behavior: the event takes .* bytes"),
         ({"behavior": {"action": "\ud800"}}, r"events\[1\]\."),
+        ({"behavior": {"time": START}}, r"events\[1\]\.behavior: Unknown key 'time'"),
+        ({"behavior": {"known_at": START}}, r"events\[1\]\.behavior: Unknown key 'known_at'"),
+        ({"behavior": {"item": 30}}, r"events\[1\]\.behavior: Unknown key 'item'"),
+        ({"behavior": ["view"]}, r"events\[1\]\.behavior is \['view'\]; send an object"),
+        ({"context": {"item": 30}}, r"events\[1\]\.context: Unknown key 'item'"),
         ({"context": {"positon": 1}}, r"events\[1\]\.context: Unknown key 'positon'"),
-        ({"labels": {"clck": 1}}, r"events\[1\]\.labels: Unknown label 'clck'; did you mean 'click'"),
+        ({"labels": {"clck": 1}}, r"events\[1\]\.labels: Unknown key 'clck'; did you mean 'click'"),
         ({"labels": {"click": 2}}, r"The outcome of 'click' is 2; give 0 or 1"),
     ]
     for change, message in wrong:
