@@ -1,6 +1,6 @@
-"""What a request says about statistics: the keys that they are counted by, and those that it lacks."""
+"""Statistics of a request: the keys that they are counted by, and those that it lacks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,17 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from clickscale.arrays import Ints
+from clickscale.arrays import Array, Ints
 from clickscale.batch import CandidateSide
 from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.statistics import distinct_slots
+from clickscale.features import UNKNOWN, column_of
+from clickscale.inference.counter_files import Key, raw_of_index
 from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
+
+_TABLE = 100_000  # entries
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,122 @@ def read_shown(request: Request, encoder: Encoder) -> ShownCandidates:
     bare: Any = request
     if isinstance(request, dict) and "behaviors" in request:
         bare = {**request, "behaviors": None}
-    encoded = encode_requests([bare], encoder, 1)
+    return read_all_shown([bare], encoder)[0]
+
+
+def read_all_shown(requests: Sequence[Request], encoder: Encoder) -> list[ShownCandidates]:
+    """Check requests, behaviors included, and read what counting needs.
+
+    Raises:
+        InputError: names the first mistake by its path.
+    """
+    encoded = encode_requests(requests, encoder, 1)
     schema, user, candidates = encoder.schema, encoded.batch.user, encoded.batch.candidates
-    named = with_ids(bare, schema, "")
-    return ShownCandidates(
-        time=int(request["time"]),
-        user=plain_ids([named["user"]], schema.user.dtype)[0],
-        items=plain_ids([one["item"] for one in named["candidates"]], schema.item.dtype),
-        rows=candidates.items[0].numpy(),
-        profile=_by_field(user.profile[:, 1:], schema.profile),  # the first column is the user
-        context=_by_field(candidates.context[0], schema.context_fields()),
-    )
+    profile = _by_field(user.profile[:, 1:], schema.profile)  # the first column is the user
+    context = _by_field(candidates.context.flatten(0, 1), schema.context_fields())
+    width = candidates.items.shape[1]
+    shown = []
+    for row, request in enumerate(requests):
+        named = with_ids(request, schema, "")
+        count = len(named["candidates"])
+        columns = slice(row * width, row * width + count)
+        shown.append(
+            ShownCandidates(
+                time=int(request["time"]),
+                user=plain_ids([named["user"]], schema.user.dtype)[0],
+                items=plain_ids([one["item"] for one in named["candidates"]], schema.item.dtype),
+                rows=candidates.items[row, :count].numpy(),
+                profile={name: values[row : row + 1] for name, values in profile.items()},
+                context={name: values[columns] for name, values in context.items()},
+            )
+        )
+    return shown
+
+
+@dataclass(frozen=True)
+class KeyTable:
+    """Keys of the candidates of a request.
+
+    Attributes:
+        keys: K different ones, as raw values.
+        index: (C, slots) place of the key of each slot; -1 for a slot without one.
+    """
+
+    keys: list[Key]
+    index: Ints
+
+    def of(self, row: int) -> tuple[Key, ...]:
+        """Keys of one candidate."""
+        return tuple(self.keys[place] for place in self.index[row].tolist() if place >= 0)
+
+
+class StatisticKeys:
+    """Keys by which the candidates of a request are counted, as raw values.
+
+    Args:
+        items: item columns of the artifact or data set that the statistics are for.
+    """
+
+    def __init__(self, encoder: Encoder, items: Mapping[str, Array]) -> None:
+        self._encoder, self._items, self._schema = encoder, items, encoder.schema
+        self._raw: dict[str, Callable[[int], Any]] = {}
+
+    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> KeyTable:
+        """Keys of the candidates, slots in the order of those of preparation."""
+        columns = [self._values(name, shown) for name in by]
+        count, size = len(shown.items), 1
+        codes = np.zeros((count, 1), np.int64)
+        for one, raw in columns:
+            size *= len(raw)
+            crossed = codes[:, :, None] * len(raw) + one[:, None, :]  # (C, slots so far, values)
+            crossed[(codes[:, :, None] < 0) | (one[:, None, :] < 0)] = -1
+            codes = crossed.reshape(count, -1)  # (C, slots)
+        found, index = _numbered(codes, size)
+        parts = []
+        for _, raw in reversed(columns):
+            found, place = np.divmod(found, max(len(raw), 1))
+            parts.append([raw[at] for at in place.tolist()])
+        return KeyTable(list(zip(*parts[::-1], strict=True)) if parts else [()], index)
+
+    def _values(self, name: str, shown: ShownCandidates) -> tuple[Ints, list[Any]]:
+        """Codes of one name, (C or 1, values), -1 for none, and the raw value of each code."""
+        if name in ("user", self._schema.user.name):
+            return np.zeros((1, 1), np.int64), [shown.user]
+        if name in ("item", self._schema.item.name):
+            places: dict[int | str, int] = {}
+            codes = [places.setdefault(item, len(places)) for item in shown.items]
+            return np.array(codes, np.int64)[:, None], list(places)
+        if name in shown.profile:
+            indices = shown.profile[name]
+        elif name in shown.context:
+            indices = shown.context[name]
+        else:
+            indices = self._items[column_of(name)][shown.rows].reshape(len(shown.items), -1).astype(np.int64)
+        distinct = distinct_slots(indices)
+        distinct[distinct < UNKNOWN] = -1
+        found, codes_of = _numbered(distinct, int(distinct.max()) + 1)
+        return codes_of, [self._raw_values(name)(index) for index in found.tolist()]
+
+    def _raw_values(self, name: str) -> Callable[[int], Any]:
+        """Find a function from an index of a field to its raw value."""
+        if name not in self._raw:
+            self._raw[name] = raw_of_index(self._encoder, name)
+        return self._raw[name]
+
+
+def _numbered(values: Ints, size: int) -> tuple[Ints, Ints]:
+    """Return the different values >= 0, in order, and the place of each value among them; -1 stays."""
+    there = values >= 0
+    if size > _TABLE:  # sorting beats a table that is almost empty
+        found, index = np.unique(values[there], return_inverse=True)
+    else:
+        table = np.zeros(size, bool)
+        table[values[there]] = True
+        found = np.flatnonzero(table).astype(np.int64)
+        index = (np.cumsum(table) - 1)[values[there]]
+    numbered = np.full(values.shape, -1, np.int64)
+    numbered[there] = index
+    return found, numbered
 
 
 def missing_statistics(candidates: CandidateSide, row: int, count: int, encoder: Encoder) -> tuple[str, ...]:

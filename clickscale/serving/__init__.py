@@ -1,0 +1,1 @@
+"""Answers to requests over HTTP, and the store of what users did."""

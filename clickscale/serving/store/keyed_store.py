@@ -1,0 +1,400 @@
+"""The online store over any backend: everything that does not depend on where the records lie."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import structs
+
+from clickscale.arrays import Ints
+from clickscale.errors import InputError, StoreError, unknown
+from clickscale.inference.counter_files import overall_of
+from clickscale.inference.shown_candidates import ShownCandidates, read_shown
+from clickscale.inference.statistic_counters import read_outcome, statistic_values
+from clickscale.serving.store.commits import Commits
+from clickscale.serving.store.count_records import (
+    counts_page,
+    page_keys,
+    read_counts,
+)
+from clickscale.serving.store.impressions import Counting, open_key
+from clickscale.serving.store.paged_rows import Load, Row
+from clickscale.serving.store.protocol import Event, Outcome, StoredUser, StoreFacts
+from clickscale.serving.store.reading import ReadEvent, Reading
+from clickscale.serving.store.records import NOBODY, Backend, Key, Reader, Writer, typed
+from clickscale.serving.store.store_meta import BOUND, META, StoreMeta, read_meta
+from clickscale.serving.store.user_records import (
+    UserRecord,
+    digests_in,
+    head_key,
+    id_keys,
+    is_new,
+    pages_of,
+    put_head,
+    read_head,
+    read_rows,
+    user_before,
+)
+
+AHEAD = 3600  # seconds by which events may be ahead of this machine's clock
+_encode = msgspec.msgpack.Encoder().encode
+_PROBE: Key = (NOBODY, b"t")
+
+
+class KeyedStore:
+    """An online store; `clickscale.serving.store.protocol` says what each method does.
+
+    Attributes:
+        reading: how its model reads ids and counts.
+        commits: writes changes, those of several threads together.
+        meta: the record of the store about itself.
+
+    Args:
+        bound: behaviors of a user that are kept; None takes that of the store, or the usual one for a new
+            store.
+        ahead: seconds by which events may be ahead of this machine's clock.
+
+    Raises:
+        DataError: the store was made for other ids, labels or statistics.
+        StoreError: the backend does not work.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        reading: Reading,
+        *,
+        bound: int | None = None,
+        ahead: int = AHEAD,
+        commits: Commits | None = None,
+    ) -> None:
+        self.backend, self.reading, self._ahead = backend, reading, ahead
+        self.commits = commits or Commits(backend)
+        self.meta = self._opened(bound)
+
+    def _opened(self, bound: int | None) -> StoreMeta:
+        """Read the record of the store about itself; write that of a new one."""
+        wanted = StoreMeta.of(self.reading.schema, BOUND if bound is None else bound)
+
+        def work(writer: Writer) -> StoreMeta:
+            held = read_meta(writer.get(META))
+            if held is None:
+                held = wanted
+                writer.put(META, held.record())
+            return held
+
+        held = self.backend.view(lambda reader: read_meta(reader.get(META))) or self.commits.run(work)
+        held.check(self.reading.schema)
+        if bound is not None and bound != held.bound:
+            raise StoreError(
+                f"The store keeps {held.bound:,} behaviors of a user and was asked for {bound:,}; leave "
+                "behaviors= out of its URL, or load a new store."
+            )
+        return held
+
+    def for_model(self, reading: Reading) -> "KeyedStore":
+        """The same store for another artifact."""
+        return KeyedStore(self.backend, reading, ahead=self._ahead, commits=self.commits)
+
+    # --- reading
+
+    def user(self, user: Any, *, before: int, most: int) -> StoredUser | None:
+        """A user just before a moment."""
+        owner = self.reading.owner(user)
+        return self.backend.view(lambda reader: user_before(reader, owner, before, most))
+
+    def items(self, items: Sequence[Any]) -> list[dict[str, Any] | None]:
+        """Attributes of items."""
+        keys = [self._item_key(item) for item in items]
+        records = self.backend.view(lambda reader: reader.many(keys))
+        return [None if record is None else msgspec.msgpack.decode(record) for record in records]
+
+    def statistics(self, requests: Sequence[Mapping[str, Any]]) -> list[list[dict[str, float]]]:
+        """Declared statistics of each candidate."""
+        shown = [read_shown(request, self.reading.encoder) for request in requests]
+        if not self.reading.groups:
+            return [[{} for _ in one.items] for one in shown]
+        return self.backend.view(lambda reader: [self._statistics(reader, one) for one in shown])
+
+    def complete(self, request: Mapping[str, Any], *, most: int) -> dict[str, Any]:
+        """A request with what it lacks."""
+        completed = dict(request)
+        lacks = [key for key in ("profile", "behaviors") if completed.get(key) is None]
+        if lacks and "user" not in self.reading.schema.absent:
+            time = completed.get("time")
+            if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
+                raise InputError("time is missing or no number; send seconds since 1970 (UTC).")
+            # A behavior in the second of the request is not known strictly before it.
+            known = self.user(completed.get("user"), before=_whole(time), most=most)
+            if known is not None:
+                completed |= {key: getattr(known, key) for key in lacks}
+        if self.reading.groups:
+            (values,) = self.statistics([completed])
+            completed["candidates"] = [
+                {**candidate, **{n: v for n, v in found.items() if candidate.get(n) is None}}
+                for candidate, found in zip(completed["candidates"], values, strict=True)
+            ]
+        return completed
+
+    def _statistics(self, reader: Reader, shown: ShownCandidates) -> list[dict[str, float]]:
+        """Statistics of the candidates of one request."""
+        found: list[dict[str, float]] = [{} for _ in shown.items]
+        self._check_whole(reader)
+        if self.meta.loaded is not None and shown.time < self.meta.loaded:
+            return found
+        sums = _Sums(reader, self.reading, shown)
+        columns: dict[str, list[float]] = {}
+        for statistic in self.reading.schema.statistics:
+            label = self.reading.tallies[statistic.name].label
+            overall = sums.overall(label) if statistic.of == "rate" else (0, 0)
+            if overall is not None:
+                index = sums.tables[statistic.by].index
+                values = statistic_values(statistic, index, sums.of(statistic.name), overall)
+                columns[statistic.name] = values.tolist()
+        if not columns:
+            return found
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        sums.leave_out_untold(found)
+        return found
+
+    def _check_whole(self, reader: Reader | Writer) -> None:
+        """Refuse a store whose load was not finished."""
+        if not self.meta.is_whole:  # it may have been finished since
+            self.meta = read_meta(reader.get(META)) or self.meta
+        if not self.meta.is_whole:
+            raise StoreError(
+                "The load of a data set into this store was not finished; run it again: clickscale store load"
+            )
+
+    def _item_key(self, item: Any) -> Key:
+        return NOBODY, b"i" + typed(self.reading.item(item))
+
+    # --- writing
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Append events."""
+        read = self.reading.events(events, self._profiles(events), self._ahead)
+        return self.commits.run(lambda writer: self._append(writer, read)) if read else []
+
+    def _profiles(self, events: Sequence[Event]) -> dict[bytes, dict[str, Any]]:
+        """Profiles of the users of events, where statistics are counted by them."""
+        if not self.reading.reads_profile:
+            return {}
+        owners = list({self.reading.owner(event.user) for event in events})
+        records = self.backend.view(lambda reader: reader.many([head_key(owner) for owner in owners]))
+        heads = [read_head(record) for record in records]
+        return {owner: head.profile for owner, head in zip(owners, heads, strict=True) if head is not None}
+
+    def _append(self, writer: Writer, events: Sequence[ReadEvent]) -> list[bool]:
+        """Append checked events in one transaction."""
+        self._fetch(writer, events)
+        self._check_whole(writer)
+        if not self.meta.used:
+            self._note_use(writer)
+        counting = Counting(writer, self.reading)
+        heads: dict[bytes, UserRecord] = {}
+        added = []
+        for event in events:
+            fresh, forgotten = is_new(writer, event.owner, event.digest)
+            added.append(fresh)
+            if not fresh:
+                continue
+            for digest in digests_in(forgotten):
+                if writer.get(key := open_key(event.owner, digest)) is not None:
+                    writer.put(key, None)
+            if event.row is not None:
+                head = heads.get(event.owner) or read_head(writer.get(head_key(event.owner))) or UserRecord()
+                heads[event.owner] = head
+                head.add(event.row, self.meta.bound, *pages_of(writer, event.owner))
+            if event.keys is not None:
+                counting.show(event)
+        for owner, head in heads.items():
+            put_head(writer, owner, head)
+        counting.finish()
+        return added
+
+    def _note_use(self, writer: Writer) -> None:
+        """Note that there are events, into which no data set can be loaded."""
+        meta = structs.replace(read_meta(writer.get(META)) or self.meta, used=True)
+        writer.put(META, meta.record())
+        self.meta = meta
+
+    def _fetch(self, writer: Writer, events: Sequence[ReadEvent]) -> None:
+        """Fetch what appending reads in one go."""
+        wanted: dict[Key, None] = {META: None} if not self.meta.is_whole else {}
+        for event in events:
+            wanted.update(dict.fromkeys((*id_keys(event.owner), head_key(event.owner))))
+            for name, keys in (event.keys or {}).items():
+                group = self.reading.group_of[name]
+                wanted.update((group.key(values), None) for values in keys)
+        writer.many(wanted)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Tell what became known."""
+        known = {label.name for label in self.reading.schema.labels}
+        keys = []
+        for number, outcome in enumerate(outcomes):
+            for label, value in outcome.labels.items():
+                if label not in known:
+                    raise InputError(f"outcomes[{number}].labels: " + unknown("label", label, known))
+                read_outcome(value, label)
+            keys.append(open_key(self.reading.owner(outcome.user), self.reading.digest(outcome.impression)))
+
+        def work(writer: Writer) -> list[bool]:
+            self._check_whole(writer)
+            writer.many(keys)
+            counting = Counting(writer, self.reading)
+            told = [counting.settle(k, one.labels) for k, one in zip(keys, outcomes, strict=True)]
+            counting.finish()
+            return told
+
+        return self.commits.run(work) if outcomes else []
+
+    def put_users(self, profiles: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Replace profiles."""
+        owners = [self.reading.owner(user) for user, _ in profiles]
+        for number, (user, profile) in enumerate(profiles):
+            self.reading.check_profile(user, profile, f"profiles[{number}]")
+
+        def work(writer: Writer) -> None:
+            heads = writer.many(head_key(owner) for owner in owners)
+            for owner, record, (_, profile) in zip(owners, heads, profiles, strict=True):
+                head = read_head(record) or UserRecord()
+                head.profile = {name: value for name, value in profile.items() if value is not None}
+                put_head(writer, owner, head)
+
+        self.commits.run(work)
+
+    def put_items(self, attributes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Replace attributes of items."""
+        fields = {field.name for field in self.reading.schema.items}
+        records = []
+        for number, (item, values) in enumerate(attributes):
+            for name in values:
+                if name not in fields:
+                    raise InputError(f"attributes[{number}]: " + unknown("field", name, fields))
+            records.append((self._item_key(item), item_record(values)))
+
+        def work(writer: Writer) -> None:
+            for key, record in records:
+                writer.put(key, record)
+
+        self.commits.run(work)
+
+    def delete_user(self, user: Any) -> bool:
+        """Delete everything of a user."""
+        owner = self.reading.owner(user)
+
+        def work(writer: Writer) -> bool:
+            held = writer.many((head_key(owner), *id_keys(owner)))
+            writer.drop(owner)
+            return any(record is not None for record in held)
+
+        return self.commits.run(work)
+
+    # --- the store itself
+
+    def facts(self) -> StoreFacts:
+        """Size and settings."""
+        meta = self.backend.view(lambda reader: read_meta(reader.get(META))) or self.meta
+        records, size = self.backend.size()
+        return StoreFacts(
+            kind=self.backend.kind,
+            records=records,
+            bytes=size,
+            bound=meta.bound,
+            loaded=meta.loaded,
+            warnings=self.backend.warnings(),
+        )
+
+    def check(self) -> None:
+        """Read and write a record."""
+        self.backend.view(self._check_whole)
+        self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.backend.close()
+
+
+class _Sums:
+    """Sums of the keys of one request at its time.
+
+    Attributes:
+        tables: keys of the candidates for each ``by``.
+    """
+
+    def __init__(self, reader: Reader, reading: Reading, shown: ShownCandidates) -> None:
+        self._reading = reading
+        self.tables = reading.tables(shown)
+        keys = {g.by: [g.key(values) for values in self.tables[g.by].keys] for g in reading.groups}
+        records = {
+            key: read_counts(record)
+            for key, record in zip(chain(*keys.values()), reader.many(chain(*keys.values())), strict=True)
+        }
+        reader.many(
+            page
+            for group in reading.groups
+            for key in keys[group.by]
+            if (record := records[key]) is not None and record.rows.pages
+            for page in page_keys(key, record.needed_pages(group.tallies, shown.time))
+        )
+        self._sums: dict[tuple[str, ...], Ints] = {}
+        self._untold: dict[tuple[str, ...], list[int]] = {}
+        for group in reading.groups:
+            nothing = [0] * (2 * len(group.tallies))
+            rows: list[list[int]] = []
+            for place, key in enumerate(keys[group.by]):
+                record, sums = records[key], None
+                if record is not None:
+                    sums = record.at(group.tallies, shown.time, _loader(reader, key))
+                    if sums is None:
+                        self._untold.setdefault(group.by, []).append(place)
+                rows.append(sums or nothing)
+            self._sums[group.by] = np.array(rows, np.int64).reshape(len(rows), len(group.tallies), 2)
+
+    def of(self, name: str) -> Ints:
+        """(K, 2) count and sum of a tally by key."""
+        group = self._reading.group_of[name]
+        return self._sums[group.by][:, group.place[name]]
+
+    def leave_out_untold(self, found: list[dict[str, float]]) -> None:
+        """Take out the values of candidates with a key whose sums cannot be told."""
+        for statistic in self._reading.schema.statistics if self._untold else ():
+            untold = np.isin(self.tables[statistic.by].index, self._untold.get(statistic.by, []))
+            for values, row in zip(found, untold.tolist(), strict=True):
+                if any(row):
+                    values.pop(statistic.name, None)
+
+    def overall(self, label: str) -> tuple[int, int] | None:
+        """Known labels and positives of all impressions; None if they cannot be told."""
+        if () in self._untold:
+            return None
+        count, total = self.of(overall_of(label))[0].tolist()
+        return count, total
+
+
+def _loader(reader: Reader, key: Key) -> Load:
+    def load(number: int) -> list[Row]:
+        return read_rows(reader.get(counts_page(key, number)))
+
+    return load
+
+
+def item_record(values: Mapping[str, Any]) -> bytes:
+    """Attributes of an item as they are stored; vectors as lists of floats."""
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+        if value is not None
+    }
+    try:
+        return _encode(plain)
+    except (OverflowError, UnicodeEncodeError, TypeError) as error:
+        raise InputError(f"attributes: a value cannot be stored ({error}).") from error
+
+
+def _whole(time: float) -> int:
+    return int(max(min(time, 1 << 62), -1))
