@@ -1,0 +1,1 @@
+"""Server: answers requests over HTTP from a loaded artifact, within a deadline."""
