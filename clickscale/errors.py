@@ -10,7 +10,8 @@
     │   └── DamagedError   bytes on disk are not the bytes that were written
     ├── RunError           a training run cannot start, continue or be read
     │   └── DivergedError  the loss or a gradient stopped being a number
-    └── ArtifactError      a model folder cannot be loaded or does not fit
+    ├── ArtifactError      a model folder cannot be loaded or does not fit
+    └── StoreError         the store of a server does not work
 
 A message names the thing, the value and the way out.
 """
@@ -53,6 +54,10 @@ class DivergedError(RunError):
 
 class ArtifactError(ClickscaleError):
     """A model folder cannot be loaded or does not fit what is asked of it."""
+
+
+class StoreError(ClickscaleError):
+    """The store of a server cannot be reached, has no room left, or is damaged."""
 
 
 def unknown(thing: str, value: str, known: Iterable[str]) -> str:

@@ -1,1 +1,1 @@
-"""Server: answers requests over HTTP from a loaded artifact, within a deadline."""
+"""Answers to requests over HTTP, and the store of what users did."""

@@ -1,0 +1,1 @@
+"""The online feature store: profiles, timelines, item attributes and counters of statistics."""
