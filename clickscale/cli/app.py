@@ -6,7 +6,7 @@ import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
 from clickscale.cli.lab import benchmarks, tune
-from clickscale.cli.server import score
+from clickscale.cli.server import score, serve
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -149,6 +149,20 @@ app.command(
         "clickscale score runs/suan/artifact candidates.csv --data prepared --counters counters.parquet",
     ),
 )(score.score_requests)
+app.command(
+    "publish",
+    epilog=_example(
+        "clickscale publish runs/suan/artifact --to models",
+        "clickscale publish runs/suan/artifact --to models --calibrate runs/suan --keep-rate 0.1",
+    ),
+)(serve.publish_model)
+app.command(
+    "serve",
+    epilog=_example(
+        "clickscale serve runs/suan/artifact --port 8000",
+        "clickscale serve models --store lmdb:///var/lib/clickscale --tokens tokens.txt --follow",
+    ),
+)(serve.serve_model)
 _statistics = _app("Point-in-time statistics at serving.")
 _statistics.command(
     "export",

@@ -55,6 +55,11 @@ class Access:
         """True if no token is needed."""
         return not self._tokens
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Names of all callers."""
+        return tuple({token.caller.name for token in self._tokens}) or (_ANYBODY.name,)
+
     def admit(self, header: str | None, scope: Scope) -> Caller:
         """The caller of an ``Authorization`` header.
 

@@ -113,8 +113,9 @@ class Engine:
         self._load = _Load()
         self._order = itertools.count()
         self._closed = False
+        self._since: list[float | None] = [None] * config.workers  # when each began its batch
         self._threads = [
-            threading.Thread(target=self._work, name=f"scoring-{n}", daemon=True)
+            threading.Thread(target=self._work, args=(n,), name=f"scoring-{n}", daemon=True)
             for n in range(config.workers)
         ]
         for thread in self._threads:
@@ -201,17 +202,20 @@ class Engine:
             thread.join(max(end - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in self._threads)
 
-    @property
-    def alive(self) -> bool:
-        """False if a worker died, which no exception of a job should cause."""
-        return self._closed or all(thread.is_alive() for thread in self._threads)
+    def is_alive(self, seconds: float) -> bool:
+        """False if a worker died, or has been at one batch for longer than ``seconds``."""
+        now = time.monotonic()
+        stuck = any(since is not None and now - since > seconds for since in self._since)
+        return not stuck and (self._closed or all(thread.is_alive() for thread in self._threads))
 
     # --- in the workers
 
-    def _work(self) -> None:
+    def _work(self, place: int) -> None:
         while (batch := self._take()) is not None:
             if batch:
+                self._since[place] = time.monotonic()
                 self._score(batch)
+                self._since[place] = None
 
     def _score(self, batch: Sequence[Job]) -> None:
         expected = sum(job.cost for job in batch)
@@ -265,7 +269,7 @@ class Engine:
         return batch
 
     def _is_wanted(self, job: Job, now: float) -> bool:
-        """False for a job without a client, or too late to begin; the latter's client is answered by a timer."""
+        """False for a job without a client, or too late to begin; a timer answers the latter's client."""
         if not job.waiting:
             return False
         if job.deadline <= now:

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.serving.store.protocol import Event, Outcome
+
 JSON, MSGPACK = "application/json", "application/msgpack"
 
 Scalar = str | int | float | bool | None
@@ -83,7 +85,7 @@ class RankAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
         scores: probabilities by label; null (NaN in MessagePack) where the model gave no finite number.
         behaviors_used, behaviors_ignored: behaviors that candidates saw, and that were not known yet.
         cache: how the state of the user was found; only for callers who may administer.
-        truncated: the store holds only the newest part of the user's history.
+        degraded: ``["store"]`` if the store failed, so that only what the request brought was used.
     """
 
     model: str
@@ -93,7 +95,45 @@ class RankAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     behaviors_used: int
     behaviors_ignored: int
     cache: CacheStatus | None = None
-    truncated: bool = False
+    degraded: list[str] = []
+
+
+class EventsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What users did, and what became known of earlier impressions.
+
+    Attributes:
+        events: to append; an id that is known already is not appended again, so sending twice is safe.
+        outcomes: labels of impressions that were sent earlier.
+    """
+
+    events: list[Event] = []
+    outcomes: list[Outcome] = []
+
+
+class EventsAnswer(msgspec.Struct, kw_only=True):
+    """For each event and outcome in order: True if it is new; either way it is kept now."""
+
+    appended: list[bool]
+    settled: list[bool]
+
+
+class VersionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A published version to load, promote, try or unload.
+
+    Attributes:
+        as_: ``shadow`` scores beside the current version, ``canary`` answers a share of the users.
+        share: part of the users of a canary.
+    """
+
+    version: str
+    as_: Literal["loaded", "shadow", "canary"] = msgspec.field(default="loaded", name="as")
+    share: float = 0.05
+
+
+class ForgetRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A user of whom nothing is to be kept."""
+
+    user: Value
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
@@ -123,8 +163,10 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.retry_after, self.close = status, code, retry_after, close
 
-    def body(self) -> bytes:
-        """The refusal as JSON."""
+    def body(self, flat: bool = False) -> bytes:
+        """The refusal as JSON; ``flat`` gives only the sentence, as the Open Inference Protocol has it."""
+        if flat:
+            return msgspec.json.encode({"error": str(self)})
         return msgspec.json.encode(ErrorAnswer(error=ErrorBody(code=self.code, message=str(self))))
 
 

@@ -18,7 +18,7 @@ class Shape:
 
 
 class CostModel:
-    """Seconds as ``base + per_candidate * candidates + per_behavior * behaviors``, times a running correction.
+    """Seconds as ``base + per_candidate * candidates + per_behavior * behaviors``, times a correction.
 
     The three are measured when a model is loaded (`fit`). The correction follows what batches really take, so
     a machine that becomes busy is noticed within a hundred requests. One thread writes, any may read.
