@@ -105,7 +105,7 @@ class Scorer:
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
         self.cache = cache
         self._chunk = chunk
-        self.limits = limits or RequestLimits()
+        self._limits = limits or RequestLimits()
         # A loaded artifact is on a device of its own.
         self._device = str(next(self.model.parameters()).device)
         self._length = self.artifact.config.length
@@ -156,7 +156,7 @@ class Scorer:
 
     def _plain(self, requests: Sequence[Request]) -> list[Response]:
         """Score without kept states."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._length, self.limits)
+        encoded = encode_requests(requests, self.artifact.encoder, self._length, self._limits)
         with torch.inference_mode():
             batch = encoded.batch.to(self._device)
             logits = self._logits(self.model.encode_user(batch.user), batch.candidates)
@@ -164,7 +164,7 @@ class Scorer:
 
     def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
         """Score over kept states; if that fails for any reason but the requests themselves, without them."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._longest, self.limits)
+        encoded = encode_requests(requests, self.artifact.encoder, self._longest, self._limits)
         owners = [(tenant, user_identity(request.get("user"), self.artifact.encoder)) for request in requests]
         batch = encoded.batch.to(self._device)
         claims: list[Claim] = []

@@ -212,7 +212,7 @@ def load_model(
     notes = read_notes(artifact)
     if replaces is not None:
         _check_schema(artifact, replaces.artifact)
-    plain = Scorer(artifact, limits=config.limits)
+    plain = Scorer(artifact)
     check_canaries(plain, notes.canaries)
     costs = _measure(plain)
     if (
@@ -261,8 +261,7 @@ def _measure(scorer: Scorer) -> CostModel:
         return median(_timed(scorer, request) for _ in range(_REPEATS))
 
     seconds(_PROBE, length)  # the first calls pay for memory and plans
-    candidates = min(_PROBE, scorer.limits.candidates)
-    return CostModel.fit(seconds(1, 0), (candidates, seconds(candidates, 0)), (length, seconds(1, length)))
+    return CostModel.fit(seconds(1, 0), (_PROBE, seconds(_PROBE, 0)), (length, seconds(1, length)))
 
 
 def _timed(scorer: Scorer, request: Mapping[str, Any]) -> float:
