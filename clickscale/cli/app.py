@@ -6,7 +6,7 @@ import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
 from clickscale.cli.lab import benchmarks, tune
-from clickscale.cli.server import score, serve
+from clickscale.cli.server import replay_verbs, score, serve, store_verbs
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -172,6 +172,25 @@ _statistics.command(
     ),
 )(outputs.export_statistics)
 app.add_typer(_statistics, name="statistics")
+_store = _app("The online feature store of a server.")
+_store.command(
+    "load",
+    epilog=_example(
+        "clickscale store load prepared --store lmdb:///var/lib/clickscale/store",
+        "clickscale store load prepared --store redis://localhost:6379/0 --before test",
+    ),
+)(store_verbs.load_store)
+_store.command(
+    "inspect", epilog=_example("clickscale store inspect runs/suan/artifact --store lmdb:///PATH")
+)(store_verbs.inspect_store)
+app.add_typer(_store, name="store")
+app.command(
+    "replay-check",
+    epilog=_example(
+        "clickscale replay-check runs/suan",
+        "clickscale replay-check runs/suan/artifact --data prepared --url http://localhost:8000",
+    ),
+)(replay_verbs.replay_part)
 _bench = _app("Measure how fast a model scores.")
 _bench.command(
     "scoring",

@@ -55,10 +55,7 @@ class Replay:
         seen = np.arange(first, first + int(shown["visible"][rows[0]]))
         request = {
             "time": int(shown["time"][rows[0]]),
-            "candidates": [
-                {**self._item(shown, row), **self._values(self.schema.context_fields(), shown, row)}
-                for row in rows.tolist()
-            ],
+            "candidates": [self.candidate(row) for row in rows.tolist()],
         }
         if "user" in self.schema.absent:
             return request
@@ -67,6 +64,12 @@ class Replay:
             "profile": self.profile(user),
             "behaviors": [self.behavior(row) for row in seen.tolist()],
         }
+
+    def candidate(self, row: int, *, statistics: bool = True) -> dict[str, Any]:
+        """The candidate of an impression, with or without its statistics."""
+        shown = self.dataset.impressions
+        fields = self.schema.context_fields() if statistics else self.schema.context
+        return {**self._item(shown, row), **self._values(fields, shown, row)}
 
     def profile(self, user: int) -> dict[str, Any]:
         """Profile of a row of the table of users."""

@@ -1,6 +1,7 @@
-"""What a request says about statistics: the keys that they are counted by, and those that it lacks."""
+"""Statistics of a request: the keys that they are counted by, and those that it lacks."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,17 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from clickscale.arrays import Ints
+from clickscale.arrays import Array, Ints
 from clickscale.batch import CandidateSide
 from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.statistics import distinct_slots
+from clickscale.features import UNKNOWN, column_of
+from clickscale.inference.counter_files import Key, raw_of_index
 from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
+
+_NOTHING = object()  # the value of a slot that a field of several values does not fill
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,83 @@ def read_shown(request: Request, encoder: Encoder) -> ShownCandidates:
     bare: Any = request
     if isinstance(request, dict) and "behaviors" in request:
         bare = {**request, "behaviors": None}
-    encoded = encode_requests([bare], encoder, 1)
+    return read_all_shown([bare], encoder)[0]
+
+
+def read_all_shown(requests: Sequence[Request], encoder: Encoder) -> list[ShownCandidates]:
+    """Check requests, behaviors included, and read what counting needs.
+
+    Raises:
+        InputError: names the first mistake by its path.
+    """
+    encoded = encode_requests(requests, encoder, 1)
     schema, user, candidates = encoder.schema, encoded.batch.user, encoded.batch.candidates
-    named = with_ids(bare, schema, "")
-    return ShownCandidates(
-        time=int(request["time"]),
-        user=plain_ids([named["user"]], schema.user.dtype)[0],
-        items=plain_ids([one["item"] for one in named["candidates"]], schema.item.dtype),
-        rows=candidates.items[0].numpy(),
-        profile=_by_field(user.profile[:, 1:], schema.profile),  # the first column is the user
-        context=_by_field(candidates.context[0], schema.context_fields()),
-    )
+    profile = _by_field(user.profile[:, 1:], schema.profile)  # the first column is the user
+    context = _by_field(candidates.context.flatten(0, 1), schema.context_fields())
+    width = candidates.items.shape[1]
+    shown = []
+    for row, request in enumerate(requests):
+        named = with_ids(request, schema, "")
+        count = len(named["candidates"])
+        columns = slice(row * width, row * width + count)
+        shown.append(
+            ShownCandidates(
+                time=int(request["time"]),
+                user=plain_ids([named["user"]], schema.user.dtype)[0],
+                items=plain_ids([one["item"] for one in named["candidates"]], schema.item.dtype),
+                rows=candidates.items[row, :count].numpy(),
+                profile={name: values[row : row + 1] for name, values in profile.items()},
+                context={name: values[columns] for name, values in context.items()},
+            )
+        )
+    return shown
+
+
+class StatisticKeys:
+    """Keys by which the candidates of a request are counted, as raw values.
+
+    Args:
+        items: item columns of the artifact or data set that the statistics are for.
+    """
+
+    def __init__(self, encoder: Encoder, items: Mapping[str, Array]) -> None:
+        self._encoder, self._items, self._schema = encoder, items, encoder.schema
+        self._raw: dict[str, Callable[[int], Any]] = {}
+
+    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> list[list[Key | None]]:
+        """For each candidate its keys by slot, in the order of the slots of preparation; None for none."""
+        columns = [self._values(name, shown) for name in by]
+        return [
+            [
+                None if _NOTHING in key else key
+                for key in itertools.product(*(column[row if len(column) > 1 else 0] for column in columns))
+            ]
+            for row in range(len(shown.items))
+        ]
+
+    def _values(self, name: str, shown: ShownCandidates) -> list[list[Any]]:
+        """Raw values of one name, by candidate or for all of them, and by slot."""
+        if name in ("user", self._schema.user.name):
+            return [[shown.user]]
+        if name in ("item", self._schema.item.name):
+            return [[item] for item in shown.items]
+        if name in shown.profile:
+            indices = shown.profile[name]
+        elif name in shown.context:
+            indices = shown.context[name]
+        else:
+            indices = self._items[column_of(name)][shown.rows].reshape(len(shown.items), -1).astype(np.int64)
+        raw = self._raw_values(name)
+        return [
+            [raw(index) if index >= UNKNOWN else _NOTHING for index in row]
+            for row in distinct_slots(indices).tolist()
+        ]
+
+    def _raw_values(self, name: str) -> Callable[[int], Any]:
+        """Find a function from an index of a field to its raw value."""
+        if name not in self._raw:
+            self._raw[name] = raw_of_index(self._encoder, name)
+        return self._raw[name]
 
 
 def missing_statistics(candidates: CandidateSide, row: int, count: int, encoder: Encoder) -> tuple[str, ...]:

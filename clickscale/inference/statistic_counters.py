@@ -17,7 +17,7 @@ preparing the longer log gives with the same vocabularies::
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,8 @@ from msgspec import structs
 from clickscale.arrays import Array, Floats32
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.statistics import (
-    distinct_slots,
-    overall_rate,
-    surprises,
-    values_of,
-)
+from clickscale.data.features.statistics import overall_rate, surprises, values_of
 from clickscale.errors import DamagedError, DataError, InputError, unknown
-from clickscale.features import UNKNOWN, column_of
 from clickscale.inference.counter_files import (
     CountersHead,
     Key,
@@ -45,16 +39,13 @@ from clickscale.inference.counter_files import (
     contribution_rows,
     items_of,
     overall_of,
-    raw_of_index,
     read_counters,
     tallies_of,
     write_counters,
 )
 from clickscale.inference.requests import Request
-from clickscale.inference.shown_candidates import ShownCandidates, read_shown
+from clickscale.inference.shown_candidates import ShownCandidates, StatisticKeys, read_shown
 from clickscale.schema import Statistic
-
-_NOTHING = object()  # the value of a slot that a field of several values does not fill
 
 
 @dataclass
@@ -99,14 +90,13 @@ class StatisticCounters:
     """
 
     def __init__(self, encoder: Encoder, items: Mapping[str, Array], moment: int = 0) -> None:
-        self._encoder, self._items, self.moment = encoder, items, moment
+        self._encoder, self._keys, self.moment = encoder, StatisticKeys(encoder, items), moment
         self._schema = encoder.schema
         self._counts = {name: _Counts(tally) for name, tally in tallies_of(self._schema).items()}
         self._waiting: list[tuple[int, int, str, Key, int, int, int]] = []
         self._order = itertools.count()
         self._open: dict[int, OpenImpression] = {}
         self._next = 0
-        self._raw: dict[str, Callable[[int], Any]] = {}
         self._delays = {label.name: label.delay for label in self._schema.labels}
 
     @classmethod
@@ -167,7 +157,7 @@ class StatisticCounters:
                 f"{len(outcomes)} outcomes for {len(shown.items)} candidates; give one for each."
             )
         self._advance(shown.time)
-        keys = {name: self._keys(counts.tally.by, shown) for name, counts in self._counts.items()}
+        keys = {name: self._keys.of(counts.tally.by, shown) for name, counts in self._counts.items()}
         numbers = []
         for row in range(len(shown.items)):
             mine = {name: tuple(key for key in slots[row] if key is not None) for name, slots in keys.items()}
@@ -189,7 +179,7 @@ class StatisticCounters:
                 f"Label {label!r} of impression {number} is not open: it was told, or its delay of "
                 f"{self._delays[label]} s has passed; the schema declares how long an outcome takes."
             )
-        self._count_outcome(opened, label, _outcome(outcome, label))
+        self._count_outcome(opened, label, read_outcome(outcome, label))
         rest = tuple(name for name in opened.labels if name != label)
         if rest:
             self._open[number] = _with_labels(opened, rest)
@@ -216,7 +206,7 @@ class StatisticCounters:
                 raise InputError(unknown("label", name, self._delays))
         known = {name: value for name, value in outcomes.items() if value is not None and name in labels}
         for name, value in known.items():
-            self._count_outcome(impression, name, _outcome(value, name))
+            self._count_outcome(impression, name, read_outcome(value, name))
         if rest := tuple(name for name in labels if name not in known):
             self._open[number] = _with_labels(impression, rest)
         return number
@@ -231,7 +221,7 @@ class StatisticCounters:
             tally = counts.tally
             if tally.label != label:
                 continue
-            worth = _surprise(impression, tally, outcome) if tally.of == "lift" else outcome
+            worth = surprise(impression, tally, outcome) if tally.of == "lift" else outcome
             self._wait(name, impression.keys[name], impression.time, due, 1, worth)
 
     def _wait(self, name: str, keys: Sequence[Key], time: int, due: int, count: int, total: int) -> None:
@@ -254,55 +244,13 @@ class StatisticCounters:
                 break
             del self._open[number]
 
-    # --- keys and values
-
-    def _keys(self, by: tuple[str, ...], shown: ShownCandidates) -> list[list[Key | None]]:
-        """For each candidate its keys by slot, in the order of the slots of preparation; None for none."""
-        columns = [self._key_values(name, shown) for name in by]
-        return [
-            [
-                None if _NOTHING in key else key
-                for key in itertools.product(*(column[row if len(column) > 1 else 0] for column in columns))
-            ]
-            for row in range(len(shown.items))
-        ]
-
-    def _key_values(self, name: str, shown: ShownCandidates) -> list[list[Any]]:
-        """Raw values of one name, by candidate or for all of them, and by slot."""
-        if name in ("user", self._schema.user.name):
-            return [[shown.user]]
-        if name in ("item", self._schema.item.name):
-            return [[item] for item in shown.items]
-        if name in shown.profile:
-            indices = shown.profile[name]
-        elif name in shown.context:
-            indices = shown.context[name]
-        else:
-            indices = self._items[column_of(name)][shown.rows].reshape(len(shown.items), -1).astype(np.int64)
-        raw = self._raw_values(name)
-        return [
-            [raw(index) if index >= UNKNOWN else _NOTHING for index in row]
-            for row in distinct_slots(indices).tolist()
-        ]
-
-    def _raw_values(self, name: str) -> Callable[[int], Any]:
-        """Find a function from an index of a field to its raw value."""
-        if name not in self._raw:
-            self._raw[name] = raw_of_index(self._encoder, name)
-        return self._raw[name]
-
     def _values(self, statistic: Statistic, shown: ShownCandidates) -> Floats32:
         """(C,) values of a statistic just before the present moment."""
         counts = self._counts[statistic.name]
-        keys = self._keys(statistic.by, shown)
-        sums = [[counts.sums.get(key, (0, 0)) if key is not None else (0, 0) for key in row] for row in keys]
-        first, second = np.moveaxis(np.array(sums, np.int64), -1, 0)  # (C, slots, 2) -> (C, slots) twice
-        there = np.array([[key is not None for key in row] for row in keys])
-        known, positives = (0, 0)
+        overall = (0, 0)
         if statistic.of == "rate":
-            known, positives = self._counts[overall_of(counts.tally.label)].sums.get((), (0, 0))
-        overall = overall_rate(np.full(len(keys), known), np.full(len(keys), positives))
-        return values_of(statistic, np.ascontiguousarray(first), np.ascontiguousarray(second), there, overall)
+            overall = self._counts[overall_of(counts.tally.label)].sums.get((), (0, 0))
+        return statistic_values(statistic, self._keys.of(statistic.by, shown), counts.sums, overall)
 
     # --- the file
 
@@ -357,14 +305,35 @@ class StatisticCounters:
             self._wait(name, [values], due if time is None else time, due, count, total)
 
 
-def _surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:
+def statistic_values(
+    statistic: Statistic,
+    keys: Sequence[Sequence[Key | None]],
+    sums: Mapping[Key, tuple[int, int]],
+    overall: tuple[int, int],
+) -> Floats32:
+    """(C,) values of a statistic.
+
+    Args:
+        keys: of each candidate by slot; None for a slot without a key.
+        sums: (count, sum) by key.
+        overall: (known, positives) of all impressions; only a rate reads it.
+    """
+    counted = [[(0, 0) if key is None else sums.get(key, (0, 0)) for key in row] for row in keys]
+    first, second = np.moveaxis(np.array(counted, np.int64), -1, 0)  # (C, slots, 2) -> (C, slots) twice
+    there = np.array([[key is not None for key in row] for row in keys])
+    known, positives = overall
+    expected = overall_rate(np.full(len(keys), known), np.full(len(keys), positives))
+    return values_of(statistic, np.ascontiguousarray(first), np.ascontiguousarray(second), there, expected)
+
+
+def surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:
     """Steps from the rate that the item had up to the outcome."""
     known, positives = (np.array([count]) for count in impression.item[tally.label])
     overall = overall_rate(*(np.array([count]) for count in impression.overall[tally.label]))
     return int(surprises(np.array([outcome], np.int8), known, positives, overall, tally.prior)[0])
 
 
-def _outcome(value: object, label: str) -> int:
+def read_outcome(value: object, label: str) -> int:
     """An outcome, 0 or 1."""
     if value not in (0, 1):
         raise InputError(f"The outcome of {label!r} is {value!r}; give 0 or 1.")

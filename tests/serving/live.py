@@ -17,8 +17,8 @@ import msgspec
 import uvicorn
 
 from clickscale.serving.access import Access
-from clickscale.serving.app import create_app
 from clickscale.serving.load_driver import Client, Target, until_ready
+from clickscale.serving.routes.app import create_app
 from clickscale.serving.run_server import listen_on
 from clickscale.serving.service import Service, ServiceConfig
 from clickscale.serving.versions.model_versions import Source

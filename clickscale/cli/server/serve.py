@@ -15,9 +15,11 @@ from clickscale.config_text import assign, build, read_assignments, split_assign
 from clickscale.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from clickscale.artifact import Artifact
     from clickscale.inference.states.cache import StateCache
     from clickscale.serving.access import Access
     from clickscale.serving.service import ServiceConfig
+    from clickscale.serving.store.protocol import OnlineStore
     from clickscale.serving.versions.score_correction import Calibrator
 
 
@@ -71,10 +73,28 @@ def serve_model(
     kept = _cache(cache, precision)
     _log_as_json()
     set_threads(1)  # requests run side by side; threads within one would only wait for each other
-    service = Service(source, options, access, kept, None)
+    service = Service(source, options, access, kept, None if store is None else _StoreOf(store))
     listening = listen_on(host, port)
     say(f"http://{host}:{listening.getsockname()[1]}")
     serve(service, listening)
+
+
+class _StoreOf:
+    """Opens a store for the first artifact, and reads the same store for later versions."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._first: OnlineStore | None = None
+
+    def __call__(self, artifact: "Artifact") -> "OnlineStore":
+        from clickscale.serving.store.opening import open_store
+        from clickscale.serving.store.reading import Reading
+
+        reading = Reading.of(artifact)
+        if self._first is None:
+            self._first = open_store(self._url, reading)
+            return self._first
+        return self._first.for_model(reading)
 
 
 def _need_extra() -> None:

@@ -26,8 +26,8 @@ import numpy as np
 from fastapi import Request, Response
 
 from clickscale.schema import Field
-from clickscale.serving.bodies import read_body, watching
 from clickscale.serving.messages import JSON, MSGPACK, RankRequest, Refusal, decode, score_column
+from clickscale.serving.routes.bodies import read_body, watching
 from clickscale.serving.service import Service
 from clickscale.serving.versions.served_model import ServedModel
 from clickscale.version import __version__

@@ -25,9 +25,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from clickscale.errors import ClickscaleError, DataError, StoreError
-from clickscale.serving import api_document, open_inference
 from clickscale.serving.access import Scope
-from clickscale.serving.bodies import ClientGone, form_of, read_body, watching
 from clickscale.serving.messages import (
     JSON,
     EventsRequest,
@@ -38,6 +36,8 @@ from clickscale.serving.messages import (
     decode,
     encode,
 )
+from clickscale.serving.routes import api_document, open_inference
+from clickscale.serving.routes.bodies import ClientGone, form_of, read_body, watching
 from clickscale.serving.service import Service
 from clickscale.version import __version__
 

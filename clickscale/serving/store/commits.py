@@ -1,0 +1,85 @@
+"""Group commit: changes that wait at the same time are written together, so that they share one sync."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from clickscale.errors import StoreError
+from clickscale.serving.store.records import Backend, Writer
+
+T = TypeVar("T")
+_TOGETHER = 256  # changes
+
+
+class _Ticket(Generic[T]):
+    """One change that waits, and what came of it."""
+
+    def __init__(self, work: Callable[[Writer], T]) -> None:
+        self._work = work
+        self.result: list[T] = []
+        self.error: Exception | None = None
+        self.is_done = False
+
+    def run(self, writer: Writer) -> None:
+        """Do the work as a part of a transaction; if it fails, the other parts are none the worse."""
+        self.result, self.error = [], None
+        part = Writer(writer)
+        try:
+            self.result = [self._work(part)]
+        except Exception as error:
+            self.error = error
+            return
+        part.keep()
+
+
+class Commits:
+    """Changes of a backend, written in groups: whoever finds nobody writing writes for all who wait."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[_Ticket[object]] = []
+
+    def run(self, work: Callable[[Writer], T]) -> T:
+        """Change records; returns when the change is durable.
+
+        Raises:
+            StoreError: the change could not be written.
+        """
+        ticket = _Ticket(work)
+        with self._lock:
+            self._waiting.append(ticket)  # type: ignore[arg-type]
+        while not ticket.is_done:
+            with self._turn:
+                if not ticket.is_done:
+                    self._write()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.result[0]
+
+    def _write(self) -> None:
+        """Write the changes that wait, or as many as go together."""
+        with self._lock:
+            group, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+
+        def together(writer: Writer) -> None:
+            for ticket in group:
+                ticket.run(writer)
+
+        try:
+            self._backend.change(together)
+        except BaseException as error:
+            for ticket in group:
+                ticket.error = _told(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            for ticket in group:
+                ticket.is_done = True
+
+
+def _told(error: BaseException) -> Exception:
+    """Error for those whose change was in the group."""
+    if isinstance(error, Exception):
+        return error
+    return StoreError("The process was interrupted while it wrote to the store; repeat the call.")

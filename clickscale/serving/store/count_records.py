@@ -1,0 +1,192 @@
+"""The record of one key of the statistics: sums at a moment, and the rows from which others follow.
+
+Statistics with the same ``by`` share the records of its keys. A record holds, for each of their tallies,
+the count and sum at its ``moment``, and rows of one second each. At a later or earlier moment T, the sum of a
+tally with delay d and window w differs by rows alone::
+
+    sum(T) = sum(moment) + rows in [moment - d, T - d) - rows in [moment - w, T - w)
+
+So reads at different moments do not disturb each other, and an event that arrives late is added to what it
+belongs to. Rows are kept as long as a read at ``since`` or later needs them; ``since`` stays `LAG` seconds
+behind the latest event of the key.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from clickscale.errors import StoreError
+from clickscale.inference.counter_files import Key as RawKey
+from clickscale.inference.counter_files import Tally
+from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save
+from clickscale.serving.store.records import NOBODY, Key, typed
+from clickscale.serving.store.user_records import VERSION, check_version
+
+LAG = 3600  # seconds that a read may be behind the latest event of a key
+_NAME, _PAGE = b"c", b"d"
+
+
+class CountRecord(msgspec.Struct, array_like=True):
+    """Sums of the tallies of one key.
+
+    Attributes:
+        since: earliest moment at which sums can be told.
+        settled: count and sum of each tally at ``moment``, one after the other.
+        rows: a second, then count and sum of each tally in it.
+    """
+
+    version: int
+    moment: int
+    since: int
+    settled: list[int]
+    rows: PagedRows
+
+    def at(self, tallies: Sequence[Tally], moment: int, load: Load) -> list[int] | None:
+        """Count and sum of each tally just before a moment; None if that is too far back."""
+        if moment < self.since:
+            return None
+        sums = list(self.settled)
+        if moment != self.moment:
+            for number, tally in enumerate(tallies):
+                self._move(sums, number, tally, moment, load)
+        return sums
+
+    def needed_pages(self, tallies: Sequence[Tally], moment: int) -> set[int]:
+        """Numbers of the pages that `at` loads."""
+        if not self.rows.pages or moment < self.since:
+            return set()
+        numbers: set[int] = set()
+        for tally in tallies:
+            for back in (tally.delay, tally.window) if tally.window else (tally.delay,):
+                low, high = sorted((self.moment - back, moment - back))
+                numbers.update(page.number for page in self.rows.pages_between(low, high))
+        return numbers
+
+    def advance(self, tallies: Sequence[Tally], moment: int, load: Load, save: Save) -> None:
+        """Move the moment of the record forward."""
+        if moment <= self.moment:
+            return
+        for number, tally in enumerate(tallies):
+            self._move(self.settled, number, tally, moment, load)
+        self.moment = moment
+        self.since = max(self.since, moment - LAG)
+        self.rows.forget_before(self._keep_from(tallies), save)
+
+    def count(
+        self, tallies: Sequence[Tally], time: int, added: dict[int, tuple[int, int]], load: Load, save: Save
+    ) -> None:
+        """Add (count, sum) to tallies by their number, of impressions of one second."""
+        for number, (count, total) in added.items():
+            tally = tallies[number]
+            inside = not tally.window or (self.moment - tally.window <= time and tally.window > tally.delay)
+            if time < self.moment - tally.delay and inside:
+                self.settled[2 * number] += count
+                self.settled[2 * number + 1] += total
+        if time < self._keep_from(tallies):
+            return
+
+        def update(row: Row | None) -> Row:
+            changed = [time, *[0] * (2 * len(tallies))] if row is None else list(row)
+            for number, (count, total) in added.items():
+                changed[1 + 2 * number] += count
+                changed[2 + 2 * number] += total
+            return changed
+
+        self.rows.change(time, update, load, save)
+
+    def _move(self, sums: list[int], number: int, tally: Tally, moment: int, load: Load) -> None:
+        """Change the sums of one tally from those of the record to those of another moment."""
+        window, delay = tally.window, tally.delay
+        if window and window <= delay:
+            return  # whatever becomes known has left the window by then
+        rows, here = self.rows, self.moment
+        newest = rows.at_hand[-1][0] if rows.at_hand else rows.pages[-1].last if rows.pages else None
+        if newest is None:
+            return
+        for back, sign in ((delay, 1), (window, -1)) if window else ((delay, 1),):
+            low, high = here - back, moment - back
+            if high < low:
+                low, high, sign = high, low, -sign
+            if newest < low:
+                continue
+            for row in rows.between(low, high, load):
+                sums[2 * number] += sign * row[1 + 2 * number]
+                sums[2 * number + 1] += sign * row[2 + 2 * number]
+
+    def _keep_from(self, tallies: Sequence[Tally]) -> int:
+        """Earliest second whose rows a read may need."""
+        return self.since - max(max(tally.delay, tally.window) for tally in tallies)
+
+
+_decoder = msgspec.msgpack.Decoder(CountRecord)
+
+
+def fresh(tallies: Sequence[Tally], moment: int, since: int = 0) -> CountRecord:
+    """A record of a key that was never counted."""
+    return CountRecord(VERSION, moment, since, [0] * (2 * len(tallies)), PagedRows([], [], 0))
+
+
+def read_counts(record: bytes | None) -> CountRecord | None:
+    """Read the record of a key."""
+    if record is None:
+        return None
+    try:
+        counts = _decoder.decode(record)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"The record of a count is damaged ({error}); restore the store.") from error
+    check_version(counts.version)
+    return counts
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Tallies of statistics with the same ``by``.
+
+    Attributes:
+        user_at: place of the user in a key; None if keys do not name a user.
+        place: of each tally by its name.
+    """
+
+    by: tuple[str, ...]
+    tallies: tuple[Tally, ...]
+    user_at: int | None
+    place: dict[str, int]
+
+    def key(self, values: RawKey) -> Key:
+        """Key of the record; a user's counts belong to the user."""
+        owner = NOBODY if self.user_at is None else owner_of(values[self.user_at])
+        return owner, _NAME + typed([",".join(self.by), *values])
+
+
+def groups_of(tallies: dict[str, Tally], user: str) -> tuple[Group, ...]:
+    """Groups of tallies by their keys.
+
+    Args:
+        user: name of the field of users.
+    """
+    by_key: dict[tuple[str, ...], list[Tally]] = {}
+    for tally in tallies.values():
+        by_key.setdefault(tally.by, []).append(tally)
+    return tuple(
+        Group(
+            by,
+            tuple(members),
+            next((at for at, name in enumerate(by) if name in ("user", user)), None),
+            {tally.name: at for at, tally in enumerate(members)},
+        )
+        for by, members in by_key.items()
+    )
+
+
+def owner_of(user: int | str) -> bytes:
+    """Owner of the records of a user."""
+    return b"u" + typed(user)
+
+
+def counts_page(key: Key, number: int) -> Key:
+    """Key of a page of a record."""
+    return key[0], _PAGE + key[1][1:] + number.to_bytes(6)
+
+
+def page_keys(key: Key, numbers: set[int]) -> Iterator[Key]:
+    """Keys of some pages of a record."""
+    return (counts_page(key, number) for number in sorted(numbers))

@@ -1,0 +1,118 @@
+"""Records in LMDB: a file on this machine, which several processes may read and write.
+
+A change is synced to the disk before it is acknowledged (`sync` and `metasync` are on, `writemap` is off). So
+what was acknowledged survives the end of the process, of the machine, and of the power, as far as the disk
+keeps its word. A reader sees the file as it was when it began and waits for nobody.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from clickscale.errors import StoreError
+from clickscale.serving.store.records import Key, Reader, Writer
+
+T = TypeVar("T")
+LARGEST = 1 << 40  # bytes of address space; the file takes only what it needs
+_READERS = 510  # threads that read at the same time, of all processes
+
+
+class LMDBBackend:
+    """Records of one LMDB folder.
+
+    Args:
+        largest: bytes beyond which the store takes no more.
+
+    Raises:
+        StoreError: the folder cannot be opened, or this process has it open already.
+    """
+
+    kind = "lmdb"
+
+    def __init__(self, folder: Path, largest: int = LARGEST) -> None:
+        self._folder, self._process = folder, os.getpid()
+        with self._told("opened"):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._environment: Any = lmdb.open(
+                str(folder),
+                map_size=largest,
+                max_readers=_READERS,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                readahead=False,  # keys of one request lie all over the file
+            )
+            self._environment.reader_check()  # slots of processes that were killed
+
+    def view(self, work: Callable[[Reader], T]) -> T:
+        """Read at one moment."""
+        with self._told("read"), self._environment.begin(buffers=False) as transaction:
+            return work(Reader(_fetch_from(transaction)))
+
+    def change(self, work: Callable[[Writer], T]) -> T:
+        """Read and write at one moment, and sync."""
+        with self._told("written"), self._environment.begin(write=True) as transaction:
+            writer = Writer(Reader(_fetch_from(transaction)))
+            result = work(writer)
+            for owner in writer.changes.owners:
+                _delete_owner(transaction, owner)
+            for (owner, name), record in sorted(writer.changes.records.items()):
+                if record is None:
+                    transaction.delete(owner + name)
+                else:
+                    transaction.put(owner + name, record)
+            return result
+
+    def size(self) -> tuple[int, int]:
+        """Number of records and of bytes of the file that are in use."""
+        with self._told("read"):
+            stat, info = self._environment.stat(), self._environment.info()
+            return int(stat["entries"]), (int(info["last_pgno"]) + 1) * int(stat["psize"])
+
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing that was acknowledged may be lost."""
+        return ()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._environment.close()
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        """Turn errors of LMDB and of the system into `StoreError`."""
+        if self._process != os.getpid():
+            raise StoreError(
+                f"The store {self._folder} was opened before this process was forked; open it after the fork."
+            )
+        try:
+            yield
+        except lmdb.MapFullError as error:
+            raise StoreError(
+                f"The store {self._folder} is full; nothing was written. Open it with more bytes: "
+                f"lmdb://{self._folder.absolute()}?bytes=N"
+            ) from error
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(
+                f"The store {self._folder} cannot be {done} ({error}); nothing was written."
+            ) from error
+
+
+def _fetch_from(transaction: Any) -> Callable[[Sequence[Key]], list[bytes | None]]:
+    get = transaction.get
+
+    def fetch(keys: Sequence[Key]) -> list[bytes | None]:
+        return [get(owner + name) for owner, name in keys]
+
+    return fetch
+
+
+def _delete_owner(transaction: Any, owner: bytes) -> None:
+    """Delete the records whose key begins with the owner, which is the beginning of no other owner."""
+    with transaction.cursor() as cursor:
+        found = cursor.set_range(owner)
+        while found and cursor.key().startswith(owner):
+            found = cursor.delete()

@@ -1,0 +1,77 @@
+"""Stores by their URL."""
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from clickscale.errors import ConfigError, StoreError, unknown
+from clickscale.serving.store.keyed_store import AHEAD, KeyedStore
+from clickscale.serving.store.memory import MemoryBackend
+from clickscale.serving.store.reading import Reading
+from clickscale.serving.store.records import Backend
+
+_SCHEMES = ("memory", "lmdb", "redis", "rediss", "unix")
+_LARGEST = 1 << 50
+
+
+def open_store(url: str, reading: Reading) -> KeyedStore:
+    """Open a store, or make it.
+
+    Args:
+        url: ``memory://``, ``lmdb:///PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
+            ``rediss://...``, ``unix:///PATH``. After ``?``: ``behaviors=N`` of a user that a new store keeps,
+            ``ahead=SECONDS`` by which events may be ahead of this machine's clock, ``bytes=N`` that an LMDB
+            store may take.
+
+    Raises:
+        ConfigError: no such kind of store, or a wrong option.
+        StoreError: the store does not work, or a package is not installed.
+        DataError: it was made for other ids, labels or statistics.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ConfigError(
+            f"Store {url!r}: " + unknown("kind", parts.scheme, [f"{name}://" for name in _SCHEMES])
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    bound = _number(options, "behaviors", 1)
+    ahead = _number(options, "ahead", 0)
+    largest = _number(options, "bytes", 1 << 20) if parts.scheme == "lmdb" else None
+    if parts.scheme in ("memory", "lmdb") and options:
+        raise ConfigError(f"Store {url!r}: " + unknown("option", next(iter(options)), _OPTIONS))
+    backend = _backend(parts._replace(query=urlencode(options)).geturl(), parts.scheme, parts.path, largest)
+    return KeyedStore(backend, reading, bound=bound, ahead=AHEAD if ahead is None else ahead)
+
+
+_OPTIONS = ("ahead", "behaviors", "bytes")
+
+
+def _backend(url: str, scheme: str, path: str, largest: int | None) -> Backend:
+    """Open the place of the records; packages are imported only for the kind that needs them."""
+    if scheme == "memory":
+        return MemoryBackend()
+    try:
+        if scheme == "lmdb":
+            from clickscale.serving.store.lmdb_store import LARGEST, LMDBBackend
+
+            if not path:
+                raise ConfigError(f"Store {url!r} names no folder; write lmdb:///PATH.")
+            return LMDBBackend(Path(path), largest or LARGEST)
+        from clickscale.serving.store.redis_store import RedisBackend
+    except ImportError as error:
+        raise StoreError(
+            f"{scheme}:// needs a package that is not here ({error.name}): pip install 'clickscale[serve]'"
+        ) from error
+    try:
+        return RedisBackend(url)
+    except ValueError as error:
+        raise ConfigError(f"Store {url!r}: {error}.") from error
+
+
+def _number(options: dict[str, str], name: str, least: int) -> int | None:
+    """Take a whole number out of the options."""
+    text = options.pop(name, None)
+    if text is None:
+        return None
+    if not text.isdecimal() or not least <= int(text) <= _LARGEST:
+        raise ConfigError(f"{name}={text!r} of the store's URL is no whole number from {least:,} on.")
+    return int(text)

@@ -1,0 +1,173 @@
+"""Records in Redis or Valkey, which several machines may share.
+
+Records of nobody are plain keys, those of a user are fields of one hash, so that a user is deleted by one
+command. A change is a transaction (WATCH, MULTI, EXEC), which is done again if somebody else changed what it
+read. Whether an acknowledged change survives the end of the server depends on its settings; see `warnings`.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from clickscale.errors import StoreError
+from clickscale.serving.store.records import Changes, Key, Reader, Writer
+
+T = TypeVar("T")
+_PREFIX = b"clickscale:"
+_TRIES = 200  # of a transaction that others disturb
+_PATIENCE = 2.0  # seconds for a connection or an answer
+
+
+class _DisturbedError(Exception):
+    """What a reader has read was changed meanwhile."""
+
+
+class RedisBackend:
+    """Records of one Redis database.
+
+    Args:
+        url: as redis-py takes it, such as ``redis://localhost:6379/0`` or ``unix:///run/redis.sock``.
+
+    Raises:
+        StoreError: the server does not answer.
+    """
+
+    kind = "redis"
+
+    def __init__(self, url: str) -> None:
+        # No retries below ours: a command whose answer was lost may have been done.
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)
+        )
+        with self._told():
+            self._client.ping()
+
+    def view(self, work: Callable[[Reader], T]) -> T:
+        """Read at one moment: a second fetch reads the first again, and begins anew if it differs."""
+        for _ in range(_TRIES):
+            held: dict[Key, bytes | None] = {}
+
+            def fetch(keys: Sequence[Key], held: dict[Key, bytes | None] = held) -> list[bytes | None]:
+                found = dict(zip([*held, *keys], self._read([*held, *keys]), strict=True))
+                if any(found[key] != record for key, record in held.items()):
+                    raise _DisturbedError
+                held.update(found)
+                return [found[key] for key in keys]
+
+            try:
+                return work(Reader(fetch))
+            except _DisturbedError:
+                continue
+        raise _too_busy()
+
+    def change(self, work: Callable[[Writer], T]) -> T:
+        """Read and write at one moment."""
+        with self._told():
+            for attempt in range(_TRIES):
+                with self._client.pipeline(transaction=True) as pipe:
+
+                    def fetch(keys: Sequence[Key], pipe: Any = pipe) -> list[bytes | None]:
+                        with self._told():
+                            pipe.watch(*{_place(key) for key in keys})
+                        return self._read(keys)
+
+                    writer = Writer(Reader(fetch))
+                    result = work(writer)
+                    try:
+                        self._write(pipe, writer.changes)
+                        return result
+                    except redis.WatchError:
+                        time.sleep(random.random() * 0.001 * min(attempt, 20))
+            raise _too_busy()
+
+    def _read(self, keys: Sequence[Key]) -> list[bytes | None]:
+        """Read records at one moment, in one round trip."""
+        plain = [name for owner, name in keys if not owner]
+        owned: dict[bytes, list[bytes]] = {}
+        for owner, name in keys:
+            if owner:
+                owned.setdefault(owner, []).append(name)
+        found: dict[Key, bytes | None] = {}
+        with self._told(), self._client.pipeline(transaction=True) as pipe:
+            if plain:
+                pipe.mget([_PREFIX + name for name in plain])
+            for owner, names in owned.items():
+                pipe.hmget(_PREFIX + owner, names)
+            answers = pipe.execute()
+        if plain:
+            found.update(zip(((b"", name) for name in plain), answers.pop(0), strict=True))
+        for (owner, names), records in zip(owned.items(), answers, strict=True):
+            found.update(zip(((owner, name) for name in names), records, strict=True))
+        return [found[key] for key in keys]
+
+    def _write(self, pipe: Any, changes: Changes) -> None:
+        """Write changes in one transaction, in one round trip."""
+        pipe.multi()
+        plain: dict[bytes, bytes] = {}
+        owned: dict[bytes, dict[bytes, bytes]] = {}
+        for owner in changes.owners:
+            pipe.unlink(_PREFIX + owner)
+        for (owner, name), record in changes.records.items():
+            if record is None:
+                pipe.hdel(_PREFIX + owner, name) if owner else pipe.unlink(_PREFIX + name)
+            elif owner:
+                owned.setdefault(owner, {})[name] = record
+            else:
+                plain[_PREFIX + name] = record
+        if plain:
+            pipe.mset(plain)
+        for owner, records in owned.items():
+            pipe.hset(_PREFIX + owner, mapping=records)
+        pipe.execute()
+
+    def size(self) -> tuple[int, int]:
+        """Number of keys, in which a user is one, and bytes of the server's memory."""
+        with self._told():
+            return int(self._client.dbsize()), int(self._client.info("memory")["used_memory"])
+
+    def warnings(self) -> tuple[str, ...]:
+        """Settings of the server under which acknowledged changes may be lost."""
+        try:
+            settings = self._client.config_get("append*", "maxmemory-policy")
+        except redis.RedisError:
+            return ("The server does not tell its settings; see that appendfsync is always.",)
+        found = []
+        if settings.get("appendonly") != "yes" or settings.get("appendfsync") != "always":
+            found.append(
+                "The server acknowledges events before they are on its disk; set appendonly yes and "
+                "appendfsync always, or accept to lose the last ones when it crashes."
+            )
+        if settings.get("maxmemory-policy", "noeviction") != "noeviction":
+            found.append("The server drops records when its memory is full; set maxmemory-policy noeviction.")
+        return tuple(found)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn errors of the client into `StoreError`."""
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            where = self._client.connection_pool.connection_kwargs
+            place = where.get("path") or f"{where.get('host')}:{where.get('port')}"
+            raise StoreError(
+                f"The store at {place} does not work ({error}); an append may be repeated safely."
+            ) from error
+
+
+def _place(key: Key) -> bytes:
+    owner, name = key
+    return _PREFIX + (owner or name)
+
+
+def _too_busy() -> StoreError:
+    return StoreError("Others change the same records of the store all the time; repeat the call later.")
