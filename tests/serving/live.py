@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ def live(folder: Path, config: ServiceConfig | None = None, **parts: Any) -> Ite
     thread.start()
     here = Live(Target("127.0.0.1", listening.getsockname()[1], headers=JSON_HEADERS), service)
     try:
+        while service.state == "starting":
+            time.sleep(0.01)
+        if service.failure is not None:
+            raise service.failure
         asyncio.run(until_ready(here.target, 30))
         yield here
     finally:
