@@ -126,12 +126,8 @@ def folder_of(root: Path, version: str) -> Path:
     """
     folder = root / check_version(version)
     if folder.is_symlink() or not folder.is_dir():
-        known = (
-            ", ".join(
-                sorted(path.parent.name for path in root.glob(f"*/{SERVING}") if not path.parent.is_symlink())
-            )
-            or "none"
-        )
+        folders = [path.parent for path in root.glob(f"*/{SERVING}")]
+        known = ", ".join(sorted(path.name for path in folders if not path.is_symlink())) or "none"
         raise ArtifactError(f"There is no version {version!r}; published are: {known}.")
     return folder
 

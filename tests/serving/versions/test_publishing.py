@@ -97,6 +97,7 @@ act = lambda folder: publish(Path({0!r}), folder)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_publisher_leaves_no_half_version(artifact: Path, tmp_path: Path) -> None:
     pointed = []
     for folder in killed_everywhere(PROGRAM.format(str(artifact)), tmp_path):
