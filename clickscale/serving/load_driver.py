@@ -102,13 +102,17 @@ class Client:
             ConnectionError: the server took the request and did not answer it.
         """
         connection = self._take() or await _Connection.open(self.target)
-        status, answer, keeps = await asyncio.wait_for(
-            connection.ask(method, path or self.target.path, self.target.headers, body), _WAIT
-        )
-        if keeps:
-            self._idle.append(connection)
-        else:
-            connection.close()
+        keeps = False
+        try:
+            async with asyncio.timeout(_WAIT):
+                status, answer, keeps = await connection.ask(
+                    method, path or self.target.path, self.target.headers, body
+                )
+        finally:
+            if keeps:
+                self._idle.append(connection)
+            else:
+                connection.close()
         return status, answer
 
     def _take(self) -> "_Connection | None":
@@ -160,7 +164,7 @@ class _Connection:
         return int(first.split()[1]), answer, found.get("connection", "").lower() != "close"
 
     def close(self) -> None:
-        self._writer.close()
+        self._writer.transport.abort()
 
 
 async def constant_rate(

@@ -1,11 +1,13 @@
 """Process of a server: sockets, signals, and an end that loses no request.
 
 On SIGTERM or SIGINT ``/readyz`` says 503 at once, so that a load balancer sends nothing more, while requests
-are still answered, each with ``Connection: close``. After ``drain_seconds`` no connection is taken any more,
-requests in flight are answered, and the process ends with 0. A second signal ends it without waiting.
+are still answered, each with ``Connection: close``. After ``drain_seconds`` the connections that the system
+has made already are taken, and no others. What they ask is answered, and the process ends with 0. A second
+signal ends it without waiting.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from types import FrameType
@@ -18,6 +20,7 @@ from clickscale.serving.service import Service
 
 _LOG = logging.getLogger("clickscale.serving")
 _CONNECTIONS = 2_000  # at once; more are answered with 503
+_LAST_WORDS = 0.3  # seconds for a connection that was taken last to send its request
 _KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than most load balancers keep theirs
 
 
@@ -40,6 +43,36 @@ class _DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """End a server whose first version cannot be served."""
         return self._service.state == "failed" or await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what is connected, listen no more, and give those connections time to ask."""
+        for listening in sockets or []:
+            await self._take_connected(listening)
+        await asyncio.sleep(_LAST_WORDS)
+        await super().shutdown(sockets)
+
+    async def _take_connected(self, listening: socket.socket) -> None:
+        """Stop listening without a reset of the connections that wait to be accepted."""
+        # The event loop closes its descriptor; with another one the system keeps the connections.
+        kept = listening.dup()
+        for server in self.servers:
+            server.close()
+        listening.close()
+        accepted = []
+        with kept:
+            kept.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    accepted.append(kept.accept()[0])
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def _end_later(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self._end)
