@@ -30,8 +30,9 @@ from tests.trained import tiny_artifact, tiny_prepared
 
 TOKEN = "faults-0123456789abcdef"
 CALLER = JSON_HEADERS | {"Authorization": f"Bearer {TOKEN}"}
-# A busy machine may make requests wait, but nothing here may be refused for it. The test of overload gives its
-# requests a deadline of their own. Versions of different models are swapped on purpose, so nothing may be taken back for another mean or speed.
+# A busy machine may make requests wait, but nothing here may be refused for it. The test of overload gives
+# its requests a deadline of their own. Versions of different models are swapped on purpose, so nothing may be
+# taken back for another mean or speed.
 PATIENT = (
     "trials.seconds=0",
     "trials.max_drift=1e9",
@@ -233,6 +234,7 @@ def test_a_server_that_stops_answers_what_it_took(world: World, server: Served) 
         server.process.send_signal(signal.SIGTERM)
         client = Client(server.target)
         status, _ = await client.post(b"", "/readyz", "GET")
+        client.close()
         assert status == 503
         while server.process.poll() is None:
             await asyncio.sleep(0.02)
