@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
@@ -69,6 +68,8 @@ def fit_calibrator(
     Raises:
         ConfigError: there are too few of one outcome.
     """
+    from scipy.optimize import minimize  # here, so that servers start without it
+
     positives = int(outcomes.sum())
     if min(positives, len(outcomes) - positives) < _LEAST:
         raise ConfigError(
