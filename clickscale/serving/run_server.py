@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 from clickscale.errors import ConfigError
-from clickscale.serving.routes.app import create_app
+from clickscale.serving.routes.http_app import create_app
 from clickscale.serving.service import Service
 
 _LOG = logging.getLogger("clickscale.serving")

@@ -1,4 +1,4 @@
-"""What the server does with a request, whatever protocol it came by: `app` and `open_inference` call this."""
+"""What the server does with a request, whatever protocol it came by: `routes` calls this."""
 
 import asyncio
 import logging

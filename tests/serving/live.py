@@ -19,7 +19,7 @@ import uvicorn
 
 from clickscale.serving.access import Access
 from clickscale.serving.load_driver import Client, Target, until_ready
-from clickscale.serving.routes.app import create_app
+from clickscale.serving.routes.http_app import create_app
 from clickscale.serving.run_server import listen_on
 from clickscale.serving.service import Service, ServiceConfig
 from clickscale.serving.versions.model_versions import Source

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,7 @@ def serve_model(
     ] = False,
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Options as TOML.")] = None,
     sets: Sets = None,
+    as_json: AsJson = False,
 ) -> None:
     """Answer requests over HTTP until SIGTERM, which loses none.
 
@@ -75,7 +77,13 @@ def serve_model(
     set_threads(1)  # requests run side by side; threads within one would only wait for each other
     service = Service(source, options, access, kept, None if store is None else _StoreOf(store))
     listening = listen_on(host, port)
-    say(f"http://{host}:{listening.getsockname()[1]}")
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    if as_json:
+        emit(
+            {"url": url, "pid": os.getpid(), "workers": options.engine.workers, "tokens": not access.is_open}
+        )
+    else:
+        say(url)
     serve(service, listening)
 
 
