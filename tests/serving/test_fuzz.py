@@ -65,7 +65,7 @@ def body_of(tree: Any, chooser: random.Random) -> tuple[bytes, str]:
     packed = chooser.random() < 0.3
     try:
         body = msgspec.msgpack.encode(tree) if packed else json.dumps(tree).encode()
-    except OverflowError:  # MessagePack has no integers of more than 64 bits
+    except (OverflowError, UnicodeEncodeError):  # no integers of more than 64 bits, no halves of a pair
         body, packed = json.dumps(tree).encode(), False
     if chooser.random() < 0.2:
         damaged = bytearray(body)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from clickscale.cli.console import emit, say
@@ -79,9 +80,7 @@ def serve_model(
     listening = listen_on(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     if as_json:
-        emit(
-            {"url": url, "pid": os.getpid(), "workers": options.engine.workers, "tokens": not access.is_open}
-        )
+        emit({"url": url, "pid": os.getpid(), "workers": options.engine.workers})
     else:
         say(url)
     serve(service, listening)
@@ -193,7 +192,8 @@ def publish_model(
     correction = Correction(keep_rate=keep_rate, calibrators=calibrators)
     folder = publish(artifact, to, version, requests=given, correction=correction, promote=promote)
     if as_json:
-        emit({"folder": str(folder), "version": folder.name, "promoted": promote, "correction": correction})
+        told = msgspec.to_builtins(correction)
+        emit({"folder": str(folder), "version": folder.name, "promoted": promote, "correction": told})
     else:
         say(f"{folder} is published" + (" and promoted" if promote else ""))
 
