@@ -8,8 +8,11 @@ signal ends it without waiting.
 
 import asyncio
 import contextlib
-import logging
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -18,7 +21,6 @@ from clickscale.errors import ConfigError
 from clickscale.serving.routes.http_app import create_app
 from clickscale.serving.service import Service
 
-_LOG = logging.getLogger("clickscale.serving")
 _CONNECTIONS = 2_000  # at once; more are answered with 503
 _LAST_WORDS = 0.3  # seconds for a connection that was taken last to send its request
 _KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than most load balancers keep theirs
@@ -107,6 +109,35 @@ def serve(service: Service, listening: socket.socket) -> None:
     Raises:
         ClickscaleError: the first version cannot be served.
     """
+    _server(service).run(sockets=[listening])
+    if service.failure is not None:
+        raise service.failure
+
+
+@contextmanager
+def serving_here(service: Service) -> Iterator[int]:
+    """Answer requests in a thread of this process while the block runs; the port on 127.0.0.1.
+
+    Raises:
+        ClickscaleError: the first version cannot be served.
+    """
+    listening = listen_on("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    server = _server(service)
+    thread = threading.Thread(target=server.run, args=([listening],), name="server")
+    thread.start()
+    try:
+        while service.state == "starting":
+            time.sleep(0.01)
+        if service.failure is not None:
+            raise service.failure
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server(service: Service) -> _DrainingServer:
     config = uvicorn.Config(
         create_app(service),
         log_config=None,
@@ -117,6 +148,4 @@ def serve(service: Service, listening: socket.socket) -> None:
         timeout_graceful_shutdown=int(service.config.stop_seconds),
         limit_concurrency=_CONNECTIONS,
     )
-    _DrainingServer(config, service).run(sockets=[listening])
-    if service.failure is not None:
-        raise service.failure
+    return _DrainingServer(config, service)

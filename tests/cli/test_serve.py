@@ -50,3 +50,18 @@ def test_a_published_version_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     requests.write_text("{", "utf-8")
     assert main(command) == 2
     assert "Cannot read the requests" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_load_is_counted_request_by_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "serve", str(tiny_artifact(tmp_path, tiny_prepared(tmp_path))), "--json"]
+    small = ["--candidates", "5", "--behaviors", "3", "--users", "4", "--seconds", "1"]
+    assert main([*command, *small, "--rate", "20"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["requests"], sum(told["counts"].values())) == (20, 20)
+    assert main([*command, *small, "--msgpack"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["counts"]) == {"200"}
+    assert told["server_cpu_ms"] > 0
+    assert main([*command, "--url", "ftp://x"]) == 2
+    assert "is no server" in capsys.readouterr().err

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 
 from clickscale.serving.access import Access
 from clickscale.serving.load_driver import Client, Target, until_ready
-from clickscale.serving.routes.http_app import create_app
-from clickscale.serving.run_server import listen_on
+from clickscale.serving.run_server import listen_on, serving_here
 from clickscale.serving.service import Service, ServiceConfig
 from clickscale.serving.versions.model_versions import Source
 
@@ -66,22 +62,8 @@ def live(folder: Path, config: ServiceConfig | None = None, **parts: Any) -> Ite
     service = Service(
         Source.of(folder), config or ServiceConfig(drain_seconds=0.0, stop_seconds=5), access, **parts
     )
-    listening = listen_on("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
-    here = Live(Target("127.0.0.1", listening.getsockname()[1], headers=JSON_HEADERS), service)
-    try:
-        while service.state == "starting":
-            time.sleep(0.01)
-        if service.failure is not None:
-            raise service.failure
-        asyncio.run(until_ready(here.target, 30))
-        yield here
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not end"
+    with serving_here(service) as port:
+        yield Live(Target("127.0.0.1", port, headers=JSON_HEADERS), service)
 
 
 @dataclass

@@ -54,6 +54,24 @@ def form_of(request: Request) -> str:
     return _FORMS[kind]
 
 
+def deadline_of(request: Request) -> float | None:
+    """Milliseconds of the header ``X-Deadline-Ms``.
+
+    Raises:
+        Refusal: 422 if it is not a number.
+    """
+    text = request.headers.get("x-deadline-ms")
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < 1e9:
+        raise Refusal(422, "invalid_request", f"X-Deadline-Ms is {text[:32]!r}; send milliseconds.")
+    return value
+
+
 @asynccontextmanager
 async def watching(request: Request) -> AsyncIterator[None]:
     """Cancel the block when the client of a request goes away; its body must have been read.

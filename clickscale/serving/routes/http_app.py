@@ -37,7 +37,7 @@ from clickscale.serving.messages import (
     encode,
 )
 from clickscale.serving.routes import api_document, open_inference
-from clickscale.serving.routes.bodies import ClientGone, form_of, read_body, watching
+from clickscale.serving.routes.bodies import ClientGone, deadline_of, form_of, read_body, watching
 from clickscale.serving.service import Service
 from clickscale.version import __version__
 
@@ -151,7 +151,7 @@ class _Routes:
         form = form_of(request)
         body = await read_body(request, self._config.body_bytes, self._config.body_seconds)
         message = decode(body, form, RankRequest)
-        deadline = _deadline(request)
+        deadline = deadline_of(request)
         async with watching(request):
             answer = await service.rank(message, caller, form, arrived, deadline)
         return Response(encode(answer, form), media_type=form)
@@ -217,17 +217,3 @@ class _Routes:
 
 def _probe(good: bool, state: str) -> Response:
     return Response(encode({"state": state}, JSON), 200 if good else 503, media_type=JSON)
-
-
-def _deadline(request: Request) -> float | None:
-    """Milliseconds of the header ``X-Deadline-Ms``."""
-    text = request.headers.get("x-deadline-ms")
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value < 1e9:
-        raise Refusal(422, "invalid_request", f"X-Deadline-Ms is {text[:32]!r}; send milliseconds.")
-    return value

@@ -27,7 +27,7 @@ from fastapi import Request, Response
 
 from clickscale.schema import Field
 from clickscale.serving.messages import JSON, MSGPACK, RankRequest, Refusal, decode, score_column
-from clickscale.serving.routes.bodies import read_body, watching
+from clickscale.serving.routes.bodies import deadline_of, read_body, watching
 from clickscale.serving.service import Service
 from clickscale.serving.versions.served_model import ServedModel
 from clickscale.version import __version__
@@ -119,7 +119,7 @@ class _Handlers:
         async with watching(request):
             # A named version answers itself; without one, the version that the user's request would get.
             only = model if "version" in request.path_params else None
-            ranked, model = await service.score(ranking, caller, arrived, only=only)
+            ranked, model = await service.score(ranking, caller, arrived, deadline_of(request), only)
         columns = {label: ranked.probabilities[:, place] for place, label in enumerate(model.labels)}
         return _answer(asked, model.version, columns)
 
