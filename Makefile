@@ -40,6 +40,6 @@ clean:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "clickscale needs Python 3.11 or newer; $(PYTHON) is not." >&2; exit 1; }
 	"$(PYTHON)" -m venv .venv
-	.venv/bin/python -m pip install -c constraints.txt -e '.[trees,tensorboard,content,dev]'
+	.venv/bin/python -m pip install -c constraints.txt -e '.[trees,tensorboard,content,serve,dev]'
 	.venv/bin/python -m pip check
 	touch .venv/.installed

@@ -9,12 +9,14 @@
     items.safetensors      the columns of the item table
     weights.safetensors    parameters and buffers of the model
     metrics.json           metrics of the model when it was saved
+    serving.json           of a published artifact only: what `clickscale.serving.publishing` adds
 
 A folder that exists is whole (`clickscale.files`). On loading every hash is compared, and no other file of
 the folder is opened.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,7 @@ FILES = (
     "weights.safetensors",
     "metrics.json",
 )
+SERVING = "serving.json"
 ARTIFACT = FolderKind("an artifact", ArtifactError, "weights.safetensors")
 
 
@@ -152,6 +155,25 @@ def save_artifact(
     return folder
 
 
+def publish_artifact(source: Path, folder: Path, serving: str) -> None:
+    """Copy an artifact, with the text of one more file that a server reads, whole or not at all.
+
+    Raises:
+        ArtifactError: the source is not a whole artifact, the folder exists, or the disk is full.
+    """
+    heal(source)
+    _verified(source)
+    try:
+        with building(folder, ARTIFACT) as partial:
+            for name in FILES:
+                shutil.copyfile(source / name, partial / name)
+            (partial / SERVING).write_text(serving, encoding="utf-8")
+            files = {name: file_entry(partial / name) for name in (*FILES, SERVING)}
+            (partial / MANIFEST).write_text(to_json(_ArtifactManifest(files=files)), encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
+
+
 def _not_finite(weights: Mapping[str, torch.Tensor]) -> str:
     """Name of the first parameter or buffer that holds NaN or infinity; empty if all are finite."""
     return next((name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())), "")
@@ -226,7 +248,7 @@ def _verified(folder: Path) -> _ArtifactManifest:
         manifest = load_json(path.read_bytes(), _ArtifactManifest, str(path))
     except ConfigError as error:
         raise ArtifactError(f"{folder} is not an artifact ({error})") from error
-    if set(manifest.files) != set(FILES):
+    if set(manifest.files) - {SERVING} != set(FILES):
         raise ArtifactError(f"{path} lists {sorted(manifest.files)} instead of {sorted(FILES)}.")
     try:
         verify(folder, manifest.files, "copy the artifact again")

@@ -6,7 +6,7 @@ import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
 from clickscale.cli.lab import benchmarks, plans, sweeps, tune, worlds
-from clickscale.cli.server import replay_verbs, score, store_verbs
+from clickscale.cli.server import bench_serve, replay_verbs, score, serve, store_verbs
 from clickscale.version import __version__
 
 EXIT_CODES = """\b
@@ -171,6 +171,20 @@ app.command(
         "clickscale score runs/suan/artifact candidates.csv --data prepared --counters counters.parquet",
     ),
 )(score.score_requests)
+app.command(
+    "publish",
+    epilog=_example(
+        "clickscale publish runs/suan/artifact --to models",
+        "clickscale publish runs/suan/artifact --to models --calibrate runs/suan --keep-rate 0.1",
+    ),
+)(serve.publish_model)
+app.command(
+    "serve",
+    epilog=_example(
+        "clickscale serve runs/suan/artifact --port 8000",
+        "clickscale serve models --store lmdb:///var/lib/clickscale --tokens tokens.txt --follow",
+    ),
+)(serve.serve_model)
 _statistics = _app("Point-in-time statistics at serving.")
 _statistics.command(
     "export",
@@ -207,6 +221,14 @@ _bench.command(
         "clickscale bench scoring runs/suan/artifact --candidates 500 --lengths 100,1000",
     ),
 )(bench.bench_scoring)
+_bench.command(
+    "serve",
+    epilog=_example(
+        "clickscale bench serve runs/suan/artifact",
+        "clickscale bench serve runs/suan/artifact --rate 200 --seconds 30 --candidates 100",
+        "clickscale bench serve runs/suan/artifact --url http://127.0.0.1:8000 --rate 200",
+    ),
+)(bench_serve.bench_serve)
 app.add_typer(_bench, name="bench")
 _analyze = _app("Look into a trained model.")
 _analyze.command("blocks", epilog=_example("clickscale analyze blocks runs/est-full --out analysis"))(

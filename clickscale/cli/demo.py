@@ -1,6 +1,7 @@
 """The verb ``demo``: from a public log to trained, compared and served models, with a page that shows it."""
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,8 @@ def run_demo(
 
     Gets the log, prepares it, trains DIN, a student by itself, the student with its teacher, and boosted
     trees. Compares their accuracy and latency, scores a request with the distilled student as a server
-    would, and writes a report page. Steps whose result is already in the folder are skipped.
+    would, writes a report page, and serves the student for one request over HTTP. Steps whose result is
+    already in the folder are skipped.
 
     With --files nothing is trained: the small example log of the documents is written instead.
     """
@@ -64,6 +66,35 @@ def run_demo(
     typer.echo(f"{outcome.summary()}\n")
     show(grid(*outcome.ranking_table()))
     typer.echo(f"report: {outcome.page}\nseconds: {seconds:.0f}")
+    if find_spec("fastapi") is None:
+        say("The server is not installed: pip install 'clickscale[serve]'")
+        return
+    artifact = demo.runs / "distillation" / "student" / "artifact"
+    typer.echo(_served(artifact, out / "request.json"))
+    typer.echo(f"next: clickscale serve {artifact}")
+
+
+def _served(artifact: Path, request: Path) -> str:
+    """Serve the artifact for one request over HTTP; a line about the answer."""
+    import http.client
+    import json
+
+    from clickscale.serving.access import Access
+    from clickscale.serving.run_server import serving_here
+    from clickscale.serving.service import Service, ServiceConfig
+    from clickscale.serving.versions.model_versions import Source
+
+    service = Service(Source.of(artifact), ServiceConfig(drain_seconds=0.0), Access())
+    with serving_here(service) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/v1/rank", request.read_bytes(), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+    scores = next(iter(answer["scores"].values()))
+    return (
+        f"served over HTTP: {request} gets {len(scores)} scores, the first {scores[0]:.4f}, from version"
+        f" {answer['model']}"
+    )
 
 
 def _write_tables(folder: Path, as_json: bool) -> None:

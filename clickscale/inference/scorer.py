@@ -13,6 +13,7 @@ from torch import Tensor
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import Batch, CandidateSide
 from clickscale.errors import ConfigError
+from clickscale.features import UNKNOWN
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.inference.requests import Encoded, Request, encode_requests, known_items, user_identity
 from clickscale.inference.shown_candidates import missing_statistics
@@ -37,6 +38,8 @@ class Response:
         ignored: behaviors that were not known before the request's time.
         missing: declared statistics that a candidate or more came without; their scores are not those that
             evaluation measured.
+        user_known: whether the user was in the training part.
+        strange: behaviors among those used whose item was not in the log.
         cached: behaviors that a state cache saved computing. Not in `to_dict`: clients need not know which
             users were here before.
     """
@@ -48,6 +51,8 @@ class Response:
     used: int
     ignored: int
     missing: tuple[str, ...] = ()
+    user_known: bool = True
+    strange: int = 0
     cached: int = 0
 
     @property
@@ -204,7 +209,9 @@ class Scorer:
     def _responses(
         self, encoded: Encoded, logits: Tensor, used: Sequence[int], cached: Sequence[int]
     ) -> list[Response]:
-        known = known_items(encoded.batch)
+        known, user = known_items(encoded.batch), encoded.batch.user
+        users = (user.profile[:, 0] > UNKNOWN).tolist()
+        strange = (user.items == UNKNOWN).sum(dim=1).tolist()
         return [
             Response(
                 labels=self.artifact.config.labels,
@@ -215,6 +222,8 @@ class Scorer:
                 used=used[row],
                 ignored=encoded.ignored[row],
                 missing=missing_statistics(encoded.batch.candidates, row, len(items), self.artifact.encoder),
+                user_known=users[row],
+                strange=strange[row],
                 cached=cached[row],
             )
             for row, items in enumerate(encoded.items)

@@ -10,7 +10,7 @@ import pytest
 
 from clickscale.cli import main
 from clickscale.cli.app import app
-from clickscale.cli.server.score import _size_in_bytes
+from clickscale.cli.server.score import size_in_bytes
 from clickscale.data.dataset import open_dataset
 from clickscale.inference.scorer import Scorer
 from tests.data.resealed import reseal
@@ -329,7 +329,7 @@ def test_kept_states_change_no_answer_and_what_they_saved_is_said(
     ("text", "size"), [("64MB", 64_000_000), ("1.5 gb", 1_500_000_000), ("2KiB", 2_048), ("4096", 4_096)]
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert _size_in_bytes(text) == size
+    assert size_in_bytes(text) == size
 
 
 def test_without_a_verb_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,8 @@ def test_demo_prints_its_results_and_its_request_can_be_scored_again(
         "ms for 500",
         "the distilled student's ranking",
         "report: clickscale-demo/report.html",
+        "served over HTTP: clickscale-demo/request.json gets",
+        "next: clickscale serve clickscale-demo/runs/distillation/student/artifact",
     ):
         assert words in printed.out
     assert "training din:size-1:20" in printed.err

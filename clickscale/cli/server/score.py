@@ -95,7 +95,7 @@ def score_requests(
     limits = RequestLimits(
         candidates=max_candidates,
         behaviors=max_behaviors,
-        line_bytes=_size_in_bytes(max_line),
+        line_bytes=size_in_bytes(max_line),
         depth=max_depth,
     )
     if out is not None and out.exists():
@@ -139,7 +139,7 @@ def _scorer(
                 f"--precision {precision} is of kept states, and none are kept; give --cache too."
             )
         return Scorer(artifact, slack=slack, limits=limits)
-    options = {"budget": _size_in_bytes(cache), "precision": precision, "admit_after": 1}
+    options = {"budget": size_in_bytes(cache), "precision": precision, "admit_after": 1}
     kept = StateCache(build(CacheConfig, options, "--precision"))
     return Scorer(artifact, cache=kept, slack=slack, limits=limits)
 
@@ -150,7 +150,7 @@ def _counters(path: Path | None, scorer: "Scorer") -> "StatisticCounters | None"
     return None if path is None else StatisticCounters.load(path, scorer.artifact)
 
 
-def _size_in_bytes(text: str) -> int:
+def size_in_bytes(text: str) -> int:
     """Bytes of a size such as ``64MB``, ``1.5 GiB`` or ``4096``.
 
     Raises:

@@ -108,6 +108,10 @@ class StateCache:
         with self._lock:
             return replace(self._stats, bytes=self._bytes, entries=len(self._sizes))
 
+    def holds(self, owner: Owner) -> bool:
+        """True if a state of the user is kept, be it of other behaviors or of another model."""
+        return owner in self._keys
+
     # --- the life of a claim: ask, claim, lead | follow, publish, release (see docs/serving-states.md)
 
     def resolve(self, asks: Sequence[Ask], compute: Compute) -> list[Claim]:

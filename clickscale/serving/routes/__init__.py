@@ -1,0 +1,1 @@
+"""Protocols of the server: HTTP routes, the OpenAPI document, Open Inference."""

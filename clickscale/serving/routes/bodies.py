@@ -1,0 +1,104 @@
+"""Bodies of requests from anywhere: bounded in bytes and in time, and clients that go away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from clickscale.serving.messages import JSON, MSGPACK, Refusal
+
+_FORMS = {"": JSON, JSON: JSON, MSGPACK: MSGPACK, "application/x-msgpack": MSGPACK}
+
+
+class ClientGone(Exception):
+    """Ends the handling of a request that nobody waits for any more."""
+
+
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The body of a request; no more than ``most`` bytes of it are ever held.
+
+    Raises:
+        Refusal: 413, 415 or 408; the rest of the body is not read.
+        ClientGone: the connection ended in the middle of it.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refusal(415, "encoding", "Send the body as it is, without Content-Encoding.", close=True)
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise Refusal(413, "too_large", f"The body has {length} bytes, more than {most:,}.", close=True)
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(seconds or None):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > most:
+                    raise Refusal(413, "too_large", f"The body has more than {most:,} bytes.", close=True)
+                pieces.append(piece)
+    except TimeoutError as error:
+        raise Refusal(408, "slow_body", f"The body took more than {seconds:g} s.", close=True) from error
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    return b"".join(pieces)
+
+
+def form_of(request: Request) -> str:
+    """The form of a body, which is also that of its answer.
+
+    Raises:
+        Refusal: 415 for any other.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _FORMS:
+        raise Refusal(415, "content_type", f"Send {JSON} or {MSGPACK}, not {kind[:64]!r}.")
+    return _FORMS[kind]
+
+
+def deadline_of(request: Request) -> float | None:
+    """Milliseconds of the header ``X-Deadline-Ms``.
+
+    Raises:
+        Refusal: 422 if it is not a number.
+    """
+    text = request.headers.get("x-deadline-ms")
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < 1e9:
+        raise Refusal(422, "invalid_request", f"X-Deadline-Ms is {text[:32]!r}; send milliseconds.")
+    return value
+
+
+@asynccontextmanager
+async def watching(request: Request) -> AsyncIterator[None]:
+    """Cancel the block when the client of a request goes away; its body must have been read.
+
+    Raises:
+        ClientGone: instead of the cancellation.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "requests are handled in tasks"
+    gone = _Flag()
+    watch = asyncio.get_running_loop().create_task(_watch(request, gone, task.cancel))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone.raised and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        watch.cancel()
+
+
+class _Flag:
+    raised = False
+
+
+async def _watch(request: Request, gone: _Flag, cancel: Callable[[], bool]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.raised = True
+    cancel()

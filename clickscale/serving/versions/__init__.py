@@ -1,0 +1,1 @@
+"""Versions of a model: published, loaded, tried, promoted, taken back."""

@@ -1,0 +1,67 @@
+"""The verbs ``serve`` and ``publish``: options and misuse, without starting a server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clickscale.cli import main
+from clickscale.cli.server.serve import _check_host, _options
+from clickscale.errors import ConfigError
+from clickscale.serving.access import Access
+from clickscale.serving.versions.publishing import pointed_version
+from tests.trained import tiny_artifact, tiny_prepared
+
+
+def test_options_come_from_flags_a_file_and_sets_in_that_order(tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text("deadline_ms = 400\n[engine]\nworkers = 3\nbatch = 4\n", "utf-8")
+    options = _options(file, ["engine.batch=8"], 2, follow=True)
+    assert (options.deadline_ms, options.engine.workers, options.engine.batch) == (400, 3, 8)
+    assert options.follow
+    with pytest.raises(ConfigError, match=r"engine\.batches"):
+        _options(None, ["engine.batches=8"], 2, follow=False)
+    with pytest.raises(ConfigError, match="workers is 0"):
+        _options(None, ["engine.workers=0"], 2, follow=False)
+
+
+def test_other_machines_are_served_with_tokens_only() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
+        _check_host(host, Access(), anyone=False)
+    _check_host("0.0.0.0", Access(), anyone=True)
+    with pytest.raises(ConfigError, match="no tokens"):
+        _check_host("0.0.0.0", Access(), anyone=False)
+    with pytest.raises(ConfigError, match="no address"):
+        _check_host("nowhere", Access(), anyone=False)
+
+
+def test_a_published_version_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = tiny_artifact(tmp_path, tiny_prepared(tmp_path))
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text('{"user": 101, "time": 1700000000, "candidates": [{"item": 10}]}\n\n', "utf-8")
+    command = ["publish", str(artifact), "--to", str(tmp_path / "models"), "--requests", str(requests)]
+    assert main([*command, "--keep-rate", "0.5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["promoted"], told["correction"]["keep_rate"]) == ("v1", True, 0.5)
+    assert pointed_version(tmp_path / "models") == "v1"
+    assert len(json.loads((tmp_path / "models/v1/serving.json").read_text("utf-8"))["canaries"]) == 1
+    assert main([*command, "--version", "../v1"]) == 2
+    assert "no name of a version" in capsys.readouterr().err
+    requests.write_text("{", "utf-8")
+    assert main(command) == 2
+    assert "Cannot read the requests" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_load_is_counted_request_by_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "serve", str(tiny_artifact(tmp_path, tiny_prepared(tmp_path))), "--json"]
+    small = ["--candidates", "5", "--behaviors", "3", "--users", "4", "--seconds", "1"]
+    assert main([*command, *small, "--rate", "20"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["requests"], sum(told["counts"].values())) == (20, 20)
+    assert main([*command, *small, "--msgpack"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["counts"]) == {"200"}
+    assert told["server_cpu_ms"] > 0
+    assert main([*command, "--url", "ftp://x"]) == 2
+    assert "is no server" in capsys.readouterr().err

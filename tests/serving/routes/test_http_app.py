@@ -1,0 +1,254 @@
+"""What a client sees: answers, refusals, scopes, documents."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from clickscale.inference.request_lines import RequestLimits
+from clickscale.inference.scorer import Scorer
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.serving.access import load_access
+from clickscale.serving.sample_requests import sample_requests
+from clickscale.serving.service import ServiceConfig
+from clickscale.serving.versions.served_model import ScoringConfig
+from tests.serving.live import Live, live
+from tests.trained import tiny_artifact, tiny_prepared
+
+RANK, EVENTS, ADMIN = (f"{scope}-0123456789abcdef" for scope in ("rank", "events", "admin"))
+MSGPACK = {"Content-Type": "application/msgpack"}
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("app")
+    return tiny_artifact(folder, tiny_prepared(folder), "lightsuan", ("click", "like"))
+
+
+@pytest.fixture(scope="module")
+def server(artifact: Path):
+    limits = RequestLimits(candidates=60, behaviors=100)
+    config = ServiceConfig(scoring=ScoringConfig(limits=limits), body_bytes=60_000, drain_seconds=0)
+    with live(artifact, config, cache=StateCache(CacheConfig(admit_after=1))) as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def scorer(artifact: Path) -> Scorer:
+    return Scorer(artifact)
+
+
+def some(scorer: Scorer, count: int = 1, candidates: int = 5, behaviors: int = 7) -> list[dict[str, Any]]:
+    return sample_requests(scorer.artifact.encoder, count, candidates, behaviors)
+
+
+def test_scores_are_those_of_the_scorer_in_the_order_of_the_request(server: Live, scorer: Scorer) -> None:
+    for request in some(scorer, 4):
+        expected = scorer.score(request)
+        status, answer = server.call("/v1/rank", request)
+        assert status == 200
+        assert answer["model"] == scorer.artifact.digest[:12]
+        for place, label in enumerate(("click", "like")):
+            assert np.abs(np.array(answer["scores"][label]) - expected.probabilities[:, place]).max() <= 1e-6
+
+
+def test_binary_answers_hold_the_same_scores(server: Live, scorer: Scorer) -> None:
+    [request] = some(scorer, candidates=60)
+    _, plain = server.call("/v1/rank", request)
+    status, packed = server.call("/v1/rank", msgspec.msgpack.encode(request), headers=MSGPACK)
+    assert status == 200
+    scores = np.frombuffer(msgspec.msgpack.decode(packed)["scores"]["click"], "<f4")
+    assert np.abs(scores - np.array(plain["scores"]["click"])).max() <= 1e-6
+
+
+def test_a_bare_id_stands_for_a_candidate(server: Live, scorer: Scorer) -> None:
+    request = {"user": 101, "time": 1_700_000_000}
+    _, short = server.call("/v1/rank", request | {"candidates": [10, 20]})
+    _, long = server.call("/v1/rank", request | {"candidates": [{"item": 10}, {"item": 20}]})
+    assert short["scores"] == long["scores"]
+
+
+def test_what_is_unknown_or_missing_is_told(server: Live) -> None:
+    past = [{"item": 777, "time": 1_690_000_000}, {"item": 10, "time": 1_800_000_000}]
+    request = {"user": 9_999, "time": 1_700_000_000, "candidates": [10, 555], "behaviors": past}
+    _, answer = server.call("/v1/rank", request | {"profile": {"age": 30}})
+    assert answer["unknown"] == {"user": True, "candidates": [1], "behaviors": 1}
+    assert answer["missing"]["profile"] == ["gender"]
+    assert "item_rate" in answer["missing"]["statistics"]
+    assert (answer["behaviors_used"], answer["behaviors_ignored"]) == (1, 1)
+
+
+def test_a_kept_state_is_found_and_appended_to(server: Live, scorer: Scorer) -> None:
+    [request] = some(scorer, behaviors=9)
+    request["user"] = 105
+    first, last = request | {"behaviors": request["behaviors"][:8]}, request
+    found = [server.call("/v1/rank", one)[1] for one in (first, first, last)]
+    assert [one["cache"] for one in found] == ["miss", "hit", "append"]
+    expected = scorer.score(last).probabilities[:, 0]
+    assert np.abs(np.array(found[2]["scores"]["click"]) - expected).max() <= 1e-5
+
+
+GOOD = {"user": 101, "time": 1_700_000_000, "candidates": [10]}
+WRONG = [
+    ("not JSON", b"{", 400, "unreadable_body"),
+    ("not UTF-8", b'{"user": "\xff"}', 400, "unreadable_body"),
+    ("NaN", b'{"user": 1, "time": NaN, "candidates": [1]}', 400, "unreadable_body"),
+    ("no candidates", GOOD | {"candidates": []}, 422, "candidates is empty"),
+    ("no time", {"user": 1, "candidates": [1]}, 422, "time"),
+    ("a key too much", GOOD | {"salt": 1}, 422, "salt"),
+    ("milliseconds", GOOD | {"time": 1_700_000_000_000}, 422, "milliseconds"),
+    ("null item", GOOD | {"candidates": [{"item": None}]}, 422, "candidates[0].item"),
+    ("a text for a number", GOOD | {"profile": {"age": "old"}}, 422, "profile.age"),
+    ("an object as user", GOOD | {"user": {"a": 1}}, 422, "user"),
+    ("too many candidates", GOOD | {"candidates": [1] * 61}, 413, "candidates holds 61"),
+    ("a large integer", GOOD | {"user": 1 << 70}, 422, "user"),
+    ("a large body", b" " * 60_001, 413, "60001 bytes"),
+    ("deep", b'{"candidates":' + b"[" * 20_000, 422, "candidates"),
+    ("deep in a value", b'{"time": 1, "candidates": [{"item": ' + b"[" * 20_000, 422, "candidates[0]"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "text"), [row[1:] for row in WRONG], ids=[r[0] for r in WRONG])
+def test_a_wrong_request_is_refused_by_its_path(server: Live, body: Any, status: int, text: str) -> None:
+    got, answer = server.call("/v1/rank", body)
+    assert got == status
+    assert text in answer["error"]["message"] or text == answer["error"]["code"]
+    assert server.call("/v1/rank", GOOD)[0] == 200
+
+
+def test_other_encodings_and_forms_are_refused(server: Live) -> None:
+    assert server.call("/v1/rank", GOOD, headers={"Content-Encoding": "gzip"})[0] == 415
+    assert server.call("/v1/rank", GOOD, headers={"Content-Type": "text/plain"})[0] == 415
+    assert server.call("/v1/rank", GOOD, headers={"X-Deadline-Ms": "soon"})[0] == 422
+
+
+def test_an_expired_deadline_is_refused_without_scoring(server: Live) -> None:
+    assert server.service is not None
+    before = server.service.engine.stats.jobs
+    status, answer = server.call("/v1/rank", GOOD | {"deadline_ms": 0})
+    assert (status, answer["error"]["code"]) == (504, "deadline")
+    assert server.call("/v1/rank", GOOD, headers={"X-Deadline-Ms": "0"})[0] == 504
+    assert server.service.engine.stats.jobs == before
+
+
+def test_events_need_a_store_and_versions_a_folder_of_them(server: Live) -> None:
+    assert server.call("/v1/events", {"events": []})[1]["error"]["code"] == "no_store"
+    assert server.call("/v1/admin/load", {"version": "v1"})[0] == 403
+
+
+def test_every_example_of_the_document_is_answered(server: Live) -> None:
+    _, document = server.get("/openapi.json")
+    count = 0
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            content = described.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                assert server.call(path, example["value"], method=method.upper())[0] == 200
+                count += 1
+    assert count == 3
+    references = set(_references(document))
+    assert references <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert "#/components/schemas/RankRequest" in references
+
+
+def _references(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        yield from (value for key, value in tree.items() if key == "$ref")
+        tree = list(tree.values())
+    for inner in tree if isinstance(tree, list) else ():
+        yield from _references(inner)
+
+
+def test_metrics_tell_nothing_of_users_and_do_not_grow_with_them(server: Live, scorer: Scorer) -> None:
+    def series() -> set[str]:
+        _, text = server.get("/metrics")
+        return {line.rpartition(b" ")[0].decode() for line in text.splitlines() if line[:1] != b"#"}
+
+    server.call("/v1/rank", GOOD)
+    before = series()
+    for user in range(40):
+        assert server.call("/v1/rank", GOOD | {"user": 10_000 + user})[0] == 200
+    assert series() == before
+    assert any(name.startswith("clickscale_answers_total") for name in before)
+    assert not [name for name in before if "1000" in name]
+
+
+def test_models_are_listed(server: Live, scorer: Scorer) -> None:
+    status, answer = server.get("/v1/models")
+    [model] = answer["models"]
+    assert (status, answer["state"], model["state"], model["model"]) == (200, "ready", "serving", "lightsuan")
+    assert model["digest"] == scorer.artifact.digest
+
+
+def test_the_wrong_number_of_a_model_is_null(artifact: Path) -> None:
+    with live(artifact) as here:
+        assert here.service is not None
+        current = here.service.versions.current
+        assert current is not None
+        with torch.no_grad():
+            current.scorer.model.inputs.table.weight[-1] = math.nan
+            for parameter in current.scorer.model.parameters():
+                parameter.mul_(math.nan)
+        status, answer = here.call("/v1/rank", GOOD)
+        assert (status, answer["scores"]["click"]) == (200, [None])
+        assert current.facts.not_finite == 1
+
+
+# --- tokens
+
+
+@pytest.fixture(scope="module")
+def guarded(artifact: Path, tmp_path_factory: pytest.TempPathFactory):
+    file = tmp_path_factory.mktemp("tokens") / "tokens.txt"
+    file.write_text(f"# who\nweb rank {RANK}\nlog events {EVENTS}\nops admin,rank {ADMIN}\n", "utf-8")
+    with live(artifact, access=load_access(file)) as here:
+        yield here
+
+
+ROUTES = [
+    ("POST", "/v1/rank", "rank"),
+    ("POST", "/v1/events", "events"),
+    ("GET", "/v1/models", "rank"),
+    ("POST", "/v1/admin/load", "admin"),
+    ("POST", "/v1/admin/promote", "admin"),
+    ("POST", "/v1/admin/unload", "admin"),
+    ("POST", "/v1/admin/forget", "admin"),
+    ("GET", "/v2/models/clickscale", "rank"),
+    ("POST", "/v2/models/clickscale/infer", "rank"),
+    ("GET", "/livez", ""),
+    ("GET", "/readyz", ""),
+    ("GET", "/metrics", ""),
+    ("GET", "/v2/health/live", ""),
+]
+TOKENS = {"rank": RANK, "events": EVENTS, "admin": ADMIN}
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=[route[1] for route in ROUTES])
+def test_each_route_takes_the_tokens_of_its_scope(guarded: Live, method: str, path: str, scope: str) -> None:
+    def ask(header: str | None) -> int:
+        headers = {} if header is None else {"Authorization": header}
+        return guarded.call(path, {}, method=method, headers=headers)[0]
+
+    if not scope:
+        assert ask(None) == 200
+        return
+    assert [ask(None), ask("Bearer "), ask("Bearer wrong-wrong-wrong"), ask(f"Basic {TOKENS[scope]}")] == [
+        401
+    ] * 4
+    for name, token in TOKENS.items():
+        allowed = name == scope or (name == "admin" and scope == "rank")
+        assert (ask(f"Bearer {token}") in (401, 403)) is not allowed
+
+
+def test_only_administrators_learn_how_the_state_was_found(guarded: Live) -> None:
+    seen = {
+        name: "cache"
+        in guarded.call("/v1/rank", GOOD, headers={"Authorization": f"Bearer {TOKENS[name]}"})[1]
+        for name in ("rank", "admin")
+    }
+    assert seen == {"rank": False, "admin": True}

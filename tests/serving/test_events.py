@@ -1,0 +1,161 @@
+"""The server with a store: histories by id, events, statistics, forgetting, and a store that fails."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clickscale.artifact import Artifact
+from clickscale.data.dataset import Dataset
+from clickscale.errors import StoreError
+from clickscale.inference.replay import requests_from_dataset
+from clickscale.inference.scorer import Scorer
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.serving.store.loading import load_dataset, moment_of
+from clickscale.serving.store.opening import open_store
+from clickscale.serving.store.protocol import OnlineStore
+from clickscale.serving.store.reading import Reading
+from tests.serving.live import Live, live
+from tests.trained import tiny_artifact, tiny_prepared
+
+LATER = 1_900_000_000
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return tiny_prepared(tmp_path_factory.mktemp("events"))
+
+
+@pytest.fixture(scope="module")
+def artifact(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_artifact(tmp_path_factory.mktemp("events-artifact"), dataset, "lightsuan")
+
+
+@pytest.fixture
+def server(artifact: Path, dataset: Dataset) -> Iterator[Live]:
+    def store_of(artifact: Artifact) -> OnlineStore:
+        store = open_store("memory://?ahead=1000000000", Reading.of(artifact))
+        load_dataset(store, dataset, moment_of(dataset, ""))
+        return store
+
+    with live(artifact, store_of=store_of, cache=StateCache(CacheConfig(admit_after=1))) as here:
+        yield here
+
+
+def scores(answer: Any) -> Any:
+    return np.array(answer["scores"]["click"])
+
+
+def test_a_user_by_id_is_scored_as_the_whole_request(server: Live, artifact: Path, dataset: Dataset) -> None:
+    scorer = Scorer(artifact)
+    rows = range(0, len(dataset.impressions["time"]), 9)
+    for request in requests_from_dataset(dataset, list(rows)):
+        short = {name: value for name, value in request.items() if name not in ("profile", "behaviors")}
+        status, answer = server.call("/v1/rank", short)
+        assert status == 200
+        expected = scorer.score(request)
+        assert answer["behaviors_used"] == expected.used
+        assert np.abs(scores(answer) - expected.probabilities[:, 0]).max() <= 1e-6
+
+
+def completed(server: Live, request: dict[str, Any], most: int) -> dict[str, Any]:
+    """What the store makes of a request."""
+    assert server.service is not None
+    assert server.service.store is not None
+    return server.service.store.complete(request, most=most)
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    behavior = {"action": "view", "dwell": 2.0}
+    return {"id": f"e{number}", "user": 103, "item": 20, "time": LATER + number, "behavior": behavior} | more
+
+
+def test_an_event_is_visible_in_the_next_request_and_the_state_is_appended_to(
+    server: Live, artifact: Path
+) -> None:
+    request = {"user": 103, "time": LATER + 100, "candidates": [10, 30]}
+    used = []
+    for number in range(4):
+        answer = server.call("/v1/rank", request)[1]
+        used.append(answer["behaviors_used"])
+        inline = server.service.store.complete(
+            request | {"candidates": [{"item": 10}, {"item": 30}]}, most=40
+        )  # type: ignore[union-attr]
+        assert np.abs(scores(answer) - Scorer(artifact).score(inline).probabilities[:, 0]).max() <= 1e-5
+        assert server.call("/v1/events", {"events": [event(number)]}) == (
+            200,
+            {"appended": [True], "settled": []},
+        )
+    assert used == list(range(used[0], used[0] + 4))
+    assert answer["cache"] == "append"
+    early = server.call("/v1/rank", request | {"time": LATER + 2})[1]
+    assert early["behaviors_used"] == used[0] + 2  # those at or after the request's time are not seen
+
+
+def test_sending_an_event_twice_changes_nothing(server: Live) -> None:
+    assert server.call("/v1/events", {"events": [event(1), event(2)]})[1]["appended"] == [True, True]
+    assert server.call("/v1/events", {"events": [event(2), event(3)]})[1]["appended"] == [False, True]
+
+
+def test_outcomes_reach_the_statistics(server: Live) -> None:
+    def rate() -> float:
+        full = completed(server, {"user": 103, "time": LATER + 10_000_000, "candidates": [{"item": 20}]}, 1)
+        return full["candidates"][0]["item_count"]
+
+    before = rate()
+    shown = [event(n, behavior=None, labels={"click": n % 2}) for n in range(4)]
+    assert server.call("/v1/events", {"events": shown})[0] == 200
+    assert rate() == before + 4
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"events": [event(1, time="soon")]}, "time"),
+        ({"events": [event(1), event(2, item=None)]}, "events[1].item"),
+        ({"events": [{"id": "e", "user": 1, "time": 1, "salt": 3}]}, "salt"),
+        ({"outcomes": [{"impression": "e1"}]}, "labels"),
+    ],
+)
+def test_wrong_events_are_refused_by_their_path(server: Live, body: Any, text: str) -> None:
+    status, answer = server.call("/v1/events", body)
+    assert (status, text in answer["error"]["message"]) == (422, True), answer
+
+
+def test_nothing_is_kept_of_a_forgotten_user(server: Live) -> None:
+    assert server.service is not None
+    request = {"user": 104, "time": LATER, "candidates": [10]}
+    assert [server.call("/v1/rank", request)[1]["cache"] for _ in range(2)] == ["miss", "hit"]
+
+    async def forget() -> Any:
+        return await server.service.forget(104, server.service.access.tenants)  # type: ignore[union-attr]
+
+    found = asyncio.run(forget())
+    assert found == {"states": 1, "stored": True}
+    answer = server.call("/v1/rank", request)[1]
+    assert (answer["behaviors_used"], answer["cache"]) == (0, "miss")
+
+
+def test_a_store_that_fails_costs_the_history_and_no_answer(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StoreError("The store cannot be reached.")
+
+    store = server.service.store  # type: ignore[union-attr]
+    monkeypatch.setattr(store, "complete", fail)
+    monkeypatch.setattr(store, "append", fail)
+    status, answer = server.call("/v1/rank", {"user": 103, "time": LATER, "candidates": [10]})
+    assert (status, answer["degraded"], answer["behaviors_used"]) == (200, ["store"], 0)
+    status, answer = server.call("/v1/events", {"events": [event(9)]})
+    assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+
+
+def test_the_document_has_an_event_that_is_taken(server: Live) -> None:
+    content = server.get("/openapi.json")[1]["paths"]["/v1/events"]["post"]["requestBody"]["content"]
+    [example] = content["application/json"]["examples"].values()
+    assert server.call("/v1/events", example["value"]) == (200, {"appended": [True], "settled": []})
