@@ -20,7 +20,6 @@ from clickscale.scaling.points import Measured, Sweep
 from clickscale.scaling.power_law import Rungs
 
 Axis = Literal["compute", "length", "data"]
-Measure = Literal["auc", "gauc"]
 AXES: tuple[Axis, ...] = ("compute", "length", "data")
 UNITS: dict[Axis, str] = {
     "compute": "operations of one impression",
@@ -31,23 +30,22 @@ _RESAMPLES = 200
 
 
 class UserLuck:
-    """How resamples of the evaluation users change what was measured; the same users for every cell."""
+    """How resamples of the evaluation users change an AUC; the same users for every cell."""
 
     def __init__(self, folder: Path, resamples: int = _RESAMPLES, seed: int = 0) -> None:
         self._folder = folder
         self._resamples, self._seed = resamples, seed
         self._users: Ints | None = None
         self._counts: Floats | None = None
-        self._known: dict[tuple[str, str], Floats | None] = {}
+        self._known: dict[str, Floats | None] = {}
 
-    def of(self, cell: Measured, measure: Measure) -> Floats | None:
-        """Change of a measure under each resample (U,); None if the predictions do not tell."""
-        key = cell.name, measure
-        if key not in self._known:
-            self._known[key] = self._change(cell, measure)
-        return self._known[key]
+    def of(self, cell: Measured) -> Floats | None:
+        """Change of the AUC of a cell under each resample (U,); None if the predictions do not tell."""
+        if cell.name not in self._known:
+            self._known[cell.name] = self._change(cell)
+        return self._known[cell.name]
 
-    def _change(self, cell: Measured, measure: Measure) -> Floats | None:
+    def _change(self, cell: Measured) -> Floats | None:
         path = self._folder / cell.predictions
         if not cell.predictions or not path.is_file():
             return None
@@ -60,7 +58,7 @@ class UserLuck:
         if not self._same_users(np.unique(users)) or self._counts is None:
             return None
         rows = UserRows(predictions.labels[known, 0], predictions.logits[known, 0], users)
-        (metric,) = (metric for metric in METRICS if metric.name == measure)
+        (metric,) = (metric for metric in METRICS if metric.name == "auc")
         found = metric.measure(rows)
         influence = found.value - found.without()  # (U,)
         return None if np.isnan(influence).any() else np.asarray(self._counts @ influence)
@@ -161,7 +159,7 @@ def _by_users(cells: Iterable[Sequence[Measured]], luck: UserLuck | None) -> Flo
         return None
     rungs = []
     for rung in cells:
-        changes = [change for cell in rung if (change := luck.of(cell, "auc")) is not None]
+        changes = [change for cell in rung if (change := luck.of(cell)) is not None]
         if len(changes) < len(rung):
             return None
         rungs.append(np.mean(changes, axis=0))

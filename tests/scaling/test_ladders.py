@@ -68,7 +68,7 @@ def write_predictions(folder: Path, name: str, seed: int, users: int = 60) -> Me
 
 def test_luck_is_as_large_as_that_of_resampled_rows(tmp_path: Path) -> None:
     cell = write_predictions(tmp_path, "a", 1)
-    change = UserLuck(tmp_path, resamples=400).of(cell, "auc")
+    change = UserLuck(tmp_path, resamples=400).of(cell)
     assert change is not None
     stored = Predictions.load(tmp_path / "a.safetensors")
     random, values = np.random.default_rng(5), []
@@ -81,20 +81,20 @@ def test_luck_is_as_large_as_that_of_resampled_rows(tmp_path: Path) -> None:
 
 def test_cells_share_the_luck_of_their_users(tmp_path: Path) -> None:
     luck = UserLuck(tmp_path)
-    changes = [luck.of(write_predictions(tmp_path, str(seed), seed), "auc") for seed in (1, 2)]
+    changes = [luck.of(write_predictions(tmp_path, str(seed), seed)) for seed in (1, 2)]
     assert np.corrcoef(np.array(changes))[0, 1] > 0.6
 
 
 def test_cells_without_predictions_or_with_other_users_tell_no_luck(tmp_path: Path) -> None:
     luck = UserLuck(tmp_path)
     cell = write_predictions(tmp_path, "a", 1)
-    assert luck.of(cell, "auc") is not None
-    assert luck.of(write_predictions(tmp_path, "b", 2, users=50), "auc") is None
-    assert luck.of(msgspec.structs.replace(cell, seed=3, predictions="gone.safetensors"), "auc") is None
-    assert luck.of(msgspec.structs.replace(cell, seed=4, predictions=""), "auc") is None
+    assert luck.of(cell) is not None
+    assert luck.of(write_predictions(tmp_path, "b", 2, users=50)) is None
+    assert luck.of(msgspec.structs.replace(cell, seed=3, predictions="gone.safetensors")) is None
+    assert luck.of(msgspec.structs.replace(cell, seed=4, predictions="")) is None
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes((tmp_path / "a.safetensors").read_bytes()[:-7])
-    assert luck.of(msgspec.structs.replace(cell, seed=5, predictions=damaged.name), "auc") is None
+    assert luck.of(msgspec.structs.replace(cell, seed=5, predictions=damaged.name)) is None
 
 
 def test_a_ladder_has_the_luck_of_its_cells(tmp_path: Path) -> None:
