@@ -124,12 +124,12 @@ def _number(stored: float | None) -> float:
 REGRET_HEADERS = (
     "model",
     "expected AUC",
-    "below the best",
+    "to best",
     "expected GAUC",
-    "below the best",
-    "log-loss above the entropy",
-    "predicted / true clicks",
-    "mean error of p",
+    "to best",
+    "excess log-loss",
+    "true PCOC",
+    "true error",
 )
 
 
