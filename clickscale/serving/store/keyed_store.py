@@ -23,8 +23,8 @@ from clickscale.serving.store.impressions import Counting, open_key
 from clickscale.serving.store.paged_rows import Load, Row
 from clickscale.serving.store.protocol import Event, Outcome, StoredUser, StoreFacts
 from clickscale.serving.store.reading import ReadEvent, Reading
-from clickscale.serving.store.records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.store_meta import BOUND, META, StoreMeta, read_meta
+from clickscale.serving.store.store_records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.user_records import (
     UserRecord,
     digests_in,
