@@ -154,9 +154,9 @@ class Reading:
         try:
             return self._events(events, profiles, ahead)
         except InputError as error:
-            for number, event in enumerate(events):
+            for number, event in enumerate(events):  # walked one by one only to name the mistake
                 self._event(event, profiles, ahead, f"events[{number}]")
-            raise AssertionError("one of the events is wrong on its own too") from error
+            raise error  # together they are wrong, and none of them is on its own
 
     def _event(
         self, event: Event, profiles: Mapping[bytes, Mapping[str, Any]], ahead: int, path: str
