@@ -1,6 +1,7 @@
 """Rows in pages are the rows of one sorted list, in whatever order they come."""
 
 import random
+from functools import partial
 
 import pytest
 
@@ -71,7 +72,5 @@ def test_a_row_is_changed_where_it_lies() -> None:
     rows, pages = PagedRows([], [], 0), Pages()
     for _ in range(3):
         for number in random.Random(1).sample(range(1000), 1000):
-            rows.change(
-                number, lambda row, n=number: [n, 0, 1 if row is None else row[2] + 1], pages.load, pages.save
-            )
+            rows.change(number, partial(counted_up, number), pages.load, pages.save)
     assert everything(rows, pages) == [[n, 0, 3] for n in range(1000)]
