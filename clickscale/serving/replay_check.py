@@ -32,7 +32,7 @@ _NAMED = 10  # differences in a report
 _PROGRESS = 100  # requests between two reports of progress
 
 
-class ReplayTarget(Protocol):
+class _ReplayTarget(Protocol):
     """What is replayed to."""
 
     def rank(self, request: Mapping[str, Any]) -> dict[str, Sequence[float | None]]:
@@ -140,7 +140,7 @@ def open_replayed(data: Path, artifact: Artifact) -> Dataset:
 def replay_check(
     artifact: Artifact,
     dataset: Dataset,
-    target: ReplayTarget,
+    target: _ReplayTarget,
     moment: int,
     *,
     part: str = "test",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from clickscale.errors import StoreError
-from clickscale.serving.store.records import Backend, Writer
+from clickscale.serving.store.store_records import Backend, Writer
 
 T = TypeVar("T")
 _TOGETHER = 256  # changes

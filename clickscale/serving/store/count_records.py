@@ -19,7 +19,7 @@ from clickscale.errors import StoreError
 from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import Tally
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save
-from clickscale.serving.store.records import NOBODY, Key, typed
+from clickscale.serving.store.store_records import NOBODY, Key, typed
 from clickscale.serving.store.user_records import VERSION, check_version
 
 LAG = 3600  # seconds that a read may be behind the latest event of a key

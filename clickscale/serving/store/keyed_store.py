@@ -23,8 +23,8 @@ from clickscale.serving.store.impressions import Counting, open_key
 from clickscale.serving.store.paged_rows import Load, Row
 from clickscale.serving.store.protocol import Event, Outcome, StoredUser, StoreFacts
 from clickscale.serving.store.reading import ReadEvent, Reading
-from clickscale.serving.store.records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.store_meta import BOUND, META, StoreMeta, read_meta
+from clickscale.serving.store.store_records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.user_records import (
     UserRecord,
     digests_in,
@@ -176,7 +176,12 @@ class KeyedStore:
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Append events."""
         read = self.reading.events(events, self._profiles(events), self._ahead)
-        return self.commits.run(lambda writer: self._append(writer, read)) if read else []
+        if not read:
+            return []
+        added = self.commits.run(lambda writer: self._append(writer, read))
+        if not self.meta.used:
+            self.meta = structs.replace(self.meta, used=True)
+        return added
 
     def _profiles(self, events: Sequence[Event]) -> dict[bytes, dict[str, Any]]:
         """Profiles of the users of events, where statistics are counted by them."""
@@ -219,7 +224,6 @@ class KeyedStore:
         """Note that there are events, into which no data set can be loaded."""
         meta = structs.replace(read_meta(writer.get(META)) or self.meta, used=True)
         writer.put(META, meta.record())
-        self.meta = meta
 
     def _fetch(self, writer: Writer, events: Sequence[ReadEvent]) -> None:
         """Fetch what appending reads in one go."""

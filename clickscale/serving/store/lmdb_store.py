@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from clickscale.errors import StoreError
-from clickscale.serving.store.records import Key, Reader, Writer
+from clickscale.serving.store.store_records import Key, Reader, Writer
 
 T = TypeVar("T")
 LARGEST = 1 << 40  # bytes of address space; the file takes only what it needs

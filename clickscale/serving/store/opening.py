@@ -7,7 +7,7 @@ from clickscale.errors import ConfigError, StoreError, unknown
 from clickscale.serving.store.keyed_store import AHEAD, KeyedStore
 from clickscale.serving.store.memory import MemoryBackend
 from clickscale.serving.store.reading import Reading
-from clickscale.serving.store.records import Backend
+from clickscale.serving.store.store_records import Backend
 
 _SCHEMES = ("memory", "lmdb", "redis", "rediss", "unix")
 _LARGEST = 1 << 50

@@ -16,8 +16,7 @@ Load = Callable[[int], list[Row]]
 Save = Callable[[int, list[Row] | None], None]
 
 _number, _place = itemgetter(0), itemgetter(0, 1)
-_AT_HAND = 128  # rows; half of them become a page when there are more
-_PAGE = 256  # rows of a page, which is divided when there are more
+_HALF = 64  # rows at hand that become a page, once there are twice as many; more if there are many pages
 
 
 class Page(msgspec.Struct, array_like=True):
@@ -60,8 +59,11 @@ class PagedRows(msgspec.Struct, array_like=True):
             self._insert_in_page(row, load, save)
             return
         self.at_hand.insert(bisect_right(self.at_hand, _place(row), key=_place), row)
-        if len(self.at_hand) > _AT_HAND:
-            self._spill(save)
+        # Pages of sqrt(n) rows: the list of pages and the rows at hand, both rewritten, stay short.
+        half = max(_HALF, len(self.pages))
+        if len(self.at_hand) > 2 * half:
+            self._add_page(len(self.pages), self.at_hand[:half], save)
+            del self.at_hand[:half]
 
     def change(self, number: int, update: Callable[[Row | None], Row], load: Load, save: Save) -> None:
         """Replace the row of a number, or make it if it is not there; where first numbers differ."""
@@ -106,12 +108,6 @@ class PagedRows(msgspec.Struct, array_like=True):
             dropped += page.count
         return dropped
 
-    def _spill(self, save: Save) -> None:
-        """Make a page of the older half of the rows at hand."""
-        half = _AT_HAND // 2
-        self._add_page(len(self.pages), self.at_hand[:half], save)
-        del self.at_hand[:half]
-
     def _add_page(self, position: int, rows: list[Row], save: Save) -> None:
         self.pages.insert(position, Page(_place(rows[0]), _place(rows[-1]), self.next, len(rows)))
         save(self.next, rows)
@@ -122,17 +118,19 @@ class PagedRows(msgspec.Struct, array_like=True):
         page = self.pages[at]
         rows = load(page.number)
         rows.insert(bisect_right(rows, _place(row), key=_place), row)
-        if len(rows) > _PAGE:
-            self._add_page(at + 1, rows[_PAGE // 2 :], save)
-            rows = rows[: _PAGE // 2]
+        if len(rows) > 4 * max(_HALF, len(self.pages)):
+            half = len(rows) // 2
+            self._add_page(at + 1, rows[half:], save)
+            rows = rows[:half]
         save(page.number, rows)
         self.pages[at] = Page(_place(rows[0]), _place(rows[-1]), page.number, len(rows))
 
 
 def filled(rows: list[Row], save: Save) -> PagedRows:
     """Rows that are in order already, such as those of a data set."""
-    paged, split = PagedRows([], [], 0), max(len(rows) - _AT_HAND // 2, 0)
-    for start in range(0, split, _PAGE // 2):
-        paged._add_page(len(paged.pages), rows[start : min(start + _PAGE // 2, split)], save)
+    paged, split = PagedRows([], [], 0), max(len(rows) - _HALF, 0)
+    together = max(_HALF, int(split**0.5))
+    for start in range(0, split, together):
+        paged._add_page(len(paged.pages), rows[start : min(start + together, split)], save)
     paged.at_hand = rows[split:]
     return paged

@@ -104,8 +104,8 @@ def test_an_event_is_appended_once(store: KeyedStore) -> None:
 
 
 def test_the_latest_512_ids_of_a_user_are_known(store: KeyedStore) -> None:
-    store.append([event(n, n) for n in range(1600)])
-    assert store.append([event(n, n) for n in range(1600 - 512, 1600)]) == [False] * 512
+    store.append([event(n, n) for n in range(1100)])
+    assert store.append([event(n, n) for n in range(1100 - 512, 1100)]) == [False] * 512
     assert store.append([event(1, 1)]) == [True]  # the bound: at most 1,024 are kept
 
 
@@ -113,6 +113,7 @@ def test_a_timeline_is_bounded_and_has_no_holes(url: str, reading: Reading) -> N
     store = open_store(url + ("&" if "?" in url else "?") + "behaviors=300", reading)
     for start in range(0, 1000, 100):
         store.append([event(n, 2 * n) for n in range(start, start + 100)])
+    assert store.append([event(0, 0)]) == [False]
     found = store.user(103, before=START + 5000, most=1000)
     assert found is not None
     assert 300 <= len(found.behaviors) <= 300 + 256

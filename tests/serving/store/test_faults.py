@@ -21,7 +21,7 @@ from clickscale.serving.store.memory import MemoryBackend
 from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import Event
 from clickscale.serving.store.reading import Reading
-from clickscale.serving.store.records import Writer
+from clickscale.serving.store.store_records import Writer
 from clickscale.serving.store.user_records import head_key
 from tests.data.tiny import START
 from tests.serving.store.servers import RedisServer, redis_server

@@ -59,7 +59,7 @@ def is_served(store: KeyedStore, scorer: Scorer, user: Any) -> None:
     assert response.missing == ()
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     identity=st.text(st.characters(), max_size=4) | values,
     user=ids,
@@ -103,7 +103,7 @@ def test_an_event_is_refused_or_kept(
     is_served(store, scorer, user)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(user=values, items=st.lists(values, max_size=3), time=values)
 def test_any_question_is_refused_or_answered(
     served: tuple[KeyedStore, Scorer], user: Any, items: list[Any], time: Any
