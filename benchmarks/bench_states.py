@@ -23,16 +23,20 @@ from clickscale.artifact import load_artifact
 from clickscale.costs.flops import reference_features, reference_items
 from clickscale.costs.latency import made_up_request
 from clickscale.data.dataset import open_dataset
+from clickscale.evaluation.metrics import auc
+from clickscale.features import label_of
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.requests import Request
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import StateCache, compact
 from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.inference.states.int8_states import to_int8
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import build_model
 
 KINDS = ("appendable", "scoring")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+KEPT_AS = (*PRECISIONS, "int8")
 
 
 def main() -> None:
@@ -76,6 +80,9 @@ def sizes_and_times(grade: str, r: int, length: int, rounds: int) -> None:
             small = compact(kept, PRECISIONS[name])
             assert small is not None, "a state overflows half precision"
             found.append(f"{small.nbytes:10,}")
+        eighth = to_int8(kept)
+        assert eighth is not None, "a state overflows half precision"
+        found.append(f"{eighth.nbytes:10,}")
     states = UserStates(model, StateCache(CacheConfig(admit_after=1)), "digest", length)
 
     def look_up() -> None:
@@ -84,7 +91,8 @@ def sizes_and_times(grade: str, r: int, length: int, rounds: int) -> None:
 
     look_up()
     encoding, finding = median(lambda: model.encode_user(user), rounds), median(look_up, rounds)
-    sizes = f"appendable fp32, fp16 {found[0]} {found[1]}  scoring fp32, fp16 {found[2]} {found[3]}"
+    kinds = " ".join(found[:3]), " ".join(found[3:])
+    sizes = f"appendable fp32, fp16, int8 {kinds[0]}  scoring {kinds[1]}"
     cost = f"look-up {finding * 1e3:.2f} ms, {finding / encoding:.1%} of encoding"
     print(f"r={r} L={length:5}  {sizes}  {cost}", flush=True)
 
@@ -100,7 +108,7 @@ def median(work: Callable[[], object], rounds: int) -> float:
 
 
 def precision(path: Path, prepared: Path, count: int) -> None:
-    """Largest and median difference of logits by precision and kind."""
+    """Largest and median difference of logits by precision and kind, and the AUC of the final requests."""
     artifact, dataset = load_artifact(path), open_dataset(prepared)
     rows = dataset.part("test")
     length = artifact.config.length
@@ -108,19 +116,28 @@ def precision(path: Path, prepared: Path, count: int) -> None:
     rows = rows[shown >= min(length, int(np.quantile(shown, 0.9)))][:count]
     requests = growing(requests_from_dataset(dataset, rows), length, steps=4)
     right = np.concatenate([one.logits.ravel() for one in Scorer(artifact).score_many(requests)])
+    clicks = dataset.impressions[label_of(artifact.config.labels[0])][rows]
+    # The last of the requests of a moment stands over a kept state that was appended to.
+    last = np.cumsum([len(one["candidates"]) for one in requests])
+    final = np.concatenate(
+        [np.arange(end - len(requests[n]["candidates"]), end) for n, end in enumerate(last) if n % 6 == 5]
+    )
+    print(f"AUC {auc(clicks == 1, right[final]):.5f} of {len(final)} candidates without kept states")
     print(f"{len(requests)} requests, {len(right)} logits of deviation {right.std():.2f}, L = {length}")
     for kind in KINDS:
-        for name in PRECISIONS:
+        for name in KEPT_AS:
             config = msgspec.convert(
                 {"kind": kind, "precision": name, "admit_after": 1, "audit_share": 0.0}, CacheConfig
             )
             cache = StateCache(config)
             scorer = Scorer(artifact, cache=cache)
             found = scorer.score_many(requests, batch=1)
-            far = np.abs(np.concatenate([one.logits.ravel() for one in found]) - right)
+            logits = np.concatenate([one.logits.ravel() for one in found])
+            far = np.abs(logits - right)
             stats = cache.stats()
             print(
                 f"{kind:10} {name}  largest {far.max():.1e}  median {np.median(far):.1e}"
+                f"  AUC {auc(clicks == 1, logits[final]):.5f}"
                 f"  ({stats.hits} hits, {stats.appends} appended to, of {len(requests)})",
                 flush=True,
             )

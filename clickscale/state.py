@@ -41,17 +41,18 @@ class State:
         rows = len(self.tensors()[0])
         if rows == 1:
             return [self]
-        return [self._map(lambda x, row=row: x[row : row + 1].clone()) for row in range(rows)]  # type: ignore[misc]
+        return [self.each(lambda x, row=row: x[row : row + 1].clone()) for row in range(rows)]  # type: ignore[misc]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move to a device; floats take ``dtype`` (half precision in a cache)."""
-        return self._map(lambda x: x.to(device, dtype if x.is_floating_point() else None))
+        return self.each(lambda x: x.to(device, dtype if x.is_floating_point() else None))
 
     def clone(self) -> Self:
         """Copy the tensors: a view would keep alive the batch that it is a part of."""
-        return self._map(torch.clone)
+        return self.each(torch.clone)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Change every tensor, in the order of `tensors`."""
         changed = {
             name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
             for name, value in self._each().items()

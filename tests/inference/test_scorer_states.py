@@ -155,7 +155,7 @@ def test_another_model_never_reads_the_states_of_this_one(
     assert gap(Scorer(unprotected, cache=cache).score_many(requests), right) > 1e-2, "the digest protects"
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("fp16", 5e-3), ("bf16", 5e-2)])
+@pytest.mark.parametrize(("precision", "bound"), [("fp16", 5e-3), ("bf16", 5e-2), ("int8", 1e-1)])
 def test_half_precision_moves_scores_within_its_bound(
     precision: str, bound: float, load: Callable[[str], Artifact], requests: list[Json]
 ) -> None:

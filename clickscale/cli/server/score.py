@@ -46,7 +46,9 @@ def score_requests(
             "--slack", min=0, max=LONGEST, help="Kept states may grow beyond the model's length by this many."
         ),
     ] = 0,
-    precision: Annotated[str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16, int8.")
+    ] = "fp32",
     data: Annotated[
         Path | None,
         typer.Option(

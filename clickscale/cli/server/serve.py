@@ -41,7 +41,9 @@ def serve_model(
     cache: Annotated[
         str, typer.Option("--cache", metavar="SIZE", help="Memory for states of users; 0 keeps none.")
     ] = "256MB",
-    precision: Annotated[str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of kept states: fp32, fp16, bf16, int8.")
+    ] = "fp32",
     tokens: Annotated[
         Path | None,
         typer.Option("--tokens", metavar="FILE", help="One token a line: NAME SCOPE,SCOPE TOKEN."),

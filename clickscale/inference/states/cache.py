@@ -24,12 +24,13 @@ from clickscale.inference.states.admission import RecentCounts
 from clickscale.inference.states.cache_config import CacheConfig, CacheStats
 from clickscale.inference.states.claims import Ask, Claim, Entry, Flight, Owner
 from clickscale.inference.states.eviction import Sieve
+from clickscale.inference.states.int8_states import Int8State, to_int8
 from clickscale.state import State
 
 ENTRY_BYTES = 4_096  # Python objects and tensor headers of one entry, beside its tensors
 _PATIENCE = 30.0  # seconds to wait for another request that computes the same state, then compute it
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
+_BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 1e-1}
 _LOG = logging.getLogger("clickscale")
 
 Compute = Callable[[Sequence[int], Sequence[Claim]], Sequence[State]]
@@ -65,7 +66,6 @@ class StateCache:
         config = config or CacheConfig()
         config.check()
         self.config = config
-        self.dtype = _DTYPES[config.precision]
         self._store: MutableMapping[bytes, Entry] = {} if store is None else store
         self._clock = clock
         self._lock = threading.RLock()
@@ -173,8 +173,9 @@ class StateCache:
         if entry is None or start is None:
             claim = Claim(ask, len(ask.trail) - ask.least, epoch=epoch, born=self._clock())
         else:
-            held = entry.count
-            claim = Claim(ask, start, held, entry.state, held, epoch=epoch, born=entry.born)
+            held, kept = entry.count, entry.state
+            state = kept.restore() if isinstance(kept, Int8State) else kept
+            claim = Claim(ask, start, held, state, held, epoch=epoch, born=entry.born)
         if not claim.complete:
             claim.goal = ask.trail.chain(claim.start, len(ask.trail)) + epoch.to_bytes(8, "little")
         return claim
@@ -254,7 +255,7 @@ class StateCache:
         key, trail = claim.ask.trail.key, claim.ask.trail
         with self._lock:
             welcome = key in self._sizes or self._recent.count(key) >= self.config.admit_after
-        kept = compact(state, self.dtype) if welcome and claim.size >= self.config.min_length else None
+        kept = self._compacted(state) if welcome and claim.size >= self.config.min_length else None
         nbytes = self.config.budget + 1 if kept is None else kept.nbytes + ENTRY_BYTES
         chain, anchor = trail.chain(claim.start, len(trail)), trail.anchor(claim.start)
         with self._lock:
@@ -264,6 +265,12 @@ class StateCache:
                 self._stats.refused += 1
                 return
             self._insert(key, Entry(claim.ask.owner, claim.size, anchor, chain, kept, nbytes, claim.born))
+
+    def _compacted(self, state: State) -> State | Int8State | None:
+        """The form in which a state is kept; None if it does not fit into that form."""
+        if self.config.precision == "int8":
+            return to_int8(state)
+        return compact(state, _DTYPES[self.config.precision])
 
     @property
     def _quota(self) -> int:

@@ -26,7 +26,7 @@ class CacheConfig(Config, frozen=True):
 
     budget: int = 256_000_000
     kind: Literal["appendable", "scoring"] = "appendable"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     admit_after: int = 2
     recent: int = 65_536
     min_length: int = 1

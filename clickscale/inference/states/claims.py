@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 
 from clickscale.inference.states.fingerprint import Trail
+from clickscale.inference.states.int8_states import Int8State
 from clickscale.state import State
 
 Owner = tuple[str, bytes]  # tenant, and identity of the user in that tenant
@@ -46,7 +47,7 @@ class Entry:
     count: int
     anchor: bytes
     chain: bytes
-    state: State
+    state: State | Int8State
     nbytes: int
     born: float
 
