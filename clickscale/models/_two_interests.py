@@ -9,20 +9,19 @@ The first is DIN's weighted sum. For the second, a search takes the K behaviors 
 The search looks at every behavior that the candidate sees, the newest included.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide
-from clickscale.errors import ConfigError, unknown
-from clickscale.features import Features, categorical, column_of, content
+from clickscale.features import Features
 from clickscale.layers.bias import TIME_BUCKETS, time_buckets
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.local_activation import LocalActivation
-from clickscale.layers.retrieval import ContentTable, ItemTokens, SearchKind, SearchUnit
+from clickscale.layers.retrieval import SearchKind
 from clickscale.layers.target_attention import TargetAttention
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryState
+from clickscale.models._search import CandidateSearch
 
 
 class TwoInterests(nn.Module):
@@ -54,11 +53,9 @@ class TwoInterests(nn.Module):
         heads: int,
     ) -> None:
         super().__init__()
-        self.recent, self.dim, self.item_width = recent, inputs.dim, inputs.item_width
+        self.recent = recent
         self.activation = LocalActivation(inputs.width)
-        codes = np.asarray(items[column_of(_field(features, field))]) if search == "field" else None
-        self.search = SearchUnit(search, kept, inputs.item_width, codes)
-        self.vectors = _content(features, items) if search == "content" else None
+        self.search = CandidateSearch(features, items, inputs.item_width, search, kept, field)
         self.gap = nn.Embedding(TIME_BUCKETS, inputs.dim)
         nn.init.normal_(self.gap.weight, std=0.05)
         self.attention = TargetAttention(inputs.width, inputs.width + inputs.dim, width, heads)
@@ -70,13 +67,7 @@ class TwoInterests(nn.Module):
         shown = Visibility.of(candidates, state.items, state.times)
         recent = shown.newest(self.recent).expand(-1, own.shape[1], -1)  # (B, C, L)
         newest = self.activation(own, tokens, recent) @ tokens  # (B, C, D)
-        cosines = None if self.vectors is None else self.vectors.compare(candidates.items, state.items)
-        result = self.search(
-            ItemTokens(candidates.items, own[..., : self.item_width]),
-            ItemTokens(state.items, tokens[..., : self.item_width]),
-            shown.seen,
-            cosines,
-        )
+        result = self.search.find(shown, own, tokens)
         found = shown.select(result.columns, result.mask)
         gap = self.gap(time_buckets(found.seconds)).to(own.dtype)  # (R, K, d)
         keys = torch.cat([take_columns(tokens, found.columns), gap], dim=-1)  # (R, K, D + d)
@@ -84,23 +75,3 @@ class TwoInterests(nn.Module):
         bias = None if result.relevance is None else result.relevance.flatten(0, 1)
         read = self.attention(own.flatten(0, 1), keys, found.row_mask, bias)  # (R, width)
         return torch.cat([newest, read.view(*own.shape[:2], -1)], dim=-1)
-
-
-def _field(features: Features, name: str) -> str:
-    """The item field to compare; the first attribute if none is named."""
-    fields = [feature.name for feature in categorical(features.item)]
-    if not name:
-        return fields[1] if len(fields) > 1 else fields[0]  # the item id is the first field
-    if name not in fields:
-        raise ConfigError(unknown("item field", name, fields))
-    return name
-
-
-def _content(features: Features, items: ItemColumns) -> ContentTable:
-    columns = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
-    if not columns:
-        raise ConfigError(
-            "search=content needs content vectors of items, which the data set does not have; add them"
-            " (clickscale content --help) or choose another search."
-        )
-    return ContentTable(columns)

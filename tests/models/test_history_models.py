@@ -24,9 +24,14 @@ def full_width(case: Case) -> Array:
 
 def activated(w: Weights, name: str, case: Case, behaviors: Array) -> Array:
     """(D,) DIN's sum of behaviors."""
+    return weighted(w, name, full_width(case), behaviors)
+
+
+def weighted(w: Weights, name: str, query: Array, behaviors: Array) -> Array:
+    """(D,) DIN's sum of behaviors (n, D) for the token of a candidate (D,)."""
     parts = ("query", "key", "gap", "product")
     weight = np.concatenate([w[f"{name}.{part}_weight"] for part in parts], axis=1)
-    query, total = full_width(case), np.zeros(behaviors.shape[1])
+    total = np.zeros(behaviors.shape[1])
     for key in behaviors:
         units = weight @ np.concatenate([query, key, query - key, query * key]) + w[f"{name}.first_bias"]
         variance = w[f"{name}.dice.rate"] ** -2 - 1e-8

@@ -66,6 +66,9 @@ VARIANTS = [
     "lightsuan r=2 phase=block_head heads=4",
     "lightsuan r=4 phase=paper candidates_read=all",
     "lightsuan r=4 phase=block_head candidates_read=all",
+    "onetrans retrieved=mean kept=3 search=content",
+    "onetrans retrieved=din kept=3",
+    "onetrans retrieved=all kept=3 pyramid=true search=content",
 ]
 
 
