@@ -66,6 +66,14 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         """Logits (B, C, T); exactly this composition, never overridden."""
         return self.score(self.encode_user(batch.user), batch.candidates)
 
+    def auxiliary_loss(self, state: S, batch: Batch) -> Tensor | None:
+        """Loss (), weighted, that training adds to the log-loss of the logits; None, as here, adds nothing.
+
+        Only training in training mode asks for it, with the state that `encode_user` gave of the batch. It is
+        the place for a second task of the model's own paper, whose weights no logit reaches.
+        """
+        return None
+
     def extend_user(self, state: S, user: UserSide) -> S:
         """State of the longer history, equal to encoding it whole; ``user`` holds only the new behaviors.
 

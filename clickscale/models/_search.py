@@ -53,6 +53,12 @@ class CandidateSearch(SearchUnit):
         )
         return result
 
+    def relevance(self, own: Tensor, tokens: Tensor) -> Tensor:
+        """Relevance (B, C, L) of every behavior in a learned search; arguments as of `find`."""
+        assert self.learned is not None, "only a learned search has a relevance that is trained"
+        learned: Tensor = self.learned(own[..., : self.width], tokens[..., : self.width])
+        return learned
+
 
 def _field(features: Features, name: str) -> str:
     """The item field to compare; the first attribute if none is named."""

@@ -31,6 +31,8 @@ class TwoInterests(nn.Module):
         recent: newest behaviors of the first interest. kept: K of the second.
         search: how relevance is measured. field: the item field that ``search=field`` compares.
         width: of all heads together.
+        relevance_counts: the relevance of a learned search is added to the scores of attention, and so
+            trained; if not, a loss of its own has to train it.
 
     Attributes:
         width: of the result.
@@ -51,9 +53,10 @@ class TwoInterests(nn.Module):
         field: str,
         width: int,
         heads: int,
+        relevance_counts: bool = True,
     ) -> None:
         super().__init__()
-        self.recent = recent
+        self.recent, self.relevance_counts = recent, relevance_counts
         self.activation = LocalActivation(inputs.width)
         self.search = CandidateSearch(features, items, inputs.item_width, search, kept, field)
         self.gap = nn.Embedding(TIME_BUCKETS, inputs.dim)
@@ -72,6 +75,7 @@ class TwoInterests(nn.Module):
         gap = self.gap(time_buckets(found.seconds)).to(own.dtype)  # (R, K, d)
         keys = torch.cat([take_columns(tokens, found.columns), gap], dim=-1)  # (R, K, D + d)
         # A learned search is trained by its relevance: choosing has no gradient.
-        bias = None if result.relevance is None else result.relevance.flatten(0, 1)
+        counts = self.relevance_counts and result.relevance is not None
+        bias = result.relevance.flatten(0, 1) if counts and result.relevance is not None else None
         read = self.attention(own.flatten(0, 1), keys, found.row_mask, bias)  # (R, width)
         return torch.cat([newest, read.view(*own.shape[:2], -1)], dim=-1)

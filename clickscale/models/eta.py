@@ -19,6 +19,7 @@ from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._two_interests import TwoInterests
 
 
@@ -48,6 +49,9 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, heads=heads)
     for i, (d, heads) in enumerate(((8, 2), (8, 2), (16, 4), (32, 8), (144, 8)))
+} | {
+    "paper": ModelConfig(head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, recent=4, kept=4, head_width=4, head=DEBUG_TOWER),
 }
 
 

@@ -25,6 +25,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
+from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 from clickscale.models._pointwise import PointwiseStack, PointwiseState
 from clickscale.models._sizes import SIZES
 
@@ -61,6 +62,9 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {
     name: ModelConfig(d=size.d, width=8 * size.d, blocks=size.blocks, heads=size.heads)
     for name, size in SIZES.items()
+} | {
+    "paper": ModelConfig(d=16, width=128, blocks=6, heads=2, bias="none", time_of_week=False, head=EST_TOWER),
+    "debug": ModelConfig(d=4, width=8, blocks=1, heads=1, head=DEBUG_TOWER),
 }
 
 

@@ -22,11 +22,12 @@ behavior sees what its candidate sees, and the retrieved ones before it.
 Deviations: there is one behavior sequence, ordered by time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +45,7 @@ from clickscale.layers.per_token import PerTokenLinear
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._base import CTRModel, State, require_unpadded
+from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 from clickscale.models._search import CandidateSearch
 
 
@@ -89,9 +91,30 @@ class ModelConfig(Config, frozen=True):
             raise ConfigError(f"width is {self.width}, which heads={self.heads} does not divide.")
 
 
+_PAPER = ModelConfig(
+    d=16,
+    width=128,
+    blocks=6,
+    heads=4,
+    user_tokens=24,
+    candidate_tokens=24,
+    expansion=1,
+    retrieved="mean",
+    search="content",
+    time_of_week=False,
+    head=EST_TOWER,
+)
 PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, width=6 * d, blocks=blocks, heads=heads)
     for i, (d, blocks, heads) in enumerate(((8, 1, 2), (8, 2, 2), (16, 3, 4), (32, 4, 4), (144, 6, 8)))
+} | {
+    # Liu et al. 2026, table 3: OneTrans, OneTrans-D and OneTrans-F.
+    "paper": _PAPER,
+    "paper-d": replace(_PAPER, retrieved="din"),
+    "paper-f": replace(_PAPER, retrieved="all"),
+    "debug": ModelConfig(
+        d=4, width=8, blocks=1, heads=1, user_tokens=1, candidate_tokens=1, expansion=1, head=DEBUG_TOWER
+    ),
 }
 
 
@@ -360,7 +383,8 @@ class _Retrieved:
             (query @ key.transpose(-1, -2) + self.causal, value),
         ]
         seen = _read(parts).permute(0, 2, 3, 1, 4).reshape(self.rows.shape)  # (R, K, D)
-        return key, value, replace(self, rows=layer.rest.finish(self.rows, seen))
+        after = layer.rest.finish(self.rows, seen)
+        return key, value, _Retrieved(after, self.bias, self.causal, self.shape, self.heads)
 
     def _split(self, x: Tensor) -> Tensor:
         """(R, K, D) -> (B, H, C, K, D / H)."""

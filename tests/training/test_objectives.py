@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
-from clickscale.training.objectives import ClickLoss, OnlineDistillation, _label_losses, _soft_losses
+from clickscale.layers.head import label_losses
+from clickscale.training.objectives import ClickLoss, OnlineDistillation, _soft_losses
 from tests.models.toy import toy_batch as histories
 from tests.training.toys import toy_batch
 
@@ -45,13 +46,13 @@ def test_an_unknown_label_pulls_nothing() -> None:
 def test_a_label_that_is_nowhere_known_adds_nothing() -> None:
     known = torch.zeros(1, 2, 2, dtype=torch.bool)
     known[..., 0] = True
-    found = _label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
+    found = label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
     assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1)), 0.0])
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_single_precision() -> None:
     logits = torch.full((1, 1, 1), 12.0, dtype=torch.bfloat16)
-    found = _label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
+    found = label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(math.log1p(math.exp(-12)), rel=1e-5)
 
