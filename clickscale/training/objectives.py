@@ -139,7 +139,7 @@ class OnlineDistillation(Objective):
         teacher = label_losses(taught, batch.labels, mask)
         distill = _soft_losses(soft, taught.detach(), mask, self.temperature)
         loss = student.sum() + self.weight * distill.sum()
-        for own in (of_student, of_teacher):
+        for own in (of_student, None if self.frozen else of_teacher):
             loss = loss if own is None else loss + own
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(

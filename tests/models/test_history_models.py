@@ -9,7 +9,17 @@ import torch
 
 from clickscale.errors import ConfigError
 from clickscale.models import CTRModel
-from tests.models.restated import Array, Case, Weights, dice, gaps, shake_statistics
+from tests.models.restated import (
+    Array,
+    Case,
+    Weights,
+    case_of,
+    dice,
+    gaps,
+    shake_statistics,
+    tower,
+    weights_of,
+)
 from tests.models.restated_suan import bucket
 from tests.models.test_field_models import layer_norm, softmax
 from tests.models.toy import pick_rows, toy_batch, toy_model, with_candidates, with_user
@@ -82,7 +92,9 @@ def nearest(scores: Array, kept: int) -> Array:
     return np.array(sorted(order[:kept]), np.int64)
 
 
-def two_interests(kept: int, relevance: Callable[[Weights, Case], Array]) -> Callable[[Weights, Case], Array]:
+def two_interests(
+    kept: int, relevance: Callable[[Weights, Case], Array], counts: bool = True
+) -> Callable[[Weights, Case], Array]:
     """SIM and ETA: DIN over the newest three, attention over what the search keeps."""
 
     def restated(w: Weights, case: Case) -> Array:
@@ -96,7 +108,7 @@ def two_interests(kept: int, relevance: Callable[[Weights, Case], Array]) -> Cal
             key, value = np.split(tokens @ w["interests.attention.key_value.weight"].T, 2, axis=1)
             query = (w["interests.attention.query.weight"] @ full_width(case)).reshape(2, 1, 16) / 4
             logits = query @ heads_of(key, 2).transpose(0, 2, 1)  # (H, 1, K)
-            if "interests.search.learned.candidate.weight" in w:
+            if counts and "interests.search.learned.candidate.weight" in w:
                 logits = logits + scores[places]
             read = (softmax(logits) @ heads_of(value, 2)).ravel()
         return with_fields(case, newest, read, case.candidate)
@@ -142,6 +154,7 @@ SHORT = ("recent=3", "kept=5")
 CASES = {
     "bst": ((), bst),
     "sim": (SHORT, two_interests(5, learned)),
+    "sim auxiliary=1": (SHORT, two_interests(5, learned, counts=False)),
     "eta": (SHORT, two_interests(5, hashed)),
     "twin": (SHORT, twin),
 }
@@ -178,6 +191,30 @@ def test_a_hard_search_takes_the_newest_of_one_kind() -> None:
         for place in range(4):
             matches = shared[batch.candidates.items[row, place]][batch.user.items[row]]
             assert found[row, place] == min(int(matches.sum()), 3)
+
+
+def test_the_loss_of_a_learned_search_against_numpy() -> None:
+    """A tower of its own over all visible behaviors, weighted by relevance."""
+    model, batch = toy_model("sim", "auxiliary=0.5").double().train(), toy_batch()
+    with torch.no_grad():
+        found = float(model.auxiliary_loss(model.encode_user(batch.user), batch))  # type: ignore[arg-type]
+    w = weights_of(model)
+    losses = []
+    for row, place in batch.candidates.mask.nonzero().tolist():
+        case = case_of(w, batch, row, place)
+        read = with_fields(case, learned(w, case) @ case.behaviors, case.candidate)
+        own = {
+            name.replace("search_head.", "head."): value for name, value in w.items() if "search_head" in name
+        }
+        (logit,) = tower(model, own, read)
+        label = float(batch.labels[row, place, 0])
+        losses.append(np.log1p(np.exp(-logit)) if label else np.log1p(np.exp(logit)))
+    assert found == pytest.approx(0.5 * np.mean(losses), rel=1e-5)
+
+
+def test_only_a_learned_search_has_a_loss_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"auxiliary=1\.0 trains a learned search, and search=field"):
+        toy_model("sim", "auxiliary=1", "search=field")
 
 
 @pytest.mark.parametrize("name", ["sim", "eta", "twin"])
