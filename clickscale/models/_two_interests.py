@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide
+from clickscale.config import Config, check_least
 from clickscale.features import Features
 from clickscale.layers.bias import TIME_BUCKETS, time_buckets
+from clickscale.layers.embedding import Numbers
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.local_activation import LocalActivation
 from clickscale.layers.retrieval import SearchKind
 from clickscale.layers.target_attention import TargetAttention
 from clickscale.layers.visibility import Visibility, take_columns
-from clickscale.models._history import HistoryState
+from clickscale.models._history import HistoryModel, HistoryState
 from clickscale.models._search import CandidateSearch
 
 
@@ -79,3 +82,66 @@ class TwoInterests(nn.Module):
         bias = result.relevance.flatten(0, 1) if counts and result.relevance is not None else None
         read = self.attention(own.flatten(0, 1), keys, found.row_mask, bias)  # (R, width)
         return torch.cat([newest, read.view(*own.shape[:2], -1)], dim=-1)
+
+
+class InterestConfig(Config, frozen=True):
+    """Options of models with two interests.
+
+    Attributes:
+        d: width of one feature's embedding.
+        recent: newest behaviors that form the short interest.
+        kept: K, behaviors that the search keeps of all that the candidate sees.
+        heads: of the attention over what was found. head_width: of each.
+        numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
+    """
+
+    d: int = 8
+    recent: int = 50
+    kept: int = 50
+    heads: int = 2
+    head_width: int = 16
+    numbers: Numbers = "piecewise"
+    head: HeadConfig = HeadConfig()
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "d", "recent", "kept", "heads", "head_width")
+
+
+class TwoInterestModel(HistoryModel):
+    """A model whose tower reads both interests; a subclass says how it searches, as `TwoInterests` does."""
+
+    def __init__(
+        self,
+        features: Features,
+        items: ItemColumns,
+        config: InterestConfig,
+        length: int,
+        labels: int,
+        *,
+        search: SearchKind,
+        field: str = "",
+        relevance_counts: bool = True,
+    ) -> None:
+        inputs = Inputs(features, items, config.d, config.numbers)
+        super().__init__(inputs, length)
+        self.config = config
+        self.interests = TwoInterests(
+            features,
+            items,
+            inputs,
+            recent=config.recent,
+            kept=config.kept,
+            search=search,
+            field=field,
+            width=config.heads * config.head_width,
+            heads=config.heads,
+            relevance_counts=relevance_counts,
+        )
+        self.head = head_over(inputs, self.interests.width + inputs.item_width, labels, config.head)
+
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
+        """Logits (B, C, T)."""
+        own = self.inputs.candidates(candidates)  # (B, C, D)
+        read = [self.interests(state, own, candidates), own[..., : self.inputs.item_width]]
+        context = self.inputs.context(candidates)
+        return self.head.over(torch.cat(read, dim=-1), state.profile, context, candidates.mask)

@@ -21,47 +21,34 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clickscale.batch import Batch, CandidateSide
-from clickscale.config import Config, check_least
+from clickscale.batch import Batch
+from clickscale.config import check_least
 from clickscale.errors import ConfigError
 from clickscale.features import Features
-from clickscale.layers.embedding import Numbers
-from clickscale.layers.head import HeadConfig, head_over, label_losses
-from clickscale.layers.inputs import Inputs, ItemColumns
+from clickscale.layers.head import head_over, label_losses
+from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import Visibility
-from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._history import HistoryState
 from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
-from clickscale.models._two_interests import TwoInterests
+from clickscale.models._two_interests import InterestConfig, TwoInterestModel
 
 
-class ModelConfig(Config, frozen=True):
-    """Options.
+class ModelConfig(InterestConfig, frozen=True):
+    """Options, with those of `InterestConfig`.
 
     Attributes:
-        d: width of one feature's embedding.
-        recent: newest behaviors that form the short interest.
-        kept: K, behaviors that the search keeps of all that the candidate sees.
         search: relevance by ``learned`` projections (soft), by shared values of an item ``field`` (hard), or
             by ``content`` cosine.
         field: that a hard search compares; the first attribute of the item if empty.
         auxiliary: weight of the loss of a learned search; the paper's is 1.
-        heads: of the attention over what was found. head_width: of each.
-        numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
     """
 
-    d: int = 8
-    recent: int = 50
-    kept: int = 50
     search: Literal["learned", "field", "content"] = "learned"
     field: str = ""
     auxiliary: float = 0.0
-    heads: int = 2
-    head_width: int = 16
-    numbers: Numbers = "piecewise"
-    head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "d", "recent", "kept", "heads", "head_width")
+        super().__post_init__()
         check_least(self, 0, "auxiliary")
         if self.auxiliary and self.search != "learned":
             raise ConfigError(
@@ -82,38 +69,28 @@ PRESETS = {
 }
 
 
-class SIM(HistoryModel):
+class SIM(TwoInterestModel):
     """See the module docstring."""
+
+    config: ModelConfig
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        inputs = Inputs(features, items, config.d, config.numbers)
-        super().__init__(inputs, length)
-        self.config = config
-        self.interests = TwoInterests(
+        super().__init__(
             features,
             items,
-            inputs,
-            recent=config.recent,
-            kept=config.kept,
+            config,
+            length,
+            labels,
             search=config.search,
             field=config.field,
-            width=config.heads * config.head_width,
-            heads=config.heads,
             relevance_counts=not config.auxiliary,
         )
-        self.head = head_over(inputs, self.interests.width + inputs.item_width, labels, config.head)
         self.search_head = None
         if config.auxiliary:
-            self.search_head = head_over(inputs, inputs.width + inputs.item_width, labels, config.head)
-
-    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
-        """Logits (B, C, T)."""
-        own = self.inputs.candidates(candidates)  # (B, C, D)
-        read = [self.interests(state, own, candidates), own[..., : self.inputs.item_width]]
-        context = self.inputs.context(candidates)
-        return self.head.over(torch.cat(read, dim=-1), state.profile, context, candidates.mask)
+            read = self.inputs.width + self.inputs.item_width
+            self.search_head = head_over(self.inputs, read, labels, config.head)
 
     def auxiliary_loss(self, state: HistoryState, batch: Batch) -> Tensor | None:
         """Log-loss of the tower over all behaviors; see the module docstring."""
