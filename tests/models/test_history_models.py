@@ -353,6 +353,59 @@ def test_mtgr_against_numpy(silu: bool) -> None:
     assert gaps(model, toy_batch(), restated)[0] <= 1e-9
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_mtgr_as_in_its_paper_against_numpy(full: bool) -> None:
+    """Profile and older behaviors see each other, the newest ones see them and what was before."""
+    model: CTRModel[Any] = toy_model("mtgr", "visible=paper", "bias=none", "recent=4").double()
+
+    def tokens(w: Weights, name: str, x: Array) -> Array:
+        hidden = bent(x @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"])
+        return hidden @ w[f"{name}.2.weight"].T + w[f"{name}.2.bias"]
+
+    def restated(w: Weights, case: Case) -> Array:
+        x, _ = whole_sequence(w, case)
+        older, newest = np.split(x[:-1], [max(len(x) - 5, 0)])
+        profile = case.profile @ w["profile_tokens.weight"].T + w["profile_tokens.bias"]
+        candidate = tokens(w, "candidate_tokens", np.concatenate([x[-1], case.context]))
+        parts = [tokens(w, "behavior_tokens", older), tokens(w, "recent_tokens", newest)]
+        rows = np.concatenate([profile, *parts, candidate[None]])
+        kinds = np.repeat([0, 1, 3, 2], [len(profile), len(older), len(newest), 1])
+        order = np.arange(len(rows))
+        of_all = (kinds == 0) | (kinds == 1)  # keys that all see
+        of_newest = (kinds == 3) & ((kinds == 3)[:, None] & (order <= order[:, None]))
+        seen_by_candidate = (kinds == 2)[:, None] & ((kinds == 3) | (order == order[:, None]))
+        allowed = of_all | of_newest | seen_by_candidate
+        for block in range(2):
+            name = f"stack.blocks.{block}"
+            normed = np.array(
+                [layer_norm(w, f"{name}.norms.{kind}", row) for row, kind in zip(rows, kinds, strict=True)]
+            )
+            gate, value, query, key = np.split(
+                normed @ w[f"{name}.enter.weight"].T + w[f"{name}.enter.bias"], 4, axis=1
+            )
+            scores = bent(heads_of(query, 2) @ heads_of(key, 2).transpose(0, 2, 1)) * allowed
+            seen = (scores @ heads_of(value, 2)).transpose(1, 0, 2).reshape(rows.shape) / 12
+            last = block == 1
+            read = np.array(
+                [
+                    layer_norm(w, f"{name}.seen_norms.{0 if last else kind}", row)
+                    for row, kind in zip(seen, kinds, strict=True)
+                ]
+            )
+            rows = rows + (read * gate) @ w[f"{name}.leave.weight"].T + w[f"{name}.leave.bias"]
+        return with_fields(case, rows[-1])
+
+    assert gaps(model, toy_batch(full=full), restated)[0] <= 1e-9
+
+
+def test_mtgr_as_in_its_paper_appends_nothing_and_has_no_bias() -> None:
+    model, batch = toy_model("mtgr", "visible=paper", "bias=none"), toy_batch(full=True)
+    with pytest.raises(ConfigError, match="not causal, so nothing can be appended"):
+        model.extend_user(model.encode_user(batch.user), batch.user)
+    with pytest.raises(ConfigError, match="visible=paper has no attention bias, and bias is blocks"):
+        toy_model("mtgr", "visible=paper")
+
+
 @pytest.mark.parametrize("name", ["hstu", "mtgr"])
 def test_sums_are_divided_by_the_length_of_the_model(name: str) -> None:
     """Divided by the width of a batch, a score would change with its neighbors' histories."""

@@ -116,8 +116,8 @@ def test_onetrans_with_all_retrieved_behaviors_costs_what_its_paper_prints() -> 
         ("rankmixer", 64 * (2 * 4 * 128**2 + 5 * 128) + 4 * 128),  # 2 k T D^2, biases, norms
         (
             "mtgr",
-            5 * 128**2 + 5 * 128 + 12 * 128,
-        ),  # 5 D^2, biases, a norm for each of three kinds before and after
+            5 * 128**2 + 5 * 128 + 16 * 128,
+        ),  # 5 D^2, biases, two norms for each of four kinds
         ("autoint", 4 * 128**2),  # Q, K, V and the residual
     ],
 )

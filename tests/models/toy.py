@@ -70,6 +70,7 @@ VARIANTS = [
     "dien auxiliary=1",
     "longer inner=true",
     "rankmixer experts=3 pool=tokens",
+    "mtgr visible=paper bias=none recent=4 width=16",
     "onetrans retrieved=mean kept=3 search=content",
     "onetrans retrieved=din kept=3",
     "onetrans retrieved=all kept=3 pyramid=true search=content",
