@@ -208,7 +208,8 @@ class RankMixer(HistoryModel):
         penalty = self.strength.exp() * opened.sum(dim=-1).mean()
         # Of a penalty that is too weak, too many gates stay open, and it grows.
         self.strength += _FOLLOW * (share - self.config.active)
-        return label_losses(logits, batch.labels, batch.label_mask).sum() + penalty
+        served = logits[..., : batch.labels.shape[-1]]  # a student may have further logits, of soft labels
+        return label_losses(served, batch.labels, batch.label_mask).sum() + penalty
 
     def _scored(
         self, state: HistoryState, candidates: CandidateSide, dense: bool

@@ -35,7 +35,7 @@ _SEVERAL = "\x1d"  # between the values of a feature that is a text
 
 def is_torcheasyrec(path: Path) -> bool:
     """True for a pipeline configuration with features."""
-    return path.suffix == ".config" and path.is_file() and "feature_configs" in path.read_text("utf-8")
+    return path.suffix == ".config" and path.is_file() and "feature_configs" in path.read_text("utf-8", "replace")
 
 
 def torcheasyrec_log(path: Path) -> DeclaredLog:
