@@ -26,7 +26,11 @@ _COPY = "copy_from("  # the one step of preparing that names another column and 
 
 def is_fuxictr(path: Path) -> bool:
     """True for a YAML file that declares columns of features."""
-    return path.suffix in (".yaml", ".yml") and path.is_file() and "feature_cols" in path.read_text("utf-8", "replace")
+    return (
+        path.suffix in (".yaml", ".yml")
+        and path.is_file()
+        and "feature_cols" in path.read_text("utf-8", "replace")
+    )
 
 
 def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:

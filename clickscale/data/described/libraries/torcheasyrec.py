@@ -35,7 +35,11 @@ _SEVERAL = "\x1d"  # between the values of a feature that is a text
 
 def is_torcheasyrec(path: Path) -> bool:
     """True for a pipeline configuration with features."""
-    return path.suffix == ".config" and path.is_file() and "feature_configs" in path.read_text("utf-8", "replace")
+    return (
+        path.suffix == ".config"
+        and path.is_file()
+        and "feature_configs" in path.read_text("utf-8", "replace")
+    )
 
 
 def torcheasyrec_log(path: Path) -> DeclaredLog:
@@ -45,7 +49,11 @@ def torcheasyrec_log(path: Path) -> DeclaredLog:
         ConfigError: it cannot be read, or a feature is of an unknown type.
         InputError: the data are not beside it.
     """
-    tree = parse_prototext(path.read_text("utf-8"), str(path))
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text in UTF-8: {error}.") from error
+    tree = parse_prototext(text, str(path))
     if "train_input_path" not in tree:
         raise ConfigError(f"{path} has no train_input_path; name the files of the training samples.")
     keys = {"train": "train_input_path", "test": "eval_input_path"}

@@ -85,6 +85,13 @@ def test_no_object_is_made_of_a_tag(tmp_path):
         read(tmp_path, tagged)
 
 
+def test_a_configuration_in_another_encoding_is_refused(tmp_path):
+    read(tmp_path, CONFIG)
+    (tmp_path / "dataset_config.yaml").write_bytes(CONFIG.encode() + b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        fuxictr_log(tmp_path / "dataset_config.yaml")
+
+
 def test_data_that_are_nowhere_are_named(tmp_path):
     with pytest.raises(InputError, match="train_data names 'a/b', of which nothing is in"):
         read(tmp_path, CONFIG.replace("somewhere/else/tiny/train", "a/b"))

@@ -1,5 +1,7 @@
 """Logs that were prepared for other libraries: their folders are drafted and prepared as they are."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.described.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.data.preparation.summary import read_summary
 from clickscale.errors import ConfigError, InputError
 from tests.shape_logs import FUXICTR_CONFIG, TORCHEASYREC_CONFIG, write_fuxictr_like, write_torcheasyrec_like
 
@@ -83,6 +86,18 @@ def test_results_of_rows_of_their_own_are_grouped_by_their_users(fuxictr):
     users = [lines[int(row) - 800][1] for row in dataset.impressions["row"][rows]]
     assert len(set(found.user.tolist())) == len(set(users)) < len(rows)
     assert len(set(zip(found.user.tolist(), users, strict=True))) == len(set(users))
+
+
+def test_rows_of_their_own_are_not_divided_by_users(fuxictr):
+    text = guess([fuxictr / "log"], fuxictr)
+    kind = 'kind = "user_last"\nvalid = 1\ntest = 1'
+    one = text.replace('kind = "files"  # the parts are files', kind)
+    one = re.sub(r"files = \{ train = (.*?),.*", r"files = \1", one)
+    (fuxictr / "schema.toml").write_text(one)
+    with pytest.raises(ConfigError, match="cuts each user's impressions, and the log has no users"):
+        prepare(load_log(fuxictr / "schema.toml"), fuxictr / "out")
+    _, dataset, _ = prepared(fuxictr)
+    assert not [line for line in read_summary(dataset.path).warnings if "--split user_time" in line]
 
 
 def test_with_a_time_the_lists_become_timelines(fuxictr):
@@ -201,6 +216,13 @@ def test_without_users_each_sample_keeps_its_lists_whose_newest_entry_may_come_f
     dataset = open_dataset(torcheasyrec / "out")
     listed = pq.read_table(folder / "train/part-0.parquet")["click_50_seq__item_id"].to_pylist()
     assert history_of(dataset, int(rows_of_log(dataset)[700])) == listed[700][::-1]
+
+
+def test_a_pipeline_in_another_encoding_is_refused(torcheasyrec):
+    path = torcheasyrec / "log/din.config"
+    path.write_bytes(path.read_bytes() + b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="is no text in UTF-8"):
+        guess([torcheasyrec / "log"], torcheasyrec)
 
 
 def test_a_folder_with_a_table_for_each_part_needs_no_configuration(torcheasyrec):
