@@ -2,8 +2,12 @@
 
 The file declares one or several data sets: the tables of each part, the columns of features with their kind,
 and the label. Only values that YAML calls safe are read, so no object is ever made from it.
+
+Blocks of Parquet that the library has encoded already stand beside a ``feature_map.json``, which names the
+same things; their values are indices. The pickle beside them is not read.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,14 @@ _KINDS: dict[str, DeclaredKind] = {
     "meta": "meta",
 }
 _FORMATS = ("csv", "parquet")
+_MAP = "feature_map.json"
 _COPY = "copy_from("  # the one step of preparing that names another column and nothing else
 
 
 def is_fuxictr(path: Path) -> bool:
-    """True for a YAML file that declares columns of features."""
+    """True for a YAML file that declares columns of features, or the map of those that were encoded."""
+    if path.name == _MAP:
+        return path.is_file()
     return (
         path.suffix in (".yaml", ".yml")
         and path.is_file()
@@ -34,7 +41,7 @@ def is_fuxictr(path: Path) -> bool:
 
 
 def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
-    """Read a ``dataset_config.yaml``.
+    """Read a ``dataset_config.yaml``, or a ``feature_map.json``.
 
     Args:
         dataset: name of a data set among several; may be empty if there is one, or the data of one only.
@@ -43,6 +50,8 @@ def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
         ConfigError: the file is no YAML, or what it declares is incomplete or unknown.
         InputError: the data are not beside it.
     """
+    if path.name == _MAP:
+        return _encoded_log(path)
     try:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -68,6 +77,39 @@ def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
         fields=tuple(field for field, active in fields if active),
         labels=tuple(_text(path, label, "name", "label_col") for label in labels),
         left_out=dict.fromkeys(inactive, "the configuration has it as not active"),
+    )
+
+
+def _encoded_log(path: Path) -> DeclaredLog:
+    """Read the map of a data set that the library has encoded."""
+    try:
+        tree = _mapping(json.loads(path.read_text("utf-8")), path, "the file")
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from error
+    features, labels = tree.get("features"), tree.get("labels")
+    if not isinstance(features, list) or not isinstance(labels, list) or not labels:
+        raise ConfigError(
+            f"{path} names no features and labels; it must be the {_MAP} of an encoded data set."
+        )
+    named = {str(name): spec for one in features for name, spec in _mapping(one, path, "a feature").items()}
+    fields = [
+        _field(path, {**_mapping(spec, path, name), "name": name}, "features", {})
+        for name, spec in named.items()
+    ]
+    files = {}
+    for part in ("train", "valid", "test"):
+        try:
+            files[part] = located(path, part, part, [".parquet"])
+        except InputError:
+            if part == "train":
+                raise
+    return DeclaredLog(
+        name=str(tree.get("dataset_id", path.parent.name)),
+        library="FuxiCTR",
+        config=path,
+        files=files,
+        fields=tuple(fields),
+        labels=tuple(map(str, labels)),
     )
 
 

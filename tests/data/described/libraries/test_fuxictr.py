@@ -1,8 +1,11 @@
 """A ``dataset_config.yaml`` is read as data, and what it lacks is named."""
 
+import json
+import shutil
+
 import pytest
 
-from clickscale.data.described.libraries.fuxictr import fuxictr_log
+from clickscale.data.described.libraries.fuxictr import fuxictr_log, is_fuxictr
 from clickscale.errors import ConfigError, InputError
 
 CONFIG = """
@@ -90,6 +93,53 @@ def test_a_configuration_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "dataset_config.yaml").write_bytes(CONFIG.encode() + b"# caf\xe9\n")
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
         fuxictr_log(tmp_path / "dataset_config.yaml")
+
+
+def encoded(folder, features, labels=("click",)):
+    """Blocks of an encoded data set, with its map."""
+    for part in ("train", "test"):
+        (folder / part).mkdir(exist_ok=True)
+        (folder / part / "part_0.parquet").write_text("")
+    text = json.dumps({"dataset_id": "tiny", "labels": labels, "features": features})
+    (folder / "feature_map.json").write_text(text)
+    (folder / "feature_processor.pkl").write_text("never read")
+    return folder / "feature_map.json"
+
+
+def test_the_map_of_encoded_blocks_names_the_same_things(tmp_path):
+    features = [
+        {"user": {"source": "user", "type": "categorical", "padding_idx": 0, "vocab_size": 9}},
+        {"past": {"source": "", "type": "sequence", "share_embedding": "item", "max_len": 5}},
+    ]
+    path = encoded(tmp_path, features)
+    assert is_fuxictr(path)
+    log = fuxictr_log(path)
+    assert [(f.name, f.kind, f.shares, f.most) for f in log.fields] == [
+        ("user", "categorical", "", 0),
+        ("past", "sequence", "item", 5),
+    ]
+    assert (log.name, log.labels) == ("tiny", ("click",))
+    assert log.files == {part: tmp_path / part for part in ("train", "test")}
+
+
+@pytest.mark.parametrize(
+    ("features", "complaint"),
+    [
+        (None, "names no features and labels"),
+        ([["user"]], "a feature must be a mapping"),
+        ([{"user": {"type": "image"}}], "Unknown type 'image'"),
+    ],
+)
+def test_a_wrong_map_is_refused_by_name(tmp_path, features, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        fuxictr_log(encoded(tmp_path, features))
+
+
+def test_a_map_without_its_blocks_names_them(tmp_path):
+    path = encoded(tmp_path, [])
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(InputError, match="train names 'train', of which nothing is in"):
+        fuxictr_log(path)
 
 
 def test_data_that_are_nowhere_are_named(tmp_path):

@@ -1,5 +1,6 @@
 """Logs that were prepared for other libraries: their folders are drafted and prepared as they are."""
 
+import json
 import re
 
 import numpy as np
@@ -15,6 +16,17 @@ from clickscale.data.preparation.prepare import prepare
 from clickscale.data.preparation.summary import read_summary
 from clickscale.errors import ConfigError, InputError
 from tests.shape_logs import FUXICTR_CONFIG, TORCHEASYREC_CONFIG, write_fuxictr_like, write_torcheasyrec_like
+
+ENCODED = {  # as the library writes it, with indices instead of values
+    "dataset_id": "ads_x1",
+    "labels": ["clk"],
+    "features": [
+        *({name: {"source": "", "type": "categorical"}} for name in ("userid", "adgroup_id", "cate_id")),
+        {"price": {"source": "", "type": "numeric"}},
+        {"ad_his": {"source": "", "type": "sequence", "share_embedding": "adgroup_id", "max_len": 50}},
+        {"cate_his": {"source": "", "type": "sequence", "share_embedding": "cate_id", "max_len": 50}},
+    ],
+}
 
 
 def prepared(folder, name="log"):
@@ -142,6 +154,11 @@ def test_lists_that_are_filled_up_lose_their_padding(fuxictr):
     config = FUXICTR_CONFIG.replace("csv", "parquet").replace(" splitter: ^,", "")
     (folder / "dataset_config.yaml").write_text(config)
     text, dataset, manifest = prepared(fuxictr)
+    (folder / "dataset_config.yaml").unlink()
+    (folder / "feature_map.json").write_text(json.dumps(ENCODED))
+    assert (
+        prepared(fuxictr)[0].split("\n", 1)[1] == text.split("\n", 1)[1]
+    )  # but for the name of the configuration
     assert 'padding = "0"' in text
     assert "entry_separator" not in text
     assert dataset.impressions["visible"][rows_of_log(dataset)[0]] == 0
