@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clickscale.cli import DONE, WRONG, main
 from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.described.guess import guess
@@ -192,6 +193,15 @@ def test_a_configuration_that_the_tables_do_not_keep_is_refused(fuxictr, old, ne
 def test_features_are_chosen_in_the_configuration(fuxictr):
     with pytest.raises(ConfigError, match="declares the features itself; add device there"):
         guess([fuxictr / "log"], fuxictr, keep=["device"])
+
+
+def test_the_command_line_drafts_a_folder_and_chooses_a_data_set(fuxictr, capsys):
+    out = fuxictr / "draft.toml"
+    words = ["schema", "guess", str(fuxictr / "log"), "--out", str(out), "--dataset"]
+    assert main([*words, "ads_x2"]) == WRONG
+    assert "Unknown data set 'ads_x2'; did you mean 'ads_x1'?" in capsys.readouterr().err
+    assert main([*words, "ads_x1"]) == DONE
+    assert load_log(out).schema.groups == "userid"
 
 
 def test_a_data_set_is_chosen_only_where_some_are_declared(tmp_path):
