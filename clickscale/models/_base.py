@@ -67,11 +67,7 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         return self.score(self.encode_user(batch.user), batch.candidates)
 
     def auxiliary_loss(self, state: S, batch: Batch) -> Tensor | None:
-        """Loss (), weighted, that training adds to the log-loss of the logits; None, as here, adds nothing.
-
-        Only training in training mode asks for it, with the state that `encode_user` gave of the batch. It is
-        the place for a second task of the model's own paper, whose weights no logit reaches.
-        """
+        """Weighted loss () that training adds to the log-loss of the logits; None, as here, adds nothing."""
         return None
 
     def extend_user(self, state: S, user: UserSide) -> S:
@@ -95,10 +91,8 @@ class CTRModel(nn.Module, ABC, Generic[S]):
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
         """Weights, by name, of which each feature has a part of its own; a warm start copies them by feature.
 
-        A model for which it is empty, as here, starts only from one with the same features.
-
-        Args:
-            features: those that the model was built from.
+        A model for which it is empty, as here, starts only from one with the same features. ``features`` are
+        those that the model was built from.
         """
         return {}
 

@@ -35,11 +35,12 @@ from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError
 from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
-from clickscale.layers.head import Head, HeadConfig, label_losses
+from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.per_token import PerTokenLinear
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._losses import label_losses
 from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 
 _FIRST_STRENGTH = 1e-3  # weight of the penalty on gates before it follows their share

@@ -25,10 +25,11 @@ from clickscale.batch import Batch
 from clickscale.config import check_least
 from clickscale.errors import ConfigError
 from clickscale.features import Features
-from clickscale.layers.head import head_over, label_losses
+from clickscale.layers.head import head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import Visibility
 from clickscale.models._history import HistoryState
+from clickscale.models._losses import label_losses
 from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._two_interests import InterestConfig, TwoInterestModel
 

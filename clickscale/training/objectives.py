@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
-from clickscale.layers.head import label_losses
-from clickscale.models import CTRModel
+from clickscale.models import CTRModel, label_losses
 
 LOSS = "loss"
 

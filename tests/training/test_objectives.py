@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError
-from clickscale.layers.head import label_losses
-from clickscale.models import CTRModel
+from clickscale.models import CTRModel, label_losses
 from clickscale.training.objectives import ClickLoss, OnlineDistillation, _soft_losses
 from tests.models.toy import toy_batch as histories
 from tests.training.toys import toy_batch
