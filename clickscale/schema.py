@@ -164,6 +164,8 @@ class Schema(Config, frozen=True):
             Reports repeat it, since such an AUC is not comparable with one on shown negatives.
         absent: roles that the log does not have. Without users, every impression belongs to a user of its
             own and no history is shown; without items, all impressions show one item and differ by context.
+        groups: a categorical profile field whose values stand for the users in results, for a log in which
+            every row is a user of its own.
     """
 
     name: str
@@ -177,7 +179,14 @@ class Schema(Config, frozen=True):
     statistics: tuple[Statistic, ...] = ()
     sampled_negatives: int = 0
     absent: tuple[Literal["user", "item"], ...] = ()
+    groups: str = ""
     version: int = VERSION
+
+    @property
+    def indistinct(self) -> tuple[str, ...]:
+        """Roles that tell nothing: those that the log does not have, and users if every row is one."""
+        constant = self.user.vocabulary == "hash" and self.user.buckets == 1
+        return self.absent if "user" in self.absent or not constant else (*self.absent, "user")
 
     def context_fields(self) -> tuple[Field, ...]:
         """Context fields of models: the logged ones, then the statistics."""

@@ -139,6 +139,89 @@ def write_sequences(folder: Path) -> None:
     (folder / "sequences.txt").write_text("".join(lines))
 
 
+def write_fuxictr_like(folder: Path) -> None:
+    """Files of each part beside a configuration; histories are texts in every row without a time."""
+    draw = random.Random(8)
+    moments = sorted(_moments(draw, 900), key=lambda moment: moment[1])
+    taken: dict[int, list[int]] = {user: [] for user in range(_USERS)}
+    for name, rows in (("train", moments[:700]), ("valid", moments[700:800]), ("test", moments[800:])):
+        lines = ["clk,userid,adgroup_id,cate_id,price,ad_his,cate_his\n"]
+        for user, _ in rows:
+            item = draw.randrange(_ITEMS)
+            click, past = int(_likes(draw, user, item)), taken[user][-8:]
+            ads, kinds = "^".join(f"a{one}" for one in past), "^".join(_kind(one) for one in past)
+            lines.append(f"{click},u{user},a{item},{_kind(item)},{item * 1.5},{ads},{kinds}\n")
+            taken[user] += [item] * click
+        (folder / f"{name}.csv").write_text("".join(lines))
+    (folder / "dataset_config.yaml").write_text(FUXICTR_CONFIG)
+
+
+FUXICTR_CONFIG = """\
+ads_x1:
+    data_root: ../data/
+    data_format: csv
+    train_data: ../data/ads_x1/train.csv
+    valid_data: ../data/ads_x1/valid.csv
+    test_data: ../data/ads_x1/test.csv
+    min_categr_count: 1
+    feature_cols:
+        - {name: [userid, adgroup_id, cate_id], active: True, dtype: str, type: categorical}
+        - {name: price, active: True, dtype: float, type: numeric}
+        - {name: ad_his, active: True, dtype: str, type: sequence, splitter: ^, max_len: 50,
+           share_embedding: adgroup_id}
+        - {name: cate_his, active: True, dtype: str, type: sequence, splitter: ^, max_len: 50,
+           share_embedding: cate_id}
+    label_col: {name: clk, dtype: float}
+"""
+
+
+def write_torcheasyrec_like(folder: Path) -> None:
+    """Parquet samples with lists of earlier items, kinds and times in every row, beside a configuration."""
+    draw = random.Random(9)
+    moments = sorted(_moments(draw, 900), key=lambda moment: moment[1])
+    taken: dict[int, list[tuple[int, int]]] = {user: [] for user in range(_USERS)}
+    for name, rows in (("train", moments[:750]), ("eval", moments[750:])):
+        samples = []
+        for user, time in rows:
+            item, past = draw.randrange(_ITEMS), taken[user][-8:][::-1]
+            click = int(_likes(draw, user, item))
+            sample = {"user_id": user, "item_id": 100 + item, "cate_id": _kind(item), "price": item * 1.5}
+            sample |= {"click_50_seq__item_id": [100 + one for one, _ in past]}
+            sample |= {"click_50_seq__cate_id": [_kind(one) for one, _ in past]}
+            sample |= {"click_50_seq__ts": [when for _, when in past], "request_time": time, "clk": click}
+            samples.append(sample)
+            taken[user] += [(item, time)] * click
+        (folder / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(samples), folder / name / "part-0.parquet")
+    (folder / "din.config").write_text(TORCHEASYREC_CONFIG)
+
+
+TORCHEASYREC_CONFIG = """\
+train_input_path: "data/train/*.parquet"
+eval_input_path: "data/eval/*.parquet"
+data_config {
+    batch_size: 8192
+    dataset_type: ParquetDataset
+    label_fields: "clk"
+}
+feature_configs { id_feature { feature_name: "user_id" expression: "user:user_id" num_buckets: 100 } }
+feature_configs { id_feature { feature_name: "item_id" expression: "item:item_id" num_buckets: 1000 } }
+feature_configs { id_feature { feature_name: "cate_id" expression: "item:cate_id" hash_bucket_size: 100 } }
+feature_configs { raw_feature { feature_name: "price" expression: "item:price" boundaries: [10, 20, 50.5] } }
+feature_configs { combo_feature { feature_name: "user_x_cate" expression: ["user:user_id", "item:cate_id"] } }
+feature_configs {
+    sequence_feature {  # one group of lists over the same behaviors
+        sequence_name: "click_50_seq"
+        sequence_length: 50
+        sequence_delim: "|"
+        features { id_feature { feature_name: "item_id" expression: "item:item_id" } }
+        features { id_feature { feature_name: "cate_id" expression: "item:cate_id" } }
+        features { raw_feature { feature_name: "ts" expression: "user:ts" } }
+    }
+}
+"""
+
+
 SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "mind": write_mind_like,
     "ebnerd": write_ebnerd_like,
@@ -147,6 +230,8 @@ SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "reviews": write_review_log,
     "parts": write_parts,
     "sequences": write_sequences,
+    "fuxictr": write_fuxictr_like,
+    "torcheasyrec": write_torcheasyrec_like,
 }
 
 

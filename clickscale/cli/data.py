@@ -253,7 +253,12 @@ def get_log(
 
 
 def guess_schema(
-    tables: Annotated[list[Path], typer.Argument(help="Tables of the log: CSV, Parquet or JSON lines.")],
+    tables: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Tables (CSV, Parquet, JSON lines), or a folder prepared for FuxiCTR or TorchEasyRec."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write it here, not to stdout.")
     ] = None,
@@ -261,6 +266,9 @@ def guess_schema(
         list[str] | None,
         typer.Option("--keep", metavar="COLUMN", help="A feature, whatever its name tells; may be repeated."),
     ] = None,
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="NAME", help="Of several in one dataset_config.yaml.")
+    ] = "",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -269,7 +277,7 @@ def guess_schema(
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
-    text = guess(tables, out.parent if out else None, keep or [])
+    text = guess(tables, out.parent if out else None, keep or [], dataset)
     if out is not None:
         replace_text(out, text)
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clickscale.cli.console import emit, grid, show
+from clickscale.cli.console import emit, grid, say, show
 from clickscale.cli.options import AsJson, Sets
 from clickscale.config import LONGEST
 
@@ -55,6 +55,7 @@ def list_options(
     """
     from dataclasses import asdict
 
+    from clickscale.models import presets
     from clickscale.training.option_list import distill_options, train_options
 
     options = train_options(model, grade) if model else [*train_options(), *distill_options()]
@@ -62,6 +63,8 @@ def list_options(
         emit([asdict(option) for option in options])
         return
     rows = [(option.key, option.type, option.default, option.meaning) for option in options]
+    if model:
+        say(f"grades of {model}, by --grade: {', '.join(presets(model))}; shown: {grade}")
     show(grid("Options", ("key", "type", "default", "meaning"), rows))
 
 
@@ -82,7 +85,7 @@ def show_cost(
 
     The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
-    for the grades est-paper and est-blocks, the features and the length of their paper.
+    for the grade of a paper, such as paper or est-paper, the features and the length of that paper.
     """
     from clickscale.workflow import model_cost
 

@@ -139,10 +139,18 @@ class PaperRequest:
 
 # Liu et al. 2026: 52 tokens (46 fields beside the item's 4, and 2 histograms), 300 recent behaviors.
 _OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
+# 52 tokens as well where the pooled history has tokens, too: 6 of it, 5 of the item, 1 histogram.
+_OF_FIELDS = PaperRequest(profile=23, context=17, content=128, length=300)
+_LONG = PaperRequest(length=1000)  # Lai et al. 2025 give the models that search a history of this length
 _PAPER_REQUESTS = {
     ("est", "est-paper"): _OF_EST,
     ("est", "est-blocks"): _OF_EST,
     ("est_full", "est-paper"): _OF_EST,
+    **{("onetrans", grade): _OF_EST for grade in ("paper", "paper-d", "paper-f")},
+    **{(model, "paper"): _OF_EST for model in ("mtgr", "longer")},
+    **{(model, "paper"): _OF_FIELDS for model in ("autoint", "dcnv2", "wukong", "rankmixer", "hiformer")},
+    **{(model, "paper"): _LONG for model in ("sim", "eta", "twin")},
+    ("sim", "paper-hard"): _LONG,
 }
 
 

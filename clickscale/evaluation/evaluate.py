@@ -12,7 +12,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.loader import SCORED_PAIRS, Grouping, Loader, LoaderConfig, served_loaders
 from clickscale.errors import ConfigError
 from clickscale.evaluation.predictions import Predictions
-from clickscale.features import label_of
+from clickscale.features import UNKNOWN, column_of, label_of
 from clickscale.models import CTRModel
 from clickscale.runtime import survive_forks
 from clickscale.schema import select_labels
@@ -130,6 +130,16 @@ def _check_slack(model: CTRModel[Any], grouping: Grouping, slack: int) -> None:
         model.require_causal(f"nothing can be appended to its states; evaluate it with slack 0, not {slack}")
 
 
+def _users_of_results(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """(impressions,) user of each, by whom results are grouped."""
+    user = np.asarray(dataset.impressions["user"], np.int64)
+    if not dataset.schema.groups:
+        return user
+    index = np.asarray(dataset.users[column_of(dataset.schema.groups)], np.int64)[user]
+    # Of values that the training part does not have, nobody knows which are alike: each row stands alone.
+    return np.where(index > UNKNOWN, index, int(index.max(initial=0)) + 1 + np.arange(len(index)))
+
+
 def with_facts(
     dataset: Dataset,
     rows: npt.NDArray[np.int64],
@@ -140,12 +150,12 @@ def with_facts(
 ) -> Predictions:
     """Join logits with the labels and with the facts by which reports are sliced."""
     labels = np.stack([np.asarray(dataset.impressions[label_of(name)][rows]) for name in names], axis=1)
-    user = np.asarray(dataset.impressions["user"], np.int64)
+    user = _users_of_results(dataset)
     time = np.asarray(dataset.impressions["time"][rows], np.int64)
     # The age of an item is that at the impression, not today's.
     first_seen = np.asarray(dataset.items["first_seen"], np.int64)[dataset.impressions["item"][rows]]
     # Activity is counted in the training part only: a slice must not depend on the part that it slices.
-    activity = np.bincount(user[dataset.part("train")], minlength=len(dataset.users["offsets"]) - 1)
+    activity = np.bincount(user[dataset.part("train")], minlength=int(user.max(initial=0)) + 1)
     return Predictions(
         row=rows,
         user=user[rows],

@@ -18,6 +18,7 @@ from clickscale.features import Features
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._base import CTRModel, FeatureAxis, State, stack
 from clickscale.models._chunks import score_in_chunks
+from clickscale.models._losses import label_losses
 from clickscale.schema import select_labels
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "State",
     "build_model",
     "describe",
+    "label_losses",
     "model_config",
     "model_names",
     "presets",

@@ -66,6 +66,10 @@ class CTRModel(nn.Module, ABC, Generic[S]):
         """Logits (B, C, T); exactly this composition, never overridden."""
         return self.score(self.encode_user(batch.user), batch.candidates)
 
+    def auxiliary_loss(self, state: S, batch: Batch) -> Tensor | None:
+        """Weighted loss () that training adds to the log-loss of the logits; None, as here, adds nothing."""
+        return None
+
     def extend_user(self, state: S, user: UserSide) -> S:
         """State of the longer history, equal to encoding it whole; ``user`` holds only the new behaviors.
 
@@ -87,10 +91,8 @@ class CTRModel(nn.Module, ABC, Generic[S]):
     def feature_axes(self, features: Features) -> Mapping[str, FeatureAxis]:
         """Weights, by name, of which each feature has a part of its own; a warm start copies them by feature.
 
-        A model for which it is empty, as here, starts only from one with the same features.
-
-        Args:
-            features: those that the model was built from.
+        A model for which it is empty, as here, starts only from one with the same features. ``features`` are
+        those that the model was built from.
         """
         return {}
 

@@ -77,7 +77,7 @@ class FieldInputs(Inputs):
         if self.vectors is not None:
             cosines = self.vectors.compare(candidates.items, state.items)
             tiers = similarity_tiers(cosines.dots, cosines.known & seen, TIERS)  # (B, C, tiers)
-            parts.append(self.histogram(tiers))
+            parts.append(self.histogram(tiers.to(items.dtype)))
         return torch.cat(parts, dim=-1).view(*candidates.items.shape, self.count, self.dim)
 
     def _pooled(self, candidates: CandidateSide, behaviors: Tensor, seen: Tensor) -> Tensor:

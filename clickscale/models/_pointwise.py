@@ -10,6 +10,7 @@ Behaviors see earlier ones, themselves and the tokens before the sequence. A can
 its past, the tokens before them, and itself. So behaviors are computed once for any number of candidates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ from clickscale.layers.visibility import Visibility
 from clickscale.models._base import State, require_unpadded
 
 _NEVER = -1e4  # a masked score: its SiLU is 0, also in half precision
-PREFIX, BEHAVIOR, CANDIDATE = range(3)  # kinds of rows
+PREFIX, BEHAVIOR, CANDIDATE, RECENT = range(4)  # kinds of rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Block(nn.Module):
     """One block.
 
     Args:
-        kinds: 1 if all rows share the norms, 3 if each kind of row has its own.
+        kinds: 1 if all rows share the norms, 3 or 4 if each kind of row has its own.
         silu: apply SiLU to queries, keys, values and gates.
         last: only the rows of candidates are finished.
     """
@@ -85,7 +86,8 @@ class PointwiseStack(nn.Module):
 
     Args:
         width: D. length: n, by which sums are divided; distances beyond it share one entry of the bias.
-        kinds: 1 if all rows share the norms, 3 if prefix, behaviors and candidates have their own.
+        kinds: 1 if all rows share the norms, 3 if prefix, behaviors and candidates have their own, 4 if the
+            newest behaviors are a kind as well.
 
     Raises:
         ConfigError: the width cannot be divided among the heads.
@@ -185,6 +187,37 @@ class PointwiseStack(nn.Module):
             own = functional.silu(own + self.bias.own(index, x.device)[:, None, None])
             x = block.finish(x, seen + own * value * self.share, gate, CANDIDATE)
         return x
+
+    def at_once(
+        self, rows: Sequence[tuple[Tensor, int]], allowed: Tensor, there: Tensor, own: Tensor
+    ) -> Tensor:
+        """Rows (V, C, D) of candidates after the last block, over a sequence that is computed as a whole.
+
+        For a sequence in which later rows change earlier ones, so that nothing of it can be kept.
+
+        Args:
+            rows: the sequence, as tensors (V, n, D) of one kind each; together N rows.
+            allowed: (V, N, N) bool, the rows that each row sees.
+            there: (V, N) bool, the rows that candidates see beside themselves.
+            own: (V, C, D) tokens of the candidates.
+        """
+        for index, block in enumerate(self._each()):
+            parts = [block.project(x, kind) for x, kind in rows]
+            key, value = (torch.cat([part[place] for part in parts], dim=2) for place in (2, 3))
+            gate, query, own_key, own_value = block.project(own, CANDIDATE)
+            scores = functional.silu(query @ key.transpose(-1, -2)) * there[:, None, None]  # (V, H, C, N)
+            itself = functional.silu((query * own_key).sum(dim=-1, keepdim=True)) * own_value
+            own = block.finish(own, (scores @ value + itself) * self.share, gate, CANDIDATE)
+            if index == len(self.blocks) - 1:  # the last block's rows are never read
+                break
+            after, begin = [], 0
+            for (x, kind), (gate, query, _, _) in zip(rows, parts, strict=True):
+                seen = allowed[:, None, begin : begin + x.shape[1]]
+                read = functional.silu(query @ key.transpose(-1, -2)) * seen @ value * self.share
+                after.append((block.finish(x, read, gate, kind), kind))
+                begin += x.shape[1]
+            rows = after
+        return own
 
     def _over(
         self, state: PointwiseState, index: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor

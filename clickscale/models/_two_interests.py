@@ -9,20 +9,22 @@ The first is DIN's weighted sum. For the second, a search takes the K behaviors 
 The search looks at every behavior that the candidate sees, the newest included.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clickscale.batch import CandidateSide
-from clickscale.errors import ConfigError, unknown
-from clickscale.features import Features, categorical, column_of, content
+from clickscale.config import Config, check_least
+from clickscale.features import Features
 from clickscale.layers.bias import TIME_BUCKETS, time_buckets
+from clickscale.layers.embedding import Numbers
+from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.local_activation import LocalActivation
-from clickscale.layers.retrieval import ContentTable, ItemTokens, SearchKind, SearchUnit
+from clickscale.layers.retrieval import SearchKind
 from clickscale.layers.target_attention import TargetAttention
 from clickscale.layers.visibility import Visibility, take_columns
-from clickscale.models._history import HistoryState
+from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._search import CandidateSearch
 
 
 class TwoInterests(nn.Module):
@@ -32,6 +34,8 @@ class TwoInterests(nn.Module):
         recent: newest behaviors of the first interest. kept: K of the second.
         search: how relevance is measured. field: the item field that ``search=field`` compares.
         width: of all heads together.
+        relevance_counts: the relevance of a learned search is added to the scores of attention, and so
+            trained; if not, a loss of its own has to train it.
 
     Attributes:
         width: of the result.
@@ -52,13 +56,12 @@ class TwoInterests(nn.Module):
         field: str,
         width: int,
         heads: int,
+        relevance_counts: bool = True,
     ) -> None:
         super().__init__()
-        self.recent, self.dim, self.item_width = recent, inputs.dim, inputs.item_width
+        self.recent, self.relevance_counts = recent, relevance_counts
         self.activation = LocalActivation(inputs.width)
-        codes = np.asarray(items[column_of(_field(features, field))]) if search == "field" else None
-        self.search = SearchUnit(search, kept, inputs.item_width, codes)
-        self.vectors = _content(features, items) if search == "content" else None
+        self.search = CandidateSearch(features, items, inputs.item_width, search, kept, field)
         self.gap = nn.Embedding(TIME_BUCKETS, inputs.dim)
         nn.init.normal_(self.gap.weight, std=0.05)
         self.attention = TargetAttention(inputs.width, inputs.width + inputs.dim, width, heads)
@@ -70,37 +73,75 @@ class TwoInterests(nn.Module):
         shown = Visibility.of(candidates, state.items, state.times)
         recent = shown.newest(self.recent).expand(-1, own.shape[1], -1)  # (B, C, L)
         newest = self.activation(own, tokens, recent) @ tokens  # (B, C, D)
-        cosines = None if self.vectors is None else self.vectors.compare(candidates.items, state.items)
-        result = self.search(
-            ItemTokens(candidates.items, own[..., : self.item_width]),
-            ItemTokens(state.items, tokens[..., : self.item_width]),
-            shown.seen,
-            cosines,
-        )
+        result = self.search.find(shown, own, tokens)
         found = shown.select(result.columns, result.mask)
         gap = self.gap(time_buckets(found.seconds)).to(own.dtype)  # (R, K, d)
         keys = torch.cat([take_columns(tokens, found.columns), gap], dim=-1)  # (R, K, D + d)
         # A learned search is trained by its relevance: choosing has no gradient.
-        bias = None if result.relevance is None else result.relevance.flatten(0, 1)
+        counts = self.relevance_counts and result.relevance is not None
+        bias = result.relevance.flatten(0, 1) if counts and result.relevance is not None else None
         read = self.attention(own.flatten(0, 1), keys, found.row_mask, bias)  # (R, width)
         return torch.cat([newest, read.view(*own.shape[:2], -1)], dim=-1)
 
 
-def _field(features: Features, name: str) -> str:
-    """The item field to compare; the first attribute if none is named."""
-    fields = [feature.name for feature in categorical(features.item)]
-    if not name:
-        return fields[1] if len(fields) > 1 else fields[0]  # the item id is the first field
-    if name not in fields:
-        raise ConfigError(unknown("item field", name, fields))
-    return name
+class InterestConfig(Config, frozen=True):
+    """Options of models with two interests.
+
+    Attributes:
+        d: width of one feature's embedding.
+        recent: newest behaviors that form the short interest.
+        kept: K, behaviors that the search keeps of all that the candidate sees.
+        heads: of the attention over what was found. head_width: of each.
+        numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
+    """
+
+    d: int = 8
+    recent: int = 50
+    kept: int = 50
+    heads: int = 2
+    head_width: int = 16
+    numbers: Numbers = "piecewise"
+    head: HeadConfig = HeadConfig()
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "d", "recent", "kept", "heads", "head_width")
 
 
-def _content(features: Features, items: ItemColumns) -> ContentTable:
-    columns = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
-    if not columns:
-        raise ConfigError(
-            "search=content needs content vectors of items, which the data set does not have; add them"
-            " (clickscale content --help) or choose another search."
+class TwoInterestModel(HistoryModel):
+    """A model whose tower reads both interests; a subclass says how it searches, as `TwoInterests` does."""
+
+    def __init__(
+        self,
+        features: Features,
+        items: ItemColumns,
+        config: InterestConfig,
+        length: int,
+        labels: int,
+        *,
+        search: SearchKind,
+        field: str = "",
+        relevance_counts: bool = True,
+    ) -> None:
+        inputs = Inputs(features, items, config.d, config.numbers)
+        super().__init__(inputs, length)
+        self.config = config
+        self.interests = TwoInterests(
+            features,
+            items,
+            inputs,
+            recent=config.recent,
+            kept=config.kept,
+            search=search,
+            field=field,
+            width=config.heads * config.head_width,
+            heads=config.heads,
+            relevance_counts=relevance_counts,
         )
-    return ContentTable(columns)
+        self.head = head_over(inputs, self.interests.width + inputs.item_width, labels, config.head)
+
+    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
+        """Logits (B, C, T)."""
+        own = self.inputs.candidates(candidates)  # (B, C, D)
+        read = [self.interests(state, own, candidates), own[..., : self.inputs.item_width]]
+        context = self.inputs.context(candidates)
+        return self.head.over(torch.cat(read, dim=-1), state.profile, context, candidates.mask)

@@ -29,6 +29,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -61,6 +62,9 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, blocks=blocks, heads=heads)
     for i, (d, blocks, heads) in enumerate(((8, 1, 2), (8, 2, 2), (16, 2, 4), (32, 4, 8), (144, 8, 8)))
+} | {
+    "paper": ModelConfig(blocks=2, heads=2, head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, heads=1, expansion=1, head=DEBUG_TOWER),
 }
 
 

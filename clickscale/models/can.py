@@ -28,6 +28,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns, ItemTable
 from clickscale.layers.local_activation import LocalActivation
 from clickscale.models._base import CTRModel, State
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 
 _SMALL = 0.01  # standard deviation of the initial rows of both second tables
 
@@ -59,6 +60,8 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))} | {
     "16-8-4": ModelConfig(),
     "4x8-bias": ModelConfig(widths=(4,) * 9, bias=True),
+    "paper": ModelConfig(head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, widths=(4, 2), orders=2, head=DEBUG_TOWER),
 }
 
 

@@ -22,6 +22,7 @@ from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -42,7 +43,10 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 1, "d")
 
 
-PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
+PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))} | {
+    "paper": ModelConfig(head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, head=DEBUG_TOWER),
+}
 
 
 class DeepFM(HistoryModel):

@@ -9,18 +9,22 @@ as it was::
     h'_t = (1 - a_t u_t) h'_{t-1} + a_t u_t n_t               # gate u_t and proposal n_t of a GRU over h_t
 
 The tower reads the last h'. The second network runs per candidate and step by step, so it is the slowest
-model here.
+model here. With ``auxiliary`` above 0, training asks each h_t to tell the next behavior from a random e'::
 
-Deviations: without the paper's second loss, which asks each h_t to tell the next behavior from a random one.
+    loss += -auxiliary * mean of log sigmoid(h_t . e_{t+1}) + log sigmoid(-h_t . e'_{t+1})
+
+Resolutions: the random behavior is one of the same batch.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from clickscale.batch import CandidateSide, UserSide
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.config import Config, check_least
+from clickscale.errors import ConfigError
 from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
@@ -28,6 +32,7 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.target_attention import masked_softmax
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._base import CTRModel, State, require_unpadded
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -36,20 +41,30 @@ class ModelConfig(Config, frozen=True):
     Attributes:
         d: width of one feature's embedding.
         hidden: units of both recurrent networks; 0 takes the width of a behavior.
+        auxiliary: weight of the loss of the next behavior; it needs ``hidden=0``.
         numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
     """
 
     d: int = 8
     hidden: int = 0
+    auxiliary: float = 0.0
     numbers: Numbers = "piecewise"
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
         check_least(self, 1, "d")
-        check_least(self, 0, "hidden")
+        check_least(self, 0, "hidden", "auxiliary")
+        if self.auxiliary and self.hidden:
+            raise ConfigError(
+                f"auxiliary={self.auxiliary} compares interests with behaviors, so both must be as wide; set"
+                f" hidden=0 instead of {self.hidden}, or auxiliary=0."
+            )
 
 
-PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
+PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))} | {
+    "paper": ModelConfig(auxiliary=1.0, head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, hidden=8, head=DEBUG_TOWER),
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,18 @@ class DIEN(CTRModel[DIENState]):
         evolved = self._evolved(state, items, candidates)  # (B, C, hidden)
         read = torch.cat([evolved, items], dim=-1)
         return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
+
+    def auxiliary_loss(self, state: DIENState, batch: Batch) -> Tensor | None:
+        """See the module docstring."""
+        present, tokens = batch.user.mask, self.inputs.behaviors(batch.user)
+        follows = present[:, 1:] & present[:, :-1]  # (B, L - 1), behaviors with one before them
+        if not self.config.auxiliary or not bool(follows.any()):
+            return None
+        interests, following = state.interests[:, :-1][follows], tokens[:, 1:][follows]  # (N, D)
+        every = tokens[present]
+        others = every[torch.randint(len(every), (len(following),), device=every.device)]
+        told = (interests * following).sum(dim=-1), -(interests * others).sum(dim=-1)  # (N,)
+        return -self.config.auxiliary * functional.logsigmoid(torch.stack(told).float()).mean(dim=1).sum()
 
     def _evolved(self, state: DIENState, items: Tensor, candidates: CandidateSide) -> Tensor:
         """(B, C, hidden) of the second network after the last behavior that each candidate sees."""

@@ -32,6 +32,7 @@ from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.per_token import PerTokenLinear
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -72,6 +73,18 @@ PRESETS = {
     for i, (d, width, layers, heads) in enumerate(
         ((8, 16, 1, 1), (8, 32, 1, 2), (16, 64, 2, 4), (32, 128, 4, 4), (144, 256, 6, 8))
     )
+} | {
+    "paper": ModelConfig(
+        d=16,
+        width=128,
+        layers=6,
+        heads=4,
+        expansion=1,
+        pool="fields",
+        inputs=FieldConfig(simtier=True),
+        head=EST_TOWER,
+    ),
+    "debug": ModelConfig(d=4, width=8, heads=1, expansion=1, head=DEBUG_TOWER),
 }
 
 

@@ -19,6 +19,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._pointwise import PointwiseStack, PointwiseState
 from clickscale.models._sizes import SIZES
 
@@ -48,7 +49,12 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 1, "d", "blocks", "heads")
 
 
-PRESETS = {name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for name, size in SIZES.items()}
+PRESETS = {
+    name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for name, size in SIZES.items()
+} | {
+    "paper": ModelConfig(blocks=2, heads=2, buckets="paper", head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, blocks=1, heads=1, head=DEBUG_TOWER),
+}
 
 
 class HSTU(CTRModel[PointwiseState]):

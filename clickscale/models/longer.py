@@ -10,10 +10,11 @@ tokens and the global ones ask, and all of the history answers; later layers run
 The tower reads the candidate's row. History and user tokens do not depend on the candidate, so they are
 computed once for all candidates that see the same behaviors, and a candidate is one row per layer.
 
+With ``inner=true``, a small transformer block runs inside each group before its behaviors are merged; there
+they see each other in both directions, as they are one token afterwards.
+
 Resolutions: the order is history, user tokens, candidate, so that one causal mask serves all and only the
 candidate's row depends on it; the time from an event to the request enters its token.
-
-Deviations: the small transformer inside each group of merged tokens is left out.
 """
 
 import torch
@@ -32,6 +33,7 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -42,6 +44,7 @@ class ModelConfig(Config, frozen=True):
         width: D of a merged token.
         blocks: layers. heads: of each.
         merge: K, behaviors that become one token.
+        inner: let the behaviors of a group see each other before they are merged.
         recent: merged tokens that ask in the first layer.
         expansion: hidden width of the feed-forward layers in units of D.
         numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
@@ -52,6 +55,7 @@ class ModelConfig(Config, frozen=True):
     blocks: int = 2
     heads: int = 2
     merge: int = 4
+    inner: bool = False
     recent: int = 16
     expansion: int = 4
     numbers: Numbers = "piecewise"
@@ -66,6 +70,9 @@ class ModelConfig(Config, frozen=True):
 PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, width=8 * d, blocks=blocks, heads=heads)
     for i, (d, blocks, heads) in enumerate(((8, 1, 2), (8, 2, 2), (16, 3, 4), (32, 4, 4), (144, 8, 8)))
+} | {
+    "paper": ModelConfig(d=16, width=128, blocks=6, heads=4, merge=4, inner=True, recent=100, head=EST_TOWER),
+    "debug": ModelConfig(d=4, width=8, blocks=1, heads=1, merge=2, recent=2, expansion=1, head=DEBUG_TOWER),
 }
 
 
@@ -105,7 +112,10 @@ class LONGER(HistoryModel):
         nn.init.normal_(self.gap.weight, std=0.05)
         self.groups = -(-length // config.merge)  # merged tokens, rounded up
         self.position = nn.Parameter(torch.randn(self.groups, width) * 0.02)  # the newest is the last
-        self.merged = nn.Linear(config.merge * (inputs.width + config.d), width)
+        entered = inputs.width + config.d
+        # One head: few behaviors stand in a group, and any width allows it.
+        self.inner = _Block(entered, 1, config.expansion * entered) if config.inner else None
+        self.merged = nn.Linear(config.merge * entered, width)
         self.user = nn.Linear(max(inputs.profile_tokens, 1) * config.d, width)
         self.learned = nn.Parameter(torch.randn(width) * 0.05)
         self.candidate = nn.Linear(inputs.item_width + inputs.context_tokens * config.d, width)
@@ -150,6 +160,8 @@ class LONGER(HistoryModel):
         seconds = shown.moment.flatten()[:, None] - take_columns(state.times, column)
         gap = self.gap(time_buckets(seconds * there)).to(dtype)
         tokens = torch.cat([tokens, gap], dim=-1) * there[..., None]
+        if self.inner is not None:
+            tokens = self._within_groups(self.inner, tokens, there)
         groups = tokens.view(size, self.groups, -1)  # (V, G, K (D + d))
         merged = self.merged(groups) + self.position
         profile = state.profile.to(dtype).flatten(1)  # (B, n2 d)
@@ -158,6 +170,16 @@ class LONGER(HistoryModel):
         ends = torch.stack([user, self.learned.expand_as(user)], dim=1)  # (V, 2, D)
         held = there.view(size, self.groups, merge).any(dim=-1)  # (V, G)
         return torch.cat([merged, ends], dim=1), functional.pad(held, (0, 2), value=True)
+
+    def _within_groups(self, block: _Block, tokens: Tensor, there: Tensor) -> Tensor:
+        """Behaviors (V, G K, W) after a block over each group of K; zeros where there is none."""
+        rows = tokens.view(-1, self.config.merge, tokens.shape[-1])  # (V G, K, W)
+        held = there.view(-1, 1, self.config.merge)  # (V G, 1, K)
+        itself = torch.eye(self.config.merge, dtype=torch.bool, device=rows.device)
+        query, key, value = block.project(rows)
+        allowed = (held | itself)[:, None]  # (V G, 1, K, K)
+        seen = functional.scaled_dot_product_attention(query, key, value, allowed, scale=block.scale)
+        return block.finish(rows, seen).view(tokens.shape) * there[..., None]  # (V, G K, W)
 
     @staticmethod
     def _seen(block: _Block, query: Tensor, key: Tensor, value: Tensor, there: Tensor) -> Tensor:

@@ -7,8 +7,13 @@ projections of the embeddings, preset ``hard`` takes the newest behaviors of the
 Resolutions: of several equally relevant behaviors the newest are kept; padding is never found, and places
 that stay empty are masked.
 
-Deviations: the projections of the soft search learn through their relevance, which is added to the scores of
-attention; the paper trains them by a loss of their own.
+The projections of the soft search cannot learn through the choice of behaviors. With ``auxiliary`` above 0
+they learn as in the paper, by a tower of their own that reads all behaviors weighted by relevance::
+
+    loss += auxiliary * log-loss of tower([sum_j relevance_j e_j, e_candidate, ...])
+
+Deviations: with ``auxiliary=0`` they learn through their relevance, which is added to the scores of
+attention.
 """
 
 from typing import Literal
@@ -16,75 +21,87 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clickscale.batch import CandidateSide
-from clickscale.config import Config, check_least
+from clickscale.batch import Batch
+from clickscale.config import check_least
+from clickscale.errors import ConfigError
 from clickscale.features import Features
-from clickscale.layers.embedding import Numbers
-from clickscale.layers.head import HeadConfig, head_over
-from clickscale.layers.inputs import Inputs, ItemColumns
-from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._two_interests import TwoInterests
+from clickscale.layers.head import head_over
+from clickscale.layers.inputs import ItemColumns
+from clickscale.layers.visibility import Visibility
+from clickscale.models._history import HistoryState
+from clickscale.models._losses import label_losses
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._two_interests import InterestConfig, TwoInterestModel
 
 
-class ModelConfig(Config, frozen=True):
-    """Options.
+class ModelConfig(InterestConfig, frozen=True):
+    """Options, with those of `InterestConfig`.
 
     Attributes:
-        d: width of one feature's embedding.
-        recent: newest behaviors that form the short interest.
-        kept: K, behaviors that the search keeps of all that the candidate sees.
         search: relevance by ``learned`` projections (soft), by shared values of an item ``field`` (hard), or
             by ``content`` cosine.
         field: that a hard search compares; the first attribute of the item if empty.
-        heads: of the attention over what was found. head_width: of each.
-        numbers: embedding of a number, see `clickscale.layers.embedding.SideEmbedding`.
+        auxiliary: weight of the loss of a learned search; the paper's is 1.
     """
 
-    d: int = 8
-    recent: int = 50
-    kept: int = 50
     search: Literal["learned", "field", "content"] = "learned"
     field: str = ""
-    heads: int = 2
-    head_width: int = 16
-    numbers: Numbers = "piecewise"
-    head: HeadConfig = HeadConfig()
+    auxiliary: float = 0.0
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "d", "recent", "kept", "heads", "head_width")
+        super().__post_init__()
+        check_least(self, 0, "auxiliary")
+        if self.auxiliary and self.search != "learned":
+            raise ConfigError(
+                f"auxiliary={self.auxiliary} trains a learned search, and search={self.search} learns"
+                " nothing; set auxiliary=0."
+            )
 
 
 PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, heads=heads)
     for i, (d, heads) in enumerate(((8, 2), (8, 2), (16, 4), (32, 8), (144, 8)))
-} | {"soft": ModelConfig(search="learned"), "hard": ModelConfig(search="field")}
+} | {
+    "soft": ModelConfig(search="learned"),
+    "hard": ModelConfig(search="field"),
+    "paper": ModelConfig(auxiliary=1.0, head=SUAN_TOWER),
+    "paper-hard": ModelConfig(search="field", head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, recent=4, kept=4, head_width=4, head=DEBUG_TOWER),
+}
 
 
-class SIM(HistoryModel):
+class SIM(TwoInterestModel):
     """See the module docstring."""
+
+    config: ModelConfig
 
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:
-        inputs = Inputs(features, items, config.d, config.numbers)
-        super().__init__(inputs, length)
-        self.config = config
-        self.interests = TwoInterests(
+        super().__init__(
             features,
             items,
-            inputs,
-            recent=config.recent,
-            kept=config.kept,
+            config,
+            length,
+            labels,
             search=config.search,
             field=config.field,
-            width=config.heads * config.head_width,
-            heads=config.heads,
+            relevance_counts=not config.auxiliary,
         )
-        self.head = head_over(inputs, self.interests.width + inputs.item_width, labels, config.head)
+        self.search_head = None
+        if config.auxiliary:
+            read = self.inputs.width + self.inputs.item_width
+            self.search_head = head_over(self.inputs, read, labels, config.head)
 
-    def score(self, state: HistoryState, candidates: CandidateSide) -> Tensor:
-        """Logits (B, C, T)."""
-        own = self.inputs.candidates(candidates)  # (B, C, D)
-        read = [self.interests(state, own, candidates), own[..., : self.inputs.item_width]]
-        context = self.inputs.context(candidates)
-        return self.head.over(torch.cat(read, dim=-1), state.profile, context, candidates.mask)
+    def auxiliary_loss(self, state: HistoryState, batch: Batch) -> Tensor | None:
+        """Log-loss of the tower over all behaviors; see the module docstring."""
+        if self.search_head is None:
+            return None
+        own, tokens = self.inputs.candidates(batch.candidates), state.tokens
+        shown = Visibility.of(batch.candidates, state.items, state.times)
+        relevance = self.interests.search.relevance(own, tokens) * shown.seen  # (B, C, L)
+        items = own[..., : self.inputs.item_width]
+        read = torch.cat([relevance @ tokens, items], dim=-1)  # (B, C, D + item width)
+        context = self.inputs.context(batch.candidates)
+        logits = self.search_head.over(read, state.profile, context, batch.candidates.mask)
+        return self.config.auxiliary * label_losses(logits, batch.labels, batch.label_mask).sum()

@@ -29,6 +29,7 @@ from clickscale.layers.retrieval import ranked, top_behaviors
 from clickscale.layers.target_attention import masked_softmax
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -54,7 +55,10 @@ class ModelConfig(Config, frozen=True):
         check_least(self, 1, "d", "recent", "kept", "heads", "head_width")
 
 
-PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
+PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))} | {
+    "paper": ModelConfig(kept=100, head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, recent=4, kept=4, heads=2, head_width=4, head=DEBUG_TOWER),
+}
 
 
 class TWIN(HistoryModel):

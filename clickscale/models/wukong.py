@@ -25,6 +25,7 @@ from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
+from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -64,6 +65,11 @@ PRESETS = {
         hidden=(16 * tokens,),
     )
     for i, (d, layers, tokens) in enumerate(((8, 1, 16), (8, 2, 16), (16, 3, 24), (32, 4, 32), (144, 8, 64)))
+} | {
+    "paper": ModelConfig(
+        d=16, layers=6, machine_tokens=26, linear_tokens=26, inputs=FieldConfig(simtier=True), head=EST_TOWER
+    ),
+    "debug": ModelConfig(d=4, layers=1, machine_tokens=2, linear_tokens=2, head=DEBUG_TOWER),
 }
 
 

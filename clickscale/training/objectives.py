@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
+from clickscale.models import CTRModel, label_losses
 
 LOSS = "loss"
 
@@ -53,9 +54,14 @@ class ClickLoss(Objective):
         self.weights = {f"{LOSS}.{label}": 1.0 for label in labels}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses, each of shape (): ``loss`` to minimize, then ``loss.NAME`` for each label."""
-        losses = _label_losses(self.model(batch), batch.labels, batch.label_mask)  # (T,)
-        return {LOSS: losses.sum()} | dict(zip(self.weights, losses.detach().unbind(), strict=True))
+        """Losses, each of shape (): ``loss`` to minimize, then ``loss.NAME`` for each label.
+
+        In training, ``loss`` holds the model's own loss (`CTRModel.auxiliary_loss`) as well.
+        """
+        logits, own = _judged(self.model, batch)
+        losses = label_losses(logits, batch.labels, batch.label_mask)  # (T,)
+        total = losses.sum() if own is None else losses.sum() + own
+        return {LOSS: total} | dict(zip(self.weights, losses.detach().unbind(), strict=True))
 
 
 class OnlineDistillation(Objective):
@@ -123,15 +129,17 @@ class OnlineDistillation(Objective):
         """Losses, each of shape (): ``loss``, then ``loss.PART.LABEL``; PART: student, teacher, distill."""
         for_student, for_teacher = (batch.shortened(length) if length else batch for length in self.lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            taught = self.teacher(for_teacher)  # (B, C, T), or more labels if frozen
+            taught, of_teacher = _judged(self.teacher, for_teacher)  # (B, C, T), or more labels if frozen
         taught = taught[..., self.frozen] if self.frozen else taught
-        logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
+        logits, of_student = _judged(self.student, for_student)  # (B, C, T) or (B, C, 2T)
         count, mask = len(self.labels), batch.label_mask
         soft = logits if self.head == "same" else logits[..., count:]
-        student = _label_losses(logits[..., :count], batch.labels, mask)  # (T,)
-        teacher = _label_losses(taught, batch.labels, mask)
+        student = label_losses(logits[..., :count], batch.labels, mask)  # (T,)
+        teacher = label_losses(taught, batch.labels, mask)
         distill = _soft_losses(soft, taught.detach(), mask, self.temperature)
         loss = student.sum() + self.weight * distill.sum()
+        for own in (of_student, None if self.frozen else of_teacher):
+            loss = loss if own is None else loss + own
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(
             zip(self.weights, parts.unbind(), strict=True)
@@ -146,17 +154,12 @@ def check_distillation(temperature: float, weight: float) -> None:
         )
 
 
-def _label_losses(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Mean log-loss of each label over the impressions where it is known, (T,) float32; 0 where none is.
-
-    Args:
-        logits: (B, C, T) of any floating type.
-        labels: (B, C, T) float32 in {0, 1}.
-        mask: (B, C, T) bool, True where the label is known.
-    """
-    known = mask.float()
-    losses = F.binary_cross_entropy_with_logits(logits.float(), labels, weight=known, reduction="none")
-    return losses.sum((0, 1)) / known.sum((0, 1)).clamp(min=1)
+def _judged(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Logits of a model, and the loss of its own that training adds."""
+    if not (model.training and isinstance(model, CTRModel)):
+        return model(batch), None
+    state = model.encode_user(batch.user)  # as `CTRModel.forward`; the model's own loss reads the state, too
+    return model.score(state, batch.candidates), model.auxiliary_loss(state, batch)
 
 
 def _soft_losses(logits: Tensor, taught: Tensor, mask: Tensor, temperature: float) -> Tensor:

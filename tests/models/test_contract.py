@@ -123,9 +123,11 @@ def append_gap(model: CTRModel[Any], batch: Batch) -> float:
 
 
 def without_gradient(model: CTRModel[Any], batch: Batch) -> list[str]:
-    """Names of the parameters that the loss of a batch does not reach."""
-    logits = model.train()(batch)
-    functional.binary_cross_entropy_with_logits(logits, batch.labels, batch.label_mask.float()).backward()
+    """Names of the parameters that the losses of a batch do not reach: of the logits, and the model's own."""
+    state = model.train().encode_user(batch.user)
+    logits, own = model.score(state, batch.candidates), model.auxiliary_loss(state, batch)
+    loss = functional.binary_cross_entropy_with_logits(logits, batch.labels, batch.label_mask.float())
+    (loss if own is None else loss + own).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return [name for name, grad in gradients.items() if grad is None or not grad.to_dense().abs().sum() > 0]
 
@@ -338,6 +340,9 @@ class Broken(CTRModel):
         if self.fault == "kept":  # what is kept belongs to another row
             return stack(state.split()[::-1])
         return self.inner.scoring_state(state)
+
+    def auxiliary_loss(self, state: State, batch: Batch) -> Tensor | None:
+        return self.inner.auxiliary_loss(state, batch)
 
     def extend_user(self, state: State, user: UserSide) -> State:
         if self.fault == "append":  # of several new behaviors the last one counts for all

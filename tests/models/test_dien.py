@@ -1,12 +1,16 @@
 """DIEN against its recurrences in NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
+from clickscale.errors import ConfigError
 from tests.models.restated import Array, Case, Weights, gaps, shake_statistics, sigmoid
 from tests.models.test_field_models import softmax
 from tests.models.test_history_models import with_fields
-from tests.models.toy import toy_batch, toy_model, with_candidates
+from tests.models.toy import keep_behaviors, toy_batch, toy_model, with_candidates
 
 
 def step(entered: Array, recurring: Array, hidden: Array, scale: float = 1.0) -> Array:
@@ -55,3 +59,34 @@ def test_what_is_not_visible_leaves_the_interest_as_it_was() -> None:
         state = model.encode_user(batch.user)
         items = model.inputs.candidate_items(batch.candidates)  # type: ignore[union-attr, operator]
         assert not model._evolved(state, items, few.candidates).any()  # type: ignore[operator]
+
+
+def test_the_loss_of_the_next_behavior_against_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = toy_model("dien", "auxiliary=0.5").double().train(), toy_batch()
+    monkeypatch.setattr(torch, "randint", lambda high, size, device: torch.arange(*size) % high)
+    with torch.no_grad():
+        state = model.encode_user(batch.user)
+        tokens = model.inputs.behaviors(batch.user).numpy()  # type: ignore[union-attr, operator]
+        found = float(model.auxiliary_loss(state, batch))  # type: ignore[arg-type]
+    present = batch.user.mask.numpy()
+    every = [tokens[row, column] for row, column in zip(*present.nonzero(), strict=True)]
+    right, wrong = [], []
+    for row in range(len(present)):
+        for column in range(1, present.shape[1]):
+            if present[row, column] and present[row, column - 1]:
+                interest = state.interests[row, column - 1].numpy()
+                other = every[len(right) % len(every)]
+                right.append(np.log(sigmoid(interest @ tokens[row, column])))
+                wrong.append(np.log(1 - sigmoid(interest @ other)))
+    assert found == pytest.approx(-0.5 * (np.mean(right) + np.mean(wrong)), rel=1e-6)
+
+
+def test_without_two_behaviors_in_a_row_nothing_follows() -> None:
+    model, batch = toy_model("dien", "auxiliary=1"), toy_batch(full=True)
+    one = replace(batch, user=keep_behaviors(batch.user, slice(0, 1)))
+    assert model.auxiliary_loss(model.encode_user(one.user), one) is None
+
+
+def test_interests_and_behaviors_of_different_widths_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"auxiliary=1\.0 compares interests with behaviors"):
+        toy_model("dien", "auxiliary=1", "hidden=5")

@@ -1,12 +1,14 @@
 """Models of field tokens against their formulas in NumPy, with the marks of faults that others have made."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from clickscale.batch import Batch
 from clickscale.errors import ConfigError
 from clickscale.features import Feature, Features
 from clickscale.models import CTRModel, build_model
@@ -135,12 +137,29 @@ def rankmixer(model: CTRModel[Any], w: Weights, x: Array) -> tuple[Array, Array]
         part = tokens.shape[1] // count
         mixed = [np.concatenate([y[t * part : (t + 1) * part] for y in tokens]) for t in range(count)]
         tokens = layer_norm(w, f"{name}.norms.0", np.array(mixed) + tokens)
-        fed = []
-        for t in range(count):
-            hidden = gelu(tokens[t] @ w[f"{name}.enter.weight"][t] + w[f"{name}.enter.bias"][t, 0])
-            fed.append(hidden @ w[f"{name}.leave.weight"][t] + w[f"{name}.leave.bias"][t, 0])
+        fed = [
+            experts_of(w, f"{name}.experts", tokens[t], t)
+            if f"{name}.experts.enter.weight" in w
+            else expert(w, name, tokens[t], t)
+            for t in range(count)
+        ]
         tokens = layer_norm(w, f"{name}.norms.1", np.array(fed) + tokens)
-    return tokens.mean(axis=0), np.zeros(1)
+    config: Any = model.config
+    return tokens.ravel() if config.pool == "tokens" else tokens.mean(axis=0), np.zeros(1)
+
+
+def expert(w: Weights, name: str, x: Array, place: int) -> Array:
+    """Network ``place`` for a token (D,)."""
+    hidden = gelu(x @ w[f"{name}.enter.weight"][place] + w[f"{name}.enter.bias"][place, 0])
+    return hidden @ w[f"{name}.leave.weight"][place] + w[f"{name}.leave.bias"][place, 0]
+
+
+def experts_of(w: Weights, name: str, x: Array, token: int, router: int = 1) -> Array:
+    """Sum of a token's experts by gates without a softmax, as they serve."""
+    weight, bias = w[f"{name}.routers.{router}.weight"][token], w[f"{name}.routers.{router}.bias"][token, 0]
+    gates = np.maximum(x @ weight + bias, 0)
+    made = [gate * expert(w, name, x, token * len(gates) + n) for n, gate in enumerate(gates)]
+    return np.sum(made, axis=0)
 
 
 def hiformer(model: CTRModel[Any], w: Weights, x: Array) -> tuple[Array, Array]:
@@ -180,6 +199,8 @@ CASES: list[tuple[Restated, tuple[str, ...]]] = [
     (wukong, ()),
     (wukong, ("machine_tokens=9", "linear_tokens=9")),  # as many as the toy's fields: no residual map
     (rankmixer, ()),
+    (rankmixer, ("experts=3",)),
+    (rankmixer, ("experts=2", "pool=tokens", "tokens=4")),
     (hiformer, ()),
     (hiformer, ("projection=composite", "rank=7")),
     (hiformer, ("pool=fields", "inputs.sequence=mean")),
@@ -279,3 +300,68 @@ def test_categorical_fields_of_several_values_are_one_token() -> None:
     made = features()
     assert any(isinstance(field, Feature) and field.values == 3 for field in made.item)
     assert toy_model("deepfm").inputs.count == 2 + 4 + 2 + 6  # type: ignore[union-attr]
+
+
+# --- experts of RankMixer
+
+
+def own_loss(model: CTRModel[Any], batch: Batch) -> torch.Tensor:
+    """The loss that training adds."""
+    found = model.auxiliary_loss(model.encode_user(batch.user), batch)
+    assert found is not None
+    return found
+
+
+def test_dense_and_sparse_sums_of_experts_are_equal() -> None:
+    """Serving leaves out what training multiplies by a gate of 0."""
+    model, batch = toy_model("rankmixer", "experts=3"), toy_batch(full=True)
+    with torch.no_grad():
+        served = model(batch)
+        state = model.encode_user(batch.user)
+        for block in model.blocks:  # type: ignore[union-attr]
+            block.experts.training = True  # type: ignore[union-attr]
+        dense, gates = model._scored(state, batch.candidates, dense=False)  # type: ignore[operator]
+    assert all(0 < (gate == 0).float().mean() < 1 for gate in gates)
+    torch.testing.assert_close(served, dense, rtol=0, atol=2e-6)
+
+
+def test_training_and_serving_have_a_router_each_that_learns_from_clicks() -> None:
+    model, batch = toy_model("rankmixer", "experts=3"), toy_batch(full=True)
+    with torch.no_grad():
+        served, trained = model(batch), model.train()(batch)
+    assert (served - trained).abs().max() > 1e-3
+    model.strength.fill_(-30.0)  # type: ignore[union-attr, operator]  # hardly a penalty: what is left are the clicks
+    own_loss(model, batch).backward()
+    routers = model.blocks[0].experts.routers  # type: ignore[union-attr, index]
+    assert routers[0].weight.grad is None
+    assert routers[1].weight.grad.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(("active", "sign"), [(0.05, 1), (1.0, -1)])
+def test_the_penalty_on_gates_follows_the_share_that_is_to_be_open(active: float, sign: int) -> None:
+    model, batch = toy_model("rankmixer", "experts=3", f"active={active}").train(), toy_batch()
+    before = float(model.strength)  # type: ignore[arg-type]
+    own_loss(model, batch)
+    assert (float(model.strength) - before) * sign > 0  # type: ignore[arg-type]
+
+
+def test_padded_candidates_open_no_gate() -> None:
+    """What stands where no candidate is must not move the penalty."""
+    model, batch = toy_model("rankmixer", "experts=3").train(), toy_batch()
+    changed = batch.candidates.context.clone()
+    changed[~batch.candidates.mask] = 3
+    moved = replace(batch, candidates=replace(batch.candidates, context=changed))
+    with torch.no_grad():
+        strength = model.strength.clone()  # type: ignore[union-attr, operator]
+        first = own_loss(model, batch)
+        model.strength.copy_(strength)  # type: ignore[union-attr, operator]
+        assert torch.equal(first, own_loss(model, moved))
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [("active=0", "active is 0.0; it must be a share"), ("experts=-1", "experts is -1; at least 0")],
+)
+def test_a_wrong_option_of_experts_is_named(option: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        toy_model("rankmixer", option)

@@ -9,7 +9,17 @@ import torch
 
 from clickscale.errors import ConfigError
 from clickscale.models import CTRModel
-from tests.models.restated import Array, Case, Weights, dice, gaps, shake_statistics
+from tests.models.restated import (
+    Array,
+    Case,
+    Weights,
+    case_of,
+    dice,
+    gaps,
+    shake_statistics,
+    tower,
+    weights_of,
+)
 from tests.models.restated_suan import bucket
 from tests.models.test_field_models import layer_norm, softmax
 from tests.models.toy import pick_rows, toy_batch, toy_model, with_candidates, with_user
@@ -24,9 +34,14 @@ def full_width(case: Case) -> Array:
 
 def activated(w: Weights, name: str, case: Case, behaviors: Array) -> Array:
     """(D,) DIN's sum of behaviors."""
+    return weighted(w, name, full_width(case), behaviors)
+
+
+def weighted(w: Weights, name: str, query: Array, behaviors: Array) -> Array:
+    """(D,) DIN's sum of behaviors (n, D) for the token of a candidate (D,)."""
     parts = ("query", "key", "gap", "product")
     weight = np.concatenate([w[f"{name}.{part}_weight"] for part in parts], axis=1)
-    query, total = full_width(case), np.zeros(behaviors.shape[1])
+    total = np.zeros(behaviors.shape[1])
     for key in behaviors:
         units = weight @ np.concatenate([query, key, query - key, query * key]) + w[f"{name}.first_bias"]
         variance = w[f"{name}.dice.rate"] ** -2 - 1e-8
@@ -77,7 +92,9 @@ def nearest(scores: Array, kept: int) -> Array:
     return np.array(sorted(order[:kept]), np.int64)
 
 
-def two_interests(kept: int, relevance: Callable[[Weights, Case], Array]) -> Callable[[Weights, Case], Array]:
+def two_interests(
+    kept: int, relevance: Callable[[Weights, Case], Array], counts: bool = True
+) -> Callable[[Weights, Case], Array]:
     """SIM and ETA: DIN over the newest three, attention over what the search keeps."""
 
     def restated(w: Weights, case: Case) -> Array:
@@ -91,7 +108,7 @@ def two_interests(kept: int, relevance: Callable[[Weights, Case], Array]) -> Cal
             key, value = np.split(tokens @ w["interests.attention.key_value.weight"].T, 2, axis=1)
             query = (w["interests.attention.query.weight"] @ full_width(case)).reshape(2, 1, 16) / 4
             logits = query @ heads_of(key, 2).transpose(0, 2, 1)  # (H, 1, K)
-            if "interests.search.learned.candidate.weight" in w:
+            if counts and "interests.search.learned.candidate.weight" in w:
                 logits = logits + scores[places]
             read = (softmax(logits) @ heads_of(value, 2)).ravel()
         return with_fields(case, newest, read, case.candidate)
@@ -137,6 +154,7 @@ SHORT = ("recent=3", "kept=5")
 CASES = {
     "bst": ((), bst),
     "sim": (SHORT, two_interests(5, learned)),
+    "sim auxiliary=1": (SHORT, two_interests(5, learned, counts=False)),
     "eta": (SHORT, two_interests(5, hashed)),
     "twin": (SHORT, twin),
 }
@@ -173,6 +191,30 @@ def test_a_hard_search_takes_the_newest_of_one_kind() -> None:
         for place in range(4):
             matches = shared[batch.candidates.items[row, place]][batch.user.items[row]]
             assert found[row, place] == min(int(matches.sum()), 3)
+
+
+def test_the_loss_of_a_learned_search_against_numpy() -> None:
+    """A tower of its own over all visible behaviors, weighted by relevance."""
+    model, batch = toy_model("sim", "auxiliary=0.5").double().train(), toy_batch()
+    with torch.no_grad():
+        found = float(model.auxiliary_loss(model.encode_user(batch.user), batch))  # type: ignore[arg-type]
+    w = weights_of(model)
+    losses = []
+    for row, place in batch.candidates.mask.nonzero().tolist():
+        case = case_of(w, batch, row, place)
+        read = with_fields(case, learned(w, case) @ case.behaviors, case.candidate)
+        own = {
+            name.replace("search_head.", "head."): value for name, value in w.items() if "search_head" in name
+        }
+        (logit,) = tower(model, own, read)
+        label = float(batch.labels[row, place, 0])
+        losses.append(np.log1p(np.exp(-logit)) if label else np.log1p(np.exp(logit)))
+    assert found == pytest.approx(0.5 * np.mean(losses), rel=1e-5)
+
+
+def test_only_a_learned_search_has_a_loss_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"auxiliary=1\.0 trains a learned search, and search=field"):
+        toy_model("sim", "auxiliary=1", "search=field")
 
 
 @pytest.mark.parametrize("name", ["sim", "eta", "twin"])
@@ -309,6 +351,59 @@ def test_mtgr_against_numpy(silu: bool) -> None:
         return with_fields(case, Pointwise(w, model.config, 2).run(rows, times, silu)[-1])
 
     assert gaps(model, toy_batch(), restated)[0] <= 1e-9
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_mtgr_as_in_its_paper_against_numpy(full: bool) -> None:
+    """Profile and older behaviors see each other, the newest ones see them and what was before."""
+    model: CTRModel[Any] = toy_model("mtgr", "visible=paper", "bias=none", "recent=4").double()
+
+    def tokens(w: Weights, name: str, x: Array) -> Array:
+        hidden = bent(x @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"])
+        return hidden @ w[f"{name}.2.weight"].T + w[f"{name}.2.bias"]
+
+    def restated(w: Weights, case: Case) -> Array:
+        x, _ = whole_sequence(w, case)
+        older, newest = np.split(x[:-1], [max(len(x) - 5, 0)])
+        profile = case.profile @ w["profile_tokens.weight"].T + w["profile_tokens.bias"]
+        candidate = tokens(w, "candidate_tokens", np.concatenate([x[-1], case.context]))
+        parts = [tokens(w, "behavior_tokens", older), tokens(w, "recent_tokens", newest)]
+        rows = np.concatenate([profile, *parts, candidate[None]])
+        kinds = np.repeat([0, 1, 3, 2], [len(profile), len(older), len(newest), 1])
+        order = np.arange(len(rows))
+        of_all = (kinds == 0) | (kinds == 1)  # keys that all see
+        of_newest = (kinds == 3) & ((kinds == 3)[:, None] & (order <= order[:, None]))
+        seen_by_candidate = (kinds == 2)[:, None] & ((kinds == 3) | (order == order[:, None]))
+        allowed = of_all | of_newest | seen_by_candidate
+        for block in range(2):
+            name = f"stack.blocks.{block}"
+            normed = np.array(
+                [layer_norm(w, f"{name}.norms.{kind}", row) for row, kind in zip(rows, kinds, strict=True)]
+            )
+            gate, value, query, key = np.split(
+                normed @ w[f"{name}.enter.weight"].T + w[f"{name}.enter.bias"], 4, axis=1
+            )
+            scores = bent(heads_of(query, 2) @ heads_of(key, 2).transpose(0, 2, 1)) * allowed
+            seen = (scores @ heads_of(value, 2)).transpose(1, 0, 2).reshape(rows.shape) / 12
+            last = block == 1
+            read = np.array(
+                [
+                    layer_norm(w, f"{name}.seen_norms.{0 if last else kind}", row)
+                    for row, kind in zip(seen, kinds, strict=True)
+                ]
+            )
+            rows = rows + (read * gate) @ w[f"{name}.leave.weight"].T + w[f"{name}.leave.bias"]
+        return with_fields(case, rows[-1])
+
+    assert gaps(model, toy_batch(full=full), restated)[0] <= 1e-9
+
+
+def test_mtgr_as_in_its_paper_appends_nothing_and_has_no_bias() -> None:
+    model, batch = toy_model("mtgr", "visible=paper", "bias=none"), toy_batch(full=True)
+    with pytest.raises(ConfigError, match="not causal, so nothing can be appended"):
+        model.extend_user(model.encode_user(batch.user), batch.user)
+    with pytest.raises(ConfigError, match="visible=paper has no attention bias, and bias is blocks"):
+        toy_model("mtgr", "visible=paper")
 
 
 @pytest.mark.parametrize("name", ["hstu", "mtgr"])

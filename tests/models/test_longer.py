@@ -16,6 +16,17 @@ def rms(w: Weights, name: str, x: Array) -> Array:
     return w[f"{name}.gain"] * x / (np.sqrt((x**2).mean(axis=-1, keepdims=True)) + 1e-6)
 
 
+def within(w: Weights, x: Array) -> Array:
+    """Behaviors (n, W) of one group after the block that lets all see all, with one head."""
+    if not len(x):
+        return x
+    query, key, value = np.split(rms(w, "inner.norms.0", x) @ w["inner.qkv.weight"].T, 3, axis=1)
+    seen = softmax(query @ key.T / np.sqrt(x.shape[1])) @ value
+    x = x + seen @ w["inner.out.weight"].T + w["inner.out.bias"]
+    hidden = gelu(rms(w, "inner.norms.1", x) @ w["inner.enter.weight"].T + w["inner.enter.bias"])
+    return x + hidden @ w["inner.leave.weight"].T + w["inner.leave.bias"]
+
+
 def restated(merge: int, recent: int) -> object:
     """One causal sequence: merged behaviors, profile, learned token, candidate."""
 
@@ -26,6 +37,9 @@ def restated(merge: int, recent: int) -> object:
         held = np.zeros(groups * merge, bool)
         if len(tokens):
             filled[-len(tokens) :], held[-len(tokens) :] = tokens, True
+        for group in range(groups) if "inner.qkv.weight" in w else ():
+            own_group = np.arange(groups * merge) // merge == group
+            filled[own_group & held] = within(w, filled[own_group & held])
         merged = filled.reshape(groups, -1) @ w["merged.weight"].T + w["merged.bias"] + w["position"]
         there = held.reshape(groups, merge).any(axis=1)
         user = w["user.weight"] @ case.profile.ravel() + w["user.bias"]
@@ -56,6 +70,13 @@ def test_against_numpy(merge: int, recent: int, full: bool) -> None:
     model = toy_model("longer", f"merge={merge}", f"recent={recent}").double()
     shake_statistics(model)
     assert gaps(model, toy_batch(full=full), restated(merge, recent))[0] <= 1e-9  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_behaviors_of_a_group_see_each_other_first_against_numpy(full: bool) -> None:
+    model = toy_model("longer", "inner=true", "merge=5").double()
+    shake_statistics(model)
+    assert gaps(model, toy_batch(full=full), restated(5, 16))[0] <= 1e-9  # type: ignore[arg-type]
 
 
 def test_groups_count_from_the_newest_behavior() -> None:

@@ -66,6 +66,14 @@ VARIANTS = [
     "lightsuan r=2 phase=block_head heads=4",
     "lightsuan r=4 phase=paper candidates_read=all",
     "lightsuan r=4 phase=block_head candidates_read=all",
+    "sim auxiliary=1",
+    "dien auxiliary=1",
+    "longer inner=true",
+    "rankmixer experts=3 pool=tokens",
+    "mtgr visible=paper bias=none recent=4 width=16",
+    "onetrans retrieved=mean kept=3 search=content",
+    "onetrans retrieved=din kept=3",
+    "onetrans retrieved=all kept=3 pyramid=true search=content",
 ]
 
 

@@ -1,12 +1,14 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError
-from clickscale.training.objectives import ClickLoss, OnlineDistillation, _label_losses, _soft_losses
+from clickscale.models import CTRModel, label_losses
+from clickscale.training.objectives import ClickLoss, OnlineDistillation, _soft_losses
 from tests.models.toy import toy_batch as histories
 from tests.training.toys import toy_batch
 
@@ -45,15 +47,49 @@ def test_an_unknown_label_pulls_nothing() -> None:
 def test_a_label_that_is_nowhere_known_adds_nothing() -> None:
     known = torch.zeros(1, 2, 2, dtype=torch.bool)
     known[..., 0] = True
-    found = _label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
+    found = label_losses(torch.ones(1, 2, 2), torch.ones(1, 2, 2), known)
     assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1)), 0.0])
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_single_precision() -> None:
     logits = torch.full((1, 1, 1), 12.0, dtype=torch.bfloat16)
-    found = _label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
+    found = label_losses(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(math.log1p(math.exp(-12)), rel=1e-5)
+
+
+class WithOwnLoss(Constant, CTRModel[Any]):
+    """A model that has a loss of its own."""
+
+    def encode_user(self, user: UserSide) -> Any:
+        return None
+
+    def score(self, state: Any, candidates: CandidateSide) -> Tensor:
+        return self.logits
+
+    def auxiliary_loss(self, state: Any, batch: Batch) -> Tensor | None:
+        return 3 * self.logits.sum()
+
+
+def test_a_loss_of_the_models_own_is_trained_and_not_judged() -> None:
+    """Validation compares models by their clicks."""
+    batch = toy_batch(labels=torch.ones(1, 2, 1), label_mask=torch.ones(1, 2, 1, dtype=torch.bool))
+    objective = ClickLoss(WithOwnLoss(torch.full((1, 2, 1), 0.5)), ("click",))
+    trained, judged = objective(batch), objective.eval()(batch)
+    assert trained["loss"].item() - trained["loss.click"].item() == pytest.approx(3.0)
+    assert judged["loss"].item() == pytest.approx(trained["loss.click"].item())
+    assert list(trained) == list(judged)
+
+
+def test_losses_of_their_own_reach_student_and_teacher() -> None:
+    batch = toy_batch(labels=torch.ones(1, 2, 1), label_mask=torch.ones(1, 2, 1, dtype=torch.bool))
+    student, teacher = (WithOwnLoss(torch.full((1, 2, 1), value)) for value in (0.5, 0.25))
+    plain = OnlineDistillation(Constant(student.logits), Constant(teacher.logits), ("click",))
+    own = OnlineDistillation(student, teacher, ("click",))
+    assert (own(batch)["loss"] - plain(batch)["loss"]).item() == pytest.approx(3 + 1.5)
+    frozen = OnlineDistillation(student, teacher, ("click",), frozen=(0,))
+    bare = OnlineDistillation(Constant(student.logits), Constant(teacher.logits), ("click",), frozen=(0,))
+    assert (frozen(batch)["loss"] - bare(batch)["loss"]).item() == pytest.approx(3)
 
 
 def test_an_objective_without_labels_is_refused() -> None:

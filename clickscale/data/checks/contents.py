@@ -121,7 +121,7 @@ def _summary(data: Dataset) -> Summary:
     """Summarize the parts as preparation does, which older data sets do not hold."""
     parts = data.parts()
     labels = {label: data.impressions[label_of(label)] for label in data.labels}
-    return summarize(data.impressions, lambda rows: parts[rows], labels, data.split, data.schema.absent)
+    return summarize(data.impressions, lambda rows: parts[rows], labels, data.split, data.schema.indistinct)
 
 
 def _chunks(rows: int) -> Iterator[slice]:

@@ -25,6 +25,15 @@ def part_files(heads: Sequence[Head]) -> tuple[list[Head], dict[Path, dict[str, 
     return kept, joined
 
 
+def tables_of_folder(path: Path) -> list[Path]:
+    """List the tables of a folder that holds one file or folder for each part; else the path itself."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    parts = {inner: _part_of(inner if inner.is_file() else inner / "part") for inner in inside}
+    found = [inner for inner, part in parts.items() if part and not inner.name.startswith((".", "_"))]
+    told = {parts[inner] for inner in found}
+    return found if "train" in told and len(told) > 1 else [path]
+
+
 def _in_turn(entry: tuple[str, Head]) -> int:
     return PARTS.index(entry[0])
 

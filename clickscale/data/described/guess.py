@@ -23,7 +23,8 @@ from clickscale.data.described.event_tables import (
     truth_of,
     useless,
 )
-from clickscale.data.described.file_parts import part_files
+from clickscale.data.described.file_parts import part_files, tables_of_folder
+from clickscale.data.described.libraries.library_draft import declared_log, library_draft
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
     FEEDBACK,
@@ -51,7 +52,7 @@ from clickscale.data.described.toml_lines import (
     remark,
     time_lines,
 )
-from clickscale.errors import InputError, unknown
+from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
 _NEGATIVES = 4
@@ -76,18 +77,31 @@ _WARNING = """\
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
 
-def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str] = ()) -> str:
+def guess(
+    tables: Sequence[Path], base: Path | None = None, keep: Collection[str] = (), dataset: str = ""
+) -> str:
     """TOML text for `clickscale.data.described.log`.
 
     Args:
-        tables: the tables of one log in any order; one of them holds user, item and time.
+        tables: the tables of one log in any order, of which one holds user, item and time; or the folder or
+            the configuration of a log that was prepared for another library.
         base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
         keep: columns that are features whatever `clickscale.data.described.suspects` says of them.
+        dataset: the data set to take of a configuration that declares several.
 
     Raises:
+        ConfigError: a configuration is wrong, or ``keep`` or ``dataset`` means nothing here.
         InputError: a table cannot be read, no table has columns for user, item and time, or no table has
             a column of ``keep``.
     """
+    declared = declared_log(tables, dataset)
+    if declared is not None and keep:
+        raise ConfigError(f"{declared.config} declares the features itself; add {', '.join(keep)} there.")
+    if declared is not None:
+        return _checked(library_draft(declared, base or Path.cwd()))
+    if dataset:
+        raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
+    tables = [table for path in tables for table in tables_of_folder(path)]
     heads, parts = part_files([read_head(path) for path in tables])
     shapes = [find_shape(head, [other for other in heads if other is not head]) for head in heads]
     shapes = [replace(shape, parts=parts.get(shape.head.path, {})) for shape in shapes]
@@ -102,7 +116,11 @@ def guess(tables: Sequence[Path], base: Path | None = None, keep: Collection[str
             raise InputError("No table has a column to keep: " + unknown("column", name, known))
     others = [shape.head for shape in shapes]
     draft = _Draft(events[0], events[1] if len(events) > 1 else None, others, base or Path.cwd(), keep)
-    text = "\n".join(draft.lines()) + "\n"
+    return _checked("\n".join(draft.lines()) + "\n")
+
+
+def _checked(text: str) -> str:
+    """Return the text of a draft that describes a log without contradictions."""
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
     return text
 

@@ -49,11 +49,21 @@ class _ListEntries:
     empty: npt.NDArray[np.bool_]
 
 
-def list_entries(chunk: Chunk, items: str, parallel: Sequence[str], separator: str) -> _ListEntries:
+def list_entries(
+    chunk: Chunk,
+    items: str,
+    parallel: Sequence[str],
+    separator: str,
+    *,
+    padding: str = "",
+    newest_first: bool = False,
+) -> _ListEntries:
     """Make a row of each entry of the lists ``items``; uneven lists give one row, with that problem.
 
     Args:
         parallel: columns of lists with one value for each item.
+        padding: an item that fills lists up; its entries are left out.
+        newest_first: the lists are turned around, so that the oldest entry comes first.
     """
     whole = flat(chunk[items], separator)
     others = {name: flat(chunk[name], separator) for name in parallel}
@@ -64,11 +74,19 @@ def list_entries(chunk: Chunk, items: str, parallel: Sequence[str], separator: s
     count = np.where(fit, whole.count, whole.count > 0)
     row = np.repeat(np.arange(len(chunk)), count)
     place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    if newest_first:
+        place = count[row] - 1 - place
+    empty = whole.count == 0
+    if padding:
+        entries = as_text(whole.values.take(pa.array(whole.start[row] + place)))
+        real = np.asarray(pc.not_equal(entries, padding).fill_null(True).to_numpy(zero_copy_only=False), bool)
+        empty |= fit & (np.bincount(row[real], minlength=len(chunk)) == 0)
+        row, place = row[real], place[real]
     columns = {items: whole.values.take(pa.array(whole.start[row] + place))}
     for name, other in others.items():
         columns[name] = other.values.take(pa.array(other.start[row] + place, mask=~fit[row]))
     rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return _ListEntries(Chunk(rows, problem.take(pa.array(row))), row, whole.count == 0)
+    return _ListEntries(Chunk(rows, problem.take(pa.array(row))), row, empty)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
@@ -62,6 +63,9 @@ def _notes(config: LogConfig) -> Iterator[str]:
             "The log names no user: each of its rows counts as a user of its own. So histories are empty, "
             "GAUC is not defined, and no split goes by user."
         )
+    elif config.owns_rows:
+        yield "Each row keeps its own history and counts as a user of its own, so no split goes by user."
+        yield f"Results are grouped by {config.groups}." if config.groups else "GAUC is not defined."
     elif not config.behaviors.files:
         yield "Behaviors are the impressions of the log itself."
     if "item" in absent:
@@ -147,7 +151,8 @@ class _Log:
     def _names(self) -> tuple[str, str, str]:
         """User, item and time column of the impressions."""
         table, absent = self._config.impressions, self._schema.absent
-        user = ROW if "user" in absent else joined_name(table.user) or self._schema.user.source
+        nobody = "user" in absent or self._config.owns_rows
+        user = ROW if nobody else joined_name(table.user) or self._schema.user.source
         item = "" if "item" in absent else joined_name(table.item) or self._schema.item.source
         return user, item, ORDER if table.order else table.time
 
@@ -191,7 +196,8 @@ class _Log:
         config = self._config
         names = [field.name for field in config.behavior_fields()]
         timed = bool(config.history and config.history.times)
-        histories = Histories(names, timed, self._has_known_at()) if config.history else None
+        sorts = config.history is not None and not config.owns_rows
+        histories = Histories(names, timed, self._has_known_at()) if sorts else None
         self._tallies, self._without_zone = {}, {}
         for name, table in self._tables():
             self._without_zone[name] = table.without_zone
@@ -206,7 +212,7 @@ class _Log:
                 elif name == "impressions":
                     yield from self._from_impressions(table, events, histories)
                 history = config.history
-                if histories and history and name == ("history" if history.files else "impressions"):
+                if history and name == ("history" if history.files else "impressions"):
                     yield from self._entries(table, path, chunk, history, histories)
         for batch in histories.timelines() if histories else ():
             yield "behaviors", self._as_read(batch)
@@ -240,7 +246,7 @@ class _Log:
             yield "users", self._users(table, table.first_rows(user).rows(chunk, user), user)
         if (self._config.items.fields or self._vectors is not None) and not self._config.items.files:
             yield "items", self._items(table, table.first_rows(item).rows(chunk, item), item)
-        if not self._config.behaviors.files and "user" not in self._schema.absent:
+        if not self._config.behaviors.files and user != ROW:
             yield from self._told(self._behaviors(table, chunk, names), histories)
         impressions = self._impressions(table, chunk, names)
         if histories and self._config.history and self._config.history.files:
@@ -248,9 +254,9 @@ class _Log:
         yield "impressions", impressions
 
     def _entries(
-        self, table: TableFiles, path: Path, chunk: Chunk, history: History, histories: Histories
+        self, table: TableFiles, path: Path, chunk: Chunk, history: History, histories: Histories | None
     ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
-        """Keep the lists of a chunk; yield the entries that cannot be used."""
+        """Keep the lists of a chunk and yield the entries that cannot be used; without ``histories``, all."""
         if history.files:
             user, time, unit = self._history_user(), history.time, history.time_unit
         else:
@@ -259,7 +265,14 @@ class _Log:
         rows = table.rows(path, chunk, [user, *([time] if time else [])])
         owner = cast(rows[user], self._schema.user)
         listed = [name for name in _list_columns(history) if name != history.items]
-        entries = list_entries(chunk, history.items, listed, history.entry_separator)
+        entries = list_entries(
+            chunk,
+            history.items,
+            listed,
+            history.entry_separator,
+            padding=history.padding,
+            newest_first=history.newest_first,
+        )
         columns = {
             "user": owner.take(pa.array(entries.row)),
             "item": cast(entries.chunk[history.items], self._schema.item),
@@ -278,11 +291,16 @@ class _Log:
             # A row of a user's impressions knew its list before; that of a table ends at its time.
             known_before = _later(moments, 1) if history.files else moments
             columns["time"] = known_before.take(pa.array(entries.row))
-            if not history.files:
+            if histories is None:  # entries of one row stand one second apart, just before it
+                columns["time"] = pc.subtract(columns["time"], pa.array(_places_from_end(entries.row)))
+            elif not history.files:
                 empty = pa.array(entries.empty)
                 histories.add_moments(owner.filter(empty), moments.filter(empty))
         fields, told = table.fields(told, history.fields)
         listed_events = canonical(self._completed(columns | fields), told.problem, told.evidence)
+        if histories is None:
+            yield "behaviors", listed_events
+            return
         for batch in histories.add_entries(listed_events, entries.row):
             yield "behaviors", batch
 
@@ -391,6 +409,12 @@ class _Log:
 def _list_columns(history: History) -> list[str]:
     """List the columns of lists of a history."""
     return [history.items, *([history.times] if history.times else []), *sources(history.fields)]
+
+
+def _places_from_end(row: Ints) -> Ints:
+    """(N,) 1 for the last entry of each list, 2 for the one before, ...; ``row`` ascends list by list."""
+    ends = np.searchsorted(row, row, side="right")
+    return np.asarray(ends - np.arange(len(row)), np.int64)
 
 
 def _first_moments(impressions: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:

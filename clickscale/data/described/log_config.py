@@ -140,6 +140,10 @@ class History(Files, frozen=True):
             list. Without it, lists are placed before the first impression of their user.
         known_after: seconds after its time from which a behavior with a time of its own may be shown.
         entry_separator: what divides the entries of texts, as in `Lists`.
+        padding: an entry that fills lists up to one length and is no behavior, such as ``0``.
+        newest_first: lists begin with the newest behavior.
+        per_row: each row of the impressions keeps its own list, for logs whose rows cannot be put in order of
+            time. Then every row counts as a user of its own, and the log declares none.
         fields: behavior fields in lists with one value for each behavior; fields of `_Behaviors` with the
             same name are the same feature.
     """
@@ -151,6 +155,9 @@ class History(Files, frozen=True):
     time_unit: Unit = "auto"
     known_after: int = 0
     entry_separator: str = ""
+    padding: str = ""
+    newest_first: bool = False
+    per_row: bool = False
     fields: tuple[Field, ...] = ()
 
 
@@ -189,6 +196,8 @@ class LogConfig(Config, frozen=True):
         negatives_within: a categorical field of items in which negatives equal the positive.
         split: by global time, unless the files of the impressions are given by part.
         time_bounds: seconds; rows with a time outside are quarantined.
+        groups: with ``history.per_row``, a categorical field of ``users`` whose values stand for the users in
+            results.
         time_zone: of dates and times that name none, such as ``Europe/Berlin``; UTC if empty.
     """
 
@@ -208,6 +217,7 @@ class LogConfig(Config, frozen=True):
     statistics: tuple[Statistic, ...] = ()
     split: Split | None = None
     time_bounds: tuple[int, int] | None = None
+    groups: str = ""
     time_zone: str = ""
 
     def sampling(self) -> Sampling:
@@ -219,6 +229,11 @@ class LogConfig(Config, frozen=True):
         own = self.behaviors.fields
         listed = self.history.fields if self.history else ()
         return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
+
+    @property
+    def owns_rows(self) -> bool:
+        """True if every row is a user of its own, with a history of its own."""
+        return self.history is not None and self.history.per_row
 
     def parts(self) -> Split:
         """Return the split: the declared one, or that of the files."""
@@ -235,14 +250,16 @@ def log_schema(config: LogConfig, width: int) -> Schema:
     _check_zone(config)
     vectors = (Field(name=config.content.name, kind="content", width=width),) if config.content else ()
     absent: list[Literal["user", "item"]] = []
-    if config.user is None and not config.impressions.user:
+    if config.user is None and not config.impressions.user and not config.owns_rows:
         absent.append("user")
     if config.item is None and not config.impressions.item:
         absent.append("item")
     _check_shape(config, absent)
+    _check_groups(config)
+    nobody = "user" in absent or config.owns_rows
     schema = Schema(
         name=config.name,
-        user=_constant("user") if "user" in absent else _id("user", config.user, config.impressions.user),
+        user=_constant("user") if nobody else _id("user", config.user, config.impressions.user),
         item=_constant("item") if "item" in absent else _id("item", config.item, config.impressions.item),
         labels=_labels(config),
         profile=config.users.fields,
@@ -252,6 +269,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         statistics=config.statistics,
         sampled_negatives=config.negatives,
         absent=tuple(absent),
+        groups=config.groups,
     ).validate()
     _refuse_outcomes(config)
     for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):
@@ -328,6 +346,8 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         raise SchemaError(f"{name}: lists are taken apart in one item column; it has several.")
     if history and not history.items:
         raise SchemaError(f"{name}: [history] needs the column with the lists: items = ...")
+    if history and history.per_row:
+        _check_rows_of_their_own(config, history)
     if isinstance(shown.files, dict) and (wrong := [key for key in shown.files if key not in PARTS]):
         raise SchemaError(f"{name}: impressions.files: " + unknown("part", wrong[0], PARTS))
     if config.parts().kind == "files" and not isinstance(shown.files, dict):
@@ -335,6 +355,45 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: a split by files needs the files of each part: "
             'files = { train = "train.csv", test = "test.csv" }.'
         )
+
+
+def _check_rows_of_their_own(config: LogConfig, history: History) -> None:
+    """Refuse what means nothing where every row is a user of its own."""
+    declared = [
+        key
+        for key, used in (
+            ("user", config.user is not None),
+            ("impressions.user", bool(config.impressions.user)),
+            ("impressions.lists", config.impressions.lists is not None),
+            ("behaviors.files", bool(config.behaviors.files)),
+            ("users.files", bool(config.users.files)),
+            ("history.files", bool(history.files)),
+        )
+        if used
+    ]
+    if declared:
+        raise SchemaError(
+            f"Log {config.name!r}: with history.per_row every row is a user of its own, so {declared[0]} "
+            "means nothing; leave one of them out. A column with users may be a field of [users]."
+        )
+    if history.times and config.impressions.order:
+        raise SchemaError(
+            f"Log {config.name!r}: history.times = {history.times!r} cannot be compared with rows that have "
+            "no time; leave it out, so that the order of each list counts."
+        )
+
+
+def _check_groups(config: LogConfig) -> None:
+    """Refuse groups of a log that has users, or that are no categories of rows."""
+    kinds = [field.name for field in config.users.fields if field.kind == "categorical" and field.values == 1]
+    if config.groups and not config.owns_rows:
+        raise SchemaError(
+            f"Log {config.name!r}: groups = {config.groups!r} stands for the users of a log with "
+            "history.per_row, and this log has none; leave it out."
+        )
+    if config.groups and config.groups not in kinds:
+        complaint = unknown("field of [users]", config.groups, kinds)
+        raise SchemaError(f"Log {config.name!r}: groups: {complaint}")
 
 
 def _check_zone(config: LogConfig) -> None:

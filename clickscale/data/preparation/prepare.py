@@ -78,7 +78,7 @@ def prepare(
     source.schema.validate()
     check_split(source.split)
     source.sampling.check(source.schema, source.negatives)
-    if source.split.is_by_user and "user" in source.schema.absent:
+    if source.split.is_by_user and "user" in source.schema.indistinct:
         raise ConfigError(
             f"The split {source.split.kind!r} cuts each user's impressions, and the log has no users; "
             "choose 'time' or 'day'."
@@ -187,7 +187,7 @@ class _Preparation:
         given = shown[PART] if self.source.split.is_given else None
         division = Division(self.source.split, fixed, offsets, shown["user"], shown["time"], given)
         labels = {label.name: shown[label_of(label.name)] for label in encoder.schema.labels}
-        summary = summarize(shown, division.part, labels, self.source.split, encoder.schema.absent)
+        summary = summarize(shown, division.part, labels, self.source.split, encoder.schema.indistinct)
         (self.folder / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != WRITER)
         files, samples = hashes_of(self.folder, [str(path.relative_to(self.folder)) for path in paths])

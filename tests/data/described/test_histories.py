@@ -197,3 +197,54 @@ def test_lists_of_any_log_place_each_event_once_and_never_before_it_happened(hap
         visible = {item for item, known in placed.items() if known < time}
         assert visible <= {item for item, moment in enumerate(moments) if moment < time}
         assert set(before) <= visible
+
+
+ROWS = """
+name = "rows"
+item = { name = "item", column = "shown" }
+labels = [{ name = "click", column = "clicked" }]
+[impressions]
+files = "log.jsonl"
+order = "rows"
+[history]
+items = "history"
+per_row = true
+"""
+
+
+def test_each_row_may_keep_a_history_of_its_own(tmp_path):
+    rows = [
+        {"who": "u", "shown": item, "clicked": n % 2, "history": list(past)}
+        for n, (item, past) in enumerate([("x", "ab"), ("y", ""), ("x", "bab"), ("y", "a0")] * 5)
+    ]
+    toml = ROWS + 'padding = "0"\n[users]\nfields = [{ name = "who" }]\n'
+    dataset, manifest = prepared(tmp_path, rows, toml)
+    order = np.argsort(dataset.impressions["row"], kind="stable")
+    assert dataset.impressions["visible"][order[:4]].tolist() == [2, 0, 3, 1]
+    seen = [timeline(dataset, int(dataset.impressions["user"][row])) for row in order[:4]]
+    assert [[item for item, _ in behaviors] for behaviors in seen] == [["a", "b"], [], ["b", "a", "b"], ["a"]]
+    assert manifest.report["behaviors"].quarantined == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (
+            'user = { name = "user", column = "who" }\n' + ROWS,
+            "every row is a user of its own, so user means nothing",
+        ),
+        (ROWS + 'files = "past.jsonl"\n', "so history.files means nothing"),
+        (ROWS + 'times = "when"\n', r"history.times = 'when' cannot be compared with rows that have no time"),
+        ('groups = "who"\n' + ROWS, r"groups: Unknown field of \[users\] 'who'"),
+        (
+            'groups = "who"\n' + ROWS.replace("per_row = true", ""),
+            "log with history.per_row, and this log has none",
+        ),
+    ],
+)
+def test_rows_of_their_own_know_no_users(tmp_path, lines, complaint):
+    rows = [{"who": "u", "shown": "x", "clicked": 1, "history": ["a"], "when": [T]}]
+    if "per_row" not in lines:
+        lines = 'user = { name = "user", column = "who" }\n' + lines
+    with pytest.raises(SchemaError, match=complaint):
+        prepared(tmp_path, rows, lines, past=rows)

@@ -1,0 +1,1 @@
+"""Prepared logs of other libraries: their configurations, from which a schema.toml is drafted."""
