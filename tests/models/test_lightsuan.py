@@ -39,7 +39,8 @@ OPTIONS = [
 
 
 def lightsuan(*overrides: str, length: int = 12) -> CTRModel[Any]:
-    model = toy_model("lightsuan", *overrides, length=length)
+    """A toy model whose candidates read the pattern, unless ``overrides`` say otherwise."""
+    model = toy_model("lightsuan", "candidates_read=pattern", *overrides, length=length)
     shake_statistics(model)
     return model
 

@@ -60,12 +60,11 @@ def item_columns(seed: int = 0) -> ItemColumns:
 
 # Options of models that see, keep or append in other ways than the defaults do, for tests of every model.
 VARIANTS = [
-    "lightsuan r=4 k=3 phase=paper",
-    "lightsuan r=3 phase=head",
-    "lightsuan r=4 k=1 phase=block_head bias=blocks",
-    "lightsuan r=2 phase=block_head heads=4",
+    "lightsuan r=4 k=3 phase=paper candidates_read=pattern",
+    "lightsuan r=3 phase=head candidates_read=pattern",
+    "lightsuan r=4 k=1 phase=block_head bias=blocks candidates_read=pattern",
+    "lightsuan r=2 phase=block_head heads=4 candidates_read=pattern",
     "lightsuan r=4 phase=paper candidates_read=all",
-    "lightsuan r=4 phase=block_head candidates_read=all",
     "sim auxiliary=1",
     "dien auxiliary=1",
     "longer inner=true",

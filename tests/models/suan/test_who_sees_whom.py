@@ -10,7 +10,7 @@ from tests.models.toy import toy_batch, toy_model, with_candidates
 
 def learned(options: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits of candidates all over a timeline, and the gradients of all weights."""
-    model = toy_model("lightsuan", *options).double()
+    model = toy_model("lightsuan", "candidates_read=pattern", *options).double()
     model.train()
     batch = with_candidates(
         toy_batch(full=True),
