@@ -1,6 +1,5 @@
 """Statistics of a request: the keys that they are counted by, and those that it lacks."""
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
 
-_NOTHING = object()  # the value of a slot that a field of several values does not fill
+_TABLE = 100_000  # entries
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,23 @@ def read_all_shown(requests: Sequence[Request], encoder: Encoder) -> list[ShownC
     return shown
 
 
+@dataclass(frozen=True)
+class KeyTable:
+    """Keys of the candidates of a request.
+
+    Attributes:
+        keys: K different ones, as raw values.
+        index: (C, slots) place of the key of each slot; -1 for a slot without one.
+    """
+
+    keys: list[Key]
+    index: Ints
+
+    def of(self, row: int) -> tuple[Key, ...]:
+        """Keys of one candidate."""
+        return tuple(self.keys[place] for place in self.index[row].tolist() if place >= 0)
+
+
 class StatisticKeys:
     """Keys by which the candidates of a request are counted, as raw values.
 
@@ -94,40 +110,62 @@ class StatisticKeys:
         self._encoder, self._items, self._schema = encoder, items, encoder.schema
         self._raw: dict[str, Callable[[int], Any]] = {}
 
-    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> list[list[Key | None]]:
-        """For each candidate its keys by slot, in the order of the slots of preparation; None for none."""
+    def of(self, by: tuple[str, ...], shown: ShownCandidates) -> KeyTable:
+        """Keys of the candidates, slots in the order of those of preparation."""
         columns = [self._values(name, shown) for name in by]
-        return [
-            [
-                None if _NOTHING in key else key
-                for key in itertools.product(*(column[row if len(column) > 1 else 0] for column in columns))
-            ]
-            for row in range(len(shown.items))
-        ]
+        count, size = len(shown.items), 1
+        codes = np.zeros((count, 1), np.int64)
+        for one, raw in columns:
+            size *= len(raw)
+            crossed = codes[:, :, None] * len(raw) + one[:, None, :]  # (C, slots so far, values)
+            crossed[(codes[:, :, None] < 0) | (one[:, None, :] < 0)] = -1
+            codes = crossed.reshape(count, -1)  # (C, slots)
+        found, index = _numbered(codes, size)
+        parts = []
+        for _, raw in reversed(columns):
+            found, place = np.divmod(found, max(len(raw), 1))
+            parts.append([raw[at] for at in place.tolist()])
+        return KeyTable(list(zip(*parts[::-1], strict=True)) if parts else [()], index)
 
-    def _values(self, name: str, shown: ShownCandidates) -> list[list[Any]]:
-        """Raw values of one name, by candidate or for all of them, and by slot."""
+    def _values(self, name: str, shown: ShownCandidates) -> tuple[Ints, list[Any]]:
+        """Codes of one name, (C or 1, values), -1 for none, and the raw value of each code."""
         if name in ("user", self._schema.user.name):
-            return [[shown.user]]
+            return np.zeros((1, 1), np.int64), [shown.user]
         if name in ("item", self._schema.item.name):
-            return [[item] for item in shown.items]
+            places: dict[int | str, int] = {}
+            codes = [places.setdefault(item, len(places)) for item in shown.items]
+            return np.array(codes, np.int64)[:, None], list(places)
         if name in shown.profile:
             indices = shown.profile[name]
         elif name in shown.context:
             indices = shown.context[name]
         else:
             indices = self._items[column_of(name)][shown.rows].reshape(len(shown.items), -1).astype(np.int64)
-        raw = self._raw_values(name)
-        return [
-            [raw(index) if index >= UNKNOWN else _NOTHING for index in row]
-            for row in distinct_slots(indices).tolist()
-        ]
+        distinct = distinct_slots(indices)
+        distinct[distinct < UNKNOWN] = -1
+        found, codes_of = _numbered(distinct, int(distinct.max()) + 1)
+        return codes_of, [self._raw_values(name)(index) for index in found.tolist()]
 
     def _raw_values(self, name: str) -> Callable[[int], Any]:
         """Find a function from an index of a field to its raw value."""
         if name not in self._raw:
             self._raw[name] = raw_of_index(self._encoder, name)
         return self._raw[name]
+
+
+def _numbered(values: Ints, size: int) -> tuple[Ints, Ints]:
+    """Return the different values >= 0, in order, and the place of each value among them; -1 stays."""
+    there = values >= 0
+    if size > _TABLE:  # sorting beats a table that is almost empty
+        found, index = np.unique(values[there], return_inverse=True)
+    else:
+        table = np.zeros(size, bool)
+        table[values[there]] = True
+        found = np.flatnonzero(table).astype(np.int64)
+        index = (np.cumsum(table) - 1)[values[there]]
+    numbered = np.full(values.shape, -1, np.int64)
+    numbered[there] = index
+    return found, numbered
 
 
 def missing_statistics(candidates: CandidateSide, row: int, count: int, encoder: Encoder) -> tuple[str, ...]:

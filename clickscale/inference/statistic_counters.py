@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
-from clickscale.arrays import Array, Floats32
+from clickscale.arrays import Array, Floats32, Ints
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.statistics import overall_rate, surprises, values_of
@@ -160,7 +160,7 @@ class StatisticCounters:
         keys = {name: self._keys.of(counts.tally.by, shown) for name, counts in self._counts.items()}
         numbers = []
         for row in range(len(shown.items)):
-            mine = {name: tuple(key for key in slots[row] if key is not None) for name, slots in keys.items()}
+            mine = {name: table.of(row) for name, table in keys.items()}
             numbers.append(self._show(shown.time, mine, outcomes[row] if outcomes else {}))
         return numbers
 
@@ -250,7 +250,9 @@ class StatisticCounters:
         overall = (0, 0)
         if statistic.of == "rate":
             overall = self._counts[overall_of(counts.tally.label)].sums.get((), (0, 0))
-        return statistic_values(statistic, self._keys.of(statistic.by, shown), counts.sums, overall)
+        table = self._keys.of(statistic.by, shown)
+        sums = np.array([counts.sums.get(key, (0, 0)) for key in table.keys], np.int64).reshape(-1, 2)
+        return statistic_values(statistic, table.index, sums, overall)
 
     # --- the file
 
@@ -305,25 +307,19 @@ class StatisticCounters:
             self._wait(name, [values], due if time is None else time, due, count, total)
 
 
-def statistic_values(
-    statistic: Statistic,
-    keys: Sequence[Sequence[Key | None]],
-    sums: Mapping[Key, tuple[int, int]],
-    overall: tuple[int, int],
-) -> Floats32:
+def statistic_values(statistic: Statistic, index: Ints, sums: Ints, overall: tuple[int, int]) -> Floats32:
     """(C,) values of a statistic.
 
     Args:
-        keys: of each candidate by slot; None for a slot without a key.
-        sums: (count, sum) by key.
+        index: (C, slots) rows of ``sums``; -1 for a slot without a key.
+        sums: (K, 2) count and sum of each key.
         overall: (known, positives) of all impressions; only a rate reads it.
     """
-    counted = [[(0, 0) if key is None else sums.get(key, (0, 0)) for key in row] for row in keys]
-    first, second = np.moveaxis(np.array(counted, np.int64), -1, 0)  # (C, slots, 2) -> (C, slots) twice
-    there = np.array([[key is not None for key in row] for row in keys])
-    known, positives = overall
-    expected = overall_rate(np.full(len(keys), known), np.full(len(keys), positives))
-    return values_of(statistic, np.ascontiguousarray(first), np.ascontiguousarray(second), there, expected)
+    there = index >= 0
+    counted = np.concatenate([sums, np.zeros((1, 2), np.int64)])[index]  # (C, slots, 2); -1 reads the zeros
+    first, second = (np.ascontiguousarray(part) for part in np.moveaxis(counted, -1, 0))
+    expected = overall_rate(*(np.full(len(index), count) for count in overall))
+    return values_of(statistic, first, second, there, expected)
 
 
 def surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:

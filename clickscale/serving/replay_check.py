@@ -1,8 +1,9 @@
 """Proof that a server answers as evaluation measured: a part of a log, replayed event by event.
 
-Everything known before the part is in the store. From then on time passes: every request of the log is
-answered from its user, time and candidates alone, then its impressions are appended, and behaviors as they
-become known. Scores of the part are compared with those of the forward pass that evaluation makes.
+Everything known before the part is in the store. From then on time passes, and every request of the log is
+answered from its user, time and candidates alone. All events of a second are appended before its requests,
+and behaviors before they become known: the store must not show them too early. The scores are compared with
+those of the forward pass that evaluation makes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ _NAMED = 10  # differences in a report
 _PROGRESS = 100  # requests between two reports of progress
 
 
-class ReplayTarget(Protocol):
+class _ReplayTarget(Protocol):
     """What is replayed to."""
 
     def rank(self, request: Mapping[str, Any]) -> dict[str, Sequence[float | None]]:
@@ -139,7 +140,7 @@ def open_replayed(data: Path, artifact: Artifact) -> Dataset:
 def replay_check(
     artifact: Artifact,
     dataset: Dataset,
-    target: ReplayTarget,
+    target: _ReplayTarget,
     moment: int,
     *,
     part: str = "test",
@@ -210,21 +211,20 @@ class _Replay:
         self._rows = rows[np.lexsort((rows, time[rows]))]
         known, offsets = dataset.known_at, np.asarray(dataset.users["offsets"])
         due = np.flatnonzero((known >= moment) & (known < last))
-        self._due = due[np.lexsort((due, known[due]))]
+        self._due = due[np.lexsort((due, np.asarray(dataset.behaviors["time"])[due]))]
         self._owner = np.searchsorted(offsets, self._due, side="right") - 1
 
     def steps(self) -> Iterator[tuple[list[tuple[Ints, npt.NDArray[np.bool_]]], list[Event]]]:
-        """Yield the requests of one second, and the events that became known since the last one."""
+        """Yield the requests of one second, and the events up to and in this second since the last one."""
         time = np.asarray(self._shown["time"])[self._rows]
         user = np.asarray(self._shown["user"])[self._rows]
-        known = np.asarray(self._dataset.known_at)[self._due]
+        happened = np.asarray(self._dataset.behaviors["time"])[self._due]
         cuts = np.flatnonzero(np.diff(time)) + 1
-        events: list[Event] = []
         begun = 0
         for here in np.split(np.arange(len(time)), cuts):
-            # Strictly before: a behavior known in this second is appended after its requests.
-            stop = int(np.searchsorted(known, time[here[0]], side="left"))
-            events += [self._behavior(at) for at in range(begun, stop)]
+            stop = int(np.searchsorted(happened, time[here[0]], side="right"))
+            events = [self._behavior(at) for at in range(begun, stop)]
+            events += [self._impression(int(row)) for row in self._rows[here]]
             begun = stop
             requests = []
             for rows in np.split(self._rows[here], np.flatnonzero(np.diff(user[here])) + 1):
@@ -232,7 +232,6 @@ class _Replay:
                 if compared.any():
                     requests.append((rows, compared))
             yield requests, events
-            events = [self._impression(int(row)) for row in self._rows[here]]
 
     def request(self, rows: Ints) -> dict[str, Any]:
         """A request with nothing but user, time and candidates."""

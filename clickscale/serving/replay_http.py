@@ -44,6 +44,10 @@ class ServerTarget:
         """Send events."""
         self._post("/v1/events", {"events": [msgspec.to_builtins(event) for event in events]})
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Post a document.
 

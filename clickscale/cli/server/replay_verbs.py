@@ -1,6 +1,7 @@
 """The verb ``replay-check``: served scores against evaluated ones."""
 
 import os
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,7 +91,8 @@ def _replayed(
     if url is not None:
         if store != "memory://":
             raise ConfigError("--url asks a server, which has a store of its own; leave --store out.")
-        return check(target=ServerTarget(url, os.environ.get(TOKEN, "")))
+        with closing(ServerTarget(url, os.environ.get(TOKEN, ""))) as server:
+            return check(target=server)
     opened = open_store(store, Reading.of(artifact))
     try:
         load_dataset(opened, dataset, moment, stages)

@@ -19,7 +19,7 @@ from clickscale.errors import StoreError
 from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import Tally
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save
-from clickscale.serving.store.records import NOBODY, Key, typed
+from clickscale.serving.store.store_records import NOBODY, Key, typed
 from clickscale.serving.store.user_records import VERSION, check_version
 
 LAG = 3600  # seconds that a read may be behind the latest event of a key
@@ -32,7 +32,7 @@ class CountRecord(msgspec.Struct, array_like=True):
     Attributes:
         since: earliest moment at which sums can be told.
         settled: count and sum of each tally at ``moment``, one after the other.
-        rows: a second, then count and sum of each tally in it.
+        rows: a second, a zero, then count and sum of each tally in it.
     """
 
     version: int
@@ -86,10 +86,10 @@ class CountRecord(msgspec.Struct, array_like=True):
             return
 
         def update(row: Row | None) -> Row:
-            changed = [time, *[0] * (2 * len(tallies))] if row is None else list(row)
+            changed = [time, 0, *[0] * (2 * len(tallies))] if row is None else list(row)
             for number, (count, total) in added.items():
-                changed[1 + 2 * number] += count
-                changed[2 + 2 * number] += total
+                changed[2 + 2 * number] += count
+                changed[3 + 2 * number] += total
             return changed
 
         self.rows.change(time, update, load, save)
@@ -100,7 +100,7 @@ class CountRecord(msgspec.Struct, array_like=True):
         if window and window <= delay:
             return  # whatever becomes known has left the window by then
         rows, here = self.rows, self.moment
-        newest = rows.at_hand[-1][0] if rows.at_hand else rows.pages[-1].last if rows.pages else None
+        newest = rows.at_hand[-1][0] if rows.at_hand else rows.pages[-1].last[0] if rows.pages else None
         if newest is None:
             return
         for back, sign in ((delay, 1), (window, -1)) if window else ((delay, 1),):
@@ -110,8 +110,8 @@ class CountRecord(msgspec.Struct, array_like=True):
             if newest < low:
                 continue
             for row in rows.between(low, high, load):
-                sums[2 * number] += sign * row[1 + 2 * number]
-                sums[2 * number + 1] += sign * row[2 + 2 * number]
+                sums[2 * number] += sign * row[2 + 2 * number]
+                sums[2 * number + 1] += sign * row[3 + 2 * number]
 
     def _keep_from(self, tallies: Sequence[Tally]) -> int:
         """Earliest second whose rows a read may need."""
@@ -144,17 +144,19 @@ class Group(msgspec.Struct, frozen=True):
     Attributes:
         user_at: place of the user in a key; None if keys do not name a user.
         place: of each tally by its name.
+        prefix: beginning of the names of the records.
     """
 
     by: tuple[str, ...]
     tallies: tuple[Tally, ...]
     user_at: int | None
     place: dict[str, int]
+    prefix: bytes
 
     def key(self, values: RawKey) -> Key:
         """Key of the record; a user's counts belong to the user."""
         owner = NOBODY if self.user_at is None else owner_of(values[self.user_at])
-        return owner, _NAME + typed([",".join(self.by), *values])
+        return owner, self.prefix + typed(values)
 
 
 def groups_of(tallies: dict[str, Tally], user: str) -> tuple[Group, ...]:
@@ -172,6 +174,7 @@ def groups_of(tallies: dict[str, Tally], user: str) -> tuple[Group, ...]:
             tuple(members),
             next((at for at, name in enumerate(by) if name in ("user", user)), None),
             {tally.name: at for at, tally in enumerate(members)},
+            _NAME + typed(",".join(by)),
         )
         for by, members in by_key.items()
     )

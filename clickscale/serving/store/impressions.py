@@ -17,7 +17,7 @@ from clickscale.serving.store.count_records import (
 )
 from clickscale.serving.store.paged_rows import Load, Row, Save
 from clickscale.serving.store.reading import ReadEvent, Reading
-from clickscale.serving.store.records import Key, Writer
+from clickscale.serving.store.store_records import Key, Writer
 from clickscale.serving.store.user_records import read_rows
 
 _OPEN = b"w"

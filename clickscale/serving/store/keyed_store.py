@@ -1,21 +1,20 @@
 """The online store over any backend: everything that does not depend on where the records lie."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import structs
 
+from clickscale.arrays import Ints
 from clickscale.errors import InputError, StoreError, unknown
-from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import overall_of
 from clickscale.inference.shown_candidates import ShownCandidates, read_shown
 from clickscale.inference.statistic_counters import read_outcome, statistic_values
 from clickscale.serving.store.commits import Commits
 from clickscale.serving.store.count_records import (
-    CountRecord,
-    Group,
     counts_page,
     page_keys,
     read_counts,
@@ -24,8 +23,8 @@ from clickscale.serving.store.impressions import Counting, open_key
 from clickscale.serving.store.paged_rows import Load, Row
 from clickscale.serving.store.protocol import Event, Outcome, StoredUser, StoreFacts
 from clickscale.serving.store.reading import ReadEvent, Reading
-from clickscale.serving.store.records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.store_meta import BOUND, META, StoreMeta, read_meta
+from clickscale.serving.store.store_records import NOBODY, Backend, Key, Reader, Writer, typed
 from clickscale.serving.store.user_records import (
     UserRecord,
     digests_in,
@@ -145,19 +144,19 @@ class KeyedStore:
         self._check_whole(reader)
         if self.meta.loaded is not None and shown.time < self.meta.loaded:
             return found
-        slots = self.reading.slots(shown)
-        sums = _Sums(reader, self.reading, shown.time, slots)
+        sums = _Sums(reader, self.reading, shown)
+        columns: dict[str, list[float]] = {}
         for statistic in self.reading.schema.statistics:
-            group, keys = self.reading.group_of[statistic.name], slots[statistic.by]
-            tally = self.reading.tallies[statistic.name]
-            overall = sums.overall(tally.label) if statistic.of == "rate" else (0, 0)
-            if overall is None:
-                continue
-            counted = sums.of(group, statistic.name)
-            values = statistic_values(statistic, keys, counted, overall).tolist()
-            for row, value in enumerate(values):
-                if not sums.untold or not any((group.by, key) in sums.untold for key in keys[row]):
-                    found[row][statistic.name] = value
+            label = self.reading.tallies[statistic.name].label
+            overall = sums.overall(label) if statistic.of == "rate" else (0, 0)
+            if overall is not None:
+                index = sums.tables[statistic.by].index
+                values = statistic_values(statistic, index, sums.of(statistic.name), overall)
+                columns[statistic.name] = values.tolist()
+        if not columns:
+            return found
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        sums.leave_out_untold(found)
         return found
 
     def _check_whole(self, reader: Reader | Writer) -> None:
@@ -177,7 +176,12 @@ class KeyedStore:
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Append events."""
         read = self.reading.events(events, self._profiles(events), self._ahead)
-        return self.commits.run(lambda writer: self._append(writer, read)) if read else []
+        if not read:
+            return []
+        added = self.commits.run(lambda writer: self._append(writer, read))
+        if not self.meta.used:
+            self.meta = structs.replace(self.meta, used=True)
+        return added
 
     def _profiles(self, events: Sequence[Event]) -> dict[bytes, dict[str, Any]]:
         """Profiles of the users of events, where statistics are counted by them."""
@@ -220,7 +224,6 @@ class KeyedStore:
         """Note that there are events, into which no data set can be loaded."""
         meta = structs.replace(read_meta(writer.get(META)) or self.meta, used=True)
         writer.put(META, meta.record())
-        self.meta = meta
 
     def _fetch(self, writer: Writer, events: Sequence[ReadEvent]) -> None:
         """Fetch what appending reads in one go."""
@@ -312,8 +315,8 @@ class KeyedStore:
 
     def check(self) -> None:
         """Read and write a record."""
-        self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
         self.backend.view(self._check_whole)
+        self.commits.run(lambda writer: writer.put(_PROBE, b"1"))
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -324,56 +327,57 @@ class _Sums:
     """Sums of the keys of one request at its time.
 
     Attributes:
-        untold: ``by`` and key of the records whose sums cannot be told at that time.
+        tables: keys of the candidates for each ``by``.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        reading: Reading,
-        time: int,
-        slots: Mapping[tuple[str, ...], Sequence[Sequence[RawKey | None]]],
-    ) -> None:
+    def __init__(self, reader: Reader, reading: Reading, shown: ShownCandidates) -> None:
         self._reading = reading
-        self.untold: set[tuple[tuple[str, ...], RawKey]] = set()
-        self._sums: dict[tuple[str, ...], dict[RawKey, list[int]]] = {}
-        places = [
-            (group, values, group.key(values))
-            for group in reading.groups
-            for values in {key for row in slots[group.by] for key in row if key is not None}
-        ]
-        records = [read_counts(record) for record in reader.many(key for _, _, key in places)]
-        held = [
-            (group, values, key, record)
-            for (group, values, key), record in zip(places, records, strict=True)
-            if record is not None
-        ]
+        self.tables = reading.tables(shown)
+        keys = {g.by: [g.key(values) for values in self.tables[g.by].keys] for g in reading.groups}
+        records = {
+            key: read_counts(record)
+            for key, record in zip(chain(*keys.values()), reader.many(chain(*keys.values())), strict=True)
+        }
         reader.many(
             page
-            for group, _, key, record in held
-            if record.rows.pages
-            for page in page_keys(key, record.needed_pages(group.tallies, time))
+            for group in reading.groups
+            for key in keys[group.by]
+            if (record := records[key]) is not None and record.rows.pages
+            for page in page_keys(key, record.needed_pages(group.tallies, shown.time))
         )
-        for group, values, key, record in held:
-            self._add(group, values, record, time, _loader(reader, key))
+        self._sums: dict[tuple[str, ...], Ints] = {}
+        self._untold: dict[tuple[str, ...], list[int]] = {}
+        for group in reading.groups:
+            nothing = [0] * (2 * len(group.tallies))
+            rows: list[list[int]] = []
+            for place, key in enumerate(keys[group.by]):
+                record, sums = records[key], None
+                if record is not None:
+                    sums = record.at(group.tallies, shown.time, _loader(reader, key))
+                    if sums is None:
+                        self._untold.setdefault(group.by, []).append(place)
+                rows.append(sums or nothing)
+            self._sums[group.by] = np.array(rows, np.int64).reshape(len(rows), len(group.tallies), 2)
 
-    def _add(self, group: Group, values: RawKey, record: CountRecord, time: int, load: Load) -> None:
-        sums = record.at(group.tallies, time, load)
-        if sums is None:
-            self.untold.add((group.by, values))
-        else:
-            self._sums.setdefault(group.by, {})[values] = sums
+    def of(self, name: str) -> Ints:
+        """(K, 2) count and sum of a tally by key."""
+        group = self._reading.group_of[name]
+        return self._sums[group.by][:, group.place[name]]
 
-    def of(self, group: Group, name: str) -> dict[RawKey, tuple[int, int]]:
-        """Count and sum of a tally by key."""
-        place = 2 * group.place[name]
-        return {key: (sums[place], sums[place + 1]) for key, sums in self._sums.get(group.by, {}).items()}
+    def leave_out_untold(self, found: list[dict[str, float]]) -> None:
+        """Take out the values of candidates with a key whose sums cannot be told."""
+        for statistic in self._reading.schema.statistics if self._untold else ():
+            untold = np.isin(self.tables[statistic.by].index, self._untold.get(statistic.by, []))
+            for values, row in zip(found, untold.tolist(), strict=True):
+                if any(row):
+                    values.pop(statistic.name, None)
 
     def overall(self, label: str) -> tuple[int, int] | None:
         """Known labels and positives of all impressions; None if they cannot be told."""
-        name = overall_of(label)
-        group = self._reading.group_of[name]
-        return None if (group.by, ()) in self.untold else self.of(group, name).get((), (0, 0))
+        if () in self._untold:
+            return None
+        count, total = self.of(overall_of(label))[0].tolist()
+        return count, total
 
 
 def _loader(reader: Reader, key: Key) -> Load:

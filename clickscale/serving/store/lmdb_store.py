@@ -1,8 +1,10 @@
 """Records in LMDB: a file on this machine, which several processes may read and write.
 
-A change is synced to the disk before it is acknowledged (`sync` and `metasync` are on, `writemap` is off). So
-what was acknowledged survives the end of the process, of the machine, and of the power, as far as the disk
-keeps its word. A reader sees the file as it was when it began and waits for nobody.
+By default a change is synced to the disk before it is acknowledged (`sync` and `metasync` are on, `writemap`
+is off). So what was acknowledged survives the end of the process, of the machine, and of the power, as far as
+the disk keeps its word. Without the sync it is in the hands of the system: it survives the end of the process
+at any moment, but a power cut may damage the file. A reader sees the file as it was when it began and waits
+for nobody.
 """
 
 import os
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from clickscale.errors import StoreError
-from clickscale.serving.store.records import Key, Reader, Writer
+from clickscale.serving.store.store_records import Key, Reader, Writer
 
 T = TypeVar("T")
 LARGEST = 1 << 40  # bytes of address space; the file takes only what it needs
@@ -26,6 +28,7 @@ class LMDBBackend:
 
     Args:
         largest: bytes beyond which the store takes no more.
+        sync: wait for the disk before a change is acknowledged.
 
     Raises:
         StoreError: the folder cannot be opened, or this process has it open already.
@@ -33,16 +36,16 @@ class LMDBBackend:
 
     kind = "lmdb"
 
-    def __init__(self, folder: Path, largest: int = LARGEST) -> None:
-        self._folder, self._process = folder, os.getpid()
+    def __init__(self, folder: Path, largest: int = LARGEST, sync: bool = True) -> None:
+        self._folder, self._process, self._sync = folder, os.getpid(), sync
         with self._told("opened"):
             folder.mkdir(parents=True, exist_ok=True)
             self._environment: Any = lmdb.open(
                 str(folder),
                 map_size=largest,
                 max_readers=_READERS,
-                sync=True,
-                metasync=True,
+                sync=sync,
+                metasync=sync,
                 writemap=False,
                 readahead=False,  # keys of one request lie all over the file
             )
@@ -74,11 +77,16 @@ class LMDBBackend:
             return int(stat["entries"]), (int(info["last_pgno"]) + 1) * int(stat["psize"])
 
     def warnings(self) -> tuple[str, ...]:
-        """Nothing that was acknowledged may be lost."""
-        return ()
+        """What a power cut may do."""
+        if self._sync:
+            return ()
+        return ("sync=system leaves writing to the system: a power cut may damage the store.",)
 
     def close(self) -> None:
-        """Close the file."""
+        """Sync and close the file."""
+        if not self._sync:
+            with self._told("synced"):
+                self._environment.sync(True)
         self._environment.close()
 
     @contextmanager

@@ -33,8 +33,8 @@ from clickscale.serving.store.count_records import (
 )
 from clickscale.serving.store.keyed_store import KeyedStore, item_record
 from clickscale.serving.store.paged_rows import Load, Row, Save
-from clickscale.serving.store.records import NOBODY, Key, Writer, typed
 from clickscale.serving.store.store_meta import META, Loading, StoreMeta, read_meta
+from clickscale.serving.store.store_records import NOBODY, Key, Writer, typed
 from clickscale.serving.store.user_records import put_loaded, read_rows
 
 _ITEMS, _USERS, _COUNTS = 2_000, 200, 5_000  # of one transaction

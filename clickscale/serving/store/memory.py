@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from clickscale.serving.store.records import Key, Reader, Writer
+from clickscale.serving.store.store_records import Key, Reader, Writer
 
 T = TypeVar("T")
 

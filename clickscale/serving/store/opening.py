@@ -7,20 +7,22 @@ from clickscale.errors import ConfigError, StoreError, unknown
 from clickscale.serving.store.keyed_store import AHEAD, KeyedStore
 from clickscale.serving.store.memory import MemoryBackend
 from clickscale.serving.store.reading import Reading
-from clickscale.serving.store.records import Backend
+from clickscale.serving.store.store_records import Backend
 
 _SCHEMES = ("memory", "lmdb", "redis", "rediss", "unix")
 _LARGEST = 1 << 50
+_SYNCS = ("disk", "system")
 
 
 def open_store(url: str, reading: Reading) -> KeyedStore:
     """Open a store, or make it.
 
     Args:
-        url: ``memory://``, ``lmdb:///PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
-            ``rediss://...``, ``unix:///PATH``. After ``?``: ``behaviors=N`` of a user that a new store keeps,
-            ``ahead=SECONDS`` by which events may be ahead of this machine's clock, ``bytes=N`` that an LMDB
-            store may take.
+        url: ``memory://``, ``lmdb://PATH``, or as redis-py takes it: ``redis://HOST:PORT/DATABASE``,
+            ``rediss://...``, ``unix:///PATH``. After ``?``: ``behaviors=N`` of a user that a new store
+            keeps, ``ahead=SECONDS`` by which events may be ahead of this machine's clock; of an LMDB store
+            ``bytes=N`` that it may take, and ``sync=system`` to acknowledge events before they are on the
+            disk.
 
     Raises:
         ConfigError: no such kind of store, or a wrong option.
@@ -36,35 +38,49 @@ def open_store(url: str, reading: Reading) -> KeyedStore:
     bound = _number(options, "behaviors", 1)
     ahead = _number(options, "ahead", 0)
     largest = _number(options, "bytes", 1 << 20) if parts.scheme == "lmdb" else None
+    sync = options.pop("sync", _SYNCS[0]) if parts.scheme == "lmdb" else _SYNCS[0]
+    if sync not in _SYNCS:
+        raise ConfigError(f"Store {url!r}: " + unknown("value of sync", sync, _SYNCS))
     if parts.scheme in ("memory", "lmdb") and options:
         raise ConfigError(f"Store {url!r}: " + unknown("option", next(iter(options)), _OPTIONS))
-    backend = _backend(parts._replace(query=urlencode(options)).geturl(), parts.scheme, parts.path, largest)
+    if parts.scheme == "memory":
+        backend: Backend = MemoryBackend()
+    elif parts.scheme == "lmdb":
+        backend = _lmdb(url, parts.netloc + parts.path, largest, sync == "disk")
+    else:
+        backend = _redis(parts._replace(query=urlencode(options)).geturl())
     return KeyedStore(backend, reading, bound=bound, ahead=AHEAD if ahead is None else ahead)
 
 
-_OPTIONS = ("ahead", "behaviors", "bytes")
+_OPTIONS = ("ahead", "behaviors", "bytes", "sync")
 
 
-def _backend(url: str, scheme: str, path: str, largest: int | None) -> Backend:
-    """Open the place of the records; packages are imported only for the kind that needs them."""
-    if scheme == "memory":
-        return MemoryBackend()
+# Packages are imported only for the kind of store that needs them.
+
+
+def _lmdb(url: str, path: str, largest: int | None, sync: bool) -> Backend:
     try:
-        if scheme == "lmdb":
-            from clickscale.serving.store.lmdb_store import LARGEST, LMDBBackend
+        from clickscale.serving.store.lmdb_store import LARGEST, LMDBBackend
+    except ImportError as error:
+        raise _not_here(error) from error
+    if not path.strip("/"):
+        raise ConfigError(f"Store {url!r} names no folder; write lmdb:///PATH.")
+    return LMDBBackend(Path(path), largest or LARGEST, sync)
 
-            if not path:
-                raise ConfigError(f"Store {url!r} names no folder; write lmdb:///PATH.")
-            return LMDBBackend(Path(path), largest or LARGEST)
+
+def _redis(url: str) -> Backend:
+    try:
         from clickscale.serving.store.redis_store import RedisBackend
     except ImportError as error:
-        raise StoreError(
-            f"{scheme}:// needs a package that is not here ({error.name}): pip install 'clickscale[serve]'"
-        ) from error
+        raise _not_here(error) from error
     try:
         return RedisBackend(url)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # an option that redis-py does not know
         raise ConfigError(f"Store {url!r}: {error}.") from error
+
+
+def _not_here(error: ImportError) -> StoreError:
+    return StoreError(f"The store needs the package {error.name}: pip install 'clickscale[serve]'")
 
 
 def _number(options: dict[str, str], name: str, least: int) -> int | None:

@@ -14,12 +14,9 @@ nothing of the call was done, or for a lost connection perhaps all of it. Repeat
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
-
-if TYPE_CHECKING:
-    from clickscale.serving.store.reading import Reading
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,8 +95,11 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
 class OnlineStore(Protocol):
     """One store, read and written as one artifact reads ids and counts statistics."""
 
-    def for_model(self, reading: "Reading") -> "OnlineStore":
+    def for_model(self, reading: Any) -> "OnlineStore":
         """The same store for another artifact, such as a newer version of the model.
+
+        Args:
+            reading: `clickscale.serving.store.reading.Reading` of the artifact.
 
         Raises:
             DataError: the artifact declares other statistics than the store counts.

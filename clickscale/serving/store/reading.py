@@ -1,6 +1,5 @@
 """How an artifact reads what goes through a store: ids, events, and the keys by which it counts."""
 
-import hashlib
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,19 @@ from clickscale.artifact import Artifact
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
 from clickscale.errors import InputError, unknown
+from clickscale.files import sha256_of
 from clickscale.inference.counter_files import Key, overall_of, tallies_of
 from clickscale.inference.request_ids import check_id, one_id, short
 from clickscale.inference.requests import encode_requests, user_identity
-from clickscale.inference.shown_candidates import ShownCandidates, StatisticKeys, plain_ids, read_all_shown
+from clickscale.inference.shown_candidates import (
+    KeyTable,
+    ShownCandidates,
+    StatisticKeys,
+    plain_ids,
+    read_all_shown,
+)
 from clickscale.inference.statistic_counters import read_outcome
-from clickscale.schema import Field
+from clickscale.schema import Field, Label
 from clickscale.serving.store.count_records import groups_of, owner_of
 from clickscale.serving.store.paged_rows import Row
 from clickscale.serving.store.protocol import Event
@@ -88,9 +94,8 @@ class Reading:
         """
         if "user" in self.schema.absent:
             return 0
-        raw = one_id(raw, self.schema.user, "user")
         user_identity(raw, self.encoder)  # refuses what is no id
-        return plain_ids([raw], self.schema.user.dtype)[0]
+        return _plain(raw, self.schema.user, "user")
 
     def owner(self, raw: Any) -> bytes:
         """Owner of the records of a user."""
@@ -109,7 +114,7 @@ class Reading:
     @staticmethod
     def digest(event: str) -> bytes:
         """Short text that stands for the id of an event of a user."""
-        return hashlib.blake2b(event.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return bytes.fromhex(sha256_of([event.encode("utf-8", "surrogatepass")]))[:8]
 
     def check_profile(self, user: Any, profile: Mapping[str, Any], path: str) -> None:
         """Refuse a profile that no request could bring.
@@ -149,9 +154,9 @@ class Reading:
         try:
             return self._events(events, profiles, ahead)
         except InputError as error:
-            for number, event in enumerate(events):
+            for number, event in enumerate(events):  # walked one by one only to name the mistake
                 self._event(event, profiles, ahead, f"events[{number}]")
-            raise AssertionError("one of the events is wrong on its own too") from error
+            raise error  # together they are wrong, and none of them is on its own
 
     def _event(
         self, event: Event, profiles: Mapping[bytes, Mapping[str, Any]], ahead: int, path: str
@@ -184,17 +189,17 @@ class Reading:
             raise InputError(f"time is {event.time}, ahead of the clock of this machine.")
         if event.behavior and "user" in self.schema.absent:
             raise InputError("behavior: the log of this model has no users and no histories; leave it out.")
-        labels = {label.name for label in self.schema.labels}
-        for name, value in (event.labels or {}).items():
-            if name not in labels:
-                raise InputError("labels: " + unknown("label", name, labels))
+        _check_keys(event.behavior, "behavior", self.schema.behavior)
+        _check_keys(event.context or {}, "context", self.schema.context_fields())
+        _check_keys(event.labels, "labels", self.schema.labels)
+        for label, value in (event.labels or {}).items():
             if value is not None:
-                read_outcome(value, name)
+                read_outcome(value, label)
 
     def _request(self, event: Event, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Write an event as a request that shows its item, so that one check and one encoder serve both."""
         item = {} if event.item is None and "item" in self.schema.absent else {"item": event.item}
-        request: dict[str, Any] = {"time": event.time, "candidates": [{**item, **event.context}]}
+        request: dict[str, Any] = {"time": event.time, "candidates": [{**item, **(event.context or {})}]}
         if "user" in self.schema.absent:
             return request if event.user is None else {**request, "user": event.user}
         request |= {"user": event.user, "profile": dict(profile)}
@@ -231,13 +236,14 @@ class Reading:
         """Keys of each candidate by tally."""
         found: list[Keys] = [{} for _ in shown.items]
         for group in self.groups:
-            for keys, slots in zip(found, self._keys.of(group.by, shown), strict=True):
-                there = tuple(key for key in slots if key is not None)
+            table = self._keys.of(group.by, shown)
+            for row, keys in enumerate(found):
+                there = table.of(row)
                 keys.update((tally.name, there) for tally in group.tallies)
         return found
 
-    def slots(self, shown: ShownCandidates) -> dict[tuple[str, ...], list[list[Key | None]]]:
-        """Keys of each candidate by slot, for each ``by`` of the statistics."""
+    def tables(self, shown: ShownCandidates) -> dict[tuple[str, ...], KeyTable]:
+        """Keys of the candidates, for each ``by`` of the statistics."""
         return {group.by: self._keys.of(group.by, shown) for group in self.groups}
 
 
@@ -261,9 +267,24 @@ def _plain(raw: Any, field: Field, path: str) -> int | str:
     raw = one_id(raw, field, path)
     check_id(raw, path)
     try:
-        return plain_ids([raw], field.dtype)[0]
+        (plain,) = plain_ids([raw], field.dtype)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is {short(raw)}, which is no {field.dtype}.") from error
+    if isinstance(plain, int) and not 0 <= plain < 1 << 63:
+        raise InputError(f"{path} is {short(raw)}; ids are integers from 0 on that fit in 63 bits.")
+    return plain
+
+
+def _check_keys(values: Any, path: str, fields: Sequence[Field | Label]) -> None:
+    """Refuse what is no object, and keys that mean nothing there."""
+    if values is None:
+        return
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} is {short(values)}; send an object.")
+    names = [field.name for field in fields]
+    for name in values:
+        if name not in names:
+            raise InputError(f"{path}: " + unknown("key", str(name)[:60], names))
 
 
 def _check_storable(event: ReadEvent) -> None:

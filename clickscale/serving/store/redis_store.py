@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from clickscale.errors import StoreError
-from clickscale.serving.store.records import Changes, Key, Reader, Writer
+from clickscale.serving.store.store_records import Changes, Key, Reader, Writer
 
 T = TypeVar("T")
 _PREFIX = b"clickscale:"

@@ -4,7 +4,7 @@ import msgspec
 
 from clickscale.errors import DataError, StoreError
 from clickscale.schema import Label, Schema, Statistic
-from clickscale.serving.store.records import NOBODY, Key
+from clickscale.serving.store.store_records import NOBODY, Key
 from clickscale.serving.store.user_records import VERSION, check_version
 
 META: Key = (NOBODY, b"m")

@@ -10,7 +10,7 @@ import msgspec
 from clickscale.errors import StoreError
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save, filled
 from clickscale.serving.store.protocol import StoredUser
-from clickscale.serving.store.records import Key, Reader, Writer
+from clickscale.serving.store.store_records import Key, Reader, Writer
 
 VERSION = 1
 _HEAD, _PAGE, _NEW_IDS, _OLD_IDS = b"h", b"p", b"n", b"o"
@@ -85,7 +85,7 @@ def read_rows(record: bytes | None) -> list[Row]:
         raise StoreError(f"A page of rows is damaged ({error}); restore the store.") from error
 
 
-def page_key(owner: bytes, number: int, name: bytes = _PAGE) -> Key:
+def _page_key(owner: bytes, number: int, name: bytes = _PAGE) -> Key:
     """Key of a page."""
     return (owner, name + number.to_bytes(6))
 
@@ -94,10 +94,10 @@ def pages_of(writer: Writer, owner: bytes, name: bytes = _PAGE) -> tuple[Load, S
     """Functions that read and write pages in a transaction."""
 
     def load(number: int) -> list[Row]:
-        return read_rows(writer.get(page_key(owner, number, name)))
+        return read_rows(writer.get(_page_key(owner, number, name)))
 
     def save(number: int, rows: list[Row] | None) -> None:
-        writer.put(page_key(owner, number, name), None if rows is None else _encode(rows))
+        writer.put(_page_key(owner, number, name), None if rows is None else _encode(rows))
 
     return load, save
 
@@ -120,13 +120,13 @@ def user_before(reader: Reader, owner: bytes, before: int, most: int) -> StoredU
         return None
     rows, behaviors = head.behaviors.at_hand, head.behaviors
     found = [row for row in rows if row[0] < before]
-    pages = [page for page in behaviors.pages if page.first < before]
+    pages = [page for page in behaviors.pages if page.first[0] < before]
     # Pages are asked for together; of the newest one perhaps not all rows were known before the moment.
     taken, enough = len(pages), len(found)
     while taken and enough < most:
         taken -= 1
-        enough += pages[taken].count if pages[taken].last < before else 0
-    keys = [page_key(owner, page.number) for page in pages[taken:]]
+        enough += pages[taken].count if pages[taken].last[0] < before else 0
+    keys = [_page_key(owner, page.number) for page in pages[taken:]]
     older = [row for record in reader.many(keys) for row in read_rows(record) if row[0] < before]
     visible = [*older, *found]
     shown = visible[-most:] if most else []

@@ -88,6 +88,14 @@ def test_events_may_arrive_in_any_order(store: KeyedStore) -> None:
         assert times(store, before, most=70) == list(range(max(before - 70, 0), before))
 
 
+def test_behaviors_known_in_one_second_stand_in_the_order_of_their_times(store: KeyedStore) -> None:
+    order = [(7 * n) % 900 for n in range(900)]
+    for start in range(0, 900, 100):
+        store.append([event(n, n, known_at=START + 900 + n % 2) for n in order[start : start + 100]])
+    assert times(store, 901, most=2000) == list(range(0, 900, 2))
+    assert times(store, 902, most=2000) == [*range(0, 900, 2), *range(1, 900, 2)]
+
+
 def test_an_event_is_appended_once(store: KeyedStore) -> None:
     assert store.append([event(1, 10), event(1, 10), event(2, 20)]) == [True, False, True]
     assert store.append([event(1, 10), event(3, 30)]) == [False, True]
@@ -96,8 +104,8 @@ def test_an_event_is_appended_once(store: KeyedStore) -> None:
 
 
 def test_the_latest_512_ids_of_a_user_are_known(store: KeyedStore) -> None:
-    store.append([event(n, n) for n in range(1600)])
-    assert store.append([event(n, n) for n in range(1600 - 512, 1600)]) == [False] * 512
+    store.append([event(n, n) for n in range(1100)])
+    assert store.append([event(n, n) for n in range(1100 - 512, 1100)]) == [False] * 512
     assert store.append([event(1, 1)]) == [True]  # the bound: at most 1,024 are kept
 
 
@@ -105,6 +113,7 @@ def test_a_timeline_is_bounded_and_has_no_holes(url: str, reading: Reading) -> N
     store = open_store(url + ("&" if "?" in url else "?") + "behaviors=300", reading)
     for start in range(0, 1000, 100):
         store.append([event(n, 2 * n) for n in range(start, start + 100)])
+    assert store.append([event(0, 0)]) == [False]
     found = store.user(103, before=START + 5000, most=1000)
     assert found is not None
     assert 300 <= len(found.behaviors) <= 300 + 256
@@ -233,8 +242,13 @@ def test_a_wrong_event_is_named_and_nothing_is_appended(store: KeyedStore) -> No
         ({"behavior": {"dwell": "long"}}, r"events\[1\]\.behavior\.dwell is 'long'"),
         ({"behavior": {"action": "x" * 20_000}}, r"events\[1\]\.behavior: the event takes .* bytes"),
         ({"behavior": {"action": "\ud800"}}, r"events\[1\]\."),
+        ({"behavior": {"time": START}}, r"events\[1\]\.behavior: Unknown key 'time'"),
+        ({"behavior": {"known_at": START}}, r"events\[1\]\.behavior: Unknown key 'known_at'"),
+        ({"behavior": {"item": 30}}, r"events\[1\]\.behavior: Unknown key 'item'"),
+        ({"behavior": ["view"]}, r"events\[1\]\.behavior is \['view'\]; send an object"),
+        ({"context": {"item": 30}}, r"events\[1\]\.context: Unknown key 'item'"),
         ({"context": {"positon": 1}}, r"events\[1\]\.context: Unknown key 'positon'"),
-        ({"labels": {"clck": 1}}, r"events\[1\]\.labels: Unknown label 'clck'; did you mean 'click'"),
+        ({"labels": {"clck": 1}}, r"events\[1\]\.labels: Unknown key 'clck'; did you mean 'click'"),
         ({"labels": {"click": 2}}, r"The outcome of 'click' is 2; give 0 or 1"),
     ]
     for change, message in wrong:

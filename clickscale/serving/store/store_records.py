@@ -4,11 +4,12 @@ A record is a few bytes under a key of two parts. The owner is a user, whose rec
 records that belong to nobody have an empty owner. Backends know nothing of what records hold.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+
+from clickscale.files import sha256_of
 
 T = TypeVar("T")
 Key = tuple[bytes, bytes]  # owner and name
@@ -24,14 +25,17 @@ def typed(value: Any) -> bytes:
 
     No result is the beginning of another one, since the format tells its length first.
     """
-    text = _encode(_plain(value))
+    try:
+        text = _encode(value)
+    except UnicodeEncodeError:
+        text = _encode(_plain(value))
     if len(text) <= _LONGEST:
         return text
-    return b"\xc1" + hashlib.blake2b(text, digest_size=32).digest()  # no value of msgpack begins with c1
+    return b"\xc1" + bytes.fromhex(sha256_of([text]))  # no value of msgpack begins with c1
 
 
 def _plain(value: Any) -> Any:
-    """Texts as bytes, since a text of JSON may hold half a surrogate pair."""
+    """Texts as bytes, which may hold half a surrogate pair, as a text of JSON may."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
