@@ -122,13 +122,14 @@ class WorldConfig(Config, frozen=True):
 def preset_config(preset: Preset, impressions: int, seed: int) -> WorldConfig:
     """Options of a preset.
 
-    ``market`` tells sizes and lengths apart, ``easy`` is learned in a minute, ``cold`` has short-lived items
-    and users of few visits.
+    ``market`` tells sizes and lengths apart, ``easy`` has many clicks and few items, ``cold`` has short-lived
+    items and users of few visits.
     """
     market = WorldConfig(impressions=impressions, preset=preset, seed=seed)
     if preset == "easy":
         return replace(
             market,
+            rate=0.2,
             days=30,
             quiet_days=6,
             visits=30.0,

@@ -22,7 +22,7 @@ def make_world(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Data set to write.")],
     preset: Annotated[
         Literal["market", "easy", "cold"],
-        typer.Option("--preset", help="market tells sizes and lengths apart; easy is learned in a minute."),
+        typer.Option("--preset", help="market tells sizes and lengths apart; easy is for first steps."),
     ] = "market",
     seed: Seed = 0,
     sets: Sets = None,
