@@ -1,19 +1,17 @@
 """Options of a benchmark, and those of every run in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from clickscale.benchmarking.own_folder import Claim, claim, hash_of
 from clickscale.config import Config, check_least
-from clickscale.config_text import load_json, to_json
-from clickscale.data.layout import MANIFEST
-from clickscale.errors import ConfigError, RunError, unknown
-from clickscale.files import checksum, replace_text
+from clickscale.errors import ConfigError, unknown
 from clickscale.models import model_config, model_names
 from clickscale.training.run.run_config import TrainConfig, train_config
 
 ALL, TREES = "all", "trees"
-_OPTIONS = "options.json"
 _FREE = ("models", "rates", "seeds", "data")  # more of them only adds cells, and the data may move
 
 
@@ -75,14 +73,7 @@ class BenchmarkConfig(Config, frozen=True, kw_only=True):
 
     def assignments(self, model: str) -> list[str]:
         """Texts for ``--set`` of the runs of a model; later ones win."""
-        own, common = [], []
-        for text in self.sets:
-            owner, _, rest = text.partition(".")
-            if owner == model:
-                own.append(rest)
-            elif owner not in model_names():
-                common.append(text)
-        return [*self._equal(), *common, *own]
+        return [*self._equal(), *sets_of(self.sets, model)]
 
     def _equal(self) -> list[str]:
         """Width of embeddings and head of the reference, and what else all runs share."""
@@ -92,35 +83,34 @@ class BenchmarkConfig(Config, frozen=True, kw_only=True):
         return [f"model.d={tree['d']}", f"model.head.hidden=[{hidden}]", "keep=1"]
 
 
+def sets_of(sets: Sequence[str], model: str) -> list[str]:
+    """Those of the texts ``KEY=VALUE`` and ``MODEL.KEY=VALUE`` that a model takes, its own ones last."""
+    own, common = [], []
+    for text in sets:
+        owner, _, rest = text.partition(".")
+        if owner == model:
+            own.append(rest)
+        elif owner not in model_names():
+            common.append(text)
+    return [*common, *own]
+
+
 def claim_folder(out: Path, config: BenchmarkConfig) -> None:
     """Begin a benchmark in ``out``, or continue the one there; more models, rates or seeds are welcome.
 
     Raises:
         RunError: the folder holds something else, or a benchmark with other options or data.
     """
-    path = out / _OPTIONS
-    asked = _Asked(config=config, data=checksum(Path(config.data) / MANIFEST))
-    if path.is_file():
-        stored = load_json(path.read_bytes(), _Asked, str(path))
-        changed = [
-            f"{name} is {getattr(stored.config, name)!r}, not {getattr(config, name)!r}"
-            for name in config.__struct_fields__
-            if name not in _FREE and getattr(stored.config, name) != getattr(config, name)
-        ]
+
+    def lost(stored: _Asked) -> list[str]:
         # The weights of rates that lost are gone.
-        if fewer := set(stored.config.rates) - set(config.rates):
-            changed.append(f"rates has {', '.join(f'{rate:g}' for rate in sorted(fewer))} as well")
-        changed += ["the data set is another one"] if stored.data != asked.data else []
-        if changed:
-            raise RunError(f"{out} holds another benchmark: {'; '.join(changed)}. Choose another folder.")
-    elif out.is_dir() and any(not one.name.endswith(".partial") for one in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no benchmark; choose another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    replace_text(path, to_json(asked))
+        fewer = sorted(set(stored.config.rates) - set(config.rates))
+        return [f"rates has {', '.join(f'{rate:g}' for rate in fewer)} as well"] if fewer else []
+
+    claim(out, _Asked(config=config, data=hash_of(config.data)), "benchmark", _FREE, lost)
 
 
-class _Asked(Config, frozen=True):
+class _Asked(Claim, frozen=True, kw_only=True):
     """A benchmark, and the hash of the manifest of its data."""
 
     config: BenchmarkConfig
-    data: str

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig
+from clickscale.benchmarking.work import run_is_finished, run_is_tested
 from clickscale.inference.prediction_tables import TREES as TREES_FACTS
-
-_TESTED = "evaluation-test.json"
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,13 @@ class Cell:
         )
 
     def trained(self, out: Path) -> bool:
-        """True if the run is finished; what is asked for is written last."""
-        return (self.folder(out) / (TREES_FACTS if self.model == TREES else "artifact")).exists()
+        """True if the run is finished."""
+        folder = self.folder(out)
+        return (folder / TREES_FACTS).exists() if self.model == TREES else run_is_finished(folder)
 
     def tested(self, out: Path) -> bool:
         """True if the run is finished and its test part is measured."""
-        return self.trained(out) and (self.folder(out) / _TESTED).is_file()
+        return self.trained(out) and run_is_tested(self.folder(out))
 
     def training(self, config: BenchmarkConfig, out: Path) -> list[str]:
         """Words after ``clickscale`` that train the cell, or continue it."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
-from clickscale.cli.lab import benchmarks, tune
+from clickscale.cli.lab import ablations, benchmarks, tune
 from clickscale.cli.server import score
 from clickscale.version import __version__
 
@@ -125,6 +125,13 @@ app.command(
         "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --jobs 2",
     ),
 )(benchmarks.benchmark_models)
+app.command(
+    "ablate",
+    epilog=_example(
+        "clickscale ablate suan --data prepared --out ablation --dry-run",
+        "clickscale ablate est --data prepared --out ablation --tables 1,4 --jobs 2",
+    ),
+)(ablations.ablate_models)
 app.command("trees", epilog=_example("clickscale trees --data prepared --out runs/trees"))(runs.train_trees)
 app.command("evaluate", epilog=_example("clickscale evaluate runs/suan --part test"))(runs.evaluate_run)
 app.command("compare", epilog=_example("clickscale compare runs/din runs/suan runs/trees"))(runs.compare_runs)

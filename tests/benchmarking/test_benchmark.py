@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from clickscale.benchmarking.benchmark import benchmark, duration, forecast_benchmark
+from clickscale.benchmarking.benchmark import benchmark, forecast_benchmark
 from clickscale.benchmarking.benchmark_config import BenchmarkConfig
 from clickscale.benchmarking.benchmark_page import Benchmark
+from clickscale.benchmarking.work import duration
 from clickscale.errors import ConfigError
 from tests.data.tiny import tiny_dataset, tiny_source
 
