@@ -11,10 +11,9 @@ from clickscale.benchmarking.ablation_config import (
     Section,
     TrainedLine,
     claim_ablation,
-    lines_once,
 )
 from clickscale.benchmarking.ablation_page import Ablation, AblationLine, AblationTable, write_ablation
-from clickscale.benchmarking.forecast import Forecast, Sizes, open_parts, run_seconds, test_seconds
+from clickscale.benchmarking.forecast import Forecast, Sizes, open_parts
 from clickscale.benchmarking.speeds import Speed, measure_speeds, read_speeds, write_speeds
 from clickscale.benchmarking.work import Progress, Say, work
 from clickscale.data.dataset import Dataset, open_dataset
@@ -83,7 +82,7 @@ def _forecast(
     say: Say,
 ) -> Forecast:
     """Measure what is not known yet; a line that cannot be trained on the data is left out by name."""
-    lines = lines_once(config.sections())
+    lines = config.lines()
     with_ids = open_dataset(config.ids) if config.ids else None
     held = {name: with_ids if line.variant.needs_ids else dataset for name, line in lines.items()}
     asked = {
@@ -95,14 +94,14 @@ def _forecast(
     failed |= dict.fromkeys((name for name in lines if held[name] is None), _NO_IDS)
     if not speeds:
         raise ConfigError(f"Nothing can be trained on {config.data}: {_listed(failed)}")
-    each = {name: run_seconds(speed, sizes) + test_seconds(speed, sizes) for name, speed in speeds.items()}
+    each = {name: sizes.training_seconds(speed) + sizes.test_seconds(speed) for name, speed in speeds.items()}
     seconds = {name: config.seeds * one for name, one in each.items()}
     return Forecast(seconds, dict.fromkeys(speeds, config.seeds), speeds, failed, jobs)
 
 
 def _cells(config: AblationConfig, trained: Mapping[str, Speed]) -> list[AblationCell]:
     """Cells of the lines that can be trained, seed by seed: a stop leaves whole tables of fewer seeds."""
-    lines = lines_once(config.sections())
+    lines = config.lines()
     return [
         AblationCell(lines[name], seed) for seed in range(config.seeds) for name in lines if name in trained
     ]
@@ -114,8 +113,8 @@ def _train(config: AblationConfig, out: Path, sizes: Sizes, forecast: Forecast, 
 
     def seconds(cell: AblationCell) -> float:
         speed = forecast.speeds[str(cell.line)]
-        training = 0.0 if cell.trained(out) else run_seconds(speed, sizes)
-        return training + test_seconds(speed, sizes)
+        training = 0.0 if cell.trained(out) else sizes.training_seconds(speed)
+        return training + sizes.test_seconds(speed)
 
     left = [seconds(cell) for cell in cells if not cell.tested(out)]
     return work(

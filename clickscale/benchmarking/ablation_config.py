@@ -6,14 +6,13 @@
     runs/A-size-2/seed-0.log    what its commands said
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import sets_of
-from clickscale.benchmarking.own_folder import Claim, claim, hash_of
-from clickscale.benchmarking.paper_tables import TABLES, Paper, PaperTable, Variant, tables_of
-from clickscale.benchmarking.work import run_is_finished, run_is_tested
+from clickscale.benchmarking.own_folder import Claim, claim
+from clickscale.benchmarking.paper_tables import TABLES, Paper, PaperTable, Variant
+from clickscale.benchmarking.work import RunCell
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
 from clickscale.training.run.run_config import TrainConfig, train_config
@@ -62,9 +61,14 @@ class AblationConfig(Config, frozen=True, kw_only=True):
         """The tables, each once for every grade that it has."""
         return [
             Section(table, grade)
-            for table in tables_of(self.paper, self.tables)
+            for table in TABLES[self.paper]
+            if not self.tables or table.number in self.tables
             for grade in (self.grades if table.all_grades else self.grades[:1])
         ]
+
+    def lines(self) -> "dict[str, TrainedLine]":
+        """Lines of all sections by name; one that several sections show comes once."""
+        return {str(line): line for section in self.sections() for line in section.lines}
 
     def data_of(self, variant: Variant) -> str:
         """Data set of a variant's runs; empty if it was not given."""
@@ -114,7 +118,7 @@ class TrainedLine:
 
 
 @dataclass(frozen=True)
-class AblationCell:
+class AblationCell(RunCell):
     """One run of a line."""
 
     line: TrainedLine
@@ -128,14 +132,6 @@ class AblationCell:
         """Folder of the run in the folder of an ablation."""
         return out / "runs" / str(self.line) / f"seed-{self.seed}"
 
-    def trained(self, out: Path) -> bool:
-        """True if the run is finished."""
-        return run_is_finished(self.folder(out))
-
-    def tested(self, out: Path) -> bool:
-        """True if the run is finished and its test part is measured."""
-        return self.trained(out) and run_is_tested(self.folder(out))
-
     def training(self, config: AblationConfig, out: Path) -> list[str]:
         """Words after ``clickscale`` that train the cell, or continue it."""
         variant = self.line.variant
@@ -145,15 +141,6 @@ class AblationCell:
         words += ["--labels", config.label] if config.label else []
         return [*words, *(word for text in config.assignments(variant) for word in ("--set", text))]
 
-    def testing(self, out: Path) -> list[str]:
-        """Words after ``clickscale`` that measure the test part of the cell."""
-        return ["evaluate", str(self.folder(out)), "--part", "test"]
-
-
-def lines_once(sections: Sequence[Section]) -> dict[str, TrainedLine]:
-    """Lines of all sections by name; one that several sections show comes once."""
-    return {str(line): line for section in sections for line in section.lines}
-
 
 def claim_ablation(out: Path, config: AblationConfig) -> None:
     """Begin an ablation in ``out``, or continue the one there; more tables or seeds are welcome.
@@ -161,7 +148,7 @@ def claim_ablation(out: Path, config: AblationConfig) -> None:
     Raises:
         RunError: the folder holds something else, or an ablation with other options or data.
     """
-    claim(out, _Asked(config=config, data=hash_of(config.data)), "ablation", _FREE)
+    claim(out, _Asked, config, noun="ablation", free=_FREE)
 
 
 class _Asked(Claim, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from clickscale.benchmarking.page_text import finite, markdown_table, number_tex
 from clickscale.benchmarking.paper_tables import Variant
 from clickscale.evaluation.significance import Interval, PairedTest
 from clickscale.files import replace_text
-from clickscale.report.ablation_plots import Difference, differences
+from clickscale.report.ablation_plots import differences
+from clickscale.report.block_plots import Change
 from clickscale.report.plots import save_svg
 
 MARKDOWN, JSON, PICTURE = "ablation.md", "ablation.json", "ablation.svg"
@@ -123,10 +124,10 @@ def to_document(found: Ablation) -> dict[str, Any]:
     return document
 
 
-def _points(table: AblationTable) -> list[Difference]:
+def _points(table: AblationTable) -> list[Change]:
     """AUC of every other line less that of the first, with the interval over users."""
     return [
-        Difference(line.variant.key, test.delta, test.low, test.high)
+        (line.variant.key, test.delta, test.low, test.high)
         for line in table.lines
         if (test := line.against.get("auc"))
     ]

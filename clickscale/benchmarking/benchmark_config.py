@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from clickscale.benchmarking.own_folder import Claim, claim, hash_of
+from clickscale.benchmarking.own_folder import Claim, claim
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
 from clickscale.models import model_config, model_names
@@ -107,7 +107,7 @@ def claim_folder(out: Path, config: BenchmarkConfig) -> None:
         fewer = sorted(set(stored.config.rates) - set(config.rates))
         return [f"rates has {', '.join(f'{rate:g}' for rate in fewer)} as well"] if fewer else []
 
-    claim(out, _Asked(config=config, data=hash_of(config.data)), "benchmark", _FREE, lost)
+    claim(out, _Asked, config, noun="benchmark", free=_FREE, lost=lost)
 
 
 class _Asked(Claim, frozen=True, kw_only=True):

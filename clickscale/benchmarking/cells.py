@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig
-from clickscale.benchmarking.work import run_is_finished, run_is_tested
+from clickscale.benchmarking.work import RunCell
 from clickscale.inference.prediction_tables import TREES as TREES_FACTS
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(RunCell):
     """One run.
 
     Attributes:
@@ -46,12 +46,7 @@ class Cell:
 
     def trained(self, out: Path) -> bool:
         """True if the run is finished."""
-        folder = self.folder(out)
-        return (folder / TREES_FACTS).exists() if self.model == TREES else run_is_finished(folder)
-
-    def tested(self, out: Path) -> bool:
-        """True if the run is finished and its test part is measured."""
-        return self.trained(out) and run_is_tested(self.folder(out))
+        return (self.folder(out) / TREES_FACTS).exists() if self.model == TREES else super().trained(out)
 
     def training(self, config: BenchmarkConfig, out: Path) -> list[str]:
         """Words after ``clickscale`` that train the cell, or continue it."""
@@ -64,10 +59,6 @@ class Cell:
         sets = config.assignments(self.model) + ([f"epochs.steps={self.steps}"] if self.steps else [])
         # A length of one model's own wins over the common one, as --set wins over a flag.
         return [*words, *(word for text in sets for word in ("--set", text))]
-
-    def testing(self, out: Path) -> list[str]:
-        """Words after ``clickscale`` that measure the test part of the cell."""
-        return ["evaluate", str(self.folder(out)), "--part", "test"]
 
     def validation_loss(self, out: Path) -> float:
         """Log-loss of the validation part; infinity if it is not there."""

@@ -24,6 +24,17 @@ class Sizes:
     valid: int
     test: int
 
+    def training_seconds(self, speed: Speed, steps: int = 0) -> float:
+        """Seconds to train for all epochs, or for ``steps``, and to measure the validation part."""
+        share = min(steps / speed.steps, 1.0) if steps else 1.0
+        validations = max(round(share * speed.validations), 1) + 1  # one more by the finished run
+        scored = validations * self.valid * speed.scoring
+        return START + FINISH + share * speed.samples * speed.training + scored
+
+    def test_seconds(self, speed: Speed) -> float:
+        """Seconds to measure the test part of a run."""
+        return START + FINISH + self.test * speed.scoring
+
 
 def open_parts(data: str) -> tuple[Dataset, Sizes]:
     """A data set whose runs can be chosen and measured, and the sizes of its parts.
@@ -76,25 +87,12 @@ def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> f
     """Seconds to train a cell and to measure its validation part."""
     if cell.model == TREES:
         return START + FINISH + _TREES * sizes.train
-    return run_seconds(speeds[cell.model], sizes, cell.steps)
-
-
-def run_seconds(speed: Speed, sizes: Sizes, steps: int = 0) -> float:
-    """Seconds to train for all epochs, or for ``steps``, and to measure the validation part."""
-    share = min(steps / speed.steps, 1.0) if steps else 1.0
-    validations = max(round(share * speed.validations), 1) + 1  # one more by the finished run
-    scored = validations * sizes.valid * speed.scoring
-    return START + FINISH + share * speed.samples * speed.training + scored
+    return sizes.training_seconds(speeds[cell.model], cell.steps)
 
 
 def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to measure the test part of a cell; trees do so while they are trained."""
-    return 0.0 if cell.model == TREES else test_seconds(speeds[cell.model], sizes)
-
-
-def test_seconds(speed: Speed, sizes: Sizes) -> float:
-    """Seconds to measure the test part of a run."""
-    return START + FINISH + sizes.test * speed.scoring
+    return 0.0 if cell.model == TREES else sizes.test_seconds(speeds[cell.model])
 
 
 def make_forecast(

@@ -13,8 +13,8 @@ from clickscale.files import checksum, replace_text
 _OPTIONS = "options.json"
 
 
-class Claim(Config, frozen=True):
-    """Hash of the manifest of the data; a kind of experiment adds its options as ``config``."""
+class Claim(Config, frozen=True, kw_only=True):
+    """Hash of the manifest of the data; each kind of experiment adds its options as ``config``."""
 
     data: str
 
@@ -22,14 +22,11 @@ class Claim(Config, frozen=True):
 T = TypeVar("T", bound=Claim)
 
 
-def hash_of(data: str) -> str:
-    """Hash of the manifest of a prepared data set."""
-    return checksum(Path(data) / MANIFEST)
-
-
 def claim(
     out: Path,
-    asked: T,
+    kind: type[T],
+    config: Any,
+    *,
     noun: str,
     free: Collection[str],
     lost: Callable[[T], list[str]] = lambda stored: [],
@@ -37,7 +34,7 @@ def claim(
     """Begin an experiment in ``out``, or continue the one there.
 
     Args:
-        asked: the options, as ``config``, and the hash of the data.
+        config: its options, of the type of ``kind.config``; its ``data`` is the prepared data set.
         noun: name of such an experiment, for errors.
         free: options that may change.
         lost: complaints about free options of the stored experiment that may not become fewer.
@@ -45,9 +42,11 @@ def claim(
     Raises:
         RunError: the folder holds something else, or an experiment with other options or data.
     """
+    make: Callable[..., T] = kind
+    asked = make(config=config, data=checksum(Path(config.data) / MANIFEST))
     path = out / _OPTIONS
     if path.is_file():
-        stored = load_json(path.read_bytes(), type(asked), str(path))
+        stored = load_json(path.read_bytes(), kind, str(path))
         before, now = _options(stored), _options(asked)
         changed = [
             f"{name} is {before[name]!r}, not {now[name]!r}"

@@ -136,8 +136,3 @@ TABLES: dict[Paper, tuple[PaperTable, ...]] = {
         ),
     ),
 }
-
-
-def tables_of(paper: Paper, numbers: tuple[str, ...] = ()) -> tuple[PaperTable, ...]:
-    """The tables of a paper with these numbers; all if none is given."""
-    return tuple(table for table in TABLES[paper] if not numbers or table.number in numbers)

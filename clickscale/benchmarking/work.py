@@ -1,8 +1,9 @@
 """Cells as work: what is left of each is a job; every job that is over corrects the time that is left."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from clickscale.benchmarking.processes import Ended, Job, run_jobs
 
@@ -10,30 +11,27 @@ Say = Callable[[str], None]
 _TESTED = "evaluation-test.json"
 
 
-class Runnable(Protocol):
+class RunCell(ABC):
     """One run in a folder of its own; its text is a name for people."""
 
+    @abstractmethod
     def folder(self, out: Path) -> Path:
-        """Folder of the run in the folder of all runs."""
+        """Folder of the run in the folder ``out`` of all runs."""
 
     def trained(self, out: Path) -> bool:
-        """True if the run is finished."""
+        """True if the run is finished; the artifact is written last."""
+        return (self.folder(out) / "artifact").exists()
 
     def tested(self, out: Path) -> bool:
         """True if the run is finished and its test part is measured."""
+        return self.trained(out) and (self.folder(out) / _TESTED).is_file()
+
+    def testing(self, out: Path) -> list[str]:
+        """Words after ``clickscale`` that measure the test part of the run."""
+        return ["evaluate", str(self.folder(out)), "--part", "test"]
 
 
-C = TypeVar("C", bound=Runnable)
-
-
-def run_is_finished(folder: Path) -> bool:
-    """True if a run has all that training writes; the artifact is written last."""
-    return (folder / "artifact").exists()
-
-
-def run_is_tested(folder: Path) -> bool:
-    """True if the test part of a run is measured."""
-    return (folder / _TESTED).is_file()
+C = TypeVar("C", bound=RunCell)
 
 
 class Progress:

@@ -82,7 +82,7 @@ def show_cost(
 
     The operations are those of one request, two per multiply-add; look-ups and norms count nothing.
     Without --data, a made-up data set stands in: 5 profile fields, 5 fields per behavior, 2 context fields;
-    for the grades est-paper and est-blocks, the features and the length of their paper.
+    for the grades paper, est-paper and est-blocks of EST, the features and the length of their paper.
     """
     from clickscale.workflow import model_cost
 

@@ -140,8 +140,10 @@ class PaperRequest:
 # Liu et al. 2026: 52 tokens (46 fields beside the item's 4, and 2 histograms), 300 recent behaviors.
 _OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
 _PAPER_REQUESTS = {
+    ("est", "paper"): _OF_EST,
     ("est", "est-paper"): _OF_EST,
     ("est", "est-blocks"): _OF_EST,
+    ("est_full", "paper"): _OF_EST,
     ("est_full", "est-paper"): _OF_EST,
 }
 
