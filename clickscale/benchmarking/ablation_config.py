@@ -17,7 +17,7 @@ from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
 from clickscale.training.run.run_config import TrainConfig, train_config
 
-_FREE = ("tables", "seeds", "data", "ids")  # more of them only adds cells, and the data may move
+_FREE = ("tables", "grades", "seeds", "data", "ids")  # more of them only adds cells; the data may move
 
 
 class AblationConfig(Config, frozen=True, kw_only=True):
@@ -143,12 +143,18 @@ class AblationCell(RunCell):
 
 
 def claim_ablation(out: Path, config: AblationConfig) -> None:
-    """Begin an ablation in ``out``, or continue the one there; more tables or seeds are welcome.
+    """Begin an ablation in ``out``, or continue the one there; more tables, grades or seeds are welcome.
 
     Raises:
         RunError: the folder holds something else, or an ablation with other options or data.
     """
-    claim(out, _Asked, config, noun="ablation", free=_FREE)
+
+    def lost(stored: _Asked) -> list[str]:
+        first = stored.config.grades[0]
+        changed = first != config.grades[0]
+        return [f"the grade of all tables is {first!r}, not {config.grades[0]!r}"] if changed else []
+
+    claim(out, _Asked, config, noun="ablation", free=_FREE, lost=lost)
 
 
 class _Asked(Claim, frozen=True, kw_only=True):

@@ -65,8 +65,10 @@ def test_a_folder_continues_its_ablation_and_refuses_another(tmp_path: Path) -> 
     out = tmp_path / "ablation"
     config = replace(CONFIG, data=str(tiny_dataset(tmp_path / "data")))
     claim_ablation(out, replace(config, tables=("3",)))
-    claim_ablation(out, replace(config, seeds=3))
+    claim_ablation(out, replace(config, seeds=3, grades=("size-2", "size-3")))
     with pytest.raises(RunError, match="another ablation: length is 100, not 50"):
         claim_ablation(out, replace(config, length=50))
+    with pytest.raises(RunError, match="grade of all tables is 'size-2', not 'size-1'"):
+        claim_ablation(out, replace(config, grades=("size-1", "size-2")))
     with pytest.raises(RunError, match="another ablation: paper is 'suan', not 'est'"):
         claim_ablation(out, replace(config, paper="est"))

@@ -66,6 +66,7 @@ VARIANTS = [
     "lightsuan r=2 phase=block_head heads=4",
     "lightsuan r=4 phase=paper candidates_read=all",
     "lightsuan r=4 phase=block_head candidates_read=all",
+    "suan_literal target=head pooling=prefix",
 ]
 
 

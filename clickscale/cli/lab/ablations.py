@@ -47,7 +47,7 @@ def ablate_models(
     without a block), 2 (how content enters) and 4 (full attention, LCA, CSA). Every line is trained from the
     start and tested against the first line of its table, over users and over seeds. DIR holds ablation.md,
     ablation.json, ablation.svg and an ordinary run for every cell. The same command continues an ablation
-    that was stopped or killed, and adds tables or seeds to one.
+    that was stopped or killed, and adds tables, grades or seeds to one.
 
     --set KEY=VALUE changes an option of all runs, --set MODEL.KEY=VALUE that of one model's.
     """
