@@ -21,7 +21,6 @@ from clickscale.errors import ConfigError, RunError
 from clickscale.report.comparison import Entrant, compare
 from clickscale.workflow import entrant
 
-_NO_IDS = "needs the data set with semantic ids (ids, --ids)"
 _RESAMPLES = 1000  # of the users in a paired test
 
 
@@ -82,16 +81,12 @@ def _forecast(
     say: Say,
 ) -> Forecast:
     """Measure what is not known yet; a line that cannot be trained on the data is left out by name."""
-    lines = config.lines()
-    with_ids = open_dataset(config.ids) if config.ids else None
-    held = {name: with_ids if line.variant.needs_ids else dataset for name, line in lines.items()}
+    with_ids = open_dataset(config.ids) if config.ids else dataset
     asked = {
-        name: (config.run(line.variant, line.grade), data)
-        for name, line in lines.items()
-        if (data := held[name]) is not None
+        name: (config.run(line.variant, line.grade), with_ids if line.variant.needs_ids else dataset)
+        for name, line in config.lines().items()
     }
     speeds, failed = measure_speeds(asked, known, say)
-    failed |= dict.fromkeys((name for name in lines if held[name] is None), _NO_IDS)
     if not speeds:
         raise ConfigError(f"Nothing can be trained on {config.data}: {_listed(failed)}")
     each = {name: sizes.training_seconds(speed) + sizes.test_seconds(speed) for name, speed in speeds.items()}

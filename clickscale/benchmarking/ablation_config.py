@@ -6,7 +6,7 @@
     runs/A-size-2/seed-0.log    what its commands said
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import sets_of
@@ -58,20 +58,23 @@ class AblationConfig(Config, frozen=True, kw_only=True):
             raise ConfigError("ids is for EST's table 2; the tables of SUAN have no line about content.")
 
     def sections(self) -> "list[Section]":
-        """The tables, each once for every grade that it has."""
+        """The tables, each once for every grade that it has, without lines whose data were not given."""
         return [
-            Section(table, grade)
+            Section(replace(table, others=tuple(filter(self._has_data, table.others))), grade)
             for table in TABLES[self.paper]
             if not self.tables or table.number in self.tables
             for grade in (self.grades if table.all_grades else self.grades[:1])
         ]
+
+    def _has_data(self, variant: Variant) -> bool:
+        return bool(self.ids) or not variant.needs_ids
 
     def lines(self) -> "dict[str, TrainedLine]":
         """Lines of all sections by name; one that several sections show comes once."""
         return {str(line): line for section in self.sections() for line in section.lines}
 
     def data_of(self, variant: Variant) -> str:
-        """Data set of a variant's runs; empty if it was not given."""
+        """Data set of the runs of a variant."""
         return self.ids if variant.needs_ids else self.data
 
     def assignments(self, variant: Variant) -> list[str]:

@@ -59,6 +59,7 @@ def test_the_line_of_semantic_ids_has_a_data_set_of_its_own() -> None:
     config = AblationConfig(paper="est", data="log", ids="log-ids")
     found = {name for name, line in config.lines().items() if config.data_of(line.variant) == "log-ids"}
     assert found == {"ids-size-2"}
+    assert set(config.lines()) - set(replace(config, ids="").lines()) == found
 
 
 def test_a_folder_continues_its_ablation_and_refuses_another(tmp_path: Path) -> None:
