@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clickscale.version import __version__
 
 __all__ = [
+    "AblationConfig",
     "BenchmarkConfig",
     "CacheConfig",
     "DistillConfig",
@@ -21,6 +22,7 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "__version__",
+    "ablate",
     "benchmark",
     "build_model",
     "distill",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from clickscale.benchmarking.ablation import ablate
+    from clickscale.benchmarking.ablation_config import AblationConfig
     from clickscale.benchmarking.benchmark import benchmark
     from clickscale.benchmarking.benchmark_config import BenchmarkConfig
     from clickscale.data.dataset import open_dataset
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import clickscale` takes no time, torch takes seconds.
 _HOMES = {
+    "AblationConfig": "clickscale.benchmarking.ablation_config",
     "BenchmarkConfig": "clickscale.benchmarking.benchmark_config",
     "CacheConfig": "clickscale.inference.states.cache_config",
     "DistillConfig": "clickscale.training.distill.distill_config",
@@ -57,6 +62,7 @@ _HOMES = {
     "StatisticCounters": "clickscale.inference.statistic_counters",
     "SweepConfig": "clickscale.scaling.sweep_config",
     "TrainConfig": "clickscale.training.run.run_config",
+    "ablate": "clickscale.benchmarking.ablation",
     "benchmark": "clickscale.benchmarking.benchmark",
     "build_model": "clickscale.models",
     "distill": "clickscale.workflow",

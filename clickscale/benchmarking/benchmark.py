@@ -1,7 +1,6 @@
 """The benchmark: choose learning rates on the validation part, train the seeds, measure, write the tables."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig, claim_folder
@@ -13,17 +12,17 @@ from clickscale.benchmarking.forecast import (
     Sizes,
     make_forecast,
     matched_steps,
+    open_parts,
     scoring_seconds,
     shown_cells,
     training_seconds,
 )
-from clickscale.benchmarking.processes import Job, run_jobs
-from clickscale.benchmarking.progress import Progress, Say, duration
-from clickscale.benchmarking.speeds import Speed, measure_speed, read_speeds, write_speeds
-from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.errors import ClickscaleError, ConfigError, RunError
+from clickscale.benchmarking.progress import Progress, Say
+from clickscale.benchmarking.speeds import Speed, measure_speeds, read_speeds, write_speeds
+from clickscale.benchmarking.work import work
+from clickscale.data.dataset import Dataset
+from clickscale.errors import ConfigError, RunError
 from clickscale.files import remove_folder
-from clickscale.runtime import set_threads
 from clickscale.training.run.folder import CHECKPOINTS
 
 
@@ -44,78 +43,47 @@ def benchmark(
         RunError: ``out`` holds something else, or a benchmark with other options.
         ConfigError: there is no validation part, or the reference cannot be trained on the data.
     """
-    out, dataset = Path(out), _opened(config)
+    out = Path(out)
+    dataset, sizes = open_parts(config.data)
     claim_folder(out, config)
     known = read_speeds(out)
-    forecast = _forecast(config, dataset, known, jobs, say)
+    forecast = _forecast(config, dataset, sizes, known, jobs, say)
     write_speeds(out, known | forecast.speeds)
-    say(described(forecast))
-    return _Session(config, out, dataset, forecast, say).run()
+    say(forecast.told())
+    return _Session(config, out, dataset, sizes, forecast, say).run()
 
 
 def forecast_benchmark(config: BenchmarkConfig, *, jobs: int = 1, say: Say = lambda text: None) -> Forecast:
     """Forecast the time of a whole benchmark from a few steps of each model; nothing is written."""
-    return _forecast(config, _opened(config), {}, jobs, say)
-
-
-def described(forecast: Forecast) -> str:
-    """The forecast as a sentence."""
-    count = sum(forecast.cells.values())
-    return (
-        f"{count} runs of {len(forecast.cells)} models take about {duration(forecast.total)} with"
-        f" {forecast.jobs} at the same time, less if some stop early"
-    )
-
-
-def _opened(config: BenchmarkConfig) -> Dataset:
-    dataset = open_dataset(config.data)
-    if not len(dataset.part("valid")) or not len(dataset.part("test")):
-        raise ConfigError(
-            f"{config.data} lacks a validation or a test part; the one chooses learning rates, the other"
-            " measures. Prepare the data with both."
-        )
-    return dataset
+    return _forecast(config, *open_parts(config.data), {}, jobs, say)
 
 
 def _forecast(
-    config: BenchmarkConfig, dataset: Dataset, known: dict[str, Speed], jobs: int, say: Say
+    config: BenchmarkConfig, dataset: Dataset, sizes: Sizes, known: dict[str, Speed], jobs: int, say: Say
 ) -> Forecast:
     """Measure what is not known yet; a model that cannot be trained on the data is left out by name."""
-    set_threads(0)
-    speeds: dict[str, Speed] = {}
-    failed: dict[str, str] = {}
-    for model in config.entrants:
-        if model == TREES:
-            continue
-        options = config.run(model)  # options that are wrong for any data set end the benchmark
-        try:
-            speeds[model] = known.get(model) or measure_speed(options, dataset)
-        except ClickscaleError as error:
-            if model == config.reference:
-                raise
-            failed[model] = str(error)
-            say(f"{model} is left out: {error}")
-    return make_forecast(config, speeds, failed, _sizes(dataset), jobs)
-
-
-def _sizes(dataset: Dataset) -> Sizes:
-    return Sizes(*(len(dataset.part(part)) for part in ("train", "valid", "test")))
+    # Options that are wrong for any data set end the benchmark.
+    asked = {model: (config.run(model), dataset) for model in config.entrants if model != TREES}
+    speeds, failed = measure_speeds(asked, known, say)
+    if config.reference in failed:
+        raise ConfigError(f"The reference cannot be trained on the data: {failed[config.reference]}")
+    return make_forecast(config, speeds, failed, sizes, jobs)
 
 
 class _Session:
     """One call of a benchmark; all that must survive it is in the folder."""
 
     def __init__(
-        self, config: BenchmarkConfig, out: Path, dataset: Dataset, forecast: Forecast, say: Say
+        self,
+        config: BenchmarkConfig,
+        out: Path,
+        dataset: Dataset,
+        sizes: Sizes,
+        forecast: Forecast,
+        say: Say,
     ) -> None:
-        self._config, self._out, self._dataset, self._forecast, self._say = (
-            config,
-            out,
-            dataset,
-            forecast,
-            say,
-        )
-        self._sizes, self._failed = _sizes(dataset), dict(forecast.failed)
+        self._config, self._out, self._dataset, self._sizes = config, out, dataset, sizes
+        self._forecast, self._say, self._failed = forecast, say, dict(forecast.failed)
         self._models = [model for model in config.entrants if model not in forecast.failed]
 
     def run(self) -> Benchmark:
@@ -173,19 +141,15 @@ class _Session:
 
     def _work(self, cells: Sequence[Cell], *, tested: bool) -> None:
         """Finish cells, and measure their test part if ``tested``; what is done is left alone."""
-        jobs = [
-            Job(
-                name=str(cell),
-                commands=partial(self._commands, cell, tested),
-                log=self._out / "runs" / cell.model / f"{cell.folder(self._out).name}.log",
-                seconds=self._seconds(cell, tested),
-            )
-            for cell in cells
-            if not (cell.tested(self._out) if tested else cell.trained(self._out))
-        ]
-        for ended in run_jobs(jobs, self._forecast.jobs, self._progress.count):
-            if ended.failed:
-                self._failed[ended.job.name] = ended.failed
+        self._failed |= work(
+            cells,
+            self._out,
+            tested=tested,
+            commands=lambda cell: self._commands(cell, tested),
+            seconds=lambda cell: self._seconds(cell, tested),
+            jobs=self._forecast.jobs,
+            progress=self._progress,
+        )
 
     def _commands(self, cell: Cell, tested: bool) -> list[list[str]]:
         """Commands that a cell still needs."""

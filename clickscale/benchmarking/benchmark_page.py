@@ -11,8 +11,8 @@ import msgspec
 
 from clickscale.benchmarking.benchmark_config import BenchmarkConfig
 from clickscale.benchmarking.benchmark_tables import BenchmarkLine
+from clickscale.benchmarking.page_text import finite, markdown_table, number_text, with_spread
 from clickscale.benchmarking.speeds import Speed
-from clickscale.evaluation.significance import Interval
 from clickscale.files import replace_text
 from clickscale.report.benchmark_plots import CostPoint, accuracy_against_operations
 from clickscale.report.plots import save_svg
@@ -91,16 +91,8 @@ def to_document(found: Benchmark) -> dict[str, Any]:
         "speeds": {model: msgspec.to_builtins(speed) for model, speed in found.speeds.items()},
         "commands": found.commands,
     }
-    cleaned: dict[str, Any] = _finite(document)
+    cleaned: dict[str, Any] = finite(document)
     return cleaned
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _points(found: Benchmark) -> list[CostPoint]:
@@ -151,7 +143,7 @@ def _markdown(found: Benchmark, notes: Sequence[str]) -> str:
 
 
 def _table(lines: Sequence[BenchmarkLine]) -> str:
-    return _grid(HEADERS, [cells_of(line) for line in lines])
+    return markdown_table(HEADERS, [cells_of(line) for line in lines])
 
 
 def _rates_table(found: Benchmark) -> str:
@@ -160,7 +152,7 @@ def _rates_table(found: Benchmark) -> str:
         (model, *(_loss(losses.get(rate), f"{found.rates[model]:g}" == rate) for rate in rates))
         for model, losses in found.losses.items()
     ]
-    return _grid(("model", *rates), rows)
+    return markdown_table(("model", *rates), rows)
 
 
 def _loss(loss: float | None, chosen: bool) -> str:
@@ -168,38 +160,24 @@ def _loss(loss: float | None, chosen: bool) -> str:
     return f"**{text}**" if chosen else text
 
 
-def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headers, ["---", *["--:"] * (len(headers) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def cells_of(line: BenchmarkLine) -> tuple[str, ...]:
     """Texts of a line, in the order of `HEADERS`."""
     return (
         line.name,
         str(line.seeds or "-"),
-        _with_spread(line.auc, line.spread),
+        with_spread(line.auc, line.spread),
         with_interval(line.gauc),
         with_interval(line.log_loss),
-        _text(line.rela_impr, "+.2f"),
+        number_text(line.rela_impr, "+.2f"),
         line.against_best.delta_text if line.against_best else "-",
         line.against_best.p_text if line.against_best else "-",
         line.over_seeds.p_text if line.over_seeds else "-",
-        _text(line.rate, "g"),
-        _text(line.steps, ",d"),
-        _text(line.training_tflops, ".3g"),
-        _text(line.dense, ",d"),
-        _text(line.gflops, ".4f"),
-        _text(line.cpu_rate, ",.0f"),
-        _text(line.latency, ".3g"),
-        _text(line.cached, ".3g"),
+        number_text(line.rate, "g"),
+        number_text(line.steps, ",d"),
+        number_text(line.training_tflops, ".3g"),
+        number_text(line.dense, ",d"),
+        number_text(line.gflops, ".4f"),
+        number_text(line.cpu_rate, ",.0f"),
+        number_text(line.latency, ".3g"),
+        number_text(line.cached, ".3g"),
     )
-
-
-def _with_spread(interval: Interval, spread: float) -> str:
-    value, *ends = with_interval(interval).split(" ", 1)
-    return " ".join([value, *([] if math.isnan(spread) else [f"±{spread:.4f}"]), *ends])
-
-
-def _text(value: float | None, form: str) -> str:
-    return "-" if value is None or math.isnan(value) else format(value, form)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig
+from clickscale.benchmarking.work import RunCell
 from clickscale.inference.prediction_tables import TREES as TREES_FACTS
-
-_TESTED = "evaluation-test.json"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(RunCell):
     """One run.
 
     Attributes:
@@ -46,12 +45,8 @@ class Cell:
         )
 
     def trained(self, out: Path) -> bool:
-        """True if the run is finished; what is asked for is written last."""
-        return (self.folder(out) / (TREES_FACTS if self.model == TREES else "artifact")).exists()
-
-    def tested(self, out: Path) -> bool:
-        """True if the run is finished and its test part is measured."""
-        return self.trained(out) and (self.folder(out) / _TESTED).is_file()
+        """True if the run is finished."""
+        return (self.folder(out) / TREES_FACTS).exists() if self.model == TREES else super().trained(out)
 
     def training(self, config: BenchmarkConfig, out: Path) -> list[str]:
         """Words after ``clickscale`` that train the cell, or continue it."""
@@ -64,10 +59,6 @@ class Cell:
         sets = config.assignments(self.model) + ([f"epochs.steps={self.steps}"] if self.steps else [])
         # A length of one model's own wins over the common one, as --set wins over a flag.
         return [*words, *(word for text in sets for word in ("--set", text))]
-
-    def testing(self, out: Path) -> list[str]:
-        """Words after ``clickscale`` that measure the test part of the cell."""
-        return ["evaluate", str(self.folder(out)), "--part", "test"]
 
     def validation_loss(self, out: Path) -> float:
         """Log-loss of the validation part; infinity if it is not there."""

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig
 from clickscale.benchmarking.cells import Cell, grid, seeds
+from clickscale.benchmarking.progress import duration
 from clickscale.benchmarking.speeds import Speed
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.errors import ConfigError
 
 # Seconds on a core to start a command and to open the data and, after training, to measure a part with its
 # intervals and to save the artifact.
@@ -21,10 +24,34 @@ class Sizes:
     valid: int
     test: int
 
+    def training_seconds(self, speed: Speed, steps: int = 0) -> float:
+        """Seconds to train for all epochs, or for ``steps``, and to measure the validation part."""
+        return run_seconds(speed, self.valid, min(steps / speed.steps, 1.0) if steps else 1.0)
+
+    def test_seconds(self, speed: Speed) -> float:
+        """Seconds to measure the test part of a run."""
+        return START + FINISH + self.test * speed.scoring
+
+
+def open_parts(data: str) -> tuple[Dataset, Sizes]:
+    """A data set whose runs can be chosen and measured, and the sizes of its parts.
+
+    Raises:
+        ConfigError: there is no validation or no test part.
+    """
+    dataset = open_dataset(data)
+    sizes = Sizes(*(len(dataset.part(part)) for part in ("train", "valid", "test")))
+    if not sizes.valid or not sizes.test:
+        raise ConfigError(
+            f"{data} lacks a validation or a test part; the one chooses learning rates and when to stop, the"
+            " other measures. Prepare the data with both."
+        )
+    return dataset, sizes
+
 
 @dataclass(frozen=True)
 class Forecast:
-    """Time of a benchmark.
+    """Time of a benchmark, or of another set of runs: of its models, or of what else its lines are.
 
     Attributes:
         seconds: by model, of all its cells one after the other, if none stops early.
@@ -45,18 +72,24 @@ class Forecast:
         """Seconds on the clock."""
         return sum(self.seconds.values()) / self.jobs
 
+    def told(self, noun: str = "models") -> str:
+        """The forecast as a sentence."""
+        return (
+            f"{sum(self.cells.values())} runs of {len(self.cells)} {noun} take about {duration(self.total)}"
+            f" with {self.jobs} at the same time, less if some stop early"
+        )
+
 
 def training_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to train a cell and to measure its validation part."""
     if cell.model == TREES:
         return START + FINISH + _TREES * sizes.train
-    speed = speeds[cell.model]
-    return run_seconds(speed, sizes.valid, min(cell.steps / speed.steps, 1.0) if cell.steps else 1.0)
+    return sizes.training_seconds(speeds[cell.model], cell.steps)
 
 
 def scoring_seconds(cell: Cell, speeds: Mapping[str, Speed], sizes: Sizes) -> float:
     """Seconds to measure the test part of a cell; trees do so while they are trained."""
-    return 0.0 if cell.model == TREES else _part_seconds(speeds[cell.model], sizes.test)
+    return 0.0 if cell.model == TREES else sizes.test_seconds(speeds[cell.model])
 
 
 def run_seconds(speed: Speed, valid: int, share: float = 1.0) -> float:
@@ -64,11 +97,6 @@ def run_seconds(speed: Speed, valid: int, share: float = 1.0) -> float:
     during = max(round(share * speed.validations), 1) if speed.validations else 0
     scored = (during + 1) * valid * speed.scoring  # once more by the finished run
     return START + FINISH + share * speed.samples * speed.training + scored
-
-
-def _part_seconds(speed: Speed, impressions: int) -> float:
-    """Seconds of a command that measures a part of so many impressions."""
-    return START + FINISH + impressions * speed.scoring
 
 
 def make_forecast(

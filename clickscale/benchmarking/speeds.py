@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from clickscale.config_text import load_json, to_json
 from clickscale.costs.flops import count_operations
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
+from clickscale.errors import ClickscaleError
 from clickscale.files import replace_text
+from clickscale.runtime import set_threads
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of, widened
 from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import TrainConfig
 
@@ -95,13 +98,37 @@ def training_operations(config: TrainConfig, dataset: Dataset) -> float:
         return trial.operations([*itertools.islice(trial.batches, _COUNTED)])
 
 
+def measure_speeds(
+    asked: Mapping[str, tuple[TrainConfig, Dataset]],
+    known: Mapping[str, Speed],
+    say: Callable[[str], None],
+) -> tuple[dict[str, Speed], dict[str, str]]:
+    """Measure the trainings whose speed is not known yet.
+
+    Returns:
+        Speeds by name, and by name why a model cannot be trained on its data; ``say`` is told of these.
+    """
+    set_threads(0)
+    speeds: dict[str, Speed] = {}
+    failed: dict[str, str] = {}
+    for name, (config, dataset) in asked.items():
+        try:
+            speeds[name] = known.get(name) or measure_speed(config, dataset)
+        except ClickscaleError as error:
+            failed[name] = str(error)
+            say(f"{name} is left out: {error}")
+    return speeds, failed
+
+
 class _Trial:
     """A training that takes a few steps only."""
 
     def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
         if dataset.portion != config.portion:
             dataset = open_dataset(dataset.path, dataset.split, config.portion)
-        facts, model = facts_of(dataset), make_model(config, dataset)
+        facts = facts_of(dataset)
+        config, _ = widened(config, facts)
+        model = make_model(config, dataset)
         decided, _ = resolve(config, facts, traits_of([model], config.length))
         optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, model.shares)
         gpu = config.device != "cpu" and torch.cuda.is_available()

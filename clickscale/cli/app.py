@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from clickscale.cli import analyze, bench, content, data, demo, distill, models, outputs, runs
-from clickscale.cli.lab import benchmarks, plans, sweeps, tune, worlds
+from clickscale.cli.lab import ablations, benchmarks, plans, sweeps, tune, worlds
 from clickscale.cli.server import bench_serve, replay_verbs, score, serve, store_verbs
 from clickscale.version import __version__
 
@@ -135,6 +135,13 @@ app.command(
         "clickscale benchmark --data prepared --models suan,hstu,trees --out bench --jobs 2",
     ),
 )(benchmarks.benchmark_models)
+app.command(
+    "ablate",
+    epilog=_example(
+        "clickscale ablate suan --data prepared --out ablation --dry-run",
+        "clickscale ablate est --data prepared --out ablation --tables 1,4 --jobs 2",
+    ),
+)(ablations.ablate_models)
 app.command(
     "sweep",
     epilog=_example(

@@ -143,8 +143,10 @@ _OF_EST = PaperRequest(profile=26, context=20, content=128, length=300)
 _OF_FIELDS = PaperRequest(profile=23, context=17, content=128, length=300)
 _LONG = PaperRequest(length=1000)  # Lai et al. 2025 give the models that search a history of this length
 _PAPER_REQUESTS = {
+    ("est", "paper"): _OF_EST,
     ("est", "est-paper"): _OF_EST,
     ("est", "est-blocks"): _OF_EST,
+    ("est_full", "paper"): _OF_EST,
     ("est_full", "est-paper"): _OF_EST,
     **{("onetrans", grade): _OF_EST for grade in ("paper", "paper-d", "paper-f")},
     **{(model, "paper"): _OF_EST for model in ("mtgr", "longer")},

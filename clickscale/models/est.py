@@ -83,6 +83,7 @@ PRESETS = {
     "est-paper": replace(_PAPER, token_hidden=85, head=replace(_TOWER, hidden=(6656, 5376, 384, 64))),
     "est-blocks": replace(_PAPER, token_hidden=768, head=replace(_TOWER, hidden=(256, 64))),
 }
+PRESETS |= {"paper": PRESETS["est-paper"], "debug": ModelConfig(d=4, width=8, blocks=1, kept=4)}
 
 
 def _resolve(config: ModelConfig, features: Features) -> ModelConfig:

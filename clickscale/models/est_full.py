@@ -64,6 +64,7 @@ PRESETS = {
         d=16, width=128, blocks=6, content="simtier", token_hidden=85, row_hidden=85, head=_TOWER
     )
 }
+PRESETS |= {"paper": PRESETS["est-paper"], "debug": ModelConfig(d=4, width=8, blocks=1, kept=4)}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ pair computed. It serves three purposes: the literal mean and two more readings 
 leaves the candidate out of the sequence; and, with ``pooling=prefix``, a plain form of
 `clickscale.models.suan`, whose scores it must give.
 
-Cost grows with candidates times behaviors. Train it by single impressions, and do not serve it.
+Cost grows with candidates times behaviors. Train it by single impressions, and do not serve it. Ablation D
+with ``pooling=prefix`` is the exception: no row depends on a candidate, so the rows are the state.
 """
 
 from dataclasses import dataclass
@@ -83,14 +84,16 @@ class _TokenState(State):
         mask, times: (B, L).
         profile: (B, n2, d).
         tokens: (B, L, D).
+        rows: (B, L, D) of the last block if no candidate changes them, else (B, L, 0).
     """
 
-    GROWS = {"mask": 1, "times": 1, "tokens": 1}
+    GROWS = {"mask": 1, "times": 1, "tokens": 1, "rows": 1}
 
     mask: Tensor
     times: Tensor
     profile: Tensor
     tokens: Tensor
+    rows: Tensor
 
 
 class SUANLiteral(CTRModel[_TokenState]):
@@ -126,10 +129,9 @@ class SUANLiteral(CTRModel[_TokenState]):
         self.head = head_over(self.inputs, read, labels, config.head)
 
     def encode_user(self, user: UserSide) -> _TokenState:
-        """Tokens of the behaviors."""
-        return _TokenState(
-            user.mask, user.times, self.inputs.profile(user), self.inputs.timed_behaviors(user)
-        )
+        """Tokens of the behaviors, and their rows if these know no candidate."""
+        profile, tokens = self.inputs.profile(user), self.inputs.timed_behaviors(user)
+        return self._state(user.mask, user.times, profile, tokens)
 
     def extend_user(self, state: _TokenState, user: UserSide) -> _TokenState:
         """State of the longer history; every row must gain equally many behaviors (no padding).
@@ -139,16 +141,26 @@ class SUANLiteral(CTRModel[_TokenState]):
         """
         if not bool(user.mask.all()):
             raise InputError("extend_user needs rows that all gain the same number of behaviors.")
-        return _TokenState(
+        return self._state(
             torch.cat([state.mask, user.mask], dim=1),
             torch.cat([state.times, user.times], dim=1),
             state.profile,
             torch.cat([state.tokens, self.inputs.timed_behaviors(user)], dim=1),
         )
 
+    def _state(self, mask: Tensor, times: Tensor, profile: Tensor, tokens: Tensor) -> _TokenState:
+        """State of behaviors: mask and times (B, L), tokens (B, L, D)."""
+        rows = tokens[..., :0]  # (B, L, 0)
+        if self.config.target == "head" and self.config.pooling == "prefix":
+            column = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)  # (B, L)
+            rows = self._blocks(tokens, profile, times, mask, column)  # (B, L, D)
+        return _TokenState(mask, times, profile, tokens, rows)
+
     def score(self, state: _TokenState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
-        rows, count = self._sequences(state, candidates), candidates.items.shape[1]
+        count = candidates.items.shape[1]
+        known = state.rows.shape[2] > 0
+        rows = _newest_seen(state, candidates) if known else self._sequences(state, candidates)  # (B C, D)
         rows = self.last(rows).unflatten(0, (-1, count))  # (B, C, D)
         if self.config.target == "head":
             rows = torch.cat([rows, self.inputs.candidates(candidates)], dim=-1)  # (B, C, 2D)
@@ -205,6 +217,17 @@ def _mean(averaged: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 def _over(x: Tensor, real: Tensor) -> Tensor:
     """Mean (N, 1, D) of the real ones among rows (N, L, D)."""
     return (x * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _newest_seen(state: _TokenState, candidates: CandidateSide) -> Tensor:
+    """Row (B C, D) of the newest behavior that each candidate sees, zeros if there is none."""
+    length, count = state.mask.shape[1], candidates.items.shape[1]
+    if not length:
+        return state.rows.new_zeros((len(state.mask) * count, state.rows.shape[2]))
+    column = (candidates.visible - 1).clamp(min=0)  # (B, C)
+    seen = (candidates.visible > candidates.oldest) & state.mask.gather(1, column)  # (B, C)
+    rows = state.rows.gather(1, column[..., None].expand(-1, -1, state.rows.shape[2]))  # (B, C, D)
+    return (rows * seen[..., None]).flatten(0, 1)  # (B C, D)
 
 
 def _newest(rows: Tensor, mask: Tensor) -> Tensor:

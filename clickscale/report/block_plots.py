@@ -14,7 +14,7 @@ from clickscale.report.plots import COLORS, INK, axes_of, in_style, new_figure, 
 
 _FLOOR = 1e-4  # smaller attention is shown as this much
 
-# Name of a block, its value, the ends of its interval (nan: none).
+# Name of a block or of a variant, its value, the ends of its interval (nan: none).
 Change = tuple[str, float, float, float]
 
 

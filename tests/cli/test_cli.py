@@ -94,7 +94,7 @@ def test_verbs_without_data_print_a_table_or_one_json_document(
 
 def test_grades_of_a_paper_stand_beside_the_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
-    assert "size-1 .. size-5, est-blocks, est-paper" in capsys.readouterr().out
+    assert "size-1 .. size-5, debug, est-blocks, est-paper, paper" in capsys.readouterr().out
     assert main(["cost", "est", "--preset", "size-1", "--json"]) == 0
     assert document(capsys)["grade"] == "size-1"
 

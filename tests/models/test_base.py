@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from clickscale import models
 from clickscale.batch import CandidateSide, UserSide
+from clickscale.costs.flops import paper_request
 from clickscale.errors import ConfigError, SchemaError
 from clickscale.models import (
     CTRModel,
@@ -133,6 +135,30 @@ def test_every_model_has_five_grades_a_description_and_its_own_config(name: str)
     changed = model_config(name, "size-3", ["head.hidden=[16, 8]"])
     assert model.config == changed
     assert model.length == 12
+
+
+@pytest.mark.parametrize("name", ["suan", "lightsuan", "din", "mlp"])
+def test_the_models_of_one_comparison_share_the_tower_and_width_of_its_paper(name: str) -> None:
+    paper: Any = presets(name)["paper"]
+    tower = paper.head
+    assert (paper.d, tower.hidden, tower.norm) == (8, (1024, 512, 256), "batch")
+    assert (tower.activation, tower.logit_norm) == ("batch_dice", False)
+
+
+@pytest.mark.parametrize("name", ["est", "est_full"])
+def test_the_grade_of_a_paper_has_one_name_in_all_models(name: str) -> None:
+    assert presets(name)["paper"] == presets(name)["est-paper"]
+    assert paper_request(name, "paper") == paper_request(name, "est-paper") != paper_request(name, "size-2")
+
+
+@pytest.mark.parametrize("name", ["suan", "lightsuan", "din", "mlp", "est", "est_full"])
+def test_a_model_for_debugging_is_smaller_than_every_grade(name: str) -> None:
+    def weights(grade: str) -> int:
+        torch.manual_seed(0)
+        model = build_model(name, features(), item_columns(), grade=grade, length=12)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    assert weights("debug") < weights("size-1")
 
 
 @pytest.mark.parametrize(

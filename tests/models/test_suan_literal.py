@@ -149,3 +149,15 @@ def test_appending_needs_rows_that_gain_equally_many() -> None:
         state = model.encode_user(keep_behaviors(some.user, slice(0, 9)))
         state = model.extend_user(state, keep_behaviors(some.user, slice(9, 12)))  # type: ignore[operator]
         assert far(model.score(state, some.candidates), scores(model, some)) <= 1e-6
+
+
+def test_without_the_candidate_in_the_sequence_the_rows_are_encoded_once_per_user() -> None:
+    shared, batch = model_of("suan_literal", "target=head", "pooling=prefix"), toy_batch(full=True)
+    with torch.no_grad():
+        state = shared.encode_user(batch.user)
+        assert state.rows.shape == state.tokens.shape
+        assert model_of("suan_literal", "pooling=prefix").encode_user(batch.user).rows.shape[2] == 0
+        early = shared.encode_user(keep_behaviors(batch.user, slice(0, 9)))
+        longer = shared.extend_user(early, keep_behaviors(batch.user, slice(9, 12)))  # type: ignore[operator]
+        assert far(longer.rows, state.rows) <= 1e-5
+        assert far(shared.score(longer, batch.candidates), scores(shared, batch)) <= 1e-5

@@ -73,6 +73,7 @@ VARIANTS = [
     "onetrans retrieved=mean kept=3 search=content",
     "onetrans retrieved=din kept=3",
     "onetrans retrieved=all kept=3 pyramid=true search=content",
+    "suan_literal target=head pooling=prefix",
 ]
 
 

@@ -60,7 +60,7 @@ def benchmark_models(
         sets=tuple(sets or ()),
     )
     if dry_run:
-        return _show_forecast(forecast_benchmark(config, jobs=jobs, say=say), as_json)
+        return show_forecast(forecast_benchmark(config, jobs=jobs, say=say), as_json)
     found = benchmark(config, out, jobs=jobs, say=say)
     if as_json:
         from clickscale.benchmarking.benchmark_page import to_document
@@ -90,24 +90,23 @@ def _rates(text: str) -> tuple[float, ...]:
         raise ConfigError(f"--rates is {text!r}; give numbers with commas, such as 0.001,0.003.") from None
 
 
-def _show_forecast(forecast: Any, as_json: bool) -> int:
-    """Print the forecast by model."""
-    from clickscale.benchmarking.benchmark import described
+def show_forecast(forecast: Any, as_json: bool, noun: str = "model") -> int:
+    """Print a forecast line by line, each that of a ``noun``."""
     from clickscale.benchmarking.progress import duration
 
     if as_json:
-        emit({"seconds": forecast.total, "models": forecast.seconds, "runs": forecast.cells})
+        emit({"seconds": forecast.total, f"{noun}s": forecast.seconds, "runs": forecast.cells})
         return 0
-    headers = ("model", "runs", "time, one at a time", "steps", "samples per CPU-second")
+    headers = (noun, "runs", "time, one at a time", "steps", "samples per CPU-second")
     rows = [
         (
-            model,
-            forecast.cells[model],
+            name,
+            forecast.cells[name],
             duration(seconds),
-            speed.steps if (speed := forecast.speeds.get(model)) else None,
+            speed.steps if (speed := forecast.speeds.get(name)) else None,
             f"{1 / speed.cpu:,.0f}" if speed else None,
         )
-        for model, seconds in forecast.seconds.items()
+        for name, seconds in forecast.seconds.items()
     ]
-    show(grid(described(forecast), headers, rows))
+    show(grid(forecast.told(f"{noun}s"), headers, rows))
     return 0
