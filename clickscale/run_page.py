@@ -24,7 +24,7 @@ from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.files import heal, replace_text
 from clickscale.inference.prediction_tables import TREES
 from clickscale.report import sections
-from clickscale.report.comparison import Entrant, names_of
+from clickscale.report.comparison import Entrant, gap_closed, names_of
 from clickscale.report.page import Page, Section, write_page
 from clickscale.report.sections import PageModel
 from clickscale.runtime import set_threads
@@ -224,6 +224,7 @@ def page_models(
                 reliability=_reliability(one.predictions, label),
                 by_behaviors=slice_auc(run, "behaviors", part, label),
                 by_item_age=slice_auc(run, "item_age", part, label),
+                gap_closed=gap_closed([one], list(entrants.values()), label),
             )
         )
     return models

@@ -11,7 +11,7 @@ A folder of trees holds ``trees.json`` and ``trees.txt`` instead of the files of
 folder holds one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from clickscale.report.results import Result, results_of
 from clickscale.runtime import MOST, available_cores
 from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.distill import distillation
-from clickscale.training.distill.distill_config import DistillConfig
+from clickscale.training.distill.distill_config import TEACHER, DistillConfig
 from clickscale.training.distill.distilled_runs import TAUGHT
 from clickscale.training.run.folder import (
     ADVICE,
@@ -356,7 +356,32 @@ def entrant(run: Path, part: str) -> Entrant:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
     decided = frozenset(maybe_document(run / RECIPE, ADVICE) or ())  # trees leave nothing to the recipe
-    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
+    options = run_options(run)
+    return Entrant(
+        str(run),
+        options,
+        run_results(run, part),
+        load_predictions(run, part),
+        decided,
+        kind=" ".join(map(str, (options["model"], *_kind(options)))),
+        teacher_run=_teacher_run(run),
+    )
+
+
+def _kind(options: Mapping[str, Any]) -> list[str]:
+    """Grade, length and options of the model of a run; nothing for trees."""
+    if "grade" not in options:
+        return []
+    return [f"{options['grade']}:{options['length']}", *sorted(options["model_options"])]
+
+
+def _teacher_run(run: Path) -> str:
+    """Folder of the run that taught the model of a run; empty without one."""
+    facts = maybe_document(run / TAUGHT, ADVICE)
+    if facts is None:
+        return ""
+    beside = run.parent / TEACHER
+    return str(beside) if (beside / DONE).is_file() else str(facts["teacher_run"])
 
 
 def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:

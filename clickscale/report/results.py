@@ -141,6 +141,14 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
+def gap_text(share: Interval) -> str:
+    """``47% [35%, 60%]``; ``undefined`` where there is no gap to close."""
+    if math.isnan(share.value):
+        return "undefined"
+    middle = f"{share.value:.0%}"
+    return middle if math.isnan(share.low) else f"{middle} [{share.low:.0%}, {share.high:.0%}]"
+
+
 def with_simple(results: Sequence[Result]) -> list[Result]:
     """The lines of a table: results, and behind those of a label its two simple predictions, once."""
     lines = []

@@ -48,6 +48,7 @@ def take_steps(
             samples = batch.samples  # counted before the copy: on a GPU the count would wait for it
             batch = batch.to(run.device)
             watch.lap("load")
+            run.objective.begin_step(run.step)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 losses = run.objective(batch)
             watch.lap("forward")

@@ -5,7 +5,8 @@ tensor on the models' device; nothing here waits for that device but the cut of 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -14,8 +15,10 @@ from torch.nn import functional as F
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
+from clickscale.training.optimizers.optim import running_statistics
 
 LOSS = "loss"
+_STREAM = 1_000_003  # keeps the seeds of the steps of one run apart from those of another
 
 
 class Objective(nn.Module):
@@ -26,6 +29,9 @@ class Objective(nn.Module):
     """
 
     weights: Mapping[str, float]
+
+    def begin_step(self, step: int) -> None:
+        """Tell the number of the step whose batch comes next, from 0; most objectives do not depend on it."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (); only ``loss`` has gradients."""
@@ -69,6 +75,10 @@ class OnlineDistillation(Objective):
     the teacher learns only from the clicks, exactly as without a student. Hence the entropy H(q) moves no
     weight; it is subtracted so that the last part is the divergence from student to teacher, 0 when they
     agree. Per impression, that part has the gradient ``weight * (sigmoid(z / t) - q) / t`` for ``z``.
+
+    The weight may rise from 0 over the first steps, while an untrained teacher has nothing to tell. Losses in
+    evaluation mode count the last part with its full weight, so that they compare over the whole run. What a
+    student draws at random (dropout) has a stream of its own, so that its teacher draws as without it.
     """
 
     def __init__(
@@ -79,9 +89,12 @@ class OnlineDistillation(Objective):
         temperature: float = 2.0,
         weight: float = 2.0,
         *,
+        ramp: int = 0,
+        soft_labels: Literal["evaluation", "training"] = "evaluation",
         head: Literal["same", "aux"] = "same",
         lengths: tuple[int, int] = (0, 0),
         frozen: tuple[int, ...] = (),
+        seed: int = 0,
     ) -> None:
         """Put two models together.
 
@@ -91,12 +104,17 @@ class OnlineDistillation(Objective):
             labels: names of the T labels.
             temperature: t, divides the logits of both in the last part.
             weight: of the last part; the paper sets it to t, which gives the gradient ``sigmoid(z / t) - q``.
+            ramp: steps over which the weight rises from 0 in a straight line; 0: it is constant.
+            soft_labels: take them from the teacher in ``evaluation`` mode, or from the pass in ``training``
+                mode from which it learns. They differ only for a teacher with dropout or statistics of the
+                batch; only then is it asked a second time.
             head: with ``same`` all logits of the student learn from the soft label too; with ``aux`` only its
                 last T logits do, and the first T learn from the clicks (Khani et al. 2024).
             lengths: behaviors that a candidate of the student and of the teacher sees at most; 0: all of the
                 batch.
             frozen: for a teacher that is trained already: indices of the labels among its logits. It stays in
                 evaluation mode, and its log-loss is reported but is not a part of ``loss``.
+            seed: of what the student draws at random.
 
         Raises:
             ConfigError: no label, or a temperature or weight out of range.
@@ -108,6 +126,10 @@ class OnlineDistillation(Objective):
         self.student, self.teacher, self.labels = student, teacher, labels
         self.temperature, self.weight, self.head = temperature, weight, head
         self.lengths, self.frozen = lengths, frozen
+        self.ramp, self.seed, self._step = ramp, seed, 0
+        other_mode = soft_labels == "evaluation" and not frozen
+        self._asks_twice = other_mode and _trains_otherwise(teacher)
+        self._student_draws = _draws(student)
         counts = {"student": 1.0, "teacher": 0.0 if frozen else 1.0, "distill": weight}
         self.weights = {f"{LOSS}.{part}.{label}": counts[part] for part in counts for label in labels}
         if frozen:
@@ -119,23 +141,69 @@ class OnlineDistillation(Objective):
         self.teacher.train(mode and not self.frozen)
         return self
 
+    def begin_step(self, step: int) -> None:
+        """See `Objective`; the weight and the random numbers of the student follow the step."""
+        self._step = step
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss``, then ``loss.PART.LABEL``; PART: student, teacher, distill."""
         for_student, for_teacher = (batch.shortened(length) if length else batch for length in self.lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            taught = self.teacher(for_teacher)  # (B, C, T), or more labels if frozen
-        taught = taught[..., self.frozen] if self.frozen else taught
-        logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
+            told = self.teacher(for_teacher)  # (B, C, T), or more labels if frozen
+        taught = self._soft_logits(for_teacher, told.detach())
+        with self._own_random_numbers(batch.rows.device):
+            logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
+        if self.frozen:
+            told, taught = told[..., self.frozen], taught[..., self.frozen]  # (B, C, T)
         count, mask = len(self.labels), batch.label_mask
         soft = logits if self.head == "same" else logits[..., count:]
         student = _label_losses(logits[..., :count], batch.labels, mask)  # (T,)
-        teacher = _label_losses(taught, batch.labels, mask)
-        distill = _soft_losses(soft, taught.detach(), mask, self.temperature)
-        loss = student.sum() + self.weight * distill.sum()
+        teacher = _label_losses(told, batch.labels, mask)
+        distill = _soft_losses(soft, taught, mask, self.temperature)
+        loss = student.sum() + self._present_weight() * distill.sum()
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(
             zip(self.weights, parts.unbind(), strict=True)
         )
+
+    def _present_weight(self) -> float:
+        """Weight of the soft labels at this step."""
+        if not (self.training and self.ramp):
+            return self.weight
+        return self.weight * min(self._step / self.ramp, 1.0)
+
+    def _soft_logits(self, batch: Batch, told: Tensor) -> Tensor:
+        """Logits that the student learns from; ``told`` are those of the teacher's own pass."""
+        if not (self.training and self._asks_twice):
+            return told
+        self.teacher.eval()
+        with torch.no_grad():
+            logits: Tensor = self.teacher(batch)
+        self.teacher.train()
+        return logits
+
+    @contextmanager
+    def _own_random_numbers(self, device: torch.device) -> Iterator[None]:
+        """Let the student draw numbers that depend on the seed and the step only."""
+        if not (self.training and self._student_draws):
+            yield
+            return
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(_STREAM * (self.seed + 1) + self._step)
+            yield
+
+
+def _draws(model: nn.Module) -> bool:
+    """True if a model draws random numbers in training: for dropout."""
+    shares = (
+        part.p if isinstance(part, nn.Dropout) else getattr(part, "dropout", 0.0) for part in model.modules()
+    )
+    return any(shares)
+
+
+def _trains_otherwise(model: nn.Module) -> bool:
+    """True if logits in training are not those of evaluation: dropout, or statistics of the batch."""
+    return _draws(model) or bool(running_statistics(model))
 
 
 def check_distillation(temperature: float, weight: float) -> None:

@@ -5,7 +5,7 @@
     RUN/                config, environment, log and checkpoints of the two together
     RUN/student/        an ordinary run (see `clickscale.training.run.folder`) of the student
     RUN/student/teacher.json    the teacher, and the options of the distillation
-    RUN/teacher/        an ordinary run of the teacher; absent if the teacher came from another run
+    RUN/teacher/        an ordinary run of the teacher; absent if it came from another run and did not learn
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clickscale.data.dataset import Dataset
 from clickscale.files import checksum, replace_bytes, replace_text
 from clickscale.sealed import read_document, write_document
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.training.distill.distill_config import LESSON, STUDENT, TEACHER, DistillConfig
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
@@ -38,9 +38,10 @@ def write_models(out: Path, given: DistillConfig, config: DistillConfig, dataset
     checkpoint, _ = CheckpointStore(out / CHECKPOINTS, config.keep).load()
     assert checkpoint is not None, "a finished run has a checkpoint"
     _write_part(out, STUDENT, given, config, dataset, checkpoint)
-    facts = {name: getattr(config, name) for name in ("temperature", "weight", "head", "teacher_run")}
+    told = (*LESSON, "head", "teacher_run", "teacher_learns", "recipe")
+    facts = {name: getattr(config, name) for name in told}
     write_document(out / STUDENT / TAUGHT, facts | {"teacher": str(config.teacher)})
-    if not config.teacher_run:
+    if TEACHER in config.trained:
         _write_part(out, TEACHER, given, config, dataset, checkpoint)
 
 
