@@ -303,8 +303,9 @@ def _distillation_command(out: Path) -> str:
         teacher_weights=config.teacher_weights,
     )
     decided = _decided(out)
-    if teacher is None:  # read from its run
-        decided |= {key for key in _flat(msgspec.to_builtins(config)) if key.startswith(f"{TEACHER}.")}
+    if teacher is None:  # read from its run; only how it goes on learning was set
+        own = {key for key in _flat(msgspec.to_builtins(config)) if key.startswith(f"{TEACHER}.")}
+        decided |= {key for key in own if not (config.teacher_learns and ".optimizer." in key)}
     return shlex.join(["clickscale", *words, *_changed(config, usual, decided)])
 
 

@@ -35,13 +35,13 @@ from clickscale.inference.prediction_tables import TREES as _TREES
 from clickscale.inference.prediction_tables import TREES_TEXT
 from clickscale.locks import is_empty, one_writer
 from clickscale.models import build_model
-from clickscale.report.comparison import Entrant
-from clickscale.report.results import Result, results_of
+from clickscale.report.comparison import Entrant, gap_closed
+from clickscale.report.results import Result, gap_document, results_of
 from clickscale.runtime import MOST, available_cores
 from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.distill import distillation
-from clickscale.training.distill.distill_config import TEACHER, DistillConfig
-from clickscale.training.distill.distilled_runs import TAUGHT
+from clickscale.training.distill.distill_config import DistillConfig
+from clickscale.training.distill.distilled_runs import teacher_run_of, told_teacher
 from clickscale.training.run.folder import (
     ADVICE,
     CONFIG,
@@ -327,19 +327,8 @@ def run_options(run: Path) -> dict[str, Any]:
         facts = read_document(run / _TREES, ADVICE)
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
-    return options | _teacher(run)
-
-
-def _teacher(run: Path) -> dict[str, str]:
-    """The teacher of a run and its unusual options; empty for a run without a teacher."""
-    facts = maybe_document(run / TAUGHT, ADVICE)
-    if facts is None:
-        return {}
-    usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
-    unusual = [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
-    return {
-        "teacher": ", ".join([facts["teacher"], *unusual, *(["offline"] if facts["teacher_run"] else [])])
-    }
+    teacher = told_teacher(run)
+    return options | ({"teacher": teacher} if teacher else {})
 
 
 def run_notes(run: Path) -> list[str]:
@@ -364,7 +353,7 @@ def entrant(run: Path, part: str) -> Entrant:
         load_predictions(run, part),
         decided,
         kind=" ".join(map(str, (options["model"], *_kind(options)))),
-        teacher_run=_teacher_run(run),
+        teacher_run=teacher_run_of(run),
     )
 
 
@@ -375,13 +364,31 @@ def _kind(options: Mapping[str, Any]) -> list[str]:
     return [f"{options['grade']}:{options['length']}", *sorted(options["model_options"])]
 
 
-def _teacher_run(run: Path) -> str:
-    """Folder of the run that taught the model of a run; empty without one."""
-    facts = maybe_document(run / TAUGHT, ADVICE)
-    if facts is None:
-        return ""
-    beside = run.parent / TEACHER
-    return str(beside) if (beside / DONE).is_file() else str(facts["teacher_run"])
+def gaps_of(student: Path, alone: Path, part: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Share of the gap to its teacher that a taught student closes, by label and measure.
+
+    Args:
+        student: run of a taught student, whose teacher's run is where it was.
+        alone: run of the same student without a teacher.
+
+    Returns:
+        For each measure the share with its interval, a text, and the reason why something is missing.
+
+    Raises:
+        RunError: the part was not evaluated, or ``alone`` is another model or was trained with another seed.
+    """
+    taught, lone = entrant(student, part), entrant(alone, part)
+    teacher = entrant(Path(taught.teacher_run), part)
+    gaps = {}
+    for label in (result.label for result in taught.results):
+        shares = gap_closed([taught], [lone, teacher], label)
+        if not shares:
+            raise RunError(
+                f"{alone} holds {lone.kind}, seed {lone.seed}, and {student} {taught.kind}, seed"
+                f" {taught.seed}; name a run of the same model and seed that nobody taught."
+            )
+        gaps[label] = {measure: gap_document(share) for measure, share in shares.items()}
+    return gaps
 
 
 def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:

@@ -9,7 +9,6 @@ A step whose result is in the folder is skipped, so a demo that was stopped cont
 """
 
 import importlib.util
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from clickscale.demo.demo_page import ALONE, TAUGHT, Latencies
 from clickscale.evaluation.significance import Interval
 from clickscale.report import sections
 from clickscale.report.comparison import gap_closed
-from clickscale.report.results import Result, to_dict, verdict, with_simple
+from clickscale.report.results import Result, gap_document, to_dict, verdict, with_simple
 from clickscale.run_page import CANDIDATES, measured_latencies
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
@@ -67,10 +66,7 @@ class _DemoOutcome:
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
         results = [to_dict(result) | {"latency": self.latencies.get(result.name)} for result in self.results]
-        closed = {
-            name: [None if math.isnan(end) else end for end in (share.low, share.value, share.high)]
-            for name, share in self.gap_closed.items()
-        }
+        closed = {name: gap_document(share) for name, share in self.gap_closed.items()}
         return {
             "results": results,
             "gap_closed": closed,

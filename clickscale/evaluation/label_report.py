@@ -239,11 +239,11 @@ def share_closed(
         DataError: the predictions are not of the same impressions.
     """
     first = alone[0].select_labels([label])
-    kinds = [
+    alone_rows, taught_rows, teacher_rows = (
         [_LabelRows(common_rows(first, one.select_labels([label]))[1], 0).rows for one in kind]
         for kind in (alone, taught, teacher)
-    ]
-    return gap_closed(*kinds, replicates=bootstrap, seed=seed, level=level)
+    )
+    return gap_closed(alone_rows, taught_rows, teacher_rows, bootstrap, seed, level)
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ from clickscale.training.run.run_config import Layers, RunConfig, TrainConfig, o
 STUDENT, TEACHER = "student", "teacher"
 
 # How a student is taught unless that is set, and why; `docs/distillation.md` has the measurements.
-_LESSONS: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "accurate": (
-        {"temperature": 2.0, "weight": 2.0, "ramp": 0.5, "soft_labels": "evaluation"},
-        "what closed most of the gap to the teacher",
-    ),
-    "paper": (
-        {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training"},
-        "the recipe of the paper",
-    ),
+_LESSONS: Mapping[str, Mapping[str, Any]] = {
+    "accurate": {"temperature": 2.0, "weight": 2.0, "ramp": 0.5, "soft_labels": "evaluation"},
+    "paper": {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training"},
 }
-LESSON = tuple(_LESSONS["paper"][0])
+_WHY = {False: "what closed most of the gap to the teacher", True: "as in the paper"}
+LESSON = tuple(_LESSONS["paper"])
+
+
+def usual_lesson(recipe: str) -> Mapping[str, Any]:
+    """How a recipe lets a student be taught."""
+    return _LESSONS["paper" if recipe == "paper" else "accurate"]
 
 
 class ModelChoice(Config, frozen=True, kw_only=True):
@@ -154,12 +154,12 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
 
     def lesson(self) -> tuple["DistillConfig", list[str]]:
         """Decide how the student is taught where that is left to the recipe; say why."""
-        usual, why = _LESSONS["paper" if self.recipe == "paper" else "accurate"]
+        usual = usual_lesson(self.recipe)
         left = {name: value for name, value in usual.items() if getattr(self, name) is None}
         if not left:
             return self, []
         listed = ", ".join(f"{name} {value}" for name, value in left.items())
-        return replace(self, **left), [f"{listed}: {why}"]
+        return replace(self, **left), [f"{listed}: {_WHY[self.recipe == 'paper']}"]
 
 
 def distill_config(
