@@ -216,7 +216,7 @@ def _refuse_lost(layers: Layers, teacher: str, learns: bool) -> None:
         for key, _ in pairs:
             if key.startswith("teacher.model.") and not teacher:
                 raise ConfigError(
-                    f"The model of --teacher-run is that of its run; leave out {key} of {origin}."
+                    f"The model of --teacher-run stays that of its run; leave out {key} of {origin}."
                 )
             if key.startswith("teacher.") and not (teacher or learns):
                 raise ConfigError(

@@ -115,7 +115,7 @@ class Optimizers:
         self._summers = {name: RowSummer(len(self.parameters[name])) for name in tables}
         self.names = [name for name in self.parameters if name not in tables]  # dense, in order
         self._dense = _dense_optimizer(model, self.names, config)
-        self._buffers = running_statistics(model)
+        self._buffers = _running_statistics(model)
         self._sound = [buffer.clone() for buffer in self._buffers]
 
     def zero_grad(self) -> None:
@@ -252,7 +252,7 @@ def _table_optimizer(weight: Tensor, config: OptimizerConfig) -> TableOptimizer:
     return LazyAdam(weight, config.betas, config.table_eps)
 
 
-def running_statistics(model: nn.Module) -> list[Tensor]:
+def _running_statistics(model: nn.Module) -> list[Tensor]:
     """Buffers that a forward pass may change: the floating ones that belong to the model's saved state."""
     state = model.state_dict(keep_vars=True)
     return [b for name, b in model.named_buffers() if name in state and b.is_floating_point()]

@@ -210,7 +210,7 @@ def test_options_of_learning_reach_a_teacher_that_learns_on(data: Path, earlier:
     assert options().teacher != config.teacher
     with pytest.raises(ConfigError, match="let it learn with --teacher-learns"):
         options("teacher.optimizer.learning_rate=0.004", learns=False)
-    with pytest.raises(ConfigError, match=r"is that of its run; leave out teacher\.model\.d"):
+    with pytest.raises(ConfigError, match=r"stays that of its run; leave out teacher\.model\.d"):
         options("teacher.model.d=4")
 
 
