@@ -69,6 +69,15 @@ def distill_models(
             "--soft-labels", show_default="recipe", help="Mode of the teacher that the student learns from."
         ),
     ] = None,
+    unlabelled: Annotated[
+        int | None,
+        typer.Option(
+            "--unlabelled",
+            min=0,
+            show_default="recipe",
+            help="Candidates without a label, drawn for each request, that the teacher labels too.",
+        ),
+    ] = None,
     head: Annotated[
         Literal["same", "aux"] | None,
         typer.Option(
@@ -120,6 +129,7 @@ def distill_models(
             "weight": weight,
             "ramp": ramp,
             "soft_labels": soft_labels,
+            "unlabelled": unlabelled,
             "teacher_learns": teacher_learns or None,
             "head": head,
             "epochs.count": epochs,

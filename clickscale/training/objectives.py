@@ -5,8 +5,9 @@ tensor on the models' device; nothing here waits for that device but the cut of 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from clickscale.batch import Batch
 from clickscale.errors import ConfigError
+from clickscale.models import CTRModel
 
 LOSS = "loss"
 _STREAM = 1_000_003  # keeps the seeds of the steps of one run apart from those of another
@@ -29,8 +31,12 @@ class Objective(nn.Module):
 
     weights: Mapping[str, float]
 
-    def begin_step(self, step: int) -> None:
-        """Tell the number of the step whose batch comes next, from 0; most objectives do not depend on it."""
+    def prepared(self, batch: Batch, step: int) -> Batch:
+        """The batch for step number ``step`` (from 0), before it is moved to a device.
+
+        Most objectives take it as it is, whatever the step.
+        """
+        return batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (); only ``loss`` has gradients."""
@@ -94,6 +100,7 @@ class OnlineDistillation(Objective):
         lengths: tuple[int, int] = (0, 0),
         frozen: tuple[int, ...] = (),
         seed: int = 0,
+        more: Callable[[Batch, int], Batch] | None = None,
     ) -> None:
         """Put two models together.
 
@@ -114,6 +121,8 @@ class OnlineDistillation(Objective):
             frozen: for a teacher that is trained already: indices of the labels among its logits. It stays in
                 evaluation mode, and its log-loss is reported but is not a part of ``loss``.
             seed: of what the student draws at random.
+            more: adds candidates that nobody labelled to the batch of a step, behind the others. The student
+                learns their soft labels too, as a mean of their own.
 
         Raises:
             ConfigError: no label, or a temperature or weight out of range.
@@ -125,7 +134,8 @@ class OnlineDistillation(Objective):
         self.student, self.teacher, self.labels = student, teacher, labels
         self.temperature, self.weight, self.head = temperature, weight, head
         self.lengths, self.frozen = lengths, frozen
-        self.ramp, self.seed, self._step = ramp, seed, 0
+        self.ramp, self.seed, self.more = ramp, seed, more
+        self._step = self._labelled = 0
         other_mode = soft_labels == "evaluation" and not frozen
         self._asks_twice = other_mode and _trains_otherwise(teacher)
         self._student_draws = _draws(student)
@@ -140,29 +150,71 @@ class OnlineDistillation(Objective):
         self.teacher.train(mode and not self.frozen)
         return self
 
-    def begin_step(self, step: int) -> None:
-        """See `Objective`; the weight and the random numbers of the student follow the step."""
-        self._step = step
+    def prepared(self, batch: Batch, step: int) -> Batch:
+        """See `Objective`; the weight, random numbers and unlabelled candidates follow the step."""
+        self._step, self._labelled = step, batch.rows.shape[1]
+        return self.more(batch, step) if self.more else batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss``, then ``loss.PART.LABEL``; PART: student, teacher, distill."""
         for_student, for_teacher = (batch.shortened(length) if length else batch for length in self.lengths)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            told = self.teacher(for_teacher)  # (B, C, T), or more labels if frozen
-        taught = self._soft_logits(for_teacher, told.detach())
+        told, taught = self._teach(for_teacher)
         with self._own_random_numbers(batch.rows.device):
             logits = self.student(for_student)  # (B, C, T) or (B, C, 2T)
-        if self.frozen:
-            told, taught = told[..., self.frozen], taught[..., self.frozen]  # (B, C, T)
-        count, mask = len(self.labels), batch.label_mask
+        count, mask, labels = len(self.labels), batch.label_mask, batch.labels
         soft = logits if self.head == "same" else logits[..., count:]
-        student = _label_losses(logits[..., :count], batch.labels, mask)  # (T,)
-        teacher = _label_losses(told, batch.labels, mask)
-        distill = _soft_losses(soft, taught, mask, self.temperature)
+        distill = _soft_losses(soft, taught, mask, self.temperature)  # (T,)
+        if self.training and self.more:
+            drawn = (batch.candidates.mask & (batch.rows < 0))[..., None].expand_as(mask)  # (B, C, T)
+            distill = distill + _soft_losses(soft, taught, drawn, self.temperature)
+            shown = self._labelled
+            logits, labels, mask = logits[:, :shown], labels[:, :shown], mask[:, :shown]
+        student = _label_losses(logits[..., :count], labels, mask)  # (T,)
+        teacher = _label_losses(told, labels, mask)
         loss = student.sum() + self._present_weight() * distill.sum()
         parts = torch.cat([student, teacher, distill]).detach()
         return {LOSS: loss if self.frozen else loss + teacher.sum()} | dict(
             zip(self.weights, parts.unbind(), strict=True)
+        )
+
+    def _teach(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of the teacher: those of labelled candidates, that it learns from, and all soft labels.
+
+        The pass that it learns from holds labelled candidates only, so that its steps are those of a teacher
+        without a student, to the bit.
+        """
+        if self.frozen:
+            with torch.no_grad():
+                soft: Tensor = self.teacher(batch)[..., self.frozen]  # (B, C, T)
+            return (soft[:, : self._labelled] if self.training and self.more else soft), soft
+        if self.training and self._asks_twice:
+            told: Tensor = self.teacher(self._labelled_part(batch))
+            self.teacher.eval()
+            with torch.no_grad():
+                soft = self.teacher(batch)
+            self.teacher.train()
+            return told, soft
+        if not (self.training and self.more):
+            told = self.teacher(batch)
+            return told, told.detach()
+        assert isinstance(self.teacher, CTRModel), "only models that keep the contract score in two passes"
+        state = self.teacher.encode_user(batch.user)
+        told = self.teacher.score(state, batch.candidates.columns(0, self._labelled))
+        with torch.no_grad():
+            drawn = self.teacher.score(state, batch.candidates.columns(self._labelled, None))
+        return told, torch.cat([told.detach(), drawn], 1)
+
+    def _labelled_part(self, batch: Batch) -> Batch:
+        """The batch without the candidates that nobody labelled."""
+        if not self.more:
+            return batch
+        shown = self._labelled
+        return replace(
+            batch,
+            candidates=batch.candidates.columns(0, shown),
+            labels=batch.labels[:, :shown],
+            label_mask=batch.label_mask[:, :shown],
+            rows=batch.rows[:, :shown],
         )
 
     def _present_weight(self) -> float:
@@ -170,16 +222,6 @@ class OnlineDistillation(Objective):
         if not (self.training and self.ramp):
             return self.weight
         return self.weight * min(self._step / self.ramp, 1.0)
-
-    def _soft_logits(self, batch: Batch, told: Tensor) -> Tensor:
-        """Logits that the student learns from; ``told`` are those of the teacher's own pass."""
-        if not (self.training and self._asks_twice):
-            return told
-        self.teacher.eval()
-        with torch.no_grad():
-            logits: Tensor = self.teacher(batch)
-        self.teacher.train()
-        return logits
 
     @contextmanager
     def _own_random_numbers(self, device: torch.device) -> Iterator[None]:

@@ -241,8 +241,7 @@ def loss_at(step: int, training: bool = True, ramp: int = 4) -> float:
     objective = OnlineDistillation(
         Constant(logits(STUDENT)), Constant(logits(TAUGHT)), ("click",), weight=3.0, ramp=ramp
     ).train(training)
-    objective.begin_step(step)
-    return objective(clicked())["loss"].item()
+    return objective(objective.prepared(clicked(), step))["loss"].item()
 
 
 def test_the_weight_rises_in_a_straight_line_and_stays() -> None:
@@ -335,8 +334,7 @@ def drawn(steps: Sequence[int]) -> tuple[list[list[float]], list[list[float]]]:
     objective = OnlineDistillation(student, teacher, ("click",), soft_labels="training", seed=3).train()
     torch.manual_seed(0)
     for step in steps:
-        objective.begin_step(step)
-        objective(clicked())
+        objective(objective.prepared(clicked(), step))
     return student.drawn, teacher.drawn
 
 

@@ -21,8 +21,14 @@ STUDENT, TEACHER = "student", "teacher"
 
 # How a student is taught unless that is set, and why; `docs/distillation.md` has the measurements.
 _LESSONS: Mapping[str, Mapping[str, Any]] = {
-    "accurate": {"temperature": 2.0, "weight": 2.0, "ramp": 0.5, "soft_labels": "evaluation"},
-    "paper": {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training"},
+    "accurate": {
+        "temperature": 2.0,
+        "weight": 2.0,
+        "ramp": 0.5,
+        "soft_labels": "evaluation",
+        "unlabelled": 0,
+    },
+    "paper": {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training", "unlabelled": 0},
 }
 _WHY = {False: "what closed most of the gap to the teacher", True: "as in the paper"}
 LESSON = tuple(_LESSONS["paper"])
@@ -90,6 +96,8 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
             one; null leaves it to the recipe.
         soft_labels: of the teacher in ``evaluation`` mode, or of the pass in ``training`` mode from which it
             learns; null leaves it to the recipe.
+        unlabelled: candidates that nobody labelled, drawn for each request, whose soft labels the student
+            learns too; null leaves it to the recipe.
         head: the ``same`` head learns both from clicks and from the teacher, or an ``aux`` head learns from
             the teacher.
     """
@@ -103,6 +111,7 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
     weight: float | None = None
     ramp: float | None = None
     soft_labels: Literal["evaluation", "training"] | None = None
+    unlabelled: int | None = None
     head: Literal["same", "aux"] = "same"
 
     def __post_init__(self) -> None:
@@ -110,6 +119,10 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         check_distillation(*(2.0 if given is None else given for given in (self.temperature, self.weight)))
         if not 0 <= (self.ramp or 0) <= 1:
             raise ConfigError(f"ramp is {self.ramp}; it must be a share of the steps, from 0 to 1.")
+        if (self.unlabelled or 0) < 0:
+            raise ConfigError(
+                f"unlabelled is {self.unlabelled}; it must be a number of candidates, at least 0."
+            )
         if self.teacher_learns and not self.teacher_run:
             raise ConfigError(
                 "A teacher of --teacher always learns; --teacher-learns is for one that starts from a run"

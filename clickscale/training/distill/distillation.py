@@ -21,6 +21,7 @@ from clickscale.layers.head import Head
 from clickscale.models import CTRModel
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, choice_of_run
 from clickscale.training.distill.distilled_runs import write_models
+from clickscale.training.distill.unlabelled import UnlabelledCandidates
 from clickscale.training.learner import Learner, Plan
 from clickscale.training.objectives import Objective, OnlineDistillation
 from clickscale.training.optimizers.optim import build_optimizer
@@ -79,7 +80,10 @@ def distill(
                 )
                 for name in config.trained
             ]
-            return _objective(decided, models, labels, frozen, steps), learners
+            more = None
+            if decided.unlabelled:
+                more = UnlabelledCandidates(dataset, decided.unlabelled, decided.seed)
+            return _objective(decided, models, labels, frozen, steps, more), learners
 
         # A student cuts the history that it is given, so only what neither model cuts can be shared.
         shared = min(config.lengths) if traits.causal and traits.shares else 0
@@ -106,6 +110,7 @@ def _objective(
     labels: tuple[str, ...],
     frozen: TrainedRun | None,
     steps: int,
+    more: UnlabelledCandidates | None,
 ) -> OnlineDistillation:
     """The loss of a run of ``steps`` steps whose options are decided."""
     assert config.temperature is not None, "the recipe decides it before a loss is made"
@@ -124,6 +129,7 @@ def _objective(
         lengths=_cut_lengths(config),
         frozen=_label_columns(frozen, labels) if frozen else (),
         seed=config.seed,
+        more=more,
     )
 
 

@@ -43,6 +43,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "weight": None,
     "ramp": None,
     "soft_labels": None,
+    "unlabelled": None,
 }
 
 

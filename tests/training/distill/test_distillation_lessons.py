@@ -80,6 +80,7 @@ def test_the_paper_teaches_with_one_weight_by_the_pass_that_learns() -> None:
         "weight": 2.0,
         "ramp": 0.0,
         "soft_labels": "training",
+        "unlabelled": 0,
     }
 
 
@@ -136,9 +137,11 @@ def test_a_lesson_that_forgets_its_step_is_seen(
     with monkeypatch.context() as patch:
         patch.setattr(distillation, "OnlineDistillation", stopping(5))
         distill(config, tmp_path / "run")
-    honest = objectives.OnlineDistillation.begin_step
+    honest = objectives.OnlineDistillation.prepared
     monkeypatch.setattr(
-        objectives.OnlineDistillation, "begin_step", lambda self, step: honest(self, max(step - 5, 0))
+        objectives.OnlineDistillation,
+        "prepared",
+        lambda self, batch, step: honest(self, batch, max(step - 5, 0)),
     )
     distill(config, tmp_path / "run")
     assert differing(tmp_path / "whole", tmp_path / "run")
