@@ -19,24 +19,19 @@ from clickscale.training.run.run_config import Layers, RunConfig, TrainConfig, o
 
 STUDENT, TEACHER = "student", "teacher"
 
-# How a student is taught unless that is set, and why; `docs/distillation.md` has the measurements.
-_LESSONS: Mapping[str, Mapping[str, Any]] = {
-    "accurate": {
-        "temperature": 2.0,
-        "weight": 2.0,
-        "ramp": 0.5,
-        "soft_labels": "evaluation",
-        "unlabelled": 0,
-    },
-    "paper": {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training", "unlabelled": 0},
-}
-_WHY = {False: "what closed most of the gap to the teacher", True: "as in the paper"}
-LESSON = tuple(_LESSONS["paper"])
+# How a student is taught where that is not set: by the letter of the paper, by a teacher that was trained
+# before, or by one that begins to learn with its student. `docs/distillation.md` has the measurements.
+_PAPER = {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training", "unlabelled": 0}
+_TRAINED = _PAPER | {"soft_labels": "evaluation"}
+_LEARNING = _TRAINED | {"ramp": 1.0}
+LESSON = tuple(_PAPER)
 
 
-def usual_lesson(recipe: str) -> Mapping[str, Any]:
-    """How a recipe lets a student be taught."""
-    return _LESSONS["paper" if recipe == "paper" else "accurate"]
+def usual_lesson(recipe: str, trained: bool) -> Mapping[str, Any]:
+    """How a recipe lets a student be taught; ``trained``: by a teacher that starts from a finished run."""
+    if recipe == "paper":
+        return _PAPER
+    return _TRAINED if trained else _LEARNING
 
 
 class ModelChoice(Config, frozen=True, kw_only=True):
@@ -167,12 +162,20 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
 
     def lesson(self) -> tuple["DistillConfig", list[str]]:
         """Decide how the student is taught where that is left to the recipe; say why."""
-        usual = usual_lesson(self.recipe)
+        usual = usual_lesson(self.recipe, bool(self.teacher_run))
         left = {name: value for name, value in usual.items() if getattr(self, name) is None}
         if not left:
             return self, []
         listed = ", ".join(f"{name} {value}" for name, value in left.items())
-        return replace(self, **left), [f"{listed}: {_WHY[self.recipe == 'paper']}"]
+        return replace(self, **left), [f"{listed}: {_why(usual)}"]
+
+
+def _why(lesson: Mapping[str, Any]) -> str:
+    if lesson is _PAPER:
+        return "by the letter of the paper"
+    if lesson is _TRAINED:
+        return "the teacher is trained already, and knows from the first step"
+    return "the teacher begins to learn with its student, and knows little at first"
 
 
 def distill_config(

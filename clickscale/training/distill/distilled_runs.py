@@ -66,8 +66,8 @@ def told_teacher(run: Path) -> str:
     if facts is None:
         return ""
     # A run that tells less was made when every student was taught by the letter of the paper.
-    facts = {**usual_lesson("paper"), "recipe": "accurate", "teacher_learns": False, **facts}
-    usual = {**usual_lesson(facts["recipe"]), "head": "same"}
+    facts = {**usual_lesson("paper", False), "recipe": "accurate", "teacher_learns": False, **facts}
+    usual = {**usual_lesson(facts["recipe"], bool(facts["teacher_run"])), "head": "same"}
     told = ["recipe paper"] if facts["recipe"] == "paper" else []
     told += [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
     if facts["teacher_run"]:

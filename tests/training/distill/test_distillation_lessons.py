@@ -63,7 +63,7 @@ def test_a_recipe_decides_how_a_student_is_taught_and_what_is_set_stays(data: Pa
         facts, decided = (
             json.loads((out / path).read_text()) for path in ("student/teacher.json", "recipe.json")
         )
-        usual = usual_lesson(recipe)
+        usual = usual_lesson(recipe, trained=False)
         assert {name: facts[name] for name in usual} == {**usual, "weight": 3.0}
         assert {name: decided[name] for name in usual if name != "weight"} == {
             name: value for name, value in usual.items() if name != "weight"
@@ -75,13 +75,19 @@ def test_a_recipe_decides_how_a_student_is_taught_and_what_is_set_stays(data: Pa
 
 
 def test_the_paper_teaches_with_one_weight_by_the_pass_that_learns() -> None:
-    assert usual_lesson("paper") == {
-        "temperature": 2.0,
-        "weight": 2.0,
-        "ramp": 0.0,
-        "soft_labels": "training",
-        "unlabelled": 0,
-    }
+    letter = {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training", "unlabelled": 0}
+    for trained in (False, True):
+        assert usual_lesson("paper", trained) == letter
+
+
+def test_a_teacher_that_is_trained_already_teaches_from_the_first_step(data: Path, earlier: Path) -> None:
+    assert usual_lesson("accurate", trained=True)["ramp"] == 0
+    assert usual_lesson("accurate", trained=False)["ramp"] > 0
+    config = msgspec.structs.replace(learning(data, earlier), ramp=None)
+    taught, (why,) = config.lesson()
+    assert taught.ramp == 0
+    assert "the teacher is trained already" in why
+    assert config_of(data, "recipe=paper").lesson()[0].soft_labels == "training"
 
 
 def test_the_recipe_of_the_paper_is_none_of_a_single_run(data: Path) -> None:
@@ -172,7 +178,7 @@ def test_a_teacher_of_a_run_learns_on_as_if_trained_alone_from_there(
     assert same(weights(tmp_path / "run/teacher"), weights(tmp_path / "alone"))
     assert not same(weights(tmp_path / "run/teacher"), weights(earlier))
     assert read_config(tmp_path / "run/teacher") == read_config(tmp_path / "alone")
-    assert told_teacher(tmp_path / "run/student") == "suan:size-1:8, ramp 0.0, from a run, learning on"
+    assert told_teacher(tmp_path / "run/student") == "suan:size-1:8, from a run, learning on"
     assert teacher_run_of(tmp_path / "run/student") == str(tmp_path / "run/teacher")
 
 
