@@ -65,12 +65,6 @@ class CandidateSide:
         """(B, C) bool: True where there is a candidate."""
         return self.items > 0
 
-    def columns(self, start: int, stop: int | None) -> "CandidateSide":
-        """The candidates of some columns."""
-        return CandidateSide(
-            **{field.name: getattr(self, field.name)[:, start:stop] for field in fields(self)}
-        )
-
 
 @dataclass(frozen=True)
 class Batch:

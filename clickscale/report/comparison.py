@@ -323,10 +323,10 @@ def footnotes(lines: Sequence[Line]) -> list[str]:
         notes.append("p (seeds): a model and the first one share fewer than two seeds")
     if any(math.isnan(line.rela_impr) for line in models):
         notes.append(f"RelaImpr: the AUC of {lines[0].name} is not above 0.5")
-    return notes + gap_notes(lines)
+    return notes + _gap_notes(lines)
 
 
-def gap_notes(lines: Sequence[Line]) -> list[str]:
+def _gap_notes(lines: Sequence[Line]) -> list[str]:
     """What the gap closed is, and reasons why shares of it or their intervals are missing."""
     closed = [line.gap_closed for line in lines if line.gap_closed]
     titles: dict[str, list[str]] = {}

@@ -7,14 +7,14 @@ tensor on the models' device; nothing here waits for that device but the cut of 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clickscale.batch import Batch
+from clickscale.batch import Batch, CandidateSide
 from clickscale.errors import ConfigError
 from clickscale.models import CTRModel
 
@@ -199,9 +199,9 @@ class OnlineDistillation(Objective):
             return told, told.detach()
         assert isinstance(self.teacher, CTRModel), "only models that keep the contract score in two passes"
         state = self.teacher.encode_user(batch.user)
-        told = self.teacher.score(state, batch.candidates.columns(0, self._labelled))
+        told = self.teacher.score(state, _candidate_columns(batch.candidates, 0, self._labelled))
         with torch.no_grad():
-            drawn = self.teacher.score(state, batch.candidates.columns(self._labelled, None))
+            drawn = self.teacher.score(state, _candidate_columns(batch.candidates, self._labelled, None))
         return told, torch.cat([told.detach(), drawn], 1)
 
     def _labelled_part(self, batch: Batch) -> Batch:
@@ -211,7 +211,7 @@ class OnlineDistillation(Objective):
         shown = self._labelled
         return replace(
             batch,
-            candidates=batch.candidates.columns(0, shown),
+            candidates=_candidate_columns(batch.candidates, 0, shown),
             labels=batch.labels[:, :shown],
             label_mask=batch.label_mask[:, :shown],
             rows=batch.rows[:, :shown],
@@ -247,6 +247,11 @@ def _trains_otherwise(model: nn.Module) -> bool:
     # A layer with statistics counts the batches that they follow.
     counts = (name.rpartition(".")[2] == "batches" for name, _ in model.named_buffers())
     return _draws(model) or any(counts)
+
+
+def _candidate_columns(side: CandidateSide, start: int, stop: int | None) -> CandidateSide:
+    """Some columns of the candidates of a batch."""
+    return CandidateSide(**{field.name: getattr(side, field.name)[:, start:stop] for field in fields(side)})
 
 
 def check_distillation(temperature: float, weight: float) -> None:

@@ -20,7 +20,7 @@ from clickscale.training.distill import distillation, unlabelled
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.distill.distillation import distill
 from clickscale.training.distill.unlabelled import UnlabelledCandidates
-from clickscale.training.objectives import OnlineDistillation
+from clickscale.training.objectives import OnlineDistillation, _candidate_columns
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
@@ -55,7 +55,7 @@ def test_every_request_gets_candidates_without_labels(dataset: Dataset, grouping
     found = 0
     for step, batch in enumerate(batches(dataset, grouping)):
         shown, more = batch.rows.shape[1], draw(batch, step)
-        sides = (more.candidates.columns(0, shown), batch.candidates)
+        sides = (_candidate_columns(more.candidates, 0, shown), batch.candidates)
         for name in ("items", "times", "visible", "oldest", "context"):
             assert torch.equal(getattr(sides[0], name), getattr(sides[1], name))
         assert torch.equal(more.rows[:, :shown], batch.rows)
@@ -63,7 +63,7 @@ def test_every_request_gets_candidates_without_labels(dataset: Dataset, grouping
         assert not more.label_mask[:, shown:].any()
         assert not more.labels[:, shown:].any()
         assert more.samples == batch.samples
-        extra = more.candidates.columns(shown, None)
+        extra = _candidate_columns(more.candidates, shown, None)
         for row in range(len(batch.rows)):
             real = batch.rows[row] >= 0
             requests = set(batch.candidates.times[row][real].tolist())
@@ -85,7 +85,7 @@ def too_new(dataset: Dataset) -> int:
     first = np.asarray(dataset.items["first_seen"])
     draw, count = UnlabelledCandidates(dataset, 4, seed=1), 0
     for step, batch in enumerate(batches(dataset, "request")):
-        extra = draw(batch, step).candidates.columns(batch.rows.shape[1], None)
+        extra = _candidate_columns(draw(batch, step).candidates, batch.rows.shape[1], None)
         count += int((first[extra.items[extra.mask]] >= extra.times[extra.mask].numpy()).sum())
     return count
 
@@ -106,7 +106,7 @@ def test_an_item_is_drawn_with_the_statistics_of_that_moment(dataset: Dataset) -
         StatisticsOfOthers(dataset.path, dataset.encoder),
     )
     batch = batches(dataset, "impression")[0]
-    extra = draw(batch, 0).candidates.columns(1, None)
+    extra = _candidate_columns(draw(batch, 0).candidates, 1, None)
     rows = batch.rows.expand(-1, 2)[extra.mask].numpy()
     wanted = others.values(rows, extra.items[extra.mask].numpy())
     assert np.array_equal(extra.context_numbers[extra.mask][:, columns].numpy(), wanted)
