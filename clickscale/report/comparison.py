@@ -287,8 +287,8 @@ GAPS = {"auc": "AUC gap closed", "gauc": "GAUC gap closed"}
 def table(lines: Sequence[Line]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Headers and rows of a comparison; if a taught student is in it, with the gap that it closes."""
     if not any(line.gap_closed for line in lines):
-        return HEADERS, [cells(line) for line in lines]
-    rows = [(*cells(line), *gap_cells(line.gap_closed, GAPS)) for line in lines]
+        return HEADERS, [_cells(line) for line in lines]
+    rows = [(*_cells(line), *gap_cells(line.gap_closed, GAPS)) for line in lines]
     return (*HEADERS, *GAPS.values()), rows
 
 
@@ -297,7 +297,7 @@ def gap_cells(closed: Mapping[str, Interval], measures: Iterable[str] = MEASURES
     return tuple(gap_text(closed[measure]) if closed else "-" for measure in measures)
 
 
-def cells(line: Line) -> tuple[object, ...]:
+def _cells(line: Line) -> tuple[object, ...]:
     """Texts of a line, in the order of `HEADERS`."""
     delta, seeds = line.against.get("auc"), line.seeds_test.get("auc")
     return (

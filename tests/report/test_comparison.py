@@ -13,7 +13,7 @@ from clickscale.report.comparison import (
     HEADERS,
     Entrant,
     Line,
-    cells,
+    _cells,
     compare,
     differences,
     footnotes,
@@ -84,7 +84,7 @@ def test_seeds_of_one_model_are_pooled_and_tested_over_seeds() -> None:
 def test_no_lift_is_told_over_a_model_that_is_no_better_than_chance() -> None:
     _, suan, *_ = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
     assert np.isnan(suan.rela_impr)
-    assert cells(suan)[5] == "-"
+    assert _cells(suan)[5] == "-"
 
 
 def test_one_model_on_two_data_sets_is_two_models() -> None:
@@ -95,7 +95,7 @@ def test_one_model_on_two_data_sets_is_two_models() -> None:
 def test_one_seed_gives_no_test_over_seeds() -> None:
     _, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 1)], bootstrap=20)
     assert suan.seeds_test == {}
-    assert cells(suan)[-1] == "-"
+    assert _cells(suan)[-1] == "-"
 
 
 def test_runs_of_one_model_are_named_by_what_differs() -> None:
@@ -132,8 +132,8 @@ def test_runs_on_other_impressions_are_refused() -> None:
 
 def test_a_line_as_texts_fits_its_headers() -> None:
     din, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 0)], bootstrap=100)
-    assert len(cells(din)) == len(cells(suan)) == len(HEADERS)
-    assert cells(din)[5:] == ("-", "-", "-", "-")
+    assert len(_cells(din)) == len(_cells(suan)) == len(HEADERS)
+    assert _cells(din)[5:] == ("-", "-", "-", "-")
     texts = differences(suan)
     assert len(texts) == len(DIFFERENCES)
     assert texts[0] == "suan"
@@ -148,7 +148,7 @@ def test_the_simple_predictions_are_tested_against_the_first_model() -> None:
     assert constant.against["auc"].delta == pytest.approx(0.5 - din.values["auc"].value)
     assert constant.against["auc"].low < constant.against["auc"].delta < constant.against["auc"].high < 0
     assert constant.against["log_loss"].delta > 0
-    texts = cells(constant)
+    texts = _cells(constant)
     assert texts[:3] == ("the constant rate", "-", "0.5000")
     assert texts[5] == "-100.00"
     assert texts[7] == "<= 0.048 (20 resamples)"
@@ -159,8 +159,8 @@ def test_a_measure_that_is_not_defined_is_a_dash_with_a_footnote_whatever_the_se
     runs = [replace(r, predictions=replace(r.predictions, labels=0 * r.predictions.labels)) for r in runs]
     lines = compare(runs, bootstrap=20)
     for line in lines:
-        assert cells(line)[2:4] == ("-", "-")
-        assert not any("nan" in str(text) for text in cells(line))
+        assert _cells(line)[2:4] == ("-", "-")
+        assert not any("nan" in str(text) for text in _cells(line))
     assert "there are no positives" in footnotes(lines)
     assert set(lines[1].seeds_test) == {"log_loss"}
     assert differences(lines[1])[2:4] == ("-", "-")

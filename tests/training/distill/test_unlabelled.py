@@ -151,6 +151,7 @@ def test_a_student_of_unlabelled_candidates_continues_to_the_bit_beside_a_teache
     assert not same(weights(tmp_path / "run/student"), weights(tmp_path / "without/student"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
