@@ -95,6 +95,13 @@ def test_the_recipe_of_the_paper_is_none_of_a_single_run(data: Path) -> None:
         override(config_of(data).own_run(STUDENT), ["recipe=paper"])
 
 
+def test_long_windows_are_as_long_as_the_shorter_history(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, "window=0", "recipe=fast", "batch_size=0", "epochs.count=0")
+    assert config.lengths == (4, 8)
+    distill(config, tmp_path / "run")
+    assert [read_config(tmp_path / "run" / name).window for name in (STUDENT, TEACHER)] == [4, 4]
+
+
 def test_a_model_is_as_wide_as_one_trained_alone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
