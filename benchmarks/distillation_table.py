@@ -1,18 +1,17 @@
-"""Gain by a teacher: student without teacher, teacher, distilled student, over seeds, one epoch each.
+"""Students alone, their teachers and distilled students on one data set, over seeds.
 
-    python benchmarks/distillation_table.py prepared/ runs/distill --student lightsuan:size-2:100 \\
-        --teachers suan:size-3:200,suan:size-4:200 --part valid
-    python benchmarks/distillation_table.py prepared/ runs/distill --temperature 4 --weight 4 --head aux
-    python benchmarks/distillation_table.py prepared/ runs/distill --offline  # from the finished teachers
+    python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100
+    python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100 \\
+        --seeds 1 --part valid --recipe paper
+    python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100 --offline
 
 Runs that are there are skipped, so the script continues where it stopped. Seed for seed, the student alone
-starts from the weights of the distilled one and sees the same windows of timelines. Scores are those of a
-server that keeps states and appends to them (``--slack``, a quarter of each model's length by default), or,
-with ``--grouping``, of that grouping.
+starts from the weights of the distilled one, and has the same recipe: equal epochs, batches and rates.
+``--offline`` adds a student of the finished teacher. The last rows tell the share of the gap between the
+student alone and its teacher that is closed, from the means over the seeds.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from movielens_table import shown
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
-from clickscale.report.comparison import Line, compare
+from clickscale.report.comparison import MEASURES, Line, compare, gap_cells
 from clickscale.sealed import write_document
 from clickscale.training.distill.distill_config import STUDENT, DistillConfig, distill_config
 from clickscale.training.distill.distillation import distill
@@ -44,10 +43,8 @@ class Cell:
 
     @property
     def alone(self) -> Path:
-        """Run of the student without a teacher; teachers of one length share it."""
-        return (
-            self.out / f"{_name(self.config.student)}-window{max(self.config.lengths)}-seed{self.config.seed}"
-        )
+        """Run of the student without a teacher, which all teachers share."""
+        return self.out / f"{_name(self.config.student)}-seed{self.config.seed}"
 
     @property
     def together(self) -> Path:
@@ -62,8 +59,9 @@ class Cell:
     @property
     def _tagged(self) -> str:
         config = self.config
-        tags = f"-t{config.temperature:g}-w{config.weight:g}-{config.head}"
-        return f"{_name(config.student)}{tags}-seed{config.seed}"
+        given = {name: getattr(config, name) for name in ("temperature", "weight", "ramp", "soft_labels")}
+        tags = [f"{name}{value}" for name, value in given.items() if value is not None]
+        return "-".join([_name(config.student), config.recipe, *tags, config.head, f"seed{config.seed}"])
 
     def folders(self, offline: bool) -> dict[str, Path]:
         """Runs to measure, by the name of their row."""
@@ -91,19 +89,14 @@ def _finished(result: RunResult) -> None:
     print(f"{result.folder.name}: {result.samples_per_second:.0f} samples/s", flush=True)
 
 
-def measure(folder: Path, part: str, grouping: str | None, slack: int | None) -> None:
-    """Measure one run, unless that is done."""
-    length = workflow.run_options(folder)["length"]
-    slack = (length // 4 if slack is None else slack) if grouping is None else 0
-    options = json.dumps({"grouping": grouping or "request", "slack": slack})
-    asked, report = folder / f"asked-{part}.json", folder / f"evaluation-{part}.json"
-    if not (report.is_file() and asked.is_file() and asked.read_text("utf-8") == options):
+def measure(folder: Path, part: str) -> None:
+    """Measure one run as served, unless that is done."""
+    if not (folder / f"evaluation-{part}.json").is_file():
         if not (folder / "cost.json").is_file():
             run = load_run(folder)
-            cost = measure_cost(run.model, run.dataset.features, length, workflow.CANDIDATES)
+            cost = measure_cost(run.model, run.dataset.features, run.config.length, workflow.CANDIDATES)
             write_document(folder / "cost.json", cost.to_dict())
-        workflow.evaluate(folder, part=part, grouping=grouping or "request", slack=slack, bootstrap=200)  # type: ignore[arg-type]
-        asked.write_text(options, "utf-8")
+        workflow.evaluate(folder, part=part, bootstrap=200)
     auc = workflow.run_results(folder, part)[0].auc.value
     print(f"{folder}: {part} AUC {auc:.4f}", flush=True)
 
@@ -136,12 +129,17 @@ def rows(cells: list[Cell], part: str, offline: bool, bootstrap: int) -> Iterato
         else:
             line = compare([workflow.entrant(each, part) for each in folders], bootstrap=0)[0]
         gflops = workflow.run_results(folders[0], part)[0].gflops
-        values = [shown(line.values[measure]) for measure in ("auc", "gauc", "log_loss")]
+        values = [shown(line.values[measure]) for measure in MEASURES]
         yield f"| {name} | {len(folders)} | {' | '.join(values)} | {gflops:.4f} |"
     yield "\n| difference, p over users of the first seed, p over seeds | AUC | GAUC | log-loss |"
     yield "|---|---|---|---|"
     for name, line in tests:
-        yield f"| {name} | " + " | ".join(difference(line, m) for m in ("auc", "gauc", "log_loss")) + " |"
+        yield f"| {name} | " + " | ".join(difference(line, m) for m in MEASURES) + " |"
+    for name in taught:
+        runs = [*by_row[ALONE], *by_row[TEACHER], *by_row[name]]
+        lines = compare([workflow.entrant(each, part) for each in dict.fromkeys(runs)], bootstrap=bootstrap)
+        (closed,) = (line.gap_closed for line in lines if line.gap_closed)
+        yield f"| {name}, share of the gap closed | " + " | ".join(gap_cells(closed)) + " |"
 
 
 def main() -> None:
@@ -150,15 +148,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--student", default="lightsuan:size-2:100")
-    parser.add_argument("--teachers", default="suan:size-3:200,suan:size-4:200")
+    parser.add_argument("--teachers", default="suan:size-3:100")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--temperature", type=float, default=2.0)
-    parser.add_argument("--weight", type=float, default=2.0)
+    parser.add_argument("--recipe", choices=("accurate", "fast", "paper"), default="accurate")
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--weight", type=float)
+    parser.add_argument("--ramp", type=float)
     parser.add_argument("--head", choices=("same", "aux"), default="same")
     parser.add_argument("--offline", action="store_true", help="also learn from the finished teachers")
     parser.add_argument("--part", choices=("valid", "test"), default="test")
-    parser.add_argument("--grouping", choices=("request", "timeline", "impression"), help="instead of slack")
-    parser.add_argument("--slack", type=int, help="default: a quarter of each model's length")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as clickscale distill")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-table", action="store_true", help="train nothing, show what is there")
@@ -181,7 +179,7 @@ def main() -> None:
         for cell in cells if not arguments.only_table else ():
             cell.train(arguments.offline)
             for folder in cell.folders(arguments.offline).values():
-                measure(folder, arguments.part, arguments.grouping, arguments.slack)
+                measure(folder, arguments.part)
         print("\n" + title(cells[0], teacher, arguments) + "\n")
         print("\n".join(rows(cells, arguments.part, arguments.offline, arguments.bootstrap)), flush=True)
 
@@ -190,16 +188,16 @@ def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     """The sentence under a table: its numbers, and how its requests were put together."""
     folders = cell.folders(arguments.offline).values()
     groupings = dict.fromkeys(workflow.run_results(each, arguments.part)[0].grouping for each in folders)
-    return (
-        f"{teacher} teaches {arguments.student}, {arguments.head} head, t {arguments.temperature:g},"
-        f" weight {arguments.weight:g}; part {arguments.part}, grouping {' and '.join(groupings)}"
-    )
+    given = [f"{name} {value}" for name, value in _flags(arguments, 0).items() if name != "threads"]
+    told = f"part {arguments.part}, grouping {' and '.join(groupings)}"
+    return f"{teacher} teaches {arguments.student}, {', '.join(given[:-1])}; {told}"
 
 
 def _flags(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Options of one distillation."""
-    shared = {name: getattr(arguments, name) for name in ("temperature", "weight", "head", "threads")}
-    return shared | {"seed": seed}
+    names = ("recipe", "temperature", "weight", "ramp", "head", "threads")
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None} | {"seed": seed}
 
 
 if __name__ == "__main__":

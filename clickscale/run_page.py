@@ -24,7 +24,7 @@ from clickscale.evaluation.predictions import Predictions, common_rows
 from clickscale.files import heal, replace_bytes, replace_text
 from clickscale.inference.prediction_tables import TREES
 from clickscale.report import sections
-from clickscale.report.comparison import Entrant, names_of
+from clickscale.report.comparison import Entrant, gap_closed, names_of
 from clickscale.report.page import Page, Section, write_page
 from clickscale.report.plots import Drawing
 from clickscale.report.sections import PageModel
@@ -250,6 +250,7 @@ def page_models(
                 reliability=_reliability(one.predictions, label),
                 by_behaviors=slice_auc(run, "behaviors", part, label),
                 by_item_age=slice_auc(run, "item_age", part, label),
+                gap_closed=gap_closed([one], list(entrants.values()), label),
             )
         )
     return models
@@ -328,8 +329,9 @@ def _distillation_command(out: Path) -> str:
         teacher_weights=config.teacher_weights,
     )
     decided = _decided(out)
-    if teacher is None:  # read from its run
-        decided |= {key for key in _flat(msgspec.to_builtins(config)) if key.startswith(f"{TEACHER}.")}
+    if teacher is None:  # read from its run; only how it goes on learning was set
+        own = {key for key in _flat(msgspec.to_builtins(config)) if key.startswith(f"{TEACHER}.")}
+        decided |= {key for key in own if not (config.teacher_learns and ".optimizer." in key)}
     return shlex.join(["clickscale", *words, *_changed(config, usual, decided)])
 
 

@@ -11,7 +11,7 @@ A folder of trees holds ``trees.json`` and ``trees.txt`` instead of the files of
 folder holds one such folder for each of its models (see `clickscale.training.distill.distillation`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ from clickscale.inference.prediction_tables import TREES as _TREES
 from clickscale.inference.prediction_tables import TREES_TEXT
 from clickscale.locks import is_empty, one_writer
 from clickscale.models import build_model
-from clickscale.report.comparison import Entrant
-from clickscale.report.results import Result, results_of
+from clickscale.report.comparison import Entrant, gap_closed
+from clickscale.report.results import Result, gap_document, results_of
 from clickscale.runtime import MOST, available_cores
 from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig
-from clickscale.training.distill.distilled_runs import TAUGHT
+from clickscale.training.distill.distilled_runs import teacher_run_of, told_teacher
 from clickscale.training.run.folder import (
     ADVICE,
     CONFIG,
@@ -344,19 +344,8 @@ def run_options(run: Path) -> dict[str, Any]:
         facts = read_document(run / _TREES, ADVICE)
         return {name: facts[name] for name in ("model", "seed", "statistics")}
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
-    return options | _teacher(run)
-
-
-def _teacher(run: Path) -> dict[str, str]:
-    """The teacher of a run and its unusual options; empty for a run without a teacher."""
-    facts = maybe_document(run / TAUGHT, ADVICE)
-    if facts is None:
-        return {}
-    usual = {"temperature": 2.0, "weight": 2.0, "head": "same"}
-    unusual = [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
-    return {
-        "teacher": ", ".join([facts["teacher"], *unusual, *(["offline"] if facts["teacher_run"] else [])])
-    }
+    teacher = told_teacher(run)
+    return options | ({"teacher": teacher} if teacher else {})
 
 
 def run_notes(run: Path) -> list[str]:
@@ -373,7 +362,50 @@ def entrant(run: Path, part: str) -> Entrant:
         RunError: the folder is not a run, or the part was not evaluated yet.
     """
     decided = frozenset(maybe_document(run / RECIPE, ADVICE) or ())  # trees leave nothing to the recipe
-    return Entrant(str(run), run_options(run), run_results(run, part), load_predictions(run, part), decided)
+    options = run_options(run)
+    return Entrant(
+        str(run),
+        options,
+        run_results(run, part),
+        load_predictions(run, part),
+        decided,
+        kind=" ".join(map(str, (options["model"], *_kind(options)))),
+        teacher_run=teacher_run_of(run),
+    )
+
+
+def _kind(options: Mapping[str, Any]) -> list[str]:
+    """Grade, length and options of the model of a run; nothing for trees."""
+    if "grade" not in options:
+        return []
+    return [f"{options['grade']}:{options['length']}", *sorted(options["model_options"])]
+
+
+def gaps_of(student: Path, alone: Path, part: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Share of the gap to its teacher that a taught student closes, by label and measure.
+
+    Args:
+        student: run of a taught student, whose teacher's run is where it was.
+        alone: run of the same student without a teacher.
+
+    Returns:
+        For each measure the share with its interval, a text, and the reason why something is missing.
+
+    Raises:
+        RunError: the part was not evaluated, or ``alone`` is another model or was trained with another seed.
+    """
+    taught, lone = entrant(student, part), entrant(alone, part)
+    teacher = entrant(Path(taught.teacher_run), part)
+    gaps = {}
+    for label in (result.label for result in taught.results):
+        shares = gap_closed([taught], [lone, teacher], label)
+        if not shares:
+            raise RunError(
+                f"{alone} holds {lone.kind}, seed {lone.seed}, and {student} {taught.kind}, seed"
+                f" {taught.seed}; name a run of the same model and seed that nobody taught."
+            )
+        gaps[label] = {measure: gap_document(share) for measure, share in shares.items()}
+    return gaps
 
 
 def run_results(run: Path, part: str = "test", name: str = "") -> list[Result]:

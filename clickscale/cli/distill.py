@@ -1,5 +1,6 @@
 """The verb ``distill``."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -31,15 +32,51 @@ def distill_models(
         str,
         typer.Option("--teacher-run", metavar="RUN", help="A finished run that teaches instead, unchanged."),
     ] = "",
+    teacher_learns: Annotated[
+        bool, typer.Option("--teacher-learns", help="The model of --teacher-run goes on learning.")
+    ] = False,
+    alone: Annotated[
+        Path | None,
+        typer.Option(
+            "--alone",
+            metavar="RUN",
+            help="Run of the same student without a teacher: also show the gap that distillation closes.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            "--temperature", show_default="2.0", help="Divides both logits where the student learns."
+            "--temperature", show_default="recipe", help="Divides both logits where the student learns."
         ),
     ] = None,
     weight: Annotated[
         float | None,
-        typer.Option("--weight", show_default="2.0", help="Of what the student learns from the teacher."),
+        typer.Option("--weight", show_default="recipe", help="Of what the student learns from the teacher."),
+    ] = None,
+    ramp: Annotated[
+        float | None,
+        typer.Option(
+            "--ramp",
+            min=0,
+            max=1,
+            show_default="recipe",
+            help="Share of the steps over which the weight rises from 0; 0: it is constant.",
+        ),
+    ] = None,
+    soft_labels: Annotated[
+        Literal["evaluation", "training"] | None,
+        typer.Option(
+            "--soft-labels", show_default="recipe", help="Mode of the teacher that the student learns from."
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        int | None,
+        typer.Option(
+            "--unlabelled",
+            min=0,
+            show_default="recipe",
+            help="Candidates without a label, drawn for each request, that the teacher labels too.",
+        ),
     ] = None,
     head: Annotated[
         Literal["same", "aux"] | None,
@@ -52,7 +89,14 @@ def distill_models(
     epochs: flags.Epochs = None,
     batch_size: flags.BatchSize = None,
     learning_rate: flags.LearningRate = None,
-    recipe: flags.Recipe = None,
+    recipe: Annotated[
+        Literal["accurate", "fast", "paper"] | None,
+        typer.Option(
+            "--recipe",
+            show_default="accurate",
+            help="Decides all that is not set; fast costs accuracy, paper teaches by the letter.",
+        ),
+    ] = None,
     grouping: flags.Grouping = None,
     labels: flags.Labels = None,
     seed: flags.Seed = None,
@@ -83,11 +127,15 @@ def distill_models(
         {
             "temperature": temperature,
             "weight": weight,
+            "ramp": ramp,
+            "soft_labels": soft_labels,
+            "unlabelled": unlabelled,
+            "teacher_learns": teacher_learns or None,
             "head": head,
             "epochs.count": epochs,
             "batch_size": batch_size,
             "student.optimizer.learning_rate": learning_rate,
-            "teacher.optimizer.learning_rate": learning_rate if teacher else None,
+            "teacher.optimizer.learning_rate": learning_rate if teacher or teacher_learns else None,
             "recipe": recipe,
             "grouping": grouping,
             "labels": labels,
@@ -102,6 +150,8 @@ def distill_models(
     config = distill_config(
         student, data, teacher=teacher, teacher_run=teacher_run, file=file, flags=given, sets=sets or []
     )
+    if alone:
+        workflow.run_options(alone)  # a wrong folder is refused before hours of training
     result = workflow.distill(config, out, resume=resume, progress=False if as_json else None)
     if not result.finished:
         return stopped(out, result, as_json)
@@ -111,13 +161,20 @@ def distill_models(
         for folder in folders
     }
     rows = [result for of_model in results.values() for result in of_model]
+    closed = workflow.gaps_of(folders[0], alone, "valid") if alone and rows else {}
     if as_json:
         valid = {name: documents(of_model) for name, of_model in results.items() if of_model}
-        emit({"run": str(out), "finished": True, **training(result), "valid": valid})
+        gap = {"gap_closed": closed} if closed else {}
+        emit({"run": str(out), "finished": True, **training(result), "valid": valid, **gap})
         return 0
     if rows:
         show(results_grid(f"{out}, part valid", rows))
         say_warnings(rows)
+    for label, shares in closed.items():
+        told = "; ".join(f"{measure} {share['text']}" for measure, share in shares.items())
+        say(f"gap to the teacher closed, label {label}: {told}")
+    if rows and not closed:
+        say("gap to the teacher closed: name a run of the same student alone with --alone")
     say(f"artifact: {folders[0] / 'artifact'}")
     say(f"next: clickscale evaluate {folders[0]}")
     return 0

@@ -268,7 +268,8 @@ def compare_runs(
 
     entrants = [entrant(run, part) for run in runs]
     lines = comparison.compare(entrants, bootstrap=bootstrap)
-    footnotes, warnings = comparison.footnotes(lines), _warnings_of(entrants)
+    footnotes = [*comparison.footnotes(lines), *comparison.missing_for_gap(entrants)]
+    warnings = _warnings_of(entrants)
     groupings = list(dict.fromkeys(one.predictions.grouping for one in entrants))
     if as_json:
         import msgspec
@@ -281,8 +282,10 @@ def compare_runs(
         emit(about | found | {"footnotes": footnotes, "warnings": warnings})
         return
     several = len({line.label for line in lines}) > 1
-    headers = ("label", *comparison.HEADERS) if several else comparison.HEADERS
-    rows = [(line.label, *comparison.cells(line)) if several else comparison.cells(line) for line in lines]
+    headers, rows = comparison.table(lines)
+    if several:
+        headers = ("label", *headers)
+        rows = [(line.label, *row) for line, row in zip(lines, rows, strict=True)]
     title = f"part {part}, grouping {' and '.join(groupings)}, against {lines[0].name}"
     show(grid(title, headers, rows, footnotes))
     for warning in warnings:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from clickscale.report.sections import PageModel
 from clickscale.run_page import CANDIDATES, page_models, run_commands, store_page
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
-from clickscale.workflow import load_predictions, run_results
+from clickscale.workflow import entrant, run_results
 
 ALONE, TAUGHT = "student alone", "distilled student"  # names of the two runs of the student
 FEWEST, MOST = 6, 12  # candidates of the request that is shown
@@ -39,11 +40,10 @@ Latencies = Mapping[str, tuple[float, float]]
 def entrants(runs: Mapping[str, Path]) -> dict[str, Entrant]:
     """Runs under their names in the demo."""
     return {
-        name: Entrant(
-            str(run),
-            {"model": name, "seed": 0},
-            run_results(run, "test", name),
-            load_predictions(run, "test"),
+        name: replace(
+            entrant(run, "test"),
+            options={"model": name, "seed": 0},
+            results=run_results(run, "test", name),
         )
         for name, run in runs.items()
     }

@@ -9,7 +9,7 @@ A step whose result is in the folder is skipped, so a demo that was stopped cont
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from clickscale.data.fetch import get
 from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
 from clickscale.demo.demo_page import ALONE, TAUGHT, Latencies
+from clickscale.evaluation.significance import Interval
 from clickscale.report import sections
-from clickscale.report.results import Result, to_dict, verdict, with_simple
+from clickscale.report.comparison import gap_closed
+from clickscale.report.results import Result, gap_document, to_dict, verdict, with_simple
 from clickscale.run_page import CANDIDATES, measured_latencies
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
@@ -51,27 +53,40 @@ class _DemoOutcome:
         latencies: milliseconds of a request by run, see `clickscale.run_page.measured_latencies`.
         request: the scored request, see `clickscale.demo.demo_page.scored_request`.
         page: path of the report.
+        gap_closed: by measure, the share of the gap to its teacher that the distilled student closes.
     """
 
     dataset: Dataset
     results: list[Result]
     latencies: Latencies
+    gap_closed: Mapping[str, Interval]
     request: dict[str, Any]
     page: Path
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
         results = [to_dict(result) | {"latency": self.latencies.get(result.name)} for result in self.results]
-        return {"results": results, "request": self.request, "report": str(self.page)}
+        closed = {name: gap_document(share) for name, share in self.gap_closed.items()}
+        return {
+            "results": results,
+            "gap_closed": closed,
+            "request": self.request,
+            "report": str(self.page),
+        }
 
     def results_table(self) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
         """Title, headers and rows of the table of results."""
         rows = [
-            sections.cells(result, self.latencies.get(result.name)) for result in with_simple(self.results)
+            sections.cells(
+                result,
+                self.latencies.get(result.name),
+                self.gap_closed if result.name == TAUGHT else {},
+            )
+            for result in with_simple(self.results)
         ]
         test = len(self.dataset.part("test"))
         title = f"{LOG}, test part: {test:,} impressions after all of training; intervals over users (95%)"
-        return title, sections.headers(CANDIDATES), rows
+        return title, sections.headers(CANDIDATES, gaps=True), rows
 
     def ranking_table(self) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
         """Title, headers and rows of the scored request."""
@@ -90,7 +105,7 @@ class _DemoOutcome:
 
     def summary(self) -> str:
         """The best models, and the meaning of the columns."""
-        return f"{verdict(self.results)} {sections.meaning(CANDIDATES)}"
+        return f"{verdict(self.results)} {sections.meaning(CANDIDATES)} {sections.GAP_MEANING}"
 
 
 def _choice(model: str, grade: str, length: int) -> ModelChoice:
@@ -100,6 +115,9 @@ def _choice(model: str, grade: str, length: int) -> ModelChoice:
 @dataclass(frozen=True)
 class Demo:
     """One demo: its folder and its models.
+
+    The student alone and the distilled student get the same options, so the recipe decides the same for both:
+    equal epochs, batches and learning rates.
 
     Attributes:
         out: folder to write.
@@ -158,11 +176,13 @@ class Demo:
         results = [result for name, run in runs.items() for result in run_results(run, "test", name)]
         dataset = open_dataset(self.data)
         self.note(f"measuring the latency of {CANDIDATES} candidates")
-        latencies = measured_latencies(demo_page.entrants(runs), CANDIDATES)
+        entrants = demo_page.entrants(runs)
+        latencies = measured_latencies(entrants, CANDIDATES)
+        closed = gap_closed([entrants[TAUGHT]], list(entrants.values()), dataset.labels[0])
         self.note(f"scoring a request with the saved artifact of the {TAUGHT}")
         request = demo_page.scored_request(dataset, runs[TAUGHT] / "artifact", self.out)
         page = demo_page.write_report(self.out, dataset, runs, latencies, request)
-        return _DemoOutcome(dataset, results, latencies, request, page)
+        return _DemoOutcome(dataset, results, latencies, closed, request, page)
 
     def train(self, name: str, choice: ModelChoice) -> Path:
         """Train one model; the folder of its run."""

@@ -4,7 +4,7 @@ Both reports need `Predictions` only and become plain JSON by `to_dict`; nothing
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from clickscale.evaluation.significance import (
     Interval,
     PairedTest,
     delong,
+    gap_closed,
     intervals_of,
     paired_tests_of,
 )
@@ -222,6 +223,31 @@ def compare_predictions(
         level=level,
         labels=labels,
     )
+
+
+def share_closed(
+    alone: Sequence[Predictions],
+    taught: Sequence[Predictions],
+    teacher: Sequence[Predictions],
+    label: str,
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Share of the gap between a student alone and its teacher that a taught student closes, by metric.
+
+    Several predictions of a kind are those of its seeds; see `clickscale.evaluation.significance.gap_closed`.
+
+    Raises:
+        DataError: the predictions are not of the same impressions.
+    """
+    first = alone[0].select_labels([label])
+    alone_rows, taught_rows, teacher_rows = (
+        [_LabelRows(common_rows(first, one.select_labels([label]))[1], 0).rows for one in kind]
+        for kind in (alone, taught, teacher)
+    )
+    return gap_closed(alone_rows, taught_rows, teacher_rows, bootstrap, seed, level)
 
 
 @dataclass(frozen=True)

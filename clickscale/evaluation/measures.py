@@ -5,7 +5,7 @@ Intervals, comparisons, slices, tables and JSON follow from `METRICS`. The funct
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -99,6 +99,25 @@ class Measured:
     def minus(self, other: "Measured") -> "Measured":
         """Difference from another model's value on the same impressions."""
         return Measured(self.value - other.value, lambda: self.without() - other.without(), self.sizes)
+
+    def over(self, other: "Measured") -> "Measured":
+        """Ratio to another value on the same impressions; nan over 0."""
+
+        def without() -> Floats:
+            parts, wholes = self.without(), other.without()
+            return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes != 0)
+
+        return Measured(self.value / other.value if other.value else math.nan, without, self.sizes)
+
+
+def mean_of(measured: Sequence[Measured]) -> Measured:
+    """Mean of a metric over models on the same impressions, such as the seeds of one model."""
+
+    def without() -> Floats:
+        means: Floats = np.mean([one.without() for one in measured], axis=0)
+        return means
+
+    return Measured(math.fsum(one.value for one in measured) / len(measured), without, measured[0].sizes)
 
 
 @dataclass(frozen=True)

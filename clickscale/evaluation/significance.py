@@ -10,6 +10,7 @@ difference where there is none.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.special import stdtr, stdtrit
 
 from clickscale.arrays import Flags, Floats, Ints
 from clickscale.errors import ConfigError, DataError
-from clickscale.evaluation.measures import METRICS, Measured, Metric, UserRows, effective_number
+from clickscale.evaluation.measures import METRICS, Measured, Metric, UserRows, effective_number, mean_of
 from clickscale.evaluation.metrics import (
     binary_labels,
     finite_numbers,
@@ -188,6 +189,47 @@ def paired_tests_of(
                 delta, delta - margin, delta + margin, p_value, resamples=replicates
             )
     return tests
+
+
+def gap_closed(
+    alone: Sequence[UserRows],
+    taught: Sequence[UserRows],
+    teacher: Sequence[UserRows],
+    replicates: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Share of the lead of a teacher over a student alone that a taught student has, by metric.
+
+    ``(taught - alone) / (teacher - alone)``, 1 at the level of the teacher, from the means over the models
+    given (seeds), all on the same impressions. The interval is that of `user_bootstrap` for this ratio, so
+    all three change together with the users. It is left out where the lead itself may be chance.
+
+    Args:
+        alone, taught, teacher: rows of each model of a kind.
+
+    Returns:
+        For each metric with a better direction. Where the teacher has no lead the share is nan, and
+        ``reason`` says so.
+    """
+    _check(replicates, level)
+    shares = {}
+    for metric in (m for m in METRICS if not m.biased and m.better != "one"):
+        low, middle, high = (mean_of([metric.measure(r) for r in kind]) for kind in (alone, taught, teacher))
+        lead, gain = high.minus(low), middle.minus(low)
+        ahead = lead.value if metric.better == "higher" else -lead.value
+        if not ahead > 0:
+            lack = alone[0].lack if math.isnan(ahead) else "the teacher is not better than the student alone"
+            shares[metric.name] = Interval(math.nan, math.nan, math.nan, lack)
+            continue
+        share = gain.over(lead)
+        of_lead, of_share = _spreads([lead, share], alone[0].users, replicates, seed, level)
+        reason = of_lead.reason or of_share.reason
+        if not reason and of_lead.margin(level) >= ahead:
+            reason = "the lead of the teacher may be chance"
+        margin = math.nan if reason else of_share.margin(level)
+        shares[metric.name] = Interval(share.value - margin, share.value + margin, share.value, reason)
+    return shares
 
 
 def _no_test(reason: str) -> PairedTest:

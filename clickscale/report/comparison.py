@@ -4,17 +4,18 @@ The last lines of a label are the constant rate and item popularity.
 """
 
 import math
+import os
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clickscale.errors import DataError
-from clickscale.evaluation.label_report import compare_predictions
+from clickscale.evaluation.label_report import compare_predictions, share_closed
 from clickscale.evaluation.metrics import rela_impr
 from clickscale.evaluation.predictions import Predictions
 from clickscale.evaluation.significance import Interval, PairedTest, seeds_t_test
-from clickscale.report.results import Result
+from clickscale.report.results import Result, gap_text
 
 MEASURES = ("auc", "gauc", "log_loss")
 
@@ -27,6 +28,8 @@ class Entrant:
         run: its folder.
         options: all options, among them the name of the model and the seed.
         decided: dotted keys of the options that the recipe decided; they name no run, as nobody chose them.
+        kind: model, grade, length and options of the model: equal for a student with and without a teacher.
+        teacher_run: folder of the run that taught it; empty for a model that nobody taught.
     """
 
     run: str
@@ -34,6 +37,8 @@ class Entrant:
     results: Sequence[Result]
     predictions: Predictions
     decided: frozenset[str] = frozenset()
+    kind: str = ""
+    teacher_run: str = ""
 
     @property
     def seed(self) -> int:
@@ -54,6 +59,9 @@ class Line:
         rela_impr: of the mean AUC over that of the first model, in percent; nan if that is at most
             0.5.
         reasons: why values are not defined, each once.
+        gap_closed: by measure, the share of the gap between the student alone and its teacher that a taught
+            student closes, over the shared seeds, with its interval over users; empty for other models, and
+            where one of the three is not among the runs.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Line:
     seeds_test: dict[str, PairedTest]
     rela_impr: float
     reasons: tuple[str, ...] = ()
+    gap_closed: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
@@ -90,9 +99,43 @@ def compare(entrants: Sequence[Entrant], *, bootstrap: int = 200) -> list[Line]:
         raise DataError(f"No label is predicted by all runs ({listed}); compare runs of one label.")
     lines = []
     for label in labels:
-        lines += [_line(name, group, base, label, bootstrap) for name, group in groups.items()]
+        lines += [
+            replace(
+                _line(name, group, base, label, bootstrap),
+                gap_closed=gap_closed(list(group.values()), entrants, label, bootstrap=bootstrap),
+            )
+            for name, group in groups.items()
+        ]
         lines += _simple_lines(base, label, lines[-len(groups)].values["auc"].value)
     return lines
+
+
+def gap_closed(
+    taught: Sequence[Entrant], entrants: Sequence[Entrant], label: str, *, bootstrap: int = 200
+) -> dict[str, Interval]:
+    """Share of the gap to their teacher that seeds of a taught student close, by measure.
+
+    Among ``entrants``, the teacher is the run that taught it, and the student alone the same model without a
+    teacher. Seeds of which one is missing are left out.
+
+    Returns:
+        Nothing if no seed has all three.
+    """
+    trios = [trio for one in taught if (trio := _trio(one, entrants))]
+    if not trios:
+        return {}
+    alone, taught, teacher = ([one.predictions for one in kind] for kind in zip(*trios, strict=True))
+    shares = share_closed(alone, taught, teacher, label, bootstrap=bootstrap)
+    return {measure: shares[measure] for measure in MEASURES}
+
+
+def _trio(taught: Entrant, entrants: Sequence[Entrant]) -> tuple[Entrant, Entrant, Entrant] | None:
+    """The student alone, the taught student and its teacher, of one seed; None if one is missing."""
+    alone = [e for e in entrants if not e.teacher_run and e.kind == taught.kind and e.seed == taught.seed]
+    teachers = [e for e in entrants if os.path.abspath(e.run) == os.path.abspath(taught.teacher_run)]
+    if not (taught.teacher_run and alone and teachers):
+        return None
+    return alone[0], taught, teachers[0]
 
 
 def _simple_lines(base: dict[int, Entrant], label: str, base_auc: float) -> list[Line]:
@@ -238,9 +281,23 @@ def names_of(entrants: Sequence[Entrant]) -> list[str]:
 
 
 HEADERS = ("model", "seeds", "AUC", "GAUC", "log-loss", "RelaImpr %", "ΔAUC", "p (users)", "p (seeds)")
+GAPS = {"auc": "AUC gap closed", "gauc": "GAUC gap closed"}
 
 
-def cells(line: Line) -> tuple[object, ...]:
+def table(lines: Sequence[Line]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Headers and rows of a comparison; if a taught student is in it, with the gap that it closes."""
+    if not any(line.gap_closed for line in lines):
+        return HEADERS, [_cells(line) for line in lines]
+    rows = [(*_cells(line), *gap_cells(line.gap_closed, GAPS)) for line in lines]
+    return (*HEADERS, *GAPS.values()), rows
+
+
+def gap_cells(closed: Mapping[str, Interval], measures: Iterable[str] = MEASURES) -> tuple[str, ...]:
+    """Texts of the shares that a taught student closes; ``-`` for a model without them."""
+    return tuple(gap_text(closed[measure]) if closed else "-" for measure in measures)
+
+
+def _cells(line: Line) -> tuple[object, ...]:
     """Texts of a line, in the order of `HEADERS`."""
     delta, seeds = line.against.get("auc"), line.seeds_test.get("auc")
     return (
@@ -266,6 +323,29 @@ def footnotes(lines: Sequence[Line]) -> list[str]:
         notes.append("p (seeds): a model and the first one share fewer than two seeds")
     if any(math.isnan(line.rela_impr) for line in models):
         notes.append(f"RelaImpr: the AUC of {lines[0].name} is not above 0.5")
+    return notes + _gap_notes(lines)
+
+
+def _gap_notes(lines: Sequence[Line]) -> list[str]:
+    """What the gap closed is, and reasons why shares of it or their intervals are missing."""
+    closed = [line.gap_closed for line in lines if line.gap_closed]
+    titles: dict[str, list[str]] = {}
+    for share, title in ((one[measure], title) for one in closed for measure, title in GAPS.items()):
+        if share.reason and title not in titles.setdefault(share.reason, []):
+            titles[share.reason].append(title)
+    told = ["gap closed: share of the teacher's lead over the same student alone that the taught student has"]
+    return (told if closed else []) + [f"{', '.join(of)}: {why}" for why, of in titles.items()]
+
+
+def missing_for_gap(entrants: Sequence[Entrant]) -> list[str]:
+    """Sentences on taught students whose gap cannot be told, as a run beside them is missing."""
+    notes = []
+    for one in entrants:
+        if one.teacher_run and _trio(one, entrants) is None:
+            notes.append(
+                f"gap closed: to tell it of {one.run}, also name its teacher {one.teacher_run} and a run of"
+                f" {one.kind} without a teacher, with seed {one.seed}"
+            )
     return notes
 
 

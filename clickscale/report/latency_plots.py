@@ -91,7 +91,10 @@ def _apart(values: Iterable[float], factor: float = 3.5) -> list[float]:
 
 @in_style
 def accuracy_against_latency(
-    xlabel: str, results: Sequence[Result], latencies: Mapping[str, tuple[float, float]]
+    xlabel: str,
+    results: Sequence[Result],
+    latencies: Mapping[str, tuple[float, float]],
+    closed: Mapping[str, str] | None = None,
 ) -> str:
     """AUC and GAUC with 95% intervals against the latency of a request, a color per model.
 
@@ -100,6 +103,7 @@ def accuracy_against_latency(
 
     Args:
         latencies: milliseconds by name of a result: with encoding, and from a cached state.
+        closed: text of the share of the gap to its teacher (AUC), by name of a taught student.
     """
     figure = new_figure(2, 1, height=4.0)
     names = [result.name for result in results]
@@ -119,6 +123,8 @@ def accuracy_against_latency(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(title=measure.upper(), xlabel=xlabel)
     handles, labels = _legend(axes_of(figure)[0])
+    shares = closed or {}
+    labels = [f"{name} (gap closed: {shares[name]})" if name in shares else name for name in labels]
     ring = Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle=":")
     figure.legend(
         [*handles, ring], [*labels, "user cached"], loc="outside lower center", ncols=len(labels) + 1

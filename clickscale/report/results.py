@@ -178,6 +178,21 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
+def gap_text(share: Interval) -> str:
+    """``47% [35%, 60%]``; ``undefined`` where there is no gap to close."""
+    if math.isnan(share.value):
+        return "undefined"
+    middle = f"{share.value:.0%}"
+    return middle if math.isnan(share.low) else f"{middle} [{share.low:.0%}, {share.high:.0%}]"
+
+
+def gap_document(share: Interval) -> dict[str, Any]:
+    """A share of a gap for JSON, with its text and the reason why something is missing."""
+    ends = {name: getattr(share, name) for name in ("low", "value", "high")}
+    numbers = {name: None if math.isnan(end) else end for name, end in ends.items()}
+    return numbers | {"text": gap_text(share), "reason": share.reason or None}
+
+
 def with_simple(results: Sequence[Result]) -> list[Result]:
     """The lines of a table: results, and behind those of a label its two simple predictions, once."""
     lines = []

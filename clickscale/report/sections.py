@@ -11,12 +11,21 @@ from clickscale.data.checks.contents import Inspection
 from clickscale.evaluation.sanity import TITLES
 from clickscale.evaluation.significance import Interval, PairedTest
 from clickscale.report import plots
-from clickscale.report.comparison import DIFFERENCES, MEASURES, Entrant, Line, compare, differences
+from clickscale.report.comparison import (
+    DIFFERENCES,
+    GAPS,
+    MEASURES,
+    Entrant,
+    Line,
+    compare,
+    differences,
+    gap_cells,
+)
 from clickscale.report.data_plots import inspection_plots
 from clickscale.report.latency_plots import accuracy_against_latency
 from clickscale.report.page import PageTable, Section, Tile
 from clickscale.report.results import HEADERS as ACCURACY
-from clickscale.report.results import REGRET_HEADERS, Result, regret_cells, regret_sentence, verdict
+from clickscale.report.results import REGRET_HEADERS, Result, gap_text, regret_cells, regret_sentence, verdict
 from clickscale.report.results import cells as accuracy_cells
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -33,6 +42,7 @@ class PageModel:
         learning, validation: impressions seen and log-loss; empty for a model that was not trained in steps.
         reliability: mean prediction and share of positives in bins of equal size.
         by_behaviors, by_item_age: AUC by slice.
+        gap_closed: see `clickscale.report.comparison.gap_closed`; empty for a model that nobody taught.
     """
 
     name: str
@@ -44,11 +54,13 @@ class PageModel:
     reliability: Curve = ((), ())
     by_behaviors: Mapping[str, float] = field(default_factory=dict)
     by_item_age: Mapping[str, float] = field(default_factory=dict)
+    gap_closed: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def headers(candidates: int) -> tuple[str, ...]:
-    """Headers of a table of results with latencies."""
-    return (*ACCURACY[:4], "parameters", "GFLOPs", f"ms for {candidates}", "user cached")
+def headers(candidates: int, gaps: bool = False) -> tuple[str, ...]:
+    """Headers of a table of results with latencies, and with the gaps that taught students close."""
+    closed = tuple(GAPS.values()) if gaps else ()
+    return (*ACCURACY[:4], *closed, "parameters", "GFLOPs", f"ms for {candidates}", "user cached")
 
 
 def meaning(candidates: int, timed: bool = True) -> str:
@@ -62,10 +74,25 @@ def meaning(candidates: int, timed: bool = True) -> str:
     )
 
 
-def cells(result: Result, latency: tuple[float, float] | None) -> tuple[str, ...]:
-    """Cells of one row, in the order of `headers`."""
+def cells(
+    result: Result, latency: tuple[float, float] | None, closed: Mapping[str, Interval] | None = None
+) -> tuple[str, ...]:
+    """Cells of one row, in the order of `headers`.
+
+    Args:
+        closed: by measure, the share of the gap to the teacher; empty for a model that nobody taught, None in
+            a table without such columns.
+    """
     shown = ("-", "-") if latency is None else tuple(f"{time:.2f}" for time in latency)
-    return (*accuracy_cells(result)[:-1], *shown)
+    accuracy = accuracy_cells(result)[:-1]
+    gaps = () if closed is None else gap_cells(closed, GAPS)
+    return (*accuracy[:4], *gaps, *accuracy[4:], *shown)
+
+
+GAP_MEANING = (
+    "Gap closed is the share of the teacher's lead over the student alone that the distilled student has; "
+    "undefined where the teacher has no lead."
+)
 
 
 def tiles(models: Sequence[PageModel], candidates: int) -> list[Tile]:
@@ -86,6 +113,11 @@ def tiles(models: Sequence[PageModel], candidates: int) -> list[Tile]:
             f"PCOC; 1 is right; 95%: {_range(result.pcoc, 2)}",
         )
     )
+    for model in models:
+        if model.gap_closed:
+            note = f"AUC, {model.name}; GAUC: {gap_text(model.gap_closed['gauc'])}"
+            found.append(Tile("Gap to the teacher closed", gap_text(model.gap_closed["auc"]), note))
+            break
     if best.latency is not None:
         note = f"{candidates} candidates, one thread; user cached: {best.latency[1]:.1f} ms"
         found.append(Tile("Latency", f"{best.latency[0]:.1f} ms", note))
@@ -112,9 +144,17 @@ def results_section(models: Sequence[PageModel], candidates: int) -> Section:
     latencies = {model.name: model.latency for model in models}
     simple = _simple(models)
     lines = [*results, *simple]
-    rows = [[c.replace(" [", "\n[") for c in cells(line, latencies.get(line.name))] for line in lines]
+    gaps = {model.name: model.gap_closed for model in models}
+    taught = any(gaps.values())
+    rows = [
+        [
+            text.replace(" [", "\n[")
+            for text in cells(line, latencies.get(line.name), gaps.get(line.name, {}) if taught else None)
+        ]
+        for line in lines
+    ]
     timed = any(latency for latency in latencies.values())
-    shown = headers(candidates)
+    shown = headers(candidates, taught)
     if not timed:
         shown, rows = shown[:-2], [row[:-2] for row in rows]
     told = [
@@ -122,6 +162,10 @@ def results_section(models: Sequence[PageModel], candidates: int) -> Section:
         "behaviors known at the moment of the request.",
         meaning(candidates, timed),
     ]
+    if taught:
+        reasons = {share.reason: None for shares in gaps.values() for share in shares.values()}
+        told.append(GAP_MEANING)
+        told += [f"Without an interval: {reason}." for reason in reasons if reason]
     if simple:
         told.append("Two lines cost nothing: the rate of the training part, and that of each item in it.")
     strong = frozenset(
@@ -182,6 +226,7 @@ def latency_section(models: Sequence[PageModel], candidates: int, text: str) -> 
         f"milliseconds for {candidates} candidates, one thread",
         [model.result for model in models],
         latencies,
+        {model.name: gap_text(model.gap_closed["auc"]) for model in models if model.gap_closed},
     )
     return Section("Accuracy against latency", text, plots=[picture])
 

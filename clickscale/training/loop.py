@@ -46,7 +46,7 @@ def take_steps(
         run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))
         for batches_taken, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
             samples = batch.samples  # counted before the copy: on a GPU the count would wait for it
-            batch = batch.to(run.device)
+            batch = run.objective.prepared(batch, run.step).to(run.device)
             watch.lap("load")
             with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 losses = run.objective(batch)

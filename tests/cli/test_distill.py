@@ -135,7 +135,7 @@ BAD = {
     "no run": (["--teacher-run", "nowhere", *STUDENT], "nowhere is not a run"),
     "a model without its run": (
         ["--teacher-run", "r", *STUDENT, "--set", "teacher.model.d=4"],
-        "is not trained here",
+        "stays that of its run",
     ),
     "slack": ([*BOTH, "--set", "slack=5"], "slack is 5"),
 }
@@ -162,3 +162,54 @@ def test_wrong_usage_is_one_line_and_nothing_is_written(
 def test_a_folder_of_two_models_says_where_they_are(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(pair)]) == 2
     assert f"its models are {pair / 'student'} and {pair / 'teacher'}" in capsys.readouterr().err
+
+
+def test_the_gap_to_the_teacher_is_told_beside_a_run_of_the_student_alone(
+    data: str, pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, out = str(tmp_path / "alone"), str(tmp_path / "run")
+    assert (
+        main(["train", "din", "--grade", "size-1", "--length", "5", "--data", data, "--out", alone, *SMALL])
+        == 0
+    )
+    given = ["distill", "--student", "din:size-1:5", "--data", data, *SMALL]
+    assert (
+        main([*given, "--teacher", "suan:size-2:12", "--recipe", "paper", "--out", out, "--alone", alone])
+        == 0
+    )
+    assert "gap to the teacher closed, label click: auc " in capsys.readouterr().err
+    facts = json.loads((tmp_path / "run/student/teacher.json").read_text())
+    assert (facts["recipe"], facts["ramp"], facts["soft_labels"]) == ("paper", 0.0, "training")
+    learning = [
+        "--teacher-run",
+        str(pair / "teacher"),
+        "--teacher-learns",
+        "--ramp",
+        "0.3",
+        "--learning-rate",
+        "0.002",
+    ]
+    out = str(tmp_path / "learning")
+    assert main([*given, *learning, "--out", out, "--alone", alone, "--json"]) == 0
+    told = document(capsys)
+    assert sorted(told["valid"]) == ["student", "teacher"]
+    share = told["gap_closed"]["click"]["auc"]
+    assert (share["value"] is None) == (share["text"] == "undefined")
+    assert read_config(tmp_path / "learning/teacher").optimizer.learning_rate == 0.002
+    runs = [alone, f"{out}/student", f"{out}/teacher"]
+    assert main(["compare", *runs, "--part", "valid", "--bootstrap", "20", "--json"]) == 0
+    models = document(capsys)["models"]
+    assert [bool(model["gap_closed"]) for model in models] == [False, True, False]
+    assert main(["compare", *runs[:2], "--part", "valid", "--bootstrap", "20"]) == 0
+    assert f"also name its teacher {out}/teacher" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_of_the_student_alone_that_is_none_is_refused_before_training(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert (
+        main(["distill", *BOTH, "--data", data, "--out", str(out), "--alone", str(tmp_path / "no"), *SMALL])
+        == 2
+    )
+    assert not out.exists()

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,31 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     assert load_artifact(together / "teacher" / "artifact").config.length == 120
     assert read_config(out / "runs" / "din").epochs.count == 1
     assert read_config(together / "student").batch_size == 256
+    assert set(told["gap_closed"]) == {"auc", "gauc", "log_loss"}
+    headers, rows = outcome.results_table()[1:]
+    closed = [row[headers.index("AUC gap closed")] for row in rows]
+    assert closed[:2] == ["-", "-"]
+    assert closed[2] == told["gap_closed"]["auc"]["text"]
     assert [note for note in notes if note.startswith("training")] == [
         "training din:size-2:100",
         "training lightsuan:size-2:100",
         "training lightsuan:size-2:100 together with its teacher suan:size-2:120",
         "training boosted trees",
     ]
+
+
+def test_the_student_alone_and_the_distilled_one_are_trained_alike(
+    first: tuple[Path, _DemoOutcome, list[str]],
+) -> None:
+    runs = first[0] / "runs"
+    alone, taught = runs / "student", runs / "distillation/student"
+    assert read_config(alone) == read_config(taught)
+    steps, samples = (
+        [json.loads((run / "done.json").read_text())[name] for run in (alone, taught)]
+        for name in ("step", "samples")
+    )
+    assert steps[0] == steps[1] > 0
+    assert samples[0] == samples[1] > 0
 
 
 def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
@@ -64,6 +84,7 @@ def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]
         "GFLOPs",
         "user cached",
         "against student alone",
+        "AUC gap closed",
         "One request",
         "Calibration",
     ):

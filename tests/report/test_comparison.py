@@ -13,12 +13,14 @@ from clickscale.report.comparison import (
     HEADERS,
     Entrant,
     Line,
-    cells,
+    _cells,
     compare,
     differences,
     footnotes,
+    missing_for_gap,
+    table,
 )
-from clickscale.report.results import results_of
+from clickscale.report.results import gap_text, results_of
 
 ROWS = 600
 
@@ -82,7 +84,7 @@ def test_seeds_of_one_model_are_pooled_and_tested_over_seeds() -> None:
 def test_no_lift_is_told_over_a_model_that_is_no_better_than_chance() -> None:
     _, suan, *_ = compare([entrant("din", -1.0, 0), entrant("suan", 2.0, 0)], bootstrap=20)
     assert np.isnan(suan.rela_impr)
-    assert cells(suan)[5] == "-"
+    assert _cells(suan)[5] == "-"
 
 
 def test_one_model_on_two_data_sets_is_two_models() -> None:
@@ -93,7 +95,7 @@ def test_one_model_on_two_data_sets_is_two_models() -> None:
 def test_one_seed_gives_no_test_over_seeds() -> None:
     _, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 1)], bootstrap=20)
     assert suan.seeds_test == {}
-    assert cells(suan)[-1] == "-"
+    assert _cells(suan)[-1] == "-"
 
 
 def test_runs_of_one_model_are_named_by_what_differs() -> None:
@@ -130,8 +132,8 @@ def test_runs_on_other_impressions_are_refused() -> None:
 
 def test_a_line_as_texts_fits_its_headers() -> None:
     din, suan, *_ = compare([entrant("din", 0.5, 0), entrant("suan", 2.0, 0)], bootstrap=100)
-    assert len(cells(din)) == len(cells(suan)) == len(HEADERS)
-    assert cells(din)[5:] == ("-", "-", "-", "-")
+    assert len(_cells(din)) == len(_cells(suan)) == len(HEADERS)
+    assert _cells(din)[5:] == ("-", "-", "-", "-")
     texts = differences(suan)
     assert len(texts) == len(DIFFERENCES)
     assert texts[0] == "suan"
@@ -146,7 +148,7 @@ def test_the_simple_predictions_are_tested_against_the_first_model() -> None:
     assert constant.against["auc"].delta == pytest.approx(0.5 - din.values["auc"].value)
     assert constant.against["auc"].low < constant.against["auc"].delta < constant.against["auc"].high < 0
     assert constant.against["log_loss"].delta > 0
-    texts = cells(constant)
+    texts = _cells(constant)
     assert texts[:3] == ("the constant rate", "-", "0.5000")
     assert texts[5] == "-100.00"
     assert texts[7] == "<= 0.048 (20 resamples)"
@@ -157,8 +159,8 @@ def test_a_measure_that_is_not_defined_is_a_dash_with_a_footnote_whatever_the_se
     runs = [replace(r, predictions=replace(r.predictions, labels=0 * r.predictions.labels)) for r in runs]
     lines = compare(runs, bootstrap=20)
     for line in lines:
-        assert cells(line)[2:4] == ("-", "-")
-        assert not any("nan" in str(text) for text in cells(line))
+        assert _cells(line)[2:4] == ("-", "-")
+        assert not any("nan" in str(text) for text in _cells(line))
     assert "there are no positives" in footnotes(lines)
     assert set(lines[1].seeds_test) == {"log_loss"}
     assert differences(lines[1])[2:4] == ("-", "-")
@@ -184,3 +186,65 @@ def test_runs_without_a_common_label_are_refused() -> None:
         DataError, match=r"No label is predicted by all runs .*din-0 predicts click; suan-0 predicts"
     ):
         compare([entrant("din", 1.0, 0), replace(other, results=liked)])
+
+
+# --- the gap to the teacher that a taught student closes
+
+
+def lesson(seed: int, alone: float = 0.5, taught: float = 1.0, teacher: float = 2.0) -> list[Entrant]:
+    """A student alone, its teacher and the taught student, of one seed."""
+    one = replace(entrant("light", alone, seed), run=f"alone-{seed}", kind="light size-1:5")
+    large = replace(entrant("suan", teacher, seed), run=f"pair-{seed}/teacher", kind="suan size-2:5")
+    student = entrant("light", taught, seed, teacher="suan:size-2:5")
+    return [
+        one,
+        large,
+        replace(student, run=f"pair-{seed}/student", kind=one.kind, teacher_run=f"./{large.run}"),
+    ]
+
+
+def test_a_comparison_tells_the_gap_that_a_taught_student_closes() -> None:
+    runs = lesson(0)
+    alone, teacher, taught, *_ = lines = compare(runs, bootstrap=50)
+    values = [run.results[0].auc.value for run in (runs[0], runs[2], runs[1])]
+    share = taught.gap_closed["auc"]
+    assert share.value == pytest.approx((values[1] - values[0]) / (values[2] - values[0]))
+    assert list(taught.gap_closed) == ["auc", "gauc", "log_loss"]
+    assert alone.gap_closed == teacher.gap_closed == {}
+    headers, rows = table(lines)
+    assert headers == (*HEADERS, "AUC gap closed", "GAUC gap closed")
+    assert all(len(row) == len(headers) for row in rows)
+    assert rows[2][-2] == gap_text(share) == f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+    assert rows[0][-2:] == rows[3][-2:] == ("-", "-")
+    assert any(note.startswith("gap closed: share of the teacher's lead") for note in footnotes(lines))
+
+
+def test_seeds_share_one_gap() -> None:
+    lines = compare([*lesson(0), *lesson(1)], bootstrap=50)
+    (taught,) = (line for line in lines if line.gap_closed)
+    low, high = (line.values["auc"].value for line in lines[:2])
+    assert taught.seeds == (0, 1)
+    assert taught.gap_closed["auc"].value == pytest.approx((taught.values["auc"].value - low) / (high - low))
+
+
+def test_a_teacher_without_a_lead_leaves_the_gap_undefined() -> None:
+    lines = compare(lesson(0, alone=2.0, teacher=1.0), bootstrap=20)
+    assert table(lines)[1][2][-2:] == ("undefined", "undefined")
+    assert any("the teacher is not better than the student alone" in note for note in footnotes(lines))
+
+
+@pytest.mark.parametrize("missing", [0, 1], ids=["student alone", "teacher"])
+def test_a_gap_that_cannot_be_told_says_which_run_is_missing(missing: int) -> None:
+    runs = [run for index, run in enumerate(lesson(0)) if index != missing]
+    lines = compare(runs, bootstrap=5)
+    assert not any(line.gap_closed for line in lines)
+    assert table(lines)[0] == HEADERS
+    (note,) = missing_for_gap(runs)
+    assert "also name its teacher ./pair-0/teacher and a run of light size-1:5 without a teacher" in note
+    assert missing_for_gap(lesson(0)) == []
+
+
+def test_another_model_or_seed_is_not_the_student_alone() -> None:
+    alone, *others = lesson(0)
+    for stranger in (replace(alone, kind="light size-1:6"), entrant("light", 0.5, 1)):
+        assert not any(line.gap_closed for line in compare([stranger, *others], bootstrap=5))

@@ -114,3 +114,29 @@ def test_plots_that_would_show_nothing_are_left_out() -> None:
         by_item_age={"90+ days": 0.6},
     )
     assert len(sections.behavior_section([full], "").plots) == 4
+
+
+def test_results_show_the_gap_that_a_taught_student_closes() -> None:
+    closed = {name: Interval(0.35, 0.6, 0.47) for name in ("auc", "gauc", "log_loss")}
+    taught = dataclasses.replace(model("distilled student", 0.72, latency=(2.0, 1.0)), gap_closed=closed)
+    alone = model("student alone", 0.7, latency=(2.0, 1.0))
+    section = sections.results_section([alone, taught], 60)
+    (table,) = section.tables
+    place = table.headers.index("AUC gap closed")
+    assert [row[place] for row in table.rows] == ["-", "47%\n[35%, 60%]"]
+    assert all(len(row) == len(table.headers) for row in table.rows)
+    assert sections.GAP_MEANING in section.note
+    assert "AUC gap closed" not in sections.results_section([alone], 60).tables[0].headers
+    (tile,) = (tile for tile in sections.tiles([alone, taught], 60) if "Gap" in tile.title)
+    assert tile.value == "47% [35%, 60%]"
+    picture = sections.latency_section([alone, taught], 60, "").plots[0]
+    assert "gap closed: 47% [35%, 60%]" in picture
+
+
+def test_a_gap_that_is_not_defined_is_told_as_that_with_its_reason() -> None:
+    lack = Interval(math.nan, math.nan, math.nan, "the teacher is not better than the student alone")
+    taught = dataclasses.replace(model("distilled student", 0.72), gap_closed={"auc": lack, "gauc": lack})
+    section = sections.results_section([taught], 60)
+    assert section.tables[0].rows[0][4] == "undefined"
+    assert "Without an interval: the teacher is not better than the student alone." in section.note
+    assert "nan" not in section.note

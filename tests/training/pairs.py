@@ -29,6 +29,7 @@ def config_of(data: Path, *changes: str) -> DistillConfig:
         epochs=Epochs(count=1),
         early_stopping=False,
         labels=("click", "like"),
+        ramp=0.0,
     )
     return override(config, ["log_every=3", "threads=1", *changes])
 

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,9 +8,16 @@ from torch import Tensor, nn
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.errors import ConfigError
-from clickscale.models import CTRModel, label_losses
-from clickscale.training.objectives import ClickLoss, OnlineDistillation, _soft_losses
+from clickscale.layers.head import BatchNorm
+from clickscale.models import CTRModel, label_losses, model_names
+from clickscale.training.objectives import (
+    ClickLoss,
+    OnlineDistillation,
+    _soft_losses,
+    _trains_otherwise,
+)
 from tests.models.toy import toy_batch as histories
+from tests.models.toy import toy_model
 from tests.training.toys import toy_batch
 
 
@@ -256,3 +264,123 @@ def test_an_impossible_temperature_or_weight_is_refused(wrong: tuple[float, floa
 def test_a_distillation_without_labels_is_refused() -> None:
     with pytest.raises(ConfigError, match="labels"):
         OnlineDistillation(Width(), Width(), ())
+
+
+# --- the weight over the steps, and which pass of the teacher is followed
+
+
+def loss_at(step: int, training: bool = True, ramp: int = 4) -> float:
+    """Total loss of a student with weight 3 at a step."""
+    objective = OnlineDistillation(
+        Constant(logits(STUDENT)), Constant(logits(TAUGHT)), ("click",), weight=3.0, ramp=ramp
+    ).train(training)
+    return objective(objective.prepared(clicked(), step))["loss"].item()
+
+
+def test_the_weight_rises_in_a_straight_line_and_stays() -> None:
+    nothing, everything = loss_at(0), loss_at(0, ramp=0)
+    assert everything > nothing
+    shares = [(loss_at(step) - nothing) / (everything - nothing) for step in range(7)]
+    assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1], abs=1e-5)
+    assert loss_at(5, ramp=0) == everything
+
+
+def test_validation_counts_the_soft_labels_fully_at_every_step() -> None:
+    assert loss_at(0, training=False) == loss_at(100) == pytest.approx(loss_at(0, ramp=0))
+
+
+class Moody(nn.Module):
+    """Gives other logits in training than in evaluation, and counts its passes; ``part`` says why."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part, self.weight, self.passes = part, nn.Parameter(torch.ones(1, 3, 1)), []
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.passes.append((self.training, torch.is_grad_enabled()))
+        return self.weight * (2.0 if self.training else 0.5)
+
+
+def distance(teacher: nn.Module, **options: Any) -> float:
+    """Divergence of a student from a teacher, in training mode."""
+    objective = OnlineDistillation(Constant(logits((0.5, 0.5, 0.5))), teacher, ("click",), **options).train()
+    losses = objective(clicked())
+    losses["loss"].backward()
+    assert teacher.training
+    return losses["loss.distill.click"].item()
+
+
+@pytest.mark.parametrize("part", [nn.Dropout(0.2), BatchNorm(3)], ids=["dropout", "batch statistics"])
+def test_soft_labels_are_those_of_evaluation_where_they_differ(part: nn.Module) -> None:
+    teacher = Moody(part)
+    assert distance(teacher) == pytest.approx(0.0, abs=1e-7)
+    assert teacher.passes == [(True, True), (False, False)]
+    assert distance(Moody(part), soft_labels="training") > 0.01
+
+
+def test_a_teacher_that_scores_alike_in_both_modes_is_asked_once() -> None:
+    teacher = Moody(nn.Dropout(0.0))
+    distance(teacher)
+    assert teacher.passes == [(True, True)]
+
+
+def test_a_second_pass_moves_nothing_of_the_teacher() -> None:
+    with_both, with_one = Moody(nn.Dropout(0.2)), Moody(nn.Dropout(0.2))
+    distance(with_both)
+    distance(with_one, soft_labels="training")
+    assert gradient(with_both) == gradient(with_one)
+
+
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("changes", [(), ("head.norm=batch",), ("head.dropout=0.3",)], ids=" ".join)
+def test_a_model_is_asked_twice_only_if_its_modes_differ(name: str, changes: tuple[str, ...]) -> None:
+    try:
+        model = toy_model(name, *changes)
+    except ConfigError:
+        assert changes, "every model is built by default"
+        return
+    batch = histories()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        trained, evaluated = model.train()(batch), model.eval()(batch)
+    differs = bool((trained - evaluated).abs().max() > 1e-4 * evaluated.abs().max())
+    assert _trains_otherwise(model) == differs, "a layer with a mode of its own is not known"
+    assert differs or not changes
+
+
+class Drawing(nn.Module):
+    """Logits that are drawn at random, as dropout does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.drawn = nn.Dropout(0.5), []
+
+    def forward(self, batch: Batch) -> Tensor:
+        drawn = torch.rand(3).view(1, 3, 1)
+        self.drawn.append(drawn.flatten().tolist())
+        return drawn
+
+
+def drawn(steps: Sequence[int]) -> tuple[list[list[float]], list[list[float]]]:
+    """Numbers that student and teacher draw at some steps."""
+    student, teacher = Drawing(), Drawing()
+    objective = OnlineDistillation(student, teacher, ("click",), soft_labels="training", seed=3).train()
+    torch.manual_seed(0)
+    for step in steps:
+        objective(objective.prepared(clicked(), step))
+    return student.drawn, teacher.drawn
+
+
+def test_a_teacher_draws_as_without_a_student() -> None:
+    torch.manual_seed(0)
+    alone = [torch.rand(3).tolist() for _ in range(2)]
+    assert drawn((0, 1))[1] == alone
+    with pytest.MonkeyPatch.context() as patch:  # a mutant: one stream for both
+        patch.setattr("clickscale.training.objectives._draws", lambda model: False)
+        assert drawn((0, 1))[1] != alone
+
+
+def test_what_a_student_draws_depends_on_the_step_and_not_on_the_steps_before() -> None:
+    whole, _ = drawn((0, 1, 2))
+    assert drawn((2,))[0] == whole[2:]
+    assert whole[0] != whole[1]

@@ -243,8 +243,11 @@ class ImpressionLog:
         """Largest number of keys of one impression."""
         return int(self.keys(by, slice(0, 1)).shape[1])
 
-    def keys(self, by: tuple[str, ...], rows: Rows) -> Integers:
+    def keys(self, by: tuple[str, ...], rows: Rows, item: Integers | None = None) -> Integers:
         """(N, slots) keys of some impressions, -1 where an impression has fewer values.
+
+        Args:
+            item: (N,) rows of the item table to put in place of the items of the impressions.
 
         Raises:
             SchemaError: a name is not a categorical field, or the fields have too many combinations.
@@ -252,7 +255,7 @@ class ImpressionLog:
         keys = np.zeros((len(self.time[rows]), 1), np.int64)
         combinations = 1
         for name in by:
-            values, size = self._values(name, rows)
+            values, size = self._values(name, rows, item)
             combinations *= size
             if combinations >= 2**62:
                 raise SchemaError(f"A statistic by {', '.join(by)} has too many keys; combine fewer fields.")
@@ -261,16 +264,18 @@ class ImpressionLog:
             keys = crossed.reshape(len(keys), -1)
         return keys
 
-    def _values(self, name: str, rows: Rows) -> tuple[Integers, int]:
+    def _values(self, name: str, rows: Rows, item: Integers | None) -> tuple[Integers, int]:
         """(N, values) distinct values of a field, -1 for none, and the number of its indices."""
         side, column, size = self._column(name)
+        shown: NDArray[Any] = self._item[rows] if item is None else item
+        found: NDArray[Any]
         if side == "users":
-            column = column[self._user[rows]]
+            found = column[self._user[rows]]
         elif side == "items":
-            column = column[self._item[rows]]
+            found = column[shown]
         else:
-            column = column[rows]
-        return distinct_slots((column[:, None] if column.ndim == 1 else column).astype(np.int64)), size
+            found = shown if column is self._item else column[rows]
+        return distinct_slots((found[:, None] if found.ndim == 1 else found).astype(np.int64)), size
 
     def parts_of(self, by: tuple[str, ...], keys: Integers) -> list[Integers]:
         """Divide keys (N,) into the values (N,) of each name of ``by``."""

@@ -6,7 +6,7 @@ that it would take without a student, and the student starts from the weights th
 teacher. A finished run also has a folder for each model; see `clickscale.training.distill.distilled_runs`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,18 @@ from clickscale.errors import ConfigError, RunError
 from clickscale.files import sha256_of
 from clickscale.layers.head import Head
 from clickscale.models import CTRModel
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, ModelChoice
+from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, choice_of_run
 from clickscale.training.distill.distilled_runs import write_models
+from clickscale.training.distill.unlabelled import UnlabelledCandidates
 from clickscale.training.learner import Learner, Plan
 from clickscale.training.objectives import Objective, OnlineDistillation
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of
+from clickscale.training.recipe import Facts, decided_optimizer, facts_of, resolve, traits_of, widened
 from clickscale.training.run.folder import DONE, TrainedRun, load_run, read_config
 from clickscale.training.run.model import check_grouping, make_model, start_at_rates, trained_labels
-from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import run_training
+from clickscale.training.warm_start import start_from
 
 
 def distill(
@@ -40,46 +41,49 @@ def distill(
     Arguments, result and errors are those of `clickscale.training.train.train`; a finished run also has the
     folders of its models.
     """
-    frozen = _read_teacher(config) if config.teacher_run else None
-    config = _with_teacher(config, frozen) if frozen else config
+    earlier = _read_teacher(config) if config.teacher_run else None
+    config = _with_teacher(config, earlier) if earlier else config
+    frozen = None if config.teacher_learns else earlier
 
     decided = config
 
     def plan(dataset: Dataset) -> Plan:
         nonlocal decided
-        labels = trained_labels(dataset, config)
-        models = {STUDENT: _model(config, STUDENT, dataset)}
-        models[TEACHER] = frozen.model if frozen else _model(config, TEACHER, dataset)
-        traits = traits_of(list(models.values()), max(config.lengths))
-        facts = facts_of(dataset)
-        decided, notes = resolve(config, facts, traits)
-        moving = (STUDENT,) if frozen else (STUDENT, TEACHER)
-        for name in moving:
+        labels, facts = trained_labels(dataset, config), facts_of(dataset)
+        decided, notes = config.lesson()
+        for name in config.trained:
+            decided, wide = _widened(decided, name, facts)
+            notes += [f"{name}: {text}" for text in wide]
+        models = {STUDENT: _model(decided, STUDENT, dataset)}
+        models[TEACHER] = frozen.model if frozen else _model(decided, TEACHER, dataset)
+        traits = traits_of(list(models.values()), min(config.lengths))
+        decided, reasons = resolve(decided, facts, traits)
+        notes += reasons
+        for name in config.trained:
             choice = getattr(decided, name)
             optimizer, reasons = decided_optimizer(choice.optimizer, decided, facts, models[name].shares)
             decided = replace(decided, **{name: replace(choice, optimizer=optimizer)})
             notes += [f"{name}: {text}" for text in reasons]
 
         def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
+            begun: dict[str, tuple[str, ...]] = {}
+            if earlier and not frozen:  # a continued run overwrites the weights with its own
+                begun[TEACHER] = (f"teacher: {start_from(models[TEACHER], dataset, labels, earlier)}",)
             for model in models.values():
                 model.to(device)
             learners = [
                 Learner(
-                    name, models[name], build_optimizer(models[name], decided.own_run(name).optimizer, steps)
+                    name,
+                    models[name],
+                    build_optimizer(models[name], decided.own_run(name).optimizer, steps),
+                    begun.get(name, ()),
                 )
-                for name in moving
+                for name in config.trained
             ]
-            objective = OnlineDistillation(
-                models[STUDENT],
-                models[TEACHER],
-                labels,
-                config.temperature,
-                config.weight,
-                head=config.head,
-                lengths=_cut_lengths(config),
-                frozen=_label_columns(frozen, labels) if frozen else (),
-            )
-            return objective, learners
+            more = None
+            if decided.unlabelled:
+                more = UnlabelledCandidates(dataset, decided.unlabelled, decided.seed)
+            return _objective(decided, models, labels, frozen, steps, more), learners
 
         # A student cuts the history that it is given, so only what neither model cuts can be shared.
         shared = min(config.lengths) if traits.causal and traits.shares else 0
@@ -89,6 +93,44 @@ def distill(
     if result.finished:
         write_models(out, config, decided, open_dataset(config.data, portion=config.portion))
     return result
+
+
+def _widened(config: DistillConfig, name: str, facts: Facts) -> tuple[DistillConfig, list[str]]:
+    """Decide the width of one of the models, as for a run of its own."""
+    own = config.own_run(name)
+    earlier = read_config(Path(own.warm_start)) if own.warm_start else None
+    own, notes = widened(own, facts, earlier)
+    choice = replace(getattr(config, name), model_options=own.model_options)
+    return replace(config, **{name: choice}), notes
+
+
+def _objective(
+    config: DistillConfig,
+    models: Mapping[str, CTRModel[Any]],
+    labels: tuple[str, ...],
+    frozen: TrainedRun | None,
+    steps: int,
+    more: UnlabelledCandidates | None,
+) -> OnlineDistillation:
+    """The loss of a run of ``steps`` steps whose options are decided."""
+    assert config.temperature is not None, "the recipe decides it before a loss is made"
+    assert config.weight is not None, "the recipe decides it before a loss is made"
+    assert config.ramp is not None, "the recipe decides it before a loss is made"
+    assert config.soft_labels is not None, "the recipe decides it before a loss is made"
+    return OnlineDistillation(
+        models[STUDENT],
+        models[TEACHER],
+        labels,
+        config.temperature,
+        config.weight,
+        ramp=round(config.ramp * steps),
+        soft_labels=config.soft_labels,
+        head=config.head,
+        lengths=_cut_lengths(config),
+        frozen=_label_columns(frozen, labels) if frozen else (),
+        seed=config.seed,
+        more=more,
+    )
 
 
 def _model(config: DistillConfig, name: str, dataset: Dataset) -> CTRModel[Any]:
@@ -120,7 +162,7 @@ def _cut_lengths(config: DistillConfig) -> tuple[int, int]:
     return 0 if student == longest else student, 0 if teacher == longest else teacher
 
 
-# --- a teacher that is trained already
+# --- a teacher of another run
 
 
 def _read_teacher(config: DistillConfig) -> TrainedRun:
@@ -140,21 +182,19 @@ def _read_teacher(config: DistillConfig) -> TrainedRun:
     run = load_run(folder, Path(config.data))
     if config.grouping != "auto":
         check_grouping(run.model, config.grouping)
-    if config.teacher is not None and config.teacher != _choice_of(options):
-        raise ConfigError(f"{folder} holds {_choice_of(options)} with its own options; leave --teacher out.")
+    own, named = choice_of_run(options, learns=config.teacher_learns), config.teacher
+    if named is not None and replace(named, optimizer=own.optimizer) != own:
+        raise ConfigError(f"{folder} holds {own} with its own options; leave --teacher out.")
     _label_columns(run, trained_labels(run.dataset, config))
     return run
 
 
-def _choice_of(options: TrainConfig) -> ModelChoice:
-    """The model of a run of one model."""
-    return ModelChoice(**{field: getattr(options, field) for field in ModelChoice.__struct_fields__})
-
-
 def _with_teacher(config: DistillConfig, run: TrainedRun) -> DistillConfig:
     """Options that name the model of the teacher's run, so that a continued run refuses another teacher."""
-    known = {"teacher": _choice_of(run.config), "teacher_weights": _weights_hash(run.model)}
-    return replace(config, **known)
+    teacher = choice_of_run(run.config, learns=config.teacher_learns)
+    if config.teacher_learns and config.teacher is not None:
+        teacher = config.teacher  # with the options of learning that were set
+    return replace(config, teacher=teacher, teacher_weights=_weights_hash(run.model))
 
 
 def _weights_hash(model: CTRModel[Any]) -> str:

@@ -5,7 +5,7 @@
     RUN/                config, environment, log and checkpoints of the two together
     RUN/student/        an ordinary run (see `clickscale.training.run.folder`) of the student
     RUN/student/teacher.json    the teacher, and the options of the distillation
-    RUN/teacher/        an ordinary run of the teacher; absent if the teacher came from another run
+    RUN/teacher/        an ordinary run of the teacher; absent if it came from another run and did not learn
 """
 
 import json
@@ -16,8 +16,14 @@ from torch import Tensor, nn
 
 from clickscale.data.dataset import Dataset
 from clickscale.files import checksum, replace_bytes, replace_text
-from clickscale.sealed import read_document, write_document
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.sealed import maybe_document, read_document, write_document
+from clickscale.training.distill.distill_config import (
+    LESSON,
+    STUDENT,
+    TEACHER,
+    DistillConfig,
+    usual_lesson,
+)
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
@@ -38,10 +44,35 @@ def write_models(out: Path, given: DistillConfig, config: DistillConfig, dataset
     checkpoint, _ = CheckpointStore(out / CHECKPOINTS, config.keep).load()
     assert checkpoint is not None, "a finished run has a checkpoint"
     _write_part(out, STUDENT, given, config, dataset, checkpoint)
-    facts = {name: getattr(config, name) for name in ("temperature", "weight", "head", "teacher_run")}
+    told = (*LESSON, "head", "teacher_run", "teacher_learns", "recipe")
+    facts = {name: getattr(config, name) for name in told}
     write_document(out / STUDENT / TAUGHT, facts | {"teacher": str(config.teacher)})
-    if not config.teacher_run:
+    if TEACHER in config.trained:
         _write_part(out, TEACHER, given, config, dataset, checkpoint)
+
+
+def teacher_run_of(run: Path) -> str:
+    """Folder of the run that taught the model of a run; empty for a model that nobody taught."""
+    facts = maybe_document(run / TAUGHT, ADVICE)
+    if facts is None:
+        return ""
+    beside = run.parent / TEACHER
+    return str(beside) if (beside / DONE).is_file() else str(facts["teacher_run"])
+
+
+def told_teacher(run: Path) -> str:
+    """The teacher of the model of a run and what is unusual in its lesson; empty without a teacher."""
+    facts = maybe_document(run / TAUGHT, ADVICE)
+    if facts is None:
+        return ""
+    # A run that tells less was made when every student was taught by the letter of the paper.
+    facts = {**usual_lesson("paper", False), "recipe": "accurate", "teacher_learns": False, **facts}
+    usual = {**usual_lesson(facts["recipe"], bool(facts["teacher_run"])), "head": "same"}
+    told = ["recipe paper"] if facts["recipe"] == "paper" else []
+    told += [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
+    if facts["teacher_run"]:
+        told.append("from a run, learning on" if facts["teacher_learns"] else "offline")
+    return ", ".join([facts["teacher"], *told])
 
 
 def _write_part(

@@ -40,6 +40,11 @@ LEFT_OPEN: Mapping[str, Any] = {
     "patience": 0,
     "optimizer.learning_rate": None,
     "optimizer.table_l2": None,
+    "temperature": None,
+    "weight": None,
+    "ramp": None,
+    "soft_labels": None,
+    "unlabelled": None,
 }
 
 
@@ -50,7 +55,8 @@ class RunConfig(Config, frozen=True, kw_only=True):
         data: folder of a prepared data set.
         portion: share of its training part that the run learns from.
         recipe: how everything that is left open is decided (`clickscale.training.recipe`): ``accurate``, or
-            ``fast``, which takes long windows and one epoch at a price in accuracy.
+            ``fast``, which takes long windows and one epoch at a price in accuracy. A distillation may also
+            take that of the ``paper``: ``accurate``, but its student is taught by the letter.
         grouping: rows of a batch: an ``impression``, the impressions of a ``request``, or a window of the
             ``timeline`` of a user; ``auto`` leaves it to the recipe.
         window: impressions of a user in one row of a ``timeline`` batch at most; 0 leaves it to the recipe.
@@ -79,7 +85,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
     data: str
     portion: Portion = Portion()
-    recipe: Literal["accurate", "fast"] = "accurate"
+    recipe: Literal["accurate", "fast", "paper"] = "accurate"
     grouping: Grouping | Literal["auto"] = "auto"
     window: int = 0
     slack: int = 0
@@ -152,6 +158,8 @@ class TrainConfig(RunConfig, frozen=True, kw_only=True):
             raise ConfigError(
                 f"embedding_dropout is {self.embedding_dropout}; it must be a share from 0 to below 1."
             )
+        if self.recipe == "paper":
+            raise ConfigError("recipe is 'paper', which teaches a student; train takes accurate or fast.")
 
     def loader(self) -> LoaderConfig:
         """Options of the training loader."""

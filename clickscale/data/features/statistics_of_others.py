@@ -1,0 +1,159 @@
+"""Point-in-time statistics that an impression would have with another item.
+
+`clickscale.data.features.statistics` writes a column for each impression as it was shown. Here the item may
+be another one; user, time and context stay those of the impression::
+
+    others = StatisticsOfOthers(dataset.path, dataset.encoder)
+    numbers = others.values(rows, items)      # (N, statistics), as the columns of impressions hold them
+
+With the impression's own item the numbers are those of the columns. In memory stand about 30 bytes for each
+impression and key of the log.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clickscale.arrays import Floats32, Ints
+from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.statistics import (
+    ImpressionLog,
+    label_of_statistic,
+    overall_rate,
+    surprises,
+    values_of,
+)
+from clickscale.errors import DataError
+from clickscale.schema import Label, Statistic
+
+
+@dataclass(frozen=True)
+class _Summand:
+    """What an impression adds to the counts of its keys.
+
+    Attributes:
+        kind: 1 for ``rows``, for ``known`` labels and for ``positives``, or the ``surprise`` of a label.
+        prior: of a surprise.
+    """
+
+    kind: str
+    label: str = ""
+    prior: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """Impressions in the order of key and time.
+
+    Attributes:
+        code: (entries,) key and time of each entry as one number, ascending.
+        row: (entries,) impression of each entry.
+        sums: (entries + 1,) sums over the entries before each, for each summand.
+    """
+
+    code: Ints
+    row: Ints
+    sums: dict[_Summand, Ints] = field(default_factory=dict)
+
+
+class StatisticsOfOthers:
+    """Counts of a log by key and time, see the module docstring.
+
+    Args:
+        folder: a prepared data set.
+        encoder: of the data set; its schema declares the statistics.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._log = ImpressionLog(folder, encoder.schema)
+        self._since = self._log.time.astype(np.int64) - int(self._log.time.min())
+        self._span = int(self._since.max()) + 1
+        self._timelines: dict[tuple[str, ...], _Timeline] = {}
+
+    def values(self, rows: Ints, items: Ints) -> Floats32:
+        """(N, statistics) standardized values of impressions ``rows`` (N,) with ``items`` (N,) instead.
+
+        Args:
+            items: rows of the item table.
+        """
+        declared = self._encoder.schema.statistics
+        found = np.empty((len(rows), len(declared)), np.float32)
+        for column, statistic in enumerate(declared):
+            raw = self._raw(statistic, rows, items)
+            found[:, column] = self._encoder.encode_raw(statistic.name, raw)
+        return found
+
+    def _raw(self, statistic: Statistic, rows: Ints, items: Ints) -> npt.NDArray[np.float32]:
+        """(N,) values before they are standardized."""
+        label = label_of_statistic(self._log.schema, statistic)
+        keys, since = self._log.keys(statistic.by, rows, items), self._since[rows]
+        if statistic.of == "count":
+            first = second = self._sum(statistic.by, _Summand("rows"), keys, since, window=statistic.window)
+        else:
+            worth = _Summand("positives", label.name)
+            if statistic.of == "lift":
+                worth = _Summand("surprise", label.name, statistic.prior)
+            first, second = (
+                self._sum(statistic.by, summand, keys, since, label.delay, statistic.window)
+                for summand in (_Summand("known", label.name), worth)
+            )
+        return values_of(statistic, first, second, keys >= 0, self._overall(label, since))
+
+    def _overall(self, label: Label, since: Ints) -> npt.NDArray[np.float64]:
+        """(N,) rate of a label in the whole log before each moment."""
+        one = np.zeros((len(since), 1), np.int64)  # the only key of the whole log
+        known, positives = (
+            self._sum((), _Summand(kind, label.name), one, since, label.delay)[:, 0]
+            for kind in ("known", "positives")
+        )
+        return overall_rate(known, positives)
+
+    def _sum(
+        self, by: tuple[str, ...], summand: _Summand, keys: Ints, since: Ints, delay: int = 0, window: int = 0
+    ) -> Ints:
+        """(N, slots) sums over what was known of keys (N, slots) before moments (N,), 0 without a key."""
+        timeline = self._timeline(by)
+        if summand not in timeline.sums:
+            addends = self._addends(summand)[timeline.row]
+            timeline.sums[summand] = np.concatenate(([0], np.cumsum(addends, dtype=np.int64)))
+        start = np.maximum(keys, 0) * self._span
+        since = since[:, None]
+        until = np.searchsorted(timeline.code, start + np.maximum(since - delay, 0))
+        begin = start + np.maximum(since - window, 0) if window else start
+        oldest = np.searchsorted(timeline.code, begin)
+        sums = timeline.sums[summand]
+        return np.where(keys >= 0, sums[np.maximum(until, oldest)] - sums[oldest], 0)
+
+    def _timeline(self, by: tuple[str, ...]) -> _Timeline:
+        if by not in self._timelines:
+            keys = self._log.keys(by, slice(None))
+            if int(keys.max(initial=0)) >= 2**62 // self._span:
+                raise DataError(
+                    f"Statistics by {', '.join(by)} have too many keys over {self._span:,} seconds; check the"
+                    " unit of the times, or draw no unlabelled candidates."
+                )
+            entries = np.flatnonzero(keys.ravel() >= 0)
+            row = entries // keys.shape[1]
+            code = keys.ravel()[entries] * self._span + self._since[row]
+            order = np.argsort(code, kind="stable")
+            self._timelines[by] = _Timeline(code[order], row[order])
+        return self._timelines[by]
+
+    def _addends(self, summand: _Summand) -> Ints:
+        """(impressions,) what each impression adds."""
+        if summand.kind == "rows":
+            return np.ones(len(self._log), np.int64)
+        labels = self._log.label(summand.label)
+        if summand.kind != "surprise":
+            return (labels >= 0 if summand.kind == "known" else labels == 1).astype(np.int64)
+        label = next(label for label in self._log.schema.labels if label.name == summand.label)
+        keys = self._log.keys(("item",), slice(None))
+        known, positives = (
+            self._sum(("item",), _Summand(kind, label.name), keys, self._since, label.delay)[:, 0]
+            for kind in ("known", "positives")
+        )
+        overall = self._overall(label, self._since)
+        return surprises(labels, known, positives, overall, summand.prior).astype(np.int64)
