@@ -158,9 +158,10 @@ def test_a_step_that_a_student_must_skip_leaves_its_teacher_alone(
             type(self).batches += self.training
             if not (self.training and self.batches == 2):
                 return super().forward(batch)
-            handle = self.student.register_forward_hook(lambda module, given, found: found * torch.nan)
+            score = self.student.score
+            self.student.score = lambda state, candidates: score(state, candidates) * torch.nan
             losses = super().forward(batch)
-            handle.remove()
+            del self.student.score
             return losses
 
     monkeypatch.setattr(distillation, "OnlineDistillation", Poisoned)

@@ -8,6 +8,7 @@ from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError, RunError, SchemaError
 from clickscale.sealed import read_document
+from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided
@@ -49,7 +50,8 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
 
 
 def test_every_option_that_can_be_left_open_is_so_by_default() -> None:
-    defaults = {option.key: option.default.strip('"') for option in _options_of(TrainConfig)}
+    options = [*_options_of(TrainConfig), *_options_of(DistillConfig)]
+    defaults = {option.key: option.default.strip('"') for option in options}
     for key, value in LEFT_OPEN.items():
         assert defaults[key] == ("null" if value is None else str(value))
 
