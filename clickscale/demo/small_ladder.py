@@ -59,7 +59,8 @@ def told(laws: Laws) -> str:
         return "The ladder has too few rungs: " + "; ".join(laws.sweep.failed.values()) + "."
     (fit,) = laws.ladders
     first, last = (fit.ladder.cells[place][0].impressions for place in (0, -1))
-    return f"On {first:,} to {last:,} training impressions, {_check_words(fit)} {_law_words(fit)}"
+    where = f"{fit.ladder.model}, {fit.ladder.fixed}, on {first:,} to {last:,} training impressions"
+    return f"{where}: {_check_words(fit)} {_law_words(fit)}"
 
 
 def ladder_on_page(laws: Laws, folder: Path) -> Section:
@@ -69,6 +70,7 @@ def ladder_on_page(laws: Laws, folder: Path) -> Section:
         shown,
         title="A small ladder",
         text=told(laws),
+        tables=shown.tables[:1],  # the text says why there is no law
         plots=shown.plots[:1],
         code=[f"clickscale laws --sweep {folder}\nclickscale report {folder} --out {folder / 'report'}"],
     )
@@ -83,7 +85,7 @@ def _check_words(fit: LadderFit) -> str:
     found = fit.check.predicted
     return (
         f"{climbed} The smaller shares predict {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] for the "
-        f"largest, and {fit.check.measured:.4f} came out: the check {fit.check.told}."
+        f"largest, and {fit.check.measured:.4f} came out; the check {fit.check.told}."
     )
 
 

@@ -37,14 +37,14 @@ def made_up(aucs: tuple[float, ...]) -> Sweep:
 def test_a_ladder_on_a_law_is_predicted_and_told(tmp_path: Path) -> None:
     aucs = tuple(0.8 - 2.0 / impressions**0.5 for impressions in IMPRESSIONS)
     said = told(fit_sweep(made_up(aucs), tmp_path))
-    assert "On 1,000 to 16,000 training impressions, AUC goes from 0.7368 to 0.7842." in said
-    assert "0.7842 came out: the check holds up to 2 times beyond the points." in said
+    assert "suan, size-1, 50 behaviors, on 1,000 to 16,000 training impressions: AUC goes from 0.7368 to 0.7842." in said
+    assert "0.7842 came out; the check holds up to 2 times beyond the points." in said
     assert "AUC = E - A / x^0.50 with a ceiling E of 0.8000 [" in said
 
 
 def test_a_ladder_without_a_law_says_so(tmp_path: Path) -> None:
     said = told(fit_sweep(made_up((0.70, 0.71, 0.72, 0.73, 0.71)), tmp_path))
-    assert "0.7100 came out: the check fails:" in said
+    assert "0.7100 came out; the check fails:" in said
     assert "These points do not determine a law:" in said
 
 
@@ -75,5 +75,5 @@ def test_a_stopped_ladder_goes_on_with_the_rungs_that_are_left(
 def test_the_section_has_the_figure_and_the_next_commands(tmp_path: Path) -> None:
     aucs = tuple(0.8 - 2.0 / impressions**0.5 for impressions in IMPRESSIONS)
     section = ladder_on_page(fit_sweep(made_up(aucs), tmp_path), Path("demo/ladder"))
-    assert len(section.plots) == 1
+    assert len(section.plots) == len(section.tables) == 1
     assert section.code[0].splitlines()[0] == "clickscale laws --sweep demo/ladder"

@@ -44,7 +44,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     assert ranking == sorted(ranking, reverse=True)
     assert len(told["ladder"]["x"]) == 5
     assert told["ladder"]["held_out"]["measured"] == told["ladder"]["auc"][-1][0]
-    assert "came out: the check" in outcome.ladder()
+    assert "came out; the check" in outcome.ladder()
     together = out / "runs" / "distillation"
     assert load_artifact(together / "student" / "artifact").config.length == 100
     assert load_artifact(together / "teacher" / "artifact").config.length == 120
