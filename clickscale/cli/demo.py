@@ -38,8 +38,9 @@ def run_demo(
     """Show everything on MovieLens-100k in a few minutes.
 
     Gets the log, prepares it, trains DIN, a student by itself, the student with its teacher, and boosted
-    trees. Compares their accuracy and latency, scores a request with the distilled student as a server
-    would, writes a report page, and serves the student for one request over HTTP. Steps whose result is
+    trees. Compares their accuracy and latency, and scores a request with the distilled student as a server
+    would. Trains a small ladder, SUAN on 1/16 to all of the data, and predicts its largest rung from the
+    others. Writes a report page, and serves the student for one request over HTTP. Steps whose result is
     already in the folder are skipped.
 
     With --files nothing is trained: the small example log of the documents is written instead.
@@ -65,6 +66,7 @@ def run_demo(
     say_warnings(outcome.results)
     typer.echo(f"{outcome.summary()}\n")
     show(grid(*outcome.ranking_table()))
+    typer.echo(f"ladder: {outcome.ladder()}")
     typer.echo(f"report: {outcome.page}\nseconds: {seconds:.0f}")
     if find_spec("fastapi") is None:
         say("The server is not installed: pip install 'clickscale[serve]'")

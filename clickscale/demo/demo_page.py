@@ -10,6 +10,7 @@ import numpy as np
 
 from clickscale.data.checks.contents import inspect_dataset
 from clickscale.data.dataset import Dataset
+from clickscale.demo.small_ladder import ladder_on_page
 from clickscale.features import column_of, label_of
 from clickscale.files import replace_text
 from clickscale.inference.replay import raw_value, requests_from_dataset
@@ -19,6 +20,7 @@ from clickscale.report.comparison import Entrant
 from clickscale.report.page import Page, PageTable, Section
 from clickscale.report.sections import PageModel
 from clickscale.run_page import CANDIDATES, page_models, run_commands, store_page
+from clickscale.scaling.laws import Laws
 from clickscale.training.run.folder import CONFIG, read_config
 from clickscale.version import __version__
 from clickscale.workflow import entrant, run_results
@@ -89,9 +91,19 @@ def _chosen(dataset: Dataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 
 def write_report(
-    out: Path, dataset: Dataset, runs: Mapping[str, Path], latencies: Latencies, scored: dict[str, Any]
+    out: Path,
+    dataset: Dataset,
+    runs: Mapping[str, Path],
+    latencies: Latencies,
+    scored: dict[str, Any],
+    laws: Laws,
+    ladder: Path,
 ) -> Path:
-    """Write ``out/report.html``, and its plots beside it."""
+    """Write ``out/report.html``, and its plots beside it.
+
+    Args:
+        laws: of the small ladder, which is in the folder ``ladder``.
+    """
     notes = " ".join(dataset.manifest.notes)
     shown = len(dataset.impressions["time"])
     label = dataset.labels[0]
@@ -108,6 +120,7 @@ def write_report(
                 models, f"Loss over {_epochs(runs)}, calibration, and AUC by what is known of user and item."
             ),
             sections.data_section(inspect_dataset(dataset)),
+            ladder_on_page(laws, ladder),
             _request_section(scored),
             sections.commands_section(run_commands(list(runs.values()), "test")),
         ),

@@ -1,9 +1,10 @@
-"""The steps of the demo: prepare, train, distill, fit trees, evaluate, measure, score a request, report.
+"""The steps of the demo: prepare, train, distill, fit trees, evaluate, measure, score, scale, report.
 
 A step whose result is in the folder is skipped, so a demo that was stopped continues where it was::
 
     OUT/ml-100k, OUT/prepared       the raw log and the prepared data set
     OUT/runs/                       din, student, distillation/student, distillation/teacher, trees
+    OUT/ladder/                     a sweep: one model on growing shares of the training data
     OUT/request.json                a raw request, scored with the distilled student
     OUT/report.html                 the page, with the plots beside it as SVG
 """
@@ -20,11 +21,13 @@ from clickscale.data.fetch import get
 from clickscale.data.preparation.prepare import prepare
 from clickscale.demo import demo_page
 from clickscale.demo.demo_page import ALONE, TAUGHT, Latencies
+from clickscale.demo.small_ladder import climb, fit_ladder, ladder_config, told
 from clickscale.evaluation.significance import Interval
 from clickscale.report import sections
 from clickscale.report.comparison import gap_closed
 from clickscale.report.results import Result, gap_document, to_dict, verdict, with_simple
 from clickscale.run_page import CANDIDATES, measured_latencies
+from clickscale.scaling.laws import Laws, to_document
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
@@ -52,6 +55,7 @@ class _DemoOutcome:
     Attributes:
         latencies: milliseconds of a request by run, see `clickscale.run_page.measured_latencies`.
         request: the scored request, see `clickscale.demo.demo_page.scored_request`.
+        laws: of the small ladder.
         page: path of the report.
         gap_closed: by measure, the share of the gap to its teacher that the distilled student closes.
     """
@@ -61,16 +65,19 @@ class _DemoOutcome:
     latencies: Latencies
     gap_closed: Mapping[str, Interval]
     request: dict[str, Any]
+    laws: Laws
     page: Path
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
         results = [to_dict(result) | {"latency": self.latencies.get(result.name)} for result in self.results]
         closed = {name: gap_document(share) for name, share in self.gap_closed.items()}
+        ladders = to_document(self.laws)["ladders"]
         return {
             "results": results,
             "gap_closed": closed,
             "request": self.request,
+            "ladder": ladders[0] if ladders else None,
             "report": str(self.page),
         }
 
@@ -107,6 +114,10 @@ class _DemoOutcome:
         """The best models, and the meaning of the columns."""
         return f"{verdict(self.results)} {sections.meaning(CANDIDATES)} {sections.GAP_MEANING}"
 
+    def ladder(self) -> str:
+        """The prediction of the largest rung of the ladder, and what came out."""
+        return told(self.laws)
+
 
 def _choice(model: str, grade: str, length: int) -> ModelChoice:
     return ModelChoice(model=model, grade=grade, length=length)
@@ -125,6 +136,7 @@ class Demo:
         teacher: trains together with ``student``.
         batch_size, epochs: of every training; 0 leaves them to `clickscale.training.recipe`.
         threads: per operation; 0 lets clickscale choose.
+        ladder_seeds: runs of each share of the data in the ladder.
     """
 
     out: Path
@@ -136,6 +148,7 @@ class Demo:
     batch_size: int = 0
     epochs: int = 0
     threads: int = 0
+    ladder_seeds: int = 2
 
     @property
     def data(self) -> Path:
@@ -181,8 +194,9 @@ class Demo:
         closed = gap_closed([entrants[TAUGHT]], list(entrants.values()), dataset.labels[0])
         self.note(f"scoring a request with the saved artifact of the {TAUGHT}")
         request = demo_page.scored_request(dataset, runs[TAUGHT] / "artifact", self.out)
-        page = demo_page.write_report(self.out, dataset, runs, latencies, request)
-        return _DemoOutcome(dataset, results, latencies, closed, request, page)
+        laws = self.ladder()
+        page = demo_page.write_report(self.out, dataset, runs, latencies, request, laws, self.out / "ladder")
+        return _DemoOutcome(dataset, results, latencies, closed, request, laws, page)
 
     def train(self, name: str, choice: ModelChoice) -> Path:
         """Train one model; the folder of its run."""
@@ -229,6 +243,13 @@ class Demo:
             self.note("training boosted trees")
             train_trees(self.data, run, seed=self.seed, threads=self.threads)
         return {"trees": run}
+
+    def ladder(self) -> Laws:
+        """Train one model on growing shares of the data, and fit the law of the shares."""
+        config = ladder_config(self.data, seeds=self.ladder_seeds, batch_size=self.batch_size)
+        if code := climb(config, self.out / "ladder", self.note):
+            raise DemoStopped(code)
+        return fit_ladder(config, self.out / "ladder")
 
     def evaluate(self, runs: dict[str, Path]) -> None:
         """Measure runs on the test part."""

@@ -122,7 +122,7 @@ def _count(number: int, thing: str) -> str:
 
 def _sections(laws: Laws, folder: Path, *, several: bool) -> list[Section]:
     """Sections about one sweep."""
-    found = [_ladder_section(laws), _check_section(laws)]
+    found = [ladder_section(laws), _check_section(laws)]
     if any(fit.law for fit in laws.joints):
         found.append(_joint_section(laws))
     if any(gain.law for gain in laws.gains):
@@ -165,7 +165,7 @@ def _tiles(laws: Laws) -> list[Tile]:
     return found
 
 
-def _ladder_section(laws: Laws) -> Section:
+def ladder_section(laws: Laws) -> Section:
     """Ladders with fits and bands, what is left over, and the numbers."""
     models, plots = laws.sweep.models, []
     for axis in AXES:

@@ -20,7 +20,7 @@ def ignore(stage: str, done: int, total: int | None) -> None:
 
 def small_demo(out: Path, notes: list[str]) -> Demo:
     teacher = parse_choice("suan:size-2:120")
-    return Demo(out, notes.append, teacher=teacher, batch_size=256, epochs=1, threads=1)
+    return Demo(out, notes.append, teacher=teacher, batch_size=256, epochs=1, threads=1, ladder_seeds=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,9 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     assert told["results"][4]["latency"] is None
     ranking = [line["probability"] for line in told["request"]["ranking"]]
     assert ranking == sorted(ranking, reverse=True)
+    assert len(told["ladder"]["x"]) == 5
+    assert told["ladder"]["held_out"]["measured"] == told["ladder"]["auc"][-1][0]
+    assert "came out; the check" in outcome.ladder()
     together = out / "runs" / "distillation"
     assert load_artifact(together / "student" / "artifact").config.length == 100
     assert load_artifact(together / "teacher" / "artifact").config.length == 120
@@ -58,6 +61,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
         "training lightsuan:size-2:100",
         "training lightsuan:size-2:100 together with its teacher suan:size-2:120",
         "training boosted trees",
+        "training a ladder: suan:size-1:50 on 0.0625 to 1 of the training data, 5 short runs",
     ]
 
 
@@ -77,7 +81,7 @@ def test_the_student_alone_and_the_distilled_one_are_trained_alike(
 
 def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     page = first[1].page.read_text("utf-8")
-    assert page.count("<svg") == 9
+    assert page.count("<svg") == 10
     for words in (
         "Best AUC",
         "trees",
@@ -87,6 +91,7 @@ def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]
         "AUC gap closed",
         "One request",
         "Calibration",
+        "A small ladder",
     ):
         assert words in page
 
@@ -101,6 +106,7 @@ def test_a_finished_demo_trains_nothing_again(first: tuple[Path, _DemoOutcome, l
     again = demo.run()
     assert [path.stat().st_mtime_ns for path in done] == before
     assert again.results == outcome.results
+    assert again.ladder() == outcome.ladder()
     assert notes[0] == f"{out / 'prepared'} is there"
     assert not any(note.startswith("training") for note in notes)
 
