@@ -122,6 +122,7 @@ def swap_many(world: World, server: Served, swaps: int, rate: float) -> LoadRepo
         for number in range(swaps):
             status, answer = await administer(server.target, "promote", ("v2", "v1")[number % 2])
             assert status == 200, answer
+            await asyncio.sleep(0.25)  # some requests for each version
 
     return asyncio.run(beside(world, server.target, rate, act))
 
