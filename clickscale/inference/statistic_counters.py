@@ -332,7 +332,7 @@ def surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:
 def read_outcome(value: object, label: str) -> int:
     """An outcome, 0 or 1."""
     if value not in (0, 1):
-        raise InputError(f"The outcome of {label!r} is {value!r}; give 0 or 1.")
+        raise InputError(f"labels[{label!r}] is {value!r}; give 0 or 1.")
     return int(value)
 
 

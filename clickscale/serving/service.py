@@ -1,7 +1,9 @@
 """What the server does with a request, whatever protocol it came by: `routes` calls this."""
 
 import asyncio
+import gc
 import logging
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -72,6 +74,8 @@ class Service:
     Args:
         cache: keeps states of users between requests; None keeps none.
         store_of: the online store as an artifact reads it, which fills in requests and takes events.
+        freeze: leave what the process holds after loading out of garbage collection; for a process that does
+            nothing but serve.
     """
 
     def __init__(
@@ -81,7 +85,9 @@ class Service:
         access: Access,
         cache: StateCache | None = None,
         store_of: StoreOf | None = None,
+        freeze: bool = False,
     ) -> None:
+        self._freeze = freeze
         self.config, self.access, self.cache = config, access, cache
         self.telemetry = Telemetry()
         self.state: State = "starting"
@@ -109,6 +115,11 @@ class Service:
         except Exception as error:
             self.state, self.failure = "failed", error
             raise
+        if self._freeze:
+            # A full collection visits every object of torch and of the model and stops all threads for 0.1 s.
+            # Versions are freed by their reference counts, so freezing keeps none of them alive.
+            gc.collect()
+            gc.freeze()
         self.state = "ready"
         self._watch = asyncio.create_task(self._keep_watch())
 
@@ -232,12 +243,13 @@ class Service:
         Args:
             only: the version that must answer; None lets the trial choose.
         """
-        if self.state in ("starting", "failed"):
-            raise Refusal(503, "not_ready", f"This server is {self.state}.", 1.0)
+        self._check_loaded()
         self._check_size(request)
         model = only or self.versions.choose("" if request.user is None else f"{caller.name}:{request.user}")
         work = RankWork(request.plain(), caller.name)
         limit = request.deadline_ms if request.deadline_ms is not None else deadline_ms
+        if limit is not None and math.isnan(limit):
+            raise Refusal(422, "invalid_request", "deadline_ms is NaN; send milliseconds.")
         deadline = arrived + (self.config.deadline_ms if limit is None else limit) / 1e3
         model.facts.in_flight += 1
         try:
@@ -253,6 +265,10 @@ class Service:
         self._count(model, ranked, time.monotonic() - arrived)
         self._mirror(model, work, ranked)
         return ranked, model
+
+    def _check_loaded(self) -> None:
+        if self.state in ("starting", "failed"):
+            raise Refusal(503, "not_ready", f"This server is {self.state}.", 1.0)
 
     def _check_size(self, request: RankRequest) -> None:
         """Refuse long lists before anything is done with them."""
@@ -341,6 +357,7 @@ class Service:
             InputError: an event is wrong; nothing of the request was appended.
             StoreError: the store failed; sending the same again is safe.
         """
+        self._check_loaded()
         store = self.store
         if store is None:
             raise Refusal(409, "no_store", "This server has no store; start it with --store.")

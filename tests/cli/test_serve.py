@@ -1,14 +1,17 @@
 """The verbs ``serve`` and ``publish``: options and misuse, without starting a server."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from clickscale.artifact import load_artifact
 from clickscale.cli import main
-from clickscale.cli.server.serve import _check_host, _options
-from clickscale.errors import ConfigError
+from clickscale.cli.server.serve import _check_host, _options, _StoreOf
+from clickscale.errors import ConfigError, StoreError
 from clickscale.serving.access import Access
+from clickscale.serving.store.keyed_store import KeyedStore
 from clickscale.serving.versions.publishing import pointed_version
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -50,6 +53,52 @@ def test_a_published_version_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     requests.write_text("{", "utf-8")
     assert main(command) == 2
     assert "Cannot read the requests" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--follow"], "--follow needs a folder of published versions"),
+        (["--host", "0.0.0.0"], "no tokens"),
+        (["--precision", "fp8"], "Unknown precision 'fp8'"),
+    ],
+)
+def test_misuse_is_refused_before_anything_is_loaded(
+    options: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(tmp_path), "--port", "0", *options]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_versions_of_which_none_is_promoted_are_told_from_an_artifact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "serving.json").write_text("{}", "utf-8")
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert "no current.json that names one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["serve"], ["bench", "serve"]])
+def test_missing_packages_are_named(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = tiny_artifact(tmp_path, tiny_prepared(tmp_path))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "clickscale.serving.run_server", raising=False)
+    assert main([*command, str(artifact)]) == 2
+    assert "Serving needs uvicorn: pip install 'clickscale[serve]'" in capsys.readouterr().err
+
+
+def test_a_store_that_takes_no_events_is_found_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: KeyedStore) -> None:
+        raise StoreError("The store is full.")
+
+    monkeypatch.setattr(KeyedStore, "check", fail)
+    with pytest.raises(StoreError, match="full"):
+        _StoreOf("memory://")(load_artifact(tiny_artifact(tmp_path, tiny_prepared(tmp_path))))
 
 
 @pytest.mark.slow

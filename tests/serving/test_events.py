@@ -15,10 +15,14 @@ from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.serving.access import Access
+from clickscale.serving.messages import EventsRequest, Refusal
+from clickscale.serving.service import Service, ServiceConfig
 from clickscale.serving.store.loading import load_dataset, moment_of
 from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import OnlineStore
 from clickscale.serving.store.reading import Reading
+from clickscale.serving.versions.model_versions import Source
 from tests.serving.live import Live, live
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -119,6 +123,11 @@ def test_outcomes_reach_the_statistics(server: Live) -> None:
         ({"events": [event(1), event(2, item=None)]}, "events[1].item"),
         ({"events": [{"id": "e", "user": 1, "time": 1, "salt": 3}]}, "salt"),
         ({"outcomes": [{"impression": "e1"}]}, "labels"),
+        (
+            {"outcomes": [{"impression": "e1", "user": 1, "labels": {"click": 2}}]},
+            "outcomes[0].labels['click']",
+        ),
+        ({"events": [event(1, labels={"click": 2})]}, "events[0].labels['click'] is 2"),
     ],
 )
 def test_wrong_events_are_refused_by_their_path(server: Live, body: Any, text: str) -> None:
@@ -141,7 +150,7 @@ def test_nothing_is_kept_of_a_forgotten_user(server: Live) -> None:
 
 
 def test_a_store_that_fails_costs_the_history_and_no_answer(
-    server: Live, monkeypatch: pytest.MonkeyPatch
+    server: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise StoreError("The store cannot be reached.")
@@ -149,10 +158,26 @@ def test_a_store_that_fails_costs_the_history_and_no_answer(
     store = server.service.store  # type: ignore[union-attr]
     monkeypatch.setattr(store, "complete", fail)
     monkeypatch.setattr(store, "append", fail)
-    status, answer = server.call("/v1/rank", {"user": 103, "time": LATER, "candidates": [10]})
-    assert (status, answer["degraded"], answer["behaviors_used"]) == (200, ["store"], 0)
+    request = {"user": 103, "time": LATER, "candidates": [10]}
+    for _ in range(3):
+        status, answer = server.call("/v1/rank", request)
+        assert (status, answer["degraded"], answer["behaviors_used"]) == (200, ["store"], 0)
     status, answer = server.call("/v1/events", {"events": [event(9)]})
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+    monkeypatch.undo()
+    assert server.call("/v1/rank", request)[1]["behaviors_used"] > 0
+    said = [record.getMessage() for record in caplog.records if "store" in record.getMessage()]
+    assert said == [
+        "The store failed; answers lack what it knows: The store cannot be reached.",
+        "The store answers again.",
+    ]
+
+
+def test_events_wait_until_the_model_is_loaded(artifact: Path) -> None:
+    service = Service(Source.of(artifact), ServiceConfig(), Access())
+    with pytest.raises(Refusal, match="starting") as refused:
+        asyncio.run(service.take_events(EventsRequest()))
+    assert refused.value.status == 503
 
 
 def test_the_document_has_an_event_that_is_taken(server: Live) -> None:

@@ -86,7 +86,6 @@ def bench_serve(
 def _target(artifact: Path, url: str, form: str, options: list[str]) -> "Iterator[tuple[Target, int]]":
     """The server of a URL, or one that ends with the block, and its process if it is ours (else 0)."""
     from clickscale.serving.load_driver import Target, until_ready
-    from clickscale.serving.run_server import listen_on
 
     headers = {"Content-Type": form}
     if token := os.environ.get("CLICKSCALE_TOKEN"):
@@ -97,6 +96,10 @@ def _target(artifact: Path, url: str, form: str, options: list[str]) -> "Iterato
             raise ConfigError(f"{url!r} is no server; write http://HOST:PORT.")
         yield Target(parts.hostname, parts.port or 80, headers=headers), 0
         return
+    try:
+        from clickscale.serving.run_server import listen_on
+    except ImportError as error:
+        raise ConfigError(f"Serving needs {error.name}: pip install 'clickscale[serve]'") from error
     listening = listen_on("127.0.0.1", 0)
     port = listening.getsockname()[1]
     listening.close()

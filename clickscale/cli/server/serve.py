@@ -75,10 +75,15 @@ def serve_model(
     access = load_access(tokens)
     _check_host(host, access, anyone)
     source = Source.of(artifact)
+    if options.follow and source.root is None:
+        raise ConfigError(
+            f"--follow needs a folder of published versions, and {artifact} is none;"
+            " make one: clickscale publish ARTIFACT --to DIR"
+        )
     kept = _cache(cache, precision)
     _log_as_json()
     set_threads(1)  # requests run side by side; threads within one would only wait for each other
-    service = Service(source, options, access, kept, None if store is None else _StoreOf(store))
+    service = Service(source, options, access, kept, None if store is None else _StoreOf(store), freeze=True)
     listening = listen_on(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     if as_json:
@@ -102,6 +107,7 @@ class _StoreOf:
         reading = Reading.of(artifact)
         if self._first is None:
             self._first = open_store(self._url, reading)
+            self._first.check()  # a store that takes no events, or half a load, is found before it is needed
             return self._first
         return self._first.for_model(reading)
 

@@ -70,15 +70,15 @@ READY = operation("Probes", "503 while no requests should be sent")
 METRICS = operation("Probes", "Metrics for Prometheus")
 
 
-def document(app: FastAPI, service: Service) -> dict[str, Any]:
-    """The OpenAPI document of a server."""
+def document(app: FastAPI, service: Service | None) -> dict[str, Any]:
+    """The OpenAPI document of a server, with examples from the model of a service."""
     tree = get_openapi(title=app.title, version=app.version, routes=app.routes)
     _, schemas = msgspec.json.schema_components(_MESSAGES, ref_template=_COMPONENT)
     components = tree.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     tree["security"] = [{"token": []}, {}]
-    for (path, form), examples in _examples(service).items():
+    for (path, form), examples in ({} if service is None else _examples(service)).items():
         body = tree["paths"][path]["post"]["requestBody"]["content"][form]
         body["examples"] = {name: {"value": value} for name, value in examples.items()}
     return tree

@@ -8,6 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from clickscale.serving.messages import JSON, MSGPACK, Refusal
 
+# A client that is answered while it still sends sees a reset of the connection instead of the reason. So the
+# rest of a body that is too large is read and thrown away, up to this many times the limit.
+_DISCARDED = 8
 _FORMS = {"": JSON, JSON: JSON, MSGPACK: MSGPACK, "application/x-msgpack": MSGPACK}
 
 
@@ -19,26 +22,32 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """The body of a request; no more than ``most`` bytes of it are ever held.
 
     Raises:
-        Refusal: 413, 415 or 408; the rest of the body is not read.
+        Refusal: 413, 415 or 408; the connection ends after it.
         ClientGone: the connection ended in the middle of it.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "encoding", "Send the body as it is, without Content-Encoding.", close=True)
+    discarded = _DISCARDED * most
     length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > most:
+    if length.isdecimal() and int(length) > discarded:
         raise Refusal(413, "too_large", f"The body has {length} bytes, more than {most:,}.", close=True)
     pieces, size = [], 0
     try:
         async with asyncio.timeout(seconds or None):
             async for piece in request.stream():
                 size += len(piece)
-                if size > most:
+                if size > discarded:
                     raise Refusal(413, "too_large", f"The body has more than {most:,} bytes.", close=True)
-                pieces.append(piece)
+                if size <= most:
+                    pieces.append(piece)
+                else:
+                    pieces.clear()
     except TimeoutError as error:
         raise Refusal(408, "slow_body", f"The body took more than {seconds:g} s.", close=True) from error
     except ClientDisconnect as error:
         raise ClientGone from error
+    if size > most:
+        raise Refusal(413, "too_large", f"The body has {size} bytes, more than {most:,}.")
     return b"".join(pieces)
 
 

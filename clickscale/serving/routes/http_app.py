@@ -8,6 +8,7 @@
 ``GET /livez``           anybody  503 if the process should be started again
 ``GET /readyz``          anybody  503 while no requests should be sent
 ``GET /metrics``         anybody  Prometheus
+``GET /openapi.json``    anybody  all routes; with the scope rank also examples; ``/docs`` shows them
 ``/v2/...``              rank     Open Inference Protocol (`open_inference`)
 ======================== ======== =====================================================
 
@@ -23,6 +24,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.exceptions import HTTPException
 
 from clickscale.errors import ClickscaleError, DataError, StoreError
 from clickscale.serving.access import Scope
@@ -57,7 +60,8 @@ def create_app(service: Service) -> FastAPI:
         loading.cancel()
         await service.stop()
 
-    app = FastAPI(title="clickscale", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="clickscale", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.add_exception_handler(HTTPException, _no_route)
     routes = _Routes(service)
     app.add_api_route("/v1/rank", routes.rank, methods=["POST"], **api_document.RANK)
     app.add_api_route("/v1/events", routes.events, methods=["POST"], **api_document.EVENTS)
@@ -72,8 +76,22 @@ def create_app(service: Service) -> FastAPI:
     for path, method, handler, text in open_inference.routes(service):
         wrapped = answered(service, "open_inference", handler)
         app.add_api_route(path, wrapped, methods=[method], **api_document.operation("Open Inference", text))
-    app.openapi = lambda: api_document.document(app, service)  # type: ignore[method-assign]
+    app.add_route("/openapi.json", routes.document)
+    app.add_route("/docs", _page)
     return app
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """Refuse a path or a method that does not exist, in the form of every other refusal."""
+    assert isinstance(error, HTTPException), "it is registered for these only"
+    code = "method" if error.status_code == 405 else "no_route"
+    text = f"{error.detail}: {request.method} {request.url.path[:64]}; see /docs."
+    body = Refusal(error.status_code, code, text).body(flat=request.url.path.startswith("/v2"))
+    return Response(body, error.status_code, error.headers, JSON)
+
+
+async def _page(request: Request) -> Response:
+    return get_swagger_ui_html(openapi_url="openapi.json", title="clickscale")
 
 
 async def _start(service: Service) -> None:
@@ -209,6 +227,16 @@ class _Routes:
     async def ready(self, request: Request) -> Response:
         """Tell whether requests should be sent here."""
         return _probe(self._service.is_ready, self._service.state)
+
+    async def document(self, request: Request) -> Response:
+        """Describe all routes; examples hold ids of the training data, so they need the scope ``rank``."""
+        try:
+            self._service.access.admit(request.headers.get("authorization"), "rank")
+        except Refusal:
+            tree = api_document.document(request.app, None)
+        else:
+            tree = api_document.document(request.app, self._service)
+        return Response(encode(tree, JSON), media_type=JSON)
 
     async def metrics(self, request: Request) -> Response:
         """Give all metrics."""

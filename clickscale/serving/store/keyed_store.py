@@ -243,7 +243,10 @@ class KeyedStore:
             for label, value in outcome.labels.items():
                 if label not in known:
                     raise InputError(f"outcomes[{number}].labels: " + unknown("label", label, known))
-                read_outcome(value, label)
+                try:
+                    read_outcome(value, label)
+                except InputError as error:
+                    raise InputError(f"outcomes[{number}].{error}") from None
             keys.append(open_key(self.reading.owner(outcome.user), self.reading.digest(outcome.impression)))
 
         def work(writer: Writer) -> list[bool]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clickscale.artifact import SERVING
 from clickscale.errors import ArtifactError, ClickscaleError
 from clickscale.files import sha256_text
 from clickscale.inference.states.cache import StateCache
 from clickscale.serving.messages import Refusal
-from clickscale.serving.versions.publishing import folder_of, pointed_version
+from clickscale.serving.versions.publishing import POINTER, folder_of, pointed_version
 from clickscale.serving.versions.served_model import ScoringConfig, ServedModel, StoreOf, load_model
 from clickscale.serving.versions.trial import Kind, Trial, TrialConfig
 
@@ -41,9 +42,18 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """Tell an artifact from a folder of published versions."""
-        if (path / "current.json").is_file():
+        """Tell an artifact from a folder of published versions.
+
+        Raises:
+            ArtifactError: no version of the folder is promoted.
+        """
+        if (path / POINTER).is_file():
             return cls(None, path.resolve())
+        if any(path.glob(f"*/{SERVING}")):
+            raise ArtifactError(
+                f"{path} holds published versions and no {POINTER} that names one; publish one without"
+                " --no-promote."
+            )
         return cls(path, None)
 
 

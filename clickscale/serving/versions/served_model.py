@@ -1,5 +1,6 @@
 """One version of a model, loaded, checked and ready to score what clients send."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from clickscale.serving.store.protocol import OnlineStore
 from clickscale.serving.versions.publishing import check_canaries, read_notes
 from clickscale.serving.versions.score_correction import Correction
 
+_LOG = logging.getLogger("clickscale.serving")
 StoreOf = Callable[[Artifact], OnlineStore]
 _PROBE, _REPEATS = 200, 5  # candidates of the probe of costs, and how often each probe runs
 
@@ -105,6 +107,7 @@ class ServedModel:
         self.version, self.scorer, self.correction = version, scorer, correction
         self.costs, self.facts = costs, ModelFacts()
         self.store = store
+        self._store_works = True
         self.longest = scorer.artifact.config.length + slack
         self._profile = tuple(field.name for field in self.artifact.encoder.schema.profile)
 
@@ -165,9 +168,16 @@ class ServedModel:
         if self.store is None:
             return _Completed(request)
         try:
-            return _Completed(self.store.complete(request, most=self.longest))
-        except StoreError:
+            completed = self.store.complete(request, most=self.longest)
+        except StoreError as error:
+            if self._store_works:  # said once, not for each request
+                _LOG.error("The store failed; answers lack what it knows: %s", error)
+            self._store_works = False
             return _Completed(request, degraded=True)
+        if not self._store_works:
+            self._store_works = True
+            _LOG.info("The store answers again.")
+        return _Completed(completed)
 
     def _ranked(self, completed: "_Completed", response: Response | Exception) -> Ranked | Exception:
         if isinstance(response, Exception):

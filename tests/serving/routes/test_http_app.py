@@ -1,6 +1,7 @@
 """What a client sees: answers, refusals, scopes, documents."""
 
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,37 @@ def test_an_expired_deadline_is_refused_without_scoring(server: Live) -> None:
     assert server.service.engine.stats.jobs == before
 
 
+def test_a_deadline_that_is_no_number_is_refused(server: Live) -> None:
+    packed = msgspec.msgpack.encode(GOOD | {"deadline_ms": math.nan})
+    status, answer = server.call("/v1/rank", packed, headers=MSGPACK)
+    assert (status, answer["error"]["code"]) == (422, "invalid_request")
+
+
+def test_a_client_that_sends_far_too_much_still_reads_why_it_is_refused(server: Live) -> None:
+    for times, message in ((7, "420000 bytes, more than 60,000"), (9, "540000 bytes, more than 60,000")):
+        head = f"POST /v1/rank HTTP/1.1\r\nHost: here\r\nContent-Length: {times * 60_000}\r\n\r\n"
+        with socket.create_connection((server.target.host, server.target.port), timeout=10) as connection:
+            connection.sendall(head.encode())
+            if times < 8:  # beyond that the answer comes before the body
+                for _ in range(times):
+                    connection.sendall(b" " * 60_000)
+            answer = connection.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert message.encode() in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/v1/rank", 405, "method"), ("POST", "/v1", 404, "no_route")],
+)
+def test_a_wrong_route_is_refused_in_the_same_form(
+    server: Live, method: str, path: str, status: int, code: str
+) -> None:
+    got, answer = server.call(path, {}, method=method)
+    assert (got, answer["error"]["code"]) == (status, code)
+    assert server.get("/v2/nothing") == (404, {"error": "Not Found: GET /v2/nothing; see /docs."})
+
+
 def test_events_need_a_store_and_versions_a_folder_of_them(server: Live) -> None:
     assert server.call("/v1/events", {"events": []})[1]["error"]["code"] == "no_store"
     assert server.call("/v1/admin/load", {"version": "v1"})[0] == 403
@@ -224,6 +256,8 @@ ROUTES = [
     ("GET", "/readyz", ""),
     ("GET", "/metrics", ""),
     ("GET", "/v2/health/live", ""),
+    ("GET", "/openapi.json", ""),
+    ("GET", "/docs", ""),
 ]
 TOKENS = {"rank": RANK, "events": EVENTS, "admin": ADMIN}
 
@@ -252,3 +286,14 @@ def test_only_administrators_learn_how_the_state_was_found(guarded: Live) -> Non
         for name in ("rank", "admin")
     }
     assert seen == {"rank": False, "admin": True}
+
+
+def test_examples_hold_ids_of_the_log_and_need_a_token(guarded: Live) -> None:
+    def examples(headers: dict[str, str]) -> bool:
+        document = guarded.get("/openapi.json", headers)[1]
+        content = document["paths"]["/v1/rank"]["post"]["requestBody"]["content"]
+        return "examples" in content["application/json"]
+
+    assert examples({"Authorization": f"Bearer {RANK}"})
+    assert not examples({})
+    assert not examples({"Authorization": f"Bearer {EVENTS}"})

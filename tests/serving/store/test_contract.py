@@ -249,7 +249,7 @@ def test_a_wrong_event_is_named_and_nothing_is_appended(store: KeyedStore) -> No
         ({"context": {"item": 30}}, r"events\[1\]\.context: Unknown key 'item'"),
         ({"context": {"positon": 1}}, r"events\[1\]\.context: Unknown key 'positon'"),
         ({"labels": {"clck": 1}}, r"events\[1\]\.labels: Unknown key 'clck'; did you mean 'click'"),
-        ({"labels": {"click": 2}}, r"The outcome of 'click' is 2; give 0 or 1"),
+        ({"labels": {"click": 2}}, r"labels\['click'\] is 2; give 0 or 1"),
     ]
     for change, message in wrong:
         with pytest.raises(InputError, match=message):
