@@ -48,7 +48,7 @@ MOST_LINES_TO_READ = {"din": 1_500, "suan": 2_450, "est": 2_500}
 LINES_STILL_OVER = {  # measured; a value goes down with each split, and its entry goes when the aim is met
     # EST is two more sequences, a search with four ways to rank, and content attention: about 1,500 lines of
     # its own beside what DIN needs as well. To cut further would take names and reasons out, not ideas.
-    "est": 3_005,
+    "est": 3_000,
 }
 
 # Public functions and classes of all modules together. Lower it when names become private; a name that one

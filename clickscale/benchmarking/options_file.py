@@ -43,23 +43,40 @@ def claim_options(
     Raises:
         RunError: the folder holds something else, or work with other options or data.
     """
-    path = out / _OPTIONS
-    asked = _Asked(config=msgspec.to_builtins(config), data=checksum(data / MANIFEST))
+    manifest = refuse_other_work(out, config, data, what=what, free=free, more=more)
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(out / _OPTIONS, to_json(_Asked(config=msgspec.to_builtins(config), data=manifest)))
+    return manifest
+
+
+def refuse_other_work(
+    out: Path,
+    config: C,
+    data: Path,
+    *,
+    what: str,
+    free: Collection[str],
+    more: Callable[[C], Sequence[str]] = lambda stored: (),
+) -> str:
+    """Raise where `claim_options` would, and write nothing; the hash of the manifest of the data set.
+
+    Raises:
+        RunError: the folder holds something else, or work with other options or data.
+    """
+    manifest = checksum(data / MANIFEST)
     if (stored := _stored(out)) is not None:
-        before = build(type(config), stored.config, str(path))
+        before = build(type(config), stored.config, str(out / _OPTIONS))
         changed = [
             f"{name} is {getattr(before, name)!r}, not {getattr(config, name)!r}"
             for name in config.__struct_fields__
             if name not in free and getattr(before, name) != getattr(config, name)
         ]
-        changed += [*more(before), *(["the data set is another one"] if stored.data != asked.data else [])]
+        changed += [*more(before), *(["the data set is another one"] if stored.data != manifest else [])]
         if changed:
             raise RunError(f"{out} holds another {what}: {'; '.join(changed)}. Choose another folder.")
     elif not is_empty(out) and not all(one.name.endswith(".partial") for one in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no {what}; choose another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    replace_text(path, to_json(asked))
-    return asked.data
+    return manifest
 
 
 def stored_options(out: Path, kind: type[C]) -> C | None:

@@ -20,7 +20,7 @@ _DRAWS = 100  # of clicks, for the standard error of an AUC
 
 
 @dataclass(frozen=True)
-class Expected:
+class _Expected:
     """Expected AUC, GAUC and log-loss of predictions, and the sum of predicted over true probabilities."""
 
     auc: float
@@ -44,8 +44,8 @@ class Regret:
     """
 
     label: str
-    expected: Expected
-    best: Expected
+    expected: _Expected
+    best: _Expected
     auc: float
     gauc: float
     log_loss: float
@@ -88,7 +88,7 @@ def regret(
     )
 
 
-def expected(logits: npt.ArrayLike, truth: npt.ArrayLike, groups: npt.ArrayLike) -> Expected:
+def expected(logits: npt.ArrayLike, truth: npt.ArrayLike, groups: npt.ArrayLike) -> _Expected:
     """Compute expected measures of logits (N,) where clicks are drawn from ``truth`` (N,).
 
     An AUC is the expected number of pairs that are ranked rightly over the expected number of pairs. In GAUC
@@ -102,7 +102,7 @@ def expected(logits: npt.ArrayLike, truth: npt.ArrayLike, groups: npt.ArrayLike)
     everyone = np.zeros(len(logit), np.int64)
     won, pairs = _pairs(everyone, logit, true)
     losses = true * np.logaddexp(0.0, -logit) + (1 - true) * np.logaddexp(0.0, logit)
-    return Expected(
+    return _Expected(
         auc=float(won[0] / pairs[0]) if len(won) and pairs[0] > 0 else math.nan,
         gauc=_gauc(codes, logit, true),
         log_loss=float(losses.mean()) if len(losses) else math.nan,

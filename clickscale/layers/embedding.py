@@ -110,7 +110,7 @@ class SideEmbedding(nn.Module):
             known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
             parts.append(torch.where(numbers.isnan()[..., None], self.missing, known))
         if not parts:
-            return table.weight.new_zeros((*indices_shape(rows), 0, table.weight.shape[1]))
+            return table.weight.new_zeros((*_indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
     def _known(self, numbers: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def indices_shape(rows: Tensor) -> tuple[int, ...]:
+def _indices_shape(rows: Tensor) -> tuple[int, ...]:
     """Shape of ``rows`` without its last dimension."""
     return tuple(rows.shape[:-1])
 

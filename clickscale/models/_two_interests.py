@@ -27,7 +27,7 @@ from clickscale.models._history import HistoryModel, HistoryState
 from clickscale.models._search import CandidateSearch
 
 
-class TwoInterests(nn.Module):
+class _TwoInterests(nn.Module):
     """See the module docstring.
 
     Args:
@@ -108,7 +108,7 @@ class InterestConfig(Config, frozen=True):
 
 
 class TwoInterestModel(HistoryModel):
-    """A model whose tower reads both interests; a subclass says how it searches, as `TwoInterests` does."""
+    """A model whose tower reads both interests; a subclass says how it searches, as `_TwoInterests` does."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class TwoInterestModel(HistoryModel):
         inputs = Inputs(features, items, config.d, config.numbers)
         super().__init__(inputs, length)
         self.config = config
-        self.interests = TwoInterests(
+        self.interests = _TwoInterests(
             features,
             items,
             inputs,

@@ -66,7 +66,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 
 @dataclass(frozen=True)
-class CANState(State):
+class _CANState(State):
     """Mask (B, L), behavior tokens (B, L, D), inputs of the small networks (B, L, F w_0), profile."""
 
     GROWS = {"mask": 1, "tokens": 1, "entered": 1}
@@ -76,7 +76,7 @@ class CANState(State):
     profile: Tensor
 
 
-class CAN(CTRModel[CANState]):
+class CAN(CTRModel[_CANState]):
     """See the module docstring."""
 
     shares = False
@@ -100,20 +100,20 @@ class CAN(CTRModel[CANState]):
         read = self.inputs.width + self.inputs.item_width + made
         self.head = head_over(self.inputs, read, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> CANState:
+    def encode_user(self, user: UserSide) -> _CANState:
         """Look-ups only: the small networks belong to the candidates."""
         entered = self.entered(self.entered_table, user.items)
-        return CANState(user.mask, self.inputs.behaviors(user), entered, self.inputs.profile(user))
+        return _CANState(user.mask, self.inputs.behaviors(user), entered, self.inputs.profile(user))
 
-    def extend_user(self, state: CANState, user: UserSide) -> CANState:
+    def extend_user(self, state: _CANState, user: UserSide) -> _CANState:
         """State of the longer history; every row gains the behaviors of ``user``."""
         new = self.encode_user(user)
         mask = torch.cat([state.mask, new.mask], dim=1)  # (B, L + N)
         tokens = torch.cat([state.tokens, new.tokens], dim=1)  # (B, L + N, D)
         entered = torch.cat([state.entered, new.entered], dim=1)  # (B, L + N, F w_0)
-        return CANState(mask, tokens, entered, state.profile)
+        return _CANState(mask, tokens, entered, state.profile)
 
-    def score(self, state: CANState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _CANState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         own = self.inputs.candidates(candidates)  # (B, C, D)
         tokens = state.tokens.to(own.dtype)
@@ -123,7 +123,7 @@ class CAN(CTRModel[CANState]):
         context = self.inputs.context(candidates)
         return self.head.over(torch.cat(read, dim=-1), state.profile, context, candidates.mask)
 
-    def _co_action(self, state: CANState, candidates: CandidateSide, seen: Tensor) -> Tensor:
+    def _co_action(self, state: _CANState, candidates: CandidateSide, seen: Tensor) -> Tensor:
         """(B, C, fields * orders * sum of widths) of all small networks."""
         weights = self.weights(self.weight_table, candidates.items).chunk(self.fields, dim=-1)
         entered = state.entered.to(weights[0].dtype).chunk(self.fields, dim=-1)

@@ -68,7 +68,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 
 
 @dataclass(frozen=True)
-class DIENState(State):
+class _DIENState(State):
     """Items and times (B, L), interests (B, L, hidden) and the profile (B, n2, d) of each user."""
 
     GROWS = {"items": 1, "times": 1, "interests": 1}
@@ -78,7 +78,7 @@ class DIENState(State):
     profile: Tensor
 
 
-class DIEN(CTRModel[DIENState]):
+class DIEN(CTRModel[_DIENState]):
     """See the module docstring."""
 
     def __init__(
@@ -93,12 +93,12 @@ class DIEN(CTRModel[DIENState]):
         self.enter, self.recur = nn.Linear(width, 3 * width), nn.Linear(width, 3 * width)
         self.head = head_over(self.inputs, width + self.inputs.item_width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> DIENState:
+    def encode_user(self, user: UserSide) -> _DIENState:
         """Interests after each behavior."""
         tokens, length = self.inputs.behaviors(user), user.items.shape[1]
         if not length:
             none = tokens.new_zeros(len(tokens), 0, self.extractor.hidden_size)
-            return DIENState(user.items, user.times, none, self.inputs.profile(user))
+            return _DIENState(user.items, user.times, none, self.inputs.profile(user))
         # Padding stands on the left, where the network would turn it into interests. So rows are turned until
         # it stands behind the behaviors, and back.
         padding = (~user.mask).sum(dim=1, keepdim=True)  # (B, 1)
@@ -108,9 +108,9 @@ class DIEN(CTRModel[DIENState]):
         interests = interests.transpose(0, 1)  # (B, L, hidden)
         back = take_columns(interests, ((column - padding) % length)[:, None])  # (B, L, hidden)
         interests = back * user.mask[..., None]
-        return DIENState(user.items, user.times, interests, self.inputs.profile(user))
+        return _DIENState(user.items, user.times, interests, self.inputs.profile(user))
 
-    def extend_user(self, state: DIENState, user: UserSide) -> DIENState:
+    def extend_user(self, state: _DIENState, user: UserSide) -> _DIENState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
 
         Raises:
@@ -122,21 +122,21 @@ class DIEN(CTRModel[DIENState]):
         tokens = self.inputs.behaviors(user)
         last = state.interests[None, :, -1].to(tokens.dtype).contiguous()  # (1, B, hidden)
         new, _ = self.extractor(tokens.transpose(0, 1), last)  # (N, B, hidden)
-        return DIENState(
+        return _DIENState(
             torch.cat([state.items, user.items], dim=1),
             torch.cat([state.times, user.times], dim=1),
             torch.cat([state.interests, new.transpose(0, 1)], dim=1),
             state.profile,
         )
 
-    def score(self, state: DIENState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _DIENState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         items = self.inputs.candidate_items(candidates)  # (B, C, item width)
         evolved = self._evolved(state, items, candidates)  # (B, C, hidden)
         read = torch.cat([evolved, items], dim=-1)
         return self.head.over(read, state.profile, self.inputs.context(candidates), candidates.mask)
 
-    def auxiliary_loss(self, state: DIENState, batch: Batch) -> Tensor | None:
+    def auxiliary_loss(self, state: _DIENState, batch: Batch) -> Tensor | None:
         """See the module docstring."""
         present, tokens = batch.user.mask, self.inputs.behaviors(batch.user)
         follows = present[:, 1:] & present[:, :-1]  # (B, L - 1), behaviors with one before them
@@ -148,7 +148,7 @@ class DIEN(CTRModel[DIENState]):
         told = (interests * following).sum(dim=-1), -(interests * others).sum(dim=-1)  # (N,)
         return -self.config.auxiliary * functional.logsigmoid(torch.stack(told).float()).mean(dim=1).sum()
 
-    def _evolved(self, state: DIENState, items: Tensor, candidates: CandidateSide) -> Tensor:
+    def _evolved(self, state: _DIENState, items: Tensor, candidates: CandidateSide) -> Tensor:
         """(B, C, hidden) of the second network after the last behavior that each candidate sees."""
         interests = state.interests.to(items.dtype)
         shown = Visibility.of(candidates, state.items, state.times)

@@ -119,7 +119,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class OneTransState(State):
+class _OneTransState(State):
     """Keys and values of a user's behaviors.
 
     Attributes:
@@ -183,7 +183,7 @@ class _OfTokens(nn.Module):
         return x + fed
 
 
-class OneTrans(CTRModel[OneTransState]):
+class OneTrans(CTRModel[_OneTransState]):
     """See the module docstring."""
 
     def __init__(
@@ -213,16 +213,16 @@ class OneTrans(CTRModel[OneTransState]):
         self.last = RMSNorm(width)
         self.head = Head(self.tokens * width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> OneTransState:
+    def encode_user(self, user: UserSide) -> _OneTransState:
         """Keys and values of the behaviors in every layer."""
         profile = self.inputs.profile(user)
         none = user.items[:, :0]
         empty = profile.new_zeros(len(profile), self.config.heads, 0, self.config.width // self.config.heads)
         many = (empty,) * self.config.blocks
         tokens = profile.new_zeros(len(profile), 0, self.inputs.width if self.search else 0)
-        return self._advance(OneTransState(none, none, tokens, profile, many, many), user)
+        return self._advance(_OneTransState(none, none, tokens, profile, many, many), user)
 
-    def extend_user(self, state: OneTransState, user: UserSide) -> OneTransState:
+    def extend_user(self, state: _OneTransState, user: UserSide) -> _OneTransState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
 
         Raises:
@@ -231,7 +231,7 @@ class OneTrans(CTRModel[OneTransState]):
         require_unpadded(user)
         return self._advance(state, user)
 
-    def _advance(self, state: OneTransState, user: UserSide) -> OneTransState:
+    def _advance(self, state: _OneTransState, user: UserSide) -> _OneTransState:
         items = torch.cat([state.items, user.items], dim=1)  # (B, P + N)
         times = torch.cat([state.times, user.times], dim=1)  # (B, P + N)
         column = torch.arange(items.shape[1], device=items.device)
@@ -253,7 +253,7 @@ class OneTrans(CTRModel[OneTransState]):
             seen = plain_attend(query, keys[-1], values[-1], _bias(allowed), self.scale)
             x = layer.rest.finish(x, merge_heads(seen))
         tokens = torch.cat([state.tokens.to(entered.dtype), entered[..., : state.tokens.shape[-1]]], dim=1)
-        return OneTransState(items, times, tokens, state.profile, tuple(keys), tuple(values))
+        return _OneTransState(items, times, tokens, state.profile, tuple(keys), tuple(values))
 
     def _window(self, index: int) -> int:
         """Behaviors that a token of a layer sees."""
@@ -261,7 +261,7 @@ class OneTrans(CTRModel[OneTransState]):
             return 1 << 62
         return max(self.length - index * self.length // self.config.blocks, 1)
 
-    def score(self, state: OneTransState, candidates: CandidateSide) -> Tensor:
+    def score(self, state: _OneTransState, candidates: CandidateSide) -> Tensor:
         """Logits (B, C, T)."""
         own, context = self.inputs.timed_candidates(candidates), self.inputs.context(candidates)
         shown = Visibility.of(candidates, state.items, state.times)
@@ -295,7 +295,7 @@ class OneTrans(CTRModel[OneTransState]):
         flat = self.last(x).transpose(0, 1).reshape(batch, count, -1)  # (B, C, n D)
         return self.head(flat, candidates.mask)
 
-    def _found(self, state: OneTransState, shown: Visibility, own: Tensor) -> "_Found | None":
+    def _found(self, state: _OneTransState, shown: Visibility, own: Tensor) -> "_Found | None":
         """Behaviors that the search finds for each candidate."""
         if self.search is None:
             return None
@@ -310,7 +310,7 @@ class OneTrans(CTRModel[OneTransState]):
             1, 3, 2, 0, 4
         )
 
-    def _tokens(self, state: OneTransState, own: Tensor, context: Tensor, found: "_Found | None") -> Tensor:
+    def _tokens(self, state: _OneTransState, own: Tensor, context: Tensor, found: "_Found | None") -> Tensor:
         """NS tokens (n, R, D), those of the user first."""
         profile = state.profile.to(own.dtype).flatten(1)  # (B, n2 d)
         profile = functional.pad(profile, (0, self.user.in_features - profile.shape[1]))

@@ -199,7 +199,7 @@ def residuals(lines: Sequence[tuple[str, str, Floats, Floats, float]], models: S
         axes.plot(x / x[-1], left / noise, color=color, linewidth=0.8, alpha=0.5)
         axes.plot(x / x[-1], left / noise, markers[axis], color=color, markersize=5)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_major_locator(_log_ticks(min(float(x[0] / x[-1]) for *_, x, _, _ in lines), 1.0))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(title="Residuals", xlabel="share of the largest rung", ylabel="deviations of one run")
@@ -246,7 +246,7 @@ def pareto(title: str, xlabel: str, points: Sequence[CostPoint], models: Sequenc
     axes.set_xscale("log")
     costs = [point.cost for point in points]
     axes.set_xlim(min(costs) / 4.0, max(costs) * 1.6)  # room for the first name
-    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_major_locator(_log_ticks(min(costs), max(costs)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(title=title, xlabel=xlabel, ylabel="AUC")
@@ -286,3 +286,8 @@ def _short(value: float, position: int) -> str:
         if value >= unit:
             return f"{value / unit:g}{letter}"
     return f"{value:g}"
+
+
+def _log_ticks(low: float, high: float) -> LogLocator:
+    """Powers of ten, and 2 and 5 times them on an axis too short to hold enough powers."""
+    return LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))

@@ -91,11 +91,20 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str, processors: int) -> None:
-    """Connect to a cluster, or start one on this machine."""
+    """Connect to a cluster, or start one on this machine.
+
+    Raises:
+        ConfigError: it refuses the token of this process, or no cluster answers.
+    """
     options: dict[str, Any] = {"num_cpus": processors} if address == LOCAL else {"address": address}
     try:
         ray.init(include_dashboard=False if address == LOCAL else None, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if "token" in str(error).lower() or "authenticat" in str(error).lower():
+            raise ConfigError(
+                f"Ray refuses the token of this process at {address!r} ({error}); set RAY_AUTH_MODE and "
+                "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as the cluster has them."
+            ) from error
         raise ConfigError(
             f"No Ray cluster answers at {address!r} ({error}); start one with ray start, or give 'local'."
         ) from error

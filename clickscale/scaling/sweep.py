@@ -25,7 +25,7 @@ from clickscale.locks import one_writer
 from clickscale.scaling.cluster import cluster_jobs, cluster_size
 from clickscale.scaling.points import Cell, Measured, Sweep, write_points
 from clickscale.scaling.sweep_cell import best_auc, cell_folder, finished_names, is_finished, measured_cell
-from clickscale.scaling.sweep_config import SweepConfig, claim_sweep
+from clickscale.scaling.sweep_config import SweepConfig, claim_sweep, refuse_other_sweep
 from clickscale.scaling.sweep_forecast import (
     SweepForecast,
     make_forecast,
@@ -81,8 +81,14 @@ def forecast_sweep(
     """Forecast what `sweep` with the same arguments would do; writes nothing but the speeds it measured.
 
     Speeds are kept only where a sweep was begun.
+
+    Raises:
+        RunError: ``out`` holds something else, or a sweep with other options or data.
+        ConfigError: a part is missing, or Ray is.
     """
-    return _forecast(config, _opened(config), Path(out), _workers(config, jobs, cluster), say)
+    dataset = _opened(config)
+    refuse_other_sweep(Path(out), config)
+    return _forecast(config, dataset, Path(out), _workers(config, jobs, cluster), say)
 
 
 def _opened(config: SweepConfig) -> Dataset:

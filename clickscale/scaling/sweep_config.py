@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from clickscale.benchmarking.benchmark_config import sets_of
-from clickscale.benchmarking.options_file import claim_options, stored_options
+from clickscale.benchmarking.options_file import claim_options, refuse_other_work, stored_options
 from clickscale.config import Config, check_least
 from clickscale.data.portion import Portion
 from clickscale.errors import ConfigError, RunError, unknown
@@ -130,6 +130,15 @@ def claim_sweep(out: Path, config: SweepConfig) -> str:
         RunError: the folder holds something else, or a sweep with other options or data.
     """
     return claim_options(out, config, Path(config.data), what="sweep", free=_FREE)
+
+
+def refuse_other_sweep(out: Path, config: SweepConfig) -> None:
+    """Raise where `claim_sweep` would, and write nothing.
+
+    Raises:
+        RunError: the folder holds something else, or a sweep with other options or data.
+    """
+    refuse_other_work(out, config, Path(config.data), what="sweep", free=_FREE)
 
 
 def read_sweep(out: Path) -> SweepConfig:

@@ -72,7 +72,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class _Verdict:
     """The trial to take, its gain over the recipe, and sentences about both."""
 
     chosen: int
@@ -80,7 +80,7 @@ class Verdict:
     notes: list[str]
 
 
-def judge(best: int, losses: Mapping[tuple[int, int], float], seeds: tuple[int, int]) -> Verdict:
+def judge(best: int, losses: Mapping[tuple[int, int], float], seeds: tuple[int, int]) -> _Verdict:
     """Compare the best trial of a search with the recipe, over both seeds if there are two.
 
     Args:
@@ -88,21 +88,21 @@ def judge(best: int, losses: Mapping[tuple[int, int], float], seeds: tuple[int, 
         seeds: of the search, and the second one.
     """
     if best == 0:
-        return Verdict(0, 0.0, ["No trial was better than the recipe, so the recipe stays."])
+        return _Verdict(0, 0.0, ["No trial was better than the recipe, so the recipe stays."])
     first, second = (losses.get((0, seed), math.nan) - losses.get((best, seed), math.nan) for seed in seeds)
     found = f"Trial {best} gains {first:.4f} over the recipe with seed {seeds[0]}"
     if math.isnan(second):
         note = f"{found}; the budget had no room for another seed, so this may be the noise of seeds."
-        return Verdict(best, first, [note])
+        return _Verdict(best, first, [note])
     found += f", {second:.4f} with seed {seeds[1]}"
     gain = (first + second) / 2
     # The first seed chose the trial, so its gain flatters; the second one knows nothing of the choice.
     if second <= 0:
-        return Verdict(0, gain, [f"{found}: the gain does not last, so the recipe stays."])
+        return _Verdict(0, gain, [f"{found}: the gain does not last, so the recipe stays."])
     noise = max(abs(losses[trial, seeds[0]] - losses[trial, seeds[1]]) for trial in (0, best))
     how = "within" if gain <= noise else "beyond"
     note = f"{found}: {how} the noise of seeds, of which two of one trial differ by {noise:.4f}."
-    return Verdict(best, gain, [note])
+    return _Verdict(best, gain, [note])
 
 
 def describe(changes: dict[str, float]) -> str:

@@ -31,6 +31,10 @@ def test_a_sweep_is_forecast_run_cell_by_cell_and_continued(
         assert main([*begin, *words]) == code
         return capsys.readouterr()
 
+    assert (
+        "suan-size-1-8 is left out: Unknown label 'buy'"
+        in told("--models", "suan", "--label", "buy", "--dry-run", code=1).err
+    )
     forecast = json.loads(told("--dry-run", "--json").out)
     assert list(forecast["cells"]) == ["mlp-size-1-8-0.5-0", "mlp-size-1-8-1-0"]
     assert forecast["seconds"] == pytest.approx(sum(forecast["cells"].values()))
@@ -44,6 +48,7 @@ def test_a_sweep_is_forecast_run_cell_by_cell_and_continued(
     ]
     assert "left: 0, about 0 s" in shown.err
     assert "all 2 cells are finished" in told("--dry-run").out
+    assert "by is 'time', not 'users'" in told("--dry-run", "--by", "users", code=2).err
     # Without --models the sweep goes on as it was asked for; a scheduler of one's own runs cell by cell.
     begin = ["sweep", "--out", str(out)]
     assert len(json.loads(told("--json").out)["cells"]) == 2

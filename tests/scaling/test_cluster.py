@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,31 @@ def test_a_cluster_without_ray_says_how_to_install_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'clickscale\[cluster\]'"):
         cluster_size("local", 1, 1)
+
+
+class _RayError(Exception):
+    """Stands for the errors of Ray's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (_RayError("UNAUTHENTICATED: the request has no valid credentials"), "refuses the token"),
+        (RuntimeError("Token authentication is on, but no token was found"), "RAY_AUTH_TOKEN"),
+        (ConnectionError("nothing listens there"), "No Ray cluster answers at '10.0.0.1:6379'"),
+    ],
+)
+def test_a_refused_token_is_told_from_a_cluster_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def refuse(**options: object) -> None:
+        raise error
+
+    exceptions = SimpleNamespace(RayError=_RayError)
+    ray = SimpleNamespace(is_initialized=lambda: False, init=refuse, exceptions=exceptions)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(ConfigError, match=told):
+        cluster_size("10.0.0.1:6379", 1, 1)
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")

@@ -130,7 +130,7 @@ def _points_grid(title: str, found: Any) -> Any:
 
 
 def _show_forecast(forecast: Any, as_json: bool) -> int:
-    """Print the forecast by model and size."""
+    """Print the forecast by model and size; exit code 1 if some cells cannot be trained."""
     from clickscale.benchmarking.progress import duration
 
     if as_json:
@@ -144,7 +144,7 @@ def _show_forecast(forecast: Any, as_json: bool) -> int:
                 "failed": {cell.name: why for cell, why in forecast.failed.items()},
             }
         )
-        return 0
+        return int(bool(forecast.failed))
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in forecast.seconds:
         groups.setdefault((cell.model, cell.grade), []).append(cell)
@@ -159,4 +159,4 @@ def _show_forecast(forecast: Any, as_json: bool) -> int:
         for (model, size), cells in sorted(groups.items())
     ]
     show(grid(str(forecast), ("model", "size", "cells", "time, one at a time", "TFLOP"), rows))
-    return 0
+    return int(bool(forecast.failed))

@@ -188,7 +188,7 @@ class _Answers:
             self.count += 1
             yield self._answer(number, line)
         if self._scorer.cache is not None:
-            say(summary(self._scorer.cache.stats()))
+            say(_summary(self._scorer.cache.stats()))
 
     def _answer(self, number: int, line: bytes | InputError) -> bytes:
         from clickscale.inference.request_lines import parse_line
@@ -237,7 +237,7 @@ def _reason(error: Exception) -> str:
     return f"a defect of clickscale: {type(error).__name__}: {error}"
 
 
-def summary(stats: "CacheStats") -> str:
+def _summary(stats: "CacheStats") -> str:
     """The counters of a cache in one line."""
     warning = "" if stats.enabled else "; OFF: an audit found a wrong score"
     return (

@@ -48,7 +48,7 @@ _NO_RATE = 0.5  # the overall rate while no label is known
 STEPS = 10_000  # of a lift, between 0 and 1
 
 
-class Before(NamedTuple):
+class _Before(NamedTuple):
     """Counts of earlier rows for each row, (N,) int64 each; see the module docstring."""
 
     rows: Integers
@@ -64,7 +64,7 @@ def counts_before(
     *,
     delay: int = 0,
     window: int = 0,
-) -> Before:
+) -> _Before:
     """Count the earlier rows with the same key for each row; rows of the same second do not see each other.
 
     Args:
@@ -87,7 +87,7 @@ def counts_before(
     )
     answers = np.empty((3, len(key)), np.int64)
     answers[:, spans.order] = counted
-    return Before(*answers)
+    return _Before(*answers)
 
 
 def sums_before(

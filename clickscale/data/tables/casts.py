@@ -69,7 +69,7 @@ def detect_unit(values: pa.Array) -> Unit:
         return "iso"
     known = numbers(values.drop_null())
     if not pa.types.is_floating(known.type):
-        known = readable_numbers(known).drop_null()
+        known = _readable_numbers(known).drop_null()
         if len(known) < len(values) - values.null_count - len(known):
             return "iso"
     finite = known.filter(pc.is_finite(known))
@@ -94,7 +94,7 @@ def _is_moment(values: pa.Array) -> bool:
     return bool(pa.types.is_timestamp(values.type) or pa.types.is_date(values.type))
 
 
-def readable_numbers(values: pa.Array) -> pa.Array:
+def _readable_numbers(values: pa.Array) -> pa.Array:
     """Convert to float64 value by value, null where a value is not a number."""
     return pa.array([_number(value) for value in values.to_pylist()], pa.float64())
 
@@ -146,7 +146,7 @@ def _from_numbers(values: pa.Array, per_second: int) -> pa.Array:
         return _floor_divided(whole, per_second)
     known = numbers(values)
     if not pa.types.is_floating(known.type):
-        known = readable_numbers(values)
+        known = _readable_numbers(values)
     floats = known.to_numpy(zero_copy_only=False) / per_second
     fits = np.isfinite(floats) & (np.abs(floats) < 2.0**62)
     return pa.array(np.floor(np.where(fits, floats, 0)).astype(np.int64), mask=~fits)

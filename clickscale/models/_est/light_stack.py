@@ -18,6 +18,7 @@ depends on decides how often that is computed:
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,7 @@ from clickscale.models._est.retrieved_rows import (
 PerBlock = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
-class _EncodedBehaviors:
+class _EncodedBehaviors(NamedTuple):
     """The newest M behaviors after all blocks.
 
     Attributes:
@@ -70,16 +70,7 @@ class TimelineState(Timeline):
     @classmethod
     def of(cls, timeline: Timeline, encoded: _EncodedBehaviors) -> "TimelineState":
         """State of a timeline whose newest behaviors were encoded."""
-        return cls(
-            timeline.items,
-            timeline.times,
-            timeline.behaviors,
-            timeline.profile,
-            encoded.keys,
-            encoded.values,
-            encoded.rows,
-            encoded.sums,
-        )
+        return cls(timeline.items, timeline.times, timeline.behaviors, timeline.profile, *encoded)
 
     @property
     def encoded_length(self) -> int:

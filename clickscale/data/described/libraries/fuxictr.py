@@ -8,13 +8,15 @@ same things; their values are indices. The pickle beside them is not read.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from clickscale.data.described.libraries.declared import DeclaredField, DeclaredKind, DeclaredLog, located
+from clickscale.data.tables.folders import matching_files
+from clickscale.data.tables.raw_tables import column_names
 from clickscale.errors import ConfigError, InputError, unknown
 
 _KINDS: dict[str, DeclaredKind] = {
@@ -65,18 +67,19 @@ def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
     declared = found[name]
     labels = declared.get("label_col") or []
     labels = [labels] if isinstance(labels, Mapping) else labels
-    fields = list(_fields(path, declared))
-    inactive = [field.name for field, active in fields if not active]
     if not labels:
         raise ConfigError(f"{path}: data set {name!r} has no label_col; name the column with the outcome.")
+    files = _files(path, declared)
+    first = matching_files("train_data", files["train"].parent, files["train"].name)[0]
+    fields = list(_fields(path, declared, column_names(first)))
     return DeclaredLog(
         name=name,
         library="FuxiCTR",
         config=path,
-        files=_files(path, declared),
-        fields=tuple(field for field, active in fields if active),
+        files=files,
+        fields=tuple(field for field, left_out in fields if not left_out),
         labels=tuple(_text(path, label, "name", "label_col") for label in labels),
-        left_out=dict.fromkeys(inactive, "the configuration has it as not active"),
+        left_out={field.name: left_out for field, left_out in fields if left_out},
     )
 
 
@@ -156,20 +159,28 @@ def _files(path: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
     return {part: located(path, keys[part], text, [f".{format}"]) for part, text in named.items()}
 
 
-def _fields(path: Path, declared: Mapping[str, Any]) -> Iterator[tuple[DeclaredField, bool]]:
-    """Fields of ``feature_cols``, and whether each is active; one entry may name several columns."""
+def _fields(
+    path: Path, declared: Mapping[str, Any], known: Collection[str]
+) -> Iterator[tuple[DeclaredField, str]]:
+    """Fields of ``feature_cols``, and why each is left out; one entry may name several columns.
+
+    Args:
+        known: columns of the tables. A feature that a step of preparing makes is left out if it is not there.
+    """
     entries = declared["feature_cols"]
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ConfigError(f"{path}: feature_cols must be a list of columns.")
     for number, entry in enumerate(entries):
         where = f"feature_cols[{number}]"
         entry = _mapping(entry, path, where)
-        names = entry.get("name")
-        for one in names if isinstance(names, list) else [names]:
-            yield (
-                _field(path, {**entry, "name": one}, where, declared),
-                entry.get("active", True) is not False,
-            )
+        step, names = entry.get("preprocess"), entry.get("name")
+        for name in names if isinstance(names, list) else [names]:
+            field, why = _field(path, {**entry, "name": name}, where, declared), ""
+            if entry.get("active", True) is False:
+                why = "the configuration has it as not active"
+            elif step and field.column not in known:
+                why = f"the library computes it by {step}"
+            yield field, why
 
 
 def _field(path: Path, entry: Mapping[str, Any], where: str, declared: Mapping[str, Any]) -> DeclaredField:

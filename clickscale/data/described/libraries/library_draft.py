@@ -212,7 +212,9 @@ class _Draft:
         if role == "item" and self.history is not None:
             whole = whole and self.history.entries.is_id
         dtype = ', dtype = "int"' if whole else ""
-        return f"{{ name = {quoted(role)}, column = {quoted(column.name)}{dtype} }}"
+        least = next((f.min_count for f in self.fields if f.column == column.name), 1)
+        rare = f", min_count = {least}" if least > 1 else ""
+        return f"{{ name = {quoted(role)}, column = {quoted(column.name)}{dtype}{rare} }}"
 
     def _impressions(self) -> Iterator[str]:
         yield "\n[impressions]"

@@ -190,6 +190,17 @@ def test_a_configuration_that_the_tables_do_not_keep_is_refused(fuxictr, old, ne
         guess([fuxictr / "log"], fuxictr)
 
 
+def test_a_feature_that_the_library_computes_is_left_out_and_rare_items_are_unknown_as_declared(fuxictr):
+    made = "name: weekday, dtype: str, type: categorical, preprocess: convert_weekday"
+    config = FUXICTR_CONFIG.replace("feature_cols:", f"feature_cols:\n        - {{{made}}}")
+    rare = config.replace("min_categr_count: 1", "min_categr_count: 3")
+    (fuxictr / "log/dataset_config.yaml").write_text(rare)
+    text, dataset, _ = prepared(fuxictr)
+    assert "# left out: weekday (the library computes it by convert_weekday)" in text
+    assert 'column = "adgroup_id", min_count = 3 }' in text
+    assert dataset.schema.item.min_count == 3
+
+
 def test_features_are_chosen_in_the_configuration(fuxictr):
     with pytest.raises(ConfigError, match="declares the features itself; add device there"):
         guess([fuxictr / "log"], fuxictr, keep=["device"])
