@@ -18,6 +18,7 @@ from clickscale.data.loader import Grouping
 from clickscale.features import categorical
 from clickscale.models import CTRModel, model_config
 from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.run.model import label_rates
 from clickscale.training.run.run_config import RunConfig, TrainConfig
 
 C = TypeVar("C", bound=RunConfig)
@@ -26,6 +27,8 @@ STEPS = 800  # of an epoch, about: fewer learn too little, more cost time and ga
 BATCHES = (64, 1024)  # smallest and largest batch
 RATE = 3e-6  # learning rate of dense weights for an impression of a batch
 RATES = (1e-3, 3e-3)  # least and most
+RARE = 0.1  # share of positives below which a batch tells little of an embedding row
+TABLE_RATES = {False: 3e-2, True: 3e-3}  # learning rate of embedding rows, by whether positives are rare
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
@@ -48,12 +51,14 @@ class Facts:
         values: values that have an embedding, of all fields together.
         valid: impressions of the validation part.
         statistics: whether point-in-time statistics are declared.
+        positives: share of positives of the most frequent label in the training part.
     """
 
     impressions: int
     values: int
     valid: int
     statistics: bool = False
+    positives: float = 0.5
 
     @property
     def repeats(self) -> float:
@@ -81,7 +86,8 @@ def facts_of(dataset: Dataset) -> Facts:
     every = (*features.profile, *features.item, *features.behavior, *features.context)
     values = sum(feature.size for feature in categorical(every) if not feature.shares)
     declared = bool(dataset.schema.statistics)
-    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")), declared)
+    positives = max(label_rates(dataset, dataset.labels))
+    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")), declared, positives)
 
 
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
@@ -152,6 +158,16 @@ def decided_optimizer(
             f"learning rate {optimizer.learning_rate:g}: {RATE:g} for each impression of a batch, from"
             f" {least:g} to {most:g}"
         )
+    rare = facts.positives < RARE
+    if optimizer.table_learning_rate is None:
+        optimizer = replace(optimizer, table_learning_rate=TABLE_RATES[rare])
+        reasons.append(
+            f"learning rate {TABLE_RATES[rare]:g} of embedding rows: {facts.positives:.1%} of the impressions"
+            f" are positive, and below {RARE:.0%} faster rows follow the noise"
+        )
+    if optimizer.table_l2 is None and rare:
+        optimizer = replace(optimizer, table_l2=0.0)
+        reasons.append("no L2 on embedding rows: it would outweigh what rare positives tell")
     if optimizer.table_l2 is None:
         often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
         each = L2[shares][often]

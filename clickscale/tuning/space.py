@@ -107,7 +107,7 @@ class Space:
         optimizer = config.optimizer
         # Where the recipe takes no L2, a draw starts from what it takes where values repeat.
         l2 = optimizer.table_l2 or L2[self._shares][True] / config.batch_size
-        starts = {RATE: optimizer.rate, TABLE_RATE: optimizer.table_learning_rate, TABLE_L2: l2}
+        starts = {RATE: optimizer.rate, TABLE_RATE: optimizer.table_rate, TABLE_L2: l2}
         changes: dict[str, float] = {}
         for key, value in drawn.items():
             if key in starts:
@@ -119,7 +119,7 @@ class Space:
         optimizer = replace(
             optimizer,
             learning_rate=changes.get(RATE, optimizer.rate),
-            table_learning_rate=changes.get(TABLE_RATE, optimizer.table_learning_rate),
+            table_learning_rate=changes.get(TABLE_RATE, optimizer.table_rate),
             table_l2=changes.get(TABLE_L2, optimizer.table_l2),
         )
         head = (f"head.dropout={changes[HEAD_DROPOUT]}",) if HEAD_DROPOUT in changes else ()

@@ -12,6 +12,7 @@ from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import (
     LARGE,
+    RARE,
     Facts,
     Traits,
     decided_optimizer,
@@ -21,6 +22,7 @@ from clickscale.training.recipe import (
     widened,
 )
 from clickscale.training.run.folder import TrainConfig, load_run
+from clickscale.training.run.model import label_rates
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
 from tests.models.toy import toy_model
@@ -29,8 +31,14 @@ SHARING, ALONE = Traits(causal=True, shares=True, length=50), Traits(causal=True
 CONFIG = TrainConfig(model="suan", data="prepared")
 
 
-def facts(impressions: int, values: int = 1000, valid: int = 1000, statistics: bool = False) -> Facts:
-    return Facts(impressions, values, valid, statistics)
+def facts(
+    impressions: int,
+    values: int = 1000,
+    valid: int = 1000,
+    statistics: bool = False,
+    positives: float = 0.5,
+) -> Facts:
+    return Facts(impressions, values, valid, statistics, positives)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +155,7 @@ def test_one_epoch_where_statistics_are_declared(impressions: int, values: int) 
 def l2(samples: int, epochs: int, shares: bool, values: int = 10_000, impressions: int = 200_000) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
     optimizer, said = decided_optimizer(OptimizerConfig(), run, facts(impressions, values), shares)
-    assert len(said) == 2
+    assert len(said) == 3
     assert optimizer.table_l2 is not None
     return optimizer.table_l2
 
@@ -170,8 +178,20 @@ def test_the_learning_rate_grows_with_the_batch(samples: int, rate: float) -> No
 
 
 def test_an_optimizer_that_was_set_stays() -> None:
-    given = OptimizerConfig(learning_rate=0.5, table_l2=0.0)
-    assert decided_optimizer(given, CONFIG, facts(8_000), True) == (given, [])
+    given = OptimizerConfig(learning_rate=0.5, table_learning_rate=0.2, table_l2=0.0)
+    for positives in (0.5, 0.01):
+        log = facts(8_000, positives=positives)
+        assert decided_optimizer(given, CONFIG, log, True) == (given, [])
+
+
+@pytest.mark.parametrize(("positives", "rate"), [(0.5, 0.03), (RARE, 0.03), (0.099, 0.003), (0.001, 0.003)])
+def test_rare_positives_get_slow_embedding_rows_without_l2(positives: float, rate: float) -> None:
+    found, said = decided_optimizer(
+        OptimizerConfig(), CONFIG, facts(8_000, values=10, positives=positives), shares=False
+    )
+    assert found.table_learning_rate == rate
+    assert (found.table_l2 == 0) == (positives < RARE)
+    assert any("positive" in text for text in said)
 
 
 def test_without_a_validation_part_nothing_is_stopped() -> None:
@@ -199,4 +219,7 @@ def test_facts_count_the_training_part(tmp_path: Path, statistics: tuple[Statist
     table = build_model("mlp", dataset.features, dataset.item_columns()).inputs.table
     rows = len(table.weight) - 1  # without the padding, which all fields share
     values = rows + len(set(table.offsets.values()))
-    assert found == Facts(len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics))
+    positives = max(label_rates(dataset, dataset.labels))
+    assert found == Facts(
+        len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics), positives
+    )

@@ -249,7 +249,7 @@ def test_the_rate_of_the_tables_runs_through_its_schedule_in_every_epoch(data: P
     each = len(seen) // 2
     rates = [line["table_learning_rate"] for line in read_metrics(tmp_path / "run")]
     schedule = config.optimizer.table_schedule
-    expected = [config.optimizer.table_learning_rate * schedule.factor(step, each) for step in range(each)]
+    expected = [config.optimizer.table_rate * schedule.factor(step, each) for step in range(each)]
     assert rates == pytest.approx(expected * 2)
 
 

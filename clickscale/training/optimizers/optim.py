@@ -37,7 +37,8 @@ class OptimizerConfig(Config, frozen=True):
         weight_decay: only for matrices named ``weight``; not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
         table_learning_rate: learning rate of embedding tables, and of the weights that embed numbers (by the
-            optimizer of dense weights; see ``docs/recipes.md``).
+            optimizer of dense weights; see ``docs/recipes.md``); None leaves it to
+            `clickscale.training.recipe`, or is 0.03 where that does not decide.
         table_eps: epsilon of the optimizer of embedding tables.
         table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
             `clickscale.training.recipe`.
@@ -52,7 +53,7 @@ class OptimizerConfig(Config, frozen=True):
     weight_decay: float = 0.01
     schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
     table: Literal["adagrad", "adam"] = "adam"
-    table_learning_rate: float = 3e-2
+    table_learning_rate: float | None = None
     table_eps: float = 1e-8
     table_l2: float | None = None
     table_schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
@@ -60,7 +61,7 @@ class OptimizerConfig(Config, frozen=True):
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        positive = (self.rate, self.table_learning_rate, self.eps, self.table_eps)
+        positive = (self.rate, self.table_rate, self.eps, self.table_eps)
         if not all(0 < x < math.inf for x in positive):
             raise ConfigError(
                 f"learning_rate is {self.learning_rate}, table_learning_rate {self.table_learning_rate}, eps"
@@ -78,6 +79,11 @@ class OptimizerConfig(Config, frozen=True):
     def rate(self) -> float:
         """Learning rate of dense weights."""
         return 1e-3 if self.learning_rate is None else self.learning_rate
+
+    @property
+    def table_rate(self) -> float:
+        """Learning rate of embedding tables."""
+        return 3e-2 if self.table_learning_rate is None else self.table_learning_rate
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Optimizers:
         norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
         config, (begun, table_steps) = self.config, self.table_steps
         learning_rate = config.rate * config.schedule.factor(step, self.steps)
-        table_rate = config.table_learning_rate * config.table_schedule.factor(step - begun, table_steps)
+        table_rate = config.table_rate * config.table_schedule.factor(step - begun, table_steps)
         finite = math.isfinite(norm) and math.isfinite(value)
         result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
         self._count(result, value, step)

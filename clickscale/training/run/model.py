@@ -58,13 +58,13 @@ def check_grouping(model: CTRModel[Any], grouping: Grouping) -> None:
 
 def start_at_rates(model: CTRModel[Any], dataset: Dataset, labels: tuple[str, ...]) -> None:
     """Start every head of a new model at the rates of its labels in the training part."""
-    rates = _label_rates(dataset, labels)
+    rates = label_rates(dataset, labels)
     for part in model.modules():
         if isinstance(part, Head):
             part.start_at(rates)
 
 
-def _label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
+def label_rates(dataset: Dataset, labels: tuple[str, ...]) -> list[float]:
     """Share of positives of each label among the training impressions where it is known.
 
     Half a positive and half a negative are added, so that no rate is 0 or 1.

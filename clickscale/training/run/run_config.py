@@ -39,6 +39,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "validate_every": 0,
     "patience": 0,
     "optimizer.learning_rate": None,
+    "optimizer.table_learning_rate": None,
     "optimizer.table_l2": None,
     "temperature": None,
     "weight": None,

@@ -12,7 +12,7 @@ from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.option_list import _options_of
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import differences, load_run, open_folder, read_config, write_decided
-from clickscale.training.run.model import _label_rates, make_model, start_at_rates, trained_labels
+from clickscale.training.run.model import label_rates, make_model, start_at_rates, trained_labels
 from clickscale.training.run.run_config import LEFT_OPEN, TrainConfig
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
@@ -46,6 +46,7 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
         "validate_every": 0,
         "patience": 0,
         "optimizer.learning_rate": 0.003,
+        "optimizer.table_learning_rate": None,
     }
 
 
@@ -164,7 +165,7 @@ def test_rates_count_known_labels_of_the_training_part_and_are_never_zero_or_one
         column = dataset.impressions[f"label.{name}"][rows]
         known = column[column >= 0]
         expected.append((known.sum() + 0.5) / (len(known) + 1))
-    assert _label_rates(dataset, ("click", "like")) == pytest.approx(expected)
+    assert label_rates(dataset, ("click", "like")) == pytest.approx(expected)
     assert 0 < expected[1] < expected[0] < 1
 
 
@@ -173,7 +174,7 @@ def test_a_new_model_starts_at_the_rates_of_its_labels(data: Path) -> None:
     model = make_model(config, dataset)
     start_at_rates(model, dataset, ("like", "click"))
     found = model.head.tower[-1].bias.sigmoid().tolist()  # type: ignore[union-attr, operator, index]
-    assert found == pytest.approx(_label_rates(dataset, ("like", "click")))
+    assert found == pytest.approx(label_rates(dataset, ("like", "click")))
 
 
 def test_the_dropout_of_embeddings_reaches_the_table(data: Path) -> None:
