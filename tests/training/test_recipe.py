@@ -187,7 +187,10 @@ def test_an_optimizer_that_was_set_stays() -> None:
 @pytest.mark.parametrize(("positives", "rate"), [(0.5, 0.03), (RARE, 0.03), (0.099, 0.003), (0.001, 0.003)])
 def test_rare_positives_get_slow_embedding_rows_without_l2(positives: float, rate: float) -> None:
     found, said = decided_optimizer(
-        OptimizerConfig(), CONFIG, facts(8_000, values=10, positives=positives), shares=False
+        OptimizerConfig(),
+        replace(CONFIG, batch_size=64, epochs=Epochs(count=2)),
+        facts(8_000, positives=positives),
+        shares=False,
     )
     assert found.table_learning_rate == rate
     assert (found.table_l2 == 0) == (positives < RARE)
