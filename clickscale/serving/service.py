@@ -116,8 +116,8 @@ class Service:
             self.state, self.failure = "failed", error
             raise
         if self._freeze:
-            # A full collection visits every object of torch and of the model and stops all threads for 0.1 s.
-            # Versions are freed by their reference counts, so freezing keeps none of them alive.
+            # A full collection is rare, but visits every object of torch and of the model while all threads
+            # wait. Versions are freed by their reference counts, so freezing keeps none of them alive.
             gc.collect()
             gc.freeze()
         self.state = "ready"

@@ -155,6 +155,7 @@ def test_a_store_that_fails_costs_the_history_and_no_answer(
     def fail(*_: Any, **__: Any) -> Any:
         raise StoreError("The store cannot be reached.")
 
+    caplog.set_level("INFO", "clickscale.serving")
     store = server.service.store  # type: ignore[union-attr]
     monkeypatch.setattr(store, "complete", fail)
     monkeypatch.setattr(store, "append", fail)
