@@ -266,7 +266,7 @@ def _of_new_run(group: Sequence[Measured], cells: Iterable[Measured], level: flo
         return Interval(math.nan, math.nan, mean, "one seed does not tell how seeds differ")
     error = float(np.sqrt(np.mean(off**2))) * math.sqrt(1.0 + 1.0 / len(values))
     reach = float(stdtrit(freedom, 0.5 + level / 2.0)) * error
-    return Interval(mean - reach, mean + reach, mean)
+    return Interval(max(mean - reach, 0.0), min(mean + reach, 1.0), mean)
 
 
 # --- doublings

@@ -52,6 +52,12 @@ def test_expected_accuracy_holds_the_truth(laws: Laws) -> None:
     assert sum(held) >= 0.85 * len(held)
 
 
+def test_an_expected_auc_stays_between_zero_and_one_whatever_the_noise() -> None:
+    plan = make_plan(fit_sweep(planted_sweep(noise=0.15), Path("nowhere")), BUDGET)
+    assert all(0 <= one.auc.low <= one.auc.high <= 1 for one in plan.options)
+    assert any(one.auc.high == 1 for one in plan.options)
+
+
 def test_a_doubling_is_worth_what_was_planted(laws: Laws) -> None:
     plan = make_plan(laws, BUDGET)
     gains = {one.axis: one.gain for one in plan.doublings if one.choice == plan.student}
