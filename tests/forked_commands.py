@@ -29,12 +29,14 @@ PRELOADED = (
 )
 
 CLIENT = """#!{python} -SE
-import json, os, socket, sys
+import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(request).to_bytes(4, "big")], [0, 1, 2])
 server.sendall(request)
+command = int.from_bytes(server.recv(4), "big")
+signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
 code = server.recv(1)
 sys.exit(code[0] if code else "the command died")
 """
@@ -97,6 +99,7 @@ def _run(caller: socket.socket) -> None:
     body = b""
     while len(body) < int.from_bytes(head, "big"):
         body += caller.recv(65536)
+    caller.sendall(os.getpid().to_bytes(4, "big"))  # the caller hands signals to stop on
     arguments, folder, environment = json.loads(body)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
