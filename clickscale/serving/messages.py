@@ -111,7 +111,7 @@ class EventsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class EventsAnswer(msgspec.Struct, kw_only=True):
-    """For each event and outcome in order: True if it is new; either way it is kept now."""
+    """For each event and outcome in order: True if it is new. An outcome needs a known impression."""
 
     appended: list[bool]
     settled: list[bool]
