@@ -50,6 +50,7 @@ FIXED = (
     "grouping=timeline",
     "window=8",
     "early_stopping=false",
+    "optimizer.table_learning_rate=0.03",
     "optimizer.table_l2=0.0",
     "optimizer.learning_rate=0.001",
 )
