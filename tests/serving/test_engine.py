@@ -226,6 +226,10 @@ def test_a_worker_that_hangs_is_seen() -> None:
         assert not engine.is_alive(0.05)
         group.gate.set()
         await job
+        for _ in range(100):  # the worker notes the end of its batch just after the answer
+            if engine.is_alive(0.05):
+                break
+            await asyncio.sleep(0.05)
         assert engine.is_alive(0.05)
         engine.close()
 
