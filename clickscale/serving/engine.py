@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass
-class EngineStats:
+class _EngineStats:
     """Counters since the start."""
 
     batches: int = 0
@@ -106,7 +106,7 @@ class Engine:
 
     def __init__(self, config: EngineConfig, *, by_cost: bool = True) -> None:
         self.config = config
-        self.stats = EngineStats()
+        self.stats = _EngineStats()
         self._patience = _PATIENCE if by_cost else 0.0
         self._loop = asyncio.get_running_loop()
         self._ready = threading.Condition()

@@ -33,7 +33,7 @@ class Target:
 
 
 @dataclass
-class Sent:
+class _Sent:
     """One request and what became of it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Sent:
 class LoadReport:
     """All requests of a load."""
 
-    sent: list[Sent]
+    sent: list[_Sent]
     wall: float
 
     @property
@@ -187,7 +187,7 @@ async def constant_rate(
     """
     if not bodies or rate <= 0:
         raise InputError(f"A load of {len(bodies)} different requests at {rate} a second sends nothing.")
-    client, sent = Client(target), list[Sent]()
+    client, sent = Client(target), list[_Sent]()
     tasks: list[asyncio.Task[None]] = []
     begin = time.perf_counter()
     for number in range(int(rate * seconds)):
@@ -196,7 +196,7 @@ async def constant_rate(
             await asyncio.sleep(early)
         if not go_on():
             break
-        one = Sent(number, due)
+        one = _Sent(number, due)
         sent.append(one)
         body = bodies[number % len(bodies)]
         tasks.append(asyncio.create_task(_send(client, one, body, begin, keep_bodies)))
@@ -206,7 +206,7 @@ async def constant_rate(
     return LoadReport(sent, wall)
 
 
-async def _send(client: Client, one: Sent, body: bytes, begin: float, keep_bodies: bool) -> None:
+async def _send(client: Client, one: _Sent, body: bytes, begin: float, keep_bodies: bool) -> None:
     try:
         one.status, answer = await client.post(body)
         if keep_bodies:
@@ -226,12 +226,12 @@ async def one_by_one(
     Args:
         between: called with each request before it is sent, for instance to do the same work here.
     """
-    client, sent = Client(target), list[Sent]()
+    client, sent = Client(target), list[_Sent]()
     begin = time.perf_counter()
     for number, body in enumerate(bodies):
         if between is not None:
             between(body)
-        one = Sent(number, time.perf_counter() - begin)
+        one = _Sent(number, time.perf_counter() - begin)
         await _send(client, one, body, begin, keep_bodies=False)
         sent.append(one)
     wall = time.perf_counter() - begin

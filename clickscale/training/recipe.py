@@ -165,19 +165,24 @@ def decided_optimizer(
             f"learning rate {TABLE_RATES[rare]:g} of embedding rows: {facts.positives:.1%} of the impressions"
             f" are positive, and below {RARE:.0%} faster rows follow the noise"
         )
-    if optimizer.table_l2 is None and rare:
-        optimizer = replace(optimizer, table_l2=0.0)
-        reasons.append("no L2 on embedding rows: it would outweigh what rare positives tell")
     if optimizer.table_l2 is None:
-        often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
-        each = L2[shares][often]
-        optimizer = replace(optimizer, table_l2=each / config.batch_size)
-        reasons.append(
-            f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
-            f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
-            f" {facts.impressions:,}"
-        )
+        l2, reason = _table_l2(config, facts, shares)
+        optimizer = replace(optimizer, table_l2=l2)
+        reasons.append(reason)
     return optimizer, reasons
+
+
+def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str]:
+    """L2 on the embedding rows of a batch, and its reason."""
+    if facts.positives < RARE:
+        return 0.0, "no L2 on embedding rows: it would outweigh what rare positives tell"
+    often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
+    each = L2[shares][often]
+    return each / config.batch_size, (
+        f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
+        f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
+        f" {facts.impressions:,}"
+    )
 
 
 def _batches(config: C, facts: Facts, reasons: list[str]) -> C:

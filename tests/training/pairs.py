@@ -3,11 +3,13 @@
 import signal
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
 from clickscale.batch import Batch
 from clickscale.config_text import override
+from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
 from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
@@ -41,6 +43,14 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def distill_in_two_calls(config: DistillConfig, out: Path, at: int = 5) -> None:
+    """Distill until a signal comes in the ``at``-th batch, then to the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distillation, "OnlineDistillation", stopping(at))
+        assert not distillation.distill(config, out).finished
+    assert distillation.distill(config, out).finished
 
 
 def stopping(at: int, number: int = signal.SIGTERM) -> type[OnlineDistillation]:

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from clickscale.errors import StoreError
 from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import Tally
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save
-from clickscale.serving.store.store_records import NOBODY, Key, typed
+from clickscale.serving.store.store_records import NOBODY, Key, decoded, typed
 from clickscale.serving.store.user_records import VERSION, check_version
 
 LAG = 3600  # seconds that a read may be behind the latest event of a key
@@ -130,10 +129,7 @@ def read_counts(record: bytes | None) -> CountRecord | None:
     """Read the record of a key."""
     if record is None:
         return None
-    try:
-        counts = _decoder.decode(record)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"The record of a count is damaged ({error}); restore the store.") from error
+    counts = decoded(record, _decoder, "a count")
     check_version(counts.version)
     return counts
 

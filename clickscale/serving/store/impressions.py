@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import structs
 
-from clickscale.errors import StoreError
 from clickscale.inference.counter_files import OpenImpression, items_of, overall_of
 from clickscale.inference.statistic_counters import surprise
 from clickscale.serving.store.count_records import (
@@ -17,7 +16,7 @@ from clickscale.serving.store.count_records import (
 )
 from clickscale.serving.store.paged_rows import Load, Row, Save
 from clickscale.serving.store.reading import ReadEvent, Reading
-from clickscale.serving.store.store_records import Key, Writer
+from clickscale.serving.store.store_records import Key, Writer, decoded
 from clickscale.serving.store.user_records import read_rows
 
 _OPEN = b"w"
@@ -66,12 +65,7 @@ class Counting:
         record = self._writer.get(key)
         if record is None:
             return False
-        try:
-            impression = _decoder.decode(record)
-        except msgspec.DecodeError as error:
-            raise StoreError(
-                f"The record of an impression is damaged ({error}); restore the store."
-            ) from error
+        impression = decoded(record, _decoder, "an impression")
         told = {label: value for label, value in outcomes.items() if label in impression.labels}
         added: dict[str, tuple[int, int]] = {}
         for label, value in told.items():

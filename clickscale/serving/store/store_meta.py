@@ -2,9 +2,9 @@
 
 import msgspec
 
-from clickscale.errors import DataError, StoreError
+from clickscale.errors import DataError
 from clickscale.schema import Label, Schema, Statistic
-from clickscale.serving.store.store_records import NOBODY, Key
+from clickscale.serving.store.store_records import NOBODY, Key, decoded
 from clickscale.serving.store.user_records import VERSION, check_version
 
 META: Key = (NOBODY, b"m")
@@ -82,14 +82,13 @@ def read_meta(record: bytes | None) -> StoreMeta | None:
     """Read the record of a store about itself; None for a new store."""
     if record is None:
         return None
-    try:
-        check_version(msgspec.msgpack.decode(record, type=_Versioned).version)
-        return msgspec.msgpack.decode(record, type=StoreMeta)
-    except msgspec.DecodeError as error:
-        raise StoreError(
-            f"The store's record about itself is damaged ({error}); restore the store."
-        ) from error
+    check_version(decoded(record, _version_decoder, "the store").version)
+    return decoded(record, _decoder, "the store")
 
 
 class _Versioned(msgspec.Struct):
     version: int
+
+
+_version_decoder = msgspec.msgpack.Decoder(_Versioned)
+_decoder = msgspec.msgpack.Decoder(StoreMeta)

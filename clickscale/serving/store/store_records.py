@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from clickscale.errors import StoreError
 from clickscale.files import sha256_of
 
 T = TypeVar("T")
@@ -18,6 +19,18 @@ Fetch = Callable[[Sequence[Key]], list[bytes | None]]
 NOBODY = b""
 _LONGEST = 160  # bytes of one part of a key; LMDB takes keys of 511 bytes
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def decoded(record: bytes, decoder: "msgspec.msgpack.Decoder[T]", noun: str) -> T:
+    """Read a record; ``noun`` says in an error what it is about.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return decoder.decode(record)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"The record of {noun} is damaged ({error}); restore the store.") from error
 
 
 def typed(value: Any) -> bytes:

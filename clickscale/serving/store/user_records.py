@@ -1,6 +1,7 @@
 """The record of a user: profile, timeline, and the ids of the latest events.
 
-Every record begins with its version; records of another version are refused, never guessed at.
+Records of a user, of a count and of the store itself begin with their version; those of another version are
+refused, never guessed at.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 from clickscale.errors import StoreError
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save, filled
 from clickscale.serving.store.protocol import StoredUser
-from clickscale.serving.store.store_records import Key, Reader, Writer
+from clickscale.serving.store.store_records import Key, Reader, Writer, decoded
 
 VERSION = 1
 _HEAD, _PAGE, _NEW_IDS, _OLD_IDS = b"h", b"p", b"n", b"o"
@@ -59,10 +60,7 @@ def read_head(record: bytes | None) -> UserRecord | None:
     """Read the record of a user."""
     if record is None:
         return None
-    try:
-        head = _decoder.decode(record)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"The record of a user is damaged ({error}); restore the store.") from error
+    head = decoded(record, _decoder, "a user")
     check_version(head.version)
     return head
 
@@ -79,10 +77,7 @@ def read_rows(record: bytes | None) -> list[Row]:
     """Read a page of rows."""
     if record is None:
         raise StoreError("A page of rows is missing in the store; restore it.")
-    try:
-        return _rows_decoder.decode(record)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"A page of rows is damaged ({error}); restore the store.") from error
+    return decoded(record, _rows_decoder, "a page of rows")
 
 
 def _page_key(owner: bytes, number: int, name: bytes = _PAGE) -> Key:

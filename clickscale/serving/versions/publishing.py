@@ -43,7 +43,7 @@ class Canary(Config, frozen=True):
     logits: list[list[float]]
 
 
-class ServingNotes(Config, frozen=True):
+class _ServingNotes(Config, frozen=True):
     """Content of ``serving.json``."""
 
     correction: Correction = Correction()
@@ -80,7 +80,7 @@ def publish(
         Canary(request=dict(request), logits=one.logits.tolist())
         for request, one in zip(given, responses, strict=True)
     )
-    notes = ServingNotes(correction=correction or Correction(), canaries=canaries)
+    notes = _ServingNotes(correction=correction or Correction(), canaries=canaries)
     folder = root / (check_version(version) if version else _next_version(root))
     publish_artifact(artifact, folder, sealed(msgspec.to_builtins(notes)))
     if promote:
@@ -132,7 +132,7 @@ def folder_of(root: Path, version: str) -> Path:
     return folder
 
 
-def read_notes(artifact: Artifact) -> ServingNotes:
+def read_notes(artifact: Artifact) -> _ServingNotes:
     """What a published artifact says about serving; nothing for one that was not published.
 
     Raises:
@@ -140,9 +140,9 @@ def read_notes(artifact: Artifact) -> ServingNotes:
     """
     path = artifact.path / SERVING
     if not path.is_file():
-        return ServingNotes()
+        return _ServingNotes()
     try:
-        return build(ServingNotes, read_document(path, _ADVICE), str(path))
+        return build(_ServingNotes, read_document(path, _ADVICE), str(path))
     except DamagedError as error:
         raise ArtifactError(str(error)) from error
 

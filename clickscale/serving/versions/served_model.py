@@ -76,7 +76,7 @@ class Ranked:
 
 
 @dataclass
-class ModelFacts:
+class _ModelFacts:
     """Counters of one version, written on the event loop."""
 
     requests: int = 0
@@ -105,7 +105,7 @@ class ServedModel:
         slack: int = 0,
     ) -> None:
         self.version, self.scorer, self.correction = version, scorer, correction
-        self.costs, self.facts = costs, ModelFacts()
+        self.costs, self.facts = costs, _ModelFacts()
         self.store = store
         self._store_works = True
         self.longest = scorer.artifact.config.length + slack

@@ -24,7 +24,7 @@ from clickscale.training.run.folder import load_run, read_config
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
-from tests.training.pairs import config_of, same, stopping, weights
+from tests.training.pairs import config_of, distill_in_two_calls, same, stopping, weights
 
 DROPS = ("student.model_options=['head.hidden=[8]','head.dropout=0.3']",)
 BOTH_DROP = (*DROPS, "teacher.model_options=['head.hidden=[8]','head.dropout=0.3']")
@@ -128,14 +128,11 @@ def test_a_model_is_as_wide_as_one_trained_alone(
     ids=["ramp", "dropout", "batch statistics"],
 )
 def test_a_stopped_lesson_continues_to_the_bit_and_its_teacher_learns_as_alone(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...]
+    data: Path, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     config = config_of(data, *changes)
     distill(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(distillation, "OnlineDistillation", stopping(5))
-        assert not distill(config, tmp_path / "run").finished
-    assert distill(config, tmp_path / "run").finished
+    distill_in_two_calls(config, tmp_path / "run")
     assert differing(tmp_path / "whole", tmp_path / "run") == []
     train(config.own_run(TEACHER), tmp_path / "alone")
     assert same(weights(tmp_path / "run/teacher"), weights(tmp_path / "alone"))

@@ -16,7 +16,7 @@ from clickscale.data.features.statistics_of_others import StatisticsOfOthers
 from clickscale.data.loader import Grouping, Loader, LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.features import numeric
-from clickscale.training.distill import distillation, unlabelled
+from clickscale.training.distill import unlabelled
 from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
 from clickscale.training.distill.distillation import distill
 from clickscale.training.distill.unlabelled import UnlabelledCandidates
@@ -26,7 +26,7 @@ from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing
-from tests.training.pairs import config_of, same, stopping, weights
+from tests.training.pairs import config_of, distill_in_two_calls, same, weights
 
 GROUPINGS = pytest.mark.parametrize("grouping", ["timeline", "request", "impression"])
 
@@ -131,14 +131,11 @@ def test_draws_depend_on_seed_and_step_only(dataset: Dataset) -> None:
 
 @GROUPINGS
 def test_a_student_of_unlabelled_candidates_continues_to_the_bit_beside_a_teacher_as_alone(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouping: Grouping
+    data: Path, tmp_path: Path, grouping: Grouping
 ) -> None:
     config = config_of(data, "unlabelled=2", f"grouping={grouping}", "log_every=1")
     distill(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(distillation, "OnlineDistillation", stopping(5))
-        assert not distill(config, tmp_path / "run").finished
-    assert distill(config, tmp_path / "run").finished
+    distill_in_two_calls(config, tmp_path / "run")
     assert differing(tmp_path / "whole", tmp_path / "run") == []
     train(config.own_run(TEACHER), tmp_path / "teacher")
     assert same(weights(tmp_path / "run/teacher"), weights(tmp_path / "teacher"))
