@@ -179,11 +179,11 @@ def with_interval(interval: Interval) -> str:
 
 
 def gap_text(share: Interval) -> str:
-    """``47% [35%, 60%]``; ``undefined`` where there is no gap to close."""
+    """``47% [35%, 60%]``; ``47%, unsure`` without an interval; ``undefined`` where no gap is to be closed."""
     if math.isnan(share.value):
         return "undefined"
     middle = f"{share.value:.0%}"
-    return middle if math.isnan(share.low) else f"{middle} [{share.low:.0%}, {share.high:.0%}]"
+    return f"{middle}, unsure" if math.isnan(share.low) else f"{middle} [{share.low:.0%}, {share.high:.0%}]"
 
 
 def gap_document(share: Interval) -> dict[str, Any]:

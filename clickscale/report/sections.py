@@ -165,7 +165,7 @@ def results_section(models: Sequence[PageModel], candidates: int) -> Section:
     if taught:
         reasons = {share.reason: None for shares in gaps.values() for share in shares.values()}
         told.append(GAP_MEANING)
-        told += [f"Without an interval: {reason}." for reason in reasons if reason]
+        told += [f"Unsure or undefined: {reason}." for reason in reasons if reason]
     if simple:
         told.append("Two lines cost nothing: the rate of the training part, and that of each item in it.")
     strong = frozenset(

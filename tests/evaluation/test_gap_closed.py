@@ -9,6 +9,7 @@ import pytest
 from clickscale.evaluation.measures import Measured, UserRows
 from clickscale.evaluation.metrics import auc, gauc, log_loss
 from clickscale.evaluation.significance import gap_closed, paired_user_bootstrap
+from clickscale.report.results import gap_text
 
 Array = npt.NDArray[np.float64]
 USERS = 60
@@ -76,6 +77,7 @@ def test_a_lead_that_may_be_chance_has_a_share_without_an_interval() -> None:
     assert not math.isnan(share.value)
     assert math.isnan(share.low)
     assert share.reason == "the lead of the teacher may be chance"
+    assert gap_text(share) == f"{share.value:.0%}, unsure"
 
 
 def test_labels_of_one_class_say_what_is_missing() -> None:

@@ -138,5 +138,5 @@ def test_a_gap_that_is_not_defined_is_told_as_that_with_its_reason() -> None:
     taught = dataclasses.replace(model("distilled student", 0.72), gap_closed={"auc": lack, "gauc": lack})
     section = sections.results_section([taught], 60)
     assert section.tables[0].rows[0][4] == "undefined"
-    assert "Without an interval: the teacher is not better than the student alone." in section.note
+    assert "Unsure or undefined: the teacher is not better than the student alone." in section.note
     assert "nan" not in section.note
