@@ -64,6 +64,10 @@ class Split(Config, frozen=True):
     test: float = 0.1
     column: str = ""
 
+    def __str__(self) -> str:
+        """Name for errors, such as ``The split by time (valid 0.1, test 0.1)``."""
+        return f"The split by {self.kind} (valid {self.valid:g}, test {self.test:g})"
+
     @property
     def is_given(self) -> bool:
         """True if the log itself says to which part an impression belongs."""

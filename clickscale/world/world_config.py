@@ -97,7 +97,8 @@ class WorldConfig(Config, frozen=True):
         Raises:
             ConfigError: names the option, its value and what it may be.
         """
-        check_least(self, 1, "impressions", "visits", "browsed", "requests", "candidates", "factors")
+        check_least(self, 1_000, "impressions")  # fewer give no users whose parts could be told apart
+        check_least(self, 1, "visits", "browsed", "requests", "candidates", "factors")
         check_least(self, 2, "categories", "days")
         check_least(self, 0, "seed", "quiet_days", "life", "clarity", "noise")
         if self.impressions > _MOST:

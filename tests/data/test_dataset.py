@@ -139,7 +139,7 @@ def test_a_split_of_the_source_is_the_default(tmp_path: Path) -> None:
 def test_shares_that_make_no_sense_are_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="must leave a share for training"):
         open_dataset(path, Split(valid=0.5, test=0.5)).part("train")
-    with pytest.raises(DataError, match="leaves no impression for training"):
+    with pytest.raises(DataError, match=r"^The split by day \(valid 1, test 400\) leaves no impression"):
         open_dataset(path, Split(kind="day", valid=1, test=400)).part("test")
 
 

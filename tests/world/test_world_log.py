@@ -10,6 +10,7 @@ from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.world.truth import true_probability
+from clickscale.world.world_config import preset_config
 from clickscale.world.world_log import world_source
 from tests.world.small_world import small_config, small_world
 
@@ -86,3 +87,8 @@ def test_trees_on_all_features_do_not_beat_the_truth(seed: int, tmp_path: Path) 
     assert found.auc > 0.005
     assert found.gauc > 0.005
     assert found.log_loss > 0.001
+
+
+def test_a_world_of_next_to_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="impressions is 10; at least 1000"):
+        preset_config("easy", 10, 0)

@@ -28,6 +28,7 @@ _KINDS: dict[str, DeclaredKind] = {
 }
 _FORMATS = ("csv", "parquet")
 _MAP = "feature_map.json"
+_CONFIG = "dataset_config.yaml"
 _COPY = "copy_from("  # the one step of preparing that names another column and nothing else
 
 
@@ -35,11 +36,9 @@ def is_fuxictr(path: Path) -> bool:
     """True for a YAML file that declares columns of features, or the map of those that were encoded."""
     if path.name == _MAP:
         return path.is_file()
-    return (
-        path.suffix in (".yaml", ".yml")
-        and path.is_file()
-        and "feature_cols" in path.read_text("utf-8", "replace")
-    )
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    return path.name == _CONFIG or "feature_cols" in path.read_text("utf-8", "replace")
 
 
 def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
@@ -136,6 +135,8 @@ def _only(path: Path, found: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         there.append(name)
     names = there if len(there) == 1 else list(found)
+    if not names:
+        raise ConfigError(f"{path} declares no data set: none of its entries has feature_cols.")
     if len(names) != 1:
         raise ConfigError(
             f"{path} declares {len(names)} data sets: {', '.join(sorted(names))}; choose one by "

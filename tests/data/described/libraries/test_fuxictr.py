@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from clickscale.data.described.libraries.fuxictr import fuxictr_log, is_fuxictr
+from clickscale.data.described.libraries.library_draft import declared_log
 from clickscale.errors import ConfigError, InputError
 
 CONFIG = """
@@ -86,6 +87,16 @@ def test_no_object_is_made_of_a_tag(tmp_path):
     tagged = CONFIG.replace("data_format: csv", "data_format: !!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="cannot be read as YAML: could not determine a constructor"):
         read(tmp_path, tagged)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("a: 1", "declares no data set"), ("a: [1", "cannot be read as YAML")]
+)
+def test_a_file_of_the_usual_name_is_never_passed_over(tmp_path, text, complaint):
+    path = tmp_path / "dataset_config.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        declared_log([tmp_path])
 
 
 def test_a_configuration_in_another_encoding_is_refused(tmp_path):
