@@ -10,7 +10,6 @@ from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.world.truth import true_probability
-from clickscale.world.world_config import preset_config
 from clickscale.world.world_log import world_source
 from tests.world.small_world import small_config, small_world
 
@@ -53,7 +52,7 @@ def test_the_usual_statistics_can_be_declared() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"impressions": 0}, "impressions is 0"),
+        ({"impressions": 10}, "impressions is 10; at least 1000"),
         ({"items": 5}, "5 items cannot fill 12 categories"),
         ({"quiet_days": 30}, "quiet_days is 30 and days is 30"),
         ({"rate": 0.9}, "rate is 0.9"),
@@ -64,7 +63,7 @@ def test_the_usual_statistics_can_be_declared() -> None:
 )
 def test_options_that_cannot_be_simulated_are_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
-        world_source(small_config(**{"impressions": 100, **options}))
+        world_source(small_config(**{"impressions": 1_000, **options}))
 
 
 def test_probabilities_stand_by_row_of_the_data_set(world: Dataset) -> None:
@@ -87,8 +86,3 @@ def test_trees_on_all_features_do_not_beat_the_truth(seed: int, tmp_path: Path) 
     assert found.auc > 0.005
     assert found.gauc > 0.005
     assert found.log_loss > 0.001
-
-
-def test_a_world_of_next_to_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="impressions is 10; at least 1000"):
-        preset_config("easy", 10, 0)
