@@ -5,15 +5,16 @@ Short forms for every day; the long ones, with the numbers of docs/reliability.m
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -85,13 +86,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[Served]:
     sets = [text for one in PATIENT for text in ("--set", one)]
-    os.environ[VARIABLE] = f"all rank,admin {TOKEN}"
-    try:
-        with served(world.root, "--workers", "1", *sets) as here:
-            here.target = Target(here.target.host, here.target.port, headers=CALLER)
-            yield here
-    finally:
-        del os.environ[VARIABLE]
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # read at the start, and by this server only
+            patch.setenv(VARIABLE, f"all rank,admin {TOKEN}")
+            here = stack.enter_context(served(world.root, "--workers", "1", *sets))
+        here.target = Target(here.target.host, here.target.port, headers=CALLER)
+        yield here
 
 
 async def beside(world: World, target: Target, rate: float, act: Callable[[], Awaitable[None]]) -> LoadReport:
@@ -197,11 +197,16 @@ def test_work_of_clients_that_went_away_is_not_done(world: World, server: Served
     assert server.call("/v1/rank", world.bodies[0], headers=CALLER)[0] == 200
 
 
-def capacity(world: World, server: Served, seconds: float) -> float:
+def large_requests(world: World, candidates: int) -> list[bytes]:
+    encoder = Scorer(world.root / "v1").artifact.encoder
+    return [msgspec.json.encode(one) for one in sample_requests(encoder, 40, candidates, 12)]
+
+
+def capacity(bodies: Sequence[bytes], server: Served, seconds: float) -> float:
     """Most answers a second, found by raising the load until they do not become more."""
     rate, best = 40.0, 0.0
     while rate < 5_000:
-        report = asyncio.run(constant_rate(server.target, world.bodies, rate, seconds))
+        report = asyncio.run(constant_rate(server.target, bodies, rate, seconds))
         if report.goodput < 1.1 * best:
             break
         best, rate = max(best, report.goodput), 1.5 * rate
@@ -209,9 +214,10 @@ def capacity(world: World, server: Served, seconds: float) -> float:
 
 
 def test_overload_is_refused_at_once_and_nothing_is_lost(world: World, server: Served) -> None:
-    large = sample_requests(Scorer(world.root / "v1").artifact.encoder, 4, 800, 12)
+    """So many at once that no machine can wait for all of them within the deadline."""
+    large = [msgspec.json.decode(one) for one in large_requests(world, 800)]
     bodies = [msgspec.json.encode(one | {"deadline_ms": 400}) for one in large]
-    report = asyncio.run(constant_rate(server.target, bodies, 150, 2.0))
+    report = asyncio.run(constant_rate(server.target, bodies, 600, 1.0))
     assert set(report.counts) <= {"200", "429", "504"}, report.counts
     assert report.counts.get("200", 0) >= 5
     assert report.counts.get("429", 0) >= 5, report.counts
@@ -221,12 +227,19 @@ def test_overload_is_refused_at_once_and_nothing_is_lost(world: World, server: S
 
 @pytest.mark.slow
 def test_goodput_at_three_times_the_capacity(world: World) -> None:
+    """Rounds in turns with just more than the capacity, so that other programs disturb both alike."""
+    bodies = large_requests(world, 500)
     with served(world.root, "--workers", "1") as here:
-        most = capacity(world, here, 4.0)
-        report = asyncio.run(constant_rate(here.target, world.bodies, 3 * most, 10.0))
-    print({"capacity": round(most, 1), "share": round(report.goodput / most, 3), **report.to_dict()})
-    assert set(report.counts) <= {"200", "429", "504"}, report.counts
-    assert report.goodput >= 0.8 * most  # the load runs on the same cores as the server
+        most = capacity(bodies, here, 3.0)
+        rounds = [
+            [asyncio.run(constant_rate(here.target, bodies, times * most, 4.0)) for times in (1.1, 3.0)]
+            for _ in range(5)
+        ]
+    share = median(high.goodput / low.goodput for low, high in rounds)
+    late = median(high.percentile(0.99, 429) for _, high in rounds)
+    print({"capacity": round(most, 1), "share": round(share, 3), "p99_ms_of_429": round(late * 1e3, 2)})
+    assert all(set(report.counts) <= {"200", "429", "504"} for pair in rounds for report in pair)
+    assert share >= 0.7  # the load runs on the same cores as the server
 
 
 def test_a_server_that_stops_answers_what_it_took(world: World, server: Served) -> None:
