@@ -112,7 +112,7 @@ def cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4f}" if math.isfinite(value) else "-"
+        return f"{value:z.4f}" if math.isfinite(value) else "-"
     return str(value)
 
 

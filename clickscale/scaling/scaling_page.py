@@ -234,7 +234,7 @@ def _ladder_cells(fit: LadderFit) -> list[str]:
         str(len(ladder.cells)),
         _broken(law.exponent, 2) if law is not None and known else "not determined",
         _broken(law.ceiling) if law is not None and known else "not determined",
-        _number(law.r2 if law else math.nan, ".3f"),
+        _number(law.r2 if law else math.nan, "z.3f"),
         _number(law.noise if law else math.nan, ".5f"),
         _number(law.misfit if law else math.nan, ".2f"),
     ]
@@ -319,7 +319,7 @@ def _joint_section(laws: Laws) -> Section:
             doubts.append(f"{fit.model}: {fit.refusal}")
             continue
         exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
-        told_fit = _number(law.r2, ".3f"), _number(law.misfit, ".2g")
+        told_fit = _number(law.r2, "z.3f"), _number(law.misfit, ".2g")
         check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
         rows.append([fit.model, str(law.cells), _broken(law.ceiling), *exponents, *told_fit, check])
         doubts += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
@@ -365,7 +365,7 @@ def _gain_section(laws: Laws) -> Section:
                 gain.unit,
                 _broken(law.ceiling, 2) if law is not None and known else "not determined",
                 _broken(law.exponent, 2) if law is not None and known else "not determined",
-                _number(law.r2 if law else math.nan, ".3f"),
+                _number(law.r2 if law else math.nan, "z.3f"),
             ]
         )
     plots = []
