@@ -25,9 +25,9 @@ from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import MEASURES, Line, compare, gap_cells
 from clickscale.sealed import write_document
-from clickscale.training.distill.distill_config import STUDENT, DistillConfig, distill_config
+from clickscale.training.distill.distill_config import DistillConfig, distill_config
 from clickscale.training.distill.distillation import distill
-from clickscale.training.run.folder import load_run
+from clickscale.training.run.folder import STUDENT, load_run
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 

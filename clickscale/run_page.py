@@ -30,9 +30,9 @@ from clickscale.report.plots import Drawing
 from clickscale.report.sections import PageModel
 from clickscale.runtime import set_threads
 from clickscale.sealed import maybe_document, read_document
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
+from clickscale.training.distill.distill_config import DistillConfig, parse_choice
 from clickscale.training.distill.distilled_runs import TAUGHT
-from clickscale.training.run.folder import ADVICE, CONFIG, RECIPE, read_config
+from clickscale.training.run.folder import ADVICE, CONFIG, RECIPE, STUDENT, TEACHER, read_config
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.version import __version__
 from clickscale.workflow import entrant, learning_curve, run_notes, slice_auc, validation_curve

@@ -57,7 +57,7 @@ from clickscale.training.run.folder import (
 )
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
-from clickscale.training.run_state import RunResult
+from clickscale.training.run_state import RunResult, read_done
 from clickscale.training.train import train as train_model
 from clickscale.world.truth import LABEL as TRUE_LABEL
 from clickscale.world.truth import is_world, true_probability
@@ -87,14 +87,14 @@ def train(
     with one_writer(out, RunError):
         result = train_model(config, out, resume=resume, progress=progress)
         if result.finished:
-            _finish(out, result, Path(config.data))
+            _finish(out, Path(config.data))
     return result
 
 
 def distill(
     config: DistillConfig, out: str | Path, *, resume: bool = False, progress: bool | None = None
 ) -> RunResult:
-    """Train a student with its teacher into the folder ``out``; finish each as `train` finishes a model.
+    """Train a student and its teacher into the folder ``out``; finish each as `train` finishes a model.
 
     ``out/student`` and ``out/teacher`` are then runs like any other; a teacher that came from another run
     (``teacher_run``) stays there. Arguments, result and errors are those of `train`.
@@ -103,7 +103,7 @@ def distill(
     with one_writer(out, RunError):
         result = distillation.distill(config, out, resume=resume, progress=progress)
         for folder in distilled_runs(out) if result.finished else ():
-            _finish(folder, result, Path(config.data))
+            _finish(folder, Path(config.data))
     return result
 
 
@@ -112,9 +112,9 @@ def distilled_runs(out: Path) -> list[Path]:
     return [out / name for name in ("student", "teacher") if (out / name / DONE).is_file()]
 
 
-def _finish(out: Path, result: RunResult, data: Path) -> None:
+def _finish(out: Path, data: Path) -> None:
     """Write the cost of a finished run, its metrics of the validation part, if any, and its artifact."""
-    run = load_run(out, data)
+    run, result = load_run(out, data), read_done(out)
     cost = measure_cost(run.model, run.dataset.features, run.config.length, CANDIDATES).to_dict()
     write_document(out / "cost.json", cost)
     training = {"step": run.step, "samples": result.samples, "samples_per_second": result.samples_per_second}

@@ -26,7 +26,7 @@ def distill_models(
     ],
     teacher: Annotated[
         str,
-        typer.Option("--teacher", metavar="MODEL:GRADE:LENGTH", help="Trained together with the student."),
+        typer.Option("--teacher", metavar="MODEL:GRADE:LENGTH", help="Trained here, before its student."),
     ] = "",
     teacher_run: Annotated[
         str,
@@ -35,6 +35,14 @@ def distill_models(
     teacher_learns: Annotated[
         bool, typer.Option("--teacher-learns", help="The model of --teacher-run goes on learning.")
     ] = False,
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together/--teacher-first",
+            show_default="recipe",
+            help="Train both in one pass, as the paper does, or the teacher to its end before its student.",
+        ),
+    ] = None,
     alone: Annotated[
         Path | None,
         typer.Option(
@@ -110,7 +118,7 @@ def distill_models(
     resume: flags.Resume = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train a student together with its teacher, and save both.
+    """Train a teacher and the student that it teaches, and save both.
 
     RUN/student and RUN/teacher are then runs like any other; what is served of the student holds nothing of
     the teacher.
@@ -131,6 +139,7 @@ def distill_models(
             "soft_labels": soft_labels,
             "unlabelled": unlabelled,
             "teacher_learns": teacher_learns or None,
+            "teacher_first": None if together is None else not together,
             "head": head,
             "epochs.count": epochs,
             "batch_size": batch_size,

@@ -23,6 +23,7 @@ from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 KEYS = {
     "epochs": "epochs.count",
     "learning_rate": "optimizer.learning_rate",
+    "together": "teacher_first",  # its opposite
 }
 
 

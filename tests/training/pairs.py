@@ -32,6 +32,7 @@ def config_of(data: Path, *changes: str) -> DistillConfig:
         early_stopping=False,
         labels=("click", "like"),
         ramp=0.0,
+        teacher_first=False,
     )
     return override(config, ["log_every=3", "threads=1", *changes])
 

@@ -14,10 +14,8 @@ from clickscale.errors import ConfigError
 from clickscale.models import model_config
 from clickscale.training.objectives import check_distillation
 from clickscale.training.optimizers.optim import OptimizerConfig
-from clickscale.training.run.folder import read_config
+from clickscale.training.run.folder import STUDENT, TEACHER, read_config
 from clickscale.training.run.run_config import Layers, RunConfig, TrainConfig, option_layers, taken_out
-
-STUDENT, TEACHER = "student", "teacher"
 
 # How a student is taught where that is not set: by the letter of the paper, by a teacher that was trained
 # before, or by one that begins to learn with its student. `docs/distillation.md` has the measurements.
@@ -82,6 +80,8 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         student, teacher: the two models.
         teacher_run: a finished run whose model teaches instead of one that is trained (offline distillation).
         teacher_learns: the model of ``teacher_run`` goes on learning beside its student.
+        teacher_first: ``teacher`` is trained to its end before its student begins, and then teaches without
+            learning; false trains both together, null leaves it to the recipe.
         teacher_weights: hash of that model's weights; `distill` fills it in, with ``teacher``.
         temperature: divisor of both models' logits where the student learns from the teacher; null leaves it
             to the recipe.
@@ -101,6 +101,7 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
     teacher: ModelChoice | None = None
     teacher_run: str = ""
     teacher_learns: bool = False
+    teacher_first: bool | None = None
     teacher_weights: str = ""
     temperature: float | None = None
     weight: float | None = None
@@ -122,6 +123,11 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
             raise ConfigError(
                 "A teacher of --teacher always learns; --teacher-learns is for one that starts from a run"
                 " (--teacher-run RUN)."
+            )
+        if self.teacher_first and self.teacher_run:
+            raise ConfigError(
+                f"The teacher of {self.teacher_run} is trained already; leave teacher_first out, or name a"
+                " model to train (--teacher suan:size-4:200)."
             )
         if self.slack:
             raise ConfigError(
@@ -156,18 +162,32 @@ class DistillConfig(RunConfig, frozen=True, kw_only=True):
         return TrainConfig(**shared, **own)
 
     @property
+    def in_turn(self) -> bool:
+        """Whether the teacher is trained here before its student, as the recipe ``accurate`` has it."""
+        if self.teacher_run or self.teacher_first is not None:
+            return bool(self.teacher_first)
+        return self.recipe == "accurate"
+
+    @property
     def trained(self) -> tuple[str, ...]:
-        """Names of the models that learn: a finished run that teaches need not."""
-        return (STUDENT,) if self.teacher_run and not self.teacher_learns else (STUDENT, TEACHER)
+        """Names of the models that learn in the steps of the student."""
+        knows = self.in_turn or (self.teacher_run and not self.teacher_learns)
+        return (STUDENT,) if knows else (STUDENT, TEACHER)
 
     def lesson(self) -> tuple["DistillConfig", list[str]]:
         """Decide how the student is taught where that is left to the recipe; say why."""
-        usual = usual_lesson(self.recipe, bool(self.teacher_run))
+        usual = usual_lesson(self.recipe, bool(self.teacher_run) or self.in_turn)
         left = {name: value for name, value in usual.items() if getattr(self, name) is None}
-        if not left:
-            return self, []
-        listed = ", ".join(f"{name} {value}" for name, value in left.items())
-        return replace(self, **left), [f"{listed}: {_why(usual)}"]
+        notes = []
+        if self.teacher_first is None and self.in_turn:
+            notes.append(
+                "the teacher is trained to its end before its student: a teacher that knows nothing yet"
+                " teaches nothing; --together trains both in one pass"
+            )
+        if left:
+            listed = ", ".join(f"{name} {value}" for name, value in left.items())
+            notes.append(f"{listed}: {_why(usual)}")
+        return replace(self, teacher_first=self.in_turn, **left), notes
 
 
 def _why(lesson: Mapping[str, Any]) -> str:

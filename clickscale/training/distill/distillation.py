@@ -1,9 +1,11 @@
-"""Online distillation: a student and its teacher learn together, in one run.
+"""Distillation: a student learns from the clicks and from what its teacher says of them.
 
-Both models see the same impressions in the same order, each the last L behaviors of its own grade. They share
-no weight: each has its own tables, its own optimizer and its own clipping. The teacher takes the same steps
-that it would take without a student, and the student starts from the weights that it would have without a
-teacher. A finished run also has a folder for each model; see `clickscale.training.distill.distilled_runs`.
+The teacher is trained before its student (in the same folder, or in an earlier run), or both learn together
+(online distillation). Then both see the same impressions in the same order, each the last L behaviors of its
+own grade. They share no weight: each has its own tables, its own optimizer and its own clipping. The teacher
+takes the same steps that it would take without a student, and the student starts from the weights that it
+would have without a teacher. A finished run also has a folder for each model; see
+`clickscale.training.distill.distilled_runs`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,36 +17,54 @@ from msgspec.structs import replace
 from torch import nn
 
 from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
 from clickscale.files import sha256_of
 from clickscale.layers.head import Head
+from clickscale.locks import one_writer
 from clickscale.models import CTRModel
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, choice_of_run
+from clickscale.training.distill.distill_config import DistillConfig, choice_of_run
 from clickscale.training.distill.distilled_runs import write_models
 from clickscale.training.distill.unlabelled import UnlabelledCandidates
 from clickscale.training.learner import Learner, Plan
 from clickscale.training.objectives import Objective, OnlineDistillation
 from clickscale.training.optimizers.optim import build_optimizer
 from clickscale.training.recipe import Facts, decided_optimizer, facts_of, resolve, traits_of, widened
-from clickscale.training.run.folder import DONE, TrainedRun, load_run, read_config
+from clickscale.training.run.folder import (
+    DONE,
+    STUDENT,
+    TEACHER,
+    TrainedRun,
+    load_run,
+    read_config,
+    stored_options,
+)
 from clickscale.training.run.model import check_grouping, make_model, start_at_rates, trained_labels
 from clickscale.training.run_state import RunResult
-from clickscale.training.train import run_training
+from clickscale.training.train import run_training, train
 from clickscale.training.warm_start import start_from
 
 
 def distill(
     config: DistillConfig, out: Path, *, resume: bool = True, progress: bool | None = None
 ) -> RunResult:
-    """Train a student with its teacher, or continue their run, in the folder ``out``.
+    """Train a student and its teacher, or continue their run, in the folder ``out``.
 
     Arguments, result and errors are those of `clickscale.training.train.train`; a finished run also has the
     folders of its models.
     """
-    earlier = _read_teacher(config) if config.teacher_run else None
-    config = _with_teacher(config, earlier) if earlier else config
+    if config.in_turn:
+        result = _train_teacher(config, out, resume, progress)
+        if not result.finished:
+            return result
+        resume = True
+        earlier: TrainedRun | None = load_run(out / TEACHER, Path(config.data))
+    elif config.teacher_run:
+        earlier = _read_teacher(config)
+        config = _with_teacher(config, earlier)
+    else:
+        earlier = None
     frozen = None if config.teacher_learns else earlier
-
     decided = config
 
     def plan(dataset: Dataset) -> Plan:
@@ -160,6 +180,25 @@ def _cut_lengths(config: DistillConfig) -> tuple[int, int]:
     student, teacher = config.lengths
     longest = max(student, teacher)  # the length of the batch
     return 0 if student == longest else student, 0 if teacher == longest else teacher
+
+
+# --- a teacher that is trained before its student
+
+
+def _train_teacher(config: DistillConfig, out: Path, resume: bool, progress: bool | None) -> RunResult:
+    """Train the teacher to its end in a run of its own, or continue it, inside the folder of both.
+
+    What its student needs is made before, so that nothing that is wrong with them costs the training of a
+    teacher.
+    """
+    dataset = open_dataset(config.data, portion=config.portion)
+    student = _model(config, STUDENT, dataset)
+    own = config.own_run(STUDENT)
+    own, _ = resolve(own, facts_of(dataset), traits_of([student], own.length))
+    Loader(dataset, "train", own.loader())
+    with one_writer(out, RunError):
+        stored_options(out, DistillConfig, resume)
+        return train(config.own_run(TEACHER), out / TEACHER, resume=resume, progress=progress)
 
 
 # --- a teacher of another run

@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/                config, environment, log and checkpoints of the two together
+    RUN/                config, environment, log and checkpoints of the student, or of both if both learn
     RUN/student/        an ordinary run (see `clickscale.training.run.folder`) of the student
     RUN/student/teacher.json    the teacher, and the options of the distillation
     RUN/teacher/        an ordinary run of the teacher; absent if it came from another run and did not learn
@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from clickscale.data.dataset import Dataset
 from clickscale.files import checksum, replace_bytes, replace_text
 from clickscale.sealed import maybe_document, read_document, write_document
-from clickscale.training.distill.distill_config import (
-    LESSON,
-    STUDENT,
-    TEACHER,
-    DistillConfig,
-    usual_lesson,
-)
+from clickscale.training.distill.distill_config import LESSON, DistillConfig, usual_lesson
 from clickscale.training.objectives import LOSS
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.environment import ENVIRONMENT
-from clickscale.training.run.folder import ADVICE, CHECKPOINTS, DONE, write_decided, write_options
+from clickscale.training.run.folder import (
+    ADVICE,
+    CHECKPOINTS,
+    DONE,
+    STUDENT,
+    TEACHER,
+    write_decided,
+    write_options,
+)
 from clickscale.training.run.logs import LOG_HASH, METRICS, read_metrics
 from clickscale.training.run.model import make_model
 
@@ -44,7 +46,7 @@ def write_models(out: Path, given: DistillConfig, config: DistillConfig, dataset
     checkpoint, _ = CheckpointStore(out / CHECKPOINTS, config.keep).load()
     assert checkpoint is not None, "a finished run has a checkpoint"
     _write_part(out, STUDENT, given, config, dataset, checkpoint)
-    told = (*LESSON, "head", "teacher_run", "teacher_learns", "recipe")
+    told = (*LESSON, "head", "teacher_run", "teacher_learns", "teacher_first", "recipe")
     facts = {name: getattr(config, name) for name in told}
     write_document(out / STUDENT / TAUGHT, facts | {"teacher": str(config.teacher)})
     if TEACHER in config.trained:
@@ -65,13 +67,14 @@ def told_teacher(run: Path) -> str:
     facts = maybe_document(run / TAUGHT, ADVICE)
     if facts is None:
         return ""
-    # A run that tells less was made when every student was taught by the letter of the paper.
-    facts = {**usual_lesson("paper", False), "recipe": "accurate", "teacher_learns": False, **facts}
-    usual = {**usual_lesson(facts["recipe"], bool(facts["teacher_run"])), "head": "same"}
+    trained = bool(facts["teacher_run"]) or facts["teacher_first"]
+    usual = {**usual_lesson(facts["recipe"], trained), "head": "same"}
     told = ["recipe paper"] if facts["recipe"] == "paper" else []
     told += [f"{name} {facts[name]}" for name, value in usual.items() if facts[name] != value]
+    if not trained:
+        told.append("together")
     if facts["teacher_run"]:
-        told.append("from a run, learning on" if facts["teacher_learns"] else "offline")
+        told.append("from a run, learning on" if facts["teacher_learns"] else "from a run")
     return ", ".join([facts["teacher"], *told])
 
 

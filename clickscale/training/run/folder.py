@@ -25,7 +25,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError
 from clickscale.files import file_entry
-from clickscale.locks import WRITER, is_empty
+from clickscale.locks import WRITER
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
 from clickscale.sealed import read_document, write_document
@@ -34,6 +34,7 @@ from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig
 
 CONFIG, DATASET, DONE = "config.json", "dataset.json", "done.json"
+STUDENT, TEACHER = "student", "teacher"  # folders of the models of a distillation, inside its own
 RECIPE = "recipe.json"
 CHECKPOINTS = "checkpoints"
 ADVICE = "restore the file from a copy, or train again"  # where a document of a run is damaged
@@ -98,7 +99,7 @@ def _read_options(folder: Path, kind: type[C]) -> C:
     if "model" in tree and not issubclass(kind, TrainConfig):
         raise RunError(f"{folder} holds the run of one model, made by clickscale train, not a distillation.")
     if "student" in tree and issubclass(kind, TrainConfig):
-        models = " and ".join(str(path) for path in (folder / "student", folder / "teacher"))
+        models = " and ".join(str(path) for path in (folder / STUDENT, folder / TEACHER))
         raise RunError(f"{folder} holds a distillation; when it is finished, its models are {models}.")
     return build(kind, tree, str(path))
 
@@ -109,24 +110,33 @@ def open_folder(folder: Path, config: RunConfig, dataset: Dataset, resume: bool)
     Raises:
         RunError: the folder holds something else, another run, or this run while ``resume`` is false.
     """
-    if is_empty(folder):
+    stored = stored_options(folder, type(config), resume)
+    if stored is None:
         write_options(folder, config, dataset)
         return
-    stored = _read_options(folder, type(config)) if (folder / CONFIG).is_file() else None
-    litter = {f"{name}.partial" for name in (CONFIG, DATASET)}
-    if stored is None and not set(os.listdir(folder)) <= litter | {DATASET, WRITER}:
-        raise RunError(f"{folder} is not empty and not a run; choose another folder.")
-    if stored is None:  # killed before its options were written
-        write_options(folder, config, dataset)
-        return
-    if not resume:
-        raise RunError(f"{folder} already holds a run; continue it with --resume or choose another folder.")
     if changes := differences(stored, config):
         raise RunError(
             f"{folder} holds another run: {'; '.join(changes)}. Choose another folder or the same options."
         )
     if read_document(folder / DATASET, ADVICE)["manifest_sha256"] != _fingerprint(dataset):
         raise RunError(f"{folder} was started on other data than {dataset.path}; choose another folder.")
+
+
+def stored_options(folder: Path, kind: type[C], resume: bool) -> C | None:
+    """Options of the run in a folder; None if it is free, or a run was killed there before it had options.
+
+    Raises:
+        RunError: the folder holds something else, or a run while ``resume`` is false.
+    """
+    if (folder / CONFIG).is_file():
+        stored = _read_options(folder, kind)
+        if resume:
+            return stored
+        raise RunError(f"{folder} already holds a run; continue it with --resume or choose another folder.")
+    own = {f"{name}.partial" for name in (CONFIG, DATASET)} | {DATASET, WRITER, TEACHER}
+    if folder.is_dir() and not set(os.listdir(folder)) <= own:
+        raise RunError(f"{folder} is not empty and not a run; choose another folder.")
+    return None
 
 
 def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:

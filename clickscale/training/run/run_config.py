@@ -46,6 +46,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "ramp": None,
     "soft_labels": None,
     "unlabelled": None,
+    "teacher_first": None,
 }
 
 

@@ -19,12 +19,11 @@ from clickscale.data.loader import Loader
 from clickscale.errors import ConfigError, RunError
 from clickscale.models import build_model
 from clickscale.training.distill import distillation
-from clickscale.training.distill.distill_config import STUDENT, TEACHER
 from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.distill.distilled_runs import _served
 from clickscale.training.objectives import LOSS, OnlineDistillation
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run
+from clickscale.training.run.folder import STUDENT, TEACHER, load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.model import make_model, start_at_rates
 from clickscale.training.run_state import RunResult

@@ -11,16 +11,10 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.training import objectives
 from clickscale.training.distill import distillation
-from clickscale.training.distill.distill_config import (
-    STUDENT,
-    TEACHER,
-    DistillConfig,
-    distill_config,
-    usual_lesson,
-)
+from clickscale.training.distill.distill_config import DistillConfig, distill_config, usual_lesson
 from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.distill.distilled_runs import teacher_run_of, told_teacher
-from clickscale.training.run.folder import load_run, read_config
+from clickscale.training.run.folder import STUDENT, TEACHER, load_run, read_config
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
@@ -56,22 +50,23 @@ def learning(data: Path, earlier: Path, *changes: str) -> DistillConfig:
 
 
 def test_a_recipe_decides_how_a_student_is_taught_and_what_is_set_stays(data: Path, tmp_path: Path) -> None:
-    left = msgspec.structs.replace(config_of(data, "weight=3.0"), ramp=None)
-    for recipe in ("accurate", "paper"):
+    left = msgspec.structs.replace(config_of(data, "weight=3.0"), ramp=None, teacher_first=None)
+    for recipe, first in (("accurate", True), ("fast", False), ("paper", False)):
         out = tmp_path / recipe
         distill(msgspec.structs.replace(left, recipe=recipe), out)
         facts, decided = (
             json.loads((out / path).read_text()) for path in ("student/teacher.json", "recipe.json")
         )
-        usual = usual_lesson(recipe, trained=False)
+        usual = {**usual_lesson(recipe, trained=first), "teacher_first": first}
         assert {name: facts[name] for name in usual} == {**usual, "weight": 3.0}
         assert {name: decided[name] for name in usual if name != "weight"} == {
             name: value for name, value in usual.items() if name != "weight"
         }
         assert "weight" not in decided
-        assert read_config(out / "student").recipe == "accurate"
+        assert read_config(out / "student").recipe == ("fast" if recipe == "fast" else "accurate")
     assert told_teacher(tmp_path / "accurate/student") == "suan:size-1:8, weight 3.0"
-    assert told_teacher(tmp_path / "paper/student") == "suan:size-1:8, recipe paper, weight 3.0"
+    assert told_teacher(tmp_path / "fast/student") == "suan:size-1:8, weight 3.0, together"
+    assert told_teacher(tmp_path / "paper/student") == "suan:size-1:8, recipe paper, weight 3.0, together"
 
 
 def test_the_paper_teaches_with_one_weight_by_the_pass_that_learns() -> None:

@@ -11,9 +11,9 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError, RunError
 from clickscale.models.suan import SUAN
 from clickscale.training.distill import distillation
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig, parse_choice
+from clickscale.training.distill.distill_config import DistillConfig, parse_choice
 from clickscale.training.distill.distillation import _weights_hash, distill
-from clickscale.training.run.folder import load_run
+from clickscale.training.run.folder import STUDENT, TEACHER, load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source

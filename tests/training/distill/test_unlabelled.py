@@ -17,11 +17,11 @@ from clickscale.data.loader import Grouping, Loader, LoaderConfig
 from clickscale.errors import ConfigError
 from clickscale.features import numeric
 from clickscale.training.distill import unlabelled
-from clickscale.training.distill.distill_config import STUDENT, TEACHER, DistillConfig
+from clickscale.training.distill.distill_config import DistillConfig
 from clickscale.training.distill.distillation import distill
 from clickscale.training.distill.unlabelled import UnlabelledCandidates
 from clickscale.training.objectives import OnlineDistillation, _candidate_columns
-from clickscale.training.run.folder import load_run
+from clickscale.training.run.folder import STUDENT, TEACHER, load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
