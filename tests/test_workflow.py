@@ -222,9 +222,8 @@ def test_the_teacher_of_another_run_stays_there(pair: Path, dataset: Dataset, tm
     config = msgspec.structs.replace(pair_config(dataset), **given)
     assert workflow.distill(config, tmp_path / "run", progress=False).finished
     assert workflow.distilled_runs(tmp_path / "run") == [tmp_path / "run" / "student"]
-    assert (
-        workflow.run_options(tmp_path / "run" / "student")["teacher"] == "suan:size-2:80, head aux, from a run"
-    )
+    told = workflow.run_options(tmp_path / "run" / "student")["teacher"]
+    assert told == "suan:size-2:80, head aux, from a run"
     with pytest.raises(RunError, match="holds a distillation"):
         workflow.evaluate(tmp_path / "run")
 

@@ -188,8 +188,7 @@ def _cut_lengths(config: DistillConfig) -> tuple[int, int]:
 def _train_teacher(config: DistillConfig, out: Path, resume: bool, progress: bool | None) -> RunResult:
     """Train the teacher to its end in a run of its own, or continue it, inside the folder of both.
 
-    What its student needs is made before, so that nothing that is wrong with them costs the training of a
-    teacher.
+    The student and its batches are made before, so that what is wrong with them is found now.
     """
     dataset = open_dataset(config.data, portion=config.portion)
     student = _model(config, STUDENT, dataset)
