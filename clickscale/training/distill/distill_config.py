@@ -20,8 +20,8 @@ from clickscale.training.run.run_config import Layers, RunConfig, TrainConfig, o
 # How a student is taught where that is not set: by the letter of the paper, by a teacher that was trained
 # before, or by one that begins to learn with its student. `docs/distillation.md` has the measurements.
 _PAPER = {"temperature": 2.0, "weight": 2.0, "ramp": 0.0, "soft_labels": "training", "unlabelled": 0}
-_TRAINED = _PAPER | {"soft_labels": "evaluation"}
-_LEARNING = _TRAINED | {"ramp": 1.0}
+_TRAINED = _PAPER | {"soft_labels": "evaluation", "weight": 8.0}
+_LEARNING = _PAPER | {"soft_labels": "evaluation", "ramp": 1.0}
 LESSON = tuple(_PAPER)
 
 
