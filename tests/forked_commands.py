@@ -17,15 +17,23 @@ from pathlib import Path
 
 PRELOADED = (
     "clickscale.cli.app",
+    "clickscale.cli.inspection",
     "clickscale.workflow",
     "clickscale.tuning.search",
     "clickscale.benchmarking.benchmark",
     "clickscale.run_page",
+    "clickscale.data.adapters",
+    "clickscale.data.described.guess",
+    "clickscale.data.described.log",
     "clickscale.data.preparation.prepare",
+    "clickscale.inference.scorer",
+    "clickscale.inference.statistic_counters",
     "matplotlib.figure",
+    "pydantic",  # the library of the command line loads it with the first command
     "rich.table",
-    "tensorboard.compat.proto.event_pb2",
     "torch._dynamo",  # the first optimizer of a process loads it
+    "torch.utils.tensorboard",
+    "yaml",
 )
 
 CLIENT = """#!{python} -SE
