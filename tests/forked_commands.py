@@ -5,6 +5,8 @@ is a fork of it, with the arguments, folder, environment and streams of the call
 script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`.
 """
 
+import atexit
+import gc
 import json
 import os
 import select
@@ -12,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -149,6 +152,8 @@ def serve(address: str) -> None:
     configure_process()
     for name in PRELOADED:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page of what is loaded
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears finished commands away
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -182,10 +187,14 @@ def _run(caller: socket.socket) -> None:
     from clickscale.cli import main
 
     code = main()
+    # All that the end of an interpreter does, but taking apart what was loaded, which takes longer than
+    # most commands.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     caller.sendall(bytes([code]))
-    sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

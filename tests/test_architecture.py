@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -80,9 +80,9 @@ FORBIDDEN_TEXT = re.compile(
 # --- reading sources
 
 
-@cache
+@lru_cache(maxsize=1)  # the trees of all files would fill the memory
 def parsed(source: str) -> ast.Module:
-    """Parse a text once for all rules, which only read the tree."""
+    """Parse a text once for the rules that follow one another; they only read the tree."""
     return ast.parse(source)
 
 
@@ -207,7 +207,7 @@ def code_that_runs_data(source: str, module: str) -> list[str]:
 def options_passed_through(source: str, module: str) -> list[str]:
     """Complain about functions that hand ``**anything`` on: a misspelled option would be noticed far away."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None:
             name = node.args.kwarg.arg
             calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
@@ -235,7 +235,7 @@ def forbidden_text(text: str, name: str) -> list[str]:
 def function_lengths(source: str) -> list[int]:
     """Count the lines of every function, its docstring left out."""
     lengths = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             text = node.body[0] if ast.get_docstring(node) is not None else None
             documented = text.end_lineno - text.lineno + 1 if text and text.end_lineno else 0

@@ -237,6 +237,6 @@ def test_scores_over_kept_states_are_the_scores_of_the_model(name: str, kind: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), product([*model_names(), *VARIANTS], KINDS))
+@pytest.mark.parametrize(("name", "kind"), [*product([*model_names(), *VARIANTS], KINDS)])
 def test_scores_stay_those_of_the_model_over_many_requests(name: str, kind: str) -> None:
     compare(name, kind, rounds=3)
