@@ -69,14 +69,14 @@ class CommandServer:
         script.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
         script.chmod(0o755)
         self._process = subprocess.Popen([sys.executable, "-m", "tests.forked_commands", address])
-        for _ in range(600):  # loading torch takes seconds, on a busy machine many
+        for _ in range(2400):  # loading torch takes seconds, on a busy machine minutes
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server of commands ended with {self._process.returncode}")
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(address)
                 return
             time.sleep(0.1)
-        raise RuntimeError("the server of commands did not answer within a minute")
+        raise RuntimeError("the server of commands did not answer within four minutes")
 
     def start(self, *arguments: str, folder: Path) -> "ForkedCommand":
         """Start a command in a folder; its streams are pipes."""
