@@ -211,7 +211,7 @@ def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: i
     return furthest
 
 
-def compare(name: str, kind: str, rounds: int) -> None:
+def compare(name: str, kind: str, rounds: int, least: int) -> None:
     """Edit the histories of twenty users from request to request, and compare every score."""
     chance, model = np.random.default_rng(1), toy_model(name, grade="size-2")
     cache = StateCache(CacheConfig(admit_after=1, kind=kind))  # type: ignore[arg-type]
@@ -223,8 +223,8 @@ def compare(name: str, kind: str, rounds: int) -> None:
                 script.edit() if request else script.append()
             assert gap(model, states, running, scripts) <= 1e-5
     stats = cache.stats()
-    assert stats.hits > 4 * rounds
-    assert stats.appends > 4 * rounds or kind == "scoring" or not model.causal
+    assert stats.hits > least
+    assert stats.appends > least or kind == "scoring" or not model.causal
 
 
 # Variants differ in what a state holds for appending; for scoring alone they join the slow tests.
@@ -233,10 +233,10 @@ EVERYDAY = [*product(model_names(), KINDS), *((name, "appendable") for name in V
 
 @pytest.mark.parametrize(("name", "kind"), EVERYDAY)
 def test_scores_over_kept_states_are_the_scores_of_the_model(name: str, kind: str) -> None:
-    compare(name, kind, rounds=1)
+    compare(name, kind, rounds=1, least=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [*product([*model_names(), *VARIANTS], KINDS)])
 def test_scores_stay_those_of_the_model_over_many_requests(name: str, kind: str) -> None:
-    compare(name, kind, rounds=3)
+    compare(name, kind, rounds=3, least=10)
