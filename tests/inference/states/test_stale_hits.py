@@ -131,11 +131,10 @@ def run_scripts(scripts: int, config: CacheConfig, requests: int = 4) -> tuple[i
     return stale, cache.stats()
 
 
-@pytest.mark.parametrize("scripts", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_no_state_is_stale_in_thousands_of_random_edit_scripts(scripts: int) -> None:
-    stale, stats = run_scripts(scripts, CacheConfig(budget=400_000, recent=2_000), requests=3)
+def test_no_state_is_stale_in_ten_thousand_random_edit_scripts() -> None:
+    stale, stats = run_scripts(10_000, CacheConfig(budget=400_000, recent=2_000), requests=3)
     assert stale == 0
-    assert min(stats.hits, stats.appends, stats.rebuilds, stats.misses, stats.evictions) > scripts / 10
+    assert min(stats.hits, stats.appends, stats.rebuilds, stats.misses, stats.evictions) > 1_000
     assert stats.errors == 0
 
 
