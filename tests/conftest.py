@@ -11,10 +11,15 @@ os.environ["MPLBACKEND"] = "Agg"
 import logging
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.forked_commands import CommandServer
 
 # Derandomized: a failure seen by CI is the failure seen at home. No deadline: the machine may be busy.
 settings.register_profile("clickscale", derandomize=True, deadline=None, max_examples=50, database=None)
@@ -22,6 +27,15 @@ settings.load_profile("clickscale")
 
 # A shell that starts the suite in the background lets it ignore Ctrl-C, and all its processes with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[CommandServer]:
+    """A process that has loaded torch and forks itself for every command."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = CommandServer(Path(folder))
+        yield server
+        server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -2,30 +2,43 @@
 
 Loading torch takes longer than most commands of the documents. A server process loads it once; each command
 is a fork of it, with the arguments, folder, environment and streams of the caller. The caller is a small
-script named ``clickscale``, to be put first on the PATH.
+script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`.
 """
 
+import atexit
+import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 PRELOADED = (
     "clickscale.cli.app",
+    "clickscale.cli.inspection",
     "clickscale.workflow",
     "clickscale.tuning.search",
     "clickscale.benchmarking.benchmark",
     "clickscale.run_page",
+    "clickscale.data.adapters",
+    "clickscale.data.described.guess",
+    "clickscale.data.described.log",
     "clickscale.data.preparation.prepare",
+    "clickscale.inference.scorer",
+    "clickscale.inference.statistic_counters",
     "matplotlib.figure",
+    "pydantic",  # the library of the command line loads it with the first command
     "rich.table",
-    "tensorboard.compat.proto.event_pb2",
     "torch._dynamo",  # the first optimizer of a process loads it
+    "torch.utils.tensorboard",
+    "yaml",
 )
 
 CLIENT = """#!{python} -SE
@@ -56,19 +69,80 @@ class CommandServer:
         script.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
         script.chmod(0o755)
         self._process = subprocess.Popen([sys.executable, "-m", "tests.forked_commands", address])
-        for _ in range(600):  # loading torch takes seconds, on a busy machine many
+        for _ in range(2400):  # loading torch takes seconds, on a busy machine minutes
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server of commands ended with {self._process.returncode}")
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(address)
                 return
             time.sleep(0.1)
-        raise RuntimeError("the server of commands did not answer within a minute")
+        raise RuntimeError("the server of commands did not answer within four minutes")
+
+    def start(self, *arguments: str, folder: Path) -> "ForkedCommand":
+        """Start a command in a folder; its streams are pipes."""
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, to), (out, stdout), (err, stderr) = pipes
+        call = socket.socket(socket.AF_UNIX)
+        call.connect(str(self.folder / "socket"))
+        body = json.dumps([arguments, str(folder), dict(os.environ)]).encode()
+        socket.send_fds(call, [len(body).to_bytes(4, "big")], [stdin, stdout, stderr])
+        call.sendall(body)
+        for stream in (stdin, stdout, stderr):
+            os.close(stream)
+        pid = int.from_bytes(call.recv(4), "big")
+        return ForkedCommand(pid, call, os.fdopen(to, "w"), os.fdopen(out), os.fdopen(err))
 
     def close(self) -> None:
         """End the server; commands that still run go on."""
         self._process.terminate()
         self._process.wait()
+
+
+class ForkedCommand:
+    """A running command: what `subprocess.Popen` offers, as far as tests need it."""
+
+    def __init__(
+        self, pid: int, call: socket.socket, stdin: IO[str], stdout: IO[str], stderr: IO[str]
+    ) -> None:
+        self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self.returncode: int | None = None
+        self._call = call
+
+    def poll(self) -> int | None:
+        """Exit code, or None while the command runs; -9 if it died without telling one."""
+        if self.returncode is None and select.select([self._call], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait for the end of the command; its exit code."""
+        if self.returncode is None:
+            self._call.settimeout(timeout)
+            code = self._call.recv(1)
+            self.returncode = code[0] if code else -signal.SIGKILL
+            self._call.close()
+        return self.returncode
+
+    def communicate(self, timeout: float = 60) -> tuple[str, str]:
+        """End the input, wait for the end of the command; what it printed, which has to fit into a pipe."""
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+        self.wait(timeout)
+        with self.stdout, self.stderr:
+            return self.stdout.read(), self.stderr.read()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the command if it still runs, and close its streams."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            with suppress(BrokenPipeError):
+                stream.close()
 
 
 def serve(address: str) -> None:
@@ -78,6 +152,8 @@ def serve(address: str) -> None:
     configure_process()
     for name in PRELOADED:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page of what is loaded
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears finished commands away
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -111,10 +187,14 @@ def _run(caller: socket.socket) -> None:
     from clickscale.cli import main
 
     code = main()
+    # All that the end of an interpreter does, but taking apart what was loaded, which takes longer than
+    # most commands.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     caller.sendall(bytes([code]))
-    sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

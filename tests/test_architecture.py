@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ MAX_LINES = 500
 # Modules that run code when they load what they saved.
 UNPICKLERS = frozenset({"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
 
+RUNNERS = frozenset({"eval", "exec", "load", "save"})  # last names of the calls that run code
+
 # Written in pieces so that this file does not contain what it forbids.
 FORBIDDEN_TEXT = re.compile(
     r"/(?:wo" + r"rk|t" + r"mp|ro" + r"ot|ho" + r"me|Us" + r"ers)/[A-Za-z._]"
@@ -75,6 +78,24 @@ FORBIDDEN_TEXT = re.compile(
 
 
 # --- reading sources
+
+
+@lru_cache(maxsize=1)  # the trees of all files would fill the memory
+def parsed(source: str) -> ast.Module:
+    """Parse a text once for the rules that follow one another; they only read the tree."""
+    return ast.parse(source)
+
+
+def last_name(function: ast.expr) -> str:
+    """Name the function of a call, without what stands before it; empty for other expressions."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def is_package_itself(value: ast.expr) -> bool:
+    """Whether an expression is the plain name of the package."""
+    return isinstance(value, ast.Name) and value.id == "clickscale"
 
 
 def source_files(*folders: str) -> list[Path]:
@@ -93,13 +114,19 @@ def part_of(module: str) -> str:
     return (module.split(".") + [""])[1]
 
 
-def imported_modules(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute name) of everything imported, wherever in the file the import stands.
+@cache
+def imported_modules(source: str, module: str, is_package: bool = False) -> list[tuple[int, str]]:
+    """List (line, absolute name) of everything imported, wherever in the file the import stands.
 
     ``from a import b`` yields ``a.b``: b may be a module; if it is not, the longer name has the same part.
-    A module name put together at run time cannot be read from the source and is left out.
+    A module name put together at run time cannot be read from the source and is left out. Several rules ask
+    for the same files, so the answer is kept.
     """
-    for node in ast.walk(ast.parse(source)):
+    return list(_imports(source, module, is_package))
+
+
+def _imports(source: str, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -107,9 +134,9 @@ def imported_modules(source: str, module: str, is_package: bool = False) -> Iter
             kept = above[: len(above) - node.level + is_package] if node.level else []
             origin = ".".join([*kept, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "clickscale":
+        elif isinstance(node, ast.Attribute) and is_package_itself(node.value):
             yield node.lineno, f"clickscale.{node.attr}"  # reached through the package: import clickscale
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and last_name(node.func).endswith("import_module"):
             names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             yield from ((node.lineno, str(name)) for name in names[:1])
 
@@ -163,9 +190,9 @@ def code_that_runs_data(source: str, module: str) -> list[str]:
         for line, target in imported_modules(source, module)
         if target.split(".")[0] in UNPICKLERS or target in ("torch.load", "torch.save")
     ]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
+            name = ast.unparse(node.func) if last_name(node.func) in RUNNERS else ""
             if name in ("eval", "exec", "torch.load", "torch.save"):
                 found.append(f"{module}:{node.lineno} calls {name}()")
             found += [
@@ -180,7 +207,7 @@ def code_that_runs_data(source: str, module: str) -> list[str]:
 def options_passed_through(source: str, module: str) -> list[str]:
     """Complain about functions that hand ``**anything`` on: a misspelled option would be noticed far away."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None:
             name = node.args.kwarg.arg
             calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
@@ -208,7 +235,7 @@ def forbidden_text(text: str, name: str) -> list[str]:
 def function_lengths(source: str) -> list[int]:
     """Count the lines of every function, its docstring left out."""
     lengths = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             text = node.body[0] if ast.get_docstring(node) is not None else None
             documented = text.end_lineno - text.lineno + 1 if text and text.end_lineno else 0

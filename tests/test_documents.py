@@ -23,7 +23,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -209,14 +208,6 @@ def broken_links(markdown: str, path: Path) -> list[str]:
         ):
             broken.append(link["target"])
     return broken
-
-
-@pytest.fixture(scope="session")
-def command_server() -> Iterator[CommandServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = CommandServer(Path(folder))
-        yield server
-        server.close()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

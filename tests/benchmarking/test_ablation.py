@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ from clickscale.benchmarking import work
 from clickscale.benchmarking.ablation import ablate, forecast_ablation
 from clickscale.benchmarking.ablation_config import AblationConfig
 from clickscale.benchmarking.ablation_page import Ablation
-from clickscale.benchmarking.processes import Ended, Job
-from clickscale.cli import main
 from clickscale.errors import ConfigError
+from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import source_of, tiny_dataset, tiny_schema, tiny_source, tiny_tables
 
 SMALL = ("batch_size=16", "model.head.hidden=[8]", "threads=1")
@@ -33,17 +31,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> AblationConfig:
     )
 
 
-def run_here(jobs: Sequence[Job], count: int, tell: Callable[[Ended], None]) -> list[Ended]:
-    """Run jobs in this process: loading torch once per run takes longer than all runs together."""
-    ended = []
-    for job in jobs:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        codes = [main(words) for words in job.commands()]
-        ended.append(Ended(job, 1.0, "failed" if any(codes) else ""))
-        tell(ended[-1])
-    return ended
-
-
 @pytest.fixture(scope="module")
 def done(
     config: AblationConfig, tmp_path_factory: pytest.TempPathFactory
@@ -51,7 +38,7 @@ def done(
     """Table 5 at one grade, two seeds."""
     out, said = tmp_path_factory.mktemp("done") / "ablation", []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "run_jobs", run_here)
+        patch.setattr(work, "run_jobs", jobs_here)
         return ablate(config, out, say=said.append), out, said
 
 
@@ -102,7 +89,7 @@ def test_what_is_done_stays_and_only_more_is_trained(
 ) -> None:
     _, out, _ = done
     before = stamps(out)
-    monkeypatch.setattr(work, "run_jobs", run_here)
+    monkeypatch.setattr(work, "run_jobs", jobs_here)
     again = ablate(replace(config, seeds=3), out)
     assert [line.seeds for line in again.tables[0].lines] == [3] * 3
     after = stamps(out)

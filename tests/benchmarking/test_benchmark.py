@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from clickscale.benchmarking import work
 from clickscale.benchmarking.benchmark import benchmark, forecast_benchmark
 from clickscale.benchmarking.benchmark_config import BenchmarkConfig
 from clickscale.benchmarking.benchmark_page import Benchmark
 from clickscale.benchmarking.progress import duration
 from clickscale.errors import ConfigError
+from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import tiny_dataset, tiny_source
 
 SMALL = ("batch_size=8", "model.head.hidden=[8]", "threads=1")
@@ -40,7 +42,9 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Benchmar
     """A benchmark of two models: din joins as the reference."""
     out = tmp_path_factory.mktemp("done") / "bench"
     config = config_for(data, "suan", rates=(0.001, 0.003))
-    return benchmark(config, out, jobs=2), out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "run_jobs", jobs_here)
+        return benchmark(config, out, jobs=2), out
 
 
 def stamps(out: Path) -> dict[str, int]:
@@ -105,8 +109,11 @@ def replace_test(line: Any, other: Any) -> Any:
     return changed(line, against_best=other.against_best, over_seeds=other.over_seeds)
 
 
-def test_finished_runs_stay_and_a_failed_one_is_named(done: tuple[Benchmark, Path]) -> None:
+def test_finished_runs_stay_and_a_failed_one_is_named(
+    done: tuple[Benchmark, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, out = done
+    monkeypatch.setattr(work, "run_jobs", jobs_here)
     before = stamps(out)
     strange = out / "runs/suan/rate-0.01-seed-0"
     strange.mkdir()

@@ -1,10 +1,7 @@
 """Wrong usage and wrong input: one line on stderr, exit code 2, nothing on stdout, nothing half written."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from clickscale import models
 from clickscale.cli import main
 from clickscale.data.described.guess import guess
 from tests.document_data import write_document_data
+from tests.forked_commands import CommandServer
 from tests.trained import tiny_artifact, tiny_prepared, tiny_run
 
 
@@ -235,23 +233,9 @@ def test_the_share_of_bad_rows_can_be_allowed(tmp_path: Path, capsys: pytest.Cap
     assert main([*given, "--max-quarantined", "0.6"]) == 0
 
 
-def command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
-    """A verb in a process of its own."""
-    code = "import sys; from clickscale.cli import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
-    number: signal.Signals, code: int, folder: Path, tmp_path: Path
+    number: signal.Signals, code: int, folder: Path, tmp_path: Path, command_server: CommandServer
 ) -> None:
     options = [
         "--grade",
@@ -264,7 +248,7 @@ def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
         "epochs.count=3000",
     ]
     arguments = ["train", "mlp", "--data", str(folder / "tiny"), "--out", "run", *options]
-    process = command(*arguments, folder=tmp_path)
+    process = command_server.start(*arguments, folder=tmp_path)
     log = tmp_path / "run" / "metrics.jsonl"
     until = time.monotonic() + 60
     while not (log.is_file() and log.stat().st_size) and process.poll() is None and time.monotonic() < until:
@@ -278,9 +262,11 @@ def test_a_signal_stops_training_after_a_checkpoint_and_it_can_be_continued(
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
-def test_a_signal_while_answers_are_written_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
-    process = command("score", str(folder / "artifact-din"), "-", "--out", "answers.jsonl", folder=tmp_path)
-    assert process.stdin is not None
+def test_a_signal_while_answers_are_written_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
+    given = ["score", str(folder / "artifact-din"), "-", "--out", "answers.jsonl"]
+    process = command_server.start(*given, folder=tmp_path)
     process.stdin.write('{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n')
     process.stdin.flush()
     until = time.monotonic() + 60
@@ -293,10 +279,10 @@ def test_a_signal_while_answers_are_written_leaves_nothing_half_written(folder: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_any_other_verb_in_silence(number: signal.Signals, code: int, folder: Path) -> None:
-    process = command("score", "artifact-din", "-", folder=folder)
-    assert process.stdin is not None
-    assert process.stdout is not None
+def test_a_signal_stops_any_other_verb_in_silence(
+    number: signal.Signals, code: int, folder: Path, command_server: CommandServer
+) -> None:
+    process = command_server.start("score", "artifact-din", "-", folder=folder)
     process.stdin.write('{"user": 101, "time": 1600000100, "candidates": [{"item": 10}]}\n')
     process.stdin.flush()
     assert process.stdout.readline().startswith("{"), "the first request is answered at once"

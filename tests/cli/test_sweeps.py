@@ -7,7 +7,8 @@ import pytest
 from clickscale.cli import main
 from clickscale.scaling import sweep as sweep_module
 from clickscale.scaling.points import read_points
-from tests.scaling.grids import SMALL, jobs_here, small_data
+from tests.benchmarking.jobs import jobs_here
+from tests.scaling.grids import SMALL, small_data
 
 SETS = [word for text in SMALL for word in ("--set", text)]
 GRID = ["--models", "mlp", "--sizes", "size-1", "--lengths", "8", "--fractions", "1/2..1", *SETS]

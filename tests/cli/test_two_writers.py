@@ -1,9 +1,6 @@
 """Two processes and one folder: the second is refused by the name of the first, and no metric is lost."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +9,10 @@ import pytest
 
 from clickscale.locks import holder
 from clickscale.training.run.logs import read_metrics
+from tests.forked_commands import CommandServer, ForkedCommand
 from tests.trained import tiny_prepared
 
+Start = Callable[..., ForkedCommand]
 LONG = ("--set", "epochs.count=30000", "--set", "log_every=1", "--set", "early_stopping=false")
 OFTEN = ("--set", "checkpoint_every=50")
 
@@ -24,29 +23,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start(tmp_path: Path, command_server: CommandServer) -> Iterator[Start]:
     """Start verbs in processes of their own, which end with the test."""
     processes = []
 
-    def verb(*arguments: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "clickscale", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        return process
+    def verb(*arguments: str) -> ForkedCommand:
+        processes.append(command_server.start(*arguments, folder=tmp_path))
+        return processes[-1]
 
     yield verb
     for process in processes:
         process.kill()
-        process.communicate()
 
 
-def wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_until(happened: Callable[[], bool], process: ForkedCommand) -> None:
     until = time.monotonic() + 60
     while not happened() and time.monotonic() < until:
         assert process.poll() is None, process.communicate()
@@ -57,9 +47,7 @@ def is_written(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def test_two_resumes_of_one_run_lose_no_metric(
-    data: Path, tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]
-) -> None:
+def test_two_resumes_of_one_run_lose_no_metric(data: Path, tmp_path: Path, start: Start) -> None:
     run = tmp_path / "run"
     given = [
         "train",
@@ -94,7 +82,7 @@ def test_two_resumes_of_one_run_lose_no_metric(
 
 
 def test_two_searches_in_one_folder_are_refused_the_same_way(
-    data: Path, tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]
+    data: Path, tmp_path: Path, start: Start
 ) -> None:
     given = ["tune", "--data", str(data), "--model", "mlp", "--out", "tuned", "--budget", "10m"]
     first = start(*given)

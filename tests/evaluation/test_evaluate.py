@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,20 @@ def request_by_request(dataset: Dataset, model: CTRModel[Any], part: str, length
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize("name", model_names())
-@pytest.mark.parametrize("length", [1, 5, 12, 200])
+LENGTHS = (1, 5, 12, 200)
+# Every model with two lengths, every length with many models; the rest is slow.
+EVERYDAY = {
+    (name, LENGTHS[(number + turn) % 4]) for number, name in enumerate(model_names()) for turn in (0, 2)
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        pytest.param(name, length, marks=[] if (name, length) in EVERYDAY else pytest.mark.slow)
+        for name, length in product(model_names(), LENGTHS)
+    ],
+)
 def test_sharing_an_encoding_among_requests_changes_no_logit(
     dataset: Dataset, name: str, length: int
 ) -> None:

@@ -46,8 +46,15 @@ def test_no_score_mixes_devices(name: str, length: int, candidates: int) -> None
 
 
 @EVERY
-@SHAPES
-@pytest.mark.parametrize("table", ["adagrad", "adam"])
+@pytest.mark.parametrize(
+    ("length", "candidates", "table"),
+    [
+        pytest.param(12, 4, "adagrad", id="short-adagrad"),
+        pytest.param(150, 40, "adam", id="long-adam"),
+        pytest.param(12, 4, "adam", id="short-adam", marks=pytest.mark.slow),
+        pytest.param(150, 40, "adagrad", id="long-adagrad", marks=pytest.mark.slow),
+    ],
+)
 def test_no_step_of_training_mixes_devices(name: str, length: int, candidates: int, table: str) -> None:
     config = override(OptimizerConfig(), [f"table={table}"])
     batch = toy_batch(length=length, candidates=candidates)

@@ -76,11 +76,12 @@ def gap(found: list[Any], right: list[Any]) -> float:
 def test_answers_with_kept_states_are_those_without(
     name: str, kind: str, load: Callable[[str], Artifact], requests: list[Json]
 ) -> None:
-    right = Scorer(load(name)).score_many(requests)
+    asked = requests[::2]
+    right = Scorer(load(name)).score_many(asked)
     cache = StateCache(msgspec.structs.replace(ALL, kind=kind, audit_share=0.2))
     scorer = Scorer(load(name), cache=cache, chunk=2)
     for size in (1, 7, 64):
-        found = scorer.score_many(requests, batch=size)
+        found = scorer.score_many(asked, batch=size)
         assert gap(found, right) <= 1e-5
         assert [one.used for one in found] == [one.used for one in right]
         assert [one.ignored for one in found] == [one.ignored for one in right]

@@ -152,7 +152,7 @@ def overfit(model: CTRModel[Any], batch: Batch) -> float:
     tables = tables_of(model)
     rows = [table.weight for table in tables.values()]
     dense = [parameter for parameter in model.parameters() if all(parameter is not row for row in rows)]
-    optimizers = [torch.optim.Adam(dense, lr=0.003), torch.optim.SparseAdam(rows, lr=0.03)]
+    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam(rows, lr=0.1)]
     loss = torch.tensor(1.0)
     for _ in range(250):
         logits = model(batch)[batch.label_mask]
@@ -371,7 +371,10 @@ def test_the_check_of_appending_sees_its_fault(name: str) -> None:
     assert append_gap(Broken(toy_model(name), "append").eval(), toy_batch(full=True)) > 1e-4
 
 
-@EVERY
+# A variant runs through the same guards as its model, so variants join the slow tests.
+@pytest.mark.parametrize(
+    "name", [*model_names(), *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS)]
+)
 def test_each_check_sees_its_fault(name: str) -> None:
     def broken(fault: str, seed: int = 0) -> CTRModel[Any]:
         return Broken(toy_model(name, seed=seed), fault).eval()

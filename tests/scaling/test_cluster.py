@@ -15,7 +15,8 @@ from clickscale.scaling import sweep as sweep_module
 from clickscale.scaling.cluster import cluster_size
 from clickscale.scaling.points import POINTS
 from clickscale.scaling.sweep import sweep
-from tests.scaling.grids import SMALL, jobs_here, small_data, small_sweep
+from tests.benchmarking.jobs import jobs_here
+from tests.scaling.grids import SMALL, small_data, small_sweep
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 

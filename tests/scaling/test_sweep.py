@@ -22,8 +22,9 @@ from clickscale.scaling.sweep import forecast_sweep, sweep
 from clickscale.sealed import read_document, write_document
 from clickscale.training.run.folder import load_run
 from clickscale.workflow import run_results
+from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import tiny_dataset, tiny_source
-from tests.scaling.grids import SMALL, jobs_here, small_data, small_sweep
+from tests.scaling.grids import SMALL, small_data, small_sweep
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,8 @@ def test_a_sweep_without_a_part_or_in_two_processes_is_refused(data: Path, tmp_p
 _KILLED = """
 import os, sys, pathlib
 from clickscale.scaling import sweep as module
-from tests.scaling.grids import jobs_here, small_sweep
+from tests.benchmarking.jobs import jobs_here
+from tests.scaling.grids import small_sweep
 module.run_jobs = jobs_here
 data, out = map(pathlib.Path, sys.argv[1:3])
 config = small_sweep(data)

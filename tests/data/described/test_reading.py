@@ -256,9 +256,21 @@ MUTATION = st.tuples(
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 @given(changes=st.lists(MUTATION, max_size=12), cut=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_bytes_give_rows_that_are_kept_or_quarantined(tmp_path_factory, kind, changes, cut):
-    folder = tmp_path_factory.mktemp("t")
+    check_changed_bytes(tmp_path_factory.mktemp("t"), kind, changes, cut)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@given(changes=st.lists(MUTATION, max_size=12), cut=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_many_more_bytes_give_rows_that_are_kept_or_quarantined(tmp_path_factory, kind, changes, cut):
+    check_changed_bytes(tmp_path_factory.mktemp("t"), kind, changes, cut)
+
+
+def check_changed_bytes(folder, kind, changes, cut):
+    """Change a table in some places, prepare it, and count its rows."""
     rows = [{**row, "title": f"title {n}"} for n, row in enumerate(clicks(60))]
     if kind == "jsonl":
         text = "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -195,9 +195,23 @@ JUNK = st.sampled_from(["", "abc", None, *NUMBERS])
 CHANGES = st.dictionaries(st.sampled_from(["user", "item", "time", "label.click", "position", "hour"]), JUNK)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(CHANGES, max_size=12), st.integers(1, 40))
 def test_rows_in_are_rows_kept_and_rows_quarantined(changes: list[dict[str, Any]], chunk_rows: int) -> None:
+    check_balance(changes, chunk_rows)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(st.lists(CHANGES, max_size=12), st.integers(1, 40))
+def test_rows_in_are_rows_kept_and_quarantined_in_many_more_logs(
+    changes: list[dict[str, Any]], chunk_rows: int
+) -> None:
+    check_balance(changes, chunk_rows)
+
+
+def check_balance(changes: list[dict[str, Any]], chunk_rows: int) -> None:
+    """Prepare a log with strange rows, and compare the counts with those of rules said another way."""
     tables = tiny_tables(impressions=30, behaviors=10)
     bad = 0
     for place, change in enumerate(changes):
