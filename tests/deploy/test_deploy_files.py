@@ -85,7 +85,10 @@ def kubernetes_complaints(text: str) -> list[str]:
     user = re.search(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)
     if user is None or int(user[1]) != pod["securityContext"]["runAsUser"]:
         found.append("the user is not that of the image")
-    if not container["securityContext"]["readOnlyRootFilesystem"] or not pod["securityContext"]["runAsNonRoot"]:
+    if (
+        not container["securityContext"]["readOnlyRootFilesystem"]
+        or not pod["securityContext"]["runAsNonRoot"]
+    ):
         found.append("the container may write its image, or run as root")
     return found
 
@@ -128,7 +131,10 @@ def _volumes(
     mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
     if {one["name"] for one in mounts.values()} != set(volumes):
         yield "volumes and their mounts differ"
-    for path in (container["args"][0], *(value_of(container["args"], f"--{one}") for one in ("tokens", "config"))):
+    for path in (
+        container["args"][0],
+        *(value_of(container["args"], f"--{one}") for one in ("tokens", "config")),
+    ):
         if not any(path == mount or path.startswith(f"{mount}/") for mount in mounts):
             yield f"{path or 'a path'} is on no volume"
     if "secret" not in volumes["tokens"] or any(kind == "Secret" for kind, _ in objects):

@@ -5,10 +5,10 @@ Ray's own commands deploy it, on the cluster that they are connected to::
     serve run clickscale.serving.replicas.ray_serve:application \\
         models=/srv/models store=redis://redis:6379/0 tokens=/etc/clickscale/tokens replicas=4
 
-Each replica is a deployment of its own with one process, called by its handle. Ray starts that process again
-when it dies or says that it is not well; meanwhile the ingress asks another replica. Handles and health checks
-are the stable part of Ray Serve. Its own routers by a key are marked as alpha, choose among whatever processes
-run, and so move users whenever one of these is started again.
+Each replica is a deployment of its own with one process, called by its handle. Ray starts that process
+again when it dies or says that it is not well; meanwhile the ingress asks another replica. Handles and health
+checks are the stable part of Ray Serve. Its own routers by a key are experimental, choose among whatever
+processes run, and so move users whenever one of these is started again.
 
 What takes long to import is imported in the processes of the replicas, after they are configured.
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from clickscale.serving.replicas.replica_server import Call, Reply, ReplicasConfig
+    from clickscale.serving.replicas.replica_server import Call, ReplicasConfig, Reply
 
-# Requests that wait in a replica or an ingress at once. The engine of a replica refuses much earlier, with the
-# reason; Ray would let requests wait without a limit of time.
+# Requests that wait in a replica or an ingress at once. The engine of a replica refuses much earlier, with
+# the reason; Ray would let requests wait without a limit of time.
 _ONGOING = 2_000
 _HEALTH = 2.0  # seconds between two looks of Ray at a replica; one that is dead or not well is started again
 

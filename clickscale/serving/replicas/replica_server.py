@@ -23,7 +23,7 @@ class ReplicasConfig(Config, frozen=True):
     """Options of all replicas and of what stands before them.
 
     Attributes:
-        models: folder of published versions, which replicas follow, or one artifact; the same on all machines.
+        models: folder of published versions, which replicas follow, or one artifact; on all machines.
         store: URL of the store that all replicas share; empty for none.
         tokens: file of tokens, on all machines; empty takes those of the environment of each machine.
         anyone: let everybody who reaches the cluster rank and send events, if there are no tokens.
@@ -46,7 +46,7 @@ class ReplicasConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         check_least(self, 1, "replicas", "ingresses")
-        check_least(self, 0.1, "patience")
+        check_least(self, 0, "patience")
         if not self.models:
             raise ConfigError("Name the folder of the published versions, for instance models=/srv/models.")
         if self.store.startswith("memory:"):

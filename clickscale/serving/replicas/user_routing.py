@@ -1,7 +1,7 @@
 """Hands each request to the replica that owns its user, and to the next one while that replica is lost.
 
-The owner of a user is found by rendezvous hashing: each replica gets a hash of its number and the user, and the
-largest one wins. All ingresses agree without talking to each other, and if the number of replicas changes,
+The owner of a user is found by rendezvous hashing: each replica gets a hash of its number and the user, and
+the largest one wins. All ingresses agree without talking to each other. If the number of replicas changes,
 only the users of the replicas that come or go move.
 """
 
@@ -54,7 +54,8 @@ class UserRouting:
     def __init__(
         self, config: ReplicasConfig, replicas: Sequence[Any], lost: tuple[type[Exception], ...]
     ) -> None:
-        self._replicas, self._failures = tuple(replicas), (TimeoutError, *lost)
+        self._replicas = tuple(replicas)
+        self._failures: tuple[type[Exception], ...] = (TimeoutError, *lost)
         self._config, self._access = config, config.access()
         self._lost: dict[int, asyncio.Task[None]] = {}
         self._turn = itertools.count()
@@ -191,9 +192,10 @@ class UserRouting:
     def _parts(self, asked: EventsRequest) -> Mapping[tuple[int, ...], tuple[list[int], list[int]]]:
         """Positions of the events and of the outcomes for each owner, by the order to ask in."""
         parts: dict[int, tuple[tuple[int, ...], tuple[list[int], list[int]]]] = {}
-        for kind, rows in enumerate((asked.events, asked.outcomes)):
-            for position, row in enumerate(rows):
-                order = tuple(self._order(row.user))
+        users = [one.user for one in asked.events], [one.user for one in asked.outcomes]
+        for kind, rows in enumerate(users):
+            for position, user in enumerate(rows):
+                order = tuple(self._order(user))
                 parts.setdefault(order[0], (order, ([], [])))[1][kind].append(position)
         return dict(parts.values())
 

@@ -1,4 +1,4 @@
-"""Two replicas on a Ray cluster of this machine; without Ray, how its absence is told and what is deployed."""
+"""Two replicas on a Ray cluster here; without Ray, how its absence is told and what is deployed."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -216,12 +215,11 @@ class TestOnACluster:
     def test_a_killed_replica_costs_no_request_and_no_event(self, cluster: Cluster) -> None:
         users = sorted({request["user"] for request in cluster.requests})
         asked = [
-            {"user": user, "time": LATER - 1, "candidates": cluster.requests[0]["candidates"]} for user in users
+            {"user": user, "time": LATER - 1, "candidates": cluster.requests[0]["candidates"]}
+            for user in users
         ]
         bodies = [msgspec.json.encode(one) for one in asked]
-        expected = [
-            cluster.one.call("/v1/rank", one, headers=CALLER)[1]["scores"]["click"] for one in asked
-        ]
+        expected = [cluster.one.call("/v1/rank", one, headers=CALLER)[1]["scores"]["click"] for one in asked]
         events = [event(1_000 + number, users[number % len(users)]) for number in range(2_000)]
         messages = [msgspec.json.encode({"events": [one]}) for one in events]
         killed = owners_of(users[0], 2)[0]

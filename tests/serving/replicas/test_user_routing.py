@@ -1,4 +1,4 @@
-"""Requests find the replica of their user, and another one while it is lost; answers are those of one server."""
+"""Requests find the replica of their user, or the next while it is lost; answers are those of one server."""
 
 import asyncio
 import json
@@ -117,11 +117,11 @@ def test_requests_without_a_user_are_spread() -> None:
 def test_events_are_split_by_owner_and_answered_in_order() -> None:
     async def main() -> None:
         ingress = stand_ins()
-        rows = [event("new" if user % 2 else "old", user) for user in range(12)]
+        rows = [event("new" if user % 2 else "old", user) for user in range(30)]
         outcomes = [{"impression": "x", "user": user, "labels": {"click": 1}} for user in range(4)]
         response = await ingress.ask("/v1/events", {"events": rows, "outcomes": outcomes})
         assert json.loads(response.body) == {
-            "appended": [user % 2 == 1 for user in range(12)],
+            "appended": [user % 2 == 1 for user in range(30)],
             "settled": [True] * 4,
         }
         for place, handle in enumerate(ingress.handles):
@@ -311,7 +311,7 @@ def test_replicas_follow_the_published_versions(tmp_path: Path) -> None:
         ({}, "models=/srv/models"),
         ({"models": "m", "store": "memory://"}, "replicas share theirs"),
         ({"models": "m", "replicas": 0}, "replicas is 0"),
-        ({"models": "m", "patience": 0.0}, "patience is 0"),
+        ({"models": "m", "patience": -1.0}, "patience is -1"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], text: str) -> None:
