@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.serving.access import load_access
-from clickscale.serving.load_driver import Client, LoadReport, Target, constant_rate
+from clickscale.serving.load_driver import Client, LoadReport, Target, constant_rate, until_ready
 from clickscale.serving.replicas.ray_serve import application
 from clickscale.serving.replicas.user_routing import owners_of
 from clickscale.serving.run_server import listen_on
@@ -128,8 +129,15 @@ class Cluster:
         return time.monotonic() - begin
 
 
+# Ray gives processes of its own 5 and 10 seconds to begin, which a busy machine may not keep.
+SLOW_MACHINE = {f"RAY_SERVE_PROXY_{name}_TIMEOUT_S": "300" for name in ("READY_CHECK", "HEALTH_CHECK")} | {
+    "RAY_USAGE_STATS_ENABLED": "0"
+}
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    os.environ.update(SLOW_MACHINE)
     import ray
     from ray import serve
 
@@ -150,13 +158,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     listening = listen_on("127.0.0.1", 0)
     port = listening.getsockname()[1]
     listening.close()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        patiently(lambda: serve.start(http_options={"host": "127.0.0.1", "port": port}))
         options = {"models": str(folder / "models"), "store": stores[0], "tokens": str(folder / "tokens")}
         # A busy machine may make requests wait, but none may be refused or taken for lost because of that.
         patient = {"service.deadline_ms": "30000", "service.engine.queue_ms": "30000", "patience": "20"}
-        serve.run(application({**options, **patient, "cache.admit_after": "1", "replicas": "2"}))
+        built = application({**options, **patient, "cache.admit_after": "1", "replicas": "2"})
+        patiently(lambda: serve.run(built))
+        asyncio.run(until_ready(Target("127.0.0.1", port), 120))
         access = load_access(folder / "tokens")
         single = open_store(stores[1], Reading.of(artifact))
         patience = ServiceConfig(deadline_ms=30_000, drain_seconds=0)
@@ -165,6 +175,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def patiently(work: Callable[[], Any]) -> None:
+    """Do again what Ray gives up after a minute, though its processes are still on their way."""
+    for _ in range(4):
+        with contextlib.suppress(TimeoutError):
+            work()
+            return
+    work()
 
 
 def event(number: int, user: Any) -> dict[str, Any]:
