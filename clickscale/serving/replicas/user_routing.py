@@ -93,8 +93,9 @@ class UserRouting:
             return await self._ask_all(call)
         if path.startswith("/replicas/"):
             place, _, rest = path.removeprefix("/replicas/").partition("/")
-            return await self._send([self._named(place)], call._replace(path=f"/{rest}"))
-        return await self._send(self._order(None), call)
+            there = call._replace(path=f"/{rest}")
+            return await self._send([self._named(place)], there, self._time_for(there))
+        return await self._send(self._order(None), call, self._config.patience)
 
     # --- replicas
 
@@ -104,7 +105,7 @@ class UserRouting:
         if user is None:
             first = next(self._turn)
             return [(first + place) % count for place in range(count)]
-        return owners_of(user, count)
+        return _owners_of(user, count)
 
     def _named(self, text: str) -> int:
         if not text.isdecimal() or int(text) >= len(self._replicas):
@@ -117,7 +118,11 @@ class UserRouting:
         deadline = header if asked is None or asked.deadline_ms is None else asked.deadline_ms
         return max(self._config.patience, 1.5 * deadline / 1e3)
 
-    async def _send(self, order: Sequence[int], call: Call, patience: float | None = None) -> Reply:
+    def _time_for(self, call: Call) -> float | None:
+        """Seconds for what is about no user; loading a version takes as long as it takes."""
+        return None if call.path.startswith("/v1/admin/") else self._config.patience
+
+    async def _send(self, order: Sequence[int], call: Call, patience: float | None) -> Reply:
         """The answer of the first replica in the order that is not lost.
 
         A replica that is lost while it works on a request may have done it: scoring changes nothing, and
@@ -152,7 +157,8 @@ class UserRouting:
 
     async def _ask_all(self, call: Call) -> Reply:
         """The answers of all replicas, and the worst status among them."""
-        asked = (self._send([place], call) for place in range(len(self._replicas)))
+        patience = self._time_for(call)
+        asked = (self._send([place], call, patience) for place in range(len(self._replicas)))
         replies = await asyncio.gather(*asked, return_exceptions=True)
         bodies, worst = [], 200
         for reply in replies:
@@ -219,7 +225,7 @@ class UserRouting:
         return reply
 
 
-def owners_of(user: Value, count: int) -> list[int]:
+def _owners_of(user: Value, count: int) -> list[int]:
     """Numbers of the replicas in the order of their claim to a user, the owner first."""
     # As the store reads ids: 12 and "12" are one user where ids are integers.
     text = "\x1f".join(map(str, user)) if isinstance(user, list) else str(user)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
@@ -21,10 +22,13 @@ from clickscale.artifact import load_artifact
 from clickscale.data.dataset import Dataset
 from clickscale.errors import ConfigError
 from clickscale.inference.replay import requests_from_dataset
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.serving import load_driver
 from clickscale.serving.access import load_access
 from clickscale.serving.load_driver import Client, LoadReport, Target, constant_rate, until_ready
 from clickscale.serving.replicas.ray_serve import application
-from clickscale.serving.replicas.user_routing import owners_of
+from clickscale.serving.replicas.user_routing import _owners_of
 from clickscale.serving.run_server import listen_on
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.store.loading import load_dataset, moment_of
@@ -38,6 +42,7 @@ from tests.trained import tiny_artifact, tiny_prepared
 TOKEN = "ray-0123456789abcdef"
 CALLER = JSON_HEADERS | {"Authorization": f"Bearer {TOKEN}"}
 LATER = 1_900_000_000
+RATE = float(os.environ.get("CLICKSCALE_TEST_RATE", "20"))  # requests a second; fewer for a busy machine
 AHEAD = "ahead=1000000000"
 
 
@@ -84,7 +89,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 on_a_cluster = [
     pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'clickscale[cluster]'"),
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
 
@@ -124,7 +129,7 @@ class Cluster:
         """Seconds until a replica answers by its number."""
         begin = time.monotonic()
         while self.live.get(f"/replicas/{place}/readyz", CALLER)[0] != 200:
-            assert time.monotonic() - begin < 120
+            assert time.monotonic() - begin < 600
             time.sleep(0.2)
         return time.monotonic() - begin
 
@@ -136,8 +141,17 @@ SLOW_MACHINE = {f"RAY_SERVE_PROXY_{name}_TIMEOUT_S": "300" for name in ("READY_C
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
     os.environ.update(SLOW_MACHINE)
+    monkeypatch_module.setattr(load_driver, "_WAIT", 300.0)
     import ray
     from ray import serve
 
@@ -163,14 +177,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patiently(lambda: serve.start(http_options={"host": "127.0.0.1", "port": port}))
         options = {"models": str(folder / "models"), "store": stores[0], "tokens": str(folder / "tokens")}
         # A busy machine may make requests wait, but none may be refused or taken for lost because of that.
-        patient = {"service.deadline_ms": "30000", "service.engine.queue_ms": "30000", "patience": "20"}
+        patient = {"service.deadline_ms": "300000", "service.engine.queue_ms": "300000", "patience": "200"}
         built = application({**options, **patient, "cache.admit_after": "1", "replicas": "2"})
         patiently(lambda: serve.run(built))
         asyncio.run(until_ready(Target("127.0.0.1", port), 120))
         access = load_access(folder / "tokens")
         single = open_store(stores[1], Reading.of(artifact))
-        patience = ServiceConfig(deadline_ms=30_000, drain_seconds=0)
-        with live(folder / "models", patience, access=access, store_of=lambda _: single) as one:
+        patience = ServiceConfig(deadline_ms=300_000, drain_seconds=0)
+        cache = StateCache(CacheConfig(admit_after=1))
+        with live(folder / "models", patience, access=access, cache=cache, store_of=lambda _: single) as one:
             yield Cluster(Live(Target("127.0.0.1", port, headers=CALLER)), one, dataset, requests)
     finally:
         serve.shutdown()
@@ -195,11 +210,10 @@ class TestOnACluster:
     pytestmark = on_a_cluster
 
     def test_answers_are_those_of_one_server_to_the_byte(self, cluster: Cluster) -> None:
-        for request in cluster.requests[:40]:
+        for request in cluster.requests[::8]:
             many, one = cluster.both("/v1/rank", request)
-            # Administrators see how the state was found; the one server keeps none.
+            assert many == one
             assert many[0] == 200
-            assert re.sub(rb'"cache":"\w+"', b"", many[1]) == re.sub(rb'"cache":"\w+"', b"", one[1])
         many, one = cluster.both(f"{MODEL}/infer", plain())
         assert many == one
         users = sorted({request["user"] for request in cluster.requests})
@@ -214,22 +228,21 @@ class TestOnACluster:
         for user in users:
             later = {"user": user, "time": LATER + 1_000, "candidates": cluster.requests[0]["candidates"]}
             many, one = cluster.both("/v1/rank", later)
-            assert json.loads(many[1])["behaviors_used"] == json.loads(one[1])["behaviors_used"]
-            scores = [np.array(json.loads(each[1])["scores"]["click"]) for each in (many, one)]
-            assert np.abs(scores[0] - scores[1]).max() <= 1e-5  # appended to a kept state, or encoded whole
+            assert many == one
 
     def test_a_user_has_one_replica_where_the_state_is_found(self, cluster: Cluster) -> None:
         users = sorted({request["user"] for request in cluster.requests})
-        owners = {user: owners_of(user, 2)[0] for user in users}
-        assert set(owners.values()) == {0, 1}
-        for user, owner in owners.items():
-            before = cluster.ranked()
+        owners = Counter(_owners_of(user, 2)[0] for user in users)
+        assert set(owners) == {0, 1}
+        before = cluster.ranked()
+        for user in users:
             asked = {"user": user, "time": LATER + 2_000, "candidates": cluster.requests[0]["candidates"]}
-            found = [cluster.live.call("/v1/rank", asked, headers=CALLER)[1]["cache"] for _ in range(4)]
-            assert found[1:] == ["hit"] * 3
-            after = cluster.ranked()
-            assert after[owner] - before[owner] == 4
-            assert after[1 - owner] == before[1 - owner]
+            found = [cluster.live.call("/v1/rank", asked, headers=CALLER)[1]["cache"] for _ in range(3)]
+            assert found[1:] == ["hit"] * 2
+        after = cluster.ranked()
+        assert [after[place] - before[place] for place in range(2)] == [
+            3 * owners[place] for place in range(2)
+        ]
 
     def test_a_killed_replica_costs_no_request_and_no_event(self, cluster: Cluster) -> None:
         users = sorted({request["user"] for request in cluster.requests})
@@ -239,20 +252,20 @@ class TestOnACluster:
         ]
         bodies = [msgspec.json.encode(one) for one in asked]
         expected = [cluster.one.call("/v1/rank", one, headers=CALLER)[1]["scores"]["click"] for one in asked]
-        events = [event(1_000 + number, users[number % len(users)]) for number in range(2_000)]
+        events = [event(1_000 + number, users[number % len(users)]) for number in range(5_000)]
         messages = [msgspec.json.encode({"events": [one]}) for one in events]
-        killed = owners_of(users[0], 2)[0]
+        killed = _owners_of(users[0], 2)[0]
         back: list[float] = []
 
         async def act() -> tuple[LoadReport, LoadReport]:
             done = False
             target = cluster.live.target
             ranking = asyncio.create_task(
-                constant_rate(target, bodies, 20, 120, keep_bodies=True, go_on=lambda: not done)
+                constant_rate(target, bodies, RATE, 900, keep_bodies=True, go_on=lambda: not done)
             )
             there = Target(target.host, target.port, "/v1/events", CALLER)
             appending = asyncio.create_task(
-                constant_rate(there, messages, 10, 120, keep_bodies=True, go_on=lambda: not done)
+                constant_rate(there, messages, RATE / 4, 900, keep_bodies=True, go_on=lambda: not done)
             )
             await asyncio.sleep(3)
             kill(f"replica-{killed}")

@@ -16,7 +16,7 @@ from clickscale.serving.load_driver import Client, Target
 from clickscale.serving.messages import EventsAnswer, EventsRequest
 from clickscale.serving.replicas import user_routing
 from clickscale.serving.replicas.replica_server import Call, ReplicasConfig, ReplicaServer, Reply
-from clickscale.serving.replicas.user_routing import owners_of
+from clickscale.serving.replicas.user_routing import _owners_of
 from clickscale.serving.sample_requests import sample_requests
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.versions.publishing import publish
@@ -75,16 +75,16 @@ def event(identity: str, user: Any, time: int = 1_700_000_000) -> dict[str, Any]
 
 
 def test_a_user_has_one_owner_and_owners_share_the_users() -> None:
-    counts = Counter(owners_of(user, 4)[0] for user in range(4_000))
+    counts = Counter(_owners_of(user, 4)[0] for user in range(4_000))
     assert all(900 < counts[place] < 1_100 for place in range(4))
-    assert sorted(owners_of(["a", 7], 4)) == [0, 1, 2, 3]
-    assert owners_of(12, 4) == owners_of("12", 4)  # one user where ids are integers
-    assert {tuple(owners_of(text, 4)) for text in (["a", "b"], "ab", ["ab"], "\udc80")}
+    assert sorted(_owners_of(["a", 7], 4)) == [0, 1, 2, 3]
+    assert _owners_of(12, 4) == _owners_of("12", 4)  # one user where ids are integers
+    assert {tuple(_owners_of(text, 4)) for text in (["a", "b"], "ab", ["ab"], "\udc80")}
 
 
 def test_one_replica_more_moves_only_the_users_that_it_gets() -> None:
-    moved = [user for user in range(1_000) if owners_of(user, 4)[0] != owners_of(user, 5)[0]]
-    assert {owners_of(user, 5)[0] for user in moved} == {4}
+    moved = [user for user in range(1_000) if _owners_of(user, 4)[0] != _owners_of(user, 5)[0]]
+    assert {_owners_of(user, 5)[0] for user in moved} == {4}
     assert 150 < len(moved) < 250
 
 
@@ -98,7 +98,7 @@ def test_every_kind_of_request_of_a_user_finds_the_owner() -> None:
             await ingress.ask("/v1/events", {"events": [event("new", 7)]})
             await ingress.ask(f"{MODEL}/infer", infer(7))
         counts = [len(one.calls) for one in ingress.handles]
-        assert counts[owners_of(7, 3)[0]] == 12
+        assert counts[_owners_of(7, 3)[0]] == 12
         assert sum(counts) == 12
 
     asyncio.run(main())
@@ -127,7 +127,7 @@ def test_events_are_split_by_owner_and_answered_in_order() -> None:
         for place, handle in enumerate(ingress.handles):
             [call] = handle.calls
             part = msgspec.json.decode(call.body, type=EventsRequest)
-            assert {owners_of(one.user, 3)[0] for one in (*part.events, *part.outcomes)} == {place}
+            assert {_owners_of(one.user, 3)[0] for one in (*part.events, *part.outcomes)} == {place}
 
     asyncio.run(main())
 
@@ -150,7 +150,7 @@ def test_users_of_a_lost_replica_are_answered_by_the_next_until_it_is_back(
 
     async def main() -> None:
         ingress = stand_ins(patience=0.1)
-        first, second, _ = owners_of(7, 3)
+        first, second, _ = _owners_of(7, 3)
         ingress.handles[first].state = state
         for _ in range(3):
             assert json.loads((await ingress.ask("/v1/rank", rank(7))).body) == {"replica": second}
@@ -167,7 +167,7 @@ def test_users_of_a_lost_replica_are_answered_by_the_next_until_it_is_back(
 def test_a_request_may_take_as_long_as_its_own_deadline() -> None:
     async def main() -> None:
         ingress = stand_ins(patience=0.1)
-        owner = ingress.handles[owners_of(7, 3)[0]]
+        owner = ingress.handles[_owners_of(7, 3)[0]]
         work = owner._work
 
         async def slow(call: Call) -> Reply:
