@@ -143,13 +143,13 @@ def log_as_json() -> None:
     """Write what the package and the server log to stderr, a JSON object a line."""
     for name in ("clickscale", "uvicorn.error"):
         log = logging.getLogger(name)
-        log.handlers[:] = [_JsonLines()]
+        log.handlers[:] = [JsonLines()]
         log.propagate = False
     logging.getLogger("clickscale").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-class _JsonLines(logging.Handler):
+class JsonLines(logging.Handler):
     """Writes each record as a line of JSON: time, level, event, and what ``extra={"fields": ...}`` gives.
 
     A traceback is reduced to the places that it names: its values could be those of a user.

@@ -12,6 +12,9 @@ import pytest
 
 from clickscale.artifact import load_artifact
 from clickscale.errors import ConfigError
+from clickscale.inference.replay import requests_from_dataset
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.serving.load_driver import Client, Target
 from clickscale.serving.messages import EventsAnswer, EventsRequest
 from clickscale.serving.replicas import user_routing
@@ -19,10 +22,14 @@ from clickscale.serving.replicas.replica_server import Call, ReplicasConfig, Rep
 from clickscale.serving.replicas.user_routing import _owners_of
 from clickscale.serving.sample_requests import sample_requests
 from clickscale.serving.service import ServiceConfig
+from clickscale.serving.store.loading import load_dataset, moment_of
+from clickscale.serving.store.opening import StoreAt, open_store
+from clickscale.serving.store.reading import Reading
 from clickscale.serving.versions.publishing import publish
 from tests.serving.live import JSON_HEADERS, live
 from tests.serving.replicas.cluster import Handle, Ingress, replicas_of
 from tests.serving.routes.test_open_inference import MODEL, plain
+from tests.serving.store.servers import redis_server
 from tests.trained import tiny_artifact, tiny_prepared
 
 TOKEN = "replicas-0123456789abcdef"
@@ -265,6 +272,54 @@ def test_answers_are_those_of_one_server_to_the_byte(models: Path, monkeypatch: 
         expected = asyncio.run(from_one(here.target))
     for (method, path, *_), answer, one in zip(asked, asyncio.run(from_replicas()), expected, strict=True):
         assert answer == one, (method, path)
+
+
+@pytest.mark.slow
+def test_with_a_shared_store_answers_are_those_of_one_server_to_the_byte(tmp_path: Path) -> None:
+    dataset = tiny_prepared(tmp_path)
+    artifact = load_artifact(tiny_artifact(tmp_path, dataset, "lightsuan"))
+    requests = [
+        {name: value for name, value in request.items() if name not in ("profile", "behaviors")}
+        for request in requests_from_dataset(dataset, list(range(0, len(dataset.impressions["time"]), 3)))
+    ]
+    later, behavior = 1_900_000_000, {"action": "view", "dwell": 2.0}
+    users = sorted({request["user"] for request in requests})
+    events = [
+        event(f"e{number}", user, later + number) | {"behavior": behavior}
+        for number, user in enumerate(users)
+    ]
+    asked: list[tuple[str, Any]] = [
+        *(("/v1/rank", request) for request in requests),
+        ("/v1/events", {"events": events}),
+        ("/v1/events", {"events": events}),  # nothing is new
+        ("/v1/events", {"events": [*events, event("wrong", users[0], -5)]}),
+        *(("/v1/rank", requests[0] | {"user": user, "time": later + 1_000}) for user in users),
+    ]
+    options = ServiceConfig(deadline_ms=30_000, drain_seconds=0, stop_seconds=5)
+    cache = CacheConfig(admit_after=1)
+    with redis_server(tmp_path / "redis") as server:
+        urls = [f"redis://127.0.0.1:{server.port}/{number}?ahead=1000000000" for number in range(2)]
+        for url in urls:
+            store = open_store(url, Reading.of(artifact))
+            load_dataset(store, dataset, moment_of(dataset, ""))
+            store.close()
+        config = ReplicasConfig(
+            models=str(artifact.path), store=urls[0], anyone=True, cache=cache, service=options, patience=60
+        )
+
+        async def from_replicas() -> list[bytes]:
+            async with replicas_of(config) as ingress:
+                return [bytes((await ingress.ask(path, body)).body) for path, body in asked]
+
+        async def from_one(target: Target) -> list[bytes]:
+            client = Client(Target(target.host, target.port, headers=JSON_HEADERS))
+            return [(await client.post(msgspec.json.encode(body), path))[1] for path, body in asked]
+
+        found = asyncio.run(from_replicas())
+        store_of = StoreAt(urls[1])
+        with live(artifact.path, options, cache=StateCache(cache), store_of=store_of) as here:
+            assert found == asyncio.run(from_one(here.target))
+    assert any(b'"cache":"append"' in body for body in found)
 
 
 def test_administrators_reach_all_replicas(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
