@@ -313,7 +313,10 @@ def test_with_a_shared_store_answers_are_those_of_one_server_to_the_byte(tmp_pat
 
         async def from_one(target: Target) -> list[bytes]:
             client = Client(Target(target.host, target.port, headers=JSON_HEADERS))
-            return [(await client.post(msgspec.json.encode(body), path))[1] for path, body in asked]
+            try:
+                return [(await client.post(msgspec.json.encode(body), path))[1] for path, body in asked]
+            finally:
+                client.close()
 
         found = asyncio.run(from_replicas())
         store_of = StoreAt(urls[1])
