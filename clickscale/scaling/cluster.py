@@ -76,7 +76,7 @@ def _work(job: Job, threads: int) -> Ended:
 
 
 def _ray() -> Any:
-    """Ray, which only this module uses.
+    """Ray; sweeps use it only here.
 
     Raises:
         ConfigError: it is not installed.

@@ -139,6 +139,16 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
+def log_as_json() -> None:
+    """Write what the package and the server log to stderr, a JSON object a line."""
+    for name in ("clickscale", "uvicorn.error"):
+        log = logging.getLogger(name)
+        log.handlers[:] = [JsonLines()]
+        log.propagate = False
+    logging.getLogger("clickscale").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
 class JsonLines(logging.Handler):
     """Writes each record as a line of JSON: time, level, event, and what ``extra={"fields": ...}`` gives.
 

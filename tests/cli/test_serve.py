@@ -8,10 +8,11 @@ import pytest
 
 from clickscale.artifact import load_artifact
 from clickscale.cli import main
-from clickscale.cli.server.serve import _check_host, _options, _StoreOf
+from clickscale.cli.server.serve import _check_host, _options
 from clickscale.errors import ConfigError, StoreError
 from clickscale.serving.access import Access
 from clickscale.serving.store.keyed_store import KeyedStore
+from clickscale.serving.store.opening import StoreAt
 from clickscale.serving.versions.publishing import pointed_version
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -98,7 +99,7 @@ def test_a_store_that_takes_no_events_is_found_at_the_start(
 
     monkeypatch.setattr(KeyedStore, "check", fail)
     with pytest.raises(StoreError, match="full"):
-        _StoreOf("memory://")(load_artifact(tiny_artifact(tmp_path, tiny_prepared(tmp_path))))
+        StoreAt("memory://")(load_artifact(tiny_artifact(tmp_path, tiny_prepared(tmp_path))))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +16,9 @@ from clickscale.config_text import assign, build, read_assignments, split_assign
 from clickscale.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from clickscale.artifact import Artifact
     from clickscale.inference.states.cache import StateCache
     from clickscale.serving.access import Access
     from clickscale.serving.service import ServiceConfig
-    from clickscale.serving.store.protocol import OnlineStore
     from clickscale.serving.versions.score_correction import Calibrator
 
 
@@ -69,6 +66,8 @@ def serve_model(
     from clickscale.serving.access import load_access
     from clickscale.serving.run_server import listen_on, serve
     from clickscale.serving.service import Service
+    from clickscale.serving.store.opening import StoreAt
+    from clickscale.serving.telemetry import log_as_json
     from clickscale.serving.versions.model_versions import Source
 
     options = _options(config, sets or [], workers or available_cores(), follow)
@@ -81,9 +80,9 @@ def serve_model(
             " make one: clickscale publish ARTIFACT --to DIR"
         )
     kept = _cache(cache, precision)
-    _log_as_json()
+    log_as_json()
     set_threads(1)  # requests run side by side; threads within one would only wait for each other
-    service = Service(source, options, access, kept, None if store is None else _StoreOf(store), freeze=True)
+    service = Service(source, options, access, kept, None if store is None else StoreAt(store), freeze=True)
     listening = listen_on(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     if as_json:
@@ -91,25 +90,6 @@ def serve_model(
     else:
         say(url)
     serve(service, listening)
-
-
-class _StoreOf:
-    """Opens a store for the first artifact, and reads the same store for later versions."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._first: OnlineStore | None = None
-
-    def __call__(self, artifact: "Artifact") -> "OnlineStore":
-        from clickscale.serving.store.opening import open_store
-        from clickscale.serving.store.reading import Reading
-
-        reading = Reading.of(artifact)
-        if self._first is None:
-            self._first = open_store(self._url, reading)
-            self._first.check()  # a store that takes no events, or half a load, is found before it is needed
-            return self._first
-        return self._first.for_model(reading)
 
 
 def _need_extra() -> None:
@@ -153,18 +133,6 @@ def _cache(size: str, precision: str) -> "StateCache | None":
     if not (budget := size_in_bytes(size)):
         return None
     return StateCache(build(CacheConfig, {"budget": budget, "precision": precision}, "--precision"))
-
-
-def _log_as_json() -> None:
-    """Write what the package and the server log to stderr, a JSON object a line."""
-    from clickscale.serving.telemetry import JsonLines
-
-    for name in ("clickscale", "uvicorn.error"):
-        log = logging.getLogger(name)
-        log.handlers[:] = [JsonLines()]
-        log.propagate = False
-    logging.getLogger("clickscale").setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def publish_model(

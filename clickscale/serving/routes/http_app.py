@@ -111,7 +111,7 @@ def answered(service: Service, route: str, handler: Handler) -> Handler:
         try:
             response, code = await handler(request), "ok"
         except Exception as error:
-            response, code = _refused(error, route)
+            response, code = refused(error, route)
         if service.state == "draining":
             response.headers["Connection"] = "close"
         service.telemetry.answers.labels(route, code).inc()
@@ -121,7 +121,7 @@ def answered(service: Service, route: str, handler: Handler) -> Handler:
     return handle
 
 
-def _refused(error: Exception, route: str) -> tuple[Response, str]:
+def refused(error: Exception, route: str) -> tuple[Response, str]:
     """The answer to a request that failed, and its code."""
     if isinstance(error, ClientGone):
         return Response(status_code=_GONE), "client_gone"

@@ -26,7 +26,7 @@ import numpy as np
 from fastapi import Request, Response
 
 from clickscale.schema import Field
-from clickscale.serving.messages import JSON, MSGPACK, RankRequest, Refusal, decode, score_column
+from clickscale.serving.messages import JSON, MSGPACK, RankRequest, Refusal, Value, decode, score_column
 from clickscale.serving.routes.bodies import deadline_of, read_body, watching
 from clickscale.serving.service import Service
 from clickscale.serving.versions.served_model import ServedModel
@@ -130,6 +130,16 @@ class _Handlers:
         if "version" in request.path_params:
             return self._service.versions.named(request.path_params["version"])
         return self._service.versions.choose("")
+
+
+def asked_user(request: Request, body: bytes) -> Value:
+    """The raw id of the user that a request to score is about; None without one.
+
+    Raises:
+        Refusal: the request cannot be read.
+    """
+    head = _head_size(request, len(body))
+    return _rank_request(decode(body[:head], JSON, _InferRequest).inputs, body[head:]).user
 
 
 def _json(tree: Any, status: int = 200) -> Response:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from clickscale.artifact import Artifact
 from clickscale.errors import ConfigError, StoreError, unknown
 from clickscale.serving.store.keyed_store import AHEAD, KeyedStore
 from clickscale.serving.store.memory import MemoryBackend
@@ -50,6 +51,23 @@ def open_store(url: str, reading: Reading) -> KeyedStore:
     else:
         backend = _redis(parts._replace(query=urlencode(options)).geturl())
     return KeyedStore(backend, reading, bound=bound, ahead=AHEAD if ahead is None else ahead)
+
+
+class StoreAt:
+    """Opens the store of a URL for the first artifact, and reads the same store for later versions."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._first: KeyedStore | None = None
+
+    def __call__(self, artifact: Artifact) -> KeyedStore:
+        """The store as an artifact reads it; errors as for `open_store`."""
+        reading = Reading.of(artifact)
+        if self._first is None:
+            self._first = open_store(self._url, reading)
+            self._first.check()  # a store that takes no events, or half a load, is found before it is needed
+            return self._first
+        return self._first.for_model(reading)
 
 
 _OPTIONS = ("ahead", "behaviors", "bytes", "sync")

@@ -1,0 +1,1 @@
+"""Several servers behind one address: each user has one of them, which keeps the states of that user."""
