@@ -6,7 +6,7 @@ model's own paper, or else a default of ours.
 
 from clickscale.layers.head import HeadConfig
 
-# Lai et al. 2025, section 4.1.4: d = 8 for all models.
+# Lai et al. 2025, section 4.1.4: of all models, with d = 8; the optimizer is Adam.
 SUAN_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
 
 # Liu et al. 2026 print 83.13 million parameters for their plain tower and no widths; over 53 tokens of width

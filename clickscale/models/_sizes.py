@@ -1,8 +1,6 @@
-"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4), and the tower of that paper."""
+"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4)."""
 
 from typing import NamedTuple
-
-from clickscale.layers.head import HeadConfig
 
 
 class _Size(NamedTuple):
@@ -20,7 +18,3 @@ SIZES = {
     "size-4": _Size(32, 8, 8),
     "size-5": _Size(144, 12, 12),
 }
-
-# Of all models that the paper compares (section 4.1.4), with d = 8; the optimizer is Adam.
-PAPER_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
-TINY_TOWER = HeadConfig(hidden=(16,))

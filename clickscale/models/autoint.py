@@ -56,7 +56,7 @@ PRESETS = {
     for i, (d, layers) in enumerate(((8, 1), (8, 3), (16, 3), (32, 4), (144, 6)))
 } | {
     "paper": ModelConfig(
-        d=16, layers=6, head_width=64, deep=False, inputs=FieldConfig(simtier=True), head=SMALL_TOWER
+        d=16, layers=6, deep=False, inputs=FieldConfig(simtier=True), head=SMALL_TOWER
     ),
     "debug": ModelConfig(d=4, layers=1, heads=1, head_width=4, head=DEBUG_TOWER),
 }

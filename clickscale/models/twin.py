@@ -10,7 +10,8 @@ that crosses user and item, such as the action and the time since::
 What depends on the behavior alone is computed once per user and request, whatever the number of candidates.
 
 Resolutions: one selection serves all heads, by the sum of their relevance, and of equal ones the newest are
-kept; padding is never found, and places that stay empty are masked; the short interest is DIN's.
+kept; padding is never found, and places that stay empty are masked; the short interest is DIN's. All heads
+share w_c, and each has a b_c of its own.
 """
 
 import torch
