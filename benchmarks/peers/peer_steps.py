@@ -37,7 +37,9 @@ def deepctr(name: str, columns: list[dict[str, Any]]) -> Step | None:
             features.append(SparseFeat(column["name"], column["size"], WIDTH))
         else:
             table = column["table"]
-            feature = SparseFeat(f"hist_{table}", column["size"], WIDTH, embedding_name=table)
+            # Its AutoInt counts tables for fields, so there a history has a table of its own.
+            shared = {} if name == "autoint" else {"embedding_name": table}
+            feature = SparseFeat(f"hist_{table}", column["size"], WIDTH, **shared)
             features.append(VarLenSparseFeat(feature, LENGTH, "mean", "history_length"))
     tower = {"dnn_hidden_units": TOWER}
     dice = {"att_activation": "Dice", "dnn_activation": "relu"}

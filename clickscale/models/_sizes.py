@@ -1,6 +1,8 @@
-"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4)."""
+"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4), and the towers of presets."""
 
 from typing import NamedTuple
+
+from clickscale.layers.head import HeadConfig
 
 
 class _Size(NamedTuple):
@@ -18,3 +20,7 @@ SIZES = {
     "size-4": _Size(32, 8, 8),
     "size-5": _Size(144, 12, 12),
 }
+
+# Of all models that the paper compares (section 4.1.4), with d = 8; the optimizer is Adam.
+SUAN_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
+DEBUG_TOWER = HeadConfig(hidden=(16, 8))

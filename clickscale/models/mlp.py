@@ -17,7 +17,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -24,8 +24,7 @@ from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
-from clickscale.models._sizes import SIZES
+from clickscale.models._sizes import DEBUG_TOWER, SIZES, SUAN_TOWER
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, without_padding
 

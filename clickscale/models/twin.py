@@ -30,7 +30,7 @@ from clickscale.layers.retrieval import ranked, top_behaviors
 from clickscale.layers.target_attention import masked_softmax
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

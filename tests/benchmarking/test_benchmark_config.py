@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("years of work")
     for out in (thesis, thesis / "bench"):
-        with pytest.raises(RunError, match="thesis.txt is a file, and .* is to be a folder"):
+        with pytest.raises(RunError, match=r"thesis\.txt is a file, and .* is to be a folder"):
             claim(out, config)
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and allowed(path, mode))

@@ -83,7 +83,8 @@ def hstu() -> int:
 
 def mtgr() -> int:
     wide = 64
-    tokens = linear(SMALL, wide) + linear(TOKEN, wide) + linear(TOKEN + CONTEXT, wide) + 2 * linear(wide, wide)
+    tokens = linear(SMALL, wide) + linear(TOKEN, wide) + linear(TOKEN + CONTEXT, wide)
+    tokens += 2 * linear(wide, wide)  # the second layers of the MLPs of behaviors and candidates
     # A norm before and a norm after attention for each kind of row; at the end only candidates are left.
     norms = 2 * wide * (3 + 3 + 3 + 1)
     blocks = 2 * (5 * wide**2 + 5 * wide + bias(2))

@@ -90,7 +90,9 @@ def test_the_planes_of_a_hash_are_drawn_once() -> None:
     assert torch.equal(other.interests.search.hash.directions, before)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("options", [("cross=mixture",), ("head.hidden=[]",), ("structure=stacked", "head.hidden=[]")])
+@pytest.mark.parametrize(
+    "options", [("cross=mixture",), ("head.hidden=[]",), ("structure=stacked", "head.hidden=[]")]
+)
 def test_crosses_take_one_row_and_need_no_tower(options: tuple[str, ...]) -> None:
     """A squeeze would drop the only row of a batch, and no hidden layer leaves the crosses alone."""
     model, batch = toy_model("dcnv2", *options), toy_batch(full=True)
