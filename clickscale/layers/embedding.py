@@ -11,6 +11,7 @@ from clickscale.features import UNKNOWN, Feature, categorical, numeric
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
+MANY = 8  # times as many values as entries, and sorting the entries is faster than flags of the values
 
 
 class FusedEmbedding(nn.Module):
@@ -157,7 +158,7 @@ def distinct(items: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
     A table of flags of length ``size`` replaces sorting where it is not much longer than the input.
     """
-    if size > 8 * items.numel():
+    if size > MANY * items.numel():
         return torch.unique(items, return_inverse=True)
     present = torch.zeros(size, dtype=torch.bool, device=items.device)
     present[items.reshape(-1)] = True
