@@ -60,7 +60,7 @@ class Peer:
             words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None,
+            stderr=subprocess.DEVNULL,
             text=True,
             env=environment,
         )
