@@ -11,7 +11,6 @@ from clickscale.features import UNKNOWN, Feature, categorical, numeric
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
-MANY = 8  # times as many values as entries, and sorting the entries is faster than flags of the values
 
 
 class FusedEmbedding(nn.Module):
@@ -151,16 +150,3 @@ def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:
 def _indices_shape(rows: Tensor) -> tuple[int, ...]:
     """Shape of ``rows`` without its last dimension."""
     return tuple(rows.shape[:-1])
-
-
-def distinct(items: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Distinct values of ``items`` (ascending) and the place of each entry among them.
-
-    A table of flags of length ``size`` replaces sorting where it is not much longer than the input.
-    """
-    if size > MANY * items.numel():
-        return torch.unique(items, return_inverse=True)
-    present = torch.zeros(size, dtype=torch.bool, device=items.device)
-    present[items.reshape(-1)] = True
-    number = present.cumsum(0) - 1
-    return present.nonzero().squeeze(1), number[items]

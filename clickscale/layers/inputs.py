@@ -11,7 +11,8 @@ from torch.nn import functional
 from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Feature, Features, categorical, column_of, content, numeric
-from clickscale.layers.embedding import MANY, FusedEmbedding, Numbers, SideEmbedding, distinct
+from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
+from clickscale.layers.kernels.distinct_values import MANY, distinct, distinct_rows
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
@@ -124,19 +125,11 @@ class Inputs(nn.Module):
 
     def _distinct_behaviors(self, user: UserSide) -> Tensor:
         """(B, L, D); an item and attributes of an event that recur together are embedded and joined once."""
-        code = user.items
-        for size, column in zip(self.sizes[1:], user.actions.unbind(dim=-1), strict=True):
-            code = code * size + column
-        # Padding is code 0, which is padding in every column.
-        unique, inverse = distinct(code * user.mask, math.prod(self.sizes))
-        columns = []
-        for size in reversed(self.sizes[1:]):
-            columns.append(unique % size)
-            unique = unique // size
-        rows = self.behavior_side.rows(torch.stack(columns[::-1], dim=-1))  # (U, columns)
-        actions = self.behavior_side.embed_rows(self.table, rows, rows.new_zeros(len(rows), 0)).flatten(1)
-        tokens = torch.cat([self.items(self.table, unique), actions], dim=-1)  # (U, D)
-        return functional.embedding(inverse, tokens)  # (B, L, D)
+        columns = torch.cat([user.items[..., None], user.actions], dim=-1)  # (B, L, columns)
+        rows, places = distinct_rows(columns, self.sizes, user.mask)
+        actions = self.behavior_side(self.table, rows[:, 1:], user.action_numbers).flatten(1)
+        tokens = torch.cat([self.items(self.table, rows[:, 0]), actions], dim=-1)  # (U, D)
+        return functional.embedding(places, tokens)  # (B, L, D)
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""
