@@ -11,6 +11,7 @@ from clickscale.benchmarking.ablation_config import (
     Section,
     TrainedLine,
     claim_ablation,
+    refuse_other_ablation,
 )
 from clickscale.benchmarking.ablation_page import Ablation, AblationLine, AblationTable, write_ablation
 from clickscale.benchmarking.forecast import Forecast, Sizes, open_parts
@@ -68,9 +69,17 @@ def ablate(
     return found
 
 
-def forecast_ablation(config: AblationConfig, *, jobs: int = 1, say: Say = lambda text: None) -> Forecast:
-    """Forecast the time of a whole ablation from a few steps of each line; nothing is written."""
-    return _forecast(config, *open_parts(config.data), {}, jobs, say)
+def forecast_ablation(
+    config: AblationConfig, out: str | Path, *, jobs: int = 1, say: Say = lambda text: None
+) -> Forecast:
+    """Forecast the time of a whole ablation from a few steps of each line; nothing is written.
+
+    Raises:
+        RunError, ConfigError: `ablate` with the same arguments would raise it.
+    """
+    out, parts = Path(out), open_parts(config.data)
+    refuse_other_ablation(out, config)
+    return _forecast(config, *parts, read_speeds(out), jobs, say)
 
 
 def _forecast(

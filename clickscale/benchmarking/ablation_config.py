@@ -6,11 +6,12 @@
     runs/A-size-2/seed-0.log    what its commands said
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickscale.benchmarking.benchmark_config import sets_of
-from clickscale.benchmarking.options_file import claim_options
+from clickscale.benchmarking.options_file import claim_options, refuse_other_work
 from clickscale.benchmarking.paper_tables import TABLES, Paper, PaperTable, Variant
 from clickscale.benchmarking.work import RunCell
 from clickscale.config import Config, check_least
@@ -149,12 +150,22 @@ def claim_ablation(out: Path, config: AblationConfig) -> None:
     """Begin an ablation in ``out``, or continue the one there; more tables, grades or seeds are welcome.
 
     Raises:
-        RunError: the folder holds something else, or an ablation with other options or data.
+        RunError: the folder holds something else, or an ablation with other options or data, or cannot be
+            written.
     """
+    claim_options(out, config, Path(config.data), what="ablation", free=_FREE, more=_other_grade(config))
 
-    def changed_grade(stored: AblationConfig) -> list[str]:
-        first = stored.grades[0]
-        changed = first != config.grades[0]
-        return [f"the grade of all tables is {first!r}, not {config.grades[0]!r}"] if changed else []
 
-    claim_options(out, config, Path(config.data), what="ablation", free=_FREE, more=changed_grade)
+def refuse_other_ablation(out: Path, config: AblationConfig) -> None:
+    """Raise where `claim_ablation` would, and write nothing."""
+    refuse_other_work(out, config, Path(config.data), what="ablation", free=_FREE, more=_other_grade(config))
+
+
+def _other_grade(config: AblationConfig) -> Callable[[AblationConfig], list[str]]:
+    """Tells whether a stored ablation has another grade for all tables than ``config``."""
+
+    def other(stored: AblationConfig) -> list[str]:
+        first, asked = stored.grades[0], config.grades[0]
+        return [f"the grade of all tables is {first!r}, not {asked!r}"] if first != asked else []
+
+    return other

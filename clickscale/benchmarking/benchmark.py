@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from clickscale.benchmarking.benchmark_config import TREES, BenchmarkConfig, claim_folder
+from clickscale.benchmarking.benchmark_config import (
+    TREES,
+    BenchmarkConfig,
+    claim_folder,
+    refuse_other_benchmark,
+)
 from clickscale.benchmarking.benchmark_page import Benchmark, write_benchmark
 from clickscale.benchmarking.benchmark_tables import measured_latencies, table
 from clickscale.benchmarking.cells import Cell, chosen_rate, grid, seeds
@@ -53,9 +58,17 @@ def benchmark(
     return _Session(config, out, dataset, sizes, forecast, say).run()
 
 
-def forecast_benchmark(config: BenchmarkConfig, *, jobs: int = 1, say: Say = lambda text: None) -> Forecast:
-    """Forecast the time of a whole benchmark from a few steps of each model; nothing is written."""
-    return _forecast(config, *open_parts(config.data), {}, jobs, say)
+def forecast_benchmark(
+    config: BenchmarkConfig, out: str | Path, *, jobs: int = 1, say: Say = lambda text: None
+) -> Forecast:
+    """Forecast the time of a whole benchmark from a few steps of each model; nothing is written.
+
+    Raises:
+        RunError, ConfigError: `benchmark` with the same arguments would raise it.
+    """
+    out, parts = Path(out), open_parts(config.data)
+    refuse_other_benchmark(out, config)
+    return _forecast(config, *parts, read_speeds(out), jobs, say)
 
 
 def _forecast(

@@ -1,11 +1,11 @@
 """Options of a benchmark, and those of every run in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from clickscale.benchmarking.options_file import claim_options
+from clickscale.benchmarking.options_file import claim_options, refuse_other_work
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError, unknown
 from clickscale.models import model_config, model_names
@@ -99,12 +99,22 @@ def claim_folder(out: Path, config: BenchmarkConfig) -> None:
     """Begin a benchmark in ``out``, or continue the one there; more models, rates or seeds are welcome.
 
     Raises:
-        RunError: the folder holds something else, or a benchmark with other options or data.
+        RunError: the folder holds something else, or a benchmark with other options or data, or cannot be
+            written.
     """
+    claim_options(out, config, Path(config.data), what="benchmark", free=_FREE, more=_fewer_rates(config))
 
-    def fewer_rates(stored: BenchmarkConfig) -> list[str]:
-        # The weights of rates that lost are gone.
-        fewer = sorted(set(stored.rates) - set(config.rates))
-        return [f"rates has {', '.join(f'{rate:g}' for rate in fewer)} as well"] if fewer else []
 
-    claim_options(out, config, Path(config.data), what="benchmark", free=_FREE, more=fewer_rates)
+def refuse_other_benchmark(out: Path, config: BenchmarkConfig) -> None:
+    """Raise where `claim_folder` would, and write nothing."""
+    refuse_other_work(out, config, Path(config.data), what="benchmark", free=_FREE, more=_fewer_rates(config))
+
+
+def _fewer_rates(config: BenchmarkConfig) -> Callable[[BenchmarkConfig], list[str]]:
+    """Tells which rates of a stored benchmark ``config`` lacks; the weights of rates that lost are gone."""
+
+    def fewer(stored: BenchmarkConfig) -> list[str]:
+        gone = sorted(set(stored.rates) - set(config.rates))
+        return [f"rates has {', '.join(f'{rate:g}' for rate in gone)} as well"] if gone else []
+
+    return fewer

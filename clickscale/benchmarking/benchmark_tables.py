@@ -68,12 +68,12 @@ def table(
     speeds: Mapping[str, Speed],
     latencies: Mapping[str, tuple[float, float]],
 ) -> list[BenchmarkLine]:
-    """Lines of the runs ``cells`` in the folder of a benchmark; see `lines_of`."""
+    """Lines of the runs ``cells`` in the folder of a benchmark; see `_lines_of`."""
     runs = {cell: entrant(cell.folder(out), "test") for cell in cells}
-    return lines_of(runs, reference, speeds, latencies)
+    return _lines_of(runs, reference, speeds, latencies)
 
 
-def lines_of(
+def _lines_of(
     runs: Mapping[Cell, Entrant],
     reference: str,
     speeds: Mapping[str, Speed],

@@ -40,9 +40,8 @@ class Cell(RunCell):
     def folder(self, out: Path) -> Path:
         """Folder of the run in the folder of a benchmark."""
         rate = f"rate-{self.rate:g}-" if self.rate else ""
-        return (
-            out / "runs" / self.model / f"{rate}seed-{self.seed}{f'-steps-{self.steps}' * bool(self.steps)}"
-        )
+        steps = f"-steps-{self.steps}" if self.steps else ""
+        return out / "runs" / self.model / f"{rate}seed-{self.seed}{steps}"
 
     def trained(self, out: Path) -> bool:
         """True if the run is finished."""

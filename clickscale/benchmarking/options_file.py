@@ -1,5 +1,6 @@
 """The file of options in a folder of many runs: the same call continues it, and another one is refused."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ def claim_options(
         more: further changes that are refused, each in a few words.
 
     Raises:
-        RunError: the folder holds something else, or work with other options or data.
+        RunError: the folder holds something else, or work with other options or data, or cannot be written.
     """
     manifest = refuse_other_work(out, config, data, what=what, free=free, more=more)
     out.mkdir(parents=True, exist_ok=True)
@@ -61,8 +62,9 @@ def refuse_other_work(
     """Raise where `claim_options` would, and write nothing; the hash of the manifest of the data set.
 
     Raises:
-        RunError: the folder holds something else, or work with other options or data.
+        RunError: the folder holds something else, or work with other options or data, or cannot be written.
     """
+    _require_writable(out)
     manifest = checksum(data / MANIFEST)
     if (stored := _stored(out)) is not None:
         before = build(type(config), stored.config, str(out / _OPTIONS))
@@ -77,6 +79,15 @@ def refuse_other_work(
     elif not is_empty(out) and not all(one.name.endswith(".partial") for one in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no {what}; choose another folder.")
     return manifest
+
+
+def _require_writable(out: Path) -> None:
+    """Raise a `RunError` if ``out`` is no folder that can be written, nor one that can be made."""
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise RunError(f"{nearest} is a file, and {out} is to be a folder; choose another folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RunError(f"{out} cannot be written: no permission in {nearest}; choose another folder.")
 
 
 def stored_options(out: Path, kind: type[C]) -> C | None:

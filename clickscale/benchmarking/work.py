@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,7 +58,7 @@ def work(
     left = [
         Job(
             name=str(cell),
-            commands=_bound(commands, cell),
+            commands=partial(commands, cell),
             log=_log(cell.folder(out)),
             seconds=seconds(cell),
         )
@@ -65,12 +66,6 @@ def work(
         if not (cell.tested(out) if tested else cell.trained(out))
     ]
     return {ended.job.name: ended.failed for ended in run_jobs(left, jobs, progress.count) if ended.failed}
-
-
-def _bound(
-    commands: Callable[[C], Sequence[Sequence[str]]], cell: C
-) -> Callable[[], Sequence[Sequence[str]]]:
-    return lambda: commands(cell)
 
 
 def _log(folder: Path) -> Path:

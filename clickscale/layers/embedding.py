@@ -150,16 +150,3 @@ def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:
 def _indices_shape(rows: Tensor) -> tuple[int, ...]:
     """Shape of ``rows`` without its last dimension."""
     return tuple(rows.shape[:-1])
-
-
-def distinct(items: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Distinct values of ``items`` (ascending) and the place of each entry among them.
-
-    A table of flags of length ``size`` replaces sorting where it is not much longer than the input.
-    """
-    if size > 8 * items.numel():
-        return torch.unique(items, return_inverse=True)
-    present = torch.zeros(size, dtype=torch.bool, device=items.device)
-    present[items.reshape(-1)] = True
-    number = present.cumsum(0) - 1
-    return present.nonzero().squeeze(1), number[items]

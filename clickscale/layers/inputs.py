@@ -1,5 +1,6 @@
 """Input layer of all models: from the index tensors of a batch to tokens."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch.nn import functional
 from clickscale.arrays import Array
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Feature, Features, categorical, column_of, content, numeric
-from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding, distinct
+from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
+from clickscale.layers.kernels.distinct_values import MANY, distinct, distinct_rows
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
@@ -103,6 +105,8 @@ class Inputs(nn.Module):
         self.items = ItemTable(features.item, items, self.table, dim, numbers)
         self.item_width = self.items.tokens * dim
         self.width = self.item_width + self.behavior_side.tokens * dim
+        events = [feature.size for feature in categorical(features.behavior) for _ in range(feature.values)]
+        self.sizes = (self.items.size, *events)  # of the columns that make a behavior
         self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens
 
     def profile(self, user: UserSide) -> Tensor:
@@ -111,11 +115,21 @@ class Inputs(nn.Module):
 
     def behaviors(self, user: UserSide) -> Tensor:
         """(B, L, D)."""
-        items = self.items(self.table, user.items)
         if not self.behavior_side.tokens:
-            return items
+            return self.items(self.table, user.items)
+        if math.prod(self.sizes) <= MANY * user.items.numel() and not self.behavior_side.numbers:
+            return self._distinct_behaviors(user)
+        items = self.items(self.table, user.items)
         actions = self.behavior_side(self.table, user.actions, user.action_numbers).flatten(-2)
         return torch.cat([items, actions * user.mask[..., None]], dim=-1)  # (B, L, D)
+
+    def _distinct_behaviors(self, user: UserSide) -> Tensor:
+        """(B, L, D); an item and attributes of an event that recur together are embedded and joined once."""
+        columns = torch.cat([user.items[..., None], user.actions], dim=-1)  # (B, L, columns)
+        rows, places = distinct_rows(columns, self.sizes, user.mask)
+        actions = self.behavior_side(self.table, rows[:, 1:], user.action_numbers).flatten(1)
+        tokens = torch.cat([self.items(self.table, rows[:, 0]), actions], dim=-1)  # (U, D)
+        return functional.embedding(places, tokens)  # (B, L, D)
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""

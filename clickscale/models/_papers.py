@@ -1,19 +1,13 @@
-"""Towers of the presets ``paper``, which are those of the comparing papers, and of the presets ``debug``.
+"""Towers of the presets ``paper`` of the models that Liu et al. (2026) compare with.
 
-The papers say which tower all models have, not every option of every model; what they leave open is as in the
-model's own paper, or else a default of ours.
+The paper says that all models have one tower, not how wide it is, nor every option of every model; what it
+leaves open is as in the model's own paper, or else a default of ours.
 """
 
 from clickscale.layers.head import HeadConfig
 
-# Lai et al. 2025, section 4.1.4: d = 8 for all models.
-SUAN_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
-
-# Liu et al. 2026 print 83.13 million parameters for their plain tower and no widths; over 53 tokens of width
-# 128, these have 83.04 million.
+# 83.13 million parameters are printed for the plain tower; over 53 tokens of width 128, these have 83.04.
 EST_TOWER = HeadConfig(hidden=(6656, 5376, 384, 64), norm="none", activation="relu")
 
-# They print 5.20 million parameters for AutoInt and 15.18 million for DCNv2, so these two had another tower.
+# 5.20 million are printed for AutoInt and 15.18 million for DCNv2, so these two had another tower.
 SMALL_TOWER = HeadConfig(hidden=(1024, 512), norm="none", activation="relu")
-
-DEBUG_TOWER = HeadConfig(hidden=(16, 8))

@@ -1,4 +1,4 @@
-"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4), and the tower of that paper."""
+"""Sizes of SUAN and LightSUAN (Lai et al. 2025, Table 4), and the towers of presets."""
 
 from typing import NamedTuple
 
@@ -22,5 +22,5 @@ SIZES = {
 }
 
 # Of all models that the paper compares (section 4.1.4), with d = 8; the optimizer is Adam.
-PAPER_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
-TINY_TOWER = HeadConfig(hidden=(16,))
+SUAN_TOWER = HeadConfig(hidden=(1024, 512, 256), norm="batch", activation="batch_dice")
+DEBUG_TOWER = HeadConfig(hidden=(16, 8))

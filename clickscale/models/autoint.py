@@ -24,7 +24,8 @@ from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, SMALL_TOWER
+from clickscale.models._papers import SMALL_TOWER
+from clickscale.models._sizes import DEBUG_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -55,9 +56,7 @@ PRESETS = {
     f"size-{i + 1}": ModelConfig(d=d, layers=layers)
     for i, (d, layers) in enumerate(((8, 1), (8, 3), (16, 3), (32, 4), (144, 6)))
 } | {
-    "paper": ModelConfig(
-        d=16, layers=6, head_width=64, deep=False, inputs=FieldConfig(simtier=True), head=SMALL_TOWER
-    ),
+    "paper": ModelConfig(d=16, layers=6, deep=False, inputs=FieldConfig(simtier=True), head=SMALL_TOWER),
     "debug": ModelConfig(d=4, layers=1, heads=1, head_width=4, head=DEBUG_TOWER),
 }
 

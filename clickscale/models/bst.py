@@ -29,7 +29,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.visibility import SelectedBehaviors, Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -28,7 +28,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns, ItemTable
 from clickscale.layers.local_activation import LocalActivation
 from clickscale.models._base import CTRModel, State
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 _SMALL = 0.01  # standard deviation of the initial rows of both second tables
 

@@ -24,7 +24,8 @@ from clickscale.layers.head import Head, HeadConfig
 from clickscale.layers.inputs import ItemColumns
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, SMALL_TOWER
+from clickscale.models._papers import SMALL_TOWER
+from clickscale.models._sizes import DEBUG_TOWER
 
 
 class ModelConfig(Config, frozen=True):

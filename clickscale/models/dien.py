@@ -32,7 +32,7 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.target_attention import masked_softmax
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._base import CTRModel, State, require_unpadded
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -26,13 +26,14 @@ from torch import Tensor
 from clickscale.batch import CandidateSide, UserSide
 from clickscale.errors import ConfigError
 from clickscale.features import Features
-from clickscale.layers.head import Head, HeadConfig
+from clickscale.layers.head import Head
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import take_columns
 from clickscale.models._base import CTRModel, FeatureAxis
 from clickscale.models._est.est_inputs import EstConfig, EstInputs, Timeline, resolve_inputs
 from clickscale.models._est.feature_axes import feature_axes
 from clickscale.models._est.full_attention import FullStack, PairKind
+from clickscale.models._papers import EST_TOWER
 
 
 class ModelConfig(EstConfig, frozen=True):
@@ -55,13 +56,12 @@ class ModelConfig(EstConfig, frozen=True):
 
 
 _SIZES = ((8, 32, 1), (8, 32, 2), (16, 64, 3), (32, 128, 4), (64, 256, 6))  # d, width, blocks, as of EST
-_TOWER = HeadConfig(norm="none", activation="relu", hidden=(6656, 5376, 384, 64))
 PRESETS = {
     f"size-{grade}": ModelConfig(d=d, width=width, blocks=blocks)
     for grade, (d, width, blocks) in enumerate(_SIZES, start=1)
 } | {
     "est-paper": ModelConfig(
-        d=16, width=128, blocks=6, content="simtier", token_hidden=85, row_hidden=85, head=_TOWER
+        d=16, width=128, blocks=6, content="simtier", token_hidden=85, row_hidden=85, head=EST_TOWER
     )
 }
 PRESETS |= {"paper": PRESETS["est-paper"], "debug": ModelConfig(d=4, width=8, blocks=1, kept=4)}

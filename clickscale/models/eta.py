@@ -11,7 +11,7 @@ newest are kept; padding is never found, and places that stay empty are masked.
 
 from clickscale.features import Features
 from clickscale.layers.inputs import ItemColumns
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._two_interests import InterestConfig, TwoInterestModel
 
 

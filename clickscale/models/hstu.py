@@ -19,9 +19,8 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._pointwise import PointwiseStack, PointwiseState
-from clickscale.models._sizes import SIZES
+from clickscale.models._sizes import DEBUG_TOWER, SIZES, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -33,7 +33,8 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
+from clickscale.models._papers import EST_TOWER
+from clickscale.models._sizes import DEBUG_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -17,7 +17,7 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import Inputs, ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
-from clickscale.models._sizes import PAPER_TOWER, TINY_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):
@@ -39,7 +39,7 @@ class ModelConfig(Config, frozen=True):
 
 
 PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32, 144))}
-PRESETS |= {"paper": ModelConfig(head=PAPER_TOWER), "debug": ModelConfig(d=4, head=TINY_TOWER)}
+PRESETS |= {"paper": ModelConfig(head=SUAN_TOWER), "debug": ModelConfig(d=4, head=DEBUG_TOWER)}
 
 
 @dataclass(frozen=True)

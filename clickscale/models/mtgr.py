@@ -35,9 +35,9 @@ from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._base import CTRModel
 from clickscale.models._history import HistoryState
-from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
+from clickscale.models._papers import EST_TOWER
 from clickscale.models._pointwise import BEHAVIOR, PREFIX, RECENT, PointwiseStack, PointwiseState
-from clickscale.models._sizes import SIZES
+from clickscale.models._sizes import DEBUG_TOWER, SIZES
 
 
 class ModelConfig(Config, frozen=True):

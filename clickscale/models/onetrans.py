@@ -45,8 +45,9 @@ from clickscale.layers.per_token import PerTokenLinear
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._base import CTRModel, State, require_unpadded
-from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
+from clickscale.models._papers import EST_TOWER
 from clickscale.models._search import CandidateSearch
+from clickscale.models._sizes import DEBUG_TOWER
 
 
 class ModelConfig(Config, frozen=True):

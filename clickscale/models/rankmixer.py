@@ -41,7 +41,8 @@ from clickscale.layers.per_token import PerTokenLinear
 from clickscale.models._fields import FieldConfig, FieldInputs
 from clickscale.models._history import HistoryModel, HistoryState
 from clickscale.models._losses import label_losses
-from clickscale.models._papers import DEBUG_TOWER, EST_TOWER
+from clickscale.models._papers import EST_TOWER
+from clickscale.models._sizes import DEBUG_TOWER
 
 _FIRST_STRENGTH = 1e-3  # weight of the penalty on gates before it follows their share
 _FOLLOW = 0.01  # how fast its logarithm follows

@@ -30,7 +30,7 @@ from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.visibility import Visibility
 from clickscale.models._history import HistoryState
 from clickscale.models._losses import label_losses
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 from clickscale.models._two_interests import InterestConfig, TwoInterestModel
 
 

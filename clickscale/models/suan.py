@@ -24,7 +24,7 @@ from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.timed_inputs import TimedInputs
 from clickscale.models._base import CTRModel
-from clickscale.models._sizes import PAPER_TOWER, SIZES, TINY_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SIZES, SUAN_TOWER
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, without_padding
 
@@ -63,8 +63,8 @@ class ModelConfig(Config, frozen=True):
 
 PRESETS = {name: ModelConfig(d=size.d, blocks=size.blocks, heads=size.heads) for name, size in SIZES.items()}
 PRESETS |= {
-    "paper": ModelConfig(head=PAPER_TOWER),
-    "debug": ModelConfig(d=4, blocks=1, heads=1, head=TINY_TOWER),
+    "paper": ModelConfig(head=SUAN_TOWER),
+    "debug": ModelConfig(d=4, blocks=1, heads=1, head=DEBUG_TOWER),
 }
 
 

@@ -10,7 +10,8 @@ that crosses user and item, such as the action and the time since::
 What depends on the behavior alone is computed once per user and request, whatever the number of candidates.
 
 Resolutions: one selection serves all heads, by the sum of their relevance, and of equal ones the newest are
-kept; padding is never found, and places that stay empty are masked; the short interest is DIN's.
+kept; padding is never found, and places that stay empty are masked; the short interest is DIN's. All heads
+share w_c, and each has a b_c of its own.
 """
 
 import torch
@@ -29,7 +30,7 @@ from clickscale.layers.retrieval import ranked, top_behaviors
 from clickscale.layers.target_attention import masked_softmax
 from clickscale.layers.visibility import Visibility, take_columns
 from clickscale.models._history import HistoryModel, HistoryState
-from clickscale.models._papers import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
 
 
 class ModelConfig(Config, frozen=True):

@@ -105,14 +105,14 @@ def test_lines_that_need_content_are_left_out_by_name(config: AblationConfig, tm
     data = tiny_dataset(tmp_path, source_of(bare, tiny_tables(impressions=400, users=20)))
     est = replace(config, paper="est", data=str(data), tables=("1", "2"))
     said: list[str] = []
-    found = forecast_ablation(est, jobs=2, say=said.append)
+    found = forecast_ablation(est, tmp_path / "out", jobs=2, say=said.append)
     assert list(found.cells) == [f"{key}-size-1" for key in ("whole", "NN", "NB", "BN", "BB")]
     assert set(found.cells.values()) == {2}
     assert "content" in found.failed["est-size-1"]
     assert "ids-size-1" not in found.failed  # its data set was not given
     assert found.total == pytest.approx(sum(found.seconds.values()) / 2)
     with pytest.raises(ConfigError, match="Nothing can be trained"):
-        forecast_ablation(replace(est, tables=("2",)))
+        forecast_ablation(replace(est, tables=("2",)), tmp_path / "out")
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")

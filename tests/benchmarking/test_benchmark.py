@@ -133,18 +133,21 @@ def test_finished_runs_stay_and_a_failed_one_is_named(
 
 def test_a_forecast_writes_nothing(data: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
-    found = forecast_benchmark(config_for(data, "suan", "trees"), jobs=2)
+    found = forecast_benchmark(config_for(data, "suan", "trees"), tmp_path / "bench", jobs=2)
+    assert not (tmp_path / "bench").exists()
     assert found.cells == {"din": 1, "suan": 2, "trees": 1}
     assert found.total == pytest.approx(sum(found.seconds.values()) / 2)
     assert found.total > 0
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
 
 
-def test_a_model_that_cannot_read_the_data_is_named_and_the_reference_is_not(data: Path) -> None:
+def test_a_model_that_cannot_read_the_data_is_named_and_the_reference_is_not(
+    data: Path, tmp_path: Path
+) -> None:
     config = config_for(data, "sim", sets=(*SMALL, "sim.model.search=field", "sim.model.field=colour"))
-    assert "colour" in forecast_benchmark(config).failed["sim"]
+    assert "colour" in forecast_benchmark(config, tmp_path / "bench").failed["sim"]
     with pytest.raises(ConfigError, match="colour"):
-        forecast_benchmark(replace(config, reference="sim"))
+        forecast_benchmark(replace(config, reference="sim"), tmp_path / "bench")
 
 
 def test_durations_are_told_in_a_fitting_unit() -> None:

@@ -1,9 +1,11 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from clickscale.benchmarking.benchmark_config import BenchmarkConfig, claim_folder
+from clickscale.benchmarking.benchmark_config import BenchmarkConfig, claim_folder, refuse_other_benchmark
 from clickscale.errors import ConfigError, RunError
 from clickscale.models import model_config, model_names
 from tests.data.tiny import tiny_dataset
@@ -61,3 +63,35 @@ def test_a_folder_continues_its_benchmark_and_refuses_another(tmp_path: Path) ->
     (tmp_path / "full/thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="holds no benchmark"):
         claim_folder(tmp_path / "full", config)
+
+
+@pytest.mark.parametrize("claim", [claim_folder, refuse_other_benchmark])
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claim: Callable[[Path, BenchmarkConfig], None]
+) -> None:
+    config = BenchmarkConfig(data=str(tiny_dataset(tmp_path / "data")), models=("suan",))
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("years of work")
+    for out in (thesis, thesis / "bench"):
+        with pytest.raises(RunError, match=r"thesis\.txt is a file, and .* is to be a folder"):
+            claim(out, config)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and allowed(path, mode))
+    with pytest.raises(RunError, match="bench cannot be written: no permission in"):
+        claim(tmp_path / "deep" / "bench", config)
+    assert thesis.read_text() == "years of work"
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_look_refuses_another_benchmark_and_changes_nothing(tmp_path: Path) -> None:
+    data, out = str(tiny_dataset(tmp_path / "data")), tmp_path / "bench"
+    config = BenchmarkConfig(data=data, models=("suan",), rates=(0.001,), seeds=1)
+    refuse_other_benchmark(out, config)
+    assert not out.exists()
+    claim_folder(out, config)
+    before = (out / "options.json").read_bytes()
+    refuse_other_benchmark(out, replace(config, seeds=3))
+    for other in (replace(config, length=50), replace(config, rates=(0.003,))):
+        with pytest.raises(RunError, match="another benchmark"):
+            refuse_other_benchmark(out, other)
+    assert (out / "options.json").read_bytes() == before

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clickscale.benchmarking.benchmark_tables import BenchmarkLine, lines_of
+from clickscale.benchmarking.benchmark_tables import BenchmarkLine, _lines_of
 from clickscale.benchmarking.cells import Cell
 from clickscale.benchmarking.speeds import Speed
 from clickscale.evaluation.label_report import evaluate_predictions
@@ -56,7 +56,7 @@ def test_improvement_over_the_reference_by_hand() -> None:
         Cell("suan", 0.003, 1): entrant("suan", 1, FIFTEEN),
         Cell("mlp", 0.003, 0): entrant("mlp", 0, FIFTEEN),
     }
-    lines = lines_of(runs, "din", {}, {})
+    lines = _lines_of(runs, "din", {}, {})
     assert [line.name for line in lines] == ["mlp", "suan", "din"]
     found = by_name(lines)
     assert found["din"].rela_impr == 0
@@ -73,7 +73,7 @@ def test_costs_of_a_line_by_hand() -> None:
         Cell("din", 0.001, 0, steps=25): entrant("din", 0, TWELVE),
         Cell("trees", 0.0, 0): entrant("trees", 0, FOURTEEN),
     }
-    found = by_name(lines_of(runs, "din", {"din": SPEED}, {"din": (4.0, 2.0)}))
+    found = by_name(_lines_of(runs, "din", {"din": SPEED}, {"din": (4.0, 2.0)}))
     din, trees = found["din"], found["trees"]
     assert (din.dense, din.gflops, din.steps, din.latency, din.cached) == (12, 0.5, 25, 4.0, 2.0)
     assert din.training_tflops == pytest.approx(0.75)  # a quarter of 1,000 impressions at 3 GFLOPs
@@ -82,4 +82,4 @@ def test_costs_of_a_line_by_hand() -> None:
 
 
 def test_no_run_is_no_line() -> None:
-    assert lines_of({}, "din", {}, {}) == []
+    assert _lines_of({}, "din", {}, {}) == []

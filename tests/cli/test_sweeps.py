@@ -41,6 +41,9 @@ def test_a_sweep_is_forecast_run_cell_by_cell_and_continued(
     assert forecast["seconds"] == pytest.approx(sum(forecast["cells"].values()))
     assert min(forecast["core_hours"], forecast["tflop"]) > 0
     assert not out.exists()
+    out.write_text("years of work")
+    assert "sweep is a file" in told("--dry-run", code=2).err
+    out.unlink()
     assert "core-hours" in told("--dry-run").out
     shown = told()
     assert [line.split()[:5] for line in shown.out.splitlines() if line.strip().startswith("mlp")] == [

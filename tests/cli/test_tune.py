@@ -75,6 +75,18 @@ def test_a_dry_run_prints_a_forecast_and_writes_nothing(
     assert main(command) == 0
     assert "8 runs of 3 models take about" in capsys.readouterr().out
     assert not out.exists()
+    for verb in (command, ["ablate", "suan", "--data", data, "--out", str(out), "--dry-run"]):
+        out.write_text("years of work")
+        assert main(verb) == 2
+        assert "bench is a file" in capsys.readouterr().err
+        out.unlink()
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+        assert main(verb) == 2
+        assert "is not empty and holds no" in capsys.readouterr().err
+        assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+        (out / "thesis.txt").unlink()
+        out.rmdir()
 
 
 def test_rates_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

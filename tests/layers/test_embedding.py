@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from clickscale.features import Feature
-from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding, distinct
+from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
+from clickscale.layers.kernels.distinct_values import distinct
 
 USER = Feature(name="user", kind="categorical", size=5)
 TAGS = Feature(name="tags", kind="categorical", size=4, values=3)

@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 import torch
+from msgspec.structs import replace
 
 from clickscale.features import Feature, Features
+from clickscale.layers import inputs as inputs_module
 from clickscale.layers.embedding import FusedEmbedding
 from clickscale.layers.inputs import Inputs, ItemTable
 from tests.models.toy import features, item_columns, toy_batch, with_user
@@ -66,6 +69,40 @@ def test_garbage_in_the_attributes_of_padding_is_not_read() -> None:
     numbers = torch.where(batch.user.mask[..., None], batch.user.action_numbers, 1e9)
     changed = with_user(batch, actions=garbage, action_numbers=numbers)
     assert torch.equal(made.behaviors(batch.user), made.behaviors(changed.user))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_behaviors_that_recur_are_embedded_once_and_give_the_same(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of events that have categorical attributes only: one of one value, or one more of two."""
+    action, marks = (
+        Feature(name="action", kind="categorical", size=6),
+        Feature(name="marks", kind="categorical", size=5, values=2),
+    )
+    made = inputs(replace(features(), behavior=(action, marks) if columns > 1 else (action,)))
+    batch = toy_batch()
+    actions = torch.randint(0, 5, (*batch.user.items.shape, columns))  # some missing, garbage at padding
+    user = with_user(batch, actions=actions, action_numbers=batch.user.action_numbers[..., :0]).user
+    rows = torch.randn(*user.items.shape, made.width)
+
+    def found(many: int) -> tuple[torch.Tensor, ...]:
+        monkeypatch.setattr(inputs_module, "MANY", many)
+        tokens = made.behaviors(user)
+        made.zero_grad()
+        (tokens * rows).sum().backward()
+        gradients = [p.grad.to_dense() for p in made.parameters() if p.grad is not None]
+        return tokens.detach(), *gradients
+
+    joined: list[int] = []
+    embed = made.items.forward
+    monkeypatch.setattr(made.items, "forward", lambda *asked: joined.append(asked[1].dim()) or embed(*asked))
+    once, apart = found(10_000), found(0)
+    assert joined == [1, 2]  # distinct behaviors in a row, then all in their places
+    assert torch.equal(once[0], apart[0])
+    for mine, other in zip(once[1:], apart[1:], strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+    assert not once[0][~user.mask].any()
 
 
 def test_the_context_is_flat_and_the_profile_is_not() -> None:

@@ -118,11 +118,17 @@ def test_onetrans_with_all_retrieved_behaviors_costs_what_its_paper_prints() -> 
             "mtgr",
             5 * 128**2 + 5 * 128 + 16 * 128,
         ),  # 5 D^2, biases, two norms for each of four kinds
-        ("autoint", 4 * 128**2),  # Q, K, V and the residual
+        ("autoint", 4 * (2 * 32) ** 2),  # Q, K, V and the residual
+        ("dcnv2", (52 * 16) ** 2 + 52 * 16),  # n numbers of all fields
+        (
+            "wukong",  # Y, a norm and an MLP of the products, sums of tokens, a norm
+            52 * 16 + 2 * 52 * 16 + (52 * 16 + 1) * 256 + (256 + 1) * 26 * 16 + 26 * 52 + 2 * 16,
+        ),
+        ("longer", 12 * 128**2 + 8 * 128),  # 4 of attention and 8 of width D, biases, gains
     ],
 )
 def test_a_block_has_the_parameters_of_its_formula(name: str, per_block: int) -> None:
-    key = "layers" if name in ("hiformer", "autoint") else "blocks"
+    key = "blocks" if name in ("rankmixer", "mtgr", "longer") else "layers"
     depth = [paper_cost(name, "paper", f"{key}={count}")[1].dense for count in (3, 4)]
     assert depth[1] - depth[0] == per_block
 

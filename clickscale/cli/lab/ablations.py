@@ -66,7 +66,7 @@ def ablate_models(
         sets=tuple(sets or ()),
     )
     if dry_run:
-        return show_forecast(forecast_ablation(config, jobs=jobs, say=say), as_json, "line")
+        return show_forecast(forecast_ablation(config, out, jobs=jobs, say=say), as_json, "line")
     found = ablate(config, out, jobs=jobs, say=say)
     if as_json:
         from clickscale.benchmarking.ablation_page import to_document

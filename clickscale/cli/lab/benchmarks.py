@@ -60,7 +60,7 @@ def benchmark_models(
         sets=tuple(sets or ()),
     )
     if dry_run:
-        return show_forecast(forecast_benchmark(config, jobs=jobs, say=say), as_json)
+        return show_forecast(forecast_benchmark(config, out, jobs=jobs, say=say), as_json)
     found = benchmark(config, out, jobs=jobs, say=say)
     if as_json:
         from clickscale.benchmarking.benchmark_page import to_document
