@@ -35,7 +35,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ArtifactError, DamagedError, InputError, RunError
 from clickscale.evaluation.evaluate import score_part
 from clickscale.features import FIRST, label_of
-from clickscale.files import file_entry, heal, replacing, sha256_text
+from clickscale.files import heal, replacing, sha256_text
 from clickscale.inference.replay import raw_ids
 from clickscale.runtime import MOST, available_cores
 from clickscale.sealed import read_document
@@ -154,8 +154,7 @@ def _artifact(source: Path, data: Path | None) -> _Scores:
     if data is None:
         raise RunError(f"{source} is an artifact, which names no data set; say which with --data.")
     dataset = open_dataset(data)
-    same = {name: file_entry(source / name).sha256 for name in encoder_hashes(dataset)}
-    if same != encoder_hashes(dataset):
+    if not artifact.encoder.equals(dataset.encoder):
         raise ArtifactError(
             f"The encoder of {source} differs from that of {data}: the same index means another value there. "
             "Give the data set that its run was trained on."

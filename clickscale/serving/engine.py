@@ -21,6 +21,8 @@ from clickscale.serving.messages import Refusal
 from clickscale.serving.request_cost import CostModel, Shape
 
 _PATIENCE = 4.0  # seconds of seniority per second of expected work
+_STEP = 0.005  # seconds between two looks at the workers
+_NOTHING = 1e-9  # seconds of work that stand for none
 _PADDING = 1.5  # candidates with padding, per candidate that was sent, that a batch may have
 _LOG = logging.getLogger("clickscale.serving")
 
@@ -169,6 +171,9 @@ class Engine:
         if deadline <= now:
             self.stats.expired += 1
             raise Refusal(504, "deadline", "The deadline had passed before scoring began.")
+        if len(self._load.heap) >= self.config.queue:  # bodies of many may have been read since `check_room`
+            self.stats.refused += 1
+            raise Refusal(429, "overloaded", "As many requests wait as may wait.", self.expected_wait())
         if (wait := self.expected_wait()) + cost > deadline - now and wait > 0:
             self.stats.refused += 1
             raise Refusal(429, "overloaded", "The deadline leaves no time to wait for a turn.", wait)
@@ -186,7 +191,7 @@ class Engine:
         with self._ready:
             if job.waiting:
                 job.waiting = False
-                self._load.queued -= job.cost
+                self._load.queued = _less(self._load.queued, job.cost)
                 self.stats.abandoned += 1
 
     def close(self) -> None:
@@ -202,6 +207,13 @@ class Engine:
             thread.join(max(end - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in self._threads)
 
+    async def pass_by(self) -> None:
+        """Wait until everything that is being scored now is scored."""
+        with self._ready:
+            begun = list(self._since)
+        while any(one is not None and one == now for one, now in zip(begun, self._since, strict=True)):
+            await asyncio.sleep(_STEP)
+
     def is_alive(self, seconds: float) -> bool:
         """False if a worker died, or has been at one batch for longer than ``seconds``."""
         now = time.monotonic()
@@ -211,9 +223,8 @@ class Engine:
     # --- in the workers
 
     def _work(self, place: int) -> None:
-        while (batch := self._take()) is not None:
+        while (batch := self._take(place)) is not None:
             if batch:
-                self._since[place] = time.monotonic()
                 self._score(batch)
                 self._since[place] = None
 
@@ -228,7 +239,7 @@ class Engine:
             answers = [error] * len(batch)
         group.costs.learn(expected, time.monotonic() - begin)
         with self._ready:
-            self._load.running -= expected
+            self._load.running = _less(self._load.running, expected)
             self.stats.batches += 1
             self.stats.jobs += len(batch)
         self._tell(lambda: _answer(batch, answers))
@@ -239,7 +250,7 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody waits
             _LOG.debug("an answer came after the event loop had ended")
 
-    def _take(self) -> list[Job] | None:
+    def _take(self, place: int) -> list[Job] | None:
         """Wait for the next jobs; an empty list if those that waited had expired, None at the end."""
         with self._ready:
             while not self._load.heap:
@@ -264,8 +275,9 @@ class Engine:
                 heapq.heappush(self._load.heap, entry)
             for job in batch:
                 job.waiting, job.waited = False, now - job.arrived
-                self._load.queued -= job.cost
+                self._load.queued = _less(self._load.queued, job.cost)
                 self._load.running += job.cost
+            self._since[place] = now if batch else None
         return batch
 
     def _is_wanted(self, job: Job, now: float) -> bool:
@@ -274,7 +286,7 @@ class Engine:
             return False
         if job.deadline <= now:
             job.waiting = False
-            self._load.queued -= job.cost
+            self._load.queued = _less(self._load.queued, job.cost)
             return False
         return True
 
@@ -286,6 +298,11 @@ class Engine:
         if max(counts) * len(counts) > _PADDING * sum(counts):
             return False
         return (sum(one.cost for one in batch) + job.cost) * 1e3 <= self.config.batch_ms
+
+
+def _less(load: float, cost: float) -> float:
+    """Take work out of a load; what rounding leaves of all work is nothing, so an idle engine is idle."""
+    return rest if (rest := load - cost) > _NOTHING else 0.0
 
 
 def _answer(batch: Sequence[Job], answers: Sequence[Any]) -> None:

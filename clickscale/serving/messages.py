@@ -4,6 +4,7 @@ Bodies are decoded straight into these structs, so a wrong type, an unknown key 
 refused while it is read. `Refusal` is the answer to a request that gets no scores.
 """
 
+import json
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -171,20 +172,26 @@ class Refusal(Exception):
 
 
 _decoders: dict[tuple[str, Any], Any] = {}
+_defaults: dict[type, list[tuple[str, Any]]] = {}  # of the fields of each kind of message
+_BEFORE_COLONS = np.frombuffer(b'" \t\r\n', np.uint8)  # JSON takes white space between a key and its colon
 
 
 def decode(body: bytes, form: str, kind: type[T]) -> T:
     """Read a body of the form `JSON` or `MSGPACK`.
 
     Raises:
-        Refusal: 400 if it cannot be parsed, 422 if it has another shape than ``kind``.
+        Refusal: 400 if it cannot be parsed, or if an object of JSON gives a key twice; 422 if it has another
+            shape than ``kind``.
     """
     decoder = _decoders.get((form, kind))
     if decoder is None:
         made = msgspec.json.Decoder(kind) if form == JSON else msgspec.msgpack.Decoder(kind)
         decoder = _decoders.setdefault((form, kind), made)
     try:
-        return decoder.decode(body)
+        message: T = decoder.decode(body)
+        if form == JSON and _most_keys(body) > _least_keys(message):
+            json.loads(body, object_pairs_hook=_once)
+        return message
     except msgspec.ValidationError as error:
         raise Refusal(422, "invalid_request", _plain_path(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -203,6 +210,51 @@ def score_column(column: npt.NDArray[np.float64], form: str) -> list[float | Non
     if np.isfinite(column).all():
         return column.tolist()
     return [score if np.isfinite(score) else None for score in column.tolist()]
+
+
+# The decoder takes the last of equal keys. Parsing a large body a second time only to find them would cost
+# more than the rest of reading it. Counting keys in two ways costs little, and nearly always proves that none
+# is repeated.
+
+
+def _most_keys(body: bytes) -> int:
+    """Number of keys in JSON at most: colons after a quote or a space, of which some may stand in texts."""
+    text = np.frombuffer(body, np.uint8)
+    before = text[np.flatnonzero(text == ord(":")) - 1]
+    return int(np.isin(before, _BEFORE_COLONS).sum())
+
+
+def _least_keys(message: Any) -> int:
+    """Number of different keys from which a message was made at least; defaults may have been left out."""
+    kind = type(message)
+    if kind not in _defaults:
+        _defaults[kind] = [(one.name, _default_of(one)) for one in msgspec.structs.fields(kind)]
+    count = 0
+    for name, default in _defaults[kind]:
+        value = getattr(message, name)
+        if value != default:
+            count += 1
+            if type(value) is dict:
+                count += len(value)
+            elif type(value) is list:
+                count += sum([len(one) for one in value if type(one) is dict])
+                count += sum([_least_keys(one) for one in value if isinstance(one, msgspec.Struct)])
+    return count
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    made = field.default_factory
+    return field.default if made is msgspec.NODEFAULT else made()  # NODEFAULT equals no value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse the pairs of an object of which two have one key."""
+    seen = set[str]()
+    for name, _ in pairs:
+        if name in seen:
+            text = f"The body gives the key {name[:64]!r} twice in one object; send each key once."
+            raise Refusal(400, "repeated_key", text)
+        seen.add(name)
 
 
 def _plain_path(message: str) -> str:

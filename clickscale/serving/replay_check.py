@@ -20,11 +20,10 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ArtifactError, DataError, RunError
 from clickscale.evaluation.evaluate import score_part
 from clickscale.features import label_of
-from clickscale.files import file_entry
 from clickscale.inference.replay import Replay
 from clickscale.inference.scorer import Scorer
 from clickscale.serving.store.protocol import Event, OnlineStore
-from clickscale.training.run.folder import encoder_hashes, read_config
+from clickscale.training.run.folder import read_config
 
 LIMIT = 1e-5  # of the difference between two probabilities
 _EVENTS = 500  # in one append
@@ -128,8 +127,7 @@ def open_replayed(data: Path, artifact: Artifact) -> Dataset:
         ArtifactError: the artifact has another encoder.
     """
     dataset = open_dataset(data)
-    same = {name: file_entry(artifact.path / name).sha256 for name in encoder_hashes(dataset)}
-    if same != encoder_hashes(dataset):
+    if not artifact.encoder.equals(dataset.encoder):
         raise ArtifactError(
             f"The encoder of {artifact.path} differs from that of {data}; give the data set that its run "
             "was trained on."

@@ -16,14 +16,39 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from clickscale.errors import ConfigError
 from clickscale.serving.routes.http_app import create_app
 from clickscale.serving.service import Service
 
 _CONNECTIONS = 2_000  # at once; more are answered with 503
+_HEAD = 512 << 10  # bytes of the headers of a request
 _LAST_WORDS = 0.3  # seconds for a connection that was taken last to send its request
 _KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than most load balancers keep theirs
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """A connection on which a request that does not come to the end of its headers holds little memory."""
+
+    _in_head, _held = True, 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; refuse what is still no whole head after too many bytes."""
+        super().data_received(data)
+        self._held = self._held + len(data) if self._in_head else 0
+        if self._held > _HEAD and not self.transport.is_closing():
+            self.send_400_response("The headers are too large.")
+
+    def on_headers_complete(self) -> None:
+        """Note that a body follows."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that another head follows."""
+        self._in_head, self._held = True, 0
+        super().on_message_complete()
 
 
 class _DrainingServer(uvicorn.Server):
@@ -127,7 +152,7 @@ def serving_here(service: Service) -> Iterator[int]:
     thread = threading.Thread(target=server.run, args=([listening],), name="server")
     thread.start()
     try:
-        while service.state == "starting":
+        while service.state == "starting" and thread.is_alive():
             time.sleep(0.01)
         if service.failure is not None:
             raise service.failure
@@ -140,6 +165,8 @@ def serving_here(service: Service) -> Iterator[int]:
 def _server(service: Service) -> _DrainingServer:
     config = uvicorn.Config(
         create_app(service),
+        http=_BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -34,6 +34,7 @@ from clickscale.serving.versions.trial import TrialConfig
 
 _MOST_EVENTS = 1_000  # in one request
 _MOST_WRITES = 64  # requests with events that wait for the store at once
+_MIRRORED = 0.25  # part of the longest wait that scoring a request again may take
 _WATCH = 0.25  # seconds between two looks at the trial
 _FOLLOW = 2.0  # seconds between two looks at the pointer
 _HUNG = 30.0  # seconds of one batch after which the process is not alive
@@ -48,6 +49,7 @@ class ServiceConfig(Config, frozen=True):
     Attributes:
         deadline_ms: of requests that give none.
         body_bytes, body_seconds: a body may have, and may take to arrive.
+        bodies_bytes: of all bodies that arrive at a time.
         follow: promote the version that the pointer of the published versions names, whenever it changes.
         drain_seconds: from the signal to stop until no more connections are taken; ``/readyz`` says 503.
         stop_seconds: for requests in flight after that.
@@ -58,13 +60,14 @@ class ServiceConfig(Config, frozen=True):
     trials: TrialConfig = TrialConfig()
     deadline_ms: float = 1_000.0
     body_bytes: int = 4 << 20
+    bodies_bytes: int = 256 << 20
     body_seconds: float = 5.0
     follow: bool = False
     drain_seconds: float = 2.0
     stop_seconds: float = 20.0
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "deadline_ms", "body_bytes")
+        check_least(self, 1, "deadline_ms", "body_bytes", "bodies_bytes")
         check_least(self, 0, "body_seconds", "drain_seconds", "stop_seconds")
 
 
@@ -96,6 +99,7 @@ class Service:
         self._engine: Engine | None = None
         self._writers = ThreadPoolExecutor(4, thread_name_prefix="events")
         self._writing = 0
+        self._store_writes = True
         self._watch: asyncio.Task[None] | None = None
         self._mirrors: set[asyncio.Task[None]] = set()
         self._chooser = random.Random(0)
@@ -319,6 +323,9 @@ class Service:
         other = self.versions.other(model)
         if other is None or self.engine.waiting or self._chooser.random() >= self.config.trials.mirror_share:
             return
+        # What comes next waits for it, and must not be refused for that.
+        if other.costs.seconds(other.shape(work)) * 1e3 > _MIRRORED * self.config.engine.queue_ms:
+            return
         task = asyncio.get_running_loop().create_task(self._score_again(other, model, work, ranked))
         self._mirrors.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._mirrors.discard)
@@ -370,11 +377,17 @@ class Service:
             appended, settled = await asyncio.get_running_loop().run_in_executor(
                 self._writers, _write, store, request
             )
-        except StoreError:
+        except StoreError as error:
             self.telemetry.events.labels("failed").inc(len(request.events))
+            if self._store_writes:  # said once, not for each request
+                _LOG.error("The store takes no events: %s", error)
+            self._store_writes = False
             raise
         finally:
             self._writing -= 1
+        if not self._store_writes:
+            self._store_writes = True
+            _LOG.info("The store takes events again.")
         self.telemetry.events.labels("appended").inc(sum(appended))
         self.telemetry.events.labels("known").inc(len(appended) - sum(appended))
         return EventsAnswer(appended=appended, settled=settled)
@@ -387,6 +400,9 @@ class Service:
             stored = await asyncio.get_running_loop().run_in_executor(
                 self._writers, self.store.delete_user, user
             )
+            # What is being scored now may have read the store before, and keeps a state after.
+            await self.engine.pass_by()
+            states += self.versions.forget(user, tuple(tenants))
         return {"states": states, "stored": stored}
 
 

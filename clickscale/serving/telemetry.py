@@ -4,6 +4,7 @@ Label values come from fixed lists (routes, codes, events), so the number of ser
 traffic; versions appear only while they are loaded.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -152,7 +153,8 @@ def log_as_json() -> None:
 class JsonLines(logging.Handler):
     """Writes each record as a line of JSON: time, level, event, and what ``extra={"fields": ...}`` gives.
 
-    A traceback is reduced to the places that it names: its values could be those of a user.
+    A traceback is reduced to the places that it names: its values could be those of a user. A line that
+    cannot be written is dropped.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -171,8 +173,10 @@ class JsonLines(logging.Handler):
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["at"] = _places(record)
-        self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        self._stream.flush()
+        # A full disk, or a reader of the log that went away, must cost no answer and no worker.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+            self._stream.flush()
 
 
 def _places(record: logging.LogRecord) -> list[str]:

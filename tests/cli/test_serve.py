@@ -10,6 +10,7 @@ from clickscale.artifact import load_artifact
 from clickscale.cli import main
 from clickscale.cli.server.serve import _check_host, _options
 from clickscale.errors import ConfigError, StoreError
+from clickscale.serving import run_server
 from clickscale.serving.access import Access
 from clickscale.serving.store.keyed_store import KeyedStore
 from clickscale.serving.store.opening import StoreAt
@@ -102,6 +103,32 @@ def test_a_store_that_takes_no_events_is_found_at_the_start(
         StoreAt("memory://")(load_artifact(tiny_artifact(tmp_path, tiny_prepared(tmp_path))))
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_chosen_address_is_written_into_a_file(
+    host: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only here: nothing of this process is to be set for serving, and not every machine has IPv6.
+    monkeypatch.setattr("clickscale.runtime.set_threads", lambda count: None)
+    monkeypatch.setattr("clickscale.cli.server.serve._log_as_json", lambda: None)
+    monkeypatch.setattr(run_server, "serve", lambda service, listening: None)
+    command = ["serve", str(tmp_path), "--host", host, "--port", "0"]
+    file = tmp_path / "address"
+    with run_server.listen_on("127.0.0.1", 0) as listening:
+        monkeypatch.setattr(run_server, "listen_on", lambda host, port: listening)
+        assert main([*command, "--address-file", str(file)]) == 0
+        assert file.read_text("utf-8") == f"http://{shown}:{listening.getsockname()[1]}\n"
+        assert main([*command, "--address-file", str(tmp_path / "no/address")]) == 2
+    assert "Cannot write the address" in capsys.readouterr().err
+
+
+def test_a_store_of_another_server_cannot_be_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", "serve", str(tmp_path), "--url", "http://127.0.0.1:1", "--store", "lmdb:///s"]
+    assert main(command) == 2
+    assert "leave --store out" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_load_is_counted_request_by_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["bench", "serve", str(tiny_artifact(tmp_path, tiny_prepared(tmp_path))), "--json"]
@@ -113,5 +140,13 @@ def test_load_is_counted_request_by_request(tmp_path: Path, capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     assert set(told["counts"]) == {"200"}
     assert told["server_cpu_ms"] > 0
+    store = f"lmdb://{tmp_path / 'store'}?sync=system"
+    assert main(["store", "load", str(tmp_path / "tiny"), "--store", store]) == 0
+    capsys.readouterr()
+    for load in ([], ["--rate", "20"]):
+        assert main([*command, *small, "--store", store, *load]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert set(told["counts"]) == {"200"}
+        assert "scorer_p50_ms" not in told
     assert main([*command, "--url", "ftp://x"]) == 2
     assert "is no server" in capsys.readouterr().err

@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
 from clickscale.serving.access import Access
 from clickscale.serving.load_driver import Client, Target, until_ready
-from clickscale.serving.run_server import listen_on, serving_here
+from clickscale.serving.run_server import serving_here
 from clickscale.serving.service import Service, ServiceConfig
 from clickscale.serving.versions.model_versions import Source
 
@@ -80,19 +82,25 @@ class Served(Live):
 
 
 @contextmanager
-def served(folder: Path, *options: str, port: int = 0, log: Path | None = None) -> Iterator[Served]:
+def served(folder: Path, *options: str, log: Path | None = None) -> Iterator[Served]:
     """A server as `clickscale serve` starts it."""
-    listening = listen_on("127.0.0.1", port)
-    port = listening.getsockname()[1]
-    listening.close()
-    command = [sys.executable, "-m", "clickscale", "serve", str(folder), "--port", str(port), *options]
-    stream = subprocess.DEVNULL if log is None else log.open("ab")
-    process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, env=dict(os.environ))
-    here = Served(Target("127.0.0.1", port, headers=JSON_HEADERS), process=process)
-    try:
-        asyncio.run(until_ready(here.target, 60))
-        yield here
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with TemporaryDirectory() as place:
+        address = Path(place) / "address"
+        command = [sys.executable, "-m", "clickscale", "serve", str(folder), "--port", "0"]
+        command += ["--address-file", str(address), *options]
+        stream = subprocess.DEVNULL if log is None else log.open("ab")
+        process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, env=dict(os.environ))
+        if not isinstance(stream, int):
+            stream.close()
+        try:
+            while not address.is_file():
+                assert process.poll() is None, "the server did not start"
+                time.sleep(0.02)
+            port = int(address.read_text("utf-8").rpartition(":")[2])
+            here = Served(Target("127.0.0.1", port, headers=JSON_HEADERS), process=process)
+            asyncio.run(until_ready(here.target, 60))
+            yield here
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

@@ -176,6 +176,24 @@ def test_a_job_that_could_not_be_answered_in_time_is_refused_at_once() -> None:
     in_loop(test)
 
 
+def test_no_more_wait_than_may_wait() -> None:
+    async def test() -> None:
+        engine, group = Engine(EngineConfig(queue=2, queue_ms=1e6)), Sleeper()
+        group.gate.clear()
+        tasks = [asyncio.create_task(engine.run(group, "x", Shape(1, 0), soon()))]
+        await asyncio.sleep(0.01)
+        engine.check_room()
+        tasks += [asyncio.create_task(engine.run(group, "x", Shape(1, 0), soon())) for _ in range(2)]
+        await settle(engine, 2)
+        with pytest.raises(Refusal, match="as may wait"):
+            await engine.run(group, "x", Shape(1, 0), soon())
+        group.gate.set()
+        await asyncio.gather(*tasks)
+        engine.close()
+
+    in_loop(test)
+
+
 def test_expired_and_abandoned_jobs_are_never_scored() -> None:
     async def test() -> None:
         engine, group = Engine(EngineConfig(batch=1, queue_ms=1e6)), Sleeper(CostModel(1e-4, 0, 0))
@@ -195,6 +213,46 @@ def test_expired_and_abandoned_jobs_are_never_scored() -> None:
         assert (last, group.batches) == ("last", [["first"], ["last"]])
         assert engine.expected_wait() == pytest.approx(0, abs=1e-9)
         assert engine.stats.abandoned == 2
+        engine.close()
+
+    in_loop(test)
+
+
+def test_an_idle_engine_takes_a_job_whose_deadline_is_short() -> None:
+    async def test() -> None:
+        engine, group = Engine(EngineConfig(batch=1, queue_ms=1e6)), Sleeper(CostModel(0.0, 0.1, 0.0))
+        group.gate.clear()
+        jobs = [asyncio.create_task(engine.run(group, "x", Shape(n, 0), soon(60))) for n in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        group.gate.set()
+        await asyncio.gather(*jobs)
+        # 0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3 is not 0 in floating point.
+        assert engine.expected_wait() == 0
+        slow = CostModel(10.0, 0.0, 0.0)  # expected to take longer than the deadline, and does not
+        group.costs = slow
+        answer, _ = await engine.run(group, "last", Shape(1, 0), soon(5))
+        assert answer == "last"
+        engine.close()
+
+    in_loop(test)
+
+
+def test_one_can_wait_for_what_is_being_scored_and_for_nothing_else() -> None:
+    async def test() -> None:
+        engine, group = Engine(EngineConfig(batch=1)), Sleeper()
+        await engine.pass_by()  # nothing is scored
+        group.gate.clear()
+        first = asyncio.create_task(engine.run(group, "first", Shape(1, 0), soon()))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(engine.run(group, 0.5, Shape(1, 0), soon()))
+        passing = asyncio.create_task(engine.pass_by())
+        await asyncio.sleep(0.05)
+        assert not passing.done()
+        group.gate.set()
+        await first
+        await asyncio.wait_for(passing, 0.3)
+        assert not second.done()
+        await second
         engine.close()
 
     in_loop(test)

@@ -1,6 +1,8 @@
 """The server with a store: histories by id, events, statistics, forgetting, and a store that fails."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,41 @@ def test_nothing_is_kept_of_a_forgotten_user(server: Live) -> None:
     assert (answer["behaviors_used"], answer["cache"]) == (0, "miss")
 
 
+def test_a_request_that_is_being_scored_keeps_nothing_of_a_forgotten_user(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = server.service
+    assert service is not None
+    assert service.versions.current is not None
+    assert service.cache is not None
+    model, has_read, goes_on = service.versions.current, threading.Event(), threading.Event()
+    responses = model._responses
+
+    def later(*arguments: Any) -> Any:
+        has_read.set()  # the history, from the store
+        assert goes_on.wait(10)
+        return responses(*arguments)
+
+    monkeypatch.setattr(model, "_responses", later)
+    request = {"user": 104, "time": LATER, "candidates": [10]}
+    asking = threading.Thread(target=server.call, args=("/v1/rank", request))
+    asking.start()
+    assert has_read.wait(10)
+    found: list[Any] = []
+
+    async def forget() -> None:
+        found.append(await service.forget(104, service.access.tenants))
+
+    forgetting = threading.Thread(target=asyncio.run, args=(forget(),))
+    forgetting.start()
+    time.sleep(0.1)
+    goes_on.set()
+    asking.join()
+    forgetting.join()
+    assert found == [{"states": 1, "stored": True}]
+    assert service.cache.stats().entries == 0
+
+
 def test_a_store_that_fails_costs_the_history_and_no_answer(
     server: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,12 +202,17 @@ def test_a_store_that_fails_costs_the_history_and_no_answer(
         assert (status, answer["degraded"], answer["behaviors_used"]) == (200, ["store"], 0)
     status, answer = server.call("/v1/events", {"events": [event(9)]})
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+    assert "reached" not in answer["error"]["message"]  # what failed, and where, is the operator's business
+    assert server.call("/v1/events", {"events": [event(9)]})[0] == 503
     monkeypatch.undo()
     assert server.call("/v1/rank", request)[1]["behaviors_used"] > 0
+    assert server.call("/v1/events", {"events": [event(9)]})[0] == 200
     said = [record.getMessage() for record in caplog.records if "store" in record.getMessage()]
     assert said == [
         "The store failed; answers lack what it knows: The store cannot be reached.",
+        "The store takes no events: The store cannot be reached.",
         "The store answers again.",
+        "The store takes events again.",
     ]
 
 

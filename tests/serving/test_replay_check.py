@@ -12,12 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from clickscale.artifact import load_artifact
+from clickscale.artifact import MANIFEST, load_artifact
 from clickscale.cli import main
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ArtifactError, ConfigError, DataError, RunError, StoreError
+from clickscale.files import file_entry
 from clickscale.inference.scorer import Scorer
+from clickscale.inference.states.cache import StateCache
+from clickscale.inference.states.cache_config import CacheConfig
+from clickscale.serving.access import load_access
 from clickscale.serving.replay_check import (
     ReplayReport,
     StoreTarget,
@@ -33,9 +37,13 @@ from clickscale.serving.store.loading import load_dataset, moment_of
 from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import Event
 from clickscale.serving.store.reading import Reading
+from clickscale.serving.versions.publishing import publish
 from tests.data.tiny import source_of, tiny_tables
 from tests.inference.test_statistic_counters import schema_with
+from tests.serving.live import live
 from tests.trained import tiny_artifact, tiny_prepared
+
+TOKEN = "replay-0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +166,19 @@ def test_what_cannot_be_replayed_is_refused(served: tuple[Path, Path], tmp_path:
         open_replayed(tiny_prepared(tmp_path).path, artifact)
 
 
+def test_an_encoder_that_another_release_wrote_is_the_same(served: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(served[0], folder)
+    written = json.loads((folder / "encoder.json").read_text("utf-8"))
+    del written["schema"]["groups"]  # a key that came later
+    (folder / "encoder.json").write_text(json.dumps(written), "utf-8")
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    manifest["files"]["encoder.json"] = msgspec.to_builtins(file_entry(folder / "encoder.json"))
+    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    artifact = load_artifact(folder)
+    assert open_replayed(served[1], artifact).path == served[1]
+
+
 # --- the verbs
 
 
@@ -249,6 +270,63 @@ def test_a_server_is_asked_over_http(
         ServerTarget(url).append([])
     with pytest.raises(ConfigError, match="is no server"):
         ServerTarget("localhost:8000")
+
+
+class _Swapping(ServerTarget):
+    """Promotes another version in the middle of a replay."""
+
+    def __init__(self, url: str, at: int) -> None:
+        super().__init__(url, TOKEN)
+        self._at = at
+
+    def rank(self, request: Any) -> Any:
+        if sum(self.versions.values()) == self._at:
+            self._post("/v1/admin/promote", {"version": "v2"})
+        return super().rank(request)
+
+
+def test_a_real_server_answers_as_evaluated_before_and_after_a_swap(
+    served: tuple[Path, Path], tmp_path: Path
+) -> None:
+    artifact, dataset = load_artifact(served[0]), open_dataset(served[1])
+    for promote in (True, False):
+        publish(served[0], tmp_path / "models", promote=promote)
+    store = open_store("memory://", Reading.of(artifact))
+    load_dataset(store, dataset, moment_of(dataset, "test"))
+    (tmp_path / "tokens").write_text(f"replay rank,events,admin {TOKEN}\n", "utf-8")
+    with live(
+        tmp_path / "models",
+        access=load_access(tmp_path / "tokens"),
+        cache=StateCache(CacheConfig(admit_after=1)),
+        store_of=lambda artifact: store.for_model(Reading.of(artifact)),
+    ) as here:
+        target = _Swapping(f"http://127.0.0.1:{here.target.port}", 15)
+        report = replay_check(artifact, dataset, target, moment_of(dataset, "test"))
+        target.close()
+        assert report.is_equal
+        assert report.scored == len(dataset.part("test"))
+        assert target.versions["v1"] == 15
+        assert target.versions["v2"] == report.requests - 15 > 10
+        assert target.states["append"] > 0
+
+
+def test_a_server_that_is_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = ServerTarget("http://127.0.0.1:1")
+    answers = [(429, b"", 0.01), (429, b"", 0.01), (200, b'{"model": "v1", "scores": {"click": [0.5]}}', 1.0)]
+    monkeypatch.setattr(target, "_ask", lambda path, data: answers.pop(0))
+    assert target.rank({"user": 1, "time": 1, "candidates": []}) == {"click": [0.5]}
+    assert answers == []
+    monkeypatch.setattr(target, "_ask", lambda path, data: (429, b"busy", 60.0))
+    with pytest.raises(StoreError, match="answers 429: busy"):
+        target.rank({"user": 1, "time": 1, "candidates": []})
+
+
+def test_a_store_that_fails_ends_a_replay(served: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    target = ServerTarget("http://127.0.0.1:1")
+    answer = {"model": "v1", "scores": {"click": [0.5]}, "degraded": ["store"]}
+    monkeypatch.setattr(target, "_post", lambda path, body: answer)
+    with pytest.raises(StoreError, match="failed during the replay"):
+        target.rank({"user": 1, "time": 1, "candidates": []})
 
 
 def test_a_run_is_found_with_its_data_set(served: tuple[Path, Path], tmp_path: Path) -> None:

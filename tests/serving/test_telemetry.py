@@ -1,5 +1,6 @@
 """Logs as lines of JSON, without what users sent."""
 
+import errno
 import io
 import json
 import logging
@@ -34,6 +35,20 @@ def test_a_traceback_names_places_and_no_values() -> None:
     assert line["error"] == "ValueError"
     assert any("test_telemetry.py" in place and "fail" in place for place in line["at"])  # type: ignore[attr-defined]
     assert "u7" not in json.dumps(line)
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_else() -> None:
+    log = logging.getLogger("clickscale.test_telemetry")
+    closed = io.StringIO()
+    closed.close()
+    for stream in (_FullDisk(), closed):
+        log.handlers[:], log.propagate = [JsonLines(stream)], False
+        log.error("The store takes no events.")
 
 
 def test_metrics_have_the_form_of_prometheus() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -16,10 +17,11 @@ import typer
 
 from clickscale.cli.console import emit, grid, say, show
 from clickscale.cli.options import AsJson
+from clickscale.cli.server.serve import need_serving
 from clickscale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clickscale.artifact import Artifact
+    from clickscale.inference.scorer import Scorer
     from clickscale.serving.load_driver import Target
 
 _PATIENCE = 120.0  # seconds until a server of our own is ready
@@ -29,6 +31,14 @@ def bench_serve(
     artifact: Annotated[Path, typer.Argument(help="Artifact whose vocabularies make the requests.")],
     url: Annotated[
         str, typer.Option("--url", help="A running server; without one, a server is started for the load.")
+    ] = "",
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="The server that is started has this store, and requests name a user and candidates only.",
+        ),
     ] = "",
     rate: Annotated[
         float,
@@ -50,29 +60,42 @@ def bench_serve(
     With --rate the load is open: a request is sent when it is due, whatever became of those before, and its
     latency begins at that moment. Without it one client waits for each answer, and beside each request the
     same is scored by the bare scorer in this process, so that their difference is what serving costs. On a
-    busy machine compare the CPU times: only they leave other programs out.
+    busy machine compare the CPU times: only they leave other programs out. With --store, whose part no bare
+    scorer has, only the server is measured.
 
     A token for the server comes from the environment variable CLICKSCALE_TOKEN.
     """
     import msgspec
 
     from clickscale.artifact import load_artifact
+    from clickscale.inference.scorer import Scorer
+    from clickscale.inference.states.cache import StateCache
+    from clickscale.inference.states.cache_config import CacheConfig
     from clickscale.runtime import set_threads
     from clickscale.serving.load_driver import constant_rate
     from clickscale.serving.messages import JSON, MSGPACK
-    from clickscale.serving.sample_requests import sample_requests
+    from clickscale.serving.sample_requests import NOW, sample_requests
 
+    if url and store:
+        raise ConfigError("--url asks a server, which has a store of its own; leave --store out.")
     loaded = load_artifact(artifact)
     set_threads(1)
     form = MSGPACK if msgpack else JSON
-    requests = sample_requests(loaded.encoder, users, candidates, behaviors)
+    moment = int(time.time()) if store else NOW  # a store tells statistics from the end of its load on
+    requests = sample_requests(loaded.encoder, users, candidates, behaviors, time=moment)
+    if store:
+        for request in requests:
+            request.pop("profile", None)
+            request.pop("behaviors", None)
     bodies = [(msgspec.msgpack if msgpack else msgspec.json).encode(request) for request in requests]
-    with _target(artifact, url, form, options or []) as (target, pid):
+    arguments = [text for one in options or [] for text in ("--set", one)]
+    with _target(artifact, url, form, [*(("--store", store) if store else ()), *arguments]) as (target, pid):
         if rate:
             report = asyncio.run(constant_rate(target, bodies, rate, seconds))
             document: dict[str, Any] = {"rate": rate, "body_bytes": len(bodies[0]), **report.to_dict()}
         else:
-            measured = _beside_the_scorer(loaded, requests, bodies, target, pid, seconds)
+            scorer = None if store else Scorer(loaded, cache=StateCache(CacheConfig()))
+            measured = _closed_loop(scorer, requests, bodies, target, pid, seconds)
             document = {"body_bytes": len(bodies[0]), **measured}
     if as_json:
         emit(document)
@@ -83,7 +106,7 @@ def bench_serve(
 
 
 @contextmanager
-def _target(artifact: Path, url: str, form: str, options: list[str]) -> "Iterator[tuple[Target, int]]":
+def _target(artifact: Path, url: str, form: str, arguments: list[str]) -> "Iterator[tuple[Target, int]]":
     """The server of a URL, or one that ends with the block, and its process if it is ours (else 0)."""
     from clickscale.serving.load_driver import Target, until_ready
 
@@ -96,47 +119,51 @@ def _target(artifact: Path, url: str, form: str, options: list[str]) -> "Iterato
             raise ConfigError(f"{url!r} is no server; write http://HOST:PORT.")
         yield Target(parts.hostname, parts.port or 80, headers=headers), 0
         return
-    try:
-        from clickscale.serving.run_server import listen_on
-    except ImportError as error:
-        raise ConfigError(f"Serving needs {error.name}: pip install 'clickscale[serve]'") from error
-    listening = listen_on("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    listening.close()
-    command = [sys.executable, "-m", "clickscale", "serve", str(artifact), "--port", str(port)]
-    command += [text for one in options for text in ("--set", one)]
-    process = subprocess.Popen([*command, "--set", "drain_seconds=0"], stdout=subprocess.DEVNULL)
-    try:
-        target = Target("127.0.0.1", port, headers=headers)
-        say(f"ready after {asyncio.run(until_ready(target, _PATIENCE)):.1f} s")
-        yield target, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
+    need_serving()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "address"
+        command = [sys.executable, "-m", "clickscale", "serve", str(artifact), "--port", "0"]
+        command += ["--address-file", str(file), "--set", "drain_seconds=0"]
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL)
+        try:
+            port = _port_in(file, process)
+            target = Target("127.0.0.1", port, headers=headers)
+            say(f"ready after {asyncio.run(until_ready(target, _PATIENCE)):.1f} s")
+            yield target, process.pid
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
-def _beside_the_scorer(
-    loaded: "Artifact",
+def _port_in(file: Path, process: "subprocess.Popen[bytes]") -> int:
+    """Port that a server of our own has chosen."""
+    end = time.perf_counter() + _PATIENCE
+    while not file.is_file():
+        if process.poll() is not None or time.perf_counter() > end:
+            raise ConfigError("The server did not start; its reason stands above.")
+        time.sleep(0.02)
+    return int(file.read_text("utf-8").rpartition(":")[2])
+
+
+def _closed_loop(
+    scorer: "Scorer | None",
     requests: list[dict[str, Any]],
     bodies: list[bytes],
     target: "Target",
     pid: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """One client in a closed loop; before each request the bare scorer does the same."""
-    from clickscale.inference.scorer import Scorer
-    from clickscale.inference.states.cache import StateCache
-    from clickscale.inference.states.cache_config import CacheConfig
+    """One client that waits for each answer; before each request a scorer, if there is one, does the same."""
     from clickscale.serving.load_driver import LoadReport, one_by_one
 
-    scorer = Scorer(loaded, cache=StateCache(CacheConfig()))
     known = dict(zip(bodies, requests, strict=True))
     bare: list[tuple[float, float]] = []  # seconds, and seconds of CPU
 
     def score(body: bytes) -> None:
-        begin, busy = time.perf_counter(), time.process_time()
-        scorer.score(known[body])
-        bare.append((time.perf_counter() - begin, time.process_time() - busy))
+        if scorer is not None:
+            begin, busy = time.perf_counter(), time.process_time()
+            scorer.score(known[body])
+            bare.append((time.perf_counter() - begin, time.process_time() - busy))
 
     asyncio.run(one_by_one(target, bodies * 2, score))  # until every state is kept on both sides
     bare.clear()
@@ -145,15 +172,15 @@ def _beside_the_scorer(
         reports.append(asyncio.run(one_by_one(target, bodies, score)))
     cpu = _cpu_seconds(pid) - cpu
     served = [one for report in reports for one in report.sent]
-    whole = LoadReport(served, sum(report.wall for report in reports))
-    apart = [one.seconds - alone for one, (alone, _) in zip(served, bare, strict=True)]
-    return {
-        **whole.to_dict(),
-        "scorer_p50_ms": round(median(alone for alone, _ in bare) * 1e3, 3),
-        "overhead_p50_ms": round(median(apart) * 1e3, 3),
-        "scorer_cpu_ms": round(sum(busy for _, busy in bare) / len(bare) * 1e3, 3),
-        "server_cpu_ms": round(cpu / len(served) * 1e3, 3),
-    }
+    measured = LoadReport(served, sum(report.wall for report in reports)).to_dict()
+    if bare:
+        apart = [one.seconds - alone for one, (alone, _) in zip(served, bare, strict=True)]
+        measured |= {
+            "scorer_p50_ms": round(median(alone for alone, _ in bare) * 1e3, 3),
+            "overhead_p50_ms": round(median(apart) * 1e3, 3),
+            "scorer_cpu_ms": round(sum(busy for _, busy in bare) / len(bare) * 1e3, 3),
+        }
+    return {**measured, "server_cpu_ms": round(cpu / len(served) * 1e3, 3)}
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -58,11 +58,12 @@ def replay_part(
     artifact = load_artifact(folder)
     dataset = open_replayed(where, artifact)
     with Stages() as stages:
-        report = _replayed(artifact, dataset, store, url, part, most, limit, stages)
+        report, server = _replayed(artifact, dataset, store, url, part, most, limit, stages)
     if as_json:
-        emit(msgspec.to_builtins(report) | {"equal": report.is_equal, "source": str(source), "part": part})
+        told = {"equal": report.is_equal, "source": str(source), "part": part, **server}
+        emit(msgspec.to_builtins(report) | told)
     else:
-        _show(report)
+        _show(report, server)
     return 0 if report.is_equal else 1
 
 
@@ -75,8 +76,8 @@ def _replayed(
     most: int,
     limit: float,
     stages: Stages,
-) -> "ReplayReport":
-    """Replay to a server, or to a store and a scorer here."""
+) -> "tuple[ReplayReport, dict[str, dict[str, int]]]":
+    """Replay to a server, or to a store and a scorer here; also which versions and states answered there."""
     from clickscale.inference.scorer import Scorer
     from clickscale.serving.replay_check import StoreTarget, replay_check
     from clickscale.serving.replay_http import ServerTarget
@@ -92,7 +93,7 @@ def _replayed(
         if store != "memory://":
             raise ConfigError("--url asks a server, which has a store of its own; leave --store out.")
         with closing(ServerTarget(url, os.environ.get(TOKEN, ""))) as server:
-            return check(target=server)
+            return check(target=server), {"versions": dict(server.versions), "states": dict(server.states)}
     opened = open_store(store, Reading.of(artifact))
     try:
         load_dataset(opened, dataset, moment, stages)
@@ -102,10 +103,10 @@ def _replayed(
         opened.close()
     if local.missing:
         say(f"Requests lacked these statistics: {', '.join(sorted(local.missing))}.")
-    return report
+    return report, {}
 
 
-def _show(report: "ReplayReport") -> None:
+def _show(report: "ReplayReport", server: dict[str, dict[str, int]]) -> None:
     if report.differences:
         rows = [
             [str(one.row), str(one.time), str(one.user), str(one.item), one.label, one.served, one.evaluated]
@@ -117,3 +118,6 @@ def _show(report: "ReplayReport") -> None:
         f"{report.scored:,} scores of {report.requests:,} requests after {report.events:,} events: "
         f"max |dp| = {report.largest:.1e}, {report.differing:,} beyond {report.limit:g}"
     )
+    for title, counts in server.items():
+        if counts:
+            say(f"{title}: " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))

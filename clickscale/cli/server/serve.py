@@ -14,6 +14,7 @@ from clickscale.cli.options import AsJson, Sets
 from clickscale.cli.server.score import size_in_bytes
 from clickscale.config_text import assign, build, read_assignments, split_assignments
 from clickscale.errors import ConfigError, InputError
+from clickscale.files import replace_bytes
 
 if TYPE_CHECKING:
     from clickscale.inference.states.cache import StateCache
@@ -32,6 +33,10 @@ def serve_model(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    address_file: Annotated[
+        Path | None,
+        typer.Option("--address-file", metavar="FILE", help="Write the URL here as soon as it listens."),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Threads that score; 0 for one per core.")
     ] = 0,
@@ -61,7 +66,7 @@ def serve_model(
     examples. Scores are those of clickscale score. Tokens come from --tokens or the environment variable
     CLICKSCALE_TOKENS; without any, this machine only may rank and send events, and nobody may administer.
     """
-    _need_extra()
+    need_serving()
     from clickscale.runtime import available_cores, set_threads
     from clickscale.serving.access import load_access
     from clickscale.serving.run_server import listen_on, serve
@@ -84,7 +89,9 @@ def serve_model(
     set_threads(1)  # requests run side by side; threads within one would only wait for each other
     service = Service(source, options, access, kept, None if store is None else StoreAt(store), freeze=True)
     listening = listen_on(host, port)
-    url = f"http://{host}:{listening.getsockname()[1]}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    if address_file is not None:
+        _write_address(address_file, url)
     if as_json:
         emit({"url": url, "pid": os.getpid(), "workers": options.engine.workers})
     else:
@@ -92,7 +99,14 @@ def serve_model(
     serve(service, listening)
 
 
-def _need_extra() -> None:
+def _write_address(file: Path, url: str) -> None:
+    try:
+        replace_bytes(file, f"{url}\n".encode())
+    except OSError as error:
+        raise ConfigError(f"Cannot write the address to {file}: {error.strerror}.") from error
+
+
+def need_serving() -> None:
     """Refuse in one sentence where the packages of the server are missing."""
     try:
         import fastapi  # noqa: F401

@@ -208,6 +208,14 @@ class Encoder:
 
     def save(self, folder: Path) -> None:
         """Write ``encoder.json`` and ``encoder.safetensors``; equal encoders give equal bytes."""
+        for name, data in self._files().items():
+            (folder / name).write_bytes(data)  # save_file would hide that the disk is full
+
+    def equals(self, other: "Encoder") -> bool:
+        """True if both encode every value alike, even if other releases wrote their files."""
+        return self._files() == other._files()
+
+    def _files(self) -> dict[str, bytes]:
         tensors = _tensors("items", self.item_rows)
         for name, vocabulary in self.vocabularies.items():
             tensors |= _tensors(column_of(name), vocabulary)
@@ -218,8 +226,7 @@ class Encoder:
         }
         scales = {name: (scale.mean, scale.std) for name, scale in self.scales.items()}
         head = _EncoderFile(schema=self.schema, vocabularies=entries, scales=scales)
-        (folder / JSON).write_text(to_json(head) + "\n", encoding="utf-8")
-        (folder / TENSORS).write_bytes(save(tensors))  # save_file would hide that the disk is full
+        return {JSON: (to_json(head) + "\n").encode(), TENSORS: save(tensors)}
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":

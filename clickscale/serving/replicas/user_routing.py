@@ -20,7 +20,7 @@ from clickscale.files import sha256_of
 from clickscale.serving.access import Scope
 from clickscale.serving.messages import JSON, EventsAnswer, EventsRequest, Refusal, Value, decode, encode
 from clickscale.serving.replicas.replica_server import Call, ReplicasConfig, Reply
-from clickscale.serving.routes.bodies import deadline_of, form_of, read_body
+from clickscale.serving.routes.bodies import Bodies, deadline_of, form_of
 from clickscale.serving.routes.http_app import refused
 from clickscale.serving.routes.open_inference import asked_user
 
@@ -57,6 +57,8 @@ class UserRouting:
         self._replicas = tuple(replicas)
         self._failures: tuple[type[Exception], ...] = (TimeoutError, *lost)
         self._config, self._access = config, config.access()
+        service = config.service
+        self._bodies = Bodies(service.body_bytes, service.bodies_bytes, service.body_seconds)
         self._lost: dict[int, asyncio.Task[None]] = {}
         self._turn = itertools.count()
 
@@ -78,8 +80,7 @@ class UserRouting:
                 self._access.admit(request.headers.get("authorization"), scope)
         body = b""
         if request.method == "POST":
-            service = self._config.service
-            body = await read_body(request, service.body_bytes, service.body_seconds)
+            body = await self._bodies.read(request)
         headers = tuple(one for one in request.headers.raw if one[0] not in _HOP)
         call = Call(request.method, path, request.url.query.encode(), headers, body)
         if path == "/v1/rank":

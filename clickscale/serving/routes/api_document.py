@@ -36,6 +36,7 @@ _ERRORS = {
     429: "Overloaded; try again after Retry-After.",
     503: "Not ready, stopping, or the store failed.",
     504: "The deadline passed.",
+    507: "The store has no room left.",
 }
 
 

@@ -18,37 +18,57 @@ class ClientGone(Exception):
     """Ends the handling of a request that nobody waits for any more."""
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """The body of a request; no more than ``most`` bytes of it are ever held.
+class Bodies:
+    """Bodies that arrive, bounded in bytes one by one and together, and in time.
 
-    Raises:
-        Refusal: 413, 415 or 408; the connection ends after it.
-        ClientGone: the connection ended in the middle of it.
+    Args:
+        most: bytes of one body.
+        together: bytes of all bodies that arrive at a time.
+        seconds: that one may take; 0 for any time.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refusal(415, "encoding", "Send the body as it is, without Content-Encoding.", close=True)
-    discarded = _DISCARDED * most
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > discarded:
-        raise Refusal(413, "too_large", f"The body has {length} bytes, more than {most:,}.", close=True)
-    pieces, size = [], 0
-    try:
-        async with asyncio.timeout(seconds or None):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > discarded:
-                    raise Refusal(413, "too_large", f"The body has more than {most:,} bytes.", close=True)
-                if size <= most:
+
+    def __init__(self, most: int, together: int, seconds: float) -> None:
+        self._most, self._together, self._seconds = most, together, seconds
+        self._held = 0
+
+    async def read(self, request: Request) -> bytes:
+        """The body of a request; no more than ``most`` bytes of it are ever held.
+
+        Raises:
+            Refusal: 413, 415, 408 or 429; the connection ends after it.
+            ClientGone: the connection ended in the middle of it.
+        """
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(415, "encoding", "Send the body as it is, without Content-Encoding.", close=True)
+        most, discarded = self._most, _DISCARDED * self._most
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > discarded:
+            raise Refusal(413, "too_large", f"The body has {length} bytes, more than {most:,}.", close=True)
+        pieces, size, held = list[bytes](), 0, 0
+        try:
+            async with asyncio.timeout(self._seconds or None):
+                async for piece in request.stream():
+                    size += len(piece)
+                    if size > discarded:
+                        raise Refusal(413, "too_large", f"The body has more than {most:,} bytes.", close=True)
+                    if size > most:
+                        pieces.clear()
+                        continue
                     pieces.append(piece)
-                else:
-                    pieces.clear()
-    except TimeoutError as error:
-        raise Refusal(408, "slow_body", f"The body took more than {seconds:g} s.", close=True) from error
-    except ClientDisconnect as error:
-        raise ClientGone from error
-    if size > most:
-        raise Refusal(413, "too_large", f"The body has {size} bytes, more than {most:,}.")
-    return b"".join(pieces)
+                    held += len(piece)
+                    self._held += len(piece)
+                    if self._held > self._together:
+                        raise Refusal(429, "overloaded", "Too many bytes arrive at once.", 1.0, close=True)
+        except TimeoutError as error:
+            text = f"The body took more than {self._seconds:g} s."
+            raise Refusal(408, "slow_body", text, close=True) from error
+        except ClientDisconnect as error:
+            raise ClientGone from error
+        finally:
+            self._held -= held
+        if size > most:
+            raise Refusal(413, "too_large", f"The body has {size} bytes, more than {most:,}.")
+        return b"".join(pieces)
 
 
 def form_of(request: Request) -> str:

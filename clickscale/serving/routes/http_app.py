@@ -40,8 +40,9 @@ from clickscale.serving.messages import (
     encode,
 )
 from clickscale.serving.routes import api_document, open_inference
-from clickscale.serving.routes.bodies import ClientGone, deadline_of, form_of, read_body, watching
+from clickscale.serving.routes.bodies import Bodies, ClientGone, deadline_of, form_of, watching
 from clickscale.serving.service import Service
+from clickscale.serving.store.protocol import StoreFullError
 from clickscale.version import __version__
 
 _LOG = logging.getLogger("clickscale.serving")
@@ -62,7 +63,9 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="clickscale", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(HTTPException, _no_route)
-    routes = _Routes(service)
+    config = service.config
+    bodies = Bodies(config.body_bytes, config.bodies_bytes, config.body_seconds)
+    routes = _Routes(service, bodies)
     app.add_api_route("/v1/rank", routes.rank, methods=["POST"], **api_document.RANK)
     app.add_api_route("/v1/events", routes.events, methods=["POST"], **api_document.EVENTS)
     app.add_api_route("/v1/models", routes.models, methods=["GET"], **api_document.MODELS)
@@ -73,7 +76,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_api_route("/livez", routes.alive, methods=["GET"], **api_document.LIVE)
     app.add_api_route("/readyz", routes.ready, methods=["GET"], **api_document.READY)
     app.add_api_route("/metrics", routes.metrics, methods=["GET"], **api_document.METRICS)
-    for path, method, handler, text in open_inference.routes(service):
+    for path, method, handler, text in open_inference.routes(service, bodies):
         wrapped = answered(service, "open_inference", handler)
         app.add_api_route(path, wrapped, methods=[method], **api_document.operation("Open Inference", text))
     app.add_route("/openapi.json", routes.document)
@@ -137,8 +140,16 @@ def refused(error: Exception, route: str) -> tuple[Response, str]:
 
 
 def _as_refusal(error: Exception, route: str) -> Refusal:
+    # The error itself may name hosts and folders of the server: the log has it, clients need the way out.
+    if isinstance(error, StoreFullError):
+        text = (
+            "The store has no room left; nothing was kept. Send the same again once its operator made room."
+        )
+        return Refusal(507, "store_full", text, 10.0)
     if isinstance(error, StoreError):
-        return Refusal(503, "store_unavailable", f"{error} Sending the same again is safe.", 1.0)
+        return Refusal(
+            503, "store_unavailable", "The store does not work. Sending the same again is safe.", 1.0
+        )
     if isinstance(error, DataError):
         return Refusal(422, "invalid_request", str(error))
     _LOG.error("a defect", exc_info=error, extra={"fields": {"route": route}})
@@ -148,9 +159,9 @@ def _as_refusal(error: Exception, route: str) -> Refusal:
 class _Routes:
     """Handlers over one service."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._config = service.config
+    def __init__(self, service: Service, bodies: Bodies) -> None:
+        self._service, self._bodies = service, bodies
+        self._document = b""
         for name in ("rank", "events", "models", "load", "promote", "unload", "forget"):
             setattr(self, name, answered(service, name, getattr(self, f"_{name}")))
 
@@ -167,7 +178,7 @@ class _Routes:
         caller = service.access.admit(request.headers.get("authorization"), "rank")
         service.engine.check_room()
         form = form_of(request)
-        body = await read_body(request, self._config.body_bytes, self._config.body_seconds)
+        body = await self._bodies.read(request)
         message = decode(body, form, RankRequest)
         deadline = deadline_of(request)
         async with watching(request):
@@ -177,7 +188,7 @@ class _Routes:
     async def _events(self, request: Request) -> Response:
         self._service.access.admit(request.headers.get("authorization"), "events")
         form = form_of(request)
-        body = await read_body(request, self._config.body_bytes, self._config.body_seconds)
+        body = await self._bodies.read(request)
         answer = await self._service.take_events(decode(body, form, EventsRequest))
         return Response(encode(answer, form), media_type=form)
 
@@ -212,7 +223,7 @@ class _Routes:
         self._service.access.admit(request.headers.get("authorization"), scope)
         if not self._service.is_ready:
             raise Refusal(503, "not_ready", f"This server is {self._service.state}.", 1.0)
-        body = await read_body(request, self._config.body_bytes, self._config.body_seconds)
+        body = await self._bodies.read(request)
         return decode(body, JSON, kind)
 
     def _facts(self) -> Response:
@@ -233,9 +244,10 @@ class _Routes:
         try:
             self._service.access.admit(request.headers.get("authorization"), "rank")
         except Refusal:
-            tree = api_document.document(request.app, None)
-        else:
-            tree = api_document.document(request.app, self._service)
+            # Anybody may ask for this one, so it is made once.
+            self._document = self._document or encode(api_document.document(request.app, None), JSON)
+            return Response(self._document, media_type=JSON)
+        tree = api_document.document(request.app, self._service)
         return Response(encode(tree, JSON), media_type=JSON)
 
     async def metrics(self, request: Request) -> Response:

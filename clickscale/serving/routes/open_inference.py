@@ -27,7 +27,7 @@ from fastapi import Request, Response
 
 from clickscale.schema import Field
 from clickscale.serving.messages import JSON, MSGPACK, RankRequest, Refusal, Value, decode, score_column
-from clickscale.serving.routes.bodies import deadline_of, read_body, watching
+from clickscale.serving.routes.bodies import Bodies, deadline_of, watching
 from clickscale.serving.service import Service
 from clickscale.serving.versions.served_model import ServedModel
 from clickscale.version import __version__
@@ -74,9 +74,9 @@ class _InferRequest(msgspec.Struct, kw_only=True):
 Route = tuple[str, str, Callable[[Request], Awaitable[Response]], str]
 
 
-def routes(service: Service) -> Iterator[Route]:
+def routes(service: Service, bodies: Bodies) -> Iterator[Route]:
     """Path, method, handler and description of every route."""
-    handlers = _Handlers(service)
+    handlers = _Handlers(service, bodies)
     yield "/v2", "GET", handlers.server, "Name, version and extensions"
     yield "/v2/health/live", "GET", handlers.live, "Liveness"
     yield "/v2/health/ready", "GET", handlers.ready, "Readiness"
@@ -87,8 +87,8 @@ def routes(service: Service) -> Iterator[Route]:
 
 
 class _Handlers:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, bodies: Bodies) -> None:
+        self._service, self._bodies = service, bodies
 
     async def server(self, request: Request) -> Response:
         return _json({"name": NAME, "version": __version__, "extensions": ["binary_tensor_data"]})
@@ -112,7 +112,7 @@ class _Handlers:
         caller = service.access.admit(request.headers.get("authorization"), "rank")
         model = self._model(request)
         service.engine.check_room()
-        body = await read_body(request, service.config.body_bytes, service.config.body_seconds)
+        body = await self._bodies.read(request)
         head = _head_size(request, len(body))
         asked = decode(body[:head], JSON, _InferRequest)
         ranking = _rank_request(asked.inputs, body[head:])

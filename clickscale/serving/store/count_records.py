@@ -18,8 +18,8 @@ import msgspec
 from clickscale.inference.counter_files import Key as RawKey
 from clickscale.inference.counter_files import Tally
 from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save
-from clickscale.serving.store.store_records import NOBODY, Key, decoded, typed
-from clickscale.serving.store.user_records import VERSION, check_version
+from clickscale.serving.store.store_records import NOBODY, Key, Writer, decoded, typed
+from clickscale.serving.store.user_records import VERSION, check_version, pages_of
 
 LAG = 3600  # seconds that a read may be behind the latest event of a key
 _NAME, _PAGE = b"c", b"d"
@@ -184,6 +184,11 @@ def owner_of(user: int | str) -> bytes:
 def counts_page(key: Key, number: int) -> Key:
     """Key of a page of a record."""
     return key[0], _PAGE + key[1][1:] + number.to_bytes(6)
+
+
+def count_pages(writer: Writer, key: Key) -> tuple[Load, Save]:
+    """Functions that read and write pages of a record in a transaction."""
+    return pages_of(writer, key[0], _PAGE + key[1][1:])
 
 
 def page_keys(key: Key, numbers: set[int]) -> Iterator[Key]:

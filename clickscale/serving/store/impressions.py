@@ -10,14 +10,12 @@ from clickscale.inference.statistic_counters import surprise
 from clickscale.serving.store.count_records import (
     CountRecord,
     Group,
-    counts_page,
+    count_pages,
     fresh,
     read_counts,
 )
-from clickscale.serving.store.paged_rows import Load, Row, Save
 from clickscale.serving.store.reading import ReadEvent, Reading
 from clickscale.serving.store.store_records import Key, Writer, decoded
-from clickscale.serving.store.user_records import read_rows
 
 _OPEN = b"w"
 _encode = msgspec.msgpack.Encoder().encode
@@ -96,7 +94,7 @@ class Counting:
         group = self._reading.group_of[name]
         key = group.key(event.keys[name][0])
         record = self._record(key, group, event.time)
-        load, _ = self._pages(key)
+        load, _ = count_pages(self._writer, key)
         sums = record.at(group.tallies, max(event.time, record.since), load)
         assert sums is not None, "a moment from which sums can be told"
         place = 2 * group.place[name]
@@ -114,7 +112,7 @@ class Counting:
                 changes[group.place[name]] = contribution
         for key, (group, changes) in by_record.items():
             record = self._record(key, group, time)
-            load, save = self._pages(key)
+            load, save = count_pages(self._writer, key)
             record.advance(group.tallies, time, load, save)
             record.count(group.tallies, time, changes, load, save)
 
@@ -123,14 +121,3 @@ class Counting:
             record = read_counts(self._writer.get(key))
             self._records[key] = group, record or fresh(group.tallies, time)
         return self._records[key][1]
-
-    def _pages(self, key: Key) -> tuple[Load, Save]:
-        """Functions that read and write pages of a record."""
-
-        def load(number: int) -> list[Row]:
-            return read_rows(self._writer.get(counts_page(key, number)))
-
-        def save(number: int, rows: list[Row] | None) -> None:
-            self._writer.put(counts_page(key, number), None if rows is None else _encode(rows))
-
-        return load, save

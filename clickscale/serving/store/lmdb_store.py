@@ -7,6 +7,7 @@ at any moment, but a power cut may damage the file. A reader sees the file as it
 for nobody.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,13 @@ from typing import Any, TypeVar
 import lmdb
 
 from clickscale.errors import StoreError
+from clickscale.serving.store.protocol import StoreFullError
 from clickscale.serving.store.store_records import Key, Reader, Writer
 
 T = TypeVar("T")
 LARGEST = 1 << 40  # bytes of address space; the file takes only what it needs
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_LITTLE = 1 << 20  # bytes of a disk on which a write may have found no room
 _READERS = 510  # threads that read at the same time, of all processes
 
 
@@ -99,14 +103,26 @@ class LMDBBackend:
         try:
             yield
         except lmdb.MapFullError as error:
-            raise StoreError(
+            raise StoreFullError(
                 f"The store {self._folder} is full; nothing was written. Open it with more bytes: "
                 f"lmdb://{self._folder.absolute()}?bytes=N"
             ) from error
         except (lmdb.Error, OSError) as error:
-            raise StoreError(
+            kind = StoreFullError if self._has_no_room(str(error)) else StoreError
+            raise kind(
                 f"The store {self._folder} cannot be {done} ({error}); nothing was written."
             ) from error
+
+    def _has_no_room(self, reason: str) -> bool:
+        """True if a write failed because the disk is full."""
+        # LMDB names the reason in its text only, and calls it an input/output error if a part was written.
+        if any(full in reason for full in _FULL):
+            return True
+        try:
+            space = os.statvfs(self._folder)
+        except OSError:
+            return False
+        return os.strerror(errno.EIO) in reason and space.f_bavail * space.f_frsize < _LITTLE
 
 
 def _fetch_from(transaction: Any) -> Callable[[Sequence[Key]], list[bytes | None]]:

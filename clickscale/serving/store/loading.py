@@ -26,16 +26,16 @@ from clickscale.schema import Field
 from clickscale.serving.store.count_records import (
     CountRecord,
     Group,
-    counts_page,
+    count_pages,
     fresh,
     owner_of,
     read_counts,
 )
 from clickscale.serving.store.keyed_store import KeyedStore, item_record
-from clickscale.serving.store.paged_rows import Load, Row, Save
+from clickscale.serving.store.paged_rows import Row
 from clickscale.serving.store.store_meta import META, Loading, StoreMeta, read_meta
 from clickscale.serving.store.store_records import NOBODY, Key, Writer, typed
-from clickscale.serving.store.user_records import put_loaded, read_rows
+from clickscale.serving.store.user_records import put_loaded
 
 _ITEMS, _USERS, _COUNTS = 2_000, 200, 5_000  # of one transaction
 _STAGES = ("items", "users", "counts", "done")
@@ -266,14 +266,8 @@ def _contribute(
         record.settled[2 * place + 1] += total
         return
 
-    def load(number: int) -> list[Row]:
-        return read_rows(writer.get(counts_page(key, number)))
-
-    def save(number: int, rows: list[Row] | None) -> None:
-        writer.put(counts_page(key, number), None if rows is None else _encode(rows))
-
-    functions: tuple[Load, Save] = (load, save)
-    record.count(group.tallies, time, {place: (count, total)}, *functions)
+    load, save = count_pages(writer, key)
+    record.count(group.tallies, time, {place: (count, total)}, load, save)
 
 
 def _attribute(replay: Replay, field: Field, value: Any) -> Any:

@@ -18,6 +18,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from clickscale.errors import StoreError
+
+
+class StoreFullError(StoreError):
+    """The store has no room left; what it holds can be read."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that a user did or was shown.

@@ -3,9 +3,13 @@
 Records of nobody are plain keys, those of a user are fields of one hash, so that a user is deleted by one
 command. A change is a transaction (WATCH, MULTI, EXEC), which is done again if somebody else changed what it
 read. Whether an acknowledged change survives the end of the server depends on its settings; see `warnings`.
+
+A server that hangs costs each caller the whole timeout. So after one timeout nobody waits for it any more:
+calls fail at once, until the server answers a thread that asks it every quarter of a second.
 """
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +20,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from clickscale.errors import StoreError
+from clickscale.serving.store.protocol import StoreFullError
 from clickscale.serving.store.store_records import Changes, Key, Reader, Writer
 
 T = TypeVar("T")
 _PREFIX = b"clickscale:"
 _TRIES = 200  # of a transaction that others disturb
 _PATIENCE = 2.0  # seconds for a connection or an answer
+_LOOK = 0.25  # seconds between two looks at a server that did not answer in time
 
 
 class _DisturbedError(Exception):
@@ -45,8 +51,12 @@ class RedisBackend:
         self._client: Any = redis.Redis.from_url(
             url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)
         )
-        with self._told():
+        self._lock = threading.Lock()
+        self._hangs = self._closed = False
+        try:
             self._client.ping()
+        except (redis.RedisError, OSError) as error:
+            raise self._error(error) from error
 
     def view(self, work: Callable[[Reader], T]) -> T:
         """Read at one moment: a second fetch reads the first again, and begins anew if it differs."""
@@ -88,13 +98,26 @@ class RedisBackend:
 
     def _read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read records at one moment, in one round trip."""
+        with self._told():
+            try:
+                return self._fetch(keys, transaction=True)
+            except redis.exceptions.OutOfMemoryError:
+                # With a full memory the server takes no transaction, not even one that only reads.
+                found = self._fetch(keys, transaction=False)
+                for _ in range(_TRIES):
+                    found, before = self._fetch(keys, transaction=False), found
+                    if found == before:
+                        return found
+        raise _too_busy()
+
+    def _fetch(self, keys: Sequence[Key], transaction: bool) -> list[bytes | None]:
         plain = [name for owner, name in keys if not owner]
         owned: dict[bytes, list[bytes]] = {}
         for owner, name in keys:
             if owner:
                 owned.setdefault(owner, []).append(name)
         found: dict[Key, bytes | None] = {}
-        with self._told(), self._client.pipeline(transaction=True) as pipe:
+        with self._client.pipeline(transaction=transaction) as pipe:
             if plain:
                 pipe.mget([_PREFIX + name for name in plain])
             for owner, names in owned.items():
@@ -149,19 +172,45 @@ class RedisBackend:
 
     def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         self._client.close()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Turn errors of the client into `StoreError`."""
+        """Turn errors of the client into `StoreError`, and raise at once while the server hangs."""
+        if self._hangs:
+            raise self._error("it did not answer in time")
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            where = self._client.connection_pool.connection_kwargs
-            place = where.get("path") or f"{where.get('host')}:{where.get('port')}"
-            raise StoreError(
-                f"The store at {place} does not work ({error}); an append may be repeated safely."
-            ) from error
+            if isinstance(error, redis.TimeoutError):
+                self._ask_until_it_answers()
+            raise self._error(error) from error
+
+    def _error(self, reason: object) -> StoreError:
+        where = self._client.connection_pool.connection_kwargs
+        place = where.get("path") or f"{where.get('host')}:{where.get('port')}"
+        # MISCONF: its disk is full, so that it takes no writes.
+        is_full = isinstance(reason, redis.exceptions.OutOfMemoryError) or "MISCONF" in str(reason)
+        kind = StoreFullError if is_full else StoreError
+        return kind(f"The store at {place} does not work ({reason}); an append may be repeated safely.")
+
+    def _ask_until_it_answers(self) -> None:
+        """Let a thread of its own find out when the server answers again."""
+        with self._lock:
+            if self._hangs:
+                return
+            self._hangs = True
+        threading.Thread(target=self._ask, name="redis-asks", daemon=True).start()
+
+    def _ask(self) -> None:
+        while not self._closed:
+            try:
+                self._client.ping()
+                break
+            except (redis.RedisError, OSError):
+                time.sleep(_LOOK)
+        self._hangs = False
 
 
 def _place(key: Key) -> bytes:

@@ -77,6 +77,7 @@ class ModelVersions:
         self._source, self._scoring, self._trials = source, scoring, trials
         self._cache, self._store_of, self._changed = cache, store_of, changed
         self._held: dict[str, ServedModel] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}  # versions that wait for their last answer
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         self._loading: set[str] = set()
@@ -119,7 +120,7 @@ class ModelVersions:
         Raises:
             Refusal: 404.
         """
-        if version not in self._held:
+        if version not in self._held or version in self._leaving:
             raise Refusal(404, "unknown_version", f"There is no loaded version {version[:64]!r}.")
         return self._held[version]
 
@@ -157,7 +158,7 @@ class ModelVersions:
             model, before = await self._hold(version), self._current
             if model is before:
                 return
-            self._end_trial()
+            self._end_trial(model, before)
             self._current = model
             model.facts.served_since = time.time()
             self._changed("promoted", version)
@@ -170,7 +171,7 @@ class ModelVersions:
             model, before = await self._hold(version), self._current
             if before is None or model is before:
                 raise Refusal(409, "not_possible", f"Version {version!r} answers already.")
-            self._end_trial()
+            self._end_trial(model, before)
             self._begin(kind, model, before, share)
             self._changed(kind, version)
 
@@ -186,7 +187,8 @@ class ModelVersions:
                 raise Refusal(409, "not_possible", f"Version {version!r} answers; promote another one first.")
             if self.trial is not None and version in (self.trial.newer, self.trial.older):
                 self.trial = None
-            await self._let_go(model)
+            leaving = self._let_go(model)
+        await asyncio.wait([leaving])  # without the lock, and whatever becomes of it
 
     async def judge(self) -> None:
         """Take the newer version of a trial back if something speaks against it; end a trial that is over."""
@@ -196,18 +198,20 @@ class ModelVersions:
         if objection := trial.objection():
             async with self._lock:
                 if self.trial is trial:
-                    await self._take_back(trial, objection)
+                    self._take_back(trial, objection)
         elif trial.kind == "promoted" and time.monotonic() - trial.begun > self._trials.seconds:
             async with self._lock:
                 if self.trial is trial:
                     self.trial = None
-                    await self._let_go(self._held[trial.older])
+                    self._let_go(self._held[trial.older])
 
     async def follow(self) -> None:
         """Promote the version that the pointer names, if it changed; a version that was refused stays out."""
         assert self._source.root is not None, "one artifact has no pointer"
         try:
-            version = pointed_version(self._source.root)
+            # The disk may be slow, and the loop answers requests.
+            loop = asyncio.get_running_loop()
+            version = await loop.run_in_executor(self._loader, pointed_version, self._source.root)
         except ArtifactError as error:
             _LOG.warning("The pointer cannot be read: %s", error)
             return
@@ -230,7 +234,7 @@ class ModelVersions:
         trial = self.trial
         versions = []
         for name, model in self._held.items():
-            doing = "serving" if model is self._current else "loaded"
+            doing = "serving" if model is self._current else "leaving" if name in self._leaving else "loaded"
             if trial is not None and name in (trial.newer, trial.older) and model is not self._current:
                 doing = trial.kind if name == trial.newer else "previous"
             versions.append(
@@ -257,8 +261,10 @@ class ModelVersions:
     # --- steps
 
     async def _hold(self, version: str) -> ServedModel:
-        """A version that is loaded, or is loaded now."""
+        """A version that is loaded, or is loaded now; one that was about to go stays."""
         if version in self._held:
+            if (leaving := self._leaving.pop(version, None)) is not None:
+                leaving.cancel()
             return self._held[version]
         if self._source.root is None:
             raise Refusal(
@@ -269,9 +275,11 @@ class ModelVersions:
             )
         try:
             model = await self._load(version, folder_of(self._source.root, version))
-        except ClickscaleError as error:
-            self._refuse(version, str(error))
-            raise Refusal(409, "refused", str(error)) from error
+        except Exception as error:
+            # Whatever it is, the version is refused: a follower would try to load it again and again.
+            reason = str(error) if isinstance(error, ClickscaleError) else _strange(error)
+            self._refuse(version, reason)
+            raise Refusal(409, "refused", reason) from error
         self._refused.pop(version, None)
         self._held[version] = model
         return model
@@ -290,23 +298,22 @@ class ModelVersions:
     def _begin(self, kind: Kind, newer: ServedModel, older: ServedModel, share: float = 0.0) -> None:
         self.trial = Trial(kind, newer.version, older.version, self._trials, time.monotonic(), share)
 
-    def _end_trial(self) -> None:
-        """End a trial before another one begins; the version that does not answer goes later."""
+    def _end_trial(self, *staying: ServedModel | None) -> None:
+        """End a trial before another one begins; a version that is not part of that one goes."""
         trial, self.trial = self.trial, None
         if trial is not None:
             for name in (trial.newer, trial.older):
-                model = self._held.get(name)
-                if model is not None and model is not self._current:
-                    asyncio.get_running_loop().create_task(self._let_go(model))
+                if self._held[name] not in staying:
+                    self._let_go(self._held[name])
 
-    async def _take_back(self, trial: Trial, objection: str) -> None:
+    def _take_back(self, trial: Trial, objection: str) -> None:
         newer, older = self._held[trial.newer], self._held[trial.older]
         self.trial = None
         if self._current is newer:
             self._current = older
         self._refuse(trial.newer, f"taken back: {objection}")
         self._changed("rolled_back", trial.newer)
-        await self._let_go(newer)
+        self._let_go(newer)
 
     def _refuse(self, version: str, reason: str) -> None:
         self._refused[version[:64]] = reason
@@ -315,10 +322,20 @@ class ModelVersions:
         _LOG.error("Version %s is refused: %s", version[:64], reason)
         self._changed("refused", version[:64])
 
-    async def _let_go(self, model: ServedModel) -> None:
-        """Drop a version after its last answer."""
+    def _let_go(self, model: ServedModel) -> "asyncio.Task[None]":
+        """Take no more requests for a version, and drop it after its last answer."""
+        if model.version not in self._leaving:
+            self._leaving[model.version] = asyncio.get_running_loop().create_task(self._drop(model))
+        return self._leaving[model.version]
+
+    async def _drop(self, model: ServedModel) -> None:
         while model.facts.in_flight:
             await asyncio.sleep(0.01)
-        if model is not self._current and self._held.get(model.version) is model:
-            del self._held[model.version]
-            self._changed("unloaded", model.version)
+        del self._leaving[model.version], self._held[model.version]
+        self._changed("unloaded", model.version)
+
+
+def _strange(error: Exception) -> str:
+    """Reason of a refusal for an error that nobody foresaw; its text may hold anything, so the log has it."""
+    _LOG.error("Loading a version failed.", exc_info=error)
+    return f"Loading it failed with {type(error).__name__}; the log of the server says where."

@@ -1,5 +1,6 @@
 """What a client sees: answers, refusals, scopes, documents."""
 
+import contextlib
 import math
 import socket
 from pathlib import Path
@@ -109,6 +110,20 @@ WRONG = [
     ("too many candidates", GOOD | {"candidates": [1] * 61}, 413, "candidates holds 61"),
     ("a large integer", GOOD | {"user": 1 << 70}, 422, "user"),
     ("a large body", b" " * 60_001, 413, "60001 bytes"),
+    ("a key twice", b'{"user": 1, "time": 1, "user": 2, "candidates": [1]}', 400, "the key 'user' twice"),
+    (
+        "a key twice, with a space",
+        b'{"user": 1, "time" : 1, "time" :2, "candidates": [1]}',
+        400,
+        "'time' twice",
+    ),
+    ("a field twice", b'{"user": 1, "time": 1, "candidates": [{"item": 1, "item": 2}]}', 400, "'item' twice"),
+    (
+        "a key twice in other letters",
+        b'{"user": 1, "time": 1, "candidates": [{"item": 1, "\\u0069tem": 2}]}',
+        400,
+        "repeated_key",
+    ),
     ("deep", b'{"candidates":' + b"[" * 20_000, 422, "candidates"),
     ("deep in a value", b'{"time": 1, "candidates": [{"item": ' + b"[" * 20_000, 422, "candidates[0]"),
 ]
@@ -120,6 +135,19 @@ def test_a_wrong_request_is_refused_by_its_path(server: Live, body: Any, status:
     assert got == status
     assert text in answer["error"]["message"] or text == answer["error"]["code"]
     assert server.call("/v1/rank", GOOD)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user": 101, "time": 1700000000, "candidates": [10], "profile": {"gender": "\\":a \\": \\t:"}}',
+        b'{"user": 101, "time": 1700000000, "candidates": [{"item" : 10}, {"item":20}], "behaviors": null}',
+        b'{"user":101,"time"\n:1700000000,\r\n"candidates"\t:[{"item":10}],"profile":{"gender":"f","age":3}}',
+    ],
+)
+def test_colons_in_texts_and_spaces_before_colons_repeat_no_key(server: Live, body: bytes) -> None:
+    status, answer = server.call("/v1/rank", body)
+    assert status == 200, answer
 
 
 def test_other_encodings_and_forms_are_refused(server: Live) -> None:
@@ -154,6 +182,40 @@ def test_a_client_that_sends_far_too_much_still_reads_why_it_is_refused(server: 
             answer = connection.recv(10_000)
         assert answer.startswith(b"HTTP/1.1 413")
         assert message.encode() in answer
+
+
+def test_headers_without_an_end_are_refused(server: Live) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(100))
+    for endless in (b"GET / HTTP/1.1\r\n" + lines, b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nX: "):
+        with socket.create_connection((server.target.host, server.target.port), timeout=10) as connection:
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(endless)
+                while sent < 40_000_000:
+                    sent += connection.send(b"a" * 10_000)
+            assert sent < 20_000_000  # what the system holds for a connection, not more
+    assert server.call("/v1/rank", GOOD, headers={"X-Long": "a" * 60_000})[0] == 200
+
+
+def test_bodies_that_arrive_together_are_bounded(artifact: Path) -> None:
+    config = ServiceConfig(body_bytes=60_000, bodies_bytes=100_000, drain_seconds=0)
+    head = b"POST /v1/rank HTTP/1.1\r\nHost: here\r\nContent-Length: 50000\r\n\r\n" + b" " * 49_000
+    with live(artifact, config) as here, contextlib.ExitStack() as stack:
+        answers = []
+        for _ in range(3):
+            connection = socket.create_connection((here.target.host, here.target.port), timeout=10)
+            stack.enter_context(connection).sendall(head)
+            connection.settimeout(0.3)
+            with contextlib.suppress(TimeoutError):
+                answers.append(connection.recv(10_000))
+        assert [answer.startswith(b"HTTP/1.1 429") for answer in answers] == [True]
+        stack.close()
+        assert here.call("/v1/rank", GOOD)[0] == 200
+
+
+def test_a_deadline_may_be_infinite(server: Live) -> None:
+    packed = msgspec.msgpack.encode(GOOD | {"deadline_ms": math.inf})
+    assert server.call("/v1/rank", packed, headers=MSGPACK)[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from clickscale.serving.store.keyed_store import KeyedStore
 from clickscale.serving.store.loading import load_dataset, moment_of
 from clickscale.serving.store.memory import MemoryBackend
 from clickscale.serving.store.opening import open_store
-from clickscale.serving.store.protocol import Event
+from clickscale.serving.store.protocol import Event, StoreFullError
 from clickscale.serving.store.reading import Reading
 from clickscale.serving.store.store_records import Writer
 from clickscale.serving.store.user_records import head_key
@@ -53,7 +53,7 @@ def append_until_it_fails(store: KeyedStore, together: int = 1, size: int = 0) -
         try:
             store.append([event(at, size) for at in range(number, number + together)])
         except StoreError as error:
-            return number, str(error)
+            return number, f"{type(error).__name__}: {error}"
     raise AssertionError("the store is never full")
 
 
@@ -146,6 +146,7 @@ def test_a_full_disk_costs_the_append_and_nothing_else(reading: Reading, tmp_pat
 def test_a_full_map_is_named_with_the_way_out(reading: Reading, tmp_path: Path) -> None:
     store = open_store(f"lmdb://{tmp_path}/store?bytes=1048576&sync=system", reading)
     numbers, message = append_until_it_fails(store, size=8000)
+    assert message.startswith("StoreFullError: ")
     assert "is full; nothing was written." in message
     assert "bytes=N" in message
     assert held(store) == list(range(numbers))
@@ -251,13 +252,25 @@ def test_a_server_that_hangs_is_given_up(server: RedisServer, reading: Reading) 
     try:
         with pytest.raises(StoreError, match=r"(?i)time"):
             store.append([event(0)])
+        began = time.monotonic()
+        for _ in range(20):  # nobody waits for it any more
+            with pytest.raises(StoreError, match="did not answer in time"):
+                store.user(103, before=START, most=1)
+        assert time.monotonic() - began < 0.2
     finally:
         server.process.send_signal(signal.SIGCONT)
-    for _ in range(50):  # the server may still do what it was asked
-        if store.append([event(0)]) == [False]:
+    began = time.monotonic()
+    while True:
+        try:
+            store.append([event(0)])  # the server may have done what it was asked
             break
+        except StoreError:
+            assert time.monotonic() - began < 5
+            time.sleep(0.01)
+    assert store.append([event(0)]) == [False]
     assert held(store) == [0]
     assert counted(store) == 1
+    store.close()
 
 
 def test_a_server_without_memory_writes_nothing_of_an_append(reading: Reading, tmp_path: Path) -> None:
@@ -265,9 +278,24 @@ def test_a_server_without_memory_writes_nothing_of_an_append(reading: Reading, t
         store = open_store(server.url, reading)
         assert any("appendonly yes" in warning for warning in store.facts().warnings)
         numbers, message = append_until_it_fails(store, together=5, size=8000)
+        assert message.startswith("StoreFullError: ")
         assert "does not work" in message
         assert held(store) == list(range(numbers))
         assert counted(store) == numbers
+
+
+def test_a_server_without_memory_can_be_read(server: RedisServer, reading: Reading) -> None:
+    store = open_store(server.url, reading)
+    store.append([event(number) for number in range(5)])
+    with redis.Redis(port=server.port) as client:
+        client.config_set("maxmemory", 1)
+        assert held(store) == list(range(5))
+        assert counted(store) == 5
+        with pytest.raises(StoreFullError, match="maxmemory"):
+            store.append([event(5)])
+        client.config_set("maxmemory", 0)
+    assert store.append([event(5)]) == [True]
+    store.close()
 
 
 def test_servers_that_share_a_redis_do_not_lose_each_others_events(

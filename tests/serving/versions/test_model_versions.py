@@ -3,13 +3,17 @@
 import json
 import math
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
+from msgspec import structs
 
 from clickscale.artifact import MANIFEST
 from clickscale.config_text import to_json
@@ -17,7 +21,9 @@ from clickscale.errors import ArtifactError
 from clickscale.files import file_entry
 from clickscale.inference.scorer import Scorer
 from clickscale.serving.access import load_access
+from clickscale.serving.engine import EngineConfig
 from clickscale.serving.service import ServiceConfig
+from clickscale.serving.versions import model_versions
 from clickscale.serving.versions.publishing import point_to, publish
 from clickscale.serving.versions.score_correction import Calibrator, Correction
 from clickscale.serving.versions.served_model import ScoringConfig
@@ -55,7 +61,8 @@ def admin(tmp_path: Path) -> Any:
 
 
 def config(**trials: Any) -> ServiceConfig:
-    return ServiceConfig(trials=TrialConfig(**({"least": 5, "mirror_share": 1.0} | trials)), drain_seconds=0)
+    found = TrialConfig(**({"least": 5, "mirror_share": 1.0} | trials))
+    return ServiceConfig(trials=found, engine=EngineConfig(queue_ms=1e6), drain_seconds=0)
 
 
 def ask(here: Live, path: str, body: Any = None) -> tuple[int, Any]:
@@ -93,6 +100,58 @@ def test_unloading_is_for_versions_that_do_not_answer(root: Path, admin: Any) ->
         assert states(here) == {"v1": "serving", "v2": "loaded"}
         assert ask(here, "/v1/admin/unload", {"version": "v2"})[0] == 200
         assert states(here) == {"v1": "serving"}
+
+
+@contextmanager
+def busy(here: Live, version: str) -> Iterator[None]:
+    """A request of a version that is not answered yet."""
+    assert here.service is not None
+    model = here.service.versions.named(version)
+    model.facts.in_flight += 1
+    try:
+        yield
+    finally:
+        model.facts.in_flight -= 1
+
+
+def test_a_version_that_comes_back_before_its_last_answer_stays(root: Path, admin: Any) -> None:
+    with live(root, config(mirror_share=0.0), access=admin) as here:
+        with busy(here, "v1"):
+            for version in ("v2", "v1", "v2"):
+                assert ask(here, "/v1/admin/promote", {"version": version})[0] == 200
+        time.sleep(0.1)
+        assert states(here) == {"v1": "previous", "v2": "serving"}  # to go back to
+
+
+def test_a_version_that_leaves_takes_no_requests_and_holds_up_nobody(root: Path, admin: Any) -> None:
+    with live(root, config(mirror_share=0.0), access=admin) as here:
+        assert ask(here, "/v1/admin/load", {"version": "v2"})[0] == 200
+        unloading = threading.Thread(target=ask, args=(here, "/v1/admin/unload", {"version": "v2"}))
+        with busy(here, "v2"):
+            unloading.start()
+            until(lambda: states(here) == {"v1": "serving", "v2": "leaving"})
+            assert ask(here, "/v2/models/clickscale/versions/v2/ready")[0] == 404
+            assert ask(here, "/v1/admin/promote", {"version": "v3"})[0] == 200
+            assert ask(here, "/v1/admin/load", {"version": "v2"})[0] == 200  # it stays after all
+        unloading.join(10)
+        assert not unloading.is_alive()
+        time.sleep(0.1)
+        assert states(here) == {"v1": "previous", "v2": "loaded", "v3": "serving"}
+
+
+def test_a_version_that_breaks_the_loader_is_refused(
+    root: Path, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(root, config(), access=admin) as here:
+
+        def fail(*_: Any) -> Any:
+            raise RuntimeError("something of a file")
+
+        monkeypatch.setattr(model_versions, "load_model", fail)
+        status, answer = ask(here, "/v1/admin/load", {"version": "v2"})
+        assert (status, answer["error"]["code"]) == (409, "refused")
+        assert "failed with RuntimeError; the log" in answer["error"]["message"]
+        assert states(here) == {"v1": "serving", "v2": "refused"}
 
 
 def flipped(folder: Path) -> None:
@@ -171,6 +230,15 @@ def test_a_shadow_is_compared_and_answers_nobody(root: Path, admin: Any) -> None
         assert trial["largest_difference"] > 0.001
 
 
+def test_a_shadow_does_not_cost_requests_their_turn(root: Path, admin: Any) -> None:
+    tight = structs.replace(config(), engine=EngineConfig(queue_ms=0.1))
+    with live(root, tight, access=admin) as here:
+        ask(here, "/v1/admin/load", {"version": "v2", "as": "shadow"})
+        for user in range(20):
+            assert ask(here, "/v1/rank", REQUEST | {"user": user})[0] == 200
+        assert ask(here, "/v1/models")[1]["trial"]["pairs"] == 0
+
+
 def test_a_version_whose_scores_drift_is_taken_back(root: Path, admin: Any) -> None:
     with live(root, config(max_p99_ratio=1e6), access=admin) as here:
         ask(here, "/v1/admin/promote", {"version": "v3"})  # its correction shifts all logits by 3
@@ -202,7 +270,7 @@ def test_the_pointer_is_followed(root: Path, admin: Any) -> None:
     following = ServiceConfig(follow=True, drain_seconds=0)
     with live(root, following, access=admin) as here:
         point_to(root, "v2")
-        until(lambda: ask(here, "/v1/rank", REQUEST)[1]["model"] == "v2")
+        until(lambda: ask(here, "/v1/rank", REQUEST)[1].get("model") == "v2")
 
 
 def trial_of(**options: Any) -> Trial:
