@@ -117,8 +117,14 @@ class Script:
         return asked | {name: value for name, value in given.items() if value is not None}
 
 
-def furthest(folder: Path, scripts: int, requests: int = 4) -> tuple[float, float, CacheStats]:
-    """Run scripts; the largest difference of a probability, the median step between answers, the cache."""
+def furthest(
+    folder: Path, scripts: int, requests: int = 4, room: int = 12_000
+) -> tuple[float, float, CacheStats]:
+    """Run scripts; the largest difference of a probability, the median step between answers, the cache.
+
+    Args:
+        room: bytes of the cache for each user; the states of a part of the users find room.
+    """
     artifact = tiny_artifact(folder, tiny_prepared(folder), "lightsuan")
     stores: list[OnlineStore] = []
 
@@ -126,8 +132,7 @@ def furthest(folder: Path, scripts: int, requests: int = 4) -> tuple[float, floa
         stores.append(open_store("memory://", Reading.of(artifact)) if not stores else stores[0])
         return stores[0]
 
-    # Room for a part of the states, so that they come and go.
-    cache = StateCache(CacheConfig(admit_after=1, budget=AT_ONCE * 12_000, audit_share=0.0))
+    cache = StateCache(CacheConfig(admit_after=1, budget=AT_ONCE * room, audit_share=0.0))
     kept = load_model(artifact, "", ScoringConfig(), cache, store_of)
     plain = load_model(artifact, "", ScoringConfig(), None, store_of)
     chance, apart, steps = random.Random(0), [0.0], list[float]()
@@ -180,7 +185,7 @@ def test_a_state_that_is_found_by_its_length_is_seen(tmp_path: Path, monkeypatch
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 def test_no_answer_after_ten_thousand_edits_is_of_another_history(tmp_path: Path) -> None:
-    largest, step, stats = furthest(tmp_path, 2_500)
+    largest, step, stats = furthest(tmp_path, 500, requests=20, room=60_000)
     print({"largest": largest, "step": step, "cache": stats})
     assert largest <= 1e-5
     assert step > 1e-3
