@@ -50,7 +50,7 @@ def test_a_frozen_teacher_does_not_move_and_its_student_learns(
     assert not any(name.startswith("teacher.") for name in last(tmp_path / "run").tensors)
     line = read_metrics(tmp_path / "run")[0]
     assert line["loss"] == pytest.approx(
-        sum(line[f"loss.student.{x}"] + 2 * line[f"loss.distill.{x}"] for x in ("click", "like"))
+        sum(line[f"loss.student.{x}"] + 8 * line[f"loss.distill.{x}"] for x in ("click", "like"))
     )
     facts = json.loads((tmp_path / "run/student/teacher.json").read_text())
     assert (facts["teacher"], facts["teacher_run"]) == ("suan:size-1:8", str(teacher))
