@@ -299,6 +299,9 @@ def _training_command(run: Path) -> str:
     if (run / TREES).is_file():
         facts = read_document(run / TREES, ADVICE)
         words = ["trees", "--data", facts["data"], "--out", str(run), *_flag("seed", facts["seed"], 0)]
+        words += _flag("fraction", facts["portion"]["fraction"], 1.0) + _flag(
+            "by", facts["portion"]["by"], "time"
+        )
         return shlex.join(["clickscale", *words, *([] if facts["statistics"] else ["--no-statistics"])])
     if any((run.parent / name / TAUGHT).is_file() for name in (run.name, STUDENT)) and _is_distilled(run):
         return _distillation_command(run.parent)

@@ -25,6 +25,7 @@ from clickscale.baselines.simple import simple_logits
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping
+from clickscale.data.portion import Portion
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
@@ -240,8 +241,12 @@ def train_trees(
     seed: int = 0,
     statistics: bool = True,
     threads: int = 0,
+    portion: Portion | None = None,
 ) -> dict[str, Any]:
     """Fit gradient-boosted trees to the same data; ``out`` can be evaluated and compared like a run.
+
+    Args:
+        portion: share of the training part that they learn from; all of it by default.
 
     Returns:
         Facts about the trees and the time they took, as ``trees.json`` keeps them.
@@ -251,17 +256,17 @@ def train_trees(
         ConfigError: LightGBM is not installed.
     """
     with one_writer(Path(out), RunError):
-        return _train_trees(data, Path(out), label, seed, statistics, threads)
+        return _train_trees(data, Path(out), label, seed, statistics, threads, portion or Portion())
 
 
 def _train_trees(
-    data: str | Path, out: Path, label: str, seed: int, statistics: bool, threads: int
+    data: str | Path, out: Path, label: str, seed: int, statistics: bool, threads: int, portion: Portion
 ) -> dict[str, Any]:
     from clickscale.baselines import trees
 
     if not is_empty(out):
         raise RunError(f"{out} is not empty; choose another folder.")
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, portion=portion)
     fitted = trees.train_trees(
         dataset,
         label=label,
@@ -275,6 +280,7 @@ def _train_trees(
     facts = fitted.to_dict() | {
         "data": str(data),
         "seed": seed,
+        "portion": msgspec.to_builtins(portion),
         "notes": list(dataset.manifest.notes),
         "samples_per_second": len(dataset.part("train")) / sum(fitted.seconds),
         "encoder_sha256": encoder_hashes(dataset),
@@ -342,7 +348,8 @@ def run_options(run: Path) -> dict[str, Any]:
     """
     if (run / _TREES).is_file():
         facts = read_document(run / _TREES, ADVICE)
-        return {name: facts[name] for name in ("model", "seed", "statistics")}
+        learned = {} if facts["portion"]["fraction"] == 1 else {"portion": facts["portion"]}
+        return {name: facts[name] for name in ("model", "seed", "statistics")} | learned
     options: dict[str, Any] = msgspec.to_builtins(read_config(run))
     teacher = told_teacher(run)
     return options | ({"teacher": teacher} if teacher else {})

@@ -12,6 +12,7 @@ import clickscale
 from clickscale import workflow
 from clickscale.artifact import load_artifact
 from clickscale.data.dataset import Dataset
+from clickscale.data.portion import Portion
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.source import Split
 from clickscale.errors import RunError
@@ -139,6 +140,17 @@ def test_trees_are_compared_like_a_run(run: Path, dataset: Dataset, tmp_path: Pa
     )
     with pytest.raises(RunError, match="is not empty"):
         workflow.train_trees(dataset.path, trees)
+
+
+def test_trees_learn_from_a_share_of_the_training_part(dataset: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    half = Portion(fraction=0.5, by="users")
+    workflow.train_trees(dataset.path, tmp_path / "whole", threads=1)
+    workflow.train_trees(dataset.path, tmp_path / "half", threads=1, portion=half)
+    whole, part = (workflow.load_predictions(tmp_path / name, "test") for name in ("whole", "half"))
+    assert np.array_equal(whole.row, part.row)
+    assert not np.array_equal(whole.logits, part.logits)
+    assert workflow.run_options(tmp_path / "half")["portion"] == {"fraction": 0.5, "by": "users"}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,8 @@ class Cell(RunCell):
         """Words after ``clickscale`` that train the cell, or continue it."""
         folder = ["--data", config.data, "--out", str(self.folder(out)), "--seed", str(self.seed)]
         if self.model == TREES:
-            return ["trees", *folder, *(["--label", config.label] if config.label else [])]
+            label = ["--label", config.label] if config.label else []
+            return ["trees", *folder, *label, *_portion_flags(config.assignments(TREES))]
         words = ["train", self.model, *folder, "--resume", "--grade", config.grade]
         words += ["--length", str(config.length), "--learning-rate", f"{self.rate:g}"]
         words += ["--labels", config.label] if config.label else []
@@ -66,6 +68,14 @@ class Cell(RunCell):
             return math.inf
         loss = json.loads(path.read_text("utf-8"))["labels"][0]["log_loss"]["value"]
         return math.inf if loss is None else float(loss)
+
+
+def _portion_flags(assignments: Sequence[str]) -> list[str]:
+    """Flags by which trees learn from the share of the data that models learn from."""
+    pairs = [text.partition("=") for text in assignments if text.startswith("portion.")]
+    return [
+        word for key, _, value in pairs for word in (f"--{key.removeprefix('portion.')}", value.strip("'"))
+    ]
 
 
 def grid(config: BenchmarkConfig, model: str) -> list[Cell]:

@@ -147,6 +147,13 @@ def train_trees(
     label: Annotated[str, typer.Option("--label", help="Label to predict; the first one by default.")] = "",
     seed: Seed = 0,
     statistics: Statistics = True,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Share of the training part to fit to.")
+    ] = 1.0,
+    by: Annotated[
+        Literal["time", "users"],
+        typer.Option("--by", help="A share of the newest impressions, or of users with all that they saw."),
+    ] = "time",
     as_json: AsJson = False,
 ) -> None:
     """Fit gradient-boosted trees to the same data.
@@ -154,8 +161,10 @@ def train_trees(
     They use point-in-time features only, and stand in every table of results.
     """
     from clickscale import workflow
+    from clickscale.data.portion import Portion
 
-    facts = workflow.train_trees(data, out, label=label, seed=seed, statistics=statistics)
+    portion = Portion(fraction=fraction, by=by)
+    facts = workflow.train_trees(data, out, label=label, seed=seed, statistics=statistics, portion=portion)
     results = workflow.run_results(out, "test")
     if as_json:
         emit({"run": str(out), **facts, "test": documents(results)})

@@ -2,6 +2,8 @@ import json
 import math
 from pathlib import Path
 
+import msgspec
+
 from clickscale.benchmarking.benchmark_config import BenchmarkConfig
 from clickscale.benchmarking.cells import Cell, chosen_rate, grid, seeds
 
@@ -50,6 +52,13 @@ def test_a_cell_is_a_command(tmp_path: Path) -> None:
     folder = str(tmp_path / "runs/suan/rate-0.003-seed-1-steps-90")
     assert words[words.index("--out") + 1] == folder
     assert Cell("trees", 0.0, 1).training(CONFIG, tmp_path)[-2:] == ["--label", "click"]
+
+
+def test_trees_learn_from_the_share_of_the_data_that_models_learn_from(tmp_path: Path) -> None:
+    sets = ("portion.fraction=0.25", "portion.by='users'", "din.portion.fraction=0.5", "log_every=5")
+    config = msgspec.structs.replace(CONFIG, sets=sets)
+    words = Cell("trees", 0.0, 0).training(config, tmp_path)
+    assert words[-4:] == ["--fraction", "0.25", "--by", "users"]
 
 
 def test_trees_have_one_cell_in_the_grid_and_all_seeds() -> None:
