@@ -25,7 +25,7 @@ from clickscale.baselines.simple import simple_logits
 from clickscale.costs.flops import Cost, measure_cost, paper_request, reference_features, reference_items
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Grouping
-from clickscale.data.portion import Portion
+from clickscale.data.portion import WHOLE, Portion
 from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
 from clickscale.evaluation.label_report import EvaluationReport, evaluate_predictions
@@ -241,12 +241,12 @@ def train_trees(
     seed: int = 0,
     statistics: bool = True,
     threads: int = 0,
-    portion: Portion | None = None,
+    portion: Portion = WHOLE,
 ) -> dict[str, Any]:
     """Fit gradient-boosted trees to the same data; ``out`` can be evaluated and compared like a run.
 
     Args:
-        portion: share of the training part that they learn from; all of it by default.
+        portion: share of the training part that they learn from.
 
     Returns:
         Facts about the trees and the time they took, as ``trees.json`` keeps them.
@@ -256,7 +256,7 @@ def train_trees(
         ConfigError: LightGBM is not installed.
     """
     with one_writer(Path(out), RunError):
-        return _train_trees(data, Path(out), label, seed, statistics, threads, portion or Portion())
+        return _train_trees(data, Path(out), label, seed, statistics, threads, portion)
 
 
 def _train_trees(
