@@ -133,7 +133,7 @@ class Demo:
     Attributes:
         out: folder to write.
         note: called with a line about each step that starts or is left out.
-        teacher: trains together with ``student``.
+        teacher: teaches ``student``.
         batch_size, epochs: of every training; 0 leaves them to `clickscale.training.recipe`.
         threads: per operation; 0 lets clickscale choose.
         ladder_seeds: runs of each share of the data in the ladder.
@@ -217,10 +217,10 @@ class Demo:
         return run
 
     def distill(self) -> dict[str, Path]:
-        """Train the student together with its teacher; their runs by name."""
+        """Train the teacher and the student that it teaches; their runs by name."""
         run = self.runs / "distillation"
         if not (run / "teacher" / "artifact").is_dir():
-            self.note(f"training {self.student} together with its teacher {self.teacher}")
+            self.note(f"training {self.teacher}, the teacher, and then {self.student}")
             config = DistillConfig(
                 data=str(self.data),
                 student=self.student,
