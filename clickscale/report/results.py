@@ -179,11 +179,12 @@ def with_interval(interval: Interval) -> str:
 
 
 def gap_text(share: Interval) -> str:
-    """``47% [35%, 60%]``; ``47%, unsure`` without an interval; ``undefined`` where no gap is to be closed."""
+    """``47% [35%, 60%]``; ``unsure`` where the gap may be chance; ``undefined`` where there is none."""
     if math.isnan(share.value):
         return "undefined"
-    middle = f"{share.value:.0%}"
-    return f"{middle}, unsure" if math.isnan(share.low) else f"{middle} [{share.low:.0%}, {share.high:.0%}]"
+    if math.isnan(share.low):
+        return "unsure"
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 
 def gap_document(share: Interval) -> dict[str, Any]:
