@@ -46,11 +46,11 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     assert len(told["ladder"]["x"]) == 5
     assert told["ladder"]["held_out"]["measured"] == told["ladder"]["auc"][-1][0]
     assert "came out; the check" in outcome.ladder()
-    together = out / "runs" / "distillation"
-    assert load_artifact(together / "student" / "artifact").config.length == 100
-    assert load_artifact(together / "teacher" / "artifact").config.length == 120
+    pair = out / "runs" / "distillation"
+    assert load_artifact(pair / "student" / "artifact").config.length == 100
+    assert load_artifact(pair / "teacher" / "artifact").config.length == 120
     assert read_config(out / "runs" / "din").epochs.count == 1
-    assert read_config(together / "student").batch_size == 256
+    assert read_config(pair / "student").batch_size == 256
     assert set(told["gap_closed"]) == {"auc", "gauc", "log_loss"}
     headers, rows = outcome.results_table()[1:]
     closed = [row[headers.index("AUC gap closed")] for row in rows]
@@ -59,7 +59,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     assert [note for note in notes if note.startswith("training")] == [
         "training din:size-2:100",
         "training lightsuan:size-2:100",
-        "training lightsuan:size-2:100 together with its teacher suan:size-2:120",
+        "training suan:size-2:120, the teacher, and then lightsuan:size-2:100",
         "training boosted trees",
         "training a ladder: suan:size-1:50 on 0.0625 to 1 of the training data, 5 short runs",
     ]
