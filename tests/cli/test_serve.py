@@ -109,7 +109,7 @@ def test_the_chosen_address_is_written_into_a_file(
 ) -> None:
     # Only here: nothing of this process is to be set for serving, and not every machine has IPv6.
     monkeypatch.setattr("clickscale.runtime.set_threads", lambda count: None)
-    monkeypatch.setattr("clickscale.cli.server.serve.log_as_json", lambda: None)
+    monkeypatch.setattr("clickscale.serving.telemetry.log_as_json", lambda: None)
     monkeypatch.setattr(run_server, "serve", lambda service, listening: None)
     command = ["serve", str(tmp_path), "--host", host, "--port", "0"]
     file = tmp_path / "address"
