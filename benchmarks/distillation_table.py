@@ -3,12 +3,12 @@
     python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100
     python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100 \\
         --seeds 1 --part valid --recipe paper
-    python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100 --offline
+    python benchmarks/distillation_table.py prepared/ runs/distill --teachers suan:size-3:100 --together
 
 Runs that are there are skipped, so the script continues where it stopped. Seed for seed, the student alone
 starts from the weights of the distilled one, and has the same recipe: equal epochs, batches and rates.
-``--offline`` adds a student of the finished teacher. The last rows tell the share of the gap between the
-student alone and its teacher that is closed, from the means over the seeds.
+``--together`` adds a student that learned together with its teacher. The last rows tell the share of the gap
+between the student alone and its teacher that is closed, from the means over the seeds.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from typing import Any
 
 import configured  # noqa: F401 - first, for its effect
 import msgspec
-from movielens_table import shown
 
 from clickscale import workflow
 from clickscale.costs.flops import measure_cost
 from clickscale.report.comparison import MEASURES, Line, compare, gap_cells
+from clickscale.report.results import with_interval
 from clickscale.sealed import write_document
 from clickscale.training.distill.distill_config import DistillConfig, distill_config
 from clickscale.training.distill.distillation import distill
@@ -31,7 +31,7 @@ from clickscale.training.run.folder import STUDENT, load_run
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 
-ALONE, TEACHER, ONLINE, OFFLINE = "student alone", "teacher", "distilled student", "distilled offline"
+ALONE, TEACHER, TAUGHT, TOGETHER = "student alone", "teacher", "distilled student", "distilled together"
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Cell:
         return self.out / f"{_name(self.config.student)}-seed{self.config.seed}"
 
     @property
-    def together(self) -> Path:
+    def pair(self) -> Path:
         """Run of both."""
         return self.out / f"{_name(self.config.teacher)}-teaches-{self._tagged}"
 
     @property
-    def offline(self) -> Path:
-        """Run of the student that learns from the finished teacher of `together`."""
-        return self.out / f"{_name(self.config.teacher)}-offline-{self._tagged}"
+    def together(self) -> Path:
+        """Run of both in one pass."""
+        return self.out / f"{_name(self.config.teacher)}-together-{self._tagged}"
 
     @property
     def _tagged(self) -> str:
@@ -63,19 +63,18 @@ class Cell:
         tags = [f"{name}{value}" for name, value in given.items() if value is not None]
         return "-".join([_name(config.student), config.recipe, *tags, config.head, f"seed{config.seed}"])
 
-    def folders(self, offline: bool) -> dict[str, Path]:
+    def folders(self, together: bool) -> dict[str, Path]:
         """Runs to measure, by the name of their row."""
-        found = {ALONE: self.alone, TEACHER: self.together / "teacher", ONLINE: self.together / "student"}
-        return found | ({OFFLINE: self.offline / "student"} if offline else {})
+        found = {ALONE: self.alone, TEACHER: self.pair / "teacher", TAUGHT: self.pair / "student"}
+        return found | ({TOGETHER: self.together / "student"} if together else {})
 
-    def train(self, offline: bool) -> None:
+    def train(self, together: bool) -> None:
         """Train what is not there yet."""
         _finished(train(self.config.own_run(STUDENT), self.alone, progress=False))
-        _finished(distill(self.config, self.together, progress=False))
-        if offline:
-            taught = {"teacher": None, "teacher_run": str(self.together / "teacher")}
-            config = msgspec.structs.replace(self.config, **taught)
-            _finished(distill(config, self.offline, progress=False))
+        _finished(distill(self.config, self.pair, progress=False))
+        if together:
+            config = msgspec.structs.replace(self.config, teacher_first=False)
+            _finished(distill(config, self.together, progress=False))
 
 
 def _name(choice: object) -> str:
@@ -103,7 +102,9 @@ def measure(folder: Path, part: str) -> None:
 
 def against(mine: list[Path], theirs: list[Path], part: str, bootstrap: int) -> tuple[Line, Line]:
     """The lines of two models, the second tested against the first."""
-    first, second = compare([workflow.entrant(each, part) for each in [*theirs, *mine]], bootstrap=bootstrap)
+    first, second, *_ = compare(
+        [workflow.entrant(each, part) for each in [*theirs, *mine]], bootstrap=bootstrap
+    )
     return first, second
 
 
@@ -115,10 +116,10 @@ def difference(line: Line, measure: str) -> str:
     return f"{seeds.delta:+.4f} (p {users.p_value:.3f}, {seeds.p_value:.3f})"
 
 
-def rows(cells: list[Cell], part: str, offline: bool, bootstrap: int) -> Iterator[str]:
+def rows(cells: list[Cell], part: str, together: bool, bootstrap: int) -> Iterator[str]:
     """Markdown rows of one teacher, then the tests."""
-    by_row = {name: [cell.folders(offline)[name] for cell in cells] for name in cells[0].folders(offline)}
-    taught = [name for name in (ONLINE, OFFLINE) if name in by_row]
+    by_row = {name: [cell.folders(together)[name] for cell in cells] for name in cells[0].folders(together)}
+    taught = [name for name in (TAUGHT, TOGETHER) if name in by_row]
     yield "| model | seeds | AUC | GAUC | log-loss | GFLOPs, 60 candidates |\n|---|--:|---|---|---|--:|"
     tests = []
     for name, folders in by_row.items():
@@ -129,17 +130,16 @@ def rows(cells: list[Cell], part: str, offline: bool, bootstrap: int) -> Iterato
         else:
             line = compare([workflow.entrant(each, part) for each in folders], bootstrap=0)[0]
         gflops = workflow.run_results(folders[0], part)[0].gflops
-        values = [shown(line.values[measure]) for measure in MEASURES]
+        values = [with_interval(line.values[measure]) for measure in MEASURES]
         yield f"| {name} | {len(folders)} | {' | '.join(values)} | {gflops:.4f} |"
     yield "\n| difference, p over users of the first seed, p over seeds | AUC | GAUC | log-loss |"
     yield "|---|---|---|---|"
     for name, line in tests:
         yield f"| {name} | " + " | ".join(difference(line, m) for m in MEASURES) + " |"
-    for name in taught:
-        runs = [*by_row[ALONE], *by_row[TEACHER], *by_row[name]]
-        lines = compare([workflow.entrant(each, part) for each in dict.fromkeys(runs)], bootstrap=bootstrap)
-        (closed,) = (line.gap_closed for line in lines if line.gap_closed)
-        yield f"| {name}, share of the gap closed | " + " | ".join(gap_cells(closed)) + " |"
+    runs = [*by_row[ALONE], *by_row[TEACHER], *by_row[TAUGHT]]
+    lines = compare([workflow.entrant(each, part) for each in dict.fromkeys(runs)], bootstrap=bootstrap)
+    (closed,) = (line.gap_closed for line in lines if line.gap_closed)
+    yield f"| {TAUGHT}, share of the gap closed | " + " | ".join(gap_cells(closed)) + " |"
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--weight", type=float)
     parser.add_argument("--ramp", type=float)
     parser.add_argument("--head", choices=("same", "aux"), default="same")
-    parser.add_argument("--offline", action="store_true", help="also learn from the finished teachers")
+    parser.add_argument("--together", action="store_true", help="also learn together with the teachers")
     parser.add_argument("--part", choices=("valid", "test"), default="test")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as clickscale distill")
     parser.add_argument("--threads", type=int, default=1)
@@ -177,16 +177,16 @@ def main() -> None:
             for seed in range(arguments.seeds)
         ]
         for cell in cells if not arguments.only_table else ():
-            cell.train(arguments.offline)
-            for folder in cell.folders(arguments.offline).values():
+            cell.train(arguments.together)
+            for folder in cell.folders(arguments.together).values():
                 measure(folder, arguments.part)
         print("\n" + title(cells[0], teacher, arguments) + "\n")
-        print("\n".join(rows(cells, arguments.part, arguments.offline, arguments.bootstrap)), flush=True)
+        print("\n".join(rows(cells, arguments.part, arguments.together, arguments.bootstrap)), flush=True)
 
 
 def title(cell: Cell, teacher: str, arguments: argparse.Namespace) -> str:
     """The sentence under a table: its numbers, and how its requests were put together."""
-    folders = cell.folders(arguments.offline).values()
+    folders = cell.folders(arguments.together).values()
     groupings = dict.fromkeys(workflow.run_results(each, arguments.part)[0].grouping for each in folders)
     given = [f"{name} {value}" for name, value in _flags(arguments, 0).items() if name != "threads"]
     told = f"part {arguments.part}, grouping {' and '.join(groupings)}"

@@ -1,0 +1,36 @@
+"""Scripts of benchmarks keep pace with the package that they measure."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trained import tiny_prepared
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(*words: str) -> str:
+    done = subprocess.run([sys.executable, *words], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_every_script_finds_what_it_imports() -> None:
+    names = [path.stem for path in sorted(BENCHMARKS.glob("*.py"))]
+    assert len(names) > 20
+    run("-c", "".join(f"import {name}\n" for name in names))
+
+
+@pytest.mark.slow
+def test_students_teachers_and_the_gap_stand_in_a_table(tmp_path: Path) -> None:
+    data, models = (
+        tiny_prepared(tmp_path).path,
+        ("--student", "lightsuan:size-1:4", "--teachers", "suan:size-1:8"),
+    )
+    options = ("--together", "--seeds", "1", "--bootstrap", "5", "--part", "valid")
+    printed = run("distillation_table.py", str(data), str(tmp_path / "out"), *models, *options)
+    for row in ("student alone", "teacher", "distilled student", "distilled together"):
+        assert f"| {row} | 1 |" in printed
+    assert "| distilled student, share of the gap closed |" in printed
