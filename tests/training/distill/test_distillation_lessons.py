@@ -16,7 +16,6 @@ from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.distill.distilled_runs import teacher_run_of, told_teacher
 from clickscale.training.run.folder import STUDENT, TEACHER, load_run, read_config
 from clickscale.training.train import train
-from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, distill_in_two_calls, same, stopping, weights
 
@@ -25,24 +24,11 @@ BOTH_DROP = (*DROPS, "teacher.model_options=['head.hidden=[8]','head.dropout=0.3
 STATISTICS_OF_BATCHES = ("teacher.model_options=['head.hidden=[8]','head.norm=batch']",)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset(tmp_path_factory.mktemp("data"), tiny_source(impressions=160, statistics=STATISTICS))
-
-
-@pytest.fixture(scope="module")
-def earlier(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the teacher alone."""
-    out = tmp_path_factory.mktemp("teacher") / "run"
-    train(config_of(data).own_run(TEACHER), out)
-    return out
-
-
-def learning(data: Path, earlier: Path, *changes: str) -> DistillConfig:
+def learning(data: Path, teacher: Path, *changes: str) -> DistillConfig:
     """A student beside a teacher that starts from a run and learns on."""
     config = config_of(data)
     assert config.teacher is not None
-    given = {"teacher_run": str(earlier), "teacher_learns": True}
+    given = {"teacher_run": str(teacher), "teacher_learns": True}
     return override(msgspec.structs.replace(config, **given), changes)
 
 
@@ -75,10 +61,10 @@ def test_the_paper_teaches_with_one_weight_by_the_pass_that_learns() -> None:
         assert usual_lesson("paper", trained) == letter
 
 
-def test_a_teacher_that_is_trained_already_teaches_from_the_first_step(data: Path, earlier: Path) -> None:
+def test_a_teacher_that_is_trained_already_teaches_from_the_first_step(data: Path, teacher: Path) -> None:
     assert usual_lesson("accurate", trained=True)["ramp"] == 0
     assert usual_lesson("accurate", trained=False)["ramp"] > 0
-    config = msgspec.structs.replace(learning(data, earlier), ramp=None)
+    config = msgspec.structs.replace(learning(data, teacher), ramp=None)
     taught, (why,) = config.lesson()
     assert taught.ramp == 0
     assert "the teacher is trained already" in why
@@ -167,49 +153,49 @@ def test_one_stream_of_random_numbers_for_both_models_would_be_seen(
 
 
 def test_a_teacher_of_a_run_learns_on_as_if_trained_alone_from_there(
-    data: Path, earlier: Path, tmp_path: Path
+    data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    config = learning(data, earlier)
+    config = learning(data, teacher)
     distill(config, tmp_path / "run")
     alone = config.own_run(TEACHER)
-    assert alone.warm_start == str(earlier)
+    assert alone.warm_start == str(teacher)
     train(alone, tmp_path / "alone")
     assert same(weights(tmp_path / "run/teacher"), weights(tmp_path / "alone"))
-    assert not same(weights(tmp_path / "run/teacher"), weights(earlier))
+    assert not same(weights(tmp_path / "run/teacher"), weights(teacher))
     assert read_config(tmp_path / "run/teacher") == read_config(tmp_path / "alone")
     assert told_teacher(tmp_path / "run/student") == "suan:size-1:8, from a run, learning on"
     assert teacher_run_of(tmp_path / "run/student") == str(tmp_path / "run/teacher")
 
 
 def test_a_student_of_a_teacher_that_learns_on_continues_to_the_bit(
-    data: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = _weights_hash(load_run(earlier).model)
-    distill(learning(data, earlier), tmp_path / "whole")
+    before = _weights_hash(load_run(teacher).model)
+    distill(learning(data, teacher), tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(distillation, "OnlineDistillation", stopping(4))
-        assert not distill(learning(data, earlier), tmp_path / "run").finished
-    moved = Path(shutil.copytree(earlier, tmp_path / "moved"))
+        assert not distill(learning(data, teacher), tmp_path / "run").finished
+    moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
     assert distill(learning(data, moved), tmp_path / "run").finished
     assert differing(tmp_path / "whole", tmp_path / "run") == []
-    assert _weights_hash(load_run(earlier).model) == before
+    assert _weights_hash(load_run(teacher).model) == before
     assert any(name.startswith("teacher.optimizer.") for name in last(tmp_path / "run").tensors)
 
 
 def test_a_teacher_that_does_not_start_from_its_run_is_seen(
-    data: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mutant: fresh weights instead of those of the run."""
-    distill(learning(data, earlier), tmp_path / "whole")
+    distill(learning(data, teacher), tmp_path / "whole")
     monkeypatch.setattr(distillation, "start_from", lambda *given: "nothing")
-    distill(learning(data, earlier), tmp_path / "run")
+    distill(learning(data, teacher), tmp_path / "run")
     assert differing(tmp_path / "whole", tmp_path / "run")
 
 
-def test_options_of_learning_reach_a_teacher_that_learns_on(data: Path, earlier: Path) -> None:
+def test_options_of_learning_reach_a_teacher_that_learns_on(data: Path, teacher: Path) -> None:
     def options(*sets: str, learns: bool = True) -> DistillConfig:
         flags = {"teacher_learns": True} if learns else {}
-        return distill_config("din:size-1:4", data, teacher_run=str(earlier), flags=flags, sets=sets)
+        return distill_config("din:size-1:4", data, teacher_run=str(teacher), flags=flags, sets=sets)
 
     config = options("teacher.optimizer.learning_rate=0.004")
     assert config.teacher is not None
@@ -227,10 +213,10 @@ def test_a_teacher_without_a_run_need_not_be_told_to_learn(data: Path) -> None:
         config_of(data, "teacher_learns=true")
 
 
-def test_a_teacher_that_learns_on_is_that_of_its_run(data: Path, earlier: Path, tmp_path: Path) -> None:
+def test_a_teacher_that_learns_on_is_that_of_its_run(data: Path, teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leave --teacher out"):
-        distill(learning(data, earlier, "teacher.length=9"), tmp_path / "run")
-    distill(learning(data, earlier), tmp_path / "run")
+        distill(learning(data, teacher, "teacher.length=9"), tmp_path / "run")
+    distill(learning(data, teacher), tmp_path / "run")
     train(config_of(data, "seed=5").own_run(TEACHER), tmp_path / "other")
     with pytest.raises(RunError, match="teacher_weights is"):
         distill(learning(data, tmp_path / "other"), tmp_path / "run")

@@ -16,22 +16,8 @@ from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.run.folder import STUDENT, TEACHER, load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.train import train
-from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, same, stopping, weights
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset(tmp_path_factory.mktemp("data"), tiny_source(impressions=160, statistics=STATISTICS))
-
-
-@pytest.fixture(scope="module")
-def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the teacher alone."""
-    out = tmp_path_factory.mktemp("teacher") / "run"
-    train(config_of(data).own_run(TEACHER), out)
-    return out
 
 
 def offline(data: Path, teacher: Path, *changes: str) -> DistillConfig:

@@ -18,16 +18,10 @@ from clickscale.training.distill.distilled_runs import teacher_run_of
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.run.folder import STUDENT, TEACHER
 from clickscale.training.train import train
-from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, distill_in_two_calls, same, weights
 
 training = importlib.import_module("clickscale.training.train")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset(tmp_path_factory.mktemp("data"), tiny_source(impressions=160, statistics=STATISTICS))
 
 
 def in_turn(data: Path, *changes: str) -> DistillConfig:
