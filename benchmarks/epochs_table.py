@@ -57,7 +57,6 @@ def main() -> None:
     parser.add_argument("--counts", default="2,4")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="options of the model")
-    parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--part", default="test", choices=("valid", "test"))
     parser.add_argument("--bootstrap", type=int, default=1000)
     arguments = parser.parse_args()
@@ -71,7 +70,6 @@ def main() -> None:
                 grade=arguments.grade,
                 model_options=tuple(arguments.set),
                 length=arguments.length,
-                batch_size=arguments.samples,
                 seed=seed,
                 epochs=epochs,
                 threads=1,

@@ -4,14 +4,13 @@ The search for relevant behaviors and the attention over them use one relevance,
 that the search finds what attention would have read. Relevance has an inherent part, of the item, and a part
 that crosses user and item, such as the action and the time since::
 
-    a_j    = <K_j W_h, q W_q> / sqrt(d_k) + sum_c (k_jc . w_c) b_c      # per head
+    a_j    = <K_j W_h, q W_q> / sqrt(d_k) + sum_c (k_jc . w_c) b_c      # all weights per head
     head_h = sum over the K behaviors of the largest sum_h a_j:  softmax(a_j) [K_j, C_j] W_v
 
 What depends on the behavior alone is computed once per user and request, whatever the number of candidates.
 
 Resolutions: one selection serves all heads, by the sum of their relevance, and of equal ones the newest are
-kept; padding is never found, and places that stay empty are masked; the short interest is DIN's. All heads
-share w_c, and each has a b_c of its own.
+kept; padding is never found, and places that stay empty are masked; the short interest is DIN's.
 """
 
 import torch
@@ -76,9 +75,10 @@ class TWIN(HistoryModel):
         self.activation = LocalActivation(inputs.width)
         self.query = nn.Linear(inputs.item_width, width, bias=False)
         self.inherent = nn.Linear(inputs.item_width, width, bias=False)
-        # A cross field becomes one number, and each head weighs these numbers: a product of two maps.
-        self.cross = nn.Parameter(torch.randn(crossed // config.d + 1, config.d) * config.d**-0.5)
-        self.cross_weights = nn.Parameter(torch.randn(crossed // config.d + 1, config.heads) * 0.1)
+        # A cross field becomes one number per head, and the head weighs these numbers: w_c and b_c.
+        fields = crossed // config.d + 1  # the last one is the time
+        self.cross = nn.Parameter(torch.randn(fields, config.d, config.heads) * config.d**-0.5)
+        self.cross_weights = nn.Parameter(torch.randn(fields, config.heads) * 0.1)
         self.gap = nn.Embedding(TIME_BUCKETS, config.d)
         nn.init.normal_(self.gap.weight, std=0.05)
         self.value = nn.Linear(inputs.width + config.d, width, bias=False)
@@ -117,10 +117,8 @@ class TWIN(HistoryModel):
         width, heads = self.inputs.item_width, self.config.heads
         query = split_heads(self.query(items), heads) * self.scale  # (B, H, C, head width)
         key = split_heads(self.inherent(tokens[..., :width]), heads)  # (B, H, L, head width)
-        crossed = len(self.cross) - 1  # the last cross field is the time
-        fields = tokens[..., width:].view(*tokens.shape[:2], crossed, self.config.d)  # (B, L, fields, d)
-        numbers = (fields * self.cross[:-1]).sum(dim=-1)  # (B, L, cross fields)
-        of_action = (numbers @ self.cross_weights[:-1]).transpose(1, 2)  # (B, H, L)
-        of_bucket = (self.gap.weight @ self.cross[-1])[:, None] * self.cross_weights[-1]  # (buckets, H)
+        weighed = self.cross * self.cross_weights[:, None]  # (fields, d, H)
+        of_action = (tokens[..., width:] @ weighed[:-1].flatten(0, 1)).transpose(1, 2)  # (B, H, L)
+        of_bucket = self.gap.weight @ weighed[-1]  # (buckets, H)
         of_time = nn.functional.embedding(buckets, of_bucket).permute(0, 3, 1, 2)  # (B, H, C', L)
         return query @ key.transpose(-1, -2) + of_action[:, :, None] + of_time

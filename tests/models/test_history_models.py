@@ -140,7 +140,7 @@ def twin(w: Weights, case: Case) -> Array:
     fields = [*np.split(case.behaviors[:, width:], 2, axis=1), times]  # action, dwell, time
     relevance = np.einsum("hw,hnw->hn", query, key)
     for field, cross, weights in zip(fields, w["cross"], w["cross_weights"], strict=True):
-        relevance = relevance + weights[:, None] * (field @ cross)
+        relevance = relevance + weights[:, None] * (field @ cross).T
     read = np.zeros(64)
     if count:
         places = nearest(relevance.sum(axis=0), 5)

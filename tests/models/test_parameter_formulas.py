@@ -64,7 +64,7 @@ def search(projections: int) -> int:
 
 def twin() -> int:
     heads, wide, crossed = 4, 64, 2  # 4 heads of 16; the event's field and the time are crossed
-    relevance = 2 * ITEM * wide + crossed * (SMALL + heads)
+    relevance = 2 * ITEM * wide + crossed * heads * (SMALL + 1)
     value = (TOKEN + SMALL) * wide
     own = activation(TOKEN) + relevance + value + TIME_BUCKETS * SMALL
     return own + tower(TOKEN + wide + ITEM + SIDES)
