@@ -130,7 +130,7 @@ class _Trial:
         config, _ = widened(config, facts)
         model = make_model(config, dataset)
         decided, _ = resolve(config, facts, traits_of([model], config.length))
-        optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, model.shares)
+        optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, type(model))
         gpu = config.device != "cpu" and torch.cuda.is_available()
         self._device = torch.device("cuda" if gpu else "cpu")
         self._objective = ClickLoss(model.to(self._device), trained_labels(dataset, config))

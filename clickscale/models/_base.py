@@ -49,10 +49,13 @@ class CTRModel(nn.Module, ABC, Generic[S]):
             only then can behaviors be appended.
         shares: whether `encode_user` does work that is worth sharing among candidates; if not, nothing is
             gained by training on the impressions of one user together.
+        adds_products: whether the logit adds products of embedding rows as they are, so that a step of the
+            rows moves it by the square of its length.
     """
 
     causal: bool = True
     shares: bool = True
+    adds_products: bool = False
 
     @abstractmethod
     def encode_user(self, user: UserSide) -> S:

@@ -52,6 +52,7 @@ PRESETS = {f"size-{i + 1}": ModelConfig(d=d) for i, d in enumerate((8, 8, 16, 32
 class DeepFM(HistoryModel):
     """See the module docstring."""
 
+    adds_products = True
     inputs: FieldInputs
 
     def __init__(

@@ -28,7 +28,7 @@ BATCHES = (64, 1024)  # smallest and largest batch
 RATE = 3e-6  # learning rate of dense weights for an impression of a batch
 RATES = (1e-3, 3e-3)  # least and most
 RARE = 0.1  # share of positives below which a batch tells little of an embedding row
-TABLE_RATES = {False: 3e-2, True: 3e-3}  # learning rate of embedding rows, by whether positives are rare
+TABLE_RATE, SLOW_TABLE_RATE = 3e-2, 3e-3  # learning rates of embedding rows
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
@@ -147,7 +147,7 @@ def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
 
 
 def decided_optimizer(
-    optimizer: OptimizerConfig, config: RunConfig, facts: Facts, shares: bool
+    optimizer: OptimizerConfig, config: RunConfig, facts: Facts, model: type[CTRModel[Any]]
 ) -> tuple[OptimizerConfig, list[str]]:
     """Decide what the optimizer of one model leaves open in a run that is decided; see `resolve`."""
     reasons: list[str] = []
@@ -158,18 +158,26 @@ def decided_optimizer(
             f"learning rate {optimizer.learning_rate:g}: {RATE:g} for each impression of a batch, from"
             f" {least:g} to {most:g}"
         )
-    rare = facts.positives < RARE
     if optimizer.table_learning_rate is None:
-        optimizer = replace(optimizer, table_learning_rate=TABLE_RATES[rare])
-        reasons.append(
-            f"learning rate {TABLE_RATES[rare]:g} of embedding rows: {facts.positives:.1%} of the impressions"
-            f" are positive, and below {RARE:.0%} faster rows follow the noise"
-        )
+        rate, reason = _table_rate(facts, model)
+        optimizer = replace(optimizer, table_learning_rate=rate)
+        reasons.append(f"learning rate {rate:g} of embedding rows: {reason}")
     if optimizer.table_l2 is None:
-        l2, reason = _table_l2(config, facts, shares)
+        l2, reason = _table_l2(config, facts, model.shares)
         optimizer = replace(optimizer, table_l2=l2)
         reasons.append(reason)
     return optimizer, reasons
+
+
+def _table_rate(facts: Facts, model: type[CTRModel[Any]]) -> tuple[float, str]:
+    """Learning rate of embedding rows, and its reason."""
+    if model.adds_products:
+        return SLOW_TABLE_RATE, "the logit adds products of rows, and faster ones make it leap"
+    rate = SLOW_TABLE_RATE if facts.positives < RARE else TABLE_RATE
+    return rate, (
+        f"{facts.positives:.1%} of the impressions are positive, and below {RARE:.0%} faster rows follow the"
+        " noise"
+    )
 
 
 def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str]:

@@ -81,7 +81,7 @@ def train(
         model, labels = make_model(sized, dataset), trained_labels(dataset, sized)
         start_at_rates(model, dataset, labels)
         decided, reasons = resolve(sized, facts, traits_of([model], sized.length))
-        optimizer, more = decided_optimizer(decided.optimizer, decided, facts, model.shares)
+        optimizer, more = decided_optimizer(decided.optimizer, decided, facts, type(model))
 
         def assemble(device: torch.device, steps: int) -> tuple[Objective, list[Learner]]:
             notes: tuple[str, ...] = ()

@@ -68,7 +68,7 @@ class Space:
             )
         with torch.random.fork_rng(devices=[]):
             model = make_model(config, dataset)
-        self._traits, self._shares = traits_of([model], config.length), model.shares
+        self._traits, self._model = traits_of([model], config.length), type(model)
         self.keys = _open_keys(config)
         if self._decide(config).grouping != "timeline":
             self.keys -= {"window"}
@@ -99,14 +99,14 @@ class Space:
     def _decide(self, config: TrainConfig) -> TrainConfig:
         """Options with everything decided by the recipe."""
         decided, _ = resolve(config, self._facts, self._traits)
-        optimizer, _ = decided_optimizer(decided.optimizer, decided, self._facts, self._shares)
+        optimizer, _ = decided_optimizer(decided.optimizer, decided, self._facts, self._model)
         return replace(decided, optimizer=optimizer)
 
     def _move(self, config: TrainConfig, drawn: dict[str, float]) -> tuple[TrainConfig, dict[str, float]]:
         """Apply a draw to decided options; returns them and the values that are new."""
         optimizer = config.optimizer
         # Where the recipe takes no L2, a draw starts from what it takes where values repeat.
-        l2 = optimizer.table_l2 or L2[self._shares][True] / config.batch_size
+        l2 = optimizer.table_l2 or L2[self._model.shares][True] / config.batch_size
         starts = {RATE: optimizer.rate, TABLE_RATE: optimizer.table_rate, TABLE_L2: l2}
         changes: dict[str, float] = {}
         for key, value in drawn.items():

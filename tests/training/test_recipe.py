@@ -6,6 +6,9 @@ from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
 from clickscale.models import build_model
+from clickscale.models.deepfm import DeepFM
+from clickscale.models.din import DIN
+from clickscale.models.suan import SUAN
 from clickscale.schema import Statistic
 from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
@@ -154,7 +157,9 @@ def test_one_epoch_where_statistics_are_declared(impressions: int, values: int) 
 
 def l2(samples: int, epochs: int, shares: bool, values: int = 10_000, impressions: int = 200_000) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-    optimizer, said = decided_optimizer(OptimizerConfig(), run, facts(impressions, values), shares)
+    optimizer, said = decided_optimizer(
+        OptimizerConfig(), run, facts(impressions, values), SUAN if shares else DIN
+    )
     assert len(said) == 3
     assert optimizer.table_l2 is not None
     return optimizer.table_l2
@@ -172,16 +177,15 @@ def test_l2_shrinks_with_the_batch_and_is_strong_where_values_repeat() -> None:
 @pytest.mark.parametrize(("samples", "rate"), [(64, 0.001), (512, 0.001536), (1024, 0.003)])
 def test_the_learning_rate_grows_with_the_batch(samples: int, rate: float) -> None:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=1))
-    assert decided_optimizer(OptimizerConfig(), run, facts(8_000), True)[0].learning_rate == pytest.approx(
-        rate
-    )
+    found, _ = decided_optimizer(OptimizerConfig(), run, facts(8_000), SUAN)
+    assert found.learning_rate == pytest.approx(rate)
 
 
 def test_an_optimizer_that_was_set_stays() -> None:
     given = OptimizerConfig(learning_rate=0.5, table_learning_rate=0.2, table_l2=0.0)
     for positives in (0.5, 0.01):
         log = facts(8_000, positives=positives)
-        assert decided_optimizer(given, CONFIG, log, True) == (given, [])
+        assert decided_optimizer(given, CONFIG, log, SUAN) == (given, [])
 
 
 @pytest.mark.parametrize(("positives", "rate"), [(0.5, 0.03), (RARE, 0.03), (0.099, 0.003), (0.001, 0.003)])
@@ -190,11 +194,19 @@ def test_rare_positives_get_slow_embedding_rows_without_l2(positives: float, rat
         OptimizerConfig(),
         replace(CONFIG, batch_size=64, epochs=Epochs(count=2)),
         facts(8_000, positives=positives),
-        shares=False,
+        DIN,
     )
     assert found.table_learning_rate == rate
     assert (found.table_l2 == 0) == (positives < RARE)
     assert any("positive" in text for text in said)
+
+
+def test_rows_whose_products_enter_the_logit_learn_slowly() -> None:
+    run = replace(CONFIG, batch_size=64, epochs=Epochs(count=1))
+    for model, rate in ((DeepFM, 0.003), (DIN, 0.03)):
+        found, said = decided_optimizer(OptimizerConfig(), run, facts(8_000), model)
+        assert found.table_learning_rate == rate
+        assert any("products of rows" in text for text in said) == (model is DeepFM)
 
 
 def test_without_a_validation_part_nothing_is_stopped() -> None:

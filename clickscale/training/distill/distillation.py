@@ -81,7 +81,7 @@ def distill(
         notes += reasons
         for name in config.trained:
             choice = getattr(decided, name)
-            optimizer, reasons = decided_optimizer(choice.optimizer, decided, facts, models[name].shares)
+            optimizer, reasons = decided_optimizer(choice.optimizer, decided, facts, type(models[name]))
             decided = replace(decided, **{name: replace(choice, optimizer=optimizer)})
             notes += [f"{name}: {text}" for text in reasons]
 
