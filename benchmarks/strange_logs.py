@@ -1,4 +1,4 @@
-"""Logs of kinds that steered no rule, with true click probabilities: what defaults give, and what could be known.
+"""What defaults give on logs of kinds that steered no rule, and what could be known of them.
 
     python benchmarks/strange_logs.py OUT [--logs numbers,pairs] [--models din,suan] [--seeds 2] [--jobs 1]
 
@@ -102,7 +102,11 @@ def sigmoid(x: Any) -> Any:
 def numbers_of_context(random: Random) -> Log:
     """Thresholds of one number, and a product of two others."""
     user, item, time, kind = shop(random, 3000, 500)
-    price, distance, discount = random.lognormal(3, 1, ROWS), random.uniform(0, 100, ROWS), random.random(ROWS)
+    price, distance, discount = (
+        random.lognormal(3, 1, ROWS),
+        random.uniform(0, 100, ROWS),
+        random.random(ROWS),
+    )
     logit = -1 + 1.5 * (price < 8) - (price > 40) + 1.2 * np.sign((distance - 50) * (discount - 0.5))
     logit = logit + effects(random, 500, 0.3)[item]
     columns = {"price": price.round(2), "distance": distance.round(3), "discount": discount.round(3)}
@@ -114,16 +118,19 @@ def whole_numbers(random: Random) -> Log:
     user, item, time, kind = shop(random, 3000, 500)
     balance, altitude = random.lognormal(7, 1.2, ROWS).astype(int), random.integers(0, 3000, ROWS)
     temperature = random.normal(12, 9, ROWS).astype(int)
-    logit = -1 + 1.5 * np.tanh((np.log(balance + 1) - 7)) + np.sin(altitude / 480) - 0.08 * abs(temperature - 15)
+    logit = (
+        -1 + 1.5 * np.tanh(np.log(balance + 1) - 7) + np.sin(altitude / 480) - 0.08 * abs(temperature - 15)
+    )
     columns = {"balance": balance, "altitude": altitude, "temperature": temperature}
     return Log(basic(user, item, time) | columns, logit, catalog(kind))
 
 
 def hours(random: Random) -> Log:
-    """The hour of the day, which only the time tells, in another phase for each category."""
+    """The hour of the day, which only the time tells: one curve for all, and one for each category."""
     user, item, time, kind = shop(random, 1000, 500, kinds=8)
     hour = time % DAY / 3600
-    logit = -1 + 1.5 * np.cos(2 * np.pi * (hour / 24 - kind[item] / 8)) + effects(random, 500, 0.3)[item]
+    logit = -1 + np.cos(2 * np.pi * hour / 24) + np.cos(2 * np.pi * (hour / 24 - kind[item] / 8))
+    logit = logit + effects(random, 500, 0.3)[item]
     return Log(basic(user, item, time), logit, catalog(kind))
 
 
@@ -165,7 +172,9 @@ def mostly_positive(random: Random) -> Log:
     """Nine of ten rows are positive."""
     user, item, time, kind = shop(random, 2000, 500)
     logit = 2.8 + effects(random, 2000, 0.7)[user] + effects(random, 500, 0.8)[item]
-    return Log(basic(user, item, time), logit + random.normal(0, 0.7, (2000, 20))[user, kind[item]], catalog(kind))
+    return Log(
+        basic(user, item, time), logit + random.normal(0, 0.7, (2000, 20))[user, kind[item]], catalog(kind)
+    )
 
 
 def seldom(random: Random) -> Log:
@@ -192,7 +201,11 @@ def one_row_users(random: Random) -> Log:
     age, city = random.integers(16, 80, ROWS), tail(random, 200, ROWS)
     price = random.lognormal(3, 0.7, 800)
     logit = -1.5 + effects(random, 200, 0.5)[city] + effects(random, 800, 0.5)[item]
-    logit = logit + random.normal(0, 1, (4, 20))[age // 20, kind[item]] + 0.04 * (age - 45) * np.tanh(np.log(price[item] / 20))
+    logit = (
+        logit
+        + random.normal(0, 1, (4, 20))[age // 20, kind[item]]
+        + 0.04 * (age - 45) * np.tanh(np.log(price[item] / 20))
+    )
     users = {"user_id": names("u", user), "age": age, "city": names("t", city)}
     return Log(basic(user, item, time), logit, catalog(kind) | {"price": price.round(2)}, users)
 
@@ -257,7 +270,13 @@ def missing(random: Random) -> Log:
     user, item, time, kind = shop(random, 2000, 500)
     income, segment = random.lognormal(10, 0.6, ROWS), random.integers(6, size=ROWS)
     hidden, unsure = random.random(ROWS) < 0.3, random.random(ROWS) < 0.2
-    logit = -1.5 + 1.5 * hidden - 1.2 * unsure + 0.5 * (np.log(income) - 10) * ~hidden + effects(random, 500, 0.5)[item]
+    logit = (
+        -1.5
+        + 1.5 * hidden
+        - 1.2 * unsure
+        + 0.5 * (np.log(income) - 10) * ~hidden
+        + effects(random, 500, 0.5)[item]
+    )
     columns = {
         "income": np.where(hidden, "", income.round(1).astype(str)),
         "segment": np.where(unsure, "", names("g", segment)),
@@ -281,16 +300,23 @@ def tags(random: Random) -> Log:
     user, item, time, _ = shop(random, 800, 1500)
     has = random.random((1500, 60)) < 0.05
     has[np.arange(1500), random.integers(60, size=1500)] = True
-    logit = -1.2 + (random.normal(0, 1.5, (800, 60))[user] * has[item]).sum(axis=1) / np.sqrt(has[item].sum(axis=1))
+    logit = -1.2 + (random.normal(0, 1.5, (800, 60))[user] * has[item]).sum(axis=1) / np.sqrt(
+        has[item].sum(axis=1)
+    )
     text = ["|".join(f"t{tag}" for tag in np.flatnonzero(row)) for row in has]
-    return Log(basic(user, item, time), logit, {"item_id": names("i", np.arange(1500)), "tags": np.array(text)})
+    return Log(
+        basic(user, item, time), logit, {"item_id": names("i", np.arange(1500)), "tags": np.array(text)}
+    )
 
 
 def bare(random: Random) -> Log:
     """User, item, time and outcome only; tastes of six dimensions."""
     user, item, time, _ = shop(random, 1000, 600)
     taste, nature = random.normal(0, 1, (1000, 6)), random.normal(0, 1, (600, 6))
-    return Log(basic(user, item, time), -1 + effects(random, 600, 0.7)[item] + 0.6 * (taste[user] * nature[item]).sum(axis=1))
+    return Log(
+        basic(user, item, time),
+        -1 + effects(random, 600, 0.7)[item] + 0.6 * (taste[user] * nature[item]).sum(axis=1),
+    )
 
 
 def dates(random: Random) -> Log:
@@ -450,7 +476,9 @@ def table(logs: list[str], models: list[str], seeds: int, out: Path) -> list[str
             rows[model] = [json.loads(path.read_text()) for path in paths if path.is_file()]
         for name, cells in rows.items():
             if cells:
-                auc, loss, pcoc = (np.mean([cell[key] for cell in cells]) for key in ("auc", "log_loss", "pcoc"))
+                auc, loss, pcoc = (
+                    np.mean([cell[key] for cell in cells]) for key in ("auc", "log_loss", "pcoc")
+                )
                 each = ", ".join(f"{cell['auc']:.4f}" for cell in cells) if len(cells) > 1 else ""
                 lines.append(f"| {log} | {name} | {auc:.4f} | {loss:.4f} | {pcoc:.2f} | {each} |")
     return lines
