@@ -28,10 +28,13 @@ class ModelConfig(Config, frozen=True):
         numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
             the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
+        time_of_week: add the hour and weekday of a candidate to its context; where a log covers a week, the
+            recipe turns it on.
     """
 
     d: int = 8
     numbers: Numbers = "piecewise"
+    time_of_week: bool = False
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class MLP(CTRModel[_MLPState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        self.inputs = Inputs(features, items, config.d, config.numbers)
+        self.inputs = Inputs(features, items, config.d, config.numbers, week_context=config.time_of_week)
         self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> _MLPState:
