@@ -32,7 +32,8 @@ Random = np.random.Generator
 
 START, DAY, DAYS = 1_700_000_000, 86_400, 28
 ROWS = 40_000
-MODELS = ("mlp", "din", "suan", "est", "trees")
+REFERENCES = ("constant", "truth", "logistic")
+MODELS = ("trees", "mlp", "din", "suan", "est")
 
 
 @dataclass(frozen=True)
@@ -450,38 +451,36 @@ def references(name: str, out: Path) -> dict[str, dict[str, float]]:
     label, test = np.asarray(dataset.impressions[label_of(dataset.labels[0])]), dataset.part("test")
     rate = label[dataset.part("train")].mean()
     truth = np.load(out / "raw" / name / "logit.npy")[np.asarray(dataset.impressions["row"])[test]]
-    logits = {
-        "constant": np.full(len(test), np.log(rate / (1 - rate))),
-        "truth": truth,
-        "logistic": logistic(dataset),
-    }
-    found = {
-        kind: numbers(
-            with_facts(dataset, test, x.astype(np.float32)[:, None], dataset.labels[:1], "test", "impression")
-        )
-        for kind, x in logits.items()
-    }
+    found = {}
+    constant = np.full(len(test), np.log(rate / (1 - rate)))
+    for kind, logits in zip(REFERENCES, (constant, truth, logistic(dataset)), strict=True):
+        scores = logits.astype(np.float32)[:, None]
+        told_by = with_facts(dataset, test, scores, dataset.labels[:1], "test", "impression")
+        found[kind] = numbers(told_by)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1))
     return found
 
 
 def table(logs: list[str], models: list[str], seeds: int, out: Path) -> list[str]:
-    """Markdown: AUC, log-loss and PCOC of each log and model, means over seeds."""
-    lines = ["| log | model | AUC | log-loss | PCOC | AUC by seed |", "|---|---|--:|--:|--:|---|"]
+    """Markdown: a row for each log; AUC, log-loss and PCOC of each predictor, means over seeds."""
+    columns = [*REFERENCES, *models]
+    lines = [f"| log | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for log in logs:
-        rows = {name: [one] for name, one in references(log, out).items()}
+        cells = {name: [measures] for name, measures in references(log, out).items()}
         for model in models:
             paths = [out / "runs" / log / f"{model}-{seed}" / "cell.json" for seed in range(seeds)]
-            rows[model] = [json.loads(path.read_text()) for path in paths if path.is_file()]
-        for name, cells in rows.items():
-            if cells:
-                auc, loss, pcoc = (
-                    np.mean([cell[key] for cell in cells]) for key in ("auc", "log_loss", "pcoc")
-                )
-                each = ", ".join(f"{cell['auc']:.4f}" for cell in cells) if len(cells) > 1 else ""
-                lines.append(f"| {log} | {name} | {auc:.4f} | {loss:.4f} | {pcoc:.2f} | {each} |")
+            cells[model] = [json.loads(path.read_text()) for path in paths if path.is_file()]
+        lines.append(f"| {log} | {' | '.join(told(cells[name]) for name in columns)} |")
     return lines
+
+
+def told(cells: list[dict[str, float]]) -> str:
+    """AUC, log-loss and PCOC as text; nothing if there is no cell."""
+    if not cells:
+        return ""
+    auc, loss, pcoc = (float(np.mean([cell[name] for cell in cells])) for name in ("auc", "log_loss", "pcoc"))
+    return f"{auc:.4f}, {loss:.4f}, {pcoc:.2f}"
 
 
 def main() -> None:
