@@ -80,23 +80,6 @@ def _two(column: Array) -> Array:
     return column if column.ndim == 2 else column[:, None]  # (rows, values)
 
 
-class WeekTokens(nn.Module):
-    """Hour of the day and day of the week (UTC) of a moment, as two tokens of width d.
-
-    They start at zero, so that an hour or a day that training never meets adds nothing.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.hour, self.day = nn.Parameter(torch.zeros(24, dim)), nn.Parameter(torch.zeros(7, dim))
-
-    def forward(self, times: Tensor) -> Tensor:
-        """Times (...,) int64 seconds -> (..., 2 * d)."""
-        day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        hour = functional.embedding(times // 3600 % 24, self.hour)
-        return torch.cat([hour, functional.embedding(day, self.day)], dim=-1)  # (..., 2 * d)
-
-
 class Inputs(nn.Module):
     """All look-ups of a model.
 
@@ -105,22 +88,13 @@ class Inputs(nn.Module):
 
     Args:
         numbers: form of the embeddings of numbers, see `clickscale.layers.embedding.SideEmbedding`.
-        week_context: add the hour and weekday of a candidate to its context.
 
     Attributes:
         width: D, width of a behavior or candidate token.
         profile_tokens, context_tokens: number of profile and context fields.
     """
 
-    def __init__(
-        self,
-        features: Features,
-        items: ItemColumns,
-        dim: int,
-        numbers: Numbers = "linear",
-        *,
-        week_context: bool = False,
-    ) -> None:
+    def __init__(self, features: Features, items: ItemColumns, dim: int, numbers: Numbers = "linear") -> None:
         super().__init__()
         self.dim = dim
         every = (*features.profile, *features.item, *features.behavior, *features.context)
@@ -133,9 +107,7 @@ class Inputs(nn.Module):
         self.width = self.item_width + self.behavior_side.tokens * dim
         events = [feature.size for feature in categorical(features.behavior) for _ in range(feature.values)]
         self.sizes = (self.items.size, *events)  # of the columns that make a behavior
-        self.week_tokens = WeekTokens(dim) if week_context else None
-        self.profile_tokens = self.profile_side.tokens
-        self.context_tokens = self.context_side.tokens + 2 * week_context
+        self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens
 
     def profile(self, user: UserSide) -> Tensor:
         """(B, n2, d)."""
@@ -169,7 +141,4 @@ class Inputs(nn.Module):
 
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""
-        fields = self.context_side(self.table, candidates.context, candidates.context_numbers).flatten(-2)
-        if self.week_tokens is None:
-            return fields
-        return torch.cat([fields, self.week_tokens(candidates.times)], dim=-1)
+        return self.context_side(self.table, candidates.context, candidates.context_numbers).flatten(-2)

@@ -39,7 +39,8 @@ REPEATS = 25  # impressions for each embedded value from which values repeat: be
 # read, so a model that has them needs less.
 L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
-WEEK = 7  # days of the training part from which a model reads hour and weekday
+_WEEK = 7  # days of the training part from which a model reads hour and weekday
+_OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
@@ -147,11 +148,13 @@ def _time_of_week(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Hour and weekday of a candidate among the context, for models that do not read them otherwise."""
     sized = config.grade.startswith("size-")  # that of a paper is kept by the letter
-    if not sized or usual.get("time_of_week", True) or facts.days < WEEK:
+    few = facts.days < _WEEK or facts.impressions < _OFTEN
+    if not sized or usual.get("time_of_week", True) or few:
         return (), []
     why = (
-        f"hour and weekday (UTC) beside the context: the training part covers {facts.days} days, and each"
-        f" weekday comes in {WEEK}; --set model.time_of_week=false leaves them out"
+        f"hour and weekday (UTC) beside the context: {facts.impressions:,} training impressions of"
+        f" {facts.days} days, and each comes often in {_OFTEN:,} of {_WEEK};"
+        " --set model.time_of_week=false leaves them out"
     )
     return ("time_of_week=true",), [why]
 

@@ -1,11 +1,8 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
 
-from clickscale.batch import CandidateSide
 from clickscale.features import Feature, Features
 from clickscale.layers import inputs as inputs_module
 from clickscale.layers.embedding import FusedEmbedding
@@ -112,24 +109,6 @@ def test_the_context_is_flat_and_the_profile_is_not() -> None:
     made, batch = inputs(), toy_batch()
     assert made.profile(batch.user).shape == (5, 2, D)
     assert made.context(batch.candidates).shape == (5, 4, 2 * D)
-
-
-def test_hour_and_weekday_stand_behind_the_context() -> None:
-    torch.manual_seed(0)
-    made, batch = Inputs(features(), item_columns(), D, week_context=True), toy_batch()
-    assert made.context_tokens == 4
-    assert made.week_tokens is not None
-    assert not made.context(batch.candidates)[..., 2 * D :].any()  # nothing is known of them yet
-    with torch.no_grad():
-        made.week_tokens.hour.normal_()
-        made.week_tokens.day.normal_()
-    sunday = replace_times(batch.candidates, 1_600_000_000)  # Sunday 2020-09-13 12:26:40
-    hour, day = made.week_tokens.hour[12], made.week_tokens.day[0]
-    torch.testing.assert_close(made.context(sunday)[0, 0, 2 * D :], torch.cat([hour, day]))
-
-
-def replace_times(candidates: CandidateSide, time: int) -> CandidateSide:
-    return dataclasses.replace(candidates, times=torch.full_like(candidates.times, time))
 
 
 def test_a_log_of_ids_alone_makes_tokens_of_one_field() -> None:

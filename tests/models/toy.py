@@ -76,7 +76,6 @@ VARIANTS = [
     "suan_literal target=head pooling=prefix",
     "mlp time_of_week=true",
     "din time_of_week=true",
-    "est time_of_week=true",
 ]
 
 

@@ -12,9 +12,9 @@ from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import (
+    _WEEK,
     LARGE,
     RARE,
-    WEEK,
     Facts,
     Traits,
     decided_optimizer,
@@ -129,12 +129,12 @@ def test_the_width_of_the_grade_stays_where_a_wider_one_does_not_pay(
 
 def test_hour_and_weekday_are_read_where_the_log_has_every_weekday() -> None:
     din = replace(CONFIG, model="din")
-    sized, (why,) = shaped(din, facts(8_000, days=WEEK))
+    sized, (why,) = shaped(din, facts(10_000, days=_WEEK))
     assert sized.model_options == ("time_of_week=true",)
     assert "--set model.time_of_week=false" in why
-    assert shaped(sized, facts(8_000)) == (sized, [])  # an option that is there stays
-    assert shaped(replace(din, warm_start="run"), facts(8_000, days=WEEK), din)[0].model_options == ()
-    continued, (why,) = shaped(din, facts(8_000), sized)
+    assert shaped(sized, facts(10_000)) == (sized, [])  # an option that is there stays
+    assert shaped(replace(din, warm_start="run"), facts(10_000, days=_WEEK), din)[0].model_options == ()
+    continued, (why,) = shaped(din, facts(10_000), sized)
     assert continued.model_options == sized.model_options
     assert "as in the earlier run" in why
 
@@ -142,16 +142,17 @@ def test_hour_and_weekday_are_read_where_the_log_has_every_weekday() -> None:
 @pytest.mark.parametrize(
     ("changes", "days"),
     [
-        ({"model": "din"}, WEEK - 1),
-        ({"model": "din", "grade": "paper"}, WEEK),
-        ({"model": "din", "model_options": ("time_of_week=false",)}, WEEK),
-        ({"model": "suan"}, WEEK),  # every token has its hour already
-        ({"model": "deepfm"}, WEEK),  # it cannot
+        ({"model": "din"}, _WEEK - 1),
+        ({"model": "din", "grade": "paper"}, _WEEK),
+        ({"model": "din", "model_options": ("time_of_week=false",)}, _WEEK),
+        ({"model": "suan"}, _WEEK),  # every token has its hour already
+        ({"model": "deepfm"}, _WEEK),  # it cannot
     ],
 )
 def test_hour_and_weekday_are_left_out_otherwise(changes: dict[str, Any], days: int) -> None:
     given = replace(CONFIG, **changes)
-    assert shaped(given, facts(8_000, days=days)) == (given, [])
+    assert shaped(given, facts(10_000, days=days)) == (given, [])
+    assert shaped(given, facts(9_999, days=_WEEK)) == (given, [])
 
 
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,6 @@ class EstConfig(Config, frozen=True):
         numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
             the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
-        time_of_week: add the hour and weekday of a candidate as two tokens; where a log covers a week, the
-            recipe turns it on.
         head: the tower over the last tokens and the mean of the last behaviors.
     """
 
@@ -70,7 +68,6 @@ class EstConfig(Config, frozen=True):
     token_hidden: int = 0
     row_hidden: int = 0
     numbers: Numbers = "piecewise"
-    time_of_week: bool = False
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -99,12 +96,6 @@ def embedded_features(features: Features, config: EstConfig) -> Features:
     if config.content in ("side", "both"):
         return features
     return replace(features, item=tuple(field for field in features.item if field.kind != "content"))
-
-
-def field_tokens(features: Features, config: EstConfig) -> tuple[str, ...]:
-    """Names of the tokens of embedded fields, in order: profile, context with hour and weekday, item."""
-    week = ("time.hour", "time.day") if config.time_of_week else ()
-    return (*token_names(features.profile, features.context), *week, *token_names(features.item))
 
 
 def resolve_inputs(config: AnyConfig, features: Features) -> AnyConfig:
@@ -197,7 +188,7 @@ class EstInputs(Inputs):
     ) -> None:
         vectors = [np.asarray(items[column_of(feature.name)]) for feature in content(features.item)]
         features = embedded_features(features, config)
-        super().__init__(features, items, config.d, config.numbers, week_context=config.time_of_week)
+        super().__init__(features, items, config.d, config.numbers)
         self.recent, self.kept, self.tiers = config.recent, config.kept, config.tiers
         self.has_histograms = config.content in ("simtier", "both")
         compares = compares_behaviors or self.has_histograms or config.search == "content"
@@ -205,7 +196,7 @@ class EstInputs(Inputs):
         histograms: tuple[str, ...] = ()
         if self.has_histograms:
             histograms = ("tiers.recent", "tiers.kept") if config.kept else ("tiers.recent",)
-        fields = field_tokens(features, config)
+        fields = token_names(features.profile, features.context, features.item)
         self.tokens = FieldTokens(fields, histograms, config.d, config.tiers, config.width)
         self.names = self.tokens.names
         self.recent_rows = nn.Linear(self.width, config.width)

@@ -11,7 +11,7 @@ from torch import nn
 from clickscale.features import Features, numeric
 from clickscale.layers.per_token import token_names
 from clickscale.models._base import FeatureAxis
-from clickscale.models._est.est_inputs import EstConfig, embedded_features, field_tokens
+from clickscale.models._est.est_inputs import EstConfig, embedded_features
 
 # Weights of every token, by the end of their name.
 _PER_TOKEN = (
@@ -35,7 +35,7 @@ def feature_axes(
         features: those that the model was built from.
     """
     features = embedded_features(features, config)
-    fields = field_tokens(features, config)
+    fields = token_names(features.profile, features.context, features.item)
     item, behavior = token_names(features.item), token_names(features.item, features.behavior)
     axes = {
         "inputs.tokens.fields": FeatureAxis(0, fields),

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from clickscale.config import Config
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
-from clickscale.layers.inputs import WeekTokens
 from clickscale.layers.timed_inputs import TimeOfWeek
 from clickscale.training.optimizers.dense import DenseAdam
 from clickscale.training.optimizers.schedule import Schedule
@@ -283,7 +282,7 @@ def _embedded(model: nn.Module) -> set[str]:
     return {
         f"{part_name}.{name}".removeprefix(".")
         for part_name, part in model.named_modules()
-        if isinstance(part, SideEmbedding | TimeOfWeek | WeekTokens)
+        if isinstance(part, SideEmbedding | TimeOfWeek)
         for name, _ in part.named_parameters(recurse=False)
     }
 
