@@ -152,6 +152,8 @@ def usual_statistics(category: str = "") -> tuple[Statistic, ...]:
             Statistic(name=f"user_{category}_rate", by=both),
             Statistic(name=f"user_{category}_count", by=both, of="count"),
             Statistic(name=f"user_{category}_lift", by=both, of="lift"),
+            Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
+            Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
         ]
     return tuple(found)
 

@@ -20,7 +20,7 @@ from clickscale.files import replace_text
 from clickscale.runtime import set_threads
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of, widened
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, shaped, traits_of
 from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import TrainConfig
 
@@ -127,7 +127,7 @@ class _Trial:
         if dataset.portion != config.portion:
             dataset = open_dataset(dataset.path, dataset.split, config.portion)
         facts = facts_of(dataset)
-        config, _ = widened(config, facts)
+        config, _ = shaped(config, facts)
         model = make_model(config, dataset)
         decided, _ = resolve(config, facts, traits_of([model], config.length))
         optimizer, _ = decided_optimizer(decided.optimizer, decided, facts, type(model))

@@ -12,7 +12,7 @@ from clickscale.layers.embedding import Numbers
 from clickscale.layers.inputs import Inputs, ItemColumns
 
 
-class _TimeOfWeek(nn.Module):
+class TimeOfWeek(nn.Module):
     """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
 
     def __init__(self, dim: int, width: int) -> None:
@@ -50,7 +50,7 @@ class TimedInputs(Inputs):
         candidate: Literal["zero_fill", "linear"] = "zero_fill",
     ) -> None:
         super().__init__(features, items, dim, numbers)
-        self.week = _TimeOfWeek(dim, self.width) if time_of_week else None
+        self.week = TimeOfWeek(dim, self.width) if time_of_week else None
         linear = candidate == "linear"
         self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None
 

@@ -14,10 +14,11 @@ from clickscale.config import Config, check_least
 from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.head import HeadConfig, head_over
-from clickscale.layers.inputs import Inputs, ItemColumns
+from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.pooling import running_sum, sum_between
 from clickscale.models._base import CTRModel, State
 from clickscale.models._sizes import DEBUG_TOWER, SUAN_TOWER
+from clickscale.models._week_inputs import WeekInputs
 
 
 class ModelConfig(Config, frozen=True):
@@ -28,10 +29,13 @@ class ModelConfig(Config, frozen=True):
         numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
             the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
+        time_of_week: add the hour and weekday of a candidate to its context; where a log covers a week, the
+            recipe turns it on.
     """
 
     d: int = 8
     numbers: Numbers = "piecewise"
+    time_of_week: bool = False
     head: HeadConfig = HeadConfig()
 
     def __post_init__(self) -> None:
@@ -62,7 +66,7 @@ class MLP(CTRModel[_MLPState]):
     ) -> None:
         super().__init__()
         self.config, self.length = config, length
-        self.inputs = Inputs(features, items, config.d, config.numbers)
+        self.inputs = WeekInputs(features, items, config.d, config.numbers, config.time_of_week)
         self.head = head_over(self.inputs, self.inputs.width + self.inputs.item_width, labels, config.head)
 
     def encode_user(self, user: UserSide) -> _MLPState:

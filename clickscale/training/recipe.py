@@ -6,14 +6,16 @@ How the numbers were found, and on which logs, is in ``docs/recipes.md``.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
 from clickscale.data.dataset import Dataset
+from clickscale.data.features.encoder import DAY
 from clickscale.data.loader import Grouping
 from clickscale.features import categorical
 from clickscale.models import CTRModel, model_config
@@ -37,6 +39,8 @@ REPEATS = 25  # impressions for each embedded value from which values repeat: be
 # read, so a model that has them needs less.
 L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
+_WEEK = 7  # days of the training part from which a model reads hour and weekday
+_OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
@@ -52,6 +56,7 @@ class Facts:
         valid: impressions of the validation part.
         statistics: whether point-in-time statistics are declared.
         positives: share of positives of the most frequent label in the training part.
+        days: whole days that the training part covers.
     """
 
     impressions: int
@@ -59,6 +64,7 @@ class Facts:
     valid: int
     statistics: bool = False
     positives: float = 0.5
+    days: int = 0
 
     @property
     def repeats(self) -> float:
@@ -87,7 +93,9 @@ def facts_of(dataset: Dataset) -> Facts:
     values = sum(feature.size for feature in categorical(every) if not feature.shares)
     declared = bool(dataset.schema.statistics)
     positives = max(label_rates(dataset, dataset.labels))
-    return Facts(len(dataset.part("train")), values, len(dataset.part("valid")), declared, positives)
+    train = dataset.part("train")
+    days = int(np.ptp(np.asarray(dataset.impressions["time"])[train])) // DAY if len(train) else 0
+    return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days)
 
 
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
@@ -95,42 +103,65 @@ def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
     return Traits(all(m.causal for m in models), any(m.shares for m in models), length)
 
 
-def widened(
+def shaped(
     config: TrainConfig, facts: Facts, earlier: TrainConfig | None = None
 ) -> tuple[TrainConfig, list[str]]:
-    """Decide the width of a feature's embedding before the model is made; one set by hand stays.
+    """Decide the options of the model that follow from the log; they are needed before it is made.
 
     Args:
-        earlier: options of the run that goes on or that gives the first weights; its width is kept.
+        earlier: options of the run that goes on or that gives the first weights; its choices are kept.
 
     Returns:
-        The options, and a sentence if the width is not that of the grade.
+        The options, and a sentence for each that differs from the grade.
     """
-    grade, width = _WIDENED
+    reasons: list[str] = []
     usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
-    if _widths(config):
-        return config, []
-    if earlier:
-        given = _widths(earlier) if (earlier.model, earlier.grade) == (config.model, config.grade) else ()
-        options = replace(config, model_options=(*given, *config.model_options))
-        return options, [f"{option}, as in the earlier run" for option in given]
-    if (
-        config.grade != grade
-        or config.recipe == "fast"
-        or "blocks" not in usual
-        or facts.impressions <= LARGE
-    ):
-        return config, []
+    for name, rule in (("time_of_week", _time_of_week), ("d", _width)):
+        if _given(config, name):
+            continue
+        if earlier:
+            alike = (earlier.model, earlier.grade) == (config.model, config.grade)
+            given = _given(earlier, name) if alike else ()
+            reasons += [f"{option}, as in the earlier run" for option in given]
+        else:
+            given, why = rule(config, facts, usual)
+            reasons += why
+        config = replace(config, model_options=(*given, *config.model_options))
+    return config, reasons
+
+
+def _width(config: TrainConfig, facts: Facts, usual: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Width of a feature's embedding."""
+    grade, width = _WIDENED
+    small = facts.impressions <= LARGE
+    if config.grade != grade or config.recipe == "fast" or "blocks" not in usual or small:
+        return (), []
     why = (
         f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
         f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
     )
-    return replace(config, model_options=(f"d={width}", *config.model_options)), [why]
+    return (f"d={width}",), [why]
 
 
-def _widths(config: TrainConfig) -> tuple[str, ...]:
-    """Changes of the width of a feature's embedding."""
-    return tuple(option for option in config.model_options if option.partition("=")[0] == "d")
+def _time_of_week(
+    config: TrainConfig, facts: Facts, usual: Mapping[str, Any]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Hour and weekday of a candidate among the context, for models that do not read them otherwise."""
+    sized = config.grade.startswith("size-")  # that of a paper is kept by the letter
+    few = facts.days < _WEEK or facts.impressions < _OFTEN
+    if not sized or usual.get("time_of_week", True) or few:
+        return (), []
+    why = (
+        f"hour and weekday (UTC) beside the context: {facts.impressions:,} training impressions of"
+        f" {facts.days} days, and each comes often in {_OFTEN:,} of {_WEEK};"
+        " --set model.time_of_week=false leaves them out"
+    )
+    return ("time_of_week=true",), [why]
+
+
+def _given(config: TrainConfig, name: str) -> tuple[str, ...]:
+    """Changes of one option of the model."""
+    return tuple(option for option in config.model_options if option.partition("=")[0] == name)
 
 
 def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:

@@ -20,7 +20,7 @@ from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
 from clickscale.training.objectives import ClickLoss, Objective
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import decided_optimizer, facts_of, resolve, traits_of, widened
+from clickscale.training.recipe import decided_optimizer, facts_of, resolve, shaped, traits_of
 from clickscale.training.run.checkpoint import CheckpointStore
 from clickscale.training.run.environment import write_environment
 from clickscale.training.run.folder import (
@@ -77,7 +77,7 @@ def train(
     def plan(dataset: Dataset) -> Plan:
         torch.manual_seed(config.seed)
         facts = facts_of(dataset)
-        sized, wide = widened(config, facts, _earlier(config, out))
+        sized, wide = shaped(config, facts, _earlier(config, out))
         model, labels = make_model(sized, dataset), trained_labels(dataset, sized)
         start_at_rates(model, dataset, labels)
         decided, reasons = resolve(sized, facts, traits_of([model], sized.length))

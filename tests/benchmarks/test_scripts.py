@@ -34,3 +34,15 @@ def test_students_teachers_and_the_gap_stand_in_a_table(tmp_path: Path) -> None:
     for row in ("student alone", "teacher", "distilled student", "distilled together"):
         assert f"| {row} | 1 |" in printed
     assert "| distilled student, share of the gap closed |" in printed
+
+
+@pytest.mark.slow
+def test_a_strange_log_is_drawn_prepared_and_measured(tmp_path: Path) -> None:
+    words = ("strange_logs.py", str(tmp_path), "--logs", "dates", "--models", "mlp", "--seeds", "1")
+    header, _, row = run(*words).splitlines()[-3:]
+    measured = dict(zip(header.split("|"), row.split("|"), strict=True))
+    auc = {name.strip(): float(text.split(",")[0]) for name, text in measured.items() if "," in text}
+    assert auc["constant"] == 0.5
+    assert auc["constant"] < auc["mlp"] < auc["truth"]
+    assert auc["constant"] < auc["logistic"] < auc["truth"]
+    assert run(*words).splitlines()[-1] == row  # what is there is kept

@@ -74,6 +74,8 @@ VARIANTS = [
     "onetrans retrieved=din kept=3",
     "onetrans retrieved=all kept=3 pyramid=true search=content",
     "suan_literal target=head pooling=prefix",
+    "mlp time_of_week=true",
+    "din time_of_week=true",
 ]
 
 

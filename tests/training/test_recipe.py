@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import (
+    _WEEK,
     LARGE,
     RARE,
     Facts,
@@ -21,8 +23,8 @@ from clickscale.training.recipe import (
     decided_optimizer,
     facts_of,
     resolve,
+    shaped,
     traits_of,
-    widened,
 )
 from clickscale.training.run.folder import TrainConfig, load_run
 from clickscale.training.run.model import label_rates
@@ -40,8 +42,9 @@ def facts(
     valid: int = 1000,
     statistics: bool = False,
     positives: float = 0.5,
+    days: int = 0,
 ) -> Facts:
-    return Facts(impressions, values, valid, statistics, positives)
+    return Facts(impressions, values, valid, statistics, positives, days)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
 
 
 def test_models_of_blocks_are_wider_on_a_large_log() -> None:
-    sized, (why,) = widened(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
+    sized, (why,) = shaped(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
     assert sized.model_options == ("d=16", "heads=4")
     assert "--set model.d=8" in why
     config, _ = resolve(sized, facts(LARGE + 1), SHARING)
@@ -124,7 +127,35 @@ def test_the_width_of_the_grade_stays_where_a_wider_one_does_not_pay(
     changes: dict[str, Any], impressions: int
 ) -> None:
     given = replace(CONFIG, **changes)
-    assert widened(given, facts(impressions)) == (given, [])
+    assert shaped(given, facts(impressions)) == (given, [])
+
+
+def test_hour_and_weekday_are_read_where_the_log_has_every_weekday() -> None:
+    din = replace(CONFIG, model="din")
+    sized, (why,) = shaped(din, facts(10_000, days=_WEEK))
+    assert sized.model_options == ("time_of_week=true",)
+    assert "--set model.time_of_week=false" in why
+    assert shaped(sized, facts(10_000)) == (sized, [])  # an option that is there stays
+    assert shaped(replace(din, warm_start="run"), facts(10_000, days=_WEEK), din)[0].model_options == ()
+    continued, (why,) = shaped(din, facts(10_000), sized)
+    assert continued.model_options == sized.model_options
+    assert "as in the earlier run" in why
+
+
+@pytest.mark.parametrize(
+    ("changes", "days"),
+    [
+        ({"model": "din"}, _WEEK - 1),
+        ({"model": "din", "grade": "paper"}, _WEEK),
+        ({"model": "din", "model_options": ("time_of_week=false",)}, _WEEK),
+        ({"model": "suan"}, _WEEK),  # every token has its hour already
+        ({"model": "deepfm"}, _WEEK),  # it cannot
+    ],
+)
+def test_hour_and_weekday_are_left_out_otherwise(changes: dict[str, Any], days: int) -> None:
+    given = replace(CONFIG, **changes)
+    assert shaped(given, facts(10_000, days=days)) == (given, [])
+    assert shaped(given, facts(9_999, days=_WEEK)) == (given, [])
 
 
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +266,7 @@ def test_facts_count_the_training_part(tmp_path: Path, statistics: tuple[Statist
     rows = len(table.weight) - 1  # without the padding, which all fields share
     values = rows + len(set(table.offsets.values()))
     positives = max(label_rates(dataset, dataset.labels))
+    days = int(np.ptp(dataset.impressions["time"][dataset.part("train")])) // 86_400
     assert found == Facts(
-        len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics), positives
+        len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics), positives, days
     )

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.config_text import build
 from clickscale.data.described.event_tables import (
@@ -30,10 +31,12 @@ from clickscale.data.described.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
+    follows_order,
     is_action,
     is_afterwards,
     mentions,
     named,
+    numbers_or_none,
     plain_name,
     separation,
     side_of,
@@ -408,24 +411,37 @@ class _Draft:
         assert key is not None, "a table of attributes was chosen for its key"
         yield from self._key_line(kind, key, self.events.user if kind == "user" else self.events.item)
         rest = [column for column in head.columns.values() if column.name != key.name]
+        shown = self._shown_rows(key, kind)
         reasons = {
             column.name: "" if column.name in self.keep else useless(column) or totals_outcomes(column)
             for column in rest
         }
-        yield from self._fields([(column, "") for column in rest if not reasons[column.name]], kind=kind)
+        kept = [(column, "") for column in rest if not reasons[column.name]]
+        yield from self._fields(kept, kind=kind, rows=shown)
         for name, why in reasons.items():
             if why:
                 yield f"# left out: {remark(name)} ({why})"
         yield from _unreadable(head)
 
     def _fields(
-        self, columns: list[tuple[Column, str]], prefix: str = "", kind: Kind | None = None
+        self,
+        columns: list[tuple[Column, str]],
+        prefix: str = "",
+        kind: Kind | None = None,
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[str]:
+        """Yield the lines of fields.
+
+        Args:
+            rows: (N,) row of the columns beside each row of the impressions, -1 for none; None if they are
+                columns of the impressions.
+        """
         if not columns:
             return
         yield "fields = ["
         for column, side in columns:
-            options, why = field_options(column, self.events.user is None and self.events.item is None)
+            nameless = self.events.user is None and self.events.item is None
+            options, why = field_options(column, nameless, self._is_ordered(column, rows))
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
             source = f", column = {quoted(column.name)}" if name != column.name else ""
@@ -433,6 +449,25 @@ class _Draft:
                 self.categories[name] = column
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"
         yield "]"
+
+    def _shown_rows(self, key: Column, kind: Kind) -> npt.NDArray[np.int64]:
+        """Return (N,) row of a table of attributes for each row of the impressions, -1 for none."""
+        ids = self.events.user if kind == "user" else self.events.item
+        if ids is None or ids.values.type != key.values.type:
+            return np.full(0, -1, np.int64)
+        return np.asarray(pc.index_in(ids.values, key.values).fill_null(-1), np.int64)
+
+    def _is_ordered(self, column: Column, rows: npt.NDArray[np.int64] | None) -> bool:
+        """True if the outcomes of a column's values follow their order; see `_fields`."""
+        values = numbers_or_none(column)
+        if values is None or not self.events.labels or self.shape.listed:
+            return False
+        label = self._truth(self.events.labels[0])
+        if rows is not None:
+            values, label = values[rows[rows >= 0]], label[: len(rows)][rows >= 0]
+        elif self.events.head.columns.get(column.name) is not column:
+            return False  # of another table of events
+        return follows_order(column, values, label)
 
     def _free(self, name: str) -> str:
         """Return the name, or the first of name_2, name_3, ... that is free."""

@@ -65,10 +65,16 @@ _QUANTITIES = re.compile(
     r"price|count|cnt|num|amount|amt|duration|length|len|^age|_age$|avg|mean|sum|total|days|score|rate|ratio|"
     r"size|distance|width|height|quantity|qty|rank|ms$|sec|views|clicks|followers|fans|likes|percent|salary|income"
 )
+_CODES = re.compile(
+    r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
+)
 _USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber")
 _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
+_NEIGHBORS = 4  # different values in a group of neighbors, at least
+_MOST_GROUPS = 32
+_CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
 
 
@@ -150,6 +156,33 @@ def looks_counted(column: Column) -> bool:
         return False
     values = column.floats.to_numpy(zero_copy_only=False)
     return bool(np.median(values) < 0.2 * values.max())
+
+
+def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:
+    """True if neighboring whole numbers have similar label rates, as amounts do and ids do not.
+
+    Groups of neighbors hold equally many rows. Of the different values of a group every second one is set
+    aside. Only where neighbors are alike do the rates of the two halves rise and fall together.
+
+    Args:
+        values: (N,) numbers of the column beside each label, NaN where missing.
+    """
+    usable = np.isfinite(values) & np.isfinite(label)
+    if not column.is_whole or not usable.any() or _CODES.search(column.name.lower()):
+        return False
+    found, value = np.unique(values[usable], return_inverse=True)
+    groups = min(_MOST_GROUPS, len(found) // _NEIGHBORS)
+    if groups < _MOST_GROUPS // 2:
+        return False  # few values, each of which can be learned for itself
+    rank = np.cumsum(np.bincount(value))[value] - 1  # of the last row with the value
+    cell = 2 * (rank * groups // len(value)) + value % 2
+    rows = np.bincount(cell, minlength=2 * groups).reshape(groups, 2)
+    positives = np.bincount(cell, label[usable] > 0, minlength=2 * groups).reshape(groups, 2)
+    rates = (positives / np.maximum(rows, 1))[rows.min(axis=1) > 0]  # (groups that have both halves, 2)
+    if len(rates) < groups // 2 or min(rates.std(axis=0)) == 0:
+        return False
+    alike = float(np.corrcoef(rates.T)[0, 1])
+    return alike * len(rates) ** 0.5 > _CERTAIN
 
 
 def is_free_text(column: Column) -> bool:

@@ -65,5 +65,6 @@ def _meaning(statistic: Statistic) -> str:
         "rate": "smoothed label rate of earlier impressions of the same",
         "lift": "earlier labels less the rates of their items, of the same",
     }[statistic.of]
-    days = f", {statistic.window // 86_400} days back" if statistic.window else ""
+    count = statistic.window // 86_400
+    days = f", {count} day{'s' * (count > 1)} back" if count else ""
     return f"{what} {' and '.join(statistic.by)}{days}"

@@ -43,11 +43,12 @@ def time_lines(column: Column) -> Iterator[str]:
     yield f'time_unit = "{column.unit}"  # {why}'
 
 
-def field_options(column: Column, may_be_count: bool = False) -> tuple[str, str]:
+def field_options(column: Column, may_be_count: bool = False, ordered: bool = False) -> tuple[str, str]:
     """Return the options of a field in TOML, and the reason.
 
     Args:
         may_be_count: true if whole numbers that look like counts are counts and no ids.
+        ordered: true if the outcomes of whole numbers follow their order.
     """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
@@ -65,6 +66,9 @@ def field_options(column: Column, may_be_count: bool = False) -> tuple[str, str]
         return ', kind = "numeric", transform = "log1p"', "counts"
     if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
         return _numeric(column)
+    if ordered:
+        options, why = _numeric(column)
+        return options, f"{why}, of which neighbors have similar outcomes"
     rare = ", min_count = 2" if column.distinct > 1000 else ""
     return rare, f"{column.distinct} different values in {len(column.values)} rows"
 

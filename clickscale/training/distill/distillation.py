@@ -29,7 +29,7 @@ from clickscale.training.distill.unlabelled import UnlabelledCandidates
 from clickscale.training.learner import Learner, Plan
 from clickscale.training.objectives import Objective, OnlineDistillation
 from clickscale.training.optimizers.optim import build_optimizer
-from clickscale.training.recipe import Facts, decided_optimizer, facts_of, resolve, traits_of, widened
+from clickscale.training.recipe import Facts, decided_optimizer, facts_of, resolve, shaped, traits_of
 from clickscale.training.run.folder import (
     DONE,
     STUDENT,
@@ -119,7 +119,7 @@ def _widened(config: DistillConfig, name: str, facts: Facts) -> tuple[DistillCon
     """Decide the width of one of the models, as for a run of its own."""
     own = config.own_run(name)
     earlier = read_config(Path(own.warm_start)) if own.warm_start else None
-    own, notes = widened(own, facts, earlier)
+    own, notes = shaped(own, facts, earlier)
     choice = replace(getattr(config, name), model_options=own.model_options)
     return replace(config, **{name: choice}), notes
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clickscale.config import Config
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
+from clickscale.layers.timed_inputs import TimeOfWeek
 from clickscale.training.optimizers.dense import DenseAdam
 from clickscale.training.optimizers.schedule import Schedule
 from clickscale.training.optimizers.table_optimizers import (
@@ -36,8 +37,8 @@ class OptimizerConfig(Config, frozen=True):
         eps: epsilon of Adam for dense weights.
         weight_decay: only for matrices named ``weight``; not for biases, norms or any kind of embedding.
         table: ``adagrad`` (row-wise) or ``adam`` (lazy) for embedding tables.
-        table_learning_rate: learning rate of embedding tables, and of the weights that embed numbers (by the
-            optimizer of dense weights; see ``docs/recipes.md``); None leaves it to
+        table_learning_rate: learning rate of embedding tables, and of the weights that embed numbers, hours
+            and weekdays (by the optimizer of dense weights; see ``docs/recipes.md``); None leaves it to
             `clickscale.training.recipe`, or is 0.03 where that does not decide.
         table_eps: epsilon of the optimizer of embedding tables.
         table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
@@ -276,19 +277,19 @@ def _decays(model: nn.Module) -> set[str]:
     }
 
 
-def _numbers(model: nn.Module) -> set[str]:
-    """Find the names of the parameters that embed numbers."""
+def _embedded(model: nn.Module) -> set[str]:
+    """Find the names of the dense parameters that embed numbers, hours and weekdays."""
     return {
         f"{part_name}.{name}".removeprefix(".")
         for part_name, part in model.named_modules()
-        if isinstance(part, SideEmbedding)
+        if isinstance(part, SideEmbedding | TimeOfWeek)
         for name, _ in part.named_parameters(recurse=False)
     }
 
 
 def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> DenseAdam:
     parameters = dict(model.named_parameters())
-    pulled, embeds = _decays(model), _numbers(model)
+    pulled, embeds = _decays(model), _embedded(model)
     free = [name for name in names if name not in pulled and name not in embeds]
     groups = [
         ([parameters[name] for name in names if name in pulled], config.weight_decay),

@@ -66,6 +66,24 @@ def test_a_plain_csv_needs_no_editing(tmp_path):
     assert (len(tables["impressions"]), len(tables["items"]), len(tables["users"])) == (300, 30, 40)
 
 
+def test_whole_numbers_are_amounts_where_outcomes_follow_their_order(tmp_path):
+    draw, clicks, items = random.Random(0), [], []
+    for item in range(300):
+        items.append({"item_id": f"i{item}", "weight": draw.randrange(1000), "shelf": draw.randrange(1000)})
+    for n in range(6000):
+        item, level, slot = draw.choice(items), draw.randrange(1000), draw.randrange(1000)
+        chance = 0.05 + 0.4 * (level > 500) + 0.4 * (item["weight"] > 500)
+        row = {"user_id": f"u{draw.randrange(40)}", "item_id": item["item_id"], "timestamp": START + 60 * n}
+        clicks.append(row | {"clicked": int(draw.random() < chance), "level": level, "slot": slot})
+    paths = (write_csv(tmp_path / "clicks.csv", clicks), write_csv(tmp_path / "items.csv", items))
+    text, tree = draft(tmp_path, *paths)
+    kinds = {
+        field["name"]: field.get("kind") for field in tree["impressions"]["fields"] + tree["items"]["fields"]
+    }
+    assert kinds == {"level": "numeric", "slot": None, "weight": "numeric", "shelf": None}
+    assert "numbers, of which neighbors have similar outcomes" in text
+
+
 def test_statistics_are_declared_with_their_meaning(tmp_path):
     text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()))
     found = {each["name"]: (each["by"], each["of"]) for each in tree["statistics"]}
@@ -74,6 +92,7 @@ def test_statistics_are_declared_with_their_meaning(tmp_path):
         assert found[f"user_{of}"] == (["user"], of)
         assert found[f"user_category_{of}"] == (["user", "category"], of)
     assert found["user_category_lift"] == (["user", "category"], "lift")
+    assert "smoothed label rate of earlier impressions of the same user and category, 1 day back" in text
     assert "category stands for the kind of an item: by its name." in text
     assert all("#" in line for line in text.splitlines() if line.startswith("[[statistics]]"))
     assert load_log(tmp_path / "log.toml").schema.statistics == usual_statistics("category")

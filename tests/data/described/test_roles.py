@@ -5,7 +5,15 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from clickscale.data.described.roles import find_id, find_time, is_action, looks_rated, separation, side_of
+from clickscale.data.described.roles import (
+    find_id,
+    find_time,
+    follows_order,
+    is_action,
+    looks_rated,
+    separation,
+    side_of,
+)
 from clickscale.data.described.samples import Column, Head
 from clickscale.data.tables.delimited import TextFormat
 
@@ -81,3 +89,36 @@ def test_separation_is_the_auc_of_the_better_direction():
     assert separation(Column("c", pa.array(values)), label) == pytest.approx(max(expected, 1 - expected))
     assert separation(Column("c", pa.array(["a"] * 200)), label) == 0.5
     assert separation(Column("c", pa.array(values)), np.ones(200)) == 0.5
+
+
+def drawn(name, seed, effect):
+    """A column of whole numbers below 1,000, and outcomes whose logit is the effect of the number."""
+    random = np.random.default_rng(seed)
+    numbers = random.integers(0, 1000, 6000)
+    chance = 1 / (1 + np.exp(-effect(random)[numbers]))
+    return (
+        Column(name, pa.array(numbers)),
+        numbers.astype(float),
+        (random.random(6000) < chance).astype(float),
+    )
+
+
+def amounts(random):
+    return 2 * np.sin(np.arange(1000) / 250)
+
+
+def ids(random):
+    return random.normal(0, 1.5, 1000)
+
+
+def test_outcomes_follow_the_order_of_amounts_and_not_of_ids():
+    for seed in range(10):
+        assert follows_order(*drawn("balance", seed, amounts))
+        assert not follows_order(*drawn("balance", seed, ids))
+
+
+def test_codes_and_few_values_are_no_amounts_whatever_the_outcomes_say():
+    column, numbers, label = drawn("balance", 0, amounts)
+    assert not follows_order(Column("zip_code", column.values), numbers, label)
+    assert not follows_order(Column("balance", pa.array(numbers // 40)), numbers // 40, label)
+    assert not follows_order(column, np.full(6000, np.nan), label)

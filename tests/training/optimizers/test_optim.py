@@ -9,6 +9,7 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError, DivergedError
 from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding, SideEmbedding
+from clickscale.layers.timed_inputs import TimeOfWeek
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, Optimizers, StepResult, build_optimizer
 from clickscale.training.optimizers.schedule import Schedule
@@ -55,6 +56,19 @@ def test_what_embeds_numbers_learns_at_the_rate_of_the_tables() -> None:
     assert moved["side.weight"] == pytest.approx(0.05)  # Adam's first step is the learning rate
     assert moved["side.bias"] == pytest.approx(0.05)
     assert moved["dense.weight"] == pytest.approx(0.01)
+
+
+def test_hours_and_weekdays_learn_at_the_rate_of_the_tables() -> None:
+    week = TimeOfWeek(2, 3)
+    before = {name: parameter.detach().clone() for name, parameter in week.named_parameters()}
+    optimizer = build_optimizer(week, override(PLAIN, ("table_learning_rate=0.05",)), 10)
+    loss = week(torch.tensor([3 * 86_400])).sum()  # the first hour of a Sunday
+    loss.backward()
+    optimizer.step(loss, 0)
+    moved = {n: (p - before[n]).abs().max().item() for n, p in week.named_parameters()}
+    assert moved["hour"] == pytest.approx(0.05)
+    assert moved["day"] == pytest.approx(0.05)
+    assert moved["project.weight"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("table", ["adagrad", "adam"])

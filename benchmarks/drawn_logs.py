@@ -1,0 +1,341 @@
+"""Logs of kinds that users bring, drawn with their true click probabilities; for `strange_logs.py`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Random = np.random.Generator
+
+START, DAY, DAYS = 1_700_000_000, 86_400, 28
+ROWS = 40_000
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log: columns of its impressions by name, of its items and users, and the true logit of each row.
+
+    Attributes:
+        outcome: drawn labels, where earlier ones decide later ones; drawn from ``logit`` if None.
+    """
+
+    rows: dict[str, Array]
+    logit: Array
+    items: dict[str, Array] = field(default_factory=dict)
+    users: dict[str, Array] = field(default_factory=dict)
+    outcome: Array | None = None
+
+
+def moments(random: Random, rows: int = ROWS) -> Array:
+    """Ascending times within four weeks."""
+    return START + np.sort(random.integers(0, DAYS * DAY, rows))
+
+
+def tail(random: Random, values: int, rows: int, power: float = 1.0) -> Array:
+    """Values 0, 1, ..., few of which are frequent."""
+    share = (np.arange(values) + 5.0) ** -power
+    return random.choice(values, rows, p=share / share.sum())
+
+
+def names(prefix: str, values: Array) -> Array:
+    """Texts such as ``i17``."""
+    return np.char.add(prefix, np.asarray(values).astype(str))
+
+
+def effects(random: Random, values: int, size: float) -> Array:
+    """A random number for each value."""
+    return random.normal(0, size, values)
+
+
+def shop(random: Random, users: int, items: int, rows: int = ROWS, kinds: int = 20) -> tuple[Array, ...]:
+    """Users, items, times, and the kind of each item."""
+    return (
+        random.integers(users, size=rows),
+        tail(random, items, rows),
+        moments(random, rows),
+        random.integers(kinds, size=items),
+    )
+
+
+def basic(user: Array, item: Array, time: Array) -> dict[str, Array]:
+    """The columns of every log that has users and items."""
+    return {"user_id": names("u", user), "item_id": names("i", item), "time": time}
+
+
+def catalog(kind: Array) -> dict[str, Array]:
+    """A table of items with their kind."""
+    return {"item_id": names("i", np.arange(len(kind))), "category": names("c", kind)}
+
+
+def sigmoid(x: Any) -> Any:
+    """Probability of a logit."""
+    return 1 / (1 + np.exp(-np.asarray(x, float)))
+
+
+# --- the logs
+
+
+def numbers_of_context(random: Random) -> Log:
+    """Thresholds of one number, and a product of two others."""
+    user, item, time, kind = shop(random, 3000, 500)
+    price, distance, discount = (
+        random.lognormal(3, 1, ROWS),
+        random.uniform(0, 100, ROWS),
+        random.random(ROWS),
+    )
+    logit = -1 + 1.5 * (price < 8) - (price > 40) + 1.2 * np.sign((distance - 50) * (discount - 0.5))
+    logit = logit + effects(random, 500, 0.3)[item]
+    columns = {"price": price.round(2), "distance": distance.round(3), "discount": discount.round(3)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def whole_numbers(random: Random) -> Log:
+    """Whole numbers of many values under names that do not tell a quantity."""
+    user, item, time, kind = shop(random, 3000, 500)
+    balance, altitude = random.lognormal(7, 1.2, ROWS).astype(int), random.integers(0, 3000, ROWS)
+    temperature = random.normal(12, 9, ROWS).astype(int)
+    logit = (
+        -1 + 1.5 * np.tanh(np.log(balance + 1) - 7) + np.sin(altitude / 480) - 0.08 * abs(temperature - 15)
+    )
+    columns = {"balance": balance, "altitude": altitude, "temperature": temperature}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def hours(random: Random) -> Log:
+    """The hour of the day, which only the time tells: one curve for all, and one for each category."""
+    user, item, time, kind = shop(random, 1000, 500, kinds=8)
+    hour = time % DAY / 3600
+    logit = -1 + np.cos(2 * np.pi * hour / 24) + np.cos(2 * np.pi * (hour / 24 - kind[item] / 8))
+    logit = logit + effects(random, 500, 0.3)[item]
+    return Log(basic(user, item, time), logit, catalog(kind))
+
+
+def pairs(random: Random) -> Log:
+    """Sites and ads with heavy tails and an effect of each pair; hardly a cookie comes back."""
+    rows = 2 * ROWS
+    site, ad = tail(random, 2000, rows, 1.2), tail(random, 2000, rows, 1.2)
+    mine, theirs = random.normal(0, 1, (2000, 6)), random.normal(0, 1, (2000, 6))
+    logit = -2 + effects(random, 2000, 0.7)[site] + effects(random, 2000, 0.7)[ad]
+    logit = logit + 0.5 * (mine[site] * theirs[ad]).sum(axis=1)
+    columns = {
+        "cookie": names("k", random.integers(10 * rows, size=rows)),
+        "ad_id": names("a", ad),
+        "timestamp": moments(random, rows),
+        "site": names("s", site),
+    }
+    return Log(columns, logit)
+
+
+def new_items(random: Random) -> Log:
+    """Items that live two days, so that the test part has only new ones; users like brands."""
+    user, time = random.integers(800, size=ROWS), moments(random)
+    item = (time - START) // (2 * DAY) * 150 + random.integers(150, size=ROWS)
+    brand, price = random.integers(40, size=15 * 150), random.lognormal(3, 0.7, 15 * 150)
+    taste = random.normal(0, 1.2, (800, 40))
+    logit = -1.5 + taste[user, brand[item]] + 0.8 * (price[item] < 15) + effects(random, 40, 0.6)[brand[item]]
+    items = {"item_id": names("i", np.arange(2250)), "brand": names("b", brand), "price": price.round(2)}
+    return Log(basic(user, item, time), logit, items)
+
+
+def drift(random: Random) -> Log:
+    """A rate that falls from a half to a tenth within the log."""
+    user, item, time, kind = shop(random, 800, 500)
+    logit = -2.5 * (time - START) / (DAYS * DAY) + random.normal(0, 0.7, (800, 20))[user, kind[item]]
+    return Log(basic(user, item, time), logit + effects(random, 500, 0.7)[item], catalog(kind))
+
+
+def mostly_positive(random: Random) -> Log:
+    """Nine of ten rows are positive."""
+    user, item, time, kind = shop(random, 2000, 500)
+    logit = 2.8 + effects(random, 2000, 0.7)[user] + effects(random, 500, 0.8)[item]
+    return Log(
+        basic(user, item, time), logit + random.normal(0, 0.7, (2000, 20))[user, kind[item]], catalog(kind)
+    )
+
+
+def seldom(random: Random) -> Log:
+    """One of two hundred rows is positive, for strong reasons."""
+    rows = 2 * ROWS
+    user, item, time, kind = shop(random, 3000, 500, rows)
+    device = random.integers(4, size=rows)
+    logit = -7.6 + np.array([0, 1, 2, -1])[device] + effects(random, 500, 0.8)[item]
+    logit = logit + random.normal(0, 1.2, (3000, 20))[user, kind[item]] + effects(random, 20, 0.8)[kind[item]]
+    columns = {"device": np.array(["phone", "desk", "tv", "watch"])[device]}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def few_users(random: Random) -> Log:
+    """Two hundred users with two hundred rows each, who like categories."""
+    user, item, time, kind = shop(random, 200, 1000, kinds=40)
+    logit = -1 + random.normal(0, 1.2, (200, 40))[user, kind[item]] + effects(random, 1000, 0.5)[item]
+    return Log(basic(user, item, time), logit, catalog(kind))
+
+
+def one_row_users(random: Random) -> Log:
+    """Every user has one row; the profile decides."""
+    user, (_, item, time, kind) = np.arange(ROWS), shop(random, 2, 800)
+    age, city = random.integers(16, 80, ROWS), tail(random, 200, ROWS)
+    price = random.lognormal(3, 0.7, 800)
+    logit = -1.5 + effects(random, 200, 0.5)[city] + effects(random, 800, 0.5)[item]
+    logit = (
+        logit
+        + random.normal(0, 1, (4, 20))[age // 20, kind[item]]
+        + 0.04 * (age - 45) * np.tanh(np.log(price[item] / 20))
+    )
+    users = {"user_id": names("u", user), "age": age, "city": names("t", city)}
+    return Log(basic(user, item, time), logit, catalog(kind) | {"price": price.round(2)}, users)
+
+
+def repeats(random: Random) -> Log:
+    """Songs that users hear again: liked ones more often, until they have heard them too often."""
+    rows, users, songs = ROWS, 400, 2000
+    user, time = random.integers(users, size=rows), moments(random)
+    artist = random.integers(200, size=songs)
+    taste, known = random.normal(-0.6, 1.5, (users, songs)), [dict[int, int]() for _ in range(users)]
+    item, logit, outcome = np.zeros(rows, int), np.zeros(rows), np.zeros(rows, int)
+    for row, one in enumerate(user):
+        heard = list(known[one])
+        again = heard and random.random() < 0.7
+        item[row] = heard[random.integers(len(heard))] if again else random.integers(songs)
+        times = known[one].get(item[row], 0)
+        logit[row] = taste[one, item[row]] - 0.15 * max(times - 5, 0) ** 2
+        outcome[row] = random.random() < sigmoid(logit[row])
+        known[one][item[row]] = times + outcome[row]
+    columns = {"user_id": names("u", user), "track_id": names("i", item), "time": time}
+    items = {"track_id": names("i", np.arange(songs)), "artist": names("a", artist)}
+    return Log(columns, logit, items, outcome=outcome)
+
+
+def recency(random: Random) -> Log:
+    """A click on the category within the last hour, and nothing else, makes a click likely."""
+    users, kinds, items = 800, 30, 600
+    kind = random.integers(kinds, size=items)
+    sessions = np.sort(random.integers(0, DAYS * DAY, ROWS // 8))
+    owner, seen = random.integers(users, size=len(sessions)), np.full((users, kinds), -DAY)
+    rows = []
+    for start, user in zip(sessions, owner, strict=True):
+        few = random.choice(kinds, 3, replace=False)
+        for step in range(8):
+            item = int(random.choice(np.flatnonzero(np.isin(kind, few))))
+            now = int(start) + 300 * step
+            logit = 0.8 if now - seen[user, kind[item]] < 3600 else -2.0
+            clicked = random.random() < sigmoid(logit)
+            seen[user, kind[item]] = now if clicked else seen[user, kind[item]]
+            rows.append((now, user, item, logit, clicked))
+    time, user, item, logit, clicked = (np.array(column) for column in zip(*sorted(rows), strict=True))
+    return Log(basic(user, item, time + START), logit, catalog(kind), outcome=clicked.astype(int))
+
+
+def needs(random: Random) -> Log:
+    """A category is needed again once a week after its last purchase, or once in three weeks."""
+    users, kinds, items = 400, 10, 300
+    kind, time, user = random.integers(kinds, size=items), moments(random), random.integers(users, size=ROWS)
+    item, period = random.integers(items, size=ROWS), np.where(np.arange(kinds) % 2, 3.0, 9.0)
+    last = START - random.integers(0, 12 * DAY, (users, kinds))
+    logit, outcome = np.zeros(ROWS), np.zeros(ROWS, int)
+    for row, (now, one, what) in enumerate(zip(time, user, kind[item], strict=True)):
+        since = (now - last[one, what]) / DAY
+        logit[row] = -4 + 5 * sigmoid(3 * (since - period[what]) / period[what])
+        outcome[row] = random.random() < sigmoid(logit[row])
+        last[one, what] = now if outcome[row] else last[one, what]
+    return Log(basic(user, item, time), logit, catalog(kind), outcome=outcome)
+
+
+def missing(random: Random) -> Log:
+    """Values that are missing for a reason."""
+    user, item, time, kind = shop(random, 2000, 500)
+    income, segment = random.lognormal(10, 0.6, ROWS), random.integers(6, size=ROWS)
+    hidden, unsure = random.random(ROWS) < 0.3, random.random(ROWS) < 0.2
+    logit = (
+        -1.5
+        + 1.5 * hidden
+        - 1.2 * unsure
+        + 0.5 * (np.log(income) - 10) * ~hidden
+        + effects(random, 500, 0.5)[item]
+    )
+    columns = {
+        "income": np.where(hidden, "", income.round(1).astype(str)),
+        "segment": np.where(unsure, "", names("g", segment)),
+    }
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def noise(random: Random) -> Log:
+    """A hundred columns that tell nothing beside two that do."""
+    user, item, time, kind = shop(random, 1500, 500)
+    price, tier = random.lognormal(3, 1, ROWS), random.integers(8, size=ROWS)
+    logit = -1 + 1.2 * (price < 15) + effects(random, 8, 0.8)[tier] + effects(random, 500, 0.4)[item]
+    columns = {"price": price.round(2), "tier": names("t", tier)}
+    columns |= {f"x{i}": random.normal(0, 1, ROWS).round(4) for i in range(60)}
+    columns |= {f"z{i}": names("z", tail(random, 2 + 10 * i, ROWS)) for i in range(40)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def tags(random: Random) -> Log:
+    """Users like some of the tags of an item."""
+    user, item, time, _ = shop(random, 800, 1500)
+    has = random.random((1500, 60)) < 0.05
+    has[np.arange(1500), random.integers(60, size=1500)] = True
+    logit = -1.2 + (random.normal(0, 1.5, (800, 60))[user] * has[item]).sum(axis=1) / np.sqrt(
+        has[item].sum(axis=1)
+    )
+    text = ["|".join(f"t{tag}" for tag in np.flatnonzero(row)) for row in has]
+    return Log(
+        basic(user, item, time), logit, {"item_id": names("i", np.arange(1500)), "tags": np.array(text)}
+    )
+
+
+def bare(random: Random) -> Log:
+    """User, item, time and outcome only; tastes of six dimensions."""
+    user, item, time, _ = shop(random, 1000, 600)
+    taste, nature = random.normal(0, 1, (1000, 6)), random.normal(0, 1, (600, 6))
+    return Log(
+        basic(user, item, time),
+        -1 + effects(random, 600, 0.7)[item] + 0.6 * (taste[user] * nature[item]).sum(axis=1),
+    )
+
+
+def dates(random: Random) -> Log:
+    """Times are dates, so twenty rows of a user share a moment."""
+    user, item, time, kind = shop(random, 200, 600)
+    time = (time // DAY * DAY).astype("datetime64[s]").astype("datetime64[D]").astype(str)
+    logit = -1 + random.normal(0, 1.2, (200, 20))[user, kind[item]] + effects(random, 600, 0.5)[item]
+    columns = {"user_id": names("u", user), "item_id": names("i", item), "date": time}
+    return Log(columns, logit, catalog(kind))
+
+
+def anonymous(random: Random) -> Log:
+    """Neither user nor item nor time: counts with long tails and hashed values, as in Criteo's logs."""
+    counts = random.lognormal(1.5, 1.3, (8, ROWS)).astype(int)
+    values = [tail(random, size, ROWS) for size in (5, 30, 30, 200, 1000, 3000)]
+    logit = -1.5 + 0.8 * (counts[0] > 5) - 0.7 * (counts[1] == 0) + 0.3 * np.log1p(counts[2])
+    logit = logit + sum(effects(random, 3000, 0.5)[value] for value in values)
+    logit = logit + random.normal(0, 0.8, (30, 30))[values[1], values[2]]
+    columns = {f"n{i}": count for i, count in enumerate(counts)}
+    return Log(columns | {f"v{i}": names(f"{i}f", value) for i, value in enumerate(values)}, logit)
+
+
+LOGS: dict[str, Callable[[Random], Log]] = {
+    "numbers": numbers_of_context,
+    "whole-numbers": whole_numbers,
+    "hours": hours,
+    "pairs": pairs,
+    "new-items": new_items,
+    "drift": drift,
+    "mostly-positive": mostly_positive,
+    "seldom": seldom,
+    "few-users": few_users,
+    "one-row-users": one_row_users,
+    "repeats": repeats,
+    "recency": recency,
+    "needs": needs,
+    "missing": missing,
+    "noise": noise,
+    "tags": tags,
+    "bare": bare,
+    "dates": dates,
+    "anonymous": anonymous,
+}
