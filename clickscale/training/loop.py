@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import torch
 
 from clickscale.data.loader import Loader
+from clickscale.training.calibration import calibrate
 from clickscale.training.epochs import Position
 from clickscale.training.objectives import LOSS, Objective
 from clickscale.training.run.interruption import Interruption
@@ -77,6 +79,8 @@ def take_steps(
     if validation and config.early_stopping and run.stopping.judged < run.step:
         _validate(run, validation, report)  # the last steps may be the best
     run.stopping.put_back(run.weights())
+    if validation and config.early_stopping and config.calibrate:
+        _calibrate(run, validation, report)
     run.save()
     return True
 
@@ -102,6 +106,21 @@ def _validate(run: RunState, validation: list[Loader], report: RunReport) -> Non
     report.log_validation(run.step, losses)
     if run.config.early_stopping and run.stopping.judge(run.step, run.judged_loss(losses), run.weights()):
         report.say(f"step {run.step}: validation loss {run.stopping.best:.4f}, the lowest so far")
+
+
+def _calibrate(run: RunState, validation: list[Loader], report: RunReport) -> None:
+    """Let the last bias of each model that learns follow the rate of the validation part."""
+    for learner in run.learners:
+        shifts = calibrate(
+            learner.model, partial(run.objective.logits, learner.model), validation, run.device
+        )
+        if any(shifts):
+            moved = ", ".join(f"{shift:+.3f}" for shift in shifts)
+            report.say(
+                f"{learner.key('logits')} moved by {moved}: the rate of the validation part;"
+                " --set calibrate=false does not"
+            )
+    run.objective.train()
 
 
 def validate(objective: Objective, loaders: list[Loader], device: torch.device) -> dict[str, float]:

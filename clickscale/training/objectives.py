@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,10 @@ class Objective(nn.Module):
         """
         return batch
 
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits (B, C, T) that a model of this objective gives of the clicks of a batch."""
+        raise TypeError(f"{type(self).__name__} does not define logits")
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (); only ``loss`` has gradients."""
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -62,6 +66,10 @@ class ClickLoss(Objective):
         self.model = model
         self.labels = labels
         self.weights = {f"{LOSS}.{label}": 1.0 for label in labels}
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """See `Objective`."""
+        return cast(Tensor, model(batch))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss`` to minimize, then ``loss.NAME`` for each label.
@@ -159,6 +167,14 @@ class OnlineDistillation(Objective):
         """See `Objective`; the weight, random numbers and unlabelled candidates follow the step."""
         self._step, self._labelled = step, batch.rows.shape[1]
         return self.more(batch, step) if self.more else batch
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """See `Objective`; each model sees the history of its own length."""
+        length = self.lengths[0 if model is self.student else 1]
+        logits = model(
+            batch.shortened(length) if length else batch
+        )  # (B, C, T), or (B, C, 2T) with an own head
+        return cast(Tensor, logits[..., : len(self.labels)])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses, each of shape (): ``loss``, then ``loss.PART.LABEL``; PART: student, teacher, distill."""

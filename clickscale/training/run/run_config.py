@@ -80,6 +80,8 @@ class RunConfig(Config, frozen=True, kw_only=True):
         keep: checkpoints that stay.
         early_stopping: stop when the validation loss has not fallen for ``patience`` validations, and end
             with the weights of the lowest one; needs a validation part.
+        calibrate: let the last bias follow the label rate of the validation part when training with early
+            stopping ends (`clickscale.training.calibration`).
         validate_every: steps between two measurements of the validation part; 0 leaves it to the recipe, or
             never measures it if nothing is to be stopped.
         patience: validations without a gain that end training; 0 leaves it to the recipe.
@@ -106,6 +108,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     checkpoint_every: int = 1000
     keep: int = 2
     early_stopping: bool = True
+    calibrate: bool = True
     validate_every: int = 0
     patience: int = 0
 
