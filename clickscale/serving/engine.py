@@ -227,8 +227,9 @@ class Engine:
             if batch:
                 self._score(batch)
                 self._since[place] = None
+            del batch  # `_answer` lets go of it
 
-    def _score(self, batch: Sequence[Job]) -> None:
+    def _score(self, batch: list[Job]) -> None:
         expected = sum(job.cost for job in batch)
         begin = time.monotonic()
         group = batch[0].group
@@ -242,7 +243,20 @@ class Engine:
             self._load.running = _less(self._load.running, expected)
             self.stats.batches += 1
             self.stats.jobs += len(batch)
-        self._tell(lambda: _answer(batch, answers))
+        self._tell(lambda: self._answer(batch, answers))
+
+    def _answer(self, batch: list[Job], answers: Sequence[Any]) -> None:
+        """Hand answers to the clients that still wait; runs on the event loop."""
+        for job, answer in zip(batch, answers, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+        # Those who waited go on in the next turn of the loop, and write their answers in it. What they sent is
+        # freed after that: for a large request it takes a quarter of a millisecond.
+        self._loop.call_soon(batch.clear)
 
     def _tell(self, call: Callable[[], None]) -> None:
         try:
@@ -303,14 +317,3 @@ class Engine:
 def _less(load: float, cost: float) -> float:
     """Take work out of a load; what rounding leaves of all work is nothing, so an idle engine is idle."""
     return rest if (rest := load - cost) > _NOTHING else 0.0
-
-
-def _answer(batch: Sequence[Job], answers: Sequence[Any]) -> None:
-    """Hand answers to the clients that still wait; runs on the event loop."""
-    for job, answer in zip(batch, answers, strict=True):
-        if job.answer.done():
-            continue
-        if isinstance(answer, Exception):
-            job.answer.set_exception(answer)
-        else:
-            job.answer.set_result(answer)
