@@ -254,8 +254,8 @@ class Engine:
                 job.answer.set_exception(answer)
             else:
                 job.answer.set_result(answer)
-        # Those who waited go on in the next turn of the loop, and write their answers in it. What they sent is
-        # freed after that: for a large request it takes a quarter of a millisecond.
+        # Those who waited go on in the next turn of the loop, and write their answers in it. What they sent
+        # is freed after that: for a large request it takes a quarter of a millisecond.
         self._loop.call_soon(batch.clear)
 
     def _tell(self, call: Callable[[], None]) -> None:
