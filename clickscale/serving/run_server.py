@@ -64,11 +64,12 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _early_refusal(self) -> bytes:
         """The answer to a request that can be refused at once; empty for any other, and for unusual ones."""
-        is_first = self.cycle is None or self.cycle.response_complete  # of those that wait on this connection
+        is_waiting = bool(self.cycle) and not self.cycle.response_complete  # for the answer to an earlier one
         if (
             self.url != b"/v1/rank"
             or self.parser.get_method() != b"POST"
-            or not (is_first and self.parser.should_keep_alive())
+            or is_waiting
+            or not self.parser.should_keep_alive()
             or self.expect_100_continue
             or self.flow.write_paused
         ):
