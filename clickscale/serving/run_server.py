@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from clickscale.errors import ConfigError
 from clickscale.serving.routes.http_app import create_app, refuse_early
@@ -40,8 +41,14 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     _in_head, _held, _refused = True, 0, False
 
-    def __init__(self, service: Service, **uvicorn: Any) -> None:
-        super().__init__(**uvicorn)
+    def __init__(
+        self,
+        service: Service,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        super().__init__(config, server_state, app_state)
         self._service = service
 
     def data_received(self, data: bytes) -> None:

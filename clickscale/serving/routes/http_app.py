@@ -97,7 +97,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_api_route("/readyz", routes.ready, methods=["GET"], **api_document.READY)
     app.add_api_route("/metrics", routes.metrics, methods=["GET"], **api_document.METRICS)
     for path, method, handler, text in open_inference.routes(service, bodies):
-        wrapped = answered(service, "open_inference", handler)
+        wrapped = _answered(service, "open_inference", handler)
         app.add_api_route(path, wrapped, methods=[method], **api_document.operation("Open Inference", text))
     app.shortcuts = {("POST", "/v1/rank"): routes.rank, ("POST", "/v1/events"): routes.events}
     app.add_route("/openapi.json", routes.document)
@@ -127,7 +127,7 @@ async def _start(service: Service) -> None:
         _LOG.error("The model cannot be served.", exc_info=True)
 
 
-def answered(service: Service, route: str, handler: Handler) -> Handler:
+def _answered(service: Service, route: str, handler: Handler) -> Handler:
     """Wrap a handler: every exception becomes an answer, and every answer is counted."""
 
     async def handle(request: Request) -> Response:
@@ -212,7 +212,7 @@ class _Routes:
         self._service, self._bodies = service, bodies
         self._document = b""
         for name in ("rank", "events", "models", "load", "promote", "unload", "forget"):
-            setattr(self, name, answered(service, name, getattr(self, f"_{name}")))
+            setattr(self, name, _answered(service, name, getattr(self, f"_{name}")))
 
     rank: Handler
     events: Handler
