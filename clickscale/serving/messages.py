@@ -189,7 +189,7 @@ def decode(body: bytes, form: str, kind: type[T]) -> T:
         decoder = _decoders.setdefault((form, kind), made)
     try:
         message: T = decoder.decode(body)
-        if form == JSON and _most_keys(body) > _least_keys(message):
+        if form == JSON and _may_repeat(body, _least_keys(message)):
             json.loads(body, object_pairs_hook=_once)
         return message
     except msgspec.ValidationError as error:
@@ -217,11 +217,13 @@ def score_column(column: npt.NDArray[np.float64], form: str) -> list[float | Non
 # is repeated.
 
 
-def _most_keys(body: bytes) -> int:
-    """Number of keys in JSON at most: colons after a quote or a space, of which some may stand in texts."""
+def _may_repeat(body: bytes, least: int) -> bool:
+    """True if JSON may have more keys than ``least``: colons after a quote or a space, perhaps in texts."""
+    if body.count(b":") <= least:
+        return False
     text = np.frombuffer(body, np.uint8)
     before = text[np.flatnonzero(text == ord(":")) - 1]
-    return int(np.isin(before, _BEFORE_COLONS).sum())
+    return int(np.isin(before, _BEFORE_COLONS).sum()) > least
 
 
 def _least_keys(message: Any) -> int:

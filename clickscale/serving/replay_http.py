@@ -14,6 +14,8 @@ from clickscale.errors import ConfigError, StoreError
 from clickscale.serving.store.protocol import Event
 
 _PATIENCE = 30.0  # seconds for an answer
+# Too busy, or this process was stopped in the middle of a body. Asking again is safe, since events have ids.
+_AGAIN = (408, 429)
 
 
 class ServerTarget:
@@ -63,14 +65,14 @@ class ServerTarget:
         self._connection.close()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Post a document; again if the server is busy.
+        """Post a document; again if the server is busy, or if it waited too long for the body.
 
         Raises:
             StoreError: the server does not answer, or refuses.
         """
         data, until = json.dumps(body).encode(), time.monotonic() + _PATIENCE
         status, text, wait = self._ask(path, data)
-        while status == 429 and time.monotonic() + wait < until:
+        while status in _AGAIN and time.monotonic() + wait < until:
             time.sleep(wait)
             status, text, wait = self._ask(path, data)
         if status != 200:

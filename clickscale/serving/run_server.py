@@ -13,13 +13,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from clickscale.errors import ConfigError
-from clickscale.serving.routes.http_app import create_app
+from clickscale.serving.routes.http_app import create_app, refuse_early
 from clickscale.serving.service import Service
 
 _CONNECTIONS = 2_000  # at once; more are answered with 503
@@ -29,9 +32,25 @@ _KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than most
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """A connection on which a request that does not come to the end of its headers holds little memory."""
+    """A connection that costs little for what is not answered with scores.
 
-    _in_head, _held = True, 0
+    A request that does not come to the end of its headers holds little memory. A request to score that comes
+    while too many wait is refused as soon as its headers are there: a task, an application and a response
+    for it would take the time that scoring needs.
+    """
+
+    _in_head, _held, _refused = True, 0, False
+
+    def __init__(
+        self,
+        service: Service,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._service = service
 
     def data_received(self, data: bytes) -> None:
         """Parse; refuse what is still no whole head after too many bytes."""
@@ -41,14 +60,42 @@ class _BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("The headers are too large.")
 
     def on_headers_complete(self) -> None:
-        """Note that a body follows."""
+        """Note that a body follows, and refuse or begin to answer."""
         self._in_head = False
-        super().on_headers_complete()
+        head = self._early_refusal()
+        self._refused = bool(head)
+        if head:
+            self.transport.write(head)
+            self.on_response_complete()
+        else:
+            super().on_headers_complete()
+
+    def _early_refusal(self) -> bytes:
+        """The answer to a request that can be refused at once; empty for any other, and for unusual ones."""
+        is_waiting = bool(self.cycle) and not self.cycle.response_complete  # for the answer to an earlier one
+        if (
+            self.url != b"/v1/rank"
+            or self.parser.get_method() != b"POST"
+            or is_waiting
+            or not self.parser.should_keep_alive()
+            or self.expect_100_continue
+            or self.flow.write_paused
+        ):
+            return b""
+        return refuse_early(self._service, self.headers, self.server_state.default_headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body; that of a refused request is thrown away."""
+        if not self._refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that another head follows."""
         self._in_head, self._held = True, 0
-        super().on_message_complete()
+        if self._refused:
+            self.on_response_complete()  # the connection is idle from now on
+        else:
+            super().on_message_complete()
 
 
 class _DrainingServer(uvicorn.Server):
@@ -165,7 +212,7 @@ def serving_here(service: Service) -> Iterator[int]:
 def _server(service: Service) -> _DrainingServer:
     config = uvicorn.Config(
         create_app(service),
-        http=_BoundedProtocol,
+        http=partial(_BoundedProtocol, service),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,

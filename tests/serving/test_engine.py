@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -57,6 +58,37 @@ def test_answers_and_exceptions_reach_their_own_client() -> None:
         assert found[2][0] == "b"  # type: ignore[index]
         engine.close()
         assert engine.join(5)
+
+    in_loop(test)
+
+
+class Large:
+    """Work that takes long to free."""
+
+
+def test_work_is_freed_after_its_answer_was_written_and_before_the_next_one_comes() -> None:
+    async def test() -> None:
+        engine, group = Engine(EngineConfig()), Sleeper()
+        group.score = lambda works: [None]  # type: ignore[method-assign]
+        held: list[weakref.ref[Large]] = []
+        was_there: list[bool] = []
+
+        async def client() -> None:
+            work = Large()
+            held.append(weakref.ref(work))
+            asked = engine.run(group, work, Shape(1, 0), soon())
+            del work
+            await asked
+            del asked
+            was_there.append(held[0]() is not None)  # where the answer is written
+
+        await client()
+        end = soon()
+        while held[0]() is not None and time.monotonic() < end:
+            await asyncio.sleep(0.001)
+        assert was_there == [True]
+        assert held[0]() is None
+        engine.close()
 
     in_loop(test)
 

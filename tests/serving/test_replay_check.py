@@ -312,7 +312,7 @@ def test_a_real_server_answers_as_evaluated_before_and_after_a_swap(
 
 def test_a_server_that_is_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     target = ServerTarget("http://127.0.0.1:1")
-    answers = [(429, b"", 0.01), (429, b"", 0.01), (200, b'{"model": "v1", "scores": {"click": [0.5]}}', 1.0)]
+    answers = [(429, b"", 0.01), (408, b"", 0.01), (200, b'{"model": "v1", "scores": {"click": [0.5]}}', 1.0)]
     monkeypatch.setattr(target, "_ask", lambda path, data: answers.pop(0))
     assert target.rank({"user": 1, "time": 1, "candidates": []}) == {"click": [0.5]}
     assert answers == []

@@ -1,6 +1,7 @@
 """The online store over any backend: everything that does not depend on where the records lie."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -32,6 +33,7 @@ from clickscale.serving.store.user_records import (
     id_keys,
     is_new,
     pages_of,
+    pages_of_user,
     put_head,
     read_head,
     read_rows,
@@ -122,29 +124,51 @@ class KeyedStore:
         """A request with what it lacks."""
         completed = dict(request)
         lacks = [key for key in ("profile", "behaviors") if completed.get(key) is None]
+        wanted = None
         if lacks and "user" not in self.reading.schema.absent:
             time = completed.get("time")
             if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
                 raise InputError("time is missing or no number; send seconds since 1970 (UTC).")
             # A behavior in the second of the request is not known strictly before it.
-            known = self.user(completed.get("user"), before=_whole(time), most=most)
-            if known is not None:
-                completed |= {key: getattr(known, key) for key in lacks}
+            wanted = _WantedUser(self.reading.owner(completed.get("user")), _whole(time), most)
+        # Keys by fields of the profile are known only after the user was read.
+        shown = None if self.reading.reads_profile else self._shown(completed)
+
+        def work(reader: Reader) -> tuple[dict[str, Any], list[dict[str, float]]]:
+            found: dict[str, Any] = {}
+            values = [] if shown is None else self._statistics(reader, shown, wanted)
+            if wanted is not None and (known := wanted.read(reader)) is not None:
+                found = {key: getattr(known, key) for key in lacks}
+            if self.reading.reads_profile and (late := self._shown(completed | found)) is not None:
+                values = self._statistics(reader, late)
+            return found, values
+
+        found, values = self.backend.view(work)
+        completed |= found
         if self.reading.groups:
-            (values,) = self.statistics([completed])
             completed["candidates"] = [
-                {**candidate, **{n: v for n, v in found.items() if candidate.get(n) is None}}
-                for candidate, found in zip(completed["candidates"], values, strict=True)
+                {**candidate, **{n: v for n, v in given.items() if candidate.get(n) is None}}
+                for candidate, given in zip(completed["candidates"], values, strict=True)
             ]
         return completed
 
-    def _statistics(self, reader: Reader, shown: ShownCandidates) -> list[dict[str, float]]:
-        """Statistics of the candidates of one request."""
+    def _shown(self, request: Mapping[str, Any]) -> ShownCandidates | None:
+        """What counting needs of a request; None where nothing is counted."""
+        return read_shown(request, self.reading.encoder) if self.reading.groups else None
+
+    def _statistics(
+        self, reader: Reader, shown: ShownCandidates, beside: "_WantedUser | None" = None
+    ) -> list[dict[str, float]]:
+        """Statistics of the candidates of one request.
+
+        Args:
+            beside: a user whose records are fetched together with those of the statistics.
+        """
         found: list[dict[str, float]] = [{} for _ in shown.items]
         self._check_whole(reader)
         if self.meta.loaded is not None and shown.time < self.meta.loaded:
             return found
-        sums = _Sums(reader, self.reading, shown)
+        sums = _Sums(reader, self.reading, shown, beside)
         columns: dict[str, list[float]] = {}
         for statistic in self.reading.schema.statistics:
             label = self.reading.tallies[statistic.name].label
@@ -326,28 +350,51 @@ class KeyedStore:
         self.backend.close()
 
 
+@dataclass(frozen=True)
+class _WantedUser:
+    """A user just before a moment, to be read."""
+
+    owner: bytes
+    before: int
+    most: int
+
+    def pages(self, reader: Reader) -> list[Key]:
+        """Keys of the records that `read` reads after the first one."""
+        return pages_of_user(reader, self.owner, self.before, self.most)
+
+    def read(self, reader: Reader) -> StoredUser | None:
+        """Read it; None if nothing is known."""
+        return user_before(reader, self.owner, self.before, self.most)
+
+
 class _Sums:
     """Sums of the keys of one request at its time.
 
     Attributes:
         tables: keys of the candidates for each ``by``.
+
+    Args:
+        beside: a user whose records are fetched together with those of the keys.
     """
 
-    def __init__(self, reader: Reader, reading: Reading, shown: ShownCandidates) -> None:
+    def __init__(
+        self, reader: Reader, reading: Reading, shown: ShownCandidates, beside: "_WantedUser | None" = None
+    ) -> None:
         self._reading = reading
         self.tables = reading.tables(shown)
         keys = {g.by: [g.key(values) for values in self.tables[g.by].keys] for g in reading.groups}
-        records = {
-            key: read_counts(record)
-            for key, record in zip(chain(*keys.values()), reader.many(chain(*keys.values())), strict=True)
-        }
-        reader.many(
+        every = [*chain(*keys.values())]
+        heads = [] if beside is None else [head_key(beside.owner)]
+        read = reader.many([*every, *heads])
+        records = {key: read_counts(record) for key, record in zip(every, read[: len(every)], strict=True)}
+        pages = [
             page
             for group in reading.groups
             for key in keys[group.by]
             if (record := records[key]) is not None and record.rows.pages
             for page in page_keys(key, record.needed_pages(group.tallies, shown.time))
-        )
+        ]
+        reader.many(pages if beside is None else [*pages, *beside.pages(reader)])
         self._sums: dict[tuple[str, ...], Ints] = {}
         self._untold: dict[tuple[str, ...], list[int]] = {}
         for group in reading.groups:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from clickscale.errors import StoreError
-from clickscale.serving.store.paged_rows import Load, PagedRows, Row, Save, filled
+from clickscale.serving.store.paged_rows import Load, Page, PagedRows, Row, Save, filled
 from clickscale.serving.store.protocol import StoredUser
 from clickscale.serving.store.store_records import Key, Reader, Writer, decoded
 
@@ -113,24 +113,37 @@ def user_before(reader: Reader, owner: bytes, before: int, most: int) -> StoredU
     head = read_head(reader.get(head_key(owner)))
     if head is None:
         return None
-    rows, behaviors = head.behaviors.at_hand, head.behaviors
-    found = [row for row in rows if row[0] < before]
-    pages = [page for page in behaviors.pages if page.first[0] < before]
-    # Pages are asked for together; of the newest one perhaps not all rows were known before the moment.
-    taken, enough = len(pages), len(found)
-    while taken and enough < most:
-        taken -= 1
-        enough += pages[taken].count if pages[taken].last[0] < before else 0
-    keys = [_page_key(owner, page.number) for page in pages[taken:]]
+    pages, older_pages = _pages_before(head, before, most)
+    keys = [_page_key(owner, page.number) for page in pages]
     older = [row for record in reader.many(keys) for row in read_rows(record) if row[0] < before]
-    visible = [*older, *found]
+    visible = [*older, *(row for row in head.behaviors.at_hand if row[0] < before)]
     shown = visible[-most:] if most else []
     return StoredUser(
         profile=head.profile,
         behaviors=[_behavior(row) for row in shown],
-        truncated=bool(head.dropped or taken or len(visible) > len(shown)),
+        truncated=bool(head.dropped or older_pages or len(visible) > len(shown)),
         last_time=shown[-1][0] if shown else None,
     )
+
+
+def pages_of_user(reader: Reader, owner: bytes, before: int, most: int) -> list[Key]:
+    """Keys of the pages that `user_before` reads."""
+    head = read_head(reader.get(head_key(owner)))
+    return (
+        [] if head is None else [_page_key(owner, one.number) for one in _pages_before(head, before, most)[0]]
+    )
+
+
+def _pages_before(head: UserRecord, before: int, most: int) -> tuple[list[Page], int]:
+    """Pages with the newest behaviors known before a moment, and the number of pages with older ones."""
+    enough = sum(row[0] < before for row in head.behaviors.at_hand)
+    pages = [page for page in head.behaviors.pages if page.first[0] < before]
+    # Pages are asked for together; of the newest one perhaps not all rows were known before the moment.
+    taken = len(pages)
+    while taken and enough < most:
+        taken -= 1
+        enough += pages[taken].count if pages[taken].last[0] < before else 0
+    return pages[taken:], taken
 
 
 def _behavior(row: Row) -> dict[str, Any]:

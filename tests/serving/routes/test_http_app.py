@@ -16,6 +16,7 @@ from clickscale.inference.scorer import Scorer
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.serving.access import load_access
+from clickscale.serving.messages import Refusal
 from clickscale.serving.sample_requests import sample_requests
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.versions.served_model import ScoringConfig
@@ -213,6 +214,77 @@ def test_bodies_that_arrive_together_are_bounded(artifact: Path) -> None:
         assert here.call("/v1/rank", GOOD)[0] == 200
 
 
+def raw_request(body: bytes, *headers: str) -> bytes:
+    lines = ["POST /v1/rank HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def statuses(text: bytes) -> list[int]:
+    return [int(part.split()[0]) for part in text.split(b"HTTP/1.1 ")[1:]]
+
+
+def heard(connection: socket.socket, answers: int) -> bytes:
+    """What arrives until so many answers are there."""
+    connection.settimeout(10)
+    text = b""
+    while len(statuses(text)) < answers or not text.endswith(b"}"):
+        text += connection.recv(65_536)
+    return text
+
+
+def waiting_for_too_long() -> None:
+    raise Refusal(429, "overloaded", "More requests wait than can be scored in time.", 3.2)
+
+
+def timed(server: Live) -> float:
+    """Seconds that the application spent on requests to score."""
+    _, text = server.get("/metrics")
+    named = 'clickscale_answer_seconds_sum{route="rank"} '
+    return float(text.decode().partition(named)[2].partition("\n")[0])
+
+
+def test_overload_is_refused_before_the_application_and_the_connection_goes_on(
+    server: Live, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = msgspec.json.encode(some(scorer)[0])
+    assert server.call("/v1/rank", body)[0] == 200
+    before = timed(server)
+    assert server.service is not None
+    with socket.create_connection((server.target.host, server.target.port)) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.service.engine, "check_room", waiting_for_too_long)
+            for _ in range(3):
+                connection.sendall(raw_request(body)[:-100])  # refused before the body is whole
+                answer = heard(connection, 1)
+                connection.sendall(body[-100:])
+                assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+                assert b"retry-after: 3\r\n" in answer.lower()
+                error = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]
+                assert error["code"] == "overloaded"
+            assert timed(server) == before
+        connection.sendall(raw_request(body))
+        assert statuses(heard(connection, 1)) == [200]
+
+
+def test_an_early_refusal_passes_no_answer_that_is_due_before_it(
+    server: Live, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two requests in one packet finds room; the second does not, and still comes second."""
+    body = msgspec.json.encode(some(scorer)[0])
+    asked = []
+
+    def room_for_one() -> None:
+        asked.append(1)
+        if len(asked) > 2:  # looked at twice for the first: with its headers, and by its route
+            waiting_for_too_long()
+
+    assert server.service is not None
+    monkeypatch.setattr(server.service.engine, "check_room", room_for_one)
+    with socket.create_connection((server.target.host, server.target.port)) as connection:
+        connection.sendall(2 * raw_request(body))
+        assert statuses(heard(connection, 2)) == [200, 429]
+
+
 def test_a_deadline_may_be_infinite(server: Live) -> None:
     packed = msgspec.msgpack.encode(GOOD | {"deadline_ms": math.inf})
     assert server.call("/v1/rank", packed, headers=MSGPACK)[0] == 200
@@ -339,6 +411,13 @@ def test_each_route_takes_the_tokens_of_its_scope(guarded: Live, method: str, pa
     for name, token in TOKENS.items():
         allowed = name == scope or (name == "admin" and scope == "rank")
         assert (ask(f"Bearer {token}") in (401, 403)) is not allowed
+
+
+def test_a_wrong_token_is_told_so_at_overload_too(guarded: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert guarded.service is not None
+    monkeypatch.setattr(guarded.service.engine, "check_room", waiting_for_too_long)
+    for token, status in (("x" * 20, 401), (EVENTS, 403), (RANK, 429)):
+        assert guarded.call("/v1/rank", {}, headers={"Authorization": f"Bearer {token}"})[0] == status
 
 
 def test_only_administrators_learn_how_the_state_was_found(guarded: Live) -> None:

@@ -318,6 +318,30 @@ def test_servers_that_share_a_redis_do_not_lose_each_others_events(
     assert counted(stores[0]) == 40
 
 
+def test_an_event_and_the_next_request_take_three_round_trips(
+    server: RedisServer, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(server.url, reading)
+    store.append([event(0)])
+    sent: list[int] = []
+    send = redis.connection.AbstractConnection.send_packed_command
+    monkeypatch.setattr(
+        redis.connection.AbstractConnection,
+        "send_packed_command",
+        lambda *arguments, **options: (sent.append(1), send(*arguments, **options))[1],
+    )
+    store.append([event(1)])
+    assert len(sent) == 2  # what it reads and watches; the transaction
+    asked = {"user": USERS[0], "time": event(2).time, "candidates": [{"item": 20}]}
+    assert len(store.complete(asked, most=1_000)["behaviors"]) == 1
+    assert len(sent) == 3
+    store.append([event(len(USERS) * number) for number in range(1, 301)])
+    sent.clear()
+    asked["time"] = START + 10**6
+    assert len(store.complete(asked, most=1_000)["behaviors"]) == 301
+    assert len(sent) == 2  # pages of the history and of the statistics together
+
+
 def test_a_reader_of_redis_never_sees_half_a_change(reading: Reading, tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
         _read_while_another_writes(open_store(server.url, reading), open_store(server.url, reading))
