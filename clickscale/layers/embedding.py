@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.features import UNKNOWN, Feature, categorical, numeric
+from clickscale.layers.kernels.frozen import Freezable
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
@@ -53,7 +54,7 @@ class FusedEmbedding(nn.Module):
         return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 
-class SideEmbedding(nn.Module):
+class SideEmbedding(Freezable):
     """Embeds the fields of one side; each field becomes one token of width d.
 
     Tokens stand in the order of the features: categorical ones first, then numeric ones. A field of several
@@ -107,11 +108,42 @@ class SideEmbedding(nn.Module):
         """As `forward`, for rows of the table instead of indices."""
         parts = [self._pool(table(rows), rows)] if self.values else []
         if self.numbers:
-            known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
-            parts.append(torch.where(numbers.isnan()[..., None], self.missing, known))
+            frozen = self.frozen
+            parts.append(self._numbers(numbers) if frozen is None else self._on_lines(numbers, frozen))
         if not parts:
             return table.weight.new_zeros((*_indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def _numbers(self, numbers: Tensor) -> Tensor:
+        """Numbers (..., F) -> (..., F, d)."""
+        known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
+        return torch.where(numbers.isnan()[..., None], self.missing, known)
+
+    def precomputed(self) -> Tensor | None:
+        """(F, T + 2, 2d + 2): the lines that numbers lie on, see `_on_lines`; None if not ``piecewise``.
+
+        A line is its start (d), its rise (d), and the left edge and slope of the share of its rise. Line 0 is
+        that of numbers below all edges, line t that of bin t, and the last one that of missing numbers.
+        """
+        if not self.numbers or self.how != "piecewise":
+            return None
+        bias = self.bias[:, None]  # (F, 1, d)
+        before = bias + self.weight.cumsum(dim=1)[:, :-1]  # (F, T - 1, d): all of the bins to the left
+        start = torch.cat([bias, bias, before, self.missing[:, None]], dim=1)  # (F, T + 2, d)
+        left = torch.where(self.slopes > 0, self.edges, torch.inf)  # no number lies in a missing bin
+        rise = torch.cat([self.weight, torch.stack([left, self.slopes], dim=-1)], dim=-1)  # (F, T, d + 2)
+        return torch.cat([start, functional.pad(rise, (0, 0, 1, 1))], dim=-1)
+
+    def _on_lines(self, numbers: Tensor, lines: Tensor) -> Tensor:
+        """Numbers (..., F) -> (..., F, d): one look-up of the line of each, instead of the shares of all bins."""
+        x, dim = torch.nan_to_num(numbers), self.bias.shape[1]
+        columns = x.reshape(-1, self.numbers).T.contiguous()  # (F, N)
+        place = torch.searchsorted(lines[:, 1:-1, -2].contiguous(), columns, right=True)  # (F, N)
+        place = place.T.view(x.shape).masked_fill(numbers.isnan(), lines.shape[1] - 1)  # (..., F)
+        first = torch.arange(0, len(lines) * lines.shape[1], lines.shape[1], device=x.device)  # (F,)
+        found = functional.embedding(place + first, lines.flatten(0, 1))  # (..., F, 2d + 2)
+        share = ((x - found[..., -2]) * found[..., -1]).clamp_(max=1)  # (..., F)
+        return torch.addcmul(found[..., :dim], share[..., None], found[..., dim:-2])
 
     def _known(self, numbers: Tensor) -> Tensor:
         """Numbers (..., F) -> (..., F, d), without bias."""

@@ -86,7 +86,8 @@ class BatchDice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return _bent(x, self.norm(x).sigmoid(), self.alpha)
+        gate = self.norm(x).sigmoid()
+        return x * torch.lerp(self.alpha.to(gate.dtype), torch.ones_like(gate), gate)
 
 
 class Dice(nn.Module):
@@ -98,12 +99,8 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return _bent(x, x.sigmoid(), self.alpha)
-
-
-def _bent(x: Tensor, gate: Tensor, alpha: Tensor) -> Tensor:
-    """Slope 1 where the gate is open, ``alpha`` where it is shut."""
-    return x * torch.lerp(alpha.to(gate.dtype), torch.ones_like(gate), gate)
+        # x (p + (1 - p) alpha), with p x in one operation.
+        return torch.lerp(functional.silu(x), x, self.alpha.to(x.dtype))
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:

@@ -13,9 +13,12 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Feature, Features, categorical, column_of, content, numeric
 from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
 from clickscale.layers.kernels.distinct_values import MANY, distinct, distinct_rows
+from clickscale.layers.kernels.frozen import Freezable
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
+_PIECE = 1 << 16  # items that are embedded together where all are
+_MOST_FROZEN = 1 << 26  # numbers, 256 MB, of the tokens of all items; of larger tables a request embeds its own
 
 
 class ItemTable(nn.Module):
@@ -62,12 +65,20 @@ class ItemTable(nn.Module):
     def forward(self, table: FusedEmbedding, items: Tensor) -> Tensor:
         """Items (...,) -> (..., n * d); zeros for padding."""
         unique, inverse = distinct(items, self.size) if items.numel() > _FEW else _as_they_are(items)
+        return functional.embedding(inverse, self._embedded(table, unique))  # (..., n * d)
+
+    def every(self, table: FusedEmbedding) -> Tensor:
+        """(items, n * d) of the whole table, in pieces that fit into memory."""
+        pieces = torch.arange(self.size, device=self.rows.device).split(_PIECE)
+        return torch.cat([self._embedded(table, piece) for piece in pieces])
+
+    def _embedded(self, table: FusedEmbedding, unique: Tensor) -> Tensor:
+        """Items (U,) -> (U, n * d)."""
         tokens = self.side.embed_rows(table, self.rows[unique], self.numbers[unique])  # (U, n, d)
         for name, projection in self.projections.items():
             vectors = getattr(self, f"content_{name}")[unique].to(tokens.dtype)
             tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)  # (U, n + 1, d)
-        tokens = tokens * (unique > 0)[:, None, None]  # (U, n, d); padding is zero
-        return functional.embedding(inverse, tokens.flatten(1))  # (..., n * d)
+        return (tokens * (unique > 0)[:, None, None]).flatten(1)  # (U, n * d); padding is zero
 
 
 def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +91,7 @@ def _two(column: Array) -> Array:
     return column if column.ndim == 2 else column[:, None]  # (rows, values)
 
 
-class Inputs(nn.Module):
+class Inputs(Freezable):
     """All look-ups of a model.
 
     Behaviors and candidates have the same n1 fields (item fields, then behavior fields), so their tokens have
@@ -109,6 +120,11 @@ class Inputs(nn.Module):
         self.sizes = (self.items.size, *events)  # of the columns that make a behavior
         self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens
 
+    def precomputed(self) -> Tensor | None:
+        """(items, item fields * d) of all items, where they fit."""
+        fits = self.items.size * self.item_width <= _MOST_FROZEN
+        return self.items.every(self.table) if fits else None
+
     def profile(self, user: UserSide) -> Tensor:
         """(B, n2, d)."""
         return self.profile_side(self.table, user.profile, user.profile_numbers)
@@ -116,10 +132,11 @@ class Inputs(nn.Module):
     def behaviors(self, user: UserSide) -> Tensor:
         """(B, L, D)."""
         if not self.behavior_side.tokens:
-            return self.items(self.table, user.items)
-        if math.prod(self.sizes) <= MANY * user.items.numel() and not self.behavior_side.numbers:
+            return self._items(user.items)
+        few = math.prod(self.sizes) <= MANY * user.items.numel() and not self.behavior_side.numbers
+        if few and self.frozen is None:
             return self._distinct_behaviors(user)
-        items = self.items(self.table, user.items)
+        items = self._items(user.items)
         actions = self.behavior_side(self.table, user.actions, user.action_numbers).flatten(-2)
         return torch.cat([items, actions * user.mask[..., None]], dim=-1)  # (B, L, D)
 
@@ -137,7 +154,11 @@ class Inputs(nn.Module):
 
     def candidate_items(self, candidates: CandidateSide) -> Tensor:
         """(B, C, item fields * d)."""
-        return self.items(self.table, candidates.items)
+        return self._items(candidates.items)
+
+    def _items(self, items: Tensor) -> Tensor:
+        """Items (...,) -> (..., item fields * d)."""
+        return self.items(self.table, items) if self.frozen is None else functional.embedding(items, self.frozen)
 
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""

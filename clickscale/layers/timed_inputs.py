@@ -10,9 +10,10 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.inputs import Inputs, ItemColumns
+from clickscale.layers.kernels.frozen import Freezable
 
 
-class _TimeOfWeek(nn.Module):
+class _TimeOfWeek(Freezable):
     """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
 
     def __init__(self, dim: int, width: int) -> None:
@@ -23,11 +24,14 @@ class _TimeOfWeek(nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        week = (
-            functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
-        )  # (7, 24, D)
+        week = self.precomputed() if self.frozen is None else self.frozen
         day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))  # (..., D)
+        return functional.embedding(day * 24 + times // 3600 % 24, week)  # (..., D)
+
+    def precomputed(self) -> Tensor:
+        """(168, D): every hour of a week."""
+        day = self.project(self.day)[:, None]  # (7, 1, D)
+        return (self.project(self.hour)[None] + day).flatten(0, 1)  # (168, D)
 
 
 class TimedInputs(Inputs):
