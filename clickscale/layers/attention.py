@@ -58,6 +58,23 @@ def plain_attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None,
     return logits.softmax(dim=-1) @ value
 
 
+def attend_to_few(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention of many queries over the same few keys, such as the fields of a profile.
+
+    Queries are the last axis of the softmax: over five neighbors in memory it takes 20 times as long.
+
+    Args:
+        query: (B, H, Q, D / H).
+        key, value: (B, H, L, D / H).
+        scale: factor of the products.
+
+    Returns:
+        (B, H, Q, D / H).
+    """
+    logits = (key * scale) @ query.transpose(-1, -2)  # (B, H, L, Q)
+    return logits.softmax(dim=-2).transpose(-1, -2) @ value
+
+
 def attend_with_itself(
     query: Tensor,
     key: Tensor,

@@ -71,6 +71,8 @@ class SideEmbedding(Freezable):
     column_offset: Tensor
     edges: Tensor
     slopes: Tensor
+    bounds: Tensor
+    first_line: Tensor
 
     def __init__(
         self, features: tuple[Feature, ...], table: FusedEmbedding, dim: int, numbers: Numbers = "linear"
@@ -90,6 +92,10 @@ class SideEmbedding(Freezable):
                 self.register_buffer("edges", left if numbers == "piecewise" else right, persistent=False)
                 self.register_buffer("slopes", torch.where(width > 0, 1 / width, 0), persistent=False)
                 if numbers == "piecewise":
+                    bounds = torch.where(width > 0, left, torch.inf)  # no number lies in a missing bin
+                    self.register_buffer("bounds", bounds, persistent=False)
+                    first_line = torch.arange(self.numbers) * (BINS + 2)
+                    self.register_buffer("first_line", first_line, persistent=False)
                     bias, weight = weight * left[:, :1], weight[:, None] * width[..., None]  # (F, T, d)
                 else:
                     weight = torch.randn(self.numbers, BINS + 1, dim) * 0.05
@@ -98,6 +104,8 @@ class SideEmbedding(Freezable):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Indices (..., columns) -> rows of the fused table."""
+        if not self.values:
+            return indices
         return torch.where(indices > 0, indices + self.column_offset, 0)
 
     def forward(self, table: FusedEmbedding, indices: Tensor, numbers: Tensor) -> Tensor:
@@ -109,18 +117,18 @@ class SideEmbedding(Freezable):
         parts = [self._pool(table(rows), rows)] if self.values else []
         if self.numbers:
             frozen = self.frozen
-            parts.append(self._numbers(numbers) if frozen is None else self._on_lines(numbers, frozen))
+            parts.append(self._embedded(numbers) if frozen is None else self._on_lines(numbers, frozen))
         if not parts:
             return table.weight.new_zeros((*_indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
-    def _numbers(self, numbers: Tensor) -> Tensor:
+    def _embedded(self, numbers: Tensor) -> Tensor:
         """Numbers (..., F) -> (..., F, d)."""
         known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
         return torch.where(numbers.isnan()[..., None], self.missing, known)
 
     def precomputed(self) -> Tensor | None:
-        """(F, T + 2, 2d + 2): the lines that numbers lie on, see `_on_lines`; None if not ``piecewise``.
+        """(F * (T + 2), 2d + 2): the lines that numbers lie on, see `_on_lines`; None if not ``piecewise``.
 
         A line is its start (d), its rise (d), and the left edge and slope of the share of its rise. Line 0 is
         that of numbers below all edges, line t that of bin t, and the last one that of missing numbers.
@@ -130,18 +138,17 @@ class SideEmbedding(Freezable):
         bias = self.bias[:, None]  # (F, 1, d)
         before = bias + self.weight.cumsum(dim=1)[:, :-1]  # (F, T - 1, d): all of the bins to the left
         start = torch.cat([bias, bias, before, self.missing[:, None]], dim=1)  # (F, T + 2, d)
-        left = torch.where(self.slopes > 0, self.edges, torch.inf)  # no number lies in a missing bin
-        rise = torch.cat([self.weight, torch.stack([left, self.slopes], dim=-1)], dim=-1)  # (F, T, d + 2)
-        return torch.cat([start, functional.pad(rise, (0, 0, 1, 1))], dim=-1)
+        share = torch.stack([self.edges, self.slopes], dim=-1)  # (F, T, 2)
+        rise = functional.pad(torch.cat([self.weight, share], dim=-1), (0, 0, 1, 1))  # (F, T + 2, d + 2)
+        return torch.cat([start, rise], dim=-1).flatten(0, 1)
 
     def _on_lines(self, numbers: Tensor, lines: Tensor) -> Tensor:
-        """Numbers (..., F) -> (..., F, d): one look-up of the line of each, instead of the shares of all bins."""
+        """As `_embedded`, with one look-up of the line of each number instead of its shares of all bins."""
         x, dim = torch.nan_to_num(numbers), self.bias.shape[1]
         columns = x.reshape(-1, self.numbers).T.contiguous()  # (F, N)
-        place = torch.searchsorted(lines[:, 1:-1, -2].contiguous(), columns, right=True)  # (F, N)
-        place = place.T.view(x.shape).masked_fill(numbers.isnan(), lines.shape[1] - 1)  # (..., F)
-        first = torch.arange(0, len(lines) * lines.shape[1], lines.shape[1], device=x.device)  # (F,)
-        found = functional.embedding(place + first, lines.flatten(0, 1))  # (..., F, 2d + 2)
+        place = torch.searchsorted(self.bounds, columns, right=True).T.view(x.shape)  # (..., F)
+        place = place.masked_fill(numbers.isnan(), BINS + 1) + self.first_line  # (..., F)
+        found = functional.embedding(place, lines)  # (..., F, 2d + 2)
         share = ((x - found[..., -2]) * found[..., -1]).clamp_(max=1)  # (..., F)
         return torch.addcmul(found[..., :dim], share[..., None], found[..., dim:-2])
 

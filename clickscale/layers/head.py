@@ -10,6 +10,7 @@ from torch.nn import functional
 from clickscale.config import Config
 from clickscale.errors import ConfigError
 from clickscale.layers.inputs import Inputs
+from clickscale.layers.kernels.frozen import Freezable, product
 from clickscale.layers.norm import RMSNorm
 
 
@@ -115,14 +116,19 @@ def _activation(kind: str, width: int) -> nn.Module:
     return Dice(width) if kind == "dice" else BatchDice(width)
 
 
-class Head(nn.Module):
+class Head(Freezable):
     """Tower from the features of each candidate to one logit per label.
 
     Only real candidates enter the tower, so padding costs nothing and never touches batch statistics.
+
+    Args:
+        width: of the features.
+        profile: columns of the features that hold the profile, if `over` is used.
     """
 
-    def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, labels: int, config: HeadConfig, profile: slice = slice(0, 0)) -> None:
         super().__init__()
+        self.profile = profile
         layers: list[nn.Module] = []
         for hidden in config.hidden:
             layers.append(nn.Linear(width, hidden))
@@ -171,14 +177,38 @@ class Head(nn.Module):
             context: (B, C, n3 * d).
             mask: (B, C) bool, True where there is a candidate.
         """
-        shared = profile.to(read.dtype).flatten(1)[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
-        return self(torch.cat([read, shared, context], dim=-1), mask)
+        shared = profile.to(read.dtype).flatten(1)  # (B, n2 * d)
+        if self.frozen is not None and bool(mask.all()):
+            return self._over_shared(torch.cat([read, context], dim=-1), shared, self.frozen)
+        every = shared[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
+        return self(torch.cat([read, every, context], dim=-1), mask)
+
+    def precomputed(self) -> Tensor | None:
+        """(width, hidden): the weights of the first layer, those of the profile last; None without profile."""
+        start, stop, weight = self.profile.start, self.profile.stop, self._first.weight
+        if start == stop:
+            return None
+        every = [weight[:, :start], weight[:, stop:], weight[:, start:stop]]
+        return torch.cat(every, dim=1).T.contiguous()
+
+    @property
+    def _first(self) -> nn.Linear:
+        layer = self.tower[0]
+        assert isinstance(layer, nn.Linear), "a tower begins with a linear layer"
+        return layer
+
+    def _over_shared(self, own: Tensor, shared: Tensor, weight: Tensor) -> Tensor:
+        """Logits (B, C, T); candidates (B, C, own) share the product of their profile (B, n2 * d)."""
+        added = torch.addmm(self._first.bias, shared, weight[own.shape[-1] :])  # (B, hidden)
+        first = weight[: own.shape[-1]].T
+        x = product(own, first, added[0]) if len(own) == 1 else product(own, first, None) + added[:, None]
+        return self.tower[1:](x.flatten(0, 1)).float().view(*own.shape[:2], self.labels)  # (B, C, T)
 
 
 def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:
     """Head over ``read`` numbers per candidate, the profile of its user and its context."""
-    fields = inputs.profile_tokens + inputs.context_tokens
-    return Head(read + fields * inputs.dim, labels, config)
+    profile = slice(read, read + inputs.profile_tokens * inputs.dim)
+    return Head(profile.stop + inputs.context_tokens * inputs.dim, labels, config, profile)
 
 
 def _extended(layer: nn.Module, wide: nn.Module) -> nn.Module:

@@ -18,7 +18,9 @@ from clickscale.layers.kernels.frozen import Freezable
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
 _PIECE = 1 << 16  # items that are embedded together where all are
-_MOST_FROZEN = 1 << 26  # numbers, 256 MB, of the tokens of all items; of larger tables a request embeds its own
+_MOST_FROZEN = (
+    1 << 26
+)  # numbers, 256 MB, of the tokens of all items; of larger tables a request embeds its own
 
 
 class ItemTable(nn.Module):
@@ -69,8 +71,8 @@ class ItemTable(nn.Module):
 
     def every(self, table: FusedEmbedding) -> Tensor:
         """(items, n * d) of the whole table, in pieces that fit into memory."""
-        pieces = torch.arange(self.size, device=self.rows.device).split(_PIECE)
-        return torch.cat([self._embedded(table, piece) for piece in pieces])
+        items = torch.arange(self.size, device=self.rows.device)
+        return torch.cat([self._embedded(table, piece) for piece in torch.split(items, _PIECE)])
 
     def _embedded(self, table: FusedEmbedding, unique: Tensor) -> Tensor:
         """Items (U,) -> (U, n * d)."""
@@ -158,7 +160,9 @@ class Inputs(Freezable):
 
     def _items(self, items: Tensor) -> Tensor:
         """Items (...,) -> (..., item fields * d)."""
-        return self.items(self.table, items) if self.frozen is None else functional.embedding(items, self.frozen)
+        return (
+            self.items(self.table, items) if self.frozen is None else functional.embedding(items, self.frozen)
+        )
 
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""

@@ -25,8 +25,8 @@ class _TimeOfWeek(Freezable):
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
         week = self.precomputed() if self.frozen is None else self.frozen
-        day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week)  # (..., D)
+        hour = (times // 3600 + 4 * 24) % (7 * 24)  # 1970-01-01 was a Thursday; hour 0 is that of Sunday
+        return functional.embedding(hour, week)  # (..., D)
 
     def precomputed(self) -> Tensor:
         """(168, D): every hour of a week."""

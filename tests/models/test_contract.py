@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.layers.inputs import Inputs
+from clickscale.layers.kernels.frozen import Freezable, freeze
 from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from clickscale.training.table_rows import tables_of
@@ -395,3 +397,47 @@ def test_each_check_sees_its_fault(name: str) -> None:
 def test_the_check_of_learning_sees_its_fault() -> None:
     broken = Broken(toy_model("mlp"), "overfit").eval()
     assert overfit(broken, toy_batch(rows=6, seed=2)) > FITTED
+
+
+# --- a model that does not learn any more
+
+
+def frozen_gap(model: CTRModel[Any], batch: Batch) -> float:
+    """How far scores move when the model is frozen, with and without padding among the candidates."""
+    frozen = copy.deepcopy(model)
+    freeze(frozen)
+    one = pick_rows(batch, torch.tensor([0]))
+    return max(far(scores(frozen, made), scores(model, made)) for made in (batch, one))
+
+
+def outdated_gap(model: CTRModel[Any], batch: Batch) -> float:
+    """How far scores of a frozen model, of which every weight then changed in training, are from its own."""
+    frozen = copy.deepcopy(model)
+    freeze(frozen)
+    frozen.train()
+    with torch.no_grad():
+        for parameter in frozen.parameters():
+            parameter.mul_(1.5)
+    frozen.eval()
+    fresh = copy.deepcopy(model)
+    fresh.load_state_dict(frozen.state_dict())
+    return far(scores(frozen, batch), scores(fresh, batch))
+
+
+@EVERY
+def test_a_frozen_model_gives_the_same_scores(name: str) -> None:
+    assert frozen_gap(toy_model(name).eval(), toy_batch()) <= 1e-5
+
+
+@EVERY
+def test_a_frozen_model_that_learns_on_forgets_what_it_computed(name: str) -> None:
+    assert outdated_gap(toy_model(name).eval(), toy_batch()) <= 1e-5
+
+
+def test_checks_of_frozen_models_find_what_is_outdated(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = toy_model("suan").eval(), toy_batch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Freezable, "train", nn.Module.train)
+        assert outdated_gap(model, batch) > 1e-3
+    monkeypatch.setattr(Inputs, "precomputed", lambda self: self.items.every(self.table) + 1)
+    assert frozen_gap(model, batch) > 1e-3

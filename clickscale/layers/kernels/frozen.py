@@ -7,10 +7,13 @@ scores are the same but for rounding.
 """
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+_ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 _LARGE = 1_000_000  # multiply-adds; a smaller product takes less time than a call of oneDNN, some 10 us
 
 
@@ -31,7 +34,7 @@ class Freezable(nn.Module, ABC):
     def precomputed(self) -> Tensor | None:
         """What depends on weights alone; None if it is better computed each time."""
 
-    def train(self, mode: bool = True) -> "Freezable":
+    def train(self, mode: bool = True) -> Self:
         """As of torch; a layer that learns forgets what it computed from older weights."""
         if mode:
             self.frozen = None
@@ -44,10 +47,16 @@ class _LargeProduct(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if x.numel() * self.out_features < _LARGE or torch.is_grad_enabled() or not _is_single(x):
-            return super().forward(x)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return out
+        return product(x, self.weight, self.bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``functional.linear`` by the faster library: (..., in), (out, in), (out,) -> (..., out)."""
+    large = x.numel() * len(weight) >= _LARGE and _ONE_DNN
+    if not large or torch.is_grad_enabled() or not _is_single(x):
+        return functional.linear(x, weight, bias)
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
 
 
 def _is_single(x: Tensor) -> bool:
@@ -56,11 +65,10 @@ def _is_single(x: Tensor) -> bool:
 
 
 def freeze(model: nn.Module) -> None:
-    """Let a model that does not learn any more score faster; `train` takes back what must be taken back."""
-    products = torch.backends.mkldnn.is_available()
+    """Let a model that does not learn any more score faster; `train` forgets what would be outdated."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, Freezable):
                 module.frozen = module.precomputed()
-            elif type(module) is nn.Linear and products:
+            elif type(module) is nn.Linear:
                 module.__class__ = _LargeProduct
