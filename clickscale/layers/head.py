@@ -184,7 +184,7 @@ class Head(Freezable):
         return self(torch.cat([read, every, context], dim=-1), mask)
 
     def precomputed(self) -> Tensor | None:
-        """(width, hidden): the weights of the first layer, those of the profile last; None without profile."""
+        """(width, hidden): the weights of the first layer, the profile last; None without a profile."""
         start, stop, weight = self.profile.start, self.profile.stop, self._first.weight
         if start == stop:
             return None
