@@ -1,6 +1,7 @@
 """The prediction tower, shared by all models: it owns the dimension of labels."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -100,8 +101,8 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        # x (p + (1 - p) alpha), with p x in one operation.
-        return torch.lerp(functional.silu(x), x, self.alpha.to(x.dtype))
+        open_part, alpha = functional.silu(x), self.alpha.to(x.dtype)  # x (p + (1 - p) alpha), p x at once
+        return torch.lerp(open_part, x, alpha) if torch.is_grad_enabled() else open_part.lerp_(x, alpha)
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:
@@ -202,7 +203,10 @@ class Head(Freezable):
         added = torch.addmm(self._first.bias, shared, weight[own.shape[-1] :])  # (B, hidden)
         first = weight[: own.shape[-1]].T
         x = product(own, first, added[0]) if len(own) == 1 else product(own, first, None) + added[:, None]
-        return self.tower[1:](x.flatten(0, 1)).float().view(*own.shape[:2], self.labels)  # (B, C, T)
+        x = x.flatten(0, 1)  # (B * C, hidden)
+        for layer in islice(self.tower, 1, None):  # a slice of the tower would be a new module
+            x = layer(x)
+        return x.float().view(*own.shape[:2], self.labels)  # (B, C, T)
 
 
 def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:

@@ -123,9 +123,10 @@ class Inputs(Freezable):
         self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens
 
     def precomputed(self) -> Tensor | None:
-        """(items, item fields * d) of all items, where they fit."""
-        fits = self.items.size * self.item_width <= _MOST_FROZEN
-        return self.items.every(self.table) if fits else None
+        """(items, D) of all items as candidates, where they fit."""
+        if self.items.size * self.width > _MOST_FROZEN:
+            return None
+        return self._as_candidates(self.items.every(self.table))
 
     def profile(self, user: UserSide) -> Tensor:
         """(B, n2, d)."""
@@ -152,7 +153,13 @@ class Inputs(Freezable):
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""
-        return functional.pad(self.candidate_items(candidates), (0, self.width - self.item_width))
+        if self.frozen is not None:
+            return functional.embedding(candidates.items, self.frozen)
+        return self._as_candidates(self.candidate_items(candidates))
+
+    def _as_candidates(self, items: Tensor) -> Tensor:
+        """(..., item fields * d) -> (..., D)."""
+        return functional.pad(items, (0, self.width - self.item_width))
 
     def candidate_items(self, candidates: CandidateSide) -> Tensor:
         """(B, C, item fields * d)."""
@@ -160,9 +167,9 @@ class Inputs(Freezable):
 
     def _items(self, items: Tensor) -> Tensor:
         """Items (...,) -> (..., item fields * d)."""
-        return (
-            self.items(self.table, items) if self.frozen is None else functional.embedding(items, self.frozen)
-        )
+        if self.frozen is None:
+            return self.items(self.table, items)
+        return functional.embedding(items, self.frozen)[..., : self.item_width]
 
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""

@@ -439,5 +439,5 @@ def test_checks_of_frozen_models_find_what_is_outdated(monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(Freezable, "train", nn.Module.train)
         assert outdated_gap(model, batch) > 1e-3
-    monkeypatch.setattr(Inputs, "precomputed", lambda self: self.items.every(self.table) + 1)
+    monkeypatch.setattr(Inputs, "precomputed", lambda self: torch.ones(self.items.size, self.width))
     assert frozen_gap(model, batch) > 1e-3
