@@ -59,18 +59,7 @@ def plain_attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None,
 
 
 def attend_to_few(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attention of many queries over the same few keys, such as the fields of a profile.
-
-    Queries are the last axis of the softmax: over five neighbors in memory it takes 20 times as long.
-
-    Args:
-        query: (B, H, Q, D / H).
-        key, value: (B, H, L, D / H).
-        scale: factor of the products.
-
-    Returns:
-        (B, H, Q, D / H).
-    """
+    """`attend` without a bias to few keys; a softmax over few neighbors in memory takes 20 times as long."""
     logits = (key * scale) @ query.transpose(-1, -2)  # (B, H, L, Q)
     return logits.softmax(dim=-2).transpose(-1, -2) @ value
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.features import UNKNOWN, Feature, categorical, numeric
-from clickscale.layers.kernels.frozen import Freezable
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
@@ -54,7 +53,7 @@ class FusedEmbedding(nn.Module):
         return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 
-class SideEmbedding(Freezable):
+class SideEmbedding(nn.Module):
     """Embeds the fields of one side; each field becomes one token of width d.
 
     Tokens stand in the order of the features: categorical ones first, then numeric ones. A field of several
@@ -71,8 +70,6 @@ class SideEmbedding(Freezable):
     column_offset: Tensor
     edges: Tensor
     slopes: Tensor
-    bounds: Tensor
-    first_line: Tensor
 
     def __init__(
         self, features: tuple[Feature, ...], table: FusedEmbedding, dim: int, numbers: Numbers = "linear"
@@ -92,10 +89,6 @@ class SideEmbedding(Freezable):
                 self.register_buffer("edges", left if numbers == "piecewise" else right, persistent=False)
                 self.register_buffer("slopes", torch.where(width > 0, 1 / width, 0), persistent=False)
                 if numbers == "piecewise":
-                    bounds = torch.where(width > 0, left, torch.inf)  # no number lies in a missing bin
-                    self.register_buffer("bounds", bounds, persistent=False)
-                    first_line = torch.arange(self.numbers) * (BINS + 2)
-                    self.register_buffer("first_line", first_line, persistent=False)
                     bias, weight = weight * left[:, :1], weight[:, None] * width[..., None]  # (F, T, d)
                 else:
                     weight = torch.randn(self.numbers, BINS + 1, dim) * 0.05
@@ -104,8 +97,6 @@ class SideEmbedding(Freezable):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Indices (..., columns) -> rows of the fused table."""
-        if not self.values:
-            return indices
         return torch.where(indices > 0, indices + self.column_offset, 0)
 
     def forward(self, table: FusedEmbedding, indices: Tensor, numbers: Tensor) -> Tensor:
@@ -116,41 +107,15 @@ class SideEmbedding(Freezable):
         """As `forward`, for rows of the table instead of indices."""
         parts = [self._pool(table(rows), rows)] if self.values else []
         if self.numbers:
-            frozen = self.frozen
-            parts.append(self._embedded(numbers) if frozen is None else self._on_lines(numbers, frozen))
+            parts.append(self.embed_numbers(numbers))
         if not parts:
             return table.weight.new_zeros((*_indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
-    def _embedded(self, numbers: Tensor) -> Tensor:
+    def embed_numbers(self, numbers: Tensor) -> Tensor:
         """Numbers (..., F) -> (..., F, d)."""
         known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
         return torch.where(numbers.isnan()[..., None], self.missing, known)
-
-    def precomputed(self) -> Tensor | None:
-        """(F * (T + 2), 2d + 2): the lines that numbers lie on, see `_on_lines`; None if not ``piecewise``.
-
-        A line is its start (d), its rise (d), and the left edge and slope of the share of its rise. Line 0 is
-        that of numbers below all edges, line t that of bin t, and the last one that of missing numbers.
-        """
-        if not self.numbers or self.how != "piecewise":
-            return None
-        bias = self.bias[:, None]  # (F, 1, d)
-        before = bias + self.weight.cumsum(dim=1)[:, :-1]  # (F, T - 1, d): all of the bins to the left
-        start = torch.cat([bias, bias, before, self.missing[:, None]], dim=1)  # (F, T + 2, d)
-        share = torch.stack([self.edges, self.slopes], dim=-1)  # (F, T, 2)
-        rise = functional.pad(torch.cat([self.weight, share], dim=-1), (0, 0, 1, 1))  # (F, T + 2, d + 2)
-        return torch.cat([start, rise], dim=-1).flatten(0, 1)
-
-    def _on_lines(self, numbers: Tensor, lines: Tensor) -> Tensor:
-        """As `_embedded`, with one look-up of the line of each number instead of its shares of all bins."""
-        x, dim = torch.nan_to_num(numbers), self.bias.shape[1]
-        columns = x.reshape(-1, self.numbers).T.contiguous()  # (F, N)
-        place = torch.searchsorted(self.bounds, columns, right=True).T.view(x.shape)  # (..., F)
-        place = place.masked_fill(numbers.isnan(), BINS + 1) + self.first_line  # (..., F)
-        found = functional.embedding(place, lines)  # (..., F, 2d + 2)
-        share = ((x - found[..., -2]) * found[..., -1]).clamp_(max=1)  # (..., F)
-        return torch.addcmul(found[..., :dim], share[..., None], found[..., dim:-2])
 
     def _known(self, numbers: Tensor) -> Tensor:
         """Numbers (..., F) -> (..., F, d), without bias."""

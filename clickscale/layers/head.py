@@ -1,7 +1,6 @@
 """The prediction tower, shared by all models: it owns the dimension of labels."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -11,7 +10,6 @@ from torch.nn import functional
 from clickscale.config import Config
 from clickscale.errors import ConfigError
 from clickscale.layers.inputs import Inputs
-from clickscale.layers.kernels.frozen import Freezable, product
 from clickscale.layers.norm import RMSNorm
 
 
@@ -101,8 +99,7 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        open_part, alpha = functional.silu(x), self.alpha.to(x.dtype)  # x (p + (1 - p) alpha), p x at once
-        return torch.lerp(open_part, x, alpha) if torch.is_grad_enabled() else open_part.lerp_(x, alpha)
+        return torch.lerp(functional.silu(x), x, self.alpha.to(x.dtype))  # x p + alpha (x - x p)
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:
@@ -117,19 +114,15 @@ def _activation(kind: str, width: int) -> nn.Module:
     return Dice(width) if kind == "dice" else BatchDice(width)
 
 
-class Head(Freezable):
+class Head(nn.Module):
     """Tower from the features of each candidate to one logit per label.
 
     Only real candidates enter the tower, so padding costs nothing and never touches batch statistics.
-
-    Args:
-        width: of the features.
-        profile: columns of the features that hold the profile, if `over` is used.
     """
 
     def __init__(self, width: int, labels: int, config: HeadConfig, profile: slice = slice(0, 0)) -> None:
         super().__init__()
-        self.profile = profile
+        self.profile = profile  # columns of the features that the candidates of a row share, see `over`
         layers: list[nn.Module] = []
         for hidden in config.hidden:
             layers.append(nn.Linear(width, hidden))
@@ -178,35 +171,8 @@ class Head(Freezable):
             context: (B, C, n3 * d).
             mask: (B, C) bool, True where there is a candidate.
         """
-        shared = profile.to(read.dtype).flatten(1)  # (B, n2 * d)
-        if self.frozen is not None and bool(mask.all()):
-            return self._over_shared(torch.cat([read, context], dim=-1), shared, self.frozen)
-        every = shared[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
-        return self(torch.cat([read, every, context], dim=-1), mask)
-
-    def precomputed(self) -> Tensor | None:
-        """(width, hidden): the weights of the first layer, the profile last; None without a profile."""
-        start, stop, weight = self.profile.start, self.profile.stop, self._first.weight
-        if start == stop:
-            return None
-        every = [weight[:, :start], weight[:, stop:], weight[:, start:stop]]
-        return torch.cat(every, dim=1).T.contiguous()
-
-    @property
-    def _first(self) -> nn.Linear:
-        layer = self.tower[0]
-        assert isinstance(layer, nn.Linear), "a tower begins with a linear layer"
-        return layer
-
-    def _over_shared(self, own: Tensor, shared: Tensor, weight: Tensor) -> Tensor:
-        """Logits (B, C, T); candidates (B, C, own) share the product of their profile (B, n2 * d)."""
-        added = torch.addmm(self._first.bias, shared, weight[own.shape[-1] :])  # (B, hidden)
-        first = weight[: own.shape[-1]].T
-        x = product(own, first, added[0]) if len(own) == 1 else product(own, first, None) + added[:, None]
-        x = x.flatten(0, 1)  # (B * C, hidden)
-        for layer in islice(self.tower, 1, None):  # a slice of the tower would be a new module
-            x = layer(x)
-        return x.float().view(*own.shape[:2], self.labels)  # (B, C, T)
+        shared = profile.to(read.dtype).flatten(1)[:, None].expand(-1, read.shape[1], -1)  # (B, C, n2 * d)
+        return self(torch.cat([read, shared, context], dim=-1), mask)
 
 
 def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:

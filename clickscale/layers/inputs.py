@@ -13,14 +13,9 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Feature, Features, categorical, column_of, content, numeric
 from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
 from clickscale.layers.kernels.distinct_values import MANY, distinct, distinct_rows
-from clickscale.layers.kernels.frozen import Freezable
 
 ItemColumns = Mapping[str, Array]
 _FEW = 8  # items of which finding the distinct ones costs more than embedding some twice
-_PIECE = 1 << 16  # items that are embedded together where all are
-_MOST_FROZEN = (
-    1 << 26
-)  # numbers, 256 MB, of the tokens of all items; of larger tables a request embeds its own
 
 
 class ItemTable(nn.Module):
@@ -67,20 +62,12 @@ class ItemTable(nn.Module):
     def forward(self, table: FusedEmbedding, items: Tensor) -> Tensor:
         """Items (...,) -> (..., n * d); zeros for padding."""
         unique, inverse = distinct(items, self.size) if items.numel() > _FEW else _as_they_are(items)
-        return functional.embedding(inverse, self._embedded(table, unique))  # (..., n * d)
-
-    def every(self, table: FusedEmbedding) -> Tensor:
-        """(items, n * d) of the whole table, in pieces that fit into memory."""
-        items = torch.arange(self.size, device=self.rows.device)
-        return torch.cat([self._embedded(table, piece) for piece in torch.split(items, _PIECE)])
-
-    def _embedded(self, table: FusedEmbedding, unique: Tensor) -> Tensor:
-        """Items (U,) -> (U, n * d)."""
         tokens = self.side.embed_rows(table, self.rows[unique], self.numbers[unique])  # (U, n, d)
         for name, projection in self.projections.items():
             vectors = getattr(self, f"content_{name}")[unique].to(tokens.dtype)
             tokens = torch.cat([tokens, projection(vectors)[:, None]], dim=1)  # (U, n + 1, d)
-        return (tokens * (unique > 0)[:, None, None]).flatten(1)  # (U, n * d); padding is zero
+        tokens = tokens * (unique > 0)[:, None, None]  # (U, n, d); padding is zero
+        return functional.embedding(inverse, tokens.flatten(1))  # (..., n * d)
 
 
 def _as_they_are(items: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +80,7 @@ def _two(column: Array) -> Array:
     return column if column.ndim == 2 else column[:, None]  # (rows, values)
 
 
-class Inputs(Freezable):
+class Inputs(nn.Module):
     """All look-ups of a model.
 
     Behaviors and candidates have the same n1 fields (item fields, then behavior fields), so their tokens have
@@ -122,12 +109,6 @@ class Inputs(Freezable):
         self.sizes = (self.items.size, *events)  # of the columns that make a behavior
         self.profile_tokens, self.context_tokens = self.profile_side.tokens, self.context_side.tokens
 
-    def precomputed(self) -> Tensor | None:
-        """(items, D) of all items as candidates, where they fit."""
-        if self.items.size * self.width > _MOST_FROZEN:
-            return None
-        return self._as_candidates(self.items.every(self.table))
-
     def profile(self, user: UserSide) -> Tensor:
         """(B, n2, d)."""
         return self.profile_side(self.table, user.profile, user.profile_numbers)
@@ -135,11 +116,10 @@ class Inputs(Freezable):
     def behaviors(self, user: UserSide) -> Tensor:
         """(B, L, D)."""
         if not self.behavior_side.tokens:
-            return self._items(user.items)
-        few = math.prod(self.sizes) <= MANY * user.items.numel() and not self.behavior_side.numbers
-        if few and self.frozen is None:
+            return self.items(self.table, user.items)
+        if math.prod(self.sizes) <= MANY * user.items.numel() and not self.behavior_side.numbers:
             return self._distinct_behaviors(user)
-        items = self._items(user.items)
+        items = self.items(self.table, user.items)
         actions = self.behavior_side(self.table, user.actions, user.action_numbers).flatten(-2)
         return torch.cat([items, actions * user.mask[..., None]], dim=-1)  # (B, L, D)
 
@@ -153,23 +133,11 @@ class Inputs(Freezable):
 
     def candidates(self, candidates: CandidateSide) -> Tensor:
         """(B, C, D), zero in the behavior fields."""
-        if self.frozen is not None:
-            return functional.embedding(candidates.items, self.frozen)
-        return self._as_candidates(self.candidate_items(candidates))
-
-    def _as_candidates(self, items: Tensor) -> Tensor:
-        """(..., item fields * d) -> (..., D)."""
-        return functional.pad(items, (0, self.width - self.item_width))
+        return functional.pad(self.candidate_items(candidates), (0, self.width - self.item_width))
 
     def candidate_items(self, candidates: CandidateSide) -> Tensor:
         """(B, C, item fields * d)."""
-        return self._items(candidates.items)
-
-    def _items(self, items: Tensor) -> Tensor:
-        """Items (...,) -> (..., item fields * d)."""
-        if self.frozen is None:
-            return self.items(self.table, items)
-        return functional.embedding(items, self.frozen)[..., : self.item_width]
+        return self.items(self.table, candidates.items)
 
     def context(self, candidates: CandidateSide) -> Tensor:
         """(B, C, n3 * d)."""

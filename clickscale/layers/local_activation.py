@@ -114,7 +114,7 @@ class LocalActivation(nn.Module):
         # The units of some candidates at a time take all their passes while they are in the cache.
         of_candidate = len(own) * own.shape[2] * tokens.shape[1]
         some = max(_PIECE // max(of_candidate, 1), 1)
-        pieces = zip(query.split(some, dim=1), own.split(some, dim=1), strict=True)
+        pieces = zip(torch.split(query, some, 1), torch.split(own, some, 1), strict=True)
         return torch.cat([self._sums_of_some(*piece, tokens) for piece in pieces], dim=1)  # (B, C, L)
 
     def _sums_of_some(self, query: Tensor, own: Tensor, tokens: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class _ScaleByRMS(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
-        rms = _rms(x)
+        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5  # (..., 1)
         scale = (rms + eps).reciprocal()
         ctx.save_for_backward(x, gain, rms, scale)
         return (x * scale).mul_(gain)
@@ -33,11 +33,6 @@ class _ScaleByRMS(torch.autograd.Function):
         # d rms / dx = x / (D rms): what a change of x's length does through the scale.
         bend = along * scale.square() / (rms.clamp(min=_TINY) * width)
         return (grad * gain).mul_(scale).sub_(x * bend), by_gain, None
-
-
-def _rms(x: Tensor) -> Tensor:
-    """(..., D) -> (..., 1)."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
 
 
 class RMSNorm(nn.Module):
@@ -56,7 +51,5 @@ class RMSNorm(nn.Module):
         # Rows of a half-precision product are normalized in single precision, as gain is.
         x = x.to(torch.promote_types(x.dtype, self.gain.dtype))
         gain = self.gain.to(x.dtype)
-        if not torch.is_grad_enabled():
-            return (x * _rms(x).add_(self.eps).reciprocal_()).mul_(gain)
         normalized: Tensor = _ScaleByRMS.apply(x, gain, self.eps)  # type: ignore[no-untyped-call]
         return normalized

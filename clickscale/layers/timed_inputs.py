@@ -10,10 +10,9 @@ from clickscale.batch import CandidateSide, UserSide
 from clickscale.features import Features
 from clickscale.layers.embedding import Numbers
 from clickscale.layers.inputs import Inputs, ItemColumns
-from clickscale.layers.kernels.frozen import Freezable
 
 
-class _TimeOfWeek(Freezable):
+class TimeOfWeek(nn.Module):
     """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
 
     def __init__(self, dim: int, width: int) -> None:
@@ -24,14 +23,12 @@ class _TimeOfWeek(Freezable):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        week = self.precomputed() if self.frozen is None else self.frozen
         hour = (times // 3600 + 4 * 24) % (7 * 24)  # 1970-01-01 was a Thursday; hour 0 is that of Sunday
-        return functional.embedding(hour, week)  # (..., D)
+        return functional.embedding(hour, self.week())  # (..., D)
 
-    def precomputed(self) -> Tensor:
-        """(168, D): every hour of a week."""
-        day = self.project(self.day)[:, None]  # (7, 1, D)
-        return (self.project(self.hour)[None] + day).flatten(0, 1)  # (168, D)
+    def week(self) -> Tensor:
+        """(168, D): the hours of a week."""
+        return (self.project(self.hour) + self.project(self.day)[:, None]).flatten(0, 1)  # (168, D)
 
 
 class TimedInputs(Inputs):
@@ -54,7 +51,7 @@ class TimedInputs(Inputs):
         candidate: Literal["zero_fill", "linear"] = "zero_fill",
     ) -> None:
         super().__init__(features, items, dim, numbers)
-        self.week = _TimeOfWeek(dim, self.width) if time_of_week else None
+        self.week = TimeOfWeek(dim, self.width) if time_of_week else None
         linear = candidate == "linear"
         self.linear = nn.Linear(self.item_width, self.width, bias=False) if linear else None
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clickscale.layers.timed_inputs import _TimeOfWeek
+from clickscale.layers.timed_inputs import TimeOfWeek
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,6 @@ from clickscale.layers.timed_inputs import _TimeOfWeek
 )
 def test_hour_and_weekday_by_hand(moment: int, day: int, hour: int) -> None:
     torch.manual_seed(0)
-    week = _TimeOfWeek(3, 6)
+    week = TimeOfWeek(3, 6)
     expected = week.project(week.hour[hour] + week.day[day])
     torch.testing.assert_close(week(torch.tensor([[moment]]))[0, 0], expected)
