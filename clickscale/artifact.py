@@ -36,6 +36,7 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
 from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
+from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.runtime import survive_forks
@@ -210,9 +211,10 @@ def load_artifact(folder: Path, device: str = "cpu") -> Artifact:
             f"{folder / 'weights.safetensors'} cannot be served: its weight {name} holds NaN or infinity;"
             " train the model again."
         )
+    freeze(model.to(device).eval())
     return Artifact(
         path=folder,
-        model=model.to(device).eval(),
+        model=model,
         encoder=encoder,
         config=config,
         metrics=json.loads((folder / "metrics.json").read_bytes()),

@@ -41,7 +41,10 @@ def test_a_loaded_model_gives_the_scores_of_the_saved_one(
     loaded = load_artifact(tiny_artifact(tmp_path, dataset, name, ("click", "like")))
     (batch,) = Loader(dataset, "test", LoaderConfig(grouping="request", length=LENGTH)).batches()
     with torch.inference_mode():
-        assert torch.equal(model(batch), loaded.model(batch))
+        torch.testing.assert_close(loaded.model(batch), model(batch), rtol=1e-5, atol=1e-5)
+    weights = loaded.model.state_dict()
+    assert list(weights) == list(model.state_dict())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
     assert loaded.config.labels == ("click", "like")
     assert loaded.config.notes == ("A note.",)
     assert loaded.metrics == {"valid": {"auc": 0.75}}

@@ -58,6 +58,12 @@ def plain_attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None,
     return logits.softmax(dim=-1) @ value
 
 
+def attend_to_few(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """`attend` without a bias to few keys; a softmax over few neighbors in memory takes 20 times as long."""
+    logits = (key * scale) @ query.transpose(-1, -2)  # (B, H, L, Q)
+    return logits.softmax(dim=-2).transpose(-1, -2) @ value
+
+
 def attend_with_itself(
     query: Tensor,
     key: Tensor,

@@ -107,11 +107,15 @@ class SideEmbedding(nn.Module):
         """As `forward`, for rows of the table instead of indices."""
         parts = [self._pool(table(rows), rows)] if self.values else []
         if self.numbers:
-            known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
-            parts.append(torch.where(numbers.isnan()[..., None], self.missing, known))
+            parts.append(self.embed_numbers(numbers))
         if not parts:
             return table.weight.new_zeros((*_indices_shape(rows), 0, table.weight.shape[1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def embed_numbers(self, numbers: Tensor) -> Tensor:
+        """Numbers (..., F) -> (..., F, d)."""
+        known = self._known(torch.nan_to_num(numbers)) + self.bias  # (..., F, d)
+        return torch.where(numbers.isnan()[..., None], self.missing, known)
 
     def _known(self, numbers: Tensor) -> Tensor:
         """Numbers (..., F) -> (..., F, d), without bias."""

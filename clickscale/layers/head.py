@@ -86,7 +86,8 @@ class BatchDice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return _bent(x, self.norm(x).sigmoid(), self.alpha)
+        gate = self.norm(x).sigmoid()
+        return x * torch.lerp(self.alpha.to(gate.dtype), torch.ones_like(gate), gate)
 
 
 class Dice(nn.Module):
@@ -98,12 +99,7 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return _bent(x, x.sigmoid(), self.alpha)
-
-
-def _bent(x: Tensor, gate: Tensor, alpha: Tensor) -> Tensor:
-    """Slope 1 where the gate is open, ``alpha`` where it is shut."""
-    return x * torch.lerp(alpha.to(gate.dtype), torch.ones_like(gate), gate)
+        return torch.lerp(functional.silu(x), x, self.alpha.to(x.dtype))  # x p + alpha (x - x p)
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:
@@ -124,8 +120,9 @@ class Head(nn.Module):
     Only real candidates enter the tower, so padding costs nothing and never touches batch statistics.
     """
 
-    def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, labels: int, config: HeadConfig, profile: slice = slice(0, 0)) -> None:
         super().__init__()
+        self.profile = profile  # columns of the features that the candidates of a row share, see `over`
         layers: list[nn.Module] = []
         for hidden in config.hidden:
             layers.append(nn.Linear(width, hidden))
@@ -180,8 +177,8 @@ class Head(nn.Module):
 
 def head_over(inputs: Inputs, read: int, labels: int, config: HeadConfig) -> Head:
     """Head over ``read`` numbers per candidate, the profile of its user and its context."""
-    fields = inputs.profile_tokens + inputs.context_tokens
-    return Head(read + fields * inputs.dim, labels, config)
+    profile = slice(read, read + inputs.profile_tokens * inputs.dim)
+    return Head(profile.stop + inputs.context_tokens * inputs.dim, labels, config, profile)
 
 
 def _extended(layer: nn.Module, wide: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clickscale.layers.kernels.pair_attention import EPS, Layers, TrainedAttention
 
 PairDice = Literal["learned", "batch"]
+_PIECE = 1 << 17  # units of a piece of candidates; some four tensors of it share the cache of one core
 
 
 class _LearnedDice(nn.Module):
@@ -110,14 +111,22 @@ class LocalActivation(nn.Module):
 
     def _running_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
         """(B, C, L) without bias, by running statistics."""
+        # The units of some candidates at a time take all their passes while they are in the cache.
+        of_candidate = len(own) * own.shape[2] * tokens.shape[1]
+        some = max(_PIECE // max(of_candidate, 1), 1)
+        pieces = zip(torch.split(query, some, 1), torch.split(own, some, 1), strict=True)
+        return torch.cat([self._sums_of_some(*piece, tokens) for piece in pieces], dim=1)  # (B, C, L)
+
+    def _sums_of_some(self, query: Tensor, own: Tensor, tokens: Tensor) -> Tensor:
+        """(B, c, L) of c candidates."""
         # One matrix per candidate: all terms of the first layer that read the behavior.
         of_key = self.key_weight - self.gap_weight  # (hidden, D)
-        maps = query[:, :, None] * self.product_weight + of_key  # (B, C, hidden, D)
-        products = maps.flatten(1, 2) @ tokens.transpose(1, 2)  # (B, C * hidden, L)
-        units = products.view(*own.shape, -1) + own[..., None]  # (B, C, hidden, L)
+        maps = torch.addcmul(of_key, query[:, :, None], self.product_weight)  # (B, c, hidden, D)
+        products = maps.flatten(1, 2) @ tokens.transpose(1, 2)  # (B, c * hidden, L)
+        units = products.view(*own.shape, -1).add_(own[..., None])  # (B, c, hidden, L)
         alpha, center, rate = (weights[:, None] for weights in self.dice.layers())  # (hidden, 1) each
-        gate = (rate * (units - center)).sigmoid()
-        return self.second.weight[0] @ (units * (alpha + (1 - alpha) * gate))
+        gate = (units * rate).sub_(center * rate).sigmoid_()
+        return self.second.weight[0] @ (units * torch.addcmul(alpha, gate, 1 - alpha))
 
     def _train_sums(self, query: Tensor, own: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
         """(B, C, L) without bias, measured Dice by batch statistics, in float32 also under autocast."""

@@ -23,11 +23,12 @@ class TimeOfWeek(nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        week = (
-            functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
-        )  # (7, 24, D)
-        day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))  # (..., D)
+        hour = (times // 3600 + 4 * 24) % (7 * 24)  # 1970-01-01 was a Thursday; hour 0 is that of Sunday
+        return functional.embedding(hour, self.week())  # (..., D)
+
+    def week(self) -> Tensor:
+        """(168, D): the hours of a week."""
+        return (self.project(self.hour) + self.project(self.day)[:, None]).flatten(0, 1)  # (168, D)
 
 
 class TimedInputs(Inputs):

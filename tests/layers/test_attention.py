@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clickscale.layers.attention import (
     attend,
+    attend_to_few,
     attend_with_itself,
     merge_heads,
     plain_attend,
@@ -108,3 +109,11 @@ def test_hand_written_gradients_are_those_of_ordinary_operations(tables: int, qu
         theirs = torch.autograd.grad((expected * weight).sum(), leaves)
         for mine, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
+
+
+def test_many_queries_over_few_keys_attend_as_any_others() -> None:
+    torch.manual_seed(0)
+    query = torch.randn(2, 3, 7, 4)
+    key, value = torch.randn(2, 2, 3, 5, 4).unbind()
+    expected = plain_attend(query, key, value, None, 0.3)
+    torch.testing.assert_close(attend_to_few(query, key, value, 0.3), expected)

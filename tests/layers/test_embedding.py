@@ -4,6 +4,7 @@ import torch
 from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
 from clickscale.layers.kernels.distinct_values import distinct
+from clickscale.layers.kernels.frozen import freeze
 
 USER = Feature(name="user", kind="categorical", size=5)
 TAGS = Feature(name="tags", kind="categorical", size=4, values=3)
@@ -159,3 +160,25 @@ def test_dropout_is_for_training_alone_and_keeps_the_mean() -> None:
     assert set(found.unique().tolist()) == {0.0, 1.25}
     assert found.mean().item() == pytest.approx(1, abs=0.1)
     assert torch.equal(table.eval()(rows), table.weight[rows])
+
+
+def test_lines_of_frozen_numbers_give_what_all_bins_give() -> None:
+    torch.manual_seed(0)
+    many = tuple(torch.linspace(-4, 4, 33).tolist())  # as many bins as there are at most
+    fields = tuple(
+        Feature(name=f"f{n}", kind="numeric", width=1, edges=edges)
+        for n, edges in enumerate([many, (-1.0, 0.5, 0.5001), (2.0,), ()])
+    )
+    table = FusedEmbedding(fields, 3)
+    side = SideEmbedding(fields, table, 3, "piecewise")
+    with torch.no_grad():
+        for parameter in side.parameters():
+            parameter.normal_()
+        inf, nan = float("inf"), float("nan")
+        points = torch.tensor([*many, 0.5, 0.5001, 2, 9, -9, 1e30, -1e30, inf, -inf, nan, *torch.randn(99)])
+        numbers = points[:, None].expand(-1, len(fields))  # (N, F)
+        none = torch.zeros(len(points), 0, dtype=torch.int64)
+        expected = side(table, none, numbers)
+        freeze(side)
+        torch.testing.assert_close(side(table, none, numbers), expected, rtol=1e-5, atol=1e-5)
+    assert expected[-100].equal(side.missing)

@@ -5,6 +5,7 @@ from torch import nn
 
 from clickscale.errors import ConfigError
 from clickscale.layers.head import BatchDice, BatchNorm, Dice, Head, HeadConfig
+from clickscale.layers.kernels.frozen import freeze
 from clickscale.layers.norm import RMSNorm
 
 
@@ -156,3 +157,21 @@ def test_dropout_is_for_training_alone() -> None:
     assert not torch.equal(tower.train()(x, MASK), tower.train()(x, MASK))
     with pytest.raises(ConfigError, match=r"head\.dropout is 1"):
         HeadConfig(dropout=1.0)
+
+
+@pytest.mark.parametrize("hidden", [(8, 4), ()])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_candidates_of_a_frozen_head_share_the_product_of_their_profile(
+    rows: int, hidden: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    head = Head(3 + 2 * 4 + 5, 2, HeadConfig(hidden=hidden), slice(3, 3 + 2 * 4)).eval()
+    read, profile, context = torch.randn(rows, 6, 3), torch.randn(rows, 2, 4), torch.randn(rows, 6, 5)
+    every, padded = torch.ones(rows, 6, dtype=torch.bool), torch.ones(rows, 6, dtype=torch.bool)
+    padded[-1, -1] = False
+    with torch.no_grad():
+        expected = [head.over(read, profile, context, mask) for mask in (every, padded)]
+        freeze(head)
+        found = [head.over(read, profile, context, mask) for mask in (every, padded)]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert not found[1][-1, -1].any()

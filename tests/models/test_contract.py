@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.batch import Batch, CandidateSide, UserSide
+from clickscale.errors import ConfigError
+from clickscale.layers.kernels import frozen
+from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from clickscale.training.table_rows import tables_of
@@ -395,3 +398,32 @@ def test_each_check_sees_its_fault(name: str) -> None:
 def test_the_check_of_learning_sees_its_fault() -> None:
     broken = Broken(toy_model("mlp"), "overfit").eval()
     assert overfit(broken, toy_batch(rows=6, seed=2)) > FITTED
+
+
+# --- a model that does not learn any more
+
+
+def frozen_gap(model: CTRModel[Any], batch: Batch) -> float:
+    """How far scores move when the model is frozen, with and without padding among the candidates."""
+    faster = copy.deepcopy(model)
+    freeze(faster)
+    one = pick_rows(batch, torch.tensor([0]))
+    return max(far(scores(faster, made), scores(model, made)) for made in (batch, one))
+
+
+@EVERY
+def test_a_frozen_model_gives_the_same_scores(name: str) -> None:
+    assert frozen_gap(toy_model(name).eval(), toy_batch()) <= 1e-5
+
+
+@EVERY
+def test_a_frozen_model_is_not_trained(name: str) -> None:
+    model = toy_model(name).eval()
+    freeze(model)
+    with pytest.raises(ConfigError, match="build_model"):
+        model.train()
+
+
+def test_the_check_of_frozen_models_finds_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "_product", lambda x, weight, bias: functional.linear(x, weight))
+    assert frozen_gap(toy_model("suan").eval(), toy_batch()) > 1e-3

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
-from clickscale.layers.attention import merge_heads, plain_attend, split_heads
+from clickscale.layers.attention import attend_to_few, merge_heads, split_heads
 from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
 from clickscale.layers.norm import RMSNorm
 
@@ -184,7 +184,7 @@ class AttentionBlock(nn.Module):
         """Attention of every row over the profile fields (eq. 7-9)."""
         key, value = self.cross_key_value(profile.to(x.dtype)).chunk(2, dim=-1)
         query, key, value = (split_heads(part, self.heads) for part in (self.cross_query(x), key, value))
-        return self.cross_out(merge_heads(plain_attend(query, key, value, None, self.scale)))
+        return self.cross_out(merge_heads(attend_to_few(query, key, value, self.scale)))
 
     def _fuse(self, met: _Met, mean: Tensor) -> Tensor:
         """Self attention's result and the profile's, as one."""
