@@ -1,0 +1,210 @@
+"""The default block of SUAN in few large operations, with gradients written by hand.
+
+A small training step is bound by the number of operations and not by their size. Each function is one step of
+`clickscale.models._suan.block.AttentionBlock`, where its equations are: `Enter`, `MeetProfile`, `Leave`. What
+lies between them, self attention and the running mean, is the caller's. All rows of a batch are one matrix
+(R, D) inside, R = B N.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from clickscale.layers.kernels.rms_scaling import Scaled, rms_gradients, scale_by_rms
+
+
+class Enter(torch.autograd.Function):
+    """Normalized rows, queries, keys and values (eq. 2, 3).
+
+    ``forward(x (B, N, D), gain (D,), qkv (3D, D), heads, eps)`` gives rows (B, N, D) and query, key, value
+    (B, H, N, D / H).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, qkv: Tensor, heads: int, eps: float) -> tuple[Tensor, ...]:
+        """See the class."""
+        batch, count, width = x.shape
+        scaled = scale_by_rms(x.flatten(0, 1), eps)
+        rows = scaled.unit * gain
+        parts = (rows @ qkv.t()).view(batch, count, 3, heads, width // heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # (B, H, N, D / H)
+        ctx.save_for_backward(gain, qkv, rows, *scaled)
+        return rows.view(x.shape), query, key, value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, drows: Tensor, *of_parts: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
+        gain, qkv, rows, *scaled = ctx.saved_tensors
+        batch, heads, count, width = of_parts[0].shape
+        joined = drows.new_empty(batch, count, 3, heads, width)
+        for place, part in enumerate(of_parts):
+            joined[:, :, place] = part.transpose(1, 2)
+        flat = joined.view(len(rows), -1)  # (R, 3D)
+        drows = torch.addmm(drows.reshape(rows.shape), flat, qkv)
+        dx, dgain = rms_gradients(drows, gain, Scaled(*scaled))
+        return dx.view(batch, count, -1), dgain, flat.t() @ rows, None, None
+
+
+class MeetProfile(torch.autograd.Function):
+    """Cross attention over the profile, and the inputs of the gate's mean (eq. 5-10).
+
+    ``forward(rows (B, N, D), seen (B, H, N, D / H), profile (B, n2, d), gain (D,), out (D, D), query (D, D),
+    key_value (2D, d), leave (D, D), shrink (D / 4, D), scale, eps)`` gives own and cross (B, N, D) and averaged
+    (B, N, D / 4).
+
+    A query is ``x @ Wq`` and a key ``p @ Wk``, so their product is ``x @ (p @ Wk Wq)``. With the product of the
+    weights, which is small, cross attention reads the rows themselves; likewise, the map after it is applied
+    to the few values and not to the rows. Four products of all rows with (D, D) become two with the 2 n2 H
+    rows that stand for the profile.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        seen: Tensor,
+        profile: Tensor,
+        gain: Tensor,
+        out: Tensor,
+        query: Tensor,
+        key_value: Tensor,
+        leave: Tensor,
+        shrink: Tensor,
+        scale: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        batch, heads, count, _ = seen.shape
+        fields, width = profile.shape[1], rows.shape[2]
+        merged = seen.transpose(1, 2).reshape(-1, width)  # (R, D)
+        scaled = scale_by_rms(torch.addmm(rows.reshape(-1, width), merged, out.t()), eps)
+        own = (scaled.unit * gain).view(rows.shape)
+        heads_in, heads_out = _by_head(query, key_value, leave, heads, scale)
+        maps = torch.bmm(heads_in.transpose(1, 2), heads_out).transpose(0, 1).flatten(1)  # (d, 2 H D)
+        read = (profile.flatten(0, 1) @ maps).view(batch, fields, 2, heads * width)
+        key, value = (read[:, :, place].reshape(batch, -1, width) for place in range(2))  # (B, n2 H, D)
+        # The fields are not the last axis: a softmax over a few neighbors in memory is slow.
+        logits = torch.bmm(key, own.transpose(1, 2)).view(batch, fields, heads * count)
+        weights = logits.softmax(dim=1).view(batch, fields * heads, count)
+        cross = torch.bmm(weights.transpose(1, 2), value)  # (B, N, D)
+        both = (own + cross).view(-1, width)  # (R, D)
+        ctx.heads, ctx.scale = heads, scale
+        ctx.save_for_backward(
+            profile, gain, out, query, key_value, leave, shrink, merged, own, key, value, weights, both, maps, *scaled
+        )
+        return own, cross, (both @ shrink.t()).view(batch, count, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, down: Tensor, dcross: Tensor, daveraged: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
+        profile, gain, out, query, key_value, leave, shrink, *made = ctx.saved_tensors
+        merged, own, key, value, weights, both, maps, *scaled = made
+        (batch, fields, dim), (_, count, width) = profile.shape, own.shape
+        flat = daveraged.reshape(len(both), -1)  # (R, D / 4)
+        dboth = (flat @ shrink).view(own.shape)
+        dcross = dcross + dboth
+        dvalue = torch.bmm(weights, dcross)  # (B, n2 H, D)
+        dweights = torch.bmm(value, dcross.transpose(1, 2)).view(batch, fields, -1)
+        dlogits = torch._softmax_backward_data(dweights, weights.view(dweights.shape), 1, weights.dtype)
+        dlogits = dlogits.view(weights.shape)
+        dkey = torch.bmm(dlogits, own)  # (B, n2 H, D)
+        down = dboth.add_(down).baddbmm_(dlogits.transpose(1, 2), key)
+        dread = torch.stack([part.view(batch * fields, -1) for part in (dkey, dvalue)], dim=1).flatten(1)
+        dmaps = profile.flatten(0, 1).t() @ dread  # (d, 2 H D)
+        dmaps = dmaps.view(dim, 2 * ctx.heads, width).transpose(0, 1)  # (2 H, d, D)
+        heads_in, heads_out = _by_head(query, key_value, leave, ctx.heads, ctx.scale)
+        dkey_value = torch.bmm(heads_out, dmaps.transpose(1, 2)).view(key_value.shape)
+        dquery, dleave = torch.bmm(heads_in, dmaps).view(2, width, width)
+        dsum, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled))
+        dseen = (dsum @ out).view(batch, count, ctx.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
+        return (
+            dsum.view(own.shape),
+            dseen,
+            (dread @ maps.t()).view(profile.shape),
+            dgain,
+            dsum.t() @ merged,
+            dquery.mul_(ctx.scale),
+            dkey_value,
+            dleave.t(),
+            flat.t() @ both,
+            None,
+            None,
+        )
+
+
+def _by_head(
+    query: Tensor, key_value: Tensor, leave: Tensor, heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Weights head by head: from the profile (2 H, D / H, d), and from there to rows (2 H, D / H, D)."""
+    width = len(query)
+    to_rows = torch.cat([query * scale, leave.t()]).view(2 * heads, width // heads, width)
+    return key_value.view(2 * heads, width // heads, -1), to_rows  # (2 H, D / H, d)
+
+
+class Leave(torch.autograd.Function):
+    """Gate, norm and feed-forward (eq. 11-16).
+
+    ``forward(own, cross (B, N, D), mean (B, N, D / 4), gates (D, D / 4), gain (D,), enter (6D, D), leave
+    (D, 3D), eps)`` gives rows (B, N, D). ``gates`` is the difference of the weights of both branches.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        own: Tensor,
+        cross: Tensor,
+        mean: Tensor,
+        gates: Tensor,
+        gain: Tensor,
+        enter: Tensor,
+        leave: Tensor,
+        eps: float,
+    ) -> Tensor:
+        """See the class."""
+        own, cross = own.flatten(0, 1), cross.flatten(0, 1)  # (R, D)
+        hidden = leave.shape[1]
+        positive = torch.relu(mean).flatten(0, 1)  # (R, D / 4)
+        gate = (positive @ gates.t()).sigmoid_()  # (R, D)
+        apart = own - cross
+        scaled = scale_by_rms(torch.addcmul(cross, gate, apart).add_(own), eps)
+        rows = scaled.unit * gain  # (R, D)
+        entered = rows @ enter.t()  # (R, 6D)
+        bent = functional.silu(entered[:, :hidden])  # (R, 3D)
+        fed = bent * entered[:, hidden:]
+        ctx.save_for_backward(
+            gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled
+        )
+        return torch.addmm(rows, fed, leave.t()).view(*mean.shape[:2], -1)  # (B, N, D)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
+        gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled = ctx.saved_tensors
+        hidden, shape = leave.shape[1], grad.shape
+        grad = grad.reshape(rows.shape)
+        dfed = grad @ leave  # (R, 3D)
+        dentered = torch.empty_like(entered)
+        torch.mul(dfed, bent, out=dentered[:, hidden:])
+        dbent = dfed.mul_(entered[:, hidden:])
+        torch.ops.aten.silu_backward(dbent, entered[:, :hidden], grad_input=dentered[:, :hidden])
+        drows = torch.addmm(grad, dentered, enter)
+        dsum, dgain = rms_gradients(drows, gain, Scaled(*scaled))
+        share = dsum * gate  # of ``own``; the rest is that of ``cross``
+        dlogit = torch.ops.aten.sigmoid_backward(dsum * apart, gate)
+        dmean = torch.ops.aten.threshold_backward(dlogit @ gates, positive, 0)
+        return (
+            (dsum + share).view(shape),
+            dsum.sub_(share).view(shape),
+            dmean.view(*shape[:2], -1),
+            dlogit.t() @ positive,
+            dgain,
+            dentered.t() @ rows,
+            grad.t() @ fed,
+            None,
+        )
