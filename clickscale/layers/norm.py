@@ -18,13 +18,16 @@ class _ScaleByRMS(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
         scaled = scale_by_rms(x, eps)
+        ctx.eps = eps
         ctx.save_for_backward(gain, *scaled)
         return scaled.unit * gain
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         gain, *scaled = ctx.saved_tensors
-        return *rms_gradients(grads[0], gain, Scaled(*scaled)), None
+        rows = Scaled(*(x.flatten(0, -2) for x in scaled))
+        by_x, by_gain = rms_gradients(grads[0].reshape(rows.unit.shape), gain, rows, ctx.eps)
+        return by_x.view(grads[0].shape), by_gain, None
 
 
 class RMSNorm(nn.Module):

@@ -5,36 +5,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_TINY = 1e-30  # a zero row has rms 0; its gradient is divided by this instead, and stays finite
+# A row whose rms is smaller than this share of eps is zero but for rounding, and its gradient is that of a zero
+# row: what its length does is beyond the last digit.
+_LEAST = 1e-6
 
 
 class Scaled(NamedTuple):
     """Rows x over their root mean square, and what the gradients need.
 
     Attributes:
-        unit: (..., D), x times ``scale``, before the gain.
-        rms, scale: (..., 1), the root mean square of x and ``1 / (rms + eps)``.
+        unit: (..., D), x divided by ``size``, before the gain.
+        size: (..., 1), the root mean square of x plus ``eps``.
     """
 
     unit: Tensor
-    rms: Tensor
-    scale: Tensor
+    size: Tensor
 
 
 def scale_by_rms(x: Tensor, eps: float) -> Scaled:
     """Divide rows x (..., D) by their root mean square plus ``eps``."""
-    rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)  # (..., 1)
-    scale = (rms + eps).reciprocal_()
-    return Scaled(x * scale, rms, scale)
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5).add_(eps)  # (..., 1)
+    return Scaled(x / size, size)
 
 
-def rms_gradients(grad: Tensor, gain: Tensor, scaled: Scaled) -> tuple[Tensor, Tensor]:
-    """Gradients of x (..., D) and of the gain (D,), for the gradient (..., D) of ``unit * gain``."""
-    unit, rms, scale = scaled
-    width = unit.shape[-1]
+def rms_gradients(
+    grad: Tensor, gain: Tensor, scaled: Scaled, eps: float, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Gradients of rows x (R, D) and of the gain (D,), for the gradient (R, D) of ``unit * gain``.
+
+    The first is written into ``out`` if that is given.
+    """
+    unit, size = scaled
     product = grad * unit
-    along = (product @ gain)[..., None]  # (..., 1), the gradient along x
-    # d rms / dx = x / (D rms): what a change of x's length does through the scale.
-    bend = along.div_((scale * rms.clamp(min=_TINY)).mul_(width))
-    by_x = (grad * gain).addcmul_(unit, bend, value=-1).mul_(scale)
-    return by_x, product.view(-1, width).sum(dim=0)
+    # d rms / dx = x / (D rms): what a change of x's length does through the size.
+    along = torch.mm(product, gain[:, None])  # (R, 1), the gradient along x
+    bend = along.div_((size - eps).clamp_(min=_LEAST * eps)).mul_(1 / len(gain))
+    by_x = torch.mul(grad, gain, out=out).div_(size).addcmul_(unit, bend, value=-1)
+    return by_x, product.sum(dim=0)

@@ -13,6 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from clickscale.layers.kernels.products import (
+    first_rows,
+    input_gradient,
+    product,
+    rows_with_room,
+    weight_gradient,
+)
 from clickscale.layers.kernels.rms_scaling import Scaled, rms_gradients, scale_by_rms
 
 
@@ -27,26 +34,28 @@ class Enter(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gain: Tensor, qkv: Tensor, heads: int, eps: float) -> tuple[Tensor, ...]:
         """See the class."""
         batch, count, width = x.shape
-        scaled = scale_by_rms(x.flatten(0, 1), eps)
-        rows = scaled.unit * gain
-        parts = (rows @ qkv.t()).view(batch, count, 3, heads, width // heads)
+        scaled = scale_by_rms(x.reshape(-1, width), eps)
+        room = rows_with_room(x, batch * count, width)
+        rows = torch.mul(scaled.unit, gain, out=first_rows(room, batch * count))
+        parts = first_rows(product(room, qkv), batch * count).view(batch, count, 3, heads, width // heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # (B, H, N, D / H)
-        ctx.save_for_backward(gain, qkv, rows, *scaled)
+        ctx.eps = eps
+        ctx.save_for_backward(gain, qkv, room, *scaled)
         return rows.view(x.shape), query, key, value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, drows: Tensor, *of_parts: Tensor) -> tuple[Tensor | None, ...]:
         """See the class."""
-        gain, qkv, rows, *scaled = ctx.saved_tensors
+        gain, qkv, room, *scaled = ctx.saved_tensors
         batch, heads, count, width = of_parts[0].shape
-        joined = drows.new_empty(batch, count, 3, heads, width)
-        for place, part in enumerate(of_parts):
-            joined[:, :, place] = part.transpose(1, 2)
-        flat = joined.view(len(rows), -1)  # (R, 3D)
-        drows = torch.addmm(drows.reshape(rows.shape), flat, qkv)
-        dx, dgain = rms_gradients(drows, gain, Scaled(*scaled))
-        return dx.view(batch, count, -1), dgain, flat.t() @ rows, None, None
+        joined = rows_with_room(room, batch * count, 3 * heads * width)
+        split = first_rows(joined, batch * count).view(batch, count, 3, heads, width)
+        torch.stack(of_parts, out=split.permute(2, 0, 3, 1, 4))
+        dnormal = first_rows(input_gradient(joined, qkv), batch * count)
+        dnormal = dnormal.add_(drows.view(dnormal.shape))
+        dx, dgain = rms_gradients(dnormal, gain, Scaled(*scaled), ctx.eps)
+        return dx.view(drows.shape), dgain, weight_gradient(joined, room), None, None
 
 
 class MeetProfile(torch.autograd.Function):
@@ -80,8 +89,10 @@ class MeetProfile(torch.autograd.Function):
         """See the class."""
         batch, heads, count, _ = seen.shape
         fields, width = profile.shape[1], rows.shape[2]
-        merged = seen.transpose(1, 2).reshape(-1, width)  # (R, D)
-        scaled = scale_by_rms(torch.addmm(rows.reshape(-1, width), merged, out.t()), eps)
+        merged = rows_with_room(seen, batch * count, width)
+        first_rows(merged, batch * count).view(batch, count, heads, -1).copy_(seen.transpose(1, 2))
+        attention = first_rows(product(merged, out), batch * count)
+        scaled = scale_by_rms(attention.add_(rows.view(attention.shape)), eps)
         own = (scaled.unit * gain).view(rows.shape)
         heads_in, heads_out = _by_head(query, key_value, leave, heads, scale)
         maps = torch.bmm(heads_in.transpose(1, 2), heads_out).transpose(0, 1).flatten(1)  # (d, 2 H D)
@@ -92,7 +103,7 @@ class MeetProfile(torch.autograd.Function):
         weights = logits.softmax(dim=1).view(batch, fields * heads, count)
         cross = torch.bmm(weights.transpose(1, 2), value)  # (B, N, D)
         both = (own + cross).view(-1, width)  # (R, D)
-        ctx.heads, ctx.scale = heads, scale
+        ctx.heads, ctx.scale, ctx.eps = heads, scale, eps
         ctx.save_for_backward(
             profile, gain, out, query, key_value, leave, shrink, merged, own, key, value, weights, both, maps, *scaled
         )
@@ -120,14 +131,17 @@ class MeetProfile(torch.autograd.Function):
         heads_in, heads_out = _by_head(query, key_value, leave, ctx.heads, ctx.scale)
         dkey_value = torch.bmm(heads_out, dmaps.transpose(1, 2)).view(key_value.shape)
         dquery, dleave = torch.bmm(heads_in, dmaps).view(2, width, width)
-        dsum, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled))
-        dseen = (dsum @ out).view(batch, count, ctx.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
+        room = rows_with_room(down, batch * count, width)
+        dsum = first_rows(room, batch * count)
+        _, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled), ctx.eps, out=dsum)
+        dmerged = first_rows(input_gradient(room, out), batch * count)
+        dseen = dmerged.view(batch, count, ctx.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
         return (
             dsum.view(own.shape),
             dseen,
             (dread @ maps.t()).view(profile.shape),
             dgain,
-            dsum.t() @ merged,
+            weight_gradient(room, merged),
             dquery.mul_(ctx.scale),
             dkey_value,
             dleave.t(),
@@ -166,35 +180,40 @@ class Leave(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         """See the class."""
-        own, cross = own.flatten(0, 1), cross.flatten(0, 1)  # (R, D)
-        hidden = leave.shape[1]
-        positive = torch.relu(mean).flatten(0, 1)  # (R, D / 4)
-        gate = (positive @ gates.t()).sigmoid_()  # (R, D)
+        shape, width, hidden = own.shape, own.shape[2], leave.shape[1]
+        own, cross = own.view(-1, width), cross.view(-1, width)  # (R, D)
+        count = len(own)
+        positive = torch.relu(mean).view(count, -1)  # (R, D / 4)
+        gate = torch.mm(positive, gates.t()).sigmoid_()  # (R, D)
         apart = own - cross
         scaled = scale_by_rms(torch.addcmul(cross, gate, apart).add_(own), eps)
-        rows = scaled.unit * gain  # (R, D)
-        entered = rows @ enter.t()  # (R, 6D)
-        bent = functional.silu(entered[:, :hidden])  # (R, 3D)
-        fed = bent * entered[:, hidden:]
+        room, fed = (rows_with_room(own, count, columns) for columns in (width, hidden))
+        rows = torch.mul(scaled.unit, gain, out=first_rows(room, count))
+        entered = first_rows(product(room, enter), count)  # (R, 6D)
+        to_bend, linear = entered.split(hidden, dim=1)
+        bent = functional.silu(to_bend)  # (R, 3D)
+        torch.mul(bent, linear, out=first_rows(fed, count))
+        ctx.eps = eps
         ctx.save_for_backward(
-            gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled
+            gates, gain, enter, leave, positive, gate, apart, room, entered, bent, fed, *scaled
         )
-        return torch.addmm(rows, fed, leave.t()).view(*mean.shape[:2], -1)  # (B, N, D)
+        return first_rows(product(fed, leave), count).add_(rows).view(shape)  # (B, N, D)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """See the class."""
         gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled = ctx.saved_tensors
-        hidden, shape = leave.shape[1], grad.shape
-        grad = grad.reshape(rows.shape)
-        dfed = grad @ leave  # (R, 3D)
-        dentered = torch.empty_like(entered)
-        torch.mul(dfed, bent, out=dentered[:, hidden:])
-        dbent = dfed.mul_(entered[:, hidden:])
-        torch.ops.aten.silu_backward(dbent, entered[:, :hidden], grad_input=dentered[:, :hidden])
-        drows = torch.addmm(grad, dentered, enter)
-        dsum, dgain = rms_gradients(drows, gain, Scaled(*scaled))
+        (count, hidden), shape = bent.shape, grad.shape
+        room, flat = _padded_like(rows, grad.reshape(count, -1))
+        dfed = first_rows(input_gradient(room, leave), count)  # (R, 3D)
+        to_bend, linear = entered.split(hidden, dim=1)
+        dentered = rows_with_room(entered, count, 2 * hidden)
+        of_bend, of_linear = first_rows(dentered, count).split(hidden, dim=1)
+        torch.mul(dfed, bent, out=of_linear)
+        torch.ops.aten.silu_backward(dfed.mul_(linear), to_bend, grad_input=of_bend)
+        drows = first_rows(input_gradient(dentered, enter), count).add_(flat)
+        dsum, dgain = rms_gradients(drows, gain, Scaled(*scaled), ctx.eps)
         share = dsum * gate  # of ``own``; the rest is that of ``cross``
         dlogit = torch.ops.aten.sigmoid_backward(dsum * apart, gate)
         dmean = torch.ops.aten.threshold_backward(dlogit @ gates, positive, 0)
@@ -204,7 +223,15 @@ class Leave(torch.autograd.Function):
             dmean.view(*shape[:2], -1),
             dlogit.t() @ positive,
             dgain,
-            dentered.t() @ rows,
-            grad.t() @ fed,
+            weight_gradient(dentered, rows),
+            weight_gradient(room, fed),
             None,
         )
+
+
+def _padded_like(like: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (R, D) in a matrix of as many rows as ``like``, and the same rows without the padding."""
+    if len(like) == len(rows):
+        return rows, rows
+    room = rows_with_room(rows, *rows.shape)
+    return room, room[: len(rows)].copy_(rows)
