@@ -23,11 +23,9 @@ class _TimeOfWeek(nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        week = (
-            functional.linear(self.hour, self.project.weight)[None] + self.project(self.day)[:, None]
-        )  # (7, 24, D)
-        day = (times // 86400 + 4) % 7  # 1970-01-01 was a Thursday; 0 is Sunday
-        return functional.embedding(day * 24 + times // 3600 % 24, week.flatten(0, 1))  # (..., D)
+        week = self.project((self.day[:, None] + self.hour).flatten(0, 1))  # (168, D)
+        hour = (times // 3600 + 4 * 24) % 168  # since Sunday; 1970-01-01 was a Thursday
+        return functional.embedding(hour, week)  # (..., D)
 
 
 class TimedInputs(Inputs):

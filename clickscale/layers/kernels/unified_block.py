@@ -22,6 +22,10 @@ from clickscale.layers.kernels.products import (
 )
 from clickscale.layers.kernels.rms_scaling import Scaled, rms_gradients, scale_by_rms
 
+_silu_backward = torch.ops.aten.silu_backward.grad_input
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.default
+_threshold_backward = torch.ops.aten.threshold_backward.default
+
 
 class Enter(torch.autograd.Function):
     """Normalized rows, queries, keys and values (eq. 2, 3).
@@ -94,10 +98,11 @@ class MeetProfile(torch.autograd.Function):
         attention = first_rows(product(merged, out), batch * count)
         scaled = scale_by_rms(attention.add_(rows.view(attention.shape)), eps)
         own = (scaled.unit * gain).view(rows.shape)
-        heads_in, heads_out = _by_head(query, key_value, leave, heads, scale)
-        maps = torch.bmm(heads_in.transpose(1, 2), heads_out).transpose(0, 1).flatten(1)  # (d, 2 H D)
-        read = (profile.flatten(0, 1) @ maps).view(batch, fields, 2, heads * width)
-        key, value = (read[:, :, place].reshape(batch, -1, width) for place in range(2))  # (B, n2 H, D)
+        from_profile = key_value.view(2 * heads, width // heads, -1)  # (2 H, D / H, d)
+        to_rows = torch.cat([query * scale, leave.t()]).view(2 * heads, width // heads, width)
+        maps = torch.bmm(from_profile.transpose(1, 2), to_rows).transpose(0, 1).flatten(1)  # (d, 2 H D)
+        fields_of_all = profile.reshape(-1, profile.shape[2])  # (B n2, d)
+        key, value = (torch.mm(fields_of_all, part).view(batch, -1, width) for part in maps.chunk(2, dim=1))
         # The fields are not the last axis: a softmax over a few neighbors in memory is slow.
         logits = torch.bmm(key, own.transpose(1, 2)).view(batch, fields, heads * count)
         weights = logits.softmax(dim=1).view(batch, fields * heads, count)
@@ -105,7 +110,8 @@ class MeetProfile(torch.autograd.Function):
         both = (own + cross).view(-1, width)  # (R, D)
         ctx.heads, ctx.scale, ctx.eps = heads, scale, eps
         ctx.save_for_backward(
-            profile, gain, out, query, key_value, leave, shrink, merged, own, key, value, weights, both, maps, *scaled
+            *(fields_of_all, gain, out, shrink, from_profile, to_rows),
+            *(maps, merged, own, key, value, weights, both, *scaled),
         )
         return own, cross, (both @ shrink.t()).view(batch, count, -1)
 
@@ -113,9 +119,10 @@ class MeetProfile(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, down: Tensor, dcross: Tensor, daveraged: Tensor) -> tuple[Tensor | None, ...]:
         """See the class."""
-        profile, gain, out, query, key_value, leave, shrink, *made = ctx.saved_tensors
-        merged, own, key, value, weights, both, maps, *scaled = made
-        (batch, fields, dim), (_, count, width) = profile.shape, own.shape
+        profile, gain, out, shrink, from_profile, to_rows, *made = ctx.saved_tensors
+        maps, merged, own, key, value, weights, both, *scaled = made
+        (batch, count, width), dim = own.shape, profile.shape[1]
+        fields = weights.shape[1] // ctx.heads
         flat = daveraged.reshape(len(both), -1)  # (R, D / 4)
         dboth = (flat @ shrink).view(own.shape)
         dcross = dcross + dboth
@@ -125,12 +132,11 @@ class MeetProfile(torch.autograd.Function):
         dlogits = dlogits.view(weights.shape)
         dkey = torch.bmm(dlogits, own)  # (B, n2 H, D)
         down = dboth.add_(down).baddbmm_(dlogits.transpose(1, 2), key)
-        dread = torch.stack([part.view(batch * fields, -1) for part in (dkey, dvalue)], dim=1).flatten(1)
-        dmaps = profile.flatten(0, 1).t() @ dread  # (d, 2 H D)
-        dmaps = dmaps.view(dim, 2 * ctx.heads, width).transpose(0, 1)  # (2 H, d, D)
-        heads_in, heads_out = _by_head(query, key_value, leave, ctx.heads, ctx.scale)
-        dkey_value = torch.bmm(heads_out, dmaps.transpose(1, 2)).view(key_value.shape)
-        dquery, dleave = torch.bmm(heads_in, dmaps).view(2, width, width)
+        dread = torch.cat([dkey.view(batch * fields, -1), dvalue.view(batch * fields, -1)], dim=1)
+        dmaps = torch.mm(profile.t(), dread)  # (d, 2 H D)
+        dmaps = dmaps.view(dim, len(to_rows), width).transpose(0, 1)  # (2 H, d, D)
+        dfrom_profile = torch.bmm(to_rows, dmaps.transpose(1, 2))  # (2 H, D / H, d)
+        dquery, dleave = torch.bmm(from_profile, dmaps).view(2, width, width)
         room = rows_with_room(down, batch * count, width)
         dsum = first_rows(room, batch * count)
         _, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled), ctx.eps, out=dsum)
@@ -139,25 +145,16 @@ class MeetProfile(torch.autograd.Function):
         return (
             dsum.view(own.shape),
             dseen,
-            (dread @ maps.t()).view(profile.shape),
+            torch.mm(dread, maps.t()).view(batch, fields, dim),
             dgain,
             weight_gradient(room, merged),
             dquery.mul_(ctx.scale),
-            dkey_value,
+            dfrom_profile.view(2 * width, dim),
             dleave.t(),
             flat.t() @ both,
             None,
             None,
         )
-
-
-def _by_head(
-    query: Tensor, key_value: Tensor, leave: Tensor, heads: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Weights head by head: from the profile (2 H, D / H, d), and from there to rows (2 H, D / H, D)."""
-    width = len(query)
-    to_rows = torch.cat([query * scale, leave.t()]).view(2 * heads, width // heads, width)
-    return key_value.view(2 * heads, width // heads, -1), to_rows  # (2 H, D / H, d)
 
 
 class Leave(torch.autograd.Function):
@@ -211,12 +208,12 @@ class Leave(torch.autograd.Function):
         dentered = rows_with_room(entered, count, 2 * hidden)
         of_bend, of_linear = first_rows(dentered, count).split(hidden, dim=1)
         torch.mul(dfed, bent, out=of_linear)
-        torch.ops.aten.silu_backward(dfed.mul_(linear), to_bend, grad_input=of_bend)
+        _silu_backward(dfed.mul_(linear), to_bend, grad_input=of_bend)
         drows = first_rows(input_gradient(dentered, enter), count).add_(flat)
         dsum, dgain = rms_gradients(drows, gain, Scaled(*scaled), ctx.eps)
         share = dsum * gate  # of ``own``; the rest is that of ``cross``
-        dlogit = torch.ops.aten.sigmoid_backward(dsum * apart, gate)
-        dmean = torch.ops.aten.threshold_backward(dlogit @ gates, positive, 0)
+        dlogit = _sigmoid_backward(dsum * apart, gate)
+        dmean = _threshold_backward(dlogit @ gates, positive, 0)
         return (
             (dsum + share).view(shape),
             dsum.sub_(share).view(shape),
