@@ -19,6 +19,7 @@ from clickscale.layers.kernels.products import (
     product,
     rows_with_room,
     weight_gradient,
+    with_room,
 )
 from clickscale.layers.kernels.rms_scaling import Scaled, rms_gradients, scale_by_rms
 
@@ -39,7 +40,7 @@ class Enter(torch.autograd.Function):
         """See the class."""
         batch, count, width = x.shape
         scaled = scale_by_rms(x.reshape(-1, width), eps)
-        room = rows_with_room(x, batch * count, width)
+        room = rows_with_room(x, batch * count, width, qkv.numel())
         rows = torch.mul(scaled.unit, gain, out=first_rows(room, batch * count))
         parts = first_rows(product(room, qkv), batch * count).view(batch, count, 3, heads, width // heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # (B, H, N, D / H)
@@ -53,9 +54,10 @@ class Enter(torch.autograd.Function):
         """See the class."""
         gain, qkv, room, *scaled = ctx.saved_tensors
         batch, heads, count, width = of_parts[0].shape
-        joined = rows_with_room(room, batch * count, 3 * heads * width)
+        joined = rows_with_room(room, batch * count, 3 * heads * width, qkv.numel())
         split = first_rows(joined, batch * count).view(batch, count, 3, heads, width)
-        torch.stack(of_parts, out=split.permute(2, 0, 3, 1, 4))
+        for place, part in enumerate(of_parts):
+            split[:, :, place].copy_(part.transpose(1, 2))
         dnormal = first_rows(input_gradient(joined, qkv), batch * count)
         dnormal = dnormal.add_(drows.view(dnormal.shape))
         dx, dgain = rms_gradients(dnormal, gain, Scaled(*scaled), ctx.eps)
@@ -93,7 +95,7 @@ class MeetProfile(torch.autograd.Function):
         """See the class."""
         batch, heads, count, _ = seen.shape
         fields, width = profile.shape[1], rows.shape[2]
-        merged = rows_with_room(seen, batch * count, width)
+        merged = rows_with_room(seen, batch * count, width, out.numel())
         first_rows(merged, batch * count).view(batch, count, heads, -1).copy_(seen.transpose(1, 2))
         attention = first_rows(product(merged, out), batch * count)
         scaled = scale_by_rms(attention.add_(rows.view(attention.shape)), eps)
@@ -113,7 +115,7 @@ class MeetProfile(torch.autograd.Function):
             *(fields_of_all, gain, out, shrink, from_profile, to_rows),
             *(maps, merged, own, key, value, weights, both, *scaled),
         )
-        return own, cross, (both @ shrink.t()).view(batch, count, -1)
+        return own, cross, torch.mm(both, shrink.t()).view(batch, count, -1)
 
     @staticmethod
     @once_differentiable
@@ -124,7 +126,7 @@ class MeetProfile(torch.autograd.Function):
         (batch, count, width), dim = own.shape, profile.shape[1]
         fields = weights.shape[1] // ctx.heads
         flat = daveraged.reshape(len(both), -1)  # (R, D / 4)
-        dboth = (flat @ shrink).view(own.shape)
+        dboth = torch.mm(flat, shrink).view(own.shape)
         dcross = dcross + dboth
         dvalue = torch.bmm(weights, dcross)  # (B, n2 H, D)
         dweights = torch.bmm(value, dcross.transpose(1, 2)).view(batch, fields, -1)
@@ -137,7 +139,7 @@ class MeetProfile(torch.autograd.Function):
         dmaps = dmaps.view(dim, len(to_rows), width).transpose(0, 1)  # (2 H, d, D)
         dfrom_profile = torch.bmm(to_rows, dmaps.transpose(1, 2))  # (2 H, D / H, d)
         dquery, dleave = torch.bmm(from_profile, dmaps).view(2, width, width)
-        room = rows_with_room(down, batch * count, width)
+        room = rows_with_room(down, batch * count, width, out.numel())
         dsum = first_rows(room, batch * count)
         _, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled), ctx.eps, out=dsum)
         dmerged = first_rows(input_gradient(room, out), batch * count)
@@ -151,7 +153,7 @@ class MeetProfile(torch.autograd.Function):
             dquery.mul_(ctx.scale),
             dfrom_profile.view(2 * width, dim),
             dleave.t(),
-            flat.t() @ both,
+            torch.mm(flat.t(), both),
             None,
             None,
         )
@@ -184,7 +186,7 @@ class Leave(torch.autograd.Function):
         gate = torch.mm(positive, gates.t()).sigmoid_()  # (R, D)
         apart = own - cross
         scaled = scale_by_rms(torch.addcmul(cross, gate, apart).add_(own), eps)
-        room, fed = (rows_with_room(own, count, columns) for columns in (width, hidden))
+        room, fed = (rows_with_room(own, count, columns, enter.numel()) for columns in (width, hidden))
         rows = torch.mul(scaled.unit, gain, out=first_rows(room, count))
         entered = first_rows(product(room, enter), count)  # (R, 6D)
         to_bend, linear = entered.split(hidden, dim=1)
@@ -200,12 +202,15 @@ class Leave(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """See the class."""
-        gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled = ctx.saved_tensors
+        gates, gain, enter, leave, positive, gate, apart, rows, entered, bent, fed, *scaled = (
+            ctx.saved_tensors
+        )
         (count, hidden), shape = bent.shape, grad.shape
-        room, flat = _padded_like(rows, grad.reshape(count, -1))
+        flat = grad.reshape(count, -1)
+        room = with_room(flat, enter.numel())
         dfed = first_rows(input_gradient(room, leave), count)  # (R, 3D)
         to_bend, linear = entered.split(hidden, dim=1)
-        dentered = rows_with_room(entered, count, 2 * hidden)
+        dentered = rows_with_room(entered, count, 2 * hidden, enter.numel())
         of_bend, of_linear = first_rows(dentered, count).split(hidden, dim=1)
         torch.mul(dfed, bent, out=of_linear)
         _silu_backward(dfed.mul_(linear), to_bend, grad_input=of_bend)
@@ -213,22 +218,14 @@ class Leave(torch.autograd.Function):
         dsum, dgain = rms_gradients(drows, gain, Scaled(*scaled), ctx.eps)
         share = dsum * gate  # of ``own``; the rest is that of ``cross``
         dlogit = _sigmoid_backward(dsum * apart, gate)
-        dmean = _threshold_backward(dlogit @ gates, positive, 0)
+        dmean = _threshold_backward(torch.mm(dlogit, gates), positive, 0)
         return (
             (dsum + share).view(shape),
             dsum.sub_(share).view(shape),
             dmean.view(*shape[:2], -1),
-            dlogit.t() @ positive,
+            torch.mm(dlogit.t(), positive),
             dgain,
             weight_gradient(dentered, rows),
             weight_gradient(room, fed),
             None,
         )
-
-
-def _padded_like(like: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, D) in a matrix of as many rows as ``like``, and the same rows without the padding."""
-    if len(like) == len(rows):
-        return rows, rows
-    room = rows_with_room(rows, *rows.shape)
-    return room, room[: len(rows)].copy_(rows)

@@ -113,6 +113,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
         super().__init__()
         self.config, self.heads = config, heads
+        self.usual = config == BlockConfig(scale=config.scale)
         self.scale = (width if config.scale == "paper" else width // heads) ** -0.5
         make = RMSNorm if config.norm == "rms" else nn.LayerNorm
         self.norms = nn.ModuleList(make(width) for _ in range(1 if config.residual == "literal" else 3))
@@ -186,8 +187,7 @@ class AttentionBlock(nn.Module):
 
     def _by_hand(self, x: Tensor) -> bool:
         """True in training of the default block in one precision, where fewer operations take less time."""
-        usual = self.config == BlockConfig(scale=self.config.scale)
-        return usual and torch.is_grad_enabled() and not is_mixed(x) and x.dtype == self.qkv.weight.dtype
+        return self.usual and torch.is_grad_enabled() and not is_mixed(x) and x.dtype == self.qkv.weight.dtype
 
     def _meet_by_hand(self, rows: Tensor, seen: Tensor, profile: Tensor) -> _Met:
         own, cross, averaged = MeetProfile.apply(  # type: ignore[no-untyped-call]
