@@ -163,11 +163,11 @@ class Head(nn.Module):
         layers: list[Any] = list(self.tower)
         by_hand = self.usual and torch.is_grad_enabled() and not is_mixed(x)
         if not by_hand or x.dtype != layers[0].weight.dtype:
-            return self.tower(x)  # type: ignore[no-any-return]
+            return self.tower(x)
         for linear, norm, dice in zip(layers[0:-1:3], layers[1:-1:3], layers[2:-1:3], strict=True):
             weights = linear.weight, linear.bias, norm.gain, dice.alpha
             x = HiddenLayer.apply(x, *weights, norm.eps)  # type: ignore[no-untyped-call]
-        return layers[-1](x)  # type: ignore[no-any-return]
+        return layers[-1](x)
 
     def double_labels(self) -> None:
         """Add as many logits as there are; the first ones keep their weights, the new ones are fresh."""

@@ -1,4 +1,4 @@
-"""A hidden layer of the head in few large operations, with its gradient written by hand: linear, RMS norm, Dice."""
+"""A hidden layer of the head (linear, RMS norm, Dice) in few operations, its gradient written by hand."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class HiddenLayer(torch.autograd.Function):
         through = (grad * units).mul_(1 - gate)  # what the gate hands on, but for its own height
         dalpha = through.sum(dim=0)
         dunits = through.mul_(gate).mul_(1 - alpha).addcmul_(grad, slope)
-        room = rows_with_room(grad, *grad.shape, weight.numel())
+        room = rows_with_room(grad, len(grad), grad.shape[1], weight.numel())
         made = first_rows(room, len(grad))
         _, dgain = rms_gradients(dunits, gain, Scaled(*scaled), ctx.eps, out=made)
         dx = first_rows(input_gradient(room, weight), len(grad)) if ctx.needs_input_grad[0] else None

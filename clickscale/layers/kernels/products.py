@@ -1,17 +1,16 @@
 """Products of many rows with a weight, for training: by oneDNN on processors where that is faster.
 
-Torch multiplies float32 matrices on a CPU with MKL, which on an AMD EPYC with AVX-512 reached 100 GFLOP/s on one
-thread where oneDNN reached 200 to 240 (``benchmarks/bench_products.py``). oneDNN makes code for every shape it
-meets, which takes half a millisecond, and batches differ in their number of rows. So rows are padded with zeros
-to one of a few numbers: `rows_with_room` makes such matrices. Small products, other types and other devices
-are torch's own.
+Torch multiplies float32 matrices on a CPU with MKL. On an AMD EPYC with AVX-512, MKL reached 100 GFLOP/s on
+one thread, and oneDNN 200 to 240. oneDNN makes code for every shape it meets, which takes half a millisecond,
+and batches differ in their number of rows. So rows are padded with zeros to one of a few numbers:
+`rows_with_room` makes such matrices. Small products, other types and other devices are torch's own.
 """
 
 import torch
 from torch import Tensor
 
 _SMALLEST = 1 << 22  # multiply-adds of a product; below, the call costs more than is won
-_BY_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+_BY_ONEDNN = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def rows_with_room(like: Tensor, count: int, width: int, work: int) -> Tensor:
@@ -31,7 +30,7 @@ def rows_with_room(like: Tensor, count: int, width: int, work: int) -> Tensor:
 
 def with_room(rows: Tensor, work: int) -> Tensor:
     """Rows (R, D) in a matrix from `rows_with_room`; the same tensor where that adds no padding."""
-    room = rows_with_room(rows, *rows.shape, work)
+    room = rows_with_room(rows, len(rows), rows.shape[1], work)
     if len(room) == len(rows):
         return rows
     room[: len(rows)] = rows

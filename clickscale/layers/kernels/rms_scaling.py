@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# A row whose rms is smaller than this share of eps is zero but for rounding, and its gradient is that of a zero
-# row: what its length does is beyond the last digit.
+# A row whose rms is below this share of eps has the gradient of a zero row: what its length does is beyond
+# the last digit.
 _LEAST = 1e-6
 
 

@@ -68,13 +68,13 @@ class MeetProfile(torch.autograd.Function):
     """Cross attention over the profile, and the inputs of the gate's mean (eq. 5-10).
 
     ``forward(rows (B, N, D), seen (B, H, N, D / H), profile (B, n2, d), gain (D,), out (D, D), query (D, D),
-    key_value (2D, d), leave (D, D), shrink (D / 4, D), scale, eps)`` gives own and cross (B, N, D) and averaged
-    (B, N, D / 4).
+    key_value (2D, d), leave (D, D), shrink (D / 4, D), scale, eps)`` gives own and cross (B, N, D) and
+    averaged (B, N, D / 4).
 
-    A query is ``x @ Wq`` and a key ``p @ Wk``, so their product is ``x @ (p @ Wk Wq)``. With the product of the
-    weights, which is small, cross attention reads the rows themselves; likewise, the map after it is applied
-    to the few values and not to the rows. Four products of all rows with (D, D) become two with the 2 n2 H
-    rows that stand for the profile.
+    A query is ``x @ Wq`` and a key ``p @ Wk``, so their product is ``x @ (p @ Wk Wq)``. With the product of
+    the weights, which is small, cross attention reads the rows themselves; likewise, the map after it is
+    applied to the few values and not to the rows. Two products of all rows with (D, D) become two with the
+    n2 H rows that stand for the profile.
     """
 
     @staticmethod
@@ -189,7 +189,7 @@ class Leave(torch.autograd.Function):
         room, fed = (rows_with_room(own, count, columns, enter.numel()) for columns in (width, hidden))
         rows = torch.mul(scaled.unit, gain, out=first_rows(room, count))
         entered = first_rows(product(room, enter), count)  # (R, 6D)
-        to_bend, linear = entered.split(hidden, dim=1)
+        to_bend, linear = entered.chunk(2, dim=1)
         bent = functional.silu(to_bend)  # (R, 3D)
         torch.mul(bent, linear, out=first_rows(fed, count))
         ctx.eps = eps
@@ -209,9 +209,9 @@ class Leave(torch.autograd.Function):
         flat = grad.reshape(count, -1)
         room = with_room(flat, enter.numel())
         dfed = first_rows(input_gradient(room, leave), count)  # (R, 3D)
-        to_bend, linear = entered.split(hidden, dim=1)
+        to_bend, linear = entered.chunk(2, dim=1)
         dentered = rows_with_room(entered, count, 2 * hidden, enter.numel())
-        of_bend, of_linear = first_rows(dentered, count).split(hidden, dim=1)
+        of_bend, of_linear = first_rows(dentered, count).chunk(2, dim=1)
         torch.mul(dfed, bent, out=of_linear)
         _silu_backward(dfed.mul_(linear), to_bend, grad_input=of_bend)
         drows = first_rows(input_gradient(dentered, enter), count).add_(flat)

@@ -98,7 +98,7 @@ class _AdaptiveFusion(nn.Module):
         return self.shrink(both).to(both.dtype)  # running sums need the full precision under autocast
 
     def gates(self) -> Tensor:
-        """(D, D / 4); the softmax over two branches is a sigmoid of their difference: one product, not two."""
+        """(D, D / 4); a softmax over two branches is a sigmoid of their difference: one product, not two."""
         return self.self_gate.weight - self.cross_gate.weight
 
     def forward(self, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
