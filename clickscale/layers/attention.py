@@ -38,13 +38,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float
     Returns:
         (B, H, Q, D / H).
     """
-    if _is_mixed(query):
+    if is_mixed(query):
         return plain_attend(query, key, value, bias, scale)
     out: Tensor = Attend.apply(query, key, value, bias, scale)  # type: ignore[no-untyped-call]
     return out
 
 
-def _is_mixed(x: Tensor) -> bool:
+def is_mixed(x: Tensor) -> bool:
     """True under autocast, where the hand-written gradients would meet tensors of two precisions."""
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -87,7 +87,7 @@ def attend_with_itself(
         (B, H, C, D / H).
     """
     inputs = query, key, value, own_key, own_value, bias, own
-    if _is_mixed(query):
+    if is_mixed(query):
         return plain_attend_with_itself(*inputs, scale)
     out: Tensor = AttendWithItself.apply(*inputs, scale)  # type: ignore[no-untyped-call]
     return out

@@ -1,16 +1,44 @@
 """One table for all categorical features of a model, and what turns numbers into tokens."""
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from clickscale.features import UNKNOWN, Feature, categorical, numeric
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
+
+
+class _LookUp(torch.autograd.Function):
+    """Rows of a table, with a sparse gradient; row 0 is padding, and its gradient is zero.
+
+    Torch's own sparse gradient takes padding out, which is a search, and checks every index once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+        """Weight (rows, d) and rows (...) int64 -> (..., d)."""
+        ctx.size = weight.shape
+        ctx.save_for_backward(rows)
+        return functional.embedding(rows, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """See the class."""
+        (rows,) = ctx.saved_tensors
+        indices, width = rows.reshape(1, -1), ctx.size[1]
+        # Torch adds sparse gradients row by row if their values are contiguous. If they are not, as here with
+        # an unused column, it joins them, which is several times as fast.
+        values = grad.new_empty(indices.shape[1], width + 1)[:, :width]
+        torch.mul(grad.reshape(-1, width), (indices[0] > 0)[:, None], out=values)
+        return torch.sparse_coo_tensor(indices, values, ctx.size, check_invariants=False), None
 
 
 class FusedEmbedding(nn.Module):
@@ -49,7 +77,10 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""
-        found = functional.embedding(rows, self.weight, padding_idx=0, sparse=True)
+        if torch.is_grad_enabled():
+            found: Tensor = _LookUp.apply(self.weight, rows)  # type: ignore[no-untyped-call]
+        else:
+            found = functional.embedding(rows, self.weight)
         return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 
@@ -133,12 +164,17 @@ class SideEmbedding(nn.Module):
         if all(count == 1 for count in self.values):
             return embedded
         pooled, place = [], 0
-        for count in self.values:
-            part = embedded[..., place : place + count, :]
-            held = (rows[..., place : place + count] > 0).sum(dim=-1, keepdim=True).clamp(min=1)
-            pooled.append(part.sum(dim=-2) / held)
-            place += count
-        return torch.stack(pooled, dim=-2)
+        for count, alike in groupby(self.values):
+            fields = len(list(alike))
+            end = place + fields * count
+            part = embedded[..., place:end, :]
+            if count > 1:
+                shape = (*rows.shape[:-1], fields, count)
+                held = (rows[..., place:end] > 0).view(shape).sum(dim=-1, keepdim=True).clamp(min=1)
+                part = part.reshape(*shape, -1).sum(dim=-2) / held  # (..., fields, d)
+            pooled.append(part)
+            place = end
+        return torch.cat(pooled, dim=-2)
 
 
 def _bins(features: tuple[Feature, ...]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TINY = 1e-30  # a zero row has rms 0; its gradient is divided by this instead, and stays finite
+from clickscale.layers.kernels.rms_scaling import Scaled, rms_gradients, scale_by_rms
 
 
 class _ScaleByRMS(torch.autograd.Function):
@@ -17,22 +17,17 @@ class _ScaleByRMS(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
-        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5  # (..., 1)
-        scale = (rms + eps).reciprocal()
-        ctx.save_for_backward(x, gain, rms, scale)
-        return (x * scale).mul_(gain)
+        scaled = scale_by_rms(x, eps)
+        ctx.eps = eps
+        ctx.save_for_backward(gain, *scaled)
+        return scaled.unit * gain
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
-        (grad,) = grads
-        x, gain, rms, scale = ctx.saved_tensors
-        width = x.shape[-1]
-        product = (grad * x).reshape(-1, width)  # (rows, D)
-        by_gain = (scale.reshape(1, -1) @ product).view(width)  # (D,)
-        along = (product @ gain[:, None]).view(scale.shape)  # (..., 1), the gradient along x
-        # d rms / dx = x / (D rms): what a change of x's length does through the scale.
-        bend = along * scale.square() / (rms.clamp(min=_TINY) * width)
-        return (grad * gain).mul_(scale).sub_(x * bend), by_gain, None
+        gain, *scaled = ctx.saved_tensors
+        rows = Scaled(*(x.flatten(0, -2) for x in scaled))
+        by_x, by_gain = rms_gradients(grads[0].reshape(rows.unit.shape), gain, rows, ctx.eps)
+        return by_x.view(grads[0].shape), by_gain, None
 
 
 class RMSNorm(nn.Module):

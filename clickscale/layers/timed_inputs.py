@@ -23,12 +23,12 @@ class TimeOfWeek(nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Times (...,) int64 seconds -> (..., D)."""
-        hour = (times // 3600 + 4 * 24) % (7 * 24)  # 1970-01-01 was a Thursday; hour 0 is that of Sunday
+        hour = (times // 3600 + 4 * 24) % 168  # since Sunday; 1970-01-01 was a Thursday
         return functional.embedding(hour, self.week())  # (..., D)
 
     def week(self) -> Tensor:
         """(168, D): the hours of a week."""
-        return (self.project(self.hour) + self.project(self.day)[:, None]).flatten(0, 1)  # (168, D)
+        return self.project((self.day[:, None] + self.hour).flatten(0, 1))  # (168, D)
 
 
 class TimedInputs(Inputs):

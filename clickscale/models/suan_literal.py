@@ -195,7 +195,7 @@ class SUANLiteral(CTRModel[_TokenState]):
             entered = block.enter(x)
             seen = attend(entered.query, entered.key, entered.value, bias, block.scale)
             met = block.meet_profile(x, entered, seen, profile)
-            x = block.leave(x, met, _mean(met.averaged, mask, self.config.pooling))
+            x = block.leave(met, _mean(met.averaged, mask, self.config.pooling))
         return x
 
 

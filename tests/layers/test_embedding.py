@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 
 from clickscale.features import Feature
 from clickscale.layers.embedding import FusedEmbedding, Numbers, SideEmbedding
@@ -182,3 +183,15 @@ def test_lines_of_frozen_numbers_give_what_all_bins_give() -> None:
         freeze(side)
         torch.testing.assert_close(side(table, none, numbers), expected, rtol=1e-5, atol=1e-5)
     assert expected[-100].equal(side.missing)
+
+
+def test_the_sum_of_several_look_ups_has_the_gradient_of_torch_and_none_for_padding() -> None:
+    table = FusedEmbedding((USER, TAGS), 3)
+    dense = table.weight.detach().clone().requires_grad_()
+    places = [torch.tensor([[1, 0], [4, 1]]), torch.tensor([0, 2]), torch.tensor([5])]
+    for look_up in (table, lambda rows: functional.embedding(rows, dense, padding_idx=0)):
+        sum((look_up(rows) * (rows[..., None] + 2.0)).sum() for rows in places).backward()
+    assert table.weight.grad is not None
+    assert dense.grad is not None
+    torch.testing.assert_close(table.weight.grad.to_dense(), dense.grad)
+    assert not dense.grad[0].any()

@@ -99,9 +99,9 @@ class AttendWithItself(torch.autograd.Function):
 
 def _products(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
     """(B H, Q, L) logits in one operation: the bias, to which the scaled products are added."""
-    shape = (*query.shape[:3], key.shape[2])
-    added = bias.to(query.dtype).expand(shape).flatten(0, 1)  # (B H, Q, L)
-    return torch.baddbmm(added, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+    # Two heads may share the bias, so it is copied, once, into what the products are added to.
+    logits = query.new_empty(*query.shape[:3], key.shape[2]).copy_(bias).flatten(0, 1)  # (B H, Q, L)
+    return logits.baddbmm_(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
 
 
 def _sum_to(grad: Tensor, batch_and_heads: torch.Size, shape: torch.Size) -> Tensor:

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
-from clickscale.layers.attention import attend_to_few, merge_heads, split_heads
+from clickscale.layers.attention import attend_to_few, is_mixed, merge_heads, split_heads
 from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
+from clickscale.layers.kernels.unified_block import Enter, Leave, MeetProfile
 from clickscale.layers.norm import RMSNorm
 
 
@@ -69,13 +70,13 @@ class _Met(NamedTuple):
     """Rows after self and cross attention, before the gate.
 
     Attributes:
-        attention: (B, N, D) result of self attention.
+        stream: (B, N, D) to which the result of fusion is added.
         own: (B, N, D) E_self of the paper (eq. 6).
         cross: (B, N, D) E_cross (eq. 9).
         averaged: (B, N, D / 4) inputs to the gate's mean over rows; width 0 without a gate.
     """
 
-    attention: Tensor
+    stream: Tensor
     own: Tensor
     cross: Tensor
     averaged: Tensor
@@ -96,11 +97,13 @@ class _AdaptiveFusion(nn.Module):
         both = own + cross
         return self.shrink(both).to(both.dtype)  # running sums need the full precision under autocast
 
+    def gates(self) -> Tensor:
+        """(D, D / 4); a softmax over two branches is a sigmoid of their difference: one product, not two."""
+        return self.self_gate.weight - self.cross_gate.weight
+
     def forward(self, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
         """Own and cross (B, N, D), mean of `averaged` (B, N or 1, D / 4) -> (B, N, D)."""
-        # The softmax over two branches is a sigmoid of their difference: one product instead of two.
-        difference = self.self_gate.weight - self.cross_gate.weight
-        gate = functional.linear(torch.relu(mean), difference).sigmoid()
+        gate = functional.linear(torch.relu(mean), self.gates()).sigmoid()
         return torch.lerp(cross.to(own.dtype), own, gate.to(own.dtype))  # autocast mixes the types
 
 
@@ -110,6 +113,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, profile_dim: int, config: BlockConfig) -> None:
         super().__init__()
         self.config, self.heads = config, heads
+        self.usual = config == BlockConfig(scale=config.scale)
         self.scale = (width if config.scale == "paper" else width // heads) ** -0.5
         make = RMSNorm if config.norm == "rms" else nn.LayerNorm
         self.norms = nn.ModuleList(make(width) for _ in range(1 if config.residual == "literal" else 3))
@@ -130,6 +134,10 @@ class AttentionBlock(nn.Module):
 
     def enter(self, x: Tensor) -> _Entered:
         """Normalize rows (B, N, D) and project them to queries, keys and values (eq. 2, 3)."""
+        if self._by_hand(x):
+            norm = self.norms[0]
+            made = Enter.apply(x, norm.gain, self.qkv.weight, self.heads, norm.eps)  # type: ignore[no-untyped-call]
+            return _Entered(*made)
         rows = x if self.config.residual == "postnorm" else self.norms[0](x)
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, dim=-1))
         return _Entered(rows, query, key, value)
@@ -142,34 +150,69 @@ class AttentionBlock(nn.Module):
             seen: (B, H, N, D / H) result of self attention.
             profile: (B, n2, d).
         """
+        if self._by_hand(x):
+            return self._meet_by_hand(entered.rows, seen, profile)
         attention = self.out(merge_heads(seen))
         own = self._own(x, entered.rows, attention)
         cross = own if self.config.fusion == "self" else self._cross(own, profile)
         gated = self.config.fusion == "afnet"
-        return _Met(attention, own, cross, self.fusion.averaged(own, cross) if gated else own[..., :0])
+        averaged = self.fusion.averaged(own, cross) if gated else own[..., :0]
+        return _Met(x + attention if self.config.residual == "prenorm" else own, own, cross, averaged)
 
-    def leave(self, x: Tensor, met: _Met, mean: Tensor) -> Tensor:
+    def leave(self, met: _Met, mean: Tensor) -> Tensor:
         """Fuse, and feed forward (eq. 11-16).
 
         Args:
-            x: (B, N, D) the rows that entered.
             mean: (B, N or 1, D / 4) mean of ``met.averaged`` over what each row sees.
 
         Returns:
             (B, N, D).
         """
+        if self._by_hand(met.own):
+            return self._leave_by_hand(met, mean)
         fused = self._fuse(met, mean)
         residual = self.config.residual
         if residual == "literal":
             return self._feed(fused) if self.config.ffn != "none" else fused
+        fused = fused + met.stream
         if residual == "prenorm":
-            stream = x + met.attention + fused
-            return stream + self._feed(self.norms[2](stream))
+            return fused + self._feed(self.norms[2](fused))
         if residual == "code":
-            fused = self.norms[2](fused + met.own)
+            fused = self.norms[2](fused)
             return self._feed(fused) + fused
-        fused = self.norms[1](met.own + fused)
+        fused = self.norms[1](fused)
         return self.norms[2](fused + self._feed(fused))
+
+    # --- the same with gradients written by hand
+
+    def _by_hand(self, x: Tensor) -> bool:
+        """True in training of the default block in one precision, where fewer operations take less time."""
+        return self.usual and torch.is_grad_enabled() and not is_mixed(x) and x.dtype == self.qkv.weight.dtype
+
+    def _meet_by_hand(self, rows: Tensor, seen: Tensor, profile: Tensor) -> _Met:
+        own, cross, averaged = MeetProfile.apply(  # type: ignore[no-untyped-call]
+            rows,
+            seen,
+            profile,
+            self.norms[1].gain,
+            self.out.weight,
+            self.cross_query.weight,
+            self.cross_key_value.weight,
+            self.cross_out.weight,
+            self.fusion.shrink.weight,
+            self.scale,
+            self.norms[1].eps,
+        )
+        return _Met(own, own, cross, averaged)
+
+    def _leave_by_hand(self, met: _Met, mean: Tensor) -> Tensor:
+        norm = self.norms[2]
+        weights = self.fusion.gates(), norm.gain, self.ffn.enter.weight, self.ffn.leave.weight
+        mean = mean.expand(-1, met.own.shape[1], -1)  # (B, N, D / 4)
+        rows: Tensor = Leave.apply(met.own, met.cross, mean, *weights, norm.eps)  # type: ignore[no-untyped-call]
+        return rows
+
+    # --- parts of the steps
 
     def _own(self, x: Tensor, rows: Tensor, attention: Tensor) -> Tensor:
         """E_self of the paper (eq. 6): what self attention hands to fusion, by the chosen residual."""

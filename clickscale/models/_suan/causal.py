@@ -276,7 +276,7 @@ def _behaviors(
     start = earlier[2][:, -1:].to(x.dtype) if earlier is not None else None  # (B, 1, D / 4)
     running = running_sum(met.averaged * real, start)  # (B, N + 1, D / 4)
     sums = running if earlier is None else torch.cat([earlier[2][:, :-1].to(x.dtype), running], dim=1)
-    return block.leave(x, met, running[:, 1:] * share) if read else x, key, value, sums
+    return block.leave(met, running[:, 1:] * share) if read else x, key, value, sums
 
 
 def _candidates(
@@ -286,7 +286,7 @@ def _candidates(
     entered = block.enter(x)
     seen = attention(entered.query, entered.key, entered.value, block.scale)
     met = block.meet_profile(x, entered, seen, profile)
-    return block.leave(x, met, (total + met.averaged) * share)  # eq. 11: behaviors and the candidate itself
+    return block.leave(met, (total + met.averaged) * share)  # eq. 11: behaviors and the candidate itself
 
 
 def _columns(x: Tensor, columns: Tensor, heads: tuple[int, ...]) -> Tensor:

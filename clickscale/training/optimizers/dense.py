@@ -6,10 +6,28 @@ the kernel itself does not need it. A later step of that class takes 1.1 to 1.4 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
+
+
+class _Moments(NamedTuple):
+    """Lists for the kernel: parameters that have a gradient, and what belongs to each."""
+
+    parameters: list[nn.Parameter]
+    averages: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
+
+
+class _Group:
+    """Parameters of one learning rate and weight decay, and how many steps each has taken."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
+        self.parameters, self.decay = parameters, decay
+        self.steps = torch.zeros(len(parameters), device=parameters[0].device if parameters else None)
+        self.moments = _Moments([], [], [], [])  # of the last step; most steps move the same parameters
 
 
 class DenseAdam:
@@ -30,42 +48,70 @@ class DenseAdam:
         eps: float,
         decoupled: bool,
     ) -> None:
-        self.groups, self.betas, self.eps, self.decoupled = groups, betas, eps, decoupled
+        self.groups = [_Group(parameters, decay) for parameters, decay in groups]
+        self.betas, self.eps = betas, eps
         self.state: dict[Tensor, dict[str, Tensor]] = {}
+        self._kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
     @torch.no_grad()
-    def step(self, rates: Sequence[float]) -> None:
-        """Move every parameter that has a gradient, at the learning rate of its group."""
-        for (parameters, decay), lr in zip(self.groups, rates, strict=True):
-            moved = [parameter for parameter in parameters if parameter.grad is not None]
-            if moved:
-                self._move(moved, decay, lr)
+    def step(self, rates: Sequence[float], divisor: float = 1.0) -> None:
+        """Move every parameter that has a gradient, at the learning rate of its group.
 
-    def _move(self, moved: list[nn.Parameter], decay: float, lr: float) -> None:
-        states = [self._state_of(parameter) for parameter in moved]
-        adam(
-            list[Tensor](moved),
-            [parameter.grad for parameter in moved if parameter.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+        Args:
+            divisor: of all gradients.
+        """
+        for group, lr in zip(self.groups, rates, strict=True):
+            moved = [parameter for parameter in group.parameters if parameter.grad is not None]
+            if moved:
+                self._move(group, self._moments(group, moved), lr, divisor)
+
+    def _move(self, group: _Group, moments: _Moments, lr: float, divisor: float) -> None:
+        if len(moments.steps) == len(group.parameters):
+            group.steps += 1  # one operation instead of one for each parameter
+        else:
+            torch._foreach_add_(moments.steps, 1)
+        self._kernel(
+            list[Tensor](moments.parameters),
+            [parameter.grad for parameter in moments.parameters if parameter.grad is not None],
+            moments.averages,
+            moments.squares,
             [],
-            [state["step"] for state in states],
-            fused=True,
-            decoupled_weight_decay=self.decoupled,
-            amsgrad=False,
+            moments.steps,
+            lr=lr,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            lr=lr,
-            weight_decay=decay,
+            weight_decay=group.decay,
             eps=self.eps,
+            amsgrad=False,
             maximize=False,
+            grad_scale=None if divisor == 1 else torch.tensor(divisor, device=group.steps.device),
         )
 
-    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        if not self.state.get(parameter):  # also empty when it had no gradient before a checkpoint
+    def _moments(self, group: _Group, moved: list[nn.Parameter]) -> _Moments:
+        """Lists for the kernel; those of the last step serve again if the same parameters move."""
+        before = group.moments.parameters
+        if len(before) != len(moved) or any(x is not y for x, y in zip(before, moved, strict=True)):
+            states = [self._state_of(group, parameter) for parameter in moved]
+            parts = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+            group.moments = _Moments(moved, *parts)
+        return group.moments
+
+    def _state_of(self, group: _Group, parameter: nn.Parameter) -> dict[str, Tensor]:
+        if parameter not in self.state:
+            place = next(index for index, other in enumerate(group.parameters) if other is parameter)
             self.state[parameter] = {
-                "step": torch.zeros((), device=parameter.device),
+                "step": group.steps[place],
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
         return self.state[parameter]
+
+    def load(self, parameter: nn.Parameter, saved: dict[str, Tensor]) -> None:
+        """Restore the state of a parameter; an empty one means that it never had a gradient."""
+        group = next(group for group in self.groups if any(parameter is other for other in group.parameters))
+        self.state.pop(parameter, None)
+        group.moments = _Moments([], [], [], [])
+        if saved:
+            state = self._state_of(group, parameter)
+            for key, value in state.items():
+                value.copy_(saved[key])

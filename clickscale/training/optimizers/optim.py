@@ -87,6 +87,9 @@ class OptimizerConfig(Config, frozen=True):
         return 3e-2 if self.table_learning_rate is None else self.table_learning_rate
 
 
+_SMALL = 1 << 16  # numbers of a gradient
+
+
 @dataclass(frozen=True)
 class StepResult:
     """Measurements of one step.
@@ -151,8 +154,7 @@ class Optimizers:
             _copy(self._buffers, self._sound)
         else:
             _copy(self._sound, self._buffers)
-            self._scale(rows, norm)
-            self._move(rows, learning_rate, table_rate)
+            self._move(rows, self._divisor(norm), learning_rate, table_rate)
         self.zero_grad()
         return result
 
@@ -174,18 +176,25 @@ class Optimizers:
     def _norm(self, rows: dict[str, RowGradient]) -> Tensor:
         """Norm of all gradients together, shape ()."""
         every = self._dense_gradients() + [gradient.values for gradient in rows.values()]
-        return nn.utils.get_total_norm(every) if every else torch.zeros(())
+        # Small gradients are joined: a norm of each takes longer than the copy.
+        small = [gradient for gradient in every if gradient.numel() <= _SMALL]
+        large = [gradient for gradient in every if gradient.numel() > _SMALL]
+        if small:
+            large.append(torch.cat([gradient.reshape(-1) for gradient in small]))
+        return nn.utils.get_total_norm(large) if large else torch.zeros(())
 
-    def _scale(self, rows: dict[str, RowGradient], norm: float) -> None:
-        """Scale all gradients so that their norm is at most ``max_grad_norm``."""
-        if self.config.max_grad_norm and norm > self.config.max_grad_norm:
-            every = self._dense_gradients() + [gradient.values for gradient in rows.values()]
-            torch._foreach_mul_(every, self.config.max_grad_norm / norm)
+    def _divisor(self, norm: float) -> float:
+        """Number that divides all gradients so that their norm is at most ``max_grad_norm``."""
+        return max(norm / self.config.max_grad_norm, 1.0) if self.config.max_grad_norm else 1.0
 
-    def _move(self, rows: dict[str, RowGradient], learning_rate: float, table_rate: float) -> None:
-        self._dense.step((learning_rate, learning_rate, table_rate))
+    def _move(
+        self, rows: dict[str, RowGradient], divisor: float, learning_rate: float, table_rate: float
+    ) -> None:
+        self._dense.step((learning_rate, learning_rate, table_rate), divisor)
         with torch.no_grad():
             for name, gradient in rows.items():
+                if divisor > 1:
+                    gradient.values.div_(divisor)
                 if self.config.table_l2:
                     gradient.values.add_(self.parameters[name][gradient.rows], alpha=self.config.table_l2)
                 self.tables[name].update(self.parameters[name], gradient, table_rate)
@@ -228,10 +237,7 @@ class Optimizers:
             prefix, parameter = f"dense.{name}.", self.parameters[name]
             state = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
             # Moments have the parameter's shape, the count of steps has none.
-            # Checkpoints are read on the CPU; the fused kernel wants everything beside the parameter.
-            self._dense.state[parameter] = {
-                short: tensors[key].to(parameter.device, copy=True) for short, key in state.items()
-            }
+            self._dense.load(parameter, {short: tensors[key] for short, key in state.items()})
             known.update(state.values())
         if left := sorted(set(tensors) - known):
             raise ConfigError(

@@ -58,7 +58,7 @@ def behaviors(block: AttentionBlock, x: Tensor, profile: Tensor, bias: Tensor) -
     entered = block.enter(x)
     seen = attend(entered.query, entered.key, entered.value, bias, block.scale)
     met = block.meet_profile(x, entered, seen, profile)
-    return block.leave(x, met, met.averaged), entered
+    return block.leave(met, met.averaged), entered
 
 
 @pytest.mark.parametrize("residual", ["prenorm", "code", "postnorm", "literal"])
@@ -77,7 +77,7 @@ def test_a_candidate_row_is_a_behavior_row_that_nobody_follows(residual: str) ->
     kept = entered.key[:, :, :4], entered.value[:, :, :4]
     seen = attend_with_itself(last.query, *kept, last.key, last.value, bias[:, :, 4:, :4], own, block.scale)
     met = block.meet_profile(x[:, 4:], last, seen, profile)
-    found = block.leave(x[:, 4:], met, met.averaged)
+    found = block.leave(met, met.averaged)
     torch.testing.assert_close(found, rows[:, 4:], rtol=0, atol=1e-12)
 
 

@@ -56,3 +56,45 @@ DenseAdam([([weight], 0.0)], (0.9, 0.999), 1e-8, True).step((0.1,))
 assert "torch._dynamo" not in sys.modules
 """
     run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_every_parameter_counts_its_own_steps_as_torch_does():
+    torch.manual_seed(0)
+    starts, gradients = torch.randn(2, 3), torch.randn(4, 2, 3)
+    ours, theirs = ([nn.Parameter(x.clone()) for x in starts] for _ in range(2))
+    yardstick = torch.optim.AdamW(theirs, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.3, fused=True)
+    optimizer = DenseAdam([(ours, 0.3)], (0.8, 0.9), 1e-6, decoupled=True)
+    for step, pair in enumerate(gradients):
+        for parameters in (ours, theirs):
+            for place, (parameter, gradient) in enumerate(zip(parameters, pair, strict=True)):
+                parameter.grad = gradient.clone() if place == 0 or step % 2 else None
+        optimizer.step((0.1,))
+        yardstick.step()
+    assert [float(optimizer.state[x]["step"]) for x in ours] == [4, 2]
+    assert all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
+
+
+def test_a_divisor_divides_every_gradient():
+    pair = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+    for parameter, gradient in zip(pair, (torch.tensor([4.0, 8.0]), torch.tensor([1.0, 2.0])), strict=True):
+        parameter.grad = gradient
+        divisor = 4.0 if parameter is pair[0] else 1.0
+        DenseAdam([([parameter], 0.0)], (0.9, 0.999), 0.5, decoupled=True).step((0.1,), divisor)
+    assert torch.equal(*pair)
+
+
+def test_a_loaded_state_goes_on_as_the_saved_one():
+    def moved(optimizer: DenseAdam, parameter: nn.Parameter) -> list[float]:
+        parameter.grad = torch.tensor([1.0, -3.0])
+        optimizer.step((0.1,))
+        return parameter.tolist()
+
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    one, other = (DenseAdam([([x], 0.1)], (0.9, 0.999), 1e-8, decoupled=True) for x in (first, second))
+    moved(one, first)
+    with torch.no_grad():
+        second.copy_(first)
+    other.load(second, {key: value.clone() for key, value in one.state[first].items()})
+    assert moved(one, first) == moved(other, second)
+    other.load(second, {})
+    assert second not in other.state
