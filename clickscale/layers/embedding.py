@@ -171,7 +171,7 @@ class SideEmbedding(nn.Module):
             if count > 1:
                 shape = (*rows.shape[:-1], fields, count)
                 held = (rows[..., place:end] > 0).view(shape).sum(dim=-1, keepdim=True).clamp(min=1)
-                part = part.reshape(*shape, -1).sum(dim=-2) / held  # (..., fields, d)
+                part = part.reshape(*shape, part.shape[-1]).sum(dim=-2) / held  # (..., fields, d)
             pooled.append(part)
             place = end
         return torch.cat(pooled, dim=-2)
