@@ -165,8 +165,9 @@ class SideEmbedding(nn.Module):
             end = place + fields * count
             part = embedded[..., place:end, :]
             if count > 1:
-                held = (rows[..., place:end] > 0).unflatten(-1, (fields, count)).sum(dim=-1, keepdim=True)
-                part = part.unflatten(-2, (fields, count)).sum(dim=-2) / held.clamp(min=1)  # (..., fields, d)
+                shape = (*rows.shape[:-1], fields, count)
+                held = (rows[..., place:end] > 0).view(shape).sum(dim=-1, keepdim=True).clamp(min=1)
+                part = part.reshape(*shape, part.shape[-1]).sum(dim=-2) / held  # (..., fields, d)
             pooled.append(part)
             place = end
         return torch.cat(pooled, dim=-2)
