@@ -27,7 +27,7 @@ start = time.process_time()
 """
 OURS = """
 from clickscale.training.optimizers.dense import DenseAdam
-DenseAdam([([weight], 0.01)], (0.9, 0.999), 1e-8, True).step(0.001)
+DenseAdam([([weight], 0.01)], (0.9, 0.999), 1e-8, True).step((0.001,))
 """
 TORCH = "torch.optim.AdamW([weight], lr=0.001, fused=True).step()\n"
 END = "print(time.process_time() - start)"
@@ -62,7 +62,9 @@ def main() -> None:
     for name, shapes in SHAPES.items():
         ours = DenseAdam([(weights_of(shapes), 0.01)], (0.9, 0.999), 1e-8, decoupled=True)
         theirs = torch.optim.AdamW(weights_of(shapes), lr=1e-3, weight_decay=0.01, fused=True)
-        pairs = [(milliseconds(partial(ours.step, 1e-3)), milliseconds(theirs.step)) for _ in range(ROUNDS)]
+        pairs = [
+            (milliseconds(partial(ours.step, (1e-3,))), milliseconds(theirs.step)) for _ in range(ROUNDS)
+        ]
         a, b = (statistics.median(times) for times in zip(*pairs, strict=True))
         ratio = statistics.median(second / first for first, second in pairs)
         print(f"step, {name} weights: DenseAdam {a:.2f} ms, torch {b:.2f} ms, ratio {ratio:.2f}")

@@ -40,12 +40,13 @@ class Training:
         self.step(next(loader.batches()))  # warms up
         self.done = 0
 
-    def step(self, batch: Batch) -> None:
-        """Forward, backward, and the step of the optimizer."""
+    def step(self, batch: Batch) -> float:
+        """Forward, backward, and the step of the optimizer; the loss."""
         losses = self.objective(batch)
         losses[LOSS].backward()
         self.optimizer.step(losses[LOSS], self.done)
         self.done += 1
+        return float(losses[LOSS].detach())
 
     def epoch(self) -> int:
         """Load and train one epoch; the number of impressions in it.

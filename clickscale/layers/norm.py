@@ -24,10 +24,10 @@ class _ScaleByRMS(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
-        gain, *scaled = ctx.saved_tensors
-        rows = Scaled(*(x.flatten(0, -2) for x in scaled))
+        gain, unit, size = ctx.saved_tensors
+        rows = Scaled(unit.reshape(-1, len(gain)), size.reshape(-1, 1))
         by_x, by_gain = rms_gradients(grads[0].reshape(rows.unit.shape), gain, rows, ctx.eps)
-        return by_x.view(grads[0].shape), by_gain, None
+        return by_x.view(unit.shape), by_gain, None
 
 
 class RMSNorm(nn.Module):

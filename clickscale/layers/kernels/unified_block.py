@@ -96,7 +96,9 @@ class MeetProfile(torch.autograd.Function):
         batch, heads, count, _ = seen.shape
         fields, width = profile.shape[1], rows.shape[2]
         merged = rows_with_room(seen, batch * count, width, out.numel())
-        first_rows(merged, batch * count).view(batch, count, heads, -1).copy_(seen.transpose(1, 2))
+        first_rows(merged, batch * count).view(batch, count, heads, width // heads).copy_(
+            seen.transpose(1, 2)
+        )
         attention = first_rows(product(merged, out), batch * count)
         scaled = scale_by_rms(attention.add_(rows.view(attention.shape)), eps)
         own = (scaled.unit * gain).view(rows.shape)
@@ -104,7 +106,9 @@ class MeetProfile(torch.autograd.Function):
         to_rows = torch.cat([query * scale, leave.t()]).view(2 * heads, width // heads, width)
         maps = torch.bmm(from_profile.transpose(1, 2), to_rows).transpose(0, 1).flatten(1)  # (d, 2 H D)
         fields_of_all = profile.reshape(-1, profile.shape[2])  # (B n2, d)
-        key, value = (torch.mm(fields_of_all, part).view(batch, -1, width) for part in maps.chunk(2, dim=1))
+        key, value = (
+            torch.mm(fields_of_all, part).view(batch, fields * heads, width) for part in maps.chunk(2, dim=1)
+        )
         # The fields are not the last axis: a softmax over a few neighbors in memory is slow.
         logits = torch.bmm(key, own.transpose(1, 2)).view(batch, fields, heads * count)
         weights = logits.softmax(dim=1).view(batch, fields * heads, count)
@@ -115,7 +119,7 @@ class MeetProfile(torch.autograd.Function):
             *(fields_of_all, gain, out, shrink, from_profile, to_rows),
             *(maps, merged, own, key, value, weights, both, *scaled),
         )
-        return own, cross, torch.mm(both, shrink.t()).view(batch, count, -1)
+        return own, cross, torch.mm(both, shrink.t()).view(batch, count, len(shrink))
 
     @staticmethod
     @once_differentiable
@@ -125,16 +129,16 @@ class MeetProfile(torch.autograd.Function):
         maps, merged, own, key, value, weights, both, *scaled = made
         (batch, count, width), dim = own.shape, profile.shape[1]
         fields = weights.shape[1] // ctx.heads
-        flat = daveraged.reshape(len(both), -1)  # (R, D / 4)
+        flat = daveraged.reshape(-1, len(shrink))  # (R, D / 4)
         dboth = torch.mm(flat, shrink).view(own.shape)
         dcross = dcross + dboth
         dvalue = torch.bmm(weights, dcross)  # (B, n2 H, D)
-        dweights = torch.bmm(value, dcross.transpose(1, 2)).view(batch, fields, -1)
+        dweights = torch.bmm(value, dcross.transpose(1, 2)).view(batch, fields, ctx.heads * count)
         dlogits = torch._softmax_backward_data(dweights, weights.view(dweights.shape), 1, weights.dtype)
         dlogits = dlogits.view(weights.shape)
         dkey = torch.bmm(dlogits, own)  # (B, n2 H, D)
         down = dboth.add_(down).baddbmm_(dlogits.transpose(1, 2), key)
-        dread = torch.cat([dkey.view(batch * fields, -1), dvalue.view(batch * fields, -1)], dim=1)
+        dread = torch.cat([part.view(batch * fields, ctx.heads * width) for part in (dkey, dvalue)], dim=1)
         dmaps = torch.mm(profile.t(), dread)  # (d, 2 H D)
         dmaps = dmaps.view(dim, len(to_rows), width).transpose(0, 1)  # (2 H, d, D)
         dfrom_profile = torch.bmm(to_rows, dmaps.transpose(1, 2))  # (2 H, D / H, d)
@@ -143,7 +147,7 @@ class MeetProfile(torch.autograd.Function):
         dsum = first_rows(room, batch * count)
         _, dgain = rms_gradients(down.view(-1, width), gain, Scaled(*scaled), ctx.eps, out=dsum)
         dmerged = first_rows(input_gradient(room, out), batch * count)
-        dseen = dmerged.view(batch, count, ctx.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
+        dseen = dmerged.view(batch, count, ctx.heads, width // ctx.heads).transpose(1, 2)  # (B, H, N, D / H)
         return (
             dsum.view(own.shape),
             dseen,
@@ -182,7 +186,7 @@ class Leave(torch.autograd.Function):
         shape, width, hidden = own.shape, own.shape[2], leave.shape[1]
         own, cross = own.view(-1, width), cross.view(-1, width)  # (R, D)
         count = len(own)
-        positive = torch.relu(mean).view(count, -1)  # (R, D / 4)
+        positive = torch.relu(mean).view(-1, gates.shape[1])  # (R, D / 4)
         gate = torch.mm(positive, gates.t()).sigmoid_()  # (R, D)
         apart = own - cross
         scaled = scale_by_rms(torch.addcmul(cross, gate, apart).add_(own), eps)
@@ -206,7 +210,7 @@ class Leave(torch.autograd.Function):
             ctx.saved_tensors
         )
         (count, hidden), shape = bent.shape, grad.shape
-        flat = grad.reshape(count, -1)
+        flat = grad.reshape(-1, shape[2])
         room = with_room(flat, enter.numel())
         dfed = first_rows(input_gradient(room, leave), count)  # (R, 3D)
         to_bend, linear = entered.chunk(2, dim=1)
@@ -222,7 +226,7 @@ class Leave(torch.autograd.Function):
         return (
             (dsum + share).view(shape),
             dsum.sub_(share).view(shape),
-            dmean.view(*shape[:2], -1),
+            dmean.view(*shape[:2], gates.shape[1]),
             torch.mm(dlogit.t(), positive),
             dgain,
             weight_gradient(dentered, rows),

@@ -50,3 +50,17 @@ def test_a_block_by_hand_is_the_block_in_ordinary_operations(
         found.append([rows, *torch.autograd.grad(loss, [x, seen, profile, *block.parameters()])])
     for ours, plain in zip(*found, strict=True):
         torch.testing.assert_close(ours, plain, rtol=close, atol=close * float(plain.detach().abs().max()))
+
+
+@pytest.mark.parametrize(("count", "fields"), [(0, 3), (3, 0)])
+def test_no_rows_and_no_profile_are_no_special_case(count: int, fields: int) -> None:
+    block = AttentionBlock(8, 2, 4, BlockConfig())
+    x, seen, profile = torch.randn(2, count, 8), torch.randn(2, 2, count, 4), torch.randn(2, fields, 4)
+    found = []
+    for usual in (True, False):
+        block.usual = usual
+        met = block.meet_profile(x, block.enter(x), seen, profile)
+        rows = block.leave(met, met.averaged)
+        found.append([rows, *torch.autograd.grad(rows.sum(), [block.norms[2].gain, block.norms[0].gain])])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain)
