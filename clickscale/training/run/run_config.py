@@ -32,6 +32,7 @@ FREE = frozenset(
 # Options that the recipe decides where they have these values; in a distillation the optimizers are those of
 # student and teacher.
 LEFT_OPEN: Mapping[str, Any] = {
+    "model_options": (),
     "grouping": "auto",
     "window": 0,
     "batch_size": 0,
