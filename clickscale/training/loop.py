@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from clickscale.data.loader import Loader
-from clickscale.training.rate_correction import calibrate
+from clickscale.training.rate_shift import calibrate
 from clickscale.training.epochs import Position
 from clickscale.training.objectives import LOSS, Objective
 from clickscale.training.run.interruption import Interruption

@@ -82,7 +82,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
         early_stopping: stop when the validation loss has not fallen for ``patience`` validations, and end
             with the weights of the lowest one; needs a validation part.
         calibrate: let the last bias follow the label rate of the validation part when training with early
-            stopping ends (`clickscale.training.rate_correction`).
+            stopping ends (`clickscale.training.rate_shift`).
         validate_every: steps between two measurements of the validation part; 0 leaves it to the recipe, or
             never measures it if nothing is to be stopped.
         patience: validations without a gain that end training; 0 leaves it to the recipe.

@@ -10,7 +10,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.models import build_model
 from clickscale.training import loop
-from clickscale.training.rate_correction import _helpful_shift, calibrate
+from clickscale.training.rate_shift import _helpful_shift, calibrate
 from clickscale.training.run.folder import load_run
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source
