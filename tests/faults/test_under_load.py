@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import msgspec
@@ -258,6 +258,44 @@ def test_goodput_at_three_times_the_capacity(world: World) -> None:
     statuses = {status for both in rounds for report in both.values() for status in report.counts}
     assert statuses <= {"200", "429", "504"}
     assert share >= 0.9
+
+
+@pytest.mark.slow
+def test_a_refusal_costs_a_fraction_of_what_a_probe_does(world: World) -> None:
+    """CPU of the event loop, which leaves other programs out; a probe is the least that the routes do."""
+    large, small = large_requests(world, 4_000)[0], large_requests(world, 500)[0]
+    refused: list[float] = []
+    probed: list[float] = []
+
+    async def ask(target: Target, loop_seconds: Callable[[], float]) -> None:
+        client, done = Client(target), False
+
+        async def keep_busy() -> None:
+            while not done:
+                await client.post(large)
+
+        busy = asyncio.create_task(keep_busy())
+        beside = Client(target)
+        while len(refused) < 500:
+            begin = loop_seconds()
+            status, _ = await beside.post(small)
+            between = loop_seconds()
+            await beside.post(b"", "/livez", "GET")
+            if status == 429:
+                refused.append(between - begin)
+                probed.append(loop_seconds() - between)
+        done = True
+        await busy
+        for one in (client, beside):
+            one.close()
+
+    with served(world.root, "--workers", "1", "--set", "engine.queue_ms=0") as here:
+        assert here.process is not None
+        loop = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/schedstat")
+        asyncio.run(ask(here.target, lambda: int(loop.read_text("ascii").split()[0]) / 1e9))
+    # Means, since the system brings the time of a running thread up to date only now and then.
+    print({"refusal_ms": round(mean(refused) * 1e3, 3), "probe_ms": round(mean(probed) * 1e3, 3)})
+    assert mean(refused) < 0.6 * mean(probed)
 
 
 def test_a_server_that_stops_answers_what_it_took(world: World, server: Served) -> None:
