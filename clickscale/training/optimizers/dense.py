@@ -84,7 +84,7 @@ class DenseAdam:
             eps=self.eps,
             amsgrad=False,
             maximize=False,
-            grad_scale=None if divisor == 1 else torch.tensor(divisor, device=group.steps.device),
+            grad_scale=None if divisor == 1 else group.steps.new_full((), divisor),
         )
 
     def _moments(self, group: _Group, moved: list[nn.Parameter]) -> _Moments:
