@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
-from clickscale.layers.attention import is_mixed
 from clickscale.layers.inputs import Inputs
 from clickscale.layers.kernels.hidden_layer import HiddenLayer
+from clickscale.layers.kernels.products import is_trained_by_hand
 from clickscale.layers.norm import RMSNorm
 
 
@@ -161,8 +161,7 @@ class Head(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         """Features (N, width) -> logits (N, T)."""
         layers: list[Any] = list(self.tower)
-        by_hand = self.usual and torch.is_grad_enabled() and not is_mixed(x)
-        if not by_hand or x.dtype != layers[0].weight.dtype:
+        if not (self.usual and is_trained_by_hand(x, layers[0].weight)):
             return self.tower(x)
         for linear, norm, dice in zip(layers[0:-1:3], layers[1:-1:3], layers[2:-1:3], strict=True):
             weights = linear.weight, linear.bias, norm.gain, dice.alpha
