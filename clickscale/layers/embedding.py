@@ -51,10 +51,7 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""
-        if torch.is_grad_enabled():
-            found: Tensor = LookUp.apply(self.weight, rows)  # type: ignore[no-untyped-call]
-        else:
-            found = functional.embedding(rows, self.weight)
+        found: Tensor = LookUp.apply(self.weight, rows)  # type: ignore[no-untyped-call]
         return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 
