@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clickscale.layers.kernels.attention_gradients import Attend, AttendWithItself
+from clickscale.layers.kernels.products import is_mixed
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -42,12 +43,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float
         return plain_attend(query, key, value, bias, scale)
     out: Tensor = Attend.apply(query, key, value, bias, scale)  # type: ignore[no-untyped-call]
     return out
-
-
-def is_mixed(x: Tensor) -> bool:
-    """True under autocast, where the hand-written gradients would meet tensors of two precisions."""
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def plain_attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:

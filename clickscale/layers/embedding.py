@@ -2,43 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from clickscale.features import UNKNOWN, Feature, categorical, numeric
+from clickscale.layers.kernels.sparse_look_up import LookUp
 
 Numbers = Literal["linear", "buckets", "piecewise"]
 BINS = 32  # of a number, at most; a number with fewer distinct quantiles leaves the last ones empty
-
-
-class _LookUp(torch.autograd.Function):
-    """Rows of a table, with a sparse gradient; row 0 is padding, and its gradient is zero.
-
-    Torch's own sparse gradient takes padding out, which is a search, and checks every index once more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
-        """Weight (rows, d) and rows (...) int64 -> (..., d)."""
-        ctx.size = weight.shape
-        ctx.save_for_backward(rows)
-        return functional.embedding(rows, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """See the class."""
-        (rows,) = ctx.saved_tensors
-        indices, width = rows.reshape(1, -1), ctx.size[1]
-        # Torch adds sparse gradients row by row if their values are contiguous. If they are not, as here with
-        # an unused column, it joins them, which is several times as fast.
-        values = grad.new_empty(indices.shape[1], width + 1)[:, :width]
-        torch.mul(grad.reshape(-1, width), (indices[0] > 0)[:, None], out=values)
-        return torch.sparse_coo_tensor(indices, values, ctx.size, check_invariants=False), None
 
 
 class FusedEmbedding(nn.Module):
@@ -77,10 +51,7 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (...,) int64 of the table -> (..., d)."""
-        if torch.is_grad_enabled():
-            found: Tensor = _LookUp.apply(self.weight, rows)  # type: ignore[no-untyped-call]
-        else:
-            found = functional.embedding(rows, self.weight)
+        found: Tensor = LookUp.apply(self.weight, rows)  # type: ignore[no-untyped-call]
         return functional.dropout(found, self.dropout, self.training) if self.dropout else found
 
 

@@ -1,7 +1,8 @@
 """The prediction tower, shared by all models: it owns the dimension of labels."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,9 @@ from torch.nn import functional
 
 from clickscale.config import Config
 from clickscale.errors import ConfigError
-from clickscale.layers.attention import is_mixed
 from clickscale.layers.inputs import Inputs
-from clickscale.layers.kernels.hidden_layer import HiddenLayer
+from clickscale.layers.kernels.hidden_layer import through_tower
+from clickscale.layers.kernels.products import is_trained_by_hand
 from clickscale.layers.norm import RMSNorm
 
 
@@ -148,23 +149,14 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Features (B, C, width) and mask (B, C) -> logits (B, C, T), 0 at padding."""
+        by_hand = self.usual and is_trained_by_hand(x, next(self.tower.parameters()))
+        tower = partial(through_tower, self.tower) if by_hand else self.tower
         if bool(mask.all()):
-            return self._logits(x.flatten(0, 1)).float().view(*mask.shape, self.labels)  # (B, C, T)
-        logits = self._logits(x[mask]).float()  # (real candidates, T)
+            return tower(x.flatten(0, 1)).float().view(*mask.shape, self.labels)  # (B, C, T)
+        logits = tower(x[mask]).float()  # (real candidates, T)
         return logits.new_zeros((*mask.shape, self.labels)).masked_scatter(
             mask[..., None].expand(-1, -1, self.labels), logits
         )
-
-    def _logits(self, x: Tensor) -> Tensor:
-        """Features (N, width) -> logits (N, T)."""
-        layers: list[Any] = list(self.tower)
-        by_hand = self.usual and torch.is_grad_enabled() and not is_mixed(x)
-        if not by_hand or x.dtype != layers[0].weight.dtype:
-            return self.tower(x)
-        for linear, norm, dice in zip(layers[0:-1:3], layers[1:-1:3], layers[2:-1:3], strict=True):
-            weights = linear.weight, linear.bias, norm.gain, dice.alpha
-            x = HiddenLayer.apply(x, *weights, norm.eps)  # type: ignore[no-untyped-call]
-        return layers[-1](x)
 
     def double_labels(self) -> None:
         """Add as many logits as there are; the first ones keep their weights, the new ones are fresh."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from clickscale.layers.kernels.products import (
@@ -50,3 +50,13 @@ class HiddenLayer(torch.autograd.Function):
         _, dgain = rms_gradients(dunits, gain, Scaled(*scaled), ctx.eps, out=made)
         dx = first_rows(input_gradient(room, weight), len(grad)) if ctx.needs_input_grad[0] else None
         return dx, weight_gradient(room, x), made.sum(dim=0), dgain, dalpha, None
+
+
+def through_tower(tower: nn.Sequential, x: Tensor) -> Tensor:
+    """Logits (N, T) of features x (N, K) by hidden layers of three modules each, and a last linear one."""
+    layers: list[Any] = list(tower)
+    for linear, norm, dice in zip(layers[0:-1:3], layers[1:-1:3], layers[2:-1:3], strict=True):
+        weights = linear.weight, linear.bias, norm.gain, dice.alpha
+        x = HiddenLayer.apply(x, *weights, norm.eps)  # type: ignore[no-untyped-call]
+    logits: Tensor = layers[-1](x)
+    return logits

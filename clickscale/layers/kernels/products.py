@@ -64,6 +64,17 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return _product(grad.t(), x.t())
 
 
+def is_mixed(x: Tensor) -> bool:
+    """True under autocast, where the hand-written gradients would meet tensors of two precisions."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def is_trained_by_hand(x: Tensor, weight: Tensor) -> bool:
+    """True in training in one precision, where hand-written gradients serve."""
+    return torch.is_grad_enabled() and not is_mixed(x) and x.dtype == weight.dtype
+
+
 def _pays(x: Tensor, work: int) -> bool:
     """True if oneDNN is faster at so many multiply-adds with numbers such as those of x."""
     return work >= _SMALLEST and _BY_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"

@@ -233,3 +233,29 @@ class Leave(torch.autograd.Function):
             weight_gradient(room, fed),
             None,
         )
+
+
+def enter_by_hand(block: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """Rows, query, key and value, with the weights of an `AttentionBlock`."""
+    norm = block.norms[0]
+    made: tuple[Tensor, ...] = Enter.apply(x, norm.gain, block.qkv.weight, block.heads, norm.eps)  # type: ignore[no-untyped-call]
+    return made
+
+
+def meet_by_hand(block: Any, rows: Tensor, seen: Tensor, profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Own, cross and averaged, with the weights of an `AttentionBlock`."""
+    layers = block.out, block.cross_query, block.cross_key_value, block.cross_out, block.fusion.shrink
+    norm, weights = block.norms[1], [layer.weight for layer in layers]
+    made: tuple[Tensor, Tensor, Tensor] = MeetProfile.apply(  # type: ignore[no-untyped-call]
+        rows, seen, profile, norm.gain, *weights, block.scale, norm.eps
+    )
+    return made
+
+
+def leave_by_hand(block: Any, own: Tensor, cross: Tensor, mean: Tensor) -> Tensor:
+    """Rows (B, N, D), with the weights of an `AttentionBlock`."""
+    norm = block.norms[2]
+    weights = block.fusion.gates(), norm.gain, block.ffn.enter.weight, block.ffn.leave.weight
+    mean = mean.expand(-1, own.shape[1], -1)  # (B, N, D / 4)
+    made: Tensor = Leave.apply(own, cross, mean, *weights, norm.eps)  # type: ignore[no-untyped-call]
+    return made

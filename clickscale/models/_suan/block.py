@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickscale.config import Config
-from clickscale.layers.attention import attend_to_few, is_mixed, merge_heads, split_heads
+from clickscale.layers.attention import attend_to_few, merge_heads, split_heads
 from clickscale.layers.feedforward import ReLUFeedForward, SwiGLU
-from clickscale.layers.kernels.unified_block import Enter, Leave, MeetProfile
+from clickscale.layers.kernels.products import is_trained_by_hand
+from clickscale.layers.kernels.unified_block import enter_by_hand, leave_by_hand, meet_by_hand
 from clickscale.layers.norm import RMSNorm
 
 
@@ -135,9 +136,7 @@ class AttentionBlock(nn.Module):
     def enter(self, x: Tensor) -> _Entered:
         """Normalize rows (B, N, D) and project them to queries, keys and values (eq. 2, 3)."""
         if self._by_hand(x):
-            norm = self.norms[0]
-            made = Enter.apply(x, norm.gain, self.qkv.weight, self.heads, norm.eps)  # type: ignore[no-untyped-call]
-            return _Entered(*made)
+            return _Entered(*enter_by_hand(self, x))
         rows = x if self.config.residual == "postnorm" else self.norms[0](x)
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, dim=-1))
         return _Entered(rows, query, key, value)
@@ -151,7 +150,8 @@ class AttentionBlock(nn.Module):
             profile: (B, n2, d).
         """
         if self._by_hand(x):
-            return self._meet_by_hand(entered.rows, seen, profile)
+            own, cross, averaged = meet_by_hand(self, entered.rows, seen, profile)
+            return _Met(own, own, cross, averaged)
         attention = self.out(merge_heads(seen))
         own = self._own(x, entered.rows, attention)
         cross = own if self.config.fusion == "self" else self._cross(own, profile)
@@ -169,7 +169,7 @@ class AttentionBlock(nn.Module):
             (B, N, D).
         """
         if self._by_hand(met.own):
-            return self._leave_by_hand(met, mean)
+            return leave_by_hand(self, met.own, met.cross, mean)
         fused = self._fuse(met, mean)
         residual = self.config.residual
         if residual == "literal":
@@ -183,36 +183,11 @@ class AttentionBlock(nn.Module):
         fused = self.norms[1](fused)
         return self.norms[2](fused + self._feed(fused))
 
-    # --- the same with gradients written by hand
+    # --- parts of the steps
 
     def _by_hand(self, x: Tensor) -> bool:
         """True in training of the default block in one precision, where fewer operations take less time."""
-        return self.usual and torch.is_grad_enabled() and not is_mixed(x) and x.dtype == self.qkv.weight.dtype
-
-    def _meet_by_hand(self, rows: Tensor, seen: Tensor, profile: Tensor) -> _Met:
-        own, cross, averaged = MeetProfile.apply(  # type: ignore[no-untyped-call]
-            rows,
-            seen,
-            profile,
-            self.norms[1].gain,
-            self.out.weight,
-            self.cross_query.weight,
-            self.cross_key_value.weight,
-            self.cross_out.weight,
-            self.fusion.shrink.weight,
-            self.scale,
-            self.norms[1].eps,
-        )
-        return _Met(own, own, cross, averaged)
-
-    def _leave_by_hand(self, met: _Met, mean: Tensor) -> Tensor:
-        norm = self.norms[2]
-        weights = self.fusion.gates(), norm.gain, self.ffn.enter.weight, self.ffn.leave.weight
-        mean = mean.expand(-1, met.own.shape[1], -1)  # (B, N, D / 4)
-        rows: Tensor = Leave.apply(met.own, met.cross, mean, *weights, norm.eps)  # type: ignore[no-untyped-call]
-        return rows
-
-    # --- parts of the steps
+        return self.usual and is_trained_by_hand(x, self.qkv.weight)
 
     def _own(self, x: Tensor, rows: Tensor, attention: Tensor) -> Tensor:
         """E_self of the paper (eq. 6): what self attention hands to fusion, by the chosen residual."""
