@@ -44,16 +44,16 @@ CIRCLES_ALLOWED: dict[tuple[str, str], str] = {}
 MODEL_NAMERS = ("models", "analysis")
 
 # Lines that a reader of a model file must load with it, files of layers/kernels left out.
-MOST_LINES_TO_READ = {"din": 1_600, "suan": 2_550, "est": 2_500}
+MOST_LINES_TO_READ = {"din": 1_500, "suan": 2_480, "est": 2_500}
 LINES_STILL_OVER = {  # measured; a value goes down with each split, and its entry goes when the aim is met
     # EST is two more sequences, a search with four ways to rank, and content attention: about 1,500 lines of
     # its own beside what DIN needs as well. To cut further would take names and reasons out, not ideas.
-    "est": 3_200,
+    "est": 3_020,
 }
 
 # Public functions and classes of all modules together. Lower it when names become private; a name that one
 # file uses begins with an underscore.
-MOST_PUBLIC_NAMES = 1_242
+MOST_PUBLIC_NAMES = 1_249
 
 
 # --- reading the package

@@ -425,5 +425,5 @@ def test_a_frozen_model_is_not_trained(name: str) -> None:
 
 
 def test_the_check_of_frozen_models_finds_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "_product", lambda x, weight, bias: functional.linear(x, weight))
+    monkeypatch.setattr(frozen, "served_product", lambda x, weight, bias: functional.linear(x, weight))
     assert frozen_gap(toy_model("suan").eval(), toy_batch()) > 1e-3

@@ -1,9 +1,8 @@
 """Forms of layers for a model that does not learn any more.
 
 What depends on weights alone is computed once, when an artifact is loaded, and not with every request. Large
-products go to oneDNN, which uses the vector instructions of every processor; the library that torch takes by
-itself does so on some makes only (on an AMD EPYC with AVX-512 the products of a head take it 2.1 times as
-long). The scores are the same but for rounding.
+products go to the faster library (`clickscale.layers.kernels.products`). The scores are the same but for
+rounding.
 """
 
 from typing import Any
@@ -16,11 +15,10 @@ from clickscale.errors import ConfigError
 from clickscale.layers.embedding import BINS, FusedEmbedding, SideEmbedding
 from clickscale.layers.head import Head
 from clickscale.layers.inputs import Inputs, ItemTable
+from clickscale.layers.kernels.products import served_product
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.timed_inputs import TimeOfWeek
 
-_ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-_LARGE = 1_000_000  # multiply-adds; a smaller product takes less time than a call of oneDNN, some 10 us
 _PIECE = 1 << 16  # items that are embedded together where all are
 _MOST_NUMBERS = 1 << 24  # of the embedded items (64 MB); of a larger table, a request embeds its own items
 
@@ -45,24 +43,10 @@ def freeze(model: nn.Module) -> None:
                 _freeze_head(module)
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``functional.linear`` by the faster library: (..., in), (out, in), (out,) -> (..., out)."""
-    large = x.numel() * len(weight) >= _LARGE and _ONE_DNN
-    if not large or torch.is_grad_enabled() or not _is_single(x):
-        return functional.linear(x, weight, bias)
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return out
-
-
-def _is_single(x: Tensor) -> bool:
-    """True in single precision on the processor."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-
-
 class _FrozenLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """As of the base."""
-        return _product(x, self.weight, self.bias)
+        return served_product(x, self.weight, self.bias)
 
 
 class _FrozenRMSNorm(RMSNorm):
@@ -188,7 +172,11 @@ class _FrozenHead(Head):
         shared = profile.to(read.dtype).flatten(1)  # (B, n2 * d)
         added = torch.addmm(first.bias, shared, self.frozen[own.shape[-1] :])  # (B, hidden)
         weight = self.frozen[: own.shape[-1]].T
-        x = _product(own, weight, added[0]) if len(own) == 1 else _product(own, weight, None) + added[:, None]
+        x = (
+            served_product(own, weight, added[0])
+            if len(own) == 1
+            else served_product(own, weight, None) + added[:, None]
+        )
         x = x.flatten(0, 1)  # (B * C, hidden)
         for layer in layers:
             x = layer(x)

@@ -1,15 +1,17 @@
-"""Products of many rows with a weight, for training: by oneDNN on processors where that is faster.
+"""Products of many rows with a weight: by oneDNN on processors where that is faster.
 
 Torch multiplies float32 matrices on a CPU with MKL. On an AMD EPYC with AVX-512, MKL reached 100 GFLOP/s on
 one thread, and oneDNN 200 to 240. oneDNN makes code for every shape it meets, which takes half a millisecond,
-and batches differ in their number of rows. So rows are padded with zeros to one of a few numbers:
+and batches of training differ in their number of rows. So rows are padded with zeros to one of a few numbers:
 `rows_with_room` makes such matrices. Small products, other types and other devices are torch's own.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-_SMALLEST = 1 << 22  # multiply-adds of a product; below, the call costs more than is won
+_SMALLEST = 1 << 22  # multiply-adds of a product in training; below, the call costs more than is won
+_SMALLEST_SERVED = 1_000_000  # the same in requests, whose shapes recur
 _BY_ONEDNN = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
@@ -47,6 +49,14 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     return _product(x, weight) if _pays(x, x.numel() * len(weight)) else torch.mm(x, weight.t())
 
 
+def served_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``functional.linear`` of a model that does not learn: (..., K), (N, K), (N,) -> (..., N)."""
+    pays = _pays(x, x.numel() * len(weight), _SMALLEST_SERVED)
+    if not pays or torch.is_grad_enabled() or is_mixed(x):
+        return functional.linear(x, weight, bias)
+    return _product(x, weight, bias)
+
+
 def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
     """``grad @ weight`` for rows (R, N) and a weight (N, K)."""
     return (
@@ -75,11 +85,11 @@ def is_trained_by_hand(x: Tensor, weight: Tensor) -> bool:
     return torch.is_grad_enabled() and not is_mixed(x) and x.dtype == weight.dtype
 
 
-def _pays(x: Tensor, work: int) -> bool:
+def _pays(x: Tensor, work: int, least: int = _SMALLEST) -> bool:
     """True if oneDNN is faster at so many multiply-adds with numbers such as those of x."""
-    return work >= _SMALLEST and _BY_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
+    return work >= least and _BY_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return made

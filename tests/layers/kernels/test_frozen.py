@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from clickscale.layers.kernels.frozen import _product, freeze
+from clickscale.layers.kernels.frozen import freeze
+from clickscale.layers.kernels.products import served_product
 
 SIZES = [(500, 64, 48), (3, 64, 48)]  # by oneDNN, and too small for it
 
@@ -18,8 +19,10 @@ def test_products_are_those_of_a_linear_layer(size: tuple[int, int, int], transp
     x, layer = drawn(*size)
     weight = layer.weight.T.contiguous().T if transposed else layer.weight
     with torch.no_grad():
-        torch.testing.assert_close(_product(x, weight, layer.bias), layer(x), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(_product(x, weight, None), layer(x) - layer.bias, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(served_product(x, weight, layer.bias), layer(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            served_product(x, weight, None), layer(x) - layer.bias, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_large_products_of_frozen_layers_are_those_of_one_dnn() -> None:
@@ -39,7 +42,7 @@ def test_other_precisions_stay_with_torch(dtype: torch.dtype) -> None:
     x, layer = drawn(500, 64, 48)
     layer, x = layer.to(dtype), x.to(dtype)
     with torch.no_grad():
-        assert torch.equal(_product(x, layer.weight, layer.bias), layer(x))
+        assert torch.equal(served_product(x, layer.weight, layer.bias), layer(x))
 
 
 def test_autocast_keeps_choosing_the_precision() -> None:
