@@ -132,11 +132,13 @@ class Statistic(Config, frozen=True):
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
 
 
-def usual_statistics(category: str = "") -> tuple[Statistic, ...]:
+def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
     """Statistics that a log declares by default.
 
     Args:
         category: an item field that tells the kind of an item, such as its genre; empty without one.
+        returning: whether users come back after days. Where they come once, as to rate their films in one
+            sitting, rates of a day and of a week repeat those of all time, and models learn less well.
     """
     found = [
         Statistic(name="item_rate", by=("item",)),
@@ -152,9 +154,12 @@ def usual_statistics(category: str = "") -> tuple[Statistic, ...]:
             Statistic(name=f"user_{category}_rate", by=both),
             Statistic(name=f"user_{category}_count", by=both, of="count"),
             Statistic(name=f"user_{category}_lift", by=both, of="lift"),
-            Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
-            Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
         ]
+        if returning:
+            found += [
+                Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
+                Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
+            ]
     return tuple(found)
 
 

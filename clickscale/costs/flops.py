@@ -5,6 +5,7 @@ softmax count nothing. This is the convention that reproduces the table of EST's
 user once and scores its candidates, so its cost is ``user + candidates * candidate``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -94,8 +95,10 @@ def count_operations(work: Callable[[], T]) -> tuple[int, T]:
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         aten._embedding_bag: _bag_flops,
         aten._embedding_bag_forward_only: _bag_flops,
+        aten.baddbmm_: _added_flops,
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
     }
-    # torch counts no fused attention on the CPU and no embedding bag: both are added here.
+    # torch counts none of these by itself.
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
         result = work()
@@ -114,6 +117,18 @@ def _attention_flops(
     """Two products of a fused attention on the CPU, which torch does not count by itself."""
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (width + value[3])
+
+
+def _added_flops(
+    _: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...], *rest: Any, **options: Any
+) -> int:
+    """Products of matrices (B, M, K) and (B, K, N) that are added to others."""
+    return 2 * math.prod(left) * right[2]
+
+
+def _linear_flops(rows: tuple[int, ...], weight: tuple[int, ...], *rest: Any, **options: Any) -> int:
+    """Product of rows (..., K) and a weight (N, K), by oneDNN."""
+    return 2 * math.prod(rows) * weight[0]
 
 
 def _bag_flops(table: tuple[int, ...], indices: tuple[int, ...], *rest: Any, out_shape: Any = None) -> int:

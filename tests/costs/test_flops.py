@@ -79,7 +79,7 @@ def test_the_operations_of_suan_are_those_of_its_equations() -> None:
         + 4 * n2 * d * width  # keys and values of the profile
         + 4 * length * n2 * width  # scores and sums of cross attention
     )
-    clock = 2 * (24 + 7) * d * width  # hour and weekday
+    clock = 2 * 24 * 7 * d * width  # every hour of a week
     unread = (
         (0.5 + 18) * length * width**2
     )  # of the last block only keys, values and the gate's mean are read

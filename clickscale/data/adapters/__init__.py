@@ -1,8 +1,8 @@
 """Public logs: one file per log, read in the layout in which it is published.
 
 The file ``movielens_1m.py`` is the adapter ``movielens-1m``. It offers ``source(folder, *, options)`` and the
-constants ``ABOUT`` and ``CATEGORY``, the item field that tells the kind of an item; its docstring describes
-the content of the log and the protocol. A new file is a new adapter. Every adapter has the option
+constants ``ABOUT``, ``CATEGORY``, the item field that tells the kind of an item, and ``RETURNING``, whether
+users come back after days; its docstring describes the content of the log and the protocol. A new file is a new adapter. Every adapter has the option
 ``statistics``: declare the usual statistics, as the draft for a log of your own does.
 """
 
@@ -66,14 +66,15 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
             raise ConfigError(f"Adapter {name}: " + unknown("option", key, kinds))
         values[key] = _convert(name, key, value, kinds[key][0])
     declared = values.pop(_STATISTICS, True)
-    opened: Source = _module(name).source(folder, **values)
-    return _with_statistics(opened, _module(name).CATEGORY) if declared else opened
+    module = _module(name)
+    opened: Source = module.source(folder, **values)
+    return _with_statistics(opened, module.CATEGORY, module.RETURNING) if declared else opened
 
 
-def _with_statistics(source: Source, category: str) -> Source:
+def _with_statistics(source: Source, category: str, returning: bool) -> Source:
     """Declare the usual statistics of a log; without those by category if it lacks that field."""
     there = category in {field.name for field in source.schema.items}
-    statistics = usual_statistics(category if there else "")
+    statistics = usual_statistics(category if there else "", returning=returning)
     return replace(source, schema=msgspec.structs.replace(source.schema, statistics=statistics).validate())
 
 

@@ -30,6 +30,7 @@ from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
 CATEGORY = "category"
+RETURNING = True
 _PROFILE = (
     "cms_segid",
     "cms_group_id",

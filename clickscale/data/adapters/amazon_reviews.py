@@ -34,6 +34,7 @@ from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
 CATEGORY = "category"
+RETURNING = True
 _LIKE = parse_condition("rating >= 4")
 _NUMBER = re.compile(r"\d+(?:[.,]\d{3})*(?:\.\d+)?")
 _LEVELS = 4  # of the category path that are kept

@@ -40,6 +40,7 @@ _COLUMNS = (
 )
 _ROWS = TextFormat(separator=",", names=tuple(_COLUMNS.split()))
 CATEGORY = "category_1_id"
+RETURNING = True
 _PROFILE = ("gender", "visit_city", "is_super_vip")
 _LISTED = (
     "shop_id",

@@ -31,6 +31,7 @@ from clickscale.schema import Field, Label, Schema
 
 _DELAY = 600  # seconds
 CATEGORY = "tag"
+RETURNING = True
 _LABELS = {
     "click": "is_click",
     "long_view": "long_view",

@@ -31,6 +31,7 @@ from clickscale.features import label_of
 from clickscale.schema import Field, Label, Schema
 
 CATEGORY = "category"
+RETURNING = True
 _LINES = TextFormat(separator="\t", names=("impression", "user", "time", "clicked", "shown"), quote="")
 _NEWS = TextFormat(
     separator="\t",

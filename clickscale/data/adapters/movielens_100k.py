@@ -25,6 +25,7 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
 
 CATEGORY = "genres"
+RETURNING = False  # users rate their films in one sitting
 _AGES = np.array([1, 18, 25, 35, 45, 50, 56])
 _RATINGS = TextFormat(separator="\t", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="|", names=("user", "age", "gender", "occupation", "zip"), quote="")

@@ -21,6 +21,7 @@ from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
 
 CATEGORY = "genres"
+RETURNING = False  # users rate their films in one sitting
 _RATINGS = TextFormat(separator="::", names=("user", "item", "rating", "time"), quote="")
 _USERS = TextFormat(separator="::", names=("user", "gender", "age", "occupation", "zip"), quote="")
 _MOVIES = TextFormat(separator="::", names=("item", "title", "genres"), quote="", encoding="latin-1")

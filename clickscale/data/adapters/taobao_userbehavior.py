@@ -29,6 +29,7 @@ from clickscale.data.tables.raw_tables import find_file, read
 from clickscale.schema import Field, Label, Schema
 
 CATEGORY = "category"
+RETURNING = True
 _EVENTS = TextFormat(separator=",", names=("user", "item", "category", "action", "time"), quote="")
 _DAYS = (1_511_539_200, 1_512_316_799)  # 2017-11-25 00:00 to 2017-12-03 23:59:59, Beijing
 
