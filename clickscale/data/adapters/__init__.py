@@ -2,8 +2,9 @@
 
 The file ``movielens_1m.py`` is the adapter ``movielens-1m``. It offers ``source(folder, *, options)`` and the
 constants ``ABOUT``, ``CATEGORY``, the item field that tells the kind of an item, and ``RETURNING``, whether
-users come back after days; its docstring describes the content of the log and the protocol. A new file is a new adapter. Every adapter has the option
-``statistics``: declare the usual statistics, as the draft for a log of your own does.
+users come back after days; its docstring describes the content of the log and the protocol. A new file is a
+new adapter. Every adapter has the option ``statistics``: declare the usual statistics, as the draft for a log
+of your own does.
 """
 
 import importlib
