@@ -13,10 +13,16 @@ from clickscale.layers.inputs import Inputs, ItemColumns
 
 
 class TimeOfWeek(nn.Module):
-    """Hour of the day and day of the week (UTC) of a moment, as a vector of width D."""
+    """Hour of the day and day of the week (UTC) of a moment, as a vector of width D.
 
-    def __init__(self, dim: int, width: int) -> None:
+    Attributes:
+        is_field: it is a field of its own, which learns as embedding rows do. Added to every token of a
+            sequence, it learns as a dense weight.
+    """
+
+    def __init__(self, dim: int, width: int, *, is_field: bool = False) -> None:
         super().__init__()
+        self.is_field = is_field
         self.hour = nn.Parameter(torch.randn(24, dim) * 0.05)
         self.day = nn.Parameter(torch.randn(7, dim) * 0.05)
         self.project = nn.Linear(dim, width, bias=False)

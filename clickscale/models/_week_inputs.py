@@ -21,7 +21,7 @@ class WeekInputs(Inputs):
         self, features: Features, items: ItemColumns, dim: int, numbers: Numbers, time_of_week: bool
     ) -> None:
         super().__init__(features, items, dim, numbers)
-        self.week = TimeOfWeek(dim, dim) if time_of_week else None
+        self.week = TimeOfWeek(dim, dim, is_field=True) if time_of_week else None
         self.context_tokens += time_of_week
 
     def context(self, candidates: CandidateSide) -> Tensor:

@@ -284,11 +284,11 @@ def _decays(model: nn.Module) -> set[str]:
 
 
 def _embedded(model: nn.Module) -> set[str]:
-    """Find the names of the dense parameters that embed numbers, hours and weekdays."""
+    """Find the names of the dense parameters that embed fields: numbers, and the hour and weekday."""
     return {
         f"{part_name}.{name}".removeprefix(".")
         for part_name, part in model.named_modules()
-        if isinstance(part, SideEmbedding | TimeOfWeek)
+        if isinstance(part, SideEmbedding) or (isinstance(part, TimeOfWeek) and part.is_field)
         for name, _ in part.named_parameters(recurse=False)
     }
 

@@ -58,16 +58,17 @@ def test_what_embeds_numbers_learns_at_the_rate_of_the_tables() -> None:
     assert moved["dense.weight"] == pytest.approx(0.01)
 
 
-def test_hours_and_weekdays_learn_at_the_rate_of_the_tables() -> None:
-    week = TimeOfWeek(2, 3)
+@pytest.mark.parametrize(("is_field", "rate"), [(True, 0.05), (False, 0.01)])
+def test_an_hour_that_is_a_field_learns_at_the_rate_of_the_tables(is_field: bool, rate: float) -> None:
+    week = TimeOfWeek(2, 3, is_field=is_field)
     before = {name: parameter.detach().clone() for name, parameter in week.named_parameters()}
     optimizer = build_optimizer(week, override(PLAIN, ("table_learning_rate=0.05",)), 10)
     loss = week(torch.tensor([3 * 86_400])).sum()  # the first hour of a Sunday
     loss.backward()
     optimizer.step(loss, 0)
     moved = {n: (p - before[n]).abs().max().item() for n, p in week.named_parameters()}
-    assert moved["hour"] == pytest.approx(0.05)
-    assert moved["day"] == pytest.approx(0.05)
+    assert moved["hour"] == pytest.approx(rate)
+    assert moved["day"] == pytest.approx(rate)
     assert moved["project.weight"] == pytest.approx(0.01)
 
 
