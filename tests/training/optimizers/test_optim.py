@@ -60,6 +60,7 @@ def test_what_embeds_numbers_learns_at_the_rate_of_the_tables() -> None:
 
 @pytest.mark.parametrize(("is_field", "rate"), [(True, 0.05), (False, 0.01)])
 def test_an_hour_that_is_a_field_learns_at_the_rate_of_the_tables(is_field: bool, rate: float) -> None:
+    torch.manual_seed(0)
     week = TimeOfWeek(2, 3, is_field=is_field)
     before = {name: parameter.detach().clone() for name, parameter in week.named_parameters()}
     optimizer = build_optimizer(week, override(PLAIN, ("table_learning_rate=0.05",)), 10)
