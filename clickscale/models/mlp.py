@@ -29,7 +29,7 @@ class ModelConfig(Config, frozen=True):
         numbers: embedding of a number: ``piecewise`` (a vector for each bin between quantiles, weighted by
             the share of the bin below the number), ``buckets`` (the vector of its bin), or ``linear`` (the
             number times a vector); see `clickscale.layers.embedding.SideEmbedding`.
-        time_of_week: add the hour and weekday of a candidate to its context; where a log covers a week, the
+        time_of_week: add the hour and weekday of a candidate to its context; where users come back, the
             recipe turns it on.
     """
 

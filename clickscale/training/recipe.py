@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from clickscale.arrays import Array
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import DAY
 from clickscale.data.loader import Grouping
@@ -41,6 +42,9 @@ L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whe
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
 _OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
+_RETURNING = (
+    0.5  # share of later days from which it does: of users who come once, the hour tells who they are
+)
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
@@ -57,6 +61,7 @@ class Facts:
         statistics: whether point-in-time statistics are declared.
         positives: share of positives of the most frequent label in the training part.
         days: whole days that the training part covers.
+        returning: share of the training impressions a day or more after the first one of their user.
     """
 
     impressions: int
@@ -65,6 +70,7 @@ class Facts:
     statistics: bool = False
     positives: float = 0.5
     days: int = 0
+    returning: float = 0.0
 
     @property
     def repeats(self) -> float:
@@ -94,8 +100,17 @@ def facts_of(dataset: Dataset) -> Facts:
     declared = bool(dataset.schema.statistics)
     positives = max(label_rates(dataset, dataset.labels))
     train = dataset.part("train")
-    days = int(np.ptp(np.asarray(dataset.impressions["time"])[train])) // DAY if len(train) else 0
-    return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days)
+    days, returning = _visits(*(np.asarray(dataset.impressions[name])[train] for name in ("user", "time")))
+    return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days, returning)
+
+
+def _visits(user: Array, time: Array) -> tuple[int, float]:
+    """Whole days that impressions cover, and their share a day or more after the first of their user."""
+    if not len(user):
+        return 0, 0.0
+    first = np.full(int(user.max()) + 1, time.max())
+    np.minimum.at(first, user, time)
+    return int(np.ptp(time)) // DAY, float((time - first[user] >= DAY).mean())
 
 
 def traits_of(models: Sequence[CTRModel[Any]], length: int) -> Traits:
@@ -148,12 +163,12 @@ def _time_of_week(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Hour and weekday of a candidate among the context, for models that do not read them otherwise."""
     sized = config.grade.startswith("size-")  # that of a paper is kept by the letter
-    few = facts.days < _WEEK or facts.impressions < _OFTEN
+    few = facts.days < _WEEK or facts.impressions < _OFTEN or facts.returning < _RETURNING
     if not sized or usual.get("time_of_week", True) or few:
         return (), []
     why = (
         f"hour and weekday (UTC) beside the context: {facts.impressions:,} training impressions of"
-        f" {facts.days} days, and each comes often in {_OFTEN:,} of {_WEEK};"
+        f" {facts.days} days, {facts.returning:.0%} of them a day or more after the user's first;"
         " --set model.time_of_week=false leaves them out"
     )
     return ("time_of_week=true",), [why]

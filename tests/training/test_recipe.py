@@ -15,11 +15,13 @@ from clickscale.training import recipe
 from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import (
+    _RETURNING,
     _WEEK,
     LARGE,
     RARE,
     Facts,
     Traits,
+    _visits,
     decided_optimizer,
     facts_of,
     resolve,
@@ -43,8 +45,9 @@ def facts(
     statistics: bool = False,
     positives: float = 0.5,
     days: int = 0,
+    returning: float = _RETURNING,
 ) -> Facts:
-    return Facts(impressions, values, valid, statistics, positives, days)
+    return Facts(impressions, values, valid, statistics, positives, days, returning)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,14 @@ def test_hour_and_weekday_are_left_out_otherwise(changes: dict[str, Any], days: 
     given = replace(CONFIG, **changes)
     assert shaped(given, facts(10_000, days=days)) == (given, [])
     assert shaped(given, facts(9_999, days=_WEEK)) == (given, [])
+    assert shaped(given, facts(10_000, days=_WEEK, returning=0.49)) == (given, [])
+
+
+def test_visits_are_counted_from_the_first_of_each_user() -> None:
+    day = 86_400
+    user, time = np.array([1, 1, 1, 2, 2]), np.array([0, day - 1, day, 5 * day, 9 * day])
+    assert _visits(user, time) == (9, 2 / 5)
+    assert _visits(user[:0], time[:0]) == (0, 0)
 
 
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +277,8 @@ def test_facts_count_the_training_part(tmp_path: Path, statistics: tuple[Statist
     rows = len(table.weight) - 1  # without the padding, which all fields share
     values = rows + len(set(table.offsets.values()))
     positives = max(label_rates(dataset, dataset.labels))
-    days = int(np.ptp(dataset.impressions["time"][dataset.part("train")])) // 86_400
+    train = dataset.part("train")
+    visits = _visits(dataset.impressions["user"][train], dataset.impressions["time"][train])
     assert found == Facts(
-        len(dataset.part("train")), values, len(dataset.part("valid")), bool(statistics), positives, days
+        len(train), values, len(dataset.part("valid")), bool(statistics), positives, *visits
     )
