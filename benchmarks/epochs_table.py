@@ -21,7 +21,7 @@ from clickscale.training.train import train
 
 def policies(first: Path, counts: list[int]) -> dict[str, Epochs]:
     """Every way to train, by name; ``first`` is the run of one epoch."""
-    found = {"one epoch": Epochs()}
+    found = {"one epoch": Epochs(count=1)}
     for count in counts:
         found |= {
             f"{count} epochs, plain": Epochs(count=count),
