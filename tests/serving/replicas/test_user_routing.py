@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -167,6 +168,25 @@ def test_users_of_a_lost_replica_are_answered_by_the_next_until_it_is_back(
         ingress.handles[first].state = "alive"
         await ingress.until_back()
         assert json.loads((await ingress.ask("/v1/rank", rank(7))).body) == {"replica": first}
+
+    asyncio.run(main())
+
+
+def test_an_ingress_that_stood_still_takes_no_replica_for_lost() -> None:
+    async def main() -> None:
+        ingress = stand_ins(patience=0.1)
+        owner = ingress.handles[_owners_of(7, 3)[0]]
+        work = owner._work
+
+        async def beside_a_delay(call: Call) -> Reply:
+            asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+            await asyncio.sleep(0.01)  # the answer is there while the ingress stands still
+            return await work(call)
+
+        owner._work = beside_a_delay
+        assert (await ingress.ask("/v1/rank", rank(7))).status_code == 200
+        assert len(owner.calls) == 1
+        assert not ingress.routing._lost
 
     asyncio.run(main())
 
