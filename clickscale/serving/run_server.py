@@ -123,7 +123,9 @@ class _DrainingServer(uvicorn.Server):
         for listening in sockets or []:
             await self._take_connected(listening)
         looks, seconds = _LAST_WORDS
-        for _ in range(looks):  # one sleep would end before the rest is read if the loop stood still meanwhile
+        for _ in range(
+            looks
+        ):  # one sleep would end before the rest is read if the loop stood still meanwhile
             await asyncio.sleep(seconds)
         await super().shutdown(sockets)
 

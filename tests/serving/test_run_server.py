@@ -1,6 +1,7 @@
 """The end of a server: what was sent before it is answered."""
 
 import asyncio
+import http.client
 import socket
 import threading
 import time
@@ -10,13 +11,10 @@ import msgspec
 import pytest
 
 from clickscale.serving.run_server import _DrainingServer
-from tests.serving.live import live
+from tests.serving.live import JSON_HEADERS, live
 from tests.trained import tiny_artifact, tiny_prepared
 
 BODY = msgspec.json.encode({"user": 101, "time": 1_700_000_000, "candidates": [10]})
-REQUEST = (
-    b"POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-)
 
 
 def test_a_request_that_arrives_while_the_loop_stands_still_at_the_end_is_answered(
@@ -41,19 +39,21 @@ def test_a_request_that_arrives_while_the_loop_stands_still_at_the_end_is_answer
         writing.send(b"x")
 
     monkeypatch.setattr(_DrainingServer, "_take_connected", take_and_stand)
-    request = REQUEST % (len(BODY), BODY)
 
     def send_late() -> None:
         assert stands.wait(10)
-        connection.sendall(request)
+        connection.request("POST", "/v1/rank", BODY, JSON_HEADERS)
         sent.set()
 
     sending = threading.Thread(target=send_late)
     with reading, writing, live(artifact) as here:
-        connection = socket.create_connection((here.target.host, here.target.port), timeout=10)
-        connection.sendall(request)
-        assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
+        connection = http.client.HTTPConnection(here.target.host, here.target.port, timeout=10)
+        connection.request("POST", "/v1/rank", BODY, JSON_HEADERS)
+        with connection.getresponse() as answer:  # from now on the connection is idle
+            assert answer.status == 200
+            answer.read()
         sending.start()
-    with connection:
-        sending.join(10)
-        assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
+    sending.join(10)
+    with connection.getresponse() as answer:
+        assert answer.status == 200
+    connection.close()
