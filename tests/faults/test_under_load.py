@@ -257,7 +257,8 @@ def test_goodput_at_three_times_the_capacity(world: World) -> None:
     )
     statuses = {status for both in rounds for report in both.values() for status in report.counts}
     assert statuses <= {"200", "429", "504"}
-    assert share >= 0.85  # the aim is 0.9; on two cores with the client, 0.898 to 0.986 were measured
+    # Measured on two free cores: 0.984, and 0.898 once before; so a machine that is busy may come out below.
+    assert share >= 0.9
 
 
 @pytest.mark.slow
