@@ -109,7 +109,7 @@ class UserRouting:
         return _owners_of(user, count)
 
     def _named(self, text: str) -> int:
-        if not text.isdecimal() or int(text) >= len(self._replicas):
+        if not text.isdecimal() or len(text) > 9 or int(text) >= len(self._replicas):
             raise Refusal(404, "no_route", f"There is no replica {text[:16]!r} of {len(self._replicas)}.")
         return int(text)
 

@@ -3,6 +3,7 @@
 The examples are requests that this server answers; a test sends each of them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -38,10 +39,18 @@ _ERRORS = {
     504: "The deadline passed.",
     507: "The store has no room left.",
 }
+_NO_STORE = {409: "This server has no store."}
+_VERSIONS = {404: "No version of this name.", 409: "The version is refused, or this is not possible now."}
 
 
 def operation(
-    tag: str, text: str, asked: type[Any] | None = None, answer: type[Any] | None = None, *, forms: int = 1
+    tag: str,
+    text: str,
+    asked: type[Any] | None = None,
+    answer: type[Any] | None = None,
+    *,
+    forms: int = 1,
+    errors: Mapping[int, str] = _ERRORS,
 ) -> dict[str, Any]:
     """Arguments of a route that describe it."""
     extra: dict[str, Any] = {}
@@ -55,16 +64,19 @@ def operation(
         responses[200]["content"] = {form: {"schema": schema} for form in kinds}
     if asked is not None:
         error = {"content": {JSON: {"schema": {"$ref": _COMPONENT.format(name="ErrorAnswer")}}}}
-        responses |= {code: {"description": why, **error} for code, why in _ERRORS.items()}
+        responses |= {code: {"description": why, **error} for code, why in sorted(errors.items())}
     return {"tags": [tag], "summary": text, "openapi_extra": extra, "responses": responses}
 
 
 RANK = operation("Ranking", "Score candidates for a user", RankRequest, RankAnswer, forms=2)
-EVENTS = operation("Events", "Tell what users did", EventsRequest, EventsAnswer, forms=2)
+EVENTS = operation(
+    "Events", "Tell what users did", EventsRequest, EventsAnswer, forms=2, errors=_ERRORS | _NO_STORE
+)
 MODELS = operation("Models", "Versions and what they do")
-LOAD = operation("Administration", "Load a version, perhaps as shadow or canary", VersionRequest)
-PROMOTE = operation("Administration", "Let a version answer", VersionRequest)
-UNLOAD = operation("Administration", "Let go of a version", VersionRequest)
+LOAD, PROMOTE, UNLOAD = (
+    operation("Administration", text, VersionRequest, errors=_ERRORS | _VERSIONS)
+    for text in ("Load a version, perhaps as shadow or canary", "Let a version answer", "Let go of a version")
+)
 FORGET = operation("Administration", "Delete what is kept of a user", ForgetRequest)
 LIVE = operation("Probes", "503 if the process should be started again")
 READY = operation("Probes", "503 while no requests should be sent")

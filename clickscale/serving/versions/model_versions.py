@@ -147,7 +147,8 @@ class ModelVersions:
         """Load a published version beside the one that answers.
 
         Raises:
-            Refusal: 409, with the reason; the version that answers keeps doing so.
+            Refusal: 409 with the reason, 404 if there is none of this name; the version that answers keeps
+                doing so.
         """
         async with self._lock:
             return await self._hold(version)
@@ -274,7 +275,11 @@ class ModelVersions:
                 " (clickscale publish) and start it with their folder.",
             )
         try:
-            model = await self._load(version, folder_of(self._source.root, version))
+            folder = folder_of(self._source.root, version)
+        except ArtifactError as error:  # it may be published later, so it is not among those refused
+            raise Refusal(404, "unknown_version", str(error)) from error
+        try:
+            model = await self._load(version, folder)
         except Exception as error:
             # Whatever it is, the version is refused: a follower would try to load it again and again.
             reason = str(error) if isinstance(error, ClickscaleError) else _strange(error)

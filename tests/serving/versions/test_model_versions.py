@@ -25,7 +25,7 @@ from clickscale.serving.access import load_access
 from clickscale.serving.engine import EngineConfig
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.versions import model_versions
-from clickscale.serving.versions.publishing import point_to, publish
+from clickscale.serving.versions.publishing import publish
 from clickscale.serving.versions.score_correction import Calibrator, Correction
 from clickscale.serving.versions.served_model import ScoringConfig
 from clickscale.serving.versions.trial import Trial, TrialConfig
@@ -194,8 +194,13 @@ def test_bad_versions_are_refused_with_the_reason_and_the_old_one_answers(
             status, answer = ask(here, "/v1/admin/promote", {"version": name})
             assert (status, reason in answer["error"]["message"]) == (409, True), answer
             assert ask(here, "/v1/rank", REQUEST)[1]["model"] == "v1"
+        status, answer = ask(here, "/v1/admin/load", {"version": "v2", "as": "shadw"})
+        assert (status, "as: Unknown word 'shadw'; did you mean 'shadow'?" in answer["error"]["message"]) == (
+            422,
+            True,
+        )
         for name in ("../v1", "v9", "/etc"):
-            assert ask(here, "/v1/admin/load", {"version": name})[0] == 409
+            assert ask(here, "/v1/admin/load", {"version": name})[0] == 404
         # A version that answers one label more is welcome; back to one label less it is not.
         assert ask(here, "/v1/admin/promote", {"version": "two"})[0] == 200
         status, answer = ask(here, "/v1/admin/promote", {"version": "v2"})
@@ -315,11 +320,12 @@ def test_clients_that_send_slowly_are_no_fault_of_the_version_that_answers_them(
         assert states(here) == {"v1": "previous", "v3": "serving"}
 
 
-def test_the_pointer_is_followed(root: Path, admin: Any) -> None:
+def test_the_pointer_is_followed(root: Path, admin: Any, artifacts: dict[str, Path]) -> None:
     following = ServiceConfig(follow=True, drain_seconds=0)
     with live(root, following, access=admin) as here:
-        point_to(root, "v2")
-        until(lambda: ask(here, "/v1/rank", REQUEST)[1].get("model") == "v2")
+        assert ask(here, "/v1/admin/promote", {"version": "v4"})[1]["error"]["code"] == "unknown_version"
+        publish(artifacts["din"], root)  # as v4, which an administrator asked for too early
+        until(lambda: ask(here, "/v1/rank", REQUEST)[1].get("model") == "v4")
 
 
 def trial_of(**options: Any) -> Trial:
