@@ -98,7 +98,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_api_route("/metrics", routes.metrics, methods=["GET"], **api_document.METRICS)
     for path, method, handler, text in open_inference.routes(service, bodies):
         wrapped = _answered(service, "open_inference", handler)
-        app.add_api_route(path, wrapped, methods=[method], **api_document.operation("Open Inference", text))
+        app.add_api_route(path, wrapped, methods=[method], **api_document.protocol_operation(path, text))
     app.shortcuts = {("POST", "/v1/rank"): routes.rank, ("POST", "/v1/events"): routes.events}
     app.add_route("/openapi.json", routes.document)
     app.add_route("/docs", _page)

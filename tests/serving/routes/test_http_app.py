@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -316,11 +317,14 @@ def test_every_example_of_the_document_is_answered(server: Live) -> None:
     count = 0
     for path, methods in document["paths"].items():
         for method, described in methods.items():
+            parameters = described.get("parameters", [])
+            values = {one["name"]: one["example"] for one in parameters if one["in"] == "path"}
+            assert set(values) == set(re.findall("{(.*?)}", path))
             content = described.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
-                assert server.call(path, example["value"], method=method.upper())[0] == 200
+                assert server.call(path.format(**values), example["value"], method=method.upper())[0] == 200
                 count += 1
-    assert count == 3
+    assert count == 5
     references = set(_references(document))
     assert references <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert "#/components/schemas/RankRequest" in references
