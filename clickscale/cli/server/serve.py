@@ -29,7 +29,9 @@ def serve_model(
     ],
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="URL", help="memory://, lmdb:///PATH or redis://HOST:PORT/N."),
+        typer.Option(
+            "--store", metavar="URL", help="memory://, lmdb:///PATH, redis://HOST:PORT/N or unix:///PATH."
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one.")] = 8000,
