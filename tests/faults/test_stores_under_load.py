@@ -25,7 +25,7 @@ from clickscale.artifact import Artifact
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.serving.engine import EngineConfig
-from clickscale.serving.load_driver import LoadReport, Target, constant_rate
+from clickscale.serving.load_driver import Client, LoadReport, Target, constant_rate
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import OnlineStore
@@ -288,19 +288,29 @@ def test_a_small_disk_that_is_full_costs_events_only(artifact: Path, tmp_path: P
 # --- no answer
 
 
+async def until_degraded(target: Target) -> None:
+    """Wait until a request is scored without the store; on a busy machine earlier ones may still wait."""
+    client = Client(target)
+    async with asyncio.timeout(60):
+        while "degraded" not in json.loads((await client.post(RANK))[1]):
+            await asyncio.sleep(0.05)
+    client.close()
+
+
 def outage(artifact: Path, running: RedisServer, seconds: float, rate: float) -> tuple[Load, float]:
     """Kill a store and start it again under load; the load, and seconds until all was well again."""
     begun = at = 0.0
-
-    async def act() -> None:
-        nonlocal at
-        running.kill()
-        await asyncio.sleep(seconds)
-        await asyncio.to_thread(running.start)
-        at = time.perf_counter()
-        await asyncio.sleep(1.0)
-
     with server(artifact, f"{running.url}?{AHEAD}") as here:
+
+        async def act() -> None:
+            nonlocal at
+            running.kill()
+            await asyncio.sleep(seconds)
+            await until_degraded(here.target)
+            await asyncio.to_thread(running.start)
+            at = time.perf_counter()
+            await asyncio.sleep(1.0)
+
         begun = time.perf_counter()
         load = loaded(here.target, act, rate)
         assert set(load.ranks.counts) == {"200"}, load.ranks.counts
