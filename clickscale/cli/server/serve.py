@@ -66,7 +66,7 @@ def serve_model(
 
     POST /v1/rank scores candidates, POST /v1/events takes what users did, /docs shows all routes with
     examples. Scores are those of clickscale score. Tokens come from --tokens or the environment variable
-    CLICKSCALE_TOKENS; without any, this machine only may rank and send events, and nobody may administer.
+    CLICKSCALE_TOKENS; without any, only this machine may rank and send events, and nobody may administer.
     """
     need_serving()
     from clickscale.runtime import available_cores, set_threads

@@ -129,9 +129,9 @@ def protocol_operation(path: str, text: str) -> dict[str, Any]:
         return operation(
             _PROTOCOL, text, InferRequest, errors=(404, 504), parameters=parameters, refusal=None
         )
-    errors = (503,) if path.endswith(("/ready", "/live")) else ()
+    errors = [503] if path.endswith(("/ready", "/live")) else []
     if parameters:
-        errors = (401, 403, 404, 503)
+        errors = [404, 503] if errors else [401, 403, 404, 503]
     return operation(_PROTOCOL, text, errors=errors, parameters=parameters, refusal=None)
 
 
