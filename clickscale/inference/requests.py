@@ -31,20 +31,11 @@ import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.texts import (
-    BAD_NUMBER,
-    BAD_VALUE,
-    FINE,
-    NEGATIVE,
-    NOT_FINITE,
-    NOT_UTF8,
-    OVERFLOW,
-    PROBLEMS,
-)
+from clickscale.data.features.texts import FINE
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
-from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids
+from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids, wrong_value
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
 
@@ -53,14 +44,6 @@ _Ints = npt.NDArray[np.int64]
 
 _LATEST = 100_000_000_000  # the year 5138 in seconds; the year 1973 in milliseconds
 _LARGEST_ID = (1 << 63) - 1
-_WAYS = {
-    BAD_VALUE: "send a whole number or the text of one",
-    NEGATIVE: "send 0 or more",
-    OVERFLOW: "send less than 2^63",
-    NOT_UTF8: "send text that UTF-8 can write",
-    BAD_NUMBER: "send a number",
-    NOT_FINITE: "send a finite number",
-}
 _KEYS = ("user", "time", "profile", "behaviors", "candidates")
 _KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
 _SCALARS = {int, float, str, bool, type(None)}  # the types of a JSON value that is neither list nor object
@@ -152,7 +135,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
     raw = read_keys(_arrow([user], frozenset({type(user)})), dtype)
     if raw.problems[0] != FINE:
-        raise _wrong("user", user, int(raw.problems[0]))
+        raise wrong_value("user", user, int(raw.problems[0]))
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
     text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
     return f"{dtype}:{text}".encode()
@@ -378,13 +361,9 @@ def _read(tables: Sequence[_Table]) -> None:
         for key, column in table.columns.items():
             if column.problems.any():
                 index = int(column.problems.argmax())
-                raise _wrong(table.where(key, index), table.rows[index][key], int(column.problems[index]))
-
-
-def _wrong(path: str, value: Any, code: int) -> InputError:
-    """The error of a value with a problem code, with the way out."""
-    way = f"; {_WAYS[code]}" if code in _WAYS else ""
-    return InputError(f"{path} is {short(value)}: {PROBLEMS[code].replace('_', ' ')}{way}.")
+                raise wrong_value(
+                    table.where(key, index), table.rows[index][key], int(column.problems[index])
+                )
 
 
 def _reads_like(column: _Column) -> tuple[object, ...]:

@@ -57,7 +57,7 @@ _ERRORS = {
 _OF_BODIES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 
-def operation(
+def _operation(
     tag: str,
     text: str,
     asked: type[Any] | None = None,
@@ -100,7 +100,7 @@ def _parameter(name: str, place: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": place, "required": place == "path", "schema": {"type": kind}}
 
 
-RANK = operation(
+RANK = _operation(
     "Ranking",
     "Score candidates for a user",
     RankRequest,
@@ -109,16 +109,16 @@ RANK = operation(
     errors=(504,),
     parameters=[("X-Deadline-Ms", "header", "number")],
 )
-EVENTS = operation("Events", "Tell what users did", EventsRequest, EventsAnswer, forms=2, errors=(409, 507))
-MODELS = operation("Models", "Versions and what they do", errors=(401, 403))
+EVENTS = _operation("Events", "Tell what users did", EventsRequest, EventsAnswer, forms=2, errors=(409, 507))
+MODELS = _operation("Models", "Versions and what they do", errors=(401, 403))
 LOAD, PROMOTE, UNLOAD = (
-    operation("Administration", text, VersionRequest, errors=(404, 409))
+    _operation("Administration", text, VersionRequest, errors=(404, 409))
     for text in ("Load a version, perhaps as shadow or canary", "Let a version answer", "Let go of a version")
 )
-FORGET = operation("Administration", "Delete what is kept of a user", ForgetRequest, errors=(507,))
-LIVE = operation("Probes", "503 if the process should be started again", errors=(503,), refusal=None)
-READY = operation("Probes", "503 while no requests should be sent", errors=(503,), refusal=None)
-METRICS = operation("Probes", "Metrics for Prometheus")
+FORGET = _operation("Administration", "Delete what is kept of a user", ForgetRequest, errors=(507,))
+LIVE = _operation("Probes", "503 if the process should be started again", errors=(503,), refusal=None)
+READY = _operation("Probes", "503 while no requests should be sent", errors=(503,), refusal=None)
+METRICS = _operation("Probes", "Metrics for Prometheus")
 
 
 def protocol_operation(path: str, text: str) -> dict[str, Any]:
@@ -126,13 +126,13 @@ def protocol_operation(path: str, text: str) -> dict[str, Any]:
     parameters = [(name, "path", "string") for name in _IN_BRACES.findall(path)]
     if path.endswith("/infer"):
         parameters.append(("X-Deadline-Ms", "header", "number"))
-        return operation(
+        return _operation(
             _PROTOCOL, text, InferRequest, errors=(404, 504), parameters=parameters, refusal=None
         )
     errors = [503] if path.endswith(("/ready", "/live")) else []
     if parameters:
         errors = [404, 503] if errors else [401, 403, 404, 503]
-    return operation(_PROTOCOL, text, errors=errors, parameters=parameters, refusal=None)
+    return _operation(_PROTOCOL, text, errors=errors, parameters=parameters, refusal=None)
 
 
 def document(app: FastAPI, service: Service | None) -> dict[str, Any]:

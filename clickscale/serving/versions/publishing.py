@@ -86,11 +86,11 @@ def publish(
     folder = root / (version or _next_version(root))
     publish_artifact(artifact, folder, sealed(msgspec.to_builtins(notes)))
     if promote:
-        point_to(root, folder.name)
+        _point_to(root, folder.name)
     return folder
 
 
-def point_to(root: Path, version: str) -> None:
+def _point_to(root: Path, version: str) -> None:
     """Let the pointer name a version, in one move."""
     write_document(root / POINTER, {"version": check_version(version)})
 
