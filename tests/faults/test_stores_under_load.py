@@ -150,11 +150,18 @@ def check_nothing_is_lost(here: Live, load: Load, refused: list[int]) -> None:
 
 def test_a_full_map_costs_events_only(artifact: Path, tmp_path: Path) -> None:
     url = f"lmdb://{tmp_path}/store?sync=system&{AHEAD}"
-
-    async def act() -> None:
-        await asyncio.sleep(1.5)
-
     with server(artifact, f"{url}&bytes=1048576") as here:
+
+        async def act() -> None:
+            """Add events of the second user until five are refused; a busy machine sends few of the load."""
+            client, refused, number = Client(here.target), 0, 10_000
+            while refused < 5:
+                body = msgspec.json.encode({"events": [event(number, LARGE)]})
+                refused += (await client.post(body, "/v1/events"))[0] != 200
+                number += len(USERS)
+                await asyncio.sleep(0.05)
+            client.close()
+
         load = loaded(here.target, act, 40, LARGE)
         assert set(load.ranks.counts) == {"200"}
         assert load.degraded() == []
