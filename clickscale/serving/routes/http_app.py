@@ -81,7 +81,14 @@ def create_app(service: Service) -> FastAPI:
         loading.cancel()
         await service.stop()
 
-    app = _App(title="clickscale", version=__version__, lifespan=lifespan, openapi_url=None)
+    # A redirect of "/v1/rank/" would name host and scheme of the request, which a proxy may have changed.
+    app = _App(
+        title="clickscale",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     app.add_exception_handler(HTTPException, _no_route)
     config = service.config
     bodies = Bodies(config.body_bytes, config.bodies_bytes, config.body_seconds)

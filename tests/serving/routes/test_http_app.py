@@ -297,7 +297,11 @@ def test_a_deadline_may_be_infinite(server: Live) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/v1/rank", 405, "method"), ("POST", "/v1", 404, "no_route")],
+    [
+        ("GET", "/v1/rank", 405, "method"),
+        ("POST", "/v1", 404, "no_route"),
+        ("POST", "/v1/rank/", 404, "no_route"),
+    ],
 )
 def test_a_wrong_route_is_refused_in_the_same_form(
     server: Live, method: str, path: str, status: int, code: str
