@@ -210,8 +210,7 @@ class ModelVersions:
         """Promote the version that the pointer names, if it changed; a version that was refused stays out."""
         assert self._source.root is not None, "one artifact has no pointer"
         try:
-            # The disk may be slow, and the loop answers requests.
-            loop = asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()  # as in `_hold`
             version = await loop.run_in_executor(self._loader, pointed_version, self._source.root)
         except ArtifactError as error:
             _LOG.warning("The pointer cannot be read: %s", error)
@@ -275,7 +274,9 @@ class ModelVersions:
                 " (clickscale publish) and start it with their folder.",
             )
         try:
-            folder = folder_of(self._source.root, version)
+            # In the thread of the loader, since the disk may be slow and the loop answers requests.
+            loop = asyncio.get_running_loop()
+            folder = await loop.run_in_executor(self._loader, folder_of, self._source.root, version)
         except ArtifactError as error:  # it may be published later, so it is not among those refused
             raise Refusal(404, "unknown_version", str(error)) from error
         try:
