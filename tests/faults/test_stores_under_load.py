@@ -339,6 +339,7 @@ def test_a_store_that_ends_and_returns_costs_histories_and_delays_events(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_outages_of_a_store(artifact: Path, tmp_path: Path) -> None:
     ranks = degraded = acknowledged = refused = 0
     longest = 0.0
