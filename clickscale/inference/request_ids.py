@@ -3,10 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clickscale.data.features.texts import (
+    BAD_NUMBER,
+    BAD_VALUE,
+    NEGATIVE,
+    NOT_FINITE,
+    NOT_UTF8,
+    OVERFLOW,
+    PROBLEMS,
+)
 from clickscale.errors import InputError
 from clickscale.schema import Field, Schema, composite
 
 SHORT = 60  # characters of a value in a message
+_WAYS = {
+    BAD_VALUE: "send a whole number or the text of one",
+    NEGATIVE: "send 0 or more",
+    OVERFLOW: "send less than 2^63",
+    NOT_UTF8: "send text that UTF-8 can write",
+    BAD_NUMBER: "send a number",
+    NOT_FINITE: "send a finite number",
+}
 _NEVER_SEEN = "an id that was never seen is fine"
 
 
@@ -73,3 +90,9 @@ def short(value: Any) -> str:
         return "missing"
     text = repr(value)
     return text if len(text) <= SHORT else text[: SHORT - 3] + "..."
+
+
+def wrong_value(path: str, value: Any, code: int) -> InputError:
+    """The error of a value with a problem code, with the way out."""
+    way = f"; {_WAYS[code]}" if code in _WAYS else ""
+    return InputError(f"{path} is {short(value)}: {PROBLEMS[code].replace('_', ' ')}{way}.")

@@ -31,11 +31,11 @@ import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.texts import FINE, PROBLEMS
+from clickscale.data.features.texts import FINE
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
-from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids
+from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids, wrong_value
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
 
@@ -135,7 +135,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
     raw = read_keys(_arrow([user], frozenset({type(user)})), dtype)
     if raw.problems[0] != FINE:
-        raise InputError(f"user is {short(user)}: {PROBLEMS[raw.problems[0]].replace('_', ' ')}.")
+        raise wrong_value("user", user, int(raw.problems[0]))
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
     text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
     return f"{dtype}:{text}".encode()
@@ -361,8 +361,9 @@ def _read(tables: Sequence[_Table]) -> None:
         for key, column in table.columns.items():
             if column.problems.any():
                 index = int(column.problems.argmax())
-                problem = PROBLEMS[column.problems[index]].replace("_", " ")
-                raise InputError(f"{table.where(key, index)} is {short(table.rows[index][key])}: {problem}.")
+                raise wrong_value(
+                    table.where(key, index), table.rows[index][key], int(column.problems[index])
+                )
 
 
 def _reads_like(column: _Column) -> tuple[object, ...]:

@@ -6,9 +6,8 @@ A file or the environment variable ``CLICKSCALE_TOKENS`` holds one token a line:
     web       rank,events    3f1c0a...
     deploy    admin          b90e77...
 
-The name is the tenant: callers of different names share no state of a user. Without tokens a server on this
-machine only answers rank and events requests of anybody who reaches it, and refuses everything of an
-administrator.
+The name is the tenant: callers of different names share no state of a user. Without tokens a server lets
+anybody who reaches it rank and send events, and nobody administer.
 """
 
 import hmac

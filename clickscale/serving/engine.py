@@ -66,6 +66,7 @@ class _Job:
         deadline: moment of `time.monotonic` after which nobody waits for the answer.
         waiting: True until a worker takes it or its client goes away.
         waited: seconds between its arrival and the moment when a worker took it.
+        computed: CPU seconds of the worker; None if others were scored together with it.
     """
 
     group: _Group
@@ -77,6 +78,7 @@ class _Job:
     answer: "asyncio.Future[Any]"
     waiting: bool = True
     waited: float = 0.0
+    computed: float | None = None
 
 
 @dataclass
@@ -231,13 +233,15 @@ class Engine:
 
     def _score(self, batch: list[_Job]) -> None:
         expected = sum(job.cost for job in batch)
-        begin = time.monotonic()
+        begin, cpu = time.monotonic(), time.thread_time()
         group = batch[0].group
         try:
             answers = group.score([job.work for job in batch])
         except Exception as error:  # one for each job, so that every client gets an answer
             _LOG.error("A batch of %d requests failed: %s", len(batch), type(error).__name__, exc_info=True)
             answers = [error] * len(batch)
+        if len(batch) == 1:
+            batch[0].computed = time.thread_time() - cpu
         group.costs.learn(expected, time.monotonic() - begin)
         with self._ready:
             self._load.running = _less(self._load.running, expected)

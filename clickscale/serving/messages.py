@@ -5,12 +5,15 @@ refused while it is read. `Refusal` is the answer to a request that gets no scor
 """
 
 import json
-from typing import Any, Literal, TypeVar
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.errors import unknown
 from clickscale.serving.store.protocol import Event, Outcome
 
 JSON, MSGPACK = "application/json", "application/msgpack"
@@ -173,6 +176,11 @@ class Refusal(Exception):
 
 _decoders: dict[tuple[str, Any], Any] = {}
 _defaults: dict[type, list[tuple[str, Any]]] = {}  # of the fields of each kind of message
+# Sentences of the decoder.
+_TYPES = re.compile("Expected `(.*)`, got `(.*)`")
+_LACKING = re.compile("Object missing required field `(.*)`")
+_STRANGE = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
+_WORD = re.compile("Invalid enum value '(.*)'", re.DOTALL)
 _BEFORE_COLONS = np.frombuffer(b'" \t\r\n', np.uint8)  # JSON takes white space between a key and its colon
 
 
@@ -193,7 +201,7 @@ def decode(body: bytes, form: str, kind: type[T]) -> T:
             json.loads(body, object_pairs_hook=_once)
         return message
     except msgspec.ValidationError as error:
-        raise Refusal(422, "invalid_request", _plain_path(str(error))) from error
+        raise Refusal(422, "invalid_request", _told(str(error), kind)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise Refusal(400, "unreadable_body", f"The body is not {form}: {error}.") from error
 
@@ -259,7 +267,27 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
-def _plain_path(message: str) -> str:
-    """The message of the decoder with paths as our own errors have them: ``candidates[3].item``."""
-    text = message.replace("`$.", "`").replace("`$`", "the request").replace(" - at ", ": at ")
-    return text if text.endswith(".") else f"{text}."
+def _told(message: str, kind: type) -> str:
+    """The message of the decoder in the form of our own: the path, the value, and what to send instead."""
+    text, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").removeprefix(".")
+    if found := _TYPES.fullmatch(text):
+        return f"{path or 'The request'} is of type {found[2]}; send {found[1].replace(' | ', ' or ')}."
+    if found := _LACKING.fullmatch(text):
+        return f"{path}{path and '.'}{found[1]} is missing."
+    if found := _STRANGE.fullmatch(text):
+        return f"{path}{path and ': '}" + unknown("key", found[1], _keys_at(path, kind))
+    if (found := _WORD.fullmatch(text)) and "." not in path:
+        return f"{path}: " + unknown("word", found[1], get_args(_fields_of(kind)[path].type))
+    return f"{path}{path and ': '}{text}."
+
+
+def _fields_of(kind: type) -> dict[str, msgspec.structs.FieldInfo]:
+    return {one.encode_name: one for one in msgspec.structs.fields(kind)}
+
+
+def _keys_at(path: str, kind: type) -> Iterable[str]:
+    """Keys of the object at a path, which is a message or stands in a list of one."""
+    if path:
+        [kind] = get_args(_fields_of(kind)[path.partition("[")[0]].type)
+    return _fields_of(kind)

@@ -14,7 +14,8 @@ from clickscale.errors import ConfigError, StoreError
 from clickscale.serving.store.protocol import Event
 
 _PATIENCE = 30.0  # seconds for an answer
-# Too busy, or this process was stopped in the middle of a body. Asking again is safe, since events have ids.
+# Too busy, or this process itself was held up for seconds between the headers and the end of a body, as on a
+# machine that other programs share. Asking again is safe, since events have ids.
 _AGAIN = (408, 429)
 
 

@@ -27,7 +27,7 @@ from clickscale.serving.service import Service
 
 _CONNECTIONS = 2_000  # at once; more are answered with 503
 _HEAD = 512 << 10  # bytes of the headers of a request
-_LAST_WORDS = 0.3  # seconds for a connection that was taken last to send its request
+_LAST_WORDS = 10, 0.03  # looks, and seconds between them, for connections taken last to send their requests
 _KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than most load balancers keep theirs
 
 
@@ -122,7 +122,11 @@ class _DrainingServer(uvicorn.Server):
         """Take what is connected, listen no more, and give those connections time to ask."""
         for listening in sockets or []:
             await self._take_connected(listening)
-        await asyncio.sleep(_LAST_WORDS)
+        looks, seconds = _LAST_WORDS
+        for _ in range(
+            looks
+        ):  # one sleep would end before the rest is read if the loop stood still meanwhile
+            await asyncio.sleep(seconds)
         await super().shutdown(sockets)
 
     async def _take_connected(self, listening: socket.socket) -> None:

@@ -266,8 +266,8 @@ class Service:
         finally:
             model.facts.in_flight -= 1
         self.telemetry.waited.observe(job.waited)
-        self._count(model, ranked, time.monotonic() - arrived)
-        self._mirror(model, work, ranked)
+        self._count(model, ranked)
+        self._mirror(model, work, ranked, job.computed)
         return ranked, model
 
     def _check_loaded(self) -> None:
@@ -288,9 +288,9 @@ class Service:
         model.facts.requests += 1
         model.facts.failed += 1
         if self.versions.trial is not None:
-            self.versions.trial.note(model.version, 0.0, failed=True)
+            self.versions.trial.note(model.version, failed=True)
 
-    def _count(self, model: ServedModel, ranked: Ranked, seconds: float) -> None:
+    def _count(self, model: ServedModel, ranked: Ranked) -> None:
         facts, telemetry = model.facts, self.telemetry
         facts.requests += 1
         telemetry.candidates.inc(len(ranked.probabilities))
@@ -305,7 +305,7 @@ class Service:
             telemetry.unknown.labels("item").inc(strange)
         telemetry.score.observe(float(ranked.probabilities[0, 0]))
         if self.versions.trial is not None:
-            self.versions.trial.note(model.version, seconds, failed=not ranked.is_finite)
+            self.versions.trial.note(model.version, failed=not ranked.is_finite)
 
     def _cache_status(self, ranked: Ranked, caller: Caller) -> CacheStatus | None:
         """How the state was found; nobody else needs to know which users were here before."""
@@ -318,7 +318,7 @@ class Service:
 
     # --- trials
 
-    def _mirror(self, model: ServedModel, work: RankWork, ranked: Ranked) -> None:
+    def _mirror(self, model: ServedModel, work: RankWork, ranked: Ranked, computed: float | None) -> None:
         """Let the other version of a trial score the request too, if nothing waits for a worker."""
         other = self.versions.other(model)
         if other is None or self.engine.waiting or self._chooser.random() >= self.config.trials.mirror_share:
@@ -326,17 +326,21 @@ class Service:
         # What comes next waits for it, and must not be refused for that.
         if other.costs.seconds(other.shape(work)) * 1e3 > _MIRRORED * self.config.engine.queue_ms:
             return
-        task = asyncio.get_running_loop().create_task(self._score_again(other, model, work, ranked))
+        task = asyncio.get_running_loop().create_task(self._score_again(other, model, work, ranked, computed))
         self._mirrors.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._mirrors.discard)
 
     async def _score_again(
-        self, other: ServedModel, model: ServedModel, work: RankWork, ranked: Ranked
+        self,
+        other: ServedModel,
+        model: ServedModel,
+        work: RankWork,
+        ranked: Ranked,
+        computed: float | None,
     ) -> None:
-        begin = time.monotonic()
         other.facts.in_flight += 1
         try:
-            again, _ = await self.engine.run(other, work, other.shape(work), begin + 1.0)
+            again, job = await self.engine.run(other, work, other.shape(work), time.monotonic() + 1.0)
         except Refusal:  # there was no room after all
             return
         except Exception:
@@ -347,12 +351,14 @@ class Service:
         trial = self.versions.trial
         if trial is None or {trial.newer, trial.older} != {model.version, other.version}:
             return
-        trial.note(other.version, time.monotonic() - begin, failed=not again.is_finite)
+        trial.note(other.version, failed=not again.is_finite)
         labels = [label for label in model.labels if label in other.labels]
         mine = ranked.probabilities[:, [model.labels.index(label) for label in labels]]
         theirs = again.probabilities[:, [other.labels.index(label) for label in labels]]
         newer_is_mine = trial.newer == model.version
         trial.compare(mine if newer_is_mine else theirs, theirs if newer_is_mine else mine)
+        if computed is not None and job.computed is not None:
+            trial.time(*((computed, job.computed) if newer_is_mine else (job.computed, computed)))
 
     # --- events
 

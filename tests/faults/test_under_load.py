@@ -257,7 +257,8 @@ def test_goodput_at_three_times_the_capacity(world: World) -> None:
     )
     statuses = {status for both in rounds for report in both.values() for status in report.counts}
     assert statuses <= {"200", "429", "504"}
-    assert share >= 0.85  # the aim is 0.9; on two cores with the client, 0.898 to 0.986 were measured
+    # Measured on two free cores: 0.984, and 0.898 once before; so a machine that is busy may come out below.
+    assert share >= 0.9
 
 
 @pytest.mark.slow
@@ -374,22 +375,22 @@ def test_a_killed_server_is_back_with_every_acknowledged_event(world: World, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_one_user_never_gets_the_answer_of_another(world: World) -> None:
-    """Many users at once over a cache and one worker that batches them: 10,000 answers."""
+    """Many users at once over a cache and workers that batch them, until 5,000 were answered."""
     encoder = Scorer(world.root / "v1").artifact.encoder
     requests = sample_requests(encoder, 250, 3, 20, seed=5)
     scorer = Scorer(world.root / "v1")
     expected = [one.probabilities[:, 0] for one in scorer.score_many(requests)]
     here_world = World(world.root, [msgspec.json.encode(one) for one in requests], {"v1": expected})
+    reports: list[LoadReport] = []
     with served(world.root) as here:
-        reports = [
-            asyncio.run(constant_rate(here.target, here_world.bodies, 150, 34, keep_bodies=True))
-            for _ in range(2)
-        ]
+        while sum(report.counts.get("200", 0) for report in reports) < 5_000:  # a busy machine refuses more
+            load = constant_rate(here.target, here_world.bodies, 150, 34, keep_bodies=True)
+            reports.append(asyncio.run(load))
     wrong = [here_world.wrong(report) for report in reports]
     print([report.to_dict() for report in reports], wrong)
-    assert wrong == [[], []]
-    assert sum(report.counts["200"] for report in reports) >= 5_000
+    assert not any(wrong)
 
 
 def test_a_server_that_cannot_serve_says_why_and_ends(tmp_path: Path) -> None:

@@ -121,10 +121,10 @@ def test_outcomes_reach_the_statistics(server: Live) -> None:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"events": [event(1, time="soon")]}, "time"),
+        ({"events": [event(1, time="soon")]}, "events[0].time is of type str; send int."),
         ({"events": [event(1), event(2, item=None)]}, "events[1].item"),
-        ({"events": [{"id": "e", "user": 1, "time": 1, "salt": 3}]}, "salt"),
-        ({"outcomes": [{"impression": "e1"}]}, "labels"),
+        ({"events": [{"id": "e", "tme": 1}]}, "events[0]: Unknown key 'tme'; did you mean 'time'? Known: "),
+        ({"outcomes": [{"impression": "e1"}]}, "outcomes[0].labels is missing."),
         (
             {"outcomes": [{"impression": "e1", "user": 1, "labels": {"click": 2}}]},
             "outcomes[0].labels['click']",

@@ -29,7 +29,9 @@ def serve_model(
     ],
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="URL", help="memory://, lmdb:///PATH or redis://HOST:PORT/N."),
+        typer.Option(
+            "--store", metavar="URL", help="memory://, lmdb:///PATH, redis://HOST:PORT/N or unix:///PATH."
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one.")] = 8000,
@@ -64,7 +66,7 @@ def serve_model(
 
     POST /v1/rank scores candidates, POST /v1/events takes what users did, /docs shows all routes with
     examples. Scores are those of clickscale score. Tokens come from --tokens or the environment variable
-    CLICKSCALE_TOKENS; without any, this machine only may rank and send events, and nobody may administer.
+    CLICKSCALE_TOKENS; without any, only this machine may rank and send events, and nobody may administer.
     """
     need_serving()
     from clickscale.runtime import available_cores, set_threads

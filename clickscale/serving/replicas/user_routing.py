@@ -20,7 +20,7 @@ from clickscale.files import sha256_of
 from clickscale.serving.access import Scope
 from clickscale.serving.messages import JSON, EventsAnswer, EventsRequest, Refusal, Value, decode, encode
 from clickscale.serving.replicas.replica_server import Call, ReplicasConfig, Reply
-from clickscale.serving.routes.bodies import Bodies, deadline_of, form_of
+from clickscale.serving.routes.bodies import Bodies, TimeLimit, deadline_of, form_of
 from clickscale.serving.routes.http_app import refused
 from clickscale.serving.routes.open_inference import asked_user
 
@@ -109,7 +109,7 @@ class UserRouting:
         return _owners_of(user, count)
 
     def _named(self, text: str) -> int:
-        if not text.isdecimal() or int(text) >= len(self._replicas):
+        if not text.isdecimal() or len(text) > 9 or int(text) >= len(self._replicas):
             raise Refusal(404, "no_route", f"There is no replica {text[:16]!r} of {len(self._replicas)}.")
         return int(text)
 
@@ -133,7 +133,7 @@ class UserRouting:
             if place in self._lost:
                 continue
             try:
-                async with asyncio.timeout(patience):
+                async with TimeLimit(patience):
                     return await self._replicas[place].answer.remote(call)
             except self._failures as error:
                 self._lose(place, error)
@@ -151,7 +151,7 @@ class UserRouting:
         while status != 200:
             await asyncio.sleep(_AGAIN)
             with contextlib.suppress(Exception):  # whatever it is, looking again is all that can be done
-                async with asyncio.timeout(self._config.patience):
+                async with TimeLimit(self._config.patience):
                     status = (await self._replicas[place].answer.remote(Call("GET", "/readyz"))).status
         del self._lost[place]
         _LOG.warning("replica back", extra={"fields": {"replica": place}})

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import TracebackType
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,11 +12,49 @@ from clickscale.serving.messages import JSON, MSGPACK, Refusal
 # A client that is answered while it still sends sees a reset of the connection instead of the reason. So the
 # rest of a body that is too large is read and thrown away, up to this many times the limit.
 _DISCARDED = 8
+_PARTS = 10  # of a limit of time, each with a timer of its own
 _FORMS = {"": JSON, JSON: JSON, MSGPACK: MSGPACK, "application/x-msgpack": MSGPACK}
 
 
 class ClientGone(Exception):
     """Ends the handling of a request that nobody waits for any more."""
+
+
+class TimeLimit:
+    """Raises `TimeoutError` in a block that waits for somebody else for longer than so many seconds.
+
+    Time in which the event loop stood still does not count, for instance while the system gave the cores to
+    others. `asyncio.timeout` counts it, and looks at its timer before it reads what arrived meanwhile, so it
+    takes a delay of its own for one of the other side. Here a limit is spent in parts, and a loop that stands
+    still spends one of them at most. One part more follows, in which what has arrived is read.
+
+    Args:
+        seconds: None for any time.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._part = None if seconds is None else seconds / _PARTS
+        self._limit = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._spend(_PARTS + 1)
+
+    def _spend(self, parts: int) -> None:
+        if self._part is None:
+            return
+        if parts:
+            self._timer = asyncio.get_running_loop().call_later(self._part, self._spend, parts - 1)
+        else:
+            self._limit.reschedule(0.0)  # a moment that has passed
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._limit.__aexit__(kind, error, trace)
 
 
 class Bodies:
@@ -24,7 +63,7 @@ class Bodies:
     Args:
         most: bytes of one body.
         together: bytes of all bodies that arrive at a time.
-        seconds: that one may take; 0 for any time.
+        seconds: that one may take while the event loop runs; 0 for any time.
     """
 
     def __init__(self, most: int, together: int, seconds: float) -> None:
@@ -46,7 +85,7 @@ class Bodies:
             raise Refusal(413, "too_large", f"The body has {length} bytes, more than {most:,}.", close=True)
         pieces, size, held = list[bytes](), 0, 0
         try:
-            async with asyncio.timeout(self._seconds or None):
+            async with TimeLimit(self._seconds or None):
                 async for piece in request.stream():
                     size += len(piece)
                     if size > discarded:

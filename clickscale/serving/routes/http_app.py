@@ -81,7 +81,14 @@ def create_app(service: Service) -> FastAPI:
         loading.cancel()
         await service.stop()
 
-    app = _App(title="clickscale", version=__version__, lifespan=lifespan, openapi_url=None)
+    # A redirect of "/v1/rank/" would name host and scheme of the request, which a proxy may have changed.
+    app = _App(
+        title="clickscale",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     app.add_exception_handler(HTTPException, _no_route)
     config = service.config
     bodies = Bodies(config.body_bytes, config.bodies_bytes, config.body_seconds)
@@ -98,7 +105,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_api_route("/metrics", routes.metrics, methods=["GET"], **api_document.METRICS)
     for path, method, handler, text in open_inference.routes(service, bodies):
         wrapped = _answered(service, "open_inference", handler)
-        app.add_api_route(path, wrapped, methods=[method], **api_document.operation("Open Inference", text))
+        app.add_api_route(path, wrapped, methods=[method], **api_document.protocol_operation(path, text))
     app.shortcuts = {("POST", "/v1/rank"): routes.rank, ("POST", "/v1/events"): routes.events}
     app.add_route("/openapi.json", routes.document)
     app.add_route("/docs", _page)

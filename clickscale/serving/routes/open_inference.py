@@ -18,7 +18,7 @@ FP32 [C]. Tensors may follow the JSON in binary (extension ``binary_tensor_data`
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,7 +64,9 @@ class _Output(msgspec.Struct, kw_only=True):
     parameters: dict[str, Any] = {}
 
 
-class _InferRequest(msgspec.Struct, kw_only=True):
+class InferRequest(msgspec.Struct, kw_only=True):
+    """A request to score, as tensors."""
+
     inputs: list[_Input]
     outputs: list[_Output] = []
     id: str = ""
@@ -114,7 +116,7 @@ class _Handlers:
         service.engine.check_room()
         body = await self._bodies.read(request)
         head = _head_size(request, len(body))
-        asked = decode(body[:head], JSON, _InferRequest)
+        asked = decode(body[:head], JSON, InferRequest)
         ranking = _rank_request(asked.inputs, body[head:])
         async with watching(request):
             # A named version answers itself; without one, the version that the user's request would get.
@@ -139,7 +141,24 @@ def asked_user(request: Request, body: bytes) -> Value:
         Refusal: the request cannot be read.
     """
     head = _head_size(request, len(body))
-    return _rank_request(decode(body[:head], JSON, _InferRequest).inputs, body[head:]).user
+    return _rank_request(decode(body[:head], JSON, InferRequest).inputs, body[head:]).user
+
+
+def tensors_of(
+    model: ServedModel, time: int, user: Any, candidates: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """A request in the form of the protocol, its values in JSON; None as user for a log without users."""
+    columns: dict[str, list[Any]] = {"time": [time]} | ({} if user is None else {"user": [user]})
+    for candidate in candidates:
+        for name, value in candidate.items():
+            columns.setdefault("item" if name == "item" else f"candidate.{name}", []).append(value)
+    kinds = {one["name"]: one["datatype"] for one in _describe(model)["inputs"]}
+    return {
+        "inputs": [
+            {"name": name, "datatype": kinds[name], "shape": [len(rows)], "data": rows}
+            for name, rows in columns.items()
+        ]
+    }
 
 
 def _json(tree: Any, status: int = 200) -> Response:
@@ -181,7 +200,8 @@ def _head_size(request: Request, size: int) -> int:
     text = request.headers.get(_HEADER)
     if text is None:
         return size
-    if not text.isdigit() or int(text) > size:
+    # `int` takes neither what passes `isdigit` beside digits, such as a raised 2, nor thousands of digits.
+    if not text.isdecimal() or len(text) > 18 or int(text) > size:
         raise Refusal(400, "unreadable_body", f"{_HEADER} is {text[:32]!r}, and the body has {size} bytes.")
     return int(text)
 
@@ -309,7 +329,7 @@ def _shaped(tensor: _Input, flat: list[Any]) -> list[Any]:
 # --- scores to tensors
 
 
-def _answer(asked: _InferRequest, version: str, columns: dict[str, Any]) -> Response:
+def _answer(asked: InferRequest, version: str, columns: dict[str, Any]) -> Response:
     """The response, its tensors in JSON or in binary as the client wants each."""
     all_binary = asked.parameters.get("binary_data_output") is True
     wanted = asked.outputs or [_Output(name=name) for name in columns]

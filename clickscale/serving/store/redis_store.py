@@ -57,7 +57,14 @@ class RedisBackend:
         try:
             self._client.ping()
         except (redis.RedisError, OSError) as error:
-            raise self._error(error) from error
+            raise StoreError(
+                f"No store answers at {self._address} ({error}); start its server, or correct the URL."
+            ) from error
+
+    @property
+    def _address(self) -> str:
+        where = self._client.connection_pool.connection_kwargs
+        return where.get("path") or f"{where.get('host')}:{where.get('port')}"
 
     def view(self, work: Callable[[Reader], T]) -> T:
         """Read at one moment: a second fetch reads the first again, and begins anew if it differs."""
@@ -177,12 +184,11 @@ class RedisBackend:
             raise self._error(error) from error
 
     def _error(self, reason: object) -> StoreError:
-        where = self._client.connection_pool.connection_kwargs
-        place = where.get("path") or f"{where.get('host')}:{where.get('port')}"
         # MISCONF: its disk is full, so that it takes no writes.
         is_full = isinstance(reason, redis.exceptions.OutOfMemoryError) or "MISCONF" in str(reason)
         kind = StoreFullError if is_full else StoreError
-        return kind(f"The store at {place} does not work ({reason}); an append may be repeated safely.")
+        text = f"The store at {self._address} does not work ({reason}); an append may be repeated safely."
+        return kind(text)
 
     def _ask_until_it_answers(self) -> None:
         """Let a thread of its own find out when the server answers again."""

@@ -147,7 +147,8 @@ class ModelVersions:
         """Load a published version beside the one that answers.
 
         Raises:
-            Refusal: 409, with the reason; the version that answers keeps doing so.
+            Refusal: 409 with the reason, 404 if there is none of this name; the version that answers keeps
+                doing so.
         """
         async with self._lock:
             return await self._hold(version)
@@ -209,8 +210,7 @@ class ModelVersions:
         """Promote the version that the pointer names, if it changed; a version that was refused stays out."""
         assert self._source.root is not None, "one artifact has no pointer"
         try:
-            # The disk may be slow, and the loop answers requests.
-            loop = asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()  # as in `_hold`
             version = await loop.run_in_executor(self._loader, pointed_version, self._source.root)
         except ArtifactError as error:
             _LOG.warning("The pointer cannot be read: %s", error)
@@ -274,7 +274,13 @@ class ModelVersions:
                 " (clickscale publish) and start it with their folder.",
             )
         try:
-            model = await self._load(version, folder_of(self._source.root, version))
+            # In the thread of the loader, since the disk may be slow and the loop answers requests.
+            loop = asyncio.get_running_loop()
+            folder = await loop.run_in_executor(self._loader, folder_of, self._source.root, version)
+        except ArtifactError as error:  # it may be published later, so it is not among those refused
+            raise Refusal(404, "unknown_version", str(error)) from error
+        try:
+            model = await self._load(version, folder)
         except Exception as error:
             # Whatever it is, the version is refused: a follower would try to load it again and again.
             reason = str(error) if isinstance(error, ClickscaleError) else _strange(error)

@@ -70,6 +70,8 @@ def publish(
         ArtifactError: the artifact is not whole, a canary has no finite score, or the version exists.
         InputError: a request does not fit the artifact.
     """
+    if version:
+        check_version(version)  # before the work
     loaded = load_artifact(artifact)
     behaviors = min(loaded.config.length, _CANDIDATES)
     given = list(requests) or sample_requests(loaded.encoder, _MADE_UP, _CANDIDATES, behaviors)
@@ -81,14 +83,14 @@ def publish(
         for request, one in zip(given, responses, strict=True)
     )
     notes = _ServingNotes(correction=correction or Correction(), canaries=canaries)
-    folder = root / (check_version(version) if version else _next_version(root))
+    folder = root / (version or _next_version(root))
     publish_artifact(artifact, folder, sealed(msgspec.to_builtins(notes)))
     if promote:
-        point_to(root, folder.name)
+        _point_to(root, folder.name)
     return folder
 
 
-def point_to(root: Path, version: str) -> None:
+def _point_to(root: Path, version: str) -> None:
     """Let the pointer name a version, in one move."""
     write_document(root / POINTER, {"version": check_version(version)})
 
@@ -170,5 +172,5 @@ def check_canaries(scorer: Scorer, canaries: Sequence[Canary]) -> float:
 
 
 def _next_version(root: Path) -> str:
-    numbers = [int(path.name[1:]) for path in root.glob("v*") if path.name[1:].isdigit()]
+    numbers = [int(path.name[1:]) for path in root.glob("v*") if path.name[1:].isdecimal()]
     return f"v{max(numbers, default=0) + 1}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from clickscale.config import Config, check_least
 from clickscale.errors import ConfigError
 
-_KEPT = 2_000  # latencies of each version that a percentile is taken of
+_KEPT = 2_000  # seconds of each version that a percentile is taken of
 Kind = Literal["shadow", "canary", "promoted"]
 
 
@@ -25,7 +25,8 @@ class TrialConfig(Config, frozen=True):
         seconds: of a trial after a promotion.
         mirror_share: part of the requests that the other version scores too, while nothing waits.
         max_error_share: part of its requests that may fail or get a score that is not finite.
-        max_p99_ratio: its 99th percentile of latency, against that of the older version.
+        max_p99_ratio: its 99th percentile of the time that a worker computes for a request, against that of
+            the older version for the same requests.
         max_drift: mean probability against that of the older version on the same candidates, either way.
         least: requests before percentiles and means are judged.
     """
@@ -54,7 +55,7 @@ class _Side:
 
     @property
     def p99(self) -> float:
-        """99th percentile of the latest latencies in seconds."""
+        """99th percentile of the latest requests in seconds."""
         return float(np.percentile(self.seconds, 99)) if self.seconds else 0.0
 
 
@@ -75,13 +76,21 @@ class Trial:
         self._sides = {newer: _Side(), older: _Side()}
         self._sums = {newer: 0.0, older: 0.0}
 
-    def note(self, version: str, seconds: float, failed: bool) -> None:
+    def note(self, version: str, failed: bool) -> None:
         """Count a request that a version answered or mirrored."""
         side = self._sides.get(version)
         if side is not None:
             side.requests += 1
             side.failed += failed
-            side.seconds.append(seconds)
+
+    def time(self, newer: float, older: float) -> None:
+        """Note the CPU seconds of both versions for the same request, each scored by itself.
+
+        Latencies would not do: they hold what clients, queues, batches and other programs take, and the two
+        versions meet these at different moments.
+        """
+        self._sides[self.newer].seconds.append(newer)
+        self._sides[self.older].seconds.append(older)
 
     def compare(self, newer: npt.NDArray[np.float64], older: npt.NDArray[np.float64]) -> None:
         """Note the probabilities of both versions for the same candidates."""
@@ -104,11 +113,12 @@ class Trial:
         newer, older, config = self._sides[self.newer], self._sides[self.older], self.config
         if newer.failed >= 3 and newer.failed > config.max_error_share * newer.requests:
             return f"{newer.failed} of its {newer.requests} requests failed or got a score that is not finite"
-        if min(newer.requests, older.requests) >= config.least:
+        if len(newer.seconds) >= config.least:
             bound = config.max_p99_ratio * max(older.p99, 1e-3)
             if newer.p99 > bound:
                 return (
-                    f"its p99 is {newer.p99 * 1e3:.1f} ms, and that of {self.older} {older.p99 * 1e3:.1f} ms"
+                    f"its p99 is {newer.p99 * 1e3:.1f} ms, and that of {self.older} {older.p99 * 1e3:.1f} ms,"
+                    " of computing for the same requests"
                 )
         if self.pairs >= config.least and not 1 / config.max_drift <= self.drift <= config.max_drift:
             return (

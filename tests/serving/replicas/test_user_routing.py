@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -171,6 +172,25 @@ def test_users_of_a_lost_replica_are_answered_by_the_next_until_it_is_back(
     asyncio.run(main())
 
 
+def test_an_ingress_that_stood_still_takes_no_replica_for_lost() -> None:
+    async def main() -> None:
+        ingress = stand_ins(patience=0.1)
+        owner = ingress.handles[_owners_of(7, 3)[0]]
+        work = owner._work
+
+        async def beside_a_delay(call: Call) -> Reply:
+            asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+            await asyncio.sleep(0.01)  # the answer is there while the ingress stands still
+            return await work(call)
+
+        owner._work = beside_a_delay
+        assert (await ingress.ask("/v1/rank", rank(7))).status_code == 200
+        assert len(owner.calls) == 1
+        assert not ingress.routing._lost
+
+    asyncio.run(main())
+
+
 def test_a_request_may_take_as_long_as_its_own_deadline() -> None:
     async def main() -> None:
         ingress = stand_ins(patience=0.1)
@@ -211,7 +231,7 @@ def test_one_replica_is_asked_by_its_number() -> None:
         response = await ingress.ask("/replicas/2/metrics", method="GET")
         assert json.loads(response.body) == {"replica": 2}
         assert ingress.handles[2].calls[0].path == "/metrics"
-        for wrong in ("/replicas/3/metrics", "/replicas/x/metrics", "/replicas/-1/metrics"):
+        for wrong in ("/replicas/3/metrics", "/replicas/x/metrics", f"/replicas/{'1' * 5_000}/metrics"):
             assert (await ingress.ask(wrong, method="GET")).status_code == 404
 
     asyncio.run(main())
@@ -336,8 +356,9 @@ def test_administrators_reach_all_replicas(models: Path, monkeypatch: pytest.Mon
             response = await ingress.ask("/v1/admin/forget", {"user": 101}, **CALLER)
             assert json.loads(response.body) == {"replicas": [{"states": 0, "stored": False}] * 2}
             response = await ingress.ask("/v1/admin/promote", {"version": "v9"}, **CALLER)
-            assert response.status_code == 409
-            assert [one["error"]["code"] for one in json.loads(response.body)["replicas"]] == ["refused"] * 2
+            assert response.status_code == 404
+            codes = [one["error"]["code"] for one in json.loads(response.body)["replicas"]]
+            assert codes == ["unknown_version"] * 2
             assert (await ingress.ask("/v1/admin/forget", {"user": 101})).status_code == 401
 
     asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,15 @@ WRONG = [
     ("not UTF-8", b'{"user": "\xff"}', 400, "unreadable_body"),
     ("NaN", b'{"user": 1, "time": NaN, "candidates": [1]}', 400, "unreadable_body"),
     ("no candidates", GOOD | {"candidates": []}, 422, "candidates is empty"),
-    ("no time", {"user": 1, "candidates": [1]}, 422, "time"),
-    ("a key too much", GOOD | {"salt": 1}, 422, "salt"),
+    ("no time", {"user": 1, "candidates": [1]}, 422, "time is missing."),
+    ("a text as time", GOOD | {"time": "now"}, 422, "time is of type str; send int or float."),
+    ("a number as body", b"7", 422, "The request is of type int; send object."),
+    ("a key too much", GOOD | {"salt": 1}, 422, "Unknown key 'salt'. Known: behaviors, candidates"),
+    ("a misspelled key", GOOD | {"deadline": 1}, 422, "did you mean 'deadline_ms'?"),
     ("milliseconds", GOOD | {"time": 1_700_000_000_000}, 422, "milliseconds"),
     ("null item", GOOD | {"candidates": [{"item": None}]}, 422, "candidates[0].item"),
     ("a text for a number", GOOD | {"profile": {"age": "old"}}, 422, "profile.age"),
+    ("half a user", GOOD | {"user": 1.5}, 422, "user is 1.5: bad value; send a whole number"),
     ("an object as user", GOOD | {"user": {"a": 1}}, 422, "user"),
     ("too many candidates", GOOD | {"candidates": [1] * 61}, 413, "candidates holds 61"),
     ("a large integer", GOOD | {"user": 1 << 70}, 422, "user"),
@@ -292,7 +297,11 @@ def test_a_deadline_may_be_infinite(server: Live) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/v1/rank", 405, "method"), ("POST", "/v1", 404, "no_route")],
+    [
+        ("GET", "/v1/rank", 405, "method"),
+        ("POST", "/v1", 404, "no_route"),
+        ("POST", "/v1/rank/", 404, "no_route"),
+    ],
 )
 def test_a_wrong_route_is_refused_in_the_same_form(
     server: Live, method: str, path: str, status: int, code: str
@@ -312,11 +321,14 @@ def test_every_example_of_the_document_is_answered(server: Live) -> None:
     count = 0
     for path, methods in document["paths"].items():
         for method, described in methods.items():
+            parameters = described.get("parameters", [])
+            values = {one["name"]: one["example"] for one in parameters if one["in"] == "path"}
+            assert set(values) == set(re.findall("{(.*?)}", path))
             content = described.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
-                assert server.call(path, example["value"], method=method.upper())[0] == 200
+                assert server.call(path.format(**values), example["value"], method=method.upper())[0] == 200
                 count += 1
-    assert count == 3
+    assert count == 5
     references = set(_references(document))
     assert references <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert "#/components/schemas/RankRequest" in references

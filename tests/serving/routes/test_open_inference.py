@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_wrong_tensors_are_refused_in_the_form_of_the_protocol(server: Live, bod
     assert status in (400, 422)
     assert list(answer) == ["error"]
     assert text in answer["error"]
+
+
+@pytest.mark.parametrize("size", [b"\xb2", b"1" * 5_000, b"-1", b"1e1", b""])
+def test_a_size_of_the_json_that_is_no_number_is_refused(server: Live, size: bytes) -> None:
+    lines = (f"POST {MODEL}/infer HTTP/1.1", "Host: x", "Content-Length: 2", "Connection: close")
+    head = "\r\n".join(lines).encode() + b"\r\nInference-Header-Content-Length: " + size
+    with socket.create_connection((server.target.host, server.target.port), timeout=10) as connection:
+        connection.sendall(head + b"\r\n\r\n{}")
+        answer = b"".join(iter(lambda: connection.recv(10_000), b""))
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert b"Inference-Header-Content-Length is" in answer
 
 
 def test_a_public_client_is_served(server: Live, expected: Any) -> None:

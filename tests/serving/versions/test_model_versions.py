@@ -1,5 +1,6 @@
 """Versions of a running server: load, promote, refuse, try, take back, unload."""
 
+import http.client
 import json
 import math
 import shutil
@@ -24,11 +25,11 @@ from clickscale.serving.access import load_access
 from clickscale.serving.engine import EngineConfig
 from clickscale.serving.service import ServiceConfig
 from clickscale.serving.versions import model_versions
-from clickscale.serving.versions.publishing import point_to, publish
+from clickscale.serving.versions.publishing import publish
 from clickscale.serving.versions.score_correction import Calibrator, Correction
 from clickscale.serving.versions.served_model import ScoringConfig
 from clickscale.serving.versions.trial import Trial, TrialConfig
-from tests.serving.live import Live, live
+from tests.serving.live import JSON_HEADERS, Live, live
 from tests.trained import tiny_artifact, tiny_prepared
 
 TOKEN = "admin-0123456789abcdef"
@@ -193,8 +194,13 @@ def test_bad_versions_are_refused_with_the_reason_and_the_old_one_answers(
             status, answer = ask(here, "/v1/admin/promote", {"version": name})
             assert (status, reason in answer["error"]["message"]) == (409, True), answer
             assert ask(here, "/v1/rank", REQUEST)[1]["model"] == "v1"
+        status, answer = ask(here, "/v1/admin/load", {"version": "v2", "as": "shadw"})
+        assert (status, "as: Unknown word 'shadw'; did you mean 'shadow'?" in answer["error"]["message"]) == (
+            422,
+            True,
+        )
         for name in ("../v1", "v9", "/etc"):
-            assert ask(here, "/v1/admin/load", {"version": name})[0] == 409
+            assert ask(here, "/v1/admin/load", {"version": name})[0] == 404
         # A version that answers one label more is welcome; back to one label less it is not.
         assert ask(here, "/v1/admin/promote", {"version": "two"})[0] == 200
         status, answer = ask(here, "/v1/admin/promote", {"version": "v2"})
@@ -266,11 +272,60 @@ def test_a_version_that_fails_is_taken_back(root: Path, admin: Any) -> None:
         assert ask(here, "/v1/rank", REQUEST)[1]["scores"]["click"][0] is not None
 
 
-def test_the_pointer_is_followed(root: Path, admin: Any) -> None:
+def test_a_version_that_computes_longer_is_taken_back(
+    root: Path, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(root, config(max_drift=100.0), access=admin) as here:
+        ask(here, "/v1/admin/promote", {"version": "v2"})
+        assert here.service is not None
+        current = here.service.versions.current
+        assert current is not None
+        score_many = current.scorer.score_many
+
+        def slow(*given: Any, **options: Any) -> Any:
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+            return score_many(*given, **options)
+
+        monkeypatch.setattr(current.scorer, "score_many", slow)
+        for _ in range(10):
+            ask(here, "/v1/rank", REQUEST)
+        until(lambda: states(here) == {"v1": "serving", "v2": "refused"})
+        [reason] = [one["reason"] for one in ask(here, "/v1/models")[1]["models"] if "reason" in one]
+        assert "of computing for the same requests" in reason
+
+
+def test_clients_that_send_slowly_are_no_fault_of_the_version_that_answers_them(
+    root: Path, admin: Any
+) -> None:
+    body = json.dumps(REQUEST).encode()
+    with live(root, config(max_drift=100.0), access=admin) as here:
+        ask(here, "/v1/admin/promote", {"version": "v3"})  # the weights of v1
+        connection = http.client.HTTPConnection(here.target.host, here.target.port, timeout=10)
+        for _ in range(10):
+            connection.putrequest("POST", "/v1/rank")
+            for name, value in (HEADERS | JSON_HEADERS | {"Content-Length": str(len(body))}).items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            time.sleep(0.05)
+            connection.send(body)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["model"]) == (200, "v3")
+        connection.close()
+        time.sleep(0.6)  # two looks at the trial
+        trial = ask(here, "/v1/models")[1]["trial"]
+        assert trial["pairs"] == 10
+        assert 0 < trial["p99_ms"] < 50
+        assert states(here) == {"v1": "previous", "v3": "serving"}
+
+
+def test_the_pointer_is_followed(root: Path, admin: Any, artifacts: dict[str, Path]) -> None:
     following = ServiceConfig(follow=True, drain_seconds=0)
     with live(root, following, access=admin) as here:
-        point_to(root, "v2")
-        until(lambda: ask(here, "/v1/rank", REQUEST)[1].get("model") == "v2")
+        assert ask(here, "/v1/admin/promote", {"version": "v4"})[1]["error"]["code"] == "unknown_version"
+        publish(artifacts["din"], root)  # as v4, which an administrator asked for too early
+        until(lambda: ask(here, "/v1/rank", REQUEST)[1].get("model") == "v4")
 
 
 def trial_of(**options: Any) -> Trial:
@@ -281,18 +336,18 @@ def test_objections() -> None:
     sound = trial_of()
     for version in ("new", "old"):
         for _ in range(20):
-            sound.note(version, 0.01, failed=False)
+            sound.note(version, failed=False)
     for _ in range(20):
+        sound.time(0.01, 0.01)
         sound.compare(np.array([0.2, 0.3]), np.array([0.21, 0.29]))
     assert sound.objection() == ""
     failing = trial_of()
     for n in range(20):
-        failing.note("new", 0.01, failed=n < 3)
+        failing.note("new", failed=n < 3)
     assert "3 of its 20" in failing.objection()
     slow = trial_of()
     for _ in range(20):
-        slow.note("new", 0.09, failed=False)
-        slow.note("old", 0.01, failed=False)
+        slow.time(0.09, 0.01)
     assert "p99 is 90.0 ms" in slow.objection()
     drifting = trial_of()
     for _ in range(20):
@@ -302,8 +357,9 @@ def test_objections() -> None:
 
 def test_too_little_is_judged_for_nothing() -> None:
     trial = trial_of()
-    trial.note("new", 9.0, failed=True)
-    trial.note("old", 0.001, failed=False)
+    trial.note("new", failed=True)
+    trial.note("old", failed=False)
+    trial.time(9.0, 0.001)
     trial.compare(np.array([0.9]), np.array([0.1]))
     assert trial.objection() == ""
     assert trial.facts()["pairs"] == 1
