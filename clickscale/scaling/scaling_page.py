@@ -6,7 +6,7 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from clickscale.scaling.ladders import AXES, UNITS, Axis
 from clickscale.scaling.laws import GainFit, LadderFit, Laws, fit_sweep
 from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
 from clickscale.scaling.points import CANDIDATES as TIMED
-from clickscale.scaling.points import is_sweep, read_points
+from clickscale.scaling.points import epochs_told, is_sweep, read_points
 from clickscale.scaling.power_law import PowerLaw
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
@@ -106,11 +106,18 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None,
     return Page(
         title=f"{first.data}: what the next size is worth",
         subtitle=f"{_count(cells, 'run')} of {', '.join(first.models)}, measured on part {first.part}. "
-        f"Fractions of the data are {_FRACTIONS[first.by]}. Intervals are those of {laws.level:.0%}.",
+        f"Fractions of the data are {_FRACTIONS[first.by]}.{_passes(fitted.values())} Intervals are those of"
+        f" {laws.level:.0%}.",
         tiles=_tiles(laws),
         sections=[*found, *shown, last],
         footer=f"Made by clickscale {__version__}.",
     )
+
+
+def _passes(fitted: Iterable[Laws]) -> str:
+    """How often runs saw their data, where it is known."""
+    told = epochs_told(cell for laws in fitted for cell in laws.sweep.cells)
+    return f" Each run saw its data {told} times." if told and told != "1" else " One epoch." * (told == "1")
 
 
 def _count(number: int, thing: str) -> str:
@@ -183,9 +190,9 @@ def ladder_section(laws: Laws) -> Section:
     if left:
         plots.append(scaling_plots.residuals(left, models))
     told = [fit for fit in laws.ladders if fit.determined]
-    headers = ("model", "along", "rungs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
+    headers = ("model", "along", "rungs", "epochs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
     strong = frozenset(
-        (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (3, 4)
+        (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (4, 5)
     )
     tables = [PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)]
     if unclear := [fit for fit in laws.ladders if not fit.determined]:
@@ -232,6 +239,7 @@ def _ladder_cells(fit: LadderFit) -> list[str]:
         ladder.model,
         f"{_WORDS[ladder.axis]}\n{ladder.fixed}",
         str(len(ladder.cells)),
+        epochs_told(cell for rung in ladder.cells for cell in rung) or "-",
         _broken(law.exponent, 2) if law is not None and known else "not determined",
         _broken(law.ceiling) if law is not None and known else "not determined",
         _number(law.r2 if law else math.nan, "z.3f"),
@@ -491,7 +499,9 @@ def _commands(folder: Path) -> list[str]:
                 f"--{axis}",
                 ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in asked[axis]),
             ]
-        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"]), "--part", str(asked["part"])]
+        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"])]
+        # A sweep of an earlier version has no such option, and took one epoch.
+        words += ["--epochs", str(asked.get("epochs", 1)), "--part", str(asked["part"])]
         words += [word for text in asked["sets"] for word in ("--set", str(text))]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{options} holds no options of a sweep: {error}; continue the sweep.") from error

@@ -94,8 +94,12 @@ def milliseconds(text: str) -> float:
 
 
 def _show_laws(laws: "Laws") -> None:
+    from clickscale.scaling.points import epochs_told
+
     points = laws.sweep
-    title = f"{points.data}, part {points.part}, fractions by {points.by}; intervals of {laws.level:.0%}"
+    passes = f"; epochs: {told}" if (told := epochs_told(points.cells)) else ""
+    title = f"{points.data}, part {points.part}, fractions by {points.by}{passes}; "
+    title += f"intervals of {laws.level:.0%}"
     headers = ("model", "axis", "at", "rungs", "exponent", "ceiling", "R2", "predicted", "measured", "check")
     notes = [
         f"{fit.ladder.model}, {fit.ladder.axis}: these points do not determine it: {fit.verdict}"
@@ -185,7 +189,8 @@ def _show_plan(plan: "Plan") -> None:
         f"teacher: the best AUC whose training fits into {budget.train_hours:g} core hours with the student's"
         if plan.teacher
         else "no teacher: within the training time nothing is better than the student",
-        f"AUC of one new run, intervals of {plan.level:.0%}; the student's is without distillation",
+        f"AUC of one new run{f', epochs: {plan.epochs}' if plan.epochs else ''}, intervals of"
+        f" {plan.level:.0%}; the student's is without distillation",
         *plan.refusals,
     ]
     headers = ("role", "model", "AUC", "from", "ms", "ms, user cached", "core hours")
