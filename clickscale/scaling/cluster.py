@@ -47,9 +47,7 @@ def cluster_size(address: str, jobs: int, threads: int, *, gpu: bool = False) ->
         return found
     # Ray would wait for a GPU for ever: one may still join.
     if not (gpus := int(resources.get("GPU", 0))):
-        raise ConfigError(
-            f"The cluster {address} has no GPU; leave out device=cuda, or add a machine with one."
-        )
+        raise ConfigError(f"The cluster {address} has no GPU; add one, or leave out --set device=cuda.")
     return min(found, gpus)
 
 

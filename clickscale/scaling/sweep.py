@@ -222,7 +222,7 @@ class Points:
         missing = {speed_key(cell): cell for cell in self._cells.values()}
         missing = {key: cell for key, cell in missing.items() if key not in self._latencies}
         if missing:
-            say(f"measuring the latency of {len(missing)} models, sizes and lengths")
+            say(f"measuring the latency of each model, size and length: {len(missing)}")
         for key, cell in missing.items():
             try:
                 self._latencies[key] = list(measured_latency(cell_folder(self._out, cell.name)))

@@ -143,7 +143,7 @@ def measured_speeds(
     wanted = {speed_key(cell): Cell(cell.model, cell.grade, cell.length, 1.0, 0) for cell in cells}
     missing = {key: cell for key, cell in wanted.items() if key not in known}
     if missing:
-        say(f"measuring a few steps of {len(missing)} models, sizes and lengths")
+        say(f"measuring a few steps of each model, size and length: {len(missing)}")
     found, failed = {}, {}
     for key, cell in missing.items():
         options = config.run(cell)

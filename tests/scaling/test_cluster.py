@@ -67,7 +67,7 @@ def test_a_cluster_that_refuses_is_told_from_one_that_is_not_there(monkeypatch: 
                 cluster_size(address, 1, 1)
     with pytest.raises(ConfigError, match=f"No Ray cluster answers at '127.0.0.1:{port}'.*--port {port}"):
         cluster_size(f"127.0.0.1:{port}", 1, 1)
-    with pytest.raises(ConfigError, match="No Ray cluster answers at '127.0.0.1:99999'"):
+    with pytest.raises(ConfigError, match=r"No Ray cluster answers at '127\.0\.0\.1:99999'"):
         cluster_size("127.0.0.1:99999", 1, 1)
     with pytest.raises(ConfigError, match="at 'auto' refuses"):
         cluster_size("auto", 1, 1)
