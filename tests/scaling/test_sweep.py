@@ -131,7 +131,9 @@ def test_two_epochs_end_early_and_the_points_say_after_how_many(
     assert run.config.epochs.count == 4
     assert cell.epochs == told.epochs
     assert 0 < (cell.epochs or 0) < 4, "a learning rate of 1 gains nothing for long"
-    assert (cell.epochs or 0) * cell.impressions == pytest.approx(read_done(run.folder).samples, abs=1)
+    assert (cell.epochs or 0) * cell.impressions == pytest.approx(
+        read_done(tmp_path / "sweep" / cell.run).samples, abs=1
+    )
 
 
 def test_the_best_auc_of_a_simulated_world_stands_beside_the_points(
