@@ -305,7 +305,7 @@ def _refusal(fit: LadderFit | None, axis: Axis, end: float) -> str:
     if fit.law is None:
         return f"no law: {fit.refusal}"
     if fit.law.flat:
-        return f"along {axis}, the AUC does not rise beyond the noise of its seeds"
+        return f"along {axis}, {fit.law.verdict[-1]}"
     if end <= fit.ladder.x[-1] * _ABOUT:
         return ""  # between the rungs
     if fit.check is None:

@@ -326,12 +326,16 @@ def _joint_section(laws: Laws) -> Section:
         if law is None:
             doubts.append(f"{fit.model}: {fit.refusal}")
             continue
-        exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
+        known = not law.verdict
+        ceiling = _broken(law.ceiling) if known else "not determined"
+        exponents = [
+            _broken(law.exponents[axis], 2) if known and axis in law.exponents else "-" for axis in AXES
+        ]
         told_fit = _number(law.r2, "z.3f"), _number(law.misfit, ".2g")
         check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
-        rows.append([fit.model, str(law.cells), _broken(law.ceiling), *exponents, *told_fit, check])
+        rows.append([fit.model, str(law.cells), ceiling, *exponents, *told_fit, check])
         doubts += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
-        told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)]
+        told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)] if known else []
     headers = ("model", "cells", "ceiling", *(_WORDS[axis] for axis in AXES), "R2", "misfit p", "the check")
     return Section(
         "One law for all three",

@@ -106,6 +106,11 @@ def _show_laws(laws: "Laws") -> None:
         for fit in laws.ladders
         if not fit.determined
     ]
+    notes += [
+        f"{fit.ladder.model}, {fit.ladder.axis}: no check: {fit.unchecked}"
+        for fit in laws.ladders
+        if fit.check is None
+    ]
     show(grid(title, headers, [_ladder_row(fit) for fit in laws.ladders], notes))
     if laws.gains:
         _show_gains(laws)
@@ -160,12 +165,14 @@ def _show_joints(laws: "Laws") -> None:
             notes.append(f"{fit.model}: {fit.refusal}")
             continue
         law = fit.law
-        exponents = (_interval(law.exponents[axis], 2) if axis in law.exponents else None for axis in _AXES)
+        known = {} if law.verdict else law.exponents
+        exponents = (_interval(known[axis], 2) if axis in known else None for axis in _AXES)
+        ceiling = None if law.verdict else _interval(law.ceiling)
         check = fit.check.told if fit.check else fit.unchecked
-        rows.append((fit.model, law.cells, _interval(law.ceiling), *exponents, law.r2, check))
+        rows.append((fit.model, law.cells, ceiling, *exponents, law.r2, check))
         notes += [f"{fit.model}: these points do not determine it: {why}" for why in law.verdict]
         if law.steps:
-            notes.append(f"{fit.model}: {', '.join(law.steps)} has two values, which is a step and no law")
+            notes += [f"{fit.model}: {axis} has two values, which is a step and no law" for axis in law.steps]
     if not rows:
         for note in notes:
             say(f"no joint law of {note}")
