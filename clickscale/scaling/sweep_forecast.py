@@ -64,14 +64,14 @@ class SweepForecast:
         """The forecast as a sentence."""
         taken = {"time": "the newest impressions", "users": "a sample of users"}[self.by]
         if not self.seconds and not self.failed:
-            return f"all {self.finished} cells are finished"
-        done = f"{self.finished} cells are finished; " if self.finished else ""
+            return f"all {_cells(self.finished)} finished"
+        done = f"{_cells(self.finished)} finished; " if self.finished else ""
         free = available_cores() // self.threads
         more = f" (this machine has room for --jobs {free})" if free > self.jobs else ""
         time = f"about {duration(self.total)} with {self.jobs} at the same time{more}"
         cost = f"{self.core_hours:.2g} core-hours and {self.tflop:,.3g} TFLOP"
         return (
-            f"{done}{len(self.seconds)} cells take {time}: {cost}; each has {self._passes}, and a fraction is"
+            f"{done}{_cells(len(self.seconds))} left, {time}: {cost}; each has {self._passes}, and a fraction is"
             f" {taken}"
         )
 
@@ -83,6 +83,10 @@ class SweepForecast:
         most, least = max(counts), min(counts)
         told = f"{most}" if most == least else f"{least} to {most}"
         return f"{told} epochs, less if it stops early" if most > 1 else "1 epoch"
+
+
+def _cells(count: int) -> str:
+    return "1 cell is" if count == 1 else f"{count} cells are"
 
 
 def make_forecast(

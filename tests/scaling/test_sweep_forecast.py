@@ -43,7 +43,7 @@ def test_seconds_and_cost_by_hand(dataset: Dataset) -> None:
     saved = 2 * (0.5 + 1) * 100 * (2 - 1)
     assert found.core_hours == pytest.approx((sum(found.seconds.values()) - saved) / 3600)
     assert found.tflop == pytest.approx(2 * 2 * 1.5 * 100 * 7e9 / 1e12)
-    assert "8 cells" in str(found)
+    assert "8 cells are left, about" in str(found)
     assert "a fraction is the newest impressions" in str(found)
     assert "a sample of users" in str(forecast_of(dataset, replace(GRID, by="users")))
 
