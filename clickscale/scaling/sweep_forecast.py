@@ -71,8 +71,8 @@ class SweepForecast:
         time = f"about {duration(self.total)} with {self.jobs} at the same time{more}"
         cost = f"{self.core_hours:.2g} core-hours and {self.tflop:,.3g} TFLOP"
         return (
-            f"{done}{_cells(len(self.seconds))} left, {time}: {cost}; each has {self._passes}, and a fraction is"
-            f" {taken}"
+            f"{done}{_cells(len(self.seconds))} left, {time}: {cost}; each has {self._passes}, and a"
+            f" fraction is {taken}"
         )
 
     @property
