@@ -160,6 +160,9 @@ def _show_forecast(forecast: Any, as_json: bool) -> int:
             }
         )
         return int(bool(forecast.failed))
+    if not forecast.seconds:
+        typer.echo(str(forecast))
+        return int(bool(forecast.failed))
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in forecast.seconds:
         groups.setdefault((cell.model, cell.grade), []).append(cell)
