@@ -125,8 +125,8 @@ def _points_grid(title: str, found: Any) -> Any:
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for one in found.cells:
         groups.setdefault((one.model, one.grade, one.length, one.impressions), []).append(one)
-    headers = ("model", "size", "length", "impressions", "epochs", "seeds")
-    headers += ("AUC", "±", "log-loss", "MFLOP", "CPU-s")
+    told = ("model", "size", "length", "impressions", "epochs", "seeds")
+    headers = (*told, "AUC", "±", "log-loss", "MFLOP", "CPU-s")
     rows = [
         (
             *key,
