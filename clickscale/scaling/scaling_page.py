@@ -3,9 +3,7 @@
 `clickscale.run_page` makes the page about runs; here its sections follow those of the sweep.
 """
 
-import json
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clickscale.arrays import Floats
-from clickscale.errors import ClickscaleError, DataError
+from clickscale.errors import ClickscaleError
 from clickscale.evaluation.significance import Interval
 from clickscale.report import scaling_plots
 from clickscale.report.page import Page, PageTable, Section, Tile
@@ -27,6 +25,7 @@ from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
 from clickscale.scaling.points import CANDIDATES as TIMED
 from clickscale.scaling.points import epochs_told, is_sweep, read_points
 from clickscale.scaling.power_law import PowerLaw
+from clickscale.scaling.sweep_config import sweep_commands
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
 
@@ -70,7 +69,7 @@ def write_report(
         for folder, laws in fitted.items()
         for section in _sections(laws, folder, several=len(sweeps) > 1)
     ]
-    commands = [line for folder in fitted for line in _commands(folder)]
+    commands = [line for folder in fitted for line in sweep_commands(folder)]
     shown = [section for section in about.sections if section.title == _COMMANDS] if about else []
     commands += [code for section in shown for code in section.code] or [command]
     text = "The numbers of this page come from these commands."
@@ -484,29 +483,3 @@ def _doubling_cells(found: Doubling) -> list[str]:
     costs = ["-" if math.isnan(cost) else f"{cost:.3g}" for cost in (found.latency, found.hours)]
     name = f"{best.model}\n{best.grade}, L = {best.length}"
     return [name, _WORDS[found.axis], with_interval(best.auc).partition(" ")[0], *costs, gain]
-
-
-# --- commands
-
-
-def _commands(folder: Path) -> list[str]:
-    """Commands that make a sweep and its laws."""
-    laws = shlex.join(["clickscale", "laws", "--sweep", str(folder)])
-    options = folder / "options.json"
-    if not options.is_file():
-        return [laws]
-    try:
-        asked = json.loads(options.read_text("utf-8"))["config"]
-        words = ["clickscale", "sweep", "--data", str(asked["data"]), "--models", ",".join(asked["models"])]
-        for axis in ("sizes", "lengths", "fractions"):
-            words += [
-                f"--{axis}",
-                ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in asked[axis]),
-            ]
-        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"])]
-        # A sweep of an earlier version has no such option, and took one epoch.
-        words += ["--epochs", str(asked.get("epochs", 1)), "--part", str(asked["part"])]
-        words += [word for text in asked["sets"] for word in ("--set", str(text))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{options} holds no options of a sweep: {error}; continue the sweep.") from error
-    return [shlex.join([*words, "--out", str(folder)]), laws]

@@ -1,6 +1,8 @@
 """Options of a sweep: a grid of models, sizes, lengths, fractions of the data and seeds."""
 
 import itertools
+import json
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ from clickscale.benchmarking.options_file import claim_options, refuse_other_wor
 from clickscale.config import Config, check_least
 from clickscale.data.dataset import Dataset
 from clickscale.data.portion import Portion
-from clickscale.errors import ConfigError, RunError, unknown
+from clickscale.errors import ConfigError, DataError, RunError, unknown
 from clickscale.models import model_config, model_names, presets
 from clickscale.scaling.points import Cell
 from clickscale.training.epochs import Epochs
@@ -178,3 +180,29 @@ def read_sweep(out: Path) -> SweepConfig:
     if stored is None:
         raise RunError(f"{out} holds no sweep; begin one with --data and --models.")
     return stored
+
+
+def sweep_commands(folder: Path) -> list[str]:
+    """Commands that make the sweep in a folder and its laws; those of the laws alone without its options.
+
+    Raises:
+        DataError: the file of its options is damaged.
+    """
+    laws = shlex.join(["clickscale", "laws", "--sweep", str(folder)])
+    options = folder / "options.json"
+    if not options.is_file():
+        return [laws]
+    try:
+        asked = {**_EARLIER, **json.loads(options.read_text("utf-8"))["config"]}
+        words = ["clickscale", "sweep", "--data", str(asked["data"]), "--models", ",".join(asked["models"])]
+        for axis in ("sizes", "lengths", "fractions"):
+            words += [
+                f"--{axis}",
+                ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in asked[axis]),
+            ]
+        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"])]
+        words += ["--epochs", str(asked["epochs"]), "--part", str(asked["part"])]
+        words += [word for text in asked["sets"] for word in ("--set", str(text))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{options} holds no options of a sweep: {error}; continue the sweep.") from error
+    return [shlex.join([*words, "--out", str(folder)]), laws]
