@@ -36,13 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from clickscale.locks import one_writer
     from clickscale.scaling.sweep import Points
     from clickscale.scaling.sweep_cell import is_finished
-    from clickscale.scaling.sweep_config import claim_sweep
+    from clickscale.scaling.sweep_config import claim_sweep, settled
 
     options = _options(arguments)
     data = options.data or _world(options.out, options.impressions, options.preset)
-    config = _config(options, data)
+    dataset = open_dataset(data)
+    config = settled(_config(options, data), options.out, dataset)
     with one_writer(options.out, RunError):
-        points = Points(config, options.out, open_dataset(data), claim_sweep(options.out, config))
+        points = Points(config, options.out, dataset, claim_sweep(options.out, config))
         left = [cell for cell in config.cells if not is_finished(options.out, cell)]
         points.failed |= {cell.name: "no time was left" for cell in left}
         points.write()
@@ -140,6 +141,7 @@ def _config(options: argparse.Namespace, data: Path) -> "SweepConfig":
         lengths=ranges.lengths_of(options.lengths),
         fractions=ranges.fractions_of(options.fractions),
         seeds=options.seeds,
+        epochs=options.epochs,
         part=options.part,
         latency=options.latency,
         sets=tuple(options.set),
@@ -158,6 +160,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lengths", default="100")
     parser.add_argument("--fractions", default="1/64..1")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=0, help="of every cell; 0 asks the recipe")
     parser.add_argument("--part", default="test", choices=("valid", "test"))
     parser.add_argument("--latency", action="store_true", help="also measure latencies, on the CPU")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of all runs")

@@ -121,8 +121,9 @@ def _markdown(found: Benchmark, notes: Sequence[str]) -> str:
         f" The learning rate of each model is that of {rates} whose run with seed 0 has the lowest validation"
         f" loss; the test part chose nothing. RelaImpr is (AUC - 0.5) / (AUC of {config.reference} - 0.5) - 1"
         " (Yan et al. 2014). Brackets are 95% intervals over users, ± is the deviation over seeds."
-        " Differences are from the best line on the same impressions; since the test part names that line,"
-        " its lead is flattering. Training operations are three forward passes, counted on the first batches."
+        " Differences are those of the first seeds from the best line on the same impressions; since the test"
+        " part names that line, its lead is flattering. Training operations are three forward passes, counted"
+        " on the first batches."
         " Samples per CPU-second are those of a few steps, latency is that of one thread.",
         " ".join(notes),
         f"![AUC against GFLOPs]({PICTURE})",

@@ -1,8 +1,9 @@
 """The file of options in a folder of many runs: the same call continues it, and another one is refused."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ def claim_options(
     what: str,
     free: Collection[str],
     more: Callable[[C], Sequence[str]] = lambda stored: (),
+    earlier: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Begin in ``out``, or continue what is there; the hash of the manifest of the data set ``data``.
 
@@ -40,11 +42,12 @@ def claim_options(
         what: kind of work that the folder holds, such as ``benchmark``.
         free: options that may change.
         more: further changes that are refused, each in a few words.
+        earlier: values of options that a file of an earlier version lacks.
 
     Raises:
         RunError: the folder holds something else, or work with other options or data, or cannot be written.
     """
-    manifest = refuse_other_work(out, config, data, what=what, free=free, more=more)
+    manifest = refuse_other_work(out, config, data, what=what, free=free, more=more, earlier=earlier)
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / _OPTIONS, to_json(_Asked(config=msgspec.to_builtins(config), data=manifest)))
     return manifest
@@ -58,6 +61,7 @@ def refuse_other_work(
     what: str,
     free: Collection[str],
     more: Callable[[C], Sequence[str]] = lambda stored: (),
+    earlier: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Raise where `claim_options` would, and write nothing; the hash of the manifest of the data set.
 
@@ -67,7 +71,7 @@ def refuse_other_work(
     _require_writable(out)
     manifest = checksum(data / MANIFEST)
     if (stored := _stored(out)) is not None:
-        before = build(type(config), stored.config, str(out / _OPTIONS))
+        before = build(type(config), {**earlier, **stored.config}, str(out / _OPTIONS))
         changed = [
             f"{name} is {getattr(before, name)!r}, not {getattr(config, name)!r}"
             for name in config.__struct_fields__
@@ -90,10 +94,12 @@ def _require_writable(out: Path) -> None:
         raise RunError(f"{out} cannot be written: no permission in {nearest}; choose another folder.")
 
 
-def stored_options(out: Path, kind: type[C]) -> C | None:
+def stored_options(
+    out: Path, kind: type[C], *, earlier: Mapping[str, Any] = MappingProxyType({})
+) -> C | None:
     """The options with which the work in ``out`` was begun or last continued; None if there is none."""
     stored = _stored(out)
-    return build(kind, stored.config, str(out / _OPTIONS)) if stored else None
+    return build(kind, {**earlier, **stored.config}, str(out / _OPTIONS)) if stored else None
 
 
 def _stored(out: Path) -> _Asked | None:

@@ -27,6 +27,7 @@ def ladder_config(data: Path, *, seeds: int = 2, batch_size: int = 0) -> SweepCo
         lengths=(50,),
         fractions=_FRACTIONS,
         seeds=seeds,
+        epochs=1,  # that of the recipe where statistics are declared, as they are here
         latency=False,
         sets=(f"batch_size={batch_size}",) if batch_size else (),
     )

@@ -91,7 +91,8 @@ def ladder(
         _draw_ladder(axes, line, color_of(line.model, models))
     if best is not None:
         axes.axhline(best, color=MUTED, linewidth=1.2, linestyle=(0, (1, 2)))
-        axes.annotate("best possible", (0.01, best), (0, 3), xycoords=("axes fraction", "data"),
+        # Below the line: laws rise, so the corner is free, and above it may stand the title.
+        axes.annotate("best possible", (0.01, best), (0, -3), xycoords=("axes fraction", "data"), va="top",
                       textcoords="offset points", color=MUTED, fontsize=8.5)  # fmt: skip
     axes.set_xscale("log")
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)

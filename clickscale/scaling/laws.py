@@ -119,7 +119,7 @@ def _fit_ladder(ladder: CellLadder, luck: UserLuck, level: float) -> LadderFit:
     try:
         check = hold_out(rungs, form, level=level)
     except DataError as error:
-        unchecked = str(error)
+        unchecked = f"without the largest rung, {error}"
     try:
         return LadderFit(ladder, fit_law(rungs, form, level=level), check, unchecked=unchecked)
     except DataError as error:

@@ -18,7 +18,7 @@ from clickscale.scaling.joint_law import place_of, sizes
 from clickscale.scaling.ladders import AXES, Axis
 from clickscale.scaling.laws import LadderFit, Laws
 from clickscale.scaling.plan_costs import CostModel
-from clickscale.scaling.points import Measured
+from clickscale.scaling.points import Measured, epochs_told
 from clickscale.scaling.power_law import deviations
 
 _ABOUT = 1.01  # a fraction of the impressions is never exactly a half
@@ -103,6 +103,7 @@ class Plan:
             nothing is better than the student.
         options: all that were considered, the best AUC first.
         refusals: what was not considered, and why.
+        epochs: of the runs behind it, for people.
     """
 
     budget: Budget
@@ -112,6 +113,7 @@ class Plan:
     doublings: list[Doubling]
     options: list[Choice]
     refusals: list[str]
+    epochs: str
 
 
 def make_plan(laws: Laws, budget: Budget, *, factor: float = 2.0) -> Plan:
@@ -133,7 +135,8 @@ def make_plan(laws: Laws, budget: Budget, *, factor: float = 2.0) -> Plan:
         for choice in (student, *filter(None, [teacher]))
         for doubling in doublings_of(laws, choice, factor, budget.candidates)
     ]
-    return Plan(budget, laws.level, student, teacher, doublings, options, refusals)
+    epochs = epochs_told(laws.sweep.cells)
+    return Plan(budget, laws.level, student, teacher, doublings, options, refusals, epochs)
 
 
 def _student(options: Sequence[Choice], budget: Budget) -> Choice:
@@ -302,7 +305,7 @@ def _refusal(fit: LadderFit | None, axis: Axis, end: float) -> str:
     if fit.law is None:
         return f"no law: {fit.refusal}"
     if fit.law.flat:
-        return f"along {axis}, the AUC does not rise beyond the noise of its seeds"
+        return f"along {axis}, {fit.law.verdict[-1]}"
     if end <= fit.ladder.x[-1] * _ABOUT:
         return ""  # between the rungs
     if fit.check is None:

@@ -51,6 +51,7 @@ class Measured(Cell, frozen=True, kw_only=True):
     Attributes:
         label: the label that was predicted.
         impressions: training impressions of the fraction.
+        epochs: passes over them until training ended; None where a sweep was measured before this was kept.
         dense_parameters: parameters outside embedding tables.
         flops: operations of scoring one impression, its user encoded; two per multiply-add.
         training_flops: operations of all training steps.
@@ -70,6 +71,7 @@ class Measured(Cell, frozen=True, kw_only=True):
     auc: float
     gauc: float | None
     log_loss: float
+    epochs: float | None = None
     run: str = ""
     predictions: str = ""
     cpu_seconds: float | None = None
@@ -105,6 +107,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     def models(self) -> list[str]:
         """Names of the models, each once."""
         return list(dict.fromkeys(cell.model for cell in self.cells))
+
+
+def epochs_told(cells: Iterable[Measured]) -> str:
+    """Epochs of cells for people: ``2``, ``1.5 to 2``, or nothing where they are not known."""
+    known = {round(cell.epochs, 2) for cell in cells if cell.epochs is not None}
+    return " to ".join(f"{end:g}" for end in sorted({min(known), max(known)})) if known else ""
 
 
 def write_points(folder: Path, sweep: Sweep) -> None:

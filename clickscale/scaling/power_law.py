@@ -113,7 +113,7 @@ class PowerLaw:
         residuals: (R,) mean of a rung less the law.
         misfit: p-value of rungs that lie off the law by no more than their seeds differ; nan if it cannot be
             told.
-        flat: the measure does not rise beyond the noise of its seeds.
+        flat: the measure does not rise beyond its noise.
         verdict: why the points do not determine the law; empty if they do.
     """
 
@@ -225,8 +225,10 @@ def _verdict(law: PowerLaw) -> tuple[str, ...]:
     needed = max(_FEWEST_RUNGS, _PARAMETERS[law.form] + 1)
     if len(rungs) < needed:
         found.append(f"{len(rungs)} rungs fit any {law.form} curve; {needed} are needed")
-    if law.flat:
+    if law.flat and rungs.seeds.max() > 1:
         return (*found, "the measure does not rise beyond the noise of its seeds")
+    if law.flat:
+        return (*found, "one seed on so few rungs does not tell a rise from noise; take two seeds or more")
     least, most = EXPONENTS[law.form]
     low, high = law.exponent.low, law.exponent.high
     if low <= 1.01 * least or high >= 0.99 * most:

@@ -3,17 +3,15 @@
 `clickscale.run_page` makes the page about runs; here its sections follow those of the sweep.
 """
 
-import json
 import math
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from clickscale.arrays import Floats
-from clickscale.errors import ClickscaleError, DataError
+from clickscale.errors import ClickscaleError
 from clickscale.evaluation.significance import Interval
 from clickscale.report import scaling_plots
 from clickscale.report.page import Page, PageTable, Section, Tile
@@ -25,8 +23,9 @@ from clickscale.scaling.ladders import AXES, UNITS, Axis
 from clickscale.scaling.laws import GainFit, LadderFit, Laws, fit_sweep
 from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
 from clickscale.scaling.points import CANDIDATES as TIMED
-from clickscale.scaling.points import is_sweep, read_points
+from clickscale.scaling.points import epochs_told, is_sweep, read_points
 from clickscale.scaling.power_law import PowerLaw
+from clickscale.scaling.sweep_config import sweep_commands
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
 
@@ -70,7 +69,7 @@ def write_report(
         for folder, laws in fitted.items()
         for section in _sections(laws, folder, several=len(sweeps) > 1)
     ]
-    commands = [line for folder in fitted for line in _commands(folder)]
+    commands = [line for folder in fitted for line in sweep_commands(folder)]
     shown = [section for section in about.sections if section.title == _COMMANDS] if about else []
     commands += [code for section in shown for code in section.code] or [command]
     text = "The numbers of this page come from these commands."
@@ -106,11 +105,18 @@ def _page(fitted: Mapping[Path, Laws], found: list[Section], about: Page | None,
     return Page(
         title=f"{first.data}: what the next size is worth",
         subtitle=f"{_count(cells, 'run')} of {', '.join(first.models)}, measured on part {first.part}. "
-        f"Fractions of the data are {_FRACTIONS[first.by]}. Intervals are those of {laws.level:.0%}.",
+        f"Fractions of the data are {_FRACTIONS[first.by]}.{_passes(fitted.values())} Intervals are those of"
+        f" {laws.level:.0%}.",
         tiles=_tiles(laws),
         sections=[*found, *shown, last],
         footer=f"Made by clickscale {__version__}.",
     )
+
+
+def _passes(fitted: Iterable[Laws]) -> str:
+    """How often runs saw their data, where it is known."""
+    told = epochs_told(cell for laws in fitted for cell in laws.sweep.cells)
+    return f" Each run saw its data {told} times." if told and told != "1" else " One epoch." * (told == "1")
 
 
 def _count(number: int, thing: str) -> str:
@@ -183,9 +189,9 @@ def ladder_section(laws: Laws) -> Section:
     if left:
         plots.append(scaling_plots.residuals(left, models))
     told = [fit for fit in laws.ladders if fit.determined]
-    headers = ("model", "along", "rungs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
+    headers = ("model", "along", "rungs", "epochs", "exponent", "ceiling", "R2", "noise of a run", "misfit p")
     strong = frozenset(
-        (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (3, 4)
+        (row, column) for row, fit in enumerate(laws.ladders) if fit.determined for column in (4, 5)
     )
     tables = [PageTable(headers, [_ladder_cells(fit) for fit in laws.ladders], strong)]
     if unclear := [fit for fit in laws.ladders if not fit.determined]:
@@ -232,6 +238,7 @@ def _ladder_cells(fit: LadderFit) -> list[str]:
         ladder.model,
         f"{_WORDS[ladder.axis]}\n{ladder.fixed}",
         str(len(ladder.cells)),
+        epochs_told(cell for rung in ladder.cells for cell in rung) or "-",
         _broken(law.exponent, 2) if law is not None and known else "not determined",
         _broken(law.ceiling) if law is not None and known else "not determined",
         _number(law.r2 if law else math.nan, "z.3f"),
@@ -318,12 +325,16 @@ def _joint_section(laws: Laws) -> Section:
         if law is None:
             doubts.append(f"{fit.model}: {fit.refusal}")
             continue
-        exponents = [_broken(law.exponents[axis], 2) if axis in law.exponents else "-" for axis in AXES]
+        known = not law.verdict
+        ceiling = _broken(law.ceiling) if known else "not determined"
+        exponents = [
+            _broken(law.exponents[axis], 2) if known and axis in law.exponents else "-" for axis in AXES
+        ]
         told_fit = _number(law.r2, "z.3f"), _number(law.misfit, ".2g")
         check = fit.check.told.replace(": ", "\n") if fit.check is not None else fit.unchecked
-        rows.append([fit.model, str(law.cells), _broken(law.ceiling), *exponents, *told_fit, check])
+        rows.append([fit.model, str(law.cells), ceiling, *exponents, *told_fit, check])
         doubts += [f"{fit.model}: these points do not determine it: {why}." for why in law.verdict]
-        told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)]
+        told += [_against_best(fit.model, law.ceiling, laws.sweep.best_auc)] if known else []
     headers = ("model", "cells", "ceiling", *(_WORDS[axis] for axis in AXES), "R2", "misfit p", "the check")
     return Section(
         "One law for all three",
@@ -472,27 +483,3 @@ def _doubling_cells(found: Doubling) -> list[str]:
     costs = ["-" if math.isnan(cost) else f"{cost:.3g}" for cost in (found.latency, found.hours)]
     name = f"{best.model}\n{best.grade}, L = {best.length}"
     return [name, _WORDS[found.axis], with_interval(best.auc).partition(" ")[0], *costs, gain]
-
-
-# --- commands
-
-
-def _commands(folder: Path) -> list[str]:
-    """Commands that make a sweep and its laws."""
-    laws = shlex.join(["clickscale", "laws", "--sweep", str(folder)])
-    options = folder / "options.json"
-    if not options.is_file():
-        return [laws]
-    try:
-        asked = json.loads(options.read_text("utf-8"))["config"]
-        words = ["clickscale", "sweep", "--data", str(asked["data"]), "--models", ",".join(asked["models"])]
-        for axis in ("sizes", "lengths", "fractions"):
-            words += [
-                f"--{axis}",
-                ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in asked[axis]),
-            ]
-        words += ["--by", str(asked["by"]), "--seeds", str(asked["seeds"]), "--part", str(asked["part"])]
-        words += [word for text in asked["sets"] for word in ("--set", str(text))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{options} holds no options of a sweep: {error}; continue the sweep.") from error
-    return [shlex.join([*words, "--out", str(folder)]), laws]

@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +23,10 @@ from clickscale.benchmarking.progress import Progress, Say
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.locks import one_writer
-from clickscale.scaling.cluster import cluster_jobs, cluster_size
+from clickscale.scaling.cluster import Shared, cluster_jobs, cluster_size, shared_by_all
 from clickscale.scaling.points import Cell, Measured, Sweep, write_points
 from clickscale.scaling.sweep_cell import best_auc, cell_folder, finished_names, is_finished, measured_cell
-from clickscale.scaling.sweep_config import SweepConfig, claim_sweep, refuse_other_sweep
+from clickscale.scaling.sweep_config import SweepConfig, claim_sweep, refuse_other_sweep, settled
 from clickscale.scaling.sweep_forecast import (
     SweepForecast,
     make_forecast,
@@ -59,17 +60,22 @@ def sweep(
 
     Raises:
         RunError: ``out`` holds something else, or a sweep with other options, or is being written.
-        ConfigError: a part is missing, or Ray is.
+        ConfigError: a part is missing, or Ray is, or a machine of the cluster cannot run cells.
     """
-    out, dataset, jobs = Path(out), _opened(config), _workers(config, jobs, cluster)
-    with one_writer(out, RunError):
-        manifest = claim_sweep(out, config)
+    out, dataset = Path(out), _opened(config)
+    config = settled(config, out, dataset)
+    jobs = _workers(config, jobs, cluster)
+    with one_writer(out, RunError), ExitStack() as stack:
+        manifest, shared = claim_sweep(out, config), None
+        if cluster:
+            threads = config.run(config.cells[0]).threads
+            shared = stack.enter_context(shared_by_all(cluster, threads, out, Path(config.data), manifest))
         forecast = _forecast(config, dataset, out, jobs, say)
         say(str(forecast))
         points = Points(config, out, dataset, manifest)
         points.failed |= {cell.name: why for cell, why in forecast.failed.items()}
         points.write()
-        _run_cells(config, out, forecast, points, cluster, say)
+        _run_cells(config, out, forecast, points, shared, say)
         if config.latency:
             points.measure_latencies(say)
         return points.write()
@@ -86,9 +92,10 @@ def forecast_sweep(
         RunError: ``out`` holds something else, or a sweep with other options or data.
         ConfigError: a part is missing, or Ray is.
     """
-    dataset = _opened(config)
-    refuse_other_sweep(Path(out), config)
-    return _forecast(config, dataset, Path(out), _workers(config, jobs, cluster), say)
+    out, dataset = Path(out), _opened(config)
+    config = settled(config, out, dataset)
+    refuse_other_sweep(out, config)
+    return _forecast(config, dataset, out, _workers(config, jobs, cluster), say)
 
 
 def _opened(config: SweepConfig) -> Dataset:
@@ -103,7 +110,9 @@ def _opened(config: SweepConfig) -> Dataset:
 
 def _workers(config: SweepConfig, jobs: int, cluster: str) -> int:
     """Cells that run at the same time."""
-    return cluster_size(cluster, jobs, config.run(config.cells[0]).threads) if cluster else jobs
+    if not cluster:
+        return jobs
+    return cluster_size(cluster, jobs, config.run(config.cells[0]).threads, gpu=_on_gpu(config))
 
 
 def _forecast(config: SweepConfig, dataset: Dataset, out: Path, jobs: int, say: Say) -> SweepForecast:
@@ -114,9 +123,18 @@ def _forecast(config: SweepConfig, dataset: Dataset, out: Path, jobs: int, say: 
 
 
 def _run_cells(
-    config: SweepConfig, out: Path, forecast: SweepForecast, points: "Points", cluster: str, say: Say
+    config: SweepConfig,
+    out: Path,
+    forecast: SweepForecast,
+    points: "Points",
+    shared: Shared | None,
+    say: Say,
 ) -> None:
-    """Run the cells that are left, and write the points after each."""
+    """Run the cells that are left, and write the points after each.
+
+    Args:
+        shared: what the machines of a cluster see; None for this machine alone.
+    """
     # A worker of a cluster begins in another folder.
     out, data = out.absolute(), Path(config.data).absolute()
     jobs = [
@@ -137,8 +155,8 @@ def _run_cells(
         points.write()
         progress.count(ended)
 
-    if cluster:
-        cluster_jobs(jobs, cluster, forecast.jobs, tell, threads=forecast.threads, gpu=_on_gpu(config))
+    if shared:
+        cluster_jobs(jobs, shared, tell, threads=forecast.threads, gpu=_on_gpu(config))
     else:
         run_jobs(jobs, forecast.jobs, tell, threads=forecast.threads)
 
@@ -204,7 +222,7 @@ class Points:
         missing = {speed_key(cell): cell for cell in self._cells.values()}
         missing = {key: cell for key, cell in missing.items() if key not in self._latencies}
         if missing:
-            say(f"measuring the latency of {len(missing)} models, sizes and lengths")
+            say(f"measuring the latency of each model, size and length: {len(missing)}")
         for key, cell in missing.items():
             try:
                 self._latencies[key] = list(measured_latency(cell_folder(self._out, cell.name)))

@@ -74,7 +74,7 @@ def measured_cell(out: Path, name: str, part: str) -> Measured:
     folder = cell_folder(out, name)
     facts, cost = read_document(folder / _DONE, ADVICE), read_document(folder / "cost.json", ADVICE)
     cell = msgspec.convert(facts["cell"], Cell)
-    result = run_results(folder, part)[0]
+    result, done = run_results(folder, part)[0], read_done(folder)
     auc, gauc, loss = result.auc.value, result.gauc.value, result.log_loss.value
     if not math.isfinite(auc):
         raise DataError(f"{folder} has no AUC on the part {part}: {result.auc.reason}.")
@@ -94,7 +94,8 @@ def measured_cell(out: Path, name: str, part: str) -> Measured:
         log_loss=loss,
         run=f"{_CELLS}/{name}",
         predictions=f"{_CELLS}/{name}/predictions-{part}.safetensors",
-        cpu_seconds=read_done(folder).cpu_seconds,
+        epochs=round(done.samples / facts["impressions"], 3),
+        cpu_seconds=done.cpu_seconds,
     )
 
 

@@ -27,6 +27,7 @@ class SweepForecast:
             is there early.
         cpu: processor seconds, by cell; on a busy machine fewer than those on the clock.
         operations: of training, by cell.
+        epochs: of a cell at most, by cell; 0 where the recipe decides by the fraction.
         finished: cells that are done already.
         failed: by cell that cannot be trained, why.
         jobs: cells that run at the same time.
@@ -37,6 +38,7 @@ class SweepForecast:
     seconds: dict[Cell, float]
     cpu: dict[Cell, float]
     operations: dict[Cell, float]
+    epochs: dict[Cell, int]
     finished: int
     failed: dict[Cell, str]
     jobs: int
@@ -62,13 +64,29 @@ class SweepForecast:
         """The forecast as a sentence."""
         taken = {"time": "the newest impressions", "users": "a sample of users"}[self.by]
         if not self.seconds and not self.failed:
-            return f"all {self.finished} cells are finished"
-        done = f"{self.finished} cells are finished; " if self.finished else ""
+            return f"all {_cells(self.finished)} finished"
+        done = f"{_cells(self.finished)} finished; " if self.finished else ""
         free = available_cores() // self.threads
         more = f" (this machine has room for --jobs {free})" if free > self.jobs else ""
         time = f"about {duration(self.total)} with {self.jobs} at the same time{more}"
         cost = f"{self.core_hours:.2g} core-hours and {self.tflop:,.3g} TFLOP"
-        return f"{done}{len(self.seconds)} cells take {time}: {cost}; a fraction is {taken}"
+        return (
+            f"{done}{_cells(len(self.seconds))} left, {time}: {cost}; each has {self._passes}, and a"
+            f" fraction is {taken}"
+        )
+
+    @property
+    def _passes(self) -> str:
+        counts = set(self.epochs.values())
+        if not counts or 0 in counts:
+            return "the epochs of the recipe for its fraction"
+        most, least = max(counts), min(counts)
+        told = f"{most}" if most == least else f"{least} to {most}"
+        return f"{told} epochs, less if it stops early" if most > 1 else "1 epoch"
+
+
+def _cells(count: int) -> str:
+    return "1 cell is" if count == 1 else f"{count} cells are"
 
 
 def make_forecast(
@@ -85,7 +103,7 @@ def make_forecast(
         speeds, failed: by model, size and length, as `speed_key` joins them.
     """
     valid, part = len(dataset.part("valid")), len(dataset.part(config.part))
-    seconds, cpu, operations, missing = {}, {}, {}, {}
+    seconds, cpu, operations, epochs, missing = {}, {}, {}, {}, {}
     left = [cell for cell in config.cells if not finished(cell)]
     for cell in left:
         if (speed := speeds.get(speed_key(cell))) is None:
@@ -95,12 +113,14 @@ def make_forecast(
         seconds[cell] = run_seconds(speed, valid, cell.fraction) + scoring
         cpu[cell] = run_seconds(replace(speed, training=speed.cpu), valid, cell.fraction) + scoring
         operations[cell] = cell.fraction * speed.budget
+        epochs[cell] = config.run(cell).epochs.count
     order = sorted(seconds, key=lambda cell: (cell.seed, seconds[cell], cell.name))
     threads = config.run(left[0] if left else config.cells[0]).threads or 1
     return SweepForecast(
         seconds={cell: seconds[cell] for cell in order},
         cpu=cpu,
         operations=operations,
+        epochs=epochs,
         finished=len(config.cells) - len(left),
         failed=missing,
         jobs=jobs,
@@ -127,7 +147,7 @@ def measured_speeds(
     wanted = {speed_key(cell): Cell(cell.model, cell.grade, cell.length, 1.0, 0) for cell in cells}
     missing = {key: cell for key, cell in wanted.items() if key not in known}
     if missing:
-        say(f"measuring a few steps of {len(missing)} models, sizes and lengths")
+        say(f"measuring a few steps of each model, size and length: {len(missing)}")
     found, failed = {}, {}
     for key, cell in missing.items():
         options = config.run(cell)

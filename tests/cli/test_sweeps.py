@@ -40,19 +40,24 @@ def test_a_sweep_is_forecast_run_cell_by_cell_and_continued(
     assert list(forecast["cells"]) == ["mlp-size-1-8-0.5-0", "mlp-size-1-8-1-0"]
     assert forecast["seconds"] == pytest.approx(sum(forecast["cells"].values()))
     assert min(forecast["core_hours"], forecast["tflop"]) > 0
+    assert set(forecast["epochs"].values()) == {1}
+    assert "each has 2 epochs, less if it stops early" in " ".join(
+        told("--dry-run", "--epochs", "2").out.split()
+    )
     assert not out.exists()
     out.write_text("years of work")
     assert "sweep is a file" in told("--dry-run", code=2).err
     out.unlink()
     assert "core-hours" in told("--dry-run").out
     shown = told()
-    assert [line.split()[:5] for line in shown.out.splitlines() if line.strip().startswith("mlp")] == [
-        ["mlp", "size-1", "8", "160", "1"],
-        ["mlp", "size-1", "8", "320", "1"],
+    assert [line.split()[:6] for line in shown.out.splitlines() if line.strip().startswith("mlp")] == [
+        ["mlp", "size-1", "8", "160", "1", "1"],
+        ["mlp", "size-1", "8", "320", "1", "1"],
     ]
     assert "left: 0, about 0 s" in shown.err
     assert "all 2 cells are finished" in told("--dry-run").out
     assert "by is 'time', not 'users'" in told("--dry-run", "--by", "users", code=2).err
+    assert "epochs is 1, not 2" in told("--epochs", "2", code=2).err
     # Without --models the sweep goes on as it was asked for; a scheduler of one's own runs cell by cell.
     begin = ["sweep", "--out", str(out)]
     assert len(json.loads(told("--json").out)["cells"]) == 2

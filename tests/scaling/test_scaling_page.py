@@ -61,7 +61,7 @@ def test_a_page_shows_laws_predictions_costs_and_commands(tmp_path: Path) -> Non
         "What twice as much would be worth",
         "Commands",
         "clickscale sweep --data prepared --models suan --sizes size-1,size-2 --lengths 10,50 "
-        f"--fractions 0.25,1 --by time --seeds 2 --part test --set epochs.count=2 --out {sweep}",
+        f"--fractions 0.25,1 --by time --seeds 2 --epochs 1 --part test --set epochs.count=2 --out {sweep}",
         f"clickscale laws --sweep {sweep}",
         "clickscale report ...",
         "does not hold its runs",
@@ -89,6 +89,21 @@ def test_a_sweep_without_times_shows_operations_only(tmp_path: Path) -> None:
     assert "AUC against operations" in shown
     assert "twice as much" not in shown
     assert "best possible" not in shown
+    assert "epoch." not in shown
+    assert "saw its data" not in shown
+
+
+def test_a_page_says_how_often_runs_saw_their_data(tmp_path: Path) -> None:
+    sweep = one_ladder()
+    for passes, told in (((2.0,), "saw its data 2 times"), ((1.5, 2.0), "saw its data 1.5 to 2 times")):
+        cells = [
+            msgspec.structs.replace(cell, epochs=passes[number % len(passes)])
+            for number, cell in enumerate(sweep.cells)
+        ]
+        write_points(tmp_path, msgspec.structs.replace(sweep, cells=cells))
+        shown = words(write_report([tmp_path], tmp_path / "page.html").read_text("utf-8"))
+        assert told in shown
+        assert f"size-4, 200 behaviors 6 {' to '.join(f'{one:g}' for one in passes)}" in shown
 
 
 def test_runs_have_their_sections_behind_those_of_a_sweep(tmp_path: Path) -> None:

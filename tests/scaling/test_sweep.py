@@ -21,6 +21,7 @@ from clickscale.scaling.points import POINTS, Sweep, read_points
 from clickscale.scaling.sweep import forecast_sweep, sweep
 from clickscale.sealed import read_document, write_document
 from clickscale.training.run.folder import load_run
+from clickscale.training.run_state import read_done
 from clickscale.workflow import run_results
 from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import tiny_dataset, tiny_source
@@ -65,6 +66,7 @@ def test_every_cell_is_a_run_and_a_point(done: tuple[Sweep, Path], data: Path) -
         result = run_results(out / cell.run, "test")[0]
         assert (cell.auc, cell.log_loss) == (result.auc.value, result.log_loss.value)
         cost = measure_cost(run.model, run.dataset.features, 8)
+        assert cell.epochs == 1
         assert (cell.dense_parameters, cell.flops) == (cost.dense, round(cost.user + cost.candidate))
         assert (out / cell.predictions).is_file()
         assert (cell.cpu_seconds or 0) > 0
@@ -116,6 +118,22 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
     # A damaged cell is named, and the others stand.
     (strange / "cell.json").write_text("{}")
     assert str(strange / "cell.json") in sweep(config, out).failed[strange.name]
+
+
+def test_two_epochs_end_early_and_the_points_say_after_how_many(
+    data: Path, in_process: None, tmp_path: Path
+) -> None:
+    sets = (*SMALL, "validate_every=5", "patience=1", "optimizer.learning_rate=1.0")
+    config = small_sweep(data, models=("mlp",), fractions=(1.0,), epochs=4, sets=sets)
+    (cell,) = sweep(config, tmp_path / "sweep").cells
+    (told,) = read_points(tmp_path / "sweep").cells
+    run = load_run(tmp_path / "sweep" / cell.run)
+    assert run.config.epochs.count == 4
+    assert cell.epochs == told.epochs
+    assert 0 < (cell.epochs or 0) < 4, "a learning rate of 1 gains nothing for long"
+    assert (cell.epochs or 0) * cell.impressions == pytest.approx(
+        read_done(tmp_path / "sweep" / cell.run).samples, abs=1
+    )
 
 
 def test_the_best_auc_of_a_simulated_world_stands_beside_the_points(
@@ -219,8 +237,8 @@ def processes_of(out: Path) -> list[int]:
     return found
 
 
-def start_sweep(data: Path, out: Path, jobs: int, models: str = "mlp,suan,din") -> "subprocess.Popen[bytes]":
-    """Ten cells of every model, in processes."""
+def start_sweep(data: Path, out: Path, jobs: int) -> "subprocess.Popen[bytes]":
+    """Ten cells of each of three models, in processes."""
     command = ["sweep", "--data", str(data), "--out", str(out), "--jobs", str(jobs), "--no-latency"]
     command += ["--models", "mlp,suan,din", "--sizes", "size-1", "--lengths", "8", "--seeds", "2"]
     command += ["--fractions", "1/16..1", *(word for text in SMALL for word in ("--set", text))]

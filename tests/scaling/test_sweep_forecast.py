@@ -10,7 +10,7 @@ from clickscale.scaling.sweep_forecast import SweepForecast, make_forecast
 from tests.data.tiny import tiny_dataset
 
 GRID = SweepConfig(
-    data="", models=("suan", "mlp"), sizes=("size-1",), lengths=(8,), fractions=(0.5, 1.0), seeds=2
+    data="", models=("suan", "mlp"), sizes=("size-1",), lengths=(8,), fractions=(0.5, 1.0), seeds=2, epochs=1
 )
 
 
@@ -43,9 +43,19 @@ def test_seconds_and_cost_by_hand(dataset: Dataset) -> None:
     saved = 2 * (0.5 + 1) * 100 * (2 - 1)
     assert found.core_hours == pytest.approx((sum(found.seconds.values()) - saved) / 3600)
     assert found.tflop == pytest.approx(2 * 2 * 1.5 * 100 * 7e9 / 1e12)
-    assert "8 cells" in str(found)
+    assert "8 cells are left, about" in str(found)
     assert "a fraction is the newest impressions" in str(found)
     assert "a sample of users" in str(forecast_of(dataset, replace(GRID, by="users")))
+
+
+def test_a_forecast_says_how_many_epochs_each_cell_has(dataset: Dataset) -> None:
+    found = forecast_of(dataset, replace(GRID, sets=("suan.epochs.count=2",)))
+    assert {(cell.model, passes) for cell, passes in found.epochs.items()} == {("suan", 2), ("mlp", 1)}
+    assert "each has 1 to 2 epochs, less if it stops early, and" in str(found)
+    assert "each has 1 epoch, and" in str(forecast_of(dataset, GRID))
+    assert "each has 3 epochs, less" in str(forecast_of(dataset, replace(GRID, epochs=3)))
+    own = forecast_of(dataset, replace(GRID, sets=("epochs.count=0",)))
+    assert "each has the epochs of the recipe for its fraction" in str(own)
 
 
 def test_cheap_cells_of_the_first_seed_come_first(dataset: Dataset) -> None:

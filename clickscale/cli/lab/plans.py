@@ -94,13 +94,22 @@ def milliseconds(text: str) -> float:
 
 
 def _show_laws(laws: "Laws") -> None:
+    from clickscale.scaling.points import epochs_told
+
     points = laws.sweep
-    title = f"{points.data}, part {points.part}, fractions by {points.by}; intervals of {laws.level:.0%}"
+    passes = f"; epochs: {told}" if (told := epochs_told(points.cells)) else ""
+    title = f"{points.data}, part {points.part}, fractions by {points.by}{passes}; "
+    title += f"intervals of {laws.level:.0%}"
     headers = ("model", "axis", "at", "rungs", "exponent", "ceiling", "R2", "predicted", "measured", "check")
     notes = [
         f"{fit.ladder.model}, {fit.ladder.axis}: these points do not determine it: {fit.verdict}"
         for fit in laws.ladders
         if not fit.determined
+    ]
+    notes += [
+        f"{fit.ladder.model}, {fit.ladder.axis}: no check: {fit.unchecked}"
+        for fit in laws.ladders
+        if fit.check is None
     ]
     show(grid(title, headers, [_ladder_row(fit) for fit in laws.ladders], notes))
     if laws.gains:
@@ -156,12 +165,14 @@ def _show_joints(laws: "Laws") -> None:
             notes.append(f"{fit.model}: {fit.refusal}")
             continue
         law = fit.law
-        exponents = (_interval(law.exponents[axis], 2) if axis in law.exponents else None for axis in _AXES)
+        known = {} if law.verdict else law.exponents
+        exponents = (_interval(known[axis], 2) if axis in known else None for axis in _AXES)
+        ceiling = None if law.verdict else _interval(law.ceiling)
         check = fit.check.told if fit.check else fit.unchecked
-        rows.append((fit.model, law.cells, _interval(law.ceiling), *exponents, law.r2, check))
+        rows.append((fit.model, law.cells, ceiling, *exponents, law.r2, check))
         notes += [f"{fit.model}: these points do not determine it: {why}" for why in law.verdict]
         if law.steps:
-            notes.append(f"{fit.model}: {', '.join(law.steps)} has two values, which is a step and no law")
+            notes += [f"{fit.model}: {axis} has two values, which is a step and no law" for axis in law.steps]
     if not rows:
         for note in notes:
             say(f"no joint law of {note}")
@@ -185,7 +196,8 @@ def _show_plan(plan: "Plan") -> None:
         f"teacher: the best AUC whose training fits into {budget.train_hours:g} core hours with the student's"
         if plan.teacher
         else "no teacher: within the training time nothing is better than the student",
-        f"AUC of one new run, intervals of {plan.level:.0%}; the student's is without distillation",
+        f"AUC of one new run{f', epochs: {plan.epochs}' if plan.epochs else ''}, intervals of"
+        f" {plan.level:.0%}; the student's is without distillation",
         *plan.refusals,
     ]
     headers = ("role", "model", "AUC", "from", "ms", "ms, user cached", "core hours")

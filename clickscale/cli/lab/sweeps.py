@@ -34,6 +34,15 @@ def sweep_grid(
         typer.Option("--by", help="A fraction is the newest impressions, or a sample of users."),
     ] = "time",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each combination.")] = 3,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            show_default="recipe, for all of the data",
+            help="Passes of every run over its data, at most.",
+        ),
+    ] = None,
     part: Annotated[
         Literal["valid", "test"], typer.Option("--part", help="Part on which runs are measured.")
     ] = "test",
@@ -60,8 +69,8 @@ def sweep_grid(
     a sweep that was stopped or killed, and other axes add cells to it. Without --models, the sweep in DIR
     continues as it was asked for.
 
-    --set KEY=VALUE changes an option of all runs, --set MODEL.KEY=VALUE that of one model's. Runs take one
-    epoch unless --set epochs.count=0 leaves it to the recipe.
+    All cells take the same number of epochs: what the recipe takes on all of the data, unless --epochs says
+    so. --set KEY=VALUE changes an option of all runs, --set MODEL.KEY=VALUE that of one model's.
     """
     from msgspec.structs import replace
 
@@ -84,6 +93,7 @@ def sweep_grid(
             fractions=ranges.fractions_of(fractions),
             by=by,
             seeds=seeds,
+            epochs=epochs or 0,
             part=part,
             label=label,
             latency=latency,
@@ -110,13 +120,17 @@ def _points_grid(title: str, found: Any) -> Any:
     """Mean over seeds of every combination."""
     from statistics import fmean, stdev
 
+    from clickscale.scaling.points import epochs_told
+
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for one in found.cells:
         groups.setdefault((one.model, one.grade, one.length, one.impressions), []).append(one)
-    headers = ("model", "size", "length", "impressions", "seeds", "AUC", "±", "log-loss", "MFLOP", "CPU-s")
+    told = ("model", "size", "length", "impressions", "epochs", "seeds")
+    headers = (*told, "AUC", "±", "log-loss", "MFLOP", "CPU-s")
     rows = [
         (
             *key,
+            epochs_told(same) or None,
             len(same),
             fmean(one.auc for one in same),
             stdev(one.auc for one in same) if len(same) > 1 else None,
@@ -141,9 +155,13 @@ def _show_forecast(forecast: Any, as_json: bool) -> int:
                 "tflop": forecast.tflop,
                 "finished": forecast.finished,
                 "cells": {cell.name: seconds for cell, seconds in forecast.seconds.items()},
+                "epochs": {cell.name: forecast.epochs[cell] for cell in forecast.seconds},
                 "failed": {cell.name: why for cell, why in forecast.failed.items()},
             }
         )
+        return int(bool(forecast.failed))
+    if not forecast.seconds:
+        typer.echo(str(forecast))
         return int(bool(forecast.failed))
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in forecast.seconds:
@@ -153,10 +171,12 @@ def _show_forecast(forecast: Any, as_json: bool) -> int:
             model,
             size,
             len(cells),
+            " or ".join(sorted({str(forecast.epochs[cell] or "recipe") for cell in cells})),
             duration(sum(forecast.seconds[cell] for cell in cells)),
             f"{sum(forecast.operations[cell] for cell in cells) / 1e12:,.3g}",
         )
         for (model, size), cells in sorted(groups.items())
     ]
-    show(grid(str(forecast), ("model", "size", "cells", "time, one at a time", "TFLOP"), rows))
+    headers = ("model", "size", "cells", "epochs", "time, one at a time", "TFLOP")
+    show(grid(str(forecast), headers, rows))
     return int(bool(forecast.failed))

@@ -65,7 +65,7 @@ def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
         raise ConfigError(f"{path}: " + unknown("data set", name, found))
     declared = found[name]
     labels = declared.get("label_col") or []
-    labels = [labels] if isinstance(labels, Mapping) else labels
+    labels = labels if isinstance(labels, list) else [labels]
     if not labels:
         raise ConfigError(f"{path}: data set {name!r} has no label_col; name the column with the outcome.")
     files = _files(path, declared)
@@ -77,7 +77,7 @@ def fuxictr_log(path: Path, dataset: str = "") -> DeclaredLog:
         config=path,
         files=files,
         fields=tuple(field for field, left_out in fields if not left_out),
-        labels=tuple(_text(path, label, "name", "label_col") for label in labels),
+        labels=tuple(_label(path, label) for label in labels),
         left_out={field.name: left_out for field, left_out in fields if left_out},
     )
 
@@ -113,6 +113,12 @@ def _encoded_log(path: Path) -> DeclaredLog:
         fields=tuple(fields),
         labels=tuple(map(str, labels)),
     )
+
+
+def _label(path: Path, declared: object) -> str:
+    if not isinstance(declared, Mapping):
+        raise ConfigError(f"{path}: label_col has {declared!r}; write a mapping, such as {{name: click}}.")
+    return _text(path, declared, "name", "label_col")
 
 
 def _declares(tree: object) -> bool:
@@ -187,7 +193,7 @@ def _fields(
 def _field(path: Path, entry: Mapping[str, Any], where: str, declared: Mapping[str, Any]) -> DeclaredField:
     name = _text(path, entry, "name", where)
     type = entry.get("type")
-    if type not in _KINDS:
+    if not isinstance(type, str) or type not in _KINDS:
         raise ConfigError(f"{path}: {where} ({name}): " + unknown("type", str(type), _KINDS))
     steps = str(entry.get("preprocess") or "")
     column = steps[len(_COPY) :].rstrip(")") if steps.startswith(_COPY) else name

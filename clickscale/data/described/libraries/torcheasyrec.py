@@ -99,6 +99,7 @@ class _Declared:
 
     def __init__(self, path: Path, kind: str, tree: Tree, group: Tree | None = None) -> None:
         self.tree, self.kind, self.computed = tree, kind, kind in _COMPUTED
+        self._path = path
         self.own = _one(tree, "feature_name")
         if not self.own:
             raise ConfigError(f"{path}: a {kind} has no feature_name; give it one.")
@@ -115,14 +116,14 @@ class _Declared:
         if group is not None or kind in _LISTS:
             listing = tree if group is None else group
             self.delimiter = _one(listing, "sequence_delim") or _DELIMITER
-            self.most = int(_one(listing, "sequence_length") or 0)
+            self.most = _whole(path, listing, "sequence_length", 0)
 
     def field(self, column: str) -> DeclaredField:
         """The feature in a column of the tables."""
         kind = {**_KINDS, **_LISTS, **_COMPUTED}[self.kind]
         if self.group:
             kind = "numbers" if kind == "numeric" else "sequence"
-        elif kind == "numeric" and int(_one(self.tree, "value_dim") or 1) > 1:
+        elif kind == "numeric" and _whole(self._path, self.tree, "value_dim", 1) > 1:
             kind = "vector"
         listed = kind in ("sequence", "numbers")
         return DeclaredField(
@@ -162,6 +163,14 @@ def _of_group(path: Path, kind: str, tree: Tree, group: Tree) -> _Declared:
 def _sharing(field: DeclaredField, owners: Mapping[str, str]) -> DeclaredField:
     """The field with the name of the feature whose embedding it shares, if there is such a feature."""
     return replace(field, shares=owners.get(field.shares, ""))
+
+
+def _whole(path: Path, tree: Tree, name: str, default: int) -> int:
+    """The last value of a name as a number; ``default`` without one."""
+    text = _one(tree, name) or str(default)
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ConfigError(f"{path}: {name} is {text[:40]!r}; write a whole number of at least 0.")
+    return int(text)
 
 
 def _one(tree: Tree, name: str) -> str:

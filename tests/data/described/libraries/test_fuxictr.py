@@ -69,6 +69,13 @@ def test_the_only_data_set_whose_data_are_there_is_taken(tmp_path):
             r"feature_cols\[2\] \(group\): Unknown type 'metta'; did you mean 'meta'",
         ),
         ("type: meta, ", "", r"feature_cols\[2\] \(group\): Unknown type 'None'"),
+        ("type: meta", "type: [meta]", r"feature_cols\[2\] \(group\): Unknown type"),
+        ("label_col: [{name: click, dtype: float}", "label_col: [click", r"has 'click'; write a mapping"),
+        (
+            "label_col: [{name: click, dtype: float}, {name: like, dtype: float}]",
+            "label_col: click",
+            r"label_col has 'click'; write a mapping, such as \{name: click\}",
+        ),
         ("data_format: csv", "data_format: h5", "data_format is 'h5', and csv and parquet can be read"),
         ("name: group", "name: yes", r"name is True; write a text, in quotes"),
         ("max_len: 3", "max_len: many", "max_len is 'many'; write a number"),

@@ -282,6 +282,12 @@ def test_a_folder_with_a_table_for_each_part_needs_no_configuration(torcheasyrec
         ),
         ("item:price", "item:prize", InputError, ""),
         ('label_fields: "clk"', "", ConfigError, "data_config has no label_fields"),
+        (
+            "sequence_length: 50",
+            "sequence_length: long",
+            ConfigError,
+            "sequence_length is 'long'; write a whole",
+        ),
         ('train_input_path: "data/train/*.parquet"', "", ConfigError, "has no train_input_path"),
         (
             'sequence_name: "click_50_seq"',
