@@ -82,7 +82,8 @@ def main() -> None:
     base = by_name["one epoch"]
     for name, folders in by_name.items():
         rows = table(base + (folders if folders is not base else []), arguments.bootstrap)
-        print(f"| {name} |" + rows[-1].split("|", 2)[2], flush=True)
+        row = rows[0 if folders is base else 1]  # the last rows are the constant rate and item popularity
+        print(f"| {name} |" + row.split("|", 2)[2], flush=True)
 
 
 if __name__ == "__main__":
