@@ -12,7 +12,7 @@ medians of rounds. Memory is how far the peak of a fresh process grows in one fo
 percent of the growth of the faster dense form.
 
 With ``--phases`` the yardstick is the sparse form whose heads all have one phase. Cells say how much time,
-and memory, two blocks take whose heads have phases of their own, in percent: the plans of a batch are made
+and memory, two blocks take whose heads have phases of their own, in percent: the plan of a batch is made
 once for both, as in the model.
 """
 
@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clickscale.layers.bias import TIME_BUCKETS
-from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
+from clickscale.layers.kernels.class_plans import class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, short_times, write_buckets
 from clickscale.layers.kernels.sparse_behaviors import attend_by_classes
 from clickscale.models._suan.patterns import Phase, staggered
@@ -170,21 +170,19 @@ def infer(form: Form, x: Given) -> None:
 
 def sparse(x: Given, r: int) -> Tensor:
     """By classes, plan included."""
-    plans = [HeadPlan(slice(None), class_plan(x.times, x.mask, WINDOW, r, 0, "octave"))]
-    return attend_by_classes(x.query, x.key, x.value, plans, x.time, x.position, SCALE)
+    plan = class_plan(x.times, x.mask, WINDOW, r, (0,), "octave")
+    return attend_by_classes(x.query, x.key, x.value, plan, x.time, x.position, SCALE)
 
 
 def two_blocks(x: Given, r: int, phase: Phase) -> Tensor:
-    """Two blocks by classes, the second over what the first returns, plans included."""
+    """Two blocks by classes, the second over what the first returns, plan included."""
     patterns = staggered(WINDOW, r, phase, 2, HEADS)
-    plans = [
-        class_plan(x.times, x.mask, pattern.k, pattern.r, pattern.phase, "octave")
-        for pattern in patterns.distinct
-    ]
+    phases = tuple(pattern.phase for pattern in patterns.distinct)
+    plan = class_plan(x.times, x.mask, WINDOW, r, phases, "octave")
     query = x.query
-    for block in patterns.groups():
-        groups = [HeadPlan(heads, plans[place]) for heads, place in block]
-        query = attend_by_classes(query, x.key, x.value, groups, x.time, x.position, SCALE)
+    for heads in patterns.heads:
+        own = plan.of_heads(heads)
+        query = attend_by_classes(query, x.key, x.value, own, x.time, x.position, SCALE)
     return query
 
 

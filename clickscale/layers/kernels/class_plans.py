@@ -1,11 +1,10 @@
 """Plans of sparse attention: the blocks of rows, and the time bucket and distance of every pair in them.
 
-A plan depends only on times, padding and pattern. It is made once per batch, for every phase that occurs, and
+A plan depends only on times, padding and patterns. It is made once per batch, for all phases that occur, and
 shared by all blocks of a model; `clickscale.layers.kernels.sparse_behaviors` says how its pairs are arranged.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,8 +26,9 @@ class Block:
     """Rows first <= m < last of every class: they see the band and the keys m' < last of their class.
 
     Attributes:
-        ids: (B, r, last - first, offsets + last) uint8, time bucket of each pair, ``SHUT`` where not seen.
-        distance: (last - first, offsets + last) int64, positions from key to row; 0 where not seen.
+        ids: (B, P, r, last - first, offsets + last) uint8, time bucket of each pair by phase, ``SHUT`` where
+            not seen.
+        distance: (P, last - first, offsets + last) int64, positions from key to row where it is seen.
     """
 
     first: int
@@ -39,18 +39,20 @@ class Block:
 
 @dataclass(frozen=True)
 class ClassPlan:
-    """The part of self-attention that depends on times, padding and pattern: made once per batch.
+    """The part of self-attention that depends on times, padding and patterns: made once per batch.
 
     Attributes:
         length: L.
         r: number of classes.
-        phase: how far keys are moved, less than r.
-        offsets: the local offsets that are not in the classes.
+        phases: P different ones: how far keys are moved, each less than r.
+        heads: place in ``phases`` of each head's; a single one is that of all heads.
+        offsets: the local offsets that are not in the classes of every phase.
     """
 
     length: int
     r: int
-    phase: int
+    phases: tuple[int, ...]
+    heads: tuple[int, ...]
     offsets: tuple[int, ...]
     blocks: tuple[Block, ...]
 
@@ -62,59 +64,91 @@ class ClassPlan:
     @property
     def pairs(self) -> int:
         """Logits of one head of the whole batch."""
-        return sum(block.ids.numel() for block in self.blocks)
+        return sum(block.ids[:, 0].numel() for block in self.blocks)
+
+    @property
+    def moves(self) -> list[tuple[slice, int]]:
+        """Heads, and how far their keys are moved."""
+        if len(self.heads) == 1:
+            return [(slice(None), self.phases[self.heads[0]])]
+        return [(slice(head, head + 1), self.phases[place]) for head, place in enumerate(self.heads)]
+
+    def of_heads(self, heads: tuple[int, ...]) -> "ClassPlan":
+        """The plan of a block of the model whose heads have these places in ``phases``."""
+        if len(self.phases) == 1:
+            return self
+        places = sorted(set(heads))
+        # Phases count up from head to head, so those of a block are mostly neighbors: a view, not a copy.
+        together = places == list(range(places[0], places[-1] + 1))
+        chosen = slice(places[0], places[-1] + 1) if together else places
+        blocks = (replace(x, ids=x.ids[:, chosen], distance=x.distance[chosen]) for x in self.blocks)
+        own = tuple(map(places.index, heads)) if len(places) > 1 else (0,)
+        phases = tuple(self.phases[place] for place in places)
+        return replace(self, phases=phases, heads=own, blocks=tuple(blocks))
 
 
-class HeadPlan(NamedTuple):
-    """Heads that share a pattern, and its plan."""
-
-    heads: slice
-    plan: ClassPlan
-
-
-def class_plan(times: Tensor, mask: Tensor, k: int, r: int, phase: int, kind: Buckets) -> ClassPlan:
-    """Plan of a batch.
+def class_plan(
+    times: Tensor, mask: Tensor, k: int, r: int, phases: tuple[int, ...], kind: Buckets
+) -> ClassPlan:
+    """Plan of a batch, for heads of which each has one of the phases.
 
     Args:
         times: (B, L) int64 seconds.
         mask: (B, L) bool, False where there is no behavior; such a row sees itself, and behaviors before it.
         k, r: local window and dilation, both at least 1.
-        phase: remainder of the dilated distances modulo r.
+        phases: remainders of the dilated distances modulo r, all different.
         kind: buckets of time differences, as of `time_buckets`.
     """
     batch, length = times.shape
     if k >= length:
-        r, phase = 1, 0  # the window is the whole sequence: one class is cheaper than a band of L columns
-    offsets = tuple(offset for offset in range(min(k, length)) if (offset - phase) % r)
+        r, phases = 1, (0,)  # the window is the whole sequence: one class is cheaper than a band of L columns
+    offsets = tuple(o for o in range(min(k, length)) if any((o - phase) % r for phase in phases))
     rows = -(-length // r)
     (times,) = short_times(times)  # half the memory traffic of int64
-    when = to_classes(times[:, None, :, None], r)[:, 0, ..., 0]  # (B, r, rows)
-    keys = to_classes(moved(times[:, None, :, None], phase), r)[:, 0, ..., 0]  # (B, r, rows)
-    hidden = moved((~mask[:, None, :, None]).to(torch.uint8).mul_(SHUT), phase, SHUT)  # (B, 1, L, 1)
-    hidden = to_classes(hidden, r)[:, 0, ..., 0]  # (B, r, rows)
-    band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)[:, 0]  # (B, r, rows, offsets)
+    when = to_classes(times[:, None, :, None], r)[..., 0]  # (B, 1, r, rows)
+    keys = _moved_to_classes(times, r, phases)  # (B, P, r, rows)
+    hidden = _moved_to_classes((~mask).to(torch.uint8).mul_(SHUT), r, phases, SHUT)  # (B, P, r, rows)
+    band = to_classes(_band_ids(times, mask, offsets, kind)[:, None], r)  # (B, 1, r, rows, offsets)
     blocks = []
     for first, last in cuts(rows):
-        ids = times.new_empty((batch, r, last - first, len(offsets) + last), dtype=torch.uint8)
+        shape = (batch, len(phases), r, last - first, len(offsets) + last)
+        ids = times.new_empty(shape, dtype=torch.uint8)
         # In pieces, so that the differences of times (4 or 8 bytes a pair) stay in the cache.
-        for part in pieces(batch, r * (last - first) * last, ids.device):
+        for part in pieces(batch, len(phases) * r * (last - first) * last, ids.device):
             classes = ids[part][..., len(offsets) :]
-            write_buckets(when[part, :, first:last, None], keys[part, :, None, :last], kind, classes)
+            later, earlier = when[part, ..., first:last, None], keys[part, ..., None, :last]
+            write_buckets(later, earlier, kind, classes)
             # SHUT is the largest bucket, so a maximum masks.
-            torch.maximum(classes, hidden[part, :, None, :last], out=classes)
-            _close_future(classes[..., first:], itself=phase == 0)
-        ids[..., : len(offsets)] = band[:, :, first:last]
-        blocks.append(Block(first, last, ids, _distance(first, last, r, phase, offsets, ids.device)))
-    return ClassPlan(length, r, phase, offsets, tuple(blocks))
+            torch.maximum(classes, hidden[part, ..., None, :last], out=classes)
+            _close_future(classes[..., first:], phases)
+        _write_band(ids, band[..., first:last, :], r, phases, offsets)
+        blocks.append(Block(first, last, ids, _distance(first, last, r, phases, offsets, ids.device)))
+    heads = tuple(range(len(phases)))
+    return ClassPlan(length, r, phases, heads, offsets, tuple(blocks))
 
 
-def _close_future(ids: Tensor, *, itself: bool) -> None:
-    """Hide later keys in the square part of a block, and with ``itself`` open the diagonal."""
+def _moved_to_classes(x: Tensor, r: int, phases: tuple[int, ...], fill: int = 0) -> Tensor:
+    """Values (B, L) moved to the right by every phase, in classes: (B, P, r, rows)."""
+    wide = x[:, None, :, None]  # (B, 1, L, 1)
+    return to_classes(torch.cat([moved(wide, phase, fill) for phase in phases], dim=1), r)[..., 0]
+
+
+def _write_band(ids: Tensor, band: Tensor, r: int, phases: tuple[int, ...], offsets: tuple[int, ...]) -> None:
+    """Write buckets (B, 1, r, rows, offsets), but what a phase has in its classes, into ids (B, P, ...)."""
+    ids[..., : len(offsets)] = band
+    for place, phase in enumerate(phases):
+        for column, offset in enumerate(offsets):
+            if (offset - phase) % r == 0:
+                ids[:, place, ..., column] = SHUT
+
+
+def _close_future(ids: Tensor, phases: tuple[int, ...]) -> None:
+    """Hide later keys in the square part of a block (B, P, r, R, R); open the diagonal of the phase 0."""
     rows = ids.shape[-1]
     future = torch.full((rows, rows), SHUT, dtype=torch.uint8, device=ids.device).triu_(1)
     torch.maximum(ids, future, out=ids)
-    if itself:  # padding too sees itself; at other phases the offset 0 of the band is what it sees
-        ids.diagonal(dim1=-2, dim2=-1).zero_()
+    if 0 in phases:  # padding too sees itself; at other phases the offset 0 of the band is what it sees
+        ids[:, phases.index(0)].diagonal(dim1=-2, dim2=-1).zero_()
 
 
 def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Buckets) -> Tensor:
@@ -130,11 +164,15 @@ def _band_ids(times: Tensor, mask: Tensor, offsets: tuple[int, ...], kind: Bucke
 
 
 def _distance(
-    first: int, last: int, r: int, phase: int, offsets: tuple[int, ...], device: torch.device
+    first: int,
+    last: int,
+    r: int,
+    phases: tuple[int, ...],
+    offsets: tuple[int, ...],
+    device: torch.device,
 ) -> Tensor:
-    """(last - first, offsets + last) int64, see `Block`."""
+    """(P, last - first, offsets + last) int64, see `Block`."""
     column = torch.arange(last, device=device)
-    inside = (column[first:, None] - column).clamp_(min=0) * r + phase  # (last - first, last)
-    return torch.cat(
-        [torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1), inside], 1
-    )
+    inside = (column[first:, None] - column).clamp_(min=0) * r  # (last - first, last)
+    near = torch.tensor(offsets, dtype=torch.int64, device=device).expand(len(inside), -1)
+    return torch.stack([torch.cat([near, inside + phase], dim=1) for phase in phases])

@@ -8,23 +8,23 @@ is full causal attention. Densely, for queries, keys and values (L, D / H) of on
     logits   = scale * query @ key.T + time_table[bucket(times[i] - times[j])] + position_table[distance]
     output   = softmax(where(seen, logits, -inf)) @ value
 
-Here the same sum is arranged by what is seen. Keys move to the right by the phase, so that row i and the key
-now at place i are ``phase`` apart. Then rows and keys of one residue class ``i % r`` see each other like a
-dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems (`to_classes`). They
-are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all. The
-local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax, so no
-key is counted twice. The buckets of all pairs are in the plan, see `clickscale.layers.kernels.class_plans`.
+Here the same sum is arranged by what is seen. Keys move to the right by their head's phase, so that row i and
+the key now at place i are ``phase`` apart. Then rows and keys of one residue class ``i % r`` see each other
+like a dense causal sequence of ceil(L / r) rows, so the dilated part is r small dense problems (`to_classes`).
+They are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all. The
+local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax. All heads
+have the same band; what a head has in its classes is shut there, so no key is counted twice. The buckets of
+all pairs are in the plan, see `clickscale.layers.kernels.class_plans`.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from clickscale.layers.kernels.class_plans import Block, ClassPlan, HeadPlan
+from clickscale.layers.kernels.class_plans import Block, ClassPlan
 from clickscale.layers.kernels.residue_classes import (
     KEPT,
     LANES,
@@ -45,16 +45,16 @@ def attend_by_classes(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    plans: Sequence[HeadPlan],
+    plan: ClassPlan,
     time: Tensor | None,
     position: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Attention of every behavior over the behaviors that the plan of each head lets it see.
+    """Attention of every behavior over the behaviors that the plan lets it see.
 
     Args:
         query, key, value: (B, H, L, D / H).
-        plans: together of all heads.
+        plan: of all heads, see `ClassPlan.of_heads`.
         time: (1 or H, 129) bias by time bucket, or None.
         position: (1 or H, N + 1) bias by distance, where distances beyond N share the last, or None.
         scale: factor of the products.
@@ -69,9 +69,9 @@ def attend_by_classes(
     inputs = query.to(exact), key.to(exact), value.to(exact), time, position
     with torch.autocast(query.device.type, enabled=False):
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-            out: Tensor = _ClassAttention.apply(*inputs, plans, scale)  # type: ignore[no-untyped-call]
+            out: Tensor = _ClassAttention.apply(*inputs, plan, scale)  # type: ignore[no-untyped-call]
         else:
-            out = _forward(*inputs, plans, scale, ())
+            out = _forward(*inputs, plan, scale, ())
     return out.to(query.dtype)
 
 
@@ -124,20 +124,22 @@ def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, offsets: tuple[in
 
 
 class _Tables:
-    """The bias of a pair from the tables of time and distance."""
+    """The bias of a pair from the tables of time and distance; ``heads`` are those of the plan."""
 
-    def __init__(self, time: Tensor | None, position: Tensor | None, like: Tensor) -> None:
-        self.time = masking(time, like)
+    def __init__(
+        self, time: Tensor | None, position: Tensor | None, heads: tuple[int, ...], like: Tensor
+    ) -> None:
+        self.time, self.heads = masking(time, like), heads
         self.position = None if position is None else position.to(like.dtype)
 
     def write(self, out: Tensor, ids: Tensor, distance: Tensor) -> None:
-        """Write the bias of pairs, of buckets (b, r, R, W), into ``out`` (b, H, r, R, W)."""
-        bias = look_up(self.time, ids)
+        """Write the bias of pairs, of buckets (b, P, r, R, W), into ``out`` (b, H, r, R, W)."""
+        bias = _of_heads(self.time, ids, self.heads)  # (b, 1 or H, r, R, W)
         if self.position is None:
             out.copy_(bias)
         else:
-            capped = distance.clamp(max=self.position.shape[1] - 1)  # far distances share the last entry
-            of_distance = self.position[:, capped][:, None]  # (tables, 1, R, W)
+            capped = _capped(distance, self.position)
+            of_distance = _of_heads(self.position, capped, self.heads)[:, :, None]  # (1, 1 or H, 1, R, W)
             torch.add(bias.expand_as(out), of_distance, out=out)
 
 
@@ -147,31 +149,63 @@ class _TableGradients:
     Attributes:
         time: (tables, 8 * 130) by the buckets of `spread`, or None.
         position: (tables, N + 1), or None.
+        heads: those of the plan.
     """
 
-    def __init__(self, time: Tensor | None, position: Tensor | None) -> None:
-        self.time, self.position = time, position
-
-    def of(self, heads: slice) -> "_TableGradients":
-        """The sums of some heads, in the same memory."""
-        return _TableGradients(_rows_of(self.time, heads), _rows_of(self.position, heads))
+    def __init__(self, time: Tensor | None, position: Tensor | None, heads: tuple[int, ...]) -> None:
+        self.time, self.position, self.heads = time, position, heads
 
     def add(self, grad: Tensor, ids: Tensor, distance: Tensor) -> None:
-        """Add the gradient (b, H, r, R, W) of logits of these buckets (b, r, R, W) and distances (R, W)."""
-        # Heads that share a table add up first: the slow sums by index then run over one head.
-        shared = grad.shape[1] > 1 and any(x is not None and len(x) == 1 for x in (self.time, self.position))
-        summed = grad.sum(1, keepdim=True) if shared else grad
+        """Add the gradient (b, H, r, R, W) of logits of buckets (b, P, r, R, W) and distances (P, R, W)."""
+        # Heads that share a table and a phase add up first: the slow sums by index then run over fewer.
+        shared = any(x is not None and len(x) == 1 for x in (self.time, self.position))
+        summed = _by_phase(grad, self.heads) if shared else grad
         if self.time is not None:
-            add_up(self.time, spread(ids), summed if len(self.time) == 1 else grad)
+            _add_of_heads(self.time, spread(ids), summed if len(self.time) == 1 else grad, self.heads)
         if self.position is not None:
-            of_pair = (summed if len(self.position) == 1 else grad).sum((0, 2)).double()  # (tables, R, W)
-            index = distance.clamp(max=self.position.shape[1] - 1)
-            self.position.index_add_(1, index.flatten(), of_pair.flatten(1))
+            of_pair = (summed if len(self.position) == 1 else grad).sum((0, 2))[None]  # (1, P or H, R, W)
+            _add_of_heads(self.position, _capped(distance, self.position), of_pair, self.heads)
 
 
-def _rows_of(table: Tensor | None, heads: slice) -> Tensor | None:
-    """Rows of a table for some heads; a table of one row serves all."""
-    return table if table is None or len(table) == 1 else table[heads]
+def _capped(distance: Tensor, position: Tensor) -> Tensor:
+    """Entries (1, P, R, W) of distances (P, R, W): far ones share the last entry of the table."""
+    return distance.clamp(max=position.shape[1] - 1)[None]
+
+
+def _of_heads(tables: Tensor, index: Tensor, heads: tuple[int, ...]) -> Tensor:
+    """Entries (b, 1 or H, ...) of each head's table (of 1 or H) at the index (b, P, ...) of its phase."""
+    if len(tables) == 1:  # read once for all heads of a phase
+        read = look_up(tables, index).squeeze(1)  # (b, P, ...)
+        return read if heads == tuple(range(len(heads))) else read[:, heads]
+    if len(heads) == 1:
+        return look_up(tables, index[:, 0])
+    each = (look_up(tables[head : head + 1], index[:, place]) for head, place in enumerate(heads))
+    return torch.cat(tuple(each), dim=1)
+
+
+def _by_phase(x: Tensor, heads: tuple[int, ...]) -> Tensor:
+    """Sums (b, P, ...) of x (b, H, ...) over the heads of each phase."""
+    if len(heads) == 1:
+        return x.sum(1, keepdim=True) if x.shape[1] > 1 else x
+    if heads == tuple(range(len(heads))):
+        return x
+    sums = x.new_zeros(len(x), max(heads) + 1, *x.shape[2:])
+    return sums.index_add_(1, torch.tensor(heads, device=x.device), x)
+
+
+def _add_of_heads(sums: Tensor, index: Tensor, terms: Tensor, heads: tuple[int, ...]) -> None:
+    """Add terms to ``sums`` (1 or H, n) at the index (b, P, ...); the inverse of `_of_heads`.
+
+    Args:
+        terms: (b, P, ...) of one table that all heads share, see `_by_phase`, or (b, H, ...).
+    """
+    if len(sums) == 1:
+        add_up(sums, index, terms[:, None])
+    elif len(heads) == 1:
+        add_up(sums, index[:, 0], terms)
+    else:
+        for head, place in enumerate(heads):
+            add_up(sums[head : head + 1], index[:, place], terms[:, head : head + 1])
 
 
 # --- the attention
@@ -196,8 +230,14 @@ class _Piece(NamedTuple):
 def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
     """Bring rows and keys (b, H, L, D) into classes, and multiply those of the band."""
     band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
-    shifted = to_classes(moved(keys, plan.phase), plan.r, len(plan.offsets))
+    shifted = to_classes(_moved(keys, plan), plan.r, len(plan.offsets))
     return _Piece(to_classes(rows, plan.r), shifted, band, scale)
+
+
+def _moved(keys: Tensor, plan: ClassPlan) -> Tensor:
+    """Keys or values (b, H, L, D) moved by their head's phase."""
+    parts = [moved(keys[:, heads], phase) for heads, phase in plan.moves]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _add_products(x: Tensor, piece: _Piece, block: Block, share: int = 1) -> None:
@@ -218,18 +258,24 @@ def _weights(out: Tensor, piece: _Piece, block: Block, ids: Tensor, tables: _Tab
 
 def _area(plan: ClassPlan, heads: int) -> int:
     """Logits of one row of the batch in the largest block."""
-    return heads * max((block.ids[0].numel() for block in plan.blocks if len(block.ids)), default=0)
+    return heads * max((block.ids[0, 0].numel() for block in plan.blocks if len(block.ids)), default=0)
 
 
-def _keys_from_classes(x: Tensor, out: Tensor, phase: int) -> None:
-    """Write (b, H, r, n, D) of keys that were moved by the phase into ``out`` (b, H, L, D)."""
-    if phase == 0:
-        from_classes(x, out)
-        return
+def _keys_from_classes(x: Tensor, out: Tensor, plan: ClassPlan) -> None:
+    """Write (b, H, r, n, D) of keys that were moved into ``out`` (b, H, L, D)."""
     length = out.shape[2]
-    phase = min(phase, length)
-    out[:, :, : length - phase] = _natural(x, length)[:, :, phase:]
-    out[:, :, length - phase :] = 0  # no row is far enough behind these keys
+    for heads, phase in plan.moves:
+        if phase == 0:
+            from_classes(x[:, heads], out[:, heads])
+            continue
+        reached = length - min(phase, length)
+        out[:, heads, :reached] = _natural(x[:, heads], length)[:, :, length - reached :]
+        out[:, heads, reached:] = 0  # no row is far enough behind these keys
+
+
+def _room(query: Tensor, ids: Tensor) -> Tensor:
+    """Room (b, H, r, R, W) for a number of each pair of a block, of buckets (b, P, r, R, W)."""
+    return query.new_empty(len(ids), query.shape[1], *ids.shape[2:])
 
 
 def _natural(x: Tensor, length: int) -> Tensor:
@@ -240,32 +286,25 @@ def _natural(x: Tensor, length: int) -> Tensor:
 
 
 class _Work(NamedTuple):
-    """A piece of the batch for the heads of one plan, which is number ``place``."""
+    """A piece of the batch."""
 
     part: slice
-    heads: slice
-    place: int
     plan: ClassPlan
     tables: _Tables
     scale: float
 
     def of(self, *tensors: Tensor) -> list[Tensor]:
-        """Its part of tensors (B, H, L, D)."""
-        return [x[self.part, self.heads] for x in tensors]
-
-    def room(self, kept: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Its part of the weights of every block, if any are kept."""
-        return [weights[self.part] for weights in kept[self.place]] if kept else []
+        """Its part of tensors (B, H, L, D), or of the weights of blocks."""
+        return [x[self.part] for x in tensors]
 
 
 def _works(
-    query: Tensor, time: Tensor | None, position: Tensor | None, plans: Sequence[HeadPlan], scale: float
+    query: Tensor, time: Tensor | None, position: Tensor | None, plan: ClassPlan, scale: float
 ) -> Iterator[_Work]:
     """All work that there is."""
-    for place, (heads, plan) in enumerate(plans):
-        tables = _Tables(_rows_of(time, heads), _rows_of(position, heads), query)
-        for part in pieces(len(query), _area(plan, query[:, heads].shape[1]), query.device):
-            yield _Work(part, heads, place, plan, tables, scale)
+    tables = _Tables(time, position, plan.heads, query)
+    for part in pieces(len(query), _area(plan, query.shape[1]), query.device):
+        yield _Work(part, plan, tables, scale)
 
 
 def _forward(
@@ -274,14 +313,14 @@ def _forward(
     value: Tensor,
     time: Tensor | None,
     position: Tensor | None,
-    plans: Sequence[HeadPlan],
+    plan: ClassPlan,
     scale: float,
-    kept: Sequence[Sequence[Tensor]],
+    kept: Sequence[Tensor],
 ) -> Tensor:
-    """`attend_by_classes`; writes the weights of every block of every plan into ``kept`` if there are any."""
+    """`attend_by_classes`; writes the weights of every block into ``kept`` if there are any."""
     out = _like_rows(query)
-    for work in _works(query, time, position, plans, scale):
-        _attend(work, work.room(kept), *work.of(query, key, value, out))
+    for work in _works(query, time, position, plan, scale):
+        _attend(work, work.of(*kept), *work.of(query, key, value, out))
     return out
 
 
@@ -292,12 +331,12 @@ def _attend(
     plan, columns = work.plan, len(work.plan.offsets)
     piece = _piece(query, key, plan, work.scale)
     # (b H r, W of the last block, D); values begin with zeros for the columns of the band.
-    values = to_classes(moved(value, plan.phase), plan.r, columns).flatten(0, 2)
+    values = to_classes(_moved(value, plan), plan.r, columns).flatten(0, 2)
     sums, shares = torch.empty_like(piece.rows), torch.empty_like(piece.band)
     for index, block in enumerate(plan.blocks):
         ids = block.ids[work.part]
         # Training writes the weights where the backward pass finds them; scoring reuses fresh memory.
-        fresh = room[index] if room else query.new_empty(len(ids), query.shape[1], *ids.shape[1:])
+        fresh = room[index] if room else _room(query, ids)
         weights = _weights(fresh, piece, block, ids, work.tables)
         rows = slice(block.first, block.last)
         flat = weights.view(-1, *weights.shape[-2:])  # (b H r, R, W)
@@ -342,8 +381,8 @@ class _Gradients:
         query, key, grad = inputs
         scale = self.scores.scale
         from_classes(self.query.mul_(scale), out[0])
-        _keys_from_classes(self.key.mul_(scale), out[1], plan.phase)
-        _keys_from_classes(self.value, out[2], plan.phase)
+        _keys_from_classes(self.key.mul_(scale), out[1], plan)
+        _keys_from_classes(self.value, out[2], plan)
         shares = _natural(self.band_logits, plan.length).mul_(scale)
         _add_band_keys(out[0], shares, key, plan.offsets)
         _add_band_rows(out[1], shares, query, plan.offsets)
@@ -361,35 +400,28 @@ class _ClassAttention(torch.autograd.Function):
         value: Tensor,
         time: Tensor | None,
         position: Tensor | None,
-        plans: Sequence[HeadPlan],
+        plan: ClassPlan,
         scale: float,
     ) -> Tensor:
         """See `attend_by_classes`."""
-        kept: list[list[Tensor]] = []
-        heads = [query[:, of].shape[1] for of, _ in plans]
-        if sum(plan.pairs * count for (_, plan), count in zip(plans, heads, strict=True)) <= KEPT:
-            kept = [
-                [query.new_empty(len(block.ids), count, *block.ids.shape[1:]) for block in plan.blocks]
-                for (_, plan), count in zip(plans, heads, strict=True)
-            ]
-        out = _forward(query, key, value, time, position, plans, scale, kept)
-        ctx.plans, ctx.scale = plans, scale
-        ctx.save_for_backward(query, key, value, time, position, *chain(*kept))
+        few = plan.pairs * query.shape[1] <= KEPT
+        kept = [_room(query, block.ids) for block in plan.blocks] if few else []
+        out = _forward(query, key, value, time, position, plan, scale, kept)
+        ctx.plan, ctx.scale = plan, scale
+        ctx.save_for_backward(query, key, value, time, position, *kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by ``dlogits = weights (dweights - sum of weights dweights)``."""
-        query, key, value, time, position, *flat = ctx.saved_tensors
-        held = iter(flat)
-        kept = [[next(held) for _ in plan.blocks] for _, plan in ctx.plans] if flat else []
+        query, key, value, time, position, *kept = ctx.saved_tensors
         by_time = None if time is None else time.new_zeros(len(time), LANES * (SHUT + 1), dtype=torch.float64)
         by_distance = None if position is None else torch.zeros_like(position, dtype=torch.float64)
-        tables = _TableGradients(by_time, by_distance)
+        tables = _TableGradients(by_time, by_distance, ctx.plan.heads)
         out = _like_rows(query), _like_rows(query), _like_rows(query)
-        for work in _works(query, time, position, ctx.plans, ctx.scale):
-            gradients = _gradients(work, work.room(kept), tables, *work.of(query, key, value, grad))
+        for work in _works(query, time, position, ctx.plan, ctx.scale):
+            gradients = _gradients(work, work.of(*kept), tables, *work.of(query, key, value, grad))
             gradients.write(work.of(*out), work.of(query, key, grad), work.plan)
         return (*out, None if by_time is None else fold(by_time), by_distance, None, None)
 
@@ -408,18 +440,18 @@ def _gradients(
     Args:
         room: weights of every block; if there are none they are computed again.
     """
-    plan, sums = work.plan, tables.of(work.heads)
+    plan = work.plan
     scores, changes = _piece(query, key, plan, work.scale), _piece(grad, value, plan)
     gradients = _Gradients(scores, changes, len(plan.offsets))
     for index, block in reversed(list(enumerate(plan.blocks))):
         ids = block.ids[work.part]
-        dweights = query.new_empty(len(ids), query.shape[1], *ids.shape[1:])  # (b, H, r, R, W)
+        dweights = _room(query, ids)
         weights = (
             room[index] if room else _weights(torch.empty_like(dweights), scores, block, ids, work.tables)
         )
         _add_products(dweights, changes, block, share=0)
         # One fused pass, in place, for dlogits = weights (dweights - sum of weights dweights).
         dlogits = torch._softmax_backward_data(dweights, weights, -1, weights.dtype, grad_input=dweights)
-        sums.add(dlogits, ids, block.distance)
+        tables.add(dlogits, ids, block.distance)
         gradients.add(weights, dlogits, block)
     return gradients

@@ -69,16 +69,6 @@ class HeadPatterns:
         """True if all heads see every earlier behavior."""
         return all(pattern.full for pattern in self.distinct)
 
-    def groups(self) -> list[list[tuple[slice, int]]]:
-        """Of every block, its heads by pattern, and the place of that pattern in ``distinct``."""
-        # Phases count up from head to head, so heads of one pattern are r apart.
-        return [
-            [(slice(heads.index(place), None, self.distinct[place].r), place) for place in sorted(set(heads))]
-            if len(heads) > 1
-            else [(slice(None), heads[0])]
-            for heads in self.heads
-        ]
-
     def columns(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Columns that the position right after ``length`` behaviors sees, by distinct pattern.
 

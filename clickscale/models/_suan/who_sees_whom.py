@@ -6,7 +6,7 @@ Written densely, every one of them is::
     bias[head, query, key]    = f1(time between them) + f2(distance) if allowed else -inf
     output                    = softmax(scale * query @ key.T + bias) @ value
 
-The bias, or the plans of `class_plans`, depend only on times and padding. They are made once per batch
+The bias, or the plan of `class_plans`, depends only on times and padding. It is made once per batch
 and shared by all blocks. Behaviors take the sparse form where it is faster; it gives the same numbers.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from clickscale.batch import CandidateSide
 from clickscale.layers.attention import attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
-from clickscale.layers.kernels.class_plans import HeadPlan, class_plan
+from clickscale.layers.kernels.class_plans import ClassPlan, class_plan
 from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
 from clickscale.models._suan.patterns import HeadPatterns
 
@@ -35,9 +35,10 @@ def over_behaviors(
     first = patterns.distinct[0]  # all have one k and one r
     batch, length = mask.shape
     if not past and choose(batch, length, first.k, first.r) == "classes":
-        plans = [class_plan(times, mask, x.k, x.r, x.phase, bias.buckets) for x in patterns.distinct]
-        groups = [[HeadPlan(of, plans[place]) for of, place in block] for block in patterns.groups()]
-        return [partial(_by_classes, group, bias, block) for block, group in enumerate(groups)]
+        phases = tuple(pattern.phase for pattern in patterns.distinct)
+        plan = class_plan(times, mask, first.k, first.r, phases, bias.buckets)
+        of_blocks = map(plan.of_heads, patterns.heads)
+        return [partial(_by_classes, of_block, bias, block) for block, of_block in enumerate(of_blocks)]
     column = torch.arange(length, device=mask.device)
     distance = column[past:, None] - column  # (N, P + N)
     # Padding sees itself, so no row is empty.
@@ -147,7 +148,7 @@ def _densely(bias: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: flo
 
 
 def _by_classes(
-    plans: list[HeadPlan],
+    plan: ClassPlan,
     bias: AttentionBias,
     block: int,
     query: Tensor,
@@ -157,7 +158,7 @@ def _by_classes(
 ) -> Tensor:
     tables = bias.tables(block)
     time, position = (None, None) if tables is None else (tables.time, tables.position)
-    return attend_by_classes(query, key, value, plans, time, position, scale)
+    return attend_by_classes(query, key, value, plan, time, position, scale)
 
 
 def _with_itself(

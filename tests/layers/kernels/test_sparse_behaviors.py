@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clickscale.layers.bias import TIME_BUCKETS, Buckets, time_buckets
 from clickscale.layers.kernels import class_plans, residue_classes, sparse_behaviors
-from clickscale.layers.kernels.class_plans import Block, HeadPlan, class_plan
+from clickscale.layers.kernels.class_plans import Block, ClassPlan, class_plan
 from clickscale.layers.kernels.residue_classes import SHUT, to_classes
 from clickscale.layers.kernels.sparse_behaviors import attend_by_classes, choose
 
@@ -40,16 +40,15 @@ class Case(NamedTuple):
         return [x for x in (self.query, self.key, self.value, self.time, self.position) if x is not None]
 
     @property
-    def plans(self) -> list[HeadPlan]:
-        """One for all heads, or one for each."""
-        plans = [class_plan(self.times, self.mask, self.k, self.r, o, self.kind) for o in self.phases]
-        if len(plans) == 1:
-            return [HeadPlan(slice(None), plans[0])]
-        return [HeadPlan(slice(head, head + 1), plan) for head, plan in enumerate(plans)]
+    def plan(self) -> ClassPlan:
+        """That of all heads, which have one phase or one each."""
+        phases = tuple(sorted(set(self.phases)))
+        plan = class_plan(self.times, self.mask, self.k, self.r, phases, self.kind)
+        return plan.of_heads(tuple(map(phases.index, self.phases)))
 
     def structured(self) -> Tensor:
         inputs = self.query, self.key, self.value
-        return attend_by_classes(*inputs, self.plans, self.time, self.position, SCALE)
+        return attend_by_classes(*inputs, self.plan, self.time, self.position, SCALE)
 
     def dense(self) -> Tensor:
         """All pairs, those not seen masked; written for reading."""
@@ -155,7 +154,7 @@ def test_blocks_of_rows_and_pieces_of_the_batch_change_nothing(
     monkeypatch.setattr(residue_classes, "_ROWS", 4)
     monkeypatch.setattr(residue_classes, "_PIECE", 100)
     made = case(37, k, r, *(phase % r for phase in phases), batch=5, tables=(HEADS, 1))
-    assert all(len(plan.blocks) > 1 for _, plan in made.plans)
+    assert len(made.plan.blocks) > 1
     assert furthest_apart(made, made) < 1e-10
 
 
@@ -189,8 +188,8 @@ def test_attention_by_hand() -> None:
     time = torch.zeros(1, TIME_BUCKETS)
     time[0, 6] = math.log(3)
     none = torch.zeros_like(value)
-    plans = [HeadPlan(slice(None), class_plan(times, mask, 2, 3, 0, "octave"))]
-    out = attend_by_classes(none, none, value, plans, time, None, 1.0)
+    plan = class_plan(times, mask, 2, 3, (0,), "octave")
+    out = attend_by_classes(none, none, value, plan, time, None, 1.0)
     expected = [1, (3 + 10) / 4, 110 / 2, (3 * 1 + 100 + 1000) / 5]
     assert out.flatten().tolist() == pytest.approx(expected)
 
@@ -201,11 +200,8 @@ def test_phases_by_hand() -> None:
     times, mask = torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5, dtype=torch.bool)
     value = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0]).expand(1, 2, 5)[..., None]
     none = torch.zeros(1, 2, 5, 1)
-    plans = [
-        HeadPlan(slice(head, head + 1), class_plan(times, mask, 1, 3, phase, "octave"))
-        for head, phase in ((0, 1), (1, 2))
-    ]
-    out = attend_by_classes(none, none, value, plans, None, None, 1.0)
+    plan = class_plan(times, mask, 1, 3, (1, 2), "octave")
+    out = attend_by_classes(none, none, value, plan, None, None, 1.0)
     assert out[0, 0, :, 0].tolist() == pytest.approx([1, 11 / 2, 110 / 2, 1100 / 2, 11001 / 3])
     assert out[0, 1, :, 0].tolist() == pytest.approx([1, 10, 101 / 2, 1010 / 2, 10100 / 2])
 
@@ -263,17 +259,18 @@ def test_later_behaviors_change_nothing(phases: tuple[int, ...]) -> None:
 def test_a_plan_puts_pairs_into_the_buckets_of_time_buckets(span: int, kind: Buckets) -> None:
     torch.manual_seed(1)
     times = torch.randint(0, span, (2, 9)).sort(dim=1).values + 10**9
-    plan = class_plan(times, torch.ones(2, 9, dtype=torch.bool), 1, 1, 0, kind)
+    plan = class_plan(times, torch.ones(2, 9, dtype=torch.bool), 1, 1, (0,), kind)
     expected = time_buckets(times[:, :, None] - times[:, None], kind)
     expected[:, torch.ones(9, 9, dtype=torch.bool).triu(1)] = SHUT
-    assert plan.blocks[0].ids[:, 0].tolist() == expected.tolist()
+    assert plan.blocks[0].ids[:, 0, 0].tolist() == expected.tolist()
 
 
 def test_a_plan_holds_as_many_pairs_as_are_seen() -> None:
     times, mask = torch.arange(1024).expand(2, -1), torch.ones(2, 1024, dtype=torch.bool)
-    assert class_plan(times, mask, 2, 1, 0, "octave").pairs < 0.6 * 2 * 1024**2
-    for phase in range(4):
-        assert class_plan(times, mask, 2, 4, phase, "octave").pairs < 0.8 * 2 * 1024**2 / 4
+    assert class_plan(times, mask, 2, 1, (0,), "octave").pairs < 0.6 * 2 * 1024**2
+    plan = class_plan(times, mask, 2, 4, (0, 1, 2, 3), "octave")
+    assert plan.pairs < 0.8 * 2 * 1024**2 / 4
+    assert sum(block.ids.numel() for block in plan.blocks) == 4 * plan.pairs  # one byte a pair and phase
 
 
 def test_the_form_is_chosen_by_shape() -> None:
@@ -289,19 +286,16 @@ def test_the_form_is_chosen_by_shape() -> None:
 Blocks = Callable[[Block], Block]
 
 
-def _with_blocks(plans: list[HeadPlan], change: Blocks) -> list[HeadPlan]:
-    return [
-        HeadPlan(heads, dataclasses.replace(plan, blocks=tuple(map(change, plan.blocks))))
-        for heads, plan in plans
-    ]
+def _with_blocks(plan: ClassPlan, change: Blocks) -> ClassPlan:
+    return dataclasses.replace(plan, blocks=tuple(map(change, plan.blocks)))
 
 
-def _shifted(plans: list[HeadPlan]) -> list[HeadPlan]:
+def _shifted(plan: ClassPlan) -> ClassPlan:
     """The bias of distance is off by one."""
-    return _with_blocks(plans, lambda block: dataclasses.replace(block, distance=block.distance + 1))
+    return _with_blocks(plan, lambda block: dataclasses.replace(block, distance=block.distance + 1))
 
 
-def _padding_seen(plans: list[HeadPlan]) -> list[HeadPlan]:
+def _padding_seen(plan: ClassPlan) -> ClassPlan:
     """Columns of padding are open to later rows."""
 
     def opened(block: Block) -> Block:
@@ -311,43 +305,54 @@ def _padding_seen(plans: list[HeadPlan]) -> list[HeadPlan]:
         )
         return dataclasses.replace(block, ids=ids.masked_fill(future, SHUT))
 
-    return _with_blocks(plans, opened)
+    return _with_blocks(plan, opened)
 
 
-def _unmoved(plans: list[HeadPlan]) -> list[HeadPlan]:
+def _unmoved(plan: ClassPlan) -> ClassPlan:
     """Keys stay where they are, whatever the phase."""
-    return [HeadPlan(heads, dataclasses.replace(plan, phase=0)) for heads, plan in plans]
+    return dataclasses.replace(plan, phases=(0,) * len(plan.phases))
 
 
-def _swapped(plans: list[HeadPlan]) -> list[HeadPlan]:
+def _swapped(plan: ClassPlan) -> ClassPlan:
     """Every head has the phase of another."""
-    return [HeadPlan(heads, plan) for (heads, _), (_, plan) in zip(plans, plans[::-1], strict=True)]
+    return dataclasses.replace(plan, heads=plan.heads[::-1])
 
 
-@pytest.mark.parametrize("mutate", [_shifted, _padding_seen, _unmoved, _swapped])
+def _band_open(plan: ClassPlan) -> ClassPlan:
+    """What a head has in its classes is in its band, too."""
+
+    def opened(block: Block) -> Block:
+        ids = block.ids.clone()
+        ids[:, 0, ..., 0] = 0  # the offset 0 at the phase 0
+        return dataclasses.replace(block, ids=ids)
+
+    return _with_blocks(plan, opened)
+
+
+@pytest.mark.parametrize("mutate", [_shifted, _padding_seen, _unmoved, _swapped, _band_open])
 def test_a_wrong_plan_is_caught(
-    mutate: Callable[[list[HeadPlan]], list[HeadPlan]], monkeypatch: pytest.MonkeyPatch
+    mutate: Callable[[ClassPlan], ClassPlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = case(20, 2, 2, 0, 1)
-    right = made.plans
+    right = made.plan
     assert furthest_apart(made, made) < 1e-10
-    monkeypatch.setattr(Case, "plans", mutate(right))
+    monkeypatch.setattr(Case, "plan", mutate(right))
     assert furthest_apart(made, made) > 1e-3
 
 
 def test_a_key_that_is_counted_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     made = case(20, 3, 2, padding=0.0)
     # A plan for r = 3 has the offsets 1 and 2; with two classes the second is in a class already.
-    double = dataclasses.replace(class_plan(made.times, made.mask, 3, 2, 0, "octave"), offsets=(1, 2))
+    double = dataclasses.replace(class_plan(made.times, made.mask, 3, 2, (0,), "octave"), offsets=(1, 2))
     band = class_plans._band_ids(made.times, made.mask, (1, 2), "octave")
-    in_classes = to_classes(band[:, None], 2)[:, 0]
+    in_classes = to_classes(band[:, None], 2)
 
     def widened(block: Block) -> Block:
         rows = slice(block.first, block.last)
-        ids = torch.cat([in_classes[:, :, rows], block.ids[..., 1:]], dim=-1)
-        far = torch.full((block.last - block.first, 1), 2)
-        distance = torch.cat([block.distance[:, :1], far, block.distance[:, 1:]], dim=-1)
+        ids = torch.cat([in_classes[..., rows, :], block.ids[..., 1:]], dim=-1)
+        far = torch.full((1, block.last - block.first, 1), 2)
+        distance = torch.cat([block.distance[..., :1], far, block.distance[..., 1:]], dim=-1)
         return dataclasses.replace(block, ids=ids, distance=distance)
 
-    monkeypatch.setattr(Case, "plans", _with_blocks([HeadPlan(slice(None), double)], widened))
+    monkeypatch.setattr(Case, "plan", _with_blocks(double, widened))
     assert furthest_apart(made, made) > 1e-3

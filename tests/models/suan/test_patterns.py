@@ -58,11 +58,6 @@ def test_phases_of_heads_by_hand(phase: Phase, heads: int, phases: list[list[int
         [patterns.distinct[block[head % len(block)]].phase for head in range(heads)]
         for block in patterns.heads
     ] == phases
-    for block, groups in zip(phases, patterns.groups(), strict=True):
-        found = {place: list(range(heads))[of] for of, place in groups}
-        assert sorted(head for some in found.values() for head in some) == list(range(heads))
-        for place, some in found.items():
-            assert {block[head] for head in some} == {patterns.distinct[place].phase}
 
 
 def test_full_attention_has_no_phases() -> None:
