@@ -73,6 +73,17 @@ class ClassPlan:
             return [(slice(None), self.phases[self.heads[0]])]
         return [(slice(head, head + 1), self.phases[place]) for head, place in enumerate(self.heads)]
 
+    @property
+    def band(self) -> list[tuple[slice, int, int]]:
+        """Heads that have an offset in the band and not in their classes, its column, and the offset."""
+        found = []
+        for column, offset in enumerate(self.offsets):
+            heads = [heads for heads, phase in self.moves if (offset - phase) % self.r]
+            # All heads at once where all have it: operations are few and large.
+            every = [slice(None)] if len(heads) == len(self.moves) else heads
+            found += [(some, column, offset) for some in every]
+        return found
+
     def of_heads(self, heads: tuple[int, ...]) -> "ClassPlan":
         """The plan of a block of the model whose heads have these places in ``phases``."""
         if len(self.phases) == 1:

@@ -11,10 +11,10 @@ is full causal attention. Densely, for queries, keys and values (L, D / H) of on
 Here the same sum is arranged by what is seen. Keys move to the right by their head's phase, so that row i and
 the key now at place i are ``phase`` apart. Then rows and keys of one residue class ``i % r`` see each other
 like a dense causal sequence of ceil(L / r) rows: the dilated part is r small dense problems (`to_classes`).
-They are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all. The
-local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax. All heads
-have the same band; what a head has in its classes is shut there, so no key is counted twice. The buckets of
-all pairs are in the plan, see `clickscale.layers.kernels.class_plans`.
+They are cut into blocks of rows, and a block leaves out the keys after its last row, close to half of all.
+The local offsets 0 .. k - 1 that are not in the classes, the band, are extra columns of the same softmax. The
+columns are those of all heads, and what a head has in its classes is shut there, so no key is counted twice.
+The buckets of all pairs are in the plan, see `clickscale.layers.kernels.class_plans`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,28 +96,28 @@ def _like_rows(x: Tensor) -> Tensor:
 # --- the band
 
 
-def _band_products(rows: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> Tensor:
-    """(B, H, L, offsets): product of each row and the key so many positions before it."""
+def _band_products(rows: Tensor, keys: Tensor, plan: ClassPlan) -> Tensor:
+    """(B, H, L, offsets): product of each row and the key so many positions before it, 0 where shut."""
     # Products of a row and one key each are sums along D; a loop over few offsets copies no keys.
-    out = rows.new_zeros(*rows.shape[:3], len(offsets))
-    for column, offset in enumerate(offsets):
-        before = keys[:, :, : keys.shape[2] - offset]
-        torch.sum(rows[:, :, offset:] * before, dim=3, out=out[:, :, offset:, column])
+    out = rows.new_zeros(*rows.shape[:3], len(plan.offsets))
+    for heads, column, offset in plan.band:
+        before = keys[:, heads, : keys.shape[2] - offset]
+        torch.sum(rows[:, heads, offset:] * before, dim=3, out=out[:, heads, offset:, column])
     return out
 
 
-def _add_band_keys(out: Tensor, weights: Tensor, keys: Tensor, offsets: tuple[int, ...]) -> None:
+def _add_band_keys(out: Tensor, weights: Tensor, keys: Tensor, plan: ClassPlan) -> None:
     """Add to each row the weighted keys (or values) before it."""
-    for column, offset in enumerate(offsets):
-        before = keys[:, :, : keys.shape[2] - offset]
-        out[:, :, offset:].addcmul_(weights[:, :, offset:, column, None], before)
+    for heads, column, offset in plan.band:
+        before = keys[:, heads, : keys.shape[2] - offset]
+        out[:, heads, offset:].addcmul_(weights[:, heads, offset:, column, None], before)
 
 
-def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, offsets: tuple[int, ...]) -> None:
+def _add_band_rows(out: Tensor, weights: Tensor, rows: Tensor, plan: ClassPlan) -> None:
     """Add to each key the weighted rows after it."""
-    for column, offset in enumerate(offsets):
-        before = out[:, :, : out.shape[2] - offset]
-        before.addcmul_(weights[:, :, offset:, column, None], rows[:, :, offset:])
+    for heads, column, offset in plan.band:
+        before = out[:, heads, : out.shape[2] - offset]
+        before.addcmul_(weights[:, heads, offset:, column, None], rows[:, heads, offset:])
 
 
 # --- the bias
@@ -230,7 +230,7 @@ class _Piece(NamedTuple):
 
 def _piece(rows: Tensor, keys: Tensor, plan: ClassPlan, scale: float = 1.0) -> _Piece:
     """Bring rows and keys (b, H, L, D) into classes, and multiply those of the band."""
-    band = to_classes(_band_products(rows, keys, plan.offsets), plan.r).mul_(scale)
+    band = to_classes(_band_products(rows, keys, plan), plan.r).mul_(scale)
     shifted = to_classes(_moved(keys, plan), plan.r, len(plan.offsets))
     return _Piece(to_classes(rows, plan.r), shifted, band, scale)
 
@@ -344,7 +344,7 @@ def _attend(
         sums.flatten(0, 2)[:, rows] = torch.bmm(flat, values[:, : flat.shape[2]])  # (b H r, R, D)
         shares[..., rows, :] = weights[..., :columns]
     from_classes(sums, out)
-    _add_band_keys(out, _natural(shares, plan.length), value, plan.offsets)
+    _add_band_keys(out, _natural(shares, plan.length), value, plan)
 
 
 class _Gradients:
@@ -385,9 +385,9 @@ class _Gradients:
         _keys_from_classes(self.key.mul_(scale), out[1], plan)
         _keys_from_classes(self.value, out[2], plan)
         shares = _natural(self.band_logits, plan.length).mul_(scale)
-        _add_band_keys(out[0], shares, key, plan.offsets)
-        _add_band_rows(out[1], shares, query, plan.offsets)
-        _add_band_rows(out[2], _natural(self.band_weights, plan.length), grad, plan.offsets)
+        _add_band_keys(out[0], shares, key, plan)
+        _add_band_rows(out[1], shares, query, plan)
+        _add_band_rows(out[2], _natural(self.band_weights, plan.length), grad, plan)
 
 
 class _ClassAttention(torch.autograd.Function):
