@@ -23,18 +23,26 @@ def matching_files(what: str, base: Path, pattern: str) -> list[Path]:
         what: name of the table, for messages.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the file system refuses to look.
     """
+    try:
+        paths = _matching(base, pattern)
+    except (OSError, ValueError) as error:  # such as a name that is too long, or an unacceptable pattern
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{what}: {pattern!r} in {base} cannot be looked up: {why}.") from error
+    if not paths:
+        raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
+    return paths
+
+
+def _matching(base: Path, pattern: str) -> list[Path]:
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else base
     inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
     whole = (
         [base / pattern] if (base / pattern).exists() else root.glob(inner)
     )  # brackets are no pattern then
-    paths = sorted({file for found in whole for file in files_below(found)})
-    if not paths:
-        raise InputError(f"{what}: no file matches {pattern!r} in {base}.")
-    return paths
+    return sorted({file for found in whole for file in files_below(found)})
 
 
 def files_below(path: Path) -> list[Path]:

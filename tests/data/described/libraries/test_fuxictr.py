@@ -1,6 +1,7 @@
 """A ``dataset_config.yaml`` is read as data, and what it lacks is named."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -160,6 +161,7 @@ def test_a_map_without_its_blocks_names_them(tmp_path):
         fuxictr_log(path)
 
 
-def test_data_that_are_nowhere_are_named(tmp_path):
-    with pytest.raises(InputError, match="train_data names 'a/b', of which nothing is in"):
-        read(tmp_path, CONFIG.replace("somewhere/else/tiny/train", "a/b"))
+@pytest.mark.parametrize("name", ["a/b", "x" * 300, "a**"])  # too long to look for, not a pattern
+def test_data_that_are_nowhere_are_named(tmp_path, name):
+    with pytest.raises(InputError, match=f"train_data names '{re.escape(name)}', of which nothing is in"):
+        read(tmp_path, CONFIG.replace("somewhere/else/tiny/train", name))
