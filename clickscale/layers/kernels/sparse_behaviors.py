@@ -78,10 +78,11 @@ def attend_by_classes(
 def choose(batch: int, length: int, k: int, r: int) -> Literal["dense", "classes"]:
     """The faster form of self-attention on a CPU, by the measurements of docs/attention.md.
 
-    Classes have a fixed cost of a third of a millisecond, and a local offset costs about fifteen pairs.
+    Classes have a fixed cost of half a millisecond, and a local offset costs about fifteen pairs.
     """
     offsets = 0 if r == 1 else (k - 1) - (k - 1) // r
-    return "classes" if batch * length**2 >= 240_000 and 15 * offsets <= length else "dense"
+    enough = batch * length**2 >= 240_000 or (r > 1 and length >= 240)
+    return "classes" if enough and 15 * offsets <= length else "dense"
 
 
 # --- layouts

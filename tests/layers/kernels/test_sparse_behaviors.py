@@ -275,7 +275,8 @@ def test_a_plan_holds_as_many_pairs_as_are_seen() -> None:
 
 def test_the_form_is_chosen_by_shape() -> None:
     assert choose(64, 100, 2, 4) == choose(16, 200, 2, 1) == choose(1, 1000, 2, 8) == "classes"
-    assert choose(1, 100, 2, 4) == choose(64, 50, 2, 2) == "dense"  # too little work
+    assert choose(1, 240, 2, 4) == choose(1, 240, 2, 2) == "classes"  # one request
+    assert choose(1, 239, 2, 4) == choose(64, 50, 2, 2) == choose(1, 240, 2, 1) == "dense"  # too little work
     assert choose(64, 200, 40, 8) == "dense"  # a window so wide that most pairs are seen
     assert choose(64, 200, 40, 1) == "classes"  # the window of full attention is of no account
 
