@@ -67,13 +67,18 @@ def run_cell(data: Path, model: str, seed: int, out: Path) -> None:
     print(out.name, data.name, "done" if done.returncode == 0 else done.stderr[-400:], flush=True)
 
 
-def beyond_trees(run: Path, trees: Path) -> str:
-    """AUC and GAUC of a run minus those of the trees of the same seed, with 95% intervals over users."""
-    if run == trees or not (trees / "cell.json").is_file():
+def beyond_trees(runs: Path, model: str, seeds: int) -> str:
+    """AUC and GAUC minus those of the trees, with 95% intervals over users: means over the seeds of both."""
+    pairs = [(runs / f"{model}-{seed}", runs / f"trees-{seed}") for seed in range(seeds)]
+    pairs = [pair for pair in pairs if all((run / "cell.json").is_file() for run in pair)]
+    if model == "trees" or not pairs:
         return ""
-    ours, theirs = common_rows(*(workflow.load_predictions(one, "test") for one in (run, trees)))
-    tests = paired_user_bootstrap(ours.labels[:, 0], ours.logits[:, 0], theirs.logits[:, 0], ours.user)
-    return ", ".join(f"{t.delta:+.4f} [{t.low:+.4f}, {t.high:+.4f}]" for t in (tests["auc"], tests["gauc"]))
+    found = []
+    for pair in pairs:
+        ours, theirs = common_rows(*(workflow.load_predictions(one, "test") for one in pair))
+        tests = paired_user_bootstrap(ours.labels[:, 0], ours.logits[:, 0], theirs.logits[:, 0], ours.user)
+        found.append([(test.delta, test.low, test.high) for test in (tests["auc"], tests["gauc"])])
+    return ", ".join(f"{delta:+.4f} [{low:+.4f}, {high:+.4f}]" for delta, low, high in np.mean(found, axis=0))
 
 
 def rows_of(data: Path, runs: Path, models: list[str], seeds: int) -> list[dict[str, Any]]:
@@ -87,7 +92,7 @@ def rows_of(data: Path, runs: Path, models: list[str], seeds: int) -> list[dict[
         if found:
             means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
             spread = float(np.ptp([one["auc"] for one in found]))
-            beyond = beyond_trees(runs / f"{model}-0", runs / "trees-0")
+            beyond = beyond_trees(runs, model, seeds)
             rows.append({"model": model, **means, "spread": spread, "seeds": len(found), "beyond": beyond})
     return rows
 
