@@ -36,6 +36,7 @@ def matching_files(what: str, base: Path, pattern: str) -> list[Path]:
 
 
 def _matching(base: Path, pattern: str) -> list[Path]:
+    """Files that match, sorted."""
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else base
     inner = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern

@@ -206,6 +206,15 @@ def test_phases_by_hand() -> None:
     assert out[0, 1, :, 0].tolist() == pytest.approx([1, 10, 101 / 2, 1010 / 2, 10100 / 2])
 
 
+@pytest.mark.parametrize("heads", [(0, 2), (2, 0), (2, 3), (1, 1), (3,)])
+def test_a_plan_of_more_phases_serves_heads_that_have_some_of_them(heads: tuple[int, ...]) -> None:
+    made = case(30, 2, 4, *heads)
+    wide = class_plan(made.times, made.mask, made.k, made.r, (0, 1, 2, 3), made.kind)
+    inputs = made.query, made.key, made.value
+    out = attend_by_classes(*inputs, wide.of_heads(heads), made.time, made.position, SCALE)
+    torch.testing.assert_close(out, made.dense(), rtol=0, atol=1e-12)
+
+
 def test_without_gradients_the_result_is_the_same() -> None:
     made = case(30, 3, 4, 0, 2, dtype=torch.float32)
     with torch.no_grad():
