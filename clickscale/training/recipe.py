@@ -131,7 +131,8 @@ def shaped(
     """
     reasons: list[str] = []
     usual: dict[str, Any] = msgspec.to_builtins(model_config(config.model, config.grade))
-    for name, rule in (("time_of_week", _time_of_week), ("d", _width)):
+    # A width that is set by hand decides for candidates, too, so their rule comes before that of the width.
+    for name, rule in (("time_of_week", _time_of_week), ("candidate", _candidate), ("d", _width)):
         if _given(config, name):
             continue
         if earlier:
@@ -148,14 +149,31 @@ def shaped(
 def _width(config: TrainConfig, facts: Facts, usual: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """Width of a feature's embedding."""
     grade, width = _WIDENED
-    small = facts.impressions <= LARGE
-    if config.grade != grade or config.recipe == "fast" or "blocks" not in usual or small:
+    if not _wide(config, facts) or "blocks" not in usual:
         return (), []
     why = (
         f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
         f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
     )
     return (f"d={width}",), [why]
+
+
+def _candidate(
+    config: TrainConfig, facts: Facts, usual: Mapping[str, Any]
+) -> tuple[tuple[str, ...], list[str]]:
+    """What makes a candidate's token, of models that have the choice."""
+    if not _wide(config, facts) or "candidate" not in usual or _given(config, "d"):
+        return (), []
+    why = (
+        f"a linear map of its item fields makes a candidate's token: it pays beyond {LARGE:,} training"
+        f" impressions; --set model.candidate={usual['candidate']} keeps that of {config.grade}"
+    )
+    return ("candidate=linear",), [why]
+
+
+def _wide(config: TrainConfig, facts: Facts) -> bool:
+    """True if the log is large enough for a model that has more weights than its grade."""
+    return config.grade == _WIDENED[0] and config.recipe != "fast" and facts.impressions > LARGE
 
 
 def _time_of_week(

@@ -109,9 +109,14 @@ def test_a_second_epoch_where_values_repeat_and_the_log_is_not_large(
 
 
 def test_models_of_blocks_are_wider_on_a_large_log() -> None:
-    sized, (why,) = shaped(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
-    assert sized.model_options == ("d=16", "heads=4")
+    sized, (of_candidate, why) = shaped(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
+    assert sized.model_options == ("d=16", "candidate=linear", "heads=4")
     assert "--set model.d=8" in why
+    assert "--set model.candidate=zero_fill" in of_candidate
+    est, (why,) = shaped(replace(CONFIG, model="est"), facts(LARGE + 1))
+    assert est.model_options == ("d=16",)  # its candidates have no such choice
+    own, _ = shaped(replace(CONFIG, model_options=("candidate=zero_fill",)), facts(LARGE + 1))
+    assert own.model_options == ("d=16", "candidate=zero_fill")
     config, _ = resolve(sized, facts(LARGE + 1), SHARING)
     assert config.model_options == sized.model_options
 
@@ -176,7 +181,8 @@ def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: py
     def width(config: TrainConfig, name: str) -> int:
         train(config, tmp_path / name, progress=False)
         run = load_run(tmp_path / name)
-        assert run.config.model_options == (("d=16",) if run.model.inputs.dim == 16 else ())
+        wide = ("d=16", "candidate=linear")
+        assert run.config.model_options == (wide if run.model.inputs.dim == 16 else ())
         return int(run.model.inputs.dim)
 
     assert width(given, "small") == 8
