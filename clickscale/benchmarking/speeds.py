@@ -1,6 +1,7 @@
 """Speed and operations of a model, measured over a few steps of its training."""
 
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -161,24 +162,31 @@ class _Trial:
     def _train(self) -> tuple[list[Batch], int, float, float]:
         """Take steps; returns their batches, and the impressions, seconds and processor seconds of them.
 
-        Building a batch counts, as it does in a training on one core.
+        Building a batch counts, as it does in a training on one core. The median step stands for all: one
+        that pays for code that is loaded late would halve the speed of so few.
         """
         taken: list[Batch] = []
-        samples, begun, cpu = 0, time.perf_counter(), time.process_time()
+        walls, cpus = [], []  # seconds for an impression, by step
+        samples, begun = 0, time.perf_counter()
+        wall, cpu = begun, time.process_time()
         for number, batch in enumerate(itertools.islice(self.batches, _STEPS + 1)):
             loss = self._objective(batch.to(self._device))[LOSS]
             loss.backward()
             self._optimizer.step(loss, number)
             float(loss.detach())  # waits for a GPU
-            if number == 0:  # pays for memory and for code that is loaded late
-                begun, cpu = time.perf_counter(), time.process_time()
+            ended, used = time.perf_counter(), time.process_time()
+            if number:  # the first pays for memory
+                walls.append((ended - wall) / batch.samples)
+                cpus.append((used - cpu) / batch.samples)
+                samples += batch.samples
+            else:
+                begun = ended
+            wall, cpu = ended, used
             taken.append(batch)
-            samples += batch.samples * (number > 0)
-            if len(taken) > _FEWEST and time.perf_counter() - begun > _SECONDS:
+            if len(taken) > _FEWEST and ended - begun > _SECONDS:
                 break
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        # A log of a single batch has nothing but the step that warms up.
-        return taken, max(samples, 1), seconds, cpu
+        samples = max(samples, 1)  # a log of a single batch has nothing but the step that warms up
+        return taken, samples, samples * _median(walls), samples * _median(cpus)
 
     def _scoring(self) -> float:
         """Seconds for an impression of the validation part; 0 if there is none."""
@@ -200,3 +208,8 @@ class _Trial:
                 found, _ = count_operations(partial(self._objective, batch.to(self._device)))
                 counted += found
         return (1 + _BACKWARD) * counted / sum(batch.samples for batch in batches)
+
+
+def _median(values: list[float]) -> float:
+    """Median of some values; 0 if there are none."""
+    return statistics.median(values) if values else 0.0
