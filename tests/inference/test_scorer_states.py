@@ -176,7 +176,7 @@ def test_twenty_threads_get_the_answers_that_each_would_get_alone(
     right = Scorer(load("mlp")).score_many(requests)
     assert len({float(response.logits[0, 0]) for response in right}) > len(right) * 0.9, "answers differ"
     # Small enough that entries come and go all the time.
-    scorer = Scorer(load("mlp"), cache=StateCache(msgspec.structs.replace(ALL, budget=40_000)))
+    scorer = Scorer(load("mlp"), cache=StateCache(msgspec.structs.replace(ALL, budget=20_000)))
 
     def client(seed: int) -> float:
         chance, furthest = np.random.default_rng(seed), 0.0
