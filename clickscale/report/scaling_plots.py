@@ -78,7 +78,8 @@ def ladder(
 ) -> str:
     """Rungs with their laws and bands on a logarithmic axis.
 
-    A small dot is a run, a large one the mean of a rung. A diamond is the largest rung as predicted from the
+    A small dot is a run, a large one the mean of a rung; a thin line joins the rungs of a ladder without a
+    law. A diamond is the largest rung as predicted from the
     smaller ones, with its interval.
 
     Args:
@@ -116,6 +117,8 @@ def _draw_ladder(axes: Axes, line: LadderLine, color: str) -> None:
         style = "-" if line.solid else (0, (5, 2))
         axes.plot(x[inside], law[inside], color=color, linewidth=1.7, linestyle=style)
         axes.plot(x[~inside], law[~inside], color=color, linewidth=1.3, linestyle=":")
+    else:
+        axes.plot(line.x, means, color=color, linewidth=1.1)
     runs = [(x, value) for x, rung in zip(line.x, line.values, strict=True) for value in rung]
     axes.plot(*np.array(runs).T, ".", color=color, alpha=0.35, markersize=4)
     axes.plot(line.x, means, "o", color=color, markersize=6, label=line.model)

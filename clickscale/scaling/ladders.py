@@ -92,6 +92,11 @@ class CellLadder:
         """Places of the rungs (R,)."""
         return np.array([place(rung[0], self.axis) for rung in self.cells])
 
+    @property
+    def operations(self) -> Floats:
+        """Operations of training (R,), by rung."""
+        return np.array([np.mean([cell.training_flops for cell in rung]) for rung in self.cells])
+
     def rungs(self, luck: UserLuck | None = None) -> Rungs:
         """AUC by rung."""
         values = tuple(tuple(cell.auc for cell in rung) for rung in self.cells)

@@ -10,6 +10,7 @@ import numpy as np
 
 from clickscale.errors import DataError
 from clickscale.evaluation.significance import Interval
+from clickscale.scaling.equal_operations import EqualOperations, at_equal_operations
 from clickscale.scaling.held_out import HeldOut, JointCheck, hold_out, hold_out_joint
 from clickscale.scaling.joint_law import JointLaw, fit_joint
 from clickscale.scaling.ladders import CellLadder, UserLuck, ladders
@@ -78,13 +79,18 @@ class _JointFit:
 
 @dataclass(frozen=True)
 class Laws:
-    """Everything that a sweep says about scaling."""
+    """Everything that a sweep says about scaling.
+
+    Attributes:
+        equal: models beside each other at equal operations of training; empty where ladders do not overlap.
+    """
 
     sweep: Sweep
     level: float
     ladders: list[LadderFit]
     gains: list[GainFit]
     joints: list[_JointFit]
+    equal: list[EqualOperations]
 
     def joint(self, model: str) -> _JointFit:
         """The joint law of a model."""
@@ -97,13 +103,14 @@ def fit_sweep(sweep: Sweep, folder: Path, *, level: float = LEVEL) -> Laws:
     Args:
         folder: of the sweep; the predictions below it tell the luck of the users.
     """
-    luck = UserLuck(folder)
+    luck, found = UserLuck(folder), ladders(sweep)
     return Laws(
         sweep=sweep,
         level=level,
-        ladders=[_fit_ladder(ladder, luck, level) for ladder in ladders(sweep)],
+        ladders=[_fit_ladder(ladder, luck, level) for ladder in found],
         gains=[gain for model in sweep.models for gain in _gains(sweep, model, level)],
         joints=[_fit_joint(model, sweep.of(model), level) for model in sweep.models],
+        equal=at_equal_operations(found),
     )
 
 
@@ -191,6 +198,7 @@ def to_document(laws: Laws) -> dict[str, Any]:
         "ladders": [_ladder_document(fit) for fit in laws.ladders],
         "gains": [_gain_document(fit) for fit in laws.gains],
         "joint": [_joint_document(fit) for fit in laws.joints],
+        "equal_operations": [_equal_document(row) for row in laws.equal],
     }
 
 
@@ -282,6 +290,18 @@ def _joint_document(fit: _JointFit) -> dict[str, Any]:
         }
     )
     return document
+
+
+def _equal_document(row: EqualOperations) -> dict[str, Any]:
+    lead = row.lead
+    return {
+        "operations": row.operations,
+        "auc": {model: values.tolist() for model, values in row.auc.items()},
+        "ahead": row.ahead,
+        "lead": None
+        if lead is None
+        else {"auc": _interval(Interval(lead.low, lead.high, lead.delta)), "p": _finite(lead.p_value)},
+    }
 
 
 def _by_axis(intervals: Mapping[Any, Interval]) -> dict[str, list[float | None]]:

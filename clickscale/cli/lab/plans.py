@@ -115,6 +115,8 @@ def _show_laws(laws: "Laws") -> None:
     if laws.gains:
         _show_gains(laws)
     _show_joints(laws)
+    if laws.equal:
+        _show_equal(laws)
     if points.failed:
         say(f"note: {len(points.failed)} cells of the sweep failed: {', '.join(points.failed)}")
 
@@ -183,6 +185,16 @@ def _show_joints(laws: "Laws") -> None:
 
 
 _AXES = ("compute", "length", "data")
+
+
+def _show_equal(laws: "Laws") -> None:
+    models = [name for name in laws.sweep.models if any(name in row.auc for row in laws.equal)]
+    rows = [
+        (f"{row.operations:.3g}", *(row.told(name) for name in models), row.lead_told) for row in laws.equal
+    ]
+    notes = ["between two rungs, AUC is read off a straight line over the logarithm of the operations"]
+    headers = ("operations", *models, "ahead of the next by")
+    show(grid("Equal operations of training: AUC by the data ladders", headers, rows, notes))
 
 
 # --- plan
