@@ -34,10 +34,11 @@ RARE = 0.1  # share of positives below which a batch tells little of an embeddin
 TABLE_RATE, SLOW_TABLE_RATE = 3e-2, 3e-3  # learning rates of embedding rows
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
-REPEATS = 25  # impressions for each embedded value from which values repeat: below, two epochs learn by heart
-# L2 on the embedding rows of a batch of one impression, by whether values repeat (in a log that is not large,
-# or by a second epoch); it shrinks with the batch as gradients do. Blocks of attention normalize what they
-# read, so a model that has them needs less.
+REPEATS = 25  # impressions for each embedded value below which a second epoch learns by heart
+TOUCHES = 8  # impressions for each embedded value from which one epoch may learn rows by heart
+# L2 on the embedding rows of a batch of one impression, by whether rows may be learned by heart (in a log
+# that is not large, or by a second epoch); it shrinks with the batch as gradients do. Blocks of attention
+# normalize what they read, so a model that has them needs less.
 L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
@@ -248,7 +249,7 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
     """L2 on the embedding rows of a batch, and its reason."""
     if facts.positives < RARE:
         return 0.0, "no L2 on embedding rows: it would outweigh what rare positives tell"
-    often = config.epochs.count > 1 or (facts.repeats >= REPEATS and facts.impressions <= LARGE)
+    often = config.epochs.count > 1 or (facts.repeats >= TOUCHES and facts.impressions <= LARGE)
     each = L2[shares][often]
     return each / config.batch_size, (
         f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"

@@ -217,7 +217,7 @@ def test_l2_shrinks_with_the_batch_and_is_strong_where_values_repeat() -> None:
     assert l2(64, 1, shares=False) == pytest.approx(16 * l2(1024, 1, shares=False))
     for shares in (True, False):
         assert l2(64, 1, shares) < l2(64, 2, shares) == l2(64, 5, shares)
-        assert l2(64, 1, shares, values=8_001) < l2(64, 1, shares, values=8_000) == l2(64, 2, shares)
+        assert l2(64, 1, shares, values=25_001) < l2(64, 1, shares, values=25_000) == l2(64, 2, shares)
         assert l2(64, 1, shares, impressions=LARGE + 1) == l2(64, 1, shares)  # however often values repeat
         assert l2(64, 2, True) < l2(64, 2, False)
 
