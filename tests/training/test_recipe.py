@@ -203,7 +203,7 @@ def test_one_epoch_where_statistics_are_declared(impressions: int, values: int) 
     assert any("statistics are declared" in text for text in said)
 
 
-def l2(samples: int, epochs: int, shares: bool, values: int = 10_000, impressions: int = 200_000) -> float:
+def l2(samples: int, epochs: int, shares: bool, values: int = 40_000, impressions: int = 200_000) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
     optimizer, said = decided_optimizer(
         OptimizerConfig(), run, facts(impressions, values), SUAN if shares else DIN
