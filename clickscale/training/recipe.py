@@ -36,10 +36,11 @@ USERS = 64  # in a batch, at least: neighbors in time of few users are nearly th
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value below which a second epoch learns by heart
 TOUCHES = 8  # impressions for each embedded value from which one epoch may learn rows by heart
-# L2 on the embedding rows of a batch of one impression, by whether rows may be learned by heart (in a log
-# that is not large, or by a second epoch); it shrinks with the batch as gradients do. Blocks of attention
-# normalize what they read, so a model that has them needs less.
-L2 = {True: {False: 0.0, True: 0.1}, False: {False: 0.025, True: 0.2}}  # by whether candidates share work
+# L2 on the embedding rows of a batch of one impression: where a value is seen a few times, where one epoch may
+# learn it by heart (in a log that is not large), and where it is seen often or in several epochs. It shrinks
+# with the batch as gradients do. Blocks of attention normalize what they read, so a model that has them
+# needs less.
+L2 = {True: (0.0, 0.1, 0.1), False: (0.025, 0.1, 0.2)}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
 _OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
@@ -249,8 +250,13 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
     """L2 on the embedding rows of a batch, and its reason."""
     if facts.positives < RARE:
         return 0.0, "no L2 on embedding rows: it would outweigh what rare positives tell"
-    often = config.epochs.count > 1 or (facts.repeats >= TOUCHES and facts.impressions <= LARGE)
-    each = L2[shares][often]
+    few, some, many = L2[shares]
+    if config.epochs.count > 1:
+        each = many
+    elif facts.impressions > LARGE or facts.repeats < TOUCHES:
+        each = few
+    else:
+        each = some if facts.repeats < REPEATS else many
     return each / config.batch_size, (
         f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
         f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"

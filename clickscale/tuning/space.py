@@ -105,8 +105,8 @@ class Space:
     def _move(self, config: TrainConfig, drawn: dict[str, float]) -> tuple[TrainConfig, dict[str, float]]:
         """Apply a draw to decided options; returns them and the values that are new."""
         optimizer = config.optimizer
-        # Where the recipe takes no L2, a draw starts from what it takes where values repeat.
-        l2 = optimizer.table_l2 or L2[self._model.shares][True] / config.batch_size
+        # Where the recipe takes no L2, a draw starts from what it takes where values are seen often.
+        l2 = optimizer.table_l2 or L2[self._model.shares][-1] / config.batch_size
         starts = {RATE: optimizer.rate, TABLE_RATE: optimizer.table_rate, TABLE_L2: l2}
         changes: dict[str, float] = {}
         for key, value in drawn.items():
