@@ -36,10 +36,10 @@ USERS = 64  # in a batch, at least: neighbors in time of few users are nearly th
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value below which a second epoch learns by heart
 TOUCHES = 8  # impressions for each embedded value from which one epoch may learn rows by heart
-# L2 on the embedding rows of a batch of one impression: where a value is seen a few times, where one epoch may
-# learn it by heart (in a log that is not large), and where it is seen often or in several epochs. It shrinks
-# with the batch as gradients do. Blocks of attention normalize what they read, so a model that has them
-# needs less.
+# L2 on the embedding rows of a batch of one impression: where a value is seen a few times, where one epoch
+# may learn it by heart (in a log that is not large), and where it is seen often or in several epochs. It
+# shrinks with the batch as gradients do. Blocks of attention normalize what they read, so a model that has
+# them needs less.
 L2 = {True: (0.0, 0.1, 0.1), False: (0.025, 0.1, 0.2)}  # by whether candidates share work
 LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
