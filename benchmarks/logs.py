@@ -13,6 +13,7 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ Ints = npt.NDArray[np.int64]
 
 STEERING = ("quarter", "slice10k", "rare", "musical", "kuairand")  # these shaped the rules
 CHECKING = ("ml-100k", "ml-1m", "mind", "positives", "beauty", "slice40k")  # these only check them
+SLICES = {  # of users of MovieLens-1M that the slices above lack: first impression and number; steered L2
+    **{f"users40k-{k}": (40_000 * k, 40_000) for k in range(6)},
+    **{f"users10k-{k}": (240_000 + 10_000 * k, 10_000) for k in range(6)},
+    **{f"users80k-{k}": (300_000 + 80_000 * k, 80_000) for k in range(2)},
+}
 NEGATIVES = 4  # drawn for each positive of a log that has only positives
 ADAPTERS = {
     "ml-100k": ("movielens-100k", "ml-100k", ()),
@@ -83,6 +89,14 @@ def slice10k(source: Path, raw: Path) -> None:
 def slice40k(source: Path, raw: Path) -> None:
     """Write 40,000 impressions of other users of MovieLens-1M."""
     rated(source, raw, whole_users(ratings(source), 1, 40_000))
+
+
+def more_users(source: Path, raw: Path, first: int, count: int) -> None:
+    """Write impressions of users of MovieLens-1M that neither slice10k nor slice40k has."""
+    rows = ratings(source)
+    taken = np.concatenate([whole_users(rows, 0, 10_000)[:, 0], whole_users(rows, 1, 40_000)[:, 0]])
+    others = rows[~np.isin(rows[:, 0], taken)]
+    rated(source, raw, whole_users(others, 100, len(others))[first : first + count])
 
 
 def rare(source: Path, raw: Path) -> None:
@@ -157,6 +171,7 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     maker.__name__: maker
     for maker in (quarter, slice10k, slice40k, rare, positives, musical, beauty, kuairand)
 }
+MAKERS |= {name: partial(more_users, first=first, count=count) for name, (first, count) in SLICES.items()}
 
 
 def clickscale(*arguments: str) -> None:
