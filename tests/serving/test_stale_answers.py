@@ -118,7 +118,7 @@ class Script:
 
 
 def furthest(
-    folder: Path, scripts: int, requests: int = 4, room: int = 12_000
+    folder: Path, scripts: int, requests: int = 4, room: int = 8_000
 ) -> tuple[float, float, CacheStats]:
     """Run scripts; the largest difference of a probability, the median step between answers, the cache.
 
