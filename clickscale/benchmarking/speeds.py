@@ -28,7 +28,7 @@ from clickscale.training.run.run_config import TrainConfig
 _STEPS = 8  # of the measurement, after one that warms up
 _FEWEST = 2  # steps that are measured, however slow they are
 _SECONDS = 6.0  # after which no further step begins
-_COUNTED = 4  # batches whose operations are counted where nothing is timed
+_COUNTED = 32  # batches whose operations are counted: a few may hold short histories only
 _SCORED = 512  # impressions in a batch that is scored, about
 _BACKWARD = 2  # times the operations of the forward pass
 SPEEDS = "speeds.json"
@@ -96,7 +96,7 @@ def training_operations(config: TrainConfig, dataset: Dataset) -> float:
     """Operations for an impression of training, counted on the first batches; the same at every call."""
     with torch.random.fork_rng(devices=[]):
         trial = _Trial(config, dataset)
-        return trial.operations([*itertools.islice(trial.batches, _COUNTED)])
+        return trial.operations([])
 
 
 def measure_speeds(
@@ -200,14 +200,14 @@ class _Trial:
         self._objective.train()
         return seconds / max(samples, 1)
 
-    def operations(self, batches: list[Batch]) -> float:
-        """Operations of training for an impression of some batches."""
-        counted = 0
+    def operations(self, taken: list[Batch]) -> float:
+        """Operations of training for an impression of the first batches, those that were taken included."""
+        counted, samples = 0, 0
         with torch.no_grad():
-            for batch in batches:
+            for batch in (*taken, *itertools.islice(self.batches, _COUNTED - len(taken))):
                 found, _ = count_operations(partial(self._objective, batch.to(self._device)))
-                counted += found
-        return (1 + _BACKWARD) * counted / sum(batch.samples for batch in batches)
+                counted, samples = counted + found, samples + batch.samples
+        return (1 + _BACKWARD) * counted / samples
 
 
 def _median(values: list[float]) -> float:
