@@ -79,8 +79,7 @@ def ladder(
     """Rungs with their laws and bands on a logarithmic axis.
 
     A small dot is a run, a large one the mean of a rung; a thin line joins the rungs of a ladder without a
-    law. A diamond is the largest rung as predicted from the
-    smaller ones, with its interval.
+    law. A diamond is the largest rung as predicted from the smaller ones, with its interval.
 
     Args:
         models: of all plots of a page, which share their colors.

@@ -72,14 +72,14 @@ class _Curve:
     """AUC of each seed along a ladder of the data.
 
     Attributes:
-        operations: (R,) of training, by rung. seeds: those that all rungs have. values: (S, R).
+        operations: (R,) of training, by rung, rising. seeds: those that all rungs have. values: (S, R).
     """
 
     def __init__(self, ladder: CellLadder) -> None:
-        self.operations = ladder.operations
-        common = set.intersection(*({cell.seed for cell in rung} for rung in ladder.cells))
-        self.seeds = sorted(common)
-        by_seed = [{cell.seed: cell.auc for cell in rung} for rung in ladder.cells]
+        order = np.argsort(ladder.operations)  # a little more data may cost less: operations are estimates
+        self.operations = ladder.operations[order]
+        by_seed = [{cell.seed: cell.auc for cell in ladder.cells[place]} for place in order]
+        self.seeds = sorted(set.intersection(*map(set, by_seed)))
         self.values = np.array([[rung[seed] for rung in by_seed] for seed in self.seeds])
 
     def reaches(self, operations: float) -> bool:

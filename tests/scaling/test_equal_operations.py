@@ -49,6 +49,18 @@ def test_between_two_rungs_auc_is_on_the_line_over_the_logarithm() -> None:
     np.testing.assert_allclose(row.auc["suan"], expected)
 
 
+def test_a_rung_of_more_data_may_cost_less() -> None:
+    sweep = costlier(1.0)
+    cells = [
+        msgspec.structs.replace(c, training_flops=c.training_flops * (0.4 if c.fraction == 1 else 1.0))
+        for c in sweep.cells
+    ]
+    ladder = data_ladder(sweep, "suan")
+    (*_, row) = at_equal_operations(ladders(msgspec.structs.replace(sweep, cells=cells)))
+    assert row.operations == pytest.approx(ladder.operations[-2])
+    np.testing.assert_allclose(row.auc["suan"], [cell.auc for cell in ladder.cells[-2]])
+
+
 def test_the_lead_is_of_the_best_over_the_next_by_seeds() -> None:
     (*_, row) = at_equal_operations(ladders(costlier(1.0)))
     assert row.ahead == "suan"
