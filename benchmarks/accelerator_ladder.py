@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clickscale.scaling.points import Cell
-    from clickscale.scaling.sweep_config import SweepConfig
+    from clickscale.scaling.sweeps.sweep_config import SweepConfig
 
 
 class TimeUp(Exception):
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from clickscale.data.dataset import open_dataset
     from clickscale.errors import RunError
     from clickscale.locks import one_writer
-    from clickscale.scaling.sweep import Points
-    from clickscale.scaling.sweep_cell import is_finished
-    from clickscale.scaling.sweep_config import claim_sweep, settled
+    from clickscale.scaling.sweeps.sweep import Points
+    from clickscale.scaling.sweeps.sweep_cell import is_finished
+    from clickscale.scaling.sweeps.sweep_config import claim_sweep, settled
 
     options = _options(arguments)
     data = options.data or _world(options.out, options.impressions, options.preset)
@@ -84,7 +84,7 @@ def _climb(config: "SweepConfig", cells: list["Cell"], out: Path, points: Any, s
 
 def _run(config: "SweepConfig", cell: "Cell", out: Path) -> str:
     """Run a cell; why it failed, and nothing if it did not."""
-    from clickscale.scaling.sweep_cell import run_cell
+    from clickscale.scaling.sweeps.sweep_cell import run_cell
 
     try:
         code = run_cell(config, cell, out, progress=False)
@@ -131,8 +131,8 @@ def _world(out: Path, impressions: str, preset: str) -> Path:
 
 
 def _config(options: argparse.Namespace, data: Path) -> "SweepConfig":
-    from clickscale.scaling import sweep_ranges as ranges
-    from clickscale.scaling.sweep_config import SweepConfig
+    from clickscale.scaling.sweeps import sweep_ranges as ranges
+    from clickscale.scaling.sweeps.sweep_config import SweepConfig
 
     return SweepConfig(
         data=str(data),

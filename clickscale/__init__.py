@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from clickscale.inference.states.cache_config import CacheConfig
     from clickscale.inference.statistic_counters import StatisticCounters
     from clickscale.models import build_model
-    from clickscale.scaling.sweep import sweep
-    from clickscale.scaling.sweep_config import SweepConfig
+    from clickscale.scaling.sweeps.sweep import sweep
+    from clickscale.scaling.sweeps.sweep_config import SweepConfig
     from clickscale.training.distill.distill_config import DistillConfig
     from clickscale.training.run.run_config import TrainConfig
     from clickscale.tuning.search import tune
@@ -60,7 +60,7 @@ _HOMES = {
     "Scorer": "clickscale.inference.scorer",
     "StateCache": "clickscale.inference.states.cache",
     "StatisticCounters": "clickscale.inference.statistic_counters",
-    "SweepConfig": "clickscale.scaling.sweep_config",
+    "SweepConfig": "clickscale.scaling.sweeps.sweep_config",
     "TrainConfig": "clickscale.training.run.run_config",
     "ablate": "clickscale.benchmarking.ablation",
     "benchmark": "clickscale.benchmarking.benchmark",
@@ -68,7 +68,7 @@ _HOMES = {
     "distill": "clickscale.workflow",
     "evaluate": "clickscale.workflow",
     "open_dataset": "clickscale.data.dataset",
-    "sweep": "clickscale.scaling.sweep",
+    "sweep": "clickscale.scaling.sweeps.sweep",
     "train": "clickscale.workflow",
     "tune": "clickscale.tuning.search",
 }

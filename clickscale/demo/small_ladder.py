@@ -11,9 +11,9 @@ from pathlib import Path
 from clickscale.report.page import Section
 from clickscale.scaling.laws import LadderFit, Laws, fit_sweep, write_laws
 from clickscale.scaling.scaling_page import ladder_section
-from clickscale.scaling.sweep import sweep
-from clickscale.scaling.sweep_cell import is_finished, run_cell
-from clickscale.scaling.sweep_config import SweepConfig, claim_sweep
+from clickscale.scaling.sweeps.sweep import sweep
+from clickscale.scaling.sweeps.sweep_cell import is_finished, run_cell
+from clickscale.scaling.sweeps.sweep_config import SweepConfig, claim_sweep
 
 _FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 

@@ -18,6 +18,7 @@ from clickscale.report.page import Page, PageTable, Section, Tile
 from clickscale.report.results import with_interval
 from clickscale.report.scaling_plots import CheckLine, CostPoint, LadderLine
 from clickscale.run_page import CANDIDATES, make_run_page, store_page, write_run_page
+from clickscale.scaling.equal_operations_page import equal_operations_section
 from clickscale.scaling.held_out import MOST_ERROR
 from clickscale.scaling.ladders import AXES, UNITS, Axis
 from clickscale.scaling.laws import GainFit, LadderFit, Laws, fit_sweep
@@ -25,7 +26,7 @@ from clickscale.scaling.plan import Choice, Doubling, doublings_of, options_of
 from clickscale.scaling.points import CANDIDATES as TIMED
 from clickscale.scaling.points import epochs_told, is_sweep, read_points
 from clickscale.scaling.power_law import PowerLaw
-from clickscale.scaling.sweep_config import sweep_commands
+from clickscale.scaling.sweeps.sweep_config import sweep_commands
 from clickscale.training.run.folder import CONFIG
 from clickscale.version import __version__
 
@@ -134,7 +135,7 @@ def _sections(laws: Laws, folder: Path, *, several: bool) -> list[Section]:
     if any(gain.law for gain in laws.gains):
         found.append(_gain_section(laws))
     if laws.equal:
-        found.append(_equal_section(laws))
+        found.append(equal_operations_section(laws))
     choices = options_of(laws, TIMED)[0]
     found.append(_cost_section(laws, choices))
     if choices:
@@ -401,33 +402,6 @@ def _gain_line(gain: GainFit) -> LadderLine:
     assert law is not None, "only fitted laws are drawn"
     x = law.rungs.x
     return LadderLine(gain.model, x, law.rungs.values, _curve(law, float(x[-1])), solid=not law.verdict)
-
-
-def _equal_section(laws: Laws) -> Section:
-    """Models at equal operations of training."""
-    fits = [fit.ladder for fit in laws.ladders if fit.ladder.axis == "data"]
-    models = [ladder.model for ladder in fits]
-    lines = [
-        LadderLine(ladder.model, ladder.operations, [[cell.auc for cell in rung] for rung in ladder.cells])
-        for ladder in fits
-    ]
-    rows = [
-        [f"{row.operations:.3g}", *(row.told(name) for name in models), row.lead_told] for row in laws.equal
-    ]
-    places = "; ".join(dict.fromkeys(ladder.fixed for ladder in fits))
-    title = f"AUC against operations of training ({places})"
-    plot = scaling_plots.ladder(
-        title, "operations of all training steps", lines, laws.sweep.models, best=laws.sweep.best_auc
-    )
-    return Section(
-        "At equal operations of training",
-        "A cheap model sees more of the data for the operations that an expensive one spends on a part.",
-        tables=[PageTable(("operations", *models, "ahead of the next by"), rows)],
-        plots=[plot],
-        plots_first=True,
-        note="Between two rungs, AUC is read off a straight line over the logarithm of the operations. A "
-        "column without a number: the ladder of the model does not reach there.",
-    )
 
 
 def _cost_section(laws: Laws, choices: Sequence[Choice]) -> Section:

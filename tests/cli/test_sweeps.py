@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from clickscale.cli import main
-from clickscale.scaling import sweep as sweep_module
 from clickscale.scaling.points import read_points
+from clickscale.scaling.sweeps import sweep as sweep_module
 from tests.benchmarking.jobs import jobs_here
 from tests.scaling.grids import SMALL, small_data
 

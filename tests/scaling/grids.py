@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from clickscale.scaling.sweep_config import SweepConfig
+from clickscale.scaling.sweeps.sweep_config import SweepConfig
 from tests.data.tiny import tiny_dataset, tiny_source
 
 SMALL = ("batch_size=16", "model.head.hidden=[8]")

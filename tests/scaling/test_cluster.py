@@ -18,11 +18,11 @@ import pytest
 from clickscale.benchmarking.processes import Job
 from clickscale.errors import ConfigError
 from clickscale.files import checksum
-from clickscale.scaling import cluster
-from clickscale.scaling import sweep as sweep_module
-from clickscale.scaling.cluster import Shared, cluster_size, shared_by_all
 from clickscale.scaling.points import POINTS
-from clickscale.scaling.sweep import sweep
+from clickscale.scaling.sweeps import cluster
+from clickscale.scaling.sweeps import sweep as sweep_module
+from clickscale.scaling.sweeps.cluster import Shared, cluster_size, shared_by_all
+from clickscale.scaling.sweeps.sweep import sweep
 from tests.benchmarking.jobs import jobs_here
 from tests.scaling.grids import SMALL, small_data, small_sweep
 

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from clickscale.costs.flops import measure_cost
 from clickscale.errors import ConfigError, RunError
 from clickscale.locks import one_writer
-from clickscale.scaling import sweep as sweep_module
 from clickscale.scaling.points import POINTS, Sweep, read_points
-from clickscale.scaling.sweep import forecast_sweep, sweep
+from clickscale.scaling.sweeps import sweep as sweep_module
+from clickscale.scaling.sweeps.sweep import forecast_sweep, sweep
 from clickscale.sealed import read_document, write_document
 from clickscale.training.run.folder import load_run
 from clickscale.training.run_state import read_done
@@ -190,7 +190,7 @@ def test_a_sweep_without_a_part_or_in_two_processes_is_refused(data: Path, tmp_p
 # A process with everything loaded is forked again and again; each child dies at its n-th rename.
 _KILLED = """
 import os, sys, pathlib
-from clickscale.scaling import sweep as module
+from clickscale.scaling.sweeps import sweep as module
 from tests.benchmarking.jobs import jobs_here
 from tests.scaling.grids import small_sweep
 module.run_jobs = jobs_here

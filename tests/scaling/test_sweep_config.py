@@ -10,7 +10,7 @@ from clickscale.data.portion import Portion
 from clickscale.errors import ConfigError, RunError
 from clickscale.models import model_config, model_names
 from clickscale.scaling.points import Cell
-from clickscale.scaling.sweep_config import SweepConfig, claim_sweep, read_sweep, settled
+from clickscale.scaling.sweeps.sweep_config import SweepConfig, claim_sweep, read_sweep, settled
 from clickscale.training import recipe
 from tests.data.tiny import tiny_dataset, tiny_source
 

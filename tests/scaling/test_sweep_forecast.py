@@ -5,8 +5,8 @@ from clickscale.benchmarking.forecast import FINISH, START
 from clickscale.benchmarking.speeds import Speed
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.scaling.points import Cell
-from clickscale.scaling.sweep_config import SweepConfig
-from clickscale.scaling.sweep_forecast import SweepForecast, make_forecast
+from clickscale.scaling.sweeps.sweep_config import SweepConfig
+from clickscale.scaling.sweeps.sweep_forecast import SweepForecast, make_forecast
 from tests.data.tiny import tiny_dataset
 
 GRID = SweepConfig(

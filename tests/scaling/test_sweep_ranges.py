@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from clickscale.errors import ConfigError
-from clickscale.scaling.sweep_ranges import fractions_of, lengths_of, sizes_of
+from clickscale.scaling.sweeps.sweep_ranges import fractions_of, lengths_of, sizes_of
 
 
 def test_sizes_are_ranges_and_lists() -> None:

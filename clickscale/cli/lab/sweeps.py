@@ -74,10 +74,10 @@ def sweep_grid(
     """
     from msgspec.structs import replace
 
-    from clickscale.scaling import sweep_ranges as ranges
-    from clickscale.scaling.sweep import forecast_sweep, sweep
-    from clickscale.scaling.sweep_cell import run_cell
-    from clickscale.scaling.sweep_config import SweepConfig, read_sweep
+    from clickscale.scaling.sweeps import sweep_ranges as ranges
+    from clickscale.scaling.sweeps.sweep import forecast_sweep, sweep
+    from clickscale.scaling.sweeps.sweep_cell import run_cell
+    from clickscale.scaling.sweeps.sweep_config import SweepConfig, read_sweep
 
     if cell or not models:
         config = read_sweep(out)

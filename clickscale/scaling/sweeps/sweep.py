@@ -4,7 +4,7 @@
 
     options.json     what was asked for
     forecast.json    speeds that the forecast rests on
-    cells/           see `clickscale.scaling.sweep_cell`
+    cells/           see `clickscale.scaling.sweeps.sweep_cell`
     latencies.json   milliseconds of a request by model, size and length
     scaling.json     the points (see `clickscale.scaling.points`), after every cell
     speeds.json      the same points' times
@@ -23,11 +23,17 @@ from clickscale.benchmarking.progress import Progress, Say
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ClickscaleError, ConfigError, RunError
 from clickscale.locks import one_writer
-from clickscale.scaling.cluster import Shared, cluster_jobs, cluster_size, shared_by_all
 from clickscale.scaling.points import Cell, Measured, Sweep, write_points
-from clickscale.scaling.sweep_cell import best_auc, cell_folder, finished_names, is_finished, measured_cell
-from clickscale.scaling.sweep_config import SweepConfig, claim_sweep, refuse_other_sweep, settled
-from clickscale.scaling.sweep_forecast import (
+from clickscale.scaling.sweeps.cluster import Shared, cluster_jobs, cluster_size, shared_by_all
+from clickscale.scaling.sweeps.sweep_cell import (
+    best_auc,
+    cell_folder,
+    finished_names,
+    is_finished,
+    measured_cell,
+)
+from clickscale.scaling.sweeps.sweep_config import SweepConfig, claim_sweep, refuse_other_sweep, settled
+from clickscale.scaling.sweeps.sweep_forecast import (
     SweepForecast,
     make_forecast,
     measured_speeds,

@@ -17,7 +17,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.errors import DataError
 from clickscale.runtime import set_threads
 from clickscale.scaling.points import Cell, Measured
-from clickscale.scaling.sweep_config import SweepConfig
+from clickscale.scaling.sweeps.sweep_config import SweepConfig
 from clickscale.sealed import read_document, write_document
 from clickscale.training.run.folder import ADVICE
 from clickscale.training.run_state import read_done

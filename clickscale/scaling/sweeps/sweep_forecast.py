@@ -13,7 +13,7 @@ from clickscale.data.dataset import Dataset
 from clickscale.errors import ClickscaleError
 from clickscale.runtime import available_cores, set_threads
 from clickscale.scaling.points import Cell
-from clickscale.scaling.sweep_config import SweepConfig
+from clickscale.scaling.sweeps.sweep_config import SweepConfig
 
 _FORECAST = "forecast.json"
 
