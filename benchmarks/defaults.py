@@ -90,6 +90,8 @@ def rows_of(data: Path, runs: Path, models: list[str], seeds: int) -> list[dict[
         cells = [runs / f"{model}-{seed}" / "cell.json" for seed in range(seeds)]
         found = [json.loads(path.read_text()) for path in cells if path.is_file()]
         if found:
+            if len(found) < seeds:
+                print(f"{model} on {runs.name} has {len(found)} of {seeds} seeds; its means are of these")
             means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
             spread = float(np.ptp([one["auc"] for one in found]))
             beyond = beyond_trees(runs, model, seeds)

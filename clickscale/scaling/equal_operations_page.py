@@ -10,10 +10,7 @@ def equal_operations_section(laws: Laws) -> Section:
     """AUC against operations of training, and which model is ahead at which budget."""
     fits = [fit.ladder for fit in laws.ladders if fit.ladder.axis == "data"]
     models = [ladder.model for ladder in fits]
-    lines = [
-        LadderLine(ladder.model, ladder.operations, [[cell.auc for cell in rung] for rung in ladder.cells])
-        for ladder in fits
-    ]
+    lines = [LadderLine(ladder.model, ladder.operations, ladder.rungs().values) for ladder in fits]
     rows = [
         [f"{row.operations:.3g}", *(row.told(name) for name in models), row.lead_told] for row in laws.equal
     ]
