@@ -41,7 +41,7 @@ TOUCHES = 8  # impressions for each embedded value from which one epoch may lear
 # shrinks with the batch as gradients do. Blocks of attention normalize what they read, so a model that has
 # them needs less.
 L2 = {True: (0.0, 0.1, 0.1), False: (0.025, 0.1, 0.2)}  # by whether candidates share work
-LARGE = 400_000  # impressions beyond which a second epoch costs more than it gains, and a wider model pays
+LARGE = 400_000  # impressions beyond which one epoch is long enough by default, and a wider model pays
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
 _OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
 _RETURNING = (
@@ -315,9 +315,9 @@ def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
     if config.recipe == "fast":
         count, why = 1, "the fastest way"
     elif facts.statistics:
-        count, why = 1, "where statistics are declared, a second one gains nothing"
+        count, why = 1, "where statistics are declared, one is the default"
     elif facts.impressions > LARGE:
-        count, why = 1, f"beyond {LARGE:,} training impressions a second one costs more than it gains"
+        count, why = 1, f"beyond {LARGE:,} training impressions, one is the default"
     elif repeats < REPEATS:
         count, why = 1, f"with {repeats:.0f} impressions for each embedded value a second one learns by heart"
     else:
