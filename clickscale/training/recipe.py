@@ -36,12 +36,12 @@ USERS = 64  # in a batch, at least: neighbors in time of few users are nearly th
 WINDOW = 8  # impressions of one user in a batch, at most
 REPEATS = 25  # impressions for each embedded value below which a second epoch learns by heart
 TOUCHES = 8  # impressions for each embedded value from which one epoch may learn rows by heart
-# L2 on the embedding rows of a batch of one impression: where a value is seen a few times, where one epoch
-# may learn it by heart (in a log that is not large), and where it is seen often or in several epochs. It
-# shrinks with the batch as gradients do. Blocks of attention normalize what they read, so a model that has
-# them needs less.
+# L2 on the embedding rows of a batch of one impression: where a value is seen a few times or the log is
+# large, where one epoch may learn it by heart, and where it is seen often or in several epochs. It shrinks
+# with the batch as gradients do. Blocks of attention normalize what they read, so a model that has them needs
+# less.
 L2 = {True: (0.0, 0.1, 0.1), False: (0.025, 0.1, 0.2)}  # by whether candidates share work
-LARGE = 400_000  # impressions beyond which one epoch is long enough by default, and a wider model pays
+LARGE = 400_000  # impressions beyond which a second epoch pays with the L2 of one, and so does a wider model
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
 _OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
 _RETURNING = (
@@ -251,12 +251,12 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
     if facts.positives < RARE:
         return 0.0, "no L2 on embedding rows: it would outweigh what rare positives tell"
     few, some, many = L2[shares]
-    if config.epochs.count > 1:
-        each = many
-    elif facts.impressions > LARGE or facts.repeats < TOUCHES:
+    if facts.impressions > LARGE:
         each = few
+    elif config.epochs.count > 1 or facts.repeats >= REPEATS:
+        each = many
     else:
-        each = some if facts.repeats < REPEATS else many
+        each = few if facts.repeats < TOUCHES else some
     return each / config.batch_size, (
         f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
         f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
@@ -314,10 +314,10 @@ def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
     repeats = facts.repeats
     if config.recipe == "fast":
         count, why = 1, "the fastest way"
-    elif facts.statistics:
-        count, why = 1, "where statistics are declared, one is the default"
     elif facts.impressions > LARGE:
-        count, why = 1, f"beyond {LARGE:,} training impressions, one is the default"
+        count, why = 2, f"beyond {LARGE:,} training impressions a second one pays"
+    elif facts.statistics:
+        count, why = 1, f"where statistics are declared, one is the default up to {LARGE:,} impressions"
     elif repeats < REPEATS:
         count, why = 1, f"with {repeats:.0f} impressions for each embedded value a second one learns by heart"
     else:
