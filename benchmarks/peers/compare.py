@@ -5,7 +5,7 @@
 OUT holds the prepared logs of ``benchmarks/logs.py``. Each library is trained with the settings of its own
 DIN example, and over a grid of which the validation part chooses the setting and the number of epochs. Ours
 is what `TrainConfig` gives when nobody sets anything. What is trained is kept in OUT/peers, so the script
-continues where it stopped, with ``--settings`` trainings of the grid at most; the table goes to
+continues where it stopped. ``--settings`` and ``--epochs`` say how far the grid goes; the table goes to
 OUT/peers/table.md.
 """
 
@@ -30,9 +30,9 @@ from clickscale.evaluation.significance import PairedTest
 HERE = Path(__file__).parent
 LOGS = ("slice10k", "musical", "rare", "slice40k", "kuairand", "positives", "quarter")
 PEERS = ("deepctr-torch", "torch-rechub")
-LENGTH, EPOCHS, SEED = 50, 3, 0
+LENGTH, SEED = 50, 0
 MEASURES = ("auc", "gauc", "log_loss", "pcoc")
-# (embedding width, batch, learning rate); epochs 1 to 3 of each are measured. The order is that of training.
+# (embedding width, batch, learning rate), in the order of training.
 GRID = (
     (16, 1024, 3e-3),
     (16, 256, 1e-3),
@@ -57,26 +57,24 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-def grid(count: int) -> list[dict[str, Any]]:
+def grid(count: int, epochs: int) -> list[dict[str, Any]]:
     """The first ``count`` settings of the grid, as ``train.py`` reads them."""
     return [
         {"name": f"w{width}-b{batch}-r{rate:g}", "width": width, "batch": batch, "rate": rate}
-        | {"epochs": EPOCHS, "seed": SEED}
+        | {"epochs": epochs, "seed": SEED}
         for width, batch, rate in GRID[:count]
     ]
 
 
-def train_peers(python: str, data: Path, out: Path, settings: int, examples: bool) -> None:
-    """Train both libraries on one log, one process at a time."""
+def train_peers(python: str, data: Path, out: Path, wanted: list[dict[str, Any]], examples: bool) -> None:
+    """Train both libraries by ``wanted`` settings on one log, one process at a time."""
     rows = out / "rows"
     if not (rows / "columns.json").is_file():
         export(open_dataset(data), rows, LENGTH)
     for peer in PEERS:
-        wanted = grid(settings)
-        if examples:
-            wanted.append({"name": "example", "seed": SEED, **EXAMPLES[peer]})
+        example = [{"name": "example", "seed": SEED, **EXAMPLES[peer]}] if examples else []
         chosen = out / f"{peer}.json"
-        chosen.write_text(json.dumps(wanted))
+        chosen.write_text(json.dumps(wanted + example))
         command = [python, str(HERE / "train.py"), peer, str(rows), str(chosen), str(out / peer)]
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=one_thread)
@@ -164,6 +162,7 @@ def main() -> None:
     parser.add_argument("--python", default="", help="of the libraries' environment; empty trains nothing")
     parser.add_argument("--logs", default=",".join(LOGS))
     parser.add_argument("--settings", type=int, default=len(GRID), help="trainings of the grid")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training of the grid")
     parser.add_argument("--no-examples", action="store_true", help="leave out the libraries' own settings")
     arguments = parser.parse_args()
     lines = []
@@ -172,7 +171,8 @@ def main() -> None:
         ours = arguments.out / "runs" / log / f"din-{SEED}"
         if arguments.python:
             train_ours(data, ours)
-            train_peers(arguments.python, data, out, arguments.settings, not arguments.no_examples)
+            wanted = grid(arguments.settings, arguments.epochs)
+            train_peers(arguments.python, data, out, wanted, not arguments.no_examples)
         dataset = open_dataset(data)
         lines += table(log, dataset, rows_of(dataset, out, ours))
         (arguments.out / "peers").mkdir(exist_ok=True)
