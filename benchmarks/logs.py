@@ -29,7 +29,7 @@ SLICES = {  # of users of MovieLens-1M that the slices above lack: first impress
     **{f"users40k-{k}": (40_000 * k, 40_000) for k in range(6)},
     **{f"users10k-{k}": (240_000 + 10_000 * k, 10_000) for k in range(6)},
     **{f"users80k-{k}": (300_000 + 80_000 * k, 80_000) for k in range(2)},
-    "users160k-0": (460_000, 160_000),
+    **{f"users160k-{k}": (460_000 + 160_000 * k, 160_000) for k in range(3)},
 }
 NEGATIVES = 4  # drawn for each positive of a log that has only positives
 ADAPTERS = {

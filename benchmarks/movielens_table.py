@@ -1,4 +1,4 @@
-"""Make the table of docs/results.md: models x lengths x seeds on one prepared data set, one epoch each.
+"""Make the table of docs/results.md: models x lengths x seeds on one prepared data set.
 
     python benchmarks/movielens_table.py prepared/ runs/table --models mlp,din,suan --lengths 50,100,200
 

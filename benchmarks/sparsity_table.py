@@ -17,6 +17,7 @@ import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
+from clickscale.training.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 
@@ -29,6 +30,7 @@ def run_cell(data: Path, out: Path, options: tuple[str, ...], length: int, seed:
         grade=grade,
         model_options=options,
         length=length,
+        epochs=Epochs(count=1),
         seed=seed,
         threads=1,
     )
