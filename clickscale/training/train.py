@@ -27,6 +27,7 @@ from clickscale.training.run.folder import (
     CHECKPOINTS,
     CONFIG,
     DONE,
+    as_begun,
     load_run,
     open_folder,
     read_config,
@@ -77,7 +78,7 @@ def train(
     def plan(dataset: Dataset) -> Plan:
         torch.manual_seed(config.seed)
         facts = facts_of(dataset)
-        sized, wide = shaped(config, facts, _earlier(config, out))
+        sized, wide = shaped(as_begun(config, out), facts, _earlier(config, out))
         model, labels = make_model(sized, dataset), trained_labels(dataset, sized)
         start_at_rates(model, dataset, labels)
         decided, reasons = resolve(sized, facts, traits_of([model], sized.length))

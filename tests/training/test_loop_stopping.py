@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
@@ -14,13 +15,16 @@ from clickscale.batch import Batch
 from clickscale.config_text import override
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
+from clickscale.errors import RunError
 from clickscale.evaluation.evaluate import predict
+from clickscale.training import recipe
 from clickscale.training import train as training
 from clickscale.training.loop import validate
 from clickscale.training.objectives import ClickLoss
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
-from clickscale.training.run.folder import load_run
+from clickscale.training.run.folder import load_run, read_config
 from clickscale.training.run.logs import read_metrics
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 from tests.training.compared import differing, last
@@ -131,6 +135,31 @@ def test_a_run_that_pauses_after_every_validation_is_the_same_to_the_bit(
     assert result.finished
     assert result.step == whole.step
     assert differing(tmp_path / "whole", tmp_path / "run") == []
+
+
+def test_a_run_goes_on_as_it_was_begun_where_the_recipe_would_now_decide_otherwise(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(model="din", data=str(data), length=4, threads=1)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "ClickLoss", halting(1))
+        assert not train(config, tmp_path / "run").finished
+    begun = read_config(tmp_path / "run")
+    # As a later version might have it: more epochs, other batches, rates and L2.
+    monkeypatch.setattr(recipe, "LARGE", 0)
+    monkeypatch.setattr(recipe, "BATCHES", (16, 16))
+    monkeypatch.setattr(recipe, "TABLE_RATE", 0.3)
+    monkeypatch.setattr(recipe, "L2", {True: (7.0, 7.0, 7.0), False: (7.0, 7.0, 7.0)})
+    result = train(config, tmp_path / "run")
+    assert result.finished
+    assert result.step == whole.step
+    assert read_config(tmp_path / "run") == begun
+    assert differing(tmp_path / "whole", tmp_path / "run") == []
+    assert train(config, tmp_path / "run").step == whole.step  # also when it is finished
+    assert train(config, tmp_path / "new").step != whole.step
+    with pytest.raises(RunError, match="another run: batch_size is 64, not 16"):
+        train(msgspec.structs.replace(config, batch_size=16), tmp_path / "run")
 
 
 def test_a_run_that_pauses_already_takes_no_step(data: Path, tmp_path: Path) -> None:

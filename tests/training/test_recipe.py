@@ -176,8 +176,7 @@ def test_visits_are_counted_from_the_first_of_each_user() -> None:
 
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny_dataset(tmp_path / "data", tiny_source(impressions=160))
-    one = Epochs(count=1)  # a large log has two, and the small run would not be continued as it was begun
-    given = TrainConfig(model="suan", data=str(data), length=4, epochs=one, threads=1)
+    given = TrainConfig(model="suan", data=str(data), length=4, threads=1)
 
     def width(config: TrainConfig, name: str) -> int:
         train(config, tmp_path / name, progress=False)
@@ -193,7 +192,7 @@ def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: py
     assert width(replace(given, warm_start=str(tmp_path / "small")), "warm from small") == 8
     monkeypatch.undo()
     assert width(given, "large") == 16
-    again = Epochs(count=1, reset="snapshot", snapshot=str(tmp_path / "large"))
+    again = Epochs(reset="snapshot", snapshot=str(tmp_path / "large"))
     assert width(replace(given, epochs=again), "snapshot of large") == 16
 
 

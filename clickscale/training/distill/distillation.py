@@ -35,6 +35,7 @@ from clickscale.training.run.folder import (
     STUDENT,
     TEACHER,
     TrainedRun,
+    as_begun,
     load_run,
     read_config,
     stored_options,
@@ -70,7 +71,7 @@ def distill(
     def plan(dataset: Dataset) -> Plan:
         nonlocal decided
         labels, facts = trained_labels(dataset, config), facts_of(dataset)
-        decided, notes = config.lesson()
+        decided, notes = as_begun(config, out).lesson()
         for name in config.trained:
             decided, wide = _widened(decided, name, facts)
             notes += [f"{name}: {text}" for text in wide]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clickscale.config_text import build
+from clickscale.config_text import assign, build
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.layout import MANIFEST
 from clickscale.errors import RunError
@@ -28,7 +28,7 @@ from clickscale.files import file_entry
 from clickscale.locks import WRITER
 from clickscale.models import CTRModel
 from clickscale.schema import Schema
-from clickscale.sealed import read_document, write_document
+from clickscale.sealed import maybe_document, read_document, write_document
 from clickscale.training.run.checkpoint import CheckpointStore, without_prefix
 from clickscale.training.run.model import make_model, trained_labels
 from clickscale.training.run.run_config import FREE, LEFT_OPEN, RunConfig, TrainConfig
@@ -148,10 +148,24 @@ def write_options(folder: Path, config: RunConfig, dataset: Dataset) -> None:
 
 def write_decided(folder: Path, given: RunConfig, config: RunConfig) -> None:
     """Keep what became of the options that were left to the recipe in the options ``given``."""
-    before, after = _flat(msgspec.to_builtins(given)), _flat(msgspec.to_builtins(config))
-    keys = {key: key.removeprefix("student.").removeprefix("teacher.") for key in before}
-    left = [key for key, name in keys.items() if name in LEFT_OPEN and before[key] == LEFT_OPEN[name]]
-    write_document(folder / RECIPE, {key: after[key] for key in left})
+    after = _flat(msgspec.to_builtins(config))
+    write_document(folder / RECIPE, {key: after[key] for key in _left_open(given)})
+
+
+def as_begun(config: C, folder: Path) -> C:
+    """Decide what ``config`` leaves to the recipe as it was decided when the run in ``folder`` began.
+
+    A run goes on as it was begun, also where the recipe of a later version decides otherwise.
+    """
+    decided, left = maybe_document(folder / RECIPE, ADVICE) or {}, _left_open(config)
+    return assign(config, [(RECIPE, [(key, decided[key]) for key in left if key in decided])])
+
+
+def _left_open(config: RunConfig) -> list[str]:
+    """Options that are left to the recipe, by dotted key."""
+    values = _flat(msgspec.to_builtins(config))
+    names = {key: key.removeprefix("student.").removeprefix("teacher.") for key in values}
+    return [key for key, name in names.items() if name in LEFT_OPEN and values[key] == LEFT_OPEN[name]]
 
 
 def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:

@@ -14,6 +14,7 @@ from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig, distill_config, usual_lesson
 from clickscale.training.distill.distillation import _weights_hash, distill
 from clickscale.training.distill.distilled_runs import teacher_run_of, told_teacher
+from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run.folder import STUDENT, TEACHER, load_run, read_config
 from clickscale.training.train import train
 from tests.training.compared import differing, last
@@ -117,6 +118,27 @@ def test_a_stopped_lesson_continues_to_the_bit_and_its_teacher_learns_as_alone(
     assert differing(tmp_path / "whole", tmp_path / "run") == []
     train(config.own_run(TEACHER), tmp_path / "alone")
     assert same(weights(tmp_path / "run/teacher"), weights(tmp_path / "alone"))
+
+
+def test_a_lesson_goes_on_as_it_was_begun_where_the_recipe_would_now_decide_otherwise(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = msgspec.structs.replace(config_of(data), weight=None, batch_size=0)
+    config = msgspec.structs.replace(
+        config, student=msgspec.structs.replace(config.student, optimizer=OptimizerConfig())
+    )
+    distill(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(distillation, "OnlineDistillation", stopping(1))
+        assert not distill(config, tmp_path / "run").finished
+    of_paper = usual_lesson("paper", trained=True)
+    monkeypatch.setattr("clickscale.training.recipe.BATCHES", (16, 16))
+    monkeypatch.setattr("clickscale.training.recipe.TABLE_RATE", 0.3)
+    monkeypatch.setattr("clickscale.training.distill.distill_config.usual_lesson", lambda *_: of_paper)
+    assert distill(config, tmp_path / "run").finished
+    assert differing(tmp_path / "whole", tmp_path / "run") == []
+    with pytest.raises(RunError, match="weight is"):
+        distill(override(config, ["weight=0.5"]), tmp_path / "run")
 
 
 def test_a_lesson_that_forgets_its_step_is_seen(
