@@ -48,6 +48,7 @@ _RETURNING = (
     0.5  # share of later days from which it does: of users who come once, the hour tells who they are
 )
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
+_WIDER_TOO = ("din",)  # models that gain by it without blocks of attention; mlp does not
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -151,11 +152,11 @@ def shaped(
 def _width(config: TrainConfig, facts: Facts, usual: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """Width of a feature's embedding."""
     grade, width = _WIDENED
-    if not _wide(config, facts) or "blocks" not in usual:
+    if not _wide(config, facts) or not ("blocks" in usual or config.model in _WIDER_TOO):
         return (), []
     why = (
-        f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for a model"
-        f" of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
+        f"width {width} of a feature's embedding: it pays beyond {LARGE:,} training impressions for din and"
+        f" models of attention blocks; --set model.d={usual['d']} keeps that of {grade}"
     )
     return (f"d={width}",), [why]
 

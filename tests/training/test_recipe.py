@@ -108,13 +108,15 @@ def test_a_second_epoch_where_values_repeat_and_on_a_large_log(
     assert any(text.startswith(f"{epochs} epoch") for text in said)
 
 
-def test_models_of_blocks_are_wider_on_a_large_log() -> None:
+def test_models_that_attend_are_wider_on_a_large_log() -> None:
     sized, (of_candidate, why) = shaped(replace(CONFIG, model_options=("heads=4",)), facts(LARGE + 1))
     assert sized.model_options == ("d=16", "candidate=linear", "heads=4")
     assert "--set model.d=8" in why
     assert "--set model.candidate=zero_fill" in of_candidate
     est, (why,) = shaped(replace(CONFIG, model="est"), facts(LARGE + 1))
     assert est.model_options == ("d=16",)  # its candidates have no such choice
+    din, _ = shaped(replace(CONFIG, model="din"), facts(LARGE + 1))
+    assert din.model_options == ("d=16",)  # without blocks, it attends to behaviors all the same
     own, _ = shaped(replace(CONFIG, model_options=("candidate=zero_fill",)), facts(LARGE + 1))
     assert own.model_options == ("d=16", "candidate=zero_fill")
     config, _ = resolve(sized, facts(LARGE + 1), SHARING)
@@ -125,7 +127,7 @@ def test_models_of_blocks_are_wider_on_a_large_log() -> None:
     ("changes", "impressions"),
     [
         ({}, LARGE),  # a log that is not large
-        ({"model": "din"}, LARGE + 1),  # no blocks
+        ({"model": "mlp"}, LARGE + 1),  # it attends to nothing
         ({"grade": "size-3"}, LARGE + 1),
         ({"recipe": "fast"}, LARGE + 1),
         ({"model_options": ("d=8",)}, LARGE + 1),
