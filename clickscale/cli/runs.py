@@ -197,7 +197,7 @@ def evaluate_run(
 ) -> None:
     """Measure a run on a part of its data.
 
-    AUC, GAUC, log-loss and calibration, with 95% intervals over users, beside the constant rate and item
+    AUC, GAUC, request AUC, log-loss and calibration, with 95% intervals, beside the constant rate and item
     popularity of the training part. Warns of what makes the numbers worth little.
     The run's folder keeps predictions-PART.safetensors and evaluation-PART.json.
     """

@@ -324,9 +324,9 @@ class _LabelRows:
         self.known: Flags = predictions.label_mask[:, column]
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
-        self.users = predictions.user[self.known]
+        self.users, self.times = predictions.user[self.known], predictions.time[self.known]
         self._check_finite(predictions)
-        self.rows = UserRows(self.labels, self.logits, self.users)
+        self.rows = UserRows(self.labels, self.logits, self.users, self.times)
 
     def _check_finite(self, predictions: Predictions) -> None:
         finite = np.isfinite(self.logits)
@@ -364,14 +364,14 @@ class _LabelRows:
         )
 
     def _simple(self, logits: Floats32, resampling: _Resampling) -> _SimpleReport:
-        other = UserRows(self.labels, logits, self.users)
+        other = UserRows(self.labels, logits, self.users, self.times)
         tests = resampling.tests(self.rows, other)
         # PCOC is best at one, so a difference of two says nothing about which is better.
         against = {m.name: tests[m.name] for m in METRICS if m.name in tests and m.better != "one"}
         return _SimpleReport(_values(other), against, other.lack)
 
     def _slice(self, name: str, rows: Ints) -> _SliceReport:
-        inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows])
+        inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows], self.times[rows])
         values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
         return _SliceReport(name, len(rows), int(inside.positive.sum()), values, inside.lack)
 

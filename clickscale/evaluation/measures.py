@@ -32,17 +32,32 @@ from clickscale.evaluation.metrics import (
 class UserRows:
     """One model's rows of one label; what several metrics need of them is computed once.
 
+    Args:
+        moments: (N,) times of the rows; the rows of a user that share one are a request. Without them no
+            requests are known.
+
     Attributes:
         positive, logit: (N,) labels and logits.
-        codes: (N,) the user of each row, as a number below ``users``.
+        codes, moments: (N,) the user and the time of each row, as numbers from 0 on.
     """
 
-    def __init__(self, labels: npt.ArrayLike, logits: npt.ArrayLike, groups: npt.ArrayLike) -> None:
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        logits: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        moments: npt.ArrayLike | None = None,
+    ) -> None:
         self.positive = binary_labels(labels)
         self.logit = finite_numbers("logits", logits).astype(np.float64)
         distinct, self.codes = group_codes(groups)
         self.users = len(distinct)
-        same_length({"labels": self.positive, "logits": self.logit, "groups": self.codes})
+        times = np.arange(len(self.codes)) if moments is None else moments
+        distinct, self.moments = group_codes(times)
+        self._times = len(distinct)
+        same_length(
+            {"labels": self.positive, "logits": self.logit, "groups": self.codes, "moments": self.moments}
+        )
 
     @cached_property
     def ranked(self) -> RankedPairs:
@@ -53,6 +68,16 @@ class UserRows:
     def pairs(self) -> GroupPairs:
         """The pairs within each user, with impressions and clicks."""
         return group_pairs(self.positive, self.logit, self.codes)
+
+    @cached_property
+    def requests(self) -> GroupPairs:
+        """The pairs within each request, with impressions and clicks."""
+        return group_pairs(self.positive, self.logit, self.codes * self._times + self.moments)
+
+    def of_users(self, values: Floats) -> Floats:
+        """(U,) sums over each user of the values (R,) of its requests."""
+        users = self.requests.groups // max(self._times, 1)
+        return np.bincount(users, weights=values, minlength=self.users).astype(np.float64)
 
     @cached_property
     def probability(self) -> Floats:
@@ -130,6 +155,7 @@ class Metric:
         better: whether a higher or a lower value is better, or the value nearest to one.
         measure: from rows to the value and its jackknife over users.
         least, most: the range of possible values, at which intervals end.
+        lack: why the metric may be undefined on rows that lack nothing else.
         biased: noise moves the value in one direction (ECE: up). It has no interval and no test, and slices,
             which are small, leave it out.
     """
@@ -140,6 +166,7 @@ class Metric:
     measure: Callable[[UserRows], Measured]
     least: float = 0.0
     most: float = math.inf
+    lack: str = ""
     biased: bool = False
 
     def value(self, rows: UserRows) -> float:
@@ -183,6 +210,12 @@ def _gauc(rows: UserRows) -> Measured:
     return ratio(impressions * np.nan_to_num(rows.pairs.auc), impressions)
 
 
+def _request_auc(rows: UserRows) -> Measured:
+    weights = rows.requests.weights("impressions")
+    # Requests without both classes have weight 0, as the users of `_gauc`.
+    return ratio(rows.of_users(weights * np.nan_to_num(rows.requests.auc)), rows.of_users(weights))
+
+
 def _log_loss(rows: UserRows) -> Measured:
     return ratio(rows.per_user(log_losses(rows.positive, rows.logit)), rows.pairs.impressions)
 
@@ -196,9 +229,11 @@ def _ece(rows: UserRows) -> Measured:
     return Measured(value, _undefined, np.zeros(0))
 
 
+_ONE_CLASS = "no request has both a positive and a negative"
 METRICS = (
     Metric("auc", "AUC", "higher", _auc, most=1.0),
     Metric("gauc", "GAUC", "higher", _gauc, most=1.0),
+    Metric("request_auc", "request AUC", "higher", _request_auc, most=1.0, lack=_ONE_CLASS),
     Metric("log_loss", "log-loss", "lower", _log_loss),
     Metric("pcoc", "PCOC", "one", _pcoc),
     Metric("ece", "ECE", "lower", _ece, most=1.0, biased=True),

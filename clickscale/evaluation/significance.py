@@ -110,10 +110,12 @@ def user_bootstrap(
     replicates: int = 200,
     seed: int = 0,
     level: float = 0.95,
+    moments: npt.ArrayLike | None = None,
 ) -> dict[str, Interval]:
     """Intervals of every metric in `METRICS` by the studentized bootstrap over users.
 
-    `labels` (N,), `logits` (N,), `groups` (N,) user ids. The standard error is that of the jackknife: what
+    `labels` (N,), `logits` (N,), `groups` (N,) user ids, `moments` (N,) times, without which no requests are
+    known. The standard error is that of the jackknife: what
     changes when one user is left out. Each replicate draws as many users as there are, with replacement, and
     tells how many of its own standard errors it lies off; the interval reaches as far as the share `level`
     of them does, and at least as far as the t distribution of as many users of equal size. Few users hence
@@ -123,7 +125,7 @@ def user_bootstrap(
     resamples for every model. An interval that cannot be told has nan for its ends and a reason.
     """
     _check(replicates, level)
-    rows = UserRows(labels, logits, groups)
+    rows = UserRows(labels, logits, groups, moments)
     return intervals_of(rows, replicates, seed, level)
 
 
@@ -132,7 +134,9 @@ def intervals_of(rows: UserRows, replicates: int, seed: int, level: float) -> di
     measured = [metric.measure(rows) for metric in METRICS]
     spreads = _spreads(measured, rows.users, replicates, seed, level)
     return {
-        metric.name: _interval(metric, one.value, spread.margin(level), rows.lack, spread.reason)
+        metric.name: _interval(
+            metric, one.value, spread.margin(level), rows.lack or metric.lack, spread.reason
+        )
         for metric, one, spread in zip(METRICS, measured, spreads, strict=True)
     }
 
@@ -153,6 +157,7 @@ def paired_user_bootstrap(
     replicates: int = 200,
     seed: int = 0,
     level: float = 0.95,
+    moments: npt.ArrayLike | None = None,
 ) -> dict[str, PairedTest]:
     """Difference a - b of every metric in `METRICS` but biased ones, by the bootstrap of `user_bootstrap`.
 
@@ -161,7 +166,7 @@ def paired_user_bootstrap(
     can reach 0.005.
     """
     _check(replicates, level)
-    rows_a, rows_b = UserRows(labels, logits_a, groups), UserRows(labels, logits_b, groups)
+    rows_a, rows_b = (UserRows(labels, logits, groups, moments) for logits in (logits_a, logits_b))
     return paired_tests_of(rows_a, rows_b, replicates, seed, level)
 
 
@@ -178,7 +183,7 @@ def paired_tests_of(
     ):
         delta = difference.value
         if math.isnan(delta):
-            tests[metric.name] = _no_test(a.lack or spread.reason)
+            tests[metric.name] = _no_test(a.lack or metric.lack or spread.reason)
         elif delta == 0.0 and not spread.error:
             tests[metric.name] = PairedTest(0.0, 0.0, 0.0, 1.0)  # one model, whatever the users
         elif spread.reason:
@@ -219,7 +224,8 @@ def gap_closed(
         lead, gain = high.minus(low), middle.minus(low)
         ahead = lead.value if metric.better == "higher" else -lead.value
         if not ahead > 0:
-            lack = alone[0].lack if math.isnan(ahead) else "the teacher is not better than the student alone"
+            why = alone[0].lack or metric.lack
+            lack = why if math.isnan(ahead) else "the teacher is not better than the student alone"
             shares[metric.name] = Interval(math.nan, math.nan, math.nan, lack)
             continue
         share = gain.over(lead)

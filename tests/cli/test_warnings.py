@@ -92,7 +92,7 @@ def test_a_test_part_of_one_class_is_told_without_nan(
 
     out, err, evaluation = told(prepared(tmp_path / "data", change), capsys)
     assert without_nan(out), out
-    assert "AUC, GAUC, PCOC: there are no positives" in out
+    assert "AUC, GAUC, request AUC, PCOC: there are no positives" in out
     assert "warning: click: part test has 0 positives, fewer than 20" in err
     assert evaluation["labels"][0]["auc"] == {
         "low": None,

@@ -21,6 +21,7 @@ class Market:
     def __init__(self, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
         self.users = np.repeat(np.arange(USERS), 10)
+        self.times = np.tile(np.arange(10) // 5, USERS)  # two requests of each user
         self.truth = random.normal(0, 2, len(self.users))
         self.noise, self.other = random.normal(0, 2, (2, len(self.users)))
         self.labels = (random.random(len(self.users)) < 1 / (1 + np.exp(-self.truth))).astype(np.int64)
@@ -31,16 +32,17 @@ class Market:
         return logits
 
     def rows(self, known: float) -> UserRows:
-        return UserRows(self.labels, self.logits(known), self.users)
+        return UserRows(self.labels, self.logits(known), self.users, self.times)
 
 
 def test_the_share_is_the_gain_over_the_lead() -> None:
     market = Market()
     found = gap_closed([market.rows(0.4)], [market.rows(0.6)], [market.rows(0.9)])
-    assert list(found) == ["auc", "gauc", "log_loss"]
+    assert list(found) == ["auc", "gauc", "request_auc", "log_loss"]
     for name, measure in (
         ("auc", lambda logits: auc(market.labels, logits)),
         ("gauc", lambda logits: gauc(market.labels, logits, market.users)),
+        ("request_auc", lambda logits: gauc(market.labels, logits, 2 * market.users + market.times)),
         ("log_loss", lambda logits: log_loss(market.labels, logits)),
     ):
         low, middle, high = (measure(market.logits(known)) for known in (0.4, 0.6, 0.9))

@@ -251,14 +251,15 @@ def test_simple_predictions_stand_beside_the_model_and_are_tested() -> None:
     report = evaluate_predictions(whole, bootstrap=39, simple=simple(whole))
     for column, label in enumerate(report.labels):
         known = whole.label_mask[:, column]
-        labels, users = whole.labels[known, column], whole.user[known]
+        labels, users, times = whole.labels[known, column], whole.user[known], whole.time[known]
         for name, logits in simple(whole).items():
             found = label.simple[name]
             assert found.metrics["log_loss"] == pytest.approx(log_loss(labels, logits[known, column]))
             tests = paired_user_bootstrap(
-                labels, whole.logits[known, column], logits[known, column], users, 39
+                labels, whole.logits[known, column], logits[known, column], users, 39, moments=times
             )
-            assert found.against == {key: tests[key] for key in ("auc", "gauc", "log_loss")}
+            compared = ("auc", "gauc", "request_auc", "log_loss")
+            assert found.against == {key: tests[key] for key in compared}
     document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert document["labels"][0]["simple"]["constant"]["auc"] == 0.5
     assert document["warnings"] == list(report.warnings)

@@ -1,21 +1,31 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.special import expit
 
+from clickscale.arrays import Floats
 from clickscale.evaluation import label_report, significance
 from clickscale.evaluation.calibration import debiased_ece, pcoc
 from clickscale.evaluation.label_report import compare_predictions, evaluate_predictions
 from clickscale.evaluation.measures import METRICS, Measured, Metric, UserRows, effective_number, ratio
 from clickscale.evaluation.metrics import auc, gauc, log_loss
+from clickscale.evaluation.significance import user_bootstrap
 from tests.evaluation.test_label_report import market
 
 
 def rows(seed: int = 0, count: int = 400) -> UserRows:
     chance = np.random.default_rng(seed)
     logits = np.round(chance.normal(0, 1, count), 1)
-    return UserRows(chance.random(count) < expit(logits), logits, chance.integers(0, 30, count))
+    labels, users = chance.random(count) < expit(logits), chance.integers(0, 30, count)
+    return UserRows(labels, logits, users, chance.integers(1_000, 1_004, count))
+
+
+def some(inside: UserRows, chosen: npt.NDArray[np.bool_], logits: Floats | None = None) -> UserRows:
+    """Some of the rows, with other logits if given."""
+    logits = inside.logit if logits is None else logits
+    return UserRows(*(values[chosen] for values in (inside.positive, logits, inside.codes, inside.moments)))
 
 
 def test_values_are_those_of_the_plain_functions() -> None:
@@ -24,11 +34,35 @@ def test_values_are_those_of_the_plain_functions() -> None:
     expected = {
         "auc": auc(labels, logits),
         "gauc": gauc(labels, logits, users),
+        "request_auc": gauc(labels, logits, users * 10_000 + inside.moments),
         "log_loss": log_loss(labels, logits),
         "pcoc": pcoc(labels, expit(logits)),
         "ece": debiased_ece(labels, expit(logits), users),
     }
     assert {metric.name: metric.value(inside) for metric in METRICS} == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_request_is_what_one_user_is_shown_at_one_moment() -> None:
+    users, times = [1, 1, 1, 1, 2, 2, 2], [5, 5, 6, 6, 5, 5, 7]
+    labels, logits = [1, 0, 1, 0, 1, 0, 1], [2.0, 1.0, 3.0, 4.0, 0.5, 0.5, -1.0]
+    # Requests (1, 5), (1, 6), (2, 5): right, wrong, a tie; (2, 7) has no negative.
+    found = user_bootstrap(labels, logits, users, moments=times, replicates=0)["request_auc"]
+    assert found.value == pytest.approx((2 * 1.0 + 2 * 0.0 + 2 * 0.5) / 6)
+    # A model that knows of each moment how much is clicked then gains within users, not within requests.
+    moments = np.repeat(np.arange(20), 10)
+    random = np.random.default_rng(0)
+    clicked = random.random(200) < np.where(moments % 2, 0.8, 0.2)
+    drift = user_bootstrap(clicked, moments % 2, np.zeros(200, int), moments=moments, replicates=0)
+    assert drift["gauc"].value > 0.7
+    assert drift["request_auc"].value == 0.5
+
+
+@pytest.mark.parametrize("times", [None, [1, 2, 3, 4]])
+def test_without_requests_of_both_classes_the_reason_is_told(times: list[int] | None) -> None:
+    found = user_bootstrap([1, 0, 1, 0], [1.0, 0.0, 2.0, 3.0], [1, 1, 2, 2], moments=times, replicates=5)
+    assert math.isnan(found["request_auc"].value)
+    assert found["request_auc"].reason == "no request has both a positive and a negative"
+    assert found["gauc"].value == 0.5
 
 
 def test_a_metric_without_rows_is_not_defined() -> None:
@@ -45,7 +79,7 @@ def test_values_without_a_user_are_those_of_the_other_users_rows() -> None:
         found = metric.measure(inside).without()
         for user in (0, 7, inside.users - 1):
             kept = inside.codes != user
-            others = UserRows(inside.positive[kept], inside.logit[kept], inside.codes[kept])
+            others = some(inside, kept)
             assert found[user] == pytest.approx(metric.value(others), abs=1e-12), metric.name
 
 
@@ -73,7 +107,7 @@ def test_better_values_lie_in_the_declared_direction() -> None:
     inside = rows()
     # Another model: the same logits with noise, which ranks worse and predicts too boldly.
     noise = np.random.default_rng(1).normal(1.5, 2, len(inside.logit))
-    worse = UserRows(inside.positive, inside.logit + noise, inside.codes)
+    worse = some(inside, np.ones(len(noise), bool), inside.logit + noise)
     for metric in METRICS:
         good, bad = metric.value(inside), metric.value(worse)
         distance = {"higher": bad - good, "lower": good - bad, "one": abs(good - 1) - abs(bad - 1)}
