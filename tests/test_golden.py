@@ -49,6 +49,7 @@ def losses_of(model: str, data: Path, out: Path) -> list[float]:
         length=8,
         grouping="request" if model == "est_full" else "timeline",  # est_full is not causal
         window=8,
+        unknown_users=0.0,
         batch_size=16,
         epochs=Epochs(count=4),
         early_stopping=False,

@@ -21,7 +21,7 @@ from clickscale.config import LONGEST, Config, check_least
 from clickscale.data.dataset import Dataset, index_columns, number_columns
 from clickscale.data.windows import Grouping, Windows, look_back, make_windows, replay_windows, served_windows
 from clickscale.errors import ConfigError, DataError
-from clickscale.features import label_of
+from clickscale.features import UNKNOWN, label_of
 from clickscale.schema import select_labels
 
 __all__ = ["Grouping", "Loader", "LoaderConfig", "SCORED_PAIRS", "served_loaders"]
@@ -40,6 +40,7 @@ class LoaderConfig(Config, frozen=True):
         slack: look further back at random, as a server does that appends to a state of ``length`` behaviors
             until it holds ``length + slack``. Each window draws its own length from that range, by seed and
             epoch.
+        unknown_users: share of the windows whose user is shown as an unknown one, drawn by seed and epoch.
         batch_size: impressions in a batch, approximately.
         pairs: bound of a batch's pairs of a behavior or candidate and a behavior, padding included: rows *
             columns * (columns + candidates). Memory and time of dense attention grow with this number. A
@@ -54,6 +55,7 @@ class LoaderConfig(Config, frozen=True):
     length: int = 100
     window: int = 0
     slack: int = 0
+    unknown_users: float = 0.0
     batch_size: int = 1024
     pairs: int = 0
     placeholders: int = 0
@@ -123,6 +125,14 @@ class Loader:
         drawn = random.integers(length, length + slack, len(self._windows), endpoint=True)
         return look_back(self.dataset, self._rows, self._windows, drawn)
 
+    def _unknown(self, epoch: int) -> npt.NDArray[np.bool_]:
+        """Mark the windows of an epoch whose user is shown as an unknown one."""
+        share, count = self.config.unknown_users, len(self._windows)
+        if not share:
+            return np.zeros(count, bool)
+        random = np.random.default_rng((self.config.seed, epoch, 0, 1))  # a stream of its own, as for slack
+        return random.random(count) < share
+
     def _plan(self, epoch: int, windows: Windows) -> list[Ints]:
         """Rows of ``windows`` in each batch of an epoch, for this rank."""
         order = np.arange(len(windows))
@@ -145,22 +155,22 @@ class Loader:
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the ``start``-th on; skipped batches cost nothing."""
-        windows = self._drawn(epoch)
+        windows, unknown = self._drawn(epoch), self._unknown(epoch)
         plan = self._plan(epoch, windows)[start:]
         if not self.config.prefetch:
-            yield from (self._build(windows, chosen) for chosen in plan)
+            yield from (self._build(windows, unknown, chosen) for chosen in plan)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
             ahead: deque[Future[Batch]] = deque()
             for chosen in plan:
-                ahead.append(pool.submit(self._build, windows, chosen))
+                ahead.append(pool.submit(self._build, windows, unknown, chosen))
                 if len(ahead) > self.config.prefetch:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _build(self, windows: Windows, chosen: Ints) -> Batch:
-        """Gather the windows ``chosen`` into one batch."""
+    def _build(self, windows: Windows, unknown: npt.NDArray[np.bool_], chosen: Ints) -> Batch:
+        """Gather the windows ``chosen`` into one batch; those marked ``unknown`` hide their user."""
         start, end, length = windows.start[chosen], windows.end[chosen], windows.length[chosen]
         width = max(int((end - start).max()), 1)
         size = int(windows.count[chosen].max()) + self.config.placeholders
@@ -171,7 +181,9 @@ class Loader:
         real = slot < windows.count[chosen][:, None]  # (B, C)
         rows = self._rows[np.where(real, windows.first[chosen][:, None] + slot, 0)]
         behavior = np.where(present, behavior, 0)
-        return self._columns.batch(rows, real, behavior, present, end, length)
+        batch = self._columns.batch(rows, real, behavior, present, end, length)
+        batch.user.profile[torch.from_numpy(unknown[chosen]), 0] = UNKNOWN  # the user is the first field
+        return batch
 
 
 def served_loaders(dataset: Dataset, part: str, config: LoaderConfig, shared: int) -> list[Loader]:
@@ -201,6 +213,8 @@ def _check(config: LoaderConfig, windows: Windows | None) -> None:
     """Refuse options that are out of range."""
     check_least(config, 1, "length", "batch_size")
     check_least(config, 0, "window", "slack", "pairs", "placeholders", "prefetch")
+    if not 0 <= config.unknown_users < 1:
+        raise ConfigError(f"unknown_users is {config.unknown_users}; it must be a share from 0 to below 1.")
     if config.length + config.slack > LONGEST:
         raise ConfigError(
             f"length={config.length} and slack={config.slack} exceed {LONGEST:,} together; lower one of them."

@@ -140,7 +140,7 @@ def _train(
     dataset = open_dataset(requested.data, portion=requested.portion)
     plan = planner(dataset)
     config = plan.config
-    loader = Loader(dataset, "train", config.loader())
+    loader = Loader(dataset, "train", replace(config.loader(), unknown_users=config.unknown_users))
     validation: list[Loader] = []
     unmeasured: list[str] = []
     if config.validate_every and _is_labelled(dataset, config):

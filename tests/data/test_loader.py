@@ -377,6 +377,8 @@ def test_types_are_those_of_the_contract(log: Dataset) -> None:
         "slack=-1",
         "pairs=-1",
         "placeholders=-2",
+        "unknown_users=1.0",
+        "unknown_users=-0.1",
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(log: Dataset, change: str) -> None:

@@ -1,4 +1,4 @@
-"""Options of the loader that are about long timelines: slack, the bound of a batch, placeholders."""
+"""Options of the loader beside the grouping: slack, unknown users, the bound of a batch, placeholders."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,6 +12,7 @@ from clickscale.batch import Batch, sees_columns
 from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import Loader, LoaderConfig
+from clickscale.features import UNKNOWN
 from clickscale.models import build_model
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
@@ -95,6 +96,38 @@ def test_drawn_lengths_depend_on_seed_and_epoch_alone(log: Dataset) -> None:
     assert widths(0) != widths(1)
     assert widths(0) != widths(0, seed=1)
     options = {"grouping": "timeline", "length": 3, "slack": 4, "batch_size": 16}
+    whole = batches(log, epoch=1, **options)
+    rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
+    assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
+
+
+# --- users that are shown as unknown ones
+
+
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_some_users_are_hidden_and_nothing_else(log: Dataset, grouping: str) -> None:
+    plain = batches(log, grouping=grouping, length=3)
+    hiding = batches(log, grouping=grouping, length=3, unknown_users=0.3)
+    hidden = torch.cat([batch.user.profile[:, 0] == UNKNOWN for batch in hiding])
+    known = torch.cat([batch.user.profile[:, 0] > UNKNOWN for batch in plain])
+    assert known.all()
+    assert 0.1 < hidden.float().mean() < 0.5
+    for one, other in zip(hiding, plain, strict=True):
+        one.user.profile[:, 0] = other.user.profile[:, 0]
+    assert all(equal(a, b) for a, b in zip(plain, hiding, strict=True))
+
+
+def test_who_is_hidden_depends_on_seed_and_epoch_alone(log: Dataset) -> None:
+    def hidden(epoch: int, **options: Any) -> list[int]:
+        made = batches(log, epoch=epoch, grouping="request", length=3, unknown_users=0.4, **options)
+        return sorted(
+            int(b.rows[i, 0]) for b in made for i in (b.user.profile[:, 0] == UNKNOWN).nonzero()[:, 0]
+        )
+
+    assert hidden(0) == hidden(0) == hidden(0, batch_size=7)
+    assert hidden(0) != hidden(1)
+    assert hidden(0) != hidden(0, seed=1)
+    options = {"grouping": "timeline", "length": 3, "unknown_users": 0.4, "batch_size": 16}
     whole = batches(log, epoch=1, **options)
     rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
     assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))

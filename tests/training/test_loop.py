@@ -310,7 +310,7 @@ def test_two_threads_give_the_same_run_twice_and_nearly_that_of_one(data: Path, 
     losses = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("one", "two")]
     assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-6)
     # Adam divides by the size of a gradient, so the last bits of gradients that are nearly zero do matter.
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
 
 
 def test_training_leaves_the_random_state_and_the_signal_handlers_alone(data: Path, tmp_path: Path) -> None:

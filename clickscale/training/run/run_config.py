@@ -50,6 +50,8 @@ LEFT_OPEN: Mapping[str, Any] = {
     "teacher_first": None,
 }
 
+UNKNOWN_USERS = 0.3  # no log that was tried loses by it; docs/recipes.md
+
 
 class RunConfig(Config, frozen=True, kw_only=True):
     """Options of every run, whatever it trains.
@@ -65,6 +67,9 @@ class RunConfig(Config, frozen=True, kw_only=True):
         window: impressions of a user in one row of a ``timeline`` batch at most; 0 leaves it to the recipe.
         slack: train as a server scores that appends so many behaviors to a state; the validation part of a
             finished run is measured in the same way.
+        unknown_users: share of the rows of training batches whose user is shown as an unknown one. A model
+            that always knows the id learns the user's rate by heart, and little of what would tell it of a
+            new user or at another time.
         batch_size: impressions in a batch, about; 0 leaves it to the recipe.
         pairs: bound of a batch's pairs of a candidate or behavior and a behavior, as its memory grows; 0 sets
             no bound.
@@ -94,6 +99,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     grouping: Grouping | Literal["auto"] = "auto"
     window: int = 0
     slack: int = 0
+    unknown_users: float = UNKNOWN_USERS
     batch_size: int = 0
     pairs: int = 0
     placeholders: int = 0
@@ -118,7 +124,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
         check_least(self, 0, "checkpoint_every", "validate_every", "patience", "batch_size", "window")
 
     def loader(self) -> LoaderConfig:
-        """Options of the training loader."""
+        """Options of loaders; that of training also hides users (`unknown_users`)."""
         raise TypeError(f"{type(self).__name__} does not define loader")
 
     def loader_of(self, length: int) -> LoaderConfig:
