@@ -23,18 +23,18 @@ from logs import CHECKING, STEERING, prepare
 from clickscale import workflow
 from clickscale.baselines.simple import NAMES, simple_predictions
 from clickscale.data.dataset import open_dataset
-from clickscale.evaluation.label_report import evaluate_predictions
+from clickscale.evaluation.label_report import compare_predictions, evaluate_predictions
 from clickscale.evaluation.predictions import Predictions, common_rows
-from clickscale.evaluation.significance import paired_user_bootstrap
 from clickscale.training.run.folder import TrainConfig
 
 MODELS = ("mlp", "din", "suan", "lightsuan", "est")
 LENGTH = 50
-MEASURES = ("auc", "gauc", "log_loss", "pcoc")
+MEASURES = ("auc", "gauc", "request_auc", "log_loss", "pcoc")
+RANKINGS = MEASURES[:3]
 
 
 def numbers(predictions: Predictions) -> dict[str, float]:
-    """AUC, GAUC, log-loss and PCOC of the first label."""
+    """AUC, GAUC, request AUC, log-loss and PCOC of the first label."""
     label = evaluate_predictions(predictions, bootstrap=0).labels[0]
     return {name: float(label.metrics[name].value) for name in MEASURES}
 
@@ -68,7 +68,7 @@ def run_cell(data: Path, model: str, seed: int, out: Path) -> None:
 
 
 def beyond_trees(runs: Path, model: str, seeds: int) -> str:
-    """AUC and GAUC minus those of the trees, with 95% intervals over users: means over the seeds of both."""
+    """AUC, GAUC, request AUC minus those of the trees, with 95% intervals: means over the seeds of both."""
     pairs = [(runs / f"{model}-{seed}", runs / f"trees-{seed}") for seed in range(seeds)]
     pairs = [pair for pair in pairs if all((run / "cell.json").is_file() for run in pair)]
     if model == "trees" or not pairs:
@@ -76,9 +76,12 @@ def beyond_trees(runs: Path, model: str, seeds: int) -> str:
     found = []
     for pair in pairs:
         ours, theirs = common_rows(*(workflow.load_predictions(one, "test") for one in pair))
-        tests = paired_user_bootstrap(ours.labels[:, 0], ours.logits[:, 0], theirs.logits[:, 0], ours.user)
-        found.append([(test.delta, test.low, test.high) for test in (tests["auc"], tests["gauc"])])
-    return ", ".join(f"{delta:+.4f} [{low:+.4f}, {high:+.4f}]" for delta, low, high in np.mean(found, axis=0))
+        tests = compare_predictions(ours, theirs).labels[0].bootstrap
+        found.append([(tests[name].delta, tests[name].low, tests[name].high) for name in RANKINGS])
+    return ", ".join(
+        "-" if np.isnan(delta) else f"{delta:+.4f} [{low:+.4f}, {high:+.4f}]"
+        for delta, low, high in np.mean(found, axis=0)
+    )
 
 
 def rows_of(data: Path, runs: Path, models: list[str], seeds: int) -> list[dict[str, Any]]:
@@ -108,13 +111,14 @@ def table(log: str, data: Path, rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"\n{log} ({kind}): {len(dataset.part('train')):,} training impressions, test part"
         f" {len(dataset.part('test')):,} with {clicks:,} positives\n",
-        "| model | AUC | GAUC | log-loss | PCOC | CPU-s | spread of AUC | AUC and GAUC beyond the trees |",
-        "|---|--:|--:|--:|--:|--:|--:|---|",
+        "| model | AUC | GAUC | request AUC | log-loss | PCOC | CPU-s | spread of AUC"
+        " | AUC, GAUC, request AUC beyond the trees |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         cpu = f"{row['cpu_seconds']:.0f}" if "cpu_seconds" in row else ""
         spread = f"{row['spread']:.4f}" if row["seeds"] > 1 else ""
-        scores = " | ".join(f"{row[name]:.4f}" for name in ("auc", "gauc", "log_loss"))
+        scores = " | ".join("-" if np.isnan(row[name]) else f"{row[name]:.4f}" for name in MEASURES[:4])
         lines.append(
             f"| {row['model']} | {scores} | {row['pcoc']:.3f} | {cpu} | {spread} | {row.get('beyond', '')} |"
         )

@@ -316,6 +316,16 @@ class _Resampling:
         return paired_tests_of(a, b, self.replicates, self.seed, self.level)
 
 
+def _moments(predictions: Predictions) -> Ints:
+    """(N,) equal for impressions of one time that see the same behaviors, as all of one request do.
+
+    In a log whose rows are in order, the later one of two at the same time sees the earlier.
+    """
+    behaviors = predictions.behaviors.astype(np.int64)
+    moments: Ints = predictions.time * (behaviors.max(initial=0) + 1) + behaviors
+    return moments
+
+
 class _LabelRows:
     """The rows of one label that are known."""
 
@@ -324,9 +334,9 @@ class _LabelRows:
         self.known: Flags = predictions.label_mask[:, column]
         self.labels = predictions.labels[self.known, column]
         self.logits = predictions.logits[self.known, column]
-        self.users, self.times = predictions.user[self.known], predictions.time[self.known]
+        self.users, self.moments = predictions.user[self.known], _moments(predictions)[self.known]
         self._check_finite(predictions)
-        self.rows = UserRows(self.labels, self.logits, self.users, self.times)
+        self.rows = UserRows(self.labels, self.logits, self.users, self.moments)
 
     def _check_finite(self, predictions: Predictions) -> None:
         finite = np.isfinite(self.logits)
@@ -364,14 +374,14 @@ class _LabelRows:
         )
 
     def _simple(self, logits: Floats32, resampling: _Resampling) -> _SimpleReport:
-        other = UserRows(self.labels, logits, self.users, self.times)
+        other = UserRows(self.labels, logits, self.users, self.moments)
         tests = resampling.tests(self.rows, other)
         # PCOC is best at one, so a difference of two says nothing about which is better.
         against = {m.name: tests[m.name] for m in METRICS if m.name in tests and m.better != "one"}
         return _SimpleReport(_values(other), against, other.lack)
 
     def _slice(self, name: str, rows: Ints) -> _SliceReport:
-        inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows], self.times[rows])
+        inside = UserRows(self.labels[rows], self.logits[rows], self.users[rows], self.moments[rows])
         values = {metric.name: metric.value(inside) for metric in METRICS if not metric.biased}
         return _SliceReport(name, len(rows), int(inside.positive.sum()), values, inside.lack)
 
