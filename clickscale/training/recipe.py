@@ -41,6 +41,7 @@ TOUCHES = 8  # impressions for each embedded value from which one epoch may lear
 # with the batch as gradients do. Blocks of attention normalize what they read, so a model that has them needs
 # less.
 L2 = {True: (0.0, 0.1, 0.1), False: (0.025, 0.1, 0.2)}  # by whether candidates share work
+BARE_L2 = 0.025  # the same, without statistics: then rows alone know what is clicked
 LARGE = 400_000  # impressions beyond which a second epoch pays with the L2 of one, and so does a wider model
 _WEEK = 7  # days of the training part from which a model reads hour and weekday
 _OFTEN = 10_000  # training impressions from which it does: some hundred for each hour
@@ -254,6 +255,8 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
     few, some, many = L2[shares]
     if facts.impressions > LARGE:
         each = few
+    elif not facts.statistics:
+        each = BARE_L2
     elif config.epochs.count > 1 or facts.repeats >= REPEATS:
         each = many
     else:
@@ -261,7 +264,7 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
     return each / config.batch_size, (
         f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
         f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
-        f" {facts.impressions:,}"
+        f" {facts.impressions:,}{'' if facts.statistics else ' without statistics'}"
     )
 
 

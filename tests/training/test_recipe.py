@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.recipe import (
     _RETURNING,
     _WEEK,
+    BARE_L2,
+    L2,
     LARGE,
     RARE,
     Facts,
@@ -209,11 +212,17 @@ def test_one_epoch_where_statistics_are_declared_and_the_log_is_not_large(
     assert large.epochs.count == 2
 
 
-def l2(samples: int, epochs: int, shares: bool, values: int = 40_000, impressions: int = 200_000) -> float:
+def l2(
+    samples: int,
+    epochs: int,
+    shares: bool,
+    values: int = 40_000,
+    impressions: int = 200_000,
+    statistics: bool = True,
+) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-    optimizer, said = decided_optimizer(
-        OptimizerConfig(), run, facts(impressions, values), SUAN if shares else DIN
-    )
+    log = facts(impressions, values, statistics=statistics)
+    optimizer, said = decided_optimizer(OptimizerConfig(), run, log, SUAN if shares else DIN)
     assert len(said) == 3
     assert optimizer.table_l2 is not None
     return optimizer.table_l2
@@ -229,6 +238,14 @@ def test_l2_shrinks_with_the_batch_and_grows_with_how_often_values_are_seen() ->
             assert l2(64, epochs, shares, values=8_000, impressions=LARGE + 1) == few
     assert l2(64, 1, True, values=25_000) == l2(64, 1, False, values=25_000)
     assert l2(64, 2, True) < l2(64, 2, False)
+
+
+def test_without_statistics_l2_is_small_however_often_values_are_seen() -> None:
+    for shares, epochs, values in product((True, False), (1, 2), (8_000, 25_000, 25_001)):
+        assert l2(64, epochs, shares, values, statistics=False) == BARE_L2 / 64
+    for shares in (True, False):
+        large = {l2(64, 2, shares, impressions=LARGE + 1, statistics=known) for known in (True, False)}
+        assert large == {L2[shares][0] / 64}
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(64, 0.001), (512, 0.001536), (1024, 0.003)])

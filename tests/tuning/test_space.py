@@ -8,9 +8,10 @@ from clickscale.config_text import override
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.source import Split
 from clickscale.errors import ConfigError
+from clickscale.training.recipe import BARE_L2
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.tuning.space import FACTORS, RATE, TABLE_L2, TABLE_RATE, Space
-from tests.data.tiny import tiny_dataset, tiny_source
+from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
 
 DRAWS = range(1, 41)
 
@@ -62,11 +63,12 @@ def test_numbers_that_follow_from_the_batch_follow_a_drawn_batch(dataset: Datase
     drawn = [space.candidate(number) for number in DRAWS]
     assert {one.config.batch_size for one in drawn} == {32, 64, 128}
     still = [one.config for one in drawn if TABLE_L2 not in one.changes]
-    assert {config.batch_size * (config.optimizer.table_l2 or 0) for config in still} == {0.1}
+    assert {config.batch_size * (config.optimizer.table_l2 or 0) for config in still} == {BARE_L2}
 
 
-def test_where_the_recipe_takes_no_l2_draws_try_some(dataset: Dataset) -> None:
-    space = space_of(dataset, "epochs.count=1")
+def test_where_the_recipe_takes_no_l2_draws_try_some(tmp_path: Path) -> None:
+    told = open_dataset(tiny_dataset(tmp_path, tiny_source(statistics=STATISTICS)))
+    space = space_of(told, "epochs.count=1")
     assert space.candidate(0).config.optimizer.table_l2 == 0
     assert {(one.config.optimizer.table_l2 or 0) > 0 for one in map(space.candidate, DRAWS)} == {True, False}
 
