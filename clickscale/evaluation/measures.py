@@ -229,11 +229,17 @@ def _ece(rows: UserRows) -> Measured:
     return Measured(value, _undefined, np.zeros(0))
 
 
-_ONE_CLASS = "no request has both a positive and a negative"
 METRICS = (
     Metric("auc", "AUC", "higher", _auc, most=1.0),
     Metric("gauc", "GAUC", "higher", _gauc, most=1.0),
-    Metric("request_auc", "request AUC", "higher", _request_auc, most=1.0, lack=_ONE_CLASS),
+    Metric(
+        "request_auc",
+        "request AUC",
+        "higher",
+        _request_auc,
+        most=1.0,
+        lack="no request has both a positive and a negative",
+    ),
     Metric("log_loss", "log-loss", "lower", _log_loss),
     Metric("pcoc", "PCOC", "one", _pcoc),
     Metric("ece", "ECE", "lower", _ece, most=1.0, biased=True),
