@@ -45,6 +45,14 @@ def batches(dataset: Dataset, epoch: int = 0, **options: Any) -> list[Batch]:
     return list(Loader(dataset, "train", config).batches(epoch))
 
 
+def check_that_the_rest_of_an_epoch_is_the_same(log: Dataset, **drawn: Any) -> None:
+    """What an option draws for each window does not depend on where reading begins."""
+    options = {"grouping": "timeline", "length": 3, "batch_size": 16, **drawn}
+    whole = batches(log, epoch=1, **options)
+    rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
+    assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
+
+
 def rows_of(made: list[Batch]) -> list[int]:
     return [row for batch in made for row in batch.rows[batch.rows >= 0].tolist()]
 
@@ -95,10 +103,7 @@ def test_drawn_lengths_depend_on_seed_and_epoch_alone(log: Dataset) -> None:
     assert widths(0) == widths(0)
     assert widths(0) != widths(1)
     assert widths(0) != widths(0, seed=1)
-    options = {"grouping": "timeline", "length": 3, "slack": 4, "batch_size": 16}
-    whole = batches(log, epoch=1, **options)
-    rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
-    assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
+    check_that_the_rest_of_an_epoch_is_the_same(log, slack=4)
 
 
 # --- users that are shown as unknown ones
@@ -127,10 +132,7 @@ def test_who_is_hidden_depends_on_seed_and_epoch_alone(log: Dataset) -> None:
     assert hidden(0) == hidden(0) == hidden(0, batch_size=7)
     assert hidden(0) != hidden(1)
     assert hidden(0) != hidden(0, seed=1)
-    options = {"grouping": "timeline", "length": 3, "unknown_users": 0.4, "batch_size": 16}
-    whole = batches(log, epoch=1, **options)
-    rest = list(Loader(log, "train", LoaderConfig(prefetch=2, **options)).batches(1, 2))
-    assert all(equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
+    check_that_the_rest_of_an_epoch_is_the_same(log, unknown_users=0.4)
 
 
 # --- how much a batch may hold

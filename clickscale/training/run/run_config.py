@@ -50,7 +50,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "teacher_first": None,
 }
 
-UNKNOWN_USERS = 0.3  # no log that was tried loses by it; docs/recipes.md
+UNKNOWN_USERS = 0.3  # gains on most logs that were tried and is level on the others; docs/recipes.md
 
 
 class RunConfig(Config, frozen=True, kw_only=True):
