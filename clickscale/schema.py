@@ -27,6 +27,8 @@ class Field(Config, frozen=True):
     Attributes:
         column: name of the raw column; the field's own name if empty. Several columns make one composite id
             of a user or an item (`composite`).
+        flags: raw columns of 0 and 1 instead of one column; the values of a row are the names of those that
+            are 1, at most ``values`` of them.
         dtype: type of raw ids; ``int`` refuses anything that is not a non-negative 64-bit integer.
         vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
             unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
@@ -40,6 +42,7 @@ class Field(Config, frozen=True):
     name: str
     kind: Kind = "categorical"
     column: str | tuple[str, ...] = ""
+    flags: tuple[str, ...] = ()
     dtype: Literal["int", "string"] = "string"
     vocabulary: Literal["exact", "hash"] = "exact"
     min_count: int = 1
@@ -53,7 +56,7 @@ class Field(Config, frozen=True):
     @property
     def source(self) -> str:
         """Name of the raw column, or of the column that is composed of several."""
-        return joined_name(self.column) or self.name
+        return joined_name(self.flags or self.column) or self.name
 
     @property
     def parts(self) -> int:
@@ -75,6 +78,10 @@ class Field(Config, frozen=True):
             problems.append("only categorical fields may hold several values")
         if self.parts and (self.dtype != "string" or self.values > 1 or self.kind != "categorical"):
             problems.append("an id of several columns is a text; leave out dtype, kind and values")
+        if self.flags and (self.column or self.dtype != "string" or self.separator):
+            problems.append("flags make a list of their names; leave out column, dtype and separator")
+        if self.flags and self.kind != "categorical":
+            problems.append("flags are categorical")
         return [f"field {self.name!r}: {problem}" for problem in problems]
 
 

@@ -6,7 +6,7 @@ Columns go by the names of the schema or by those of the log's raw columns:
   in a log without users, each row is;
 * the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does). An id of
   several columns is in these columns, or in one that holds lists of its parts. A role that the log does not
-  have needs no column;
+  have needs no column; a list of flags is in its columns of 0 and 1, or in one that holds lists of names;
 * context fields and statistics of the candidate; profile fields of the user, from a request's first row;
 * ``behaviors``: a list of objects as in a request, or the same as JSON text.
 
@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
+from clickscale.data.features.values import names_of_flags
 from clickscale.data.tables.casts import seconds
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.raw_tables import column_names, read
@@ -73,16 +74,19 @@ class RequestTable:
 
     def __post_init__(self) -> None:
         schema = self.encoder.schema
-        self._columns = column_names(self.path)
+        self._columns = columns = column_names(self.path)
         self._nobody = "user" in schema.absent
         self._user = () if self._nobody else self._id_columns("user", schema.user)
         self._item = () if "item" in schema.absent else self._id_columns("item", schema.item)
         self._time = self._found((_TIME,), "time")
+        shown = (*schema.context_fields(), *schema.profile)
+        self._flags = {one.source: one.flags for one in shown if one.flags and set(one.flags) <= set(columns)}
         self._context = self._fields(schema.context_fields())
         self._profile = self._fields(schema.profile)
         used = {*self._user, *self._item, self._time, _REQUEST}
         used |= set() if self._nobody else {_BEHAVIORS}
         used |= set(self._context.values()) | set(self._profile.values())
+        used |= {flag for flags in self._flags.values() for flag in flags}
         self.ignored = [name for name in self._columns if name not in used]
         self._logged: LoggedUsers | None = None
         if self.dataset is not None and not self._nobody:
@@ -114,7 +118,7 @@ class RequestTable:
         columns: dict[str, str] = {}
         for one in fields:
             for name in (one.name, one.source):
-                if name in self._columns:
+                if name in self._columns or name in self._flags:
                     columns.setdefault(one.name, name)
         return columns
 
@@ -146,13 +150,14 @@ class RequestTable:
         for chunk in read(self.path, names):
             columns = {name: chunk[name] for name in names}
             columns[self._time] = self._seconds(chunk, done)
+            columns |= {name: self._names(flags, chunk, done) for name, flags in self._flags.items()}
             if chunk.problem.null_count < len(chunk):
                 row = int(np.argmax(chunk.problem.is_valid().to_numpy(zero_copy_only=False)))
                 raise InputError(f"{self.path} row {done + row + 1}: {chunk.problem[row].as_py()}.")
             done += len(chunk)
             lists = [column.to_pylist() for column in columns.values()]
             for values in zip(*lists, strict=True):
-                yield dict(zip(names, values, strict=True))
+                yield dict(zip(columns, values, strict=True))
 
     def _seconds(self, chunk: Chunk, done: int) -> pa.Array:
         """Times of a chunk as seconds."""
@@ -162,6 +167,16 @@ class RequestTable:
             value = chunk[self._time][row].as_py()
             raise InputError(f"{self.path} row {done + row + 1}: time is {value!r}, which is no time.")
         return read_times
+
+    def _names(self, flags: Sequence[str], chunk: Chunk, done: int) -> pa.Array:
+        """Lists of the names of the flags that are 1."""
+        lists, wrong = names_of_flags({name: chunk[name] for name in flags})
+        for name, rows in wrong.items():
+            if rows.any():
+                row = int(np.argmax(rows))
+                value = chunk[name][row].as_py()
+                raise InputError(f"{self.path} row {done + row + 1}: {name} is {value!r}; send 0 or 1.")
+        return lists
 
     def _request(self, first: int, rows: Sequence[Mapping[str, Any]]) -> TableRequest:
         """One request of some rows."""

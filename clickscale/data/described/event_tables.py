@@ -159,7 +159,7 @@ def useless(column: Column) -> str:
     if is_free_text(column):
         return "free text"
     rows = len(column.values)
-    if rows <= 20 or column.unit or column.separator:
+    if rows <= 20 or column.unit or column.is_date or column.separator:
         return ""
     if column.floats is None and pa.types.is_string(column.values.type) and column.distinct >= _OWN * rows:
         return "it differs in every row" if column.distinct == rows else "it differs in nearly every row"

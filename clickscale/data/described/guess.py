@@ -25,12 +25,14 @@ from clickscale.data.described.event_tables import (
     useless,
 )
 from clickscale.data.described.file_parts import part_files, tables_of_folder
+from clickscale.data.described.flag_groups import with_flag_groups
 from clickscale.data.described.libraries.library_draft import declared_log, library_draft
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
+    find_unknown_id,
     follows_order,
     is_action,
     is_afterwards,
@@ -236,11 +238,12 @@ class _Draft:
         events = self.events
         yield "# A first draft, guessed from samples of the tables. Correct what is wrong."
         yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
-        for role, column in (("user", events.user), ("item", events.item)):
+        ids: tuple[tuple[Kind, Column | None], ...] = (("user", events.user), ("item", events.item))
+        for role, column in ids:
             if column is not None:
                 yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
             else:
-                yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+                yield self._lacking(role)
         yield from self._label_lines()
         yield from self._impression_lines()
         if events.user is not None:
@@ -256,6 +259,15 @@ class _Draft:
         yield from split_lines(self.shape, events.user)
         for head in self.unused:
             yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
+
+    def _lacking(self, role: Kind) -> str:
+        """Say that no column holds the ids of a role, and what is wrong with one that seems to."""
+        found = find_unknown_id(list(self.events.head.columns.values()), role)
+        if found is None:
+            return f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+        column, share = found
+        name = remark(column.name)
+        return f"# No column names the {role}: {share:.0%} of the rows have one value of {name}, for none."
 
     def _why(self, role: str) -> str:
         if role == "item" or not (self.shape.composite or self.shape.listed):
@@ -439,12 +451,12 @@ class _Draft:
         if not columns:
             return
         yield "fields = ["
-        for column, side in columns:
+        for column, side in with_flag_groups(columns) if kind else columns:
             nameless = self.events.user is None and self.events.item is None
             options, why = field_options(column, nameless, self._is_ordered(column, rows))
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
-            source = f", column = {quoted(column.name)}" if name != column.name else ""
+            source = f", column = {quoted(column.name)}" if name != column.name and not column.flags else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"

@@ -146,7 +146,9 @@ class _Log:
             for names in (user or ids.user.column, item or ids.item.column)
             if not isinstance(names, str)
         ]
-        return RowShape(listed, lists, {joined_name(names): names for names in several}, order, owner)
+        flags = {field.source: field.flags for field in ids.fields().values() if field.flags}
+        composites = {joined_name(names): names for names in several}
+        return RowShape(listed, lists, composites, order, owner, flags=flags)
 
     def _names(self) -> tuple[str, str, str]:
         """User, item and time column of the impressions."""

@@ -293,10 +293,12 @@ def _refuse_outcomes(config: LogConfig) -> None:
     }
     for name, fields in tables.items():
         for field in fields:
-            if field.source in made_of:
+            for column in field.flags or (field.source,):
+                if column not in made_of:
+                    continue
                 raise SchemaError(
                     f"Log {config.name!r}: field {field.name!r} of [{name}] reads the column "
-                    f"{field.source!r}, of which label {made_of[field.source]!r} is made, so it holds the "
+                    f"{column!r}, of which label {made_of[column]!r} is made, so it holds the "
                     "outcome; remove it, or move it to [behaviors], where later impressions see it."
                 )
 
@@ -346,6 +348,8 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         raise SchemaError(f"{name}: lists are taken apart in one item column; it has several.")
     if history and not history.items:
         raise SchemaError(f"{name}: [history] needs the column with the lists: items = ...")
+    if history and (flagged := [field.name for field in history.fields if field.flags]):
+        raise SchemaError(f"{name}: field {flagged[0]!r} of [history] has flags, and its entries are lists.")
     if history and history.per_row:
         _check_rows_of_their_own(config, history)
     if isinstance(shown.files, dict) and (wrong := [key for key in shown.files if key not in PARTS]):

@@ -28,18 +28,19 @@ ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
     "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
     "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
-    "jobid gameid poiid venueid businessid"
+    "jobid gameid poiid venueid businessid hotelid propertyid propid"
 )
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
-    "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime"
+    "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime "
+    "hour datehour"
 )
-CLICKS = _words("click clicked isclick clk isclicked clicks label target y")
+CLICKS = _words("click clicked isclick clk isclicked clicks clickbool label target y")
 FEEDBACK = _words(
     "like liked likes islike isliked follow isfollow share shared isshare comment iscomment forward "
     "isforward save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase "
-    "buy bought isbuy order ordered isorder conversion converted isconversion cvr install hate ishate "
-    "longview islongview finish finished subscribe subscribed profileenter isprofileenter"
+    "bookingbool booked buy bought isbuy order ordered isorder conversion converted isconversion cvr install "
+    "hate ishate longview islongview finish finished subscribe subscribed profileenter isprofileenter"
 )
 RATINGS = _words("rating ratings stars star score overall reviewscore")
 _ACTIONS = _words(
@@ -51,7 +52,7 @@ _ACTION_VALUES = frozenset(
 
 # Words inside a name that hint at when a value is known, or at its side.
 _AFTERWARDS = re.compile(
-    r"play_?time|watch|dwell|read_?time|stay|scroll|revenue|nonclk|non_?click|completion|progress|percent_viewed"
+    r"play_?time|watch|dwell|read_?time|(?<!of_)stay|scroll|revenue|nonclk|non_?click|completion|progress|percent_viewed"
 )
 _OF_ITEMS = re.compile(
     r"categ|cate_|brand|price|genre|title|author|artist|publisher|seller|merchant|tag|topic|color|size|upload|"
@@ -62,8 +63,9 @@ _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
 _QUANTITIES = re.compile(
-    r"price|count|cnt|num|amount|amt|duration|length|len|^age|_age$|avg|mean|sum|total|days|score|rate|ratio|"
-    r"size|distance|width|height|quantity|qty|rank|ms$|sec|views|clicks|followers|fans|likes|percent|salary|income"
+    r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|sum(?!e|m)|total|"
+    r"days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|views|clicks|"
+    r"followers|fans|likes|percent|salary|income"
 )
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
@@ -72,6 +74,9 @@ _USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buye
 _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
+_PLACES = re.compile(r"country|region|city|state|location|zip|postal|segment|group|type|level|categ")
+_SOME = 100  # different ids from which one that most rows have stands for none
+_MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
 _MOST_GROUPS = 32
 _CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
@@ -105,12 +110,41 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
 
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word."""
+    return _named_id([column for column in columns if not _unknown_share(column)], kind)
+
+
+def find_unknown_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> tuple[Column, float] | None:
+    """Find an id by its name that most rows do not have; return it with the share of these rows.
+
+    In many logs most rows name the same device, which is none. As a user it would be the history and the
+    taste of everybody.
+    """
+    shares = {column.name: (column, _unknown_share(column)) for column in columns}
+    found = _named_id([column for column, share in shares.values() if share], kind)
+    return shares[found.name] if found else None
+
+
+def _named_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     word = _USER_WORD if kind == "user" else _ITEM_WORD
     known = named(columns, USERS if kind == "user" else ITEMS)
     similar = [
-        c for c in columns if word.search(c.name.lower()) and plain_name(c.name).endswith(("id", "no", "key"))
+        c
+        for c in columns
+        if word.search(name := c.name.lower())
+        and plain_name(name).endswith(("id", "no", "key"))
+        and not _PLACES.search(name)
     ]
     return known or (similar[0] if similar else None)
+
+
+def _unknown_share(column: Column) -> float:
+    """Return the share of rows with the one value that stands for all that are not known, or 0."""
+    if pa.types.is_nested(column.values.type) or column.distinct < _SOME:
+        return 0.0
+    counts = pc.value_counts(column.known).field("counts").to_numpy(zero_copy_only=False)
+    second, first = np.partition(counts, -2)[-2:].tolist()
+    share = first / len(column.values)
+    return share if share > _MOSTLY and first > _BEYOND * second else 0.0
 
 
 def mentions(text: str, kind: Literal["user", "item"]) -> bool:
@@ -146,8 +180,9 @@ def is_afterwards(column: Column) -> bool:
 
 
 def is_quantity(column: Column) -> bool:
-    """True if the name suggests a measured quantity."""
-    return _QUANTITIES.search(column.name.lower()) is not None
+    """True if the name suggests a measured quantity; ``country_id`` and ``section`` do not."""
+    name = column.name.lower()
+    return _QUANTITIES.search(name) is not None and not name.endswith("_id")
 
 
 def looks_counted(column: Column) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.config import Config
+from clickscale.data.features.values import names_of_flags
 from clickscale.data.tables.casts import integers
 from clickscale.data.tables.chunks import Chunk, mark
 
@@ -68,6 +69,7 @@ class RowShape:
     Args:
         item: column whose lists are taken apart; only used with ``lists``.
         composites: columns by the name of the column that is composed of them.
+        flags: columns of 0 and 1 by the name of the column of lists that is made of them.
         order: what stands for the time that the table does not have.
         owner: column of the user, each of whom has one list if ``order`` is ``lists``.
         parts: name of the part of each file, if files are parts.
@@ -81,9 +83,14 @@ class RowShape:
         order: Order = "",
         owner: str = "",
         parts: Mapping[Path, str] | None = None,
+        flags: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._item, self._lists, self._order, self._owner = item, lists, order, owner
-        self._composites, self._parts = dict(composites or {}), dict(parts or {})
+        self._composites, self._parts, self._flags = (
+            dict(composites or {}),
+            dict(parts or {}),
+            dict(flags or {}),
+        )
         self._rows = 0
         self._owners: set[Any] = set()
 
@@ -94,15 +101,18 @@ class RowShape:
 
     def with_parts(self, parts: Mapping[Path, str]) -> "RowShape":
         """Return the shape of a table whose files are parts."""
-        return RowShape(self._item, self._lists, self._composites, self._order, self._owner, parts)
+        return RowShape(
+            self._item, self._lists, self._composites, self._order, self._owner, parts, self._flags
+        )
 
     def without_lists(self) -> "RowShape":
         """Return the shape that leaves lists whole."""
-        return RowShape("", None, self._composites, self._order, self._owner, self._parts)
+        return RowShape("", None, self._composites, self._order, self._owner, self._parts, self._flags)
 
     def raw_columns(self, wanted: Sequence[str]) -> list[str]:
         """List the columns that a file must have so that the columns ``wanted`` can be made."""
-        names = [part for name in wanted for part in self._composites.get(name, (name,))]
+        several = self._composites | self._flags
+        names = [part for name in wanted for part in several.get(name, (name,))]
         if self._lists is not None:
             names += [self._item, *self._lists.parallel, *self._lists.chosen]
             names = [name for name in names if name not in self._lists.made]
@@ -126,6 +136,11 @@ class RowShape:
         for name, parts in self._composites.items():
             if name in wanted:
                 columns[name] = composed([columns[part] for part in parts])
+        for name, parts in self._flags.items():
+            if name in wanted:
+                columns[name], wrong = names_of_flags({part: columns[part] for part in parts})
+                for part, rows_of_it in wrong.items():
+                    chunk = chunk.marked(rows_of_it, "bad_flag", part)
         if self._order != "lists" or entries is None:
             return _chunk(columns, chunk.problem, chunk.evidence)
         columns[ORDER] = pa.array(_LAST_ENTRY - entries.after)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from clickscale.data.features.texts import is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
-from clickscale.data.tables.casts import detect_unit, numbers, seconds
+from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below
@@ -34,15 +34,22 @@ _FLAGS = (
 )
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
+_OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
+_DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a sample, with properties of its values that need no description."""
+    """One column of a sample, with properties of its values that need no description.
+
+    Attributes:
+        flags: columns of 0 and 1 of which the values are lists (`clickscale.data.described.flag_groups`).
+    """
 
     name: str
     values: pa.Array
+    flags: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> pa.Array:
@@ -105,9 +112,22 @@ class Column:
         if self.distinct < 2 or pa.types.is_nested(self.values.type) or pa.types.is_boolean(self.values.type):
             return ""
         unit = detect_unit(self.known)
+        if unit == "YYMMDDHH" and not _OF_TIMES.search(self.name.lower()):
+            return ""  # an id of eight digits
+        return unit if self._lies_within(*_TIMES, unit) else ""
+
+    @cached_property
+    def is_date(self) -> bool:
+        """True for texts or dates from 1800 to 2100; numbers could be anything."""
+        if self.distinct < 2 or pa.types.is_nested(self.values.type) or detect_unit(self.known) != "iso":
+            return False
+        return self._lies_within(*_DATES, "iso")
+
+    def _lies_within(self, first: int, last: int, unit: Unit) -> bool:
+        """True if nearly all values are moments between two seconds."""
         times, bad = seconds(self.known, unit)
-        within = pc.and_(pc.greater_equal(times, _TIMES[0]), pc.less(times, _TIMES[1])).fill_null(False)
-        return unit if np.mean(within.to_numpy(zero_copy_only=False)) > 0.95 and bad.mean() < 0.05 else ""
+        within = pc.and_(pc.greater_equal(times, first), pc.less(times, last)).fill_null(False)
+        return bool(np.mean(within.to_numpy(zero_copy_only=False)) > 0.95 and bad.mean() < 0.05)
 
     @cached_property
     def separator(self) -> str:

@@ -27,7 +27,7 @@ _SEPARATORS = (" ", ",", ";", "|")
 _PAST = re.compile(r"hist|past|prev|seq|behav|recent|click|read|watch|view|visited|bought")
 _SHOWN = re.compile(r"inview|in_view|impression|shown|candidate|slate|exposed|displayed|recommended")
 _EVENT_IDS = re.compile(
-    r"(impression|session|request|event|row|log|query|trace|pageview)id|index|rownumber|id|unnamed0"
+    r"(impression|session|request|event|row|log|query|search|srch|trace|pageview)id|index|rownumber|id|unnamed0"
 )
 _PROPENSITY = re.compile(r"propensity|^pscore|logging_?prob|^ips_?weight")
 _PART_COLUMNS = ("split", "part", "partition", "set", "subset", "fold", "dataset", "datasplit")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from clickscale.data.described.roles import is_quantity, looks_counted
 from clickscale.data.described.samples import Column, Head
 
-_MOST_VALUES = 10  # kept of a list
+MOST_VALUES = 10  # kept of a list
 
 
 def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
@@ -52,15 +52,20 @@ def field_options(column: Column, may_be_count: bool = False, ordered: bool = Fa
     """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
+    if column.flags:
+        names = ", ".join(map(quoted, column.flags))
+        several = f", values = {column.most}" if column.most > 1 else ""
+        why = f"{len(column.flags)} columns of 0 and 1, of which up to {column.most} are 1"
+        return f"{several}, flags = [{names}]", why
     if pa.types.is_nested(column.values.type):
-        return f", values = {min(column.most, _MOST_VALUES)}", f"lists of up to {column.most} values"
+        return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
     if column.separator:
-        values = min(column.most, _MOST_VALUES)
+        values = min(column.most, MOST_VALUES)
         return (
             f", values = {values}, separator = {quoted(column.separator)}",
             f"lists of up to {column.most} values",
         )
-    if column.unit:
+    if column.unit or column.is_date:
         return ', kind = "timestamp"', "moments"
     if may_be_count and looks_counted(column):
         return ', kind = "numeric", transform = "log1p"', "counts"

@@ -5,7 +5,7 @@ exists (``-1``: missing). The key of an integer id is the id itself, the key of 
 its UTF-8 bytes that is the same on every machine. Empty text is missing, like null.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -290,6 +290,24 @@ def read_labels(values: pa.Array) -> tuple[npt.NDArray[np.int8], Bytes]:
     usable = (problems == FINE) & (np.isnan(numbers) | (numbers == 0) | (numbers == 1))
     labels = np.where(usable & ~np.isnan(numbers), np.where(numbers == 1, 1, 0), -1).astype(np.int8)
     return labels, np.where(usable, FINE, BAD_LABEL).astype(np.uint8)
+
+
+def names_of_flags(
+    flags: Mapping[str, pa.Array],
+) -> tuple[pa.Array, dict[str, npt.NDArray[np.bool_]]]:
+    """List the names of the columns that are 1 in each row (N,); null where all are missing.
+
+    Returns:
+        The lists, and the rows (N,) by column that hold neither 0 nor 1.
+    """
+    read = {name: read_labels(column) for name, column in flags.items()}
+    is_set = np.stack([labels for labels, _ in read.values()], axis=1)  # (N, F); -1 where missing
+    row, column = np.nonzero(is_set == 1)
+    offsets = np.searchsorted(row, np.arange(len(is_set) + 1)).astype(np.int32)
+    unknown = pa.array((is_set < 0).all(axis=1))
+    names = pa.array(list(flags), pa.string()).take(pa.array(column))
+    lists = pa.ListArray.from_arrays(pa.array(offsets), names, mask=unknown)
+    return lists, {name: problems != FINE for name, (_, problems) in read.items()}
 
 
 def truth_numbers(texts: pa.Array) -> pa.Array:

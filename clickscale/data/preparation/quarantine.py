@@ -40,6 +40,7 @@ _HINTS = {
     "time_out_of_bounds": "; check the unit of the times, or widen time_bounds",
     "bad_time": "; times are numbers since 1970, or texts such as 2024-01-31 08:29:08 UTC",
     "bad_label": "; labels are 0, 1, true, false, yes, no or empty, anything else needs a condition",
+    "bad_flag": "; flags are 0, 1, true, false, yes, no or empty; make any other column a field of its own",
     "bad_condition": "; the condition compares with a number, which this is not",
     "bad_number": "; list texts that mean a missing number under nulls, or declare the field as categorical",
     "bad_row": "; check separator, quote and names of the table",

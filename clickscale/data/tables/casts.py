@@ -20,11 +20,33 @@ import pyarrow.compute as pc
 
 from clickscale.data.features.texts import is_placeholder
 
-Unit = Literal["auto", "s", "ms", "us", "ns", "iso"]
+Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH"]
+_FEW_HOURS = 2  # different numbers of which all may look like hours by chance
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
 _FORMS = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z")
+# Dates of which the month is told: in letters, or between points, where the day is first.
+_CLOCK = r"(?:[ ,T]+(?P<clock>\d\d:\d\d(?::\d\d)?))?\Z"
+_DATES = (
+    re.compile(r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4})" + _CLOCK),
+    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK),
+    re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}), (?P<year>\d{4})" + _CLOCK),
+)
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 # What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
 _ZONE = re.compile(
     r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
@@ -63,7 +85,7 @@ def detect_unit(values: pa.Array) -> Unit:
     """Detect the unit of a column of times by the size of its middle value; other text is ``iso``.
 
     Seconds since 1970 have up to 11 digits until the year 5138, milliseconds up to 14, and so on. Dates such
-    as 20240131 are ``iso``.
+    as 20240131 or 2024013108 are ``iso``, hours such as 24013108 ``YYMMDDHH``.
     """
     if _is_moment(values):
         return "iso"
@@ -77,6 +99,8 @@ def detect_unit(values: pa.Array) -> Unit:
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
     if len(sizes) and _are_dates(sizes):
         return "iso"
+    if _are_hours(20e8 + sizes) and len(np.unique(sizes)) > _FEW_HOURS:
+        return "YYMMDDHH"
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
         if middle < limit:
             return unit  # type: ignore[return-value]
@@ -84,10 +108,26 @@ def detect_unit(values: pa.Array) -> Unit:
 
 
 def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
-    """True for numbers such as 20240131, which as seconds would all lie in the year 1970."""
-    month, day = numbers // 100 % 100, numbers % 100
-    sound = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31) & (numbers == np.trunc(numbers))
-    return bool((sound & (numbers >= 19_000_101) & (numbers <= 21_001_231)).all())
+    """True for numbers such as 20240131, with hours, minutes and seconds or without.
+
+    As seconds, days would all lie in the year 1970, and hours between 2030 and 2036.
+    """
+    if numbers[-1] < 1e8:
+        return _are_hours(numbers * 100)
+    if numbers[-1] < 1e10:
+        return _are_hours(numbers)
+    finest = numbers if numbers[-1] >= 1e12 else numbers * 100
+    return _are_hours(finest // 10_000) and bool(
+        (finest // 100 % 100 < 60).all() and (finest % 100 < 60).all()
+    )
+
+
+def _are_hours(numbers: np.ndarray[Any, Any]) -> bool:
+    """True for numbers such as 2024013108, each of the hour 8 of a day from 1900 to 2100."""
+    month, day, hour = numbers // 10_000 % 100, numbers // 100 % 100, numbers % 100
+    sound = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31) & (hour < 24)
+    sound &= (numbers == np.trunc(numbers)) & (numbers >= 19e8) & (numbers < 21.01e8)
+    return bool(sound.all())
 
 
 def _is_moment(values: pa.Array) -> bool:
@@ -116,7 +156,11 @@ def seconds(
     if _is_moment(values):
         return _from_timestamps(values, time_zone), np.zeros(len(values), bool)
     kind = detect_unit(values) if unit == "auto" else unit
-    read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
+    if kind == "YYMMDDHH":
+        digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
+        read = _from_iso(pc.binary_join_element_wise("20", digits, ""), time_zone)
+    else:
+        read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
     if bad.any() and pa.types.is_string(values.type):
         bad &= ~is_placeholder(_trimmed(values))
@@ -159,9 +203,7 @@ def _floor_divided(values: pa.Array, divisor: int) -> pa.Array:
 
 
 def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
-    if pa.types.is_floating(values.type):
-        values = values.cast(pa.int64(), safe=False)
-    text = _trimmed(values.cast(pa.string()))
+    text = _texts(values)
     if pc.all(pc.ends_with(text, "UTC")).as_py():
         text, time_zone = pc.replace_substring_regex(text, r"\s*UTC$", ""), "UTC"
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
@@ -179,10 +221,19 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
     return moments.take(coded.indices)
 
 
+def _texts(values: pa.Array) -> pa.Array:
+    """Write values as texts without spaces around them; 20240131.0 is "20240131"."""
+    if pa.types.is_floating(values.type):
+        values = values.cast(pa.int64(), safe=False)
+    return _trimmed(values.cast(pa.string()))
+
+
 def _moment(text: str, time_zone: str) -> int | None:
     """Read ISO 8601, with slashes or the name of a zone as well, or another usual notation."""
     named = _NAMED.match(text)
     plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
+    if plain.isdecimal() and len(plain) > 8:  # 2024013108 and finer
+        plain = f"{plain[:8]}T{plain[8:]}"
     try:
         moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
@@ -197,7 +248,10 @@ def _moment(text: str, time_zone: str) -> int | None:
 
 
 def _other_form(text: str) -> dt.datetime | None:
-    """Read a time in one of `_FORMS`, or as mail has it."""
+    """Read a time in one of `_FORMS` or `_DATES`, or as mail has it."""
+    for pattern in _DATES:
+        if found := pattern.match(text):
+            return _date(**found.groupdict())
     for form in _FORMS:
         try:
             return dt.datetime.strptime(text, form)
@@ -206,4 +260,15 @@ def _other_form(text: str) -> dt.datetime | None:
     try:
         return email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _date(day: str, month: str, year: str, clock: str | None, mark: str = "") -> dt.datetime | None:
+    """Make a moment of the parts of a date; None if there is no such date."""
+    name = month.lower()
+    numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], str(n), f"{n:02}")]
+    try:
+        time = dt.time.fromisoformat(clock or "00:00")
+        return dt.datetime.combine(dt.date(int(year), numbers[0], int(day)), time) if numbers else None
+    except ValueError:
         return None

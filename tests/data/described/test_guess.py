@@ -311,3 +311,52 @@ def test_tables_without_user_item_and_time_are_an_error_that_shows_what_they_hav
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match=r"empty\.csv is empty"):
         guess([tmp_path / "empty.csv"])
+
+
+def test_impressions_of_unknown_devices_have_no_user_but_a_time(tmp_path):
+    """As in Avazu's log: hours of two-digit years, and one device that stands for all unknown ones."""
+    draw = random.Random(3)
+    rows = [
+        {
+            "click": int(draw.random() < 0.2),
+            "hour": f"1410{21 + n // 300}{n // 30 % 10:02}",
+            "banner_pos": draw.randrange(3),
+            "app_id": f"a{draw.randrange(60)}",
+            "device_id": "a99f214a" if draw.random() < 0.8 else f"d{draw.randrange(200)}",
+        }
+        for n in range(1500)
+    ]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert "user" not in tree
+    assert "have one value of device_id" in text
+    assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("hour", "YYMMDDHH")
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["banner_pos", "device_id"]
+    tables = drained(load_log(tmp_path / "log.toml"))
+    assert tables["impressions"][0]["time"] == 1_413_849_600  # 2014-10-21 00:00 UTC
+
+
+def test_hotels_that_a_search_showed_have_outcomes_and_no_user(tmp_path):
+    """As in Expedia's log: a search is no user, a country is none either, and a booking is feedback."""
+    draw = random.Random(4)
+    rows = [
+        {
+            "srch_id": n // 10,
+            "date_time": f"2013-01-{1 + n // 100:02} 10:00:00",
+            "visitor_location_country_id": draw.randrange(30),
+            "prop_id": draw.randrange(80),
+            "srch_length_of_stay": draw.randrange(1, 9),
+            "position": n % 10,
+            "click_bool": int(draw.random() < 0.3),
+        }
+        for n in range(1500)
+    ]
+    for row in rows:
+        row["booking_bool"] = int(row["click_bool"] and draw.random() < 0.5)
+    _, tree = draft(tmp_path, write_csv(tmp_path / "hotels.csv", rows))
+    assert ("user" in tree, tree["item"]["column"]) == (False, "prop_id")
+    assert [label["column"] for label in tree["labels"]] == ["click_bool", "booking_bool"]
+    assert [field["name"] for field in tree["impressions"]["fields"]] == [
+        "visitor_location_country_id",
+        "srch_length_of_stay",
+        "position",
+    ]

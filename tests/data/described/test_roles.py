@@ -8,8 +8,10 @@ from sklearn.metrics import roc_auc_score
 from clickscale.data.described.roles import (
     find_id,
     find_time,
+    find_unknown_id,
     follows_order,
     is_action,
+    is_quantity,
     looks_rated,
     separation,
     side_of,
@@ -35,6 +37,7 @@ def head(**values):
         (["reviewerID", "asin"], "reviewerID", "asin"),
         (["session_id", "customer_id", "sku"], "customer_id", "sku"),
         (["subscriber_key", "song_no"], "subscriber_key", "song_no"),
+        (["visitor_location_country_id", "prop_id"], None, "prop_id"),
         (["color", "shape"], None, None),
     ],
 )
@@ -43,6 +46,41 @@ def test_ids_are_known_by_the_names_of_several_conventions(names, user, item):
     for kind, name in (("user", user), ("item", item)):
         column = find_id(found, kind)
         assert (column.name if column else None) == name
+
+
+def test_an_id_that_most_rows_lack_names_nobody():
+    devices = ["none"] * 800 + [f"d{n % 180}" for n in range(200)]
+    found = list(columns(device_id=devices, ad_id=[n % 300 for n in range(1000)]).values())
+    assert find_id(found, "user") is None
+    assert find_id(found, "item").name == "ad_id"
+    column, share = find_unknown_id(found, "user")
+    assert (column.name, share) == ("device_id", 0.8)
+    assert find_unknown_id(found, "item") is None
+    # One user of few, and one item among others that come often, are what they seem to be.
+    for values in (
+        ["a"] * 800 + [f"d{n % 20}" for n in range(200)],
+        ["a"] * 400 + ["b"] * 300 + devices[-300:],
+    ):
+        (column,) = columns(device_id=values).values()
+        assert find_id([column], "user") is column
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity"),
+    [
+        ("view_count", True),
+        ("price", True),
+        ("age", True),
+        ("avg_secs", True),
+        ("country", False),
+        ("visitor_country_id", False),
+        ("section", False),
+        ("agent", False),
+        ("consumer_class", False),
+    ],
+)
+def test_names_of_quantities(name, quantity):
+    assert is_quantity(Column(name, pa.array([1, 2]))) == quantity
 
 
 def test_the_time_is_a_column_of_moments_whatever_the_others_are_called():

@@ -68,6 +68,26 @@ def test_moments_are_told_by_their_range(values, unit):
     assert Column("c", pa.array(values)).unit == unit
 
 
+def test_hours_are_moments_only_under_a_name_of_times():
+    hours = pa.array([14_102_100, 14_102_101, 14_102_223])
+    assert [Column(name, hours).unit for name in ("hour", "click_time", "C14")] == ["YYMMDDHH"] * 2 + [""]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_date"),
+    [
+        (["01-Jan-1922", "17-Mar-1995"], True),
+        (["1922-01-01", "1995-03-17"], True),
+        (["1922", "1995"], False),
+        ([-1_000_000_000, 1_600_000_000], False),
+        (["red", "blue"], False),
+    ],
+)
+def test_old_dates_are_told_from_numbers(values, is_date):
+    column = Column("c", pa.array(values))
+    assert (column.unit, column.is_date) == ("", is_date)
+
+
 @pytest.mark.parametrize(
     ("values", "separator", "most"),
     [

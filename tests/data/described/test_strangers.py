@@ -270,7 +270,11 @@ def stranger(request: pytest.FixtureRequest) -> Stranger:
 
 def fields(table: dict[str, Any]) -> list[str]:
     """List the raw columns of the fields of a table."""
-    return [field.get("column", field["name"]) for field in table.get("fields", [])]
+    return [
+        column
+        for field in table.get("fields", [])
+        for column in field.get("flags", (field.get("column", field["name"]),))
+    ]
 
 
 def test_every_role_of_the_draft_is_right(stranger: Stranger, tmp_path: Path) -> None:

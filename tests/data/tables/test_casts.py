@@ -42,6 +42,17 @@ def test_numbers_keep_infinity_for_preparation_to_refuse():
         (["1511848894", "1511848895", "broken"], "s"),
         ([dt.datetime(2020, 1, 1)], "iso"),
         ([], "s"),
+        ([20_240_131, 20_240_201], "iso"),
+        (["2024013108", "2024013109"], "iso"),
+        ([202_401_310_829, 202_401_310_830], "iso"),
+        ([20_240_131_082_908, 20_240_131_082_909], "iso"),
+        ([20_240_131_082_908, 20_240_131_082_979], "ms"),
+        ([1_900_000_000, 2_014_102_100], "s"),
+        ([14_102_100, 14_102_101, 14_102_223], "YYMMDDHH"),
+        ([14_102_100, 14_102_101], "s"),
+        ([14_102_100, 14_102_101, 14_102_224], "s"),
+        ([20_120_100, 20_120_101, 20_121_223], "YYMMDDHH"),
+        ([20_120_112, 20_120_113, 20_121_223], "iso"),
     ],
 )
 def test_the_unit_follows_from_the_size_of_the_middle_value(values, unit):
@@ -52,6 +63,38 @@ def test_seconds_are_cut_towards_the_past_and_unreadable_values_are_named():
     times, bad = seconds(pa.array(["1511848894.9", "x", None, "-1.5"]), "s")
     assert times.to_pylist() == [1_511_848_894, None, None, -2]
     assert bad.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2014102107", dt.datetime(2014, 10, 21, 7)),
+        ("201410210730", dt.datetime(2014, 10, 21, 7, 30)),
+        ("20141021073009", dt.datetime(2014, 10, 21, 7, 30, 9)),
+        ("01-Jan-1995", dt.datetime(1995, 1, 1)),
+        ("1 january 1995", dt.datetime(1995, 1, 1)),
+        ("September 30, 1922", dt.datetime(1922, 9, 30)),
+        ("Sep 30, 1922 10:11:12", dt.datetime(1922, 9, 30, 10, 11, 12)),
+        ("31.12.1999 23:59", dt.datetime(1999, 12, 31, 23, 59)),
+        ("31.11.1999", None),
+        ("31-Foo-1999", None),
+        ("12-11-1999", None),
+        ("1.2.3", None),
+    ],
+)
+def test_dates_whose_month_is_told_are_read_and_others_are_not(text, moment):
+    times, bad = seconds(pa.array([text, "2020-01-01"]), "iso")
+    expected = moment and int(moment.replace(tzinfo=dt.UTC).timestamp())
+    assert times.to_pylist() == [expected, 1_577_836_800]
+    assert bad.tolist() == [moment is None, False]
+
+
+def test_hours_of_two_digit_years_are_read_from_texts_and_numbers():
+    hours = [1_413_849_600, 1_262_304_000 - 3600, None]
+    for values in (["14102100", " 09123123", None], [14_102_100, 9_123_123, None]):
+        times, bad = seconds(pa.array(values), "YYMMDDHH")
+        assert (times.to_pylist(), bad.any()) == (hours, False)
+    assert seconds(pa.array(["14102124", "0"]), "YYMMDDHH")[1].tolist() == [True, True]
 
 
 def test_milliseconds_become_seconds():
