@@ -30,8 +30,9 @@ class Field(Config, frozen=True):
         flags: raw columns of 0 and 1 instead of one column; the values of a row are the names of those that
             are 1, at most ``values`` of them.
         dtype: type of raw ids; ``int`` refuses anything that is not a non-negative 64-bit integer.
-        vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part (others are
-            unknown); ``hash`` maps values to ``buckets`` rows and needs no dictionary.
+        vocabulary: ``exact`` keeps every value seen ``min_count`` times in the training part, or for a
+            profile by so many of its users (others are unknown); ``hash`` maps values to ``buckets`` rows and
+            needs no dictionary.
         values: largest number of values in a row; 1 for plain fields, more for lists such as tags.
         separator: splits a text column into values; raw list columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.

@@ -13,7 +13,7 @@ from clickscale import Scorer, TrainConfig, evaluate, open_dataset, train
 from clickscale.config_text import load_toml
 from clickscale.data.content.vector_files import open_vectors
 from clickscale.data.content.vectors import import_vectors
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import LogConfig, log_source
 from clickscale.data.preparation.prepare import prepare
 

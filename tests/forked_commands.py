@@ -28,7 +28,7 @@ PRELOADED = (
     "clickscale.benchmarking.benchmark",
     "clickscale.run_page",
     "clickscale.data.adapters",
-    "clickscale.data.described.guess",
+    "clickscale.data.described.drafts.guess",
     "clickscale.data.described.log",
     "clickscale.data.preparation.prepare",
     "clickscale.inference.scorer",

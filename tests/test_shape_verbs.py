@@ -12,7 +12,7 @@ import pytest
 
 from clickscale.cli import DONE, WRONG, main
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.inference.replay import requests_from_dataset

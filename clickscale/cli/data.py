@@ -273,7 +273,7 @@ def guess_schema(
     as_json: AsJson = False,
 ) -> None:
     """Write a commented first draft of the schema.toml of a log."""
-    from clickscale.data.described.guess import guess
+    from clickscale.data.described.drafts.guess import guess
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")

@@ -10,7 +10,7 @@ import torch
 
 from clickscale import models
 from clickscale.cli import main
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from tests.document_data import write_document_data
 from tests.forked_commands import CommandServer
 from tests.trained import tiny_artifact, tiny_prepared, tiny_run

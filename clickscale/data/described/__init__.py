@@ -1,1 +1,1 @@
-"""Your own log: the TOML file that describes it, a draft of that file, and its reader."""
+"""Your own log: the TOML file that describes it, its reader, and drafts of that file."""

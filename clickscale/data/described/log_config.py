@@ -18,8 +18,8 @@
     [items]            # without files: columns of the impressions; the first row of an item counts
     fields = [{ name = "category" }, { name = "price", kind = "numeric", transform = "log1p" }]
 
-Every key is described where it is defined below. `clickscale.data.described.guess` writes a first draft, and
-`clickscale.data.described.log` reads the tables.
+Every key is described where it is defined below. `clickscale.data.described.drafts.guess` writes a first
+draft, and `clickscale.data.described.log` reads the tables.
 """
 
 import zoneinfo

@@ -1,8 +1,9 @@
 """Fit of vocabularies and scales on the training part.
 
 A value counts once for every training impression that carries it; behaviors count if they became known before
-the user's training part ended. So the count of an item, a user or one of their attributes is how often a
-model meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors.
+the user's training part ended. So the count of an item, a user or an attribute of items is how often a model
+meets it in an epoch of training impressions, plus, for items and event attributes, in the behaviors. A value
+of a profile counts once for every user of the training part: one that a single user has is a second id.
 Scales weigh every training impression and behavior alike, and every user and item of the training part.
 
 A number is standardized by the mean and deviation of those inside a fence around the bulk of its distinct
@@ -202,7 +203,7 @@ def fit_encoder(
                 tally = tallies.setdefault(owner(schema, field.name), _Tally())
                 if fields[owner(schema, field.name)].vocabulary == "exact":
                     for block, weights in part.blocks(table, part.column(table, field)):
-                        tally.add(block, weights)
+                        tally.add(block, np.sign(weights) if table == "users" else weights)
             elif field.kind != "content":
                 scales[field.name] = part.scale(table, field, part.column(table, field))
     vocabularies = {

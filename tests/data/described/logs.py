@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.layout import Manifest
 from clickscale.data.preparation.prepare import prepare

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ClickscaleError

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +297,23 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     (tmp_path / "clicks.csv").write_bytes(b"\xef\xbb\xbf" + csv_text(clicks()).encode())
     assert 'column = "user_id"' in drafted(tmp_path, "clicks.csv")
     assert prepared(tmp_path).counts["impressions"] == 600
+
+
+def test_a_value_of_a_profile_counts_once_for_each_user(tmp_path: Path) -> None:
+    rows = clicks()
+    for row in rows:
+        user = int(row["user_id"][1:])
+        row |= {"zip": f"z{max(user, 2)}", "city": f"c{user % 3}"}  # the first three users share a zip code
+    save(tmp_path, rows)
+    fields = '{ name = "zip", min_count = 2 }, { name = "city", min_count = 2 }'
+    prepared(tmp_path, f"[users]\nfields = [{fields}]\n")
+    encoder = open_dataset(tmp_path / "out").encoder
+    assert encoder.vocabulary("zip").values.to_pylist() == ["z2"]
+    assert encoder.vocabulary("city").values.to_pylist() == ["c0", "c1", "c2"]
+
+
+def test_a_draft_keeps_no_value_of_a_single_user_where_a_profile_has_many(tmp_path: Path) -> None:
+    save(tmp_path, [row | {"user_id": f"u{n % 70}", "zip": f"z{n % 70}"} for n, row in enumerate(clicks())])
+    (field,) = tomllib.loads(drafted(tmp_path, "clicks.csv"))["users"]["fields"]
+    assert field == {"name": "zip", "min_count": 2}
+    assert len(open_dataset(tmp_path / "drafted").encoder.vocabulary("zip").values) == 0

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from clickscale.data.described.samples import Column, read_head
+from clickscale.data.described.drafts.samples import Column, read_head
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])

@@ -9,8 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clickscale.data.described.libraries.declared import DeclaredField, DeclaredKind, DeclaredLog, located
-from clickscale.data.described.libraries.prototext import Tree, parse_prototext
+from clickscale.data.described.drafts.libraries.declared import (
+    DeclaredField,
+    DeclaredKind,
+    DeclaredLog,
+    located,
+)
+from clickscale.data.described.drafts.libraries.prototext import Tree, parse_prototext
 from clickscale.data.tables.folders import matching_files
 from clickscale.data.tables.raw_tables import column_names
 from clickscale.errors import ConfigError, unknown

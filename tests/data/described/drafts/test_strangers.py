@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.cli import main
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from tests.data.sources import real_log
 
 

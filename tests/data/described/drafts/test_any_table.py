@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, InputError

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from clickscale.data.described.roles import (
+from clickscale.data.described.drafts.roles import (
     find_id,
     find_time,
     find_unknown_id,
@@ -16,7 +16,7 @@ from clickscale.data.described.roles import (
     separation,
     side_of,
 )
-from clickscale.data.described.samples import Column, Head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.tables.delimited import TextFormat
 
 

@@ -11,7 +11,7 @@ import pytest
 from clickscale.cli import DONE, WRONG, main
 from clickscale.data.checks.leaks import leak_check
 from clickscale.data.dataset import Dataset, open_dataset
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.preparation.summary import read_summary

@@ -8,22 +8,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.roles import (
+from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
     RATINGS,
     find_id,
+    find_other_id,
     find_time,
     is_afterwards,
     is_free_text,
     is_quantity,
     looks_rated,
     named,
+    names_outcome,
     numbers_or_none,
     plain_name,
 )
-from clickscale.data.described.samples import Column, Head
-from clickscale.data.described.shapes import Shape
+from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.features.values import read_labels
 
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
@@ -103,9 +105,12 @@ def _user_and_item(
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
+    told = shape.head.named and any(column.is_flag and names_outcome(column) for column in columns)
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
-    elif user is None and item is None and (time is not None or _begins_with_ids(columns)):
+    elif user is not None and item is None and _comes_back(user):
+        item, why = find_other_id(columns, user), "the other id beside the user"
+    elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
@@ -143,6 +148,9 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
     if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
         yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
+    elif not chosen and len(flags) > 1:
+        for flag in filter(names_outcome, flags):
+            yield flag, _is_one(flag), "a word of its name and its two values"
     elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
         yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
 

@@ -14,7 +14,12 @@ from typing import Any
 
 import yaml
 
-from clickscale.data.described.libraries.declared import DeclaredField, DeclaredKind, DeclaredLog, located
+from clickscale.data.described.drafts.libraries.declared import (
+    DeclaredField,
+    DeclaredKind,
+    DeclaredLog,
+    located,
+)
 from clickscale.data.tables.folders import matching_files
 from clickscale.data.tables.raw_tables import column_names
 from clickscale.errors import ConfigError, InputError, unknown

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.roles import is_quantity, looks_counted
-from clickscale.data.described.samples import Column, Head
+from clickscale.data.described.drafts.roles import is_quantity, looks_counted
+from clickscale.data.described.drafts.samples import Column, Head
 
 MOST_VALUES = 10  # kept of a list
+_MANY, _MANY_OF_USERS = 1000, 50  # different values beyond which rare ones count as unknown
 
 
 def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
@@ -43,12 +44,15 @@ def time_lines(column: Column) -> Iterator[str]:
     yield f'time_unit = "{column.unit}"  # {why}'
 
 
-def field_options(column: Column, may_be_count: bool = False, ordered: bool = False) -> tuple[str, str]:
+def field_options(
+    column: Column, may_be_count: bool = False, ordered: bool = False, of_users: bool = False
+) -> tuple[str, str]:
     """Return the options of a field in TOML, and the reason.
 
     Args:
         may_be_count: true if whole numbers that look like counts are counts and no ids.
         ordered: true if the outcomes of whole numbers follow their order.
+        of_users: true if values that a single user has, which are second ids of users, may be among many.
     """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
@@ -74,7 +78,7 @@ def field_options(column: Column, may_be_count: bool = False, ordered: bool = Fa
     if ordered:
         options, why = _numeric(column)
         return options, f"{why}, of which neighbors have similar outcomes"
-    rare = ", min_count = 2" if column.distinct > 1000 else ""
+    rare = ", min_count = 2" if column.distinct > (_MANY_OF_USERS if of_users else _MANY) else ""
     return rare, f"{column.distinct} different values in {len(column.values)} rows"
 
 

@@ -5,8 +5,8 @@ from itertools import groupby, takewhile
 
 import pyarrow.compute as pc
 
-from clickscale.data.described.samples import Column
-from clickscale.data.described.toml_lines import MOST_VALUES
+from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.toml_lines import MOST_VALUES
 from clickscale.data.features.values import names_of_flags
 
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list

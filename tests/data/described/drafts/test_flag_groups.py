@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.flag_groups import with_flag_groups
-from clickscale.data.described.samples import Column
+from clickscale.data.described.drafts.flag_groups import with_flag_groups
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.layout import Manifest
 from clickscale.errors import InputError, SchemaError
 from clickscale.features import FIRST

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from clickscale.data.described.roles import tells_kind, value_count
-from clickscale.data.described.samples import Column
-from clickscale.data.described.toml_lines import quoted
+from clickscale.data.described.drafts.roles import tells_kind, value_count
+from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.schema import Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item

@@ -44,7 +44,7 @@ class Column:
     """One column of a sample, with properties of its values that need no description.
 
     Attributes:
-        flags: columns of 0 and 1 of which the values are lists (`clickscale.data.described.flag_groups`).
+        flags: columns of 0 and 1 of which the values are lists (see ``flag_groups``).
     """
 
     name: str

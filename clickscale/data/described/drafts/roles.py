@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.samples import Column
+from clickscale.data.described.drafts.samples import Column
 
 Side = Literal["item", "profile", "context"]
 
@@ -21,14 +21,15 @@ def _words(text: str) -> tuple[str, ...]:
 # Names as they are compared: lower case, letters and digits only. The order is the order of preference.
 USERS = _words(
     "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
-    "clientid client accountid account viewerid readerid buyerid playerid cookie cookieid deviceid "
-    "sessionid session"
+    "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
+    "cookie cookieid deviceid sessionid session"
 )
 ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
     "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
     "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
-    "jobid gameid poiid venueid businessid hotelid propertyid propid"
+    "jobid gameid game poiid venueid businessid hotelid propertyid propid animeid artistid artist recipeid "
+    "courseid placeid"
 )
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
@@ -41,6 +42,9 @@ FEEDBACK = _words(
     "isforward save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase "
     "bookingbool booked buy bought isbuy order ordered isorder conversion converted isconversion cvr install "
     "hate ishate longview islongview finish finished subscribe subscribed profileenter isprofileenter"
+)
+_OUTCOMES = re.compile(
+    r"(^|_|is|has)(click|clk|convert|conversion|purchas|bought|booked|reward|respon)|(^|_)(target|label|outcome)$"
 )
 RATINGS = _words("rating ratings stars star score overall reviewscore")
 _ACTIONS = _words(
@@ -147,6 +151,20 @@ def _unknown_share(column: Column) -> float:
     return share if share > _MOSTLY and first > _BEYOND * second else 0.0
 
 
+def find_other_id(columns: Sequence[Column], user: Column) -> Column | None:
+    """Find the item of a table by its user: the other id, of several the one with the most values."""
+    others = [
+        column
+        for column in columns
+        if column is not user
+        and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
+        and not _PLACES.search(column.name.lower())
+        and not _unknown_share(column)
+        and column.distinct < 0.9 * len(column.values)
+    ]
+    return max(others, key=lambda column: column.distinct, default=None)
+
+
 def mentions(text: str, kind: Literal["user", "item"]) -> bool:
     """True if a name, such as that of a file, contains a word for users or for items."""
     return (_USER_WORD if kind == "user" else _ITEM_WORD).search(text.lower()) is not None
@@ -159,6 +177,11 @@ def is_action(column: Column) -> bool:
     values = column.known.unique().to_pylist() if pa.types.is_string(column.values.type) else []
     known = [value for value in values if plain_name(value) in _ACTION_VALUES]
     return 1 < len(values) <= 30 and 2 * len(known) > len(values)
+
+
+def names_outcome(column: Column) -> bool:
+    """True if the name of a column of two values has a word for an outcome, such as ``Clicked on Ad``."""
+    return _OUTCOMES.search(re.sub(r"[^a-z0-9]+", "_", column.name.lower())) is not None
 
 
 def looks_rated(column: Column) -> bool:

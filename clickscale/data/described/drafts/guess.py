@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.config_text import build
-from clickscale.data.described.event_tables import (
+from clickscale.data.described.drafts.event_tables import (
     Events,
     find_events,
     precedes,
@@ -24,11 +24,10 @@ from clickscale.data.described.event_tables import (
     truth_of,
     useless,
 )
-from clickscale.data.described.file_parts import part_files, tables_of_folder
-from clickscale.data.described.flag_groups import with_flag_groups
-from clickscale.data.described.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
-from clickscale.data.described.roles import (
+from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.flag_groups import with_flag_groups
+from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
+from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
@@ -43,13 +42,17 @@ from clickscale.data.described.roles import (
     separation,
     side_of,
 )
-from clickscale.data.described.rows import ORDER
-from clickscale.data.described.samples import Column, Head, read_head
-from clickscale.data.described.shape_lines import list_lines, split_lines
-from clickscale.data.described.shapes import find_shape, user_history
-from clickscale.data.described.statistic_lines import statistic_lines
-from clickscale.data.described.suspects import tells_outcome, totals_outcomes, written_after, written_with
-from clickscale.data.described.toml_lines import (
+from clickscale.data.described.drafts.samples import Column, Head, read_head
+from clickscale.data.described.drafts.shape_lines import list_lines, split_lines
+from clickscale.data.described.drafts.shapes import find_shape, user_history
+from clickscale.data.described.drafts.statistic_lines import statistic_lines
+from clickscale.data.described.drafts.suspects import (
+    tells_outcome,
+    totals_outcomes,
+    written_after,
+    written_with,
+)
+from clickscale.data.described.drafts.toml_lines import (
     field_options,
     file_lines,
     identifier,
@@ -57,6 +60,8 @@ from clickscale.data.described.toml_lines import (
     remark,
     time_lines,
 )
+from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
+from clickscale.data.described.rows import ORDER
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
@@ -91,7 +96,7 @@ def guess(
         tables: the tables of one log in any order, of which one holds user, item and time; or the folder or
             the configuration of a log that was prepared for another library.
         base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
-        keep: columns that are features whatever `clickscale.data.described.suspects` says of them.
+        keep: columns that are features whatever `clickscale.data.described.drafts.suspects` says of them.
         dataset: the data set to take of a configuration that declares several.
 
     Raises:
@@ -453,7 +458,7 @@ class _Draft:
         yield "fields = ["
         for column, side in with_flag_groups(columns) if kind else columns:
             nameless = self.events.user is None and self.events.item is None
-            options, why = field_options(column, nameless, self._is_ordered(column, rows))
+            options, why = field_options(column, nameless, self._is_ordered(column, rows), kind == "user")
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
             source = f", column = {quoted(column.name)}" if name != column.name and not column.flags else ""

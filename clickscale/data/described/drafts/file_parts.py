@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from clickscale.data.described.samples import Head
+from clickscale.data.described.drafts.samples import Head
 from clickscale.data.source import PART_NAMES, PARTS
 
 

@@ -4,12 +4,17 @@ import tomllib
 import numpy as np
 import pyarrow as pa
 import pytest
-
-from clickscale.data.described.guess import guess
-from clickscale.data.described.samples import Column
-from clickscale.data.described.suspects import tells_outcome, totals_outcomes, written_after, written_with
-from clickscale.errors import InputError
 from tests.data.described.test_guess import shop, write_csv
+
+from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.suspects import (
+    tells_outcome,
+    totals_outcomes,
+    written_after,
+    written_with,
+)
+from clickscale.errors import InputError
 
 DRAW = np.random.default_rng(0)
 LABEL = (DRAW.random(4000) < 0.3).astype(float)

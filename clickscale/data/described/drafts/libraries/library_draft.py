@@ -13,17 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.libraries.declared import DeclaredField, DeclaredLog
-from clickscale.data.described.libraries.fuxictr import fuxictr_log, is_fuxictr
-from clickscale.data.described.libraries.torcheasyrec import is_torcheasyrec, torcheasyrec_log
-from clickscale.data.described.log_config import CANONICAL
-from clickscale.data.described.roles import find_id, find_time, named, side_of
-from clickscale.data.described.rows import Flat, as_text, flat
-from clickscale.data.described.samples import Column, Head, read_head
-from clickscale.data.described.shape_lines import split_lines
-from clickscale.data.described.shapes import Shape
-from clickscale.data.described.suspects import written_after, written_with
-from clickscale.data.described.toml_lines import (
+from clickscale.data.described.drafts.libraries.declared import DeclaredField, DeclaredLog
+from clickscale.data.described.drafts.libraries.fuxictr import fuxictr_log, is_fuxictr
+from clickscale.data.described.drafts.libraries.torcheasyrec import is_torcheasyrec, torcheasyrec_log
+from clickscale.data.described.drafts.roles import find_id, find_time, named, side_of
+from clickscale.data.described.drafts.samples import Column, Head, read_head
+from clickscale.data.described.drafts.shape_lines import split_lines
+from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.suspects import written_after, written_with
+from clickscale.data.described.drafts.toml_lines import (
     field_options,
     file_lines,
     identifier,
@@ -31,6 +29,8 @@ from clickscale.data.described.toml_lines import (
     remark,
     time_lines,
 )
+from clickscale.data.described.log_config import CANONICAL
+from clickscale.data.described.rows import Flat, as_text, flat
 from clickscale.data.tables.folders import matching_files
 from clickscale.errors import InputError, unknown
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.errors import InputError
 from clickscale.schema import usual_statistics
@@ -360,3 +360,51 @@ def test_hotels_that_a_search_showed_have_outcomes_and_no_user(tmp_path):
         "srch_length_of_stay",
         "position",
     ]
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "why"),
+    [
+        ("Cust_Id", "Movie_Id", "by its name"),
+        ("user_id", "anime_id", "by its name"),
+        ("user_id", "workshop_id", "the other id beside the user"),
+        ("userId", "workshopId", "the other id beside the user"),
+    ],
+)
+def test_the_item_is_the_other_id_where_its_name_is_new(tmp_path, user, item, why):
+    draw = random.Random(5)
+    rows = [
+        {
+            user: draw.randrange(40),
+            item: draw.randrange(90),
+            "country_id": draw.randrange(99),
+            "rating": n % 6,
+        }
+        for n in range(900)
+    ]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "ratings.csv", rows))
+    assert (tree["user"]["column"], tree["item"]["column"]) == (user, item)
+    assert f"# {why}\n" in text
+    # A table of users has a user and another id as well, and no event.
+    write_csv(tmp_path / "users.csv", [{user: n, "plan_id": n % 7} for n in range(40)])
+    _, tree = draft(tmp_path, tmp_path / "ratings.csv", tmp_path / "users.csv")
+    assert tree["users"]["fields"] == [{"name": "plan_id"}]
+
+
+def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
+    """As in a table of advertisements without any id: no column of it is taken for one."""
+    draw = random.Random(6)
+    rows = [
+        {
+            "Age": 20 + draw.randrange(40),
+            "City": f"c{draw.randrange(90)}",
+            "Male": n % 2,
+            "Timestamp": f"2016-03-{1 + n // 40:02} {n % 24:02}:00:00",
+            "Clicked on Ad": int(draw.random() < 0.5),
+        }
+        for n in range(900)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "ads.csv", rows))
+    assert [label["column"] for label in tree["labels"]] == ["Clicked on Ad"]
+    assert ("user" in tree, "item" in tree) == (False, False)
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["Age", "City", "Male"]

@@ -11,7 +11,7 @@ import pytest
 
 from clickscale.data.adapters import open_source
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.guess import guess
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError

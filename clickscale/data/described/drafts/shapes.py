@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.roles import find_id, find_time, mentions, named, plain_name, separation
+from clickscale.data.described.drafts.roles import find_id, find_time, mentions, named, plain_name, separation
+from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.data.described.rows import ORDER, Flat, Lists, Order, RowShape, as_text, composed, flat
-from clickscale.data.described.samples import Column, Head
-from clickscale.data.described.toml_lines import quoted
 from clickscale.data.source import PART_NAMES
 from clickscale.data.tables.chunks import Chunk, empty_problems
 
@@ -27,7 +27,7 @@ _SEPARATORS = (" ", ",", ";", "|")
 _PAST = re.compile(r"hist|past|prev|seq|behav|recent|click|read|watch|view|visited|bought")
 _SHOWN = re.compile(r"inview|in_view|impression|shown|candidate|slate|exposed|displayed|recommended")
 _EVENT_IDS = re.compile(
-    r"(impression|session|request|event|row|log|query|search|srch|trace|pageview)id|index|rownumber|id|unnamed0"
+    r"(impression|display|session|request|event|row|log|query|search|srch|trace|pageview)id|index|rownumber|id|unnamed0"
 )
 _PROPENSITY = re.compile(r"propensity|^pscore|logging_?prob|^ips_?weight")
 _PART_COLUMNS = ("split", "part", "partition", "set", "subset", "fold", "dataset", "datasplit")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clickscale.data.described.libraries.prototext import parse_prototext
+from clickscale.data.described.drafts.libraries.prototext import parse_prototext
 from clickscale.errors import ConfigError
 
 

@@ -1,8 +1,8 @@
 """Columns that were probably written with or after the outcome, by their name and by what they tell.
 
 Such a column is no feature: it is not known when a candidate is scored, and a model that learns from it looks
-far better than it is. `clickscale.data.described.guess` leaves these columns out, with the reason, unless a
-person keeps them.
+far better than it is. `clickscale.data.described.drafts.guess` leaves these columns out, with the reason,
+unless a person keeps them.
 """
 
 import re
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clickscale.data.described.roles import numbers_or_none
-from clickscale.data.described.samples import Column
+from clickscale.data.described.drafts.roles import numbers_or_none
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, quantile_groups
 
 # Parts of names in lower case, words joined by "_".

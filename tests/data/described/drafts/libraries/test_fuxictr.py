@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from clickscale.data.described.libraries.fuxictr import fuxictr_log, is_fuxictr
-from clickscale.data.described.libraries.library_draft import declared_log
+from clickscale.data.described.drafts.libraries.fuxictr import fuxictr_log, is_fuxictr
+from clickscale.data.described.drafts.libraries.library_draft import declared_log
 from clickscale.errors import ConfigError, InputError
 
 CONFIG = """

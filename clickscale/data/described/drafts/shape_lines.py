@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.data.described.rows import Lists
-from clickscale.data.described.samples import Column
-from clickscale.data.described.shapes import Shape
-from clickscale.data.described.toml_lines import quoted
 
 
 def list_lines(lists: Lists) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Drafts of the TOML file that describes a log: from its tables, or from the configuration of a library."""
