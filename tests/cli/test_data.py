@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.data.described.test_guess import shop, write_csv
 
 from clickscale.cli import main
+from tests.data.described.drafts.test_guess import shop, write_csv
 
 SCHEMA = """
 name = "shop"

@@ -4,7 +4,6 @@ import tomllib
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.data.described.test_guess import shop, write_csv
 
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.drafts.samples import Column
@@ -15,6 +14,7 @@ from clickscale.data.described.drafts.suspects import (
     written_with,
 )
 from clickscale.errors import InputError
+from tests.data.described.drafts.test_guess import shop, write_csv
 
 DRAW = np.random.default_rng(0)
 LABEL = (DRAW.random(4000) < 0.3).astype(float)
