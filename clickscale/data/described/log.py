@@ -13,7 +13,7 @@ from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
-from clickscale.data.described.rows import ORDER, PART_OF_FILE, ROW, Columns, Lists, Order, RowShape
+from clickscale.data.described.rows import ORDER, PART_OF_FILE, ROW, Columns, Joined, Lists, Order, RowShape
 from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
@@ -146,9 +146,12 @@ class _Log:
             for names in (user or ids.user.column, item or ids.item.column)
             if not isinstance(names, str)
         ]
-        flags = {field.source: field.flags for field in ids.fields().values() if field.flags}
-        composites = {joined_name(names): names for names in several}
-        return RowShape(listed, lists, composites, order, owner, flags=flags)
+        joined = {joined_name(names): Joined(names, "id") for names in several}
+        joined |= {f.source: Joined(f.flags, "flags") for f in ids.fields().values() if f.flags}
+        for time in (self._config.impressions.time, self._config.behaviors.time):
+            if not isinstance(time, str):
+                joined[joined_name(time)] = Joined(time, "moment")
+        return RowShape(listed, lists, joined, order, owner)
 
     def _names(self) -> tuple[str, str, str]:
         """User, item and time column of the impressions."""
@@ -156,7 +159,7 @@ class _Log:
         nobody = "user" in absent or self._config.owns_rows
         user = ROW if nobody else joined_name(table.user) or self._schema.user.source
         item = "" if "item" in absent else joined_name(table.item) or self._schema.item.source
-        return user, item, ORDER if table.order else table.time
+        return user, item, ORDER if table.order else joined_name(table.time)
 
     def _behavior_names(self) -> tuple[str, str, str]:
         """User, item and time column of the behaviors."""
@@ -165,7 +168,7 @@ class _Log:
             return self._names()
         user = joined_name(table.user) or self._schema.user.source
         item = joined_name(table.item) or self._schema.item.source
-        return user, item, table.time or config.impressions.time
+        return user, item, joined_name(table.time or config.impressions.time)
 
     def _user_name(self) -> str:
         return joined_name(self._config.users.user) or self._schema.user.source

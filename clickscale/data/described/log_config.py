@@ -88,7 +88,7 @@ class _Impressions(Files, frozen=True):
     Attributes:
         files: as for every table; or files by part, under the keys ``train``, ``valid`` and ``test``.
         user, item, time: names of its columns; those of the id fields and ``time`` if empty. Several columns
-            make one composite id.
+            make one composite id, or a moment of a date and a time of day.
         time_unit: ``auto`` detects it from the size of the first values.
         order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
             items of one user, the oldest first; the lists of all users then end at the same moment.
@@ -98,7 +98,7 @@ class _Impressions(Files, frozen=True):
 
     user: Columns = ""
     item: Columns = ""
-    time: str = "time"
+    time: Columns = "time"
     time_unit: Unit = "auto"
     order: Order = ""
     lists: Lists | None = None
@@ -118,7 +118,7 @@ class _Behaviors(Files, frozen=True):
 
     user: Columns = ""
     item: Columns = ""
-    time: str = ""
+    time: Columns = ""
     time_unit: Unit = "auto"
     where: str = ""
     known_at: str = ""

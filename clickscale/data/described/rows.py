@@ -63,13 +63,33 @@ class Lists(Config, frozen=True):
         return {name for name in (self.suffix, self.first, self.position) if name}
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A column that is made of several.
+
+    Attributes:
+        kind: a composite ``id`` (`clickscale.schema.composite`), a list of the names of those ``flags`` that
+            are 1, or a ``moment`` of a date and a time of day.
+    """
+
+    parts: tuple[str, ...]
+    kind: Literal["id", "flags", "moment"]
+
+    def of(self, columns: Mapping[str, pa.Array]) -> tuple[pa.Array, dict[str, npt.NDArray[np.bool_]]]:
+        """Make the column; return it with the rows (N,) of its parts that hold what cannot be."""
+        parts = {name: columns[name] for name in self.parts}
+        if self.kind == "flags":
+            return names_of_flags(parts)
+        make = composed if self.kind == "id" else moment_texts
+        return make(list(parts.values())), {}
+
+
 class RowShape:
     """Turns the rows of a table, as they stand in its files, into rows of one event each.
 
     Args:
         item: column whose lists are taken apart; only used with ``lists``.
-        composites: columns by the name of the column that is composed of them.
-        flags: columns of 0 and 1 by the name of the column of lists that is made of them.
+        joined: columns that are made of several, by name.
         order: what stands for the time that the table does not have.
         owner: column of the user, each of whom has one list if ``order`` is ``lists``.
         parts: name of the part of each file, if files are parts.
@@ -79,18 +99,13 @@ class RowShape:
         self,
         item: str = "",
         lists: Lists | None = None,
-        composites: Mapping[str, Sequence[str]] | None = None,
+        joined: Mapping[str, Joined] | None = None,
         order: Order = "",
         owner: str = "",
         parts: Mapping[Path, str] | None = None,
-        flags: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._item, self._lists, self._order, self._owner = item, lists, order, owner
-        self._composites, self._parts, self._flags = (
-            dict(composites or {}),
-            dict(parts or {}),
-            dict(flags or {}),
-        )
+        self._joined, self._parts = dict(joined or {}), dict(parts or {})
         self._rows = 0
         self._owners: set[Any] = set()
 
@@ -101,18 +116,16 @@ class RowShape:
 
     def with_parts(self, parts: Mapping[Path, str]) -> "RowShape":
         """Return the shape of a table whose files are parts."""
-        return RowShape(
-            self._item, self._lists, self._composites, self._order, self._owner, parts, self._flags
-        )
+        return RowShape(self._item, self._lists, self._joined, self._order, self._owner, parts)
 
     def without_lists(self) -> "RowShape":
         """Return the shape that leaves lists whole."""
-        return RowShape("", None, self._composites, self._order, self._owner, self._parts, self._flags)
+        return RowShape("", None, self._joined, self._order, self._owner, self._parts)
 
     def raw_columns(self, wanted: Sequence[str]) -> list[str]:
         """List the columns that a file must have so that the columns ``wanted`` can be made."""
-        several = self._composites | self._flags
-        names = [part for name in wanted for part in several.get(name, (name,))]
+        parts = {name: joined.parts for name, joined in self._joined.items()}
+        names = [part for name in wanted for part in parts.get(name, (name,))]
         if self._lists is not None:
             names += [self._item, *self._lists.parallel, *self._lists.chosen]
             names = [name for name in names if name not in self._lists.made]
@@ -133,14 +146,12 @@ class RowShape:
         entries = None if self._lists is None else _take_apart(chunk, self._item, self._lists)
         chunk = chunk if entries is None else entries.chunk
         columns = {name: chunk[name] for name in chunk.rows.schema.names}
-        for name, parts in self._composites.items():
-            if name in wanted:
-                columns[name] = composed([columns[part] for part in parts])
-        for name, parts in self._flags.items():
-            if name in wanted:
-                columns[name], wrong = names_of_flags({part: columns[part] for part in parts})
-                for part, rows_of_it in wrong.items():
-                    chunk = chunk.marked(rows_of_it, "bad_flag", part)
+        for name, joined in self._joined.items():
+            if name not in wanted:
+                continue
+            columns[name], wrong = joined.of(columns)
+            for part, rows_of_it in wrong.items():
+                chunk = chunk.marked(rows_of_it, "bad_flag", part)
         if self._order != "lists" or entries is None:
             return _chunk(columns, chunk.problem, chunk.evidence)
         columns[ORDER] = pa.array(_LAST_ENTRY - entries.after)
@@ -173,6 +184,14 @@ def composed(columns: Sequence[pa.Array]) -> pa.Array:
     known = reduce(pc.or_, [pc.is_valid(text) for text in texts])
     joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="")
     return pc.if_else(known, joined, pa.scalar(None, pa.string()))
+
+
+def moment_texts(columns: Sequence[pa.Array]) -> pa.Array:
+    """Write dates and times of day as moments (N,); an hour such as 7 is 07:00. Null if a part is missing."""
+    texts = [pc.utf8_trim_whitespace(as_text(column)) for column in columns]
+    texts = [pc.replace_substring_regex(text, r"^(\d)(:|$)", r"0\1\2") for text in texts]
+    texts = [pc.replace_substring_regex(text, r"^(\d\d)$", r"\1:00") for text in texts]
+    return pc.binary_join_element_wise(*texts, " ")
 
 
 def as_text(values: pa.Array) -> pa.Array:

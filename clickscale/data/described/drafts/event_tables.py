@@ -23,6 +23,7 @@ from clickscale.data.described.drafts.roles import (
     names_outcome,
     numbers_or_none,
     plain_name,
+    with_clock,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
@@ -52,7 +53,8 @@ class Events:
     @property
     def ids(self) -> set[str]:
         """Names of the columns of user, item and time, as far as there are any."""
-        return {column.name for column in (self.user, self.item, self.time) if column is not None}
+        known = [column for column in (self.user, self.item, self.time) if column is not None]
+        return {name for column in known for name in (column.parts or (column.name,))}
 
     @property
     def rank(self) -> tuple[bool, ...]:
@@ -74,7 +76,7 @@ def find_events(shape: Shape) -> Events | None:
     """Return the table as one of events, if it has a user and an item, or a label."""
     head = shape.head
     columns = [column for column in head.columns.values() if column.name not in shape.left_out]
-    time = shape.time or find_time(columns)
+    time = shape.time or with_clock(find_time(columns), columns)
     user, item, why = _user_and_item(shape, columns, time)
     both = user is not None and item is not None
     described = [column for column in (user, item) if column is not None and not _comes_back(column)]

@@ -461,7 +461,7 @@ class _Draft:
             options, why = field_options(column, nameless, self._is_ordered(column, rows), kind == "user")
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
-            source = f", column = {quoted(column.name)}" if name != column.name and not column.flags else ""
+            source = f", column = {quoted(column.name)}" if name != column.name and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"

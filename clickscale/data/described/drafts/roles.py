@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.rows import moment_texts
+from clickscale.data.tables.casts import seconds
 
 Side = Literal["item", "profile", "context"]
 
@@ -36,6 +38,7 @@ _TIMES = _words(
     "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime "
     "hour datehour"
 )
+_HOURS = _words("hour hours hourofday hr hh")
 CLICKS = _words("click clicked isclick clk isclicked clicks clickbool label target y")
 FEEDBACK = _words(
     "like liked likes islike isliked follow isfollow share shared isshare comment iscomment forward "
@@ -195,6 +198,29 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several."""
     moments = [column for column in columns if column.unit]
     return named(moments, _TIMES) or (moments[0] if moments else None)
+
+
+def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
+    """Return a column of dates without a time of day together with the one that has it, if there is one."""
+    if date is None or date.unit != "iso":
+        return date
+    times, _ = seconds(date.known, "iso")
+    clocks = [column for column in columns if column is not date and _is_clock(column)]
+    if len(clocks) != 1 or (times.drop_null().to_numpy() % 86_400).any():
+        return date
+    parts = (date, clocks[0])
+    names = tuple(column.name for column in parts)
+    return Column("+".join(names), moment_texts([column.values for column in parts]), names)
+
+
+def _is_clock(column: Column) -> bool:
+    """True for texts such as 10:26 or 7:05:11, and for the numbers of hours under such a name."""
+    if pa.types.is_string(column.values.type) and column.floats is None:
+        looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
+        return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
+    if plain_name(column.name) not in _HOURS or not column.is_whole or column.distinct < 3:
+        return False
+    return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
 
 
 def is_afterwards(column: Column) -> bool:

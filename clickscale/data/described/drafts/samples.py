@@ -44,12 +44,12 @@ class Column:
     """One column of a sample, with properties of its values that need no description.
 
     Attributes:
-        flags: columns of 0 and 1 of which the values are lists (see ``flag_groups``).
+        parts: columns of which it is made: of 0 and 1 for lists (see ``flag_groups``), or of date and time.
     """
 
     name: str
     values: pa.Array
-    flags: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> pa.Array:

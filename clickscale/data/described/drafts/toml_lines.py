@@ -39,7 +39,8 @@ def _file(path: Path, base: Path) -> str:
 
 def time_lines(column: Column) -> Iterator[str]:
     """Yield the keys of a table's time column."""
-    yield f"time = {quoted(column.name)}"
+    parts = f"[{', '.join(map(quoted, column.parts))}]" if column.parts else quoted(column.name)
+    yield f"time = {parts}"
     why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
     yield f'time_unit = "{column.unit}"  # {why}'
 
@@ -56,10 +57,10 @@ def field_options(
     """
     if column.width:
         return f', kind = "content", width = {column.width}', "vectors of one length"
-    if column.flags:
-        names = ", ".join(map(quoted, column.flags))
+    if column.parts:
+        names = ", ".join(map(quoted, column.parts))
         several = f", values = {column.most}" if column.most > 1 else ""
-        why = f"{len(column.flags)} columns of 0 and 1, of which up to {column.most} are 1"
+        why = f"{len(column.parts)} columns of 0 and 1, of which up to {column.most} are 1"
         return f"{several}, flags = [{names}]", why
     if pa.types.is_nested(column.values.type):
         return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
