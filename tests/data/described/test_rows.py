@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from clickscale.data.described.rows import ORDER, ROW, Lists, RowShape, as_text, composed
+from clickscale.data.described.rows import ORDER, ROW, Lists, RowShape, as_text, composed, moment_texts
 from clickscale.data.tables.chunks import Chunk, empty_problems
 from clickscale.schema import composite
 
@@ -138,3 +138,15 @@ def test_composite_ids_differ_wherever_their_parts_differ():
 def test_ids_that_are_whole_numbers_are_one_text_whatever_their_type():
     assert as_text(pa.array([12.0, None])).to_pylist() == ["12", None]
     assert as_text(pa.array([12], pa.uint16())).to_pylist() == ["12"]
+
+
+@pytest.mark.parametrize(
+    ("dates", "clocks", "texts"),
+    [
+        (["2011-05-01", None], ["10:26:11", "1:00"], ["2011-05-01 10:26:11", None]),
+        ([20_110_501, 20_110_502], [7, 23], ["20110501 07:00", "20110502 23:00"]),
+        (["01-May-2011"], [" 7:05 "], ["01-May-2011 07:05"]),
+    ],
+)
+def test_a_date_and_a_time_of_day_are_one_moment(dates, clocks, texts):
+    assert moment_texts([pa.array(dates), pa.array(clocks)]).to_pylist() == texts

@@ -31,7 +31,6 @@ from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     ITEMS,
     USERS,
-    find_unknown_id,
     follows_order,
     is_action,
     is_afterwards,
@@ -40,6 +39,7 @@ from clickscale.data.described.drafts.roles import (
     numbers_or_none,
     plain_name,
     separation,
+    shared_id,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head, read_head
@@ -246,9 +246,9 @@ class _Draft:
         ids: tuple[tuple[Kind, Column | None], ...] = (("user", events.user), ("item", events.item))
         for role, column in ids:
             if column is not None:
-                yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
+                yield from self._id_lines(role, column)
             else:
-                yield self._lacking(role)
+                yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
         yield from self._label_lines()
         yield from self._impression_lines()
         if events.user is not None:
@@ -265,14 +265,13 @@ class _Draft:
         for head in self.unused:
             yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
 
-    def _lacking(self, role: Kind) -> str:
-        """Say that no column holds the ids of a role, and what is wrong with one that seems to."""
-        found = find_unknown_id(list(self.events.head.columns.values()), role)
-        if found is None:
-            return f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
-        column, share = found
-        name = remark(column.name)
-        return f"# No column names the {role}: {share:.0%} of the rows have one value of {name}, for none."
+    def _id_lines(self, role: Kind, column: Column) -> Iterator[str]:
+        """Yield the line of an id, with a warning if one value seems to stand for all that are unknown."""
+        yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
+        value, share = shared_id(column)
+        if share:
+            yield f"# WARNING: {share:.0%} of the rows have the {role} {remark(str(value))}. If it stands for all that"
+            yield "# are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
         if role == "item" or not (self.shape.composite or self.shape.listed):

@@ -82,7 +82,7 @@ _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal|segment|group|type|level|categ")
-_SOME = 100  # different ids from which one that most rows have stands for none
+_SOME = 30  # different ids from which one that most rows have stands for none
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
 _MOST_GROUPS = 32
@@ -117,21 +117,6 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
 
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word."""
-    return _named_id([column for column in columns if not _unknown_share(column)], kind)
-
-
-def find_unknown_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> tuple[Column, float] | None:
-    """Find an id by its name that most rows do not have; return it with the share of these rows.
-
-    In many logs most rows name the same device, which is none. As a user it would be the history and the
-    taste of everybody.
-    """
-    shares = {column.name: (column, _unknown_share(column)) for column in columns}
-    found = _named_id([column for column, share in shares.values() if share], kind)
-    return shares[found.name] if found else None
-
-
-def _named_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     word = _USER_WORD if kind == "user" else _ITEM_WORD
     known = named(columns, USERS if kind == "user" else ITEMS)
     similar = [
@@ -144,14 +129,20 @@ def _named_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Colum
     return known or (similar[0] if similar else None)
 
 
-def _unknown_share(column: Column) -> float:
-    """Return the share of rows with the one value that stands for all that are not known, or 0."""
+def shared_id(column: Column) -> tuple[object, float]:
+    """Return the value that seems to stand for all unknown ids, and its share of the rows; 0 without one.
+
+    In many logs most rows name the same device, which is none.
+    """
     if pa.types.is_nested(column.values.type) or column.distinct < _SOME:
-        return 0.0
-    counts = pc.value_counts(column.known).field("counts").to_numpy(zero_copy_only=False)
+        return None, 0.0
+    counted = pc.value_counts(column.known)
+    counts = counted.field("counts").to_numpy(zero_copy_only=False)
     second, first = np.partition(counts, -2)[-2:].tolist()
     share = first / len(column.values)
-    return share if share > _MOSTLY and first > _BEYOND * second else 0.0
+    if share < _MOSTLY or first < _BEYOND * second:
+        return None, 0.0
+    return counted.field("values")[int(np.argmax(counts))].as_py(), share
 
 
 def find_other_id(columns: Sequence[Column], user: Column) -> Column | None:
@@ -162,7 +153,6 @@ def find_other_id(columns: Sequence[Column], user: Column) -> Column | None:
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
         and not _PLACES.search(column.name.lower())
-        and not _unknown_share(column)
         and column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)

@@ -313,8 +313,8 @@ def test_tables_without_user_item_and_time_are_an_error_that_shows_what_they_hav
         guess([tmp_path / "empty.csv"])
 
 
-def test_impressions_of_unknown_devices_have_no_user_but_a_time(tmp_path):
-    """As in Avazu's log: hours of two-digit years, and one device that stands for all unknown ones."""
+def test_a_draft_warns_of_a_device_that_stands_for_all_unknown_ones(tmp_path):
+    """As in Avazu's log, whose hours have years of two digits."""
     draw = random.Random(3)
     rows = [
         {
@@ -327,10 +327,11 @@ def test_impressions_of_unknown_devices_have_no_user_but_a_time(tmp_path):
         for n in range(1500)
     ]
     text, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
-    assert "user" not in tree
-    assert "have one value of device_id" in text
+    assert tree["user"]["column"] == "device_id"
+    assert "% of the rows have the user a99f214a. If it stands for all that" in text
+    assert text.count("# WARNING") == 1
     assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("hour", "YYMMDDHH")
-    assert [field["name"] for field in tree["impressions"]["fields"]] == ["banner_pos", "device_id"]
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["banner_pos"]
     tables = drained(load_log(tmp_path / "log.toml"))
     assert tables["impressions"][0]["time"] == 1_413_849_600  # 2014-10-21 00:00 UTC
 
@@ -408,3 +409,33 @@ def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
     assert [label["column"] for label in tree["labels"]] == ["Clicked on Ad"]
     assert ("user" in tree, "item" in tree) == (False, False)
     assert [field["name"] for field in tree["impressions"]["fields"]] == ["Age", "City", "Male"]
+
+
+@pytest.mark.parametrize(
+    ("clock", "values", "second"),
+    [
+        ("time", [f"{n % 24:02}:{n % 60:02}:07" for n in range(600)], 3600 + 60 + 7),
+        ("hour", [n % 24 for n in range(600)], 3600),
+    ],
+)
+def test_a_date_and_the_time_of_day_in_two_columns_are_the_time(tmp_path, clock, values, second):
+    rows = [
+        {"user_id": f"u{n % 40}", "item_id": n % 30, "date": f"2024-01-{1 + n // 24:02}", clock: values[n]}
+        | {"clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == ["date", clock]
+    assert "fields" not in tree["impressions"]
+    tables = drained(load_log(tmp_path / "log.toml"))
+    assert [row["time"] - 1_704_067_200 for row in tables["impressions"][:2]] == [second % 60, second]
+    assert tables["behaviors"][1]["time"] == tables["impressions"][1]["time"]
+
+
+def test_a_date_with_a_time_of_day_needs_no_second_column(tmp_path):
+    rows = [row | {"day": f"2024-01-05 {n % 24:02}:00:01", "hour": n % 24} for n, row in enumerate(shop())]
+    for row in rows:
+        del row["timestamp"]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == "day"
+    assert {"name": "hour"} in tree["impressions"]["fields"]

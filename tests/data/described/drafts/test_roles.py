@@ -8,12 +8,12 @@ from sklearn.metrics import roc_auc_score
 from clickscale.data.described.drafts.roles import (
     find_id,
     find_time,
-    find_unknown_id,
     follows_order,
     is_action,
     is_quantity,
     looks_rated,
     separation,
+    shared_id,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
@@ -48,21 +48,15 @@ def test_ids_are_known_by_the_names_of_several_conventions(names, user, item):
         assert (column.name if column else None) == name
 
 
-def test_an_id_that_most_rows_lack_names_nobody():
-    devices = ["none"] * 800 + [f"d{n % 180}" for n in range(200)]
-    found = list(columns(device_id=devices, ad_id=[n % 300 for n in range(1000)]).values())
-    assert find_id(found, "user") is None
-    assert find_id(found, "item").name == "ad_id"
-    column, share = find_unknown_id(found, "user")
-    assert (column.name, share) == ("device_id", 0.8)
-    assert find_unknown_id(found, "item") is None
-    # One user of few, and one item among others that come often, are what they seem to be.
-    for values in (
-        ["a"] * 800 + [f"d{n % 20}" for n in range(200)],
-        ["a"] * 400 + ["b"] * 300 + devices[-300:],
-    ):
-        (column,) = columns(device_id=values).values()
-        assert find_id([column], "user") is column
+def test_one_value_that_most_rows_have_stands_for_unknown_ids():
+    def found(ids):
+        return shared_id(Column("device_id", pa.array(ids)))
+
+    rare = [f"d{n % 180}" for n in range(200)]
+    assert found(["none"] * 800 + rare) == ("none", 0.8)
+    assert found(["none"] * 400 + ["app"] * 300 + rare) == (None, 0.0)  # two that come often
+    assert found(["none"] * 40 + rare) == (None, 0.0)
+    assert found(["none"] * 800 + rare[:20]) == (None, 0.0)  # users are few
 
 
 @pytest.mark.parametrize(
