@@ -270,8 +270,8 @@ class _Draft:
         yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
         value, share = shared_id(column)
         if share:
-            yield f"# WARNING: {share:.0%} of the rows have the {role} {remark(str(value))}. If it stands for all that"
-            yield "# are unknown, they share one history and one rate: give each an id of its own."
+            yield f"# WARNING: {share:.0%} of the rows have the {role} {remark(str(value))}. If it stands for"
+            yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
         if role == "item" or not (self.shape.composite or self.shape.listed):

@@ -72,7 +72,7 @@ _OF_USERS = re.compile(
 _QUANTITIES = re.compile(
     r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|sum(?!e|m)|total|"
     r"days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|views|clicks|"
-    r"followers|fans|likes|percent|salary|income"
+    r"followers|fans|likes|percent|salary|income|time$"
 )
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
@@ -219,7 +219,7 @@ def is_afterwards(column: Column) -> bool:
 
 
 def is_quantity(column: Column) -> bool:
-    """True if the name suggests a measured quantity; ``country_id`` and ``section`` do not."""
+    """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
     name = column.name.lower()
     return _QUANTITIES.search(name) is not None and not name.endswith("_id")
 

@@ -66,6 +66,7 @@ def test_one_value_that_most_rows_have_stands_for_unknown_ids():
         ("price", True),
         ("age", True),
         ("avg_secs", True),
+        ("comment_stay_time", True),
         ("country", False),
         ("visitor_country_id", False),
         ("section", False),
