@@ -34,7 +34,8 @@ class Field(Config, frozen=True):
             profile by so many of its users (others are unknown); ``hash`` maps values to ``buckets`` rows and
             needs no dictionary.
         values: largest number of values in a row; 1 for plain fields, more for lists such as tags.
-        separator: splits a text column into values; raw list columns need none.
+        separator: splits a text column into values, or ``[]`` for texts that are lists in brackets; raw list
+            columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.
         shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
             not share another's.

@@ -31,7 +31,7 @@ import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.texts import FINE
+from clickscale.data.features.texts import FINE, entries_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
@@ -432,7 +432,7 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
         raise InputError(f"{table.where(key, index)} is {short(value)}; send a flat list.")
     if field.values == 1 or value is None or several:
         return value
-    return value.split(field.separator) if isinstance(value, str) and field.separator else [value]
+    return entries_of(value, field.separator) if isinstance(value, str) and field.separator else [value]
 
 
 def _types_of(values: Sequence[Any]) -> frozenset[type]:

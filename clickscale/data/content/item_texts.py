@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.dataset import Dataset
-from clickscale.data.features.texts import read_texts
+from clickscale.data.features.texts import BRACKETS, entries_of, read_texts
 from clickscale.data.features.values import read_keys
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format, column_names, name_the_rest, read
@@ -143,6 +143,8 @@ def _readable(values: pa.Array, separator: str) -> Texts:
             ", ".join(str(value) for value in row or () if value is not None) for row in values.to_pylist()
         ]
     texts = pc.utf8_trim_whitespace(read_texts(values)[0].fill_null(""))
+    if separator == BRACKETS:
+        return [", ".join(entries_of(text, separator)) for text in texts.to_pylist()]
     if separator:
         texts = pc.replace_substring(texts, separator, ", ")
     return [str(text) for text in texts.to_pylist()]

@@ -3,6 +3,7 @@
 The problem codes of raw values are defined here too, since the first of them arise here.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from clickscale.arrays import Bytes, Ints
 # Problem codes of a row, and their names in reports; FINE means no problem.
 FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
 BAD_NUMBER, NOT_FINITE, BAD_LABEL, BAD_VECTOR, BAD_TIME = range(5, 10)
+BRACKETS = "[]"  # as a separator: texts are lists as Python and JSON write them
+_QUOTED = r"""(?:'(?P<one>(?:[^'\\]|\\.)*)'|"(?P<two>(?:[^"\\]|\\.)*)")"""
+_ENTRY = re.compile(_QUOTED + r"""|(?P<plain>[^\s,\[\]()'"][^,\[\]()]*)""")
+_OF_OBJECT = re.compile(r":\s*" + _QUOTED)
+_NOTHING = ("", "None", "null", "nan", "NaN")
 PROBLEMS = (
     "",
     "bad_value",
@@ -169,3 +175,17 @@ def bools_of(values: pa.Array) -> npt.NDArray[np.bool_]:
 def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
     """Convert values to numpy, nulls to ``null``; a read-only view where arrow allows it."""
     return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False))
+
+
+def entries_of(text: str, separator: str) -> list[str]:
+    """Divide a text of several values, by a separator or as a list in brackets (`BRACKETS`).
+
+    Of objects in brackets, texts behind a colon are the values: Drama of ``[{'id': 16, 'name': 'Drama'}]``.
+    """
+    if separator != BRACKETS:
+        return text.split(separator)
+    pattern = _OF_OBJECT if "{" in text else _ENTRY
+    found = [match.groupdict() for match in pattern.finditer(text)]
+    quoted = [re.sub(r"\\(.)", r"\1", each["one"] or each["two"] or "") for each in found]
+    plain = [(each.get("plain") or "").strip() for each in found]
+    return [value or word for value, word in zip(quoted, plain, strict=True) if value or word not in _NOTHING]

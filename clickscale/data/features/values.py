@@ -20,11 +20,13 @@ from clickscale.data.features.texts import (
     BAD_TIME,
     BAD_VALUE,
     BAD_VECTOR,
+    BRACKETS,
     FINE,
     NEGATIVE,
     NOT_FINITE,
     OVERFLOW,
     bools_of,
+    entries_of,
     hash_texts,
     is_placeholder,
     is_text,
@@ -101,7 +103,11 @@ def _key_rows(field: Field, values: pa.Array) -> Raw:
         return _from_lists(field, _single_lists(values))
     texts, problems = read_texts(values)
     coded = texts.dictionary_encode()
-    pieces = pc.split_pattern(coded.dictionary, field.separator)
+    if field.separator == BRACKETS:
+        entries = [entries_of(text, BRACKETS) for text in coded.dictionary.to_pylist()]
+        pieces = pa.array(entries, pa.large_list(pa.string()))
+    else:
+        pieces = pc.split_pattern(coded.dictionary, field.separator)
     pieces = pa.LargeListArray.from_arrays(
         pieces.offsets.cast(pa.int64()), pc.utf8_trim_whitespace(pieces.values)
     )

@@ -317,3 +317,19 @@ def test_a_draft_keeps_no_value_of_a_single_user_where_a_profile_has_many(tmp_pa
     (field,) = tomllib.loads(drafted(tmp_path, "clicks.csv"))["users"]["fields"]
     assert field == {"name": "zip", "min_count": 2}
     assert len(open_dataset(tmp_path / "drafted").encoder.vocabulary("zip").values) == 0
+
+
+def test_lists_in_brackets_are_read_alike_from_tables_and_requests(tmp_path: Path) -> None:
+    rows = [row | {"tags": str([f"t{n % 4}", f"t{n % 3}"][: 1 + n % 2])} for n, row in enumerate(clicks())]
+    save(tmp_path, rows, "clicks.jsonl")
+    tree = tomllib.loads(drafted(tmp_path, "clicks.jsonl"))
+    assert tree["impressions"]["fields"] == [{"name": "tags", "values": 2, "separator": "[]"}]
+    dataset = open_dataset(tmp_path / "drafted")
+    assert dataset.encoder.vocabulary("tags").values.to_pylist() == ["t0", "t1", "t2", "t3"]
+    shown = np.asarray(dataset.impressions["field.tags"])[np.argsort(dataset.impressions["time"])]
+    assert shown[:2].tolist() == [[FIRST, 0], [FIRST + 1, FIRST + 1]]
+    for tags in ("['t1', 't2']", ["t1", "t2"]):
+        request = {"user": "u1", "time": START, "candidates": [{"item": "i1", "tags": tags}]}
+        batch = encode_requests([request], dataset.encoder, 5).batch
+        assert FIRST + 1 in batch.candidates.context[0, 0].tolist()
+        assert FIRST + 2 in batch.candidates.context[0, 0].tolist()

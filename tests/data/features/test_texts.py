@@ -1,9 +1,17 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickscale.data.features.texts import hash_texts, splitmix64, text_buffers, texts_of
+from clickscale.data.features.texts import (
+    BRACKETS,
+    entries_of,
+    hash_texts,
+    splitmix64,
+    text_buffers,
+    texts_of,
+)
 
 WORDS = st.lists(st.text(alphabet="abéß界\0", max_size=6), max_size=12)
 MASK = 2**64 - 1
@@ -52,3 +60,25 @@ def test_more_texts_than_one_block_are_hashed_alike() -> None:
 def test_texts_can_be_taken_apart_and_put_together(words: list[str]) -> None:
     texts = pa.array(["skipped", *words], pa.large_string()).slice(1)
     assert texts_of(*text_buffers(texts)).to_pylist() == words
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("['Animation', \"Children's\", 'Sci-Fi']", ["Animation", "Children's", "Sci-Fi"]),
+        ('["a, b", "c"]', ["a, b", "c"]),
+        ("[Action, Children's Films]", ["Action", "Children's Films"]),
+        ("['it\\'s']", ["it's"]),
+        ("[1, 2.5,None, nan]", ["1", "2.5"]),
+        ("[['Beauty', 'Hair'], ['Skin']]", ["Beauty", "Hair", "Skin"]),
+        ("[{'id': 16, 'name': 'Drama'}, {\"id\": 35, \"name\": \"War\"}]", ["Drama", "War"]),
+        ("[]", []),
+        ("['open", ["open"]),
+    ],
+)
+def test_lists_in_brackets_are_taken_apart(text: str, entries: list[str]) -> None:
+    assert entries_of(text, BRACKETS) == entries
+
+
+def test_other_separators_divide_as_they_stand() -> None:
+    assert entries_of("a|b c|", "|") == ["a", "b c", ""]

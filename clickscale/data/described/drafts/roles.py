@@ -101,7 +101,7 @@ def value_count(column: Column) -> int:
         return int(pc.count_distinct(pc.list_flatten(column.known)).as_py())
     if not column.separator:
         return column.distinct
-    return int(pc.count_distinct(pc.list_flatten(pc.split_pattern(column.known, column.separator))).as_py())
+    return len({value for entries in column.entries() for value in entries})
 
 
 def plain_name(name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.features.texts import is_text, read_texts
+from clickscale.data.features.texts import BRACKETS, entries_of, is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
@@ -136,7 +136,7 @@ class Column:
             return ""
         texts = self.known.to_pylist()
         if sum(text[:1] in "[(" for text in texts) > 0.1 * len(texts):
-            return ""  # ranges such as [10,100), or lists in brackets that no separator takes apart
+            return BRACKETS if _are_lists(texts) else ""
         for separator in _LIST_SEPARATORS:
             parts = [text.split(separator) for text in texts]
             several = [tokens for tokens in parts if len(tokens) > 1]
@@ -152,7 +152,11 @@ class Column:
         """The largest number of values in one row."""
         if pa.types.is_nested(self.values.type):
             return int(pc.max(pc.list_value_length(self.known)).as_py() or 1)
-        return max((text.count(self.separator) + 1 for text in self.known.to_pylist()), default=1)
+        return max(map(len, self.entries()), default=1)
+
+    def entries(self) -> list[list[str]]:
+        """Return the values of each text that the separator takes apart."""
+        return [entries_of(text, self.separator) for text in self.known.to_pylist()]
 
     @property
     def width(self) -> int:
@@ -310,6 +314,16 @@ def _is_header(names: list[str], rows: list[list[str]]) -> bool:
     if len(given) < len(names) or len(set(given)) < len(given):  # a doubled name is an error when read
         return below
     return below or all(name not in row for row in fits for name in names)
+
+
+def _are_lists(texts: list[str]) -> bool:
+    """True for texts such as ['a', 'b'] whose entries come back; vectors have equally many numbers."""
+    if sum(text.strip()[:1] + text.strip()[-1:] == "[]" for text in texts) < 0.95 * len(texts):
+        return False
+    lists = [entries_of(text, BRACKETS) for text in texts]
+    tokens = Counter(token for entry in lists for token in entry)
+    alike = len(set(map(len, lists))) == 1 and all(map(_is_number, tokens))
+    return not alike and len(tokens) < 0.5 * tokens.total()
 
 
 def _with_digits(tokens: Counter[str]) -> int:
