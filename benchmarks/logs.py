@@ -13,15 +13,17 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
 Ints = npt.NDArray[np.int64]
+Form = Literal["plain", "zip", "clock", "brackets"]
 
 STEERING = ("quarter", "slice10k", "rare", "musical", "kuairand")  # these shaped the rules
 CHECKING = ("ml-100k", "ml-1m", "mind", "positives", "beauty", "slice40k")  # these only check them
@@ -31,6 +33,9 @@ SLICES = {  # of users of MovieLens-1M that the slices above lack: first impress
     **{f"users80k-{k}": (300_000 + 80_000 * k, 80_000) for k in range(2)},
     **{f"users160k-{k}": (460_000 + 160_000 * k, 160_000) for k in range(3)},
 }
+# The quarter with the zip codes of its users, with dates and times of day apart, with genres in brackets.
+FORMS: tuple[Form, ...] = ("zip", "clock", "brackets")
+FILES = {"ml-100k-files": ("ml-100k", ("u.data", "u.item", "u.user"))}  # drafted as they are published
 NEGATIVES = 4  # drawn for each positive of a log that has only positives
 ADAPTERS = {
     "ml-100k": ("movielens-100k", "ml-100k", ()),
@@ -52,20 +57,32 @@ def ratings(source: Path) -> Ints:
     return np.array([line.split(b"::") for line in lines], dtype=np.int64)
 
 
-def films(source: Path, raw: Path) -> None:
+def films(source: Path, raw: Path, form: Form = "plain") -> None:
     """Write the item and user tables of MovieLens-1M."""
     movies = (source / "ml-1m" / "movies.dat").read_text("latin-1").splitlines()
-    write(raw / "items.csv", ["item_id", "genres"], [line.split("::")[::2] for line in movies])
+    items = [line.split("::")[::2] for line in movies]
+    if form == "brackets":
+        items = [[item, str(genres.split("|"))] for item, genres in items]
+    write(raw / "items.csv", ["item_id", "genres"], items)
     users = (source / "ml-1m" / "users.dat").read_text("latin-1").splitlines()
-    header = ["user_id", "gender", "age", "occupation"]
-    write(raw / "users.csv", header, [line.split("::")[:4] for line in users])
+    header = ["user_id", "gender", "age", "occupation", "zip"]
+    columns = 5 if form == "zip" else 4
+    write(raw / "users.csv", header[:columns], [line.split("::")[:columns] for line in users])
 
 
-def rated(source: Path, raw: Path, rows: Ints) -> None:
+def rated(source: Path, raw: Path, rows: Ints, form: Form = "plain") -> None:
     """Write ratings as impressions: a rating of at least 4 is a click."""
-    films(source, raw)
-    header = ["user_id", "item_id", "time", "clicked"]
-    write(raw / "clicks.csv", header, [(u, i, t, int(r >= 4)) for u, i, r, t in rows.tolist()])
+    films(source, raw, form)
+    times = ["date", "time"] if form == "clock" else ["time"]
+    header = ["user_id", "item_id", *times, "clicked"]
+    write(raw / "clicks.csv", header, [(u, i, *moment(t, form), int(r >= 4)) for u, i, r, t in rows.tolist()])
+
+
+def moment(time: int, form: Form) -> list[str]:
+    """A time in one column, or its date and its time of day."""
+    if form != "clock":
+        return [str(time)]
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}".split()
 
 
 def whole_users(rows: Ints, seed: int, count: int) -> Ints:
@@ -76,10 +93,10 @@ def whole_users(rows: Ints, seed: int, count: int) -> Ints:
     return rows[np.argsort(rank[rows[:, 0]], kind="stable")][:count]
 
 
-def quarter(source: Path, raw: Path) -> None:
+def quarter(source: Path, raw: Path, form: Form = "plain") -> None:
     """Write a quarter of the users of MovieLens-1M."""
     rows = ratings(source)
-    rated(source, raw, rows[rows[:, 0] % 4 == 0])
+    rated(source, raw, rows[rows[:, 0] % 4 == 0], form)
 
 
 def slice10k(source: Path, raw: Path) -> None:
@@ -175,6 +192,9 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
 MAKERS |= {name: partial(more_users, first=first, count=count) for name, (first, count) in SLICES.items()}
 
 
+MAKERS |= {f"quarter-{form}": partial(quarter, form=form) for form in FORMS}
+
+
 def clickscale(*arguments: str) -> None:
     """Run a verb of the command line."""
     subprocess.run([sys.executable, "-m", "clickscale", *arguments], check=True)
@@ -191,8 +211,13 @@ def prepare(name: str, source: Path, out: Path) -> Path:
         clickscale("prepare", f"{adapter}:{source / folder}", "--out", str(data), *sets)
         return data
     raw = out / "raw" / name
-    MAKERS[name](source, raw)
-    tables = [str(path) for path in sorted(raw.glob("*.csv"))]
+    if name in FILES:
+        folder, files = FILES[name]
+        raw.mkdir(parents=True, exist_ok=True)
+        tables = [str(source / folder / file) for file in files]
+    else:
+        MAKERS[name](source, raw)
+        tables = [str(path) for path in sorted(raw.glob("*.csv"))]
     schema = raw / "schema.toml"
     schema.unlink(missing_ok=True)
     clickscale("schema", "guess", *tables, "--out", str(schema))
