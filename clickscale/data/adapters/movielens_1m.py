@@ -19,6 +19,7 @@ from clickscale.data.source import Source, TableName
 from clickscale.data.tables.casts import integers
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import find_file, read
+from clickscale.data.tables.row_order import RowOrder
 
 CATEGORY = "genres"
 RETURNING = False  # users rate their films in one sitting
@@ -67,7 +68,7 @@ def source(
             yield "users", movielens.users_table(chunk, integers(chunk["age"]))
         for chunk in read(movies, text=_MOVIES):
             yield "items", movielens.items_table(chunk, chunk["genres"], vectors)
-        order = movielens.RowOrder() if ordered else None
+        order = RowOrder() if ordered else None
         for chunk in read(ratings, text=_RATINGS):
             yield from movielens.rating_tables(chunk, order)
 

@@ -13,13 +13,24 @@ from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
-from clickscale.data.described.rows import ORDER, PART_OF_FILE, ROW, Columns, Joined, Lists, Order, RowShape
+from clickscale.data.described.rows import (
+    ORDER,
+    PART_OF_FILE,
+    ROW,
+    Columns,
+    Joined,
+    Lists,
+    Order,
+    RowShape,
+    as_text,
+)
 from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
 from clickscale.data.tables.chunks import Chunk, canonical
 from clickscale.data.tables.conditions import Condition, Tally, parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
+from clickscale.data.tables.row_order import RowOrder
 from clickscale.features import label_of
 from clickscale.schema import joined_name
 
@@ -159,7 +170,7 @@ class _Log:
         nobody = "user" in absent or self._config.owns_rows
         user = ROW if nobody else joined_name(table.user) or self._schema.user.source
         item = "" if "item" in absent else joined_name(table.item) or self._schema.item.source
-        return user, item, ORDER if table.order else joined_name(table.time)
+        return user, item, ORDER if table.order or table.ordered else joined_name(table.time)
 
     def _behavior_names(self) -> tuple[str, str, str]:
         """User, item and time column of the behaviors."""
@@ -183,6 +194,7 @@ class _Log:
     def _impression_columns(self) -> list[str]:
         config = self._config
         columns = [*filter(None, self._names()), *sources(config.impressions.fields)]
+        columns += [joined_name(config.impressions.time)] if config.impressions.ordered else []
         columns += [self._split.column] if self._split.column else []
         columns += [label.column for label in config.labels if label.column and not label.condition]
         columns += [condition.column for condition in self._conditions.values()]
@@ -203,7 +215,7 @@ class _Log:
         timed = bool(config.history and config.history.times)
         sorts = config.history is not None and not config.owns_rows
         histories = Histories(names, timed, self._has_known_at()) if sorts else None
-        self._tallies, self._without_zone = {}, {}
+        self._tallies, self._without_zone, order = {}, {}, RowOrder()
         for name, table in self._tables():
             self._without_zone[name] = table.without_zone
             for path, chunk in table.chunks():
@@ -215,12 +227,21 @@ class _Log:
                 elif name == "behaviors":
                     yield from self._told(self._behaviors(table, events, self._behavior_names()), histories)
                 elif name == "impressions":
-                    yield from self._from_impressions(table, events, histories)
+                    yield from self._from_impressions(table, self._in_order(table, events, order), histories)
                 history = config.history
                 if history and name == ("history" if history.files else "impressions"):
                     yield from self._entries(table, path, chunk, history, histories)
         for batch in histories.timelines() if histories else ():
             yield "behaviors", self._as_read(batch)
+
+    def _in_order(self, table: TableFiles, chunk: Chunk, order: RowOrder) -> Chunk:
+        """Add times in the order of the rows to a chunk of the impressions, if they are in order."""
+        shown = self._config.impressions
+        if not shown.ordered:
+            return chunk
+        times, chunk = table.time(chunk, joined_name(shown.time), shown.time_unit)
+        rows = chunk.rows.append_column(ORDER, order(as_text(chunk[self._names()[0]]), times))
+        return Chunk(rows, chunk.problem, chunk.evidence)
 
     def findings(self) -> tuple[str, ...]:
         """Say what the last pass over the tables has met; see `Source.findings`."""

@@ -90,6 +90,8 @@ class _Impressions(Files, frozen=True):
         user, item, time: names of its columns; those of the id fields and ``time`` if empty. Several columns
             make one composite id, or a moment of a date and a time of day.
         time_unit: ``auto`` detects it from the size of the first values.
+        ordered: rows of one user and moment are neighbors in their true order, so the earlier ones are known
+            to the later ones; each row gets a time one second after the row before.
         order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
             items of one user, the oldest first; the lists of all users then end at the same moment.
         lists: how the lists of a row become impressions.
@@ -100,6 +102,7 @@ class _Impressions(Files, frozen=True):
     item: Columns = ""
     time: Columns = "time"
     time_unit: Unit = "auto"
+    ordered: bool = False
     order: Order = ""
     lists: Lists | None = None
     fields: tuple[Field, ...] = ()
@@ -342,6 +345,11 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: order = {shown.order!r} stands for a missing time, and time = {shown.time!r} names "
             "one; leave one of them out."
         )
+    if shown.ordered and (other := _beside_order(config)):
+        raise SchemaError(
+            f"{name}: ordered = true tells rows of one moment apart, which does not go with {other}; leave "
+            "one of them out."
+        )
     if shown.order == "lists" and shown.lists is None:
         raise SchemaError(f"{name}: order = 'lists' needs a table [impressions.lists], which may be empty.")
     if shown.lists and (isinstance(shown.item, tuple) or (config.item and config.item.parts)):
@@ -359,6 +367,18 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: a split by files needs the files of each part: "
             'files = { train = "train.csv", test = "test.csv" }.'
         )
+
+
+def _beside_order(config: LogConfig) -> str:
+    """Name what does not go with rows of one moment in their true order."""
+    shown = config.impressions
+    keys = {
+        "order": bool(shown.order),
+        "lists": shown.lists is not None,
+        "history": config.history is not None,
+        "behaviors.files": bool(config.behaviors.files),
+    }
+    return next((key for key, used in keys.items() if used), "")
 
 
 def _check_rows_of_their_own(config: LogConfig, history: History) -> None:

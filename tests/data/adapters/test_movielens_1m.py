@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.adapters import movielens_1m, open_source
-from clickscale.data.adapters._movielens import RowOrder
+from clickscale.data.tables.row_order import RowOrder
 from clickscale.errors import ConfigError, InputError
 from clickscale.schema import usual_statistics
 from tests.data.sources import check_columns, counted, drained, real_log

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clickscale.data.dataset import open_dataset
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, InputError, SchemaError
@@ -355,3 +356,39 @@ def test_the_real_parquet_tables_prepare_with_the_exposures_before_the_log(tmp_p
     assert set(manifest.report["impressions"].quarantined) <= {"duplicate"}
     visible = np.load(tmp_path / "out" / "impressions" / "visible.npy")
     assert (visible > 0).mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("ordered", "where", "visible"),
+    [
+        ("", "", [0, 0, 0, 0, 4, 4, 4, 4]),
+        ("ordered = true\n", "", [0, 1, 2, 3, 4, 5, 6, 7]),
+        # The second and the fourth row of each moment are clicked.
+        ("ordered = true\n", '[behaviors]\nwhere = "clicked == 1"\n', [0, 0, 1, 1, 2, 2, 3, 3]),
+    ],
+)
+def test_rows_in_order_see_the_earlier_ones_of_their_moment_and_no_later_one(
+    tmp_path, ordered, where, visible
+):
+    moments = [(user, day, n) for user in ("u1", "u2") for day in (0, 86_400) for n in range(4)]
+    rows = [f"{user},i{n},{1_600_000_000 + day},{n % 2}\n" for user, day, n in moments]
+    log = described(
+        tmp_path, SIMPLE + ordered + where, clicks_csv="user_id,item_id,timestamp,clicked\n" + "".join(rows)
+    )
+    prepare(log, tmp_path / "out")
+    assert open_dataset(tmp_path / "out").impressions["visible"].tolist() == visible * 2
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        'order = "rows"',
+        "[impressions.lists]",
+        '[history]\nitems = "past"',
+        '[behaviors]\nfiles = "views.csv"',
+    ],
+)
+def test_rows_in_order_go_with_plain_impressions_only(tmp_path, beside):
+    toml = SIMPLE.replace('time = "timestamp"\n', "") if beside.startswith("order") else SIMPLE
+    with pytest.raises(SchemaError, match=r"ordered = true .* does not go with"):
+        described(tmp_path, f"{toml}ordered = true\n{beside}\n", clicks_csv=CLICKS)

@@ -1,5 +1,6 @@
 """Tables of events: which columns of a sampled table are its user, item, time and outcomes."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,26 +12,31 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
+    PLACES,
     RATINGS,
     find_id,
-    find_other_id,
     find_time,
     is_afterwards,
     is_free_text,
     is_quantity,
     looks_rated,
     named,
-    names_outcome,
     numbers_or_none,
     plain_name,
-    with_clock,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.rows import moment_texts
 from clickscale.data.features.values import read_labels
+from clickscale.data.tables.casts import seconds
 
+_OUTCOMES = re.compile(
+    r"(^|_|is|has)(click|clk|convert|conversion|purchas|bought|booked|reward|respon)|(^|_)(target|label|outcome)$"
+)
+_HOURS = ("hour", "hours", "hourofday", "hr", "hh")
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
+_SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 
 
@@ -57,6 +63,15 @@ class Events:
         return {name for column in known for name in (column.parts or (column.name,))}
 
     @property
+    def shares_moments(self) -> bool:
+        """True if many rows have the user and the time of the row before."""
+        if self.user is None or self.time is None:
+            return False
+        same = [pc.equal(column.values[1:], column.values[:-1]) for column in (self.user, self.time)]
+        share = pc.mean(pc.and_(*same).cast(pa.int8())).as_py()
+        return self.shape.listed is None and (share or 0.0) > _SHARED
+
+    @property
     def rank(self) -> tuple[bool, ...]:
         """How much of an event the table tells: user and item, then a time, then a label."""
         return self.user is not None and self.item is not None, not self.shape.order, bool(self.labels)
@@ -76,7 +91,7 @@ def find_events(shape: Shape) -> Events | None:
     """Return the table as one of events, if it has a user and an item, or a label."""
     head = shape.head
     columns = [column for column in head.columns.values() if column.name not in shape.left_out]
-    time = shape.time or with_clock(find_time(columns), columns)
+    time = shape.time or _with_clock(find_time(columns), columns)
     user, item, why = _user_and_item(shape, columns, time)
     both = user is not None and item is not None
     described = [column for column in (user, item) if column is not None and not _comes_back(column)]
@@ -107,15 +122,51 @@ def _user_and_item(
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
-    told = shape.head.named and any(column.is_flag and names_outcome(column) for column in columns)
+    told = shape.head.named and any(column.is_flag and _names_outcome(column) for column in columns)
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
-        item, why = find_other_id(columns, user), "the other id beside the user"
+        item, why = _other_id(columns, user), "the other id beside the user"
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
+
+
+def _with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
+    """Return a column of dates without a time of day together with the one that has it, if there is one."""
+    if date is None or date.unit != "iso":
+        return date
+    times, _ = seconds(date.known, "iso")
+    clocks = [column for column in columns if column is not date and _is_clock(column)]
+    if len(clocks) != 1 or (times.drop_null().to_numpy() % 86_400).any():
+        return date
+    parts = (date, clocks[0])
+    names = tuple(column.name for column in parts)
+    return Column("+".join(names), moment_texts([column.values for column in parts]), names)
+
+
+def _is_clock(column: Column) -> bool:
+    """True for texts such as 10:26 or 7:05:11, and for the numbers of hours under such a name."""
+    if pa.types.is_string(column.values.type) and column.floats is None:
+        looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
+        return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
+    if plain_name(column.name) not in _HOURS or not column.is_whole or column.distinct < 3:
+        return False
+    return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
+
+
+def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
+    """Find the item of a table by its user: the other id, of several the one with the most values."""
+    others = [
+        column
+        for column in columns
+        if column is not user
+        and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
+        and not PLACES.search(column.name.lower())
+        and column.distinct < 0.9 * len(column.values)
+    ]
+    return max(others, key=lambda column: column.distinct, default=None)
 
 
 def _begins_with_ids(columns: Sequence[Column]) -> bool:
@@ -151,10 +202,15 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
         yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
     elif not chosen and len(flags) > 1:
-        for flag in filter(names_outcome, flags):
+        for flag in filter(_names_outcome, flags):
             yield flag, _is_one(flag), "a word of its name and its two values"
     elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
         yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
+
+
+def _names_outcome(column: Column) -> bool:
+    """True if the name of a column of two values has a word for an outcome, such as ``Clicked on Ad``."""
+    return _OUTCOMES.search(re.sub(r"[^a-z0-9]+", "_", column.name.lower())) is not None
 
 
 def _is_one(flag: Column) -> str:

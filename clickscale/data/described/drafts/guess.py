@@ -321,7 +321,7 @@ class _Draft:
             if self.shape.order == "rows" and self._is_sorted_by_label():
                 yield _SORTED
         elif events.time is not None:
-            yield from time_lines(events.time)
+            yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()
         yield from self._fields([(c, why) for c, side, why in sides if side == "context"])
         self._embedded = {

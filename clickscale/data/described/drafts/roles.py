@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.samples import Column
-from clickscale.data.described.rows import moment_texts
-from clickscale.data.tables.casts import seconds
 
 Side = Literal["item", "profile", "context"]
 
@@ -38,16 +36,12 @@ _TIMES = _words(
     "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime "
     "hour datehour"
 )
-_HOURS = _words("hour hours hourofday hr hh")
 CLICKS = _words("click clicked isclick clk isclicked clicks clickbool label target y")
 FEEDBACK = _words(
     "like liked likes islike isliked follow isfollow share shared isshare comment iscomment forward "
     "isforward save saved cart addtocart iscart favorite favourite isfavorite purchase purchased ispurchase "
     "bookingbool booked buy bought isbuy order ordered isorder conversion converted isconversion cvr install "
     "hate ishate longview islongview finish finished subscribe subscribed profileenter isprofileenter"
-)
-_OUTCOMES = re.compile(
-    r"(^|_|is|has)(click|clk|convert|conversion|purchas|bought|booked|reward|respon)|(^|_)(target|label|outcome)$"
 )
 RATINGS = _words("rating ratings stars star score overall reviewscore")
 _ACTIONS = _words(
@@ -81,7 +75,7 @@ _USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buye
 _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
-_PLACES = re.compile(r"country|region|city|state|location|zip|postal|segment|group|type|level|categ")
+PLACES = re.compile(r"country|region|city|state|location|zip|postal|segment|group|type|level|categ")
 _SOME = 30  # different ids from which one that most rows have stands for none
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
@@ -124,7 +118,7 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
         for c in columns
         if word.search(name := c.name.lower())
         and plain_name(name).endswith(("id", "no", "key"))
-        and not _PLACES.search(name)
+        and not PLACES.search(name)
     ]
     return known or (similar[0] if similar else None)
 
@@ -145,19 +139,6 @@ def shared_id(column: Column) -> tuple[object, float]:
     return counted.field("values")[int(np.argmax(counts))].as_py(), share
 
 
-def find_other_id(columns: Sequence[Column], user: Column) -> Column | None:
-    """Find the item of a table by its user: the other id, of several the one with the most values."""
-    others = [
-        column
-        for column in columns
-        if column is not user
-        and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
-        and not _PLACES.search(column.name.lower())
-        and column.distinct < 0.9 * len(column.values)
-    ]
-    return max(others, key=lambda column: column.distinct, default=None)
-
-
 def mentions(text: str, kind: Literal["user", "item"]) -> bool:
     """True if a name, such as that of a file, contains a word for users or for items."""
     return (_USER_WORD if kind == "user" else _ITEM_WORD).search(text.lower()) is not None
@@ -172,11 +153,6 @@ def is_action(column: Column) -> bool:
     return 1 < len(values) <= 30 and 2 * len(known) > len(values)
 
 
-def names_outcome(column: Column) -> bool:
-    """True if the name of a column of two values has a word for an outcome, such as ``Clicked on Ad``."""
-    return _OUTCOMES.search(re.sub(r"[^a-z0-9]+", "_", column.name.lower())) is not None
-
-
 def looks_rated(column: Column) -> bool:
     """True for a column of numbers such as 1 to 5 or 0.5 to 5."""
     if column.floats is None or not 3 < column.distinct <= 10:
@@ -188,29 +164,6 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several."""
     moments = [column for column in columns if column.unit]
     return named(moments, _TIMES) or (moments[0] if moments else None)
-
-
-def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
-    """Return a column of dates without a time of day together with the one that has it, if there is one."""
-    if date is None or date.unit != "iso":
-        return date
-    times, _ = seconds(date.known, "iso")
-    clocks = [column for column in columns if column is not date and _is_clock(column)]
-    if len(clocks) != 1 or (times.drop_null().to_numpy() % 86_400).any():
-        return date
-    parts = (date, clocks[0])
-    names = tuple(column.name for column in parts)
-    return Column("+".join(names), moment_texts([column.values for column in parts]), names)
-
-
-def _is_clock(column: Column) -> bool:
-    """True for texts such as 10:26 or 7:05:11, and for the numbers of hours under such a name."""
-    if pa.types.is_string(column.values.type) and column.floats is None:
-        looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
-        return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
-    if plain_name(column.name) not in _HOURS or not column.is_whole or column.distinct < 3:
-        return False
-    return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
 
 
 def is_afterwards(column: Column) -> bool:

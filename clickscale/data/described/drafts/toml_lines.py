@@ -37,12 +37,18 @@ def _file(path: Path, base: Path) -> str:
     return quoted(str(path.relative_to(root) if path.is_relative_to(root) else path))
 
 
-def time_lines(column: Column) -> Iterator[str]:
-    """Yield the keys of a table's time column."""
+def time_lines(column: Column, shares_moments: bool = False) -> Iterator[str]:
+    """Yield the keys of a table's time column.
+
+    Args:
+        shares_moments: true if a user has many rows of one moment, of which none sees another.
+    """
     parts = f"[{', '.join(map(quoted, column.parts))}]" if column.parts else quoted(column.name)
     yield f"time = {parts}"
     why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
     yield f'time_unit = "{column.unit}"  # {why}'
+    if shares_moments:
+        yield "# ordered = true  # if a user's rows of a moment are in true order: now none sees another"
 
 
 def field_options(

@@ -439,3 +439,18 @@ def test_a_date_with_a_time_of_day_needs_no_second_column(tmp_path):
     _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
     assert tree["impressions"]["time"] == "day"
     assert {"name": "hour"} in tree["impressions"]["fields"]
+
+
+@pytest.mark.parametrize(("rows_a_day", "hinted"), [(6, True), (1, False)])
+def test_a_clock_that_is_coarser_than_the_rows_is_pointed_out(tmp_path, rows_a_day, hinted):
+    rows = [
+        {
+            "user_id": f"u{n // 30}",
+            "item_id": n % 25,
+            "date": f"2024-01-{1 + n % 30 // rows_a_day:02}",
+            "clicked": n % 2,
+        }
+        for n in range(900)
+    ]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert ("# ordered = true" in text) == hinted
