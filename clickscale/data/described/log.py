@@ -13,6 +13,7 @@ from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
+from clickscale.data.described.outcomes import Outcomes
 from clickscale.data.described.rows import (
     ORDER,
     PART_OF_FILE,
@@ -110,6 +111,7 @@ class _Log:
         self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
         self._tallies: dict[str, Tally] = {}
         self._without_zone: dict[str, set[str]] = {}
+        self._outcomes = Outcomes(config, base)
         for _ in self._tables():
             pass  # opening a table refuses missing files and columns before anything is written
 
@@ -200,7 +202,9 @@ class _Log:
         columns += [condition.column for condition in self._conditions.values()]
         columns += [] if config.users.files else sources(config.users.fields)
         columns += [] if config.items.files else sources(config.items.fields)
-        return columns if config.behaviors.files else [*columns, *self._behavior_extras()]
+        columns += self._outcomes.keys
+        columns += [] if config.behaviors.files else self._behavior_extras()
+        return [name for name in columns if name not in self._outcomes.made]
 
     def _behavior_extras(self) -> list[str]:
         """Columns of behaviors beside user, item and time."""
@@ -216,6 +220,7 @@ class _Log:
         sorts = config.history is not None and not config.owns_rows
         histories = Histories(names, timed, self._has_known_at()) if sorts else None
         self._tallies, self._without_zone, order = {}, {}, RowOrder()
+        self._outcomes.read()
         for name, table in self._tables():
             self._without_zone[name] = table.without_zone
             for path, chunk in table.chunks():
@@ -227,7 +232,8 @@ class _Log:
                 elif name == "behaviors":
                     yield from self._told(self._behaviors(table, events, self._behavior_names()), histories)
                 elif name == "impressions":
-                    yield from self._from_impressions(table, self._in_order(table, events, order), histories)
+                    events = self._in_order(table, self._outcomes.add(table, events), order)
+                    yield from self._from_impressions(table, events, histories)
                 history = config.history
                 if history and name == ("history" if history.files else "impressions"):
                     yield from self._entries(table, path, chunk, history, histories)
@@ -254,7 +260,7 @@ class _Log:
                 f"Times without a zone are taken as UTC ({', '.join(columns)}); if they are local, name "
                 "their zone: time_zone = 'Europe/Berlin'."
             )
-        return tuple(found)
+        return (*found, *self._outcomes.findings())
 
     def _told(
         self, events: pa.RecordBatch, histories: Histories | None

@@ -164,6 +164,26 @@ class History(Files, frozen=True):
     fields: tuple[Field, ...] = ()
 
 
+class Outcome(Files, frozen=True):
+    """A table of outcomes, such as clicks: the impressions that it names have one.
+
+    Attributes:
+        name: of the column of the impressions that it makes, 1 for those of its keys and 0 for all others; a
+            label or a field reads it like any column.
+        key: columns of this table that together name an impression.
+        shown_key: the same of the impressions, if their names differ.
+        within: seconds after an impression up to which an outcome of its key counts; 0 for any time.
+        time, time_unit: of an outcome; with ``within``.
+    """
+
+    name: str = ""
+    key: tuple[str, ...] = ()
+    shown_key: tuple[str, ...] = ()
+    within: int = 0
+    time: str = ""
+    time_unit: Unit = "auto"
+
+
 class _Users(Files, frozen=True):
     """The table of profiles; without files, profiles come from a user's first impression."""
 
@@ -194,6 +214,7 @@ class LogConfig(Config, frozen=True):
             items, whose impressions differ by their context only, leaves ``item`` out.
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
+        outcomes: tables of outcomes that the impressions lack, each of which becomes one of their columns.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
         negatives_within: a categorical field of items in which negatives equal the positive.
@@ -209,6 +230,7 @@ class LogConfig(Config, frozen=True):
     user: Field | None = None
     item: Field | None = None
     labels: tuple[Label, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
     negatives: int = 0
     negatives_by: Literal["uniform", "popularity"] = "uniform"
     negatives_within: str = ""
@@ -345,6 +367,8 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: order = {shown.order!r} stands for a missing time, and time = {shown.time!r} names "
             "one; leave one of them out."
         )
+    for outcome in config.outcomes:
+        _check_outcome(name, outcome)
     if shown.ordered and (other := _beside_order(config)):
         raise SchemaError(
             f"{name}: ordered = true tells rows of one moment apart, which does not go with {other}; leave "
@@ -367,6 +391,22 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             f"{name}: a split by files needs the files of each part: "
             'files = { train = "train.csv", test = "test.csv" }.'
         )
+
+
+def _check_outcome(log: str, outcome: Outcome) -> None:
+    """Refuse a table of outcomes without a name, files, key or time."""
+    said = {"name": outcome.name, "files": outcome.files, "key": outcome.key}
+    missing = [key for key, value in said.items() if not value]
+    missing += ["time"] if outcome.within and not outcome.time else []
+    if missing:
+        raise SchemaError(f"{log}: outcome {outcome.name!r} needs {missing[0]}.")
+    if outcome.shown_key and len(outcome.shown_key) != len(outcome.key):
+        raise SchemaError(
+            f"{log}: outcome {outcome.name!r} has {len(outcome.key)} columns as its key and "
+            f"{len(outcome.shown_key)} of the impressions; name as many."
+        )
+    if outcome.within < 0:
+        raise SchemaError(f"{log}: outcome {outcome.name!r} counts within {outcome.within} s; set 0 or more.")
 
 
 def _beside_order(config: LogConfig) -> str:

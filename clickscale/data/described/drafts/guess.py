@@ -26,7 +26,9 @@ from clickscale.data.described.drafts.event_tables import (
 )
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.flag_groups import with_flag_groups
+from clickscale.data.described.drafts.label_lines import label_lines
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
+from clickscale.data.described.drafts.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     ITEMS,
@@ -65,7 +67,6 @@ from clickscale.data.described.rows import ORDER
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
-_NEGATIVES = 4
 _CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
@@ -78,13 +79,6 @@ _SORTED = """\
 # WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
 # the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
 # or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
-
-_WARNING = """\
-# WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
-# that many items which existed at its time are drawn as negatives. Figures on such negatives are not
-# comparable with figures on negatives that users saw. If a column has the outcome, name it instead, as one of
-#   labels = [{ name = "click", column = "clicked" }]
-#   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
 
 def guess(
@@ -124,8 +118,12 @@ def guess(
     for name in keep:
         if name not in known:
             raise InputError("No table has a column to keep: " + unknown("column", name, known))
-    others = [shape.head for shape in shapes]
-    draft = _Draft(events[0], events[1] if len(events) > 1 else None, others, base or Path.cwd(), keep)
+    outcomes = find_outcomes(events[0], heads)
+    spent = [table.head.path for table in outcomes]
+    events = [with_labels(events[0], outcomes), *events[1:]]
+    events = [table for table in events if table.head.path not in spent]
+    others = [shape.head for shape in shapes if shape.head.path not in spent]
+    draft = _Draft(events, outcomes, others, base or Path.cwd(), keep)
     return _checked("\n".join(draft.lines()) + "\n")
 
 
@@ -173,13 +171,15 @@ class _Draft:
 
     def __init__(
         self,
-        events: Events,
-        behaviors: Events | None,
+        tables: Sequence[Events],
+        outcomes: Sequence[OutcomeTable],
         heads: Sequence[Head],
         base: Path,
         keep: Collection[str],
     ) -> None:
-        self.events, self.behaviors, self.base, self.keep = events, behaviors, base, keep
+        events = self.events = tables[0]
+        behaviors = self.behaviors = tables[1] if len(tables) > 1 else None
+        self.outcomes, self.base, self.keep = outcomes, base, keep
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
@@ -249,7 +249,9 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
-        yield from self._label_lines()
+        yield from label_lines(events)
+        for table in self.outcomes:
+            yield from table.lines(self.base)
         yield from self._impression_lines()
         if events.user is not None:
             yield from self._behavior_lines()
@@ -290,24 +292,6 @@ class _Draft:
         whole = whole and (table is None or key is None or table.holds_integers(key.name))
         dtype = ', dtype = "int"' if whole else ""
         return f"{{ name = {quoted(name)}, column = {quoted(column.name)}{dtype} }}"
-
-    def _label_lines(self) -> Iterator[str]:
-        if not self.events.labels:
-            yield _WARNING
-            flags = [quoted(c.name) for c in self.events.head.columns.values() if c.is_flag]
-            if flags:
-                yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
-            yield f"negatives = {_NEGATIVES}"
-            yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
-            return
-        yield "# Outcomes of an impression; training takes the first one unless --labels names others."
-        yield "labels = ["
-        for column, condition, why in self.events.labels:
-            name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
-            name = "click" if self.shape.holds_requests else name
-            source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
-            yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
-        yield "]"
 
     def _impression_lines(self) -> Iterator[str]:
         events = self.events

@@ -1,0 +1,34 @@
+"""The labels of a draft: columns with outcomes, or negatives that are drawn."""
+
+from collections.abc import Iterator
+
+from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.toml_lines import identifier, quoted
+
+_NEGATIVES = 4
+_WARNING = """\
+# WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
+# that many items which existed at its time are drawn as negatives. Figures on such negatives are not
+# comparable with figures on negatives that users saw. If a column has the outcome, name it instead, as one of
+#   labels = [{ name = "click", column = "clicked" }]
+#   labels = [{ name = "like", condition = "rating >= 4" }]"""
+
+
+def label_lines(events: Events) -> Iterator[str]:
+    """Yield the labels of a log, or a warning and the draw of negatives."""
+    if not events.labels:
+        yield _WARNING
+        flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
+        if flags:
+            yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
+        yield f"negatives = {_NEGATIVES}"
+        yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
+        return
+    yield "# Outcomes of an impression; training takes the first one unless --labels names others."
+    yield "labels = ["
+    for column, condition, why in events.labels:
+        name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
+        name = "click" if events.shape.holds_requests else name
+        source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
+        yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
+    yield "]"

@@ -1,0 +1,183 @@
+"""Outcomes in tables of their own: clicks by the id of an impression, or by user, item and time."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from clickscale.errors import InputError, SchemaError
+from tests.data.described.logs import START, clicks, csv_text, save
+
+LOG = """
+name = "x"
+user = { name = "user", column = "user_id" }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "click", column = "clicked" }]
+[[outcomes]]
+name = "clicked"
+files = "clicks.csv"
+OUTCOME
+[impressions]
+files = "impressions.csv"
+time = "time"
+[behaviors]
+where = "clicked == 1"
+"""
+BY_ID = 'key = ["shown"]'
+BY_TIME = 'key = ["user_id", "item_id"]\ntime = "at"\nwithin = 60'
+
+
+def impressions() -> list[dict[str, Any]]:
+    """Impressions with their outcome under ``clicked``, which is not written into their table."""
+    return [{"shown": f"s{n}"} | row for n, row in enumerate(clicks())]
+
+
+def without(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != column} for row in rows]
+
+
+def split_up(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write impressions without outcomes, and a table with those that were clicked, some of them twice."""
+    save(folder, without(rows, "clicked"), "impressions.csv")
+    done = [row | {"at": row["time"] + 5} for row in rows if row["clicked"]]
+    save(
+        folder,
+        without([*done[::-1], *done[:7]], "time"),
+        "clicks.csv",
+    )
+
+
+def prepared(folder: Path, outcome: str, **options: Any) -> Dataset:
+    (folder / "log.toml").write_text(LOG.replace("OUTCOME", outcome))
+    prepare(load_log(folder / "log.toml"), folder / "out", overwrite=True, **options)
+    return open_dataset(folder / "out")
+
+
+def labels(dataset: Dataset) -> list[int]:
+    """Labels in the order of time, in which no two impressions share a moment."""
+    return np.asarray(dataset.impressions["label.click"])[np.argsort(dataset.impressions["time"])].tolist()
+
+
+@pytest.mark.parametrize(
+    "outcome", [BY_ID, BY_TIME, BY_ID.replace("shown", "click_of") + '\nshown_key = ["shown"]']
+)
+def test_an_impression_has_the_outcome_that_another_table_names(tmp_path: Path, outcome: str) -> None:
+    rows = impressions()
+    split_up(tmp_path, rows)
+    text = (tmp_path / "clicks.csv").read_text()
+    (tmp_path / "clicks.csv").write_text(
+        text.replace("shown,", "click_of,") if "click_of" in outcome else text
+    )
+    dataset = prepared(tmp_path, outcome)
+    assert labels(dataset) == [row["clicked"] for row in rows]
+    assert len(dataset.behaviors["item"]) == sum(row["clicked"] for row in rows)
+    small = prepared(tmp_path, outcome, chunk_rows=7)
+    assert labels(small) == labels(dataset)
+
+
+def test_an_outcome_counts_within_its_time_only(tmp_path: Path) -> None:
+    at = {"before": -1, "at once": 0, "late": 60, "too late": 61}
+    save(
+        tmp_path,
+        [{"user_id": f"u{n}", "item_id": "i", "time": START + 100 * n} for n in range(len(at))],
+        "impressions.csv",
+    )
+    save(
+        tmp_path,
+        [
+            {"user_id": f"u{n}", "item_id": "i", "at": START + 100 * n + seconds}
+            for n, seconds in enumerate(at.values())
+        ],
+        "clicks.csv",
+    )
+    dataset = prepared(tmp_path, BY_TIME, max_quarantined=1.0)
+    assert dict(zip(at, labels(dataset), strict=True)) == {
+        "before": 0,
+        "at once": 1,
+        "late": 1,
+        "too late": 0,
+    }
+
+
+def test_an_impression_without_a_key_has_no_known_outcome_and_lost_outcomes_are_told(tmp_path: Path) -> None:
+    rows = impressions()
+    split_up(tmp_path, rows)
+    rows[3]["shown"] = ""
+    save(tmp_path, without(rows, "clicked"), "impressions.csv")
+    with (tmp_path / "clicks.csv").open("a") as file:
+        file.write("gone,u1,i1,1,1704067200\n,u1,i1,1,1704067200\n")
+    dataset = prepared(tmp_path, BY_ID)
+    expected = [-1 if n == 3 else row["clicked"] for n, row in enumerate(rows)]
+    assert labels(dataset) == expected
+    lost = 1 + rows[3]["clicked"]
+    notes = "\n".join(dataset.manifest.notes)
+    assert (
+        f"{lost} of {sum(row['clicked'] for row in rows) + 1} keys of the outcome 'clicked' belong to no"
+        in notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        ("", "outcome 'clicked' needs key"),
+        ('key = ["shown"]\nwithin = 60', "outcome 'clicked' needs time"),
+        ('key = ["shown"]\nwithin = -1\ntime = "at"', "counts within -1 s"),
+        ('key = ["shown"]\nshown_key = ["user_id", "item_id"]', "1 columns as its key and 2"),
+        ('key = ["gone"]', "column 'gone'"),
+        ('key = ["shown"]\nshown_key = ["gone"]', "column 'gone'"),
+    ],
+)
+def test_outcomes_that_cannot_be_are_refused(tmp_path: Path, outcome: str, message: str) -> None:
+    split_up(tmp_path, impressions())
+    with pytest.raises((SchemaError, InputError), match=message):
+        prepared(tmp_path, outcome)
+
+
+def drafted(folder: Path, *names: str) -> dict[str, Any]:
+    text = guess([folder / name for name in names], folder)
+    (folder / "draft.toml").write_text(text)
+    return tomllib.loads(text)
+
+
+def test_a_draft_joins_clicks_by_the_id_of_an_impression(tmp_path: Path) -> None:
+    rows = impressions()
+    split_up(tmp_path, rows)
+    done = [f"{row['shown']},{row['time'] + 5}\n" for row in rows if row["clicked"]]
+    (tmp_path / "clicks.csv").write_text("shown,at\n" + "".join(done))
+    tree = drafted(tmp_path, "clicks.csv", "impressions.csv")
+    assert tree["outcomes"] == [{"name": "click", "files": "clicks.csv", "key": ["shown"]}]
+    assert tree["labels"] == [{"name": "click", "column": "click"}]
+    assert tree["behaviors"]["fields"] == [{"name": "past_click", "column": "click"}]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "drafted")
+    assert labels(open_dataset(tmp_path / "drafted")) == [row["clicked"] for row in rows]
+
+
+def test_a_draft_joins_clicks_of_a_user_and_an_item_by_their_time(tmp_path: Path) -> None:
+    rows = [{"user_id": r["user_id"], "item_id": r["item_id"], "time": r["time"]} for r in clicks()]
+    save(tmp_path, rows, "impressions.csv")
+    save(tmp_path, rows[::3], "clicks.csv")
+    tree = drafted(tmp_path, "impressions.csv", "clicks.csv")
+    (outcome,) = tree["outcomes"]
+    assert (outcome["key"], outcome["time"], outcome["within"]) == (["user_id", "item_id"], "time", 3600)
+    save(tmp_path, rows[::3], "purchased_before.csv")  # under other names they are what they were: behaviors
+    (tmp_path / "impressions.csv").rename(tmp_path / "log.csv")
+    tree = drafted(tmp_path, "log.csv", "purchased_before.csv")
+    assert ("outcomes" in tree, tree["behaviors"]["files"]) == (False, "purchased_before.csv")
+
+
+def test_no_table_of_outcomes_is_taken_where_there_are_outcomes_or_any_ids(tmp_path: Path) -> None:
+    rows = impressions()
+    save(tmp_path, rows, "impressions.csv")
+    (tmp_path / "clicks.csv").write_text("shown,at\ns1,1704067200\n")
+    assert "outcomes" not in drafted(tmp_path, "impressions.csv", "clicks.csv")
+    plain = [{"id": n} | row for n, row in enumerate(without(without(rows, "shown"), "clicked"))]
+    (tmp_path / "impressions.csv").write_text(csv_text(plain))
+    (tmp_path / "products.csv").write_text("id,price\n" + "".join(f"{n},{n}.5\n" for n in range(25)))
+    assert "outcomes" not in drafted(tmp_path, "impressions.csv", "products.csv")
