@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.features.texts import is_placeholder
 
-Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH"]
+Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -32,6 +32,11 @@ _DATES = (
     re.compile(r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4})" + _CLOCK),
     re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK),
     re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}), (?P<year>\d{4})" + _CLOCK),
+)
+# Dates of numbers only: a part above 12 tells which is the day, for a whole column.
+_NUMBERED = (
+    r"^(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4})"
+    r"(?:[ ,T]+(?P<clock>\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?))?$"
 )
 _MONTHS = [
     "january",
@@ -91,9 +96,10 @@ def detect_unit(values: pa.Array) -> Unit:
         return "iso"
     known = numbers(values.drop_null())
     if not pa.types.is_floating(known.type):
+        order = _order_of_dates(known) if pa.types.is_string(known.type) else None
         known = _readable_numbers(known).drop_null()
-        if len(known) < len(values) - values.null_count - len(known):
-            return "iso"
+        if order or len(known) < len(values) - values.null_count - len(known):
+            return order or "iso"
     finite = known.filter(pc.is_finite(known))
     sizes = np.sort(np.abs(finite.to_numpy(zero_copy_only=False)))
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
@@ -105,6 +111,17 @@ def detect_unit(values: pa.Array) -> Unit:
         if middle < limit:
             return unit  # type: ignore[return-value]
     return "ns"
+
+
+def _order_of_dates(texts: pa.Array) -> Unit | None:
+    """Tell 31/1/2024 (``DMY``) from 1/31/2024 (``MDY``) by the values above 12; None if none or both are."""
+    parts = pc.extract_regex(_trimmed(texts), _NUMBERED)
+    if 2 * parts.null_count > len(texts):
+        return None
+    first, second = (pc.max(pc.struct_field(parts, name).cast(pa.int64())).as_py() for name in ("one", "two"))
+    if (first > 12) == (second > 12):
+        return None
+    return "DMY" if first > 12 else "MDY"
 
 
 def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
@@ -159,6 +176,8 @@ def seconds(
     if kind == "YYMMDDHH":
         digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
         read = _from_iso(pc.binary_join_element_wise("20", digits, ""), time_zone)
+    elif kind in ("DMY", "MDY"):
+        read = _from_iso(_year_first(_texts(values), kind), time_zone)
     else:
         read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
@@ -219,6 +238,17 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
     coded = text.dictionary_encode()
     moments = pa.array([_moment(entry, time_zone) for entry in coded.dictionary.to_pylist()], pa.int64())
     return moments.take(coded.indices)
+
+
+def _year_first(texts: pa.Array, kind: Unit) -> pa.Array:
+    """Write dates of numbers as 2024-01-31 08:29; other texts stay."""
+    parts = pc.extract_regex(texts, _NUMBERED)
+    day, month = ("one", "two") if kind == "DMY" else ("two", "one")
+    of = {name: pc.struct_field(parts, name) for name in ("year", month, day)}
+    date = pc.binary_join_element_wise(*(pc.utf8_lpad(part, 2, "0") for part in of.values()), "-")
+    clock = pc.struct_field(parts, "clock")
+    clock = pc.if_else(pc.equal(clock, ""), "00:00", pc.replace_substring_regex(clock, r"^(\d):", r"0\1:"))
+    return pc.coalesce(pc.binary_join_element_wise(date, clock, " "), texts)
 
 
 def _texts(values: pa.Array) -> pa.Array:

@@ -89,6 +89,23 @@ def test_dates_whose_month_is_told_are_read_and_others_are_not(text, moment):
     assert bad.tolist() == [moment is None, False]
 
 
+@pytest.mark.parametrize(
+    ("texts", "unit", "moments"),
+    [
+        (["31/12/2019 8:05", "1/2/2020"], "DMY", [1_577_779_500, 1_580_515_200]),
+        (["12/31/2019 08:05:09", "2-1-2020"], "MDY", [1_577_779_509, 1_580_515_200]),
+        (["1/2/2020", "2/1/2020"], "iso", [None, None]),  # either may be the day
+        (["13/2/2019", "2/13/2019"], "iso", [None, None]),
+        (["31/12/2019", "31/2/2019", "soon"], "DMY", [1_577_750_400, None, None]),
+    ],
+)
+def test_a_day_above_twelve_tells_the_order_of_a_column_of_dates(texts, unit, moments):
+    assert detect_unit(pa.array(texts)) == unit
+    times, bad = seconds(pa.array(texts), unit)
+    assert times.to_pylist() == moments
+    assert bad.tolist() == [moment is None for moment in moments]
+
+
 def test_hours_of_two_digit_years_are_read_from_texts_and_numbers():
     hours = [1_413_849_600, 1_262_304_000 - 3600, None]
     for values in (["14102100", " 09123123", None], [14_102_100, 9_123_123, None]):

@@ -24,11 +24,11 @@ from clickscale.data.described.drafts.roles import (
     numbers_or_none,
     plain_name,
 )
-from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.rows import moment_texts
 from clickscale.data.features.values import read_labels
-from clickscale.data.tables.casts import seconds
+from clickscale.data.tables.casts import detect_unit, seconds
 
 _OUTCOMES = re.compile(
     r"(^|_|is|has)(click|clk|convert|conversion|purchas|bought|booked|reward|respon)|(^|_)(target|label|outcome)$"
@@ -135,9 +135,9 @@ def _user_and_item(
 
 def _with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
     """Return a column of dates without a time of day together with the one that has it, if there is one."""
-    if date is None or date.unit != "iso":
+    if date is None or date.unit not in WRITTEN:
         return date
-    times, _ = seconds(date.known, "iso")
+    times, _ = seconds(date.known, detect_unit(date.known))
     clocks = [column for column in columns if column is not date and _is_clock(column)]
     if len(clocks) != 1 or (times.drop_null().to_numpy() % 86_400).any():
         return date

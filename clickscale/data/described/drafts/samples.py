@@ -35,6 +35,7 @@ _FLAGS = (
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
+WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
 _DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
 
@@ -119,9 +120,10 @@ class Column:
     @cached_property
     def is_date(self) -> bool:
         """True for texts or dates from 1800 to 2100; numbers could be anything."""
-        if self.distinct < 2 or pa.types.is_nested(self.values.type) or detect_unit(self.known) != "iso":
+        if self.distinct < 2 or pa.types.is_nested(self.values.type):
             return False
-        return self._lies_within(*_DATES, "iso")
+        unit = detect_unit(self.known)
+        return unit in WRITTEN and self._lies_within(*_DATES, unit)
 
     def _lies_within(self, first: int, last: int, unit: Unit) -> bool:
         """True if nearly all values are moments between two seconds."""

@@ -45,7 +45,8 @@ def time_lines(column: Column, shares_moments: bool = False) -> Iterator[str]:
     """
     parts = f"[{', '.join(map(quoted, column.parts))}]" if column.parts else quoted(column.name)
     yield f"time = {parts}"
-    why = "dates and times as text" if column.unit == "iso" else "by the size of its values"
+    whys = {"iso": "dates and times as text", "DMY": "days before months", "MDY": "months before days"}
+    why = whys.get(column.unit, "by the size of its values")
     yield f'time_unit = "{column.unit}"  # {why}'
     if shares_moments:
         yield "# ordered = true  # if a user's rows of a moment are in true order: now none sees another"

@@ -454,3 +454,22 @@ def test_a_clock_that_is_coarser_than_the_rows_is_pointed_out(tmp_path, rows_a_d
     ]
     text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
     assert ("# ordered = true" in text) == hinted
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"), [("{day}/{month}/2024", "DMY"), ("{month}/{day}/2024 10:30", "MDY")]
+)
+def test_dates_with_the_day_or_the_month_in_front_are_times(tmp_path, form, unit):
+    rows = [
+        {
+            "user_id": f"u{n % 40}",
+            "item_id": n % 30,
+            "when": form.format(day=1 + n % 28, month=1 + n // 28 % 12),
+        }
+        | {"clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("when", unit)
+    tables = drained(load_log(tmp_path / "log.toml"))
+    assert {row["time"] // 86_400 for row in tables["impressions"][:28]} == set(range(19_723, 19_751))
