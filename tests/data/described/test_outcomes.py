@@ -166,7 +166,7 @@ def test_a_draft_joins_clicks_of_a_user_and_an_item_by_their_time(tmp_path: Path
     tree = drafted(tmp_path, "impressions.csv", "clicks.csv")
     (outcome,) = tree["outcomes"]
     assert (outcome["key"], outcome["time"], outcome["within"]) == (["user_id", "item_id"], "time", 3600)
-    save(tmp_path, rows[::3], "purchased_before.csv")  # under other names they are what they were: behaviors
+    save(tmp_path, rows, "purchased_before.csv")  # under other names they are what they were: behaviors
     (tmp_path / "impressions.csv").rename(tmp_path / "log.csv")
     tree = drafted(tmp_path, "log.csv", "purchased_before.csv")
     assert ("outcomes" in tree, tree["behaviors"]["files"]) == (False, "purchased_before.csv")

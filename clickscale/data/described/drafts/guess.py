@@ -68,6 +68,7 @@ from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
 _CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
+_ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 _ORDERS = {
@@ -121,6 +122,9 @@ def guess(
     outcomes = find_outcomes(events[0], heads)
     spent = [table.head.path for table in outcomes]
     events = [with_labels(events[0], outcomes), *events[1:]]
+    # A small table of other events would take the place of all that users did with impressions.
+    least = _ENOUGH * events[0].head.estimated_rows
+    events = [events[0], *(table for table in events[1:] if table.head.estimated_rows >= least)]
     events = [table for table in events if table.head.path not in spent]
     others = [shape.head for shape in shapes if shape.head.path not in spent]
     draft = _Draft(events, outcomes, others, base or Path.cwd(), keep)

@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from clickscale.data.features.texts import BRACKETS, entries_of, is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
-from clickscale.data.tables.chunks import Chunk, line_blocks
+from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below
 from clickscale.data.tables.raw_tables import detect_format, read
@@ -24,6 +25,7 @@ from clickscale.errors import InputError
 
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
+_PACKED = 4  # bytes of text in a byte of a compressed file, roughly
 _FLAGS = (
     {"0", "1"},
     {"0.0", "1.0"},
@@ -194,6 +196,16 @@ class Head:
     def size(self) -> int:
         """Number of bytes of its files."""
         return sum(file.stat().st_size for file in files_below(self.path))
+
+    @cached_property
+    def estimated_rows(self) -> float:
+        """Estimate the number of rows; that of texts by the length of the first lines."""
+        files = files_below(self.path)
+        if self.format == "parquet":
+            return float(sum(pq.read_metadata(file).num_rows for file in files))
+        first = next(line_blocks(files[0]), b"")
+        packed = _PACKED if files[0].suffix in COMPRESSED else 1
+        return packed * self.size * first.count(b"\n") / max(len(first), 1)
 
     def holds_integers(self, name: str) -> bool:
         """True if every value of a column is an exact integer id, wherever in the table it stands.

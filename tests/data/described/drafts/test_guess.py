@@ -1,5 +1,6 @@
 """A first draft of the description of a log, from its tables alone."""
 
+import gzip
 import json
 import random
 import tomllib
@@ -206,7 +207,7 @@ def test_separate_tables_are_told_apart(tmp_path):
     clicks = [{key: row[key] for key in ("user_id", "item_id", "timestamp", "clicked")} for row in shop()]
     pq.write_table(pa.Table.from_pylist(clicks), tmp_path / "impressions.parquet")
     views = [
-        {"user_id": r["user_id"], "item_id": r["item_id"], "ts": r["timestamp"] * 1000} for r in shop(20)
+        {"user_id": r["user_id"], "item_id": r["item_id"], "ts": r["timestamp"] * 1000} for r in shop(400)
     ]
     write_csv(
         tmp_path / "views.tsv",
@@ -473,3 +474,30 @@ def test_dates_with_the_day_or_the_month_in_front_are_times(tmp_path, form, unit
     assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("when", unit)
     tables = drained(load_log(tmp_path / "log.toml"))
     assert {row["time"] // 86_400 for row in tables["impressions"][:28]} == set(range(19_723, 19_751))
+
+
+@pytest.mark.parametrize(("tags", "used"), [(60, False), (600, True)])
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_few_events_of_another_kind_do_not_replace_what_users_did_with_impressions(
+    tmp_path, tags, used, ending
+):
+    """As the tags beside the ratings of the smaller MovieLens logs."""
+    ratings = [
+        {"userId": r["user_id"], "movieId": r["item_id"], "rating": n % 5 + 1, "timestamp": r["timestamp"]}
+        for n, r in enumerate(shop(600))
+    ]
+    write_csv(tmp_path / "ratings.csv", ratings)
+    rows = [
+        {k: v for k, v in row.items() if k != "rating"} | {"tag": f"t{n % 9}"}
+        for n, row in enumerate(ratings)
+    ]
+    path = tmp_path / f"tags.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows[:tags]), path)
+    elif ending == "csv":
+        write_csv(path, rows[:tags])
+    else:
+        path.write_bytes(gzip.compress(write_csv(tmp_path / "t", rows[:tags]).read_bytes()))
+    text, tree = draft(tmp_path, tmp_path / "ratings.csv", path)
+    assert ("files" in tree["behaviors"]) == used
+    assert (f"# Not used: tags.{ending}" in text) != used
