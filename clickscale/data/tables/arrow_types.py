@@ -3,6 +3,8 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.tables.paths import is_list
+
 _UNREADABLE = (
     (pa.types.is_struct, "objects"),
     (pa.types.is_map, "maps"),
@@ -11,15 +13,10 @@ _UNREADABLE = (
 )
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    """True for lists of any length."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def unreadable(kind: pa.DataType) -> str:
     """Say what a plain type holds that no field can, or return an empty text."""
-    if _is_list(kind):
-        inner = "lists" if _is_list(kind.value_type) else unreadable(kind.value_type)
+    if is_list(kind):
+        inner = "lists" if is_list(kind.value_type) else unreadable(kind.value_type)
         return f"lists of {inner}" if inner else ""
     return next((name for test, name in _UNREADABLE if test(kind)), "")
 
@@ -37,7 +34,7 @@ def plain_type(column: pa.Array) -> pa.Array:
         return plain_type(column.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
         return plain_type(pc.run_end_decode(column))
-    if _is_list(kind) and not pa.types.is_fixed_size_list(kind):
+    if is_list(kind) and not pa.types.is_fixed_size_list(kind):
         return _plain_lists(column)
     target = _target(kind)
     return column if target is None else column.cast(target)

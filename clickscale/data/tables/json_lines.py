@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column
+from clickscale.data.tables.paths import object_at
 from clickscale.errors import InputError
 
 
@@ -74,11 +75,9 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _values(objects: list[dict[str, Any]], name: str) -> list[Any]:
     """Values of a column, None where an object does not have it."""
-    first, _, inner = name.partition(".")
-    if not inner or any(name in entry for entry in objects):
+    if any(name in entry for entry in objects):
         return [entry.get(name) for entry in objects]
-    below = [value if isinstance(value := entry.get(first), dict) else {} for entry in objects]
-    return _values(below, inner)
+    return [object_at(entry, name.split(".")) for entry in objects]
 
 
 def _parse_objects(

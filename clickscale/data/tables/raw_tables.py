@@ -11,13 +11,13 @@ from typing import Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column, pieces
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.folders import columns_of_path, with_columns
 from clickscale.data.tables.json_lines import json_line, read_lines
+from clickscale.data.tables.paths import is_list, leads_into, value_at
 from clickscale.errors import InputError, unknown
 
 _ROWS = 1 << 16  # rows of Parquet read at once
@@ -147,9 +147,12 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
             names = file.schema_arrow.names
             wanted = names if columns is None else list(columns)
             for name in wanted:
-                if name not in names and not _leads_into(name, file.schema_arrow):
+                first, *inner = name.split(".")
+                known = first in names and leads_into(inner, file.schema_arrow.field(first).type)
+                if name not in names and not known:
                     raise missing_column(path, name, names)
-            for rows in file.iter_batches(_ROWS, columns=wanted, use_threads=False):
+            read_first = [_column_to_read(name, file.schema_arrow) for name in wanted]
+            for rows in file.iter_batches(_ROWS, columns=read_first, use_threads=False):
                 yield checked(_chosen(rows, wanted), empty_problems(rows.num_rows))
     except PARQUET_ERRORS as error:
         raise InputError(
@@ -157,17 +160,10 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
         ) from error
 
 
-def _leads_into(name: str, schema: pa.Schema) -> bool:
-    """True if a path such as ``context.device`` names a value inside of the objects of a column."""
-    first, *inner = name.split(".")
-    if first not in schema.names:
-        return False
-    kind = schema.field(first).type
-    for part in inner:
-        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-            return False
-        kind = kind.field(part).type
-    return bool(inner)
+def _column_to_read(name: str, schema: pa.Schema) -> str:
+    """Return the path of a value inside of objects, or the whole column if they stand in lists."""
+    first = name.partition(".")[0]
+    return first if name not in schema.names and is_list(schema.field(first).type) else name
 
 
 def _chosen(rows: pa.RecordBatch, wanted: list[str]) -> pa.RecordBatch:
@@ -177,5 +173,5 @@ def _chosen(rows: pa.RecordBatch, wanted: list[str]) -> pa.RecordBatch:
     columns = []
     for name in wanted:
         first, *inner = [name] if name in rows.schema.names else name.split(".")
-        columns.append(pc.struct_field(rows.column(first), inner) if inner else rows.column(first))
+        columns.append(value_at(rows.column(first), inner))
     return pa.RecordBatch.from_arrays(columns, names=wanted)

@@ -182,6 +182,7 @@ class Head:
         text: separator, names and encoding of text tables.
         named: true if the file names its columns.
         left_out: columns that hold nothing a field can be made of, each with what they hold.
+        objects: those of them that hold lists of objects.
     """
 
     path: Path
@@ -191,6 +192,7 @@ class Head:
     columns: dict[str, Column]
     rows: int
     left_out: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, pa.Array] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -248,7 +250,8 @@ def read_head(path: Path) -> Head:
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
-    return Head(path, kind, text, named, columns, rows, left_out)
+    objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
+    return Head(path, kind, text, named, columns, rows, left_out, objects)
 
 
 def _joined(parts: list[Chunk], name: str) -> pa.Array:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.object_lists import with_lists_of_objects
 from clickscale.data.described.drafts.roles import find_id, find_time, mentions, named, plain_name, separation
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import quoted
@@ -75,7 +76,7 @@ class Shape:
 
 def find_shape(head: Head, others: Sequence[Head]) -> Shape:
     """Find the shape of a table among the ``others`` of the same log."""
-    head = _with_user_in_front(head)
+    head = with_lists_of_objects(_with_user_in_front(head))
     shape = Shape(head, left_out=_ids_of_events(head))
     part = named(head.columns.values(), _PART_COLUMNS)
     if part is not None and {str(value).lower() for value in part.known.unique().to_pylist()} <= set(

@@ -340,3 +340,41 @@ def test_real_logs_of_these_shapes_are_recognized(tmp_path, log, tables, user, i
     if log == "kuairand-pure-part":
         assert (tree["history"]["items"], tree["history"]["time"]) == ("watch_seq", "last_time_ms")
     load_log(tmp_path / "schema.toml")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_candidates_that_are_objects_are_impressions_and_behaviors_a_history(tmp_path, ending):
+    """As in requests that a server logged together with what came of them."""
+    draw, rows = random.Random(2), []
+    for n in range(400):
+        time = 1_700_000_000 + 60 * n
+        shown = [
+            {
+                "item": f"i{draw.randrange(50)}",
+                "price": 0.5 * k,
+                "tags": ["t"],
+                "clicked": int(draw.random() < 0.3),
+            }
+            for k in range(draw.randrange(2, 6))
+        ]
+        past = [{"item": f"i{draw.randrange(50)}", "time": time - 86_400 + k} for k in range(3)]
+        rows.append(
+            {"user": f"u{n % 40}", "time": time, "candidates": shown, "behaviors": past, "odd": [{"a": 1}]}
+        )
+    path = tmp_path / f"requests.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = guess([path], tmp_path)
+    tree = tomllib.loads(text)
+    assert tree["item"]["column"] == "candidates.item"
+    assert tree["labels"] == [{"name": "click", "column": "candidates.clicked"}]
+    assert set(tree["impressions"]["lists"]["parallel"]) == {"candidates.price", "candidates.clicked"}
+    assert (tree["history"]["items"], tree["history"]["times"]) == ("behaviors.item", "behaviors.time")
+    assert "# left out: odd (lists of objects)" in text
+    (tmp_path / "log.toml").write_text(text)
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    labels = open_dataset(tmp_path / "out").impressions["label.click"]
+    assert len(labels) == sum(len(row["candidates"]) for row in rows)
+    assert labels.sum() == sum(shown["clicked"] for row in rows for shown in row["candidates"])

@@ -1,0 +1,71 @@
+"""Drafts of logs whose times are written in unusual ways."""
+
+import pytest
+
+from clickscale.data.described.log import load_log
+from tests.data.described.drafts.test_guess import draft, shop, write_csv
+from tests.data.sources import drained
+
+
+@pytest.mark.parametrize(
+    ("clock", "values", "second"),
+    [
+        ("time", [f"{n % 24:02}:{n % 60:02}:07" for n in range(600)], 3600 + 60 + 7),
+        ("hour", [n % 24 for n in range(600)], 3600),
+    ],
+)
+def test_a_date_and_the_time_of_day_in_two_columns_are_the_time(tmp_path, clock, values, second):
+    rows = [
+        {"user_id": f"u{n % 40}", "item_id": n % 30, "date": f"2024-01-{1 + n // 24:02}", clock: values[n]}
+        | {"clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == ["date", clock]
+    assert "fields" not in tree["impressions"]
+    tables = drained(load_log(tmp_path / "log.toml"))
+    assert [row["time"] - 1_704_067_200 for row in tables["impressions"][:2]] == [second % 60, second]
+    assert tables["behaviors"][1]["time"] == tables["impressions"][1]["time"]
+
+
+def test_a_date_with_a_time_of_day_needs_no_second_column(tmp_path):
+    rows = [row | {"day": f"2024-01-05 {n % 24:02}:00:01", "hour": n % 24} for n, row in enumerate(shop())]
+    for row in rows:
+        del row["timestamp"]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == "day"
+    assert {"name": "hour"} in tree["impressions"]["fields"]
+
+
+@pytest.mark.parametrize(("rows_a_day", "hinted"), [(6, True), (1, False)])
+def test_a_clock_that_is_coarser_than_the_rows_is_pointed_out(tmp_path, rows_a_day, hinted):
+    rows = [
+        {
+            "user_id": f"u{n // 30}",
+            "item_id": n % 25,
+            "date": f"2024-01-{1 + n % 30 // rows_a_day:02}",
+            "clicked": n % 2,
+        }
+        for n in range(900)
+    ]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert ("# ordered = true" in text) == hinted
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"), [("{day}/{month}/2024", "DMY"), ("{month}/{day}/2024 10:30", "MDY")]
+)
+def test_dates_with_the_day_or_the_month_in_front_are_times(tmp_path, form, unit):
+    rows = [
+        {
+            "user_id": f"u{n % 40}",
+            "item_id": n % 30,
+            "when": form.format(day=1 + n % 28, month=1 + n // 28 % 12),
+        }
+        | {"clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("when", unit)
+    tables = drained(load_log(tmp_path / "log.toml"))
+    assert {row["time"] // 86_400 for row in tables["impressions"][:28]} == set(range(19_723, 19_751))
