@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
+from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.histories import Histories, list_entries
-from clickscale.data.described.log_config import Files, History, LogConfig, log_schema
+from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
 from clickscale.data.described.rows import (
     ORDER,
@@ -26,6 +27,7 @@ from clickscale.data.described.rows import (
     as_text,
 )
 from clickscale.data.described.table_files import TableFiles, cast, sources
+from clickscale.data.described.table_options import Files, History
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
 from clickscale.data.tables.chunks import Chunk, canonical
@@ -112,6 +114,9 @@ class _Log:
         self._tallies: dict[str, Tally] = {}
         self._without_zone: dict[str, set[str]] = {}
         self._outcomes = Outcomes(config, base)
+        ids, zone = self._schema, config.time_zone
+        self._of_users = Attributes("users", ids.user, config.users.more, base, zone)
+        self._of_items = Attributes("items", ids.item, config.items.more, base, zone)
         for _ in self._tables():
             pass  # opening a table refuses missing files and columns before anything is written
 
@@ -220,7 +225,8 @@ class _Log:
         sorts = config.history is not None and not config.owns_rows
         histories = Histories(names, timed, self._has_known_at()) if sorts else None
         self._tallies, self._without_zone, order = {}, {}, RowOrder()
-        self._outcomes.read()
+        for tables in (self._outcomes, self._of_users, self._of_items):
+            tables.read()
         for name, table in self._tables():
             self._without_zone[name] = table.without_zone
             for path, chunk in table.chunks():
@@ -260,7 +266,9 @@ class _Log:
                 f"Times without a zone are taken as UTC ({', '.join(columns)}); if they are local, name "
                 "their zone: time_zone = 'Europe/Berlin'."
             )
-        return (*found, *self._outcomes.findings())
+        for tables in (self._outcomes, self._of_users, self._of_items):
+            found += tables.findings()
+        return tuple(found)
 
     def _told(
         self, events: pa.RecordBatch, histories: Histories | None
@@ -274,9 +282,9 @@ class _Log:
     ) -> Iterator[tuple[TableName, pa.RecordBatch]]:
         """Yield impressions, and the tables that have no files of their own."""
         user, item, _ = names = self._names()
-        if self._config.users.fields and not self._config.users.files:
+        if self._config.users.every() and not self._config.users.files:
             yield "users", self._users(table, table.first_rows(user).rows(chunk, user), user)
-        if (self._config.items.fields or self._vectors is not None) and not self._config.items.files:
+        if (self._config.items.every() or self._vectors is not None) and not self._config.items.files:
             yield "items", self._items(table, table.first_rows(item).rows(chunk, item), item)
         if not self._config.behaviors.files and user != ROW:
             yield from self._told(self._behaviors(table, chunk, names), histories)
@@ -360,11 +368,13 @@ class _Log:
     def _users(self, table: TableFiles, chunk: Chunk, user: str) -> pa.RecordBatch:
         ids = {"user": cast(chunk[user], self._schema.user)}
         columns, chunk = table.fields(chunk, self._config.users.fields)
+        columns |= self._of_users.of(ids["user"])
         return canonical(ids | columns, chunk.problem, chunk.evidence)
 
     def _items(self, table: TableFiles, chunk: Chunk, item: str) -> pa.RecordBatch:
         ids = {"item": cast(chunk[item], self._schema.item)}
         columns, chunk = table.fields(chunk, self._config.items.fields)
+        columns |= self._of_items.of(ids["item"])
         if self._vectors is not None and self._config.content is not None:
             columns[self._config.content.name] = self._vectors.column(ids["item"])
         return canonical(ids | columns, chunk.problem, chunk.evidence)

@@ -29,181 +29,22 @@ from typing import Literal
 import msgspec
 
 from clickscale.config import Config
-from clickscale.data.described.rows import Columns, Lists, Order
+from clickscale.data.described.rows import Columns
+from clickscale.data.described.table_options import (
+    Behaviors,
+    Content,
+    History,
+    Impressions,
+    Items,
+    Outcome,
+    Users,
+)
 from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split
-from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.conditions import parse_condition
-from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.raw_tables import Format
 from clickscale.errors import SchemaError, unknown
 from clickscale.schema import Field, Label, Schema, Statistic
 
 CANONICAL = ("user", "item", "time", "known_at", PART, PROBLEM)  # columns that a field's name must not hide
-
-
-class Files(Config, frozen=True):
-    """Location and layout of a table.
-
-    Attributes:
-        files: one or several paths or patterns (``*``, ``**``), relative to the TOML file. Empty for users,
-            items and behaviors: their columns are in the impressions table.
-        format: by the ending of the file name, if ``auto``.
-        separator: of text tables; comma or tab if empty.
-        names: the columns of text tables without a header line.
-        nulls: texts that mean a missing value.
-    """
-
-    files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
-    format: Format = "auto"
-    separator: str = ""
-    names: tuple[str, ...] = ()
-    quote: str = '"'
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    nulls: tuple[str, ...] = TextFormat().nulls
-
-    def patterns(self) -> list[tuple[str, str]]:
-        """List the paths and patterns, each with its part if files are given by part."""
-        if not isinstance(self.files, dict):
-            return [("", pattern) for pattern in _several(self.files)]
-        return [(part, pattern) for part, files in self.files.items() for pattern in _several(files)]
-
-    def text(self) -> TextFormat:
-        """Return the layout of text files of this table."""
-        return TextFormat(
-            separator=self.separator,
-            names=self.names,
-            quote=self.quote,
-            encoding=self.encoding,
-            nulls=self.nulls,
-        )
-
-
-def _several(files: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (files,) if isinstance(files, str) else files
-
-
-class _Impressions(Files, frozen=True):
-    """The table of impressions: one row per labelled candidate, or one per request or user with ``lists``.
-
-    Attributes:
-        files: as for every table; or files by part, under the keys ``train``, ``valid`` and ``test``.
-        user, item, time: names of its columns; those of the id fields and ``time`` if empty. Several columns
-            make one composite id, or a moment of a date and a time of day.
-        time_unit: ``auto`` detects it from the size of the first values.
-        ordered: rows of one user and moment are neighbors in their true order, so the earlier ones are known
-            to the later ones; each row gets a time one second after the row before.
-        order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
-            items of one user, the oldest first; the lists of all users then end at the same moment.
-        lists: how the lists of a row become impressions.
-        fields: context fields.
-    """
-
-    user: Columns = ""
-    item: Columns = ""
-    time: Columns = "time"
-    time_unit: Unit = "auto"
-    ordered: bool = False
-    order: Order = ""
-    lists: Lists | None = None
-    fields: tuple[Field, ...] = ()
-
-
-class _Behaviors(Files, frozen=True):
-    """The table of behaviors; without files, the impressions are the behaviors.
-
-    Attributes:
-        where: keep only the rows that fulfill this condition, such as ``clicked == 1``.
-        known_at: column with the moment from which a behavior may be shown; where it is empty, its time.
-        known_after: seconds after its time from which a behavior may be shown, if there is no such column.
-            For behaviors made of impressions it is at least the longest ``delay`` of a label.
-        fields: behavior fields.
-    """
-
-    user: Columns = ""
-    item: Columns = ""
-    time: Columns = ""
-    time_unit: Unit = "auto"
-    where: str = ""
-    known_at: str = ""
-    known_after: int = 0
-    fields: tuple[Field, ...] = ()
-
-
-class History(Files, frozen=True):
-    """Lists of earlier behaviors, beside those of `_Behaviors`: a table, or columns of the impressions.
-
-    A list stands in order, the oldest behavior first; each behavior counts once (`histories`).
-
-    Attributes:
-        files: the table, with one row per user; without files, the lists stand in the rows of impressions.
-        user: column of a table of its own.
-        items: column of lists of item ids.
-        times: column of lists with the time of each; without it, the order of a list counts.
-        time: of a table of its own without ``times``: column with the time of the last behavior of each
-            list. Without it, lists are placed before the first impression of their user.
-        known_after: seconds after its time from which a behavior with a time of its own may be shown.
-        entry_separator: what divides the entries of texts, as in `Lists`.
-        padding: an entry that fills lists up to one length and is no behavior, such as ``0``.
-        newest_first: lists begin with the newest behavior.
-        per_row: each row of the impressions keeps its own list, for logs whose rows cannot be put in order of
-            time. Then every row counts as a user of its own, and the log declares none.
-        fields: behavior fields in lists with one value for each behavior; fields of `_Behaviors` with the
-            same name are the same feature.
-    """
-
-    items: str = ""
-    user: Columns = ""
-    times: str = ""
-    time: str = ""
-    time_unit: Unit = "auto"
-    known_after: int = 0
-    entry_separator: str = ""
-    padding: str = ""
-    newest_first: bool = False
-    per_row: bool = False
-    fields: tuple[Field, ...] = ()
-
-
-class Outcome(Files, frozen=True):
-    """A table of outcomes, such as clicks: the impressions that it names have one.
-
-    Attributes:
-        name: of the column of the impressions that it makes, 1 for those of its keys and 0 for all others; a
-            label or a field reads it like any column.
-        key: columns of this table that together name an impression.
-        shown_key: the same of the impressions, if their names differ.
-        within: seconds after an impression up to which an outcome of its key counts; 0 for any time.
-        time, time_unit: of an outcome; with ``within``.
-    """
-
-    name: str = ""
-    key: tuple[str, ...] = ()
-    shown_key: tuple[str, ...] = ()
-    within: int = 0
-    time: str = ""
-    time_unit: Unit = "auto"
-
-
-class _Users(Files, frozen=True):
-    """The table of profiles; without files, profiles come from a user's first impression."""
-
-    user: Columns = ""
-    fields: tuple[Field, ...] = ()
-
-
-class _Items(Files, frozen=True):
-    """The table of item attributes; without files, attributes come from an item's first impression."""
-
-    item: Columns = ""
-    fields: tuple[Field, ...] = ()
-
-
-class _Content(Config, frozen=True):
-    """Frozen vectors of items: ``.npy`` files, the matrix (rows, width) and the item id of each row."""
-
-    vectors: str
-    ids: str
-    name: str = "content"
 
 
 class LogConfig(Config, frozen=True):
@@ -226,7 +67,7 @@ class LogConfig(Config, frozen=True):
     """
 
     name: str
-    impressions: _Impressions
+    impressions: Impressions
     user: Field | None = None
     item: Field | None = None
     labels: tuple[Label, ...] = ()
@@ -234,11 +75,11 @@ class LogConfig(Config, frozen=True):
     negatives: int = 0
     negatives_by: Literal["uniform", "popularity"] = "uniform"
     negatives_within: str = ""
-    behaviors: _Behaviors = _Behaviors()
+    behaviors: Behaviors = Behaviors()
     history: History | None = None
-    users: _Users = _Users()
-    items: _Items = _Items()
-    content: _Content | None = None
+    users: Users = Users()
+    items: Items = Items()
+    content: Content | None = None
     statistics: tuple[Statistic, ...] = ()
     split: Split | None = None
     time_bounds: tuple[int, int] | None = None
@@ -287,9 +128,9 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         user=_constant("user") if nobody else _id("user", config.user, config.impressions.user),
         item=_constant("item") if "item" in absent else _id("item", config.item, config.impressions.item),
         labels=_labels(config),
-        profile=config.users.fields,
+        profile=config.users.every(),
         behavior=config.behavior_fields(),
-        items=(*config.items.fields, *vectors),
+        items=(*config.items.every(), *vectors),
         context=config.impressions.fields,
         statistics=config.statistics,
         sampled_negatives=config.negatives,
@@ -351,14 +192,16 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         for key, used in (
             ("behaviors.files", bool(config.behaviors.files)),
             ("history", history is not None),
-            ("users.files", bool(config.users.files)),
+            ("users.files", bool(config.users.files or config.users.more)),
             ("impressions.order = 'lists'", shown.order == "lists"),
         )
         if used
     ]
     if "user" in absent and needs_user:
         raise SchemaError(f"{name} has {needs_user[0]} but no user; name its column: user = {{ ... }}.")
-    if "item" in absent and (shown.lists or config.negatives or config.items.files or config.content):
+    if "item" in absent and (
+        shown.lists or config.negatives or config.items.files or config.items.more or config.content
+    ):
         raise SchemaError(
             f"{name} has no item, so lists, negatives, items and content mean nothing; name it."
         )

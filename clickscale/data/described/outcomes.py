@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.arrays import Ints
-from clickscale.data.described.log_config import LogConfig, Outcome
+from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.rows import RowShape, as_text, composed
 from clickscale.data.described.table_files import TableFiles
+from clickscale.data.described.table_options import Outcome
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.tables.chunks import Chunk
 from clickscale.schema import joined_name

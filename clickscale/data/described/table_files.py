@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.log_config import Files
 from clickscale.data.described.rows import ORDER, RowShape
+from clickscale.data.described.table_options import Files
 from clickscale.data.tables.casts import Unit, detect_unit, integers, lacks_zone, numbers, seconds
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.first_rows import FirstRows

@@ -227,9 +227,18 @@ def useless(column: Column) -> str:
     rows = len(column.values)
     if rows <= 20 or column.unit or column.is_date or column.separator:
         return ""
-    if column.floats is None and pa.types.is_string(column.values.type) and column.distinct >= _OWN * rows:
+    if _is_code(column) and column.distinct >= _OWN * rows:
         return "it differs in every row" if column.distinct == rows else "it differs in nearly every row"
     return "it differs in every row" if _numbers_rows(column) and not is_quantity(column) else ""
+
+
+def _is_code(column: Column) -> bool:
+    """True for texts that are no numbers, or numbers with zeros in front."""
+    if not pa.types.is_string(column.values.type):
+        return False
+    return column.floats is None or (
+        column.is_whole and not column.is_id and pc.min(column.floats).as_py() >= 0
+    )
 
 
 def _numbers_rows(column: Column) -> bool:

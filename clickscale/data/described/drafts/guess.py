@@ -28,6 +28,12 @@ from clickscale.data.described.drafts.file_parts import part_files, tables_of_fo
 from clickscale.data.described.drafts.flag_groups import with_flag_groups
 from clickscale.data.described.drafts.label_lines import label_lines
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
+from clickscale.data.described.drafts.more_tables import (
+    attributes_of,
+    find_more,
+    has_several_rows,
+    in_common,
+)
 from clickscale.data.described.drafts.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
@@ -119,7 +125,7 @@ def guess(
     for name in keep:
         if name not in known:
             raise InputError("No table has a column to keep: " + unknown("column", name, known))
-    outcomes = find_outcomes(events[0], heads)
+    outcomes = find_outcomes(events[0], [shape.head for shape in shapes])
     spent = [table.head.path for table in outcomes]
     events = [with_labels(events[0], outcomes), *events[1:]]
     # A small table of other events would take the place of all that users did with impressions.
@@ -143,17 +149,6 @@ def _nothing_found(heads: Sequence[Head]) -> str:
         "a user or an item, a log needs a label. If a column is there under another name, rename it or "
         "describe the log by hand; for public logs, see: clickscale data list."
     )
-
-
-def _in_common(one: Column, other: Column) -> float:
-    """Return the share of all ids of two columns that both have."""
-    ids = [set(map(_plain_id, column.known.unique().to_pylist())) for column in (one, other)]
-    return len(ids[0] & ids[1]) / max(len(ids[0] | ids[1]), 1)
-
-
-def _plain_id(value: object) -> str:
-    """Write 12, 12.0 and " 12" alike."""
-    return str(value).strip().removesuffix(".0")
 
 
 def _stand_together(label: npt.NDArray[np.float64]) -> bool:
@@ -196,7 +191,10 @@ class _Draft:
         others = [head for head in others if head is not described]
         self.items = self._attribute_table(others, "item")
         self.users = self._attribute_table([head for head in others if head is not self.items], "user")
-        self.unused = [head for head in others if head not in (self.items, self.users)]
+        rest = [head for head in others if head not in (self.items, self.users)]
+        self.more = find_more(rest, self._key, {"user": self._wanted("user"), "item": self._wanted("item")})
+        told = [head for tables in self.more.values() for head, _ in tables]
+        self.unused = [head for head in rest if head not in told]
         self.feedback = [column for column, _, _ in events.labels]
 
     def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
@@ -226,7 +224,7 @@ class _Draft:
         hint = mentions(head.path.name, kind)
         # Generated names such as column_1 are alike by chance.
         named_alike = head.named and key.name == wanted.name
-        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + _in_common(key, wanted)
+        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
 
     def _wanted(self, kind: Kind) -> Column | None:
         if kind == "user":
@@ -264,7 +262,9 @@ class _Draft:
             yield from self.history
             yield from self._fields([(column, "one value for each item") for column in self.past], "past_")
         yield from self._table_lines("items", "item", self.items)
+        yield from self._more_lines("items", "item")
         yield from self._table_lines("users", "user", self.users)
+        yield from self._more_lines("users", "user")
         has = {"user": events.user is not None, "item": events.item is not None}
         yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free)
         yield from split_lines(self.shape, events.user)
@@ -426,6 +426,14 @@ class _Draft:
             if why:
                 yield f"# left out: {remark(name)} ({why})"
         yield from _unreadable(head)
+
+    def _more_lines(self, name: str, kind: Kind) -> Iterator[str]:
+        for head, key in self.more[kind]:
+            rows = "several rows" if has_several_rows(key) else "one row"
+            yield f"\n[[{name}.more]]  # {rows} per {kind}"
+            yield from file_lines(head, self.base)
+            yield from self._key_line("key", key, self._wanted(kind))
+            yield from self._fields([(column, "") for column in attributes_of(head, key)], kind=kind)
 
     def _fields(
         self,

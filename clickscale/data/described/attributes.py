@@ -1,0 +1,119 @@
+"""Attributes of users or items in further tables, such as one with a row for each category of an item."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from clickscale.arrays import Ints
+from clickscale.data.described.rows import Joined, RowShape, as_text
+from clickscale.data.described.table_files import TableFiles, cast, sources
+from clickscale.data.described.table_options import More
+from clickscale.data.features.values import MISSING, read_keys
+from clickscale.schema import Field, joined_name
+
+
+class Attributes:
+    """Finds the attributes of ids; all tables are kept in memory.
+
+    Args:
+        what: name of the tables in messages.
+        ids: the field of the ids.
+
+    Raises:
+        InputError: a table or a column is missing.
+    """
+
+    def __init__(self, what: str, ids: Field, tables: tuple[More, ...], base: Path, time_zone: str) -> None:
+        self._ids = ids
+        self._tables = [(table, _open(what, ids, table, base, time_zone)) for table in tables]
+        self._known: list[_Known] = []
+
+    def read(self) -> None:
+        """Read the tables from the start."""
+        self._known = [_read(self._ids, *pair) for pair in self._tables]
+
+    def of(self, ids: pa.Array) -> dict[str, pa.Array]:
+        """Return the columns of attributes of ids (N,), null for those that a table does not have."""
+        keys = read_keys(ids, self._ids.dtype).data.astype(np.int64)
+        return {name: column for known in self._known for name, column in known.of(keys).items()}
+
+    def findings(self) -> list[str]:
+        """Say how many rows of the last pass could not be read."""
+        return [
+            f"{known.lost:,} rows of {', '.join(name for _, name in table.patterns())} cannot be read; their "
+            "attributes are missing."
+            for (table, _), known in zip(self._tables, self._known, strict=True)
+            if known.lost
+        ]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Attributes of the ids of one table.
+
+    Attributes:
+        keys: (K,) distinct ones, ascending.
+        columns: (K,) by field.
+        lost: rows that could not be read.
+    """
+
+    keys: Ints
+    columns: dict[str, pa.Array]
+    lost: int
+
+    def of(self, keys: Ints) -> dict[str, pa.Array]:
+        """Return the columns of ids (N,)."""
+        if not len(self.keys):
+            return {name: pa.nulls(len(keys), column.type) for name, column in self.columns.items()}
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        rows = pa.array(place, mask=self.keys[place] != keys)
+        return {name: column.take(rows) for name, column in self.columns.items()}
+
+
+def _key(ids: Field, table: More) -> str:
+    return joined_name(table.key) or ids.source
+
+
+def _open(what: str, ids: Field, table: More, base: Path, time_zone: str) -> TableFiles:
+    joined = {field.source: Joined(field.flags, "flags") for field in table.fields if field.flags}
+    several = table.key or ids.column
+    if not isinstance(several, str):
+        joined[joined_name(several)] = Joined(several, "id")
+    columns = [_key(ids, table), *sources(table.fields)]
+    return TableFiles(f"{what}.more", table, base, columns, time_zone, RowShape(joined=joined))
+
+
+def _read(ids: Field, table: More, files: TableFiles) -> _Known:
+    """Read a table; rows that cannot be read, and those without an id, are left out."""
+    keys, parts = [np.zeros(0, np.int64)], dict[str, list[pa.Array]]()
+    lost = 0
+    for path, chunk in files.chunks():
+        columns, rows = files.fields(files.events(path, chunk), table.fields)
+        read = read_keys(cast(rows[_key(ids, table)], ids), ids.dtype)
+        usable = rows.problem.is_null().to_numpy(zero_copy_only=False) & (read.data != MISSING)
+        lost += int((~usable).sum())
+        keys.append(read.data[usable].astype(np.int64))
+        for name, column in columns.items():
+            parts.setdefault(name, []).append(column.filter(pa.array(usable)))
+    every = np.concatenate(keys)
+    order = np.argsort(every, kind="stable")
+    distinct, first = np.unique(every[order], return_index=True)
+    ends = pa.array(np.append(first, len(order)), pa.int64())
+    found = {}
+    for field in table.fields:
+        column = _together(parts.get(field.name, [])).take(pa.array(order))
+        gathers = field.values > 1 and not field.separator and not pa.types.is_nested(column.type)
+        lists = pa.LargeListArray.from_arrays(ends, column) if gathers else None
+        found[field.name] = column.take(pa.array(first)) if lists is None else lists
+    return _Known(distinct, found, lost)
+
+
+def _together(arrays: list[pa.Array]) -> pa.Array:
+    """Join the parts of a column; those of several types as texts."""
+    kinds = {array.type for array in arrays if not pa.types.is_null(array.type)}
+    if len(kinds) > 1:
+        return pa.concat_arrays([as_text(array) for array in arrays])
+    kind = kinds.pop() if kinds else pa.string()
+    return pa.concat_arrays([array.cast(kind) for array in arrays]) if arrays else pa.array([], kind)

@@ -1,0 +1,81 @@
+"""Further tables with attributes of users or items: which they are, and their rows as values of an id."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.drafts.event_tables import useless
+from clickscale.data.described.drafts.samples import Column, Head
+
+Kind = Literal["user", "item"]
+_KNOWN = 0.2  # share of ids in common from which a table is about users or items
+_OWN = 0.99  # share of rows with an id of their own in a table with one row for each
+
+
+def find_more(
+    heads: Sequence[Head],
+    key: Callable[[Head, Kind], Column | None],
+    ids: dict[Kind, Column | None],
+) -> dict[Kind, list[tuple[Head, Column]]]:
+    """Find the tables that are about users only or about items only, each with the column of the id.
+
+    Args:
+        key: finds the column that may hold the ids of a role.
+        ids: columns of the events.
+    """
+    found: dict[Kind, list[tuple[Head, Column]]] = {"item": [], "user": []}
+    for head in heads:
+        keys = {kind: column for kind in found if ids[kind] is not None and (column := key(head, kind))}
+        if len({column.name for column in keys.values()}) != 1:
+            continue  # none, or both: what users did with items
+        alike = {kind: _shared(column, ids[kind]) for kind, column in keys.items()}
+        kind = max(alike, key=lambda kind: alike[kind])
+        if alike[kind] > _KNOWN and attributes_of(head, keys[kind]):
+            found[kind].append((head, keys[kind]))
+    return found
+
+
+def _shared(key: Column, ids: Column | None) -> float:
+    return 0.0 if ids is None or pa.types.is_nested(key.values.type) else in_common(key, ids)
+
+
+def in_common(one: Column, other: Column) -> float:
+    """Return the share of all ids of two columns that both have."""
+    ids = [set(map(_plain_id, column.known.unique().to_pylist())) for column in (one, other)]
+    return len(ids[0] & ids[1]) / max(len(ids[0] | ids[1]), 1)
+
+
+def _plain_id(value: object) -> str:
+    """Write 12, 12.0 and " 12" alike."""
+    return str(value).strip().removesuffix(".0")
+
+
+def has_several_rows(key: Column) -> bool:
+    """True if an id has several rows."""
+    return key.distinct < _OWN * len(key.values)
+
+
+def attributes_of(head: Head, key: Column) -> list[Column]:
+    """List the useful columns beside an id; of one with several rows, categories as lists of all of an id."""
+    columns = [column for column in head.columns.values() if column is not key and not useless(column)]
+    if not has_several_rows(key):
+        return columns
+    codes = key.values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    order = np.argsort(codes, kind="stable")
+    ends = pa.array(np.append(np.unique(codes[order], return_index=True)[1], len(order)), pa.int64())
+    return [
+        Column(column.name, pa.LargeListArray.from_arrays(ends, column.values.take(pa.array(order))))
+        for column in columns
+        if _is_category(column)
+    ]
+
+
+def _is_category(column: Column) -> bool:
+    """True for texts and whole numbers that come back, which are no moments."""
+    if pa.types.is_nested(column.values.type) or column.unit or column.is_date or column.separator:
+        return False
+    several = pc.count_distinct(column.known).as_py() < 0.5 * len(column.known)
+    return bool(several and (column.floats is None or column.is_id))
