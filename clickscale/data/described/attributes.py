@@ -29,15 +29,28 @@ class Attributes:
         self._ids = ids
         self._tables = [(table, _open(what, ids, table, base, time_zone)) for table in tables]
         self._known: list[_Known] = []
+        self._seen: list[Ints] = []
 
     def read(self) -> None:
         """Read the tables from the start."""
-        self._known = [_read(self._ids, *pair) for pair in self._tables]
+        self._known, self._seen = [_read(self._ids, *pair) for pair in self._tables], []
 
     def of(self, ids: pa.Array) -> dict[str, pa.Array]:
         """Return the columns of attributes of ids (N,), null for those that a table does not have."""
         keys = read_keys(ids, self._ids.dtype).data.astype(np.int64)
+        if self._known:
+            self._seen.append(np.unique(keys))
         return {name: column for known in self._known for name, column in known.of(keys).items()}
+
+    def rest(self) -> pa.Array:
+        """Return the ids that these tables have and of which nobody has asked yet."""
+        if not self._known:
+            return pa.nulls(0)
+        keys = np.concatenate([known.keys for known in self._known])
+        ids = _together([known.ids for known in self._known])
+        _, first = np.unique(keys, return_index=True)
+        seen = np.concatenate([np.zeros(0, np.int64), *self._seen])
+        return ids.take(pa.array(first[~np.isin(keys[first], seen)]))
 
     def findings(self) -> list[str]:
         """Say how many rows of the last pass could not be read."""
@@ -55,11 +68,13 @@ class _Known:
 
     Attributes:
         keys: (K,) distinct ones, ascending.
+        ids: (K,) as they stand in the table.
         columns: (K,) by field.
         lost: rows that could not be read.
     """
 
     keys: Ints
+    ids: pa.Array
     columns: dict[str, pa.Array]
     lost: int
 
@@ -87,14 +102,16 @@ def _open(what: str, ids: Field, table: More, base: Path, time_zone: str) -> Tab
 
 def _read(ids: Field, table: More, files: TableFiles) -> _Known:
     """Read a table; rows that cannot be read, and those without an id, are left out."""
-    keys, parts = [np.zeros(0, np.int64)], dict[str, list[pa.Array]]()
+    keys, names, parts = [np.zeros(0, np.int64)], list[pa.Array](), dict[str, list[pa.Array]]()
     lost = 0
     for path, chunk in files.chunks():
         columns, rows = files.fields(files.events(path, chunk), table.fields)
-        read = read_keys(cast(rows[_key(ids, table)], ids), ids.dtype)
+        raw = cast(rows[_key(ids, table)], ids)
+        read = read_keys(raw, ids.dtype)
         usable = rows.problem.is_null().to_numpy(zero_copy_only=False) & (read.data != MISSING)
         lost += int((~usable).sum())
         keys.append(read.data[usable].astype(np.int64))
+        names.append(raw.filter(pa.array(usable)))
         for name, column in columns.items():
             parts.setdefault(name, []).append(column.filter(pa.array(usable)))
     every = np.concatenate(keys)
@@ -107,7 +124,8 @@ def _read(ids: Field, table: More, files: TableFiles) -> _Known:
         gathers = field.values > 1 and not field.separator and not pa.types.is_nested(column.type)
         lists = pa.LargeListArray.from_arrays(ends, column) if gathers else None
         found[field.name] = column.take(pa.array(first)) if lists is None else lists
-    return _Known(distinct, found, lost)
+    owners = _together(names).take(pa.array(order)).take(pa.array(first))
+    return _Known(distinct, owners, found, lost)
 
 
 def _together(arrays: list[pa.Array]) -> pa.Array:

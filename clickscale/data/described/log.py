@@ -30,7 +30,7 @@ from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.described.table_options import Files, History
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
-from clickscale.data.tables.chunks import Chunk, canonical
+from clickscale.data.tables.chunks import Chunk, canonical, empty_problems
 from clickscale.data.tables.conditions import Condition, Tally, parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.row_order import RowOrder
@@ -245,6 +245,22 @@ class _Log:
                     yield from self._entries(table, path, chunk, history, histories)
         for batch in histories.timelines() if histories else ():
             yield "behaviors", self._as_read(batch)
+        yield from self._rest()
+
+    def _rest(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
+        """Yield users and items that only their further tables have."""
+        config = self._config
+        for ids, fields, tables in (
+            ("user", config.users.fields, self._of_users),
+            ("item", config.items.fields, self._of_items),
+        ):
+            if not len(rest := tables.rest()):
+                continue
+            columns = {ids: rest} | {field.name: pa.nulls(len(rest), pa.string()) for field in fields}
+            columns |= tables.of(rest)
+            if ids == "item" and self._vectors is not None and config.content is not None:
+                columns[config.content.name] = self._vectors.column(rest)
+            yield f"{ids}s", canonical(columns, empty_problems(len(rest)))  # type: ignore[misc]
 
     def _in_order(self, table: TableFiles, chunk: Chunk, order: RowOrder) -> Chunk:
         """Add times in the order of the rows to a chunk of the impressions, if they are in order."""

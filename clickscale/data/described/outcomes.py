@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.data.described.log_config import LogConfig
-from clickscale.data.described.rows import RowShape, as_text, composed
+from clickscale.data.described.rows import Joined, RowShape, composed
 from clickscale.data.described.table_files import TableFiles
 from clickscale.data.described.table_options import Outcome
+from clickscale.data.features.texts import read_texts, whole_texts
 from clickscale.data.features.values import MISSING, read_keys
 from clickscale.data.tables.chunks import Chunk
+from clickscale.errors import InputError
 from clickscale.schema import joined_name
 
 
@@ -29,7 +32,7 @@ class Outcomes:
     def __init__(self, config: LogConfig, base: Path) -> None:
         self._shown, self._config = config.impressions, config.outcomes
         self._tables = [
-            TableFiles("outcomes", outcome, base, _columns(outcome), config.time_zone, RowShape())
+            TableFiles("outcomes", outcome, base, _columns(outcome), config.time_zone, _shape(outcome))
             for outcome in config.outcomes
         ]
         self._known: list[_Known] = []
@@ -105,7 +108,12 @@ class _Known:
 
 
 def _columns(outcome: Outcome) -> list[str]:
-    return [*outcome.key, *([outcome.time] if outcome.within else [])]
+    return [*outcome.key, *([joined_name(outcome.time)] if outcome.within else [])]
+
+
+def _shape(outcome: Outcome) -> RowShape:
+    time = outcome.time
+    return RowShape(joined={} if isinstance(time, str) else {joined_name(time): Joined(time, "moment")})
 
 
 def _read(outcome: Outcome, table: TableFiles) -> _Known:
@@ -116,7 +124,7 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
         found = _keys(rows, outcome.key)
         usable = found != MISSING
         if outcome.within:
-            read, _ = table.time(rows, outcome.time, outcome.time_unit)
+            read, _ = table.time(rows, joined_name(outcome.time), outcome.time_unit)
             usable &= read.is_valid().to_numpy(zero_copy_only=False)
             times.append(read.fill_null(0).to_numpy(zero_copy_only=False)[usable])
         keys.append(found[usable])
@@ -130,6 +138,13 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
 
 def _keys(chunk: Chunk, columns: tuple[str, ...]) -> Ints:
     """Return (N,) keys of rows, `MISSING` where every column is empty."""
-    parts = [as_text(chunk[name]) for name in columns]
+    parts = []
+    for name in columns:
+        values = chunk[name]
+        if pa.types.is_nested(values.type):
+            raise InputError(f"Outcomes: the key {name!r} holds lists; name a column of one value a row.")
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
+        parts.append(whole_texts(read_texts(values)[0]))
     keys: Ints = read_keys(parts[0] if len(parts) == 1 else composed(parts), "string").data.astype(np.int64)
     return keys

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.config import Config
+from clickscale.data.features.texts import whole_texts
 from clickscale.data.features.values import names_of_flags
 from clickscale.data.tables.casts import integers
 from clickscale.data.tables.chunks import Chunk, mark
@@ -188,7 +189,8 @@ def composed(columns: Sequence[pa.Array]) -> pa.Array:
 
 def moment_texts(columns: Sequence[pa.Array]) -> pa.Array:
     """Write dates and times of day as moments (N,); an hour such as 7 is 07:00. Null if a part is missing."""
-    texts = [pc.utf8_trim_whitespace(as_text(column)) for column in columns]
+    texts = [pc.utf8_trim_whitespace(whole_texts(as_text(column))) for column in columns]
+    texts = [pc.replace_substring_regex(text, r"[ T]00:00(:00(\.0+)?)?$", "") for text in texts]  # of dates
     texts = [pc.replace_substring_regex(text, r"^(\d)(:|$)", r"0\1\2") for text in texts]
     texts = [pc.replace_substring_regex(text, r"^(\d\d)$", r"\1:00") for text in texts]
     return pc.binary_join_element_wise(*texts, " ")

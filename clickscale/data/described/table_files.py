@@ -97,8 +97,11 @@ class TableFiles:
         if unit == "auto":
             unit = self._units.get(column, "auto")
         if unit == "auto" and chunk[column].null_count < len(chunk):
-            unit = self._units[column] = detect_unit(chunk[column])
-        if unit == "iso" and column not in self.without_zone and lacks_zone(chunk[column]):
+            unit = detect_unit(chunk[column])
+            if unit != "iso":  # dates of numbers look like any other text where no day is above 12
+                self._units[column] = unit
+        written = unit in ("iso", "DMY", "MDY", "YYMMDDHH")
+        if written and column not in self.without_zone and lacks_zone(chunk[column]):
             self.without_zone.add(column)
         times, bad = seconds(chunk[column], unit, self._time_zone)
         return times, chunk.marked(bad, "bad_time", column)

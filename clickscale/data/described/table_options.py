@@ -149,7 +149,7 @@ class Outcome(Files, frozen=True):
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
     within: int = 0
-    time: str = ""
+    time: Columns = ""
     time_unit: Unit = "auto"
 
 

@@ -3,7 +3,9 @@
 The problem codes of raw values are defined here too, since the first of them arise here.
 """
 
-import re
+import ast
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,8 @@ from clickscale.arrays import Bytes, Ints
 FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
 BAD_NUMBER, NOT_FINITE, BAD_LABEL, BAD_VECTOR, BAD_TIME = range(5, 10)
 BRACKETS = "[]"  # as a separator: texts are lists as Python and JSON write them
-_QUOTED = r"""(?:'(?P<one>(?:[^'\\]|\\.)*)'|"(?P<two>(?:[^"\\]|\\.)*)")"""
-_ENTRY = re.compile(_QUOTED + r"""|(?P<plain>[^\s,\[\]()'"][^,\[\]()]*)""")
-_OF_OBJECT = re.compile(r":\s*" + _QUOTED)
 _NOTHING = ("", "None", "null", "nan", "NaN")
+_NAMES = ("name", "title", "label", "value", "id")  # of what an object stands for, the first one that it has
 PROBLEMS = (
     "",
     "bad_value",
@@ -180,12 +180,32 @@ def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
 def entries_of(text: str, separator: str) -> list[str]:
     """Divide a text of several values, by a separator or as a list in brackets (`BRACKETS`).
 
-    Of objects in brackets, texts behind a colon are the values: Drama of ``[{'id': 16, 'name': 'Drama'}]``.
+    Lists are read as JSON or as a literal of Python, or else divided by commas, or without any by spaces.
+    An object stands for its ``name`` or the like: ``[{'id': 16, 'name': 'Drama'}]`` holds Drama.
     """
     if separator != BRACKETS:
         return text.split(separator)
-    pattern = _OF_OBJECT if "{" in text else _ENTRY
-    found = [match.groupdict() for match in pattern.finditer(text)]
-    quoted = [re.sub(r"\\(.)", r"\1", each["one"] or each["two"] or "") for each in found]
-    plain = [(each.get("plain") or "").strip() for each in found]
-    return [value or word for value, word in zip(quoted, plain, strict=True) if value or word not in _NOTHING]
+    for read in (json.loads, ast.literal_eval):  # neither runs anything
+        try:
+            return list(_inside(read(text)))
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            pass
+    inner = text.strip().removeprefix("[").removesuffix("]")
+    entries = inner.split("," if "," in inner else None)
+    return [value for entry in entries if (value := entry.strip(" \t'\"")) not in _NOTHING]
+
+
+def _inside(value: Any) -> Iterator[str]:
+    """Yield the texts of what lists and objects hold."""
+    if isinstance(value, list | tuple | set):
+        for entry in value:
+            yield from _inside(entry)
+    elif isinstance(value, dict):
+        plain = {str(key).lower(): held for key, held in value.items() if not isinstance(held, list | dict)}
+        named = next((name for name in _NAMES if name in plain), None)
+        for held in plain.values() if named is None else (plain[named],):
+            yield from _inside(held)
+    elif value is not None and value == value:
+        text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+        if text not in _NOTHING:
+            yield text

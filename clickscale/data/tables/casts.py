@@ -12,6 +12,7 @@ import datetime as dt
 import email.utils
 import re
 import zoneinfo
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -27,17 +28,15 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
 _FORMS = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z")
 # Dates of which the month is told: in letters, or between points, where the day is first.
-_CLOCK = r"(?:[ ,T]+(?P<clock>\d\d:\d\d(?::\d\d)?))?\Z"
+_CLOCK = r"(?:[ ,T]+(?P<clock>\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?\Z"
 _DATES = (
     re.compile(r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4})" + _CLOCK),
     re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK),
     re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}), (?P<year>\d{4})" + _CLOCK),
 )
 # Dates of numbers only: a part above 12 tells which is the day, for a whole column.
-_NUMBERED = (
-    r"^(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4})"
-    r"(?:[ ,T]+(?P<clock>\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?))?$"
-)
+_NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4})" + _CLOCK)
+_HALF = re.compile(r"[AaPp]\.?[Mm]\.?\s*\Z")
 _MONTHS = [
     "january",
     "february",
@@ -105,7 +104,7 @@ def detect_unit(values: pa.Array) -> Unit:
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
     if len(sizes) and _are_dates(sizes):
         return "iso"
-    if _are_hours(20e8 + sizes) and len(np.unique(sizes)) > _FEW_HOURS:
+    if len(sizes) and sizes[0] >= 1e6 and _are_hours(20e8 + sizes) and len(np.unique(sizes)) > _FEW_HOURS:
         return "YYMMDDHH"
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
         if middle < limit:
@@ -115,12 +114,14 @@ def detect_unit(values: pa.Array) -> Unit:
 
 def _order_of_dates(texts: pa.Array) -> Unit | None:
     """Tell 31/1/2024 (``DMY``) from 1/31/2024 (``MDY``) by the values above 12; None if none or both are."""
-    parts = pc.extract_regex(_trimmed(texts), _NUMBERED)
-    if 2 * parts.null_count > len(texts):
+    found = [match for text in _trimmed(texts).unique().to_pylist() if (match := _NUMBERED.match(text))]
+    matches = pc.match_substring_regex(_trimmed(texts), r"^\d{1,2}[/-]\d{1,2}[/-]\d{4}")
+    if not found or 2 * pc.sum(matches).as_py() < len(texts):
         return None
-    first, second = (pc.max(pc.struct_field(parts, name).cast(pa.int64())).as_py() for name in ("one", "two"))
-    if (first > 12) == (second > 12):
-        return None
+    first, second = (max(int(match[name]) for match in found) for name in ("one", "two"))
+    has_half = any(match["half"] for match in found)
+    if (first > 12) == (second > 12) or (second > 12 and has_half):
+        return None  # a time with AM or PM has the month first anyway
     return "DMY" if first > 12 else "MDY"
 
 
@@ -177,7 +178,7 @@ def seconds(
         digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
         read = _from_iso(pc.binary_join_element_wise("20", digits, ""), time_zone)
     elif kind in ("DMY", "MDY"):
-        read = _from_iso(_year_first(_texts(values), kind), time_zone)
+        read = _each(_texts(values), lambda text: _numbered_moment(text, kind, time_zone))
     else:
         read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
@@ -234,21 +235,24 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
     american = pc.strptime(text, format="%m/%d/%Y %I:%M:%S %p", unit="us", error_is_null=True)
     if american.null_count == text.null_count:
         return _from_timestamps(american, time_zone)
-    # A column that mixes notations: each distinct text is read once.
-    coded = text.dictionary_encode()
-    moments = pa.array([_moment(entry, time_zone) for entry in coded.dictionary.to_pylist()], pa.int64())
+    return _each(text, lambda entry: _moment(entry, time_zone))  # a column that mixes notations
+
+
+def _each(texts: pa.Array, read: Callable[[str], int | None]) -> pa.Array:
+    """Read each distinct text once."""
+    coded = texts.dictionary_encode()
+    moments = pa.array([read(entry) for entry in coded.dictionary.to_pylist()], pa.int64())
     return moments.take(coded.indices)
 
 
-def _year_first(texts: pa.Array, kind: Unit) -> pa.Array:
-    """Write dates of numbers as 2024-01-31 08:29; other texts stay."""
-    parts = pc.extract_regex(texts, _NUMBERED)
+def _numbered_moment(text: str, kind: Unit, time_zone: str) -> int | None:
+    """Read a date of numbers, the day or the month first."""
+    found = _NUMBERED.match(text)
+    if found is None:
+        return None
     day, month = ("one", "two") if kind == "DMY" else ("two", "one")
-    of = {name: pc.struct_field(parts, name) for name in ("year", month, day)}
-    date = pc.binary_join_element_wise(*(pc.utf8_lpad(part, 2, "0") for part in of.values()), "-")
-    clock = pc.struct_field(parts, "clock")
-    clock = pc.if_else(pc.equal(clock, ""), "00:00", pc.replace_substring_regex(clock, r"^(\d):", r"0\1:"))
-    return pc.coalesce(pc.binary_join_element_wise(date, clock, " "), texts)
+    moment = _date(found[day], found[month], found["year"], found["clock"], found["half"])
+    return _in_zone(moment, time_zone) if moment else None
 
 
 def _texts(values: pa.Array) -> pa.Array:
@@ -268,8 +272,11 @@ def _moment(text: str, time_zone: str) -> int | None:
         moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
         moment, zone = _other_form(text), time_zone
-    if moment is None:
-        return None
+    return _in_zone(moment, zone) if moment else None
+
+
+def _in_zone(moment: dt.datetime, zone: str) -> int | None:
+    """Return the seconds since 1970 of a moment; one without a zone is of the given one."""
     try:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
         return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
@@ -287,18 +294,28 @@ def _other_form(text: str) -> dt.datetime | None:
             return dt.datetime.strptime(text, form)
         except ValueError:
             pass
+    if _HALF.search(text):
+        return None  # mail has no AM and PM, and its reader passes over them
     try:
         return email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
         return None
 
 
-def _date(day: str, month: str, year: str, clock: str | None, mark: str = "") -> dt.datetime | None:
+def _date(
+    day: str, month: str, year: str, clock: str | None, half: str | None, mark: str = ""
+) -> dt.datetime | None:
     """Make a moment of the parts of a date; None if there is no such date."""
-    name = month.lower()
-    numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], str(n), f"{n:02}")]
+    name = month.lower().lstrip("0")
+    numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], full[:4], str(n))]
+    hour, _, rest = (clock or "00:00").partition(":")
+    shift = 0
+    if half:
+        shift = 12 * (half in "Pp") - 12 * (hour in ("12",))
+        if not 1 <= int(hour) <= 12:
+            return None
     try:
-        time = dt.time.fromisoformat(clock or "00:00")
+        time = dt.time.fromisoformat(f"{int(hour) + shift:02}:{rest}")
         return dt.datetime.combine(dt.date(int(year), numbers[0], int(day)), time) if numbers else None
     except ValueError:
         return None

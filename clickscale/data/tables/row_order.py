@@ -2,33 +2,53 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from clickscale.arrays import Ints
+
+_APART = 1 << 40  # seconds between the rows of two users, for one pass over all of them
 
 
 class RowOrder:
-    """Spreads rows of one user and one moment over seconds, in the order of the file.
+    """Gives the rows of a user times that grow by a second or more, in the order of the file.
 
     Some logs have a clock that is coarser than their events, but rows in their true order: an earlier row was
-    known earlier. Rows of equal user and time must be neighbors. Called chunk after chunk.
+    known earlier. A row whose clock goes back keeps its time. Called chunk after chunk.
     """
 
     def __init__(self) -> None:
-        # user and time of the last row of the chunk before, and its position within its moment
-        self._user = pa.array([], pa.string())
-        self._time = pa.array([], pa.int64())
-        self._position = 0
+        self._last: dict[str, tuple[int, int]] = {}  # by user, the time of the last row and its new time
 
     def __call__(self, user: pa.Array, time: pa.Array) -> pa.Array:
         """Refined times of the next rows; where the time is null it stays null."""
-        users = pa.concat_arrays([self._user, user.cast(pa.string())])
-        times = pa.concat_arrays([self._time, time.cast(pa.int64())])
-        known = len(self._user)
-        fresh = np.ones(len(times), bool)
-        moved = pc.or_kleene(pc.not_equal(users[1:], users[:-1]), pc.not_equal(times[1:], times[:-1]))
-        fresh[1:] = moved.fill_null(True).to_numpy(zero_copy_only=False)
-        row = np.arange(len(times))
-        position = row - np.maximum.accumulate(np.where(fresh, row, 0))
-        position += np.where(np.cumsum(fresh) == 1, self._position, 0) if known else 0
-        if len(times):
-            self._user, self._time, self._position = users[-1:], times[-1:], int(position[-1])
-        return pc.add(time, pa.array(position[known:]))
+        usable = np.flatnonzero((user.is_valid().to_numpy(False)) & (time.is_valid().to_numpy(False)))
+        coded = user.take(pa.array(usable)).cast(pa.string()).dictionary_encode()
+        names = coded.dictionary.to_pylist()
+        codes = coded.indices.to_numpy(zero_copy_only=False)
+        order = np.argsort(codes, kind="stable")
+        codes, clock = codes[order], time.take(pa.array(usable[order])).cast(pa.int64()).to_numpy(False)
+        refined = self._refined(names, codes, clock)
+        result = time.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).copy()
+        result[usable[order]] = refined
+        return pa.array(result, mask=time.is_null().to_numpy(False))
+
+    def _refined(self, names: list[str], codes: Ints, clock: Ints) -> Ints:
+        """Refine times (N,) of rows by user, each user's in order."""
+        if not len(codes):
+            return clock
+        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        wanted = clock.copy()
+        for start in starts.tolist():  # a user's rows go on from the last one, unless the clock went back
+            seen, new = self._last.get(names[codes[start]], (None, 0))
+            if seen is not None and seen <= clock[start]:
+                wanted[start] = max(clock[start], new + 1)
+        begins = np.r_[False, clock[1:] < clock[:-1]]
+        begins[starts] = True
+        run = np.cumsum(begins) - 1
+        row = np.arange(len(clock)) - np.flatnonzero(begins)[run]
+        first = int(wanted.min())
+        # Within a run, the largest time less its row so far, plus the row; runs are kept apart.
+        ahead = np.maximum.accumulate(wanted - first - row + run * _APART) - run * _APART
+        refined: Ints = ahead + first + row
+        for last in [*(starts[1:] - 1).tolist(), len(clock) - 1]:
+            self._last[names[codes[last]]] = (int(clock[last]), int(refined[last]))
+        return refined

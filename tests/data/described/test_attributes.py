@@ -15,7 +15,7 @@ from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError, SchemaError
 from clickscale.features import FIRST
-from tests.data.described.logs import Row, clicks, drafted, prepared, save
+from tests.data.described.logs import START, Row, clicks, drafted, prepared, save
 
 MORE = """
 [[items.more]]
@@ -39,7 +39,7 @@ def kinds(item: int) -> list[str]:
 def write_tables(folder: Path) -> None:
     """Clicks; brands; kinds of items in several rows that stand apart; prices; cities of some users."""
     save(folder, clicks())
-    save(folder, [{"item_id": f"i{n}", "brand": f"b{n % 2}"} for n in range(25)], "items.csv")
+    save(folder, [{"item_id": f"i{n}", "brand": f"b{n % 2}"} for n in range(20)], "items.csv")
     items = random.Random(1).sample(range(25), 25)
     rows: list[Row] = [
         {"item_id": f"i{n}", "kind": kinds(n)[place]}
@@ -120,3 +120,38 @@ def test_several_rows_alone_are_a_table_of_attributes(tmp_path: Path) -> None:
     assert tree["items"] == {"more": [{"files": "kinds.csv", "fields": [{"name": "kind", "values": 3}]}]}
     manifest = prepare(load_log(tmp_path / "draft.toml"), tmp_path / "again")
     assert manifest.report["items"].kept == 25
+
+
+def test_items_that_nobody_was_shown_have_their_attributes(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    views = [{"user_id": f"u{n % 40}", "item_id": f"i{n % 25}", "at": START - 60 * n} for n in range(99)]
+    save(tmp_path, views, "views.csv")
+    save(tmp_path, [row for row in clicks() if row["item_id"] != "i3"])
+    prepared(tmp_path, '[behaviors]\nfiles = "views.csv"\ntime = "at"\n' + MORE)
+    assert kinds_of(open_dataset(tmp_path / "out"), "kind")[3] == set(kinds(3))
+
+
+OTHERS: dict[str, list[Row]] = {
+    "searches.csv": [{"user_id": f"u{n % 40}", "time": START + n, "topic": f"t{n % 5}"} for n in range(200)],
+    "groups.csv": [{"id": n, "name": f"g{n % 7}"} for n in range(25)],
+    "stats.csv": [{"item_id": n, "click_count": n, "ctr": n / 9} for n in range(25)],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_logs_other_ids_and_totals_are_no_attributes(tmp_path: Path, name: str) -> None:
+    save(tmp_path, [row | {"item_id": row["item_id"][1:]} for row in clicks()])
+    save(tmp_path, [{"item_id": n, "brand": f"b{n % 2}"} for n in range(20)], "items.csv")
+    save(tmp_path, [{"user_id": f"u{n}", "city": f"c{n % 3}"} for n in range(30)], "profiles.csv")
+    save(tmp_path, OTHERS[name], name)
+    tables = ("clicks.csv", "items.csv", "profiles.csv", name)
+    assert f"# Not used: {name}" in guess([tmp_path / table for table in tables], tmp_path)
+
+
+def test_numbers_that_come_back_are_categories_of_an_id(tmp_path: Path) -> None:
+    save(tmp_path, clicks())
+    rows = [{"item_id": f"i{n}", "shelf": float(shelf % 8)} for n in range(25) for shelf in (n, n + 3)]
+    save(tmp_path, rows, "shelves.parquet")
+    tree = tomllib.loads(drafted(tmp_path, "clicks.csv", "shelves.parquet"))
+    assert tree["items"]["more"][0]["fields"] == [{"name": "shelf", "values": 2}]
+    assert len(open_dataset(tmp_path / "drafted").encoder.vocabulary("shelf").values) == 8

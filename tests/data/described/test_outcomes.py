@@ -153,7 +153,7 @@ def test_a_draft_joins_clicks_by_the_id_of_an_impression(tmp_path: Path) -> None
     (tmp_path / "clicks.csv").write_text("shown,at\n" + "".join(done))
     tree = drafted(tmp_path, "clicks.csv", "impressions.csv")
     assert tree["outcomes"] == [{"name": "click", "files": "clicks.csv", "key": ["shown"]}]
-    assert tree["labels"] == [{"name": "click", "column": "click"}]
+    assert tree["labels"] == [{"name": "click", "column": "click", "delay": 5}]  # as long as clicks took
     assert tree["behaviors"]["fields"] == [{"name": "past_click", "column": "click"}]
     prepare(load_log(tmp_path / "draft.toml"), tmp_path / "drafted")
     assert labels(open_dataset(tmp_path / "drafted")) == [row["clicked"] for row in rows]
@@ -181,3 +181,53 @@ def test_no_table_of_outcomes_is_taken_where_there_are_outcomes_or_any_ids(tmp_p
     (tmp_path / "impressions.csv").write_text(csv_text(plain))
     (tmp_path / "products.csv").write_text("id,price\n" + "".join(f"{n},{n}.5\n" for n in range(25)))
     assert "outcomes" not in drafted(tmp_path, "impressions.csv", "products.csv")
+
+
+def test_keys_compare_as_ids_do_and_nothing_is_no_key(tmp_path: Path) -> None:
+    shown = [{"user_id": "u1", "item_id": n, "place": n % 2, "time": START + 100 * n} for n in range(6)]
+    clicked = [
+        {"item_id": 2.0, "place": 0.0},
+        {"item_id": 3.0, "place": 1.0},
+        {"item_id": None, "place": None},
+    ]
+    save(tmp_path, shown, "impressions.csv")
+    save(tmp_path, clicked, "clicks.parquet")
+    (tmp_path / "log.toml").write_text(
+        LOG.replace("OUTCOME", 'key = ["item_id", "place"]').replace("clicks.csv", "clicks.parquet")
+    )
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out", max_quarantined=1.0)
+    assert labels(open_dataset(tmp_path / "out")) == [0, 0, 1, 1, 0, 0]
+
+
+def test_a_key_of_lists_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, [row | {"shown": ["a"]} for row in impressions()], "impressions.parquet")
+    save(tmp_path, [{"shown": ["a"]}], "clicks.parquet")
+    text = LOG.replace("OUTCOME", BY_ID).replace(".csv", ".parquet")
+    (tmp_path / "log.toml").write_text(text)
+    with pytest.raises(InputError, match="the key 'shown' holds lists"):
+        prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+
+
+def test_a_draft_delays_a_label_as_long_as_its_outcomes_may_take(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": r["user_id"], "item_id": r["item_id"], "date": f"2024-01-{5 + n // 300:02}"}
+        | {"clock": f"{n // 60:02}:{n % 60:02}"}
+        for n, r in enumerate(clicks())
+    ]
+    save(tmp_path, rows, "impressions.csv")
+    save(tmp_path, rows[::3], "clicks.csv")
+    tree = drafted(tmp_path, "impressions.csv", "clicks.csv")
+    assert tree["outcomes"][0]["time"] == ["date", "clock"]
+    assert tree["labels"] == [{"name": "click", "column": "click", "delay": 3600}]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "drafted")
+    assert sum(labels(open_dataset(tmp_path / "drafted"))) >= len(rows[::3])
+
+
+@pytest.mark.parametrize(("name", "key"), [("shipments.csv", "order_id"), ("orders.csv", "amount")])
+def test_a_table_of_something_else_or_with_a_common_number_is_none_of_outcomes(
+    tmp_path: Path, name: str, key: str
+) -> None:
+    rows = [{key: 7 * n} | row for n, row in enumerate(without(clicks(), "clicked"))]
+    save(tmp_path, rows, "sales.csv")
+    save(tmp_path, [{key: 7 * n, "by": f"c{n % 3}"} for n in range(500)], name)
+    assert "outcomes" not in drafted(tmp_path, "sales.csv", name)

@@ -76,6 +76,12 @@ def test_seconds_are_cut_towards_the_past_and_unreadable_values_are_named():
         ("September 30, 1922", dt.datetime(1922, 9, 30)),
         ("Sep 30, 1922 10:11:12", dt.datetime(1922, 9, 30, 10, 11, 12)),
         ("31.12.1999 23:59", dt.datetime(1999, 12, 31, 23, 59)),
+        ("January 1, 2020 2:28 PM", dt.datetime(2020, 1, 1, 14, 28)),
+        ("1-Jan-2010 12:05 am", dt.datetime(2010, 1, 1, 0, 5)),
+        ("1-Jan-1995 9:05", dt.datetime(1995, 1, 1, 9, 5)),
+        ("1.2.2000 9:05:06", dt.datetime(2000, 2, 1, 9, 5, 6)),
+        ("Sept 5, 2010", dt.datetime(2010, 9, 5)),
+        ("January 1, 2020 14:28 PM", None),
         ("31.11.1999", None),
         ("31-Foo-1999", None),
         ("12-11-1999", None),
@@ -97,6 +103,8 @@ def test_dates_whose_month_is_told_are_read_and_others_are_not(text, moment):
         (["1/2/2020", "2/1/2020"], "iso", [None, None]),  # either may be the day
         (["13/2/2019", "2/13/2019"], "iso", [None, None]),
         (["31/12/2019", "31/2/2019", "soon"], "DMY", [1_577_750_400, None, None]),
+        (["31/12/2023 10:00 PM", "05/04/2024 10:00 PM"], "DMY", [1_704_060_000, 1_712_354_400]),
+        (["1/31/2024 8:29:08 AM", "2/1/2024 9:00:00 PM"], "iso", [1_706_689_748, 1_706_821_200]),
     ],
 )
 def test_a_day_above_twelve_tells_the_order_of_a_column_of_dates(texts, unit, moments):

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
-    PLACES,
     RATINGS,
     find_id,
     find_time,
@@ -31,9 +30,18 @@ from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _OUTCOMES = re.compile(
-    r"(^|_|is|has)(click|clk|convert|conversion|purchas|bought|booked|reward|respon)|(^|_)(target|label|outcome)$"
+    r"(^|_)(click(s|ed)?|clk|convert(ed)?|conversions?|purchased?|bought|booked|responded|response)(_|$)"
+    r"|(^|_)(target|label|outcome|reward)$"
 )
-_HOURS = ("hour", "hours", "hourofday", "hr", "hh")
+_NO_ITEM = re.compile(
+    r"country|region|city|state|location|zip|postal|segment|group|type|level|categ|warehouse|store|branch|device|"
+    r"session|campaign|channel|plan"
+)
+_CLOCKS = (
+    *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
+    *("eventtime", "clicktime", "starttime", "requesttime", "servertime", "impressiontime"),
+)
+OTHER_ID = "the other id beside the user"  # why a column is the item
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -91,7 +99,7 @@ def find_events(shape: Shape) -> Events | None:
     """Return the table as one of events, if it has a user and an item, or a label."""
     head = shape.head
     columns = [column for column in head.columns.values() if column.name not in shape.left_out]
-    time = shape.time or _with_clock(find_time(columns), columns)
+    time = shape.time or with_clock(find_time(columns), list(head.columns.values()))
     user, item, why = _user_and_item(shape, columns, time)
     both = user is not None and item is not None
     described = [column for column in (user, item) if column is not None and not _comes_back(column)]
@@ -126,14 +134,14 @@ def _user_and_item(
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
-        item, why = _other_id(columns, user), "the other id beside the user"
+        item, why = _other_id(columns, user), OTHER_ID
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
 
 
-def _with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
+def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
     """Return a column of dates without a time of day together with the one that has it, if there is one."""
     if date is None or date.unit not in WRITTEN:
         return date
@@ -143,15 +151,18 @@ def _with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None
         return date
     parts = (date, clocks[0])
     names = tuple(column.name for column in parts)
-    return Column("+".join(names), moment_texts([column.values for column in parts]), names)
+    both = Column("+".join(names), moment_texts([column.values for column in parts]), names)
+    return both if both.unit else date
 
 
 def _is_clock(column: Column) -> bool:
-    """True for texts such as 10:26 or 7:05:11, and for the numbers of hours under such a name."""
+    """True for texts such as 10:26 or 7:05:11, and for numbers of hours, under names of times of day."""
+    if plain_name(column.name) not in _CLOCKS:
+        return False
     if pa.types.is_string(column.values.type) and column.floats is None:
         looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
         return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
-    if plain_name(column.name) not in _HOURS or not column.is_whole or column.distinct < 3:
+    if not column.is_whole or column.distinct < 3:
         return False
     return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
 
@@ -163,7 +174,7 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         for column in columns
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
-        and not PLACES.search(column.name.lower())
+        and not _NO_ITEM.search(column.name.lower())
         and column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)

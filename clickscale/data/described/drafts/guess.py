@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from clickscale.config_text import build
 from clickscale.data.described.drafts.event_tables import (
+    OTHER_ID,
     Events,
     find_events,
     precedes,
@@ -251,7 +252,7 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
-        yield from label_lines(events)
+        yield from label_lines(events, self.outcomes)
         for table in self.outcomes:
             yield from table.lines(self.base)
         yield from self._impression_lines()
@@ -280,6 +281,8 @@ class _Draft:
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
+        if role == "user" and self.events.why == OTHER_ID:
+            return "by its name"
         if role == "item" or not (self.shape.composite or self.shape.listed):
             return self.events.why
         if self.shape.composite:

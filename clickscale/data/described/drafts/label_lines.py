@@ -1,8 +1,9 @@
 """The labels of a draft: columns with outcomes, or negatives that are drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.toml_lines import identifier, quoted
 
 _NEGATIVES = 4
@@ -14,8 +15,9 @@ _WARNING = """\
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
 
-def label_lines(events: Events) -> Iterator[str]:
+def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[str]:
     """Yield the labels of a log, or a warning and the draw of negatives."""
+    delays = {table.name: delay for table in outcomes if (delay := table.delay(events))}
     if not events.labels:
         yield _WARNING
         flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
@@ -30,5 +32,8 @@ def label_lines(events: Events) -> Iterator[str]:
         name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
         name = "click" if events.shape.holds_requests else name
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
+        if delay := delays.get(column.name, 0):
+            source += f", delay = {delay}"  # only then is it known to statistics and to histories
+            why += f"; {delay} s until it is known"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"

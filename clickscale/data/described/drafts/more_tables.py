@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import useless
+from clickscale.data.described.drafts.roles import mentions, plain_name
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.suspects import totals_outcomes
+from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
 _KNOWN = 0.2  # share of ids in common from which a table is about users or items
@@ -31,15 +34,22 @@ def find_more(
         keys = {kind: column for kind in found if ids[kind] is not None and (column := key(head, kind))}
         if len({column.name for column in keys.values()}) != 1:
             continue  # none, or both: what users did with items
-        alike = {kind: _shared(column, ids[kind]) for kind, column in keys.items()}
+        alike = {kind: _shared(head, column, kind, ids[kind]) for kind, column in keys.items()}
         kind = max(alike, key=lambda kind: alike[kind])
         if alike[kind] > _KNOWN and attributes_of(head, keys[kind]):
             found[kind].append((head, keys[kind]))
     return found
 
 
-def _shared(key: Column, ids: Column | None) -> float:
-    return 0.0 if ids is None or pa.types.is_nested(key.values.type) else in_common(key, ids)
+def _shared(head: Head, key: Column, kind: Kind, ids: Column | None) -> float:
+    """Return the share of ids in common; 0 for an ``id`` of anything, and for a log of what ids did."""
+    if ids is None or pa.types.is_nested(key.values.type):
+        return 0.0
+    if plain_name(key.name) == "id" and not mentions(head.path.name, kind):
+        return 0.0
+    if has_several_rows(key) and any(column.unit for column in head.columns.values()):
+        return 0.0  # what happened, of which an impression must not know what comes later
+    return in_common(key, ids)
 
 
 def in_common(one: Column, other: Column) -> float:
@@ -60,14 +70,15 @@ def has_several_rows(key: Column) -> bool:
 
 def attributes_of(head: Head, key: Column) -> list[Column]:
     """List the useful columns beside an id; of one with several rows, categories as lists of all of an id."""
-    columns = [column for column in head.columns.values() if column is not key and not useless(column)]
+    others = [column for column in head.columns.values() if column is not key]
+    columns = [column for column in others if not (useless(column) or totals_outcomes(column))]
     if not has_several_rows(key):
         return columns
     codes = key.values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
     ends = pa.array(np.append(np.unique(codes[order], return_index=True)[1], len(order)), pa.int64())
     return [
-        Column(column.name, pa.LargeListArray.from_arrays(ends, column.values.take(pa.array(order))))
+        Column(column.name, pa.LargeListArray.from_arrays(ends, as_text(column.values).take(pa.array(order))))
         for column in columns
         if _is_category(column)
     ]

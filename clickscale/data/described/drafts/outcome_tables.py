@@ -5,19 +5,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.event_tables import Events, with_clock
 from clickscale.data.described.drafts.roles import find_time, plain_name
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
 from clickscale.data.described.rows import as_text, composed
+from clickscale.data.tables.casts import detect_unit, seconds
 
 _SHOWN = re.compile(r"impr|imps?(_|$)|expos|show|display|serv|view|request|feed|bid")
 _OUTCOMES = re.compile(r"click|clk|conver|purchas|order|install|buy|booking|action")
+_ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
 _WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
+_KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
 _OWN = 0.95  # share of rows with a key of their own
 
 
@@ -51,6 +55,23 @@ class OutcomeTable:
             yield from time_lines(self.time)
             yield f"within = {_WITHIN}  # seconds after an impression"
 
+    def delay(self, events: Events) -> int:
+        """Return the seconds after an impression until nearly all of its outcomes are known, by the sample.
+
+        0 where the table has no time, or the samples nothing in common.
+        """
+        if self.time is not None:
+            return _WITHIN
+        columns = list(self.head.columns.values())
+        time = with_clock(find_time(columns), columns)
+        if time is None or events.time is None:
+            return 0
+        shown, known = (_texts(head, self.key) for head in (events.head, self.head))
+        place = pc.index_in(known, value_set=shown)
+        moments = [seconds(column.values, detect_unit(column.known))[0] for column in (events.time, time)]
+        later = pc.subtract(moments[1], moments[0].take(place)).drop_null().to_numpy(zero_copy_only=False)
+        return int(np.ceil(np.quantile(later, _KNOWN))) if len(later) and later.min() >= 0 else 0
+
     def of(self, rows: Head) -> Column:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
         shown, known = (_texts(head, self.key) for head in (rows, self.head))
@@ -73,20 +94,22 @@ def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
 
 
 def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
-    """Return a table as one of outcomes: by an id of impressions, or by its name and user, item and time."""
-    name = _name(head.path, events.head)
-    for column in head.columns.values():
+    """Return a table that is called after outcomes: by ids of impressions, or by user, item and time."""
+    if not _OUTCOMES.search(_words(head.path)):
+        return None
+    name, columns = _name(head.path, events.head), list(head.columns.values())
+    for column in columns:
         if column.name in events.ids or column.name not in events.head.columns:
             continue
-        if plain_name(column.name) in _ANY_ID:
-            continue  # of rows here and of something else there
-        if _names_rows(events.head.columns[column.name]) and _names_rows(column):
+        shown = events.head.columns[column.name]
+        is_id = shown.floats is None or _ID.search(column.name.lower())
+        if _names_rows(shown) and is_id and plain_name(column.name) not in _ANY_ID:
             return OutcomeTable(head, name, (column.name,), None)
-    if events.user is None or events.item is None or events.time is None:
+    time = with_clock(find_time(columns), columns)
+    if events.user is None or events.item is None or events.time is None or time is None:
         return None
-    key, time = (events.user.name, events.item.name), find_time(head.columns.values())
-    names = _SHOWN.search(_words(events.head.path)) and _OUTCOMES.search(_words(head.path))
-    if not names or time is None or not set(key) <= set(head.columns):
+    key = (events.user.name, events.item.name)
+    if not _SHOWN.search(_words(events.head.path)) or not set(key) <= set(head.columns):
         return None
     return OutcomeTable(head, name, key, time)
 

@@ -75,7 +75,7 @@ _USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buye
 _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
-PLACES = re.compile(r"country|region|city|state|location|zip|postal|segment|group|type|level|categ")
+_PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _SOME = 30  # different ids from which one that most rows have stands for none
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
@@ -118,7 +118,7 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
         for c in columns
         if word.search(name := c.name.lower())
         and plain_name(name).endswith(("id", "no", "key"))
-        and not PLACES.search(name)
+        and not _PLACES.search(name)
     ]
     return known or (similar[0] if similar else None)
 

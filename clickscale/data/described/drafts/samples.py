@@ -25,6 +25,7 @@ from clickscale.errors import InputError
 
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
+_LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
 _PACKED = 4  # bytes of text in a byte of a compressed file, roughly
 _FLAGS = (
     {"0", "1"},
@@ -337,6 +338,8 @@ def _are_lists(texts: list[str]) -> bool:
     """True for texts such as ['a', 'b'] whose entries come back; vectors have equally many numbers."""
     if sum(text.strip()[:1] + text.strip()[-1:] == "[]" for text in texts) < 0.95 * len(texts):
         return False
+    if sum(map(len, texts)) > _LONG_LIST * len(texts):
+        return False  # what a text is about, with all that is known of it
     lists = [entries_of(text, BRACKETS) for text in texts]
     tokens = Counter(token for entry in lists for token in entry)
     alike = len(set(map(len, lists))) == 1 and all(map(_is_number, tokens))

@@ -71,13 +71,15 @@ def field_options(
         return f"{several}, flags = [{names}]", why
     if pa.types.is_nested(column.values.type):
         return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
+    if column.is_date:
+        return ', kind = "timestamp"', "moments"
     if column.separator:
         values = min(column.most, MOST_VALUES)
         return (
             f", values = {values}, separator = {quoted(column.separator)}",
             f"lists of up to {column.most} values",
         )
-    if column.unit or column.is_date:
+    if column.unit:
         return ', kind = "timestamp"', "moments"
     if may_be_count and looks_counted(column):
         return ', kind = "numeric", transform = "log1p"', "counts"

@@ -401,6 +401,8 @@ def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
             "Age": 20 + draw.randrange(40),
             "City": f"c{draw.randrange(90)}",
             "Male": n % 2,
+            "responsive_design": n % 3 % 2,
+            "has_reward_card": n % 5 % 2,
             "Timestamp": f"2016-03-{1 + n // 40:02} {n % 24:02}:00:00",
             "Clicked on Ad": int(draw.random() < 0.5),
         }
@@ -409,7 +411,13 @@ def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
     _, tree = draft(tmp_path, write_csv(tmp_path / "ads.csv", rows))
     assert [label["column"] for label in tree["labels"]] == ["Clicked on Ad"]
     assert ("user" in tree, "item" in tree) == (False, False)
-    assert [field["name"] for field in tree["impressions"]["fields"]] == ["Age", "City", "Male"]
+    assert [field["name"] for field in tree["impressions"]["fields"]] == [
+        "Age",
+        "City",
+        "Male",
+        "responsive_design",
+        "has_reward_card",
+    ]
 
 
 @pytest.mark.parametrize(("tags", "used"), [(60, False), (600, True)])

@@ -1,5 +1,9 @@
 """Drafts of logs whose times are written in unusual ways."""
 
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.described.log import load_log
@@ -69,3 +73,37 @@ def test_dates_with_the_day_or_the_month_in_front_are_times(tmp_path, form, unit
     assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("when", unit)
     tables = drained(load_log(tmp_path / "log.toml"))
     assert {row["time"] // 86_400 for row in tables["impressions"][:28]} == set(range(19_723, 19_751))
+
+
+@pytest.mark.parametrize("date", ["timestamp", "2024-01-{day:02} 00:00:00", "2024-01-{day:02}"])
+@pytest.mark.parametrize("hour", [7, 7.0, "07:30"])
+def test_dates_of_any_type_go_with_hours_of_any_type(tmp_path, date, hour):
+    days = [1 + n % 28 for n in range(600)]
+    dates = [dt.datetime(2024, 1, day) if date == "timestamp" else date.format(day=day) for day in days]
+    hours = [hour if n % 3 else (type(hour)(8) if hour != "07:30" else "08:00") for n in range(600)]
+    hours[0] = type(hour)(9) if hour != "07:30" else "9:00"
+    columns = {"user_id": [f"u{n % 40}" for n in range(600)], "item_id": [n % 30 for n in range(600)]}
+    columns |= {"date": dates, "hour": hours, "clicked": [int(n % 7 < 3) for n in range(600)]}
+    pq.write_table(pa.table(columns), tmp_path / "clicks.parquet")
+    _, tree = draft(tmp_path, tmp_path / "clicks.parquet")
+    assert tree["impressions"]["time"] == ["date", "hour"]
+    first, second = drained(load_log(tmp_path / "log.toml"))["impressions"][:2]
+    assert (first["time"] - 1_704_067_200, second["time"] // 3600 % 24) == (9 * 3600, 7)
+
+
+@pytest.mark.parametrize("name", ["length", "store_opens"])
+def test_minutes_and_seconds_are_no_time_of_day(tmp_path, name):
+    rows = [
+        {"user_id": f"u{n % 40}", "song_id": n % 30, "date": f"2024-01-{1 + n // 24:02}"}
+        | {name: f"0{n % 5}:{n % 60:02}", "liked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "plays.csv", rows))
+    assert tree["impressions"]["time"] == "date"
+
+
+def test_dates_of_attributes_are_moments_and_no_lists(tmp_path):
+    items = [{"item_id": n, "released": f"{('January', 'May')[n % 2]} {1 + n % 28}, 2010"} for n in range(30)]
+    pq.write_table(pa.Table.from_pylist(items), tmp_path / "items.parquet")
+    _, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()), tmp_path / "items.parquet")
+    assert tree["items"]["fields"] == [{"name": "released", "kind": "timestamp"}]
