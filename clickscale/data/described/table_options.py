@@ -59,8 +59,8 @@ class Impressions(Files, frozen=True):
         user, item, time: names of its columns; those of the id fields and ``time`` if empty. Several columns
             make one composite id, or a moment of a date and a time of day.
         time_unit: ``auto`` detects it from the size of the first values.
-        ordered: rows of one user and moment are neighbors in their true order, so the earlier ones are known
-            to the later ones; each row gets a time one second after the row before.
+        ordered: the rows of a user are in their true order, so the earlier ones of a moment are known to the
+            later ones; each row gets a time at least a second after the user's row before.
         order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
             items of one user, the oldest first; the lists of all users then end at the same moment.
         lists: how the lists of a row become impressions.
