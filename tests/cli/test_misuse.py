@@ -273,6 +273,7 @@ def test_a_signal_while_answers_are_written_leaves_nothing_half_written(
     while not list(tmp_path.glob("answers.jsonl.partial/*")) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
+    process.wait()  # its input is open until then: without more of it the command must not end by itself
     process.communicate(timeout=60)
     assert process.returncode == 143
     assert list(tmp_path.iterdir()) == []

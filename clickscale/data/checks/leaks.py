@@ -292,7 +292,10 @@ def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally:
     scale = data.encoder.scales[statistic.name]
     scaled = data.encoder.encode_field(statistic.name, pa.array(expected.astype(np.float32)))
     stored = data.impressions[column_of(statistic.name)][rows]
-    relative = np.maximum(np.abs(expected), np.abs(scale.mean)) / scale.std + np.abs(scaled) + 1e-6
+    size = np.maximum(np.abs(expected), np.abs(scale.mean))
+    relative = (
+        (size / scale.std if scale.std else 0.0) + np.abs(scaled) + 1e-6
+    )  # constant ones are stored as 0
     same = np.abs(stored - scaled) <= _ROUNDINGS * relative
     tally.add_rows("statistic", rows[~same], len(rows), f" ({statistic.name})")
 

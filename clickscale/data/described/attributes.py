@@ -131,6 +131,12 @@ def _read(ids: Field, table: More, files: TableFiles) -> _Known:
 def _together(arrays: list[pa.Array]) -> pa.Array:
     """Join the parts of a column; those of several types as texts."""
     kinds = {array.type for array in arrays if not pa.types.is_null(array.type)}
+    if len(kinds) > 1 and any(map(pa.types.is_nested, kinds)):
+        texts = [
+            [None if row is None else [str(value) for value in row if value is not None] for row in rows]
+            for rows in (array.to_pylist() for array in arrays)
+        ]
+        return pa.concat_arrays([pa.array(rows, pa.large_list(pa.string())) for rows in texts])
     if len(kinds) > 1:
         return pa.concat_arrays([as_text(array) for array in arrays])
     kind = kinds.pop() if kinds else pa.string()

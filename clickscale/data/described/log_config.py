@@ -274,6 +274,7 @@ def _check_rows_of_their_own(config: LogConfig, history: History) -> None:
             ("impressions.lists", config.impressions.lists is not None),
             ("behaviors.files", bool(config.behaviors.files)),
             ("users.files", bool(config.users.files)),
+            ("users.more", bool(config.users.more)),
             ("history.files", bool(history.files)),
         )
         if used

@@ -65,8 +65,13 @@ class Outcomes:
         return chunk
 
     def findings(self) -> list[str]:
-        """Say how many keys of outcomes no impression of the last pass had."""
-        return [
+        """Say how many outcomes have no readable time, and how many keys no impression had."""
+        timeless = [
+            f"{known.lost:,} outcomes {outcome.name!r} have no readable time and do not count."
+            for outcome, known in zip(self._config, self._known, strict=True)
+            if known.lost
+        ]
+        return timeless + [
             f"{lost:,} of {len(known.keys):,} keys of the outcome {outcome.name!r} belong to no impression."
             for outcome, known in zip(self._config, self._known, strict=True)
             if (lost := int((~known.is_used).sum()))
@@ -80,6 +85,7 @@ class _Known:
     Attributes:
         keys: (K,) distinct ones, ascending.
         is_used: (K,) an impression had the key, and the time.
+        lost: outcomes without a readable time.
         moments: (N,) of each outcome, ascending: the place of its key times ``span``, plus seconds since
             ``first``. Empty if times do not matter.
     """
@@ -89,6 +95,7 @@ class _Known:
     moments: Ints
     first: int
     span: int
+    lost: int
 
     def found(self, keys: Ints, times: Ints | None, within: int) -> npt.NDArray[np.bool_]:
         """Find the impressions (N,) that have an outcome; with times, one 0 to ``within`` seconds later."""
@@ -118,13 +125,14 @@ def _shape(outcome: Outcome) -> RowShape:
 
 def _read(outcome: Outcome, table: TableFiles) -> _Known:
     """Read the keys of a table, and their times if they matter; rows without them say nothing."""
-    keys, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    keys, times, lost = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for path, chunk in table.chunks():
         rows = table.events(path, chunk)
         found = _keys(rows, outcome.key)
         usable = found != MISSING
         if outcome.within:
             read, _ = table.time(rows, joined_name(outcome.time), outcome.time_unit)
+            lost += int((usable & read.is_null().to_numpy(zero_copy_only=False)).sum())
             usable &= read.is_valid().to_numpy(zero_copy_only=False)
             times.append(read.fill_null(0).to_numpy(zero_copy_only=False)[usable])
         keys.append(found[usable])
@@ -133,7 +141,7 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
     first = int(moments.min()) if len(moments) else 0
     span = int(moments.max()) - first + 1 if len(moments) else 1
     packed = np.sort(place * span + moments - first) if len(moments) else moments
-    return _Known(distinct, np.zeros(len(distinct), bool), packed, first, span)
+    return _Known(distinct, np.zeros(len(distinct), bool), packed, first, span, lost)
 
 
 def _keys(chunk: Chunk, columns: tuple[str, ...]) -> Ints:

@@ -94,17 +94,20 @@ class TableFiles:
     def time(self, chunk: Chunk, column: str, unit: Unit) -> tuple[pa.Array, Chunk]:
         """Convert a column to seconds; unreadable ones are added to the problems as ``bad_time``."""
         unit = "s" if column == ORDER else unit
-        if unit == "auto":
-            unit = self._units.get(column, "auto")
         if unit == "auto" and chunk[column].null_count < len(chunk):
-            unit = detect_unit(chunk[column])
-            if unit != "iso":  # dates of numbers look like any other text where no day is above 12
-                self._units[column] = unit
+            unit = self._units[column] = self._detected(chunk[column], self._units.get(column))
         written = unit in ("iso", "DMY", "MDY", "YYMMDDHH")
         if written and column not in self.without_zone and lacks_zone(chunk[column]):
             self.without_zone.add(column)
         times, bad = seconds(chunk[column], unit, self._time_zone)
         return times, chunk.marked(bad, "bad_time", column)
+
+    def _detected(self, values: pa.Array, known: Unit | None) -> Unit:
+        """Detect the unit of times by the first values; dates of numbers may show theirs later."""
+        if known is not None and known != "iso":
+            return known
+        found = detect_unit(values)
+        return found if known is None or found in ("DMY", "MDY") else known
 
     def fields(self, chunk: Chunk, fields: tuple[Field, ...]) -> tuple[dict[str, pa.Array], Chunk]:
         """Convert columns of fields; unreadable timestamps are added to the problems."""

@@ -5,6 +5,7 @@ The problem codes of raw values are defined here too, since the first of them ar
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ from clickscale.arrays import Bytes, Ints
 FINE, BAD_VALUE, NEGATIVE, OVERFLOW, NOT_UTF8 = range(5)
 BAD_NUMBER, NOT_FINITE, BAD_LABEL, BAD_VECTOR, BAD_TIME = range(5, 10)
 BRACKETS = "[]"  # as a separator: texts are lists as Python and JSON write them
+_GLUED = re.compile(r"""(?<!\\)['"]\s+['"]""")  # texts without a comma, as NumPy prints them: one to Python
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _NOTHING = ("", "None", "null", "nan", "NaN")
 _NAMES = ("name", "title", "label", "value", "id")  # of what an object stands for, the first one that it has
 PROBLEMS = (
@@ -184,14 +187,15 @@ def entries_of(text: str, separator: str) -> list[str]:
     An object stands for its ``name`` or the like: ``[{'id': 16, 'name': 'Drama'}]`` holds Drama.
     """
     if separator != BRACKETS:
-        return text.split(separator)
-    for read in (json.loads, ast.literal_eval):  # neither runs anything
+        return [entry.strip() for entry in text.split(separator)]
+    for read in () if _GLUED.search(text) else (json.loads, ast.literal_eval):  # neither runs anything
         try:
             return list(_inside(read(text)))
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             pass
     inner = text.strip().removeprefix("[").removesuffix("]")
-    entries = inner.split("," if "," in inner else None)
+    glued = [one or other for one, other in _QUOTED.findall(inner)] if _GLUED.search(text) else []
+    entries = glued or inner.split("," if "," in inner else None)
     return [value for entry in entries if (value := entry.strip(" \t'\"")) not in _NOTHING]
 
 
@@ -202,10 +206,11 @@ def _inside(value: Any) -> Iterator[str]:
             yield from _inside(entry)
     elif isinstance(value, dict):
         plain = {str(key).lower(): held for key, held in value.items() if not isinstance(held, list | dict)}
-        named = next((name for name in _NAMES if name in plain), None)
+        named = next((name for name in _NAMES if plain.get(name) is not None), None)
         for held in plain.values() if named is None else (plain[named],):
             yield from _inside(held)
     elif value is not None and value == value:
         text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+        text = text.encode("utf-8", "ignore").decode().strip()  # half a character is none
         if text not in _NOTHING:
             yield text

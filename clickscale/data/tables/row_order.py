@@ -5,8 +5,6 @@ import pyarrow as pa
 
 from clickscale.arrays import Ints
 
-_APART = 1 << 40  # seconds between the rows of two users, for one pass over all of them
-
 
 class RowOrder:
     """Gives the rows of a user times that grow by a second or more, in the order of the file.
@@ -45,10 +43,10 @@ class RowOrder:
         begins[starts] = True
         run = np.cumsum(begins) - 1
         row = np.arange(len(clock)) - np.flatnonzero(begins)[run]
-        first = int(wanted.min())
-        # Within a run, the largest time less its row so far, plus the row; runs are kept apart.
-        ahead = np.maximum.accumulate(wanted - first - row + run * _APART) - run * _APART
-        refined: Ints = ahead + first + row
+        # Within a run, the largest time less its row so far, plus the row. Ranks keep the runs apart.
+        values, rank = np.unique(wanted - row, return_inverse=True)
+        ahead = np.maximum.accumulate(rank + run * len(values)) - run * len(values)
+        refined: Ints = values[ahead] + row
         for last in [*(starts[1:] - 1).tolist(), len(clock) - 1]:
             self._last[names[codes[last]]] = (int(clock[last]), int(refined[last]))
         return refined

@@ -155,3 +155,24 @@ def test_numbers_that_come_back_are_categories_of_an_id(tmp_path: Path) -> None:
     tree = tomllib.loads(drafted(tmp_path, "clicks.csv", "shelves.parquet"))
     assert tree["items"]["more"][0]["fields"] == [{"name": "shelf", "values": 2}]
     assert len(open_dataset(tmp_path / "drafted").encoder.vocabulary("shelf").values) == 8
+
+
+def test_lists_of_several_types_are_lists_of_texts(tmp_path: Path) -> None:
+    save(tmp_path, clicks())
+    for name, tags in (("m1", ["a"]), ("m2", [7]), ("m3", [])):
+        save(tmp_path, [{"item_id": f"i{name[1]}", "tags": tags}], f"{name}.parquet")
+    prepared(tmp_path, '[[items.more]]\nfiles = "m*.parquet"\nfields = [{ name = "tags", values = 2 }]\n')
+    encoder = open_dataset(tmp_path / "out").encoder
+    assert encoder.vocabulary("tags").values.to_pylist() == ["7", "a"]
+
+
+def test_rows_that_are_users_of_their_own_have_no_tables_of_users(tmp_path: Path) -> None:
+    save(tmp_path, [{"past": "i1 i2"} | row for row in clicks()])
+    (tmp_path / "log.toml").write_text(
+        'name = "x"\nitem = { name = "item", column = "item_id" }\n'
+        'labels = [{ name = "c", column = "clicked" }]\n'
+        '[impressions]\nfiles = "clicks.csv"\ntime = "time"\n[history]\nitems = "past"\nper_row = true\n'
+        '[[users.more]]\nfiles = "clicks.csv"\nkey = "user_id"\nfields = [{ name = "age" }]\n'
+    )
+    with pytest.raises(SchemaError, match=r"users\.more means nothing"):
+        load_log(tmp_path / "log.toml")

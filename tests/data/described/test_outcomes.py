@@ -1,5 +1,7 @@
 """Outcomes in tables of their own: clicks by the id of an impression, or by user, item and time."""
 
+import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,33 @@ def test_a_table_of_something_else_or_with_a_common_number_is_none_of_outcomes(
     save(tmp_path, rows, "sales.csv")
     save(tmp_path, [{key: 7 * n, "by": f"c{n % 3}"} for n in range(500)], name)
     assert "outcomes" not in drafted(tmp_path, "sales.csv", name)
+
+
+@pytest.mark.parametrize("days", [False, True])
+def test_a_clock_that_is_a_little_off_takes_no_delay_away(tmp_path: Path, days: bool) -> None:
+    rows = impressions()
+    split_up(tmp_path, rows)
+    lines = []
+    for n, row in enumerate(rows):
+        at = row["time"] + (40 if n else -2) + 86_400 * (days and n == 7)
+        text = time.strftime("%Y-%m-%d", time.gmtime(at)) if days else str(at)
+        lines += [f"{row['shown']},{text}\n"] if row["clicked"] or n == 7 else []
+    (tmp_path / "clicks.csv").write_text("shown,at\n" + "".join(lines))
+    (label,) = drafted(tmp_path, "clicks.csv", "impressions.csv")["labels"]
+    assert label["delay"] == (86_400 if days else 40)
+
+
+def test_outcomes_without_a_readable_time_are_told(tmp_path: Path) -> None:
+    rows = impressions()
+    split_up(tmp_path, rows)
+    text = (tmp_path / "clicks.csv").read_text()
+    (tmp_path / "clicks.csv").write_text(re.sub(r",\d{10}\n", ",soon\n", text, count=3))
+    dataset = prepared(tmp_path, BY_TIME)
+    assert "3 outcomes 'clicked' have no readable time" in "\n".join(dataset.manifest.notes)
+
+
+def test_payments_of_orders_are_no_outcomes(tmp_path: Path) -> None:
+    rows = [{"order_id": f"o{n}"} | row for n, row in enumerate(without(clicks(), "clicked"))]
+    save(tmp_path, rows, "orders.csv")
+    save(tmp_path, [{"order_id": f"o{n}", "by": f"c{n % 3}"} for n in range(500)], "order_payments.csv")
+    assert "outcomes" not in drafted(tmp_path, "orders.csv", "order_payments.csv")

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -333,3 +334,22 @@ def test_lists_in_brackets_are_read_alike_from_tables_and_requests(tmp_path: Pat
         batch = encode_requests([request], dataset.encoder, 5).batch
         assert FIRST + 1 in batch.candidates.context[0, 0].tolist()
         assert FIRST + 2 in batch.candidates.context[0, 0].tolist()
+
+
+@pytest.mark.parametrize("odd", ["0", "99999999", "20240132", ""])
+def test_one_odd_date_moves_no_date_of_later_files(tmp_path: Path, odd: str) -> None:
+    save(tmp_path, clicks())
+    days = [f"202301{1 + n:02}" for n in range(25)]
+    for file in range(5):
+        rows = [{"item_id": f"i{n}", "since": days[n]} for n in range(5 * file, 5 * file + 5)]
+        if file == 1:
+            rows[2]["since"] = odd
+        save(tmp_path, rows, f"items-{file}.csv")
+    prepared(tmp_path, '[items]\nfiles = "items-*.csv"\nfields = [{ name = "since", kind = "timestamp" }]\n')
+    dataset = open_dataset(tmp_path / "out")
+    since = np.asarray(dataset.items["field.since"])[
+        dataset.encoder.item_rows.encode(pa.array([f"i{n}" for n in range(25)]))
+    ]
+    known = np.delete(since, 7)
+    assert (np.diff(known) > 0).all()
+    assert np.isnan(since[7])

@@ -76,6 +76,9 @@ def test_texts_can_be_taken_apart_and_put_together(words: list[str]) -> None:
         ("[{'a': 'x', 'b': 2}]", ["x", "2"]),
         ("[Drama (TV), Comedy]", ["Drama (TV)", "Comedy"]),
         ("[1 2 3]", ["1", "2", "3"]),
+        ("['War' 'Sci-Fi'\n 'Drama']", ["War", "Sci-Fi", "Drama"]),
+        ('["\\ud800", " x "]', ["x"]),
+        ("[{'name': None, 'id': 4}]", ["4"]),
         ("[" * 5000, ["[" * 4999]),
         ("[1, 2.5,None, 3.0]", ["1", "2.5", "3"]),
         ("[1, nan, None]", ["1"]),
@@ -90,4 +93,4 @@ def test_lists_in_brackets_are_taken_apart(text: str, entries: list[str]) -> Non
 
 
 def test_other_separators_divide_as_they_stand() -> None:
-    assert entries_of("a|b c|", "|") == ["a", "b c", ""]
+    assert entries_of("a| b c|", "|") == ["a", "b c", ""]

@@ -37,3 +37,9 @@ def test_no_row_of_a_user_comes_before_the_one_above_it(seed: int) -> None:
 def test_rows_without_a_user_or_a_time_stay_as_they_are() -> None:
     refined = RowOrder()(pa.array(["a", None, "a", "a"]), pa.array([5, 5, None, 5]))
     assert refined.to_pylist() == [5, 5, None, 6]
+
+
+def test_an_absurd_time_moves_no_other_user() -> None:
+    clock = [5, 5_000_000_000_000, 4_000_000_000_000_000_000, 7, 7, 9]
+    refined = RowOrder()(pa.array(["a", "a", "b", "c", "c", "d"]), pa.array(clock))
+    assert refined.to_pylist() == [*clock[:4], 8, 9]

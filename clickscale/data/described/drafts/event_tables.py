@@ -30,12 +30,12 @@ from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _OUTCOMES = re.compile(
-    r"(^|_)(click(s|ed)?|clk|convert(ed)?|conversions?|purchased?|bought|booked|responded|response)(_|$)"
-    r"|(^|_)(target|label|outcome|reward)$"
+    r"(^|_)(click(s|ed)?(_?through)?|clk|convert(ed)?|conversions?|purchas(es?|ed)|bought|booked|responded|response)"
+    r"(_|$)|(^|_)(target|label|outcome|reward)$"
 )
 _NO_ITEM = re.compile(
-    r"country|region|city|state|location|zip|postal|segment|group|type|level|categ|warehouse|store|branch|device|"
-    r"session|campaign|channel|plan"
+    r"(^|_)(country|region|city|state|location|zip|postal|segment|group|type|level|category|categ|warehouse|store|"
+    r"branch|device|session|campaign|channel|plan)s?_?(id|no|key)?($|_)"
 )
 _CLOCKS = (
     *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
@@ -174,7 +174,7 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         for column in columns
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
-        and not _NO_ITEM.search(column.name.lower())
+        and not _NO_ITEM.search(_snake(column.name))
         and column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)
@@ -219,9 +219,14 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
         yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
 
 
+def _snake(name: str) -> str:
+    """Write ``isConverted`` and ``Clicked on Ad`` as lower-case words joined by "_"."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
+
+
 def _names_outcome(column: Column) -> bool:
     """True if the name of a column of two values has a word for an outcome, such as ``Clicked on Ad``."""
-    return _OUTCOMES.search(re.sub(r"[^a-z0-9]+", "_", column.name.lower())) is not None
+    return _OUTCOMES.search(_snake(column.name)) is not None
 
 
 def _is_one(flag: Column) -> str:

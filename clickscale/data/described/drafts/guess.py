@@ -75,6 +75,7 @@ from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
 _CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
+_ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
@@ -223,6 +224,8 @@ class _Draft:
         if pa.types.is_nested(key.values.type):
             return 0  # lists join nothing
         hint = mentions(head.path.name, kind)
+        if plain_name(key.name) == "id" and head.named and not hint and in_common(key, wanted) < _ALIKE:
+            return 0  # of anything else
         # Generated names such as column_1 are alike by chance.
         named_alike = head.named and key.name == wanted.name
         return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)

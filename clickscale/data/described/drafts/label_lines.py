@@ -35,5 +35,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         if delay := delays.get(column.name, 0):
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
             why += f"; {delay} s until it is known"
+        elif column.name in [table.name for table in outcomes]:
+            why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"

@@ -17,11 +17,14 @@ from clickscale.data.described.rows import as_text, composed
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _SHOWN = re.compile(r"impr|imps?(_|$)|expos|show|display|serv|view|request|feed|bid")
-_OUTCOMES = re.compile(r"click|clk|conver|purchas|order|install|buy|booking|action")
+_OUTCOMES = re.compile(
+    r"(^|_)(click(s|ed)?|clk|conversions?|purchas(es?|ed)|orders?|installs?|buys?|bookings?|actions?)(_|\d|$)"
+)
 _ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
 _WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
 _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
+_DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
 
 
@@ -70,7 +73,11 @@ class OutcomeTable:
         place = pc.index_in(known, value_set=shown)
         moments = [seconds(column.values, detect_unit(column.known))[0] for column in (events.time, time)]
         later = pc.subtract(moments[1], moments[0].take(place)).drop_null().to_numpy(zero_copy_only=False)
-        return int(np.ceil(np.quantile(later, _KNOWN))) if len(later) and later.min() >= 0 else 0
+        if not len(later):
+            return 0
+        delay = int(np.ceil(np.quantile(np.maximum(later, 0), _KNOWN)))
+        of_days = not (moments[1].drop_null().to_numpy(zero_copy_only=False) % _DAY).any()
+        return max(delay, _DAY if of_days else 0)
 
     def of(self, rows: Head) -> Column:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
@@ -80,8 +87,8 @@ class OutcomeTable:
 
 def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
     """Find the tables of outcomes of impressions that have none in their own table."""
-    if events.labels or events.shape.listed is not None:
-        return []
+    if events.labels or events.shape.listed is not None or _OUTCOMES.search(_words(events.head.path)):
+        return []  # it has outcomes, or consists of them
     others = [head for head in heads if head is not events.head]
     return [table for head in others if (table := _outcome_table(events, head)) is not None]
 
@@ -129,7 +136,7 @@ def _name(path: Path, shown: Head) -> str:
 
 
 def _words(path: Path) -> str:
-    return path.name.split(".")[0].lower()
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", path.name.split(".")[0]).lower().replace("-", "_")
 
 
 def _texts(head: Head, key: Sequence[str]) -> pa.Array:

@@ -393,7 +393,10 @@ def test_the_item_is_the_other_id_where_its_name_is_new(tmp_path, user, item, wh
     assert tree["users"]["fields"] == [{"name": "plan_id"}]
 
 
-def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
+@pytest.mark.parametrize(
+    "outcome", ["Clicked on Ad", "isConverted", "hasPurchased", "clickThrough", "purchases"]
+)
+def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path, outcome):
     """As in a table of advertisements without any id: no column of it is taken for one."""
     draw = random.Random(6)
     rows = [
@@ -404,12 +407,12 @@ def test_a_word_in_its_name_tells_the_outcome_among_other_flags(tmp_path):
             "responsive_design": n % 3 % 2,
             "has_reward_card": n % 5 % 2,
             "Timestamp": f"2016-03-{1 + n // 40:02} {n % 24:02}:00:00",
-            "Clicked on Ad": int(draw.random() < 0.5),
+            outcome: int(draw.random() < 0.5),
         }
         for n in range(900)
     ]
     _, tree = draft(tmp_path, write_csv(tmp_path / "ads.csv", rows))
-    assert [label["column"] for label in tree["labels"]] == ["Clicked on Ad"]
+    assert [label["column"] for label in tree["labels"]] == [outcome]
     assert ("user" in tree, "item" in tree) == (False, False)
     assert [field["name"] for field in tree["impressions"]["fields"]] == [
         "Age",
