@@ -249,7 +249,7 @@ def _numbered_moment(text: str, kind: Unit, time_zone: str) -> int | None:
     """Read a date of numbers, the day or the month first."""
     found = _NUMBERED.match(text)
     if found is None:
-        return None if re.match(r"\d{1,2}[/-]", text) else _moment(text, time_zone)
+        return None if re.match(r"\d{1,2}[/-]\d", text) else _moment(text, time_zone)
     day, month = ("one", "two") if kind == "DMY" else ("two", "one")
     moment = _date(found[day], found[month], found["year"], found["clock"], found["half"])
     return _in_zone(moment, time_zone) if moment else None
