@@ -311,7 +311,7 @@ def _date(
     hour, _, rest = (clock or "00:00").partition(":")
     shift = 0
     if half:
-        shift = 12 * (half in "Pp") - 12 * (hour in ("12",))
+        shift = 12 * (half in "Pp") - 12 * (hour == "12")
         if not 1 <= int(hour) <= 12:
             return None
     try:
