@@ -35,7 +35,11 @@ SLICES = {  # of users of MovieLens-1M that the slices above lack: first impress
 }
 # The quarter with the zip codes of its users, with dates and times of day apart, with genres in brackets.
 FORMS: tuple[Form, ...] = ("zip", "clock", "brackets")
-FILES = {"ml-100k-files": ("ml-100k", ("u.data", "u.item", "u.user"))}  # drafted as they are published
+FILES = {  # drafted as they are published
+    "ml-100k-files": ("ml-100k", ("u.data", "u.item", "u.user")),
+    "ml-1m-files": ("ml-1m", ("ratings.dat", "movies.dat", "users.dat")),
+    "kuairand-files": ("kuairand-pure-part", ("interactions.parquet", "items.parquet", "users.parquet")),
+}
 NEGATIVES = 4  # drawn for each positive of a log that has only positives
 ADAPTERS = {
     "ml-100k": ("movielens-100k", "ml-100k", ()),

@@ -165,36 +165,32 @@ class More(Files, frozen=True):
     fields: tuple[Field, ...] = ()
 
 
-class Users(Files, frozen=True):
-    """The table of profiles; without files, profiles come from a user's first impression.
+class _Attributes(Files, frozen=True):
+    """Tables of attributes.
 
     Attributes:
-        more: further tables of profiles.
+        fields: of the first table; without files, columns of the impressions.
+        more: further tables.
     """
+
+    fields: tuple[Field, ...] = ()
+    more: tuple[More, ...] = ()
+
+    def every(self) -> tuple[Field, ...]:
+        """List the fields of all tables."""
+        return (*self.fields, *(field for table in self.more for field in table.fields))
+
+
+class Users(_Attributes, frozen=True):
+    """The tables of profiles; without files, profiles come from a user's first impression."""
 
     user: Columns = ""
-    fields: tuple[Field, ...] = ()
-    more: tuple[More, ...] = ()
-
-    def every(self) -> tuple[Field, ...]:
-        """List the fields of all its tables."""
-        return (*self.fields, *(field for table in self.more for field in table.fields))
 
 
-class Items(Files, frozen=True):
-    """The table of item attributes; without files, attributes come from an item's first impression.
-
-    Attributes:
-        more: further tables of attributes.
-    """
+class Items(_Attributes, frozen=True):
+    """The tables of item attributes; without files, attributes come from an item's first impression."""
 
     item: Columns = ""
-    fields: tuple[Field, ...] = ()
-    more: tuple[More, ...] = ()
-
-    def every(self) -> tuple[Field, ...]:
-        """List the fields of all its tables."""
-        return (*self.fields, *(field for table in self.more for field in table.fields))
 
 
 class Content(Config, frozen=True):
