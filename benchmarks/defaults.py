@@ -5,6 +5,10 @@
 SOURCE and the logs are those of ``logs.py``. Models are trained by `TrainConfig` with a model, a log, a seed
 and a length. A cell that is measured is kept, so the script continues where it stopped. The table goes to
 OUT/defaults.md and OUT/defaults.json. The test part is measured as served and steers nothing.
+
+With ``--alike`` the logs count as a sample of one kind, such as the slices of ``logs.py``: one more table has
+the means over the logs, and intervals of the differences from log to log. One small log tells little, since
+few users decide its test part.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from logs import CHECKING, STEERING, prepare
+from scipy.special import stdtrit
 
 from clickscale import workflow
 from clickscale.baselines.simple import NAMES, simple_predictions
@@ -125,6 +130,29 @@ def table(log: str, data: Path, rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def over_logs(document: dict[str, list[dict[str, Any]]], yardsticks: tuple[str, ...]) -> list[str]:
+    """Markdown of means over logs, with differences from the yardsticks and 95% intervals over the logs."""
+    measures = MEASURES[:4]
+    logs = [{row["model"]: [row[name] for name in measures] for row in rows} for rows in document.values()]
+    models = [model for model in logs[0] if all(model in log for log in logs)]
+    beyond = [name for name in yardsticks if name in models]
+    lines = [
+        f"\nmeans over {len(logs)} logs: AUC, GAUC, request AUC, log-loss\n",
+        f"| model | mean | {' | '.join(f'less {name}' for name in beyond)} |",
+        "|---|---|" + "---|" * len(beyond),
+    ]
+    for model in models:
+        own = np.array([log[model] for log in logs])  # (logs, measures)
+        cells = [", ".join(f"{mean:.4f}" for mean in own.mean(axis=0))]
+        for name in beyond:
+            apart = own - np.array([log[name] for log in logs])
+            half = stdtrit(len(logs) - 1, 0.975) * apart.std(axis=0, ddof=1) / len(logs) ** 0.5
+            each = zip(apart.mean(axis=0), half, strict=True)
+            cells.append("" if name == model else ", ".join(f"{d:+.4f} ± {h:.4f}" for d, h in each))
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     """Run the grid and write the table."""
     if sys.argv[1:2] == ["--cell"]:
@@ -139,6 +167,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1, help="cells at once, one thread each")
     parser.add_argument("--only-table", action="store_true", help="train nothing, show what is there")
+    parser.add_argument("--alike", action="store_true", help="add means and intervals over the logs")
     arguments = parser.parse_args()
     models, logs = arguments.models.split(","), arguments.logs.split(",")
     everything = {log: prepare(log, arguments.source, arguments.out) for log in logs}
@@ -153,6 +182,8 @@ def main() -> None:
     for log, data in everything.items():
         document[log] = rows_of(data, arguments.out / "runs" / log, models, arguments.seeds)
         lines += table(log, data, document[log])
+    if arguments.alike:
+        lines += over_logs(document, ("trees", "din"))
     (arguments.out / "defaults.json").write_text(json.dumps(document, indent=1))
     (arguments.out / "defaults.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -51,11 +51,13 @@ class CTRModel(nn.Module, ABC, Generic[S]):
             gained by training on the impressions of one user together.
         adds_products: whether the logit adds products of embedding rows as they are, so that a step of the
             rows moves it by the square of its length.
+        adds_hours: whether hour and weekday are added to every token.
     """
 
     causal: bool = True
     shares: bool = True
     adds_products: bool = False
+    adds_hours: bool = False
 
     @abstractmethod
     def encode_user(self, user: UserSide) -> S:

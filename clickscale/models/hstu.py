@@ -59,6 +59,8 @@ PRESETS = {
 class HSTU(CTRModel[PointwiseState]):
     """See the module docstring."""
 
+    adds_hours = True
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

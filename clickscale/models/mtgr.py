@@ -100,6 +100,8 @@ PRESETS = {
 class MTGR(CTRModel[PointwiseState | HistoryState]):
     """See the module docstring."""
 
+    adds_hours = True
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

@@ -187,6 +187,8 @@ class _OfTokens(nn.Module):
 class OneTrans(CTRModel[_OneTransState]):
     """See the module docstring."""
 
+    adds_hours = True
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

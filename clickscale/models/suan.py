@@ -71,6 +71,8 @@ PRESETS |= {
 class SUAN(CTRModel[CausalState]):
     """See the module docstring."""
 
+    adds_hours = True
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

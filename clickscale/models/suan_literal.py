@@ -99,6 +99,8 @@ class _TokenState(State):
 class SUANLiteral(CTRModel[_TokenState]):
     """See the module docstring."""
 
+    adds_hours = True
+
     def __init__(
         self, features: Features, items: ItemColumns, config: ModelConfig, length: int, labels: int
     ) -> None:

@@ -185,15 +185,26 @@ def _time_of_week(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Hour and weekday of a candidate among the context, for models that do not read them otherwise."""
     sized = config.grade.startswith("size-")  # that of a paper is kept by the letter
-    few = facts.days < _WEEK or facts.impressions < _OFTEN or facts.returning < _RETURNING
-    if not sized or usual.get("time_of_week", True) or few:
+    if not sized or usual.get("time_of_week", True) or not _tells_hours(facts):
         return (), []
     why = (
-        f"hour and weekday (UTC) beside the context: {facts.impressions:,} training impressions of"
-        f" {facts.days} days, {facts.returning:.0%} of them a day or more after the user's first;"
-        " --set model.time_of_week=false leaves them out"
+        f"hour and weekday (UTC) beside the context: {_returns(facts)}; --set model.time_of_week=false leaves"
+        " them out"
     )
     return ("time_of_week=true",), [why]
+
+
+def _tells_hours(facts: Facts) -> bool:
+    """True where there are enough hours of users who come back: else the hour tells who they are."""
+    return facts.days >= _WEEK and facts.impressions >= _OFTEN and facts.returning >= _RETURNING
+
+
+def _returns(facts: Facts) -> str:
+    """What `_tells_hours` goes by."""
+    return (
+        f"{facts.impressions:,} training impressions of {facts.days} days, {facts.returning:.0%} of them a"
+        " day or more after the user's first"
+    )
 
 
 def _given(config: TrainConfig, name: str) -> tuple[str, ...]:
@@ -230,6 +241,12 @@ def decided_optimizer(
         rate, reason = _table_rate(facts, model)
         optimizer = replace(optimizer, table_learning_rate=rate)
         reasons.append(f"learning rate {rate:g} of embedding rows: {reason}")
+    if optimizer.week_rate is None and model.adds_hours and _tells_hours(facts):
+        optimizer = replace(optimizer, week_rate="table")
+        reasons.append(
+            f"hour and weekday learn as embedding rows: {_returns(facts)}; --set optimizer.week_rate=dense"
+            " lets them learn as dense weights"
+        )
     if optimizer.table_l2 is None:
         l2, reason = _table_l2(config, facts, model.shares)
         optimizer = replace(optimizer, table_l2=l2)

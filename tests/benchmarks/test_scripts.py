@@ -1,5 +1,6 @@
 """Scripts of benchmarks keep pace with the package that they measure."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,21 @@ def test_every_script_finds_what_it_imports() -> None:
     names = [path.stem for path in sorted(BENCHMARKS.glob("*.py"))]
     assert len(names) > 20
     run("-c", "".join(f"import {name}\n" for name in names))
+
+
+def test_means_over_logs_have_intervals_from_log_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    over_logs = importlib.import_module("defaults").over_logs
+
+    def log(trees: float, din: float) -> list[dict[str, object]]:
+        rest = {"gauc": 0.6, "request_auc": 0.6, "log_loss": 0.5}
+        return [{"model": "trees", "auc": trees, **rest}, {"model": "din", "auc": din, **rest}]
+
+    head, _, trees, din = over_logs({"a": log(0.70, 0.71), "b": log(0.72, 0.75)}, ("trees", "din"))[-4:]
+    assert head == "| model | mean | less trees | less din |"
+    assert trees.startswith("| trees | 0.7100, 0.6000,")
+    # Differences of .01 and .03: mean .02, standard error .01, and 12.706 is Student's t of one degree.
+    assert "| din | 0.7300, 0.6000, 0.6000, 0.5000 | +0.0200 ± 0.1271, +0.0000 ± 0.0000" in din
 
 
 @pytest.mark.slow

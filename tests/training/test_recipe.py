@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from clickscale.data.dataset import open_dataset
-from clickscale.models import build_model
+from clickscale.models import CTRModel, build_model
 from clickscale.models.deepfm import DeepFM
 from clickscale.models.din import DIN
 from clickscale.models.suan import SUAN
@@ -170,6 +170,26 @@ def test_hour_and_weekday_are_left_out_otherwise(changes: dict[str, Any], days: 
     assert shaped(given, facts(10_000, days=days)) == (given, [])
     assert shaped(given, facts(9_999, days=_WEEK)) == (given, [])
     assert shaped(given, facts(10_000, days=_WEEK, returning=0.49)) == (given, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "rate"),
+    [
+        (SUAN, facts(10_000, days=_WEEK), "table"),
+        (SUAN, facts(10_000, days=_WEEK, returning=0.49), None),
+        (SUAN, facts(9_999, days=_WEEK), None),
+        (SUAN, facts(10_000, days=_WEEK - 1), None),
+        (DIN, facts(10_000, days=_WEEK), None),  # its hour is a field
+    ],
+)
+def test_hours_of_tokens_learn_as_embedding_rows_where_users_come_back(
+    model: type[CTRModel[Any]], known: Facts, rate: str | None
+) -> None:
+    run, _ = resolve(CONFIG, known, SHARING)
+    found, said = decided_optimizer(OptimizerConfig(), run, known, model)
+    assert found.week_rate == rate
+    assert any("--set optimizer.week_rate=dense" in text for text in said) == (rate is not None)
+    assert decided_optimizer(OptimizerConfig(week_rate="dense"), run, known, model)[0].week_rate == "dense"
 
 
 def test_visits_are_counted_from_the_first_of_each_user() -> None:

@@ -40,6 +40,9 @@ class OptimizerConfig(Config, frozen=True):
         table_learning_rate: learning rate of embedding tables, and of the weights that embed numbers, hours
             and weekdays (by the optimizer of dense weights; see ``docs/recipes.md``); None leaves it to
             `clickscale.training.recipe`, or is 0.03 where that does not decide.
+        week_rate: learning rate of hour and weekday where a model adds them to every token: that of ``dense``
+            weights or of embedding rows (``table``); None leaves it to `clickscale.training.recipe`, or is
+            ``dense`` where that does not decide.
         table_eps: epsilon of the optimizer of embedding tables.
         table_l2: added to the gradient of every row that a batch touches, times the row; None leaves it to
             `clickscale.training.recipe`.
@@ -55,6 +58,7 @@ class OptimizerConfig(Config, frozen=True):
     schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
     table: Literal["adagrad", "adam"] = "adam"
     table_learning_rate: float | None = None
+    week_rate: Literal["dense", "table"] | None = None
     table_eps: float = 1e-8
     table_l2: float | None = None
     table_schedule: Schedule = Schedule(warmup=0.05, decay="cosine")
@@ -283,19 +287,20 @@ def _decays(model: nn.Module) -> set[str]:
     }
 
 
-def _embedded(model: nn.Module) -> set[str]:
-    """Find the names of the dense parameters that embed fields: numbers, and the hour and weekday."""
+def _embedded(model: nn.Module, config: OptimizerConfig) -> set[str]:
+    """Find the names of the dense parameters that learn as embedding rows: of numbers, hour and weekday."""
+    weeks = config.week_rate == "table"
     return {
         f"{part_name}.{name}".removeprefix(".")
         for part_name, part in model.named_modules()
-        if isinstance(part, SideEmbedding) or (isinstance(part, TimeOfWeek) and part.is_field)
+        if isinstance(part, SideEmbedding) or (isinstance(part, TimeOfWeek) and (part.is_field or weeks))
         for name, _ in part.named_parameters(recurse=False)
     }
 
 
 def _dense_optimizer(model: nn.Module, names: list[str], config: OptimizerConfig) -> DenseAdam:
     parameters = dict(model.named_parameters())
-    pulled, embeds = _decays(model), _embedded(model)
+    pulled, embeds = _decays(model), _embedded(model, config)
     free = [name for name in names if name not in pulled and name not in embeds]
     groups = [
         ([parameters[name] for name in names if name in pulled], config.weight_decay),

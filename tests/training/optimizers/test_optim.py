@@ -1,7 +1,9 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from clickscale.batch import Batch
@@ -58,12 +60,18 @@ def test_what_embeds_numbers_learns_at_the_rate_of_the_tables() -> None:
     assert moved["dense.weight"] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize(("is_field", "rate"), [(True, 0.05), (False, 0.01)])
-def test_an_hour_that_is_a_field_learns_at_the_rate_of_the_tables(is_field: bool, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("is_field", "week_rate", "rate"),
+    [(True, None, 0.05), (False, "table", 0.05), (False, "dense", 0.01), (False, None, 0.01)],
+)
+def test_an_hour_learns_at_the_rate_of_the_tables_as_a_field_or_by_choice(
+    is_field: bool, week_rate: Literal["dense", "table"] | None, rate: float
+) -> None:
     torch.manual_seed(0)
     week = TimeOfWeek(2, 3, is_field=is_field)
     before = {name: parameter.detach().clone() for name, parameter in week.named_parameters()}
-    optimizer = build_optimizer(week, override(PLAIN, ("table_learning_rate=0.05",)), 10)
+    config = override(PLAIN, ("table_learning_rate=0.05",))
+    optimizer = build_optimizer(week, replace(config, week_rate=week_rate), 10)
     loss = week(torch.tensor([3 * 86_400])).sum()  # the first hour of a Sunday
     loss.backward()
     optimizer.step(loss, 0)
