@@ -178,6 +178,8 @@ def test_hour_and_weekday_are_left_out_otherwise(changes: dict[str, Any], days: 
         (SUAN, facts(10_000, days=_WEEK), "table"),
         (SUAN, facts(10_000, days=_WEEK, returning=0.49), None),
         (SUAN, facts(9_999, days=_WEEK), None),
+        (SUAN, facts(LARGE, days=_WEEK), "table"),
+        (SUAN, facts(LARGE + 1, days=_WEEK), None),
         (SUAN, facts(10_000, days=_WEEK - 1), None),
         (DIN, facts(10_000, days=_WEEK), None),  # its hour is a field
     ],
