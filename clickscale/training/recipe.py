@@ -241,16 +241,12 @@ def decided_optimizer(
         rate, reason = _table_rate(facts, model)
         optimizer = replace(optimizer, table_learning_rate=rate)
         reasons.append(f"learning rate {rate:g} of embedding rows: {reason}")
-    if (
-        optimizer.week_rate is None
-        and model.adds_hours
-        and _tells_hours(facts)
-        and facts.impressions <= LARGE
-    ):
+    hours_tell = _tells_hours(facts) and facts.impressions <= LARGE
+    if optimizer.week_rate is None and model.adds_hours and hours_tell:
         optimizer = replace(optimizer, week_rate="table")
         reasons.append(
-            f"hour and weekday learn as embedding rows, up to {LARGE:,} training impressions: {_returns(facts)};"
-            " --set optimizer.week_rate=dense lets them learn as dense weights"
+            f"hour and weekday learn as embedding rows: {_returns(facts)}, and a log of up to {LARGE:,} leaves"
+            " dense weights few steps; --set optimizer.week_rate=dense lets them learn as those"
         )
     if optimizer.table_l2 is None:
         l2, reason = _table_l2(config, facts, model.shares)
