@@ -42,6 +42,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "optimizer.learning_rate": None,
     "optimizer.table_learning_rate": None,
     "optimizer.table_l2": None,
+    "optimizer.week_rate": None,
     "temperature": None,
     "weight": None,
     "ramp": None,

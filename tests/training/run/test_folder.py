@@ -48,6 +48,7 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
         "patience": 0,
         "optimizer.learning_rate": 0.003,
         "optimizer.table_learning_rate": None,
+        "optimizer.week_rate": None,
     }
 
 
