@@ -170,6 +170,8 @@ def main() -> None:
     parser.add_argument("--alike", action="store_true", help="add means and intervals over the logs")
     arguments = parser.parse_args()
     models, logs = arguments.models.split(","), arguments.logs.split(",")
+    if arguments.alike and len(logs) < 2:
+        parser.error("--alike needs at least two logs in --logs: one has no interval from log to log")
     everything = {log: prepare(log, arguments.source, arguments.out) for log in logs}
     if not arguments.only_table:
         with ThreadPoolExecutor(arguments.jobs) as pool:

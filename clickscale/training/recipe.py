@@ -245,8 +245,8 @@ def decided_optimizer(
     if optimizer.week_rate is None and model.adds_hours and hours_tell:
         optimizer = replace(optimizer, week_rate="table")
         reasons.append(
-            f"hour and weekday learn as embedding rows: {_returns(facts)}, and up to {LARGE:,} dense weights"
-            " have few steps; --set optimizer.week_rate=dense lets them learn as those"
+            f"hour and weekday learn as embedding rows: {_returns(facts)}, and it pays up to {LARGE:,};"
+            " --set optimizer.week_rate=dense lets them learn as dense weights"
         )
     if optimizer.table_l2 is None:
         l2, reason = _table_l2(config, facts, model.shares)
