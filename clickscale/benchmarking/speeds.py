@@ -136,9 +136,10 @@ class _Trial:
         self._device = torch.device("cuda" if gpu else "cpu")
         self._objective = ClickLoss(model.to(self._device), trained_labels(dataset, config))
         loader = Loader(dataset, "train", replace(decided.loader(), prefetch=0))
-        planned = loader.steps(decided.epochs.count)
+        passes = decided.epochs.count + bool(decided.epochs.again)  # most second trainings end after one
+        planned = loader.steps(passes)
         self._steps = decided.epochs.bounded(planned)
-        self._samples = round(loader.samples * decided.epochs.count * self._steps / planned)
+        self._samples = round(loader.samples * passes * self._steps / planned)
         self._validations = -(-self._steps // decided.validate_every) if decided.validate_every else 0
         self._optimizer = build_optimizer(model, optimizer, self._steps)
         self.batches = loader.batches()

@@ -1,4 +1,9 @@
-"""Early stopping: training ends when the validation loss no longer falls, with the weights of the lowest."""
+"""Early stopping: training ends when the validation loss no longer falls, with the weights of the lowest.
+
+A second training (`clickscale.training.second_training`) is judged by its own losses. Its weights take the
+place of those of the first only if their loss is clearly lower, since small differences on the validation
+part are chance.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+CLEARLY = 0.01  # share by which the loss of a second training must be lower
+LEVEL = 0.005  # share by which it may be higher after its first pass and still go on
 
 
 class EarlyStopping:
@@ -15,8 +23,9 @@ class EarlyStopping:
         patience: validations in a row without a new best after which training stops; 0 never stops it.
 
     Attributes:
-        best, best_step: lowest loss so far and the step after which it was measured; infinity and 0 before.
-        bad: validations since.
+        best, best_step: loss of ``weights`` and the step after which it was measured; infinity and 0 before.
+        lowest, bad: lowest loss of this training, and the validations since.
+        first: lowest loss of the training before this one; infinity if there was none.
         judged: step of the last validation.
         weights: copies of all weights at ``best_step`` by name; empty before.
     """
@@ -24,22 +33,35 @@ class EarlyStopping:
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.best, self.best_step, self.bad, self.judged = math.inf, 0, 0, 0
+        self.lowest = self.first = math.inf
         self.weights: dict[str, Tensor] = {}
 
     def over(self) -> bool:
         """True if training should stop."""
         return 0 < self.patience <= self.bad
 
+    def begin_again(self) -> None:
+        """Go on with a second training."""
+        self.first, self.lowest, self.bad = self.lowest, math.inf, 0
+
+    def is_level(self) -> bool:
+        """True if the second training has come about as far as the first."""
+        return self.lowest <= self.first * (1 + LEVEL)
+
     def judge(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> bool:
         """Take in the validation ``loss`` after ``step``; whether it is a new best, whose weights are copied.
 
-        A loss that is not a number is never the best.
+        A loss that is not a number is never the best. In a second training, one is that is clearly lower than
+        those of the first.
         """
         self.judged = step
-        if not loss < self.best:
+        if not loss < self.lowest:
             self.bad += 1
             return False
-        self.best, self.best_step, self.bad = loss, step, 0
+        self.lowest, self.bad = loss, 0
+        if not loss < self.first * (1 - CLEARLY):
+            return False
+        self.best, self.best_step = loss, step
         for name, live in weights.items():
             if name in self.weights:
                 self.weights[name].copy_(live)
@@ -55,11 +77,13 @@ class EarlyStopping:
 
     def facts(self) -> dict[str, float | None]:
         """Values that a checkpoint keeps beside the weights, ready for JSON."""
-        best = self.best if self.weights else None
-        return {"best": best, "best_step": self.best_step, "bad": self.bad, "judged": self.judged}
+        losses = {"best": self.best, "lowest": self.lowest, "first": self.first}
+        facts = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
+        return facts | {"best_step": self.best_step, "bad": self.bad, "judged": self.judged}
 
     def restore(self, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take up the weights and facts of a checkpoint."""
         self.weights = {name: tensor.clone() for name, tensor in weights.items()}
-        self.best = math.inf if facts["best"] is None else facts["best"]
+        for name in ("best", "lowest", "first"):
+            setattr(self, name, math.inf if facts[name] is None else facts[name])
         self.best_step, self.bad, self.judged = facts["best_step"], facts["bad"], facts["judged"]

@@ -28,12 +28,16 @@ class Epochs(Config, frozen=True):
             training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
         snapshot: with ``reset=snapshot``, folder of an earlier run whose tables are the start, of the first
             epoch too; the initial tables of the run itself if empty.
+        again: passes at most of a second training, which begins from the first weights and has no L2 on
+            embedding rows (`clickscale.training.second_training`); 0 leaves it out, None leaves it to the
+            recipe. It needs early stopping, which keeps its weights only if they are clearly better.
     """
 
     count: int = 0
     steps: int = 0
     reset: Literal["none", "random", "snapshot"] = "none"
     snapshot: str = ""
+    again: int | None = None
 
     def __post_init__(self) -> None:
         if self.count < 0:
@@ -42,6 +46,11 @@ class Epochs(Config, frozen=True):
             )
         if self.steps < 0:
             raise ConfigError(f"epochs.steps is {self.steps}; it must be at least 1, or 0 for no bound.")
+        if self.again is not None and self.again < 0:
+            raise ConfigError(f"epochs.again is {self.again}; it must be at least 1, or 0 to leave it out.")
+        if self.again and (self.steps or self.reset != "none"):
+            name = "epochs.steps" if self.steps else "epochs.reset"
+            raise ConfigError(f"epochs.again={self.again} trains a second time to the end; leave {name} out.")
         if self.snapshot and self.reset != "snapshot":
             raise ConfigError(
                 f"epochs.snapshot names a run, but epochs.reset is {self.reset!r}; set epochs.reset=snapshot."
@@ -51,7 +60,12 @@ class Epochs(Config, frozen=True):
         """Steps of a run whose passes have so many."""
         return min(steps, self.steps) if self.steps else steps
 
+    @property
+    def passes(self) -> int:
+        """Passes at most of both trainings; those of the second one follow those of the first."""
+        return self.count + (self.again or 0)
+
     def remaining(self, position: Position) -> Iterator[Position]:
         """Start of each epoch that is still to come; the current one starts where the run stands."""
-        for epoch in range(position.epoch, self.count):
+        for epoch in range(position.epoch, self.passes):
             yield Position(epoch, position.batch if epoch == position.epoch else 0)

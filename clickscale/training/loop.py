@@ -42,8 +42,13 @@ def take_steps(
         return False  # it pauses there already
     run.objective.train()
     for start in config.epochs.remaining(run.position):
-        if over():
-            break
+        again = start.epoch - config.epochs.count  # passes of the second training before this one
+        if again >= 0 and not validation:
+            break  # nothing tells whether it is better
+        if again >= 0:
+            _begin_again(run, start, loader, validation, report)
+        if over() or (again > 0 and not run.stopping.is_level()):
+            continue  # to the second training, if there is one
         first_step = loader.steps(start.epoch)
         run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))
         for batches_taken, batch in enumerate(loader.batches(start.epoch, start.batch), start.batch + 1):
@@ -83,6 +88,17 @@ def take_steps(
         _calibrate(run, validation, report)
     run.save()
     return True
+
+
+def _begin_again(
+    run: RunState, start: Position, loader: Loader, validation: list[Loader], report: RunReport
+) -> None:
+    """Begin the second training, or a pass of it; the last weights of the pass before are judged first."""
+    epochs = run.config.epochs
+    if not start.batch and run.stopping.judged < run.step:
+        _validate(run, validation, report)
+    if run.begin_again(loader.steps(epochs.passes) - loader.steps(epochs.count)):
+        report.say(f"step {run.step}: a second training begins from the first weights")
 
 
 def _metrics(run: RunState) -> dict[str, Any]:

@@ -30,7 +30,7 @@ STEPS = 800  # of an epoch, about: fewer learn too little, more cost time and ga
 BATCHES = (64, 1024)  # smallest and largest batch
 RATE = 3e-6  # learning rate of dense weights for an impression of a batch
 RATES = (1e-3, 3e-3)  # least and most
-RARE = 0.1  # share of positives below which a batch tells little of an embedding row
+RARE = 0.1  # share of the rarer outcome below which a batch tells little of an embedding row
 TABLE_RATE, SLOW_TABLE_RATE = 3e-2, 3e-3  # learning rates of embedding rows
 USERS = 64  # in a batch, at least: neighbors in time of few users are nearly the same sample
 WINDOW = 8  # impressions of one user in a batch, at most
@@ -50,6 +50,8 @@ _RETURNING = (
 )
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 _WIDER_TOO = ("din",)  # models that gain by it without blocks of attention; mlp does not
+AGAIN = 4  # passes at most of a second training: with fewer it ends before fields tell things together
+JUDGES = 2_000  # validation impressions from which a second training is tried: fewer choose by chance
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -75,6 +77,11 @@ class Facts:
     positives: float = 0.5
     days: int = 0
     returning: float = 0.0
+
+    @property
+    def rarer(self) -> float:
+        """Share of the rarer outcome: where nearly all are positive, as little is told as where few are."""
+        return min(self.positives, 1 - self.positives)
 
     @property
     def repeats(self) -> float:
@@ -219,10 +226,12 @@ def resolve(config: C, facts: Facts, traits: Traits) -> tuple[C, list[str]]:
         The options with everything decided, and one sentence for each choice.
     """
     reasons: list[str] = []
+    given = bool(config.epochs.count)
     config = _batches(config, facts, reasons)
     config = _rows(config, facts, traits, reasons)
     config = _epochs(config, facts, reasons)
-    return _validation(config, facts, reasons), reasons
+    config = _validation(config, facts, reasons)
+    return _second(config, facts, by_hand=given, reasons=reasons), reasons
 
 
 def decided_optimizer(
@@ -259,17 +268,19 @@ def _table_rate(facts: Facts, model: type[CTRModel[Any]]) -> tuple[float, str]:
     """Learning rate of embedding rows, and its reason."""
     if model.adds_products:
         return SLOW_TABLE_RATE, "the logit adds products of rows, and faster ones make it leap"
-    rate = SLOW_TABLE_RATE if facts.positives < RARE else TABLE_RATE
+    rate = SLOW_TABLE_RATE if facts.rarer < RARE else TABLE_RATE
+    beyond = f" or above {1 - RARE:.0%}" if facts.positives > 0.5 else ""
     return rate, (
-        f"{facts.positives:.1%} of the impressions are positive, and below {RARE:.0%} faster rows follow the"
-        " noise"
+        f"{facts.positives:.1%} of the impressions are positive, and below {RARE:.0%}{beyond} faster rows"
+        " follow the noise"
     )
 
 
 def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str]:
     """L2 on the embedding rows of a batch, and its reason."""
-    if facts.positives < RARE:
-        return 0.0, "no L2 on embedding rows: it would outweigh what rare positives tell"
+    if facts.rarer < RARE:
+        kind = "positives" if facts.positives < RARE else "negatives"
+        return 0.0, f"no L2 on embedding rows: it would outweigh what rare {kind} tell"
     few, some, many = L2[shares]
     if facts.impressions > LARGE:
         each = few
@@ -362,3 +373,20 @@ def _validation(config: C, facts: Facts, reasons: list[str]) -> C:
         f"validation every {every:,} steps; {patience} without a gain end training, and the best weights stay"
     )
     return replace(config, validate_every=every, patience=patience)
+
+
+def _second(config: C, facts: Facts, *, by_hand: bool, reasons: list[str]) -> C:
+    """A second training; ``by_hand`` says that the passes of the first one were set."""
+    if config.epochs.again is not None:
+        return config
+    plain = config.recipe != "fast" and config.epochs.reset == "none" and not config.epochs.steps
+    # Weights of another run are no new start, and what they learned is not to be lost.
+    warm = getattr(config, "warm_start", "") or getattr(config, "teacher_learns", False)
+    fits = facts.valid >= JUDGES and facts.impressions <= LARGE
+    if by_hand or warm or not (plain and fits and config.early_stopping):
+        return config
+    reasons.append(
+        f"then a second training of up to {AGAIN} epochs, without L2 on embedding rows: it ends after one"
+        " unless it is level, and stays only if it is clearly better; --set epochs.again=0 leaves it out"
+    )
+    return replace(config, epochs=replace(config.epochs, again=AGAIN))

@@ -20,6 +20,7 @@ from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with
 from clickscale.training.run.folder import ADVICE, DONE
 from clickscale.training.run.logs import LOG_HASH, METRICS, Meter, Stopwatch
 from clickscale.training.run.run_config import RunConfig
+from clickscale.training.second_training import SecondTraining
 from clickscale.training.table_resets import TableResets
 
 
@@ -69,6 +70,8 @@ class RunState:
     Attributes:
         step, samples: steps done and impressions seen, from the start of the run.
         stopping: the best weights so far, and whether training is over.
+        second: what a second training begins with; None if there is none.
+        second_step: steps before it; 0 until it begins.
         position: the next batch.
         last_results: result of each learner's last step, by name.
         meter, watch: losses and times since the last line of the log.
@@ -81,6 +84,8 @@ class RunState:
     store: CheckpointStore
     resets: TableResets
     stopping: EarlyStopping
+    second: SecondTraining | None = None
+    second_step: int = 0
     step: int = 0
     samples: int = 0
     position: Position = Position()
@@ -103,6 +108,16 @@ class RunState:
         if not name:
             return losses[LOSS]
         return sum(loss for key, loss in losses.items() if key.startswith(f"{LOSS}.{name}."))
+
+    def begin_again(self, steps: int) -> bool:
+        """Begin the second training of at most ``steps`` steps, or go on with it; whether it begins."""
+        assert self.second, "the recipe or the options ask for a second training"
+        begins = not self.second_step
+        if begins:
+            self.second_step = self.step
+            self.stopping.begin_again()
+        self.second.begin(self.learners, (self.second_step, steps), first=begins)
+        return begins
 
     def move(self, losses: dict[str, Tensor]) -> dict[str, StepResult]:
         """Let every learner take its step."""
@@ -130,6 +145,7 @@ class RunState:
             "epoch": self.position.epoch,
             "batch": self.position.batch,
             "samples": self.samples,
+            "second_step": self.second_step,
             "meter_steps": self.meter.steps,
             "seconds": self.watch.total,
             "cpu_seconds": self._cpu_seconds(),
@@ -158,6 +174,7 @@ class RunState:
         self.meter.sums, self.meter.steps = without_prefix("meter", tensors), facts["meter_steps"]
         _set_random_state(without_prefix("random", tensors), self.device)
         self.step, self.samples = checkpoint.step, facts["samples"]
+        self.second_step = facts["second_step"]
         self.position = Position(facts["epoch"], facts["batch"])
         self.watch.total = facts["seconds"]
         self._cpu_before += facts["cpu_seconds"]

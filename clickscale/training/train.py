@@ -38,6 +38,7 @@ from clickscale.training.run.logs import RunReport
 from clickscale.training.run.model import make_model, start_at_rates, trained_labels
 from clickscale.training.run.run_config import RunConfig, TrainConfig
 from clickscale.training.run_state import RunResult, RunState, read_done, write_done
+from clickscale.training.second_training import SecondTraining
 from clickscale.training.table_resets import table_resets
 from clickscale.training.warm_start import start_from
 
@@ -149,6 +150,8 @@ def _train(
         unmeasured = ["no validation and no early stopping: no label is known in the validation part"]
     steps = config.epochs.bounded(loader.steps(config.epochs.count))
     objective, learners = plan.assemble(device, steps)
+    second = SecondTraining.of(learners) if config.epochs.again else None
+    steps += loader.steps(config.epochs.passes) - loader.steps(config.epochs.count)
     resets = table_resets(config.epochs, learners, dataset.encoder, out, config.seed)
 
     # Nothing that stays is written before this line: options that cannot work leave no folder behind.
@@ -160,7 +163,7 @@ def _train(
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)
     stopping = EarlyStopping(config.patience if config.early_stopping else 0)
-    run = RunState(config, device, objective, learners, store, resets, stopping)
+    run = RunState(config, device, objective, learners, store, resets, stopping, second)
     notes = [
         threads,
         *plan.notes,

@@ -109,7 +109,8 @@ class DenseAdam:
     def load(self, parameter: nn.Parameter, saved: dict[str, Tensor]) -> None:
         """Restore the state of a parameter; an empty one means that it never had a gradient."""
         group = next(group for group in self.groups if any(parameter is other for other in group.parameters))
-        self.state.pop(parameter, None)
+        if before := self.state.pop(parameter, None):
+            before["step"].zero_()
         group.moments = _Moments([], [], [], [])
         if saved:
             state = self._state_of(group, parameter)

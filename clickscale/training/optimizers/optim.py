@@ -115,13 +115,16 @@ class Optimizers:
 
     Attributes:
         tables: optimizer of each embedding table by parameter name.
-        table_steps: first step of the schedule of the tables, and the number of its steps.
+        begun, steps: first step of the schedule, and the number of its steps.
+        table_steps: the same of the schedule of the tables.
+        l2: see ``table_l2`` of the options; a second training has none.
         skipped, skipped_in_a_row: steps refused so far.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
-        self.config, self.steps, self.table_steps = config, steps, (0, steps)
+        self.config, self.begun, self.steps, self.table_steps = config, 0, steps, (0, steps)
+        self.l2 = config.table_l2 or 0.0
         self.skipped = self.skipped_in_a_row = 0
         tables = _table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -131,6 +134,11 @@ class Optimizers:
         self._dense = _dense_optimizer(model, self.names, config)
         self._buffers = _running_statistics(model)
         self._sound = [buffer.clone() for buffer in self._buffers]
+
+    def begin_again(self, span: tuple[int, int]) -> None:
+        """Begin the schedules again, without L2; ``span`` is the first step and the number of steps."""
+        self.begun, self.steps = self.table_steps = span
+        self.l2 = 0.0
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -149,7 +157,7 @@ class Optimizers:
         rows = self._sum_rows()
         norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
         config, (begun, table_steps) = self.config, self.table_steps
-        learning_rate = config.rate * config.schedule.factor(step, self.steps)
+        learning_rate = config.rate * config.schedule.factor(step - self.begun, self.steps)
         table_rate = config.table_rate * config.table_schedule.factor(step - begun, table_steps)
         finite = math.isfinite(norm) and math.isfinite(value)
         result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
@@ -199,8 +207,8 @@ class Optimizers:
             for name, gradient in rows.items():
                 if divisor > 1:
                     gradient.values.div_(divisor)
-                if self.config.table_l2:
-                    gradient.values.add_(self.parameters[name][gradient.rows], alpha=self.config.table_l2)
+                if self.l2:
+                    gradient.values.add_(self.parameters[name][gradient.rows], alpha=self.l2)
                 self.tables[name].update(self.parameters[name], gradient, table_rate)
 
     def _count(self, result: StepResult, loss: float, step: int) -> None:
@@ -243,6 +251,7 @@ class Optimizers:
             # Moments have the parameter's shape, the count of steps has none.
             self._dense.load(parameter, {short: tensors[key] for short, key in state.items()})
             known.update(state.values())
+        _copy(self._sound, self._buffers)
         if left := sorted(set(tensors) - known):
             raise ConfigError(
                 f"The saved optimizer has {left[0]!r}, which this model or optimizer does not have."

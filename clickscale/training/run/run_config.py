@@ -37,6 +37,7 @@ LEFT_OPEN: Mapping[str, Any] = {
     "window": 0,
     "batch_size": 0,
     "epochs.count": 0,
+    "epochs.again": None,
     "validate_every": 0,
     "patience": 0,
     "optimizer.learning_rate": None,
@@ -123,6 +124,11 @@ class RunConfig(Config, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_least(self, 1, "log_every", "keep")
         check_least(self, 0, "checkpoint_every", "validate_every", "patience", "batch_size", "window")
+        if self.epochs.again and not self.early_stopping:
+            raise ConfigError(
+                f"epochs.again={self.epochs.again} needs early stopping and a validation part, which tell"
+                " whether the second training is better; leave early_stopping on, or epochs.again out."
+            )
 
     def loader(self) -> LoaderConfig:
         """Options of loaders; that of training also hides users (`unknown_users`)."""

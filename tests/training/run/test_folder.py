@@ -44,6 +44,7 @@ def test_what_was_left_to_the_recipe_is_kept_apart_from_what_was_chosen(data: Pa
         "grouping": "impression",
         "window": 0,  # means nothing in this grouping
         "epochs.count": 2,
+        "epochs.again": None,
         "validate_every": 0,
         "patience": 0,
         "optimizer.learning_rate": 0.003,
