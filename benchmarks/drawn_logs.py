@@ -318,6 +318,99 @@ def anonymous(random: Random) -> Log:
     return Log(columns | {f"v{i}": names(f"{i}f", value) for i, value in enumerate(values)}, logit)
 
 
+def match(random: Random) -> Log:
+    """The language of the user is that of the item, or is not."""
+    user, item, time, kind = shop(random, 2000, 400)
+    spoken, written = random.integers(30, size=2000), random.integers(30, size=400)
+    own = [np.flatnonzero(written == language) for language in range(30)]
+    for row in np.flatnonzero(random.random(ROWS) < 0.3):  # else hardly any would match
+        item[row] = random.choice(own[spoken[user[row]]]) if len(own[spoken[user[row]]]) else item[row]
+    users = {"user_id": names("u", np.arange(2000)), "language": names("l", spoken)}
+    logit = -2 + 3 * (spoken[user] == written[item])
+    return Log(basic(user, item, time), logit, catalog(kind) | {"language": names("l", written)}, users)
+
+
+def both(random: Random) -> Log:
+    """Two fields of eight values decide together, and neither does alone."""
+    user, item, time, kind = shop(random, 2000, 400)
+    system, slot = random.integers(8, size=(2, ROWS))
+    logit = -1 + 1.3 * np.where(system % 2 == slot % 2, 1, -1) + effects(random, 400, 0.3)[item]
+    columns = {"system": names("s", system), "slot": names("p", slot)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def word(random: Random) -> Log:
+    """Four words among three hundred decide, in lists of two to eight."""
+    user, item, time, kind = shop(random, 2000, 400)
+    lists = [tail(random, 300, length) for length in random.integers(2, 9, ROWS)]
+    worth = np.zeros(300)
+    worth[random.permutation(60)[:4] + 5] = (3, 2.5, -2, 3)
+    logit = np.array([-1.5 + worth[np.unique(values)].sum() for values in lists])
+    text = np.array([" ".join(f"w{value}" for value in values) for values in lists])
+    return Log(basic(user, item, time) | {"keywords": text}, logit, catalog(kind))
+
+
+def turn(random: Random) -> Log:
+    """Other effects after 60% of the log."""
+    user, item, time, kind = shop(random, 2000, 400, kinds=15)
+    slot, late = random.integers(8, size=ROWS), np.arange(ROWS) > 0.6 * ROWS
+    (early_kind, late_kind), (early_slot, late_slot) = (
+        random.normal(0, size, (2, values)) for values, size in ((15, 1.2), (8, 1.0))
+    )
+    logit = -1 + np.where(late, late_kind[kind[item]], early_kind[kind[item]])
+    logit = logit + np.where(late, late_slot[slot], early_slot[slot])
+    return Log(basic(user, item, time) | {"slot": names("p", slot)}, logit, catalog(kind))
+
+
+def difference(random: Random) -> Log:
+    """Two numbers that are nearly equal; their difference decides."""
+    user, item, time, kind = shop(random, 2000, 400)
+    forecast = random.normal(50, 15, ROWS)
+    apart = random.normal(0, 1.5, ROWS)
+    logit = -1 + 1.3 * apart + effects(random, 400, 0.3)[item]
+    columns = {"forecast": forecast.round(3), "temperature": (forecast + apart).round(3)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def rare_negatives(random: Random) -> Log:
+    """95% of positives."""
+    user, item, time, kind = shop(random, 2000, 400)
+    slots, risk = random.integers(1, 9, ROWS), random.normal(0, 1, ROWS)
+    logit = 4.6 + effects(random, 20, 0.8)[kind[item]] - 1.5 * (risk > 1) - 0.2 * slots
+    columns = {"slots": slots, "risk_score": risk.round(4)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def placements(random: Random) -> Log:
+    """A field of ten thousand values, each in four rows, decides."""
+    user, item, time, kind = shop(random, 2000, 400)
+    place = random.integers(10_000, size=ROWS)
+    logit = -1 + effects(random, 10_000, 1.8)[place] + effects(random, 400, 0.3)[item]
+    return Log(basic(user, item, time) | {"placement": names("p", place)}, logit, catalog(kind))
+
+
+def sittings(random: Random) -> Log:
+    """Users come for some rows in a sitting, and lose interest."""
+    rows: list[tuple[int, int, int]] = []
+    while len(rows) < ROWS:
+        user, start = int(random.integers(2000)), START + int(random.integers(DAYS * DAY))
+        steps = np.cumsum(random.integers(5, 90, random.geometric(0.25)))
+        rows += [(start + int(step), user, place) for place, step in enumerate(steps)]
+    time, visitor, place = np.array(sorted(rows)[:ROWS]).T
+    kind, item = random.integers(15, size=400), random.integers(400, size=ROWS)
+    logit = 0.8 - 0.6 * np.minimum(place, 6) + effects(random, 15, 0.5)[kind[item]]
+    return Log(basic(visitor, item, time), logit, catalog(kind))
+
+
+def segments(random: Random) -> Log:
+    """Pairs of the user's group (40) and the item's category (15) decide."""
+    user, item, time, kind = shop(random, 2000, 400, kinds=15)
+    group = random.integers(40, size=2000)
+    logit = -0.5 + random.normal(0, 0.9, (40, 15))[group[user], kind[item]]
+    users = {"user_id": names("u", np.arange(2000)), "group": names("g", group)}
+    return Log(basic(user, item, time), logit, catalog(kind), users)
+
+
 LOGS: dict[str, Callable[[Random], Log]] = {
     "numbers": numbers_of_context,
     "whole-numbers": whole_numbers,
@@ -338,4 +431,13 @@ LOGS: dict[str, Callable[[Random], Log]] = {
     "bare": bare,
     "dates": dates,
     "anonymous": anonymous,
+    "match": match,
+    "both": both,
+    "word": word,
+    "turn": turn,
+    "difference": difference,
+    "rare-negatives": rare_negatives,
+    "placements": placements,
+    "sittings": sittings,
+    "segments": segments,
 }

@@ -65,7 +65,7 @@ class Facts:
         values: values that have an embedding, of all fields together.
         valid: impressions of the validation part.
         statistics: whether point-in-time statistics are declared.
-        positives: share of positives of the most frequent label in the training part.
+        positives: share of positives in the training part, of the label whose outcomes are the most even.
         days: whole days that the training part covers.
         returning: share of the training impressions a day or more after the first one of their user.
     """
@@ -109,7 +109,7 @@ def facts_of(dataset: Dataset) -> Facts:
     every = (*features.profile, *features.item, *features.behavior, *features.context)
     values = sum(feature.size for feature in categorical(every) if not feature.shares)
     declared = bool(dataset.schema.statistics)
-    positives = max(label_rates(dataset, dataset.labels))
+    positives = max(label_rates(dataset, dataset.labels), key=lambda rate: min(rate, 1 - rate))
     train = dataset.part("train")
     days, returning = _visits(*(np.asarray(dataset.impressions[name])[train] for name in ("user", "time")))
     return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days, returning)
@@ -380,8 +380,9 @@ def _second(config: C, facts: Facts, *, by_hand: bool, reasons: list[str]) -> C:
     if config.epochs.again is not None:
         return config
     plain = config.recipe != "fast" and config.epochs.reset == "none" and not config.epochs.steps
-    # Weights of another run are no new start, and what they learned is not to be lost.
-    warm = getattr(config, "warm_start", "") or getattr(config, "teacher_learns", False)
+    # Weights of another run are no new start, and what they learned is not to be lost. Of two models that
+    # learn together only the first is judged.
+    warm = getattr(config, "warm_start", "") or len(getattr(config, "trained", ())) > 1
     fits = facts.valid >= JUDGES and facts.impressions <= LARGE
     if by_hand or warm or not (plain and fits and config.early_stopping):
         return config

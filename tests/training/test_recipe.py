@@ -284,8 +284,11 @@ def test_an_optimizer_that_was_set_stays() -> None:
         assert decided_optimizer(given, CONFIG, log, SUAN) == (given, [])
 
 
-@pytest.mark.parametrize(("positives", "rate"), [(0.5, 0.03), (RARE, 0.03), (0.099, 0.003), (0.001, 0.003)])
-def test_rare_positives_get_slow_embedding_rows_without_l2(positives: float, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("positives", "rate"),
+    [(0.5, 0.03), (RARE, 0.03), (0.099, 0.003), (0.001, 0.003), (0.85, 0.03), (0.95, 0.003)],
+)
+def test_a_rare_outcome_gets_slow_embedding_rows_without_l2(positives: float, rate: float) -> None:
     found, said = decided_optimizer(
         OptimizerConfig(),
         replace(CONFIG, batch_size=64, epochs=Epochs(count=2)),
@@ -293,7 +296,7 @@ def test_rare_positives_get_slow_embedding_rows_without_l2(positives: float, rat
         DIN,
     )
     assert found.table_learning_rate == rate
-    assert (found.table_l2 == 0) == (positives < RARE)
+    assert (found.table_l2 == 0) == (min(positives, 1 - positives) < RARE)
     assert any("positive" in text for text in said)
 
 

@@ -16,7 +16,7 @@ from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
 from clickscale.training.recipe import AGAIN, JUDGES, LARGE, Facts, Traits, resolve
-from clickscale.training.run.folder import TrainConfig
+from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.second_training import SecondTraining
 from clickscale.training.train import train
