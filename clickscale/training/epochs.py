@@ -28,9 +28,9 @@ class Epochs(Config, frozen=True):
             training, Liu et al. 2026, section 5.5). Dense weights are always carried on.
         snapshot: with ``reset=snapshot``, folder of an earlier run whose tables are the start, of the first
             epoch too; the initial tables of the run itself if empty.
-        again: passes at most of a second training, which begins from the first weights and has no L2 on
-            embedding rows (`clickscale.training.second_training`); 0 leaves it out, None leaves it to the
-            recipe. It needs early stopping, which keeps its weights only if they are clearly better.
+        again: passes at most of a second training, which begins from the first weights and has slower
+            embedding rows without L2 (`clickscale.training.second_training`); 0 leaves it out, None leaves
+            it to the recipe. It needs early stopping, which keeps its weights only if they are clearly better.
     """
 
     count: int = 0

@@ -2,10 +2,11 @@
 
 One pass with L2 on embedding rows is what most logs want: more learns ids by heart. A log whose outcomes
 depend on what two fields say together, and on neither alone, gives such a training nothing to begin with. So
-a second one follows on logs that are not large: from the same first weights, with several passes, no L2 on
-embedding rows, and a lower rate of the weights that embed numbers. It ends after the first pass unless it has come about as far as the first training, and
-its weights stay only if their validation loss is clearly lower (`clickscale.training.early_stopping`). Where
-it gains nothing, the run ends with the very weights of the first training, and has cost about one more pass.
+a second one follows on logs that are not large: from the same first weights, with several passes, a lower
+rate of embedding rows and of the weights that embed numbers, and no L2 on these rows. It ends after the first
+pass unless it has come about as far as the first training, and its weights stay only if their validation loss
+is clearly lower (`clickscale.training.early_stopping`). Where it gains nothing, the run ends with the very
+weights of the first training, and has cost about one more pass.
 """
 
 from collections.abc import Sequence

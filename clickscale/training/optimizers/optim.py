@@ -92,7 +92,7 @@ class OptimizerConfig(Config, frozen=True):
 
 
 _SMALL = 1 << 16  # numbers of a gradient
-_NUMBERS_SHARE = 0.3  # in a second training; bins that each go their own way hide what numbers tell together
+_AGAIN = 1 / 3  # rate of rows in a second training: fast ones hide what fields and numbers tell together
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class Optimizers:
         begun, steps: first step of the schedule, and the number of its steps.
         table_steps: the same of the schedule of the tables.
         l2: see ``table_l2`` of the options; a second training has none.
-        numbers_share: rate of the weights that embed numbers, as a share of that of embedding rows.
+        row_rate: learning rate of embedding rows, see ``table_learning_rate``; lower in a second training.
         skipped, skipped_in_a_row: steps refused so far.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, steps: int) -> None:
         """Prepare to train ``model`` for ``steps`` steps (the length of the schedules)."""
         self.config, self.begun, self.steps, self.table_steps = config, 0, steps, (0, steps)
-        self.l2, self.numbers_share = config.table_l2 or 0.0, 1.0
+        self.l2, self.row_rate = config.table_l2 or 0.0, config.table_rate
         self.skipped = self.skipped_in_a_row = 0
         tables = _table_parameters(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -138,13 +138,13 @@ class Optimizers:
         self._sound = [buffer.clone() for buffer in self._buffers]
 
     def begin_again(self, span: tuple[int, int]) -> None:
-        """Begin the schedules again, without L2 and with slower numbers.
+        """Begin the schedules again, without L2 and with slower rows.
 
         Args:
             span: first step and number of steps.
         """
         self.begun, self.steps = self.table_steps = span
-        self.l2, self.numbers_share = 0.0, _NUMBERS_SHARE
+        self.l2, self.row_rate = 0.0, _AGAIN * self.config.table_rate
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -164,7 +164,7 @@ class Optimizers:
         norm, value = torch.stack([self._norm(rows).to(loss.device), loss.detach().float()]).tolist()
         config, (begun, table_steps) = self.config, self.table_steps
         learning_rate = config.rate * config.schedule.factor(step - self.begun, self.steps)
-        table_rate = config.table_rate * config.table_schedule.factor(step - begun, table_steps)
+        table_rate = self.row_rate * config.table_schedule.factor(step - begun, table_steps)
         finite = math.isfinite(norm) and math.isfinite(value)
         result = StepResult(learning_rate, table_rate, norm, skipped=not finite)
         self._count(result, value, step)
@@ -208,7 +208,7 @@ class Optimizers:
     def _move(
         self, rows: dict[str, RowGradient], divisor: float, learning_rate: float, table_rate: float
     ) -> None:
-        self._dense.step((learning_rate, learning_rate, self.numbers_share * table_rate), divisor)
+        self._dense.step((learning_rate, learning_rate, table_rate), divisor)
         with torch.no_grad():
             for name, gradient in rows.items():
                 if divisor > 1:
