@@ -45,6 +45,7 @@ from clickscale.data.described.drafts.roles import (
     is_afterwards,
     mentions,
     named,
+    nearly_determines,
     numbers_or_none,
     plain_name,
     separation,
@@ -52,7 +53,7 @@ from clickscale.data.described.drafts.roles import (
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head, read_head
-from clickscale.data.described.drafts.shape_lines import list_lines, split_lines
+from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines, stand_together
 from clickscale.data.described.drafts.shapes import find_shape, user_history
 from clickscale.data.described.drafts.statistic_lines import statistic_lines
 from clickscale.data.described.drafts.suspects import (
@@ -60,6 +61,7 @@ from clickscale.data.described.drafts.suspects import (
     totals_outcomes,
     written_after,
     written_with,
+    written_with_purchases,
 )
 from clickscale.data.described.drafts.toml_lines import (
     field_options,
@@ -68,26 +70,16 @@ from clickscale.data.described.drafts.toml_lines import (
     quoted,
     remark,
     time_lines,
+    unreadable_lines,
 )
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.rows import ORDER
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
-_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
-
-_ORDERS = {
-    "rows": "no column has the time, so later rows are taken to be later",
-    "lists": "no column has the time; the items of a user stand in order",
-}
-
-_SORTED = """\
-# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
-# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
-# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 
 def guess(
@@ -151,20 +143,6 @@ def _nothing_found(heads: Sequence[Head]) -> str:
         "a user or an item, a log needs a label. If a column is there under another name, rename it or "
         "describe the log by hand; for public logs, see: clickscale data list."
     )
-
-
-def _stand_together(label: npt.NDArray[np.float64]) -> bool:
-    """True if outcomes change from row to row less than half as often as in rows in any order."""
-    known = label[np.isfinite(label)]
-    rate = known.mean() if len(known) else 0.0
-    expected = 2 * rate * (1 - rate) * (len(known) - 1)
-    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)
-
-
-def _unreadable(head: Head) -> Iterator[str]:
-    """Name the columns of which no field can be made."""
-    for name, why in head.left_out.items():
-        yield f"# left out: {remark(name)} ({remark(why)})"
 
 
 class _Draft:
@@ -311,9 +289,7 @@ class _Draft:
         yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
-            yield f'order = "{self.shape.order}"  # {_ORDERS[self.shape.order]}'
-            if self.shape.order == "rows" and self._is_sorted_by_label():
-                yield _SORTED
+            yield from order_lines(self.shape.order, self._is_sorted_by_label())
         elif events.time is not None:
             yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()
@@ -327,7 +303,7 @@ class _Draft:
                 yield f"# left out: {remark(column.name)} ({why})"
         if any(side == "" and "outcome" in why for _, side, why in sides):
             yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
-        yield from _unreadable(events.head)
+        yield from unreadable_lines(events.head)
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
 
@@ -336,7 +312,7 @@ class _Draft:
         if self.events.user is not None:
             return False  # the rows of a user may stand together, and a user's outcomes are alike
         truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
-        return bool(truth) and _stand_together(truth[0])
+        return bool(truth) and stand_together(truth[0])
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -348,7 +324,7 @@ class _Draft:
 
     def _side(self, column: Column) -> tuple[str, str]:
         if column.name in self.keep:
-            return side_of(column, self.events.user, self.events.item)
+            return self._apart(*side_of(column, self.events.user, self.events.item))
         if later := written_after(column):
             return "", later
         reason = (
@@ -363,8 +339,28 @@ class _Draft:
         if with_it := written_with(column, side == "context") or self._tells_label(column):
             self.feedback.append(column)
             return "", f"{with_it}; an attribute of behaviors"
+        if not self.events.labels and self.events.item is not None and side != "profile":
+            return self._beside_draws(column, self.events.item, side, why)
+        return self._apart(side, why)
+
+    def _apart(self, side: str, why: str) -> tuple[str, str]:
+        """Return the context as the side of attributes that have a table of their own."""
         separate = (side == "item" and self.items) or (side == "profile" and self.users)
         return ("context", "it is in the impressions") if separate else (side, why)
+
+    def _beside_draws(self, column: Column, item: Column, side: str, why: str) -> tuple[str, str]:
+        """Choose the side of a column that drawn negatives would copy from their positive."""
+        if side == "context" and nearly_determines(item, column):
+            side, why = "item", f"the values of one {item.name!r} are nearly alike"
+        if side == "item" and not self.items:
+            return side, why
+        told = written_with_purchases(column)
+        if side == "item":
+            told = f"{remark(why)}, and a drawn negative would have that of its positive"
+        if told:
+            self.feedback.append(column)
+            return "", f"{told}; an attribute of behaviors"
+        return side, why
 
     def _tells_label(self, column: Column) -> str:
         """Return how a column tells the label in the sample, empty if it does not."""
@@ -390,7 +386,7 @@ class _Draft:
             yield from time_lines(self.behaviors.time)
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
             yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
-            yield from _unreadable(self.behaviors.head)
+            yield from unreadable_lines(self.behaviors.head)
             return
         yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         feedback = self.feedback
@@ -431,7 +427,7 @@ class _Draft:
         for name, why in reasons.items():
             if why:
                 yield f"# left out: {remark(name)} ({why})"
-        yield from _unreadable(head)
+        yield from unreadable_lines(head)
 
     def _more_lines(self, name: str, kind: Kind) -> Iterator[str]:
         for head, key in self.more[kind]:

@@ -40,6 +40,13 @@ _TOTALS = re.compile(
 )
 
 
+# Of what was bought, how many and for how much: who did not buy has none of these.
+_PURCHASED = re.compile(
+    r"(^|_)(quantity|quantities|qty|amount|amt|units|price|prices|paid|pay|cost|discount|total|subtotal|tax|tip|"
+    r"fees?|sales|spend|spent)(_(total|value|sum|paid|pct|percent|usd|eur|gbp))?$"
+)
+
+
 def written_after(column: Column) -> str:
     """Return why a column of events was written after the outcome, by its name; empty if it was not."""
     name = _words(column.name)
@@ -57,6 +64,12 @@ def written_with(column: Column, varies: bool) -> str:
     name = _words(column.name)
     with_it = _WITH.search(name) or (varies and _SPAN.search(name))
     return "by its name written with the outcome" if with_it else ""
+
+
+def written_with_purchases(column: Column) -> str:
+    """Return why only what was bought has a value of a column, by its name; empty if all may have one."""
+    bought = column.floats is not None and _PURCHASED.search(_words(column.name))
+    return "by its name an amount of what was bought" if bought else ""
 
 
 def totals_outcomes(column: Column) -> str:
