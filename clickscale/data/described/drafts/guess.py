@@ -20,9 +20,7 @@ from clickscale.data.described.drafts.event_tables import (
     OTHER_ID,
     Events,
     find_events,
-    precedes,
     roles_of,
-    truth_of,
     useless,
 )
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
@@ -48,16 +46,14 @@ from clickscale.data.described.drafts.roles import (
     nearly_determines,
     numbers_or_none,
     plain_name,
-    separation,
     shared_id,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head, read_head
-from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines, stand_together
+from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import find_shape, user_history
 from clickscale.data.described.drafts.statistic_lines import statistic_lines
 from clickscale.data.described.drafts.suspects import (
-    tells_outcome,
     totals_outcomes,
     written_after,
     written_with,
@@ -70,7 +66,6 @@ from clickscale.data.described.drafts.toml_lines import (
     quoted,
     remark,
     time_lines,
-    unreadable_lines,
 )
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
 from clickscale.data.described.rows import ORDER
@@ -79,7 +74,6 @@ from clickscale.errors import ConfigError, InputError, unknown
 Kind = Literal["user", "item"]
 _ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
-_TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 
 
 def guess(
@@ -143,6 +137,12 @@ def _nothing_found(heads: Sequence[Head]) -> str:
         "a user or an item, a log needs a label. If a column is there under another name, rename it or "
         "describe the log by hand; for public logs, see: clickscale data list."
     )
+
+
+def _unreadable(head: Head) -> Iterator[str]:
+    """Name the columns of which no field can be made."""
+    for name, why in head.left_out.items():
+        yield f"# left out: {remark(name)} ({remark(why)})"
 
 
 class _Draft:
@@ -289,7 +289,9 @@ class _Draft:
         yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
-            yield from order_lines(self.shape.order, self._is_sorted_by_label())
+            # The rows of a user may stand together, and a user's outcomes are alike.
+            judged = events.user is None and not self.shape.holds_requests
+            yield from order_lines(self.shape.order, events.truth if judged else None)
         elif events.time is not None:
             yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()
@@ -303,16 +305,9 @@ class _Draft:
                 yield f"# left out: {remark(column.name)} ({why})"
         if any(side == "" and "outcome" in why for _, side, why in sides):
             yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
-        yield from unreadable_lines(events.head)
+        yield from _unreadable(events.head)
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
-
-    def _is_sorted_by_label(self) -> bool:
-        """True if the outcomes of rows without users stand together far more often than by chance."""
-        if self.events.user is not None:
-            return False  # the rows of a user may stand together, and a user's outcomes are alike
-        truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
-        return bool(truth) and stand_together(truth[0])
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
@@ -323,8 +318,9 @@ class _Draft:
         return [(column, *self._side(column)) for column in rest]
 
     def _side(self, column: Column) -> tuple[str, str]:
+        events = self.events
         if column.name in self.keep:
-            return self._apart(*side_of(column, self.events.user, self.events.item))
+            return self._apart(*side_of(column, events.user, events.item))
         if later := written_after(column):
             return "", later
         reason = (
@@ -335,12 +331,12 @@ class _Draft:
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
             self.feedback.append(column)
             return "", "it is known only after the impression, so it is an attribute of behaviors"
-        side, why = side_of(column, self.events.user, self.events.item)
-        if with_it := written_with(column, side == "context") or self._tells_label(column):
+        side, why = side_of(column, events.user, events.item)
+        if with_it := written_with(column, side == "context") or events.tells_label(column):
             self.feedback.append(column)
             return "", f"{with_it}; an attribute of behaviors"
-        if not self.events.labels and self.events.item is not None and side != "profile":
-            return self._beside_draws(column, self.events.item, side, why)
+        if not events.labels and events.item is not None and side != "profile":
+            return self._beside_draws(column, events.item, side, why)
         return self._apart(side, why)
 
     def _apart(self, side: str, why: str) -> tuple[str, str]:
@@ -362,21 +358,6 @@ class _Draft:
             return "", f"{told}; an attribute of behaviors"
         return side, why
 
-    def _tells_label(self, column: Column) -> str:
-        """Return how a column tells the label in the sample, empty if it does not."""
-        if not self.events.labels:
-            return ""
-        truth = self._truth(self.events.labels[0])
-        if separation(column, truth) > _TELLTALE or (column.is_flag and precedes(column, truth)):
-            return "it nearly determines the label, so it may be feedback"
-        return tells_outcome(column, truth)
-
-    def _truth(self, outcome: tuple[Column, str, str]) -> npt.NDArray[np.float64]:
-        """Return (N,) whether the rows of the sample have an outcome."""
-        label, condition, _ = outcome
-        truth = truth_of(label)
-        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
-
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"
         if self.behaviors is not None and self.behaviors.time is not None:
@@ -386,7 +367,7 @@ class _Draft:
             yield from time_lines(self.behaviors.time)
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
             yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
-            yield from unreadable_lines(self.behaviors.head)
+            yield from _unreadable(self.behaviors.head)
             return
         yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         feedback = self.feedback
@@ -427,7 +408,7 @@ class _Draft:
         for name, why in reasons.items():
             if why:
                 yield f"# left out: {remark(name)} ({why})"
-        yield from unreadable_lines(head)
+        yield from _unreadable(head)
 
     def _more_lines(self, name: str, kind: Kind) -> Iterator[str]:
         for head, key in self.more[kind]:
@@ -474,9 +455,9 @@ class _Draft:
     def _is_ordered(self, column: Column, rows: npt.NDArray[np.int64] | None) -> bool:
         """True if the outcomes of a column's values follow their order; see `_fields`."""
         values = numbers_or_none(column)
-        if values is None or not self.events.labels or self.shape.listed:
+        label = self.events.truth
+        if values is None or label is None or self.shape.listed:
             return False
-        label = self._truth(self.events.labels[0])
         if rows is not None:
             values, label = values[rows[rows >= 0]], label[: len(rows)][rows >= 0]
         elif self.events.head.columns.get(column.name) is not column:

@@ -59,7 +59,6 @@ _OF_ITEMS = re.compile(
     r"categ|cate_|brand|price|genre|title|author|artist|publisher|seller|merchant|tag|topic|color|size|upload|"
     r"released|video_|item_|product_|movie_|news_|article_|ad_"
 )
-_KINDS = re.compile(r"categ|cate_|genre|topic|tag|department|section|class|type")
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
@@ -84,20 +83,6 @@ _MOST_GROUPS = 32
 _CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
 _ALIKE = 0.75  # share of the differences of a column that lie between items, not within them
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
-
-
-def tells_kind(column: Column) -> bool:
-    """True if a column's name implies that its values are kinds of items."""
-    return bool(_KINDS.search(column.name.lower()))
-
-
-def value_count(column: Column) -> int:
-    """Count the different values; those of lists one by one."""
-    if pa.types.is_nested(column.values.type):
-        return int(pc.count_distinct(pc.list_flatten(column.known)).as_py())
-    if not column.separator:
-        return column.distinct
-    return len({value for entries in column.entries() for value in entries})
 
 
 def plain_name(name: str) -> str:

@@ -43,14 +43,18 @@ def list_lines(lists: Lists) -> Iterator[str]:
             yield f"{name} = {quoted(getattr(lists, name))}  # {meaning}"
 
 
-def order_lines(order: Order, is_sorted_by_label: bool) -> Iterator[str]:
-    """Yield the key of a table whose rows or lists stand in order, and a warning if they hardly do."""
+def order_lines(order: Order, label: npt.NDArray[np.float64] | None) -> Iterator[str]:
+    """Yield the key of a table whose rows or lists stand in order, and a warning if they hardly do.
+
+    Args:
+        label: (N,) outcomes of a sample of the rows; None if they say nothing of the order.
+    """
     yield f'order = "{order}"  # {_ORDERS[order]}'
-    if order == "rows" and is_sorted_by_label:
+    if order == "rows" and label is not None and _stand_together(label):
         yield _SORTED
 
 
-def stand_together(label: npt.NDArray[np.float64]) -> bool:
+def _stand_together(label: npt.NDArray[np.float64]) -> bool:
     """True if outcomes change from row to row less than half as often as in rows in any order."""
     known = label[np.isfinite(label)]
     rate = known.mean() if len(known) else 0.0

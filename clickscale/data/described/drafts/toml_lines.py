@@ -101,12 +101,6 @@ def _numeric(column: Column) -> tuple[str, str]:
     )
 
 
-def unreadable_lines(head: Head) -> Iterator[str]:
-    """Name the columns of which no field can be made."""
-    for name, why in head.left_out.items():
-        yield f"# left out: {remark(name)} ({remark(why)})"
-
-
 def identifier(name: str) -> str:
     """Reduce a name to letters, digits and '_', beginning with a letter."""
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
