@@ -32,6 +32,7 @@ from clickscale.data.described.drafts.more_tables import (
     find_more,
     has_several_rows,
     in_common,
+    request_lines,
 )
 from clickscale.data.described.drafts.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.roles import (
@@ -157,7 +158,8 @@ class _Draft:
         keep: Collection[str],
     ) -> None:
         events = self.events = tables[0]
-        behaviors = self.behaviors = tables[1] if len(tables) > 1 else None
+        timed = [table for table in tables[1:] if table.time is not None]
+        behaviors = self.behaviors = timed[0] if timed else None
         self.outcomes, self.base, self.keep = outcomes, base, keep
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
@@ -172,10 +174,12 @@ class _Draft:
         self.items = self._attribute_table(others, "item")
         self.users = self._attribute_table([head for head in others if head is not self.items], "user")
         rest = [head for head in others if head not in (self.items, self.users)]
-        self.more = find_more(rest, self._key, {"user": self._wanted("user"), "item": self._wanted("item")})
+        self.feedback = [column for column, _, _ in events.labels]
+        told_of = [column.name for column in self.feedback]
+        ids: dict[Kind, Column | None] = {"user": self._wanted("user"), "item": self._wanted("item")}
+        self.more = find_more(rest, self._key, ids, told_of)
         told = [head for tables in self.more.values() for head, _ in tables]
         self.unused = [head for head in rest if head not in told]
-        self.feedback = [column for column, _, _ in events.labels]
 
     def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
         """Describe the lists of earlier behaviors, in the impressions or in a table of their own."""
@@ -233,6 +237,7 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+        yield from request_lines(events, self.unused)
         yield from label_lines(events, self.outcomes)
         for table in self.outcomes:
             yield from table.lines(self.base)

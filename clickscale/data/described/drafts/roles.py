@@ -164,14 +164,6 @@ def is_quantity(column: Column) -> bool:
     return _QUANTITIES.search(name) is not None and not name.endswith("_id")
 
 
-def looks_counted(column: Column) -> bool:
-    """True for whole numbers that are mostly small and sometimes large, as counts are and ids are not."""
-    if column.floats is None or not column.is_whole or column.distinct <= 10:
-        return False
-    values = column.floats.to_numpy(zero_copy_only=False)
-    return bool(np.median(values) < 0.2 * values.max())
-
-
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:
     """True if neighboring whole numbers have similar label rates, as amounts do and ids do not.
 
