@@ -78,15 +78,14 @@ def test_a_table_of_requests_that_has_user_and_time_is_warned_of(tmp_path):
 
 
 def test_a_table_of_requests_under_other_names_is_warned_of_by_its_columns(tmp_path):
-    columns = {
-        name: lambda n, many=many: f"w{n % many}" for name, many in (("whose", 40), ("a", 3), ("b", 5))
-    }
+    sizes = {"whose": 40, "a": 3, "b": 5, "c": 2}
+    columns = {name: lambda n, many=many: f"w{n % many}" for name, many in sizes.items()}
     paths = [
         write_csv(tmp_path / "impressions.csv", impressions()),
         write_csv(tmp_path / "requests.csv", requests(at=lambda n: 9 * n, **columns)),
     ]
     text, _ = draft(tmp_path, *paths)
-    assert "WARNING: requests.csv has at, whose, a, b of each request_id" in text
+    assert "WARNING: requests.csv has at, whose, a, b, c of each request_id" in text
 
 
 def test_a_table_of_requests_is_not_warned_of_where_impressions_have_user_and_time(tmp_path):
