@@ -29,7 +29,7 @@ _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
 _DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
 _FOUND = 0.9  # share of the keys of outcomes that impressions have
-_COMMON = 20  # keys in common that are enough where only samples of two tables are known
+_COMMON = 20  # keys in common that are enough where the name of a file says nothing of outcomes
 _WHOLE = 0.95  # share of its rows from which a sample is the table
 
 
@@ -113,10 +113,10 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     told = _OUTCOMES.search(_words(head.path)) is not None
     name, columns = _name(head.path, events.head), list(head.columns.values())
     for shown_key, key in (*_single_keys(events, head), *_pairs_of_keys(events, head)):
-        same = told and shown_key == key and plain_name(key[0]) not in _ANY_ID
-        if (same or _is_known(events.head, head, shown_key, key)) and (
-            told or _comes_later(events, head, shown_key, key)
-        ):
+        same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
+        if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
+            continue
+        if told or _comes_later(events, head, shown_key, key):
             return OutcomeTable(head, name, key, shown_key)
     time = with_clock(find_time(columns), columns)
     if not told or events.user is None or events.item is None or events.time is None or time is None:
@@ -134,7 +134,8 @@ def _single_keys(events: Events, head: Head) -> Iterator[_Keys]:
     """Yield the ids of impressions with those of another table that may be the same, equal names first."""
     ids = [column for column in _ids(events, events.head) if _names_rows(column)]
     for shown in ids:
-        if shown.name in head.columns:
+        same = head.columns.get(shown.name)
+        if same is not None and not pa.types.is_nested(same.values.type):
             yield (shown.name,), (shown.name,)
     for shown in ids:
         for column in _ids(events, head):
@@ -177,13 +178,13 @@ def _names_impressions(column: Column) -> bool:
     return _SHOWN.search(name) is not None and _ID.search(name) is not None
 
 
-def _is_known(shown: Head, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...]) -> bool:
-    """True if impressions have the keys of a table; of samples of large tables, some must be in common."""
+def _is_known(shown: Head, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...], least: int) -> bool:
+    """True if impressions have the keys of a table; samples of large tables, at least some in common."""
     found = pc.is_in(_texts(head, key).drop_null(), value_set=_texts(shown, shown_key))
     common = int(pc.sum(found).as_py() or 0)
     if shown.rows >= _WHOLE * shown.estimated_rows:
         return common > 0 and common >= _FOUND * len(found)
-    return common >= _COMMON
+    return common >= least
 
 
 def _comes_later(events: Events, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...]) -> bool:

@@ -90,11 +90,12 @@ def test_a_table_of_another_name_has_outcomes_if_its_times_are_later(tmp_path):
         ("touched.csv", [row | {"at": row["timestamp"] + 5} for row in only(["token", "timestamp"])]),  # all
         ("places.csv", [row | {"height": n} for n, row in enumerate(only(["token"]))]),
         ("clicks.csv", [{"place_id": n, "at": START + n} for n in range(0, 1200, 3)]),  # numbers of others
+        ("clicks.csv", [{"request_id": f"q{n // 4:05}", "id": n} for n in range(400)]),  # a pair of others
         ("clicks.csv", [{"key": f"k{n}", "at": START + n} for n in range(0, 1200, 3)]),
     ],
 )
 def test_other_tables_are_none_of_outcomes(name, rows, tmp_path):
-    write_csv(tmp_path / "served.csv", only([("number", "id"), "token", *REST]))
+    write_csv(tmp_path / "served.csv", only(["request_id", ("number", "id"), "token", *REST]))
     write_csv(tmp_path / name, rows)
     _, tree = draft(tmp_path, tmp_path / "served.csv", tmp_path / name)
     assert "outcomes" not in tree
