@@ -5,9 +5,10 @@ known. So an impression sees nothing of the future exactly when the last behavio
 its moment and the next one was not. Statistics are recomputed by brute force for a sample of impressions,
 from the rows strictly before.
 
-What already holds the outcome when the log is written cannot be found by comparing times. Three neighbors
+What already holds the outcome when the log is written cannot be found by comparing times. Four neighbors
 measure it: `telltales` asks whether a feature tells the label, `presence` whether a behavior's being there,
-the moment or the order of rows does, and `aggregates` whether a number averages the label over the log.
+the moment or the order of rows does, `copies` whether sampled negatives have what only their positive can
+have, and `aggregates` whether a number averages the label over the log.
 
 Columns are read in chunks, so memory does not grow with the log.
 """
@@ -22,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickscale.data.checks.aggregates import suspicious_aggregates
+from clickscale.data.checks.copies import suspicious_copies
 from clickscale.data.checks.presence import suspicious_presence
 from clickscale.data.checks.telltales import sample_of_train, suspicious_features
 from clickscale.data.dataset import Dataset, open_dataset
@@ -54,6 +56,7 @@ _MEANING: dict[str, str] = {
     "part_tie": "impressions that share their user and second with one of another part",
     "telling_feature": "a feature tells the label",
     "telling_presence": "the presence of a behavior, the moment or the order of rows tells the label",
+    "copied_value": "sampled negatives copy a value that goes with the item of their positive",
     "aggregate": "a number was made from the label",
     "statistic": "sampled impressions whose statistic is not that of the rows strictly before",
 }
@@ -137,6 +140,7 @@ def _telling(data: Dataset, rows: Integers, tally: "_Tally") -> list[tuple[str, 
     checks = (
         ("telling_feature", suspicious_features(data, rows), len(rows)),
         ("telling_presence", suspicious_presence(data, rows), len(rows)),
+        ("copied_value", suspicious_copies(data, rows), len(rows)),
         ("aggregate", suspicious_aggregates(data), len(data.impressions["time"])),
     )
     for code, _, checked in checks:

@@ -145,6 +145,29 @@ def clicks_first_in_the_log(log: Log) -> None:
     log.shown = {name: values[order] for name, values in log.shown.items()}
 
 
+# --- copied by sampled negatives
+
+
+def the_price_of_the_item_in_the_context(log: Log) -> None:
+    sampled_uniformly(log)
+    log.add("context", "paid", log.items["price"][log.shown["item"]], kind="numeric")
+
+
+def a_price_that_varies_a_little(log: Log) -> None:
+    sampled_uniformly(log)
+    sales = 1 - 0.1 * log.random.random(len(log.click))
+    log.add(
+        "context", "paid", log.items["price"][log.shown["item"]] * sales, kind="numeric", transform="log1p"
+    )
+
+
+def the_maker_of_the_item_in_the_context(log: Log) -> None:
+    sampled_uniformly(log)
+    maker = log.shown["item"] // 4
+    other = log.random.random(len(maker)) < 0.03
+    log.add("context", "maker", np.where(other, log.random.integers(0, 38, len(maker)), maker).astype(str))
+
+
 # --- made from the label
 
 
@@ -212,6 +235,9 @@ PLANTED: tuple[tuple[Plant, tuple[str, str]], ...] = (
     (negatives_drawn_by_hand_from_earlier_items, ("telling_presence", "new_item")),
     (negatives_of_another_hour, ("telling_presence", "moment")),
     (clicks_first_in_the_log, ("telling_presence", "row_order")),
+    (the_price_of_the_item_in_the_context, ("copied_value", "paid")),
+    (a_price_that_varies_a_little, ("copied_value", "paid")),
+    (the_maker_of_the_item_in_the_context, ("copied_value", "maker")),
     (the_rate_of_each_item, ("aggregate", "ctr")),
     (the_clicks_of_each_item, ("aggregate", "popularity")),
     (the_rate_of_each_user, ("aggregate", "activity")),
@@ -305,6 +331,20 @@ def sampled_within_the_category(log: Log) -> None:
     log.negatives, log.sampling = 4, Sampling(within="category")
 
 
+def sampled_with_a_device_that_leans_on_the_item(log: Log) -> None:
+    sampled_uniformly(log)
+    usual = log.shown["item"] % 3
+    other = log.random.random(len(usual)) < 0.5
+    log.add("context", "device", np.where(other, log.random.integers(0, 3, len(usual)), usual).astype(str))
+    log.add("context", "hour", log.shown["time"] % DAY / 3600, kind="numeric")
+    log.add(
+        "context",
+        "temperature",
+        log.items["price"][log.shown["item"]] + log.random.gamma(2, 10, len(usual)),
+        kind="numeric",
+    )
+
+
 def sampled_from_lists_without_times(log: Log) -> None:
     """All users begin at the same moment, so that their first positives have nothing to draw from."""
     sampled_uniformly(log)
@@ -338,6 +378,7 @@ HONEST: tuple[Plant, ...] = (
     sampled_uniformly,
     sampled_by_popularity,
     sampled_within_the_category,
+    sampled_with_a_device_that_leans_on_the_item,
     sampled_from_lists_without_times,
     sampled_where_few_items_are_nearly_all,
 )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,11 @@ from clickscale.data.described.drafts.roles import (
     named,
     numbers_or_none,
     plain_name,
+    separation,
 )
 from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
 from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.suspects import tells_outcome
 from clickscale.data.described.rows import moment_texts
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
@@ -45,6 +48,7 @@ OTHER_ID = "the other id beside the user"  # why a column is the item
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
+_TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
 _STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 
 
@@ -78,6 +82,23 @@ class Events:
         same = [pc.equal(column.values[1:], column.values[:-1]) for column in (self.user, self.time)]
         share = pc.mean(pc.and_(*same).cast(pa.int8())).as_py()
         return self.shape.listed is None and (share or 0.0) > _SHARED
+
+    @cached_property
+    def truth(self) -> npt.NDArray[np.float64] | None:
+        """(N,) whether the rows of the sample have the first outcome, NaN where unknown; None without one."""
+        if not self.labels:
+            return None
+        label, condition, _ = self.labels[0]
+        truth = _truth_of(label)
+        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
+
+    def tells_label(self, column: Column) -> str:
+        """Return how a column tells the first outcome in the sample, empty if it does not."""
+        if self.truth is None:
+            return ""
+        if separation(column, self.truth) > _TELLTALE or (column.is_flag and _precedes(column, self.truth)):
+            return "it nearly determines the label, so it may be feedback"
+        return tells_outcome(column, self.truth)
 
     @property
     def rank(self) -> tuple[bool, ...]:
@@ -262,7 +283,7 @@ def _numbers_rows(column: Column) -> bool:
     return column.is_id and column.distinct == len(column.values)
 
 
-def truth_of(column: Column) -> npt.NDArray[np.float64]:
+def _truth_of(column: Column) -> npt.NDArray[np.float64]:
     """Return (N,) numbers of a column of numbers or of true and false."""
     numbers = numbers_or_none(column)
     if numbers is None:
@@ -270,7 +291,7 @@ def truth_of(column: Column) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
+def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
     """True if a rare flag is set in all positives: an earlier step, as click is before like."""
-    step, positive = truth_of(flag) == 1, label == 1
+    step, positive = _truth_of(flag) == 1, label == 1
     return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5

@@ -20,9 +20,7 @@ from clickscale.data.described.drafts.event_tables import (
     OTHER_ID,
     Events,
     find_events,
-    precedes,
     roles_of,
-    truth_of,
     useless,
 )
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
@@ -34,6 +32,7 @@ from clickscale.data.described.drafts.more_tables import (
     find_more,
     has_several_rows,
     in_common,
+    request_lines,
 )
 from clickscale.data.described.drafts.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.roles import (
@@ -45,21 +44,21 @@ from clickscale.data.described.drafts.roles import (
     is_afterwards,
     mentions,
     named,
+    nearly_determines,
     numbers_or_none,
     plain_name,
-    separation,
     shared_id,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head, read_head
-from clickscale.data.described.drafts.shape_lines import list_lines, split_lines
+from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import find_shape, user_history
 from clickscale.data.described.drafts.statistic_lines import statistic_lines
 from clickscale.data.described.drafts.suspects import (
-    tells_outcome,
     totals_outcomes,
     written_after,
     written_with,
+    written_with_purchases,
 )
 from clickscale.data.described.drafts.toml_lines import (
     field_options,
@@ -74,20 +73,8 @@ from clickscale.data.described.rows import ORDER
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
-_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
 _ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
-_TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
-
-_ORDERS = {
-    "rows": "no column has the time, so later rows are taken to be later",
-    "lists": "no column has the time; the items of a user stand in order",
-}
-
-_SORTED = """\
-# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
-# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
-# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 
 def guess(
@@ -153,14 +140,6 @@ def _nothing_found(heads: Sequence[Head]) -> str:
     )
 
 
-def _stand_together(label: npt.NDArray[np.float64]) -> bool:
-    """True if outcomes change from row to row less than half as often as in rows in any order."""
-    known = label[np.isfinite(label)]
-    rate = known.mean() if len(known) else 0.0
-    expected = 2 * rate * (1 - rate) * (len(known) - 1)
-    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)
-
-
 def _unreadable(head: Head) -> Iterator[str]:
     """Name the columns of which no field can be made."""
     for name, why in head.left_out.items():
@@ -179,7 +158,8 @@ class _Draft:
         keep: Collection[str],
     ) -> None:
         events = self.events = tables[0]
-        behaviors = self.behaviors = tables[1] if len(tables) > 1 else None
+        timed = [table for table in tables[1:] if table.time is not None]
+        behaviors = self.behaviors = timed[0] if timed else None
         self.outcomes, self.base, self.keep = outcomes, base, keep
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
@@ -194,10 +174,12 @@ class _Draft:
         self.items = self._attribute_table(others, "item")
         self.users = self._attribute_table([head for head in others if head is not self.items], "user")
         rest = [head for head in others if head not in (self.items, self.users)]
-        self.more = find_more(rest, self._key, {"user": self._wanted("user"), "item": self._wanted("item")})
+        self.feedback = [column for column, _, _ in events.labels]
+        told_of = [column.name for column in self.feedback]
+        ids: dict[Kind, Column | None] = {"user": self._wanted("user"), "item": self._wanted("item")}
+        self.more = find_more(rest, self._key, ids, told_of)
         told = [head for tables in self.more.values() for head, _ in tables]
         self.unused = [head for head in rest if head not in told]
-        self.feedback = [column for column, _, _ in events.labels]
 
     def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
         """Describe the lists of earlier behaviors, in the impressions or in a table of their own."""
@@ -255,6 +237,7 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+        yield from request_lines(events, self.unused)
         yield from label_lines(events, self.outcomes)
         for table in self.outcomes:
             yield from table.lines(self.base)
@@ -311,9 +294,9 @@ class _Draft:
         yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
-            yield f'order = "{self.shape.order}"  # {_ORDERS[self.shape.order]}'
-            if self.shape.order == "rows" and self._is_sorted_by_label():
-                yield _SORTED
+            # The rows of a user may stand together, and a user's outcomes are alike.
+            judged = events.user is None and not self.shape.holds_requests
+            yield from order_lines(self.shape.order, events.truth if judged else None)
         elif events.time is not None:
             yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()
@@ -331,13 +314,6 @@ class _Draft:
         if self.shape.listed:
             yield from list_lines(self.shape.listed)
 
-    def _is_sorted_by_label(self) -> bool:
-        """True if the outcomes of rows without users stand together far more often than by chance."""
-        if self.events.user is not None:
-            return False  # the rows of a user may stand together, and a user's outcomes are alike
-        truth = [truth for truth in map(self._truth, self.events.labels[:1]) if not self.shape.holds_requests]
-        return bool(truth) and _stand_together(truth[0])
-
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""
         events = self.events
@@ -347,8 +323,9 @@ class _Draft:
         return [(column, *self._side(column)) for column in rest]
 
     def _side(self, column: Column) -> tuple[str, str]:
+        events = self.events
         if column.name in self.keep:
-            return side_of(column, self.events.user, self.events.item)
+            return self._apart(*side_of(column, events.user, events.item))
         if later := written_after(column):
             return "", later
         reason = (
@@ -359,27 +336,32 @@ class _Draft:
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
             self.feedback.append(column)
             return "", "it is known only after the impression, so it is an attribute of behaviors"
-        side, why = side_of(column, self.events.user, self.events.item)
-        if with_it := written_with(column, side == "context") or self._tells_label(column):
+        side, why = side_of(column, events.user, events.item)
+        if with_it := written_with(column, side == "context") or events.tells_label(column):
             self.feedback.append(column)
             return "", f"{with_it}; an attribute of behaviors"
+        if not events.labels and events.item is not None and side != "profile":
+            return self._beside_draws(column, events.item, side, why)
+        return self._apart(side, why)
+
+    def _apart(self, side: str, why: str) -> tuple[str, str]:
+        """Return the context as the side of attributes that have a table of their own."""
         separate = (side == "item" and self.items) or (side == "profile" and self.users)
         return ("context", "it is in the impressions") if separate else (side, why)
 
-    def _tells_label(self, column: Column) -> str:
-        """Return how a column tells the label in the sample, empty if it does not."""
-        if not self.events.labels:
-            return ""
-        truth = self._truth(self.events.labels[0])
-        if separation(column, truth) > _TELLTALE or (column.is_flag and precedes(column, truth)):
-            return "it nearly determines the label, so it may be feedback"
-        return tells_outcome(column, truth)
-
-    def _truth(self, outcome: tuple[Column, str, str]) -> npt.NDArray[np.float64]:
-        """Return (N,) whether the rows of the sample have an outcome."""
-        label, condition, _ = outcome
-        truth = truth_of(label)
-        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
+    def _beside_draws(self, column: Column, item: Column, side: str, why: str) -> tuple[str, str]:
+        """Choose the side of a column that drawn negatives would copy from their positive."""
+        if side == "context" and nearly_determines(item, column):
+            side, why = "item", f"the values of one {item.name!r} are nearly alike"
+        if side == "item" and not self.items:
+            return side, why
+        told = written_with_purchases(column)
+        if side == "item":
+            told = f"{remark(why)}, and a drawn negative would have that of its positive"
+        if told:
+            self.feedback.append(column)
+            return "", f"{told}; an attribute of behaviors"
+        return side, why
 
     def _behavior_lines(self) -> Iterator[str]:
         yield "\n[behaviors]"
@@ -478,9 +460,9 @@ class _Draft:
     def _is_ordered(self, column: Column, rows: npt.NDArray[np.int64] | None) -> bool:
         """True if the outcomes of a column's values follow their order; see `_fields`."""
         values = numbers_or_none(column)
-        if values is None or not self.events.labels or self.shape.listed:
+        label = self.events.truth
+        if values is None or label is None or self.shape.listed:
             return False
-        label = self._truth(self.events.labels[0])
         if rows is not None:
             values, label = values[rows[rows >= 0]], label[: len(rows)][rows >= 0]
         elif self.events.head.columns.get(column.name) is not column:

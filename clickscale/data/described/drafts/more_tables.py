@@ -1,16 +1,26 @@
 """Further tables with attributes of users or items: which they are, and their rows as values of an id."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.event_tables import useless
-from clickscale.data.described.drafts.roles import mentions, plain_name
+from clickscale.data.described.drafts.event_tables import Events, useless
+from clickscale.data.described.drafts.roles import (
+    CLICKS,
+    FEEDBACK,
+    find_id,
+    find_time,
+    mentions,
+    named,
+    plain_name,
+)
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
+from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
@@ -22,23 +32,60 @@ def find_more(
     heads: Sequence[Head],
     key: Callable[[Head, Kind], Column | None],
     ids: dict[Kind, Column | None],
+    outcomes: Collection[str],
 ) -> dict[Kind, list[tuple[Head, Column]]]:
     """Find the tables that are about users only or about items only, each with the column of the id.
 
     Args:
         key: finds the column that may hold the ids of a role.
         ids: columns of the events.
+        outcomes: columns of the events that tell their outcomes. A table that has one of them, too, or flags
+            of outcomes in several rows of an id, is one of other events.
     """
     found: dict[Kind, list[tuple[Head, Column]]] = {"item": [], "user": []}
     for head in heads:
         keys = {kind: column for kind in found if ids[kind] is not None and (column := key(head, kind))}
         if len({column.name for column in keys.values()}) != 1:
             continue  # none, or both: what users did with items
+        if any(name in outcomes for name in head.columns):
+            continue
         alike = {kind: _shared(head, column, kind, ids[kind]) for kind, column in keys.items()}
         kind = max(alike, key=lambda kind: alike[kind])
         if alike[kind] > _KNOWN and attributes_of(head, keys[kind]):
             found[kind].append((head, keys[kind]))
     return found
+
+
+def request_lines(events: Events, heads: Sequence[Head]) -> Iterator[str]:
+    """Yield a warning of each table that has one row per request, if events lack user or time."""
+    if events.user is not None and events.time is not None:
+        return
+    for head in heads:
+        request = next((column for column in head.columns.values() if _names_requests(events, column)), None)
+        if request is not None:
+            yield (
+                f"# WARNING: {remark(head.path.name)} has {_lacking(events, head)} of each "
+                f"{remark(request.name)}, but a draft does not join it. Join the files by that column first, "
+                "then guess again."
+            )
+
+
+def _lacking(events: Events, head: Head) -> str:
+    """Name the columns of a table that hold user and time, or all that the events lack."""
+    columns = [column for column in head.columns.values() if column.name not in events.head.columns]
+    roles = {"user": find_id(columns, "user"), "time": find_time(columns)}
+    told = [f"the {role} ({column.name})" for role, column in roles.items() if column is not None]
+    return remark(" and ".join(told) or ", ".join(column.name for column in columns) or "one row")
+
+
+def _names_requests(events: Events, column: Column) -> bool:
+    """True for an id with one row here and several among the impressions, which is not that of an item."""
+    shown = events.head.columns.get(column.name)
+    if shown is None or column.name in events.ids or has_several_rows(column) or not has_several_rows(shown):
+        return False
+    if pa.types.is_nested(column.values.type) or pa.types.is_nested(shown.values.type):
+        return False
+    return re.search(r"(id|key|uuid|hash|session|request)$", column.name.lower()) is not None
 
 
 def _shared(head: Head, key: Column, kind: Kind, ids: Column | None) -> float:
@@ -47,8 +94,10 @@ def _shared(head: Head, key: Column, kind: Kind, ids: Column | None) -> float:
         return 0.0
     if plain_name(key.name) == "id" and not mentions(head.path.name, kind):
         return 0.0
-    if has_several_rows(key) and any(column.unit for column in head.columns.values()):
-        return 0.0  # what happened, of which an impression must not know what comes later
+    flags = [column for column in head.columns.values() if column.is_flag]
+    happened = any(column.unit for column in head.columns.values()) or named(flags, (*CLICKS, *FEEDBACK))
+    if has_several_rows(key) and happened:
+        return 0.0  # of what happened an impression must not know what comes later
     return in_common(key, ids)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +19,8 @@ from clickscale.data.tables.casts import detect_unit, seconds
 
 _SHOWN = re.compile(r"impr|imps?(_|$)|expos|show|display|serv|view|request|feed|bid")
 _OUTCOMES = re.compile(
-    r"(^|_)(click(s|ed)?|clk|conversions?|purchas(es?|ed)|orders?|installs?|buys?|bookings?|actions?)(_|\d|$)"
+    r"(^|_)(click(s|ed)?|clk|conversions?|purchas(es?|ed)|orders?|installs?|buys?|bookings?|actions?|engagements?|taps?|"
+    r"responses?)(_|\d|$)"
 )
 _ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
@@ -26,6 +28,9 @@ _WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to a
 _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
 _DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
+_FOUND = 0.9  # share of the keys of outcomes that impressions have
+_COMMON = 20  # keys in common that are enough where the name of a file says nothing of outcomes
+_WHOLE = 0.95  # share of its rows from which a sample is the table
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,23 @@ class OutcomeTable:
 
     Attributes:
         name: of the column that it makes.
-        key: columns that name an impression, in both tables.
+        key: columns that name an impression.
+        shown_key: the same of the impressions.
         time: of the outcomes, if an impression is named by user and item only.
     """
 
     head: Head
     name: str
     key: tuple[str, ...]
-    time: Column | None
+    shown_key: tuple[str, ...]
+    time: Column | None = None
 
     @property
     def why(self) -> str:
         """Say how an impression is found."""
-        return f"rows of {remark(self.head.path.name)} with the same {remark(' and '.join(self.key))}"
+        theirs = "" if self.key == self.shown_key else f" as {remark(' and '.join(self.key))}"
+        shown = remark(" and ".join(self.shown_key))
+        return f"rows of {remark(self.head.path.name)} with the same {shown}{theirs}"
 
     def lines(self, base: Path) -> Iterator[str]:
         """Yield the table ``[[outcomes]]``."""
@@ -54,6 +63,8 @@ class OutcomeTable:
         yield f"name = {quoted(self.name)}"
         yield from file_lines(self.head, base)
         yield f"key = [{', '.join(map(quoted, self.key))}]"
+        if self.key != self.shown_key:
+            yield f"shown_key = [{', '.join(map(quoted, self.shown_key))}]  # of the impressions"
         if self.time is not None:
             yield from time_lines(self.time)
             yield f"within = {_WITHIN}  # seconds after an impression"
@@ -65,23 +76,17 @@ class OutcomeTable:
         """
         if self.time is not None:
             return _WITHIN
-        columns = list(self.head.columns.values())
-        time = with_clock(find_time(columns), columns)
-        if time is None or events.time is None:
-            return 0
-        shown, known = (_texts(head, self.key) for head in (events.head, self.head))
-        place = pc.index_in(known, value_set=shown)
-        moments = [seconds(column.values, detect_unit(column.known))[0] for column in (events.time, time)]
-        later = pc.subtract(moments[1], moments[0].take(place)).drop_null().to_numpy(zero_copy_only=False)
+        later = _seconds_later(events, self.head, self.shown_key, self.key)
         if not len(later):
             return 0
         delay = int(np.ceil(np.quantile(np.maximum(later, 0), _KNOWN)))
-        of_days = not (moments[1].drop_null().to_numpy(zero_copy_only=False) % _DAY).any()
+        moments = _moments(self.head)
+        of_days = moments is not None and not (moments.drop_null().to_numpy() % _DAY).any()
         return max(delay, _DAY if of_days else 0)
 
     def of(self, rows: Head) -> Column:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
-        shown, known = (_texts(head, self.key) for head in (rows, self.head))
+        shown, known = _texts(rows, self.shown_key), _texts(self.head, self.key)
         return Column(self.name, pc.is_in(shown, value_set=known).cast(pa.int8()))
 
 
@@ -101,24 +106,112 @@ def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
 
 
 def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
-    """Return a table that is called after outcomes: by ids of impressions, or by user, item and time."""
-    if not _OUTCOMES.search(_words(head.path)):
-        return None
+    """Return a table of outcomes: by ids of impressions, or by user, item and time.
+
+    A table that is not called after outcomes is one if it has later times for some of the impressions.
+    """
+    told = _OUTCOMES.search(_words(head.path)) is not None
     name, columns = _name(head.path, events.head), list(head.columns.values())
-    for column in columns:
-        if column.name in events.ids or column.name not in events.head.columns:
+    for shown_key, key in (*_single_keys(events, head), *_pairs_of_keys(events, head)):
+        same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
+        if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
             continue
-        shown = events.head.columns[column.name]
-        is_id = shown.floats is None or _ID.search(column.name.lower())
-        if _names_rows(shown) and is_id and plain_name(column.name) not in _ANY_ID:
-            return OutcomeTable(head, name, (column.name,), None)
+        if told or _comes_later(events, head, shown_key, key):
+            return OutcomeTable(head, name, key, shown_key)
     time = with_clock(find_time(columns), columns)
-    if events.user is None or events.item is None or events.time is None or time is None:
+    if not told or events.user is None or events.item is None or events.time is None or time is None:
         return None
     key = (events.user.name, events.item.name)
     if not _SHOWN.search(_words(events.head.path)) or not set(key) <= set(head.columns):
         return None
-    return OutcomeTable(head, name, key, time)
+    return OutcomeTable(head, name, key, key, time)
+
+
+_Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes
+
+
+def _single_keys(events: Events, head: Head) -> Iterator[_Keys]:
+    """Yield the ids of impressions with those of another table that may be the same, equal names first."""
+    ids = [column for column in _ids(events, events.head) if _names_rows(column)]
+    for shown in ids:
+        same = head.columns.get(shown.name)
+        if same is not None and not pa.types.is_nested(same.values.type):
+            yield (shown.name,), (shown.name,)
+    for shown in ids:
+        for column in _ids(events, head):
+            # Numbers of rows are alike by chance.
+            if column.name != shown.name and (shown.floats is None or _names_impressions(column)):
+                yield (shown.name,), (column.name,)
+
+
+def _pairs_of_keys(events: Events, head: Head) -> Iterator[_Keys]:
+    """Yield the pairs of an id and another column that name an impression in both tables, items first."""
+    common = [
+        name
+        for name, column in head.columns.items()
+        if name in events.head.columns and not pa.types.is_nested(column.values.type) and not column.unit
+    ]
+    item = events.item.name if events.item is not None else ""
+    for first in (column.name for column in _ids(events, events.head) if column.name in common):
+        for second in sorted(common, key=lambda name: name != item):
+            if first == second or pa.types.is_nested(events.head.columns[second].values.type):
+                continue
+            if len(_texts(events.head, (first, second)).unique()) >= _OWN * events.head.rows:
+                yield (first, second), (first, second)
+
+
+def _ids(events: Events, head: Head) -> list[Column]:
+    """List the columns of ids that are neither user nor item."""
+    return [
+        column
+        for column in head.columns.values()
+        if column.name not in events.ids
+        and not pa.types.is_nested(column.values.type)
+        and not column.unit
+        and (column.floats is None or _ID.search(column.name.lower()))
+    ]
+
+
+def _names_impressions(column: Column) -> bool:
+    """True for a name such as impression_id."""
+    name = column.name.lower()
+    return _SHOWN.search(name) is not None and _ID.search(name) is not None
+
+
+def _is_known(shown: Head, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...], least: int) -> bool:
+    """True if impressions have the keys of a table; samples of large tables, at least some in common."""
+    found = pc.is_in(_texts(head, key).drop_null(), value_set=_texts(shown, shown_key))
+    common = int(pc.sum(found).as_py() or 0)
+    if shown.rows >= _WHOLE * shown.estimated_rows:
+        return common > 0 and common >= _FOUND * len(found)
+    return common >= least
+
+
+def _comes_later(events: Events, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...]) -> bool:
+    """True if a smaller table has times after those of the impressions that it names."""
+    later = _seconds_later(events, head, shown_key, key)
+    if len(later) < _COMMON or head.estimated_rows > _FOUND * events.head.estimated_rows:
+        return False
+    return bool(np.mean(later >= 0) >= _OWN and np.median(later) > 0)
+
+
+def _seconds_later(
+    events: Events, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...]
+) -> npt.NDArray[np.int64]:
+    """Return the seconds from an impression to each row that names it; none where a table has no time."""
+    moments = _moments(head)
+    if moments is None or events.time is None:
+        return np.zeros(0, np.int64)
+    place = pc.index_in(_texts(head, key), value_set=_texts(events.head, shown_key))
+    before = seconds(events.time.values, detect_unit(events.time.known))[0].take(place)
+    return np.asarray(pc.subtract(moments, before).drop_null().to_numpy(zero_copy_only=False), np.int64)
+
+
+def _moments(head: Head) -> pa.Array | None:
+    """Return (N,) seconds of the rows of a table, or None without times."""
+    columns = list(head.columns.values())
+    time = with_clock(find_time(columns), columns)
+    return None if time is None else seconds(time.values, detect_unit(time.known))[0]
 
 
 def _names_rows(column: Column) -> bool:

@@ -59,7 +59,6 @@ _OF_ITEMS = re.compile(
     r"categ|cate_|brand|price|genre|title|author|artist|publisher|seller|merchant|tag|topic|color|size|upload|"
     r"released|video_|item_|product_|movie_|news_|article_|ad_"
 )
-_KINDS = re.compile(r"categ|cate_|genre|topic|tag|department|section|class|type")
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
@@ -78,24 +77,12 @@ _ITEM_WORD = re.compile(
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _SOME = 30  # different ids from which one that most rows have stands for none
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
+_FEW_NUMBERS = 10  # different numbers that are compared as other values are
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
 _MOST_GROUPS = 32
 _CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
+_ALIKE = 0.75  # share of the differences of a column that lie between items, not within them
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
-
-
-def tells_kind(column: Column) -> bool:
-    """True if a column's name implies that its values are kinds of items."""
-    return bool(_KINDS.search(column.name.lower()))
-
-
-def value_count(column: Column) -> int:
-    """Count the different values; those of lists one by one."""
-    if pa.types.is_nested(column.values.type):
-        return int(pc.count_distinct(pc.list_flatten(column.known)).as_py())
-    if not column.separator:
-        return column.distinct
-    return len({value for entries in column.entries() for value in entries})
 
 
 def plain_name(name: str) -> str:
@@ -177,14 +164,6 @@ def is_quantity(column: Column) -> bool:
     return _QUANTITIES.search(name) is not None and not name.endswith("_id")
 
 
-def looks_counted(column: Column) -> bool:
-    """True for whole numbers that are mostly small and sometimes large, as counts are and ids are not."""
-    if column.floats is None or not column.is_whole or column.distinct <= 10:
-        return False
-    values = column.floats.to_numpy(zero_copy_only=False)
-    return bool(np.median(values) < 0.2 * values.max())
-
-
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:
     """True if neighboring whole numbers have similar label rates, as amounts do and ids do not.
 
@@ -259,6 +238,52 @@ def _determines(key: Column, column: Column) -> bool:
     constant = np.add.reduceat(changes, starts) == 0
     several = sizes > 1
     return bool(several.sum() >= _GROUPS and constant[several].mean() >= 0.98)
+
+
+def nearly_determines(key: Column, column: Column) -> bool:
+    """True if values differ little between the rows of an id, next to how they differ between any two rows.
+
+    Of numbers the ranks are compared; of other values, how often two are equal.
+    """
+    if pa.types.is_nested(column.values.type) or column.distinct < 2:
+        return False
+    keys = _codes(key.values)
+    rows = np.bincount(keys[keys >= 0], minlength=1)
+    usable = (keys >= 0) & (rows[keys] > 1) & np.asarray(column.values.is_valid())
+    keys, place = np.unique(keys[usable], return_inverse=True)
+    if len(keys) < _GROUPS:
+        return False
+    is_number = column.floats is not None and column.distinct > _FEW_NUMBERS
+    within, anyhow = (_spread if is_number else _unlike)(_codes_or_ranks(column, is_number)[usable], place)
+    return anyhow > 0 and within < (1 - _ALIKE) * anyhow
+
+
+def _codes_or_ranks(column: Column, is_number: bool) -> npt.NDArray[np.float64]:
+    """Return (N,) ranks of numbers, or codes of other values."""
+    numbers = numbers_or_none(column) if is_number else None
+    if numbers is None:
+        return _codes(column.values).astype(float)
+    return np.searchsorted(np.sort(numbers), numbers).astype(float)
+
+
+def _spread(values: npt.NDArray[np.float64], place: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the variance within groups and that of all values, each without bias."""
+    count = np.bincount(place)
+    left = values - (np.bincount(place, values) / count)[place]
+    return float(left @ left) / max(len(values) - len(count), 1), float(values.var(ddof=1))
+
+
+def _unlike(values: npt.NDArray[np.float64], place: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return how often two rows of a group differ, and how often any two rows do."""
+    _, value = np.unique(values, return_inverse=True)
+    _, cell = np.unique(place * (value.max() + 1) + value, return_inverse=True)
+    pairs = [_pairs(np.bincount(codes)) for codes in (cell, place, value)]
+    return 1 - pairs[0] / max(pairs[1], 1), 1 - pairs[2] / max(_pairs(np.array([len(value)])), 1)
+
+
+def _pairs(counts: npt.NDArray[np.int64]) -> float:
+    """Count the pairs of rows within groups of some sizes."""
+    return float((counts * (counts - 1)).sum())
 
 
 def _codes(values: pa.Array) -> npt.NDArray[np.int64]:

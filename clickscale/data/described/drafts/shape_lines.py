@@ -3,11 +3,23 @@
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.toml_lines import quoted
-from clickscale.data.described.rows import Lists
+from clickscale.data.described.rows import Lists, Order
+
+_CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
+_ORDERS = {
+    "rows": "no column has the time, so later rows are taken to be later",
+    "lists": "no column has the time; the items of a user stand in order",
+}
+
+_SORTED = """\
+# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
+# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
+# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 
 def list_lines(lists: Lists) -> Iterator[str]:
@@ -29,6 +41,25 @@ def list_lines(lists: Lists) -> Iterator[str]:
     ):
         if getattr(lists, name):
             yield f"{name} = {quoted(getattr(lists, name))}  # {meaning}"
+
+
+def order_lines(order: Order, label: npt.NDArray[np.float64] | None) -> Iterator[str]:
+    """Yield the key of a table whose rows or lists stand in order, and a warning if they hardly do.
+
+    Args:
+        label: (N,) outcomes of a sample of the rows; None if they say nothing of the order.
+    """
+    yield f'order = "{order}"  # {_ORDERS[order]}'
+    if order == "rows" and label is not None and _stand_together(label):
+        yield _SORTED
+
+
+def _stand_together(label: npt.NDArray[np.float64]) -> bool:
+    """True if outcomes change from row to row less than half as often as in rows in any order."""
+    known = label[np.isfinite(label)]
+    rate = known.mean() if len(known) else 0.0
+    expected = 2 * rate * (1 - rate) * (len(known) - 1)
+    return bool(expected >= _CHANGES and np.sum(known[1:] != known[:-1]) < 0.5 * expected)
 
 
 def split_lines(shape: Shape, user: Column | None) -> Iterator[str]:

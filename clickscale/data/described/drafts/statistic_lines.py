@@ -1,15 +1,18 @@
 """The statistics of a draft: the usual ones that a log can have, each with its meaning."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.roles import tells_kind, value_count
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.schema import Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
+_KINDS = re.compile(r"categ|cate_|genre|topic|tag|department|section|class|type")
 
 
 def statistic_lines(
@@ -47,11 +50,11 @@ def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
     """Return the item field that best tells the kind of an item, and why; an empty name if none does."""
     low, high = _CATEGORIES
     fit = {
-        name: values for name, column in categories.items() if low <= (values := value_count(column)) <= high
+        name: values for name, column in categories.items() if low <= (values := _value_count(column)) <= high
     }
     if not fit:
         return "", f"No item field has {low} to {high} values, so none stands for the kind of an item."
-    said = {name: values for name, values in fit.items() if tells_kind(categories[name])}
+    said = {name: values for name, values in fit.items() if _tells_kind(categories[name])}
     middle = np.sqrt(low * high)
     chosen = min(said or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"
@@ -68,3 +71,17 @@ def _meaning(statistic: Statistic) -> str:
     count = statistic.window // 86_400
     days = f", {count} day{'s' * (count > 1)} back" if count else ""
     return f"{what} {' and '.join(statistic.by)}{days}"
+
+
+def _tells_kind(column: Column) -> bool:
+    """True if a column's name implies that its values are kinds of items."""
+    return bool(_KINDS.search(column.name.lower()))
+
+
+def _value_count(column: Column) -> int:
+    """Count the different values; those of lists one by one."""
+    if pa.types.is_nested(column.values.type):
+        return int(pc.count_distinct(pc.list_flatten(column.known)).as_py())
+    if not column.separator:
+        return column.distinct
+    return len({value for entries in column.entries() for value in entries})

@@ -25,18 +25,53 @@ _TEXTS = re.compile(
 _LATER = re.compile(
     rf"helpful|(^|_)(up|down)?votes?($|_)|refund|returned|deliver|cancel|fulfil|(^|_)repl(y|ies)($|_)|response|"
     rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
-    rf"(^|_)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|^(closed|resolved|ended|end)_(at|time|ts)$"
+    rf"(^|_)(?!opening)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|(^|_)(read|started|replied|dismissed|hidden)_"
+    rf"(at|on|ts|date|timestamp)$|^date_(read|started|({_ACTS})\w*ed)$|^(closed|resolved|ended|end)_(at|time|ts)$"
 )
 _WITH = re.compile(
     rf"dwell|time_?spent|time_on|(read|view|exit|stay|session)_?(time|secs|seconds|ms|duration)|"
     rf"_({_ACTS})\w*ed$|^({_ACTS})(ed|n)?_(flag|ind|yn)$|^(did|has|was)_({_ACTS})|"
     rf"transaction|checkout|payment|(^|_)gmv($|_)|basket_?value|order_?(id|value|total)|conversion"
 )
-_SPAN = re.compile(r"duration|elapsed")  # of an item a fact, of an impression what came of it
+# What follows may be a fact of an item, and is what came of an impression if it differs between impressions.
+_DONE = (
+    r"opened|clicked|viewed|watched|played|listened|read|skipped|dismissed|hidden|reported|muted|bounced|engaged|"
+    r"replied|attributed|(un)?subscribed|expanded|collapsed|hovered|converted|installed|blocked|completed|"
+    r"finished|downloaded|bookmarked|reviewed|tapped|swiped|bought|purchased|booked|scrolled|answered|responded|"
+    r"activated|forwarded|shared|saved|closed(?=_)"
+)
+_USE = r"(play(?!er|list)|listen|watch|view(?!er|port)|engage|hover|active|visib|expos|attention|focus)[a-z]*"
+_UNIT = r"(time|secs?|seconds|ms|msecs?|millis|minutes|duration|pct|percent|ratio)"
+_AMOUNT = r"(amount|usd|eur|gbp|value|total)"
+_CAME = re.compile(
+    rf"duration|elapsed|"
+    # done or not: hidden, is_read, converted_24h, installed_app
+    rf"^((is|was|has|did|ad|item|user|email)_)?({_DONE}|valid_(read|click|view|play|open)|viewable|bounced?|won)"
+    rf"(_(flag|ind|yn|app|ad|item|page|post|email|\d+_?(s|m|min|h|d)))?$|"
+    # how long: active_time, ms_played, time_in_view, time_to_click, session_length
+    rf"(^|_){_USE}_?{_UNIT}$|(^|_){_UNIT}_(in_view|{_USE})$|(^|_){_UNIT}_to_(first_)?({_ACTS})|session_length|"
+    # where, and what else: click_x, clicks_in_session, exit_page, next_item_id
+    r"click_(x|y|pos|position|coords?|rank|index|element|url)$|"
+    r"(click|view|play|purchase|order|conversion|open|like|action|page)s_in_(this_)?(session|visit)$|"
+    r"(video|play|view|watch)_quartile$|(^|_)exit_(page|url|link|screen|path)$|session_(stop|end)|"
+    r"reason_(end|stop|exit|skip|close)|(end|stop|exit|skip|close)_reason|"
+    r"^next_(item|page|url|video|track|song|article|news|ad|product|action|event|click|screen)(_|$)|"
+    # for how much: win_price, payprice, amount_paid, payout
+    r"(^|_)(win|won|winning|clear|clearing|pay|paying|paid|charged|settled)_?(price|bid|cost|cpm)$|"
+    rf"(^|_)(price|amount|cost)_(paid|charged)$|(^|_)(commission|payout|profit|earning)s?(_{_AMOUNT})?$|^bid_won$"
+)
+_BEFORE = re.compile(
+    r"(^|_)(last|prev|previous|past|prior|hist\w*|recent|since|before|predicted|expected|estimated|avg|mean)(_|$)"
+)
 _TOTALS = re.compile(
     r"(^|_)(ctr|cvr)($|_)|(click|play|like|show|view|buy|purchase|order|share|vote|rating|review|impression|"
     r"exposure|sale)s?_?(cnt|count|num|rate|ratio|total|avg|mean)s?$|^(n|num|nb|total|sum|avg|mean|average)_"
     r"(click|play|like|view|purchase|order|share|vote|rating|review|impression|sale)|helpful"
+)
+# Of what was bought, how many and for how much: who did not buy has none of these.
+_PURCHASED = re.compile(
+    r"(^|_)(quantity|quantities|qty|amount|amt|units|price|prices|paid|pay|cost|discount|total|subtotal|tax|tip|"
+    r"fees?|sales|spend|spent)(_(total|value|sum|paid|pct|percent|usd|eur|gbp))?$"
 )
 
 
@@ -55,8 +90,14 @@ def written_with(column: Column, varies: bool) -> str:
         varies: the column differs between the impressions of one item and of one user.
     """
     name = _words(column.name)
-    with_it = _WITH.search(name) or (varies and _SPAN.search(name))
+    with_it = _WITH.search(name) or (varies and _CAME.search(name) and not _BEFORE.search(name))
     return "by its name written with the outcome" if with_it else ""
+
+
+def written_with_purchases(column: Column) -> str:
+    """Return why only what was bought has a value of a column, by its name; empty if all may have one."""
+    bought = column.floats is not None and _PURCHASED.search(_words(column.name))
+    return "by its name an amount of what was bought" if bought else ""
 
 
 def totals_outcomes(column: Column) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import is_quantity, looks_counted
+from clickscale.data.described.drafts.roles import is_quantity
 from clickscale.data.described.drafts.samples import Column, Head
 
 MOST_VALUES = 10  # kept of a list
@@ -81,7 +81,7 @@ def field_options(
         )
     if column.unit:
         return ', kind = "timestamp"', "moments"
-    if may_be_count and looks_counted(column):
+    if may_be_count and _looks_counted(column):
         return ', kind = "numeric", transform = "log1p"', "counts"
     if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
         return _numeric(column)
@@ -90,6 +90,14 @@ def field_options(
         return options, f"{why}, of which neighbors have similar outcomes"
     rare = ", min_count = 2" if column.distinct > (_MANY_OF_USERS if of_users else _MANY) else ""
     return rare, f"{column.distinct} different values in {len(column.values)} rows"
+
+
+def _looks_counted(column: Column) -> bool:
+    """True for whole numbers that are mostly small and sometimes large, as counts are and ids are not."""
+    if column.floats is None or not column.is_whole or column.distinct <= 10:
+        return False
+    values = column.floats.to_numpy(zero_copy_only=False)
+    return bool(np.median(values) < 0.2 * values.max())
 
 
 def _numeric(column: Column) -> tuple[str, str]:

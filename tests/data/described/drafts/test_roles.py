@@ -12,6 +12,7 @@ from clickscale.data.described.drafts.roles import (
     is_action,
     is_quantity,
     looks_rated,
+    nearly_determines,
     separation,
     shared_id,
     side_of,
@@ -155,3 +156,29 @@ def test_codes_and_few_values_are_no_amounts_whatever_the_outcomes_say():
     assert not follows_order(Column("zip_code", column.values), numbers, label)
     assert not follows_order(Column("balance", pa.array(numbers // 40)), numbers // 40, label)
     assert not follows_order(column, np.full(6000, np.nan), label)
+
+
+ITEM = np.arange(300) % 30
+
+
+@pytest.mark.parametrize(
+    ("values", "near"),
+    [
+        (10.0 * ITEM + np.arange(300) % 7, True),  # spread within items is small beside that between them
+        (10.0 * ITEM + 37 * (np.arange(300) // 30), False),
+        (
+            np.where(np.arange(300) < 15, "other", np.char.add("m", (ITEM // 3).astype(str))),
+            True,
+        ),  # 5% differ
+        (np.where(np.arange(300) < 120, "other", np.char.add("m", (ITEM // 3).astype(str))), False),
+        (np.where(ITEM + 5 * (np.arange(300) % 9) > 40, "yes", "no"), False),
+        (np.full(300, "same"), False),  # says nothing
+    ],
+)
+def test_an_item_nearly_determines_what_differs_little_between_its_rows(values, near):
+    assert nearly_determines(Column("item", pa.array(ITEM)), Column("c", pa.array(values.tolist()))) == near
+
+
+def test_few_items_with_several_rows_are_no_evidence():
+    few = np.r_[ITEM[:30], np.arange(19)]
+    assert not nearly_determines(Column("item", pa.array(few)), Column("c", pa.array(few * 1.0)))

@@ -12,6 +12,7 @@ from clickscale.data.described.drafts.suspects import (
     totals_outcomes,
     written_after,
     written_with,
+    written_with_purchases,
 )
 from clickscale.errors import InputError
 from tests.data.described.drafts.test_guess import shop, write_csv
@@ -84,6 +85,46 @@ def test_names_of_what_is_written_with_the_outcome_are_known(name):
         "ad_format",
         "bid",
         "created_at",
+        "session_id",
+        "session_start",
+        "session_number",
+        "hidden_gem_score",
+        "hidden_fees",
+        "play_count_of_item",
+        "video_width",
+        "bid_price",
+        "floor_price",
+        "list_price",
+        "active_users",
+        "is_active",
+        "is_open",
+        "open_now",
+        "opening_time",
+        "reading_level",
+        "read_only",
+        "report_type",
+        "engagement_ring_size",
+        "exit_row",
+        "viewer_age",
+        "viewport_ratio",
+        "playlist_id",
+        "player_time_zone",
+        "next_level_score",
+        "previous_page",
+        "time_since_last_click",
+        "avg_listen_time",
+        "predicted_active_time",
+        "muted_colors",
+        "blocked_users",
+        "win_probability",
+        "commission_free",
+        "profit_org",
+        "reason",
+        "position_in_session",
+        "minutes_to_departure",
+        "age_quartile",
+        "installs_tier",
+        "hours_active",
     ],
 )
 def test_ordinary_names_are_not_suspect(name):
@@ -92,9 +133,82 @@ def test_ordinary_names_are_not_suspect(name):
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "time_to_click",
+        "click_x",
+        "ms_played",
+        "listen_time",
+        "listened_pct",
+        "playing_time",
+        "active_time",
+        "activeTime",
+        "engagement_time",
+        "visible_time",
+        "time_in_view",
+        "exposure_ms",
+        "hover_ms",
+        "clicks_in_session",
+        "session_length",
+        "win_price",
+        "payprice",
+        "clearing_price",
+        "amount_paid",
+        "commission",
+        "payout",
+        "reason_end",
+        "exit_page",
+        "next_item_id",
+        "converted_24h",
+        "installed_app",
+        "skipped",
+        "dismissed",
+        "hidden",
+        "reported",
+        "engaged",
+        "viewable",
+        "bounced",
+        "unsubscribed",
+        "is_read",
+        "is_valid_read",
+        "opened",
+        "sessionStop",
+        "seconds_played",
+        "closed_ad",
+        "video_quartile",
+    ],
+)
+def test_what_came_of_an_impression_is_suspect_where_it_differs_between_impressions(name):
+    assert "with" in written_with(column(name), varies=True)
+
+
 def test_a_duration_is_suspect_where_it_differs_between_impressions_of_an_item():
     assert written_with(column("duration"), varies=True)
     assert not written_with(column("video_duration"), varies=False)
+    for name in ("hidden", "viewable", "commission", "playing_time"):
+        assert not written_with(column(name), varies=False)
+
+
+@pytest.mark.parametrize("name", ["read_at", "started_at", "date_read", "date_finished", "clicked_on_date"])
+def test_moments_of_what_users_did_later_are_known(name):
+    assert "after" in written_after(column(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "bought"),
+    [
+        ("quantity", (1, 2, 3), True),
+        ("unit_price", (1.5, 2.5, 3.5), True),
+        ("total_amount_eur", (1, 2, 3), True),
+        ("discount", ("spring", "summer", "none"), False),
+        ("sales_channel_id", (1, 2, 3), False),
+        ("price_group", (1, 2, 3), False),
+        ("items_seen", (1, 2, 3), False),
+    ],
+)
+def test_amounts_of_what_was_bought_are_known(name, values, bought):
+    assert ("amount" in written_with_purchases(column(name, values))) == bought
 
 
 @pytest.mark.parametrize("name", ["ctr", "click_cnt", "show_count", "n_views", "avg_rating", "like_rate"])

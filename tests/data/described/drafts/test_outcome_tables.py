@@ -1,0 +1,101 @@
+"""Tables of outcomes beside impressions: which they are, and by which columns they name an impression."""
+
+import random
+
+import pytest
+
+from clickscale.data.dataset import open_dataset
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from tests.data.described.drafts.test_guess import START, draft, write_csv
+
+DRAW = random.Random(8)
+
+
+def shown(rows=1200):
+    """Requests of four ads each, with a text and a number of their own for every row."""
+    for n in range(rows):
+        yield {
+            "request_id": f"q{n // 4:05}",
+            "ad_id": 4 * DRAW.randrange(12) + n % 4,
+            "token": f"{DRAW.randrange(16**8):08x}",
+            "number": 5000 + n,
+            "timestamp": START + 100 * (n // 4),
+            "user_id": DRAW.randrange(40),
+            "slot": DRAW.choice("ab"),
+        }
+
+
+ROWS = list(shown())
+CLICKED = [DRAW.random() < 0.3 for _ in ROWS]
+
+
+def only(names, rows=ROWS):
+    """Take some columns, renamed where a pair of names says so."""
+    pairs = [name if isinstance(name, tuple) else (name, name) for name in names]
+    return [{new: row[old] for old, new in pairs} for row in rows]
+
+
+def clicks(*names, later=5):
+    """Rows of the clicked impressions with their own time."""
+    rows = only(names, [row for row, clicked in zip(ROWS, CLICKED, strict=True) if clicked])
+    times = [row["timestamp"] for row, clicked in zip(ROWS, CLICKED, strict=True) if clicked]
+    return [row | {"at": time + later} for row, time in zip(rows, times, strict=True)]
+
+
+REST = ("timestamp", "user_id", "ad_id", "slot")
+
+
+@pytest.mark.parametrize(
+    ("impressions", "outcomes", "key", "shown_key"),
+    [
+        ([("token", "id"), *REST], [("token", "impression_id")], ["impression_id"], ["id"]),
+        ([("token", "id"), *REST], [("token", "id")], ["id"], None),
+        ([("token", "shown"), *REST], [("token", "of")], ["of"], ["shown"]),
+        ([("number", "id"), *REST], [("number", "impression_id")], ["impression_id"], ["id"]),
+        (["request_id", *REST], ["request_id", "ad_id"], ["request_id", "ad_id"], None),
+        (["request_id", *REST], ["ad_id", "user_id", "request_id"], ["request_id", "ad_id"], None),
+    ],
+)
+def test_keys_of_outcomes_are_found_by_their_values(impressions, outcomes, key, shown_key, tmp_path):
+    write_csv(tmp_path / "impressions.csv", only(impressions))
+    write_csv(tmp_path / "clicks.csv", clicks(*outcomes))
+    text, tree = draft(tmp_path, tmp_path / "impressions.csv", tmp_path / "clicks.csv")
+    (outcome,) = tree["outcomes"]
+    assert (outcome["name"], outcome["key"], outcome.get("shown_key")) == ("click", key, shown_key)
+    assert tree["labels"] == [{"name": "click", "column": "click", "delay": 5}]
+    assert "WARNING" not in text
+
+
+def test_a_draft_with_keys_of_other_names_is_prepared_as_it_is(tmp_path):
+    write_csv(tmp_path / "impressions.csv", only([("token", "id"), *REST]))
+    write_csv(tmp_path / "clicks.csv", clicks(("token", "impression_id")))
+    draft(tmp_path, tmp_path / "impressions.csv", tmp_path / "clicks.csv")
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    clicked = open_dataset(tmp_path / "out").impressions["label.click"]
+    assert int(clicked.sum()) == sum(CLICKED)
+
+
+def test_a_table_of_another_name_has_outcomes_if_its_times_are_later(tmp_path):
+    write_csv(tmp_path / "served.csv", only(["token", *REST]))
+    write_csv(tmp_path / "touched.csv", clicks("token"))
+    _, tree = draft(tmp_path, tmp_path / "served.csv", tmp_path / "touched.csv")
+    assert [(each["name"], each["key"]) for each in tree["outcomes"]] == [("touched", ["token"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("touched.csv", clicks("token", later=0)),  # what was known at once
+        ("touched.csv", [row | {"at": row["timestamp"] + 5} for row in only(["token", "timestamp"])]),  # all
+        ("places.csv", [row | {"height": n} for n, row in enumerate(only(["token"]))]),
+        ("clicks.csv", [{"place_id": n, "at": START + n} for n in range(0, 1200, 3)]),  # numbers of others
+        ("clicks.csv", [{"request_id": f"q{n // 4:05}", "id": n} for n in range(400)]),  # a pair of others
+        ("clicks.csv", [{"key": f"k{n}", "at": START + n} for n in range(0, 1200, 3)]),
+    ],
+)
+def test_other_tables_are_none_of_outcomes(name, rows, tmp_path):
+    write_csv(tmp_path / "served.csv", only(["request_id", ("number", "id"), "token", *REST]))
+    write_csv(tmp_path / name, rows)
+    _, tree = draft(tmp_path, tmp_path / "served.csv", tmp_path / name)
+    assert "outcomes" not in tree
