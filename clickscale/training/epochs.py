@@ -30,7 +30,7 @@ class Epochs(Config, frozen=True):
             epoch too; the initial tables of the run itself if empty.
         again: passes at most of a second training, which begins from the first weights and has slower
             embedding rows without L2 (`clickscale.training.second_training`); 0 leaves it out, None leaves
-            it to the recipe. It needs early stopping, which keeps its weights only if they are clearly better.
+            it to the recipe. Needs early stopping, which keeps its weights only if they are clearly better.
     """
 
     count: int = 0
