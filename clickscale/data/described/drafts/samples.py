@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clickscale.data.features.texts import BRACKETS, entries_of, is_text, read_texts
+from clickscale.data.features.texts import BRACKETS, entries_of, is_placeholder, is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
@@ -40,6 +41,7 @@ _LIST_SEPARATORS = ("|", ";", ",", " ")
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
+_UNTYPED = (pa.null(), pa.list_(pa.null()))
 _DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
 
 
@@ -245,9 +247,7 @@ def read_head(path: Path) -> Head:
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")
     names = dict.fromkeys(name for part in parts for name in part.rows.schema.names)
-    values = {
-        name: _joined([part for part in parts if name in part.rows.schema.names], name) for name in names
-    }
+    values = {name: _joined(parts, name) for name in names}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
@@ -256,28 +256,37 @@ def read_head(path: Path) -> Head:
 
 
 def _joined(parts: list[Chunk], name: str) -> pa.Array:
-    """Join the values of a column; where parts have other types, as numbers or else as texts."""
-    arrays = [part[name] for part in parts]
-    known = [array for array in arrays if not pa.types.is_null(array.type)] or arrays
+    """Join the values of a column, null where a part lacks it; those of several types as numbers or texts."""
+    held = [part[name] if name in part.rows.schema.names else pa.nulls(len(part)) for part in parts]
+    # In JSON, lists without values have no type either.
+    known = [array for array in held if array.type not in _UNTYPED]
     if len({array.type for array in known}) > 1:
         both = [numbers(array) for array in known]
         alike = all(pa.types.is_floating(array.type) for array in both)
         known = both if alike else [read_texts(array)[0].cast(pa.string()) for array in known]
-    missing = sum(map(len, arrays)) - sum(map(len, known))
-    return pa.concat_arrays([*known, pa.nulls(missing, known[0].type)])
+    kind, typed = known[0].type if known else pa.null(), iter(known)
+    empty = [array.type in _UNTYPED for array in held]
+    return pa.concat_arrays(
+        [pa.nulls(len(array), kind) if no else next(typed) for array, no in zip(held, empty, strict=True)]
+    )
 
 
 def _why_not(name: str, values: pa.Array) -> str:
     """Say what a column holds of which no field can be made, or return an empty text."""
     if not name:
         return "a column without a name"
-    if values.null_count == len(values):
+    if values.null_count == len(values) or _holds_empty_lists(values):
         return f"no value in {len(values):,} sampled rows"
     held = unreadable(values.type)
     if held == "objects":
         inner = values.type.field(0).name if values.type.num_fields else "name"
         return f'objects; a field is made of a value inside by its path, such as column = "{name}.{inner}"'
     return held
+
+
+def _holds_empty_lists(values: pa.Array) -> bool:
+    """True for lists of which none holds a value."""
+    return is_list(values.type) and pc.all(pc.is_null(pc.list_flatten(values))).as_py() is not False
 
 
 def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
@@ -322,16 +331,36 @@ def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:
     """True for a first line of names: different texts, above numbers or above lines without these names.
 
-    Some columns may have no name, such as the index of a data frame; then numbers must stand below.
+    Some columns may have no name, such as the index of a data frame; then numbers must stand below. Some
+    names may be numbers, such as those of fields or years; then other names must stand above other kinds.
     """
     given = [name for name in names if name.strip()]
-    if not given or any(_is_number(name) for name in given):
-        return False
     fits = [row for row in rows if len(row) == len(names)]
+    if not given or any(_is_number(name) for name in given):
+        return len(set(given)) == len(given) and _stands_above(names, fits)
     below = any(_is_number(row[index]) for row in fits for index in range(len(names)))
     if len(given) < len(names) or len(set(given)) < len(given):  # a doubled name is an error when read
         return below
     return below or all(name not in row for row in fits for name in names)
+
+
+def _stands_above(names: list[str], rows: list[list[str]]) -> bool:
+    """True if at least half of the names that are texts stand above values of another kind than texts.
+
+    In a table without a header, the first line is of the kind of those below.
+    """
+    texts = [index for index, name in enumerate(names) if name.strip() and not _is_number(name)]
+    texts = [index for index in texts if not is_placeholder(pa.array([names[index].strip()])).any()]
+    above = sum(_differs(names[index], [row[index] for row in rows if row[index].strip()]) for index in texts)
+    return len(texts) > 0 and 2 * above >= len(texts)
+
+
+def _differs(name: str, values: list[str]) -> bool:
+    """True for a name above numbers only, or a name without digits above values that nearly all have some."""
+    if not values or name in values:
+        return False
+    with_digits = _with_digits(Counter(values)) > 0.9 * len(values)
+    return all(map(_is_number, values)) or (with_digits and not _with_digits(Counter([name])))
 
 
 def _are_lists(texts: list[str]) -> bool:

@@ -110,3 +110,50 @@ def test_vectors_have_one_length():
     assert Column("c", pa.array([[0.5, 1.0], [1.0, 2.0]])).width == 2
     assert Column("c", pa.array([[0.5], [1.0, 2.0]])).width == 0
     assert Column("c", pa.array([[1, 2]])).width == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("user_id,time,2023,7d\n5,1700000077,1,2\n6,1700000088,3,4\n", ["user_id", "time", "2023", "7d"]),
+        ("click,101,205\n0,516,4003\n1,224,4091\n", ["click", "101", "205"]),
+        ("user,item,2023\nu1,i4,9\nu2,i5,9\n", ["user", "item", "2023"]),
+    ],
+)
+def test_a_number_among_the_names_leaves_the_first_line_a_header(tmp_path, lines, names):
+    path = tmp_path / "t.csv"
+    path.write_text(lines)
+    assert list(read_head(path).columns) == names
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "male,25,7\nfemale,31,8\nmale,40,9\n",
+        "-,25,7\n3,31,8\n4,40,9\n",
+        "NULL,25,0fba5\n3,31,1176b\n4,40,beef7\n",
+        "u1,1700000077,0\nu2,1700000088,1\nu3,1700000099,1\n",
+        "7,2023\n8,2024\n9,2025\n",
+    ],
+)
+def test_a_first_line_of_the_same_kind_as_those_below_is_no_header(tmp_path, lines):
+    path = tmp_path / "t.csv"
+    path.write_text(lines)
+    assert not read_head(path).named
+
+
+def test_lists_of_which_none_holds_a_value_are_left_out(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"item_id": {n}, "tags": []}}\n' for n in range(3)))
+    head = read_head(path)
+    assert list(head.columns) == ["item_id"]
+    assert head.left_out == {"tags": "no value in 3 sampled rows"}
+
+
+def test_values_of_a_column_stay_in_their_rows_where_a_file_lacks_it(tmp_path):
+    lines = ['{"item_id": 1, "tags": []}\n', '{"item_id": 2, "tags": ["a"]}\n', '{"item_id": 3}\n']
+    for number, line in enumerate(lines):
+        (tmp_path / f"{number}.jsonl").write_text(line)
+    head = read_head(tmp_path)
+    assert head.columns["item_id"].values.to_pylist() == [1, 2, 3]
+    assert head.columns["tags"].values.to_pylist() == [None, ["a"], None]
