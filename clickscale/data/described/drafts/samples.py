@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clickscale.data.features.notations import detect_notation
 from clickscale.data.features.texts import BRACKETS, entries_of, is_placeholder, is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
@@ -23,6 +24,7 @@ from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
+from clickscale.schema import Notation
 
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
@@ -38,6 +40,7 @@ _FLAGS = (
 )
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
+_PAIR = 2  # different values of which none needs to be more than a name
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
@@ -69,9 +72,20 @@ class Column:
             return None
         floats = numbers(self.known)
         if is_text(floats.type):  # placeholders and commas between thousands are read, too
-            read, problems = read_numbers(floats)
+            read, problems = read_numbers(floats, self.notation)
             floats = pa.array(read, mask=np.isnan(read)) if not problems.any() else floats
         return floats if pa.types.is_floating(floats.type) and floats.null_count < len(floats) else None
+
+    @cached_property
+    def notation(self) -> Notation:
+        """Notation of texts that people wrote as numbers, such as ``$1,234.50``; empty for all else."""
+        if (
+            not pa.types.is_string(self.values.type)
+            or self.distinct <= _PAIR
+            or not read_numbers(self.known)[1].any()
+        ):
+            return ""
+        return detect_notation(self.known) or ""
 
     @cached_property
     def distinct(self) -> int:
