@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.described.drafts.samples import Column, read_head
+from clickscale.errors import InputError
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
@@ -33,6 +34,14 @@ def test_bytes_that_are_not_utf8_are_read_as_latin_1(tmp_path):
     head = read_head(path)
     assert head.text.encoding == "latin-1"
     assert head.columns["title"].values.to_pylist() == ["Café"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_file_in_utf_16_is_refused_with_the_way_out(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes("id,title\n1,Café\n".encode("utf-16"))
+    with pytest.raises(InputError, match=f"iconv -f UTF-16 -t UTF-8 {name}"):
+        read_head(path)
 
 
 @pytest.mark.parametrize(
