@@ -65,6 +65,7 @@ from clickscale.data.described.drafts.toml_lines import (
     field_options,
     file_lines,
     identifier,
+    order_lines,
     quoted,
     remark,
     time_lines,
@@ -78,16 +79,6 @@ _CHANGES = 50  # between outcomes of neighboring rows that are enough to judge t
 _ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
-
-_ORDERS = {
-    "rows": "no column has the time, so later rows are taken to be later",
-    "lists": "no column has the time; the items of a user stand in order",
-}
-
-_SORTED = """\
-# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
-# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
-# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
 
 
 def guess(
@@ -311,9 +302,8 @@ class _Draft:
         yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
         yield from file_lines(events.head, self.base, self.shape.parts)
         if self.shape.order:
-            yield f'order = "{self.shape.order}"  # {_ORDERS[self.shape.order]}'
-            if self.shape.order == "rows" and self._is_sorted_by_label():
-                yield _SORTED
+            is_sorted = self.shape.order == "rows" and self._is_sorted_by_label()
+            yield from order_lines(self.shape.order, events.head.columns.values(), is_sorted)
         elif events.time is not None:
             yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()

@@ -1,17 +1,35 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import is_quantity, looks_counted
+from clickscale.data.described.drafts.roles import is_quantity, looks_counted, unread_time
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.rows import Order
 
 MOST_VALUES = 10  # kept of a list
 _MANY, _MANY_OF_USERS = 1000, 50  # different values beyond which rare ones count as unknown
+
+_ORDERS = {
+    "rows": "no column has the time, so later rows are taken to be later",
+    "lists": "no column has the time; the items of a user stand in order",
+}
+
+_SORTED = """\
+# WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
+# the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
+# or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
+_UNREAD = """\
+# WARNING: {name} ({value}) is not read as a time,
+# so the order of the rows stands for it. If it is the time, write it as 2024-01-31T22:41:27 or as seconds
+# since 1970, and name it instead of the order: time = {name}"""
+_OTHER_START = """\
+# Seconds since another moment are read with time_unit = "s" and, above [impressions],
+# time_bounds = [0, 4102444800]"""
 
 
 def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
@@ -50,6 +68,22 @@ def time_lines(column: Column, shares_moments: bool = False) -> Iterator[str]:
     yield f'time_unit = "{column.unit}"  # {why}'
     if shares_moments:
         yield "# ordered = true  # if a user's rows of a moment are in true order: now none sees another"
+
+
+def order_lines(order: Order, columns: Iterable[Column], is_sorted: bool) -> Iterator[str]:
+    """Yield the key of what stands for the time, with what speaks against it.
+
+    Args:
+        is_sorted: true if positives and negatives stand together in runs.
+    """
+    yield f'order = "{order}"  # {_ORDERS[order]}'
+    if (unread := unread_time(columns)) is not None:
+        value = remark(str(unread.known[0]))
+        yield _UNREAD.format(name=quoted(unread.name), value=value)
+        if unread.floats is not None:
+            yield _OTHER_START
+    if is_sorted:
+        yield _SORTED
 
 
 def field_options(
