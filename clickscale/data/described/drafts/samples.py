@@ -41,6 +41,8 @@ _FLAGS = (
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
 _PAIR = 2  # different values of which none needs to be more than a name
+_WORDS = 2  # in each line that are no columns yet
+_SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
@@ -310,8 +312,15 @@ def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     lines = [line for line in re.split(r"\r*\n|\r", block.decode(encoding, "replace")) if line.strip()][:50]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
+    if sum(_SPARSE.match(line) is not None for line in lines) > 0.9 * len(lines):
+        raise InputError(
+            f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features that are "
+            "numbers without names. Write it as a table, such as CSV, with a column for each field of the log."
+        )
     usual = "\t" if kind == "tsv" else ","
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
+    if not _fit(lines, separator)[0]:
+        separator = next((spaces for spaces in ("  ", " ") if _divides_table(lines, spaces)), separator)
     text = TextFormat(separator=separator, encoding=encoding)  # type: ignore[arg-type]
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
@@ -340,6 +349,15 @@ def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
     widths = [len(split_line(line, TextFormat(separator=separator))) for line in lines]
     fields, often = Counter(widths).most_common(1)[0]
     return fields > 1 and often >= 0.9 * len(lines) and widths[0] == fields, fields
+
+
+def _divides_table(lines: list[str], spaces: str) -> bool:
+    """True if spaces divide lines into columns under a header, as they do not in sentences and lists."""
+    names, *rows = [split_line(line, TextFormat(separator=spaces)) for line in lines]
+    fits, fields = _fit(lines, spaces)
+    if not fits or fields <= _WORDS or not all(names) or len(set(names)) < fields:
+        return False
+    return _stands_above(names, [row for row in rows if len(row) == fields])
 
 
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:

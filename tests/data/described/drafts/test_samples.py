@@ -151,6 +151,32 @@ def test_a_first_line_of_the_same_kind_as_those_below_is_no_header(tmp_path, lin
     assert not read_head(path).named
 
 
+@pytest.mark.parametrize("separator", [" ", "  "])
+def test_spaces_divide_columns_under_a_header(tmp_path, separator):
+    lines = ("time user_id tags", "1700000077 u1 5;7", "1700000088 u2 5;9")
+    path = tmp_path / "t.txt"
+    path.write_text("\n".join(line.replace(" ", separator) for line in lines) + "\n")
+    head = read_head(path)
+    assert (head.text.separator, list(head.columns)) == (separator, ["time", "user_id", "tags"])
+
+
+@pytest.mark.parametrize("lines", ["7 12 15\n8 13 15\n9 12 14\n", "a b\n1 2\n3 4\n", "a b c\nd e f\na c b\n"])
+def test_spaces_in_lists_and_sentences_divide_no_columns(tmp_path, lines):
+    path = tmp_path / "t.txt"
+    path.write_text(lines)
+    assert len(read_head(path).columns) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["0 1:241 2:32 3:5", "0 0:241:1 1:1032:1", "-1 3:0.5", "1 qid:3 1:0.2 2:1e-3", "1.0 1:2"]
+)
+def test_sparse_lines_are_refused_by_name(tmp_path, line):
+    path = tmp_path / "t.txt"
+    path.write_text(f"{line}\n" * 20)
+    with pytest.raises(InputError, match="libsvm or libffm"):
+        read_head(path)
+
+
 def test_lists_of_which_none_holds_a_value_are_left_out(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text("".join(f'{{"item_id": {n}, "tags": []}}\n' for n in range(3)))
