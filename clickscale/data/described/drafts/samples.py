@@ -312,11 +312,7 @@ def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     lines = [line for line in re.split(r"\r*\n|\r", block.decode(encoding, "replace")) if line.strip()][:50]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
-    if sum(_SPARSE.match(line) is not None for line in lines) > 0.9 * len(lines):
-        raise InputError(
-            f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features that are "
-            "numbers without names. Write it as a table, such as CSV, with a column for each field of the log."
-        )
+    _check_dense(path, lines)
     usual = "\t" if kind == "tsv" else ","
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     if not _fit(lines, separator)[0]:
@@ -327,6 +323,15 @@ def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
         return text, True
     numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
+
+
+def _check_dense(path: Path, lines: list[str]) -> None:
+    """Refuse lines such as ``0 1:241 2:32``, which name no column."""
+    if sum(_SPARSE.match(line) is not None for line in lines) > 0.9 * len(lines):
+        raise InputError(
+            f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features without "
+            "names. Write it as a table, such as CSV, with a column for each field of the log."
+        )
 
 
 def _encoding(block: bytes) -> str:
