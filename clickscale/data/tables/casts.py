@@ -148,9 +148,10 @@ def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
         return _are_hours(numbers * 100)
     if numbers[-1] < 1e10:
         return _are_hours(numbers)
-    finest = numbers if numbers[-1] >= 1e12 else numbers * 100
+    has_millis = numbers[-1] >= 1e16  # which a float has no digits for: 59.999 may be the next minute
+    finest = numbers // 1000 if has_millis else numbers if numbers[-1] >= 1e12 else numbers * 100
     return _are_hours(finest // 10_000) and bool(
-        (finest // 100 % 100 < 60).all() and (finest % 100 < 60).all()
+        (finest // 100 % 100 < 60).all() and (finest % 100 < 60 + has_millis).all()
     )
 
 
@@ -282,8 +283,9 @@ def _moment(text: str, time_zone: str) -> int | None:
     """Read ISO 8601, with slashes or the name of a zone as well, or another usual notation."""
     named = _NAMED.match(text)
     plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
-    if plain.isdecimal() and len(plain) > 8:  # 2024013108 and finer
-        plain = f"{plain[:8]}T{plain[8:]}"
+    if plain.isdecimal() and len(plain) > 8:  # 2024013108 and finer, down to milliseconds
+        fraction = f".{plain[14:]}" if len(plain) > 14 else ""
+        plain = f"{plain[:8]}T{plain[8:14]}{fraction}"
     try:
         moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:

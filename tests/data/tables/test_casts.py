@@ -158,3 +158,10 @@ def test_two_figures_at_the_end_of_a_date_are_a_year_if_they_stay(texts, unit):
 @pytest.mark.parametrize("text", ["1.2.34", "10.11.12", "23/11/14"])
 def test_versions_and_dates_of_unknown_order_are_no_times(text):
     assert seconds(pa.array([text]), "iso")[1].tolist() == [True]
+
+
+def test_dates_with_milliseconds_in_one_number_are_times():
+    numbers = [20_130_606_000_000_889, 20_130_606_235_959_999]
+    for values in (pa.array(numbers), pa.array([str(number) for number in numbers])):
+        assert detect_unit(values) == "iso"
+        assert seconds(values)[0].to_pylist() == [1_370_476_800, 1_370_563_199]
