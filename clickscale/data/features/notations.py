@@ -87,8 +87,9 @@ def detect_notation(texts: pa.Array) -> Notation | None:
         return None
     if len(fitting) == 2:
         return _by_groups(fitting[POINT])
-    ((notation, found),) = fitting.items()
-    return notation if notation == POINT or _are_fractions(found) else None
+    if COMMA in fitting:
+        return COMMA if _are_fractions(fitting[COMMA]) else None
+    return POINT if _has_mark(fitting[POINT]) or _are_thousands(fitting[POINT]) else None
 
 
 def _unit(match: re.Match[str]) -> str:
@@ -103,35 +104,50 @@ def _have_one_unit(found: Sequence[re.Match[str]]) -> bool:
     )
 
 
+def _has_mark(found: Sequence[re.Match[str]]) -> bool:
+    """True if some text has what no list of ids has: a unit, a letter for thousands, a sign or a point."""
+    return any(_unit(match) or match["size"] or match["sign"] or match["point"] for match in found)
+
+
 def _by_groups(found: Sequence[re.Match[str]]) -> Notation | None:
-    """Choose for texts of which every mark stands before three figures, read as of the notation `POINT`."""
-    wholes = [re.sub("[^0-9,]", "", match["whole"]) for match in found]
-    grouped = [whole for whole in wholes if "," in whole]
-    single = [whole for whole in wholes if "," not in whole]
-    has_unit = any(_unit(match) or match["size"] for match in found)
+    """Choose for texts that are numbers in both notations, here as they match `POINT`."""
     pointed = [match for match in found if match["point"]]
+    grouped = [match for match in found if "," in match["whole"]]
+    rest = [match["whole"] for match in found if not match["point"] and "," not in match["whole"]]
+    is_short = all(len(whole) <= _GROUP for whole in rest)
     if pointed:
         # 1.299 € beside 899 €: a point between thousands. A column of $1.299 and $2.199 has three decimals.
-        short = [match for match in found if not match["point"] and len(match["whole"]) <= _GROUP]
-        return COMMA if not grouped and len(short) == len(found) - len(pointed) > 0 else POINT
-    if grouped and any(len(whole) > _GROUP for whole in single):
-        return None  # 1,299 beside 1500
-    if not grouped or has_unit:
-        return POINT if has_unit else None  # without either, spaces divide the values of lists
-    return POINT if single or len({len(whole) for whole in grouped}) > 1 else None
+        return COMMA if rest and is_short and not grouped else POINT
+    if grouped:
+        return POINT if is_short and (_has_mark(found) or _are_thousands(found)) else None
+    return POINT if _has_mark(found) else None  # spaces alone divide the values of lists
+
+
+def _are_thousands(found: Sequence[re.Match[str]]) -> bool:
+    """Tell 1,299 and 12,500 from lists of ids that all have three figures, such as 123,456,789."""
+    return any("," in match["whole"][:_GROUP] for match in found)
 
 
 def _are_fractions(found: Sequence[re.Match[str]]) -> bool:
-    """Tell fractions behind a comma from lists of two ids: 9,05 and 3,3 are no lists, and 9,50 beside 12,99.
+    """Tell fractions behind a comma from lists of two ids, such as the last two items of a user.
 
-    In a list, an id has no zero in front and comes once, and the first of two is as long as the second.
+    In such lists no id has a zero in front, and the first ids are as long and as many as the second ones.
     """
     if any(_unit(match) or match["size"] or match["sign"] or "." in match["whole"] for match in found):
         return True
     pairs = [(match["whole"], match["fraction"]) for match in found if match["point"]]
     wholes, fractions = {whole for whole, _ in pairs}, {fraction for _, fraction in pairs}
-    marks = sum(len(one) > 1 and one[0] == "0" for _, one in pairs), sum(one == two for one, two in pairs)
-    if max(marks) > _SOME * len(pairs):
+    if any(_is_padded(whole) for whole in wholes):
+        return False  # ids such as 007
+    if sum(_is_padded(fraction) for _, fraction in pairs) > _SOME * len(pairs):
         return True
-    alike = len({len(fraction) for fraction in fractions}) == 1 and len(pairs) == len(found)
-    return (alike and len({len(whole) for whole in wholes}) > 1) or (fractions <= _ROUND and len(wholes) > 2)
+    alike = len(set(map(len, fractions))) == 1 and len(pairs) == len(found)
+    return (
+        (alike and len(set(map(len, wholes))) > 1)  # 9,50 and 12,99
+        or (fractions <= _ROUND and len(wholes) > 2)
+        or (wholes <= {"0", "1"} and len(fractions) > 2)
+    )
+
+
+def _is_padded(figures: str) -> bool:
+    return len(figures) > 1 and figures.startswith("0")
