@@ -16,6 +16,7 @@ VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
+Notation = Literal["", "1,234.5", "1.234,5"]
 
 
 class Field(Config, frozen=True):
@@ -37,6 +38,8 @@ class Field(Config, frozen=True):
         separator: splits a text column into values, or ``[]`` for texts that are lists in brackets; raw list
             columns need none.
         transform: ``log1p`` compresses a numeric field before it is standardized.
+        notation: how people wrote the texts of a numeric field: which of comma and point stands before the
+            fraction (`clickscale.data.features.notations`). Empty: as computers write numbers.
         shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
             not share another's.
     """
@@ -52,6 +55,7 @@ class Field(Config, frozen=True):
     values: int = 1
     separator: str = ""
     transform: Literal["none", "log1p"] = "none"
+    notation: Notation = ""
     width: int = 0
     shares: str = ""
 
@@ -76,6 +80,8 @@ class Field(Config, frozen=True):
             problems.append("vocabulary 'hash' needs buckets >= 1")
         if self.values < 1 or self.min_count < 1:
             problems.append("values and min_count must be >= 1")
+        if self.notation and self.kind != "numeric":
+            problems.append("only numeric fields have a notation")
         if self.values > 1 and self.kind != "categorical":
             problems.append("only categorical fields may hold several values")
         if self.parts and (self.dtype != "string" or self.values > 1 or self.kind != "categorical"):

@@ -81,6 +81,12 @@ def test_all_problems_come_at_once() -> None:
     assert str(caught.value).count(";") == 3
 
 
+def test_only_numbers_have_a_notation() -> None:
+    extra(kind="numeric", notation="1.234,5").validate()
+    with pytest.raises(SchemaError, match="only numeric fields have a notation"):
+        extra(notation="1.234,5").validate()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

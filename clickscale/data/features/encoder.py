@@ -10,12 +10,14 @@ for ``items``, all item ids of the log in the order of the item table; ``scale.N
 quantiles of a number.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,7 +26,7 @@ from safetensors.numpy import load_file, save
 
 from clickscale.arrays import Floats, Ints, Ints32
 from clickscale.config import Config
-from clickscale.config_text import load_json, to_json
+from clickscale.config_text import load_json
 from clickscale.data.features.texts import hash_texts, splitmix64, text_buffers, texts_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
@@ -226,7 +228,8 @@ class Encoder:
         }
         scales = {name: (scale.mean, scale.std) for name, scale in self.scales.items()}
         head = _EncoderFile(schema=self.schema, vocabularies=entries, scales=scales)
-        return {JSON: (to_json(head) + "\n").encode(), TENSORS: save(tensors)}
+        text = json.dumps(_as_before(msgspec.to_builtins(head)), indent=2, sort_keys=True, ensure_ascii=False)
+        return {JSON: (text + "\n").encode(), TENSORS: save(tensors)}
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":
@@ -257,6 +260,13 @@ class Encoder:
                 f"Cannot read {folder / TENSORS} ({error}); prepare the data set again."
             ) from error
         return cls(head.schema, vocabularies, scales, items)
+
+
+def _as_before(tree: Any) -> Any:
+    """Leave empty notations out: a log without any has the file, and the hash, of before there were some."""
+    if isinstance(tree, dict):
+        return {key: _as_before(value) for key, value in tree.items() if (key, value) != ("notation", "")}
+    return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
 def owner(schema: Schema, name: str) -> str:

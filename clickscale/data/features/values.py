@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Bytes, Floats, Ints
+from clickscale.data.features.notations import plain_numbers
 from clickscale.data.features.texts import (
     BAD_LABEL,
     BAD_NUMBER,
@@ -36,7 +37,7 @@ from clickscale.data.features.texts import (
     read_texts,
     whole_texts,
 )
-from clickscale.schema import Field
+from clickscale.schema import Field, Notation
 
 MISSING = -1
 NO_TIME = np.iinfo(np.int64).min
@@ -71,7 +72,7 @@ def read_field(field: Field, values: pa.Array) -> Raw:
         return read_keys(values, field.dtype) if single else _key_rows(field, values)
     if field.kind == "content":
         return _vectors(values, field.width)
-    numbers, problems = read_numbers(values)
+    numbers, problems = read_numbers(values, field.notation)
     return Raw(numbers, problems)
 
 
@@ -217,13 +218,19 @@ def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Bytes, problems: B
 # --- numbers, times, labels, vectors
 
 
-def read_numbers(values: pa.Array) -> tuple[Floats, Bytes]:
-    """Read (N,) numbers, NaN where missing, and problem codes; moments become seconds since 1970 UTC."""
+def read_numbers(values: pa.Array, notation: Notation = "") -> tuple[Floats, Bytes]:
+    """Read (N,) numbers, NaN where missing, and problem codes; moments become seconds since 1970 UTC.
+
+    Args:
+        notation: of texts; values of other types are numbers as they are.
+    """
     values = plain(values)
     kind = values.type
     if pa.types.is_temporal(kind):
         values = values.cast(pa.timestamp("us")).cast(pa.int64())
         return numpy_of(values.cast(pa.float64(), safe=False), np.nan) / 1e6, np.zeros(len(values), np.uint8)
+    if is_text(kind) and notation:
+        return _read_number_texts(values, lambda texts: _parse_numbers(plain_numbers(texts, notation)))
     if is_text(kind):
         return _read_number_texts(values, _parse_numbers)
     if pa.types.is_boolean(kind):

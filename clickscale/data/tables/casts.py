@@ -19,23 +19,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.features.texts import is_placeholder
+from clickscale.data.features.texts import is_placeholder, whole_texts
 
 Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
-_FORMS = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z")
-# Dates of which the month is told: in letters, or between points, where the day is first.
-_CLOCK = r"(?:[ ,T]+(?P<clock>\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?\Z"
+_FORMS = (
+    *("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%b/%Y:%H:%M:%S %z"),
+    *("%m/%d/%y %I:%M:%S %p", "%m/%d/%y %I:%M %p"),
+)
+# Dates of which the month is told: in letters, or between points, where the day is first. Years may have two
+# figures; 1.2.34 without a clock behind is a version.
+_CLOCK = r"(?:[ ,T]+(?P<clock>\d{1,2}[:.]\d\d(?:[:.]\d\d(?:\.\d+)?)?)(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?\Z"
 _DATES = (
-    re.compile(r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4})" + _CLOCK),
-    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK),
+    re.compile(
+        r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4}|\d\d)" + _CLOCK
+    ),
+    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4}|\d\d(?=[ ,T]))" + _CLOCK),
     re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}), (?P<year>\d{4})" + _CLOCK),
 )
 # Dates of numbers only: a part above 12 tells which is the day, for a whole column.
-_NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4})" + _CLOCK)
+_NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4}|\d\d)" + _CLOCK)
 _HALF = re.compile(r"[AaPp]\.?[Mm]\.?\s*\Z")
 _MONTHS = [
     "january",
@@ -113,15 +119,23 @@ def detect_unit(values: pa.Array) -> Unit:
 
 
 def _order_of_dates(texts: pa.Array) -> Unit | None:
-    """Tell 31/1/2024 (``DMY``) from 1/31/2024 (``MDY``) by the values above 12; None if none or both are."""
+    """Tell 31/1/2024 (``DMY``) from 1/31/2024 (``MDY``) by the values above 12; None if none or both are.
+
+    Two figures at the end are a year if they have no more values than the day, unlike those of 24/1/31.
+    """
     found = [match for text in _trimmed(texts).unique().to_pylist() if (match := _NUMBERED.match(text))]
-    matches = pc.match_substring_regex(_trimmed(texts), r"^\d{1,2}[/-]\d{1,2}[/-]\d{4}")
+    matches = pc.match_substring_regex(_trimmed(texts), r"^\d{1,2}[/-]\d{1,2}[/-]\d\d(\d\d)?(\D|$)")
     if not found or 2 * pc.sum(matches).as_py() < len(texts):
         return None
     first, second = (max(int(match[name]) for match in found) for name in ("one", "two"))
     has_half = any(match["half"] for match in found)
     if (first > 12) == (second > 12) or (second > 12 and has_half):
         return None  # a time with AM or PM has the month first anyway
+    years = {match["year"] for match in found}
+    if min(map(len, years)) == 2 and len(years) > len(
+        {match["one" if first > 12 else "two"] for match in found}
+    ):
+        return None
     return "DMY" if first > 12 else "MDY"
 
 
@@ -134,9 +148,10 @@ def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
         return _are_hours(numbers * 100)
     if numbers[-1] < 1e10:
         return _are_hours(numbers)
-    finest = numbers if numbers[-1] >= 1e12 else numbers * 100
+    has_millis = numbers[-1] >= 1e16  # which a float has no digits for: 59.999 may be the next minute
+    finest = numbers // 1000 if has_millis else numbers if numbers[-1] >= 1e12 else numbers * 100
     return _are_hours(finest // 10_000) and bool(
-        (finest // 100 % 100 < 60).all() and (finest % 100 < 60).all()
+        (finest // 100 % 100 < 60).all() and (finest % 100 < 60 + has_millis).all()
     )
 
 
@@ -232,7 +247,9 @@ def _from_iso(values: pa.Array, time_zone: str) -> pa.Array:
         except pa.ArrowInvalid:
             pass
     # AM or PM goes with the month before the day; without it, nothing tells which of the two is first.
-    american = pc.strptime(text, format="%m/%d/%Y %I:%M:%S %p", unit="us", error_is_null=True)
+    is_short = pc.any(pc.match_substring_regex(text, r"^\d{1,2}/\d{1,2}/\d\d\D")).as_py()
+    form = "%m/%d/%y %I:%M:%S %p" if is_short else "%m/%d/%Y %I:%M:%S %p"
+    american = pc.strptime(text, format=form, unit="us", error_is_null=True)
     if american.null_count == text.null_count:
         return _from_timestamps(american, time_zone)
     return _each(text, lambda entry: _moment(entry, time_zone))  # a column that mixes notations
@@ -256,18 +273,19 @@ def _numbered_moment(text: str, kind: Unit, time_zone: str) -> int | None:
 
 
 def _texts(values: pa.Array) -> pa.Array:
-    """Write values as texts without spaces around them; 20240131.0 is "20240131"."""
+    """Write values as texts without spaces around them; 20240131.0 is "20240131", as a text as well."""
     if pa.types.is_floating(values.type):
         values = values.cast(pa.int64(), safe=False)
-    return _trimmed(values.cast(pa.string()))
+    return whole_texts(_trimmed(values.cast(pa.string())))
 
 
 def _moment(text: str, time_zone: str) -> int | None:
     """Read ISO 8601, with slashes or the name of a zone as well, or another usual notation."""
     named = _NAMED.match(text)
     plain, zone = (named["time"], named["zone"]) if named else (text, time_zone)
-    if plain.isdecimal() and len(plain) > 8:  # 2024013108 and finer
-        plain = f"{plain[:8]}T{plain[8:]}"
+    if plain.isdecimal() and len(plain) > 8:  # 2024013108 and finer, down to milliseconds
+        fraction = f".{plain[14:]}" if len(plain) > 14 else ""
+        plain = f"{plain[:8]}T{plain[8:14]}{fraction}"
     try:
         moment: dt.datetime | None = dt.datetime.fromisoformat(plain.replace("/", "-"))
     except ValueError:
@@ -308,14 +326,15 @@ def _date(
     """Make a moment of the parts of a date; None if there is no such date."""
     name = month.lower().lstrip("0")
     numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], full[:4], str(n))]
-    hour, _, rest = (clock or "00:00").partition(":")
+    hour, *rest = re.split("[:.]", clock or "00:00", maxsplit=2)
     shift = 0
     if half:
         shift = 12 * (half in "Pp") - 12 * (hour == "12")
         if not 1 <= int(hour) <= 12:
             return None
     try:
-        time = dt.time.fromisoformat(f"{int(hour) + shift:02}:{rest}")
-        return dt.datetime.combine(dt.date(int(year), numbers[0], int(day)), time) if numbers else None
+        time = dt.time.fromisoformat(":".join([f"{int(hour) + shift:02}", *rest]))
+        full = int(year) if len(year) == 4 else dt.datetime.strptime(year, "%y").year
+        return dt.datetime.combine(dt.date(full, numbers[0], int(day)), time) if numbers else None
     except ValueError:
         return None

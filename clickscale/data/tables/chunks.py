@@ -177,11 +177,16 @@ def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
     """Yield a plain or compressed file, `_BLOCK` bytes at a time, each with True if it is the last.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing, damaged, or UTF-16 text.
     """
     try:
         with _open(path) as stream:
             piece = stream.read(_BLOCK)
+            if piece.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in piece:
+                raise InputError(
+                    f"{path} is UTF-16 text; save it as UTF-8, such as by: "
+                    f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}"
+                )
             while piece:
                 following = stream.read(_BLOCK)
                 yield piece, not following

@@ -91,8 +91,6 @@ def _opened(path: Path, text: TextFormat) -> tuple[str, Iterator[tuple[bytes, bo
     while b"\n" not in head and not is_last:
         piece, is_last = next(stream, (b"", True))
         head = checked_length(path, head + piece)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in head:
-        raise InputError(f"{path} is UTF-16 text; save it as UTF-8.")
     head = head.removeprefix(b"\xef\xbb\xbf")
     line, _, rest = (b"", b"", head) if text.names else head.partition(b"\n")
     return line.decode("utf-8", "replace").rstrip("\r"), _then((rest, is_last), stream)

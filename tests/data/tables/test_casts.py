@@ -140,3 +140,28 @@ def test_arrow_moments_of_any_resolution_become_seconds():
     for kind in (pa.timestamp("ms"), pa.timestamp("ns", "UTC")):
         assert seconds(pa.array([moment], kind))[0].to_pylist() == [1_577_836_801]
     assert seconds(pa.array([dt.date(2020, 1, 1)]))[0].to_pylist() == [1_577_836_800]
+
+
+@pytest.mark.parametrize(
+    ("texts", "unit"),
+    [
+        (["11/14/23 22:41", "11/15/23 00:01"], "MDY"),
+        (["14/11/23", "15/11/23"], "DMY"),
+        (["23/11/14", "23/11/15"], "iso"),  # two figures at the end that change are no year
+        (["23-11-14 22:41", "23-11-15 22:41"], "iso"),
+    ],
+)
+def test_two_figures_at_the_end_of_a_date_are_a_year_if_they_stay(texts, unit):
+    assert detect_unit(pa.array(texts)) == unit
+
+
+@pytest.mark.parametrize("text", ["1.2.34", "10.11.12", "23/11/14"])
+def test_versions_and_dates_of_unknown_order_are_no_times(text):
+    assert seconds(pa.array([text]), "iso")[1].tolist() == [True]
+
+
+def test_dates_with_milliseconds_in_one_number_are_times():
+    numbers = [20_130_606_000_000_889, 20_130_606_235_959_999]
+    for values in (pa.array(numbers), pa.array([str(number) for number in numbers])):
+        assert detect_unit(values) == "iso"
+        assert seconds(values)[0].to_pylist() == [1_370_476_800, 1_370_563_199]

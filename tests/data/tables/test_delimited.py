@@ -98,9 +98,11 @@ def test_an_empty_file_without_a_header_is_an_error(tmp_path):
     assert rows(written(tmp_path, ""), text=ABC) == []
 
 
-def test_a_file_in_utf_16_is_an_error_that_says_so(tmp_path):
-    with pytest.raises(InputError, match="UTF-16 text; save it as UTF-8"):
-        rows(written(tmp_path, "user,item\n1,2\n".encode("utf-16")))
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_file_in_utf_16_is_an_error_that_says_how_to_convert_it(tmp_path, encoding):
+    path = written(tmp_path, "user,item\n1,2\n".encode("utf-16"))
+    with pytest.raises(InputError, match="UTF-16 text; save it as UTF-8, such as by: iconv -f UTF-16"):
+        rows(path, text=TextFormat(separator=",", encoding=encoding))
 
 
 def test_a_missing_column_is_named_with_its_neighbors(tmp_path):

@@ -230,7 +230,8 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
     for column in chosen:
         yield column, _is_one(column), "its name and its two values"
     rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
-    if not chosen and rating is not None and rating.floats is not None and 2 < rating.distinct <= 20:
+    # A condition compares numbers of computers, of no other notation.
+    if not chosen and rating is not None and _is_plain(rating) and 2 < rating.distinct <= 20:
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
         yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
     elif not chosen and len(flags) > 1:
@@ -238,6 +239,11 @@ def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, st
             yield flag, _is_one(flag), "a word of its name and its two values"
     elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
         yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
+
+
+def _is_plain(column: Column) -> bool:
+    """True for numbers as computers write them."""
+    return column.floats is not None and not column.notation
 
 
 def _snake(name: str) -> str:

@@ -296,7 +296,8 @@ class _Draft:
         if self.shape.order:
             # The rows of a user may stand together, and a user's outcomes are alike.
             judged = events.user is None and not self.shape.holds_requests
-            yield from order_lines(self.shape.order, events.truth if judged else None)
+            columns = events.head.columns.values()
+            yield from order_lines(self.shape.order, columns, events.truth if judged else None)
         elif events.time is not None:
             yield from time_lines(events.time, events.shares_moments)
         sides = self._sides()

@@ -75,6 +75,7 @@ _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
 )
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
+_DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _FEW_NUMBERS = 10  # different numbers that are compared as other values are
@@ -151,6 +152,14 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several."""
     moments = [column for column in columns if column.unit]
     return named(moments, _TIMES) or (moments[0] if moments else None)
+
+
+def unread_time(columns: Iterable[Column]) -> Column | None:
+    """Find a column with the name of a time and values that are none, hours of the day and the like apart."""
+    flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
+    found = named([column for column in flat if not column.unit and column.distinct > 1], _TIMES)
+    small = found is not None and found.floats is not None and pc.max(found.floats).as_py() <= _DAYS
+    return None if small else found
 
 
 def is_afterwards(column: Column) -> bool:

@@ -12,16 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clickscale.data.features.texts import BRACKETS, entries_of, is_text, read_texts
+from clickscale.data.features.notations import detect_notation
+from clickscale.data.features.texts import BRACKETS, entries_of, is_placeholder, is_text, read_texts
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
+from clickscale.schema import Notation
 
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
@@ -37,9 +40,13 @@ _FLAGS = (
 )
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
+_PAIR = 2  # different values of which none needs to be more than a name
+_WORDS = 2  # in each line that are no columns yet
+_SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
+_UNTYPED = (pa.null(), pa.list_(pa.null()))
 _DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
 
 
@@ -67,9 +74,20 @@ class Column:
             return None
         floats = numbers(self.known)
         if is_text(floats.type):  # placeholders and commas between thousands are read, too
-            read, problems = read_numbers(floats)
+            read, problems = read_numbers(floats, self.notation)
             floats = pa.array(read, mask=np.isnan(read)) if not problems.any() else floats
         return floats if pa.types.is_floating(floats.type) and floats.null_count < len(floats) else None
+
+    @cached_property
+    def notation(self) -> Notation:
+        """Notation of texts that people wrote as numbers, such as ``$1,234.50``; empty for all else."""
+        if (
+            not pa.types.is_string(self.values.type)
+            or self.distinct <= _PAIR
+            or not read_numbers(self.known)[1].any()
+        ):
+            return ""
+        return detect_notation(self.known) or ""
 
     @cached_property
     def distinct(self) -> int:
@@ -245,9 +263,7 @@ def read_head(path: Path) -> Head:
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")
     names = dict.fromkeys(name for part in parts for name in part.rows.schema.names)
-    values = {
-        name: _joined([part for part in parts if name in part.rows.schema.names], name) for name in names
-    }
+    values = {name: _joined(parts, name) for name in names}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
@@ -256,28 +272,37 @@ def read_head(path: Path) -> Head:
 
 
 def _joined(parts: list[Chunk], name: str) -> pa.Array:
-    """Join the values of a column; where parts have other types, as numbers or else as texts."""
-    arrays = [part[name] for part in parts]
-    known = [array for array in arrays if not pa.types.is_null(array.type)] or arrays
+    """Join the values of a column, null where a part lacks it; those of several types as numbers or texts."""
+    held = [part[name] if name in part.rows.schema.names else pa.nulls(len(part)) for part in parts]
+    # In JSON, lists without values have no type either.
+    known = [array for array in held if array.type not in _UNTYPED]
     if len({array.type for array in known}) > 1:
         both = [numbers(array) for array in known]
         alike = all(pa.types.is_floating(array.type) for array in both)
         known = both if alike else [read_texts(array)[0].cast(pa.string()) for array in known]
-    missing = sum(map(len, arrays)) - sum(map(len, known))
-    return pa.concat_arrays([*known, pa.nulls(missing, known[0].type)])
+    kind, typed = known[0].type if known else pa.null(), iter(known)
+    empty = [array.type in _UNTYPED for array in held]
+    return pa.concat_arrays(
+        [pa.nulls(len(array), kind) if no else next(typed) for array, no in zip(held, empty, strict=True)]
+    )
 
 
 def _why_not(name: str, values: pa.Array) -> str:
     """Say what a column holds of which no field can be made, or return an empty text."""
     if not name:
         return "a column without a name"
-    if values.null_count == len(values):
+    if values.null_count == len(values) or _holds_empty_lists(values):
         return f"no value in {len(values):,} sampled rows"
     held = unreadable(values.type)
     if held == "objects":
         inner = values.type.field(0).name if values.type.num_fields else "name"
         return f'objects; a field is made of a value inside by its path, such as column = "{name}.{inner}"'
     return held
+
+
+def _holds_empty_lists(values: pa.Array) -> bool:
+    """True for lists of which none holds a value."""
+    return is_list(values.type) and pc.all(pc.is_null(pc.list_flatten(values))).as_py() is not False
 
 
 def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
@@ -287,14 +312,26 @@ def _sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     lines = [line for line in re.split(r"\r*\n|\r", block.decode(encoding, "replace")) if line.strip()][:50]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
+    _check_dense(path, lines)
     usual = "\t" if kind == "tsv" else ","
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
+    if not _fit(lines, separator)[0]:
+        separator = next((spaces for spaces in ("  ", " ") if _divides_table(lines, spaces)), separator)
     text = TextFormat(separator=separator, encoding=encoding)  # type: ignore[arg-type]
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
     numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
+
+
+def _check_dense(path: Path, lines: list[str]) -> None:
+    """Refuse lines such as ``0 1:241 2:32``, which name no column."""
+    if sum(_SPARSE.match(line) is not None for line in lines) > 0.9 * len(lines):
+        raise InputError(
+            f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features without "
+            "names. Write it as a table, such as CSV, with a column for each field of the log."
+        )
 
 
 def _encoding(block: bytes) -> str:
@@ -319,19 +356,48 @@ def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
     return fields > 1 and often >= 0.9 * len(lines) and widths[0] == fields, fields
 
 
+def _divides_table(lines: list[str], spaces: str) -> bool:
+    """True if spaces divide lines into columns under a header, as they do not in sentences and lists."""
+    names, *rows = [split_line(line, TextFormat(separator=spaces)) for line in lines]
+    fits, fields = _fit(lines, spaces)
+    if not fits or fields <= _WORDS or not all(names) or len(set(names)) < fields:
+        return False
+    return _stands_above(names, [row for row in rows if len(row) == fields])
+
+
 def _is_header(names: list[str], rows: list[list[str]]) -> bool:
     """True for a first line of names: different texts, above numbers or above lines without these names.
 
-    Some columns may have no name, such as the index of a data frame; then numbers must stand below.
+    Some columns may have no name, such as the index of a data frame; then numbers must stand below. Some
+    names may be numbers, such as those of fields or years; then other names must stand above other kinds.
     """
     given = [name for name in names if name.strip()]
-    if not given or any(_is_number(name) for name in given):
-        return False
     fits = [row for row in rows if len(row) == len(names)]
+    if not given or any(_is_number(name) for name in given):
+        return len(set(given)) == len(given) and _stands_above(names, fits)
     below = any(_is_number(row[index]) for row in fits for index in range(len(names)))
     if len(given) < len(names) or len(set(given)) < len(given):  # a doubled name is an error when read
         return below
     return below or all(name not in row for row in fits for name in names)
+
+
+def _stands_above(names: list[str], rows: list[list[str]]) -> bool:
+    """True if at least half of the names that are texts stand above values of another kind than texts.
+
+    In a table without a header, the first line is of the kind of those below.
+    """
+    texts = [index for index, name in enumerate(names) if name.strip() and not _is_number(name)]
+    texts = [index for index in texts if not is_placeholder(pa.array([names[index].strip()])).any()]
+    above = sum(_differs(names[index], [row[index] for row in rows if row[index].strip()]) for index in texts)
+    return len(texts) > 0 and 2 * above >= len(texts)
+
+
+def _differs(name: str, values: list[str]) -> bool:
+    """True for a name above numbers only, or a name without digits above values that nearly all have some."""
+    if not values or name in values:
+        return False
+    with_digits = _with_digits(Counter(values)) > 0.9 * len(values)
+    return all(map(_is_number, values)) or (with_digits and not _with_digits(Counter([name])))
 
 
 def _are_lists(texts: list[str]) -> bool:

@@ -1,13 +1,14 @@
 """Lines of a draft that describe the shape of a table: its lists, and the parts that it is divided into."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from clickscale.data.described.drafts.roles import unread_time
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.shapes import Shape
-from clickscale.data.described.drafts.toml_lines import quoted
+from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.described.rows import Lists, Order
 
 _CHANGES = 50  # between outcomes of neighboring rows that are enough to judge the order of the rows
@@ -20,6 +21,14 @@ _SORTED = """\
 # WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
 # the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
 # or name the parts: [split] with kind = "column", or one file for each part with kind = "files"."""
+
+_UNREAD = """\
+# WARNING: {name} ({value}) is not read as a time,
+# so the order of the rows stands for it. If it is the time, write it as 2024-01-31T22:41:27 or as seconds
+# since 1970, and name it instead of the order: time = {name}"""
+_OTHER_START = """\
+# Seconds since another moment are read with time_unit = "s" and, above [impressions],
+# time_bounds = [0, 4102444800]"""
 
 
 def list_lines(lists: Lists) -> Iterator[str]:
@@ -43,13 +52,20 @@ def list_lines(lists: Lists) -> Iterator[str]:
             yield f"{name} = {quoted(getattr(lists, name))}  # {meaning}"
 
 
-def order_lines(order: Order, label: npt.NDArray[np.float64] | None) -> Iterator[str]:
-    """Yield the key of a table whose rows or lists stand in order, and a warning if they hardly do.
+def order_lines(
+    order: Order, columns: Iterable[Column], label: npt.NDArray[np.float64] | None
+) -> Iterator[str]:
+    """Yield the key of a table whose rows or lists stand in order, with what speaks against it.
 
     Args:
+        columns: of the table; one may be a time in a form that is not read.
         label: (N,) outcomes of a sample of the rows; None if they say nothing of the order.
     """
     yield f'order = "{order}"  # {_ORDERS[order]}'
+    if (unread := unread_time(columns)) is not None:
+        yield _UNREAD.format(name=quoted(unread.name), value=remark(str(unread.known[0])))
+        if unread.floats is not None:
+            yield _OTHER_START
     if order == "rows" and label is not None and _stand_together(label):
         yield _SORTED
 

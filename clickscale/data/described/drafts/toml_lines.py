@@ -82,8 +82,9 @@ def field_options(
     if column.unit:
         return ', kind = "timestamp"', "moments"
     if may_be_count and _looks_counted(column):
-        return ', kind = "numeric", transform = "log1p"', "counts"
-    if column.floats is not None and not column.is_flag and (not column.is_whole or is_quantity(column)):
+        return f', kind = "numeric", transform = "log1p"{_notation(column)}', "counts"
+    amount = not column.is_whole or is_quantity(column) or column.notation
+    if column.floats is not None and not column.is_flag and amount:
         return _numeric(column)
     if ordered:
         options, why = _numeric(column)
@@ -104,9 +105,14 @@ def _numeric(column: Column) -> tuple[str, str]:
     values = column.floats.to_numpy(zero_copy_only=False) if column.floats is not None else np.zeros(1)
     finite = values[np.isfinite(values)]
     skewed = len(finite) > 0 and finite.min() >= 0 and np.mean(finite) > 2 * np.median(finite)
-    return ', kind = "numeric"' + (', transform = "log1p"' if skewed else ""), "numbers" + (
-        " with a long tail" if skewed else ""
-    )
+    options = ', kind = "numeric"' + (', transform = "log1p"' if skewed else "") + _notation(column)
+    example = f" such as {remark(str(column.known[0]))}" if column.notation else ""
+    return options, f"numbers{example}" + (" with a long tail" if skewed else "")
+
+
+def _notation(column: Column) -> str:
+    """Return the option for the notation of numbers that people wrote."""
+    return f', notation = "{column.notation}"' if column.notation else ""
 
 
 def identifier(name: str) -> str:

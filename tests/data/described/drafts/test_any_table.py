@@ -105,6 +105,61 @@ def test_a_list_of_at_most_one_value_is_that_value(tmp_path):
     assert batch.candidates.context[0, :, 0].tolist() == [2, 2, 1, 1]
 
 
+# --- numbers that people wrote
+
+
+@pytest.mark.parametrize("name", ["clicks.tsv", "clicks.jsonl"])
+def test_numbers_in_the_notation_of_people_are_numbers_in_training_and_in_requests(tmp_path, name):
+    amounts = [0.5 * n + 1000 * (n % 3) for n in range(600)]
+    swap = str.maketrans(",.", ".,")
+    rows = [
+        {**row, "preis": f"{x:,.2f}".translate(swap), "bid": f"${x:,.2f}", "off": f"{x / 100:.1f}%"}
+        for row, x in zip(clicks(), amounts, strict=True)
+    ]
+    path = save(tmp_path, rows, name)
+    if name.endswith("tsv"):
+        path.write_text(csv_text(rows, "\t"))
+    text = drafted(tmp_path, name)
+    assert '{ name = "preis", kind = "numeric", notation = "1.234,5" }' in text
+    assert '{ name = "bid", kind = "numeric", notation = "1,234.5" }' in text
+    assert '{ name = "off", kind = "numeric", notation = "1,234.5" }' in text
+    data = open_dataset(tmp_path / "drafted")
+    encoder = data.encoder
+    expected = encoder.scales["preis"].apply(np.array(amounts))
+    for column in ("preis", "bid"):
+        stored = np.sort(np.asarray(data.impressions[f"field.{column}"]))
+        np.testing.assert_allclose(stored, np.sort(expected), rtol=1e-5)
+    sent = [{"item": "i1", "preis": preis, "bid": 1299} for preis in (1.299, "1.299", "1.299,00", 1299)]
+    for candidates in (sent, sent[1:3]):
+        request = {"user": "u1", "time": START, "candidates": candidates}
+        numbers = encode_requests([request], encoder, 5).batch.candidates.context_numbers[0, :, :2]
+        right = encoder.scales["preis"].apply(
+            np.array([1.299 if c["preis"] == 1.299 else 1299.0 for c in candidates])
+        )
+        np.testing.assert_allclose(numbers[:, 0].numpy(), right, rtol=1e-5)
+    bad = {"user": "u1", "time": START, "candidates": [{"item": "i1", "preis": "12.99"}]}
+    with pytest.raises(InputError, match="preis"):
+        encode_requests([bad], encoder, 5)
+
+
+def test_a_number_in_another_notation_is_in_quarantine_with_the_way_out(tmp_path):
+    rows = [{**row, "preis": "12,99" if n else "free"} for n, row in enumerate(clicks())]
+    (tmp_path / "clicks.tsv").write_text(csv_text(rows, "\t"))
+    field = 'fields = [{ name = "preis", kind = "numeric"'
+    report = prepared(tmp_path, field + ', notation = "1.234,5" }]', "clicks.tsv").report["impressions"]
+    assert report.quarantined == {"bad_number": 1}
+    with pytest.raises(DataError, match="give the field a notation"):
+        prepared(tmp_path, field + " }]", "clicks.tsv")
+
+
+def test_ratings_with_a_decimal_comma_are_no_label(tmp_path):
+    rows = [{**row, "rating": f"{n % 5 + 1},{n % 2 * 5}"} for n, row in enumerate(clicks())]
+    for row in rows:
+        del row["clicked"]
+    (tmp_path / "clicks.tsv").write_text(csv_text(rows, "\t"))
+    assert "negatives = 4" in drafted(tmp_path, "clicks.tsv")
+
+
 # --- files and times
 
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.described.drafts.samples import Column, read_head
+from clickscale.errors import InputError
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
@@ -33,6 +34,14 @@ def test_bytes_that_are_not_utf8_are_read_as_latin_1(tmp_path):
     head = read_head(path)
     assert head.text.encoding == "latin-1"
     assert head.columns["title"].values.to_pylist() == ["Café"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_file_in_utf_16_is_refused_with_the_way_out(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes("id,title\n1,Café\n".encode("utf-16"))
+    with pytest.raises(InputError, match=f"iconv -f UTF-16 -t UTF-8 {name}"):
+        read_head(path)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +119,76 @@ def test_vectors_have_one_length():
     assert Column("c", pa.array([[0.5, 1.0], [1.0, 2.0]])).width == 2
     assert Column("c", pa.array([[0.5], [1.0, 2.0]])).width == 0
     assert Column("c", pa.array([[1, 2]])).width == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("user_id,time,2023,7d\n5,1700000077,1,2\n6,1700000088,3,4\n", ["user_id", "time", "2023", "7d"]),
+        ("click,101,205\n0,516,4003\n1,224,4091\n", ["click", "101", "205"]),
+        ("user,item,2023\nu1,i4,9\nu2,i5,9\n", ["user", "item", "2023"]),
+    ],
+)
+def test_a_number_among_the_names_leaves_the_first_line_a_header(tmp_path, lines, names):
+    path = tmp_path / "t.csv"
+    path.write_text(lines)
+    assert list(read_head(path).columns) == names
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "male,25,7\nfemale,31,8\nmale,40,9\n",
+        "-,25,7\n3,31,8\n4,40,9\n",
+        "NULL,25,0fba5\n3,31,1176b\n4,40,beef7\n",
+        "u1,1700000077,0\nu2,1700000088,1\nu3,1700000099,1\n",
+        "7,2023\n8,2024\n9,2025\n",
+    ],
+)
+def test_a_first_line_of_the_same_kind_as_those_below_is_no_header(tmp_path, lines):
+    path = tmp_path / "t.csv"
+    path.write_text(lines)
+    assert not read_head(path).named
+
+
+@pytest.mark.parametrize("separator", [" ", "  "])
+def test_spaces_divide_columns_under_a_header(tmp_path, separator):
+    lines = ("time user_id tags", "1700000077 u1 5;7", "1700000088 u2 5;9")
+    path = tmp_path / "t.txt"
+    path.write_text("\n".join(line.replace(" ", separator) for line in lines) + "\n")
+    head = read_head(path)
+    assert (head.text.separator, list(head.columns)) == (separator, ["time", "user_id", "tags"])
+
+
+@pytest.mark.parametrize("lines", ["7 12 15\n8 13 15\n9 12 14\n", "a b\n1 2\n3 4\n", "a b c\nd e f\na c b\n"])
+def test_spaces_in_lists_and_sentences_divide_no_columns(tmp_path, lines):
+    path = tmp_path / "t.txt"
+    path.write_text(lines)
+    assert len(read_head(path).columns) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["0 1:241 2:32 3:5", "0 0:241:1 1:1032:1", "-1 3:0.5", "1 qid:3 1:0.2 2:1e-3", "1.0 1:2"]
+)
+def test_sparse_lines_are_refused_by_name(tmp_path, line):
+    path = tmp_path / "t.txt"
+    path.write_text(f"{line}\n" * 20)
+    with pytest.raises(InputError, match="libsvm or libffm"):
+        read_head(path)
+
+
+def test_lists_of_which_none_holds_a_value_are_left_out(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"item_id": {n}, "tags": []}}\n' for n in range(3)))
+    head = read_head(path)
+    assert list(head.columns) == ["item_id"]
+    assert head.left_out == {"tags": "no value in 3 sampled rows"}
+
+
+def test_values_of_a_column_stay_in_their_rows_where_a_file_lacks_it(tmp_path):
+    lines = ['{"item_id": 1, "tags": []}\n', '{"item_id": 2, "tags": ["a"]}\n', '{"item_id": 3}\n']
+    for number, line in enumerate(lines):
+        (tmp_path / f"{number}.jsonl").write_text(line)
+    head = read_head(tmp_path)
+    assert head.columns["item_id"].values.to_pylist() == [1, 2, 3]
+    assert head.columns["tags"].values.to_pylist() == [None, ["a"], None]

@@ -1,12 +1,14 @@
 """Drafts of logs whose times are written in unusual ways."""
 
 import datetime as dt
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
 from tests.data.described.drafts.test_guess import draft, shop, write_csv
 from tests.data.sources import drained
 
@@ -107,3 +109,56 @@ def test_dates_of_attributes_are_moments_and_no_lists(tmp_path):
     pq.write_table(pa.Table.from_pylist(items), tmp_path / "items.parquet")
     _, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", shop()), tmp_path / "items.parquet")
     assert tree["items"]["fields"] == [{"name": "released", "kind": "timestamp"}]
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"),
+    [
+        ("%m/%d/%y %H:%M", "MDY"),
+        ("%d/%m/%y %H:%M", "DMY"),
+        ("%m/%d/%y %I:%M %p", "iso"),
+        ("%m/%d/%y %I:%M:%S %p", "iso"),
+        ("%d-%b-%y %I.%M.%S %p", "iso"),
+        ("%d-%b-%Y %H.%M.%S", "iso"),
+        ("%d.%m.%y %H:%M", "iso"),
+        ("%Y%m%d.0", "iso"),
+    ],
+)
+def test_years_of_two_figures_and_dates_that_became_floats_are_times(tmp_path, form, unit):
+    moments = [dt.datetime(2023, 11, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=117 * n) for n in range(300)]
+    rows = [row | {"timestamp": moments[n].strftime(form)} for n, row in enumerate(shop())]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("timestamp", unit)
+    seconds = [row["time"] for row in drained(load_log(tmp_path / "log.toml"))["impressions"]]
+    cut = [moment.replace(second=0) if "%H" in form or "%I" in form else moment for moment in moments]
+    cut = [moment if "%H" in form or "%I" in form else moment.replace(hour=0, minute=0) for moment in cut]
+    assert seconds == [int(moment.timestamp()) for moment in cut]
+
+
+@pytest.mark.parametrize(
+    ("form", "is_number"), [("/Date({}000)/", False), ("{}", True), ("7/{}", False), ("v1.{}.23", False)]
+)
+def test_a_column_with_the_name_of_a_time_that_is_not_read_is_pointed_out(tmp_path, form, is_number):
+    rows = [row | {"timestamp": form.format(1600 + 7 * n)} for n, row in enumerate(shop())]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["order"] == "rows"
+    assert f'# WARNING: "timestamp" ({form.format(1600)}) is not read as a time,' in text
+    assert ("time_bounds = [0" in text) == is_number
+
+
+def test_seconds_since_another_moment_are_read_as_the_warning_says(tmp_path):
+    rows = [row | {"timestamp": 1600 + 7 * n} for n, row in enumerate(shop())]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    text = text.replace("\n[impressions]", "\ntime_bounds = [0, 4102444800]\n[impressions]")
+    text = re.sub("\norder = .*", '\ntime = "timestamp"\ntime_unit = "s"', text)
+    (tmp_path / "log.toml").write_text(text)
+    assert prepare(load_log(tmp_path / "log.toml"), tmp_path / "out").report["impressions"].kept == 300
+
+
+@pytest.mark.parametrize("name", ["hour", "day", "season"])
+def test_hours_of_the_day_are_not_taken_for_an_unread_time(tmp_path, name):
+    rows = [row | {name: n % 24} for n, row in enumerate(shop())]
+    for row in rows:
+        del row["timestamp"]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert "is not read as a time" not in text
