@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.samples import Column
 
 Side = Literal["item", "profile", "context"]
@@ -161,8 +162,13 @@ def looks_rated(column: Column) -> bool:
 
 
 def find_time(columns: Iterable[Column]) -> Column | None:
-    """Find the time of an event: a column of moments, chosen by name among several."""
-    moments = [column for column in columns if column.unit]
+    """Find the time of an event: a column of moments, chosen by name among several.
+
+    The moment of a click is missing where none happened, so any other one goes before it.
+    """
+    found = [column for column in columns if column.unit]
+    every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
+    moments = every or found
     return named(moments, _TIMES) or (moments[0] if moments else None)
 
 
