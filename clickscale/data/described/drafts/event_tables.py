@@ -152,7 +152,9 @@ def _user_and_item(
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
-    told = shape.head.named and any(_may_be_outcome(column) for column in columns)
+    told = shape.head.named and any(
+        column.is_flag and OutcomeName(column.name).has_word for column in columns
+    )
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
@@ -161,12 +163,6 @@ def _user_and_item(
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
-
-
-def _may_be_outcome(column: Column) -> bool:
-    """True if the name and the values may be those of a label."""
-    name = OutcomeName(column.name)
-    return name.is_plain or (column.is_flag and name.has_word)
 
 
 def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:

@@ -72,9 +72,12 @@ _QUANTITIES = re.compile(
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
 )
-_USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber")
+_USER_WORD = re.compile(
+    r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber|nutzer|kunde|usuario|utilisateur"
+)
 _ITEM_WORD = re.compile(
-    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
+    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku|"
+    r"artikel|produkt|produit|werbemittel|anzeige"
 )
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _SOME = 30  # different ids from which one that most rows have stands for none

@@ -26,8 +26,8 @@ from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.rows import as_text, composed
 
 Label = tuple[Column, str, str]  # column, condition, why
-_NEARLY = 0.998  # share of the rows that two values must have to be a label beside others
-_STRAY = 0.0005  # share of larger numbers up to which they are errors and no counts
+_OTHERS = 0.002  # share of the rows that may have another value than the two of a label
+_STRAY, _OF_ONES = 0.0005, 0.05  # larger numbers, as shares of rows and of ones, up to which they are errors
 _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others hold counts
 _MISSING = 0.01  # share of missing values from which a missing one means that nothing happened
 _KINDS = 10  # kinds of events in one column, at most
@@ -172,11 +172,17 @@ def _most_frequent(column: Column) -> tuple[Column, int]:
     )
 
 
+def _may_be_others(column: Column) -> float:
+    """Return how many rows may have another value than two: one, such as a sum, or a small share."""
+    return max(1.0, _OTHERS * len(column.known))
+
+
 def _presence(column: Column) -> Label | None:
     """Make a label of a column that has a value only where the outcome happened."""
-    if column.distinct != 1 or not _MISSING <= _missing(column) < 1:
+    if not _MISSING <= _missing(column) < 1:
         return None
-    if positive_of(column.known.unique().to_pylist()) is None:
+    said = column.distinct == 1 and positive_of(column.known.unique().to_pylist()) is not None
+    if not said and not column.unit:
         return None
     return column, f"{column.name} != ''", "its name, and that it has a value only in some rows"
 
@@ -188,7 +194,7 @@ def _words(column: Column) -> Label | None:
     pair, others = _most_frequent(column)
     values = pair.values.to_pylist()
     yes = positive_of(values)
-    if pair.is_flag or yes is None or others > (1 - _NEARLY) * len(column.known) or "'" in str(yes):
+    if pair.is_flag or yes is None or others > _may_be_others(column) or "'" in str(yes):
         return None
     return column, f"{column.name} == '{yes}'", f"its name and its values {' and '.join(map(str, values))}"
 
@@ -202,8 +208,9 @@ def _count(column: Column, beside: bool) -> Label | None:
     if not OutcomeName(column.name).is_plain or not column.is_whole or column.distinct < 3:
         return None
     numbers = column.floats.to_numpy(zero_copy_only=False)  # type: ignore[union-attr]
-    larger = np.mean(numbers > 1)
-    if numbers.min() < 0 or np.mean(numbers == 0) < _ZEROS or (larger <= _STRAY and not beside):
+    zeros, ones, larger = (float(np.mean(which)) for which in (numbers == 0, numbers == 1, numbers > 1))
+    stray = larger <= min(_STRAY, _OF_ONES * ones) and not beside
+    if numbers.min() < 0 or zeros < _ZEROS or stray:
         return None
     return column, f"{column.name} >= 1", f"its name, and counts up to {numbers.max():g}"
 
@@ -213,7 +220,7 @@ def _nearly_flag(column: Column) -> Label | None:
     if column.distinct < 3:
         return None
     pair, others = _most_frequent(column)
-    if not pair.is_flag or others > (1 - _NEARLY) * len(column.known):
+    if not pair.is_flag or others > _may_be_others(column):
         return None
     rows = f"{others} of {len(column.values):,} sampled rows"
     return column, "", f"its name and its values; {rows} with another value, which cannot be used"
@@ -255,6 +262,8 @@ def _unfit(column: Column) -> str:
     plain = name.is_plain or (name.is_inverted and column.is_flag)
     if column.distinct < 2 or not (plain or (name.is_label and column.distinct <= _FEW)):
         return ""
+    if column.is_flag:
+        return "by its name an outcome"
     shown = ", ".join(str(value) for value in column.known.unique().to_pylist()[:3])
     return f"by its name an outcome, with values such as {shown}"
 

@@ -33,7 +33,7 @@ def drafted(folder, columns):
 
 
 def outcomes(folder):
-    """Labels of the impressions as preparing reads them: 1, 0, None for unknown, "bad" for an unusable row."""
+    """Labels of the impressions as preparing reads them: 1, 0, None for unknown, "bad" for unusable."""
     source = load_log(folder / "log.toml")
     (label,) = source.schema.labels
     values = [row[label_of(label.name)] for row in drained(source)["impressions"]]
@@ -87,6 +87,14 @@ def coin(n, clicked):
             {"event": lambda n, c: "click" if c else "impression"},
             {"name": "click", "condition": "event == 'click'"},
         ),
+        (
+            {"converted": lambda n, c: START + 60 * n + 9 if c else ""},
+            {"name": "converted", "condition": "converted != ''"},
+        ),
+        (
+            {"conversions": lambda n, c: 0 if n % 400 else 1 + (n % 1200 == 0)},
+            {"name": "conversions", "condition": "conversions >= 1"},
+        ),
         ({"noclick": lambda n, c: 1 - int(c)}, {"name": "click", "condition": "noclick == 0"}),
         (
             {"mobile": coin, "dismissed": lambda n, c: 1 - int(c)},
@@ -100,7 +108,8 @@ def test_a_column_with_the_outcome_is_the_label(tmp_path, columns, label):
     assert "negatives" not in tree
     assert next(reversed(columns)) not in {field["name"] for field in tree["impressions"]["fields"]}
     assert tree["impressions"]["time"] == "shown_at"
-    assert outcomes(tmp_path) == CLICKS
+    rare = [float(n % 400 == 0) for n in range(ROWS)]
+    assert outcomes(tmp_path) == (rare if "conversions" in columns else CLICKS)
 
 
 def test_a_count_beside_impressions_is_the_label_however_rare_two_clicks_are(tmp_path):
