@@ -115,7 +115,7 @@ def find_events(shape: Shape) -> Events | None:
         labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
     if not both and not labels:
         return None
-    telling = bool(labels) and _tells_by_name(labels[0][0])
+    telling = bool(labels) and _tells_events(labels[0], bool(described))
     if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
         return None
     if time is None and both and len(described) == 2:
@@ -126,9 +126,16 @@ def find_events(shape: Shape) -> Events | None:
     return Events(shape, user, item, time, why, labels, found.unfit)
 
 
-def _tells_by_name(label: Column) -> bool:
-    """True if the name of a column of outcomes tells that the rows are events."""
-    return named([label], CLICKS) is not None or OutcomeName(label.name).is_plain
+def _tells_events(label: Label, has_key: bool) -> bool:
+    """True if the name of an outcome tells that rows are events.
+
+    Args:
+        has_key: true if each row has a user or an item of its own; then counts may be totals.
+    """
+    column, condition, _ = label
+    if named([column], CLICKS) is not None:
+        return not (has_key and condition.endswith(">= 1"))
+    return OutcomeName(column.name).is_plain and not has_key
 
 
 def _never_features(columns: Sequence[Column], found: Found) -> dict[str, str]:

@@ -52,7 +52,7 @@ def _name(column: str, condition: str) -> str:
         return act if act != own else f"not_{own}"
     if said.is_moment:
         return re.sub(r"_?(at|time|ts|timestamp|date|datetime)$", "", own.lower())
-    if condition.endswith("'") and not said.has_word and "''" not in condition:
+    if condition.endswith("'") and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:
         return "like"

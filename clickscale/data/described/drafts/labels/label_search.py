@@ -86,6 +86,10 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label]) -> list[L
     """List the labels, the best first: by their names, ratings, moments, words, or the only two values."""
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
+    taken = {column.name for column, *_ in fits}
+    feedback += _worded(
+        [column for column in columns if named([column], FEEDBACK) and column.name not in taken]
+    )
     if clicks or fits or feedback:
         return [*clicks, *([] if clicks else fits), *feedback]
     rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
@@ -114,8 +118,13 @@ def _with_word(columns: Sequence[Column], flags: Sequence[Column]) -> list[Label
     """List the columns of two values whose name has a word for an outcome, such as ``Clicked on Ad``."""
     marked = [flag for flag in flags if OutcomeName(flag.name).has_word]
     said: list[Label] = [(flag, _is_one(flag), "a word of its name and its two values") for flag in marked]
-    others = [column for column in columns if OutcomeName(column.name).has_word and _can_be_compared(column)]
-    return [*said, *(label for column in others if (label := _words(column)) is not None)]
+    return [*said, *_worded([column for column in columns if OutcomeName(column.name).has_word])]
+
+
+def _worded(columns: Sequence[Column]) -> list[Label]:
+    """List the columns with words for yes and no."""
+    known = [column for column in columns if _can_be_compared(column)]
+    return [label for column in known if (label := _words(column)) is not None]
 
 
 def _is_one(flag: Column) -> str:
@@ -259,12 +268,15 @@ def _unfit(column: Column) -> str:
         kinds = " and ".join(map(str, column.known.unique().to_pylist()))
         return f"it has rows of their own for {kinds}; join them, or put each kind into a file of its own"
     name = OutcomeName(column.name)
+    values = column.known.unique().to_pylist()
+    if name.is_plain and column.distinct == 1 and positive_of(values) is None:
+        return f"by its name an outcome, with no other value than {values[0]} in the sample"
     plain = name.is_plain or (name.is_inverted and column.is_flag)
     if column.distinct < 2 or not (plain or (name.is_label and column.distinct <= _FEW)):
         return ""
     if column.is_flag:
         return "by its name an outcome"
-    shown = ", ".join(str(value) for value in column.known.unique().to_pylist()[:3])
+    shown = ", ".join(map(str, values[:3]))
     return f"by its name an outcome, with values such as {shown}"
 
 

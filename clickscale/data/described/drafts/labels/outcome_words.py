@@ -72,8 +72,8 @@ class OutcomeName:
 
     @property
     def is_label(self) -> bool:
-        """True for ``label``, which may be a label of any kind."""
-        return self._snake in ("label", "labels")
+        """True for ``label`` and other names of an outcome of any kind."""
+        return self._snake in ("label", "labels", "target", "outcome")
 
     @property
     def is_inverted(self) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.features.values import read_labels
+from clickscale.errors import InputError
 from clickscale.features import label_of
 from tests.data.described.drafts.test_guess import START, write_csv
 from tests.data.sources import drained
@@ -95,6 +96,10 @@ def coin(n, clicked):
             {"conversions": lambda n, c: 0 if n % 400 else 1 + (n % 1200 == 0)},
             {"name": "conversions", "condition": "conversions >= 1"},
         ),
+        (
+            {"mobile": coin, "liked": lambda n, c: "oui" if c else "non"},
+            {"name": "liked", "condition": "liked == 'oui'"},
+        ),
         ({"noclick": lambda n, c: 1 - int(c)}, {"name": "click", "condition": "noclick == 0"}),
         (
             {"mobile": coin, "dismissed": lambda n, c: 1 - int(c)},
@@ -159,6 +164,8 @@ def test_labels_of_objects_have_no_other_text_for_unknown(tmp_path):
         ("clicked", lambda n, c: ("a", "b", "c")[n % 3]),
         ("clicks", lambda n, c: 40 + n % 50),  # sums over many impressions
         ("label", lambda n, c: n % 4),
+        ("clicked", lambda n, c: 1 + int(c)),
+        ("target", lambda n, c: n % 3 + 1),
     ],
 )
 def test_a_column_that_is_called_after_an_outcome_is_never_a_feature(tmp_path, name, make):
@@ -222,3 +229,25 @@ def test_a_log_without_ids_may_have_a_conversion_in_any_place(tmp_path):
     tree = tomllib.loads(guess([write_csv(tmp_path / "uplift.csv", rows)], tmp_path))
     assert tree["labels"] == [{"name": "conversion", "column": "conversion"}]
     assert "user" not in tree
+
+
+def test_a_label_without_positives_in_the_sample_is_named(tmp_path):
+    text, tree = drafted(tmp_path, {"mobile": coin, "clicked": lambda n, c: 0})
+    assert tree["negatives"] == 4
+    assert "# WARNING: clicked may be the outcome: by its name an outcome, with no other value than 0" in text
+
+
+@pytest.mark.parametrize(
+    "totals", [{"clicks": lambda n: n % 3}, {"converted": lambda n: "ja" if n % 2 else "nein"}]
+)
+def test_totals_in_a_table_of_items_make_no_events_of_it(tmp_path, totals):
+    clicks = write_csv(tmp_path / "clicks.csv", log({"clicked": lambda n, c: int(c)}))
+    rows = [
+        {"item_id": n} | {name: make(n) for name, make in totals.items()} | {"shelf": n % 5}
+        for n in range(100)
+    ]
+    tree = tomllib.loads(guess([write_csv(tmp_path / "items.csv", rows), clicks], tmp_path))
+    assert tree["labels"] == [{"name": "clicked", "column": "clicked"}]
+    assert (tree["impressions"]["files"], tree["items"]["files"]) == ("clicks.csv", "items.csv")
+    with pytest.raises(InputError, match="No table has columns for user, item and time"):
+        guess([tmp_path / "items.csv"], tmp_path)
