@@ -48,7 +48,7 @@ def _name(column: str, condition: str) -> str:
     """Name a label after its column, or after the value that is positive."""
     said, own = OutcomeName(column), identifier(column)
     if said.is_inverted:
-        act = re.sub(r"^(no|non|not|un)_?", "", own)
+        act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
         return act if act != own else f"not_{own}"
     if said.is_moment:
         return re.sub(r"_?(at|time|ts|timestamp|date|datetime)$", "", own.lower())

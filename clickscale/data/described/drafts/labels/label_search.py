@@ -100,8 +100,8 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label]) -> list[L
         return moments[:1]
     if said := _with_word(columns, flags if len(flags) > 1 else []):
         return said
-    if inverted := [flag for flag in flags if flag.is_flag and OutcomeName(flag.name).is_inverted]:
-        return [(flag, f"{flag.name} == 0", "its name says what is not wanted") for flag in inverted[:1]]
+    if inverted := [label for column in columns if (label := _inverted(column)) is not None]:
+        return inverted[:1]
     others = [c for c in columns if c not in flags and not pa.types.is_nested(c.values.type)]
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
         return [(flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1")]
@@ -125,6 +125,20 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
     """List the columns with words for yes and no."""
     known = [column for column in columns if _can_be_compared(column)]
     return [label for column in known if (label := _words(column)) is not None]
+
+
+def _inverted(column: Column) -> Label | None:
+    """Make a label of a column that says what is not wanted, such as ``noclick``."""
+    if not OutcomeName(column.name).is_inverted or column.distinct != 2 or not _can_be_compared(column):
+        return None
+    why = "its name says what is not wanted"
+    if column.is_flag:
+        return column, f"{column.name} == 0", why
+    values = column.known.unique().to_pylist()
+    if (yes := positive_of(values)) is None:
+        return None
+    no = next(value for value in values if value != yes)
+    return (column, f"{column.name} == '{no}'", why) if "'" not in str(no) else None
 
 
 def _is_one(flag: Column) -> str:
@@ -219,6 +233,7 @@ def _count(column: Column, beside: bool) -> Label | None:
     numbers = column.floats.to_numpy(zero_copy_only=False)  # type: ignore[union-attr]
     zeros, ones, larger = (float(np.mean(which)) for which in (numbers == 0, numbers == 1, numbers > 1))
     stray = larger <= min(_STRAY, _OF_ONES * ones) and not beside
+    stray |= not (numbers == 2).any() and larger * len(numbers) <= _may_be_others(column)
     if numbers.min() < 0 or zeros < _ZEROS or stray:
         return None
     return column, f"{column.name} >= 1", f"its name, and counts up to {numbers.max():g}"
@@ -265,14 +280,17 @@ def _moment(column: Column) -> Label | None:
 def _unfit(column: Column) -> str:
     """Say why a column that is called after an outcome, or holds kinds of events, is no label."""
     if _holds_streams(column):
-        kinds = " and ".join(map(str, column.known.unique().to_pylist()))
+        kinds = ", ".join(map(str, column.known.unique().to_pylist()))
         return f"it has rows of their own for {kinds}; join them, or put each kind into a file of its own"
     name = OutcomeName(column.name)
     values = column.known.unique().to_pylist()
     if name.is_plain and column.distinct == 1 and positive_of(values) is None:
         return f"by its name an outcome, with no other value than {values[0]} in the sample"
-    plain = name.is_plain or (name.is_inverted and column.is_flag)
-    if column.distinct < 2 or not (plain or (name.is_label and column.distinct <= _FEW)):
+    plain = name.is_plain or (name.is_inverted and column.distinct == 2)
+    of_any_kind = name.is_label and (
+        column.distinct <= _FEW or (column.floats is not None and not column.is_whole)
+    )
+    if column.distinct < 2 or not (plain or of_any_kind):
         return ""
     if column.is_flag:
         return "by its name an outcome"

@@ -102,6 +102,10 @@ def coin(n, clicked):
         ),
         ({"noclick": lambda n, c: 1 - int(c)}, {"name": "click", "condition": "noclick == 0"}),
         (
+            {"not_clicked": lambda n, c: "nein" if c else "ja"},
+            {"name": "clicked", "condition": "not_clicked == 'nein'"},
+        ),
+        (
             {"mobile": coin, "dismissed": lambda n, c: 1 - int(c)},
             {"name": "not_dismissed", "condition": "dismissed == 0"},
         ),
@@ -128,7 +132,7 @@ def test_a_count_beside_impressions_is_the_label_however_rare_two_clicks_are(tmp
     assert "# left out: impression (how often it was shown, counted with the outcome)" in text
 
 
-@pytest.mark.parametrize("stray", [2, 838])
+@pytest.mark.parametrize("stray", [2, 9, 838])
 def test_a_stray_number_leaves_the_label_and_makes_its_row_unusable(tmp_path, stray):
     text, tree = drafted(tmp_path, {"clicked": lambda n, c: stray if n == 7 else int(c)})
     assert tree["labels"] == [{"name": "clicked", "column": "clicked"}]
@@ -165,6 +169,7 @@ def test_labels_of_objects_have_no_other_text_for_unknown(tmp_path):
         ("clicks", lambda n, c: 40 + n % 50),  # sums over many impressions
         ("label", lambda n, c: n % 4),
         ("clicked", lambda n, c: 1 + int(c)),
+        ("target", lambda n, c: n / 7),
         ("target", lambda n, c: n % 3 + 1),
     ],
 )
@@ -200,8 +205,7 @@ def test_a_stream_of_events_is_no_label_and_the_warning_says_what_to_do(tmp_path
         text = guess([write_csv(tmp_path / "events.csv", kept)], tmp_path)
         assert "labels" not in tomllib.loads(text)
         assert (
-            "# WARNING: event_type may be the outcome: it has rows of their own for impression and click"
-            in text
+            "# WARNING: event_type may be the outcome: it has rows of their own for impression, click" in text
         )
         assert "join them, or put each kind into a file of its own" in text
 
@@ -251,3 +255,19 @@ def test_totals_in_a_table_of_items_make_no_events_of_it(tmp_path, totals):
     assert (tree["impressions"]["files"], tree["items"]["files"]) == ("clicks.csv", "items.csv")
     with pytest.raises(InputError, match="No table has columns for user, item and time"):
         guess([tmp_path / "items.csv"], tmp_path)
+
+
+def test_the_moment_of_a_click_is_not_the_time_of_its_row(tmp_path):
+    rows = [{"click_time": START + 60 * n + 9 if CLICKS[n] else "", **row} for n, row in enumerate(log({}))]
+    rows = [
+        {("served" if name == "shown_at" else name): value for name, value in row.items()} for row in rows
+    ]
+    tree = tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))
+    assert (tree["impressions"]["time"], tree["labels"][0]["condition"]) == ("served", "click_time != ''")
+
+
+def test_codes_of_an_unknown_outcome_are_no_counts(tmp_path):
+    text, tree = drafted(tmp_path, {"clicked": lambda n, c: 9 if n % 800 == 0 else int(c)})
+    assert tree["labels"] == [{"name": "clicked", "column": "clicked"}]
+    assert outcomes(tmp_path) == ["bad" if n % 800 == 0 else clicked for n, clicked in enumerate(CLICKS)]
+    assert "5 of 4,000 sampled rows with another value" in text
