@@ -23,7 +23,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
     if not events.labels:
         yield _WARNING
         for name, why in events.unfit.items():
-            yield f"# WARNING: {remark(name)} may be the outcome: {remark(why)}."
+            yield f"# WARNING: {remark(name)} may be the outcome: {why}."
         flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
         if flags:
             yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."

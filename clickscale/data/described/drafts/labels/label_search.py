@@ -23,6 +23,7 @@ from clickscale.data.described.drafts.roles import (
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.data.described.rows import as_text, composed
 
 Label = tuple[Column, str, str]  # column, condition, why
@@ -138,7 +139,7 @@ def _inverted(column: Column) -> Label | None:
     if (yes := positive_of(values)) is None:
         return None
     no = next(value for value in values if value != yes)
-    return (column, f"{column.name} == '{no}'", why) if "'" not in str(no) else None
+    return (column, f"{column.name} == '{no}'", why) if _can_be_quoted(no) else None
 
 
 def _is_one(flag: Column) -> str:
@@ -180,6 +181,16 @@ def _can_be_compared(column: Column) -> bool:
     return not set(column.name) & set("<>=!'\"`")
 
 
+def _can_be_quoted(value: object) -> bool:
+    """True if a condition can hold the text."""
+    return str(value).isprintable() and "'" not in str(value)
+
+
+def _listed(values: Sequence[object], between: str = ", ") -> str:
+    """Write values of the log for a comment."""
+    return remark(between.join(map(str, values)))
+
+
 def _missing(column: Column) -> float:
     """Return the share of missing values."""
     return float(column.values.null_count / max(len(column.values), 1))
@@ -217,9 +228,9 @@ def _words(column: Column) -> Label | None:
     pair, others = _most_frequent(column)
     values = pair.values.to_pylist()
     yes = positive_of(values)
-    if pair.is_flag or yes is None or others > _may_be_others(column) or "'" in str(yes):
+    if pair.is_flag or yes is None or others > _may_be_others(column) or not _can_be_quoted(yes):
         return None
-    return column, f"{column.name} == '{yes}'", f"its name and its values {' and '.join(map(str, values))}"
+    return column, f"{column.name} == '{yes}'", f"its name and its values {_listed(values, ' and ')}"
 
 
 def _count(column: Column, beside: bool) -> Label | None:
@@ -280,12 +291,12 @@ def _moment(column: Column) -> Label | None:
 def _unfit(column: Column) -> str:
     """Say why a column that is called after an outcome, or holds kinds of events, is no label."""
     if _holds_streams(column):
-        kinds = ", ".join(map(str, column.known.unique().to_pylist()))
+        kinds = _listed(column.known.unique().to_pylist())
         return f"it has rows of their own for {kinds}; join them, or put each kind into a file of its own"
     name = OutcomeName(column.name)
     values = column.known.unique().to_pylist()
     if name.is_plain and column.distinct == 1 and positive_of(values) is None:
-        return f"by its name an outcome, with no other value than {values[0]} in the sample"
+        return f"by its name an outcome, with no other value than {_listed(values)} in the sample"
     plain = name.is_plain or (name.is_inverted and column.distinct == 2)
     of_any_kind = name.is_label and (
         column.distinct <= _FEW or (column.floats is not None and not column.is_whole)
@@ -294,8 +305,7 @@ def _unfit(column: Column) -> str:
         return ""
     if column.is_flag:
         return "by its name an outcome"
-    shown = ", ".join(map(str, values[:3]))
-    return f"by its name an outcome, with values such as {shown}"
+    return f"by its name an outcome, with values such as {_listed(values[:3])}"
 
 
 # --- columns that hold what happened
@@ -307,11 +317,11 @@ def _act(column: Column, head: Head, user: Column | None, item: Column | None) -
         return None
     values = column.known.unique().to_pylist()
     act, shown = act_of(values)
-    if act is None or side_of(column, user, item)[0] != "context" or "'" in str(act):
+    if act is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(act):
         return None
     if shown and (not OutcomeName(column.name).tells_events or _is_stream(column, act, head, user, item)):
         return None
-    why = f"its values {' and '.join(map(str, values))}"
+    why = f"its values {_listed(values, ' and ')}"
     return column, f"{column.name} == '{act}'", f"{why}, one row per impression" if shown else why
 
 

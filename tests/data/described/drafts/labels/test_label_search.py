@@ -271,3 +271,12 @@ def test_codes_of_an_unknown_outcome_are_no_counts(tmp_path):
     assert tree["labels"] == [{"name": "clicked", "column": "clicked"}]
     assert outcomes(tmp_path) == ["bad" if n % 800 == 0 else clicked for n, clicked in enumerate(CLICKS)]
     assert "5 of 4,000 sampled rows with another value" in text
+
+
+def test_values_with_line_ends_and_quotes_stay_in_their_comment(tmp_path):
+    rows = [row | {"clicked": ("a\nlabels = 1", "b'", "c")[n % 3]} for n, row in enumerate(log({}))]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    text = guess([path], tmp_path)
+    assert "such as a\\nlabels = 1, b', c." in text
+    assert tomllib.loads(text)["negatives"] == 4
