@@ -36,6 +36,7 @@ class Condition:
 
     Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``. A
     quoted literal, or one that is not a number, compares with texts as it stands, with ``==`` or ``!=`` only.
+    The empty text ``''`` is every missing value, so ``click_time != ''`` holds where there is one.
     """
 
     column: str
@@ -47,6 +48,11 @@ class Condition:
         literal: float | str = self.literal
         if isinstance(literal, str) and not is_text(values.type):
             literal = _literal(literal)  # a column of numbers or truth values has no texts to compare with
+        if literal == "":
+            missing = read_texts(values)[0].is_null()
+            return (pc.invert(missing) if self.sign == "!=" else missing).cast(pa.int8()), np.zeros(
+                len(values), bool
+            )
         if isinstance(literal, str):
             outcome = pc.equal(read_texts(values)[0], literal)
             outcome = outcome if self.sign != "!=" else pc.invert(outcome)

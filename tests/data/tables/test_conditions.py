@@ -42,6 +42,13 @@ def test_texts_compare_as_texts():
     assert parse_condition("a != '7'").evaluate(pa.array([7, 8, None]))[0].to_pylist() == [0, 1, None]
 
 
+@pytest.mark.parametrize("values", [["7", "", None], [7, None, None], [7.5, float("nan"), None]])
+def test_the_empty_text_is_every_missing_value(values):
+    there, bad = parse_condition("click_time != ''").evaluate(pa.array(values))
+    assert (there.to_pylist(), bad.tolist()) == ([1, 0, 0], [False] * 3)
+    assert parse_condition('click_time == ""').evaluate(pa.array(values))[0].to_pylist() == [0, 1, 1]
+
+
 def test_truth_values_compare_with_true_and_one():
     assert parse_condition("a == true").evaluate(pa.array([True, False]))[0].to_pylist() == [1, 0]
     assert parse_condition("a == 1").evaluate(pa.array([True, None]))[0].to_pylist() == [1, None]

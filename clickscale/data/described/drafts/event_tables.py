@@ -1,7 +1,7 @@
 """Tables of events: which columns of a sampled table are its user, item, time and outcomes."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
-    RATINGS,
     find_id,
     find_time,
-    is_afterwards,
+    is_action,
     is_free_text,
     is_quantity,
-    looks_rated,
     named,
     numbers_or_none,
     plain_name,
@@ -27,15 +27,12 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
 from clickscale.data.described.drafts.shapes import Shape
-from clickscale.data.described.drafts.suspects import tells_outcome
+from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
 from clickscale.data.described.rows import moment_texts
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
+from clickscale.data.tables.conditions import parse_condition
 
-_OUTCOMES = re.compile(
-    r"(^|_)(click(s|ed)?(_?through)?|clk|convert(ed)?|conversions?|purchas(es?|ed)|bought|booked|responded|response)"
-    r"(_|$)|(^|_)(target|label|outcome|reward)$"
-)
 _NO_ITEM = re.compile(
     r"(^|_)(country|region|city|state|location|zip|postal|segment|group|type|level|category|categ|warehouse|store|"
     r"branch|device|session|campaign|channel|plan)s?_?(id|no|key)?($|_)"
@@ -54,14 +51,19 @@ _STEPS = 20  # positives that must all have a flag before it is treated as a ste
 
 @dataclass
 class Events:
-    """A table of events with its columns of user, item and time, those that it has."""
+    """A table of events with its columns of user, item and time, those that it has.
+
+    Attributes:
+        unfit: columns that may hold the outcome but are no label, each with the reason.
+    """
 
     shape: Shape
     user: Column | None
     item: Column | None
     time: Column | None
     why: str
-    labels: list[tuple[Column, str, str]] = field(default_factory=list)  # column, condition, why
+    labels: list[Label] = field(default_factory=list)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def head(self) -> Head:
@@ -89,8 +91,7 @@ class Events:
         if not self.labels:
             return None
         label, condition, _ = self.labels[0]
-        truth = _truth_of(label)
-        return (truth >= float(condition.rpartition(" ")[2])).astype(float) if condition else truth
+        return _truth_of(label, condition)
 
     def tells_label(self, column: Column) -> str:
         """Return how a column tells the first outcome in the sample, empty if it does not."""
@@ -126,21 +127,47 @@ def find_events(shape: Shape) -> Events | None:
     described = [column for column in (user, item) if column is not None and not _comes_back(column)]
     if not both:  # a column with one row for each id is the key of a table of attributes
         user, item = (None if column in described else column for column in (user, item))
-    labels = list(shape.labels) or list(
-        _labels([c for c in columns if c not in (time, user, item)], head.named or user is None)
-    )
+    rest = [column for column in columns if column not in (time, user, item)]
+    found = Found(list(shape.labels)) if shape.labels else find_labels(rest, head, user, item)
+    labels = found.labels
     if not labels and user is None and item is None and not head.named:
         labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
     if not both and not labels:
         return None
-    telling = bool(labels) and named([labels[0][0]], CLICKS) is not None
+    telling = bool(labels) and _tells_events(labels[0], bool(described))
     if item is None and not telling and (described or labels[0][0] not in _edges(columns)):
         return None
     if time is None and both and len(described) == 2:
         return None
     if time is None and not shape.order:
         shape = replace(shape, order="rows")
-    return Events(shape, user, item, time, why, labels)
+    shape = replace(shape, left_out={**shape.left_out, **_never_features(rest, found)})
+    return Events(shape, user, item, time, why, labels, found.unfit)
+
+
+def _tells_events(label: Label, has_key: bool) -> bool:
+    """True if the name of an outcome tells that rows are events.
+
+    Args:
+        has_key: true if each row has a user or an item of its own; then counts may be totals.
+    """
+    column, condition, _ = label
+    if named([column], CLICKS) is not None:
+        return not (has_key and condition.endswith(">= 1"))
+    return OutcomeName(column.name).is_plain and not has_key
+
+
+def _never_features(columns: Sequence[Column], found: Found) -> dict[str, str]:
+    """Return the columns that came with the outcome and would not be left out, or shown later, without it."""
+    later = [
+        column.name
+        for column in columns
+        if written_after(column)
+        or written_with(column, varies=True)
+        or is_action(column)
+        or (column.is_flag and named([column], FEEDBACK))
+    ]
+    return {name: why for name, why in (found.unfit | found.shown).items() if name not in later}
 
 
 def _user_and_item(
@@ -151,7 +178,9 @@ def _user_and_item(
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
-    told = shape.head.named and any(column.is_flag and _names_outcome(column) for column in columns)
+    told = shape.head.named and any(
+        column.is_flag and OutcomeName(column.name).has_word for column in columns
+    )
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
@@ -223,42 +252,9 @@ def _may_be_id(column: Column) -> bool:
     )
 
 
-def _labels(columns: list[Column], are_named: bool) -> Iterator[tuple[Column, str, str]]:
-    """Yield the columns that separate positives from negatives, the best first."""
-    flags = [column for column in columns if column.is_flag or column.is_signed_flag]
-    chosen = [c for names in (CLICKS, FEEDBACK) for name in names if (c := named(flags, [name])) is not None]
-    for column in chosen:
-        yield column, _is_one(column), "its name and its two values"
-    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
-    # A condition compares numbers of computers, of no other notation.
-    if not chosen and rating is not None and _is_plain(rating) and 2 < rating.distinct <= 20:
-        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
-        yield rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}"
-    elif not chosen and len(flags) > 1:
-        for flag in filter(_names_outcome, flags):
-            yield flag, _is_one(flag), "a word of its name and its two values"
-    elif not chosen and len(flags) == 1 and not is_afterwards(flags[0]):
-        yield flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1"
-
-
-def _is_plain(column: Column) -> bool:
-    """True for numbers as computers write them."""
-    return column.floats is not None and not column.notation
-
-
 def _snake(name: str) -> str:
     """Write ``isConverted`` and ``Clicked on Ad`` as lower-case words joined by "_"."""
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
-
-
-def _names_outcome(column: Column) -> bool:
-    """True if the name of a column of two values has a word for an outcome, such as ``Clicked on Ad``."""
-    return _OUTCOMES.search(_snake(column.name)) is not None
-
-
-def _is_one(flag: Column) -> str:
-    """Return the condition of a label of 1 and -1; other pairs of values are labels as they are."""
-    return f"{flag.name} == 1" if flag.is_signed_flag else ""
 
 
 def useless(column: Column) -> str:
@@ -289,12 +285,16 @@ def _numbers_rows(column: Column) -> bool:
     return column.is_id and column.distinct == len(column.values)
 
 
-def _truth_of(column: Column) -> npt.NDArray[np.float64]:
-    """Return (N,) numbers of a column of numbers or of true and false."""
+def _truth_of(column: Column, condition: str = "") -> npt.NDArray[np.float64]:
+    """Return (N,) outcomes by a condition, or numbers, or words as 1 and 0; NaN where unknown."""
+    if condition:
+        outcome, _ = parse_condition(condition).evaluate(column.values)
+        return np.asarray(outcome.cast(pa.float64()).to_numpy(zero_copy_only=False))
     numbers = numbers_or_none(column)
-    if numbers is None:
-        numbers = read_labels(column.values)[0].astype(float)
-    return numbers
+    if numbers is not None:
+        return numbers
+    labels, _ = read_labels(column.values)
+    return np.where(labels < 0, np.nan, labels)
 
 
 def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:

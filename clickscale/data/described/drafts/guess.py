@@ -25,7 +25,8 @@ from clickscale.data.described.drafts.event_tables import (
 )
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.flag_groups import with_flag_groups
-from clickscale.data.described.drafts.label_lines import label_lines
+from clickscale.data.described.drafts.labels.label_lines import label_lines
+from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
 from clickscale.data.described.drafts.more_tables import (
     attributes_of,
@@ -102,7 +103,7 @@ def guess(
     if dataset:
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
     tables = [table for path in tables for table in tables_of_folder(path)]
-    heads, parts = part_files([read_head(path) for path in tables])
+    heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
     shapes = [find_shape(head, [other for other in heads if other is not head]) for head in heads]
     shapes = [replace(shape, parts=parts.get(shape.head.path, {})) for shape in shapes]
     events = [table for shape in shapes if (table := find_events(shape)) is not None]

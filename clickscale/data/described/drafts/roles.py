@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.samples import Column
 
 Side = Literal["item", "profile", "context"]
@@ -70,9 +71,12 @@ _QUANTITIES = re.compile(
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
 )
-_USER_WORD = re.compile(r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber")
+_USER_WORD = re.compile(
+    r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber|nutzer|kunde|usuario|utilisateur"
+)
 _ITEM_WORD = re.compile(
-    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku"
+    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku|"
+    r"artikel|produkt|produit|werbemittel|anzeige"
 )
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
@@ -149,8 +153,13 @@ def looks_rated(column: Column) -> bool:
 
 
 def find_time(columns: Iterable[Column]) -> Column | None:
-    """Find the time of an event: a column of moments, chosen by name among several."""
-    moments = [column for column in columns if column.unit]
+    """Find the time of an event: a column of moments, chosen by name among several.
+
+    The moment of a click is missing where none happened, so any other one goes before it.
+    """
+    found = [column for column in columns if column.unit]
+    every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
+    moments = every or found
     return named(moments, _TIMES) or (moments[0] if moments else None)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from clickscale.data.described.drafts.roles import is_quantity
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.tables.delimited import TextFormat
 
 MOST_VALUES = 10  # kept of a list
 _MANY, _MANY_OF_USERS = 1000, 50  # different values beyond which rare ones count as unknown
@@ -27,6 +28,9 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
             yield f"separator = {quoted(head.text.separator)}"
         if head.text.encoding != "utf-8":
             yield f"encoding = {quoted(head.text.encoding)}  # its bytes are not UTF-8"
+        if head.text.nulls != TextFormat().nulls:
+            nulls = ", ".join(map(quoted, head.text.nulls))
+            yield f"nulls = [{nulls}]  # the last one is taken for an unknown label"
         if not head.named:
             names = ", ".join(quoted(name) for name in head.text.names)
             yield f"names = [{names}]  # give them better names here"

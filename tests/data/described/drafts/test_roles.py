@@ -38,6 +38,7 @@ def head(**values):
         (["reviewerID", "asin"], "reviewerID", "asin"),
         (["session_id", "customer_id", "sku"], "customer_id", "sku"),
         (["subscriber_key", "song_no"], "subscriber_key", "song_no"),
+        (["NutzerID", "WerbemittelID"], "NutzerID", "WerbemittelID"),
         (["visitor_location_country_id", "prop_id"], None, "prop_id"),
         (["color", "shape"], None, None),
     ],

@@ -1,10 +1,12 @@
 """The labels of a draft: columns with outcomes, or negatives that are drawn."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.outcome_tables import OutcomeTable
-from clickscale.data.described.drafts.toml_lines import identifier, quoted
+from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 
 _NEGATIVES = 4
 _WARNING = """\
@@ -20,6 +22,8 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
     delays = {table.name: delay for table in outcomes if (delay := table.delay(events))}
     if not events.labels:
         yield _WARNING
+        for name, why in events.unfit.items():
+            yield f"# WARNING: {remark(name)} may be the outcome: {why}."
         flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
         if flags:
             yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
@@ -29,8 +33,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
     yield "# Outcomes of an impression; training takes the first one unless --labels names others."
     yield "labels = ["
     for column, condition, why in events.labels:
-        name = "like" if ">=" in condition else identifier(column.name).removeprefix("is_")
-        name = "click" if events.shape.holds_requests else name
+        name = "click" if events.shape.holds_requests else _name(column.name, condition)
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
         if delay := delays.get(column.name, 0):
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
@@ -39,3 +42,18 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"
+
+
+def _name(column: str, condition: str) -> str:
+    """Name a label after its column, or after the value that is positive."""
+    said, own = OutcomeName(column), identifier(column)
+    if said.is_inverted:
+        act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
+        return act if act != own else f"not_{own}"
+    if said.is_moment:
+        return re.sub(r"_?(at|time|ts|timestamp|date|datetime)$", "", own.lower())
+    if condition.endswith("'") and said.tells_events and not said.has_word:
+        return identifier(condition.split("'")[1])
+    if ">=" in condition and not said.has_word:
+        return "like"
+    return own.removeprefix("is_") if own != "f_" else "outcome"

@@ -1,0 +1,375 @@
+"""Search of the labels of a table of events: columns that separate positives from negatives.
+
+A column that is called after an outcome is never a feature. Where its values make no label that a draft can
+describe, it is left out, and the draft says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, act_of, positive_of
+from clickscale.data.described.drafts.roles import (
+    CLICKS,
+    FEEDBACK,
+    RATINGS,
+    is_afterwards,
+    looks_rated,
+    named,
+    side_of,
+)
+from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.toml_lines import remark
+from clickscale.data.described.rows import as_text, composed
+
+Label = tuple[Column, str, str]  # column, condition, why
+_OTHERS = 0.002  # share of the rows that may have another value than the two of a label
+_STRAY, _OF_ONES = 0.0005, 0.05  # larger numbers, as shares of rows and of ones, up to which they are errors
+_ZEROS = 0.3  # share of the rows without an outcome, at least, where the others hold counts
+_MISSING = 0.01  # share of missing values from which a missing one means that nothing happened
+_KINDS = 10  # kinds of events in one column, at most
+_FEW = 20  # different values of a column called label, at most
+_JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
+_OWN = 0.95  # share of impressions with an id of their own
+_UNKNOWN = pa.array(["-1", "-1.0"])
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labels of a table, and columns that are called after outcomes but make none.
+
+    Attributes:
+        unfit: why each of these columns is no label.
+        shown: columns that count how often something was shown, beside a label made of counts.
+    """
+
+    labels: list[Label] = field(default_factory=list)
+    unfit: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
+
+
+def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item: Column | None) -> Found:
+    """Find the labels among columns that are neither user, item nor time, the best first."""
+    flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
+    fits = [label for column in flat if (label := _fit(column, flat, user, item)) is not None]
+    acts = [label for column in flat if (label := _act(column, head, user, item)) is not None]
+    named_so = {column.name for column, _, _ in fits}
+    fits += [label for label in acts if label[0].name not in named_so]
+    labels = _labels(list(columns), head.named or user is None, fits)
+    taken = {column.name for column, _, _ in labels}
+    unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
+    counted = any(_counts(label) for label in labels)
+    shown = [column.name for column in flat if counted and OutcomeName(column.name).counts_shown]
+    return Found(labels, unfit, dict.fromkeys(shown, "how often it was shown, counted with the outcome"))
+
+
+def with_unknown_labels(head: Head) -> Head:
+    """Read -1 as missing in a table of texts where only a label of 1, 0 and -1 has it."""
+    if head.format not in ("csv", "tsv"):
+        return head
+    texts = [column for column in head.columns.values() if pa.types.is_string(column.values.type)]
+    holding = [column for column in texts if pc.any(pc.is_in(column.values, _UNKNOWN)).as_py()]
+    if len(holding) != 1 or not _may_be_label(holding[0]) or not _has_three_signs(holding[0]):
+        return head
+    (column,) = holding
+    unknown = pc.is_in(column.values, _UNKNOWN)
+    found = column.values.filter(unknown).unique().to_pylist()
+    values = pc.if_else(unknown, pa.scalar(None, column.values.type), column.values)
+    text = msgspec.structs.replace(head.text, nulls=(*head.text.nulls, *found))
+    return replace(head, text=text, columns={**head.columns, column.name: Column(column.name, values)})
+
+
+def _labels(columns: list[Column], are_named: bool, fits: list[Label]) -> list[Label]:
+    """List the labels, the best first: by their names, ratings, moments, words, or the only two values."""
+    flags = [column for column in columns if column.is_flag or column.is_signed_flag]
+    clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
+    taken = {column.name for column, *_ in fits}
+    feedback += _worded(
+        [column for column in columns if named([column], FEEDBACK) and column.name not in taken]
+    )
+    if clicks or fits or feedback:
+        return [*clicks, *([] if clicks else fits), *feedback]
+    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
+    # A condition compares numbers of computers, of no other notation.
+    plain = rating is not None and rating.floats is not None and not rating.notation
+    if rating is not None and plain and 2 < rating.distinct <= 20:
+        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
+        return [(rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}")]
+    if moments := [label for column in columns if (label := _moment(column)) is not None]:
+        return moments[:1]
+    if said := _with_word(columns, flags if len(flags) > 1 else []):
+        return said
+    if inverted := [label for column in columns if (label := _inverted(column)) is not None]:
+        return inverted[:1]
+    others = [c for c in columns if c not in flags and not pa.types.is_nested(c.values.type)]
+    if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
+        return [(flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1")]
+    return []
+
+
+def _called(flags: Sequence[Column], names: Sequence[str]) -> list[Label]:
+    """List the columns of two values with one of the names, in the order of the names."""
+    chosen = [column for name in names if (column := named(flags, [name])) is not None]
+    return [(column, _is_one(column), "its name and its two values") for column in chosen]
+
+
+def _with_word(columns: Sequence[Column], flags: Sequence[Column]) -> list[Label]:
+    """List the columns of two values whose name has a word for an outcome, such as ``Clicked on Ad``."""
+    marked = [flag for flag in flags if OutcomeName(flag.name).has_word]
+    said: list[Label] = [(flag, _is_one(flag), "a word of its name and its two values") for flag in marked]
+    return [*said, *_worded([column for column in columns if OutcomeName(column.name).has_word])]
+
+
+def _worded(columns: Sequence[Column]) -> list[Label]:
+    """List the columns with words for yes and no."""
+    known = [column for column in columns if _can_be_compared(column)]
+    return [label for column in known if (label := _words(column)) is not None]
+
+
+def _inverted(column: Column) -> Label | None:
+    """Make a label of a column that says what is not wanted, such as ``noclick``."""
+    if not OutcomeName(column.name).is_inverted or column.distinct != 2 or not _can_be_compared(column):
+        return None
+    why = "its name says what is not wanted"
+    if column.is_flag:
+        return column, f"{column.name} == 0", why
+    values = column.known.unique().to_pylist()
+    if (yes := positive_of(values)) is None:
+        return None
+    no = next(value for value in values if value != yes)
+    return (column, f"{column.name} == '{no}'", why) if _can_be_quoted(no) else None
+
+
+def _is_one(flag: Column) -> str:
+    """Return the condition of a label of 1 and -1; other pairs of values are labels as they are."""
+    return f"{flag.name} == 1" if flag.is_signed_flag else ""
+
+
+def _may_be_label(column: Column) -> bool:
+    """True if the name says nothing but an outcome, or is one that labels usually have."""
+    return OutcomeName(column.name).is_plain or named([column], CLICKS) is not None
+
+
+def _counts(label: Label) -> bool:
+    return label[1].endswith(">= 1")
+
+
+# --- columns that are called after outcomes
+
+
+def _fit(column: Column, columns: Sequence[Column], user: Column | None, item: Column | None) -> Label | None:
+    """Make a label of a column that is called after an outcome and holds more than two usual values."""
+    if column.is_flag or column.is_signed_flag or not _can_be_compared(column):
+        return None
+    if not _may_be_label(column):
+        return None
+    beside = any(OutcomeName(other.name).counts_shown for other in columns)
+    varies = side_of(column, user, item)[0] == "context"
+    return (
+        _presence(column)
+        or _words(column)
+        or (_count(column, beside) if varies else None)
+        or _nearly_flag(column)
+        or _signs(column)
+    )
+
+
+def _can_be_compared(column: Column) -> bool:
+    """True if a condition can name the column."""
+    return not set(column.name) & set("<>=!'\"`")
+
+
+def _can_be_quoted(value: object) -> bool:
+    """True if a condition can hold the text."""
+    return str(value).isprintable() and "'" not in str(value)
+
+
+def _listed(values: Sequence[object], between: str = ", ") -> str:
+    """Write values of the log for a comment."""
+    return remark(between.join(map(str, values)))
+
+
+def _missing(column: Column) -> float:
+    """Return the share of missing values."""
+    return float(column.values.null_count / max(len(column.values), 1))
+
+
+def _most_frequent(column: Column) -> tuple[Column, int]:
+    """Return the two most frequent values as a column, and the number of rows with others."""
+    counted = pc.value_counts(column.known)
+    counts = counted.field("counts").to_numpy(zero_copy_only=False)
+    order = np.argsort(-counts, kind="stable")[:2]
+    return Column(column.name, counted.field("values").take(pa.array(order))), int(
+        counts.sum() - counts[order].sum()
+    )
+
+
+def _may_be_others(column: Column) -> float:
+    """Return how many rows may have another value than two: one, such as a sum, or a small share."""
+    return max(1.0, _OTHERS * len(column.known))
+
+
+def _presence(column: Column) -> Label | None:
+    """Make a label of a column that has a value only where the outcome happened."""
+    if not _MISSING <= _missing(column) < 1:
+        return None
+    said = column.distinct == 1 and positive_of(column.known.unique().to_pylist()) is not None
+    if not said and not column.unit:
+        return None
+    return column, f"{column.name} != ''", "its name, and that it has a value only in some rows"
+
+
+def _words(column: Column) -> Label | None:
+    """Make a label of two words of which one means yes and the other no, such as ``ja`` and ``nein``."""
+    if column.distinct < 2 or not pa.types.is_string(column.values.type):
+        return None
+    pair, others = _most_frequent(column)
+    values = pair.values.to_pylist()
+    yes = positive_of(values)
+    if pair.is_flag or yes is None or others > _may_be_others(column) or not _can_be_quoted(yes):
+        return None
+    return column, f"{column.name} == '{yes}'", f"its name and its values {_listed(values, ' and ')}"
+
+
+def _count(column: Column, beside: bool) -> Label | None:
+    """Make a label of counts, of which many are 0.
+
+    Args:
+        beside: true if another column counts how often something was shown.
+    """
+    if not OutcomeName(column.name).is_plain or not column.is_whole or column.distinct < 3:
+        return None
+    numbers = column.floats.to_numpy(zero_copy_only=False)  # type: ignore[union-attr]
+    zeros, ones, larger = (float(np.mean(which)) for which in (numbers == 0, numbers == 1, numbers > 1))
+    stray = larger <= min(_STRAY, _OF_ONES * ones) and not beside
+    stray |= not (numbers == 2).any() and larger * len(numbers) <= _may_be_others(column)
+    if numbers.min() < 0 or zeros < _ZEROS or stray:
+        return None
+    return column, f"{column.name} >= 1", f"its name, and counts up to {numbers.max():g}"
+
+
+def _nearly_flag(column: Column) -> Label | None:
+    """Make a label of 0 and 1 beside a few other values, such as a sum in the last line."""
+    if column.distinct < 3:
+        return None
+    pair, others = _most_frequent(column)
+    if not pair.is_flag or others > _may_be_others(column):
+        return None
+    rows = f"{others} of {len(column.values):,} sampled rows"
+    return column, "", f"its name and its values; {rows} with another value, which cannot be used"
+
+
+def _has_three_signs(column: Column) -> bool:
+    """True for the values 1, 0 and -1."""
+    return column.floats is not None and set(pc.unique(column.floats).to_pylist()) == {-1.0, 0.0, 1.0}
+
+
+def _signs(column: Column) -> Label | None:
+    """Make a label of 1, 0 and -1."""
+    if not _has_three_signs(column):
+        return None
+    return column, f"{column.name} == 1", "its name; if -1 means unknown, leave such rows out of the file"
+
+
+def _moment(column: Column) -> Label | None:
+    """Make a label of the moment of an outcome that is missing, or 0, where none happened."""
+    if not OutcomeName(column.name).is_moment or not _can_be_compared(column) or column.distinct < 2:
+        return None
+    if column.unit and _MISSING <= _missing(column) < 1:
+        return column, f"{column.name} != ''", "its name, and that some rows have no such moment"
+    if column.floats is None:
+        return None
+    happened = pc.greater(column.floats, 0)
+    share = pc.mean(happened.cast(pa.float64())).as_py()
+    if share > 1 - _MISSING or not Column(column.name, column.known.filter(happened)).unit:
+        return None
+    return column, f"{column.name} > 0", "its name, and that some rows have no such moment"
+
+
+def _unfit(column: Column) -> str:
+    """Say why a column that is called after an outcome, or holds kinds of events, is no label."""
+    if _holds_streams(column):
+        kinds = _listed(column.known.unique().to_pylist())
+        return f"it has rows of their own for {kinds}; join them, or put each kind into a file of its own"
+    name = OutcomeName(column.name)
+    values = column.known.unique().to_pylist()
+    if name.is_plain and column.distinct == 1 and positive_of(values) is None:
+        return f"by its name an outcome, with no other value than {_listed(values)} in the sample"
+    plain = name.is_plain or (name.is_inverted and column.distinct == 2)
+    of_any_kind = name.is_label and (
+        column.distinct <= _FEW or (column.floats is not None and not column.is_whole)
+    )
+    if column.distinct < 2 or not (plain or of_any_kind):
+        return ""
+    if column.is_flag:
+        return "by its name an outcome"
+    return f"by its name an outcome, with values such as {_listed(values[:3])}"
+
+
+# --- columns that hold what happened
+
+
+def _act(column: Column, head: Head, user: Column | None, item: Column | None) -> Label | None:
+    """Make a label of ``click`` beside ``impression`` or ``ignored``, whatever the column is called."""
+    if not pa.types.is_string(column.values.type) or column.distinct != 2 or not _can_be_compared(column):
+        return None
+    values = column.known.unique().to_pylist()
+    act, shown = act_of(values)
+    if act is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(act):
+        return None
+    if shown and (not OutcomeName(column.name).tells_events or _is_stream(column, act, head, user, item)):
+        return None
+    why = f"its values {_listed(values, ' and ')}"
+    return column, f"{column.name} == '{act}'", f"{why}, one row per impression" if shown else why
+
+
+def _holds_streams(column: Column) -> bool:
+    """True for a column of events among which are impressions and clicks."""
+    if not pa.types.is_string(column.values.type) or not 2 <= column.distinct <= _KINDS:
+        return False
+    _, shown = act_of(column.known.unique().to_pylist())
+    return shown and OutcomeName(column.name).tells_events
+
+
+def _is_stream(column: Column, act: object, head: Head, user: Column | None, item: Column | None) -> bool:
+    """True if clicks are rows beside those of their impressions.
+
+    Then they have the id of an impression, or user and item of one far more often than impressions have
+    those of another one.
+    """
+    clicked = pc.equal(column.values, act).fill_null(False).to_numpy(zero_copy_only=False)
+    keys = [key for key in head.columns.values() if key not in (column, user, item) and _may_be_key(key)]
+    for key in keys:
+        ids, own = _repeats(key.values, clicked)
+        if own <= 1 - _OWN and ids > _JOINED:
+            return True
+    known = [
+        key.values for key in (user, item) if key is not None and not pa.types.is_nested(key.values.type)
+    ]
+    if len(known) < 2:
+        return False
+    pairs, others = _repeats(composed(known), clicked)
+    return pairs > others + _JOINED
+
+
+def _may_be_key(column: Column) -> bool:
+    """True for texts and whole numbers that may name an impression."""
+    if pa.types.is_nested(column.values.type) or column.unit:
+        return False
+    return column.floats is None or column.is_id
+
+
+def _repeats(keys: pa.Array, clicked: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[float, float]:
+    """Return the share of clicks with the key of an impression, and of impressions with that of another."""
+    codes = as_text(keys).dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    known = codes >= 0
+    shown = codes[known & ~clicked]
+    chosen = codes[known & clicked]
+    if not len(shown) or not len(chosen):
+        return 0.0, 1.0
+    often = np.bincount(shown, minlength=int(codes.max()) + 1)
+    return float(np.mean(often[chosen] > 0)), float(np.mean(often[shown] > 1))

@@ -1,0 +1,121 @@
+"""Words for outcomes: in names of columns, and as the two values of a column, in several languages."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_ACT = (
+    r"(click(s|ed)?(_?through)?|clk|klicks?|geklickt|clics?|clicad[oa]|cliccat[oa]|convert(ed)?|konvertiert|"
+    r"conversions?|purchas(es?|ed)|gekauft|bought|booked|installs|installed)"
+)
+_PLAIN = re.compile(rf"((is|has|was|did|ad)_)*{_ACT}(_(on|the|ad|banner|bool|flag|ind|yn))*")
+_FOREIGN = ("клик", "клики", "кликнул", "конверсия", "cliqué", "点击", "是否点击", "クリック")
+_ANYWHERE = re.compile(
+    rf"(^|_){_ACT}(_|$)|(^|_)(responded|response)(_|$)|(^|_)(target|label|outcome|reward)$"
+)
+_INVERTED = re.compile(
+    rf"((is|was|did|has)_)*((no|non|not|un)_?({_ACT})|dismiss(ed)?|skip(ped)?|ignored?|bounced?|rejected)"
+)
+_MOMENT = re.compile(
+    r"(ad)?(click(ed)?|conver(sion|ted)|purchased?|install(ed)?)(at|time|ts|timestamp|date|datetime)"
+)
+_COUNT_OF_SHOWN = re.compile(
+    r"((n|num|nb)_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
+)
+_OF_EVENTS = re.compile(
+    r"event|action|activity|interact|status|outcome|response|result|behav|feedback|^type$|^kind$"
+)
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Values as they are compared: lower case, without spaces, "_" and "-".
+_ACTS = _set(
+    "click clicked clicks clk klick geklickt clic convert converted conversion purchase purchased buy bought "
+    "install installed клик"
+)
+_NOT_DONE = _set("ignored ignore skipped skip dismissed dismiss") | {
+    before + act for before in ("no", "not", "non", "un", "didnot", "nicht", "kein") for act in _ACTS
+}
+_SHOWN = _set(
+    "impression impressions imp impr impressed show shown display displayed exposure exposed served"
+)
+_YES = _ACTS | _set("1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on")
+_NO = (
+    _NOT_DONE | _SHOWN | _set("0 false f no n nein non não nao нет nie hayır hayir 否 negative neg off none")
+)
+
+
+@dataclass(frozen=True)
+class OutcomeName:
+    """What the name of a column says of outcomes."""
+
+    name: str
+
+    @property
+    def _snake(self) -> str:
+        """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well."""
+        parted = re.sub(r"([a-z])([A-Z])", r"\1_\2", self.name)
+        return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
+
+    @property
+    def is_plain(self) -> bool:
+        """True if it says nothing but an outcome, as ``is_click`` does; ``click_id`` says more."""
+        return _PLAIN.fullmatch(self._snake) is not None or self.name.strip().lower() in _FOREIGN
+
+    @property
+    def has_word(self) -> bool:
+        """True if it has a word for an outcome, as ``Clicked on Ad`` does and ``no_click`` does not."""
+        return not self.is_inverted and (self.is_plain or _ANYWHERE.search(self._snake) is not None)
+
+    @property
+    def is_label(self) -> bool:
+        """True for ``label`` and other names of an outcome of any kind."""
+        return self._snake in ("label", "labels", "target", "outcome")
+
+    @property
+    def is_inverted(self) -> bool:
+        """True if it says what nobody wants, such as ``noclick`` or ``dismissed``."""
+        return _INVERTED.fullmatch(self._snake) is not None
+
+    @property
+    def is_moment(self) -> bool:
+        """True for ``click_time`` and other moments of an outcome."""
+        return _MOMENT.fullmatch(self._snake.replace("_", "")) is not None
+
+    @property
+    def counts_shown(self) -> bool:
+        """True for ``impressions`` and other counts of how often something was shown."""
+        return _COUNT_OF_SHOWN.fullmatch(self._snake) is not None
+
+    @property
+    def tells_events(self) -> bool:
+        """True for ``event_type`` and other names of what happened."""
+        return _OF_EVENTS.search(self._snake) is not None
+
+
+def positive_of(values: Sequence[object]) -> object | None:
+    """Return the value that means yes where the other one means no, or the only value if it means yes."""
+    if len(values) == 1:
+        return values[0] if _word(values[0]) in _YES | {"x"} else None
+    for yes, no in (values, reversed(values)):
+        if _word(yes) in _YES and _word(no) in _NO:
+            return yes
+    return None
+
+
+def act_of(values: Sequence[object]) -> tuple[object | None, bool]:
+    """Return the value that names an act, such as ``click``, and true if the other one says it was shown.
+
+    The act is None unless all other values say that it was shown, or that it was not done.
+    """
+    acts = [value for value in values if _word(value) in _ACTS]
+    rest = {_word(value) for value in values} - _ACTS
+    fits = len(acts) == 1 and len(values) == 2 and rest <= _NOT_DONE | _SHOWN
+    return (acts[0] if fits else None), bool(acts) and bool(rest & _SHOWN)
+
+
+def _word(value: object) -> str:
+    return re.sub(r"[\s_-]+", "", str(value).lower()).removesuffix(".0")

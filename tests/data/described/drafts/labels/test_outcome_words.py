@@ -1,0 +1,69 @@
+"""Words for outcomes in names and in values."""
+
+import pytest
+
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, act_of, positive_of
+
+
+@pytest.mark.parametrize(
+    "name", ["click", "clicks", "isClick", "is_purchased", "Clicked on Ad", "geklickt", "клик", "conversion"]
+)
+def test_names_that_say_nothing_but_an_outcome_are_known(name):
+    said = OutcomeName(name)
+    assert (said.is_plain, said.has_word, said.is_inverted) == (True, True, False)
+
+
+@pytest.mark.parametrize("name", ["click_id", "purchase_amount", "clicked_campaign", "device", "clickbait"])
+def test_names_that_say_more_are_no_plain_outcomes(name):
+    assert not OutcomeName(name).is_plain
+
+
+@pytest.mark.parametrize(
+    "name", ["noclick", "non_click", "not_clicked", "dismissed", "is_skipped", "bounced"]
+)
+def test_names_of_what_is_not_wanted_have_no_word_for_an_outcome(name):
+    assert (OutcomeName(name).is_inverted, OutcomeName(name).has_word) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["click_time", "clicked_at", "conversion_timestamp", "ClickTime", "purchase_date"]
+)
+def test_names_of_moments_of_outcomes_are_known(name):
+    assert OutcomeName(name).is_moment
+    assert not OutcomeName("impression_time").is_moment
+
+
+@pytest.mark.parametrize(
+    ("values", "yes"),
+    [
+        (["nein", "ja"], "ja"),
+        (["oui", "non"], "oui"),
+        (["no", "sí"], "sí"),
+        (["нет", "да"], "да"),
+        (["NO_CLICK", "CLICK"], "CLICK"),
+        (["not clicked", "clicked"], "clicked"),
+        (["ignored", "clicked"], "clicked"),
+        (["negative", "positive"], "positive"),
+        (["a", "b"], None),
+        (["ja", "oui"], None),
+        (["1"], "1"),
+        (["x"], "x"),
+        (["0"], None),
+    ],
+)
+def test_the_value_that_means_yes_is_found(values, yes):
+    assert positive_of(values) == yes
+
+
+@pytest.mark.parametrize(
+    ("values", "act", "shown"),
+    [
+        (["impression", "click"], "click", True),
+        (["skipped", "purchase"], "purchase", False),
+        (["impression", "click", "purchase"], None, True),
+        (["view", "click"], None, False),
+        (["ja", "nein"], None, False),
+    ],
+)
+def test_acts_are_told_from_views(values, act, shown):
+    assert act_of(values) == (act, shown)
