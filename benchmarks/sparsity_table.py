@@ -17,7 +17,7 @@ import configured  # noqa: F401 - first, for its effect
 from movielens_table import table
 
 from clickscale import workflow
-from clickscale.training.epochs import Epochs
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 

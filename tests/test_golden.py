@@ -21,8 +21,8 @@ from clickscale.evaluation.evaluate import predict
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.scorer import Scorer
 from clickscale.models import model_names
-from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.run import checkpoint
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import load_run

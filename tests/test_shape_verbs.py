@@ -16,7 +16,7 @@ from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.inference.replay import requests_from_dataset
-from clickscale.training.epochs import Epochs
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.workflow import evaluate, train
 from tests.shape_logs import SHAPE_LOGS

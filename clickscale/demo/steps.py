@@ -29,7 +29,7 @@ from clickscale.report.results import Result, gap_document, to_dict, verdict, wi
 from clickscale.run_page import CANDIDATES, measured_latencies
 from clickscale.scaling.laws import Laws, to_document
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
-from clickscale.training.epochs import Epochs
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.workflow import distill, evaluate, run_results, train, train_trees

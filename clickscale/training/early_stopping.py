@@ -1,8 +1,8 @@
 """Early stopping: training ends when the validation loss no longer falls, with the weights of the lowest.
 
-A second training (`clickscale.training.second_training`) is judged by its own losses. Its weights take the
-place of those of the first only if their loss is clearly lower, since small differences on the validation
-part are chance.
+A second training (`clickscale.training.passes.second_training`) is judged by its own losses. Its weights
+take the place of those of the first only if their loss is clearly lower, since small differences on the
+validation part are chance.
 """
 
 import math

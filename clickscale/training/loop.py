@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from clickscale.data.loader import Loader
-from clickscale.training.epochs import Position
 from clickscale.training.objectives import LOSS, Objective
+from clickscale.training.passes.epochs import Position
 from clickscale.training.rate_shift import calibrate
 from clickscale.training.run.interruption import Interruption
 from clickscale.training.run.logs import RunReport

@@ -12,16 +12,16 @@ from torch import Tensor
 from clickscale.files import checksum
 from clickscale.sealed import read_document, write_document
 from clickscale.training.early_stopping import EarlyStopping
-from clickscale.training.epochs import Position
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, Objective
 from clickscale.training.optimizers.optim import StepResult
+from clickscale.training.passes.epochs import Position
+from clickscale.training.passes.second_training import SecondTraining
+from clickscale.training.passes.table_resets import TableResets
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, with_prefix, without_prefix
 from clickscale.training.run.folder import ADVICE, DONE
 from clickscale.training.run.logs import LOG_HASH, METRICS, Meter, Stopwatch
 from clickscale.training.run.run_config import RunConfig
-from clickscale.training.second_training import SecondTraining
-from clickscale.training.table_resets import TableResets
 
 
 @dataclass(frozen=True)

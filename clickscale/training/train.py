@@ -20,6 +20,8 @@ from clickscale.training.learner import Learner, Plan, Planner
 from clickscale.training.loop import take_steps
 from clickscale.training.objectives import ClickLoss, Objective
 from clickscale.training.optimizers.optim import build_optimizer
+from clickscale.training.passes.second_training import SecondTraining
+from clickscale.training.passes.table_resets import table_resets
 from clickscale.training.recipe import decided_optimizer, facts_of, resolve, shaped, traits_of
 from clickscale.training.run.checkpoint import CheckpointStore
 from clickscale.training.run.environment import write_environment
@@ -38,8 +40,6 @@ from clickscale.training.run.logs import RunReport
 from clickscale.training.run.model import make_model, start_at_rates, trained_labels
 from clickscale.training.run.run_config import RunConfig, TrainConfig
 from clickscale.training.run_state import RunResult, RunState, read_done, write_done
-from clickscale.training.second_training import SecondTraining
-from clickscale.training.table_resets import table_resets
 from clickscale.training.warm_start import start_from
 
 _SCORED = 512  # impressions in a batch of the validation part, at least

@@ -14,7 +14,7 @@ from clickscale.benchmarking.speeds import (
 from clickscale.data.dataset import open_dataset
 from clickscale.data.loader import Loader
 from clickscale.data.portion import Portion
-from clickscale.training.epochs import Epochs
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.run.model import make_model
 from clickscale.training.run.run_config import TrainConfig
 from tests.data.tiny import tiny_dataset

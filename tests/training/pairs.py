@@ -11,9 +11,9 @@ from clickscale.batch import Batch
 from clickscale.config_text import override
 from clickscale.training.distill import distillation
 from clickscale.training.distill.distill_config import DistillConfig, ModelChoice
-from clickscale.training.epochs import Epochs
 from clickscale.training.objectives import OnlineDistillation
 from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.passes.epochs import Epochs
 from tests.training.compared import last
 
 SMALL = ("head.hidden=[8]",)

@@ -13,8 +13,8 @@ from clickscale.models.din import DIN
 from clickscale.models.suan import SUAN
 from clickscale.schema import Statistic
 from clickscale.training import recipe
-from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.recipe import (
     _RETURNING,
     _WEEK,

@@ -17,7 +17,7 @@ from clickscale.data.portion import Portion
 from clickscale.errors import ConfigError, DataError, RunError, unknown
 from clickscale.models import model_config, model_names, presets
 from clickscale.scaling.points import Cell
-from clickscale.training.epochs import Epochs
+from clickscale.training.passes.epochs import Epochs
 from clickscale.training.recipe import Traits, facts_of, resolve
 from clickscale.training.run.run_config import TrainConfig, train_config
 

@@ -9,7 +9,7 @@
     metrics.jsonl       one line per log interval (see `clickscale.training.run.logs`)
     events...           the same for TensorBoard, if it is installed
     checkpoints/        see `clickscale.training.run.checkpoint`
-    starting-point/     tables that epochs begin with, if they do (see `clickscale.training.table_resets`)
+    starting-point/     tables that epochs begin with (see `clickscale.training.passes.table_resets`)
     done.json           what the finished run cost; only a finished run has it
 """
 

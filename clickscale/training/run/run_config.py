@@ -10,8 +10,8 @@ from clickscale.config_text import assign, parse, read_assignments, split_assign
 from clickscale.data.loader import Grouping, LoaderConfig
 from clickscale.data.portion import Portion
 from clickscale.errors import ConfigError
-from clickscale.training.epochs import Epochs
 from clickscale.training.optimizers.optim import OptimizerConfig
+from clickscale.training.passes.epochs import Epochs
 
 # May change between the start of a run and its continuation: they do not touch what is learned. (The data may
 # move; its hash may not change. Another number of threads may change the last bits of a sum.)

@@ -178,7 +178,7 @@ def test_a_column_that_is_called_after_an_outcome_is_never_a_feature(tmp_path, n
     assert tree["negatives"] == 4
     assert f"# WARNING: {name} may be the outcome: by its name an outcome, with values such as" in text
     assert [field["name"] for field in tree["impressions"]["fields"]] == ["device"]
-    assert f"# left out: {name} (by its name an outcome" in text
+    assert f"# left out: {name} (" in text
 
 
 def test_the_only_flag_is_no_label_beside_a_column_that_is_called_after_an_outcome(tmp_path):

@@ -11,14 +11,14 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError
 from clickscale.schema import Field, Label, Schema
 from clickscale.training import train as training
-from clickscale.training.epochs import Epochs
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
+from clickscale.training.passes.epochs import Epochs
+from clickscale.training.passes.second_training import SecondTraining
 from clickscale.training.recipe import AGAIN, JUDGES, LARGE, Facts, Traits, resolve
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
-from clickscale.training.second_training import SecondTraining
 from clickscale.training.train import train
 from tests.data.tiny import START, STATISTICS, source_of, tiny_dataset, tiny_source
 from tests.models.toy import toy_batch, toy_model

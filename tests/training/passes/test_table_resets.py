@@ -16,16 +16,16 @@ from clickscale.data.dataset import open_dataset
 from clickscale.errors import RunError
 from clickscale.training import train as training
 from clickscale.training.distill.distillation import distill
-from clickscale.training.epochs import Epochs, Position
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
+from clickscale.training.passes.epochs import Epochs, Position
+from clickscale.training.passes.table_resets import FOLDER, TableResets, _table_name, table_resets
 from clickscale.training.run.checkpoint import CheckpointStore, read_checkpoint
 from clickscale.training.run.folder import load_run
 from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.model import make_model
 from clickscale.training.run.run_config import TrainConfig
-from clickscale.training.table_resets import FOLDER, TableResets, _table_name, table_resets
 from clickscale.training.table_rows import tables_of
 from clickscale.training.train import train
 from tests.data.tiny import tiny_dataset, tiny_source

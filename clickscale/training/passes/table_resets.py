@@ -21,8 +21,8 @@ from torch import Tensor
 from clickscale.data.features.encoder import Encoder
 from clickscale.errors import RunError
 from clickscale.layers.embedding import FusedEmbedding
-from clickscale.training.epochs import Epochs, Position
 from clickscale.training.learner import Learner
+from clickscale.training.passes.epochs import Epochs, Position
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore
 from clickscale.training.run.folder import load_run
 from clickscale.training.table_rows import carried_over, tables_of

@@ -17,7 +17,7 @@ class Position:
 
 
 class Epochs(Config, frozen=True):
-    """Passes over the training part; see `clickscale.training.table_resets` for what a reset does.
+    """Passes over the training part; see `clickscale.training.passes.table_resets` for what a reset does.
 
     Attributes:
         count: passes at most; 0 leaves it to `clickscale.training.recipe`. Click models with id embeddings
@@ -29,8 +29,8 @@ class Epochs(Config, frozen=True):
         snapshot: with ``reset=snapshot``, folder of an earlier run whose tables are the start, of the first
             epoch too; the initial tables of the run itself if empty.
         again: passes at most of a second training, which begins from the first weights and has slower
-            embedding rows without L2 (`clickscale.training.second_training`); 0 leaves it out, None leaves
-            it to the recipe. Needs early stopping, which keeps its weights only if they are clearly better.
+            embedding rows without L2 (`clickscale.training.passes.second_training`). 0 leaves it out, None
+            leaves it to the recipe. Early stopping keeps its weights only if they are clearly better.
     """
 
     count: int = 0

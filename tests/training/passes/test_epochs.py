@@ -1,7 +1,7 @@
 import pytest
 
 from clickscale.errors import ConfigError
-from clickscale.training.epochs import Epochs, Position
+from clickscale.training.passes.epochs import Epochs, Position
 
 
 def test_a_new_run_begins_every_epoch_at_its_first_batch() -> None:
