@@ -54,7 +54,7 @@ from clickscale.data.described.drafts.roles import (
 from clickscale.data.described.drafts.samples import Column, Head, read_head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import find_shape, user_history
-from clickscale.data.described.drafts.statistic_lines import statistic_lines
+from clickscale.data.described.drafts.statistic_lines import Sample, Sampled, sampled, statistic_lines
 from clickscale.data.described.drafts.suspects import (
     totals_outcomes,
     written_after,
@@ -165,6 +165,7 @@ class _Draft:
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
+        self.sampled: list[Sampled] = []  # categorical fields beside the impressions
         others = [
             head
             for head in heads
@@ -254,7 +255,8 @@ class _Draft:
         yield from self._table_lines("users", "user", self.users)
         yield from self._more_lines("users", "user")
         has = {"user": events.user is not None, "item": events.item is not None}
-        yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free)
+        sample = Sample.of(self.sampled, events)
+        yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free, sample)
         yield from split_lines(self.shape, events.user)
         for head in self.unused:
             yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
@@ -449,6 +451,9 @@ class _Draft:
             source = f", column = {quoted(column.name)}" if name != column.name and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
+            there = rows is not None or self.events.head.columns.get(column.name) is column
+            if "kind" not in options and there and (beside := sampled(name, kind, column, rows)) is not None:
+                self.sampled.append(beside)
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"
         yield "]"
 

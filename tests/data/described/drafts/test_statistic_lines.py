@@ -1,0 +1,137 @@
+"""Statistics beyond the usual ones: drafted where a sample calls for them, and nowhere else."""
+
+import csv
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.drafts.statistic_lines import _told_together
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+
+ROWS, START = 6_000, 1_700_000_000
+Columns = dict[str, npt.NDArray[Any]]
+Random = np.random.Generator
+
+
+def write(path: Path, columns: Columns) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *zip(*(c.tolist() for c in columns.values()), strict=True)])
+
+
+def names(prefix: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.char.add(prefix, np.asarray(values).astype(str))
+
+
+def log(random: Random, users: int = 300, items: int = 50) -> Columns:
+    """Users, items and times in any order."""
+    return {
+        "user_id": random.integers(users, size=ROWS),
+        "item_id": random.integers(items, size=ROWS),
+        "time": START + np.sort(random.integers(0, 28 * 86_400, ROWS)),
+    }
+
+
+def with_outcome(random: Random, columns: Columns, logit: npt.NDArray[Any]) -> Columns:
+    clicked = (random.random(ROWS) < 1 / (1 + np.exp(-logit))).astype(int)
+    named = {"user_id": names("u", columns["user_id"]), "item_id": names("i", columns["item_id"])}
+    return columns | named | {"clicked": clicked}
+
+
+def many_values(random: Random) -> dict[str, Columns]:
+    rows = log(random) | {"placement": random.integers(1_500, size=ROWS)}
+    logit = random.normal(-1, 1.5, 1_500)[rows["placement"]]
+    named = rows | {"placement": names("p", rows["placement"])}
+    return {"log.csv": with_outcome(random, named, logit)}
+
+
+def too_many_values(random: Random) -> dict[str, Columns]:
+    rows = log(random) | {"request": names("r", random.integers(40_000, size=ROWS))}
+    return {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0))}
+
+
+def pairs(random: Random) -> dict[str, Columns]:
+    rows, group, kind = log(random), random.integers(8, size=300), random.integers(6, size=50)
+    logit = random.normal(-0.5, 1.5, (8, 6))[group[rows["user_id"]], kind[rows["item_id"]]]
+    users = {"user_id": names("u", np.arange(300)), "group": names("g", group)}
+    items = {"item_id": names("i", np.arange(50)), "category": names("c", kind)}
+    return {"log.csv": with_outcome(random, rows, logit), "users.csv": users, "items.csv": items}
+
+
+def sums(random: Random) -> dict[str, Columns]:
+    """Group and category each tell something, and nothing more together."""
+    rows, group, kind = log(random), random.integers(8, size=300), random.integers(6, size=50)
+    logit = random.normal(-0.5, 1, 8)[group[rows["user_id"]]] + random.normal(0, 1, 6)[kind[rows["item_id"]]]
+    users = {"user_id": names("u", np.arange(300)), "group": names("g", group)}
+    items = {"item_id": names("i", np.arange(50)), "category": names("c", kind)}
+    return {"log.csv": with_outcome(random, rows, logit), "users.csv": users, "items.csv": items}
+
+
+def fatigue(random: Random) -> dict[str, Columns]:
+    rows = log(random, users=100, items=12)
+    seen: dict[tuple[int, int], int] = {}
+    earlier = np.zeros(ROWS)
+    for row, pair in enumerate(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True)):
+        earlier[row] = seen[pair] = seen.get(pair, -1) + 1
+    return {"log.csv": with_outcome(random, rows, 2 - earlier)}
+
+
+def visits(random: Random) -> dict[str, Columns]:
+    rows, place = log(random), np.arange(ROWS) % 5
+    start = np.repeat(np.sort(random.integers(0, 28 * 86_400, ROWS // 5)), 5)
+    rows |= {
+        "user_id": np.repeat(random.integers(300, size=ROWS // 5), 5),
+        "time": START + start + 40 * place,
+    }
+    return {"log.csv": with_outcome(random, rows, 2.0 - place)}
+
+
+PLACEMENT = ["placement_rate", "placement_count"]
+SEEN = ["user_item_rate", "user_item_count"]
+VISIT = ["user_count_10m", "user_count_1h"]
+
+
+@pytest.mark.parametrize(
+    ("make", "more"),
+    [
+        (many_values, PLACEMENT),
+        (too_many_values, []),
+        (pairs, ["group_category_rate"]),
+        (sums, []),
+        (fatigue, SEEN),
+        (visits, VISIT),
+    ],
+)
+def test_a_draft_counts_what_its_sample_calls_for(
+    tmp_path: Path, make: Callable[[Random], dict[str, Columns]], more: list[str]
+) -> None:
+    for file, columns in make(np.random.default_rng(5)).items():
+        write(tmp_path / file, columns)
+    text = guess(sorted(tmp_path.iterdir()), tmp_path)
+    found = [each["name"] for each in tomllib.loads(text)["statistics"]]
+    usual = {"item_rate", "item_count", "user_rate", "user_count", "user_lift", "user_lift_7d"}
+    assert [name for name in found if name not in usual and not name.startswith("user_category")] == more
+    (tmp_path / "schema.toml").write_text(text, "utf-8")
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "prepared")
+
+
+def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.integers(1, 20, (2, 400, 2_000))
+    label = random.integers(2, size=2_000).astype(float)
+    found = [_told_together(a, b, label) for a, b in zip(one, other, strict=True)]
+    assert -1 < np.mean(found) < 0.3
+    assert 0.7 < np.std(found) < 1.3
+    assert max(found) < 5
+
+
+def test_pairs_without_a_known_outcome_tell_nothing() -> None:
+    codes = np.array([1, 2, 0])
+    assert _told_together(codes, codes, np.full(3, np.nan)) == 0
+    assert _told_together(np.zeros(3, int), codes, np.ones(3)) == 0
