@@ -127,7 +127,7 @@ def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
     label = random.integers(2, size=2_000).astype(float)
     found = [_told_together(a, b, label) for a, b in zip(one, other, strict=True)]
     assert -1 < np.mean(found) < 0.3
-    assert 0.7 < np.std(found) < 1.3
+    assert 0.7 < np.std(found) < 1.5
     assert max(found) < 5
 
 
