@@ -119,8 +119,11 @@ def _metrics(run: RunState) -> dict[str, Any]:
 def _validate(run: RunState, validation: list[Loader], report: RunReport) -> None:
     """Measure and log the validation part; early stopping keeps the weights if they are the best so far."""
     losses = validate(run.objective, validation, run.device)
-    report.log_validation(run.step, losses)
-    if run.config.early_stopping and run.stopping.judge(run.step, run.judged_loss(losses), run.weights()):
+    early = run.config.early_stopping
+    best = early and run.stopping.judge(run.step, run.judged_loss(losses), run.weights())
+    kept = run.stopping.best if run.second_step and math.isfinite(run.stopping.best) else None
+    report.log_validation(run.step, losses, kept)
+    if best:
         report.say(f"step {run.step}: validation loss {run.stopping.best:.4f}, the lowest so far")
 
 

@@ -285,7 +285,9 @@ class _Search:
 
 
 def _validation_losses(folder: Path) -> tuple[float | None, ...]:
-    return tuple(line["valid"]["loss"] for line in read_metrics(folder) if "valid" in line)
+    """Losses over the validation part; in a second training, those of the weights that are kept."""
+    lines = [line for line in read_metrics(folder) if "valid" in line]
+    return tuple(line.get("kept", line["valid"]["loss"]) for line in lines)
 
 
 def _finite(value: float) -> float | None:

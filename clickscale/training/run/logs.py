@@ -208,9 +208,13 @@ class RunReport(AbstractContextManager["RunReport"]):
         self._log.write(step, values)
         self._line.tell(values)
 
-    def log_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """Log the losses over the validation part."""
-        self._log.write(step, {"valid": losses})
+    def log_validation(self, step: int, losses: Mapping[str, float], kept: float | None = None) -> None:
+        """Log the losses over the validation part.
+
+        Args:
+            kept: loss of the weights that training would end with, in a second training.
+        """
+        self._log.write(step, {"valid": losses} | ({} if kept is None else {"kept": kept}))
 
 
 def _lines(path: Path) -> list[str]:

@@ -78,8 +78,11 @@ def test_a_run_that_gains_nothing_by_it_ends_with_the_weights_of_the_first(
     models = [name for name in once.tensors if name.startswith("model.")]
     assert models
     assert all(torch.equal(once.tensors[name], twice.tensors[name]) for name in models)
-    kept = once.facts["early_stopping"]["best_step"]
-    assert twice.facts["early_stopping"]["best_step"] == kept
+    kept = once.facts["early_stopping"]
+    assert twice.facts["early_stopping"]["best_step"] == kept["best_step"]
+    told = [line["kept"] for line in read_metrics(tmp_path / "twice") if "kept" in line]
+    assert len(told) > 2
+    assert set(told) == {kept["best"]}
 
 
 def test_its_rates_rise_and_fall_again(data: Path, tmp_path: Path) -> None:
