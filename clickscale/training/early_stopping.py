@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 CLEARLY = 0.01  # share by which the loss of a second training must be lower
-LEVEL = 0.005  # share by which it may be higher after its first pass and still go on
+LEVEL = 0.005  # share by which it may be higher where the first training has learned next to nothing
+NOTHING = 0.02  # share by which the loss of such a training is below that of the constant rate
 
 
 class EarlyStopping:
@@ -21,6 +22,7 @@ class EarlyStopping:
 
     Args:
         patience: validations in a row without a new best after which training stops; 0 never stops it.
+        constant: loss of the constant rate.
 
     Attributes:
         best, best_step: loss of ``weights`` and the step after which it was measured; infinity and 0 before.
@@ -30,8 +32,8 @@ class EarlyStopping:
         weights: copies of all weights at ``best_step`` by name; empty before.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, constant: float = math.inf) -> None:
+        self.patience, self.constant = patience, constant
         self.best, self.best_step, self.bad, self.judged = math.inf, 0, 0, 0
         self.lowest = self.first = math.inf
         self.weights: dict[str, Tensor] = {}
@@ -44,9 +46,13 @@ class EarlyStopping:
         """Go on with a second training."""
         self.first, self.lowest, self.bad = self.lowest, math.inf, 0
 
-    def is_level(self) -> bool:
-        """True if the second training has come about as far as the first."""
-        return self.lowest <= self.first * (1 + LEVEL)
+    def promises(self) -> bool:
+        """True if the second training is worth more than its first pass.
+
+        It is clearly better by then, unless it is one that both trainings need long to begin with.
+        """
+        idle = self.first > self.constant * (1 - NOTHING)
+        return self.lowest < self.first * ((1 + LEVEL) if idle else (1 - CLEARLY))
 
     def judge(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> bool:
         """Take in the validation ``loss`` after ``step``; whether it is a new best, whose weights are copied.

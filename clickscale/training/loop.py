@@ -47,7 +47,7 @@ def take_steps(
             break  # nothing tells whether it is better
         if again >= 0:
             _begin_again(run, start, loader, validation, report)
-        if over() or (again > 0 and not run.stopping.is_level()):
+        if over() or (again > 0 and not run.stopping.promises()):
             continue  # to the second training, if there is one
         first_step = loader.steps(start.epoch)
         run.resets.begin(start, (first_step, loader.steps(start.epoch + 1) - first_step))

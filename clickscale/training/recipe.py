@@ -388,7 +388,6 @@ def _second(config: C, facts: Facts, *, by_hand: bool, reasons: list[str]) -> C:
         return config
     reasons.append(
         f"then a second training of up to {AGAIN} epochs, with slower embedding rows and no L2 on them: it"
-        " ends after one unless it is level, and stays only if it is clearly better; --set epochs.again=0"
-        " leaves it out"
+        " ends after one, and is forgotten, unless it is clearly better; --set epochs.again=0 leaves it out"
     )
     return replace(config, epochs=replace(config.epochs, again=AGAIN))

@@ -9,6 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch.utils import deterministic as memory
 
+from clickscale.arrays import Array
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
 from clickscale.errors import ConfigError, RunError
@@ -162,7 +163,8 @@ def _train(
     write_environment(out, threads, device)
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)
-    stopping = EarlyStopping(config.patience if config.early_stopping else 0)
+    constant = _constant_loss(dataset, config)
+    stopping = EarlyStopping(config.patience if config.early_stopping else 0, constant)
     run = RunState(config, device, objective, learners, store, resets, stopping, second)
     notes = [
         threads,
@@ -185,9 +187,22 @@ def _train(
 
 def _is_labelled(dataset: Dataset, config: RunConfig) -> bool:
     """False if no label that is trained is known anywhere in the validation part."""
+    labels = _judging_labels(dataset, config)
+    return not len(labels[0]) or any(bool((label >= 0).any()) for label in labels)
+
+
+def _constant_loss(dataset: Dataset, config: RunConfig) -> float:
+    """Loss over the validation part of who knows its rates and nothing else; labels are added."""
+    known = [label[label >= 0] for label in _judging_labels(dataset, config)]
+    rates = np.array([label.mean() for label in known if len(label)])
+    either = np.stack([rates, 1 - rates])
+    return float(-(either * np.log(np.maximum(either, np.finfo(float).tiny))).sum())
+
+
+def _judging_labels(dataset: Dataset, config: RunConfig) -> list[Array]:
+    """Labels that are trained, of the validation part; below 0 where unknown."""
     rows = dataset.part("valid")
-    labels = [np.asarray(dataset.impressions[label_of(n)])[rows] for n in trained_labels(dataset, config)]
-    return not len(rows) or any(bool((label >= 0).any()) for label in labels)
+    return [np.asarray(dataset.impressions[label_of(n)])[rows] for n in trained_labels(dataset, config)]
 
 
 def _validation(dataset: Dataset, config: RunConfig, shared: int) -> list[Loader]:

@@ -4,9 +4,9 @@ One pass with L2 on embedding rows is what most logs want: more learns ids by he
 depend on what two fields say together, and on neither alone, gives such a training nothing to begin with. So
 a second one follows on logs that are not large: from the same first weights, with several passes, a lower
 rate of embedding rows and of the weights that embed numbers, and no L2 on these rows. It ends after the first
-pass unless it has come about as far as the first training, and its weights stay only if their validation loss
-is clearly lower (`clickscale.training.early_stopping`). Where it gains nothing, the run ends with the very
-weights of the first training, and has cost about one more pass.
+pass unless it is clearly better by then, or level with a training that has learned next to nothing. Its
+weights stay only if their validation loss is clearly lower (`clickscale.training.early_stopping`). Where it
+gains nothing, the run ends with the very weights of the first training, and has cost one more pass.
 """
 
 from collections.abc import Sequence

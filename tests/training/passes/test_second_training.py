@@ -11,6 +11,7 @@ from clickscale.config_text import override
 from clickscale.errors import ConfigError
 from clickscale.schema import Field, Label, Schema
 from clickscale.training import train as training
+from clickscale.training.early_stopping import EarlyStopping
 from clickscale.training.learner import Learner
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
@@ -118,10 +119,10 @@ def test_it_begins_with_the_first_weights_and_moments() -> None:
     assert losses() != before
 
 
-def test_without_a_level_loss_it_ends_after_its_first_pass(
+def test_without_a_gain_it_ends_after_its_first_pass(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clickscale.training.early_stopping.LEVEL", -1.0)
+    monkeypatch.setattr(EarlyStopping, "promises", lambda _: False)
     result = train(config_of(data, *TWICE), tmp_path / "run")
     facts = last(tmp_path / "run").facts
     passes = result.step / facts["second_step"]
@@ -129,12 +130,32 @@ def test_without_a_level_loss_it_ends_after_its_first_pass(
     assert facts["epoch"] == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "goes_on"),
+    [
+        (0.50, 0.51, False),
+        (0.50, 0.498, False),  # level with a training that has learned something
+        (0.50, 0.494, True),
+        (0.69, 0.691, True),  # neither has begun
+        (0.69, 0.70, False),
+    ],
+)
+def test_it_goes_on_where_it_is_better_or_the_first_has_learned_nothing(
+    first: float, second: float, goes_on: bool
+) -> None:
+    stopping = EarlyStopping(2, constant=0.693)
+    assert stopping.judge(10, first, {})
+    stopping.begin_again()
+    stopping.judge(20, second, {})
+    assert stopping.promises() == goes_on
+
+
 @pytest.mark.parametrize("at", [3, 22, 25, 33, 40])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     config = config_of(data, *TWICE, "patience=9")
-    monkeypatch.setattr("clickscale.training.early_stopping.LEVEL", 9.0)
+    monkeypatch.setattr(EarlyStopping, "promises", lambda _: True)
     assert train(config, tmp_path / "whole").step > at
     with monkeypatch.context() as patch:
         patch.setattr(training, "ClickLoss", halting(at))
