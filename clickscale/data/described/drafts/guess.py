@@ -451,7 +451,8 @@ class _Draft:
             source = f", column = {quoted(column.name)}" if name != column.name and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
-            there = rows is not None or self.events.head.columns.get(column.name) is column
+            # Attributes of behaviors are no keys of statistics.
+            there = rows is not None or (not prefix and self.events.head.columns.get(column.name) is column)
             if "kind" not in options and there and (beside := sampled(name, kind, column, rows)) is not None:
                 self.sampled.append(beside)
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"

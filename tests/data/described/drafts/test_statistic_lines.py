@@ -92,6 +92,14 @@ def visits(random: Random) -> dict[str, Columns]:
     return {"log.csv": with_outcome(random, rows, 2.0 - place)}
 
 
+def orders(random: Random) -> dict[str, Columns]:
+    """Positives only: the order that a row belongs to is known of behaviors."""
+    rows = log(random)
+    named = {"customer_id": rows["user_id"], "product_id": rows["item_id"], "order_date": rows["time"]}
+    products = {"product_id": np.arange(50), "price": np.arange(50) + 0.5}
+    return {"lines.csv": {"order_id": 5_000 + np.arange(ROWS) // 3, **named}, "products.csv": products}
+
+
 PLACEMENT = ["placement_rate", "placement_count"]
 SEEN = ["user_item_rate", "user_item_count"]
 VISIT = ["user_count_10m", "user_count_1h"]
@@ -106,6 +114,7 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (sums, []),
         (fatigue, SEEN),
         (visits, VISIT),
+        (orders, []),
     ],
 )
 def test_a_draft_counts_what_its_sample_calls_for(
