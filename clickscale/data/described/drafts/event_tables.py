@@ -224,7 +224,7 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         for column in columns
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
-        and not _NO_ITEM.search(_snake(column.name))
+        and not _NO_ITEM.search(OutcomeName(column.name).snake)
         and column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)
@@ -250,11 +250,6 @@ def _may_be_id(column: Column) -> bool:
     return (
         several and not column.unit and (column.is_id or (column.floats is None and not is_free_text(column)))
     )
-
-
-def _snake(name: str) -> str:
-    """Write ``isConverted`` and ``Clicked on Ad`` as lower-case words joined by "_"."""
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
 
 
 def useless(column: Column) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, quantile_groups
@@ -77,7 +78,7 @@ _PURCHASED = re.compile(
 
 def written_after(column: Column) -> str:
     """Return why a column of events was written after the outcome, by its name; empty if it was not."""
-    name = _words(column.name)
+    name = OutcomeName(column.name).snake
     if _TEXTS.search(name):
         return "by its name a text about the outcome, written after it"
     return "by its name written after the outcome" if _LATER.search(name) else ""
@@ -89,20 +90,20 @@ def written_with(column: Column, varies: bool) -> str:
     Args:
         varies: the column differs between the impressions of one item and of one user.
     """
-    name = _words(column.name)
+    name = OutcomeName(column.name).snake
     with_it = _WITH.search(name) or (varies and _CAME.search(name) and not _BEFORE.search(name))
     return "by its name written with the outcome" if with_it else ""
 
 
 def written_with_purchases(column: Column) -> str:
     """Return why only what was bought has a value of a column, by its name; empty if all may have one."""
-    bought = column.floats is not None and _PURCHASED.search(_words(column.name))
+    bought = column.floats is not None and _PURCHASED.search(OutcomeName(column.name).snake)
     return "by its name an amount of what was bought" if bought else ""
 
 
 def totals_outcomes(column: Column) -> str:
     """Return why an attribute of items or users may sum outcomes of the log itself; empty if not."""
-    if _TOTALS.search(_words(column.name)):
+    if _TOTALS.search(OutcomeName(column.name).snake):
         return "by its name a total of outcomes, maybe of those that the log is about"
     return ""
 
@@ -124,8 +125,3 @@ def tells_outcome(column: Column, label: npt.NDArray[np.float64]) -> str:
         if how := evidence(groups[known], label[known] > 0):
             return f"it tells the label {how}, so it may be feedback"
     return ""
-
-
-def _words(name: str) -> str:
-    """Join the words of a name, also of one such as ``helpfulVotes``, by "_" in lower case."""
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")

@@ -55,45 +55,45 @@ class OutcomeName:
     name: str
 
     @property
-    def _snake(self) -> str:
+    def snake(self) -> str:
         """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well."""
-        parted = re.sub(r"([a-z])([A-Z])", r"\1_\2", self.name)
+        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name)
         return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 
     @property
     def is_plain(self) -> bool:
         """True if it says nothing but an outcome, as ``is_click`` does; ``click_id`` says more."""
-        return _PLAIN.fullmatch(self._snake) is not None or self.name.strip().lower() in _FOREIGN
+        return _PLAIN.fullmatch(self.snake) is not None or self.name.strip().lower() in _FOREIGN
 
     @property
     def has_word(self) -> bool:
         """True if it has a word for an outcome, as ``Clicked on Ad`` does and ``no_click`` does not."""
-        return not self.is_inverted and (self.is_plain or _ANYWHERE.search(self._snake) is not None)
+        return not self.is_inverted and (self.is_plain or _ANYWHERE.search(self.snake) is not None)
 
     @property
     def is_label(self) -> bool:
         """True for ``label`` and other names of an outcome of any kind."""
-        return self._snake in ("label", "labels", "target", "outcome")
+        return self.snake in ("label", "labels", "target", "outcome")
 
     @property
     def is_inverted(self) -> bool:
         """True if it says what nobody wants, such as ``noclick`` or ``dismissed``."""
-        return _INVERTED.fullmatch(self._snake) is not None
+        return _INVERTED.fullmatch(self.snake) is not None
 
     @property
     def is_moment(self) -> bool:
         """True for ``click_time`` and other moments of an outcome."""
-        return _MOMENT.fullmatch(self._snake.replace("_", "")) is not None
+        return _MOMENT.fullmatch(self.snake.replace("_", "")) is not None
 
     @property
     def counts_shown(self) -> bool:
         """True for ``impressions`` and other counts of how often something was shown."""
-        return _COUNT_OF_SHOWN.fullmatch(self._snake) is not None
+        return _COUNT_OF_SHOWN.fullmatch(self.snake) is not None
 
     @property
     def tells_events(self) -> bool:
         """True for ``event_type`` and other names of what happened."""
-        return _OF_EVENTS.search(self._snake) is not None
+        return _OF_EVENTS.search(self.snake) is not None
 
 
 def positive_of(values: Sequence[object]) -> object | None:
