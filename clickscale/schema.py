@@ -147,6 +147,26 @@ class Statistic(Config, frozen=True):
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
 
 
+class Derived(Config, frozen=True):
+    """A number made of other fields and of the time when a candidate is scored.
+
+    ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``matches`` counts
+    the values that two fields have in common, such as the interests of a user and the topics of an item.
+
+    Attributes:
+        by: the timestamp field of an age; the two categorical fields of matches, one of which ``shares`` the
+            vocabulary of the other. Fields of items, profiles and the context.
+    """
+
+    name: str
+    of: Literal["age", "matches"]
+    by: tuple[str, ...]
+
+    def as_field(self) -> Field:
+        """The context field that carries this number."""
+        return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "age" else "none")
+
+
 def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
     """Statistics that a log declares by default.
 
@@ -179,7 +199,7 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
 
 
 class Schema(Config, frozen=True):
-    """All fields, labels and statistics of a log; see the module docstring for sides and indices.
+    """All fields, labels and numbers of a log; see the module docstring for sides and indices.
 
     Attributes:
         sampled_negatives: 0 if the log has its own negatives; otherwise the number sampled for each positive.
@@ -198,6 +218,7 @@ class Schema(Config, frozen=True):
     behavior: tuple[Field, ...] = ()
     items: tuple[Field, ...] = ()
     context: tuple[Field, ...] = ()
+    derived: tuple[Derived, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     sampled_negatives: int = 0
     absent: tuple[Literal["user", "item"], ...] = ()
@@ -210,8 +231,16 @@ class Schema(Config, frozen=True):
         constant = self.user.vocabulary == "hash" and self.user.buckets == 1
         return self.absent if "user" in self.absent or not constant else (*self.absent, "user")
 
+    def computed(self) -> tuple[Derived | Statistic, ...]:
+        """Numbers that no column of the log holds: the derived ones, then the statistics."""
+        return (*self.derived, *self.statistics)
+
     def context_fields(self) -> tuple[Field, ...]:
-        """Context fields of models: the logged ones, then the statistics."""
+        """Context fields of models: the logged ones, the derived ones, then the statistics."""
+        return (*self.context, *(number.as_field() for number in self.computed()))
+
+    def sent_fields(self) -> tuple[Field, ...]:
+        """Context fields that a request carries: the logged ones and the statistics."""
         return (*self.context, *(statistic.as_field() for statistic in self.statistics))
 
     def fields(self) -> dict[str, Field]:
@@ -225,7 +254,7 @@ class Schema(Config, frozen=True):
     def validate(self) -> "Schema":
         """Return self, or raise `SchemaError` that lists every problem."""
         problems = [problem for field in self.fields().values() for problem in field.problems()]
-        problems += self._doubles() + self._dangling() + self._misplaced()
+        problems += self._doubles() + self._dangling() + self._misplaced() + self._underivable()
         if self.version != VERSION:
             problems.append(f"version {self.version} is not {VERSION}, the only one that this release reads")
         if not self.labels:
@@ -257,6 +286,32 @@ class Schema(Config, frozen=True):
                 for statistic in self.statistics
                 if role in statistic.by
             ]
+        return problems
+
+    def _underivable(self) -> list[str]:
+        """Describe derived numbers that cannot be made of their fields."""
+        fields = {field.name: field for field in (*self.profile, *self.items, *self.context)}
+        owners = {field.name: field.shares or field.name for field in self._all_fields()}
+        problems = []
+        for number in self.derived:
+            what = f"derived number {number.name!r}"
+            unknown_names = [name for name in number.by if name not in fields]
+            kinds = [fields[name].kind for name in number.by if name in fields]
+            if unknown_names:
+                known = ", ".join(sorted(fields)) or "none"
+                problems.append(
+                    f"{what}: {unknown_names[0]!r} is not a field of items, profiles or the context ({known})"
+                )
+            elif number.of == "age" and kinds != ["timestamp"]:
+                problems.append(f"{what}: an age is by one field of the kind 'timestamp'")
+            elif number.of == "matches" and kinds != ["categorical"] * 2:
+                problems.append(f"{what}: matches are by two fields of the kind 'categorical'")
+            elif number.of == "matches" and owners[number.by[0]] != owners[number.by[1]]:
+                one, other = number.by
+                problems.append(
+                    f"{what}: {one!r} and {other!r} have vocabularies of their own; "
+                    f"add shares = {one!r} to {other!r}"
+                )
         return problems
 
     def _doubles(self) -> list[str]:

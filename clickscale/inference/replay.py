@@ -68,7 +68,7 @@ class Replay:
     def candidate(self, row: int, *, statistics: bool = True) -> dict[str, Any]:
         """The candidate of an impression, with or without its statistics."""
         shown = self.dataset.impressions
-        fields = self.schema.context_fields() if statistics else self.schema.context
+        fields = self.schema.sent_fields() if statistics else self.schema.context
         return {**self._item(shown, row), **self._values(fields, shown, row)}
 
     def profile(self, user: int) -> dict[str, Any]:

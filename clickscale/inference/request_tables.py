@@ -79,9 +79,9 @@ class RequestTable:
         self._user = () if self._nobody else self._id_columns("user", schema.user)
         self._item = () if "item" in schema.absent else self._id_columns("item", schema.item)
         self._time = self._found((_TIME,), "time")
-        shown = (*schema.context_fields(), *schema.profile)
+        shown = (*schema.sent_fields(), *schema.profile)
         self._flags = {one.source: one.flags for one in shown if one.flags and set(one.flags) <= set(columns)}
-        self._context = self._fields(schema.context_fields())
+        self._context = self._fields(schema.sent_fields())
         self._profile = self._fields(schema.profile)
         used = {*self._user, *self._item, self._time, _REQUEST}
         used |= set() if self._nobody else {_BEHAVIORS}

@@ -86,7 +86,7 @@ def encode_requests(
     senders = _Table([p.sender for p in parsed], {"user": schema.user})
     profiles = _Table([p.profile for p in parsed], _by_name(schema.profile))
     history = _Table([p.behaviors for p in parsed], {"item": schema.item, **_by_name(schema.behavior)})
-    shown = _Table([p.candidates for p in parsed], {"item": schema.item, **_by_name(context)})
+    shown = _Table([p.candidates for p in parsed], {"item": schema.item, **_by_name(schema.sent_fields())})
     _read([history, shown, senders, profiles])
     left, right = _Grid(history.counts, left=True), _Grid(shown.counts, left=False)
     behavior_times = np.concatenate([p.behavior_times for p in parsed])
@@ -198,7 +198,7 @@ def _parse(request: Request, encoder: Encoder, length: int, limits: RequestLimit
     # Candidates see what was known strictly before the request, in the order in which it became known.
     visible = np.flatnonzero(known < time)
     newest = visible[np.argsort(known[visible], kind="stable")][-length:]
-    context = [field.name for field in schema.context_fields()]
+    context = [field.name for field in schema.sent_fields()]
     shown = _list_of(request, "candidates", context, limits.candidates, at)
     if not shown:
         raise InputError(f"{at}candidates is empty; send at least one item to score.")
@@ -401,11 +401,12 @@ def _indices(table: _Table, fields: Sequence[Field], encoder: Encoder) -> _Ints:
 
 
 def _numbers(table: _Table, fields: Sequence[Field], encoder: Encoder) -> npt.NDArray[np.float32]:
-    """(N, F) of the numeric fields and timestamps."""
+    """(N, F) of the numeric fields and timestamps; NaN for numbers that are derived of others."""
     names = [field.name for field in fields if field.kind in _NUMERIC]
-    numbers = np.empty((len(table.rows), len(names)), np.float32)
+    numbers = np.full((len(table.rows), len(names)), np.nan, np.float32)
     for column, name in enumerate(names):
-        numbers[:, column] = encoder.encode_raw(name, table.columns[name].raw)
+        if name in table.columns:
+            numbers[:, column] = encoder.encode_raw(name, table.columns[name].raw)
     return numbers
 
 

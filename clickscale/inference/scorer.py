@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.batch import Batch, CandidateSide
+from clickscale.data.features.derived import DerivedNumbers
 from clickscale.errors import ConfigError
 from clickscale.features import UNKNOWN
 from clickscale.inference.request_lines import RequestLimits
@@ -104,6 +105,9 @@ class Scorer:
             raise ConfigError(f"slack={slack} lets kept states grow, and none are kept; give a cache too.")
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(Path(artifact), device)
         self.cache = cache
+        encoder = self.artifact.encoder
+        items = self.artifact.item_columns() if encoder.schema.derived else {}
+        self._derived = DerivedNumbers(encoder, items)
         self._chunk = chunk
         self._limits = limits or RequestLimits()
         # A loaded artifact is on a device of its own.
@@ -154,9 +158,14 @@ class Scorer:
         identity = user_identity(user, self.artifact.encoder)
         return 0 if self.cache is None else self.cache.forget((tenant, identity))
 
+    def _encoded(self, requests: Sequence[Request], length: int) -> Encoded:
+        """Requests as a batch, derived numbers included."""
+        encoded = encode_requests(requests, self.artifact.encoder, length, self._limits)
+        return replace(encoded, batch=self._derived.fill(encoded.batch))
+
     def _plain(self, requests: Sequence[Request]) -> list[Response]:
         """Score without kept states."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._length, self._limits)
+        encoded = self._encoded(requests, self._length)
         with torch.inference_mode():
             batch = encoded.batch.to(self._device)
             logits = self._logits(self.model.encode_user(batch.user), batch.candidates)
@@ -164,7 +173,7 @@ class Scorer:
 
     def _with_states(self, requests: Sequence[Request], tenant: str, states: UserStates) -> list[Response]:
         """Score over kept states; if that fails for any reason but the requests themselves, without them."""
-        encoded = encode_requests(requests, self.artifact.encoder, self._longest, self._limits)
+        encoded = self._encoded(requests, self._longest)
         owners = [(tenant, user_identity(request.get("user"), self.artifact.encoder)) for request in requests]
         batch = encoded.batch.to(self._device)
         claims: list[Claim] = []

@@ -30,7 +30,7 @@ def sample_requests(
     """Requests with so many candidates and behaviors each; equal arguments give equal requests."""
     chooser = random.Random(seed)
     schema = encoder.schema
-    context = [field for field in schema.context_fields() if field.kind != "content"]
+    context = [field for field in schema.sent_fields() if field.kind != "content"]
     requests = []
     for _ in range(count):
         request: dict[str, Any] = {

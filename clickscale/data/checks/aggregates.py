@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 def suspicious_aggregates(data: Dataset) -> Iterator[Suspicion]:
     """Yield the numbers that were made from a label."""
-    declared = {statistic.name for statistic in data.schema.statistics}
+    declared = {number.name for number in data.schema.computed()}
     context = [
         feature
         for feature in data.features.context

@@ -29,7 +29,7 @@ def suspicious_copies(data: Dataset, rows: Integers) -> Iterator[Suspicion]:
     """Yield the context fields whose values go with the item in positives only; ``rows`` are looked at."""
     if not data.schema.sampled_negatives:
         return
-    declared = {statistic.name for statistic in data.schema.statistics}
+    declared = {number.name for number in data.schema.computed()}
     fields = [feature for feature in data.features.context if feature.name not in declared]
     item = data.impressions["item"][rows].astype(np.int64)
     for label in data.labels:

@@ -42,7 +42,7 @@ from clickscale.data.described.table_options import (
 from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.errors import SchemaError, unknown
-from clickscale.schema import Field, Label, Schema, Statistic
+from clickscale.schema import Derived, Field, Label, Schema, Statistic
 
 CANONICAL = ("user", "item", "time", "known_at", PART, PROBLEM)  # columns that a field's name must not hide
 
@@ -60,6 +60,7 @@ class LogConfig(Config, frozen=True):
         negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
         negatives_within: a categorical field of items in which negatives equal the positive.
         split: by global time, unless the files of the impressions are given by part.
+        derived: numbers made of other fields and of the time, such as the age of an item.
         time_bounds: seconds; rows with a time outside are quarantined.
         groups: with ``history.per_row``, a categorical field of ``users`` whose values stand for the users in
             results.
@@ -80,6 +81,7 @@ class LogConfig(Config, frozen=True):
     users: Users = Users()
     items: Items = Items()
     content: Content | None = None
+    derived: tuple[Derived, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     split: Split | None = None
     time_bounds: tuple[int, int] | None = None
@@ -132,6 +134,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         behavior=config.behavior_fields(),
         items=(*config.items.every(), *vectors),
         context=config.impressions.fields,
+        derived=config.derived,
         statistics=config.statistics,
         sampled_negatives=config.negatives,
         absent=tuple(absent),

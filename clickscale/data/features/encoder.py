@@ -128,7 +128,7 @@ class Encoder:
 
     Args:
         vocabularies: by field name; a field that shares a vocabulary has no entry.
-        scales: by field name, for every numeric and timestamp field, statistics included.
+        scales: by field name, for every numeric and timestamp field, derived numbers and statistics included.
         item_rows: all item ids of the log; an index is a row of the item table.
     """
 
@@ -263,9 +263,13 @@ class Encoder:
 
 
 def _as_before(tree: Any) -> Any:
-    """Leave empty notations out: a log without any has the file, and the hash, of before there were some."""
+    """Leave out what a log does not use of later keys: it has the file, and the hash, of before they came."""
     if isinstance(tree, dict):
-        return {key: _as_before(value) for key, value in tree.items() if (key, value) != ("notation", "")}
+        return {
+            key: _as_before(value)
+            for key, value in tree.items()
+            if value or key not in ("notation", "derived")
+        }
     return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 

@@ -189,7 +189,7 @@ def _training_behaviors(
 def fit_encoder(
     part: _TrainingPart, distinct: dict[str, Distinct], users: Vocabulary, items: Vocabulary
 ) -> Encoder:
-    """Fit vocabularies and scales of every field except the statistics."""
+    """Fit vocabularies and scales of every field except derived numbers and statistics."""
     schema, fields = part.schema, part.schema.fields()
     tallies: dict[str, _Tally] = {}
     scales = {}
@@ -223,11 +223,11 @@ def _vocabulary(schema: Schema, field: Field, tally: _Tally, distinct: dict[str,
     return Vocabulary("string", texts.take(pc.sort_indices(texts)))
 
 
-def scale_statistics(folder: Path, part: _TrainingPart, encoder: Encoder) -> Encoder:
-    """Standardize the raw statistics in place, and add their scales to the encoder."""
+def scale_made(folder: Path, part: _TrainingPart, encoder: Encoder) -> Encoder:
+    """Standardize derived numbers and statistics in place, and add their scales to the encoder."""
     scales = dict(encoder.scales)
-    for statistic in part.schema.statistics:
-        field = statistic.as_field()
+    for number in part.schema.computed():
+        field = number.as_field()
         path = folder / "impressions" / f"{column_of(field.name)}.npy"
         scales[field.name] = part.scale("impressions", field, path)
         column = np.load(path, mmap_mode="r+", allow_pickle=False)

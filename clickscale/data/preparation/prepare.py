@@ -25,6 +25,7 @@ from clickscale.arrays import Progress
 from clickscale.config_text import to_json
 from clickscale.data.columns import NpyWriter, blocks, open_column, write_column
 from clickscale.data.dataset import Columns
+from clickscale.data.features.derived import write_derived
 from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.features.statistics import write_statistics
 from clickscale.data.features.texts import text_buffers
@@ -33,7 +34,7 @@ from clickscale.data.preparation.assemble import Assembly, Match
 from clickscale.data.preparation.fitting import (
     fit_encoder,
     notes_on_scales,
-    scale_statistics,
+    scale_made,
     training_part,
     with_negatives,
 )
@@ -169,8 +170,9 @@ class _Preparation:
         self.tell("encode", len(columns), len(columns))
         _write_ids(self.folder / "users", schema.user, users, encoder, 0)
         _write_ids(self.folder / "items", schema.item, items, encoder, FIRST)
+        write_derived(self.folder, encoder)
         write_statistics(self.folder, schema, memory_rows=self.memory_rows, progress=self.tell)
-        encoder = scale_statistics(self.folder, part, encoder)
+        encoder = scale_made(self.folder, part, encoder)
         encoder.save(self.folder)
         shutil.rmtree(self.raw)
         return encoder

@@ -171,7 +171,7 @@ def _describe(model: ServedModel) -> dict[str, Any]:
     inputs = [{"name": "time", "datatype": "INT64", "shape": [1]}]
     if "item" not in schema.absent:
         inputs.append(_tensor("item", schema.item, -1))
-    inputs += [_tensor(f"candidate.{one.name}", one, -1) for one in schema.context_fields()]
+    inputs += [_tensor(f"candidate.{one.name}", one, -1) for one in schema.sent_fields()]
     if "user" not in schema.absent:
         inputs.append(_tensor("user", schema.user, 1))
         inputs += [_tensor(f"profile.{one.name}", one, 1) for one in schema.profile]

@@ -190,7 +190,7 @@ class Reading:
         if event.behavior and "user" in self.schema.absent:
             raise InputError("behavior: the log of this model has no users and no histories; leave it out.")
         _check_keys(event.behavior, "behavior", self.schema.behavior)
-        _check_keys(event.context or {}, "context", self.schema.context_fields())
+        _check_keys(event.context or {}, "context", self.schema.sent_fields())
         _check_keys(event.labels, "labels", self.schema.labels)
         for label, value in (event.labels or {}).items():
             if value is not None:

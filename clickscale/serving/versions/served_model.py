@@ -257,7 +257,7 @@ def _check_schema(new: Artifact, old: Artifact) -> None:
 
 def _accepted(artifact: Artifact) -> dict[str, set[str]]:
     schema = artifact.encoder.schema
-    context = schema.context_fields()
+    context = schema.sent_fields()
     sides = {"profile": schema.profile, "behavior": schema.behavior, "candidate": context}
     return {side: {one.name for one in fields} for side, fields in sides.items()}
 

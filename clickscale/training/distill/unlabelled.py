@@ -2,8 +2,8 @@
 
 They are drawn for each request of a batch: items of earlier impressions of the training part, hence as often
 as an item was shown, and never one that did not exist by then. They stand at the time of their request, see
-its history, and have its context; declared statistics are those that the item had at that moment. They have
-no label and no row, so nothing but soft labels can be learned from them.
+its history, and have its context; declared statistics and derived numbers are those that the item had at that
+moment. They have no label and no row, so nothing but soft labels can be learned from them.
 """
 
 from dataclasses import fields, replace
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clickscale.batch import Batch, CandidateSide
 from clickscale.data.dataset import Dataset
+from clickscale.data.features.derived import DerivedNumbers
 from clickscale.data.features.statistics_of_others import StatisticsOfOthers
 from clickscale.features import numeric
 
@@ -36,6 +37,7 @@ class UnlabelledCandidates:
         names = [feature.name for feature in numeric(dataset.features.context)]
         declared = [statistic.name for statistic in dataset.schema.statistics]
         self._columns = [names.index(name) for name in declared]  # of the statistics among the numbers
+        self._derived = DerivedNumbers(dataset.encoder, dataset.item_columns())
         self._statistics = StatisticsOfOthers(dataset.path, dataset.encoder) if declared else None
 
     def __call__(self, batch: Batch, step: int) -> Batch:
@@ -70,13 +72,14 @@ class UnlabelledCandidates:
             for f in fields(drawn)
         }
         unknown = batch.labels.new_zeros(*anchor.shape, batch.labels.shape[2])  # (B, drawn, T)
-        return replace(
+        longer = replace(
             batch,
             candidates=CandidateSide(**joined),
             labels=torch.cat([batch.labels, unknown], 1),
             label_mask=torch.cat([batch.label_mask, unknown.bool()], 1),
             rows=torch.cat([batch.rows, torch.full_like(anchor, -1)], 1),
         )
+        return self._derived.fill(longer)
 
 
 def _requests(batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.config_text import build
+from clickscale.data.described.drafts.derived_lines import Derivations
 from clickscale.data.described.drafts.event_tables import (
     OTHER_ID,
     Events,
@@ -43,6 +44,7 @@ from clickscale.data.described.drafts.roles import (
     follows_order,
     is_action,
     is_afterwards,
+    is_moment_of,
     mentions,
     named,
     nearly_determines,
@@ -166,6 +168,7 @@ class _Draft:
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         self.sampled: list[Sampled] = []  # categorical fields beside the impressions
+        self.derived = Derivations(events.truth, events.time is not None and not self.shape.order)
         others = [
             head
             for head in heads
@@ -255,6 +258,7 @@ class _Draft:
         yield from self._table_lines("users", "user", self.users)
         yield from self._more_lines("users", "user")
         has = {"user": events.user is not None, "item": events.item is not None}
+        yield from self.derived.lines(self._free)
         sample = Sample.of(self.sampled, events)
         yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free, sample)
         yield from split_lines(self.shape, events.user)
@@ -332,9 +336,9 @@ class _Draft:
             return self._apart(*side_of(column, events.user, events.item))
         if later := written_after(column):
             return "", later
-        reason = (
-            "another time" if column.unit else useless(column) or self.shape.left_out.get(column.name, "")
-        )
+        reason = useless(column) or self.shape.left_out.get(column.name, "")
+        if column.unit and not is_moment_of(column, events.user, events.item, events.time):
+            reason = "another time"
         if reason and not is_afterwards(column):
             return "", reason
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
@@ -451,6 +455,8 @@ class _Draft:
             source = f", column = {quoted(column.name)}" if name != column.name and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
+            if not prefix:
+                options = self.derived.take(name, kind, column, rows, options)
             # Attributes of behaviors are no keys of statistics.
             there = rows is not None or (not prefix and self.events.head.columns.get(column.name) is column)
             if "kind" not in options and there and (beside := sampled(name, kind, column, rows)) is not None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.samples import Column
+from clickscale.data.tables.casts import detect_unit, seconds
 
 Side = Literal["item", "profile", "context"]
 
@@ -88,6 +89,7 @@ _MOST_GROUPS = 32
 _CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
 _ALIKE = 0.75  # share of the differences of a column that lie between items, not within them
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
+_BEFORE = 0.99  # share of the rows in which a moment that is known lies before the impression
 
 
 def plain_name(name: str) -> str:
@@ -235,6 +237,14 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
     if user is None and item is None:
         return "context", "it is in the impressions"
     return "context", "it varies between the impressions of one item and of one user"
+
+
+def is_moment_of(column: Column, user: Column | None, item: Column | None, time: Column | None) -> bool:
+    """True for moments of users or of items, such as sign-ups, that lie before the impressions."""
+    if time is None or side_of(column, user, item)[0] == "context":
+        return False
+    moments, shown = (seconds(each.values, detect_unit(each.known))[0] for each in (column, time))
+    return bool((pc.mean(pc.less_equal(moments, shown).cast(pa.float64())).as_py() or 0.0) > _BEFORE)
 
 
 def _repeats(key: Column) -> int:

@@ -1,0 +1,146 @@
+"""Derived numbers of a draft: ages by the moments of users and items, and values that both have in common."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
+from clickscale.data.described.rows import as_text
+
+_FEWEST, _MOST = 3, 10_000  # values that both fields must have, and that one may have
+_ALIKE = 0.5  # of the field with fewer values, the share that the other has, too
+_SURE = 5.0  # standard errors by which outcomes with a value in common differ from others
+
+Side = Literal["user", "item"] | None
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Values of a field beside the impressions of a sample.
+
+    Attributes:
+        number: of each value.
+        rows: (N, values) numbers of the values of each impression, -1 for none.
+    """
+
+    name: str
+    side: Side
+    number: dict[str, int]
+    rows: Codes
+
+
+@dataclass
+class Derivations:
+    """What a draft derives, found field by field as the draft is written.
+
+    Args:
+        truth: (N,) outcomes of the impressions of a sample, NaN where unknown; None without outcomes.
+        timed: true if impressions have times.
+    """
+
+    truth: Floats | None
+    timed: bool
+    _dates: list[str] = field(default_factory=list)
+    _sets: list[_Set] = field(default_factory=list)
+    _matches: list[tuple[str, str]] = field(default_factory=list)
+
+    def take(self, name: str, side: Side, column: Column, rows: Codes | None, options: str) -> str:
+        """Take a field into account, and return its options.
+
+        Args:
+            rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
+            options: of the field, in TOML; with matches, its vocabulary becomes that of another field.
+        """
+        if 'kind = "timestamp"' in options and self.timed:
+            self._dates.append(name)
+        if "kind =" in options or self.truth is None or column.parts:
+            return options
+        mine = _set_of(name, side, column, rows)
+        if mine is None:
+            return options
+        for other in self._sets:
+            if other.side != side and _are_alike(mine, other) and _tells(mine, other, self.truth):
+                self._matches.append((other.name, name))
+                return f"{options}, shares = {quoted(other.name)}"
+        self._sets.append(mine)
+        return options
+
+    def lines(self, free: Callable[[str], str]) -> Iterator[str]:
+        """Yield the tables ``[[derived]]``.
+
+        Args:
+            free: gives a name that no field has.
+        """
+        if self._dates or self._matches:
+            yield "\n# Made of other fields and of the time of an impression; no request carries them."
+        for name in self._dates:
+            yield f"[[derived]]  # days from {remark(name)} to the impression"
+            yield f"name = {quoted(free(f'{name}_age'))}"
+            yield 'of = "age"'
+            yield f"by = [{quoted(name)}]"
+        for one, other in self._matches:
+            why = f"what {remark(one)} and {remark(other)} have in common tells something of the outcome"
+            yield f"[[derived]]  # {why}"
+            yield f"name = {quoted(free(f'{one}_{other}_matches'))}"
+            yield 'of = "matches"'
+            yield f"by = [{quoted(one)}, {quoted(other)}]"
+
+
+def _set_of(name: str, side: Side, column: Column, rows: Codes | None) -> _Set | None:
+    """Number the values of a field; None if they are too few or too many to be in common with another's."""
+    if pa.types.is_nested(column.values.type):
+        known = [[str(value) for value in values if value is not None] for values in column.known.to_pylist()]
+    elif column.separator:
+        known = column.entries()
+    else:
+        known = [[text] for text in as_text(column.known).to_pylist()]
+    number: dict[str, int] = {}
+    width = min(max(map(len, known), default=0), MOST_VALUES)
+    table = np.full((len(column.values), width), -1, np.int64)
+    places = np.flatnonzero(column.values.is_valid().to_numpy(zero_copy_only=False))
+    for place, values in zip(places.tolist(), known, strict=True):
+        for at, value in enumerate(values[:width]):
+            table[place, at] = number.setdefault(value, len(number))
+    if not _FEWEST <= len(number) <= _MOST:
+        return None
+    if rows is None:
+        return _Set(name, side, number, table)
+    beside = table[np.maximum(rows, 0)] if len(table) else np.full((len(rows), width), -1, np.int64)
+    return _Set(name, side, number, np.where(rows[:, None] >= 0, beside, -1))
+
+
+def _are_alike(one: _Set, other: _Set) -> bool:
+    """True if two fields of different sides have many values in common."""
+    both = one.number.keys() & other.number.keys()
+    return _FEWEST <= len(both) >= _ALIKE * min(len(one.number), len(other.number))
+
+
+def _tells(one: _Set, other: _Set, truth: Floats) -> bool:
+    """True if a value in common tells the outcome, beyond what the first value of either field tells."""
+    if not len(one.rows) == len(other.rows) == len(truth):
+        return False
+    translated = np.array([one.number.get(value, -2) for value in other.number], np.int64)
+    theirs = np.where(other.rows >= 0, translated[np.maximum(other.rows, 0)], -2)
+    match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
+    usable = np.isfinite(truth) & (one.rows[:, 0] >= 0) & (other.rows[:, 0] >= 0)
+    match, left = match[usable], truth[usable]
+    for rows in (one.rows[usable, 0], other.rows[usable, 0]):
+        left = left - _means(rows, left)
+    counts = match.sum(), (~match).sum()
+    if min(counts) < 1 / _ALIKE:
+        return False
+    error = float(left.std()) * np.sqrt(1 / counts[0] + 1 / counts[1])
+    return abs(left[match].mean() - left[~match].mean()) > _SURE * error
+
+
+def _means(field: Codes, values: Floats) -> Floats:
+    """(N,) mean of the values (N,) that share a number of the field (N,)."""
+    counts = np.bincount(field)
+    return (np.bincount(field, values) / np.maximum(counts, 1))[field]

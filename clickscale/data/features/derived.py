@@ -1,0 +1,137 @@
+"""Numbers made of other fields and of the time: the age of an item or a user, and values in common.
+
+`clickscale.schema.Derived` declares them. A model knows the day of an upload and the hour of an impression,
+and cannot learn what they tell together: at the end of the log, items have days that training never saw. Nor
+does it learn from few rows that a topic is among the interests of a user, since it learns pair by pair.
+
+Preparation, training and serving make them here, from encoded columns, so they cannot disagree. They are
+columns of impressions as statistics are, but no request carries them::
+
+    batch = DerivedNumbers(encoder, dataset.item_columns()).fill(batch)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clickscale.arrays import Array, Floats, Floats32, Ints
+from clickscale.batch import Batch
+from clickscale.data.columns import NpyWriter, blocks, open_column
+from clickscale.data.features.encoder import DAY, Encoder
+from clickscale.features import UNKNOWN, Feature, Features, categorical, column_of, numeric
+from clickscale.schema import Derived
+
+_Values = Callable[[str], Array]  # encoded values of a field: (N,), or (N, values) where it has several
+
+
+class DerivedNumbers:
+    """Makes the derived numbers of the candidates of batches; see the module docstring.
+
+    Args:
+        encoder: of a data set or an artifact; its schema declares the numbers.
+        items: columns of the item table, as `Dataset.item_columns` gives them.
+    """
+
+    def __init__(self, encoder: Encoder, items: Mapping[str, Array]) -> None:
+        self._encoder, self._items = encoder, items
+
+    @cached_property
+    def _features(self) -> Features:
+        return self._encoder.features()
+
+    def fill(self, batch: Batch) -> Batch:
+        """Fill in the derived numbers of all candidates of a batch, which lies on the CPU."""
+        declared = self._encoder.schema.derived
+        if not declared:
+            return batch
+        side, user, shape = batch.candidates, batch.user, batch.candidates.items.shape
+        items, times = side.items.numpy().ravel(), side.times.numpy().ravel()
+        owner = np.repeat(np.arange(shape[0]), shape[1])  # (B * C,) row of the user of each candidate
+        shown = _by_name(
+            self._features.context, side.context.flatten(0, 1), side.context_numbers.flatten(0, 1)
+        )
+        profile = _by_name(self._features.profile, user.profile, user.profile_numbers)
+
+        def values(name: str) -> Array:
+            if (column := self._items.get(column_of(name))) is not None:
+                return column[items]
+            return shown[name] if name in shown else profile[name][owner]
+
+        numbers = side.context_numbers.clone()
+        names = [feature.name for feature in numeric(self._features.context)]
+        for one in declared:
+            raw = _raw(self._encoder, one, times, values)
+            encoded = self._encoder.encode_raw(one.name, raw.astype(np.float64))
+            numbers[:, :, names.index(one.name)] = torch.from_numpy(encoded.reshape(shape))
+        return replace(batch, candidates=replace(side, context_numbers=numbers))
+
+
+def write_derived(folder: Path, encoder: Encoder) -> None:
+    """Write the raw column of every derived number of an unfinished data set, beside its other columns.
+
+    Args:
+        encoder: with the scales of all fields that these numbers are made of.
+    """
+    schema = encoder.schema
+    time, user, item = (open_column(folder / f"impressions/{name}.npy") for name in ("time", "user", "item"))
+    sides = {field.name: ("users", user) for field in schema.profile}
+    sides |= {field.name: ("items", item) for field in schema.items}
+    for one in schema.derived:
+        columns = {
+            name: (open_column(folder / side / f"{column_of(name)}.npy"), rows)
+            for name in one.by
+            for side, rows in [sides.get(name, ("impressions", None))]
+        }
+        with NpyWriter(folder / "impressions" / f"{column_of(one.name)}.npy", "f4") as writer:
+            for block in blocks(len(time)):
+
+                def values(name: str, block: slice = block, columns: _Sources = columns) -> Array:
+                    column, rows = columns[name]
+                    return column[block] if rows is None else column[rows[block]]
+
+                writer.append(_raw(encoder, one, time[block], values))
+
+
+_Sources = Mapping[str, tuple[Array, Array | None]]
+
+
+def _raw(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats32:
+    """(N,) values of a number at moments (N,) in seconds, before they are standardized; NaN if unknown."""
+    made = _ages if number.of == "age" else _matches
+    return made(encoder, number, times, values).astype(np.float32)
+
+
+def _ages(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats:
+    """(N,) days since the moments of a field."""
+    (name,) = number.by
+    scale = encoder.scales[name]
+    return times / DAY - (values(name).astype(np.float64) * scale.std + scale.mean)
+
+
+def _matches(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats:
+    """(N,) number of different values that both fields have; NaN where one has no known value."""
+    one, other = (values(name).reshape(len(times), -1) for name in number.by)
+    found = np.zeros(len(times))
+    for place in range(one.shape[1]):
+        value = one[:, place, None]
+        is_new = (one[:, :place] != value).all(axis=1)
+        found += is_new & (value[:, 0] > UNKNOWN) & (other == value).any(axis=1)
+    known = (one > UNKNOWN).any(axis=1) & (other > UNKNOWN).any(axis=1)
+    return np.where(known, found, np.nan)
+
+
+def _by_name(features: tuple[Feature, ...], indices: Tensor, numbers: Tensor) -> dict[str, Array]:
+    """Divide the columns of one side of a batch, (N, columns) and (N, F), into those of each field."""
+    columns: dict[str, Array] = {}
+    begin = 0
+    for feature in categorical(features):
+        columns[feature.name] = indices[:, begin : begin + feature.values].numpy()
+        begin += feature.values
+    for place, feature in enumerate(numeric(features)):
+        columns[feature.name] = numbers[:, place].numpy()
+    return columns

@@ -1,0 +1,153 @@
+"""Derived numbers of drafts: ages of every moment, matches where a sample calls for them."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clickscale.data.dataset import open_dataset
+from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from clickscale.features import column_of
+from tests.data.described.drafts.test_statistic_lines import (
+    ROWS,
+    START,
+    Columns,
+    log,
+    names,
+    with_outcome,
+    write,
+)
+
+KINDS, DAY = 12, 86_400
+Random = np.random.Generator
+
+
+def drafted(folder: Path, tables: dict[str, Columns]) -> dict[str, Any]:
+    paths = [folder / name for name in tables]
+    for path, columns in zip(paths, tables.values(), strict=True):
+        write(path, columns)
+    text = guess(paths, folder)
+    (folder / "draft.toml").write_text(text, encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def derived(draft: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+    return [(each["name"], each["of"], each["by"]) for each in draft.get("derived", ())]
+
+
+def fields(draft: dict[str, Any], table: str) -> dict[str, dict[str, Any]]:
+    return {field["name"]: field for field in draft[table]["fields"]}
+
+
+def interests(random: Random, lift: float) -> dict[str, Columns]:
+    """Users with lists of topics, items with one; the outcome may depend on whether the lists have it."""
+    rows, topic = log(random), random.integers(KINDS, size=50)
+    lists = [random.choice(KINDS, random.integers(1, 5), replace=False) for _ in range(300)]
+    has = np.array(
+        [topic[item] in lists[user] for user, item in zip(rows["user_id"], rows["item_id"], strict=True)]
+    )
+    written = np.array(["|".join(f"topic{kind}" for kind in kinds) for kinds in lists])
+    users = {"user_id": names("u", np.arange(300)), "interests": written}
+    items = {"item_id": names("i", np.arange(50)), "topic": names("topic", topic)}
+    return {"log.csv": with_outcome(random, rows, -1 + lift * has), "items.csv": items, "users.csv": users}
+
+
+def test_lists_that_hold_the_kind_of_an_item_are_matched(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, interests(np.random.default_rng(0), 1.5))
+    assert derived(draft) == [("topic_interests_matches", "matches", ["topic", "interests"])]
+    assert fields(draft, "users")["interests"]["shares"] == "topic"
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    scale = data.encoder.scales["topic_interests_matches"]
+    values = np.asarray(data.impressions[column_of("topic_interests_matches")]) * scale.std + scale.mean
+    clicked = np.asarray(data.impressions["label.clicked"])
+    assert set(values.round(3)) == {0.0, 1.0}
+    rates = clicked[values > 0.5].mean(), clicked[values < 0.5].mean()
+    assert rates == pytest.approx((0.62, 0.27), abs=0.04)  # logits 0.5 and -1
+
+
+def test_lists_that_tell_nothing_are_left_alone(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, interests(np.random.default_rng(0), 0.0))
+    assert derived(draft) == []
+    assert "shares" not in fields(draft, "users")["interests"]
+
+
+@pytest.mark.parametrize(("theirs", "found"), [("l", True), ("m", False)])
+def test_attributes_are_matched_if_they_have_values_in_common(
+    theirs: str, found: bool, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    rows, spoken, written = log(random), random.integers(8, size=300), random.integers(8, size=50)
+    logit = -1 + 2.0 * (spoken[rows["user_id"]] == written[rows["item_id"]])
+    users = {"user_id": names("u", np.arange(300)), "speaks": names("l", spoken)}
+    items = {"item_id": names("i", np.arange(50)), "language": names(theirs, written)}
+    draft = drafted(
+        tmp_path, {"log.csv": with_outcome(random, rows, logit), "items.csv": items, "users.csv": users}
+    )
+    assert derived(draft) == [("language_speaks_matches", "matches", ["language", "speaks"])] * found
+
+
+def test_a_situation_is_matched_with_an_attribute(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    rows, region, place = log(random), random.integers(6, size=50), random.integers(6, size=ROWS)
+    rows |= {"city": names("city", place)}
+    items = {"item_id": names("i", np.arange(50)), "shop_city": names("city", region)}
+    logit = -1 + 2.0 * (place == region[rows["item_id"]])
+    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, logit), "items.csv": items})
+    assert derived(draft) == [("city_shop_city_matches", "matches", ["city", "shop_city"])]
+    assert fields(draft, "items")["shop_city"]["shares"] == "city"
+
+
+def test_every_moment_of_users_and_items_has_an_age(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    rows = log(random)
+    users = {"user_id": names("u", np.arange(300)), "signup_ts": START - random.integers(DAY, 300 * DAY, 300)}
+    days = np.datetime64("2023-01-01") + random.integers(0, 300, 50)
+    items = {"item_id": names("i", np.arange(50)), "published": days.astype(str)}
+    tables = {
+        "log.csv": with_outcome(random, rows, np.full(ROWS, -1.0)),
+        "items.csv": items,
+        "users.csv": users,
+    }
+    expected = [("published_age", "age", ["published"]), ("signup_ts_age", "age", ["signup_ts"])]
+    assert derived(drafted(tmp_path, tables)) == expected
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    scale = data.encoder.scales["signup_ts_age"]
+    ages = np.expm1(
+        np.asarray(data.impressions[column_of("signup_ts_age")], np.float64) * scale.std + scale.mean
+    )
+    row = np.asarray(data.impressions["row"])
+    expected_ages = (rows["time"] - users["signup_ts"][rows["user_id"]])[row] / DAY
+    np.testing.assert_allclose(ages, expected_ages, rtol=1e-3, atol=0.01)
+
+
+@pytest.mark.parametrize(("after", "side"), [(False, "users"), (True, "")])
+def test_a_moment_of_users_in_the_impressions_is_kept_if_it_lies_before(
+    after: bool, side: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(4)
+    rows = log(random)
+    joined = START + (40 if after else -40) * DAY + random.integers(0, 30 * DAY, 300)
+    rows |= {"joined": joined[rows["user_id"]]}
+    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0))})
+    assert derived(draft) == [("joined_age", "age", ["joined"])] * (not after)
+    assert [table for table in ("users", "items") if table in draft] == [side] * (not after)
+
+
+def test_a_log_without_times_has_no_ages(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    rows = {name: column for name, column in log(random).items() if name != "time"}
+    items = {
+        "item_id": names("i", np.arange(50)),
+        "published": (np.datetime64("2023-01-01") + np.arange(50)).astype(str),
+    }
+    draft = drafted(
+        tmp_path, {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0)), "items.csv": items}
+    )
+    assert "published" in fields(draft, "items")
+    assert derived(draft) == []

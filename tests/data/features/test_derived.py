@@ -1,0 +1,202 @@
+"""Derived numbers: against plain arithmetic on raw values, and alike in batches, requests and draws."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from msgspec import structs
+
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.features.derived import DerivedNumbers
+from clickscale.data.features.encoder import Encoder
+from clickscale.data.loader import Grouping, Loader, LoaderConfig
+from clickscale.errors import InputError, SchemaError
+from clickscale.evaluation.evaluate import predict
+from clickscale.features import column_of, numeric
+from clickscale.inference.replay import requests_from_dataset
+from clickscale.inference.scorer import Scorer
+from clickscale.schema import Derived, Field, Schema
+from clickscale.training.distill.unlabelled import UnlabelledCandidates
+from tests.data.tiny import DAY, STATISTICS, source_of, tiny_dataset, tiny_schema, tiny_tables
+from tests.trained import LENGTH, tiny_artifact
+
+LIKES = {100: "drama|war", 101: "comedy", 102: "war|opera|drama", 103: "opera", 104: "", 105: "drama"}
+JOINED = {user: 1_600_000_000 - 77 * 3600 * user for user in range(100, 107)}
+DERIVED = (
+    Derived(name="released_age", of="age", by=("released",)),
+    Derived(name="joined_age", of="age", by=("joined",)),
+    Derived(name="genre_likes", of="matches", by=("genre", "likes")),
+    Derived(name="likes_mood", of="matches", by=("likes", "mood")),
+)
+NAMES = [number.name for number in DERIVED]
+
+
+def schema() -> Schema:
+    plain = tiny_schema(statistics=STATISTICS)
+    likes = Field(name="likes", values=3, separator="|", shares="genre")
+    return structs.replace(
+        plain,
+        profile=(*plain.profile, likes, Field(name="joined", kind="timestamp")),
+        context=(*plain.context, Field(name="mood", shares="genre")),
+        derived=DERIVED,
+    ).validate()
+
+
+def tables() -> dict[Any, list[dict[str, Any]]]:
+    """A tiny log with more users' attributes: one user lacks them, one has no likes, one unknown likes."""
+    found = tiny_tables()
+    for row in found["users"]:
+        row |= {"likes": LIKES.get(row["user"]), "joined": JOINED[row["user"]]}
+    for number, row in enumerate(found["impressions"]):
+        row["mood"] = ["war", "drama", "comedy"][number % 3]
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(tiny_dataset(tmp_path_factory.mktemp("data"), source_of(schema(), tables())))
+
+
+def stored(dataset: Dataset, name: str) -> np.ndarray:
+    return np.asarray(dataset.impressions[column_of(name)])
+
+
+def raw(dataset: Dataset, name: str) -> np.ndarray:
+    """Numbers before they were standardized."""
+    scale = dataset.encoder.scales[name]
+    return stored(dataset, name).astype(np.float64) * scale.std + scale.mean
+
+
+def shown(dataset: Dataset) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Impressions in the order of the data set, with the rows of their users and items."""
+    held = tables()
+    users = {row["user"]: row for row in held["users"]}
+    items = {row["item"]: row for row in held["items"]}
+    rows = [held["impressions"][row] for row in np.asarray(dataset.impressions["row"]).tolist()]
+    return [(row, users.get(row["user"], {}), items.get(row["item"], {})) for row in rows]
+
+
+def test_ages_are_days_from_a_moment_to_the_impression(dataset: Dataset) -> None:
+    for name, field, side in (("released_age", "released", 2), ("joined_age", "joined", 1)):
+        moments = np.array([each[side].get(field, np.nan) for each in shown(dataset)])
+        times = np.array([each[0]["time"] for each in shown(dataset)])
+        ages = np.expm1(raw(dataset, name))  # log1p, and none is negative here
+        assert np.nanmin(times - moments) > 0
+        np.testing.assert_allclose(ages, (times - moments) / DAY, rtol=1e-4, atol=0.02)
+        assert np.isnan(ages).any()
+        assert np.isfinite(ages).sum() > 80
+
+
+def test_matches_count_the_values_in_common(dataset: Dataset) -> None:
+    known = {"drama", "comedy", "war"}  # opera is no genre of the training part, so it can match nothing
+    expected: dict[str, list[float]] = {"genre_likes": [], "likes_mood": []}
+    for row, user, item in shown(dataset):
+        likes = set((user.get("likes") or "").split("|")) & (known | {"opera"})
+        genres, mood = set((item.get("genre") or "").split("|")) & known, {row["mood"]}
+        for name, other in (("genre_likes", genres), ("likes_mood", mood)):
+            is_known = bool(likes) and bool(other)
+            expected[name].append(float(len(likes & other)) if is_known else np.nan)
+    for name, values in expected.items():
+        np.testing.assert_allclose(raw(dataset, name), values, atol=1e-5)
+    assert {0.0, 1.0, 2.0} <= set(expected["genre_likes"])
+    assert np.isnan(expected["genre_likes"]).any()
+
+
+def test_a_moment_after_the_impression_gives_a_negative_age(tmp_path: Path) -> None:
+    held = tables()
+    for row in held["items"]:
+        row["released"] += 2_000 * DAY  # announced, and released after the log
+    later = open_dataset(tiny_dataset(tmp_path, source_of(schema(), held)))
+    ages = raw(later, "released_age")
+    assert np.nanmax(ages) < 0  # sign(x) log(1 + |x|)
+    assert np.nanstd(ages) > 0
+
+
+@pytest.mark.parametrize("grouping", ["timeline", "request", "impression"])
+def test_a_batch_is_filled_with_what_is_stored(dataset: Dataset, grouping: Grouping) -> None:
+    derived = DerivedNumbers(dataset.encoder, dataset.item_columns())
+    names = [feature.name for feature in numeric(dataset.features.context)]
+    columns = [names.index(name) for name in NAMES]
+    options = LoaderConfig(grouping=grouping, length=6, window=8, batch_size=30, labels=("click",))
+    for batch in Loader(dataset, "train", options).batches():
+        expected = batch.candidates.context_numbers
+        emptied = expected.clone()
+        emptied[:, :, columns] = torch.nan
+        bare = replace(batch, candidates=replace(batch.candidates, context_numbers=emptied))
+        filled = derived.fill(bare).candidates.context_numbers
+        mask = batch.candidates.mask
+        assert torch.equal(filled[mask].nan_to_num(-99), expected[mask].nan_to_num(-99))
+
+
+@pytest.mark.parametrize("model", ["din", "suan", "est"])
+def test_requests_without_them_score_as_evaluated(dataset: Dataset, model: str, tmp_path: Path) -> None:
+    scorer = Scorer(tiny_artifact(tmp_path, dataset, model))
+    offline = predict(scorer.model, dataset, "test", length=LENGTH, grouping="request", labels=("click",))
+    requests = requests_from_dataset(dataset, offline.row)
+    assert not {*NAMES} & {key for request in requests for one in request["candidates"] for key in one}
+    responses = scorer.score_many(requests)
+    assert not any(response.missing for response in responses)
+    online = np.concatenate([response.logits for response in responses])
+    np.testing.assert_allclose(online, offline.logits, atol=1e-5, rtol=2e-6)
+    later = [request | {"time": request["time"] + 300 * DAY} for request in requests]
+    older = np.concatenate([response.logits for response in scorer.score_many(later)])
+    assert np.abs(older - online).max() > 1e-3
+
+
+def test_a_request_that_carries_one_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    scorer = Scorer(tiny_artifact(tmp_path, dataset))
+    request = {"user": 101, "time": 1_600_000_100, "candidates": [{"item": 10, "released_age": 3.0}]}
+    with pytest.raises(InputError, match=r"candidates\[0\].*'released_age'"):
+        scorer.score(request)
+
+
+def test_drawn_candidates_have_their_own(dataset: Dataset) -> None:
+    options = LoaderConfig(grouping="request", length=6, batch_size=30, labels=("click",))
+    draw = UnlabelledCandidates(dataset, 4, seed=0)
+    names = [feature.name for feature in numeric(dataset.features.context)]
+    ages, released = [], []
+    for step, batch in enumerate(Loader(dataset, "train", options).batches()):
+        longer = draw(batch, step)
+        numbers = longer.candidates.context_numbers
+        new = longer.candidates.mask & (longer.rows < 0)
+        ages += numbers[new][:, names.index("released_age")].tolist()
+        released += dataset.items[column_of("released")][longer.candidates.items[new]].tolist()
+    there = np.isfinite(ages) & np.isfinite(released)
+    assert there.sum() > 100
+    assert (
+        np.corrcoef(np.array(ages)[there], np.array(released)[there])[0, 1] < -0.8
+    )  # the later, the younger
+
+
+def test_a_log_without_any_keeps_the_file_of_its_encoder(tmp_path: Path) -> None:
+    plain = open_dataset(tiny_dataset(tmp_path))
+    assert "derived" not in (plain.path / "encoder.json").read_text()
+
+
+def test_an_encoder_is_read_back_whole(dataset: Dataset, tmp_path: Path) -> None:
+    dataset.encoder.save(tmp_path)
+    again = Encoder.load(tmp_path)
+    assert again.schema.derived == DERIVED
+    assert again.equals(dataset.encoder)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (Derived(name="x", of="age", by=("relaesed",)), "'relaesed' is not a field of items"),
+        (Derived(name="x", of="age", by=("price",)), "an age is by one field of the kind 'timestamp'"),
+        (Derived(name="x", of="age", by=("released", "joined")), "an age is by one field"),
+        (Derived(name="x", of="matches", by=("genre",)), "matches are by two fields"),
+        (Derived(name="x", of="matches", by=("genre", "released")), "of the kind 'categorical'"),
+        (Derived(name="x", of="matches", by=("genre", "gender")), "add shares = 'genre' to 'gender'"),
+        (Derived(name="x", of="matches", by=("genre", "action")), "'action' is not a field of items"),
+        (Derived(name="genre", of="age", by=("released",)), "name 'genre' is used twice"),
+        (Derived(name="two words", of="age", by=("released",)), "'two words' must be letters"),
+    ],
+)
+def test_what_cannot_be_derived_is_refused(number: Derived, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        structs.replace(schema(), derived=(number,)).validate()
