@@ -411,6 +411,42 @@ def segments(random: Random) -> Log:
     return Log(basic(user, item, time), logit, catalog(kind), users)
 
 
+def ages(random: Random) -> Log:
+    """How long ago a user signed up and an item came decides."""
+    user, item, time, kind = shop(random, 2000, 400)
+    joined = START - random.integers(-10 * DAY, 60 * DAY, 2000)
+    published = START - random.integers(-20 * DAY, 20 * DAY, 400)
+    logit = (
+        -1
+        + np.cos((time - joined[user]) / (8 * DAY))
+        + 1.5 * np.exp(-np.abs(time - published[item]) / (3 * DAY))
+    )
+    users = {"user_id": names("u", np.arange(2000)), "signed_up": joined}
+    return Log(basic(user, item, time), logit, catalog(kind) | {"published": published}, users)
+
+
+def interests(random: Random) -> Log:
+    """Whether the category of the item is among those that the user named decides."""
+    user, item, time, kind = shop(random, 2000, 400, kinds=15)
+    lists = [random.choice(15, random.integers(1, 5), replace=False) for _ in range(2000)]
+    named = np.zeros((2000, 15), bool)
+    for number, kinds in enumerate(lists):
+        named[number, kinds] = True
+    text = np.array(["|".join(f"c{value}" for value in values) for values in lists])
+    users = {"user_id": names("u", np.arange(2000)), "interests": text}
+    return Log(basic(user, item, time), -1.7 + 2.4 * named[user, kind[item]], catalog(kind), users)
+
+
+def ways(random: Random) -> Log:
+    """How far it is from where the user is to the shop decides."""
+    user, item, time, kind = shop(random, 2000, 400)
+    north, east = random.uniform(47, 54, ROWS).round(5), random.uniform(6, 14, ROWS).round(5)
+    shop_north, shop_east = random.uniform(47, 54, 400).round(5), random.uniform(6, 14, 400).round(5)
+    away = np.hypot(north - shop_north[item], (east - shop_east[item]) * np.cos(np.radians(50)))
+    columns = basic(user, item, time) | {"lat": north, "lon": east}
+    return Log(columns, 1.5 - 1.2 * away, catalog(kind) | {"shop_lat": shop_north, "shop_lon": shop_east})
+
+
 LOGS: dict[str, Callable[[Random], Log]] = {
     "numbers": numbers_of_context,
     "whole-numbers": whole_numbers,
@@ -440,4 +476,7 @@ LOGS: dict[str, Callable[[Random], Log]] = {
     "placements": placements,
     "sittings": sittings,
     "segments": segments,
+    "ages": ages,
+    "interests": interests,
+    "ways": ways,
 }

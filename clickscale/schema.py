@@ -147,24 +147,30 @@ class Statistic(Config, frozen=True):
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
 
 
+# Kinds of the fields that a derived number is made of.
+_DERIVED_BY = {"age": ["timestamp"], "distance": ["numeric"] * 4, "matches": ["categorical"] * 2}
+
+
 class Derived(Config, frozen=True):
     """A number made of other fields and of the time when a candidate is scored.
 
-    ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``matches`` counts
-    the values that two fields have in common, such as the interests of a user and the topics of an item.
+    ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``distance`` is
+    the kilometers between two places. ``matches`` counts the values that two fields have in common, such as
+    the interests of a user and the topics of an item.
 
     Attributes:
-        by: the timestamp field of an age; the two categorical fields of matches, one of which ``shares`` the
-            vocabulary of the other. Fields of items, profiles and the context.
+        by: fields of items, profiles and the context: the timestamp of an age; latitude, longitude, latitude
+            and longitude of a distance, in degrees; two categorical fields of matches, one of which
+            ``shares`` the vocabulary of the other.
     """
 
     name: str
-    of: Literal["age", "matches"]
+    of: Literal["age", "distance", "matches"]
     by: tuple[str, ...]
 
     def as_field(self) -> Field:
         """The context field that carries this number."""
-        return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "age" else "none")
+        return Field(name=self.name, kind="numeric", transform="none" if self.of == "matches" else "log1p")
 
 
 def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
@@ -302,10 +308,9 @@ class Schema(Config, frozen=True):
                 problems.append(
                     f"{what}: {unknown_names[0]!r} is not a field of items, profiles or the context ({known})"
                 )
-            elif number.of == "age" and kinds != ["timestamp"]:
-                problems.append(f"{what}: an age is by one field of the kind 'timestamp'")
-            elif number.of == "matches" and kinds != ["categorical"] * 2:
-                problems.append(f"{what}: matches are by two fields of the kind 'categorical'")
+            elif kinds != _DERIVED_BY[number.of]:
+                wanted = ", ".join(_DERIVED_BY[number.of])
+                problems.append(f"{what} of {number.of!r} is by fields of the kinds {wanted}, in this order")
             elif number.of == "matches" and owners[number.by[0]] != owners[number.by[1]]:
                 one, other = number.by
                 problems.append(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clickscale.arrays import Ints
 from clickscale.data.dataset import Columns, Dataset
-from clickscale.data.features.encoder import DAY, Encoder
+from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.texts import texts_of
 from clickscale.errors import DataError
 from clickscale.features import FIRST, UNKNOWN, column_of
@@ -105,14 +105,7 @@ def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
         indices = np.atleast_1d(value)
         entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
         return entries[0] if field.values == 1 else (None if entries == [None] else entries)
-    if np.isnan(value):
-        return None
-    scale = encoder.scales[field.name]
-    # The inverse of the encoder: standardized, then log1p or days undone.
-    number = float(value) * scale.std + scale.mean
-    if field.kind == "timestamp":
-        return number * DAY
-    return float(np.sign(number) * np.expm1(abs(number))) if field.transform == "log1p" else number
+    return None if np.isnan(value) else float(encoder.decode_numbers(field.name, np.asarray(value)))
 
 
 def _entry(encoder: Encoder, field: Field, index: int) -> Any:

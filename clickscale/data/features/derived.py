@@ -1,4 +1,4 @@
-"""Numbers made of other fields and of the time: the age of an item or a user, and values in common.
+"""Numbers made of other fields and of the time: ages, distances, and values in common.
 
 `clickscale.schema.Derived` declares them. A model knows the day of an upload and the hour of an impression,
 and cannot learn what they tell together: at the end of the log, items have days that training never saw. Nor
@@ -26,6 +26,7 @@ from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.features import UNKNOWN, Feature, Features, categorical, column_of, numeric
 from clickscale.schema import Derived
 
+_EARTH = 6371.0  # kilometers, the mean radius
 _Values = Callable[[str], Array]  # encoded values of a field: (N,), or (N, values) where it has several
 
 
@@ -102,21 +103,26 @@ _Sources = Mapping[str, tuple[Array, Array | None]]
 
 def _raw(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats32:
     """(N,) values of a number at moments (N,) in seconds, before they are standardized; NaN if unknown."""
-    made = _ages if number.of == "age" else _matches
-    return made(encoder, number, times, values).astype(np.float32)
+    if number.of == "matches":
+        one, other = (values(name).reshape(len(times), -1) for name in number.by)
+        made = _matches(one, other)
+    else:
+        numbers = [encoder.decode_numbers(name, values(name)) for name in number.by]
+        made = (times - numbers[0]) / DAY if number.of == "age" else _kilometers(*numbers)
+    return made.astype(np.float32)
 
 
-def _ages(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats:
-    """(N,) days since the moments of a field."""
-    (name,) = number.by
-    scale = encoder.scales[name]
-    return times / DAY - (values(name).astype(np.float64) * scale.std + scale.mean)
+def _kilometers(latitude: Floats, longitude: Floats, to_latitude: Floats, to_longitude: Floats) -> Floats:
+    """(N,) lengths of great circles between points (N,) in degrees, by the haversine formula."""
+    north, east, to_north, to_east = map(np.radians, (latitude, longitude, to_latitude, to_longitude))
+    across = np.cos(north) * np.cos(to_north) * np.sin((to_east - east) / 2) ** 2
+    chord = np.sin((to_north - north) / 2) ** 2 + across
+    return 2 * _EARTH * np.arcsin(np.sqrt(np.clip(chord, 0, 1)))
 
 
-def _matches(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats:
-    """(N,) number of different values that both fields have; NaN where one has no known value."""
-    one, other = (values(name).reshape(len(times), -1) for name in number.by)
-    found = np.zeros(len(times))
+def _matches(one: Array, other: Array) -> Floats:
+    """(N,) number of different indices in both (N, values); NaN where one has no known value."""
+    found = np.zeros(len(one))
     for place in range(one.shape[1]):
         value = one[:, place, None]
         is_new = (one[:, :place] != value).all(axis=1)

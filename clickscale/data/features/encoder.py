@@ -111,6 +111,13 @@ def transform(field: Field, numbers: Floats) -> Floats:
     return np.sign(numbers) * np.log1p(np.abs(numbers)) if field.transform == "log1p" else numbers
 
 
+def restore(field: Field, numbers: Floats) -> Floats:
+    """Invert `transform`."""
+    if field.kind == "timestamp":
+        return numbers * DAY
+    return np.sign(numbers) * np.expm1(np.abs(numbers)) if field.transform == "log1p" else numbers
+
+
 class _VocabularyEntry(Config, frozen=True):
     dtype: Literal["int", "string"]
     buckets: int = 0
@@ -173,6 +180,11 @@ class Encoder:
         if field.kind == "content":
             return np.where(np.isfinite(data), data, 0).astype(np.float16)
         return self.scales[name].apply(transform(field, data))
+
+    def decode_numbers(self, name: str, numbers: npt.NDArray[np.floating]) -> Floats:
+        """Invert `encode_raw` for a numeric field or a timestamp, as far as floats allow; NaN stays NaN."""
+        scale, field = self.scales[name], self.field(name)
+        return restore(field, numbers.astype(np.float64) * scale.std + scale.mean)
 
     def encode_items(self, values: pa.Array) -> Ints32:
         """(N,) rows of the item table for raw item ids; 1 for items that the log does not have."""

@@ -24,13 +24,17 @@ from tests.data.tiny import DAY, STATISTICS, source_of, tiny_dataset, tiny_schem
 from tests.trained import LENGTH, tiny_artifact
 
 LIKES = {100: "drama|war", 101: "comedy", 102: "war|opera|drama", 103: "opera", 104: "", 105: "drama"}
+PLACES = ((52.52, 13.405), (48.8566, 2.3522), (-33.87, 151.21), (None, 0.0))  # Berlin, Paris, Sydney
+BERLIN_PARIS, BERLIN_SYDNEY = 877.5, 16_095.0  # kilometers
 JOINED = {user: 1_600_000_000 - 77 * 3600 * user for user in range(100, 107)}
 DERIVED = (
     Derived(name="released_age", of="age", by=("released",)),
     Derived(name="joined_age", of="age", by=("joined",)),
     Derived(name="genre_likes", of="matches", by=("genre", "likes")),
     Derived(name="likes_mood", of="matches", by=("likes", "mood")),
+    Derived(name="way", of="distance", by=("north", "east", "shop_north", "shop_east")),
 )
+NOW = tuple(Field(name=name, kind="numeric") for name in ("north", "east"))
 NAMES = [number.name for number in DERIVED]
 
 
@@ -40,7 +44,8 @@ def schema() -> Schema:
     return structs.replace(
         plain,
         profile=(*plain.profile, likes, Field(name="joined", kind="timestamp")),
-        context=(*plain.context, Field(name="mood", shares="genre")),
+        items=(*plain.items, *(Field(name=name, kind="numeric") for name in ("shop_north", "shop_east"))),
+        context=(*plain.context, Field(name="mood", shares="genre"), *NOW),
         derived=DERIVED,
     ).validate()
 
@@ -52,6 +57,9 @@ def tables() -> dict[Any, list[dict[str, Any]]]:
         row |= {"likes": LIKES.get(row["user"]), "joined": JOINED[row["user"]]}
     for number, row in enumerate(found["impressions"]):
         row["mood"] = ["war", "drama", "comedy"][number % 3]
+        row |= dict(zip(("north", "east"), PLACES[number % len(PLACES)], strict=True))
+    for number, row in enumerate(found["items"]):
+        row |= dict(zip(("shop_north", "shop_east"), PLACES[number // 2 % len(PLACES)], strict=True))
     return found
 
 
@@ -103,6 +111,24 @@ def test_matches_count_the_values_in_common(dataset: Dataset) -> None:
         np.testing.assert_allclose(raw(dataset, name), values, atol=1e-5)
     assert {0.0, 1.0, 2.0} <= set(expected["genre_likes"])
     assert np.isnan(expected["genre_likes"]).any()
+
+
+def test_distances_are_kilometers_on_the_globe(dataset: Dataset) -> None:
+    way = np.expm1(raw(dataset, "way"))
+    places = [
+        ((row["north"], row["east"]), (item.get("shop_north"), item.get("shop_east")))
+        for row, _, item in shown(dataset)
+    ]
+    berlin, paris, sydney, nowhere = PLACES
+    for pair, expected in (
+        ((berlin, berlin), 0),
+        ((berlin, paris), BERLIN_PARIS),
+        ((sydney, berlin), BERLIN_SYDNEY),
+    ):
+        found = way[[each == pair for each in places]]
+        assert len(found) > 2
+        np.testing.assert_allclose(found, expected, rtol=5e-3, atol=0.5)
+    assert np.isnan(way[[nowhere in each for each in places]]).all()
 
 
 def test_a_moment_after_the_impression_gives_a_negative_age(tmp_path: Path) -> None:
@@ -187,10 +213,20 @@ def test_an_encoder_is_read_back_whole(dataset: Dataset, tmp_path: Path) -> None
     ("number", "message"),
     [
         (Derived(name="x", of="age", by=("relaesed",)), "'relaesed' is not a field of items"),
-        (Derived(name="x", of="age", by=("price",)), "an age is by one field of the kind 'timestamp'"),
-        (Derived(name="x", of="age", by=("released", "joined")), "an age is by one field"),
-        (Derived(name="x", of="matches", by=("genre",)), "matches are by two fields"),
-        (Derived(name="x", of="matches", by=("genre", "released")), "of the kind 'categorical'"),
+        (Derived(name="x", of="age", by=("price",)), "of 'age' is by fields of the kinds timestamp, in"),
+        (
+            Derived(name="x", of="age", by=("released", "joined")),
+            "of 'age' is by fields of the kinds timestamp, in",
+        ),
+        (
+            Derived(name="x", of="matches", by=("genre",)),
+            "of 'matches' is by fields of the kinds categorical, categorical, in",
+        ),
+        (Derived(name="x", of="matches", by=("genre", "released")), "of 'matches' is by fields of the kinds"),
+        (
+            Derived(name="x", of="distance", by=("north", "east")),
+            "of 'distance' is by fields of the kinds numeric, n",
+        ),
         (Derived(name="x", of="matches", by=("genre", "gender")), "add shares = 'genre' to 'gender'"),
         (Derived(name="x", of="matches", by=("genre", "action")), "'action' is not a field of items"),
         (Derived(name="genre", of="age", by=("released",)), "name 'genre' is used twice"),

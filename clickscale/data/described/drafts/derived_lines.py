@@ -1,19 +1,26 @@
-"""Derived numbers of a draft: ages by the moments of users and items, and values that both have in common."""
+"""Derived numbers of a draft: ages by the moments of users and items, distances, and values in common."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
+from clickscale.schema import Derived
 
 _FEWEST, _MOST = 3, 10_000  # values that both fields must have, and that one may have
 _ALIKE = 0.5  # of the field with fewer values, the share that the other has, too
+_AXES = ("latitude", "longitude")
+_COORDINATE = re.compile(r"(?:^|_)(?:(lat|latitude)|lon|lng|long|longitude)(?=_|$)")
+_DISTANCES = 3  # at most
 _SURE = 5.0  # standard errors by which outcomes with a value in common differ from others
 
 Side = Literal["user", "item"] | None
@@ -47,9 +54,9 @@ class Derivations:
 
     truth: Floats | None
     timed: bool
-    _dates: list[str] = field(default_factory=list)
+    _found: list[tuple[Derived, str]] = field(default_factory=list)
     _sets: list[_Set] = field(default_factory=list)
-    _matches: list[tuple[str, str]] = field(default_factory=list)
+    _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
 
     def take(self, name: str, side: Side, column: Column, rows: Codes | None, options: str) -> str:
         """Take a field into account, and return its options.
@@ -59,7 +66,12 @@ class Derivations:
             options: of the field, in TOML; with matches, its vocabulary becomes that of another field.
         """
         if 'kind = "timestamp"' in options and self.timed:
-            self._dates.append(name)
+            age = Derived(name=f"{name}_age", of="age", by=(name,))
+            self._found.append((age, f"days from {remark(name)} to the impression"))
+        words = OutcomeName(name).snake
+        if 'kind = "numeric"' in options and (coordinate := _COORDINATE.search(words)):
+            place = (side, words[: coordinate.start()] + words[coordinate.end() :])
+            self._places.setdefault(place, {})[_AXES[0] if coordinate[1] else _AXES[1]] = name
         if "kind =" in options or self.truth is None or column.parts:
             return options
         mine = _set_of(name, side, column, rows)
@@ -67,7 +79,9 @@ class Derivations:
             return options
         for other in self._sets:
             if other.side != side and _are_alike(mine, other) and _tells(mine, other, self.truth):
-                self._matches.append((other.name, name))
+                match = Derived(name=f"{other.name}_{name}_matches", of="matches", by=(other.name, name))
+                why = f"what {remark(other.name)} and {remark(name)} have in common tells of the outcome"
+                self._found.append((match, why))
                 return f"{options}, shares = {quoted(other.name)}"
         self._sets.append(mine)
         return options
@@ -78,19 +92,23 @@ class Derivations:
         Args:
             free: gives a name that no field has.
         """
-        if self._dates or self._matches:
+        found = [*self._found, *self._distances()]
+        if found:
             yield "\n# Made of other fields and of the time of an impression; no request carries them."
-        for name in self._dates:
-            yield f"[[derived]]  # days from {remark(name)} to the impression"
-            yield f"name = {quoted(free(f'{name}_age'))}"
-            yield 'of = "age"'
-            yield f"by = [{quoted(name)}]"
-        for one, other in self._matches:
-            why = f"what {remark(one)} and {remark(other)} have in common tells something of the outcome"
+        for number, why in found:
             yield f"[[derived]]  # {why}"
-            yield f"name = {quoted(free(f'{one}_{other}_matches'))}"
-            yield 'of = "matches"'
-            yield f"by = [{quoted(one)}, {quoted(other)}]"
+            yield f"name = {quoted(free(number.name))}"
+            yield f"of = {quoted(number.of)}"
+            yield f"by = [{', '.join(map(quoted, number.by))}]"
+
+    def _distances(self) -> Iterator[tuple[Derived, str]]:
+        """Yield the distances between places of which both coordinates are known."""
+        places = [place for place in self._places.values() if len(place) == len(_AXES)]
+        for one, other in list(combinations(places, 2))[:_DISTANCES]:
+            by = tuple(place[axis] for place in (one, other) for axis in _AXES)
+            name = f"{one['latitude']}_{other['latitude']}_distance"
+            why = f"kilometers between {', '.join(map(remark, by[:2]))} and {', '.join(map(remark, by[2:]))}"
+            yield Derived(name=name, of="distance", by=by), why
 
 
 def _set_of(name: str, side: Side, column: Column, rows: Codes | None) -> _Set | None:

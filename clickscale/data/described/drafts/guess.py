@@ -58,6 +58,7 @@ from clickscale.data.described.drafts.shape_lines import list_lines, order_lines
 from clickscale.data.described.drafts.shapes import find_shape, user_history
 from clickscale.data.described.drafts.statistic_lines import Sample, Sampled, sampled, statistic_lines
 from clickscale.data.described.drafts.suspects import (
+    moves_on,
     totals_outcomes,
     written_after,
     written_with,
@@ -413,10 +414,13 @@ class _Draft:
         rest = [column for column in head.columns.values() if column.name != key.name]
         shown = self._shown_rows(key, kind)
         reasons = {
-            column.name: "" if column.name in self.keep else useless(column) or totals_outcomes(column)
+            column.name: useless(column)
+            or totals_outcomes(column)
+            or moves_on(column, self.events.time, shown)
             for column in rest
+            if column.name not in self.keep
         }
-        kept = [(column, "") for column in rest if not reasons[column.name]]
+        kept = [(column, "") for column in rest if not reasons.get(column.name)]
         yield from self._fields(kept, kind=kind, rows=shown)
         for name, why in reasons.items():
             if why:

@@ -241,9 +241,19 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
 
 def is_moment_of(column: Column, user: Column | None, item: Column | None, time: Column | None) -> bool:
     """True for moments of users or of items, such as sign-ups, that lie before the impressions."""
-    if time is None or side_of(column, user, item)[0] == "context":
-        return False
+    return time is not None and side_of(column, user, item)[0] != "context" and lies_before(column, time)
+
+
+def lies_before(column: Column, time: Column, rows: npt.NDArray[np.int64] | None = None) -> bool:
+    """True if moments lie before the impressions that they belong to.
+
+    Args:
+        rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
+    """
     moments, shown = (seconds(each.values, detect_unit(each.known))[0] for each in (column, time))
+    if rows is not None:
+        moments = moments.take(pa.array(np.maximum(rows, 0), mask=rows < 0))
+        shown = shown.slice(0, len(moments))
     return bool((pc.mean(pc.less_equal(moments, shown).cast(pa.float64())).as_py() or 0.0) > _BEFORE)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import numbers_or_none
+from clickscale.data.described.drafts.roles import lies_before, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, quantile_groups
 
@@ -69,6 +69,10 @@ _TOTALS = re.compile(
     r"exposure|sale)s?_?(cnt|count|num|rate|ratio|total|avg|mean)s?$|^(n|num|nb|total|sum|avg|mean|average)_"
     r"(click|play|like|view|purchase|order|share|vote|rating|review|impression|sale)|helpful"
 )
+# A moment that an export overwrites: who has a late one was still there later.
+_MOVES = re.compile(
+    r"(^|_)(last|latest|updated?|modified|changed|edited|deleted|removed|churned|deactivated|unsubscribed)(_|$)"
+)
 # Of what was bought, how many and for how much: who did not buy has none of these.
 _PURCHASED = re.compile(
     r"(^|_)(quantity|quantities|qty|amount|amt|units|price|prices|paid|pay|cost|discount|total|subtotal|tax|tip|"
@@ -106,6 +110,21 @@ def totals_outcomes(column: Column) -> str:
     if _TOTALS.search(OutcomeName(column.name).snake):
         return "by its name a total of outcomes, maybe of those that the log is about"
     return ""
+
+
+def moves_on(column: Column, time: Column | None, rows: npt.NDArray[np.int64]) -> str:
+    """Return why a moment of an item or a user is one of the export of the table; empty if it is not.
+
+    Args:
+        time: of the impressions.
+        rows: (N,) row of the column for each impression, -1 for none.
+    """
+    is_moment = bool(column.unit) or column.is_date
+    if time is None or not is_moment or not _MOVES.search(OutcomeName(column.name).snake):
+        return ""
+    if lies_before(column, time, rows):
+        return ""
+    return "by its name it moves on, and here it lies after impressions"
 
 
 def tells_outcome(column: Column, label: npt.NDArray[np.float64]) -> str:

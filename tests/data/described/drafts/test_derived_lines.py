@@ -139,6 +139,47 @@ def test_a_moment_of_users_in_the_impressions_is_kept_if_it_lies_before(
     assert [table for table in ("users", "items") if table in draft] == [side] * (not after)
 
 
+@pytest.mark.parametrize(
+    ("name", "days", "kept"),
+    [("last_login", 40, False), ("lastSeen", 40, False), ("last_login", -40, True), ("expires", 40, True)],
+)
+def test_a_moment_that_an_export_overwrites_is_left_out(
+    name: str, days: int, kept: bool, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(8)
+    users = {
+        "user_id": names("u", np.arange(300)),
+        name: START + days * DAY + random.integers(0, 30 * DAY, 300),
+    }
+    users |= {"city": names("c", random.integers(5, size=300))}
+    tables = {"log.csv": with_outcome(random, log(random), np.full(ROWS, -1.0)), "users.csv": users}
+    draft = drafted(tmp_path, tables)
+    assert (name in fields(draft, "users")) == kept
+    assert derived(draft) == [(f"{name}_age", "age", [name])] * kept
+    assert ("it moves on" in (tmp_path / "draft.toml").read_text()) != kept
+
+
+@pytest.mark.parametrize(
+    "written", [("lat", "lon"), ("userLatitude", "userLongitude"), ("pos_lat", "pos_lng")]
+)
+def test_two_places_have_a_distance(written: tuple[str, str], tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    rows = log(random) | {name: random.uniform(5, 15, ROWS).round(4) for name in written}
+    places = {"shop_lat": random.uniform(5, 15, 50).round(4), "shop_lon": random.uniform(5, 15, 50).round(4)}
+    items = {"item_id": names("i", np.arange(50))} | places
+    draft = drafted(
+        tmp_path, {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0)), "items.csv": items}
+    )
+    assert [each[1:] for each in derived(draft)] == [("distance", [*written, "shop_lat", "shop_lon"])]
+
+
+def test_one_place_has_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    rows = log(random) | {name: random.uniform(5, 15, ROWS).round(4) for name in ("lat", "lon", "long_tail")}
+    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0))})
+    assert derived(draft) == []
+
+
 def test_a_log_without_times_has_no_ages(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     rows = {name: column for name, column in log(random).items() if name != "time"}
