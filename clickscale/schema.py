@@ -17,6 +17,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
 Notation = Literal["", "1,234.5", "1.234,5"]
+UrlPart = Literal["", "host", "section"]
 
 
 class Field(Config, frozen=True):
@@ -40,6 +41,7 @@ class Field(Config, frozen=True):
         transform: ``log1p`` compresses a numeric field before it is standardized.
         notation: how people wrote the texts of a numeric field: which of comma and point stands before the
             fraction (`clickscale.data.features.notations`). Empty: as computers write numbers.
+        url: the part of the URLs of a categorical field that is its value (`clickscale.data.features.urls`).
         shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
             not share another's.
     """
@@ -56,6 +58,7 @@ class Field(Config, frozen=True):
     separator: str = ""
     transform: Literal["none", "log1p"] = "none"
     notation: Notation = ""
+    url: UrlPart = ""
     width: int = 0
     shares: str = ""
 
@@ -82,6 +85,10 @@ class Field(Config, frozen=True):
             problems.append("values and min_count must be >= 1")
         if self.notation and self.kind != "numeric":
             problems.append("only numeric fields have a notation")
+        if self.url and (
+            self.kind != "categorical" or self.values > 1 or self.dtype != "string" or self.parts
+        ):
+            problems.append("a part of a URL is a text; leave out kind, values and dtype")
         if self.values > 1 and self.kind != "categorical":
             problems.append("only categorical fields may hold several values")
         if self.parts and (self.dtype != "string" or self.values > 1 or self.kind != "categorical"):

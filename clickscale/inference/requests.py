@@ -374,7 +374,7 @@ def _reads_like(column: _Column) -> tuple[object, ...]:
     field, types = column.field, column.types
     if field.kind in _NUMERIC and types <= {int, float}:
         return ("numbers",)
-    if field.kind == "categorical" and field.values == 1 and len(types) <= 1:
+    if field.kind == "categorical" and field.values == 1 and not field.url and len(types) <= 1:
         written = types or {str if field.dtype == "string" else int}  # a column of nulls fits any other
         return (field.dtype, *written)
     return (id(column),)

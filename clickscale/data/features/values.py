@@ -37,6 +37,7 @@ from clickscale.data.features.texts import (
     read_texts,
     whole_texts,
 )
+from clickscale.data.features.urls import url_parts
 from clickscale.schema import Field, Notation
 
 MISSING = -1
@@ -67,6 +68,8 @@ class Raw:
 def read_field(field: Field, values: pa.Array) -> Raw:
     """Read the raw values of a field of any kind; numbers are not yet transformed or scaled."""
     values = plain(values)
+    if field.url:
+        return _url_keys(field, values)
     if field.kind == "categorical":
         single = field.values == 1 and not _is_list(values.type)
         return read_keys(values, field.dtype) if single else _key_rows(field, values)
@@ -91,6 +94,13 @@ def read_keys(values: pa.Array, dtype: str) -> Raw:
     keys = distinct[at] if len(distinct) else np.zeros(len(texts), np.int64)
     keys = np.where(nulls(texts), MISSING, keys)
     return Raw(keys, problems, values, distinct)
+
+
+def _url_keys(field: Field, values: pa.Array) -> Raw:
+    """Read keys of a part of URLs."""
+    texts, problems = read_texts(values)
+    raw = read_keys(url_parts(texts, field.url), field.dtype)
+    return Raw(raw.data, np.maximum(problems, raw.problems), raw.texts, raw.text_keys)
 
 
 def _key_rows(field: Field, values: pa.Array) -> Raw:

@@ -256,6 +256,8 @@ def useless(column: Column) -> str:
     """Return the reason why a column cannot be a feature, or an empty text."""
     if column.distinct < 2:
         return f"it has one value in {len(column.values):,} sampled rows"
+    if column.holds_urls:
+        return ""
     if is_free_text(column):
         return "free text"
     rows = len(column.values)

@@ -25,10 +25,10 @@ from clickscale.data.described.drafts.event_tables import (
     useless,
 )
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
-from clickscale.data.described.drafts.flag_groups import with_flag_groups
 from clickscale.data.described.drafts.labels.label_lines import label_lines
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
+from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.more_tables import (
     attributes_of,
     find_more,
@@ -451,18 +451,20 @@ class _Draft:
         if not columns:
             return
         yield "fields = ["
-        for column, side in with_flag_groups(columns) if kind else columns:
+        for column, side in with_url_parts(with_flag_groups(columns) if kind else columns):
             nameless = self.events.user is None and self.events.item is None
             options, why = field_options(column, nameless, self._is_ordered(column, rows), kind == "user")
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
-            source = f", column = {quoted(column.name)}" if name != column.name and not column.parts else ""
+            raw = column.made_of or column.name
+            source = f", column = {quoted(raw)}" if name != raw and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column
             if not prefix:
                 options = self.derived.take(name, kind, column, rows, options)
             # Attributes of behaviors are no keys of statistics.
-            there = rows is not None or (not prefix and self.events.head.columns.get(column.name) is column)
+            shown = self.events.head.columns.get(raw)
+            there = rows is not None or (not prefix and shown is not None and (shown is column or column.url))
             if "kind" not in options and there and (beside := sampled(name, kind, column, rows)) is not None:
                 self.sampled.append(beside)
             yield f"  {{ name = {quoted(name)}{source}{options} }},  # {'; '.join(filter(None, (why, side)))}"

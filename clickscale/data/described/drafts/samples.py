@@ -24,7 +24,7 @@ from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
-from clickscale.schema import Notation
+from clickscale.schema import Notation, UrlPart
 
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
@@ -40,6 +40,8 @@ _FLAGS = (
 )
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LIST_SEPARATORS = ("|", ";", ",", " ")
+_URL = r"^\s*([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/\s]+|^\s*(www\.)?[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*\.[a-z]{2,}(/|$)"
+_MANY_URLS, _MOSTLY = 100, 0.9
 _PAIR = 2  # different values of which none needs to be more than a name
 _WORDS = 2  # in each line that are no columns yet
 _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
@@ -55,12 +57,16 @@ class Column:
     """One column of a sample, with properties of its values that need no description.
 
     Attributes:
-        parts: columns of which it is made: of 0 and 1 for lists (see ``flag_groups``), or of date and time.
+        parts: columns of which it is made: of 0 and 1 for lists (see ``made_columns``), or of date and time.
+        made_of: the column of which it holds a part of each value.
+        url: the part of a URL that it holds.
     """
 
     name: str
     values: pa.Array
     parts: tuple[str, ...] = ()
+    made_of: str = ""
+    url: UrlPart = ""
 
     @cached_property
     def known(self) -> pa.Array:
@@ -110,6 +116,13 @@ class Column:
             return False
         texts = pa.types.is_string(self.values.type)
         return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^\s*0\d|[^\d\s]")).as_py()))
+
+    @cached_property
+    def holds_urls(self) -> bool:
+        """True for texts of which nearly all are URLs, too many to be values of a feature."""
+        if not pa.types.is_string(self.values.type) or self.distinct < _MANY_URLS:
+            return False
+        return bool(pc.mean(pc.match_substring_regex(self.known, _URL).cast(pa.float64())).as_py() > _MOSTLY)
 
     @property
     def is_flag(self) -> bool:

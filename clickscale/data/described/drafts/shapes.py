@@ -110,6 +110,8 @@ def _identifies(column: Column, head: Head) -> bool:
     """True for ids of which nearly every row has its own; numbers, moments and lists are none."""
     if pa.types.is_nested(column.values.type) or column.unit or column.separator or head.rows <= 20:
         return False
+    if column.holds_urls:
+        return False
     text = column.floats is None and not pa.types.is_floating(column.values.type)
     named_id = not head.named or plain_name(column.name).endswith(("id", "no", "key"))
     return (text or (column.is_id and named_id)) and column.distinct >= _UNIQUE * head.rows

@@ -9,7 +9,7 @@ impressions says that it would; on other logs it would only be one more column.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ _SEEN = 0.1  # share of the rows whose user has seen the item
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
+_STEPS = 8  # of Newton; later ones change nothing
 _PRIOR = 20.0  # of means of pairs, as in `Statistic`
 
 Codes = npt.NDArray[np.int64]
@@ -118,15 +119,19 @@ class Sample:
         ]
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """List the fields of users and of items that tell the outcome together, the strongest pair first."""
+        """List the fields that tell the outcome together, the strongest pair first.
+
+        Pairs of attributes of users, or of items, are left out: their ids have them.
+        """
         if self.label is None:
             return []
         low, high = _CATEGORIES
         few = [f for f in self.fields if low - 1 <= pc.count_distinct(f.values).as_py() <= high]
-        users, items = ([field for field in few if field.side == side] for side in ("user", "item"))
+        few.sort(key=lambda field: ("user", None, "item").index(field.side))
         found = [
             (_told_together(_codes(one.values), _codes(other.values), self.label), one.name, other.name)
-            for one, other in product(users, items)
+            for one, other in combinations(few, 2)
+            if one.side != other.side or one.side is None
         ]
         return [(one, other) for told, one, other in sorted(found, reverse=True) if told >= _TOGETHER]
 
@@ -260,7 +265,8 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 def _told_together(one: Codes, other: Codes, label: Floats) -> float:
     """Measure how far two fields together tell an outcome, beyond what each tells alone.
 
-    Means of pairs over one half of the rows, less those of both fields, must agree with the other half.
+    Over one half of the rows, an effect of each value of both fields is fitted, on the scale of logits; the
+    means of what it leaves, pair by pair, must agree with the other half.
 
     Args:
         one, other: (N,) numbers of their values, 0 for none.
@@ -277,12 +283,33 @@ def _told_together(one: Codes, other: Codes, label: Floats) -> float:
     half = np.arange(len(outcome)) % 2 == 0
     agreement = np.zeros(len(outcome))
     for seen in (half, ~half):
-        left = outcome - outcome[seen].mean() if seen.any() else outcome
-        for field in fields:
-            left = left - _means(field, left, seen)[field]
+        left = outcome - _added(fields, outcome, seen)
         agreement += _means(pair, left, seen)[pair] * left * ~seen
     error = float(np.sqrt(np.square(agreement).sum()))
     return float(agreement.sum()) / error if error else 0.0
+
+
+def _added(fields: Sequence[Codes], outcome: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+    """Fit probabilities (N,) whose logits add an effect of each field, over the rows seen.
+
+    Newton's steps, field by field, each effect with a normal prior.
+    """
+    rate = float(np.clip(outcome[seen].mean(), 1e-4, 1 - 1e-4)) if seen.any() else 0.5
+    base = np.log(rate / (1 - rate))
+    effects = [np.zeros(int(field.max()) + 1) for field in fields]
+    for _ in range(_STEPS):
+        for number, field in enumerate(fields):
+            chance = _chance(base, effects, fields)
+            slope = np.bincount(field[seen], (outcome - chance)[seen], len(effects[number]))
+            bend = np.bincount(field[seen], (chance * (1 - chance))[seen], len(effects[number]))
+            effects[number] += (slope - effects[number]) / (bend + 1)
+    return _chance(base, effects, fields)
+
+
+def _chance(base: float, effects: Sequence[Floats], fields: Sequence[Codes]) -> Floats:
+    """(N,) probabilities of summed logits."""
+    logits = base + sum(effect[field] for effect, field in zip(effects, fields, strict=True))
+    return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def _means(field: Codes, values: Floats, seen: npt.NDArray[np.bool_]) -> Floats:

@@ -75,6 +75,8 @@ def field_options(
         return f"{several}, flags = [{names}]", why
     if pa.types.is_nested(column.values.type):
         return f", values = {min(column.most, MOST_VALUES)}", f"lists of up to {column.most} values"
+    if column.url:
+        return f', url = "{column.url}"', f"{column.distinct} different values in {len(column.values)} URLs"
     if column.is_date:
         return ', kind = "timestamp"', "moments"
     if column.separator:

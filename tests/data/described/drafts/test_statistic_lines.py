@@ -73,6 +73,24 @@ def sums(random: Random) -> dict[str, Columns]:
     return {"log.csv": with_outcome(random, rows, logit), "users.csv": users, "items.csv": items}
 
 
+def situations(random: Random) -> dict[str, Columns]:
+    """Two fields of the context decide together, and neither does alone."""
+    rows = log(random)
+    system, slot = random.integers(8, size=(2, ROWS))
+    logit = np.where(system % 2 == slot % 2, 1.0, -1.0)
+    named = rows | {"system": names("s", system), "slot": names("p", slot)}
+    return {"log.csv": with_outcome(random, named, logit)}
+
+
+def strong_situations(random: Random) -> dict[str, Columns]:
+    """Two fields of the context have strong effects, whose logits add up."""
+    rows = log(random)
+    system, slot = random.integers(8, size=(2, ROWS))
+    logit = random.normal(-1, 1.5, 8)[system] + random.normal(0, 1.5, 8)[slot]
+    named = rows | {"system": names("s", system), "slot": names("p", slot)}
+    return {"log.csv": with_outcome(random, named, logit)}
+
+
 def fatigue(random: Random) -> dict[str, Columns]:
     rows = log(random, users=100, items=12)
     seen: dict[tuple[int, int], int] = {}
@@ -112,6 +130,8 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (too_many_values, []),
         (pairs, ["group_category_rate"]),
         (sums, []),
+        (situations, ["system_slot_rate"]),
+        (strong_situations, []),
         (fatigue, SEEN),
         (visits, VISIT),
         (orders, []),

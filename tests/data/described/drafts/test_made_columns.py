@@ -1,4 +1,4 @@
-"""Columns of 0 and 1 as one field of lists: in drafts, in data sets and in tables of candidates."""
+"""Fields made of other columns, lists of flags and parts of URLs: in drafts, data sets and requests."""
 
 import tomllib
 from pathlib import Path
@@ -9,13 +9,16 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.drafts.flag_groups import with_flag_groups
+from clickscale.data.described.drafts.made_columns import with_flag_groups
 from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.log import load_log
 from clickscale.data.layout import Manifest
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError, SchemaError
-from clickscale.features import FIRST
+from clickscale.features import FIRST, UNKNOWN
 from clickscale.inference.request_tables import RequestTable
-from tests.data.described.logs import Row, clicks, drafted, prepared, save
+from clickscale.inference.requests import encode_requests
+from tests.data.described.logs import START, Row, clicks, drafted, prepared, save
 
 GENRES = ("action", "comedy", "drama", "horror", "western")
 FLAGS = "flags = [" + ", ".join(f'"{name}"' for name in GENRES) + "]"
@@ -136,3 +139,60 @@ def test_flags_that_cannot_be_are_refused(tmp_path: Path, toml: str, message: st
     save(tmp_path, clicks())
     with pytest.raises((SchemaError, InputError), match=message):
         prepared(tmp_path, toml)
+
+
+# --- parts of URLs
+
+
+def visits(address: str, count: int = 600) -> list[Row]:
+    """Clicks on pages of 4 hosts with 3 sections each; every page is another one."""
+    return [
+        row | {"page_url": address.format(host=f"site{n % 4}.com", section=f"part{n % 3}", page=n)}
+        for n, row in enumerate(clicks(count))
+    ]
+
+
+@pytest.mark.parametrize(
+    "address", ["https://www.{host}/{section}/{page}.html?id={page}", "{host}/{section}/{page}"]
+)
+def test_a_draft_keeps_the_host_and_the_section_of_urls(tmp_path: Path, address: str) -> None:
+    save(tmp_path, visits(address))
+    tree = tomllib.loads(drafted(tmp_path, "clicks.csv"))
+    assert tree["impressions"]["fields"] == [
+        {"name": "page_url_host", "column": "page_url", "url": "host"},
+        {"name": "page_url_section", "column": "page_url", "url": "section"},
+    ]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    encoder = open_dataset(tmp_path / "data").encoder
+    assert encoder.vocabulary("page_url_host").values.to_pylist() == [f"site{n}.com" for n in range(4)]
+    assert encoder.vocabulary("page_url_section").values.to_pylist() == [f"/part{n}" for n in range(3)]
+
+
+def test_a_request_may_send_the_url_or_its_part(tmp_path: Path) -> None:
+    save(tmp_path, visits("https://{host}/{section}/{page}"))
+    drafted(tmp_path, "clicks.csv")
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    encoder = open_dataset(tmp_path / "data").encoder
+    sent = [
+        {
+            "item": "i1",
+            "page_url_host": "https://site2.com/part1/new",
+            "page_url_section": "site2.com/part1/new",
+        },
+        {"item": "i1", "page_url_host": "site2.com", "page_url_section": "/part1"},
+        {"item": "i1", "page_url_host": "elsewhere.com"},
+    ]
+    encoded = encode_requests([{"user": "u1", "time": START + 900_000, "candidates": sent}], encoder, 5)
+    context = encoded.batch.candidates.context[0].tolist()
+    assert context == [[FIRST + 2, FIRST + 1], [FIRST + 2, FIRST + 1], [UNKNOWN, UNKNOWN]]
+
+
+def test_few_urls_are_values_as_they_are(tmp_path: Path) -> None:
+    save(tmp_path, [row | {"page": f"https://a.com/{n % 9}"} for n, row in enumerate(clicks())])
+    assert tomllib.loads(drafted(tmp_path, "clicks.csv"))["impressions"]["fields"] == [{"name": "page"}]
+
+
+def test_urls_of_one_host_leave_their_sections(tmp_path: Path) -> None:
+    save(tmp_path, visits("https://shop.com/{section}/{page}"))
+    [field] = tomllib.loads(drafted(tmp_path, "clicks.csv"))["impressions"]["fields"]
+    assert field["url"] == "section"

@@ -1,14 +1,22 @@
-"""Neighboring columns of 0 and 1 as one list: a table often has a column for each genre, tag or interest."""
+"""Columns that are made of others: lists of columns of 0 and 1, and parts of URLs.
 
-from collections.abc import Iterator, Sequence
+A table often has a column for each genre, tag or interest. And a URL is a value of its own in nearly every
+row, but its host and the section of the site come again.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES
+from clickscale.data.described.rows import as_text
+from clickscale.data.features.urls import url_parts
 from clickscale.data.features.values import names_of_flags
+from clickscale.schema import UrlPart
 
+_URL_PARTS: tuple[UrlPart, ...] = ("host", "section")
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list
 _SHORTEST = 3  # letters that names begin with alike, for the list to be called so
 
@@ -23,6 +31,19 @@ def with_flag_groups(columns: Sequence[tuple[Column, str]]) -> Iterator[tuple[Co
         members = list(run)
         group = _group([column for column, _ in members]) if is_flag else None
         yield from members if group is None else [(group, members[0][1])]
+
+
+def with_url_parts(columns: Iterable[tuple[Column, str]]) -> Iterator[tuple[Column, str]]:
+    """Yield columns with their reasons, and for a column of URLs those of its parts that tell rows apart."""
+    for column, why in columns:
+        if not column.holds_urls:
+            yield column, why
+            continue
+        for part in _URL_PARTS:
+            values = url_parts(as_text(column.values), part)
+            made = Column(f"{column.name}_{part}", values, made_of=column.name, url=part)
+            if made.distinct > 1:
+                yield made, why
 
 
 def _group(flags: Sequence[Column]) -> Column | None:
