@@ -16,7 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.config_text import build
-from clickscale.data.described.drafts.derived_lines import Derivations
+from clickscale.data.described.drafts.computed.derived_lines import Derivations
+from clickscale.data.described.drafts.computed.statistic_lines import (
+    Sample,
+    Sampled,
+    sampled,
+    statistic_lines,
+)
 from clickscale.data.described.drafts.event_tables import (
     OTHER_ID,
     Events,
@@ -56,7 +62,6 @@ from clickscale.data.described.drafts.roles import (
 from clickscale.data.described.drafts.samples import Column, Head, read_head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import find_shape, user_history
-from clickscale.data.described.drafts.statistic_lines import Sample, Sampled, sampled, statistic_lines
 from clickscale.data.described.drafts.suspects import (
     moves_on,
     totals_outcomes,
@@ -169,7 +174,7 @@ class _Draft:
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         self.sampled: list[Sampled] = []  # categorical fields beside the impressions
-        self.derived = Derivations(events.truth, events.time is not None and not self.shape.order)
+        self.derived = Derivations(events.truth, None if self.shape.order else events.time)
         others = [
             head
             for head in heads
@@ -433,7 +438,8 @@ class _Draft:
             yield f"\n[[{name}.more]]  # {rows} per {kind}"
             yield from file_lines(head, self.base)
             yield from self._key_line("key", key, self._wanted(kind))
-            yield from self._fields([(column, "") for column in attributes_of(head, key)], kind=kind)
+            attributes = [(column, "") for column in attributes_of(head, key)]
+            yield from self._fields(attributes, kind=kind, rows=self._shown_rows(key, kind))
 
     def _fields(
         self,

@@ -250,11 +250,26 @@ def lies_before(column: Column, time: Column, rows: npt.NDArray[np.int64] | None
     Args:
         rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
     """
-    moments, shown = (seconds(each.values, detect_unit(each.known))[0] for each in (column, time))
+    moments, shown = moments_beside(column, time, rows)
+    known = np.isfinite(moments) & np.isfinite(shown)
+    return bool(known.any() and (moments <= shown)[known].mean() > _BEFORE)
+
+
+def moments_beside(
+    column: Column, time: Column, rows: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return moments and the times of the impressions that they belong to, (N,) seconds, NaN for none.
+
+    Args:
+        rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
+    """
+    moments, shown = (
+        np.asarray(seconds(each.values, detect_unit(each.known))[0].cast(pa.float64()).fill_null(np.nan))
+        for each in (column, time)
+    )
     if rows is not None:
-        moments = moments.take(pa.array(np.maximum(rows, 0), mask=rows < 0))
-        shown = shown.slice(0, len(moments))
-    return bool((pc.mean(pc.less_equal(moments, shown).cast(pa.float64())).as_py() or 0.0) > _BEFORE)
+        moments = np.where(rows >= 0, moments[np.maximum(rows, 0)], np.nan)
+    return moments, shown[: len(moments)]
 
 
 def _repeats(key: Column) -> int:

@@ -1,4 +1,4 @@
-"""Derived numbers of drafts: ages of every moment, matches where a sample calls for them."""
+"""Derived numbers of drafts, where a sample calls for them."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.features import column_of
-from tests.data.described.drafts.test_statistic_lines import (
+from tests.data.described.drafts.computed.test_statistic_lines import (
     ROWS,
     START,
     Columns,
@@ -102,41 +102,67 @@ def test_a_situation_is_matched_with_an_attribute(tmp_path: Path) -> None:
     assert fields(draft, "items")["shop_city"]["shares"] == "city"
 
 
-def test_every_moment_of_users_and_items_has_an_age(tmp_path: Path) -> None:
-    random = np.random.default_rng(3)
-    rows = log(random)
-    users = {"user_id": names("u", np.arange(300)), "signup_ts": START - random.integers(DAY, 300 * DAY, 300)}
-    days = np.datetime64("2023-01-01") + random.integers(0, 300, 50)
-    items = {"item_id": names("i", np.arange(50)), "published": days.astype(str)}
-    tables = {
-        "log.csv": with_outcome(random, rows, np.full(ROWS, -1.0)),
-        "items.csv": items,
-        "users.csv": users,
+def signed_up(random: Random, told: bool) -> dict[str, Columns]:
+    """Users and items with moments; the age of the user decides, or nothing does."""
+    rows, joined = log(random), START - random.integers(-20 * DAY, 60 * DAY, 300)
+    age = (rows["time"] - joined[rows["user_id"]]) / DAY
+    days = np.datetime64("2013-01-01") + random.integers(0, 3_000, 50)
+    return {
+        "log.csv": with_outcome(random, rows, 2.0 * np.cos(age / 8) * told),
+        "items.csv": {"item_id": names("i", np.arange(50)), "published": days.astype(str)},
+        "users.csv": {"user_id": names("u", np.arange(300)), "signup_ts": joined},
     }
-    expected = [("published_age", "age", ["published"]), ("signup_ts_age", "age", ["signup_ts"])]
-    assert derived(drafted(tmp_path, tables)) == expected
+
+
+def test_a_moment_that_tells_by_its_age_has_one(tmp_path: Path) -> None:
+    tables = signed_up(np.random.default_rng(3), told=True)
+    draft = drafted(tmp_path, tables)
+    assert derived(draft) == [("signup_ts_age", "age", ["signup_ts"])]
+    assert fields(draft, "items")["published"]["kind"] == "timestamp"
     prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
     data = open_dataset(tmp_path / "data")
     scale = data.encoder.scales["signup_ts_age"]
-    ages = np.expm1(
-        np.asarray(data.impressions[column_of("signup_ts_age")], np.float64) * scale.std + scale.mean
-    )
-    row = np.asarray(data.impressions["row"])
-    expected_ages = (rows["time"] - users["signup_ts"][rows["user_id"]])[row] / DAY
-    np.testing.assert_allclose(ages, expected_ages, rtol=1e-3, atol=0.01)
+    stored = np.asarray(data.impressions[column_of("signup_ts_age")], np.float64) * scale.std + scale.mean
+    log_rows, joined = tables["log.csv"], tables["users.csv"]["signup_ts"]
+    user = np.char.lstrip(log_rows["user_id"], "u").astype(int)
+    ages = ((log_rows["time"] - joined[user]) / DAY)[np.asarray(data.impressions["row"])]
+    np.testing.assert_allclose(np.sign(stored) * np.expm1(np.abs(stored)), ages, rtol=1e-3, atol=0.01)
 
 
-@pytest.mark.parametrize(("after", "side"), [(False, "users"), (True, "")])
-def test_a_moment_of_users_in_the_impressions_is_kept_if_it_lies_before(
-    after: bool, side: str, tmp_path: Path
+def test_a_moment_that_tells_nothing_by_its_age_has_none(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, signed_up(np.random.default_rng(3), told=False))
+    assert derived(draft) == []
+    assert fields(draft, "users")["signup_ts"]["kind"] == "timestamp"
+
+
+@pytest.mark.parametrize(("spread", "found"), [(20, True), (20_000, False)])
+def test_without_outcomes_moments_of_the_time_of_the_log_have_ages(
+    spread: int, found: bool, tmp_path: Path
 ) -> None:
+    random = np.random.default_rng(4)
+    rows = log(random)
+    bought = {
+        "user_id": names("u", rows["user_id"]),
+        "item_id": names("i", rows["item_id"]),
+        "time": rows["time"],
+    }
+    days = np.datetime64("2023-11-20") - random.integers(0, spread, 50)
+    items = {"item_id": names("i", np.arange(50)), "published": days.astype(str)}
+    draft = drafted(tmp_path, {"orders.csv": bought, "items.csv": items})
+    assert draft["negatives"] > 0
+    assert derived(draft) == [("published_age", "age", ["published"])] * found
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_moment_of_users_in_the_impressions_is_kept_if_it_lies_before(after: bool, tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     rows = log(random)
     joined = START + (40 if after else -40) * DAY + random.integers(0, 30 * DAY, 300)
     rows |= {"joined": joined[rows["user_id"]]}
-    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, np.full(ROWS, -1.0))})
+    logit = 2.0 * np.cos((rows["time"] - rows["joined"]) / (8 * DAY))
+    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, logit)})
     assert derived(draft) == [("joined_age", "age", ["joined"])] * (not after)
-    assert [table for table in ("users", "items") if table in draft] == [side] * (not after)
+    assert ("users" in draft) != after
 
 
 @pytest.mark.parametrize(
@@ -147,15 +173,15 @@ def test_a_moment_that_an_export_overwrites_is_left_out(
     name: str, days: int, kept: bool, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(8)
+    moments = START + days * DAY + random.integers(0, 30 * DAY, 300)
     users = {
         "user_id": names("u", np.arange(300)),
-        name: START + days * DAY + random.integers(0, 30 * DAY, 300),
+        name: moments,
+        "city": names("c", random.integers(5, size=300)),
     }
-    users |= {"city": names("c", random.integers(5, size=300))}
     tables = {"log.csv": with_outcome(random, log(random), np.full(ROWS, -1.0)), "users.csv": users}
     draft = drafted(tmp_path, tables)
     assert (name in fields(draft, "users")) == kept
-    assert derived(draft) == [(f"{name}_age", "age", [name])] * kept
     assert ("it moves on" in (tmp_path / "draft.toml").read_text()) != kept
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from clickscale.data.described.drafts.computed.statistic_lines import _told_together
 from clickscale.data.described.drafts.guess import guess
-from clickscale.data.described.drafts.statistic_lines import _told_together
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 

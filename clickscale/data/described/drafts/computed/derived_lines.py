@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
@@ -21,11 +23,11 @@ _ALIKE = 0.5  # of the field with fewer values, the share that the other has, to
 _AXES = ("latitude", "longitude")
 _COORDINATE = re.compile(r"(?:^|_)(?:(lat|latitude)|lon|lng|long|longitude)(?=_|$)")
 _DISTANCES = 3  # at most
-_SURE = 5.0  # standard errors by which outcomes with a value in common differ from others
+_SURE = 5.0  # standard errors, see `told_beyond`
+_BINS = 32
+_APART = 0.9  # correlation of ranks
 
 Side = Literal["user", "item"] | None
-Codes = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Derivations:
 
     Args:
         truth: (N,) outcomes of the impressions of a sample, NaN where unknown; None without outcomes.
-        timed: true if impressions have times.
+        time: of these impressions; None if they have no times.
     """
 
     truth: Floats | None
-    timed: bool
+    time: Column | None
     _found: list[tuple[Derived, str]] = field(default_factory=list)
     _sets: list[_Set] = field(default_factory=list)
     _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
@@ -65,9 +67,11 @@ class Derivations:
             rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
             options: of the field, in TOML; with matches, its vocabulary becomes that of another field.
         """
-        if 'kind = "timestamp"' in options and self.timed:
-            age = Derived(name=f"{name}_age", of="age", by=(name,))
-            self._found.append((age, f"days from {remark(name)} to the impression"))
+        if 'kind = "timestamp"' in options and self.time is not None:
+            moments, times = moments_beside(column, self.time, rows)
+            if _tells_age(moments, times, self.truth):
+                age = Derived(name=f"{name}_age", of="age", by=(name,))
+                self._found.append((age, f"days from {remark(name)} to the impression"))
         words = OutcomeName(name).snake
         if 'kind = "numeric"' in options and (coordinate := _COORDINATE.search(words)):
             place = (side, words[: coordinate.start()] + words[coordinate.end() :])
@@ -147,18 +151,28 @@ def _tells(one: _Set, other: _Set, truth: Floats) -> bool:
     translated = np.array([one.number.get(value, -2) for value in other.number], np.int64)
     theirs = np.where(other.rows >= 0, translated[np.maximum(other.rows, 0)], -2)
     match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
-    usable = np.isfinite(truth) & (one.rows[:, 0] >= 0) & (other.rows[:, 0] >= 0)
-    match, left = match[usable], truth[usable]
-    for rows in (one.rows[usable, 0], other.rows[usable, 0]):
-        left = left - _means(rows, left)
-    counts = match.sum(), (~match).sum()
-    if min(counts) < 1 / _ALIKE:
+    first = (one.rows[:, 0] + 1, other.rows[:, 0] + 1)
+    return told_beyond(first, match + 1, truth) > _SURE
+
+
+def _tells_age(moments: Floats, times: Floats, truth: Floats | None) -> bool:
+    """True if the time since moments (N,), NaN for none, tells the outcome beyond what the moments tell.
+
+    Where outcomes are unknown, as in a log of positives, it is enough that it is not nearly the moments over
+    again, which it is for films of a century in a log of a month.
+    """
+    known = np.isfinite(moments) & np.isfinite(times)
+    if known.sum() < _BINS:
         return False
-    error = float(left.std()) * np.sqrt(1 / counts[0] + 1 / counts[1])
-    return abs(left[match].mean() - left[~match].mean()) > _SURE * error
+    ages = times - moments
+    if truth is None:
+        ranks = np.stack([np.argsort(np.argsort(values[known])) for values in (moments, ages)])
+        return bool(abs(np.asarray(np.corrcoef(ranks))[0, 1]) < _APART)
+    bins = [np.where(known, _binned(values, known), 0) for values in (moments, ages)]
+    return told_beyond(bins[:1], bins[1], truth) > _SURE
 
 
-def _means(field: Codes, values: Floats) -> Floats:
-    """(N,) mean of the values (N,) that share a number of the field (N,)."""
-    counts = np.bincount(field)
-    return (np.bincount(field, values) / np.maximum(counts, 1))[field]
+def _binned(values: Floats, known: npt.NDArray[np.bool_]) -> Codes:
+    """Number (N,) bins with equally many of the known values, from 1."""
+    edges = np.quantile(values[known], np.linspace(0, 1, _BINS + 1)[1:-1])
+    return np.searchsorted(edges, values) + 1

@@ -13,10 +13,10 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.roles import separation
 from clickscale.data.described.drafts.samples import Column
@@ -36,11 +36,6 @@ _SEEN = 0.1  # share of the rows whose user has seen the item
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
-_STEPS = 8  # of Newton; later ones change nothing
-_PRIOR = 20.0  # of means of pairs, as in `Statistic`
-
-Codes = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -263,57 +258,6 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 
 
 def _told_together(one: Codes, other: Codes, label: Floats) -> float:
-    """Measure how far two fields together tell an outcome, beyond what each tells alone.
-
-    Over one half of the rows, an effect of each value of both fields is fitted, on the scale of logits; the
-    means of what it leaves, pair by pair, must agree with the other half.
-
-    Args:
-        one, other: (N,) numbers of their values, 0 for none.
-        label: (N,) outcomes, NaN where unknown.
-
-    Returns:
-        The agreement over its standard error: about normal, a little below 0, where pairs tell nothing.
-    """
-    usable = (one > 0) & (other > 0) & np.isfinite(label)
-    fields, outcome = (one[usable], other[usable]), label[usable]
-    if not len(outcome):
-        return 0.0
-    pair = np.unique(np.stack(fields), axis=1, return_inverse=True)[1].ravel()
-    half = np.arange(len(outcome)) % 2 == 0
-    agreement = np.zeros(len(outcome))
-    for seen in (half, ~half):
-        left = outcome - _added(fields, outcome, seen)
-        agreement += _means(pair, left, seen)[pair] * left * ~seen
-    error = float(np.sqrt(np.square(agreement).sum()))
-    return float(agreement.sum()) / error if error else 0.0
-
-
-def _added(fields: Sequence[Codes], outcome: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
-    """Fit probabilities (N,) whose logits add an effect of each field, over the rows seen.
-
-    Newton's steps, field by field, each effect with a normal prior.
-    """
-    rate = float(np.clip(outcome[seen].mean(), 1e-4, 1 - 1e-4)) if seen.any() else 0.5
-    base = np.log(rate / (1 - rate))
-    effects = [np.zeros(int(field.max()) + 1) for field in fields]
-    for _ in range(_STEPS):
-        for number, field in enumerate(fields):
-            chance = _chance(base, effects, fields)
-            slope = np.bincount(field[seen], (outcome - chance)[seen], len(effects[number]))
-            bend = np.bincount(field[seen], (chance * (1 - chance))[seen], len(effects[number]))
-            effects[number] += (slope - effects[number]) / (bend + 1)
-    return _chance(base, effects, fields)
-
-
-def _chance(base: float, effects: Sequence[Floats], fields: Sequence[Codes]) -> Floats:
-    """(N,) probabilities of summed logits."""
-    logits = base + sum(effect[field] for effect, field in zip(effects, fields, strict=True))
-    return np.asarray(1 / (1 + np.exp(-logits)))
-
-
-def _means(field: Codes, values: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
-    """Mean of ``values`` (N,) for each value of a field over the rows seen, pulled towards zero."""
-    size = int(field.max()) + 1
-    counts = np.bincount(field[seen], minlength=size)
-    return np.bincount(field[seen], values[seen], size) / (counts + _PRIOR)
+    """Measure how far two fields together tell an outcome, see `told_beyond`."""
+    _, pair = np.unique(np.stack([one, other]), axis=1, return_inverse=True)
+    return told_beyond((one, other), np.asarray(pair.ravel() + 1, np.int64), label)

@@ -1,0 +1,1 @@
+"""Numbers that a draft declares beside the columns of a log, and what calls for them."""
