@@ -78,7 +78,8 @@ from clickscale.data.described.drafts.toml_lines import (
     time_lines,
 )
 from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
-from clickscale.data.described.rows import ORDER
+from clickscale.data.described.rows import ORDER, as_text
+from clickscale.data.features.texts import whole_texts
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
@@ -479,9 +480,10 @@ class _Draft:
     def _shown_rows(self, key: Column, kind: Kind) -> npt.NDArray[np.int64]:
         """Return (N,) row of a table of attributes for each row of the impressions, -1 for none."""
         ids = self.events.user if kind == "user" else self.events.item
-        if ids is None or ids.values.type != key.values.type:
+        if ids is None or pa.types.is_nested(ids.values.type):
             return np.full(0, -1, np.int64)
-        return np.asarray(pc.index_in(ids.values, key.values).fill_null(-1), np.int64)
+        shown, known = (whole_texts(as_text(each.values)) for each in (ids, key))
+        return np.asarray(pc.index_in(shown, known).fill_null(-1), np.int64)
 
     def _is_ordered(self, column: Column, rows: npt.NDArray[np.int64] | None) -> bool:
         """True if the outcomes of a column's values follow their order; see `_fields`."""
