@@ -1,6 +1,6 @@
 """Files of one table of a described log, read chunk by chunk and converted to the types of its fields."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ class TableFiles:
         columns: columns of rows of one event each, as ``shape`` makes them.
         shape: how rows of the files become such rows.
         lists: columns of the files that hold histories.
+        added: columns that other tables add to the rows once they are read.
 
     Attributes:
         without_zone: columns of times of which nothing says in which zone they were read.
@@ -40,6 +41,7 @@ class TableFiles:
         time_zone: str,
         shape: RowShape,
         lists: Sequence[str] = (),
+        added: Collection[str] = (),
     ) -> None:
         found: dict[str, list[Path]] = {part: [] for part, _ in files.patterns()}
         for part, pattern in files.patterns():
@@ -53,21 +55,17 @@ class TableFiles:
         self.without_zone: set[str] = set()
         self._files = files
         self._wanted = list(dict.fromkeys(columns))
-        self._columns = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
+        columns = [name for name in [*shape.raw_columns(self._wanted), *lists] if name not in added]
+        self._columns = list(dict.fromkeys(columns))
         self._units: dict[str, Unit] = {}
         self._first_rows: dict[str, FirstRows] = {}
         self._check(what)
 
     def _check(self, what: str) -> None:
         """Refuse missing columns before any work is done."""
-        for path in self._paths:
-            known = column_names(path, format=self._files.format, text=self._files.text())
-            if known:
-                break
-        else:
-            raise InputError(f"{what} {path}: the table has no rows.")
+        path, known = _first_columns(what, self._files, self._paths)
         for name in self._columns:
-            if name not in known and name.partition(".")[0] not in known:
+            if not is_among(name, known):
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
 
     def chunks(self) -> Iterator[tuple[Path, Chunk]]:
@@ -118,6 +116,29 @@ class TableFiles:
             else:
                 columns[field.name] = cast(chunk[field.source], field)
         return columns, chunk
+
+
+def columns_of(what: str, files: Files, base: Path) -> list[str]:
+    """List the columns of the files of a table.
+
+    Raises:
+        InputError: there is no such file, or it has no rows.
+    """
+    paths = [path for _, pattern in files.patterns() for path in matching_files(what, base, pattern)]
+    return _first_columns(what, files, paths)[1]
+
+
+def is_among(column: str, known: Sequence[str]) -> bool:
+    """True for a known column, and for a path to a value inside of one, such as ``context.device``."""
+    return column in known or column.partition(".")[0] in known
+
+
+def _first_columns(what: str, files: Files, paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """Return the first file that has rows, and its columns."""
+    for path in paths:
+        if known := column_names(path, format=files.format, text=files.text()):
+            return path, known
+    raise InputError(f"{what} {path}: the table has no rows.")
 
 
 def cast(values: pa.Array, field: Field) -> pa.Array:

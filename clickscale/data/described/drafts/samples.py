@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clickscale.data.described.keys import together
 from clickscale.data.features.notations import detect_notation
-from clickscale.data.features.texts import BRACKETS, entries_of, is_placeholder, is_text, read_texts
+from clickscale.data.features.texts import (
+    BRACKETS,
+    entries_of,
+    is_placeholder,
+    is_text,
+    read_texts,
+    whole_texts,
+)
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
@@ -29,6 +38,7 @@ from clickscale.schema import Notation
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
 _LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
+WHOLE = 0.95  # share of its rows from which a sample is the table
 _PACKED = 4  # bytes of text in a byte of a compressed file, roughly
 _FLAGS = (
     {"0", "1"},
@@ -202,6 +212,7 @@ class Head:
         named: true if the file names its columns.
         left_out: columns that hold nothing a field can be made of, each with what they hold.
         objects: those of them that hold lists of objects.
+        sources: other tables that gave some of the columns.
     """
 
     path: Path
@@ -212,6 +223,7 @@ class Head:
     rows: int
     left_out: dict[str, str] = field(default_factory=dict)
     objects: dict[str, pa.Array] = field(default_factory=dict)
+    sources: Mapping[str, "Head"] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -235,6 +247,8 @@ class Head:
         """
         if not self.columns[name].is_id:
             return False
+        if name in self.sources:
+            return self.sources[name].holds_integers(name)
         texts = pa.types.is_string(self.columns[name].values.type)
         seen = 0
         for file in files_below(self.path) if texts else []:
@@ -269,6 +283,21 @@ def read_head(path: Path) -> Head:
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects)
+
+
+def rows_with(head: Head, key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Read the rows that have some ids (texts), each of which has one row; end early in a large table."""
+    found: dict[str, list[pa.Array]] = {name: [] for name in names}
+    seen = rows = 0
+    for file in files_below(head.path):
+        for chunk in read(file, names, format=head.format, text=head.text):  # type: ignore[arg-type]
+            chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
+            for name, parts in found.items():
+                parts.append(chunk[name].filter(chosen))
+            seen, rows = seen + chunk.rows.nbytes, rows + (pc.sum(chosen).as_py() or 0)
+            if seen > _SCANNED or rows >= len(ids):
+                return {name: together(parts) for name, parts in found.items()}
+    return {name: together(parts) for name, parts in found.items()}
 
 
 def _joined(parts: list[Chunk], name: str) -> pa.Array:
