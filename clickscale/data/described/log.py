@@ -15,7 +15,7 @@ from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
-from clickscale.data.described.requests import Requests
+from clickscale.data.described.request_columns import Requests
 from clickscale.data.described.rows import (
     ORDER,
     PART_OF_FILE,

@@ -29,6 +29,7 @@ class TableFiles:
         added: columns that other tables add to the rows once they are read.
 
     Attributes:
+        known: columns of the files.
         without_zone: columns of times of which nothing says in which zone they were read.
     """
 
@@ -59,14 +60,24 @@ class TableFiles:
         self._columns = list(dict.fromkeys(columns))
         self._units: dict[str, Unit] = {}
         self._first_rows: dict[str, FirstRows] = {}
-        self._check(what)
+        self.known = self._checked(what)
 
-    def _check(self, what: str) -> None:
-        """Refuse missing columns before any work is done."""
-        path, known = _first_columns(what, self._files, self._paths)
+    def has(self, column: str) -> bool:
+        """True for a column of the files, and for a path inside of one, such as ``context.device``."""
+        return column in self.known or column.partition(".")[0] in self.known
+
+    def _checked(self, what: str) -> list[str]:
+        """Return the columns of the files; refuse missing ones before any work is done."""
+        for path in self._paths:
+            known = column_names(path, format=self._files.format, text=self._files.text())
+            if known:
+                break
+        else:
+            raise InputError(f"{what} {path}: the table has no rows.")
         for name in self._columns:
-            if not is_among(name, known):
+            if name not in known and name.partition(".")[0] not in known:
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
+        return known
 
     def chunks(self) -> Iterator[tuple[Path, Chunk]]:
         """Read all files, one after the other."""
@@ -116,29 +127,6 @@ class TableFiles:
             else:
                 columns[field.name] = cast(chunk[field.source], field)
         return columns, chunk
-
-
-def columns_of(what: str, files: Files, base: Path) -> list[str]:
-    """List the columns of the files of a table.
-
-    Raises:
-        InputError: there is no such file, or it has no rows.
-    """
-    paths = [path for _, pattern in files.patterns() for path in matching_files(what, base, pattern)]
-    return _first_columns(what, files, paths)[1]
-
-
-def is_among(column: str, known: Sequence[str]) -> bool:
-    """True for a known column, and for a path to a value inside of one, such as ``context.device``."""
-    return column in known or column.partition(".")[0] in known
-
-
-def _first_columns(what: str, files: Files, paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """Return the first file that has rows, and its columns."""
-    for path in paths:
-        if known := column_names(path, format=files.format, text=files.text()):
-            return path, known
-    raise InputError(f"{what} {path}: the table has no rows.")
 
 
 def cast(values: pa.Array, field: Field) -> pa.Array:

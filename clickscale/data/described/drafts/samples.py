@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clickscale.data.described.keys import together
+from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.notations import detect_notation
 from clickscale.data.features.texts import (
     BRACKETS,
@@ -260,6 +261,25 @@ class Head:
                     return True
         return True
 
+    def texts(self, key: Sequence[str]) -> pa.Array:
+        """Write the keys (N,) of the rows as texts."""
+        parts = [as_text(self.columns[name].values) for name in key]
+        return parts[0] if len(parts) == 1 else composed(parts)
+
+    def rows_with(self, key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.Array]:
+        """Read the rows that have some ids (texts), each of which has one row; end early in a large table."""
+        found: dict[str, list[pa.Array]] = {name: [] for name in names}
+        seen = rows = 0
+        for file in files_below(self.path):
+            for chunk in read(file, names, format=self.format, text=self.text):  # type: ignore[arg-type]
+                chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
+                for name, parts in found.items():
+                    parts.append(chunk[name].filter(chosen))
+                seen, rows = seen + chunk.rows.nbytes, rows + (pc.sum(chosen).as_py() or 0)
+                if seen > _SCANNED or rows >= len(ids):
+                    return {name: together(parts) for name, parts in found.items()}
+        return {name: together(parts) for name, parts in found.items()}
+
 
 def read_head(path: Path) -> Head:
     """Sample a table in any known format: a file, or a folder of files.
@@ -283,21 +303,6 @@ def read_head(path: Path) -> Head:
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects)
-
-
-def rows_with(head: Head, key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.Array]:
-    """Read the rows that have some ids (texts), each of which has one row; end early in a large table."""
-    found: dict[str, list[pa.Array]] = {name: [] for name in names}
-    seen = rows = 0
-    for file in files_below(head.path):
-        for chunk in read(file, names, format=head.format, text=head.text):  # type: ignore[arg-type]
-            chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
-            for name, parts in found.items():
-                parts.append(chunk[name].filter(chosen))
-            seen, rows = seen + chunk.rows.nbytes, rows + (pc.sum(chosen).as_py() or 0)
-            if seen > _SCANNED or rows >= len(ids):
-                return {name: together(parts) for name, parts in found.items()}
-    return {name: together(parts) for name, parts in found.items()}
 
 
 def _joined(parts: list[Chunk], name: str) -> pa.Array:

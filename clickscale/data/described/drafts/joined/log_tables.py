@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
-from clickscale.data.described.drafts.joined.request_tables import RequestTable, with_requests
+from clickscale.data.described.drafts.joined.request_search import RequestTable, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Head
@@ -44,7 +44,9 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
     outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
     rest = _left(found, [best.shape.head, *(table.head for table in requests)])
-    outcomes += find_outcomes(best.events, [each.shape.head for each in rest])
+    known = [table.name for table in outcomes]
+    further = find_outcomes(best.events, [each.shape.head for each in rest])
+    outcomes += [table for table in further if table.name not in known]
     shown = with_labels(best.events, outcomes)
     shown = replace(shown, shape=replace(shown.shape, parts=parts.get(shown.head.path, {})))
     rest = _left(rest, [table.head for table in outcomes])
@@ -86,9 +88,13 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
     plain = find_events(shape)
     whole, requests = with_requests(head, others)
     rest = [other for other in others if other not in [table.head for table in requests]]
-    if (stream := find_stream(whole, rest)) is not None:
-        return _Candidate(shape, plain, stream.events, stream.outcomes, tuple(requests))
-    joined = find_events(_shape_with(requests, find_shape(whole, rest))) if requests else None
+
+    def shape_of(rows: Head) -> Shape:
+        return _shape_with(requests, find_shape(rows, rest))
+
+    if (stream := find_stream(whole, shape_of)) is not None:
+        return _Candidate(shape, plain, *stream, tuple(requests))
+    joined = find_events(shape_of(whole)) if requests else None
     if joined is None or (plain is not None and joined.rank < plain.rank):
         return _Candidate(shape, plain, plain)
     return _Candidate(shape, plain, joined, (), tuple(requests))
@@ -96,7 +102,7 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
 
 def _shape_with(requests: Sequence[RequestTable], shape: Shape) -> Shape:
     """Tell a shape what the tables of requests say of its columns."""
-    left_out = {}
+    left_out: dict[str, str] = {}
     for table in requests:
         file = table.head.path.name
         told = {name: useless(table.head.columns[name]) for name in table.added}

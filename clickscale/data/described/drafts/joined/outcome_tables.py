@@ -14,7 +14,7 @@ from clickscale.data.described.drafts.event_tables import Events, with_clock
 from clickscale.data.described.drafts.roles import find_time, plain_name
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
-from clickscale.data.described.rows import as_text, composed, moment_texts
+from clickscale.data.described.rows import moment_texts
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _SHOWN = re.compile(r"impr|imps?(_|$)|expos|show|display|serv|view|request|feed|bid")
@@ -94,10 +94,10 @@ class OutcomeTable:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
         if self.where and self.time is not None and events.time is not None:
             # Samples of two tables are of different times, those of one are of the same.
-            done = timed_rows(self.head, self.key, self.time)
-            has = done.among(timed_rows(events.head, self.shown_key, events.time), after=WITHIN) > 0
+            done = TimedRows.of(self.head, self.key, self.time)
+            has = done.among(TimedRows.of(events.head, self.shown_key, events.time), after=WITHIN) > 0
             return Column(self.name, pa.array(has.astype(np.int8)))
-        shown, known = texts_of(events.head, self.shown_key), texts_of(self.head, self.key)
+        shown, known = events.head.texts(self.shown_key), self.head.texts(self.key)
         return Column(self.name, pc.is_in(shown, value_set=known).cast(pa.int8()))
 
 
@@ -121,7 +121,7 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     """
     told = is_called_after_outcomes(head.path)
     name, columns = _name(head.path, events.head), list(head.columns.values())
-    for shown_key, key in (*single_keys(events, head), *pairs_of_keys(events, head)):
+    for shown_key, key in shared_keys(events, head):
         same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
         if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
             continue
@@ -136,10 +136,16 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     return OutcomeTable(head, name, key, key, time)
 
 
-Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes
+_Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes
 
 
-def single_keys(events: Events, head: Head) -> Iterator[Keys]:
+def shared_keys(events: Events, head: Head) -> Iterator[_Keys]:
+    """Yield the columns that may name an impression in both tables: ids, then pairs of columns."""
+    yield from _single_keys(events, head)
+    yield from _pairs_of_keys(events, head)
+
+
+def _single_keys(events: Events, head: Head) -> Iterator[_Keys]:
     """Yield the ids of impressions with those of another table that may be the same, equal names first."""
     ids = [column for column in _ids(events, events.head) if _names_rows(column)]
     for shown in ids:
@@ -153,7 +159,7 @@ def single_keys(events: Events, head: Head) -> Iterator[Keys]:
                 yield (shown.name,), (column.name,)
 
 
-def pairs_of_keys(events: Events, head: Head) -> Iterator[Keys]:
+def _pairs_of_keys(events: Events, head: Head) -> Iterator[_Keys]:
     """Yield the pairs of an id and another column that name an impression in both tables, items first."""
     common = [
         name
@@ -165,7 +171,7 @@ def pairs_of_keys(events: Events, head: Head) -> Iterator[Keys]:
         for second in sorted(common, key=lambda name: name != item):
             if first == second or pa.types.is_nested(events.head.columns[second].values.type):
                 continue
-            if len(texts_of(events.head, (first, second)).unique()) >= _OWN * events.head.rows:
+            if len(events.head.texts((first, second)).unique()) >= _OWN * events.head.rows:
                 yield (first, second), (first, second)
 
 
@@ -189,7 +195,7 @@ def _names_impressions(column: Column) -> bool:
 
 def _is_known(shown: Head, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...], least: int) -> bool:
     """True if impressions have the keys of a table; samples of large tables, at least some in common."""
-    found = pc.is_in(texts_of(head, key).drop_null(), value_set=texts_of(shown, shown_key))
+    found = pc.is_in(head.texts(key).drop_null(), value_set=shown.texts(shown_key))
     common = int(pc.sum(found).as_py() or 0)
     if shown.rows >= WHOLE * shown.estimated_rows:
         return common > 0 and common >= _FOUND * len(found)
@@ -211,7 +217,7 @@ def _seconds_later(
     moments = _moments(head)
     if moments is None or events.time is None:
         return np.zeros(0, np.int64)
-    place = pc.index_in(texts_of(head, key), value_set=texts_of(events.head, shown_key))
+    place = pc.index_in(head.texts(key), value_set=events.head.texts(shown_key))
     before = seconds(events.time.values, detect_unit(events.time.known))[0].take(place)
     return np.asarray(pc.subtract(moments, before).drop_null().to_numpy(zero_copy_only=False), np.int64)
 
@@ -246,12 +252,6 @@ def _words(path: Path) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", path.name.split(".")[0]).lower().replace("-", "_")
 
 
-def texts_of(head: Head, key: Sequence[str]) -> pa.Array:
-    """Write the keys (N,) of the rows of a sample as texts."""
-    parts = [as_text(head.columns[name].values) for name in key]
-    return parts[0] if len(parts) == 1 else composed(parts)
-
-
 @dataclass(frozen=True)
 class TimedRows:
     """Keys and times of the rows of a sample.
@@ -263,6 +263,13 @@ class TimedRows:
 
     keys: pa.Array
     times: pa.Array
+
+    @classmethod
+    def of(cls, head: Head, key: Sequence[str], time: Column) -> "TimedRows":
+        """Take keys and times of rows of a sample; ``time`` is theirs, or that of other rows."""
+        columns = [head.columns[name].values for name in time.parts or (time.name,)]
+        moments = moment_texts(columns) if time.parts else columns[0]
+        return cls(head.texts(key), seconds(moments, detect_unit(time.known))[0])
 
     def among(self, rows: "TimedRows", before: int = 0, after: int = 0) -> npt.NDArray[np.int64]:
         """Count for each of other rows (N,) those of these with its key, some seconds before or after it."""
@@ -280,10 +287,3 @@ class TimedRows:
         asked = place[~own]
         first, last = np.searchsorted(found, asked - before), np.searchsorted(found, asked + after, "right")
         return np.where(known[~own], last - first, 0)
-
-
-def timed_rows(head: Head, key: Sequence[str], time: Column) -> TimedRows:
-    """Return keys and times of rows of a sample; ``time`` is theirs, or that of other rows of the table."""
-    columns = [head.columns[name].values for name in time.parts or (time.name,)]
-    moments = moment_texts(columns) if time.parts else columns[0]
-    return TimedRows(texts_of(head, key), seconds(moments, detect_unit(time.known))[0])

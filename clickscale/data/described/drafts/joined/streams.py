@@ -1,7 +1,7 @@
 """Streams of events: impressions and what came of them as rows of one table, told apart by a column."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +10,13 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.event_tables import Events, find_events
 from clickscale.data.described.drafts.joined.outcome_tables import (
     WITHIN,
-    Keys,
     OutcomeTable,
-    pairs_of_keys,
-    single_keys,
-    texts_of,
-    timed_rows,
+    TimedRows,
+    shared_keys,
 )
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
-from clickscale.data.described.drafts.samples import Column, Head
-from clickscale.data.described.drafts.shapes import find_shape
+from clickscale.data.described.drafts.samples import WHOLE, Column, Head
+from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.toml_lines import identifier, remark
 
 _KINDS = 12  # kinds of events in one column, at most
@@ -27,39 +24,30 @@ _MOST = 0.5  # share of the acts whose impression the sample must have; those ne
 _MORE = 0.3  # share by which acts, more often than impressions, follow one of their user and item
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The impressions of a table that has other events in rows of their own, and what came of them.
+def find_stream(
+    head: Head, shape_of: Callable[[Head], Shape]
+) -> tuple[Events, tuple[OutcomeTable, ...]] | None:
+    """Find impressions in a table that has other events in rows of their own, and what came of them.
 
-    Attributes:
-        events: the impressions.
-        outcomes: acts that follow impressions, clicks first.
-    """
+    Most acts of the sample must have their impression in it. Where acts share neither an id nor user, item
+    and hour with an impression, each row is an impression with its outcome, or nothing tells.
 
-    events: Events
-    outcomes: tuple[OutcomeTable, ...]
-
-
-def find_stream(head: Head, others: Sequence[Head]) -> Stream | None:
-    """Find impressions and acts in rows of their own, if most acts of the sample have their impression in it.
-
-    Where acts share neither an id nor user, item and hour with an impression, each row is an impression with
-    its outcome, or nothing tells.
+    Args:
+        shape_of: finds the shape of a table.
     """
     for column in head.columns.values():
         kinds = _kinds(column)
         if kinds is None:
             continue
         shown, acts = kinds
-        shape = find_shape(_rows_of(head, column, shown), [other for other in others if other is not head])
-        events = find_events(shape)
-        if events is None or events.labels or shape.listed is not None:
+        events = find_events(shape_of(_without_empty(_rows_of(head, column, shown))))
+        if events is None or events.labels or events.shape.listed is not None:
             continue
-        outcomes = tuple(_outcomes(events, column, [(act, _rows_of(head, column, act)) for act in acts]))
+        done = [(act, _rows_of(head, column, act)) for act in acts]
+        outcomes = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
         if outcomes:
             where = f"{column.name} == '{shown}'", _remark(column, shown, acts, outcomes)
-            events = replace(events, shape=replace(events.shape, where=where))
-            return Stream(events, outcomes)
+            return replace(events, shape=replace(events.shape, where=where)), outcomes
     return None
 
 
@@ -83,24 +71,37 @@ def _rows_of(head: Head, column: Column, kind: str) -> Head:
     return replace(head, columns=columns, rows=int(pc.sum(chosen).as_py()))
 
 
-def _outcomes(events: Events, column: Column, acts: list[tuple[str, Head]]) -> Iterator[OutcomeTable]:
-    """Yield the acts that can be joined to impressions, all by the key that joins the first of them."""
-    found: OutcomeTable | None = None
+def _without_empty(head: Head) -> Head:
+    """Leave out the columns that impressions have no values of."""
+    empty = [name for name, column in head.columns.items() if not len(column.known)]
+    left_out = dict.fromkeys(empty, "no value in the rows of impressions")
+    columns = {name: column for name, column in head.columns.items() if name not in empty}
+    return replace(head, columns=columns, left_out={**head.left_out, **left_out})
+
+
+def _outcomes(
+    events: Events, column: Column, acts: list[tuple[str, Head]], is_whole: bool
+) -> tuple[OutcomeTable, ...]:
+    """List the acts that can be joined to impressions, all by the key that joins the first of them."""
+    found: list[OutcomeTable] = []
     for act, head in acts:
         made = OutcomeTable(head, _name(act, events.head), (), (), where=f"{column.name} == '{act}'")
-        joined = _joined(events, made, None if found is None else found.key)
-        found = found or joined
-        if joined is not None:
-            yield joined
+        # The impression of what comes days after it may lie beyond the sample.
+        least = _MOST if is_whole or not found else 0.0
+        joined = _joined(events, made, found[0].key if found else None, least)
+        if joined is not None and joined.name not in [table.name for table in found]:
+            found.append(joined)
+    return tuple(found)
 
 
-def _joined(events: Events, acts: OutcomeTable, key: tuple[str, ...] | None) -> OutcomeTable | None:
+def _joined(
+    events: Events, acts: OutcomeTable, key: tuple[str, ...] | None, least: float
+) -> OutcomeTable | None:
     """Join acts to impressions by an id of both, or by user and item and the time; by ``key`` if given."""
-    keys = [shown for shown, _ in _keys(events, acts.head)] if key is None else [key]
     user, item, time = events.user, events.item, events.time
     pair = (user.name, item.name) if user is not None and item is not None else ()
-    for names in keys:
-        if names != pair and _share(events.head, acts.head, names) > _MOST:
+    for names in [key] if key else _keys(events, acts.head):
+        if names != pair and _share(events.head, acts.head, names) > least:
             return replace(acts, key=names, shown_key=names)
     if not pair or time is None or key not in (None, pair) or events.shape.composite:
         return None
@@ -110,25 +111,24 @@ def _joined(events: Events, acts: OutcomeTable, key: tuple[str, ...] | None) -> 
     return replace(acts, key=pair, shown_key=pair, time=time)
 
 
-def _keys(events: Events, acts: Head) -> Iterator[Keys]:
+def _keys(events: Events, acts: Head) -> Iterator[tuple[str, ...]]:
     """Yield columns that name an impression: an id of its own, or an id of requests and the item."""
-    yield from (pair for pair in single_keys(events, acts) if pair[0] == pair[1])
     item = events.item.name if events.item is not None else ""
-    for shown, key in pairs_of_keys(events, acts):
+    for shown, key in shared_keys(events, acts):
         # Pairs of any other columns, such as a device and an item, come back in a longer log.
-        if shown[0] in events.shape.left_out and shown[1] == item:
-            yield shown, key
+        if shown == key and (len(key) == 1 or (key[0] in events.shape.left_out and key[1] == item)):
+            yield key
 
 
 def _share(shown: Head, acts: Head, key: Sequence[str]) -> float:
     """Return the share of the acts whose key an impression has."""
-    found = pc.is_in(texts_of(acts, key).drop_null(), value_set=texts_of(shown, key))
+    found = pc.is_in(acts.texts(key).drop_null(), value_set=shown.texts(key))
     return float(pc.sum(found).as_py() or 0) / max(acts.rows, 1)
 
 
 def _following(events: Events, acts: Head, pair: tuple[str, ...], time: Column) -> tuple[float, float]:
     """Return the shares of acts and of impressions that follow an impression of their user and item."""
-    shown, done = (timed_rows(rows, pair, time) for rows in (events.head, acts))
+    shown, done = (TimedRows.of(rows, pair, time) for rows in (events.head, acts))
     followed = [shown.among(rows, before=WITHIN) for rows in (done, shown)]
     return float(np.mean(followed[0] > 0)), float(np.mean(followed[1] > 1))  # an impression is its own
 
@@ -145,6 +145,6 @@ def _remark(column: Column, shown: str, acts: Sequence[str], outcomes: Sequence[
     kinds = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
     taken = [kind for kind in kinds if f"{column.name} == '{kind}'" in used]
     rest = [kind for kind in kinds if kind not in taken]
-    lost = [f"{kind} (joined to no impression)" if kind in acts else kind for kind in rest]
+    lost = [f"{kind} (of no impression in the sample)" if kind in acts else kind for kind in rest]
     told = f"rows of {remark(', '.join(taken))} are outcomes"
     return f"{told}; left out: {remark(', '.join(lost))}" if lost else told

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.data.described.drafts.test_guess import START, draft, shop, write_csv
+from tests.data.described.drafts.test_guess import draft, shop, write_csv
 
 DRAW = random.Random(2)
 
@@ -49,51 +49,3 @@ def test_a_table_of_events_whose_time_is_not_read_is_named_as_not_used(tmp_path)
     text, tree = draft(tmp_path, *paths)
     assert tree["impressions"]["files"] == "label.csv"
     assert "# Not used: log.csv (user_id, item_id, month_day)." in text
-
-
-def requests(**more):
-    """One row for each request of four impressions."""
-    return [{"request_id": n, **{name: value(n) for name, value in more.items()}} for n in range(300)]
-
-
-def impressions(**more):
-    return [
-        {"request_id": n // 4, "item_id": n % 31, **{name: value(n) for name, value in more.items()}}
-        | {"clicked": int(DRAW.random() < 0.3)}
-        for n in range(1200)
-    ]
-
-
-def test_a_table_of_requests_that_has_user_and_time_is_warned_of(tmp_path):
-    who, when = (lambda n: n % 40), (lambda n: START + 60 * n)
-    paths = [
-        write_csv(tmp_path / "impressions.csv", impressions()),
-        write_csv(tmp_path / "requests.csv", requests(user_id=who, time=when)),
-    ]
-    text, tree = draft(tmp_path, *paths)
-    assert "user" not in tree
-    (warning,) = [line for line in text.splitlines() if line.startswith("# WARNING")]
-    assert "requests.csv has the user (user_id) and the time (time) of each request_id" in warning
-    assert "# Not used: requests.csv" in text
-
-
-def test_a_table_of_requests_under_other_names_is_warned_of_by_its_columns(tmp_path):
-    sizes = {"whose": 40, "a": 3, "b": 5, "c": 2}
-    columns = {name: lambda n, many=many: f"w{n % many}" for name, many in sizes.items()}
-    paths = [
-        write_csv(tmp_path / "impressions.csv", impressions()),
-        write_csv(tmp_path / "requests.csv", requests(at=lambda n: 9 * n, **columns)),
-    ]
-    text, _ = draft(tmp_path, *paths)
-    assert "WARNING: requests.csv has at, whose, a, b, c of each request_id" in text
-
-
-def test_a_table_of_requests_is_not_warned_of_where_impressions_have_user_and_time(tmp_path):
-    who, when = (lambda n: n // 4 % 40), (lambda n: START + 60 * (n // 4))
-    paths = [
-        write_csv(tmp_path / "impressions.csv", impressions(user_id=who, time=when)),
-        write_csv(tmp_path / "requests.csv", requests(device=lambda n: "ab"[n % 2])),
-    ]
-    text, _ = draft(tmp_path, *paths)
-    assert "WARNING" not in text
-    assert "# Not used: requests.csv (request_id, device)." in text

@@ -120,7 +120,7 @@ def test_acts_of_no_impression_are_left_out_and_named(tmp_path):
     path = write_csv(tmp_path / "events.csv", sorted(events + elsewhere, key=lambda row: row["ts"]))
     text, tree = draft(tmp_path, path)
     assert [table["name"] for table in tree["outcomes"]] == ["click"]
-    assert "# rows of click are outcomes; left out: add_to_cart (joined to no impression)" in text
+    assert "# rows of click are outcomes; left out: add_to_cart (of no impression in the sample)" in text
     assert labels(tmp_path) == CLICKED
 
 

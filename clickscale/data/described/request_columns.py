@@ -10,7 +10,7 @@ from clickscale.arrays import Ints
 from clickscale.data.described.keys import KeyedRows, row_keys, together
 from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.rows import RowShape
-from clickscale.data.described.table_files import TableFiles, columns_of, is_among
+from clickscale.data.described.table_files import TableFiles
 from clickscale.data.described.table_options import Request
 from clickscale.data.features.values import MISSING
 from clickscale.data.tables.chunks import Chunk
@@ -37,28 +37,26 @@ class Requests:
         self._known: list[_Known] = []
         if not config.requests:
             return
-        own = columns_of("impressions", config.impressions, base)
-        tables = [columns_of("requests", request, base) for request in config.requests]
+        zone = config.time_zone
+        known = [TableFiles("impressions", config.impressions, base, [], zone, RowShape())]
         wanted = [*columns, *(name for request in config.requests for name in _shown_key(request))]
-        available = list(own)
-        for request, known in zip(config.requests, tables, strict=True):
-            for what, names, there in (
-                (f"requests {_files(request)}", request.key, known),
-                ("impressions", _shown_key(request), available),
-            ):
-                if missing := [name for name in names if not is_among(name, there)]:
-                    raise InputError(f"{what}: " + unknown("column", missing[0], there))
-            added = [n for n in dict.fromkeys(wanted) if not is_among(n, available) and is_among(n, known)]
+        available: list[str] = []  # columns that the tables so far add
+        for request in config.requests:
+            alone = TableFiles("requests", request, base, [*request.key], zone, RowShape())
+            lacking = [name for name in wanted if name not in available and not known[0].has(name)]
+            if missing := [name for name in _shown_key(request) if name in lacking]:
+                there = [*known[0].known, *available]
+                raise InputError("impressions: " + unknown("column", missing[0], there))
+            added = [name for name in dict.fromkeys(lacking) if alone.has(name)]
             available += added
+            known.append(alone)
             self._added.append(added)
-            table = TableFiles(
-                "requests", request, base, [*request.key, *added], config.time_zone, RowShape()
-            )
-            self._tables.append(table)
+            columns_read = [*request.key, *added]
+            self._tables.append(TableFiles("requests", request, base, columns_read, zone, RowShape()))
         for name in wanted:
-            if not is_among(name, available):
-                everywhere = list(dict.fromkeys([*own, *(name for known in tables for name in known)]))
-                raise InputError("impressions and requests: " + unknown("column", name, everywhere))
+            if name not in available and not known[0].has(name):
+                everywhere = dict.fromkeys(name for table in known for name in table.known)
+                raise InputError("impressions and requests: " + unknown("column", name, list(everywhere)))
 
     @property
     def made(self) -> set[str]:

@@ -13,7 +13,7 @@ from clickscale.data.described.drafts.joined.outcome_tables import is_called_aft
 from clickscale.data.described.drafts.labels.label_search import find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time, named, plain_name
-from clickscale.data.described.drafts.samples import WHOLE, Column, Head, rows_with
+from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, quoted, remark
 from clickscale.data.described.rows import as_text
 from clickscale.data.features.texts import whole_texts
@@ -104,7 +104,7 @@ def _joins(head: Head, requests: Head) -> Iterator[tuple[Head, RequestTable]]:
         added = [c for c in requests.columns.values() if c is not key and c.name not in head.columns]
         gains_user = user is None and find_id(added, "user") is not None
         gains_time = time is None and find_time(added) is not None
-        if not _are_requests(shown_key, gains_user, gains_time, added):
+        if not _are_requests((shown_key, key), gains_user, gains_time, added):
             continue
         if find_id(added, "item") is not None and (item is None or (user is not None and time is not None)):
             continue  # impressions, or other events, of which these rows tell something
@@ -116,12 +116,14 @@ def _joins(head: Head, requests: Head) -> Iterator[tuple[Head, RequestTable]]:
             yield joined, RequestTable(requests, key.name, shown_key.name, names, found)
 
 
-def _are_requests(key: Column, gains_user: bool, gains_time: bool, added: Sequence[Column]) -> bool:
+def _are_requests(
+    keys: Sequence[Column], gains_user: bool, gains_time: bool, added: Sequence[Column]
+) -> bool:
     """True for rows that are named as requests and tell something, or tell both who and when."""
     if gains_user and gains_time:
         return True
-    named = _REQUESTS.search(OutcomeName(key.name).snake) is not None
-    return named and (gains_user or gains_time or not all(map(useless, added)))
+    said = any(_REQUESTS.search(OutcomeName(column.name).snake) for column in keys)
+    return said and (gains_user or gains_time or not all(map(useless, added)))
 
 
 def _keys(head: Head, requests: Head) -> Iterator[tuple[Column, Column]]:
@@ -138,7 +140,7 @@ def _keys(head: Head, requests: Head) -> Iterator[tuple[Column, Column]]:
             name = OutcomeName(shown.name).snake
             stem = re.sub(r"_?(id|key)$", "", name)
             same = plain_name(key.name) == "id" and stem != name and len(stem) > 2 and stem in files
-            texts = shown.floats is None and key.floats is None and _ID.search(name) is not None
+            texts = shown.floats is None and key.floats is None and not shown.unit
             if same or (texts and _in_common(shown, key) >= _COMMON):
                 yield shown, key
 
@@ -163,7 +165,7 @@ def _joined(
     wanted = _ids(shown_key.values)
     values = {name: requests.columns[name].values for name in (key.name, *(column.name for column in added))}
     if requests.rows < WHOLE * requests.estimated_rows:
-        values = rows_with(requests, key.name, wanted.unique(), list(values)) or values
+        values = requests.rows_with(key.name, wanted.unique(), list(values)) or values
     place = pc.index_in(wanted, value_set=_ids(values[key.name]))
     columns = {column.name: Column(column.name, values[column.name].take(place)) for column in added}
     found = len(place) - place.null_count
