@@ -102,7 +102,7 @@ class _Known:
             first = _first_rows(found, readable & (found != MISSING))
             keys.append(found[first])
             for name, column in parts.items():
-                column.append(rows[name].take(pa.array(first)))
+                column.append(_wide(rows[name].take(pa.array(first))))
         every = np.concatenate(keys)
         first = _first_rows(every, np.ones(len(every), bool))
         columns = {name: together(column).take(pa.array(first)) for name, column in parts.items()}
@@ -115,7 +115,9 @@ class _Known:
         self._found += len(places) - places.null_count
         rows = chunk.rows
         for name, column in self._rows.columns.items():
-            rows = rows.append_column(name, column.take(places))
+            values = column.take(places)
+            is_text = pa.types.is_large_string(values.type)
+            rows = rows.append_column(name, values.cast(pa.string()) if is_text else values)
         return Chunk(rows, chunk.problem, chunk.evidence)
 
     def findings(self) -> list[str]:
@@ -130,10 +132,15 @@ class _Known:
         found = []
         if self._found < self._asked:
             lost = self._asked - self._found
-            found.append(f"{lost:,} of {self._asked:,} impressions belong to no request of {files}.")
+            found.append(f"{lost:,} of {self._asked:,} rows of impressions belong to no request of {files}.")
         if self._unreadable:
             found.append(f"{self._unreadable:,} rows of {files} cannot be read and do not count.")
         return found
+
+
+def _wide(values: pa.Array) -> pa.Array:
+    """Return texts with offsets of 64 bits, since those of all requests may exceed 2 GB."""
+    return values.cast(pa.large_string()) if pa.types.is_string(values.type) else values
 
 
 def _files(request: Request) -> str:

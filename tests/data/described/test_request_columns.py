@@ -134,7 +134,7 @@ def test_impressions_without_a_request_go_to_quarantine_and_are_counted(tmp_path
     report = dataset.manifest.report["impressions"]
     assert (report.kept, report.quarantined) == (594, {"null_user": 6})
     notes = "\n".join(dataset.manifest.notes)
-    assert "6 of 600 impressions belong to no request of requests.csv." in notes
+    assert "6 of 600 rows of impressions belong to no request of requests.csv." in notes
     assert "1 rows of requests.csv cannot be read" in notes
 
 
