@@ -266,8 +266,13 @@ class Head:
         parts = [as_text(self.columns[name].values) for name in key]
         return parts[0] if len(parts) == 1 else composed(parts)
 
-    def rows_with(self, key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.Array]:
-        """Read the rows that have some ids (texts), each of which has one row; end early in a large table."""
+    def rows_with(self, key: str, ids: pa.Array, names: Sequence[str]) -> tuple[dict[str, pa.Array], bool]:
+        """Read the rows that have some ids (texts), each of which has one row.
+
+        Returns:
+            Their columns, and true if the table was read up to the last of them or to its end; of a large one
+            only a part is read.
+        """
         found: dict[str, list[pa.Array]] = {name: [] for name in names}
         seen = rows = 0
         for file in files_below(self.path):
@@ -276,9 +281,9 @@ class Head:
                 for name, parts in found.items():
                     parts.append(chunk[name].filter(chosen))
                 seen, rows = seen + chunk.rows.nbytes, rows + (pc.sum(chosen).as_py() or 0)
-                if seen > _SCANNED or rows >= len(ids):
-                    return {name: together(parts) for name, parts in found.items()}
-        return {name: together(parts) for name, parts in found.items()}
+                if rows >= len(ids) or seen > _SCANNED:
+                    return {name: together(parts) for name, parts in found.items()}, rows >= len(ids)
+        return {name: together(parts) for name, parts in found.items()}, True
 
 
 def read_head(path: Path) -> Head:

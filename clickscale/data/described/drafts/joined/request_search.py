@@ -164,15 +164,18 @@ def _joined(
     """Add the columns of requests to a sample; return it with the share of its rows that have a request."""
     wanted = _ids(shown_key.values)
     values = {name: requests.columns[name].values for name in (key.name, *(column.name for column in added))}
+    is_whole = True
     if requests.rows < WHOLE * requests.estimated_rows:
-        values = requests.rows_with(key.name, wanted.unique(), list(values)) or values
+        values, is_whole = requests.rows_with(key.name, wanted.unique(), list(values))
     place = pc.index_in(wanted, value_set=_ids(values[key.name]))
     columns = {column.name: Column(column.name, values[column.name].take(place)) for column in added}
     found = len(place) - place.null_count
     known = {name: column for name, column in columns.items() if len(column.known)}
-    sources = {**head.sources, **{name: requests for name in known}}
+    sources = {**head.sources, **dict.fromkeys(known, requests)}
     left_out = {**requests.left_out, **head.left_out}
     joined = replace(head, columns={**head.columns, **known}, left_out=left_out, sources=sources)
+    if not is_whole and found >= _COMMON:  # the others may stand in the part that was not read
+        return joined, 1.0
     return joined, found / max(len(place), 1)
 
 

@@ -1,6 +1,6 @@
 """Streams of events: impressions and what came of them as rows of one table, told apart by a column."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,13 +40,15 @@ def find_stream(
         if kinds is None:
             continue
         shown, acts = kinds
-        events = find_events(shape_of(_without_empty(_rows_of(head, column, shown))))
+        impressions = _without_empty(_rows_of(head, column, shown))
+        done = [(act, _rows_of(head, column, act)) for act in acts]
+        events = find_events(shape_of(impressions)) or _nameless(impressions, done, shape_of)
         if events is None or events.labels or events.shape.listed is not None:
             continue
-        done = [(act, _rows_of(head, column, act)) for act in acts]
-        outcomes = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
+        outcomes, unused = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
         if outcomes:
-            where = f"{column.name} == '{shown}'", _remark(column, shown, acts, outcomes)
+            kinds_left = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
+            where = f"{column.name} == '{shown}'", _remark(kinds_left, acts, unused)
             return replace(events, shape=replace(events.shape, where=where)), outcomes
     return None
 
@@ -79,19 +81,44 @@ def _without_empty(head: Head) -> Head:
     return replace(head, columns=columns, left_out={**head.left_out, **left_out})
 
 
+def _nameless(
+    shown: Head, acts: Sequence[tuple[str, Head]], shape_of: Callable[[Head], Shape]
+) -> Events | None:
+    """Find impressions that lack a user or an item, which only their outcome tells, by an id of both."""
+    alone = Events(shape_of(shown), None, None, None, "")
+    for act, head in acts:
+        name = _name(act, shown)
+        joined = _joined(alone, OutcomeTable(head, name, (), ()), None, _MOST)
+        if joined is None:
+            continue
+        told = find_events(shape_of(replace(shown, columns={**shown.columns, name: joined.of(alone)})))
+        if told is None or [column.name for column, _, _ in told.labels] != [name]:
+            continue
+        columns = {each: column for each, column in told.head.columns.items() if each != name}
+        shape = replace(told.shape, head=replace(told.head, columns=columns))
+        return replace(told, shape=shape, labels=[])
+    return None
+
+
 def _outcomes(
-    events: Events, column: Column, acts: list[tuple[str, Head]], is_whole: bool
-) -> tuple[OutcomeTable, ...]:
-    """List the acts that can be joined to impressions, all by the key that joins the first of them."""
+    events: Events, column: Column, acts: Sequence[tuple[str, Head]], is_whole: bool
+) -> tuple[tuple[OutcomeTable, ...], dict[str, str]]:
+    """List the acts that can be joined to impressions, all by the key of the first, and why others are not."""
     found: list[OutcomeTable] = []
+    unused = {}
     for act, head in acts:
         made = OutcomeTable(head, _name(act, events.head), (), (), where=f"{column.name} == '{act}'")
-        # The impression of what comes days after it may lie beyond the sample.
+        # The impression of what comes much later may lie beyond the sample.
         least = _MOST if is_whole or not found else 0.0
         joined = _joined(events, made, found[0].key if found else None, least)
-        if joined is not None and joined.name not in [table.name for table in found]:
+        if joined is None or joined.name in [table.name for table in found]:
+            unused[act] = f"{act} (of no impression in the sample)"
+        elif found and (delay := joined.delay(events)) > max(WITHIN, found[0].delay(events)):
+            # The longest delay of a label holds back the histories of all.
+            unused[act] = f"{act} (known only after {delay:,} s, which would hold back all histories)"
+        else:
             found.append(joined)
-    return tuple(found)
+    return tuple(found), unused
 
 
 def _joined(
@@ -139,12 +166,9 @@ def _name(act: str, shown: Head) -> str:
     return name if name not in shown.columns else f"has_{name}"
 
 
-def _remark(column: Column, shown: str, acts: Sequence[str], outcomes: Sequence[OutcomeTable]) -> str:
+def _remark(kinds: Sequence[str], acts: Sequence[str], unused: Mapping[str, str]) -> str:
     """Say what becomes of the rows that are no impressions."""
-    used = [table.where for table in outcomes]
-    kinds = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
-    taken = [kind for kind in kinds if f"{column.name} == '{kind}'" in used]
-    rest = [kind for kind in kinds if kind not in taken]
-    lost = [f"{kind} (of no impression in the sample)" if kind in acts else kind for kind in rest]
-    told = f"rows of {remark(', '.join(taken))} are outcomes"
-    return f"{told}; left out: {remark(', '.join(lost))}" if lost else told
+    used = [act for act in acts if act not in unused]
+    left_out = [unused.get(kind, kind) for kind in kinds if kind not in used]
+    told = f"rows of {remark(', '.join(used))} are outcomes"
+    return f"{told}; left out: {remark(', '.join(left_out))}" if left_out else told

@@ -48,6 +48,7 @@ _FURTHER = _set(
     "transactions booking booked signup subscribe lead download like liked share shared save saved fav "
     "favorite favourite follow"
 )
+_UNDONE = re.compile(r"(no|not|non|un|dis|remov|delet|cancel|abandon|clear|empty)")
 _VIEWS = _set("view views viewed pageview exposed seen")  # they show an item, or are what came of showing it
 _YES = _ACTS | _set("1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on")
 _NO = (
@@ -140,7 +141,7 @@ def kinds_of_stream(values: Sequence[object]) -> tuple[object, list[object]] | N
 def _kind(value: object) -> str:
     """Return the word that says what happened: of ``ad_click`` click, of ``add_to_cart`` all letters."""
     whole = _word(value)
-    if whole in _NOT_DONE | _SHOWN | _ACTS | _FURTHER:
+    if whole in _NOT_DONE | _SHOWN | _ACTS | _FURTHER or _UNDONE.match(str(value).strip().lower()):
         return whole
     return _word(re.split(r"[\s_.:-]+", str(value).strip())[-1])
 

@@ -10,6 +10,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts import samples
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.data.tables import chunks
 from tests.data.described.drafts.test_guess import START, draft, write_csv
 
 DRAW = random.Random(5)
@@ -251,3 +252,16 @@ def test_rows_of_large_tables_are_looked_up_beyond_their_sample(packed, tmp_path
     assert tree["requests"][0]["key"] == ["request_id"]
     assert "have none of its rows" not in text
     assert (tree["user"]["column"], tree["impressions"]["time"]) == ("user_id", "time")
+
+
+def test_of_a_table_too_large_to_be_looked_through_a_part_is_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "_ROWS", 60)
+    monkeypatch.setattr(samples, "_SCANNED", 2_000)
+    monkeypatch.setattr(chunks, "_BLOCK", 3_000)
+    paths = [
+        write_csv(tmp_path / "impressions.csv", impressions("item_id", "clicked")),
+        write_csv(tmp_path / "requests.csv", requests("user_id", "time", "device")[::-1]),
+    ]
+    text, tree = draft(tmp_path, *paths)
+    assert (tree["requests"][0]["key"], tree["user"]["column"]) == (["request_id"], "user_id")
+    assert "have none of its rows" not in text

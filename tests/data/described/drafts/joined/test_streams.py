@@ -124,6 +124,43 @@ def test_acts_of_no_impression_are_left_out_and_named(tmp_path):
     assert labels(tmp_path) == CLICKED
 
 
+def test_slow_conversions_hold_back_no_history(tmp_path):
+    events = stream(ALL, {"purchase": ""})
+    slow = [
+        row | {"event": "conversion", "ts": row["ts"] + 90_000} for row in events if row["event"] == "click"
+    ]
+    path = write_csv(tmp_path / "events.csv", sorted(events + slow, key=lambda row: row["ts"]))
+    text, tree = draft(tmp_path, path)
+    assert [(label["name"], label["delay"]) for label in tree["labels"]] == [("click", 9)]
+    assert "left out: conversion (known only after 90,009 s, which would hold back all histories)" in text
+    assert labels(tmp_path) == CLICKED
+
+
+def test_what_undoes_an_act_is_none(tmp_path):
+    events = stream(ALL, {"click": "add_to_cart", "purchase": "remove_from_cart"})
+    text, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", events))
+    assert [table["where"] for table in tree["outcomes"]] == ["event == 'add_to_cart'"]
+    assert "left out: remove_from_cart\n" in text
+
+
+def test_columns_of_acts_alone_are_no_features(tmp_path):
+    events = [{**row, "paid": row["ts"] % 50 if row["event"] == "purchase" else ""} for row in stream(ALL)]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", events))
+    assert "# left out: paid (no value in the rows of impressions)" in text
+    assert [field["name"] for field in tree["impressions"]["fields"]] == ["slot"]
+
+
+@pytest.mark.parametrize("hidden", [["user_id"], ["ad_id"], ["user_id", "ad_id"]])
+def test_a_stream_without_a_user_or_an_item_is_joined_by_its_id(hidden, tmp_path):
+    names = [name for name in ALL if name not in hidden]
+    log = [row | {"ts": START + 60 * n} for n, row in enumerate(LOG)]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", stream(names, log=log)))
+    assert [table["key"] for table in tree["outcomes"]] == [["uuid"], ["uuid"]]
+    assert ("user" in tree, "item" in tree) == ("user_id" not in hidden, "ad_id" not in hidden)
+    assert "# WARNING" not in text
+    assert labels(tmp_path) == CLICKED
+
+
 @pytest.mark.parametrize("columns", [ALL, ALL[1:], ALL[2:]])
 def test_one_row_for_each_impression_stays_what_it_is(columns, tmp_path):
     rows = [
