@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.arrays import Ints
-from clickscale.data.described.rows import Joined, RowShape, as_text
+from clickscale.data.described.keys import KeyedRows, together
+from clickscale.data.described.rows import Joined, RowShape
 from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.described.table_options import More
 from clickscale.data.features.values import MISSING, read_keys
@@ -40,14 +41,14 @@ class Attributes:
         keys = read_keys(ids, self._ids.dtype).data.astype(np.int64)
         if self._known:
             self._seen.append(np.unique(keys))
-        return {name: column for known in self._known for name, column in known.of(keys).items()}
+        return {name: column for known in self._known for name, column in known.rows.of(keys).items()}
 
     def rest(self) -> pa.Array:
         """Return the ids that these tables have and of which nobody has asked yet."""
         if not self._known:
             return pa.nulls(0)
-        keys = np.concatenate([known.keys for known in self._known])
-        ids = _together([known.ids for known in self._known])
+        keys = np.concatenate([known.rows.keys for known in self._known])
+        ids = together([known.ids for known in self._known])
         _, first = np.unique(keys, return_index=True)
         seen = np.concatenate([np.zeros(0, np.int64), *self._seen])
         return ids.take(pa.array(first[~np.isin(keys[first], seen)]))
@@ -67,24 +68,14 @@ class _Known:
     """Attributes of the ids of one table.
 
     Attributes:
-        keys: (K,) distinct ones, ascending.
+        rows: attributes by the keys of the ids.
         ids: (K,) as they stand in the table.
-        columns: (K,) by field.
         lost: rows that could not be read.
     """
 
-    keys: Ints
+    rows: KeyedRows
     ids: pa.Array
-    columns: dict[str, pa.Array]
     lost: int
-
-    def of(self, keys: Ints) -> dict[str, pa.Array]:
-        """Return the columns of ids (N,)."""
-        if not len(self.keys):
-            return {name: pa.nulls(len(keys), column.type) for name, column in self.columns.items()}
-        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        rows = pa.array(place, mask=self.keys[place] != keys)
-        return {name: column.take(rows) for name, column in self.columns.items()}
 
 
 def _key(ids: Field, table: More) -> str:
@@ -120,24 +111,9 @@ def _read(ids: Field, table: More, files: TableFiles) -> _Known:
     ends = pa.array(np.append(first, len(order)), pa.int64())
     found = {}
     for field in table.fields:
-        column = _together(parts.get(field.name, [])).take(pa.array(order))
+        column = together(parts.get(field.name, [])).take(pa.array(order))
         gathers = field.values > 1 and not field.separator and not pa.types.is_nested(column.type)
         lists = pa.LargeListArray.from_arrays(ends, column) if gathers else None
         found[field.name] = column.take(pa.array(first)) if lists is None else lists
-    owners = _together(names).take(pa.array(order)).take(pa.array(first))
-    return _Known(distinct, owners, found, lost)
-
-
-def _together(arrays: list[pa.Array]) -> pa.Array:
-    """Join the parts of a column; those of several types as texts."""
-    kinds = {array.type for array in arrays if not pa.types.is_null(array.type)}
-    if len(kinds) > 1 and any(map(pa.types.is_nested, kinds)):
-        texts = [
-            [None if row is None else [str(value) for value in row if value is not None] for row in rows]
-            for rows in (array.to_pylist() for array in arrays)
-        ]
-        return pa.concat_arrays([pa.array(rows, pa.large_list(pa.string())) for rows in texts])
-    if len(kinds) > 1:
-        return pa.concat_arrays([as_text(array) for array in arrays])
-    kind = kinds.pop() if kinds else pa.string()
-    return pa.concat_arrays([array.cast(kind) for array in arrays]) if arrays else pa.array([], kind)
+    owners = together(names).take(pa.array(order)).take(pa.array(first))
+    return _Known(KeyedRows(distinct, found), owners, lost)

@@ -15,6 +15,7 @@ from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
+from clickscale.data.described.request_columns import Requests
 from clickscale.data.described.rows import (
     ORDER,
     PART_OF_FILE,
@@ -27,11 +28,11 @@ from clickscale.data.described.rows import (
     as_text,
 )
 from clickscale.data.described.table_files import TableFiles, cast, sources
-from clickscale.data.described.table_options import Files, History
+from clickscale.data.described.table_options import History
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
 from clickscale.data.tables.chunks import Chunk, canonical, empty_problems
-from clickscale.data.tables.conditions import Condition, Tally, parse_condition
+from clickscale.data.tables.conditions import Tally, parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.row_order import RowOrder
 from clickscale.features import label_of
@@ -61,45 +62,12 @@ def log_source(config: LogConfig, base: Path) -> Source:
         split=config.parts(),
         negatives=config.negatives,
         sampling=config.sampling(),
-        notes=tuple(_notes(config)),
+        notes=tuple(config.notes()),
         findings=log.findings,
-        names=_names_of_tables(config),
+        names=config.names(),
     )
     bounds = config.time_bounds
     return source if bounds is None else dataclasses.replace(source, time_bounds=bounds)
-
-
-def _notes(config: LogConfig) -> Iterator[str]:
-    """Say what a reader of results must know of the shape of the log."""
-    absent = log_schema(config, 1).absent
-    if "user" in absent:
-        yield (
-            "The log names no user: each of its rows counts as a user of its own. So histories are empty, "
-            "GAUC is not defined, and no split goes by user."
-        )
-    elif config.owns_rows:
-        yield "Each row keeps its own history and counts as a user of its own, so no split goes by user."
-        yield f"Results are grouped by {config.groups}." if config.groups else "GAUC is not defined."
-    elif not config.behaviors.files:
-        yield "Behaviors are the impressions of the log itself."
-    if "item" in absent:
-        yield "The log names no item: its impressions differ by their context only."
-    if config.history and not config.history.times:
-        yield "Histories in lists have an order but no times; they stand one second apart."
-    if config.impressions.order:
-        yield "The log has no times: moments are places in its order, one second apart."
-
-
-def _names_of_tables(config: LogConfig) -> dict[TableName, str]:
-    """Name each table by its files, or by those of the impressions if it has none of its own."""
-    tables: dict[TableName, Files] = {
-        "users": config.users,
-        "items": config.items,
-        "behaviors": config.behaviors,
-        "impressions": config.impressions,
-    }
-    own = {name: [pattern for _, pattern in table.patterns()] for name, table in tables.items()}
-    return {name: ", ".join(patterns or own["impressions"]) for name, patterns in own.items()}
 
 
 class _Log:
@@ -111,9 +79,12 @@ class _Log:
         self._where = parse_condition(config.behaviors.where) if config.behaviors.where else None
         conditions = {label.name: label.condition for label in config.labels if label.condition}
         self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
+        self._shown_where = parse_condition(config.impressions.where) if config.impressions.where else None
         self._tallies: dict[str, Tally] = {}
+        self._read = self._kept = 0  # rows of the impressions, before and after their condition
         self._without_zone: dict[str, set[str]] = {}
         self._outcomes = Outcomes(config, base)
+        self._requests = Requests(config, base, self._raw_columns())
         ids, zone = self._schema, config.time_zone
         self._of_users = Attributes("users", ids.user, config.users.more, base, zone)
         self._of_items = Attributes("items", ids.item, config.items.more, base, zone)
@@ -142,11 +113,25 @@ class _Log:
             columns = [self._history_user(), *([history.time] if history.time else [])]
             shape, lists = self._shape(history.user), _list_columns(history)
             yield "history", TableFiles("history", history, base, columns, zone, shape, lists)
-        table, columns = config.impressions, self._impression_columns()
+        shown, columns, added = config.impressions, self._impression_columns(), self._requests.made
+        lists = [*self._lists_in_rows(), *self._requests.keys]
+        shape = self._shape_of_impressions()
+        yield "impressions", TableFiles("impressions", shown, base, columns, zone, shape, lists, added)
+
+    def _shape_of_impressions(self) -> RowShape:
+        table = self._config.impressions
         user, item, _ = self._names()
-        shape = self._shape(table.user, table.item, item, table.lists, table.order, user)
-        lists = _list_columns(history) if history and not history.files else []
-        yield "impressions", TableFiles("impressions", table, base, columns, zone, shape, lists)
+        return self._shape(table.user, table.item, item, table.lists, table.order, user)
+
+    def _lists_in_rows(self) -> list[str]:
+        """List the columns of histories in the rows of the impressions."""
+        history = self._config.history
+        return _list_columns(history) if history and not history.files else []
+
+    def _raw_columns(self) -> list[str]:
+        """List the columns that the rows of the impressions must have, before lists are taken apart."""
+        wanted = self._impression_columns()
+        return [*self._shape_of_impressions().raw_columns(wanted), *self._lists_in_rows()]
 
     def _shape(
         self,
@@ -208,6 +193,7 @@ class _Log:
         columns += [] if config.users.files else sources(config.users.fields)
         columns += [] if config.items.files else sources(config.items.fields)
         columns += self._outcomes.keys
+        columns += [self._shown_where.column] if self._shown_where else []
         columns += [] if config.behaviors.files else self._behavior_extras()
         return [name for name in columns if name not in self._outcomes.made]
 
@@ -225,11 +211,12 @@ class _Log:
         sorts = config.history is not None and not config.owns_rows
         histories = Histories(names, timed, self._has_known_at()) if sorts else None
         self._tallies, self._without_zone, order = {}, {}, RowOrder()
-        for tables in (self._outcomes, self._of_users, self._of_items):
+        self._read = self._kept = 0
+        for tables in (self._requests, self._outcomes, self._of_users, self._of_items):
             tables.read()
         for name, table in self._tables():
             self._without_zone[name] = table.without_zone
-            for path, chunk in table.chunks():
+            for path, chunk in self._shown(table) if name == "impressions" else table.chunks():
                 events = table.events(path, chunk)
                 if name == "users":
                     yield name, self._users(table, events, self._user_name())
@@ -246,6 +233,18 @@ class _Log:
         for batch in histories.timelines() if histories else ():
             yield "behaviors", self._as_read(batch)
         yield from self._rest()
+        self.findings()  # a condition or a join that fits no row, before rows that lack it are counted
+
+    def _shown(self, table: TableFiles) -> Iterator[tuple[Path, Chunk]]:
+        """Yield the rows of the table of impressions that are impressions, with those of requests."""
+        for path, chunk in table.chunks():
+            joined = self._requests.add(chunk)
+            where = self._shown_where
+            tally = None if where is None else Tally("[impressions] where", "the impressions", where)
+            kept = joined if tally is None else self._chosen(joined, tally)
+            self._read, self._kept = self._read + len(joined), self._kept + len(kept)
+            if len(kept) or not len(joined):
+                yield path, kept
 
     def _rest(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
         """Yield users and items that only their further tables have."""
@@ -282,7 +281,12 @@ class _Log:
                 f"Times without a zone are taken as UTC ({', '.join(columns)}); if they are local, name "
                 "their zone: time_zone = 'Europe/Berlin'."
             )
-        for tables in (self._outcomes, self._of_users, self._of_items):
+        if self._kept < self._read:
+            found.append(
+                f"{self._read - self._kept:,} of {self._read:,} rows of the table of impressions do not "
+                "fulfill [impressions] where and are left out."
+            )
+        for tables in (self._requests, self._outcomes, self._of_users, self._of_items):
             found += tables.findings()
         return tuple(found)
 
@@ -414,7 +418,7 @@ class _Log:
         unit = options.time_unit if options.files else self._config.impressions.time_unit
         if self._where is not None:
             what = "the behaviors" if options.files else "the impressions"
-            chunk = self._chosen(chunk, self._where, Tally("[behaviors] where", what, self._where))
+            chunk = self._chosen(chunk, Tally("[behaviors] where", what, self._where))
         columns, chunk = self._events(table, chunk, names, unit)
         if options.known_at:
             known, chunk = table.time(chunk, options.known_at, unit)
@@ -431,8 +435,8 @@ class _Log:
 
     def _impressions(self, table: TableFiles, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
         config = self._config
-        for name, condition in self._conditions.items() if config.negatives else ():
-            chunk = self._chosen(chunk, condition, self._label_tally(name))
+        for name in self._conditions if config.negatives else ():
+            chunk = self._chosen(chunk, self._label_tally(name))
         columns, chunk = self._events(table, chunk, names, config.impressions.time_unit)
         fields, chunk = table.fields(chunk, config.impressions.fields)
         if self._split.is_given:
@@ -451,15 +455,13 @@ class _Log:
 
     def _outcome(self, values: pa.Array, tally: Tally) -> tuple[pa.Array, np.ndarray[Any, Any]]:
         """Evaluate a condition, and count how often it holds in this pass over the tables."""
-        tally = self._tallies.setdefault(tally.where, tally)
-        outcome, bad = tally.condition.evaluate(values)
-        tally.add(outcome, values)
-        return outcome, bad
+        return self._tallies.setdefault(tally.where, tally).evaluate(values)
 
-    def _chosen(self, chunk: Chunk, condition: Condition, tally: Tally) -> Chunk:
-        """Keep the rows that fulfill the condition, and rows with a problem, so that they are counted."""
-        outcome, bad = self._outcome(chunk[condition.column], tally)
-        chunk = chunk.marked(bad, "bad_condition", condition.column)
+    def _chosen(self, chunk: Chunk, tally: Tally) -> Chunk:
+        """Keep the rows that fulfill a condition, and rows with a problem, so that they are counted."""
+        column = tally.condition.column
+        outcome, bad = self._outcome(chunk[column], tally)
+        chunk = chunk.marked(bad, "bad_condition", column)
         broken = chunk.problem.is_valid().to_numpy(zero_copy_only=False)
         return chunk.kept(pa.array((outcome.fill_null(0).to_numpy(zero_copy_only=False) == 1) | broken))
 

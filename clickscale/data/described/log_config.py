@@ -23,7 +23,7 @@ draft, and `clickscale.data.described.log` reads the tables.
 """
 
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -33,13 +33,15 @@ from clickscale.data.described.rows import Columns
 from clickscale.data.described.table_options import (
     Behaviors,
     Content,
+    Files,
     History,
     Impressions,
     Items,
     Outcome,
+    Request,
     Users,
 )
-from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split
+from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split, TableName
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.errors import SchemaError, unknown
 from clickscale.schema import Derived, Field, Label, Schema, Statistic
@@ -56,6 +58,7 @@ class LogConfig(Config, frozen=True):
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
         outcomes: tables of outcomes that the impressions lack, each of which becomes one of their columns.
+        requests: tables of requests that have other columns which the impressions lack, such as the user.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
         negatives_within: a categorical field of items in which negatives equal the positive.
@@ -73,6 +76,7 @@ class LogConfig(Config, frozen=True):
     item: Field | None = None
     labels: tuple[Label, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
+    requests: tuple[Request, ...] = ()
     negatives: int = 0
     negatives_by: Literal["uniform", "popularity"] = "uniform"
     negatives_within: str = ""
@@ -107,6 +111,37 @@ class LogConfig(Config, frozen=True):
         """Return the split: the declared one, or that of the files."""
         by_files = isinstance(self.impressions.files, dict)
         return self.split or (Split(kind="files") if by_files else Split())
+
+    def names(self) -> dict[TableName, str]:
+        """Name each table by its files, or by those of the impressions if it has none of its own."""
+        tables: dict[TableName, Files] = {
+            "users": self.users,
+            "items": self.items,
+            "behaviors": self.behaviors,
+            "impressions": self.impressions,
+        }
+        own = {name: [pattern for _, pattern in table.patterns()] for name, table in tables.items()}
+        return {name: ", ".join(patterns or own["impressions"]) for name, patterns in own.items()}
+
+    def notes(self) -> Iterator[str]:
+        """Say what a reader of results must know of the shape of the log."""
+        absent = log_schema(self, 1).absent
+        if "user" in absent:
+            yield (
+                "The log names no user: each of its rows counts as a user of its own. So histories are "
+                "empty, GAUC is not defined, and no split goes by user."
+            )
+        elif self.owns_rows:
+            yield "Each row keeps its own history and counts as a user of its own, so no split goes by user."
+            yield f"Results are grouped by {self.groups}." if self.groups else "GAUC is not defined."
+        elif not self.behaviors.files:
+            yield "Behaviors are the impressions of the log itself."
+        if "item" in absent:
+            yield "The log names no item: its impressions differ by their context only."
+        if self.history and not self.history.times:
+            yield "Histories in lists have an order but no times; they stand one second apart."
+        if self.impressions.order:
+            yield "The log has no times: moments are places in its order, one second apart."
 
 
 def log_schema(config: LogConfig, width: int) -> Schema:
@@ -215,6 +250,12 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         )
     for outcome in config.outcomes:
         _check_outcome(name, outcome)
+    for request in config.requests:
+        missing = [key for key, value in {"files": request.files, "key": request.key}.items() if not value]
+        if missing:
+            raise SchemaError(f"{name}: a table of [[requests]] needs {missing[0]}.")
+        _check_keys(f"{name}: the table {request.files!r} of [[requests]]", request)
+    _check_condition(name, config)
     if shown.ordered and (other := _beside_order(config)):
         raise SchemaError(
             f"{name}: ordered = true tells rows of one moment apart, which does not go with {other}; leave "
@@ -246,13 +287,36 @@ def _check_outcome(log: str, outcome: Outcome) -> None:
     missing += ["time"] if outcome.within and not outcome.time else []
     if missing:
         raise SchemaError(f"{log}: outcome {outcome.name!r} needs {missing[0]}.")
-    if outcome.shown_key and len(outcome.shown_key) != len(outcome.key):
-        raise SchemaError(
-            f"{log}: outcome {outcome.name!r} has {len(outcome.key)} columns as its key and "
-            f"{len(outcome.shown_key)} of the impressions; name as many."
-        )
+    _check_keys(f"{log}: outcome {outcome.name!r}", outcome)
     if outcome.within < 0:
         raise SchemaError(f"{log}: outcome {outcome.name!r} counts within {outcome.within} s; set 0 or more.")
+
+
+def _check_keys(what: str, joined: Outcome | Request) -> None:
+    """Refuse keys of different numbers of columns."""
+    if joined.shown_key and len(joined.shown_key) != len(joined.key):
+        raise SchemaError(
+            f"{what} has {len(joined.key)} columns as its key and {len(joined.shown_key)} of the "
+            "impressions; name as many."
+        )
+
+
+def _check_condition(log: str, config: LogConfig) -> None:
+    """Refuse a condition on impressions whose column exists only once rows were chosen by it."""
+    shown = config.impressions
+    if not shown.where:
+        return
+    column, lists = parse_condition(shown.where).column, shown.lists
+    told = {outcome.name: "[[outcomes]] makes" for outcome in config.outcomes}
+    if lists is not None:
+        told |= dict.fromkeys(
+            (*lists.made, *lists.parallel, *lists.chosen), "[impressions.lists] takes apart"
+        )
+    if column in told:
+        raise SchemaError(
+            f"{log}: [impressions] where = {shown.where!r} chooses rows as they stand in the table, and "
+            f"{told[column]} {column!r}; choose by another column."
+        )
 
 
 def _beside_order(config: LogConfig) -> str:

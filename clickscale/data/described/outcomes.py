@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
+from clickscale.data.described.keys import row_keys
 from clickscale.data.described.log_config import LogConfig
-from clickscale.data.described.rows import Joined, RowShape, composed
+from clickscale.data.described.rows import Joined, RowShape
 from clickscale.data.described.table_files import TableFiles
 from clickscale.data.described.table_options import Outcome
-from clickscale.data.features.texts import read_texts, whole_texts
-from clickscale.data.features.values import MISSING, read_keys
+from clickscale.data.features.values import MISSING
 from clickscale.data.tables.chunks import Chunk
-from clickscale.errors import InputError
+from clickscale.data.tables.conditions import Tally, parse_condition
 from clickscale.schema import joined_name
 
 
@@ -26,7 +26,7 @@ class Outcomes:
     Keys of outcomes are kept in memory: 16 bytes for each.
 
     Raises:
-        InputError: a table or a column is missing.
+        InputError: a table or a column is missing, or a condition holds for no row.
     """
 
     def __init__(self, config: LogConfig, base: Path) -> None:
@@ -58,7 +58,7 @@ class Outcomes:
             if outcome.within:
                 read, chunk = table.time(chunk, joined_name(self._shown.time), self._shown.time_unit)
                 times = read.fill_null(0).to_numpy(zero_copy_only=False)
-            keys = _keys(chunk, outcome.shown_key or outcome.key)
+            keys = row_keys("Outcomes", chunk, outcome.shown_key or outcome.key)
             flags = pa.array(known.found(keys, times, outcome.within).astype(np.int8), mask=keys == MISSING)
             rows = chunk.rows.append_column(outcome.name, flags)
             chunk = Chunk(rows, chunk.problem, chunk.evidence)
@@ -71,7 +71,8 @@ class Outcomes:
             for outcome, known in zip(self._config, self._known, strict=True)
             if known.lost
         ]
-        return timeless + [
+        rare = [finding for known in self._known for finding in known.findings]
+        return [*rare, *timeless] + [
             f"{lost:,} of {len(known.keys):,} keys of the outcome {outcome.name!r} belong to no impression."
             for outcome, known in zip(self._config, self._known, strict=True)
             if (lost := int((~known.is_used).sum()))
@@ -86,6 +87,7 @@ class _Known:
         keys: (K,) distinct ones, ascending.
         is_used: (K,) an impression had the key, and the time.
         lost: outcomes without a readable time.
+        findings: what was noticed when the table was read.
         moments: (N,) of each outcome, ascending: the place of its key times ``span``, plus seconds since
             ``first``. Empty if times do not matter.
     """
@@ -96,6 +98,7 @@ class _Known:
     first: int
     span: int
     lost: int
+    findings: tuple[str, ...]
 
     def found(self, keys: Ints, times: Ints | None, within: int) -> npt.NDArray[np.bool_]:
         """Find the impressions (N,) that have an outcome; with times, one 0 to ``within`` seconds later."""
@@ -115,7 +118,8 @@ class _Known:
 
 
 def _columns(outcome: Outcome) -> list[str]:
-    return [*outcome.key, *([joined_name(outcome.time)] if outcome.within else [])]
+    where = [parse_condition(outcome.where).column] if outcome.where else []
+    return [*outcome.key, *([joined_name(outcome.time)] if outcome.within else []), *where]
 
 
 def _shape(outcome: Outcome) -> RowShape:
@@ -126,9 +130,13 @@ def _shape(outcome: Outcome) -> RowShape:
 def _read(outcome: Outcome, table: TableFiles) -> _Known:
     """Read the keys of a table, and their times if they matter; rows without them say nothing."""
     keys, times, lost = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    tally = _tally(outcome)
     for path, chunk in table.chunks():
         rows = table.events(path, chunk)
-        found = _keys(rows, outcome.key)
+        if tally is not None:
+            holds, _ = tally.evaluate(rows[tally.condition.column])
+            rows = rows.kept(pc.equal(holds, 1).fill_null(False))
+        found = row_keys("Outcomes", rows, outcome.key)
         usable = found != MISSING
         if outcome.within:
             read, _ = table.time(rows, joined_name(outcome.time), outcome.time_unit)
@@ -141,18 +149,13 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
     first = int(moments.min()) if len(moments) else 0
     span = int(moments.max()) - first + 1 if len(moments) else 1
     packed = np.sort(place * span + moments - first) if len(moments) else moments
-    return _Known(distinct, np.zeros(len(distinct), bool), packed, first, span, lost)
+    findings = () if tally is None else tuple(tally.findings())
+    return _Known(distinct, np.zeros(len(distinct), bool), packed, first, span, lost, findings)
 
 
-def _keys(chunk: Chunk, columns: tuple[str, ...]) -> Ints:
-    """Return (N,) keys of rows, `MISSING` where every column is empty."""
-    parts = []
-    for name in columns:
-        values = chunk[name]
-        if pa.types.is_nested(values.type):
-            raise InputError(f"Outcomes: the key {name!r} holds lists; name a column of one value a row.")
-        if pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_nan(values), None, values)
-        parts.append(whole_texts(read_texts(values)[0]))
-    keys: Ints = read_keys(parts[0] if len(parts) == 1 else composed(parts), "string").data.astype(np.int64)
-    return keys
+def _tally(outcome: Outcome) -> Tally | None:
+    """Make the count of the rows that are outcomes, if not all are."""
+    if not outcome.where:
+        return None
+    files = ", ".join(name for _, name in outcome.patterns())
+    return Tally(f"outcome {outcome.name!r}: where", files, parse_condition(outcome.where))

@@ -1,6 +1,6 @@
 """Files of one table of a described log, read chunk by chunk and converted to the types of its fields."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,8 +26,10 @@ class TableFiles:
         columns: columns of rows of one event each, as ``shape`` makes them.
         shape: how rows of the files become such rows.
         lists: columns of the files that hold histories.
+        added: columns that other tables add to the rows once they are read.
 
     Attributes:
+        known: columns of the files.
         without_zone: columns of times of which nothing says in which zone they were read.
     """
 
@@ -40,6 +42,7 @@ class TableFiles:
         time_zone: str,
         shape: RowShape,
         lists: Sequence[str] = (),
+        added: Collection[str] = (),
     ) -> None:
         found: dict[str, list[Path]] = {part: [] for part, _ in files.patterns()}
         for part, pattern in files.patterns():
@@ -53,13 +56,18 @@ class TableFiles:
         self.without_zone: set[str] = set()
         self._files = files
         self._wanted = list(dict.fromkeys(columns))
-        self._columns = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
+        columns = [name for name in [*shape.raw_columns(self._wanted), *lists] if name not in added]
+        self._columns = list(dict.fromkeys(columns))
         self._units: dict[str, Unit] = {}
         self._first_rows: dict[str, FirstRows] = {}
-        self._check(what)
+        self.known = self._checked(what)
 
-    def _check(self, what: str) -> None:
-        """Refuse missing columns before any work is done."""
+    def has(self, column: str) -> bool:
+        """True for a column of the files, and for a path inside of one, such as ``context.device``."""
+        return column in self.known or column.partition(".")[0] in self.known
+
+    def _checked(self, what: str) -> list[str]:
+        """Return the columns of the files; refuse missing ones before any work is done."""
         for path in self._paths:
             known = column_names(path, format=self._files.format, text=self._files.text())
             if known:
@@ -69,6 +77,7 @@ class TableFiles:
         for name in self._columns:
             if name not in known and name.partition(".")[0] not in known:
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
+        return known
 
     def chunks(self) -> Iterator[tuple[Path, Chunk]]:
         """Read all files, one after the other."""

@@ -64,6 +64,8 @@ class Impressions(Files, frozen=True):
         order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
             items of one user, the oldest first; the lists of all users then end at the same moment.
         lists: how the lists of a row become impressions.
+        where: only the rows that fulfill this condition are impressions, such as ``event == 'impression'``;
+            the others are left out.
         fields: context fields.
     """
 
@@ -74,6 +76,7 @@ class Impressions(Files, frozen=True):
     ordered: bool = False
     order: Order = ""
     lists: Lists | None = None
+    where: str = ""
     fields: tuple[Field, ...] = ()
 
 
@@ -143,6 +146,7 @@ class Outcome(Files, frozen=True):
         shown_key: the same of the impressions, if their names differ.
         within: seconds after an impression up to which an outcome of its key counts; 0 for any time.
         time, time_unit: of an outcome; with ``within``.
+        where: only the rows that fulfill this condition are outcomes, such as ``event == 'click'``.
     """
 
     name: str = ""
@@ -151,6 +155,22 @@ class Outcome(Files, frozen=True):
     within: int = 0
     time: Columns = ""
     time_unit: Unit = "auto"
+    where: str = ""
+
+
+class Request(Files, frozen=True):
+    """A table of requests, searches or sessions, which has what their impressions lack, such as the user.
+
+    Every column of it that the description reads and that the impressions do not have becomes one of theirs.
+
+    Attributes:
+        key: columns of this table that together name a request; of several rows with one key the first
+            counts.
+        shown_key: the same of the impressions, if their names differ.
+    """
+
+    key: tuple[str, ...] = ()
+    shown_key: tuple[str, ...] = ()
 
 
 class More(Files, frozen=True):

@@ -91,8 +91,13 @@ class Tally:
     _kept: int = 0
     _seen: dict[str, None] = field(default_factory=dict)
 
-    def add(self, outcome: pa.Array, values: pa.Array) -> None:
-        """Count the rows of a chunk."""
+    def evaluate(self, values: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+        """Evaluate the condition on the rows of a chunk (see `Condition.evaluate`), and count them."""
+        outcome, bad = self.condition.evaluate(values)
+        self._add(outcome, values)
+        return outcome, bad
+
+    def _add(self, outcome: pa.Array, values: pa.Array) -> None:
         self._rows += len(outcome)
         self._kept += pc.sum(outcome).as_py() or 0
         if len(self._seen) < _SHOWN:

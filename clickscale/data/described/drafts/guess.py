@@ -6,7 +6,6 @@ it. A log in one plain CSV needs no change.
 
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,26 +22,19 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import (
-    OTHER_ID,
-    Events,
-    find_events,
-    roles_of,
-    useless,
-)
+from clickscale.data.described.drafts.event_tables import OTHER_ID, roles_of, useless
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
-from clickscale.data.described.drafts.labels.label_lines import label_lines
-from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
-from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
-from clickscale.data.described.drafts.more_tables import (
+from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
+from clickscale.data.described.drafts.joined.more_tables import (
     attributes_of,
     find_more,
     has_several_rows,
     in_common,
-    request_lines,
 )
-from clickscale.data.described.drafts.outcome_tables import OutcomeTable, find_outcomes, with_labels
+from clickscale.data.described.drafts.labels.label_lines import label_lines
+from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
+from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
+from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     ITEMS,
@@ -61,7 +53,7 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import Column, Head, read_head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
-from clickscale.data.described.drafts.shapes import find_shape, user_history
+from clickscale.data.described.drafts.shapes import user_history
 from clickscale.data.described.drafts.suspects import (
     moves_on,
     totals_outcomes,
@@ -84,7 +76,6 @@ from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
 _ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
-_ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 
 
 def guess(
@@ -113,26 +104,14 @@ def guess(
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
     tables = [table for path in tables for table in tables_of_folder(path)]
     heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
-    shapes = [find_shape(head, [other for other in heads if other is not head]) for head in heads]
-    shapes = [replace(shape, parts=parts.get(shape.head.path, {})) for shape in shapes]
-    events = [table for shape in shapes if (table := find_events(shape)) is not None]
-    if not events:
+    found = find_tables(heads, parts)
+    if found is None:
         raise InputError(_nothing_found(heads))
-    events.sort(key=lambda table: (table.rank, table.head.size), reverse=True)
-    events = [table for table in events if table.rank[:2] == events[0].rank[:2]]
     known = [name for head in heads for name in head.columns]
     for name in keep:
         if name not in known:
             raise InputError("No table has a column to keep: " + unknown("column", name, known))
-    outcomes = find_outcomes(events[0], [shape.head for shape in shapes])
-    spent = [table.head.path for table in outcomes]
-    events = [with_labels(events[0], outcomes), *events[1:]]
-    # A small table of other events would take the place of all that users did with impressions.
-    least = _ENOUGH * events[0].head.estimated_rows
-    events = [events[0], *(table for table in events[1:] if table.head.estimated_rows >= least)]
-    events = [table for table in events if table.head.path not in spent]
-    others = [shape.head for shape in shapes if shape.head.path not in spent]
-    draft = _Draft(events, outcomes, others, base or Path.cwd(), keep)
+    draft = _Draft(found, base or Path.cwd(), keep)
     return _checked("\n".join(draft.lines()) + "\n")
 
 
@@ -159,28 +138,17 @@ def _unreadable(head: Head) -> Iterator[str]:
 class _Draft:
     """Writes the TOML, table by table, and keeps field names distinct."""
 
-    def __init__(
-        self,
-        tables: Sequence[Events],
-        outcomes: Sequence[OutcomeTable],
-        heads: Sequence[Head],
-        base: Path,
-        keep: Collection[str],
-    ) -> None:
-        events = self.events = tables[0]
-        timed = [table for table in tables[1:] if table.time is not None]
+    def __init__(self, tables: LogTables, base: Path, keep: Collection[str]) -> None:
+        events = self.events = tables.events[0]
+        timed = [table for table in tables.events[1:] if table.time is not None]
         behaviors = self.behaviors = timed[0] if timed else None
-        self.outcomes, self.base, self.keep = outcomes, base, keep
+        self.tables, self.base, self.keep = tables, base, keep
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         self.sampled: list[Sampled] = []  # categorical fields beside the impressions
         self.derived = Derivations(events.truth, None if self.shape.order else events.time)
-        others = [
-            head
-            for head in heads
-            if head is not events.head and (not behaviors or head is not behaviors.head)
-        ]
+        others = [head for head in tables.others if not behaviors or head is not behaviors.head]
         self.history, self.past, described = self._history(others)
         others = [head for head in others if head is not described]
         self.items = self._attribute_table(others, "item")
@@ -249,10 +217,11 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
-        yield from request_lines(events, self.unused)
-        yield from label_lines(events, self.outcomes)
-        for table in self.outcomes:
+        yield from label_lines(events, self.tables.outcomes)
+        for table in self.tables.outcomes:
             yield from table.lines(self.base)
+        for requests in self.tables.requests:
+            yield from requests.lines(self.base)
         yield from self._impression_lines()
         if events.user is not None:
             yield from self._behavior_lines()
@@ -307,13 +276,17 @@ class _Draft:
         )
         yield f"\n[impressions]  # {why}" if self.behaviors else "\n[impressions]"
         yield from file_lines(events.head, self.base, self.shape.parts)
+        if self.shape.where[0]:
+            where, told = self.shape.where
+            yield f"where = {quoted(where)}  # {told}"
         if self.shape.order:
             # The rows of a user may stand together, and a user's outcomes are alike.
             judged = events.user is None and not self.shape.holds_requests
             columns = events.head.columns.values()
             yield from order_lines(self.shape.order, columns, events.truth if judged else None)
         elif events.time is not None:
-            yield from time_lines(events.time, events.shares_moments)
+            of_requests = any(name in events.head.sources for name in events.ids)
+            yield from time_lines(events.time, events.shares_moments and not of_requests)
         sides = self._sides()
         yield from self._fields([(c, why) for c, side, why in sides if side == "context"])
         self._embedded = {
@@ -352,6 +325,8 @@ class _Draft:
             self.feedback.append(column)
             return "", "it is known only after the impression, so it is an attribute of behaviors"
         side, why = side_of(column, events.user, events.item)
+        if column.name in events.head.sources and (total := totals_outcomes(column)):
+            return "", total
         if with_it := written_with(column, side == "context") or events.tells_label(column):
             self.feedback.append(column)
             return "", f"{with_it}; an attribute of behaviors"

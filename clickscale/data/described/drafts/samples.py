@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clickscale.data.described.keys import together
+from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.notations import detect_notation
-from clickscale.data.features.texts import BRACKETS, entries_of, is_placeholder, is_text, read_texts
+from clickscale.data.features.texts import (
+    BRACKETS,
+    entries_of,
+    is_placeholder,
+    is_text,
+    read_texts,
+    whole_texts,
+)
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
@@ -29,6 +39,7 @@ from clickscale.schema import Notation, UrlPart
 _ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
 _LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
+WHOLE = 0.95  # share of its rows from which a sample is the table
 _PACKED = 4  # bytes of text in a byte of a compressed file, roughly
 _FLAGS = (
     {"0", "1"},
@@ -215,6 +226,7 @@ class Head:
         named: true if the file names its columns.
         left_out: columns that hold nothing a field can be made of, each with what they hold.
         objects: those of them that hold lists of objects.
+        sources: other tables that gave some of the columns.
     """
 
     path: Path
@@ -225,6 +237,7 @@ class Head:
     rows: int
     left_out: dict[str, str] = field(default_factory=dict)
     objects: dict[str, pa.Array] = field(default_factory=dict)
+    sources: Mapping[str, "Head"] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -248,6 +261,8 @@ class Head:
         """
         if not self.columns[name].is_id:
             return False
+        if name in self.sources:
+            return self.sources[name].holds_integers(name)
         texts = pa.types.is_string(self.columns[name].values.type)
         seen = 0
         for file in files_below(self.path) if texts else []:
@@ -258,6 +273,30 @@ class Head:
                 if seen > _SCANNED:
                     return True
         return True
+
+    def texts(self, key: Sequence[str]) -> pa.Array:
+        """Write the keys (N,) of the rows as texts."""
+        parts = [as_text(self.columns[name].values) for name in key]
+        return parts[0] if len(parts) == 1 else composed(parts)
+
+    def rows_with(self, key: str, ids: pa.Array, names: Sequence[str]) -> tuple[dict[str, pa.Array], bool]:
+        """Read the rows that have some ids (texts), each of which has one row.
+
+        Returns:
+            Their columns, and true if the table was read up to the last of them or to its end; of a large one
+            only a part is read.
+        """
+        found: dict[str, list[pa.Array]] = {name: [] for name in names}
+        seen = rows = 0
+        for file in files_below(self.path):
+            for chunk in read(file, names, format=self.format, text=self.text):  # type: ignore[arg-type]
+                chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
+                for name, parts in found.items():
+                    parts.append(chunk[name].filter(chosen))
+                seen, rows = seen + chunk.rows.nbytes, rows + (pc.sum(chosen).as_py() or 0)
+                if rows >= len(ids) or seen > _SCANNED:
+                    return {name: together(parts) for name, parts in found.items()}, rows >= len(ids)
+        return {name: together(parts) for name, parts in found.items()}, True
 
 
 def read_head(path: Path) -> Head:

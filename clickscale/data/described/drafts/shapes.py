@@ -52,6 +52,7 @@ class Shape:
         part: column with the names of parts.
         parts: paths by part, if files are parts.
         composite: columns that make the user together.
+        where: condition of the rows that are impressions, if others stand beside them, and a remark.
     """
 
     head: Head
@@ -67,6 +68,7 @@ class Shape:
     part: str = ""
     parts: Mapping[str, Path] = field(default_factory=dict)
     composite: tuple[str, ...] = ()
+    where: tuple[str, str] = ("", "")
 
     @property
     def holds_requests(self) -> bool:

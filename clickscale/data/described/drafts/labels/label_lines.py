@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 
 _NEGATIVES = 4

@@ -42,6 +42,14 @@ _NOT_DONE = _set("ignored ignore skipped skip dismissed dismiss") | {
 _SHOWN = _set(
     "impression impressions imp impr impressed show shown display displayed exposure exposed served"
 )
+_CLICKS = _set("click clicked clicks clk klick geklickt clic клик")
+_FURTHER = _set(
+    "cart carts addtocart addedtocart basket addtobasket checkout order orders ordered transaction "
+    "transactions booking booked signup subscribe lead download like liked share shared save saved fav "
+    "favorite favourite follow"
+)
+_UNDONE = re.compile(r"(no|not|non|un|dis|remov|delet|cancel|abandon|clear|empty)")
+_VIEWS = _set("view views viewed pageview exposed seen")  # they show an item, or are what came of showing it
 _YES = _ACTS | _set("1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on")
 _NO = (
     _NOT_DONE | _SHOWN | _set("0 false f no n nein non não nao нет nie hayır hayir 否 negative neg off none")
@@ -115,6 +123,27 @@ def act_of(values: Sequence[object]) -> tuple[object | None, bool]:
     rest = {_word(value) for value in values} - _ACTS
     fits = len(acts) == 1 and len(values) == 2 and rest <= _NOT_DONE | _SHOWN
     return (acts[0] if fits else None), bool(acts) and bool(rest & _SHOWN)
+
+
+def kinds_of_stream(values: Sequence[object]) -> tuple[object, list[object]] | None:
+    """Return the value that says an item was shown, and those of acts that may follow, clicks first.
+
+    None unless there are both, as ``impression`` and ``click``, or ``view`` and ``purchase``.
+    """
+    words = {value: _kind(value) for value in values}
+    shown = [value for value in values if words[value] in _SHOWN]
+    shown = shown or [value for value in values if words[value] in _VIEWS]
+    acts = [value for value in values if words[value] in _ACTS | _FURTHER]
+    acts.sort(key=lambda value: (words[value] not in _CLICKS, words[value] not in _ACTS))
+    return (shown[0], acts) if shown and acts else None
+
+
+def _kind(value: object) -> str:
+    """Return the word that says what happened: of ``ad_click`` click, of ``add_to_cart`` all letters."""
+    whole = _word(value)
+    if whole in _NOT_DONE | _SHOWN | _ACTS | _FURTHER or _UNDONE.match(str(value).strip().lower()):
+        return whole
+    return _word(re.split(r"[\s_.:-]+", str(value).strip())[-1])
 
 
 def _word(value: object) -> str:

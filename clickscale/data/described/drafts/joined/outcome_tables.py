@@ -1,8 +1,8 @@
 """Tables of outcomes beside impressions that have none: which they are, and how they name an impression."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events, with_clock
 from clickscale.data.described.drafts.roles import find_time, plain_name
-from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
-from clickscale.data.described.rows import as_text, composed
+from clickscale.data.described.rows import moment_texts
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _SHOWN = re.compile(r"impr|imps?(_|$)|expos|show|display|serv|view|request|feed|bid")
@@ -24,13 +24,12 @@ _OUTCOMES = re.compile(
 )
 _ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
-_WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
+WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
 _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
 _DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
 _FOUND = 0.9  # share of the keys of outcomes that impressions have
 _COMMON = 20  # keys in common that are enough where the name of a file says nothing of outcomes
-_WHOLE = 0.95  # share of its rows from which a sample is the table
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class OutcomeTable:
         key: columns that name an impression.
         shown_key: the same of the impressions.
         time: of the outcomes, if an impression is named by user and item only.
+        where: condition of its rows that are outcomes, if others stand beside them.
+        parts: paths by part, if its files are parts.
     """
 
     head: Head
@@ -49,25 +50,30 @@ class OutcomeTable:
     key: tuple[str, ...]
     shown_key: tuple[str, ...]
     time: Column | None = None
+    where: str = ""
+    parts: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def why(self) -> str:
         """Say how an impression is found."""
         theirs = "" if self.key == self.shown_key else f" as {remark(' and '.join(self.key))}"
         shown = remark(" and ".join(self.shown_key))
-        return f"rows of {remark(self.head.path.name)} with the same {shown}{theirs}"
+        where = f"{remark(self.where)} and " if self.where else ""
+        return f"rows of {remark(self.head.path.name)} with {where}the same {shown}{theirs}"
 
     def lines(self, base: Path) -> Iterator[str]:
         """Yield the table ``[[outcomes]]``."""
         yield f"\n[[outcomes]]  # the column {self.name} of the impressions: {self.why}"
         yield f"name = {quoted(self.name)}"
-        yield from file_lines(self.head, base)
+        yield from file_lines(self.head, base, self.parts)
+        if self.where:
+            yield f"where = {quoted(self.where)}"
         yield f"key = [{', '.join(map(quoted, self.key))}]"
         if self.key != self.shown_key:
             yield f"shown_key = [{', '.join(map(quoted, self.shown_key))}]  # of the impressions"
         if self.time is not None:
             yield from time_lines(self.time)
-            yield f"within = {_WITHIN}  # seconds after an impression"
+            yield f"within = {WITHIN}  # seconds after an impression"
 
     def delay(self, events: Events) -> int:
         """Return the seconds after an impression until nearly all of its outcomes are known, by the sample.
@@ -75,7 +81,7 @@ class OutcomeTable:
         0 where the table has no time, or the samples nothing in common.
         """
         if self.time is not None:
-            return _WITHIN
+            return WITHIN
         later = _seconds_later(events, self.head, self.shown_key, self.key)
         if not len(later):
             return 0
@@ -84,15 +90,20 @@ class OutcomeTable:
         of_days = moments is not None and not (moments.drop_null().to_numpy() % _DAY).any()
         return max(delay, _DAY if of_days else 0)
 
-    def of(self, rows: Head) -> Column:
+    def of(self, events: Events) -> Column:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
-        shown, known = _texts(rows, self.shown_key), _texts(self.head, self.key)
+        if self.where and self.time is not None and events.time is not None:
+            # Samples of two tables are of different times, those of one are of the same.
+            done = TimedRows.of(self.head, self.key, self.time)
+            has = done.among(TimedRows.of(events.head, self.shown_key, events.time), after=WITHIN) > 0
+            return Column(self.name, pa.array(has.astype(np.int8)))
+        shown, known = events.head.texts(self.shown_key), self.head.texts(self.key)
         return Column(self.name, pc.is_in(shown, value_set=known).cast(pa.int8()))
 
 
 def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
     """Find the tables of outcomes of impressions that have none in their own table."""
-    if events.labels or events.shape.listed is not None or _OUTCOMES.search(_words(events.head.path)):
+    if events.labels or events.shape.listed is not None or is_called_after_outcomes(events.head.path):
         return []  # it has outcomes, or consists of them
     others = [head for head in heads if head is not events.head]
     return [table for head in others if (table := _outcome_table(events, head)) is not None]
@@ -100,9 +111,7 @@ def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
 
 def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
     """Return the events with the outcomes of other tables as labels."""
-    return replace(
-        events, labels=[*events.labels, *((table.of(events.head), "", table.why) for table in tables)]
-    )
+    return replace(events, labels=[*events.labels, *((table.of(events), "", table.why) for table in tables)])
 
 
 def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
@@ -110,9 +119,9 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
 
     A table that is not called after outcomes is one if it has later times for some of the impressions.
     """
-    told = _OUTCOMES.search(_words(head.path)) is not None
+    told = is_called_after_outcomes(head.path)
     name, columns = _name(head.path, events.head), list(head.columns.values())
-    for shown_key, key in (*_single_keys(events, head), *_pairs_of_keys(events, head)):
+    for shown_key, key in shared_keys(events, head):
         same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
         if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
             continue
@@ -128,6 +137,12 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
 
 
 _Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes
+
+
+def shared_keys(events: Events, head: Head) -> Iterator[_Keys]:
+    """Yield the columns that may name an impression in both tables: ids, then pairs of columns."""
+    yield from _single_keys(events, head)
+    yield from _pairs_of_keys(events, head)
 
 
 def _single_keys(events: Events, head: Head) -> Iterator[_Keys]:
@@ -156,7 +171,7 @@ def _pairs_of_keys(events: Events, head: Head) -> Iterator[_Keys]:
         for second in sorted(common, key=lambda name: name != item):
             if first == second or pa.types.is_nested(events.head.columns[second].values.type):
                 continue
-            if len(_texts(events.head, (first, second)).unique()) >= _OWN * events.head.rows:
+            if len(events.head.texts((first, second)).unique()) >= _OWN * events.head.rows:
                 yield (first, second), (first, second)
 
 
@@ -180,9 +195,9 @@ def _names_impressions(column: Column) -> bool:
 
 def _is_known(shown: Head, head: Head, shown_key: tuple[str, ...], key: tuple[str, ...], least: int) -> bool:
     """True if impressions have the keys of a table; samples of large tables, at least some in common."""
-    found = pc.is_in(_texts(head, key).drop_null(), value_set=_texts(shown, shown_key))
+    found = pc.is_in(head.texts(key).drop_null(), value_set=shown.texts(shown_key))
     common = int(pc.sum(found).as_py() or 0)
-    if shown.rows >= _WHOLE * shown.estimated_rows:
+    if shown.rows >= WHOLE * shown.estimated_rows:
         return common > 0 and common >= _FOUND * len(found)
     return common >= least
 
@@ -202,7 +217,7 @@ def _seconds_later(
     moments = _moments(head)
     if moments is None or events.time is None:
         return np.zeros(0, np.int64)
-    place = pc.index_in(_texts(head, key), value_set=_texts(events.head, shown_key))
+    place = pc.index_in(head.texts(key), value_set=events.head.texts(shown_key))
     before = seconds(events.time.values, detect_unit(events.time.known))[0].take(place)
     return np.asarray(pc.subtract(moments, before).drop_null().to_numpy(zero_copy_only=False), np.int64)
 
@@ -228,10 +243,47 @@ def _name(path: Path, shown: Head) -> str:
     return name if name not in shown.columns else f"has_{name}"
 
 
+def is_called_after_outcomes(path: Path) -> bool:
+    """True for names of files such as ``clicks.csv``."""
+    return _OUTCOMES.search(_words(path)) is not None
+
+
 def _words(path: Path) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", path.name.split(".")[0]).lower().replace("-", "_")
 
 
-def _texts(head: Head, key: Sequence[str]) -> pa.Array:
-    parts = [as_text(head.columns[name].values) for name in key]
-    return parts[0] if len(parts) == 1 else composed(parts)
+@dataclass(frozen=True)
+class TimedRows:
+    """Keys and times of the rows of a sample.
+
+    Attributes:
+        keys: (N,) texts.
+        times: (N,) seconds, null where unreadable.
+    """
+
+    keys: pa.Array
+    times: pa.Array
+
+    @classmethod
+    def of(cls, head: Head, key: Sequence[str], time: Column) -> "TimedRows":
+        """Take keys and times of rows of a sample; ``time`` is theirs, or that of other rows."""
+        columns = [head.columns[name].values for name in time.parts or (time.name,)]
+        moments = moment_texts(columns) if time.parts else columns[0]
+        return cls(head.texts(key), seconds(moments, detect_unit(time.known))[0])
+
+    def among(self, rows: "TimedRows", before: int = 0, after: int = 0) -> npt.NDArray[np.int64]:
+        """Count for each of other rows (N,) those of these with its key, some seconds before or after it."""
+        codes = pa.concat_arrays([self.keys, rows.keys]).dictionary_encode().indices
+        times = pa.concat_arrays([self.times, rows.times])
+        known = pc.and_(codes.is_valid(), times.is_valid()).to_numpy(zero_copy_only=False)
+        moments = times.fill_null(0).to_numpy(zero_copy_only=False)
+        if not known.any():
+            return np.zeros(len(rows.keys), np.int64)
+        start = moments - moments[known].min() + before
+        span = int(start[known].max()) + after + 1
+        place = codes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * span + start
+        own = np.arange(len(place)) < len(self.keys)
+        found = np.sort(place[own & known])
+        asked = place[~own]
+        first, last = np.searchsorted(found, asked - before), np.searchsorted(found, asked + after, "right")
+        return np.where(known[~own], last - first, 0)

@@ -1,26 +1,22 @@
 """Further tables with attributes of users or items: which they are, and their rows as values of an id."""
 
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.event_tables import Events, useless
+from clickscale.data.described.drafts.event_tables import useless
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
-    find_id,
-    find_time,
     mentions,
     named,
     plain_name,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
-from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
@@ -54,38 +50,6 @@ def find_more(
         if alike[kind] > _KNOWN and attributes_of(head, keys[kind]):
             found[kind].append((head, keys[kind]))
     return found
-
-
-def request_lines(events: Events, heads: Sequence[Head]) -> Iterator[str]:
-    """Yield a warning of each table that has one row per request, if events lack user or time."""
-    if events.user is not None and events.time is not None:
-        return
-    for head in heads:
-        request = next((column for column in head.columns.values() if _names_requests(events, column)), None)
-        if request is not None:
-            yield (
-                f"# WARNING: {remark(head.path.name)} has {_lacking(events, head)} of each "
-                f"{remark(request.name)}, but a draft does not join it. Join the files by that column first, "
-                "then guess again."
-            )
-
-
-def _lacking(events: Events, head: Head) -> str:
-    """Name the columns of a table that hold user and time, or all that the events lack."""
-    columns = [column for column in head.columns.values() if column.name not in events.head.columns]
-    roles = {"user": find_id(columns, "user"), "time": find_time(columns)}
-    told = [f"the {role} ({column.name})" for role, column in roles.items() if column is not None]
-    return remark(" and ".join(told) or ", ".join(column.name for column in columns) or "one row")
-
-
-def _names_requests(events: Events, column: Column) -> bool:
-    """True for an id with one row here and several among the impressions, which is not that of an item."""
-    shown = events.head.columns.get(column.name)
-    if shown is None or column.name in events.ids or has_several_rows(column) or not has_several_rows(shown):
-        return False
-    if pa.types.is_nested(column.values.type) or pa.types.is_nested(shown.values.type):
-        return False
-    return re.search(r"(id|key|uuid|hash|session|request)$", column.name.lower()) is not None
 
 
 def _shared(head: Head, key: Column, kind: Kind, ids: Column | None) -> float:

@@ -1,0 +1,133 @@
+"""Tables of a log: its impressions with all that is joined to them, other events, and the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clickscale.data.described.drafts.event_tables import Events, find_events, useless
+from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
+from clickscale.data.described.drafts.joined.request_search import RequestTable, with_requests
+from clickscale.data.described.drafts.joined.streams import find_stream
+from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.samples import Head
+from clickscale.data.described.drafts.shapes import Shape, find_shape
+
+_ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
+
+
+@dataclass(frozen=True)
+class LogTables:
+    """Tables of a log.
+
+    Attributes:
+        events: the impressions, then other tables of events, the best first.
+        outcomes, requests: what is joined to the impressions.
+        others: all other tables, those of events included.
+    """
+
+    events: list[Events]
+    outcomes: list[OutcomeTable]
+    requests: list[RequestTable]
+    others: list[Head]
+
+
+def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]]) -> LogTables | None:
+    """Find the tables of a log; None without any of events.
+
+    Args:
+        parts: by path of a table, the paths of its parts.
+    """
+    found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
+    best = max(found, key=_worth)
+    if best.events is None:
+        return None
+    requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
+    outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
+    rest = _left(found, [best.shape.head, *(table.head for table in requests)])
+    known = [table.name for table in outcomes]
+    further = find_outcomes(best.events, [each.shape.head for each in rest])
+    outcomes += [table for table in further if table.name not in known]
+    shown = with_labels(best.events, outcomes)
+    shown = replace(shown, shape=replace(shown.shape, parts=parts.get(shown.head.path, {})))
+    rest = _left(rest, [table.head for table in outcomes])
+    # A small table of other events would take the place of all that users did with impressions.
+    least = _ENOUGH * shown.head.estimated_rows
+    events = sorted((each for each in rest if each.plain is not None), key=_worth_alone, reverse=True)
+    others = [
+        each.plain
+        for each in events
+        if each.plain is not None
+        and each.plain.rank[:2] == shown.rank[:2]
+        and each.plain.head.estimated_rows >= least
+    ]
+    return LogTables([shown, *others], outcomes, requests, [each.shape.head for each in rest])
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A table that may hold the impressions.
+
+    Attributes:
+        shape: of the table alone.
+        plain: the table alone as one of events, or None.
+        events: its events with what is joined to them, their outcomes not yet labels; or ``plain``.
+        outcomes: kinds of events in rows of their own.
+        requests: tables of requests.
+    """
+
+    shape: Shape
+    plain: Events | None
+    events: Events | None
+    outcomes: tuple[OutcomeTable, ...] = ()
+    requests: tuple[RequestTable, ...] = ()
+
+
+def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
+    """Find the events of a table, alone and with the requests and the outcomes that it can be joined to."""
+    shape = find_shape(head, others)
+    plain = find_events(shape)
+    whole, requests = with_requests(head, others)
+    rest = [other for other in others if other not in [table.head for table in requests]]
+
+    def shape_of(rows: Head) -> Shape:
+        return _shape_with(requests, find_shape(rows, rest))
+
+    if (stream := find_stream(whole, shape_of)) is not None:
+        return _Candidate(shape, plain, *stream, tuple(requests))
+    joined = find_events(shape_of(whole)) if requests else None
+    if joined is None or (plain is not None and joined.rank < plain.rank):
+        return _Candidate(shape, plain, plain)
+    return _Candidate(shape, plain, joined, (), tuple(requests))
+
+
+def _shape_with(requests: Sequence[RequestTable], shape: Shape) -> Shape:
+    """Tell a shape what the tables of requests say of its columns."""
+    left_out: dict[str, str] = {}
+    for table in requests:
+        file = table.head.path.name
+        told = {name: useless(table.head.columns[name]) for name in table.added}
+        left_out |= {name: f"{why} of {file}" for name, why in told.items() if why}
+        left_out[table.shown_key] = f"it names a row of {file}"
+    columns = list(shape.head.columns.values())
+    if shape.user is None and find_id(columns, "user") is None:
+        persons = [table.person.name for table in requests if table.person is not None]
+        shape = replace(shape, user=next((shape.head.columns[name] for name in persons), None))
+    return replace(shape, left_out={**left_out, **shape.left_out})
+
+
+def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
+    """Order tables by how much of an event they tell, and by size."""
+    if each.events is None:
+        return (), 0
+    user_and_item, timed, labeled = each.events.rank
+    return (user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+
+
+def _worth_alone(each: _Candidate) -> tuple[tuple[bool, ...], int]:
+    return (each.plain.rank, each.plain.head.size) if each.plain is not None else ((), 0)
+
+
+def _left(found: Sequence[_Candidate], spent: Sequence[Head]) -> list[_Candidate]:
+    """Return the tables that are not spent."""
+    paths = [head.path for head in spent]
+    return [each for each in found if each.shape.head.path not in paths]

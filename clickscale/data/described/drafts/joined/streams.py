@@ -1,0 +1,174 @@
+"""Streams of events: impressions and what came of them as rows of one table, told apart by a column."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.data.described.drafts.event_tables import Events, find_events
+from clickscale.data.described.drafts.joined.outcome_tables import (
+    WITHIN,
+    OutcomeTable,
+    TimedRows,
+    shared_keys,
+)
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
+from clickscale.data.described.drafts.samples import WHOLE, Column, Head
+from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.toml_lines import identifier, remark
+
+_KINDS = 12  # kinds of events in one column, at most
+_MOST = 0.5  # share of the acts whose impression the sample must have; those near its edges may lack it
+_MORE = 0.3  # share by which acts, more often than impressions, follow one of their user and item
+
+
+def find_stream(
+    head: Head, shape_of: Callable[[Head], Shape]
+) -> tuple[Events, tuple[OutcomeTable, ...]] | None:
+    """Find impressions in a table that has other events in rows of their own, and what came of them.
+
+    Most acts of the sample must have their impression in it. Where acts share neither an id nor user, item
+    and hour with an impression, each row is an impression with its outcome, or nothing tells.
+
+    Args:
+        shape_of: finds the shape of a table.
+    """
+    for column in head.columns.values():
+        kinds = _kinds(column)
+        if kinds is None:
+            continue
+        shown, acts = kinds
+        impressions = _without_empty(_rows_of(head, column, shown))
+        done = [(act, _rows_of(head, column, act)) for act in acts]
+        events = find_events(shape_of(impressions)) or _nameless(impressions, done, shape_of)
+        if events is None or events.labels or events.shape.listed is not None:
+            continue
+        outcomes, unused = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
+        if outcomes:
+            kinds_left = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
+            where = f"{column.name} == '{shown}'", _remark(kinds_left, acts, unused)
+            return replace(events, shape=replace(events.shape, where=where)), outcomes
+    return None
+
+
+def _kinds(column: Column) -> tuple[str, list[str]] | None:
+    """Return the value of impressions and those of acts of a column that says what happened."""
+    if not pa.types.is_string(column.values.type) or not OutcomeName(column.name).tells_events:
+        return None
+    if not 2 <= column.distinct <= _KINDS or set(column.name) & set("<>=!'\"`"):
+        return None
+    kinds = kinds_of_stream(column.known.unique().to_pylist())
+    if kinds is None:
+        return None
+    shown, acts = str(kinds[0]), [str(act) for act in kinds[1]]
+    return None if any("'" in value or not value.isprintable() for value in (shown, *acts)) else (shown, acts)
+
+
+def _rows_of(head: Head, column: Column, kind: str) -> Head:
+    """Return the rows of a sample of one kind of event."""
+    chosen = pc.equal(column.values, kind).fill_null(False)
+    columns = {name: replace(each, values=each.values.filter(chosen)) for name, each in head.columns.items()}
+    return replace(head, columns=columns, rows=int(pc.sum(chosen).as_py()))
+
+
+def _without_empty(head: Head) -> Head:
+    """Leave out the columns that impressions have no values of."""
+    empty = [name for name, column in head.columns.items() if not len(column.known)]
+    left_out = dict.fromkeys(empty, "no value in the rows of impressions")
+    columns = {name: column for name, column in head.columns.items() if name not in empty}
+    return replace(head, columns=columns, left_out={**head.left_out, **left_out})
+
+
+def _nameless(
+    shown: Head, acts: Sequence[tuple[str, Head]], shape_of: Callable[[Head], Shape]
+) -> Events | None:
+    """Find impressions that lack a user or an item, which only their outcome tells, by an id of both."""
+    alone = Events(shape_of(shown), None, None, None, "")
+    for act, head in acts:
+        name = _name(act, shown)
+        joined = _joined(alone, OutcomeTable(head, name, (), ()), None, _MOST)
+        if joined is None:
+            continue
+        told = find_events(shape_of(replace(shown, columns={**shown.columns, name: joined.of(alone)})))
+        if told is None or [column.name for column, _, _ in told.labels] != [name]:
+            continue
+        columns = {each: column for each, column in told.head.columns.items() if each != name}
+        shape = replace(told.shape, head=replace(told.head, columns=columns))
+        return replace(told, shape=shape, labels=[])
+    return None
+
+
+def _outcomes(
+    events: Events, column: Column, acts: Sequence[tuple[str, Head]], is_whole: bool
+) -> tuple[tuple[OutcomeTable, ...], dict[str, str]]:
+    """List the acts that can be joined to impressions, all by the key of the first, and why others are not."""
+    found: list[OutcomeTable] = []
+    unused = {}
+    for act, head in acts:
+        made = OutcomeTable(head, _name(act, events.head), (), (), where=f"{column.name} == '{act}'")
+        # The impression of what comes much later may lie beyond the sample.
+        least = _MOST if is_whole or not found else 0.0
+        joined = _joined(events, made, found[0].key if found else None, least)
+        if joined is None or joined.name in [table.name for table in found]:
+            unused[act] = f"{act} (of no impression in the sample)"
+        elif found and (delay := joined.delay(events)) > max(WITHIN, found[0].delay(events)):
+            # The longest delay of a label holds back the histories of all.
+            unused[act] = f"{act} (known only after {delay:,} s, which would hold back all histories)"
+        else:
+            found.append(joined)
+    return tuple(found), unused
+
+
+def _joined(
+    events: Events, acts: OutcomeTable, key: tuple[str, ...] | None, least: float
+) -> OutcomeTable | None:
+    """Join acts to impressions by an id of both, or by user and item and the time; by ``key`` if given."""
+    user, item, time = events.user, events.item, events.time
+    pair = (user.name, item.name) if user is not None and item is not None else ()
+    for names in [key] if key else _keys(events, acts.head):
+        if names != pair and _share(events.head, acts.head, names) > least:
+            return replace(acts, key=names, shown_key=names)
+    if not pair or time is None or key not in (None, pair) or events.shape.composite:
+        return None
+    following, usual = _following(events, acts.head, pair, time)
+    if following <= max(_MOST, usual + _MORE):
+        return None
+    return replace(acts, key=pair, shown_key=pair, time=time)
+
+
+def _keys(events: Events, acts: Head) -> Iterator[tuple[str, ...]]:
+    """Yield columns that name an impression: an id of its own, or an id of requests and the item."""
+    item = events.item.name if events.item is not None else ""
+    for shown, key in shared_keys(events, acts):
+        # Pairs of any other columns, such as a device and an item, come back in a longer log.
+        if shown == key and (len(key) == 1 or (key[0] in events.shape.left_out and key[1] == item)):
+            yield key
+
+
+def _share(shown: Head, acts: Head, key: Sequence[str]) -> float:
+    """Return the share of the acts whose key an impression has."""
+    found = pc.is_in(acts.texts(key).drop_null(), value_set=shown.texts(key))
+    return float(pc.sum(found).as_py() or 0) / max(acts.rows, 1)
+
+
+def _following(events: Events, acts: Head, pair: tuple[str, ...], time: Column) -> tuple[float, float]:
+    """Return the shares of acts and of impressions that follow an impression of their user and item."""
+    shown, done = (TimedRows.of(rows, pair, time) for rows in (events.head, acts))
+    followed = [shown.among(rows, before=WITHIN) for rows in (done, shown)]
+    return float(np.mean(followed[0] > 0)), float(np.mean(followed[1] > 1))  # an impression is its own
+
+
+def _name(act: str, shown: Head) -> str:
+    """Name the column of an outcome after its kind of event."""
+    name = identifier(act).lower()
+    return name if name not in shown.columns else f"has_{name}"
+
+
+def _remark(kinds: Sequence[str], acts: Sequence[str], unused: Mapping[str, str]) -> str:
+    """Say what becomes of the rows that are no impressions."""
+    used = [act for act in acts if act not in unused]
+    left_out = [unused.get(kind, kind) for kind in kinds if kind not in used]
+    told = f"rows of {remark(', '.join(used))} are outcomes"
+    return f"{told}; left out: {remark(', '.join(left_out))}" if left_out else told

@@ -1,0 +1,76 @@
+"""Keys by which rows of two tables are joined, and the rows of a table by their keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickscale.arrays import Ints
+from clickscale.data.described.rows import as_text, composed
+from clickscale.data.features.texts import read_texts, whole_texts
+from clickscale.data.features.values import read_keys
+from clickscale.data.tables.chunks import Chunk
+from clickscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class KeyedRows:
+    """Columns of a table by the keys of its rows.
+
+    Attributes:
+        keys: (K,) distinct ones, ascending.
+        columns: (K,) by name.
+    """
+
+    keys: Ints
+    columns: Mapping[str, pa.Array]
+
+    def places(self, keys: Ints) -> pa.Array:
+        """Return the row of each key (N,), null for those that the table does not have."""
+        if not len(self.keys):
+            return pa.nulls(len(keys), pa.int64())
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return pa.array(place, mask=self.keys[place] != keys)
+
+    def of(self, keys: Ints) -> dict[str, pa.Array]:
+        """Return the columns of rows with the keys (N,), null for those that the table does not have."""
+        rows = self.places(keys)
+        return {name: column.take(rows) for name, column in self.columns.items()}
+
+
+def row_keys(what: str, chunk: Chunk, columns: Sequence[str]) -> Ints:
+    """Return (N,) keys of rows, `MISSING` where every column is empty.
+
+    Args:
+        what: name of the tables in messages.
+
+    Raises:
+        InputError: a column holds lists.
+    """
+    parts = []
+    for name in columns:
+        values = chunk[name]
+        if pa.types.is_nested(values.type):
+            raise InputError(f"{what}: the key {name!r} holds lists; name a column of one value a row.")
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
+        parts.append(whole_texts(read_texts(values)[0]))
+    keys: Ints = read_keys(parts[0] if len(parts) == 1 else composed(parts), "string").data.astype(np.int64)
+    return keys
+
+
+def together(arrays: Sequence[pa.Array]) -> pa.Array:
+    """Join the parts of a column; those of several types as texts."""
+    kinds = {array.type for array in arrays if not pa.types.is_null(array.type)}
+    if len(kinds) > 1 and any(map(pa.types.is_nested, kinds)):
+        texts = [
+            [None if row is None else [str(value) for value in row if value is not None] for row in rows]
+            for rows in (array.to_pylist() for array in arrays)
+        ]
+        return pa.concat_arrays([pa.array(rows, pa.large_list(pa.string())) for rows in texts])
+    if len(kinds) > 1:
+        return pa.concat_arrays([as_text(array) for array in arrays])
+    kind = kinds.pop() if kinds else pa.string()
+    return pa.concat_arrays([array.cast(kind) for array in arrays]) if arrays else pa.array([], kind)

@@ -1,0 +1,51 @@
+"""Tables beside the impressions that are no attributes: a draft names each, and none gives labels away."""
+
+import random
+
+from tests.data.described.drafts.test_guess import draft, shop, write_csv
+
+DRAW = random.Random(2)
+
+
+def baskets(rows, first=0):
+    """Products of orders, and whether they were bought before."""
+    for n in range(rows):
+        row = {"basket_id": first + n // 3, "product_id": DRAW.randrange(50)}
+        yield row | {"place": n % 3, "reordered": int(DRAW.random() < 0.4)}
+
+
+def test_a_second_table_of_events_holds_no_attributes_of_items(tmp_path):
+    products = [{"product_id": n, "shelf": f"s{n % 7}"} for n in range(50)]
+    paths = [
+        write_csv(tmp_path / "prior.csv", baskets(1500)),
+        write_csv(tmp_path / "later.csv", baskets(300, first=500)),
+        write_csv(tmp_path / "products.csv", products),
+    ]
+    text, tree = draft(tmp_path, *paths)
+    assert [label["column"] for label in tree["labels"]] == ["reordered"]
+    assert set(tree["items"]) == {"files", "fields"}
+    assert "# Not used: later.csv (basket_id, product_id, place, reordered)." in text
+
+
+def test_flags_of_outcomes_in_several_rows_of_an_item_are_events(tmp_path):
+    bought = [{"item_id": DRAW.randrange(30), "shelf": f"s{n % 4}", "bought": n % 2} for n in range(400)]
+    paths = [write_csv(tmp_path / "shop.csv", shop()), write_csv(tmp_path / "extra.csv", bought)]
+    text, tree = draft(tmp_path, *paths)
+    assert "more" not in tree["items"]
+    assert "# Not used: extra.csv" in text
+
+
+def test_a_table_of_events_whose_time_is_not_read_is_named_as_not_used(tmp_path):
+    paths = [
+        write_csv(
+            tmp_path / "label.csv",
+            [{"user_id": n % 300, "shop_id": n % 17, "label": n % 2} for n in range(900)],
+        ),
+        write_csv(
+            tmp_path / "log.csv",
+            [{"user_id": n % 300, "item_id": n % 41, "month_day": 511 + n % 9} for n in range(3000)],
+        ),
+    ]
+    text, tree = draft(tmp_path, *paths)
+    assert tree["impressions"]["files"] == "label.csv"
+    assert "# Not used: log.csv (user_id, item_id, month_day)." in text

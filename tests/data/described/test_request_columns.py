@@ -1,0 +1,266 @@
+"""Tables of requests: user, time and context of impressions that have only the id of their request."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from clickscale.errors import InputError, SchemaError
+from tests.data.described.logs import START, Row, clicks, save, shares_missing
+
+LOG = """
+name = "x"
+user = { name = "user", column = "user_id" }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "click", column = "clicked" }]
+REQUESTS
+[impressions]
+files = "impressions.csv"
+time = "time"
+fields = [{ name = "device" }, { name = "depth", kind = "numeric" }]
+[behaviors]
+where = "clicked == 1"
+"""
+BY_ID = '[[requests]]\nfiles = "requests.csv"\nkey = ["request"]\n'
+
+
+def whole(count: int = 200) -> list[Row]:
+    """Impressions of requests with three items each, with all columns in one table."""
+    rows = []
+    for n, row in enumerate(clicks(3 * count)):
+        number = n // 3
+        asked = {"request": f"q{number:03}", "user_id": f"u{7 * number % 40}", "time": START + 90 * number}
+        rows.append(row | asked | {"device": "abc"[number % 3], "depth": number % 11, "place": n % 3})
+    return rows
+
+
+def split_up(
+    folder: Path, rows: list[Row], shown: str = "request", of_requests: str = "user_id time device depth"
+) -> None:
+    """Write the columns of requests into a table of their own, last request first."""
+    theirs = of_requests.split()
+    impressions = [{k: v for k, v in row.items() if k not in theirs and k != "request"} for row in rows]
+    named = [{shown: row["request"]} | kept for row, kept in zip(rows, impressions, strict=True)]
+    save(folder, named, "impressions.csv")
+    requests = {row["request"]: {name: row[name] for name in ("request", *theirs)} for row in rows}
+    save(folder, list(requests.values())[::-1], "requests.csv")
+
+
+def prepared(
+    folder: Path, requests: str = BY_ID, log: str = LOG, out: str = "out", **options: Any
+) -> Dataset:
+    (folder / "log.toml").write_text(log.replace("REQUESTS", requests))
+    prepare(load_log(folder / "log.toml"), folder / out, overwrite=True, **options)
+    return open_dataset(folder / out)
+
+
+def columns_of(dataset: Dataset) -> dict[str, list[Any]]:
+    """All columns that the tables of impressions and of behaviors hold, by their names."""
+    names = {"impressions": ["label.click", "field.device", "field.depth"], "behaviors": []}
+    found = {}
+    for table, own in names.items():
+        for name in ("user", "item", "time", *own):
+            if name != "user" or table == "impressions":
+                found[f"{table}.{name}"] = np.asarray(getattr(dataset, table)[name]).tolist()
+    return found
+
+
+def of_one_table(folder: Path, rows: list[Row]) -> dict[str, list[Any]]:
+    """The columns of a data set from one table with everything in it."""
+    (folder / "whole").mkdir()
+    save(folder / "whole", rows, "impressions.csv")
+    return columns_of(prepared(folder / "whole", ""))
+
+
+@pytest.mark.parametrize("shown", ["request", "served_for"])
+def test_impressions_have_the_user_the_time_and_the_context_of_their_request(
+    tmp_path: Path, shown: str
+) -> None:
+    rows = whole()
+    split_up(tmp_path, rows, shown)
+    requests = BY_ID if shown == "request" else BY_ID + 'shown_key = ["served_for"]\n'
+    expected = of_one_table(tmp_path, rows)
+    assert columns_of(prepared(tmp_path, requests)) == expected
+    assert columns_of(prepared(tmp_path, requests, chunk_rows=7)) == expected
+    assert len(set(expected["impressions.user"])) == 40
+
+
+def test_of_several_rows_of_a_request_the_first_counts_and_a_column_of_impressions_comes_first(
+    tmp_path: Path,
+) -> None:
+    rows = whole()
+    split_up(tmp_path, rows)
+    text = (tmp_path / "requests.csv").read_text()
+    again = f"q000,u39,{START + 5},z,99\n,u1,{START},z,99\n"
+    (tmp_path / "requests.csv").write_text(text + again)
+    expected = of_one_table(tmp_path, rows)
+    assert columns_of(prepared(tmp_path)) == expected
+    own = [row | {"device": "own"} for row in rows]
+    split_up(tmp_path, own, of_requests="user_id time depth")
+    requests = (tmp_path / "requests.csv").read_text().splitlines()
+    (tmp_path / "requests.csv").write_text(
+        "\n".join([requests[0] + ",device", *(f"{r},z" for r in requests[1:])])
+    )
+    assert len(set(np.asarray(prepared(tmp_path).impressions["field.device"]).tolist())) == 1
+
+
+def test_keys_of_several_columns_compare_as_ids_do(tmp_path: Path) -> None:
+    rows = [row | {"day": n // 30, "number": n // 3 % 10} for n, row in enumerate(whole())]
+    for row in rows:
+        row["request"] = f"{row['day']}/{row['number']}"
+    expected = of_one_table(tmp_path, rows)
+    split_up(tmp_path, rows)
+    requests = {row["request"]: row for row in rows}.values()
+    theirs = ("user_id", "time", "device", "depth")
+    table = [
+        {"d": float(r["day"]), "n": float(r["number"])} | {name: r[name] for name in theirs} for r in requests
+    ]
+    save(tmp_path, table, "requests.parquet")
+    key = '[[requests]]\nfiles = "requests.parquet"\nkey = ["d", "n"]\nshown_key = ["day", "number"]\n'
+    assert columns_of(prepared(tmp_path, key)) == expected
+
+
+def test_impressions_without_a_request_go_to_quarantine_and_are_counted(tmp_path: Path) -> None:
+    rows = whole()
+    split_up(tmp_path, rows)
+    lines = (tmp_path / "requests.csv").read_text().splitlines()
+    broken = lines[3].split(",", 1)[0] + ",too,many,values,in,it"
+    (tmp_path / "requests.csv").write_text("\n".join([lines[0], *lines[2:3], broken, *lines[4:]]) + "\n")
+    dataset = prepared(tmp_path)
+    report = dataset.manifest.report["impressions"]
+    assert (report.kept, report.quarantined) == (594, {"null_user": 6})
+    notes = "\n".join(dataset.manifest.notes)
+    assert "6 of 600 rows of impressions belong to no request of requests.csv." in notes
+    assert "1 rows of requests.csv cannot be read" in notes
+
+
+def test_context_of_a_missing_request_is_missing(tmp_path: Path) -> None:
+    rows = whole()
+    split_up(tmp_path, rows, of_requests="device depth")
+    lines = (tmp_path / "requests.csv").read_text().splitlines()
+    (tmp_path / "requests.csv").write_text("\n".join(lines[:-100]) + "\n")
+    dataset = prepared(tmp_path)
+    assert dataset.manifest.report["impressions"].quarantined == {}
+    assert shares_missing(tmp_path, "impressions", "depth") == 0.5
+    assert shares_missing(tmp_path, "impressions", "device") == 0.5
+
+
+def test_a_table_that_another_one_names_gives_what_both_lack(tmp_path: Path) -> None:
+    rows = whole()
+    split_up(tmp_path, rows)
+    lines = [line.split(",") for line in (tmp_path / "requests.csv").read_text().splitlines()[1:]]
+    save(tmp_path, [{"request": r, "session": f"v{r}", "time": t} for r, _, t, _, _ in lines], "requests.csv")
+    save(
+        tmp_path,
+        [{"id": f"v{r}", "user_id": u, "device": d, "depth": p} for r, u, _, d, p in lines],
+        "visits.csv",
+    )
+    visits = '[[requests]]\nfiles = "visits.csv"\nkey = ["id"]\nshown_key = ["session"]\n'
+    assert columns_of(prepared(tmp_path, BY_ID + visits)) == of_one_table(tmp_path, rows)
+    with pytest.raises(InputError, match="impressions: Unknown column 'session'"):
+        prepared(tmp_path, visits + BY_ID)
+
+
+def test_all_that_a_description_reads_may_stand_in_requests(tmp_path: Path) -> None:
+    rows = whole()
+    for n, row in enumerate(rows):
+        number = n // 3
+        row |= {
+            "day": f"2024-01-0{1 + number // 60}",
+            "clock": f"{number % 60 // 5:02}:{number % 60:02}",
+        }
+        row |= {"tenant": "t1", "member": f"m{number % 9}", "kind": "test" if number < 5 else "live"}
+        row |= {
+            "part": "train" if number < 150 else "test",
+            "past": f"i{number % 4} i{number % 5}",
+            "clicked": number % 2,
+        }
+    split_up(tmp_path, rows, of_requests="day clock tenant member kind part past clicked")
+    toml = """
+name = "x"
+user = { name = "user", column = ["tenant", "member"] }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "click", column = "clicked" }]
+[[requests]]
+files = "requests.csv"
+key = ["request"]
+[impressions]
+files = "impressions.csv"
+time = ["day", "clock"]
+where = "kind == 'live'"
+fields = [{ name = "place" }]
+[history]
+items = "past"
+[split]
+kind = "column"
+column = "part"
+"""
+    dataset = prepared(tmp_path, log=toml)
+    assert len(dataset.impressions["time"]) == 585
+    assert len(set(np.asarray(dataset.impressions["user"]).tolist())) == 9
+    assert np.mean(dataset.impressions["label.click"]) == pytest.approx(0.5, abs=0.01)
+    last = int(np.asarray(dataset.impressions["time"]).max())
+    assert last == START + 3 * 86_400 + 3 * 3600 + 19 * 60  # 2024-01-04 03:19, of request 199
+    assert len(dataset.behaviors["item"]) > 585  # lists of the requests beside the impressions
+
+
+def test_lists_of_candidates_may_stand_beside_the_id_of_a_request(tmp_path: Path) -> None:
+    rows = whole()
+    expected = of_one_table(tmp_path, rows)
+    split_up(tmp_path, rows)
+    lists: dict[str, Row] = {}
+    for row in rows:
+        entry = lists.setdefault(row["request"], {"request": row["request"], "item_id": [], "clicked": []})
+        entry["item_id"].append(row["item_id"])
+        entry["clicked"].append(row["clicked"])
+    save(tmp_path, list(lists.values()), "impressions.jsonl")
+    log = LOG.replace(".csv", ".jsonl").replace(
+        "[behaviors]", '[impressions.lists]\nparallel = ["clicked"]\n[behaviors]'
+    )
+    assert columns_of(prepared(tmp_path, log=log)) == expected
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        ('[[requests]]\nkey = ["request"]\n', "requests.. needs files"),
+        ('[[requests]]\nfiles = "requests.csv"\n', "requests.. needs key"),
+        (BY_ID + 'shown_key = ["request", "place"]\n', "1 columns as its key and 2"),
+        (
+            BY_ID.replace('"request"', '"requst"'),
+            "requests .*unknown column 'requst'; did you mean 'request'",
+        ),
+        (BY_ID + 'shown_key = ["requst"]\n', "impressions: unknown column 'requst'; did you mean 'request'"),
+        (BY_ID.replace("requests.csv", "gone.csv"), "requests: no file matches 'gone.csv'"),
+        (
+            BY_ID + 'shown_key = ["place"]\n',
+            "No impression belongs to a request: none of 600 rows has in place",
+        ),
+        ("", "unknown column 'user_id'"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(tmp_path: Path, requests: str, message: str) -> None:
+    split_up(tmp_path, whole())
+    with pytest.raises((SchemaError, InputError), match=f"(?i){message}"):
+        prepared(tmp_path, requests)
+
+
+def test_a_column_that_no_table_has_is_named_with_the_nearest_of_all(tmp_path: Path) -> None:
+    split_up(tmp_path, whole())
+    with pytest.raises(InputError, match="Unknown column 'devise'; did you mean 'device'"):
+        prepared(tmp_path, log=LOG.replace('name = "device"', 'name = "device", column = "devise"'))
+
+
+def test_a_key_of_lists_is_refused(tmp_path: Path) -> None:
+    split_up(tmp_path, whole())
+    save(
+        tmp_path,
+        [{"request": ["q001"], "user_id": "u1", "time": START, "device": "a", "depth": 1}],
+        "requests.jsonl",
+    )
+    with pytest.raises(InputError, match="Requests: the key 'request' holds lists"):
+        prepared(tmp_path, BY_ID.replace("csv", "jsonl"))
