@@ -410,12 +410,14 @@ class _Draft:
 
     def _more_lines(self, name: str, kind: Kind) -> Iterator[str]:
         for head, key in self.more[kind]:
-            rows = "several rows" if has_several_rows(key) else "one row"
-            yield f"\n[[{name}.more]]  # {rows} per {kind}"
+            several = has_several_rows(key)
+            yield f"\n[[{name}.more]]  # {'several rows' if several else 'one row'} per {kind}"
             yield from file_lines(head, self.base)
             yield from self._key_line("key", key, self._wanted(kind))
             attributes = [(column, "") for column in attributes_of(head, key)]
-            yield from self._fields(attributes, kind=kind, rows=self._shown_rows(key, kind))
+            # Attributes that were collected from several rows have rows of their own.
+            shown = np.zeros(0, np.int64) if several else self._shown_rows(key, kind)
+            yield from self._fields(attributes, kind=kind, rows=shown)
 
     def _fields(
         self,
