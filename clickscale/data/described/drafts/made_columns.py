@@ -17,6 +17,7 @@ from clickscale.data.features.values import names_of_flags
 from clickscale.schema import UrlPart
 
 _URL_PARTS: tuple[UrlPart, ...] = ("host", "section")
+_OWN, _SAME = 0.5, 0.98  # shares of the rows
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list
 _SHORTEST = 3  # letters that names begin with alike, for the list to be called so
 
@@ -42,8 +43,14 @@ def with_url_parts(columns: Iterable[tuple[Column, str]]) -> Iterator[tuple[Colu
         for part in _URL_PARTS:
             values = url_parts(as_text(column.values), part)
             made = Column(f"{column.name}_{part}", values, made_of=column.name, url=part)
-            if made.distinct > 1:
+            if _tells_rows_apart(made):
                 yield made, why
+
+
+def _tells_rows_apart(part: Column) -> bool:
+    """True unless nearly all rows have one value, or most have one of their own."""
+    counts = pc.value_counts(part.known).field("counts")
+    return 0 < len(counts) <= _OWN * len(part.values) and pc.max(counts).as_py() < _SAME * len(part.values)
 
 
 def _group(flags: Sequence[Column]) -> Column | None:

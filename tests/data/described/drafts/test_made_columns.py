@@ -192,7 +192,10 @@ def test_few_urls_are_values_as_they_are(tmp_path: Path) -> None:
     assert tomllib.loads(drafted(tmp_path, "clicks.csv"))["impressions"]["fields"] == [{"name": "page"}]
 
 
-def test_urls_of_one_host_leave_their_sections(tmp_path: Path) -> None:
+def test_parts_that_hardly_differ_or_never_come_again_are_left_out(tmp_path: Path) -> None:
     save(tmp_path, visits("https://shop.com/{section}/{page}"))
     [field] = tomllib.loads(drafted(tmp_path, "clicks.csv"))["impressions"]["fields"]
     assert field["url"] == "section"
+    save(tmp_path, visits("https://{host}/{page}"))
+    [field] = tomllib.loads(drafted(tmp_path, "clicks.csv"))["impressions"]["fields"]
+    assert field["url"] == "host"
