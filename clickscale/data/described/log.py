@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from clickscale.arrays import Ints
 from clickscale.config_text import load_toml
 from clickscale.data.described.attributes import Attributes
+from clickscale.data.described.guests import Guests
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
@@ -81,6 +82,7 @@ class _Log:
         self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
         self._shown_where = parse_condition(config.impressions.where) if config.impressions.where else None
         self._tallies: dict[str, Tally] = {}
+        self._guests = Guests((), "")
         self._read = self._kept = 0  # rows of the impressions, before and after their condition
         self._without_zone: dict[str, set[str]] = {}
         self._outcomes = Outcomes(config, base)
@@ -237,8 +239,9 @@ class _Log:
 
     def _shown(self, table: TableFiles) -> Iterator[tuple[Path, Chunk]]:
         """Yield the rows of the table of impressions that are impressions, with those of requests."""
+        guests = self._guests = Guests(self._config.impressions.guests, self._names()[0])
         for path, chunk in table.chunks():
-            joined = self._requests.add(chunk)
+            joined = guests(self._requests.add(chunk))
             where = self._shown_where
             tally = None if where is None else Tally("[impressions] where", "the impressions", where)
             kept = joined if tally is None else self._chosen(joined, tally)
@@ -286,8 +289,8 @@ class _Log:
                 f"{self._read - self._kept:,} of {self._read:,} rows of the table of impressions do not "
                 "fulfill [impressions] where and are left out."
             )
-        for tables in (self._requests, self._outcomes, self._of_users, self._of_items):
-            found += tables.findings()
+        for told in (self._guests, self._requests, self._outcomes, self._of_users, self._of_items):
+            found += told.findings()
         return tuple(found)
 
     def _told(

@@ -162,7 +162,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
     nobody = "user" in absent or config.owns_rows
     schema = Schema(
         name=config.name,
-        user=_constant("user") if nobody else _id("user", config.user, config.impressions.user),
+        user=_constant("user") if nobody else _user(config),
         item=_constant("item") if "item" in absent else _id("item", config.item, config.impressions.item),
         labels=_labels(config),
         profile=config.users.every(),
@@ -183,6 +183,18 @@ def log_schema(config: LogConfig, width: int) -> Schema:
                 f"choose another and keep the column: name = 'its_{field.name}', column = '{field.source}'."
             )
     return schema
+
+
+def _user(config: LogConfig) -> Field:
+    """Return the field of users; those of one training impression, such as guests, are unknown to models."""
+    field = _id("user", config.user, config.impressions.user)
+    if not config.impressions.guests:
+        return field
+    if field.dtype != "string" or field.parts:
+        raise SchemaError(
+            f"Log {config.name!r}: guests get texts as ids, so the user must be in one column, without dtype."
+        )
+    return msgspec.structs.replace(field, min_count=max(field.min_count, 2))
 
 
 def _refuse_outcomes(config: LogConfig) -> None:
@@ -232,6 +244,7 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             ("history", history is not None),
             ("users.files", bool(config.users.files or config.users.more)),
             ("impressions.order = 'lists'", shown.order == "lists"),
+            ("impressions.guests", bool(shown.guests)),
         )
         if used
     ]
@@ -338,6 +351,7 @@ def _check_rows_of_their_own(config: LogConfig, history: History) -> None:
         for key, used in (
             ("user", config.user is not None),
             ("impressions.user", bool(config.impressions.user)),
+            ("impressions.guests", bool(config.impressions.guests)),
             ("impressions.lists", config.impressions.lists is not None),
             ("behaviors.files", bool(config.behaviors.files)),
             ("users.files", bool(config.users.files)),

@@ -64,6 +64,8 @@ class Impressions(Files, frozen=True):
         order: for a log without times: ``rows`` if later rows are later, ``lists`` if each row holds all
             items of one user, the oldest first; the lists of all users then end at the same moment.
         lists: how the lists of a row become impressions.
+        guests: values of the user column that stand for nobody, an empty one for a missing id. Each such row
+            is a user of its own, without a history; otherwise rows without a user are quarantined.
         where: only the rows that fulfill this condition are impressions, such as ``event == 'impression'``;
             the others are left out.
         fields: context fields.
@@ -77,6 +79,7 @@ class Impressions(Files, frozen=True):
     order: Order = ""
     lists: Lists | None = None
     where: str = ""
+    guests: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
 
 

@@ -40,6 +40,7 @@ from clickscale.data.described.drafts.roles import (
     ITEMS,
     USERS,
     follows_order,
+    guests_of,
     is_action,
     is_afterwards,
     is_moment_of,
@@ -245,7 +246,7 @@ class _Draft:
         """Yield the line of an id, with a warning if one value seems to stand for all that are unknown."""
         yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
         value, share = shared_id(column)
-        if share:
+        if share and not (role == "user" and guests_of(column)):
             yield f"# WARNING: {share:.0%} of the rows have the {role} {remark(str(value))}. If it stands for"
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
@@ -266,8 +267,14 @@ class _Draft:
         # Values out of lists are judged by the sample.
         whole = column.is_id if self.shape.listed else self.events.head.holds_integers(column.name)
         whole = whole and (table is None or key is None or table.holds_integers(key.name))
+        whole = whole and not (name == "user" and self._guests())
         dtype = ', dtype = "int"' if whole else ""
         return f"{{ name = {quoted(name)}, column = {quoted(column.name)}{dtype} }}"
+
+    def _guests(self) -> list[str]:
+        """List the values of the user column that stand for visitors without an id."""
+        user = self.events.user
+        return [] if user is None or self.shape.composite else guests_of(user)
 
     def _impression_lines(self) -> Iterator[str]:
         events = self.events
@@ -287,6 +294,8 @@ class _Draft:
         elif events.time is not None:
             of_requests = any(name in events.head.sources for name in events.ids)
             yield from time_lines(events.time, events.shares_moments and not of_requests)
+        if guests := self._guests():
+            yield f"guests = [{', '.join(map(quoted, guests))}]  # rows of these are users of their own"
         sides = self._sides()
         yield from self._fields([(c, why) for c, side, why in sides if side == "context"])
         self._embedded = {

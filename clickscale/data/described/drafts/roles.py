@@ -82,6 +82,10 @@ _ITEM_WORD = re.compile(
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
+_NOBODY = _words(
+    "none null nan undefined unknown unidentified guest guests anonymous anon nobody na 0 0.0 -1 -1.0"
+)
+_SOME_GUESTS = 0.01  # share of rows without a user below which they are faulty
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _FEW_NUMBERS = 10  # different numbers that are compared as other values are
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
@@ -131,6 +135,15 @@ def shared_id(column: Column) -> tuple[object, float]:
     if share < _MOSTLY or first < _BEYOND * second:
         return None, 0.0
     return counted.field("values")[int(np.argmax(counts))].as_py(), share
+
+
+def guests_of(user: Column) -> list[str]:
+    """List the values that stand for visitors without an id, an empty one for a missing id."""
+    if pa.types.is_nested(user.values.type):
+        return []
+    value, share = shared_id(user)
+    texts = [str(value)] if share and str(value).strip().lower() in _NOBODY else []
+    return texts + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
 
 
 def mentions(text: str, kind: Literal["user", "item"]) -> bool:
