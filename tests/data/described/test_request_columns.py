@@ -96,7 +96,7 @@ def test_of_several_rows_of_a_request_the_first_counts_and_a_column_of_impressio
     rows = whole()
     split_up(tmp_path, rows)
     text = (tmp_path / "requests.csv").read_text()
-    again = f"q000,u39,{START + 5},z,99\n,u1,{START},z,99\n"
+    again = f"q199,u39,{START + 5},z,99\n,u1,{START},z,99\n"
     (tmp_path / "requests.csv").write_text(text + again)
     expected = of_one_table(tmp_path, rows)
     assert columns_of(prepared(tmp_path)) == expected

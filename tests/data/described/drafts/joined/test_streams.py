@@ -222,8 +222,13 @@ def test_a_long_log_is_judged_by_its_sample(tmp_path):
 
 
 def test_what_comes_long_after_a_click_may_lie_beyond_the_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 200)
-    _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", stream(ALL, later=1500)))
+    monkeypatch.setattr(samples, "_ROWS", 300)
+    events = stream(ALL, later=600)
+    last = [
+        row for row in events if row["event"] == "purchase"
+    ]  # at the end of the file, one after the other
+    events = [row for row in events if row["event"] != "purchase"] + last
+    _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", events))
     assert [table["key"] for table in tree["outcomes"]] == [["uuid"], ["uuid"]]
     assert labels(tmp_path, "purchase") == BOUGHT
 
