@@ -9,6 +9,7 @@ import pytest
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.data.tables import chunks
 from clickscale.errors import InputError, SchemaError
 from tests.data.described.logs import START, Row, clicks, save, shares_missing
 
@@ -90,14 +91,16 @@ def test_impressions_have_the_user_the_time_and_the_context_of_their_request(
 
 
 def test_of_several_rows_of_a_request_the_first_counts_and_a_column_of_impressions_comes_first(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = whole()
     split_up(tmp_path, rows)
     text = (tmp_path / "requests.csv").read_text()
-    again = f"q000,u39,{START + 5},z,99\n,u1,{START},z,99\n"
+    again = f"q199,u39,{START + 5},z,99\n,u1,{START},z,99\n"
     (tmp_path / "requests.csv").write_text(text + again)
     expected = of_one_table(tmp_path, rows)
+    assert columns_of(prepared(tmp_path)) == expected
+    monkeypatch.setattr(chunks, "_BLOCK", 200)  # many pieces
     assert columns_of(prepared(tmp_path)) == expected
     own = [row | {"device": "own"} for row in rows]
     split_up(tmp_path, own, of_requests="user_id time depth")
@@ -130,11 +133,15 @@ def test_impressions_without_a_request_go_to_quarantine_and_are_counted(tmp_path
     lines = (tmp_path / "requests.csv").read_text().splitlines()
     broken = lines[3].split(",", 1)[0] + ",too,many,values,in,it"
     (tmp_path / "requests.csv").write_text("\n".join([lines[0], *lines[2:3], broken, *lines[4:]]) + "\n")
+    with (tmp_path / "requests.csv").open("a") as file:
+        file.write(f",u1,{START},a,1\n")  # a request without an id
+    with (tmp_path / "impressions.csv").open("a") as file:
+        file.write(",i1,1,0\n")
     dataset = prepared(tmp_path)
     report = dataset.manifest.report["impressions"]
-    assert (report.kept, report.quarantined) == (594, {"null_user": 6})
+    assert (report.kept, report.quarantined) == (594, {"null_user": 7})
     notes = "\n".join(dataset.manifest.notes)
-    assert "6 of 600 rows of impressions belong to no request of requests.csv." in notes
+    assert "7 of 601 rows of impressions belong to no request of requests.csv." in notes
     assert "1 rows of requests.csv cannot be read" in notes
 
 

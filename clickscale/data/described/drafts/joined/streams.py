@@ -103,7 +103,7 @@ def _nameless(
 def _outcomes(
     events: Events, column: Column, acts: Sequence[tuple[str, Head]], is_whole: bool
 ) -> tuple[tuple[OutcomeTable, ...], dict[str, str]]:
-    """List the acts that can be joined to impressions, all by the key of the first, and why others cannot."""
+    """List the acts that join impressions, all by the key of the first one; and say why others do not."""
     found: list[OutcomeTable] = []
     unused = {}
     for act, head in acts:

@@ -8,6 +8,8 @@ import pytest
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.joined.request_search import with_requests
+from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.tables import chunks
@@ -206,6 +208,10 @@ def test_requests_of_few_impressions_are_told_or_not_joined(tmp_path):
         ("orders.csv", [{"request_id": 7 * n, "device": "a" * (1 + n % 3)} for n in range(0, 400)]),
         ("requests.csv", [{"request_id": 7 * (n // 2), "device": "ab"[n % 2]} for n in range(800)]),
         (
+            "ranked.csv",
+            [{"request_id": 7 * n, "product_id": n % 9, "device": "ab"[n % 2]} for n in range(400)],
+        ),
+        (
             "sold.csv",
             [
                 {"request_id": 7 * n, "user_id": n % 40, "item_id": n % 31, "time": START + n}
@@ -223,6 +229,16 @@ def test_tables_of_something_else_are_no_requests(file, rows, tmp_path):
     _, tree = draft(tmp_path, *paths)
     assert "requests" not in tree
     assert column(prepared(tmp_path), "label.clicked") == CLICKED
+
+
+def test_who_sells_an_item_and_since_when_is_nothing_of_a_request(tmp_path):
+    items = [{"item_id": n, "user_id": n % 5, "time": START + 60 * n, "kind": f"k{n % 4}"} for n in range(32)]
+    paths = [
+        write_csv(tmp_path / "impressions.csv", impressions("item_id", "clicked")),
+        write_csv(tmp_path / "items.csv", items),
+    ]
+    shown, sold = map(read_head, paths)
+    assert with_requests(shown, [sold]) == (shown, [])
 
 
 def test_clicks_alone_are_not_completed_by_the_impressions_that_they_name(tmp_path):

@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.dataset import open_dataset
+from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.joined.log_tables import find_tables
+from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from tests.data.described.drafts.test_guess import START, draft, write_csv
@@ -204,6 +207,7 @@ def test_most_clicks_of_a_sample_are_enough(lost, joined, tmp_path):
             row |= {"uuid": f"before{DRAW.random()}", "user_id": "somebody"}
     _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", events))
     assert ("outcomes" in tree, "where" in tree["impressions"]) == (joined, joined)
+    assert [table["key"] for table in tree.get("outcomes", [])] == [["uuid"]] * joined
 
 
 def test_a_long_log_is_judged_by_its_sample(tmp_path):
@@ -215,6 +219,33 @@ def test_a_long_log_is_judged_by_its_sample(tmp_path):
         ["user_id", "ad_id"],
         "event == 'impression'",
     )
+
+
+def test_what_comes_long_after_a_click_may_lie_beyond_the_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "_ROWS", 300)
+    events = stream(ALL, later=600)
+    last = [
+        row for row in events if row["event"] == "purchase"
+    ]  # at the end of the file, one after the other
+    events = [row for row in events if row["event"] != "purchase"] + last
+    _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", events))
+    assert [table["key"] for table in tree["outcomes"]] == [["uuid"], ["uuid"]]
+    assert labels(tmp_path, "purchase") == BOUGHT
+
+
+def test_a_device_and_an_item_name_no_impression(tmp_path):
+    log = [row | {"device": f"d{n % 701}"} for n, row in enumerate(LOG)]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", stream((*ALL[2:], "device"), log=log)))
+    assert tree["outcomes"][0]["key"] == ["user_id", "ad_id"]
+
+
+def test_the_sample_of_a_stream_knows_which_of_many_impressions_of_an_ad_was_clicked(tmp_path):
+    log = [
+        row | {"user_id": f"u{n % 5}", "ad_id": n % 4, "ts": START + 5000 * n, "acts": row["acts"][:1]}
+        for n, row in enumerate(LOG)
+    ]
+    tables = find_tables([read_head(write_csv(tmp_path / "events.csv", stream(ALL[2:], log=log)))], {})
+    assert tables.events[0].truth.tolist() == CLICKED
 
 
 def test_times_of_two_columns_and_times_as_texts_join_as_well(tmp_path):
@@ -255,6 +286,19 @@ def test_a_stream_stands_beside_tables_of_items_and_of_other_outcomes(tmp_path):
         ("order", ["uuid"]),
     ]
     assert (tree["items"]["files"], [label["delay"] for label in tree["labels"]]) == ("ads.csv", [9, 900])
+    assert labels(tmp_path) == CLICKED
+
+
+def test_clicks_that_are_logged_twice_are_joined_once(tmp_path):
+    paths = [
+        write_csv(tmp_path / "events.csv", stream(ALL, {"purchase": ""})),
+        write_csv(
+            tmp_path / "clicks.csv", [{"uuid": r["uuid"]} for r, c in zip(LOG, CLICKED, strict=True) if c]
+        ),
+    ]
+    text, tree = draft(tmp_path, *paths)
+    assert [table["files"] for table in tree["outcomes"]] == ["events.csv"]
+    assert "# Not used: clicks.csv" in text
     assert labels(tmp_path) == CLICKED
 
 
