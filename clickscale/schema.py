@@ -154,30 +154,39 @@ class Statistic(Config, frozen=True):
         return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
 
 
+Comparison = Literal["difference", "ratio", "product"]
+COMPARISONS: tuple[Comparison, ...] = ("difference", "ratio", "product")
 # Kinds of the fields that a derived number is made of.
-_DERIVED_BY = {"age": ["timestamp"], "distance": ["numeric"] * 4, "matches": ["categorical"] * 2}
+_DERIVED_BY: dict[str, list[Kind]] = {
+    "age": ["timestamp"],
+    **dict.fromkeys(COMPARISONS, ["numeric"] * 2),
+    "distance": ["numeric"] * 4,
+    "matches": ["categorical"] * 2,
+}
 
 
 class Derived(Config, frozen=True):
     """A number made of other fields and of the time when a candidate is scored.
 
-    ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``distance`` is
-    the kilometers between two places. ``matches`` counts the values that two fields have in common, such as
-    the interests of a user and the topics of an item.
+    ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``difference``,
+    ``ratio`` and ``product`` are of two numbers, such as a price and the usual one. ``distance`` is the
+    kilometers between two places. ``matches`` counts the values that two fields have in common, such as the
+    interests of a user and the topics of an item.
 
     Attributes:
-        by: fields of items, profiles and the context: the timestamp of an age; latitude, longitude, latitude
-            and longitude of a distance, in degrees; two categorical fields of matches, one of which
-            ``shares`` the vocabulary of the other.
+        by: fields of items, profiles and the context: the timestamp of an age; two numbers; latitude,
+            longitude, latitude and longitude of a distance, in degrees; two categorical fields of matches,
+            one of which ``shares`` the vocabulary of the other.
     """
 
     name: str
-    of: Literal["age", "distance", "matches"]
+    of: Literal["age", "difference", "ratio", "product", "distance", "matches"]
     by: tuple[str, ...]
 
     def as_field(self) -> Field:
         """The context field that carries this number."""
-        return Field(name=self.name, kind="numeric", transform="none" if self.of == "matches" else "log1p")
+        plain = self.of in ("difference", "matches")
+        return Field(name=self.name, kind="numeric", transform="none" if plain else "log1p")
 
 
 def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:

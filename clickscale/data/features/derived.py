@@ -1,4 +1,4 @@
-"""Numbers made of other fields and of the time: ages, distances, and values in common.
+"""Numbers made of other fields and of the time: ages, differences, distances, and values in common.
 
 `clickscale.schema.Derived` declares them. A model knows the day of an upload and the hour of an impression,
 and cannot learn what they tell together: at the end of the log, items have days that training never saw. Nor
@@ -24,7 +24,7 @@ from clickscale.batch import Batch
 from clickscale.data.columns import NpyWriter, blocks, open_column
 from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.features import UNKNOWN, Feature, Features, categorical, column_of, numeric
-from clickscale.schema import Derived
+from clickscale.schema import Comparison, Derived
 
 _EARTH = 6371.0  # kilometers, the mean radius
 _Values = Callable[[str], Array]  # encoded values of a field: (N,), or (N, values) where it has several
@@ -104,12 +104,24 @@ _Sources = Mapping[str, tuple[Array, Array | None]]
 def _raw(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Floats32:
     """(N,) values of a number at moments (N,) in seconds, before they are standardized; NaN if unknown."""
     if number.of == "matches":
-        one, other = (values(name).reshape(len(times), -1) for name in number.by)
-        made = _matches(one, other)
+        return _matches(*(values(name).reshape(len(times), -1) for name in number.by)).astype(np.float32)
+    numbers = [encoder.decode_numbers(name, values(name)) for name in number.by]
+    if number.of == "age":
+        made = (times - numbers[0]) / DAY
+    elif number.of == "distance":
+        made = _kilometers(*numbers)
     else:
-        numbers = [encoder.decode_numbers(name, values(name)) for name in number.by]
-        made = (times - numbers[0]) / DAY if number.of == "age" else _kilometers(*numbers)
+        made = compared(number.of, *numbers)
     return made.astype(np.float32)
+
+
+def compared(of: Comparison, one: Floats, other: Floats) -> Floats:
+    """(N,) differences, ratios or products of numbers (N,); a ratio to 0 is NaN."""
+    if of == "difference":
+        return one - other
+    if of == "product":
+        return one * other
+    return np.divide(one, other, out=np.full(len(one), np.nan), where=other != 0)
 
 
 def _kilometers(latitude: Floats, longitude: Floats, to_latitude: Floats, to_longitude: Floats) -> Floats:

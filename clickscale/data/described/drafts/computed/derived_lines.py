@@ -1,7 +1,7 @@
 """Derived numbers of a draft: ages by the moments of users and items, distances, and values in common."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
@@ -12,18 +12,21 @@ import pyarrow as pa
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import moments_beside
+from clickscale.data.described.drafts.roles import moments_beside, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
-from clickscale.schema import Derived
+from clickscale.data.features.derived import compared
+from clickscale.schema import COMPARISONS, Derived
 
 _FEWEST, _MOST = 3, 10_000  # values that both fields must have, and that one may have
 _ALIKE = 0.5  # of the field with fewer values, the share that the other has, too
 _AXES = ("latitude", "longitude")
 _COORDINATE = re.compile(r"(?:^|_)(?:(lat|latitude)|lon|lng|long|longitude)(?=_|$)")
-_DISTANCES = 3  # at most
+_DISTANCES = 3  # at most, and as many comparisons of numbers
+_COMPARED = 12  # numbers that are compared
 _SURE = 5.0  # standard errors, see `told_beyond`
+_VERY_SURE = 10.0  # of so many comparisons
 _BINS = 32
 _APART = 0.9  # correlation of ranks
 
@@ -58,6 +61,7 @@ class Derivations:
     time: Column | None
     _found: list[tuple[Derived, str]] = field(default_factory=list)
     _sets: list[_Set] = field(default_factory=list)
+    _numbers: list[tuple[str, Floats]] = field(default_factory=list)
     _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
 
     def take(self, name: str, side: Side, column: Column, rows: Codes | None, options: str) -> str:
@@ -72,6 +76,8 @@ class Derivations:
             if _tells_age(moments, times, self.truth):
                 age = Derived(name=f"{name}_age", of="age", by=(name,))
                 self._found.append((age, f"days from {remark(name)} to the impression"))
+        if 'kind = "numeric"' in options:
+            self._numbers.append((name, _numbers_beside(column, rows)))
         words = OutcomeName(name).snake
         if 'kind = "numeric"' in options and (coordinate := _COORDINATE.search(words)):
             place = (side, words[: coordinate.start()] + words[coordinate.end() :])
@@ -96,7 +102,7 @@ class Derivations:
         Args:
             free: gives a name that no field has.
         """
-        found = [*self._found, *self._distances()]
+        found = [*self._found, *self._distances(), *self._compared()]
         if found:
             yield "\n# Made of other fields and of the time of an impression; no request carries them."
         for number, why in found:
@@ -113,6 +119,43 @@ class Derivations:
             name = f"{one['latitude']}_{other['latitude']}_distance"
             why = f"kilometers between {', '.join(map(remark, by[:2]))} and {', '.join(map(remark, by[2:]))}"
             yield Derived(name=name, of="distance", by=by), why
+
+    def _compared(self) -> Iterator[tuple[Derived, str]]:
+        """Yield the differences, ratios and products that tell more than their numbers, the strongest first."""
+        if self.truth is None:
+            return
+        found = []
+        coordinates = {name for place in self._places.values() for name in place.values()}
+        numbers = [each for each in self._numbers if each[0] not in coordinates][:_COMPARED]
+        for (one, values), (other, others) in combinations(numbers, 2):
+            if not len(values) == len(others) == len(self.truth):
+                continue
+            for of in COMPARISONS:
+                told = _told_by(compared(of, values, others), [values, others], self.truth)
+                found.append((told, Derived(name=f"{one}_{other}_{of}", of=of, by=(one, other))))
+        spent: set[tuple[str, ...]] = set()
+        for told, number in sorted(found, key=lambda each: each[0], reverse=True):
+            if told > _VERY_SURE and number.by not in spent and len(spent) < _DISTANCES:
+                spent.add(number.by)
+                why = f"the {number.of} of {' and '.join(map(remark, number.by))} tells of the outcome"
+                yield number, why
+
+
+def _numbers_beside(column: Column, rows: Codes | None) -> Floats:
+    """(N,) numbers beside the impressions, NaN for none."""
+    values = numbers_or_none(column)
+    if values is None:
+        return np.zeros(0)
+    return values if rows is None else np.where(rows >= 0, values[np.maximum(rows, 0)], np.nan)
+
+
+def _told_by(made: Floats, of: Sequence[Floats], truth: Floats) -> float:
+    """Measure what a number (N,) tells beyond those that it is made of, see `told_beyond`."""
+    known = np.isfinite(made)
+    if known.sum() < _BINS:
+        return 0.0
+    bins = [np.where(known, _binned(values, known), 0) for values in (*of, made)]
+    return told_beyond(bins[:-1], bins[-1], truth)
 
 
 def _set_of(name: str, side: Side, column: Column, rows: Codes | None) -> _Set | None:
@@ -168,8 +211,7 @@ def _tells_age(moments: Floats, times: Floats, truth: Floats | None) -> bool:
     if truth is None:
         ranks = np.stack([np.argsort(np.argsort(values[known])) for values in (moments, ages)])
         return bool(abs(np.asarray(np.corrcoef(ranks))[0, 1]) < _APART)
-    bins = [np.where(known, _binned(values, known), 0) for values in (moments, ages)]
-    return told_beyond(bins[:1], bins[1], truth) > _SURE
+    return _told_by(ages, [moments], truth) > _SURE
 
 
 def _binned(values: Floats, known: npt.NDArray[np.bool_]) -> Codes:
