@@ -115,9 +115,9 @@ class _Log:
             columns = [self._history_user(), *([history.time] if history.time else [])]
             shape, lists = self._shape(history.user), _list_columns(history)
             yield "history", TableFiles("history", history, base, columns, zone, shape, lists)
-        shown, columns, added = config.impressions, self._impression_columns(), self._requests.made
-        lists = [*self._lists_in_rows(), *self._requests.keys]
-        shape = self._shape_of_impressions()
+        shown, added = config.impressions, self._requests.made
+        columns = [*self._impression_columns(), *self._requests.keys]
+        shape, lists = self._shape_of_impressions(), self._lists_in_rows()
         yield "impressions", TableFiles("impressions", shown, base, columns, zone, shape, lists, added)
 
     def _shape_of_impressions(self) -> RowShape:
