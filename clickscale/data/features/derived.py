@@ -26,6 +26,7 @@ from clickscale.data.features.encoder import DAY, Encoder
 from clickscale.features import UNKNOWN, Feature, Features, categorical, column_of, numeric
 from clickscale.schema import Comparison, Derived
 
+_ROUNDED = 1e-5  # deviations that float32 may lose
 _EARTH = 6371.0  # kilometers, the mean radius
 _Values = Callable[[str], Array]  # encoded values of a field: (N,), or (N, values) where it has several
 
@@ -111,7 +112,9 @@ def _raw(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Flo
     elif number.of == "distance":
         made = _kilometers(*numbers)
     else:
-        made = compared(number.of, *numbers)
+        # A number of 0 comes back as about 0, and would be a divisor.
+        nothing = _ROUNDED * encoder.scales[number.by[1]].std
+        made = compared(number.of, numbers[0], np.where(np.abs(numbers[1]) <= nothing, 0, numbers[1]))
     return made.astype(np.float32)
 
 

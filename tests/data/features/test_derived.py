@@ -32,6 +32,9 @@ DERIVED = (
     Derived(name="joined_age", of="age", by=("joined",)),
     Derived(name="genre_likes", of="matches", by=("genre", "likes")),
     Derived(name="likes_mood", of="matches", by=("likes", "mood")),
+    Derived(name="apart", of="difference", by=("price", "age")),
+    Derived(name="share", of="ratio", by=("price", "hour")),
+    Derived(name="worth", of="product", by=("price", "east")),
     Derived(name="way", of="distance", by=("north", "east", "shop_north", "shop_east")),
 )
 NOW = tuple(Field(name=name, kind="numeric") for name in ("north", "east"))
@@ -129,6 +132,22 @@ def test_distances_are_kilometers_on_the_globe(dataset: Dataset) -> None:
         assert len(found) > 2
         np.testing.assert_allclose(found, expected, rtol=5e-3, atol=0.5)
     assert np.isnan(way[[nowhere in each for each in places]]).all()
+
+
+def test_numbers_are_compared(dataset: Dataset) -> None:
+    nothing = {"price": None, "age": None}
+    facts = [nothing | row | item | user for row, user, item in shown(dataset)]
+    price, age, hour, east = (
+        np.array([row[name] for row in facts], float) for name in ("price", "age", "hour", "east")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(hour > 0, price / hour, np.nan)
+    worth = raw(dataset, "worth")
+    np.testing.assert_allclose(raw(dataset, "apart"), price - age, atol=1e-3)
+    np.testing.assert_allclose(np.expm1(raw(dataset, "share")), shares, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.sign(worth) * np.expm1(np.abs(worth)), price * east, rtol=1e-4, atol=1e-3)
+    assert (hour == 0).any()
+    assert np.isfinite(shares).sum() > 50
 
 
 def test_a_moment_after_the_impression_gives_a_negative_age(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class Derivations:
             yield Derived(name=name, of="distance", by=by), why
 
     def _compared(self) -> Iterator[tuple[Derived, str]]:
-        """Yield the differences, ratios and products that tell more than their numbers, the strongest first."""
+        """Yield the differences, ratios and products that tell more than both numbers, strongest first."""
         if self.truth is None:
             return
         found = []

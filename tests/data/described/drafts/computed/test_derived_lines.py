@@ -199,6 +199,37 @@ def test_two_places_have_a_distance(written: tuple[str, str], tmp_path: Path) ->
     assert [each[1:] for each in derived(draft)] == [("distance", [*written, "shop_lat", "shop_lon"])]
 
 
+def compared(random: Random, how: str) -> dict[str, Columns]:
+    """Items with a usual price, impressions with another one; how they compare decides, or nothing does."""
+    rows, usual = log(random), random.lognormal(3, 1, 50).round(2)
+    factor = random.lognormal(0, 0.3, ROWS)
+    price = (usual[rows["item_id"]] * factor).round(2)
+    noise = random.normal(0, 3, ROWS)
+    logit = {"ratio": -3 * np.log(factor), "difference": noise, "nothing": np.full(ROWS, -1.0)}[how]
+    if how == "difference":
+        price = (usual[rows["item_id"]] + noise).round(2)
+    items = {"item_id": names("i", np.arange(50)), "usual_price": usual}
+    return {"log.csv": with_outcome(random, rows | {"price": price}, logit), "items.csv": items}
+
+
+@pytest.mark.parametrize("how", ["ratio", "difference"])
+def test_numbers_are_compared_if_that_tells_more(how: str, tmp_path: Path) -> None:
+    draft = drafted(tmp_path, compared(np.random.default_rng(9), how))
+    assert derived(draft) == [(f"price_usual_price_{how}", how, ["price", "usual_price"])]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+
+
+def test_numbers_that_tell_no_more_together_are_left_alone(tmp_path: Path) -> None:
+    assert derived(drafted(tmp_path, compared(np.random.default_rng(9), "nothing"))) == []
+
+
+def test_effects_that_add_up_are_no_comparison(tmp_path: Path) -> None:
+    random = np.random.default_rng(10)
+    rows = log(random) | {name: random.normal(0, 1, ROWS).round(4) for name in ("score", "weight")}
+    tables = {"log.csv": with_outcome(random, rows, 2.0 * rows["score"] - 2.0 * rows["weight"])}
+    assert derived(drafted(tmp_path, tables)) == []
+
+
 def test_one_place_has_none(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     rows = log(random) | {name: random.uniform(5, 15, ROWS).round(4) for name in ("lat", "lon", "long_tail")}
