@@ -2,7 +2,8 @@
 
 Loading torch takes longer than most commands of the documents. A server process loads it once; each command
 is a fork of it, with the arguments, folder, environment and streams of the caller. The caller is a small
-script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`.
+script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`. The cells
+of a sweep or a benchmark are processes that call that script.
 """
 
 import atexit
@@ -52,6 +53,14 @@ command = int.from_bytes(server.recv(4), "big")
 signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
 code = server.recv(1)
 sys.exit(code[0] if code else "the command died")
+"""
+
+# The program of a job of `clickscale.benchmarking.processes`, its commands handed to the server.
+JOB = """
+import json, subprocess, sys
+for words in json.loads(sys.argv[1]):
+    if code := subprocess.run([{script!r}, *words]).returncode:
+        sys.exit(code)
 """
 
 
@@ -152,6 +161,9 @@ def serve(address: str) -> None:
     configure_process()
     for name in PRELOADED:
         __import__(name)
+    from clickscale.benchmarking import processes
+
+    processes._PROGRAM = JOB.format(script=str(Path(address).with_name("clickscale")))
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page of what is loaded
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears finished commands away
