@@ -6,8 +6,8 @@ import os
 # each other far longer than they compute.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
-# As `clickscale.runtime.configure_process` sets it for a command. LightGBM starts a thread for every core whatever
-# stands above, and threads that wait by spinning take the cores from each other.
+# As `clickscale.runtime.configure_process` sets it for a command. LightGBM starts a thread for every core
+# whatever stands above, and threads that wait by spinning take the cores from each other.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["MPLBACKEND"] = "Agg"
 

@@ -2,8 +2,8 @@
 
 Loading torch takes longer than most commands of the documents. A server process loads it once; each command
 is a fork of it, with the arguments, folder, environment and streams of the caller. The caller is a small
-script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`. The cells
-of a sweep or a benchmark are processes that call that script.
+script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`. The
+cells of a sweep or a benchmark are processes that call that script.
 """
 
 import atexit
