@@ -24,6 +24,9 @@ from hypothesis import settings
 
 from tests.forked_commands import CommandServer
 
+# No test cuts the power, and small files that each wait for the disk take longer than what the tests compute.
+os.fsync = lambda handle: None
+
 # Derandomized: a failure seen by CI is the failure seen at home. No deadline: the machine may be busy.
 settings.register_profile("clickscale", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("clickscale")

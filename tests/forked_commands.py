@@ -163,6 +163,7 @@ def serve(address: str) -> None:
         __import__(name)
     from clickscale.benchmarking import processes
 
+    os.fsync = lambda handle: None  # as in tests/conftest.py
     processes._PROGRAM = JOB.format(script=str(Path(address).with_name("clickscale")))
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page of what is loaded
