@@ -6,6 +6,9 @@ import os
 # each other far longer than they compute.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
+# As `clickscale.runtime.configure_process` sets it for a command. LightGBM starts a thread for every core
+# whatever stands above, and threads that wait by spinning take the cores from each other.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["MPLBACKEND"] = "Agg"
 
 import logging
@@ -20,6 +23,9 @@ import pytest
 from hypothesis import settings
 
 from tests.forked_commands import CommandServer
+
+# No test cuts the power, and small files that each wait for the disk take longer than what the tests compute.
+os.fsync = lambda handle: None
 
 # Derandomized: a failure seen by CI is the failure seen at home. No deadline: the machine may be busy.
 settings.register_profile("clickscale", derandomize=True, deadline=None, max_examples=50, database=None)

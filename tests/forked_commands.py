@@ -1,8 +1,9 @@
-"""Run ``clickscale`` commands in forks of one process that has loaded torch already.
+"""Run ``clickscale`` commands, and programs of tests, in forks of one process that has loaded torch already.
 
 Loading torch takes longer than most commands of the documents. A server process loads it once; each command
 is a fork of it, with the arguments, folder, environment and streams of the caller. The caller is a small
-script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`.
+script named ``clickscale``, to be put first on the PATH, or a test that calls `CommandServer.start`. The
+cells of a sweep or a benchmark are processes that call that script.
 """
 
 import atexit
@@ -16,9 +17,14 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PRELOADED = (
     "clickscale.cli.app",
@@ -52,6 +58,14 @@ command = int.from_bytes(server.recv(4), "big")
 signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
 code = server.recv(1)
 sys.exit(code[0] if code else "the command died")
+"""
+
+# The program of a job of `clickscale.benchmarking.processes`, its commands handed to the server.
+JOB = """
+import json, subprocess, sys
+for words in json.loads(sys.argv[1]):
+    if code := subprocess.run([{script!r}, *words]).returncode:
+        sys.exit(code)
 """
 
 
@@ -91,6 +105,21 @@ class CommandServer:
             os.close(stream)
         pid = int.from_bytes(call.recv(4), "big")
         return ForkedCommand(pid, call, os.fdopen(to, "w"), os.fdopen(out), os.fdopen(err))
+
+    def run_program(
+        self, program: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program as ``python -c`` does; it may end, kill itself or fork in any way.
+
+        Args:
+            program: source text, which finds the package and the tests.
+            arguments: of the program. What it prints has to fit into a pipe.
+            environment: variables beside those of this process.
+        """
+        with patch.dict(os.environ, environment or {}):
+            command = self.start("-c", program, *arguments, folder=ROOT)
+        out, err = command.communicate(timeout=240)
+        return subprocess.CompletedProcess(["-c", *arguments], command.wait(), out, err)
 
     def close(self) -> None:
         """End the server; commands that still run go on."""
@@ -152,6 +181,10 @@ def serve(address: str) -> None:
     configure_process()
     for name in PRELOADED:
         __import__(name)
+    from clickscale.benchmarking import processes
+
+    os.fsync = lambda handle: None  # as in tests/conftest.py
+    processes._PROGRAM = JOB.format(script=str(Path(address).with_name("clickscale")))
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page of what is loaded
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears finished commands away
@@ -183,10 +216,13 @@ def _run(caller: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["clickscale", *arguments]
-    from clickscale.cli import main
+    if arguments[:1] == ["-c"]:
+        code = _run_program(*arguments[1:])
+    else:
+        sys.argv = ["clickscale", *arguments]
+        from clickscale.cli import main
 
-    code = main()
+        code = main()
     # All that the end of an interpreter does, but taking apart what was loaded, which takes longer than
     # most commands.
     threading._shutdown()  # type: ignore[attr-defined]
@@ -194,6 +230,22 @@ def _run(caller: socket.socket) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     caller.sendall(bytes([code]))
+    os._exit(code)
+
+
+def _run_program(program: str, *arguments: str) -> int:
+    """Run a program in one more fork, which may die; its exit code."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
+    sys.argv = ["-c", *arguments]
+    code = 0
+    try:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 

@@ -1,8 +1,8 @@
 """Processes that die at every step of writing, one after the other."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked_commands import CommandServer
 
 # A fork of an interpreter that has everything loaded takes milliseconds, a new interpreter takes seconds.
 _PROGRAM = """
@@ -40,23 +40,18 @@ print(code)
 """
 
 
-def killed_everywhere(program: str, folder: Path) -> list[Path]:
+def killed_everywhere(program: str, folder: Path, server: CommandServer) -> list[Path]:
     """Kill ``act(folder)`` of a program at each call that renames, removes, makes or syncs something.
 
     Args:
         program: source text that defines ``start(folder)``, which is not killed, and ``act(folder)``.
         folder: empty; each process works in a folder of its own below it.
+        server: forks the processes.
 
     Returns:
         The folders of the killed processes, from the earliest kill to the latest; one more process, whose
         folder is not among them, came to its end.
     """
-    found = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, program, str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert found.stdout == "0\n", found.stderr
+    found = server.run_program(_PROGRAM, program, str(folder))
+    assert (found.returncode, found.stdout) == (0, "0\n"), found.stderr
     return sorted(path for path in folder.iterdir() if path.is_dir())[:-1]

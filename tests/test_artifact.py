@@ -13,6 +13,7 @@ from clickscale.data.loader import Loader, LoaderConfig
 from clickscale.errors import ArtifactError
 from clickscale.files import file_entry
 from clickscale.models import model_config, model_names
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 from tests.trained import GRADE, LENGTH, shaken_model, tiny_artifact, tiny_prepared
 
@@ -226,9 +227,9 @@ def act(folder):
 
 
 def test_death_at_any_moment_of_saving_leaves_the_old_or_the_new_artifact(
-    dataset: Dataset, tmp_path: Path
+    dataset: Dataset, tmp_path: Path, command_server: CommandServer
 ) -> None:
-    killed = killed_everywhere(SAVE.replace("DATA", repr(str(dataset.path))), tmp_path)
+    killed = killed_everywhere(SAVE.replace("DATA", repr(str(dataset.path))), tmp_path, command_server)
     labels = [load_artifact(folder / "artifact-mlp").config.labels for folder in killed]
     change = labels.index(("click", "like"))
     assert labels == [("click",)] * change + [("click", "like")] * (len(labels) - change)

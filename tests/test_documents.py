@@ -7,7 +7,8 @@ tables of tests/document_data.py; that of README.md begins empty, since a newcom
 * ``console`` runs the lines that begin with ``$ ``; the lines between them are output and are not compared;
 * ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that
   runs the test, and ``clickscale`` is a fork of a process that has loaded torch (`tests.forked_commands`); a
-  ``make`` line is not executed: its targets have to exist in the Makefile;
+  ``make`` line is not executed: its targets have to exist in the Makefile; the two commands with which most
+  documents begin, `BEGINNING`, run once for all of them;
 * ``toml``, ``json``, ``jsonl`` and ``csv`` are parsed; ``text`` is left alone; any other tag is refused.
 
 An HTML comment on the line before a block changes that:
@@ -21,6 +22,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -45,6 +47,10 @@ FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<tag>[^`]*)$")
 REMARK = re.compile(r"<!--\s*(?P<key>not run|exit|file):(?P<value>.*?)-->")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TIMEOUT = 120  # seconds for one block
+BEGINNING = [
+    "clickscale schema guess clicks.csv items.csv users.csv --out schema.toml",
+    "clickscale prepare schema.toml --out prepared",
+]
 
 
 class DocumentError(AssertionError):
@@ -83,6 +89,12 @@ def blocks(markdown: str, where: str) -> Iterator[Block]:
         before = line
 
 
+def only_block(markdown: str) -> Block:
+    """Take the block of a text that has one."""
+    (block,) = blocks(markdown, "page.md")
+    return block
+
+
 def make_targets(makefile: str) -> set[str]:
     """Name the targets a Makefile offers."""
     return set(re.findall(r"^([a-z][\w-]*):(?!=)", makefile, re.MULTILINE))
@@ -106,7 +118,8 @@ def commands(block: Block) -> list[str]:
 def run_shell(block: Block, folder: Path, expected: int) -> None:
     """Run the commands of a block as one script, its make lines only looked up.
 
-    The programs of ``folder/.bin`` come first, then those of ``folder/.venv/bin``.
+    The programs of ``folder/.bin`` come first, then those of ``folder/.venv/bin``. What the commands of
+    `BEGINNING` write to the folder is copied from ``folder/.begun``, if the folder has that.
     """
     known = make_targets((ROOT / "Makefile").read_text("utf-8"))
     script = []
@@ -119,6 +132,10 @@ def run_shell(block: Block, folder: Path, expected: int) -> None:
                 raise block.fail(f"Makefile has no target {', '.join(sorted(wanted - known))}")
         else:
             script.append(command)
+    if script[:2] == BEGINNING and (folder / ".begun").exists():
+        shutil.copy(folder / ".begun/schema.toml", folder)
+        shutil.copytree(folder / ".begun/prepared", folder / "prepared")
+        del script[:2]
     places = (str(folder / ".bin"), str(folder / ".venv/bin"), os.environ["PATH"])
     environment = os.environ | {"PATH": os.pathsep.join(places)}
     done = subprocess.run(
@@ -184,6 +201,17 @@ def prepare_folder(folder: Path, *, tables: bool = True) -> None:
     (folder / ".venv").symlink_to(sys.prefix)
 
 
+@pytest.fixture(scope="module")
+def begun(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands of `BEGINNING` have run."""
+    folder = tmp_path_factory.mktemp("begun")
+    prepare_folder(folder)
+    (folder / ".bin").symlink_to(command_server.folder)
+    lines = "".join(f"$ {command}\n" for command in BEGINNING)
+    run_shell(only_block(f"```console\n{lines}```"), folder, 0)
+    return folder
+
+
 def anchors(markdown: str) -> set[str]:
     """Name the headings of a document as links to them are written."""
     headings = re.findall(r"^#+ +(.*?)\s*$", without_blocks(markdown), re.MULTILINE)
@@ -212,11 +240,18 @@ def broken_links(markdown: str, path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_of_a_document_works(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_server: CommandServer
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command_server: CommandServer,
+    begun: Path,
 ) -> None:
     found = list(blocks(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()))
-    prepare_folder(tmp_path, tables=path != ROOT / "README.md")
+    newcomer = path == ROOT / "README.md"
+    prepare_folder(tmp_path, tables=not newcomer)
     (tmp_path / ".bin").symlink_to(command_server.folder)
+    if not newcomer:
+        (tmp_path / ".begun").symlink_to(begun)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in found:
@@ -229,11 +264,6 @@ def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
 
 
 # --- what runs the documents: each fault that a document can have is seen
-
-
-def only_block(markdown: str) -> Block:
-    (block,) = blocks(markdown, "page.md")
-    return block
 
 
 def test_a_block_keeps_its_line_tag_text_and_remark() -> None:
@@ -298,6 +328,25 @@ def test_a_forked_command_is_the_command(command_server: CommandServer, tmp_path
     block = "```console\n$ clickscale --version > a && .venv/bin/clickscale --version > b && cmp a b\n```"
     run_block(only_block(block), tmp_path, {})
     run_block(only_block("<!-- exit: 2 -->\n```console\n$ clickscale inspect nowhere\n```"), tmp_path, {})
+
+
+def test_the_beginning_of_a_document_is_what_its_commands_write(begun: Path, tmp_path: Path) -> None:
+    (tmp_path / ".bin").symlink_to(begun / ".bin")
+    prepare_folder(tmp_path)
+    lines = "".join(f"$ {command}\n" for command in BEGINNING)
+    page = f"```console\n{lines}$ head -1 schema.toml\n```"
+    run_block(only_block(page), tmp_path, {})
+    for name in ("schema.toml", "prepared"):
+        shutil.move(tmp_path / name, tmp_path / f"written-{name}")
+    (tmp_path / ".begun").symlink_to(begun)
+    run_block(only_block(page), tmp_path, {})
+    run_block(
+        only_block(
+            "```console\n$ cmp schema.toml written-schema.toml\n$ diff -r prepared written-prepared\n```"
+        ),
+        tmp_path,
+        {},
+    )
 
 
 def test_commands_run_in_the_environment_of_the_tests(tmp_path: Path) -> None:

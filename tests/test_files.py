@@ -31,6 +31,7 @@ from clickscale.files import (
     sweep,
     verify,
 )
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 
 KIND = FolderKind("a prepared data set", DataError, "manifest.json")
@@ -263,8 +264,10 @@ def act(folder):
 """
 
 
-def test_death_at_any_moment_of_building_leaves_the_older_or_the_newer_folder(tmp_path: Path) -> None:
-    killed = killed_everywhere(BUILD, tmp_path)
+def test_death_at_any_moment_of_building_leaves_the_older_or_the_newer_folder(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
+    killed = killed_everywhere(BUILD, tmp_path, command_server)
     assert len(killed) > 12
     found = []
     for place in killed:
@@ -365,8 +368,10 @@ def act(folder):
 """
 
 
-def test_death_at_any_moment_of_replacing_leaves_the_older_or_the_newer_file(tmp_path: Path) -> None:
-    found = [(place / "file").read_text() for place in killed_everywhere(REPLACE, tmp_path)]
+def test_death_at_any_moment_of_replacing_leaves_the_older_or_the_newer_file(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
+    found = [(place / "file").read_text() for place in killed_everywhere(REPLACE, tmp_path, command_server)]
     assert found == ["old" * 10_000] * 3 + ["new" * 10_000] * 2  # at mkdir, fsync, replace; fsync, rmdir
 
 

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from clickscale.errors import DamagedError, DataError, InputError
 from clickscale.evaluation.predictions import Predictions, common_rows, concatenate
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 
 
@@ -133,8 +134,12 @@ def act(folder):
 """
 
 
-def test_death_at_any_moment_of_saving_leaves_the_older_or_the_newer_file(tmp_path: Path) -> None:
-    lengths = [len(Predictions.load(folder / "file")) for folder in killed_everywhere(SAVE, tmp_path)]
+def test_death_at_any_moment_of_saving_leaves_the_older_or_the_newer_file(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
+    lengths = [
+        len(Predictions.load(folder / "file")) for folder in killed_everywhere(SAVE, tmp_path, command_server)
+    ]
     assert lengths == sorted(lengths)
     assert set(lengths) == {1, 2}
 

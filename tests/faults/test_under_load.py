@@ -8,7 +8,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from clickscale.serving.access import VARIABLE
 from clickscale.serving.load_driver import Client, LoadReport, Target, constant_rate
 from clickscale.serving.sample_requests import sample_requests
 from clickscale.serving.versions.publishing import publish
+from tests.forked_commands import CommandServer
 from tests.serving.live import JSON_HEADERS, Served, served
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -393,9 +393,9 @@ def test_one_user_never_gets_the_answer_of_another(world: World) -> None:
     assert not any(wrong)
 
 
-def test_a_server_that_cannot_serve_says_why_and_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "clickscale", "serve", str(tmp_path), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "is not an artifact" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_server_that_cannot_serve_says_why_and_ends(tmp_path: Path, command_server: CommandServer) -> None:
+    ended = command_server.start("serve", str(tmp_path), "--port", "0", folder=tmp_path)
+    _, said = ended.communicate(timeout=120)
+    assert ended.returncode == 2
+    assert "is not an artifact" in said
+    assert "Traceback" not in said

@@ -155,7 +155,7 @@ def overfit(model: CTRModel[Any], batch: Batch) -> float:
     tables = tables_of(model)
     rows = [table.weight for table in tables.values()]
     dense = [parameter for parameter in model.parameters() if all(parameter is not row for row in rows)]
-    optimizers = [torch.optim.Adam(dense, lr=0.003), torch.optim.SparseAdam(rows, lr=0.1)]
+    optimizers = [torch.optim.Adam(dense, lr=0.01), torch.optim.SparseAdam(rows, lr=0.3)]
     loss = torch.tensor(1.0)
     for _ in range(250):
         logits = model(batch)[batch.label_mask]

@@ -25,6 +25,7 @@ from clickscale.training.run_state import read_done
 from clickscale.workflow import run_results
 from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import tiny_dataset, tiny_source
+from tests.forked_commands import CommandServer
 from tests.scaling.grids import SMALL, small_data, small_sweep
 
 
@@ -213,14 +214,11 @@ for last in [*map(int, sys.argv[3:]), 0]:
 """
 
 
-def test_a_sweep_that_was_killed_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(data), str(tmp_path), "12", "25", "30"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
+def test_a_sweep_that_was_killed_gives_the_same_bytes(
+    data: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
+    done = command_server.run_program(_KILLED, str(data), str(tmp_path), "12", "25", "30")
+    assert done.returncode == 0, done.stderr
     codes, finished = zip(*(map(int, line.split()) for line in done.stdout.splitlines()[-4:]), strict=True)
     assert codes == (9, 9, 9, 0)
     assert finished[0] < finished[2] < finished[3] == 4

@@ -5,7 +5,6 @@ import json
 import math
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +36,7 @@ from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.forked_commands import CommandServer
 from tests.training.compared import differing, last
 
 
@@ -257,13 +257,15 @@ training.train(load_json(Path(sys.argv[1]).read_text(), TrainConfig, "test"), Pa
 """
 
 
-def test_a_killed_run_continues_from_its_last_checkpoint_to_the_bit(data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_from_its_last_checkpoint_to_the_bit(
+    data: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
     config = config_of(
         data, "checkpoint_every=3", "log_every=1", "model='suan'", "length=6", "model_options=[]"
     )
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
-    child = [sys.executable, "-c", KILLED, str(tmp_path / "config.json"), str(tmp_path / "killed")]
-    assert subprocess.run(child, check=False).returncode == 9
+    given = (str(tmp_path / "config.json"), str(tmp_path / "killed"))
+    assert command_server.run_program(KILLED, *given).returncode == 9
     assert CheckpointStore(tmp_path / "killed/checkpoints").steps() == [3, 6]
     assert read_metrics(tmp_path / "killed")[-1]["step"] == 7  # beyond the checkpoint: must be written anew
     train(config, tmp_path / "killed")

@@ -9,6 +9,7 @@ from clickscale.config_text import override
 from clickscale.errors import RunError
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.tuning.journal import JOURNAL, Journal, Piece
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 
 
@@ -65,9 +66,11 @@ def act(folder):
 """
 
 
-def test_a_journal_is_whole_whenever_its_process_is_killed(tmp_path: Path) -> None:
+def test_a_journal_is_whole_whenever_its_process_is_killed(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
     found = []
-    for folder in killed_everywhere(KILLED, tmp_path):
+    for folder in killed_everywhere(KILLED, tmp_path, command_server):
         lines = [json.loads(line) for line in (folder / "out" / JOURNAL).read_text().splitlines()]
         found.append([line["trial"] for line in lines[1:-1]])
         Journal(folder / "out", data_of(folder)).add(piece(2))

@@ -1,9 +1,6 @@
 """Same log, same bytes, however it is cut up, ordered or repeated; and what a killed process leaves."""
 
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from clickscale.data.source import Source, Split
 from clickscale.errors import DataError
 from clickscale.files import FAILPOINT
 from tests.data.tiny import STATISTICS, source_of, tiny_schema, tiny_source, tiny_tables
+from tests.forked_commands import CommandServer
 
 Bytes = dict[str, bytes]
 
@@ -85,17 +83,16 @@ prepare(tiny_source(statistics=STATISTICS), Path(sys.argv[1]), overwrite=True)
 """
 
 
-def run_child(out: Path, failure: str) -> int:
-    root = Path(__file__).resolve().parents[3]
-    environment = os.environ | {FAILPOINT: failure, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", CHILD, str(out)]
-    return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False).returncode
+def run_child(server: CommandServer, out: Path, failure: str) -> int:
+    return server.run_program(CHILD, str(out), environment={FAILPOINT: failure}).returncode
 
 
 @pytest.mark.parametrize("point", ["prepare_read", "prepare_sort", "prepare_encode", "folder_built"])
-def test_a_killed_preparation_leaves_nothing_to_read_and_can_be_run_again(tmp_path: Path, point: str) -> None:
+def test_a_killed_preparation_leaves_nothing_to_read_and_can_be_run_again(
+    tmp_path: Path, point: str, command_server: CommandServer
+) -> None:
     out = tmp_path / "out"
-    assert run_child(out, f"{point}:kill") == 137
+    assert run_child(command_server, out, f"{point}:kill") == 137
     assert not out.exists()
     with pytest.raises(DataError, match="not a prepared data set"):
         open_dataset(out)
@@ -105,17 +102,21 @@ def test_a_killed_preparation_leaves_nothing_to_read_and_can_be_run_again(tmp_pa
 
 
 @pytest.mark.parametrize("point", ["prepare_encode", "folder_synced", "folder_moved_away"])
-def test_a_killed_overwrite_leaves_the_old_data_set(tmp_path: Path, point: str) -> None:
+def test_a_killed_overwrite_leaves_the_old_data_set(
+    tmp_path: Path, point: str, command_server: CommandServer
+) -> None:
     old = prepared(tiny_source(), tmp_path / "out")
-    assert run_child(tmp_path / "out", f"{point}:kill") == 137
+    assert run_child(command_server, tmp_path / "out", f"{point}:kill") == 137
     open_dataset(tmp_path / "out").verify()  # opening it heals it
     assert bytes_of(tmp_path / "out") == old
 
 
 @pytest.mark.parametrize("point", ["folder_published", "folder_removed"])
-def test_an_overwrite_that_is_killed_late_leaves_the_new_data_set(tmp_path: Path, point: str) -> None:
+def test_an_overwrite_that_is_killed_late_leaves_the_new_data_set(
+    tmp_path: Path, point: str, command_server: CommandServer
+) -> None:
     prepare(tiny_source(), tmp_path / "out")
-    assert run_child(tmp_path / "out", f"{point}:kill") == 137
+    assert run_child(command_server, tmp_path / "out", f"{point}:kill") == 137
     new = prepared(tiny_source(statistics=STATISTICS), tmp_path / "new")
     open_dataset(tmp_path / "out").verify()
     assert bytes_of(tmp_path / "out") == new

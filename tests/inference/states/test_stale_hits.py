@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clickscale.inference.scorer import _seeing_all
+from clickscale.batch import CandidateSide
 from clickscale.inference.states import user_states
 from clickscale.inference.states.cache import StateCache
 from clickscale.inference.states.cache_config import CacheConfig, CacheStats
@@ -193,6 +193,12 @@ def test_a_key_that_leaves_something_out_is_caught(part: int, monkeypatch: pytes
 # --- the same with models
 
 
+def seen(candidates: CandidateSide, behaviors: int, rows: list[int]) -> CandidateSide:
+    """The candidates of some rows over states of so many behaviors."""
+    parts = {part.name: getattr(candidates, part.name)[rows] for part in fields(candidates)}
+    return replace(CandidateSide(**parts), visible=torch.full_like(parts["visible"], behaviors))
+
+
 def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: int) -> float:
     """Largest difference of logits between states from the cache and the model on the same behaviors."""
     held = [script.history[-(LENGTH + SLACK) :] for script in scripts]
@@ -202,11 +208,15 @@ def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: i
     candidates = toy_batch(rows=len(scripts), candidates=3, seed=seed).candidates
     furthest = 0.0
     with torch.inference_mode():
-        for row, claim in enumerate(states.claims(user, [len(history) for history in held], owners)):
-            side = _seeing_all(candidates, claim.size, row)
-            assert claim.state is not None
-            direct = model.score(model.encode_user(_newest(user, [row], claim.size)), side)
-            furthest = max(furthest, float((model.score(claim.state, side) - direct).abs().max()))
+        claims = states.claims(user, [len(history) for history in held], owners)
+        for size in {claim.size for claim in claims}:
+            rows = [row for row, claim in enumerate(claims) if claim.size == size]
+            direct = model.score(model.encode_user(_newest(user, rows, size)), seen(candidates, size, rows))
+            for row, right in zip(rows, direct, strict=True):
+                state = claims[row].state
+                assert state is not None
+                found = model.score(state, seen(candidates, size, [row]))
+                furthest = max(furthest, float((found - right).abs().max()))
     return furthest
 
 

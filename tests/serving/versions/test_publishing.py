@@ -24,6 +24,7 @@ from clickscale.serving.versions.publishing import (
     read_notes,
 )
 from clickscale.serving.versions.score_correction import Calibrator, Correction, fit_calibrator
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -98,9 +99,11 @@ act = lambda folder: publish(Path({0!r}), folder)
 
 
 @pytest.mark.slow
-def test_a_killed_publisher_leaves_no_half_version(artifact: Path, tmp_path: Path) -> None:
+def test_a_killed_publisher_leaves_no_half_version(
+    artifact: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
     pointed = []
-    for folder in killed_everywhere(PROGRAM.format(str(artifact)), tmp_path):
+    for folder in killed_everywhere(PROGRAM.format(str(artifact)), tmp_path, command_server):
         pointed.append(pointed_version(folder))
         for path in folder.glob(f"*/{SERVING}"):
             if path.parent.suffix != ".partial":

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from clickscale.training.run.model import make_model, start_at_rates
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.forked_commands import CommandServer
 from tests.training.compared import differing, last, numbers
 from tests.training.pairs import SMALL, config_of, same, stopping, weights
 
@@ -327,12 +326,12 @@ distillation.distill(config, Path(sys.argv[2]))
 
 
 def test_a_killed_distillation_continues_from_its_last_checkpoint_to_the_bit(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, command_server: CommandServer
 ) -> None:
     config = config_of(data, "checkpoint_every=3", "log_every=1", "head=aux")
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
-    child = [sys.executable, "-c", KILLED, str(tmp_path / "config.json"), str(tmp_path / "killed")]
-    assert subprocess.run(child, check=False).returncode == 9
+    given = (str(tmp_path / "config.json"), str(tmp_path / "killed"))
+    assert command_server.run_program(KILLED, *given).returncode == 9
     assert CheckpointStore(tmp_path / "killed/checkpoints").steps() == [3]
     distill(config, tmp_path / "killed")
     distill(config, tmp_path / "whole")

@@ -150,18 +150,27 @@ def test_it_goes_on_where_it_is_better_or_the_first_has_learned_nothing(
     assert stopping.promises() == goes_on
 
 
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two trainings that was not stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EarlyStopping, "promises", lambda _: True)
+        assert train(config_of(data, *TWICE, "patience=9"), run).step > 40
+    return run
+
+
 @pytest.mark.parametrize("at", [3, 22, 25, 33, 40])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     config = config_of(data, *TWICE, "patience=9")
     monkeypatch.setattr(EarlyStopping, "promises", lambda _: True)
-    assert train(config, tmp_path / "whole").step > at
     with monkeypatch.context() as patch:
         patch.setattr(training, "ClickLoss", halting(at))
         assert not train(config, tmp_path / "run").finished
     train(config, tmp_path / "run")
-    assert differing(tmp_path / "whole", tmp_path / "run") == []
+    assert differing(whole, tmp_path / "run") == []
 
 
 def test_a_run_that_pauses_is_the_same_to_the_bit(

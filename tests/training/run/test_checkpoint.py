@@ -11,6 +11,7 @@ from clickscale.errors import DamagedError, DivergedError, RunError
 from clickscale.files import file_entry
 from clickscale.training.run import checkpoint as module
 from clickscale.training.run.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from tests.forked_commands import CommandServer
 from tests.kills import killed_everywhere
 
 FILES = ("state.safetensors", "state.json", "manifest.json")
@@ -199,8 +200,10 @@ def act(folder):
 """
 
 
-def test_death_at_any_moment_of_saving_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
-    killed = killed_everywhere(SAVE, tmp_path)
+def test_death_at_any_moment_of_saving_leaves_a_sound_checkpoint(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
+    killed = killed_everywhere(SAVE, tmp_path, command_server)
     assert len(killed) > 25
     steps = []
     for folder in killed:
