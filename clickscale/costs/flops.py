@@ -8,13 +8,11 @@ user once and scores its candidates, so its cost is ``user + candidates * candid
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from clickscale.batch import CandidateSide, UserSide
@@ -92,44 +90,6 @@ def _count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def count_operations(work: Callable[[], T]) -> tuple[int, T]:
     """Operations of a piece of work, and its result."""
-    counter = _Counter()
-    with counter:
-        result = work()
-    return counter.operations, result
-
-
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums up operations as torch's own counter does, without a tree of modules, for half of the time."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations = 0
-        self._formulas = _formulas()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run one operation and count it, or the parts of which it is made."""
-        options = kwargs or {}
-        if _is_composed(func):
-            with self:
-                return func.decompose(*args, **options)
-        result = func(*args, **options)
-        formula = self._formulas.get(func._overloadpacket)
-        if formula:
-            self.operations += formula(*args, **options, out_val=result)
-        return result
-
-
-@cache
-def _is_composed(operation: torch._ops.OpOverload) -> bool:
-    """Whether an operation is made of others."""
-    return operation._can_decompose()
-
-
-@cache
-def _formulas() -> dict[Any, Callable[..., int]]:
-    """Formula of each operation that counts: those of torch, and of what torch does not count by itself."""
     aten = torch.ops.aten
     mapping = {
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
@@ -138,7 +98,11 @@ def _formulas() -> dict[Any, Callable[..., int]]:
         aten.baddbmm_: _added_flops,
         torch.ops.mkldnn._linear_pointwise: _linear_flops,
     }
-    return dict(FlopCounterMode(display=False, custom_mapping=mapping).flop_registry)
+    # torch counts none of these by itself.
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    with counter:
+        result = work()
+    return counter.get_total_flops(), result
 
 
 def _attention_flops(
