@@ -192,7 +192,7 @@ def test_requests_of_few_impressions_are_told_or_not_joined(tmp_path):
     some = requests("user_id", "time")
     text, tree = draft(tmp_path, shown, write_csv(tmp_path / "requests.csv", some[: len(some) * 3 // 4]))
     assert 'key = ["request_id"]  # 25.0% of the sampled impressions have none of its rows' in text
-    assert prepared(tmp_path).manifest.report["impressions"].quarantined == {"null_user": 400}
+    assert prepared(tmp_path).manifest.report["impressions"].quarantined == {"null_time": 400}
     text, tree = draft(tmp_path, shown, write_csv(tmp_path / "requests.csv", some[: len(some) // 4]))
     assert "requests" not in tree
     assert "# Not used: requests.csv" in text
