@@ -259,5 +259,4 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 
 def _told_together(one: Codes, other: Codes, label: Floats) -> float:
     """Measure how far two fields together tell an outcome, see `told_beyond`."""
-    _, pair = np.unique(np.stack([one, other]), axis=1, return_inverse=True)
-    return told_beyond((one, other), np.asarray(pair.ravel() + 1, np.int64), label)
+    return told_beyond((one, other), one * (int(other.max(initial=0)) + 1) + other, label)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-_STEPS = 8  # of Newton; later ones change nothing
+_STEPS = 5  # of Newton; later ones change nothing
 _PRIOR = 20.0  # rows of mean zero, as in the rates of `Statistic`
 
 Codes = npt.NDArray[np.int64]
