@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.made_columns import parts_of_urls
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
@@ -257,7 +258,11 @@ def useless(column: Column) -> str:
     if column.distinct < 2:
         return f"it has one value in {len(column.values):,} sampled rows"
     if column.holds_urls:
-        return ""
+        return (
+            ""
+            if parts_of_urls(column)
+            else "URLs whose hosts and sections hardly differ, or never come again"
+        )
     if is_free_text(column):
         return "free text"
     rows = len(column.values)

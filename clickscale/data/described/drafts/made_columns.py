@@ -17,7 +17,7 @@ from clickscale.data.features.values import names_of_flags
 from clickscale.schema import UrlPart
 
 _URL_PARTS: tuple[UrlPart, ...] = ("host", "section")
-_OWN, _SAME = 0.5, 0.98  # shares of the rows
+_OWN, _SAME = 0.5, 0.9  # shares of the rows
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list
 _SHORTEST = 3  # letters that names begin with alike, for the list to be called so
 
@@ -35,16 +35,18 @@ def with_flag_groups(columns: Sequence[tuple[Column, str]]) -> Iterator[tuple[Co
 
 
 def with_url_parts(columns: Iterable[tuple[Column, str]]) -> Iterator[tuple[Column, str]]:
-    """Yield columns with their reasons, and for a column of URLs those of its parts that tell rows apart."""
+    """Yield columns with their reasons, and parts of URLs instead of columns of these."""
     for column, why in columns:
-        if not column.holds_urls:
-            yield column, why
-            continue
-        for part in _URL_PARTS:
-            values = url_parts(as_text(column.values), part)
-            made = Column(f"{column.name}_{part}", values, made_of=column.name, url=part)
-            if _tells_rows_apart(made):
-                yield made, why
+        yield from ((made, why) for made in (parts_of_urls(column) if column.holds_urls else [column]))
+
+
+def parts_of_urls(column: Column) -> list[Column]:
+    """List the parts of the URLs of a column that tell its rows apart."""
+    made = [
+        Column(f"{column.name}_{part}", url_parts(as_text(column.values), part), (), column.name, part)
+        for part in _URL_PARTS
+    ]
+    return [part for part in made if _tells_rows_apart(part)]
 
 
 def _tells_rows_apart(part: Column) -> bool:
