@@ -266,6 +266,10 @@ def guess_schema(
         list[str] | None,
         typer.Option("--keep", metavar="COLUMN", help="A feature, whatever its name tells; may be repeated."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="COLUMN", help="The outcome, whatever its name; may be repeated."),
+    ] = None,
     dataset: Annotated[
         str, typer.Option("--dataset", metavar="NAME", help="Of several in one dataset_config.yaml.")
     ] = "",
@@ -277,7 +281,7 @@ def guess_schema(
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another file or give --overwrite.")
-    text = guess(tables, out.parent if out else None, keep or [], dataset)
+    text = guess(tables, out.parent if out else None, keep or [], dataset, label or [])
     if out is not None:
         replace_text(out, text)
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")

@@ -155,7 +155,8 @@ def _tells_events(label: Label, has_key: bool) -> bool:
     column, condition, _ = label
     if named([column], CLICKS) is not None:
         return not (has_key and condition.endswith(">= 1"))
-    return OutcomeName(column.name).is_plain and not has_key
+    said = OutcomeName(column.name)
+    return (said.is_plain or said.has_weak_word or column.is_label) and not has_key
 
 
 def _never_features(columns: Sequence[Column], found: Found) -> dict[str, str]:

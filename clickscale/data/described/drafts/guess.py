@@ -80,7 +80,11 @@ _ALIKE = 0.5  # share of ids in common from which a column that is called id may
 
 
 def guess(
-    tables: Sequence[Path], base: Path | None = None, keep: Collection[str] = (), dataset: str = ""
+    tables: Sequence[Path],
+    base: Path | None = None,
+    keep: Collection[str] = (),
+    dataset: str = "",
+    labels: Collection[str] = (),
 ) -> str:
     """TOML text for `clickscale.data.described.log`.
 
@@ -90,28 +94,30 @@ def guess(
         base: folder in which the TOML will lie; the current one if None. Paths are written relative to it.
         keep: columns that are features whatever `clickscale.data.described.drafts.suspects` says of them.
         dataset: the data set to take of a configuration that declares several.
+        labels: columns with outcomes, whatever their names and values tell.
 
     Raises:
         ConfigError: a configuration is wrong, or ``keep`` or ``dataset`` means nothing here.
-        InputError: a table cannot be read, no table has columns for user, item and time, or no table has
-            a column of ``keep``.
+        InputError: a table cannot be read, no table has columns for user, item and time, no table has a
+            column of ``keep`` or ``labels``, or one of ``labels`` has no two outcomes.
     """
     declared = declared_log(tables, dataset)
-    if declared is not None and keep:
-        raise ConfigError(f"{declared.config} declares the features itself; add {', '.join(keep)} there.")
+    if declared is not None and (named_so := [*keep, *labels]):
+        raise ConfigError(f"{declared.config} declares its columns itself; name {', '.join(named_so)} there.")
     if declared is not None:
         return _checked(library_draft(declared, base or Path.cwd()))
     if dataset:
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
     tables = [table for path in tables for table in tables_of_folder(path)]
     heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
-    found = find_tables(heads, parts)
+    known = [name for head in heads for name in head.columns]
+    for name in (*keep, *labels):
+        if name not in known:
+            what = "to keep" if name in keep else "for the label"
+            raise InputError(f"No table has a column {what}: " + unknown("column", name, known))
+    found = find_tables([head.labeled(labels) for head in heads], parts)
     if found is None:
         raise InputError(_nothing_found(heads))
-    known = [name for head in heads for name in head.columns]
-    for name in keep:
-        if name not in known:
-            raise InputError("No table has a column to keep: " + unknown("column", name, known))
     draft = _Draft(found, base or Path.cwd(), keep)
     return _checked("\n".join(draft.lines()) + "\n")
 

@@ -24,14 +24,15 @@ def _words(text: str) -> tuple[str, ...]:
 USERS = _words(
     "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
     "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
-    "cookie cookieid deviceid sessionid session"
+    "reader viewer player listener seekerid seeker passengerid passenger username kunde kundenid "
+    "kundennummer cookie cookieid deviceid devicetoken ifa idfa gaid aaid sessionid session"
 )
 ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
     "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
     "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
     "jobid gameid game poiid venueid businessid hotelid propertyid propid animeid artistid artist recipeid "
-    "courseid placeid"
+    "courseid placeid exposeid creative banner template templateid campaign campaignid"
 )
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class Column:
         parts: columns of which it is made: of 0 and 1 for lists (see ``made_columns``), or of date and time.
         made_of: the column of which it holds a part of each value.
         url: the part of a URL that it holds.
+        is_label: true if somebody said that it holds outcomes.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Column:
     parts: tuple[str, ...] = ()
     made_of: str = ""
     url: UrlPart = ""
+    is_label: bool = False
 
     @cached_property
     def known(self) -> pa.Array:
@@ -238,6 +240,11 @@ class Head:
     left_out: dict[str, str] = field(default_factory=dict)
     objects: dict[str, pa.Array] = field(default_factory=dict)
     sources: Mapping[str, "Head"] = field(default_factory=dict)
+
+    def labeled(self, names: Collection[str]) -> "Head":
+        """Return the table with some of its columns, if it has them, known as labels."""
+        told = {name: replace(self.columns[name], is_label=True) for name in names if name in self.columns}
+        return replace(self, columns={**self.columns, **told}) if told else self
 
     @property
     def size(self) -> int:

@@ -50,7 +50,7 @@ def _name(column: str, condition: str) -> str:
     if said.is_inverted:
         act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
         return act if act != own else f"not_{own}"
-    if said.is_moment:
+    if said.is_moment or condition.endswith("!= ''"):
         return re.sub(r"_?(at|time|ts|timestamp|date|datetime)$", "", own.lower())
     if condition.endswith("'") and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])

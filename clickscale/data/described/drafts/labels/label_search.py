@@ -25,6 +25,7 @@ from clickscale.data.described.drafts.roles import (
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.data.described.rows import as_text, composed
+from clickscale.errors import InputError
 
 Label = tuple[Column, str, str]  # column, condition, why
 _OTHERS = 0.002  # share of the rows that may have another value than the two of a label
@@ -34,6 +35,7 @@ _MISSING = 0.01  # share of missing values from which a missing one means that n
 _KINDS = 10  # kinds of events in one column, at most
 _FEW = 20  # different values of a column called label, at most
 _JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
+_SHOWN = 5  # values in a message
 _OWN = 0.95  # share of impressions with an id of their own
 _UNKNOWN = pa.array(["-1", "-1.0"])
 
@@ -53,13 +55,20 @@ class Found:
 
 
 def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item: Column | None) -> Found:
-    """Find the labels among columns that are neither user, item nor time, the best first."""
+    """Find the labels among columns that are neither user, item nor time, the best first.
+
+    Raises:
+        InputError: a column that was named as a label has no two outcomes.
+    """
+    if told := [column for column in columns if column.is_label]:
+        return Found([_told(column) for column in told])
     flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
     fits = [label for column in flat if (label := _fit(column, flat, user, item)) is not None]
     acts = [label for column in flat if (label := _act(column, head, user, item)) is not None]
     named_so = {column.name for column, _, _ in fits}
     fits += [label for label in acts if label[0].name not in named_so]
     labels = _labels(list(columns), head.named or user is None, fits)
+    labels = labels or _weak([column for column in flat if side_of(column, user, item)[0] == "context"])
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
@@ -128,6 +137,36 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
     """List the columns with words for yes and no."""
     known = [column for column in columns if _can_be_compared(column)]
     return [label for column in known if (label := _words(column)) is not None]
+
+
+def _weak(columns: Sequence[Column]) -> list[Label]:
+    """List the columns of two values, or of moments, with a word that is sometimes one for an outcome."""
+    said = [column for column in columns if OutcomeName(column.name).has_weak_word]
+    flags: list[Label] = [(c, _is_one(c), "a word of its name and its two values") for c in said if c.is_flag]
+    moments = [label for column in said if column.unit and (label := _presence(column)) is not None]
+    return [*flags, *_worded(said), *moments]
+
+
+def _told(column: Column) -> Label:
+    """Make a label of a column that was named as one."""
+    why = "named as the outcome"
+    if column.is_flag or column.is_signed_flag:
+        return column, _is_one(column), why
+    found = _presence(column) or _words(column) or _nearly_flag(column) or _signs(column)
+    if (
+        found is None
+        and column.floats is not None
+        and pc.min(column.floats).as_py() >= 0
+        and column.distinct > 1
+    ):
+        found = column, f"{column.name} >= 1", why
+    if found is None or not _can_be_compared(column):
+        values = _listed(column.known.unique().to_pylist()[:_SHOWN])
+        raise InputError(
+            f"The label {column.name!r} has values such as {values}, of which none means yes and the others "
+            "no. Write the condition into the draft: labels = [{ name = ..., condition = ... }]"
+        )
+    return found[0], found[1], why
 
 
 def _inverted(column: Column) -> Label | None:

@@ -13,6 +13,14 @@ _FOREIGN = ("клик", "клики", "кликнул", "конверсия", "c
 _ANYWHERE = re.compile(
     rf"(^|_){_ACT}(_|$)|(^|_)(responded|response)(_|$)|(^|_)(target|label|outcome|reward)$"
 )
+# Of two values that differ between the impressions of one user and of one item, if nothing better is there.
+_WEAK = re.compile(
+    r"(^|_)(contact(s|ed)?|contact_request(ed)?|requested|revealed|inquir(y|ies|ed)|enquir(y|ies|ed)|leads?|opened|"
+    r"appl(y|ied)|application|ordered|reserv(ed|ation)|sign(ed)?_?up|download(ed)?|engaged?|watched|played|"
+    r"listened|answered|accepted|attended|redeemed|used|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geoeffnet|"
+    r"geöffnet|compr(a|ado|ada|ou)|reserva(do)?|abierto|achat|achete|commande|reservation|acquist(o|ato)|ordine)"
+    r"(_|$)"
+)
 _INVERTED = re.compile(
     rf"((is|was|did|has)_)*((no|non|not|un)_?({_ACT})|dismiss(ed)?|skip(ped)?|ignored?|bounced?|rejected)"
 )
@@ -77,6 +85,11 @@ class OutcomeName:
     def has_word(self) -> bool:
         """True if it has a word for an outcome, as ``Clicked on Ad`` does and ``no_click`` does not."""
         return not self.is_inverted and (self.is_plain or _ANYWHERE.search(self.snake) is not None)
+
+    @property
+    def has_weak_word(self) -> bool:
+        """True if it has a word that is sometimes one for an outcome, such as ``contact_requested``."""
+        return not self.is_inverted and _WEAK.search(self.snake) is not None
 
     @property
     def is_label(self) -> bool:

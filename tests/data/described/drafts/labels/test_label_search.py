@@ -278,3 +278,64 @@ def test_values_with_line_ends_and_quotes_stay_in_their_comment(tmp_path):
     text = guess([path], tmp_path)
     assert "such as a\\nlabels = 1, b', c." in text
     assert tomllib.loads(text)["negatives"] == 4
+
+
+# --- weak words, and labels that somebody names
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [
+        (
+            {"contact_requested": lambda n, c: int(c), "mobile": coin},
+            {"name": "contact_requested", "column": "contact_requested"},
+        ),
+        (
+            {"Buchung": lambda n, c: "ja" if c else "nein"},
+            {"name": "Buchung", "condition": "Buchung == 'ja'"},
+        ),
+        (
+            {"opened_at": lambda n, c: START + 60 * n + 9 if c else ""},
+            {"name": "opened", "condition": "opened_at != ''"},
+        ),
+    ],
+)
+def test_a_word_that_may_be_an_outcome_is_one_if_nothing_better_is_there(tmp_path, columns, label):
+    _, tree = drafted(tmp_path, columns)
+    assert tree["labels"] == [label]
+    assert outcomes(tmp_path) == [int(clicked) for clicked in CLICKS]
+    _, tree = drafted(tmp_path, columns | {"clicked": lambda n, c: int(not c)})
+    assert tree["labels"][0]["name"] == "clicked"
+
+
+def test_a_word_of_an_attribute_is_no_outcome(tmp_path):
+    rows = [row | {"has_played": row["user_id"] % 2} for row in log({"mobile": coin})]
+    tree = tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))
+    assert "labels" not in tree
+
+
+@pytest.mark.parametrize(
+    ("make", "condition"),
+    [
+        (lambda n, c: int(c), None),
+        (lambda n, c: "ja" if c else "nein", "fate == 'ja'"),
+        (lambda n, c: int(c) * (1 + n % 3), "fate >= 1"),
+        (lambda n, c: "x" if c else "", "fate != ''"),
+    ],
+)
+def test_a_column_that_is_named_is_the_label(tmp_path, make, condition):
+    columns = {"fate": make, "clicked": coin}
+    path = write_csv(tmp_path / "log.csv", log(columns))
+    text = guess([path], tmp_path, labels=["fate"])
+    (tmp_path / "log.toml").write_text(text)
+    [label] = tomllib.loads(text)["labels"]
+    assert label.get("condition") == condition
+    assert outcomes(tmp_path) == [int(clicked) for clicked in CLICKS]
+
+
+def test_a_label_without_outcomes_and_one_that_is_not_there_are_refused(tmp_path):
+    path = write_csv(tmp_path / "log.csv", log({"kind": lambda n, c: "abc"[n % 3]}))
+    with pytest.raises(InputError, match="'kind' has values such as a, b, c, of which none means yes"):
+        guess([path], tmp_path, labels=["kind"])
+    with pytest.raises(InputError, match=r"column for the label.*'knid'.*'kind'"):
+        guess([path], tmp_path, labels=["knid"])
