@@ -25,7 +25,8 @@ USERS = _words(
     "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
     "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
     "recipient recipientid subscriberid reader viewer player listener seekerid seeker passengerid passenger "
-    "username kunde kundenid kundennummer cookie cookieid deviceid devicetoken ifa idfa gaid aaid sessionid session"
+    "username kunde kundenid kundennummer cookie cookieid deviceid devicetoken ifa idfa gaid aaid sessionid "
+    "session"
 )
 ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
