@@ -367,9 +367,8 @@ def _behavior_counts(dataset: Dataset, name: str, rows: Integers) -> NDArray[np.
 
     def keys(user: Integers, item: Integers) -> Integers:
         """(N, values) a number for each user and value; -1 for none."""
-        values = (
-            item[:, None] if name == "item" else dataset.items[column_of(name)][item].reshape(len(item), -1)
-        )
+        values = item if name == "item" else dataset.items[column_of(name)][item]
+        values = values[:, None] if values.ndim == 1 else values
         return np.where(values > 0, user[:, None].astype(np.int64) * size + values, -1)
 
     past, present = keys(owner, behaviors["item"]), keys(impressions["user"][rows], impressions["item"][rows])

@@ -1,6 +1,8 @@
 """Verbs about data: ``data list|get``, ``schema guess``, ``prepare``, ``inspect``, ``leak-check``."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -252,6 +254,18 @@ def get_log(
         say(f"next: clickscale prepare {name}:{folder} --out prepared")
 
 
+def _warnings(draft: str) -> Iterator[str]:
+    """Yield the first sentence of each warning of a draft, and say where neither user nor item was found."""
+    lines = draft.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("# No column names the"):
+            yield line.removeprefix("# ").split(".")[0] + "."
+        if line.startswith(mark := "# WARNING: "):
+            block = itertools.takewhile(lambda each: each.startswith("# "), lines[number + 1 :])
+            told = " ".join([line.removeprefix(mark), *(each.removeprefix("# ") for each in block)])
+            yield told.split(". ")[0].removesuffix(".") + "."
+
+
 def guess_schema(
     tables: Annotated[
         list[Path],
@@ -284,6 +298,8 @@ def guess_schema(
     text = guess(tables, out.parent if out else None, keep or [], dataset, label or [])
     if out is not None:
         replace_text(out, text)
+        for warning in _warnings(text):
+            say(f"warning: {warning}")
         say(f"next: read {out}, then clickscale prepare {out} --out prepared")
     if as_json:
         emit({"schema": text, "file": str(out) if out else None})

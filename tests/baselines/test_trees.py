@@ -1,6 +1,7 @@
 import builtins
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -151,6 +152,17 @@ def test_trees_predict_every_impression_of_valid_and_test(data):
     assert logits[clicked].mean() > logits[~clicked].mean() + 0.3
     assert sum(found.importance.values()) == pytest.approx(1)
     assert found.to_dict()["trees"] == found.trees > 0
+
+
+def test_a_log_without_users_has_trees(tmp_path):
+    plain, held = tiny_schema(), tiny_tables()
+    rows = [row | {"user": 100 + n} for n, row in enumerate(held["impressions"])]
+    schema = msgspec.structs.replace(plain, profile=(), behavior=(), absent=("user",)).validate()
+    source = source_of(schema, {"items": held["items"], "impressions": rows})
+    nobody = open_dataset(tiny_dataset(tmp_path, source))
+    assert len(nobody.behaviors["item"]) == 0
+    found = train_trees(nobody, config=FEW)
+    assert np.isfinite(found.predictions["test"].logits).all()
 
 
 def test_the_same_seed_grows_the_same_trees(data):

@@ -83,6 +83,24 @@ def test_the_draft_leaves_that_column_out_unless_it_is_kept(leaky, capsys):
     assert "did you mean 'opened'" in capsys.readouterr().err
 
 
+def test_what_a_draft_doubts_is_said_and_a_label_can_be_named(leaky, capsys):
+    out = str(leaky / "guessed.toml")
+    table = leaky / "fates.csv"
+    lines = (leaky / "shop.csv").read_text().replace("clicked", "fate").splitlines()
+    fate, opened = lines[0].split(",").index("fate"), lines[0].split(",").index("opened")
+    cells = [line.split(",") for line in lines]
+    rows = [[*row, "ab"[n % 2], "cd"[n % 2]] for n, row in enumerate(cells)]
+    for row in rows[1:]:
+        row[fate], row[opened] = row[fate].replace("1", "2"), "x"
+    table.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    assert main(["schema", "guess", str(table), "--out", out]) == 0
+    told = capsys.readouterr().err
+    assert "warning: no column says which rows are positive; if one does, guess again with --label" in told
+    assert main(["schema", "guess", str(table), "--out", out, "--overwrite", "--label", "fate"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert "fate >= 1" in (leaky / "guessed.toml").read_text()
+
+
 def test_the_way_of_drawing_negatives_is_said_and_can_be_set(leaky, capsys):
     positives = SCHEMA.replace('labels = [{ name = "click", column = "clicked" }]', "negatives = 3")
     (leaky / "positives.toml").write_text(positives)

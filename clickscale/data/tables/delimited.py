@@ -27,6 +27,12 @@ from clickscale.data.tables.quotes import Grammar
 from clickscale.errors import InputError
 
 _ONE_BYTE = b"\x1f"  # replaces a separator of several bytes, which Arrow cannot split by
+# Control characters of Latin-1 that Windows-1252 has as letters; five of them it does not define.
+_WINDOWS = {
+    code: bytes([code]).decode("cp1252")
+    for code in range(0x80, 0xA0)
+    if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
 
 
 class TextFormat(Config, frozen=True):
@@ -117,8 +123,13 @@ def _decoded(path: Path, text: TextFormat) -> Iterator[tuple[bytes, bool]]:
         yield piece, is_last
 
 
+def _western(block: bytes) -> str:
+    """Decode Latin-1, in which Windows has letters such as the euro sign where Latin-1 has none."""
+    return block.decode("latin-1").translate(_WINDOWS)
+
+
 def _in_utf8(block: bytes, text: TextFormat) -> bytes:
-    return block if text.encoding == "utf-8" else block.decode(text.encoding).encode()
+    return block if text.encoding == "utf-8" else _western(block).encode()
 
 
 def _rows(path: Path, grammar: Grammar, data: Iterator[tuple[bytes, bool]]) -> Iterator[bytes]:

@@ -143,3 +143,18 @@ def test_guests_need_texts_as_ids(tmp_path: Path) -> None:
     (tmp_path / "log.toml").write_text(text + 'guests = [""]\n')
     with pytest.raises(SchemaError, match=r"guests get texts as ids.* without dtype"):
         load_log(tmp_path / "log.toml")
+
+
+def test_rows_that_are_alike_stay_where_nobody_names_the_item(tmp_path: Path) -> None:
+    rows = [{"user_id": f"u{n % 9}", "time": START + 60 * (n // 30), "clicked": n % 2} for n in range(600)]
+    save(tmp_path, rows)
+    text = TABLE.replace("FILES", "clicks.csv").replace('item = { name = "item", column = "item_id" }\n', "")
+    (tmp_path / "log.toml").write_text(text, encoding="utf-8")
+    report = prepare(load_log(tmp_path / "log.toml"), tmp_path / "out").report["impressions"]
+    assert (report.kept, report.quarantined) == (600, {})
+    with_items = text.replace(
+        "[impressions]", 'item = { name = "item", column = "user_id" }\n[impressions]', 1
+    )
+    (tmp_path / "log.toml").write_text(with_items, encoding="utf-8")
+    again = prepare(load_log(tmp_path / "log.toml"), tmp_path / "again").report["impressions"]
+    assert again.quarantined["duplicate"] > 200

@@ -98,6 +98,12 @@ def test_an_empty_file_without_a_header_is_an_error(tmp_path):
     assert rows(written(tmp_path, ""), text=ABC) == []
 
 
+def test_latin_1_has_the_letters_that_windows_puts_beside_it(tmp_path):
+    text = TextFormat(separator=";", names=("price", "name"), encoding="latin-1")
+    path = written(tmp_path, "12,50 €;Œuvre\n".encode("cp1252") + b"1;a\x81b\n", "prices.csv")
+    assert [(r["price"], r["name"]) for r in rows(path, text=text)] == [("12,50 €", "Œuvre"), ("1", "a\x81b")]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_file_in_utf_16_is_an_error_that_says_how_to_convert_it(tmp_path, encoding):
     path = written(tmp_path, "user,item\n1,2\n".encode("utf-16"))

@@ -179,6 +179,8 @@ def _user_and_item(
     every = list(shape.head.columns.values())
     user, item = shape.user or find_id(every, "user"), shape.item or find_id(every, "item")
     why = "by its name" if shape.item is None else "its lists hold items"
+    if item is not None and item.role:
+        why = "each of its values has a row of its own in another table"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
     told = shape.head.named and any(
         column.is_flag and OutcomeName(column.name).has_word for column in columns

@@ -24,12 +24,14 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
 )
 from clickscale.data.described.drafts.event_tables import OTHER_ID, roles_of, useless
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
 from clickscale.data.described.drafts.joined.more_tables import (
     attributes_of,
     find_more,
     has_several_rows,
     in_common,
+    key_of,
 )
 from clickscale.data.described.drafts.labels.label_lines import label_lines
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
@@ -37,8 +39,6 @@ from clickscale.data.described.drafts.libraries.library_draft import declared_lo
 from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
-    ITEMS,
-    USERS,
     follows_order,
     guests_of,
     is_action,
@@ -115,7 +115,7 @@ def guess(
         if name not in known:
             what = "to keep" if name in keep else "for the label"
             raise InputError(f"No table has a column {what}: " + unknown("column", name, known))
-    found = find_tables([head.labeled(labels) for head in heads], parts)
+    found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), parts)
     if found is None:
         raise InputError(_nothing_found(heads))
     draft = _Draft(found, base or Path.cwd(), keep)
@@ -205,13 +205,7 @@ class _Draft:
         return self.events.item
 
     def _key(self, head: Head, kind: Kind) -> Column | None:
-        """Find the column by which a table joins; in a table without names, the first one."""
-        columns = list(head.columns.values())
-        if not head.named:
-            return columns[0]
-        wanted = self._wanted(kind)
-        names = (plain_name(wanted.name if wanted else ""), *(USERS if kind == "user" else ITEMS), "id")
-        return named(columns, names)
+        return key_of(head, kind, self._wanted(kind))
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the draft."""

@@ -25,15 +25,16 @@ USERS = _words(
     "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
     "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
     "recipient recipientid subscriberid reader viewer player listener seekerid seeker passengerid passenger "
-    "username kunde kundenid kundennummer cookie cookieid deviceid devicetoken ifa idfa gaid aaid sessionid "
-    "session"
+    "driver leadid householdid profile profileid msisdn username kunde kundenid kundennummer cookie cookieid "
+    "deviceid devicetoken ifa idfa gaid aaid sessionid session"
 )
 ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
     "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
     "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
     "jobid gameid game poiid venueid businessid hotelid propertyid propid animeid artistid artist recipeid "
-    "courseid placeid exposeid creative banner template templateid campaign campaignid"
+    "courseid placeid listing episode episodeid coupon couponid recipe recipeno property offer exposeid "
+    "creative banner template templateid campaign campaignid"
 )
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
@@ -110,9 +111,13 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
 
 
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
-    """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word."""
+    """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word.
+
+    Another table may tell it before (`Column.role`).
+    """
     word = _USER_WORD if kind == "user" else _ITEM_WORD
-    known = named(columns, USERS if kind == "user" else ITEMS)
+    told = next((column for column in columns if column.role == kind), None)
+    known = told or named(columns, USERS if kind == "user" else ITEMS)
     similar = [
         c
         for c in columns
@@ -295,7 +300,7 @@ def _repeats(key: Column) -> int:
 
 def _determines(key: Column, column: Column) -> bool:
     """True if 98% of the ids with several rows have one value, and several values occur."""
-    if pa.types.is_nested(column.values.type) or column.distinct < 2:
+    if any(pa.types.is_nested(each.values.type) for each in (key, column)) or column.distinct < 2:
         return False
     keys, values = _codes(key.values), _codes(column.values)
     order = np.lexsort((values, keys))

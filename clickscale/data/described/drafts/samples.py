@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -72,6 +73,7 @@ class Column:
         made_of: the column of which it holds a part of each value.
         url: the part of a URL that it holds.
         is_label: true if somebody said that it holds outcomes.
+        role: whose ids it holds, if another table tells.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Column:
     made_of: str = ""
     url: UrlPart = ""
     is_label: bool = False
+    role: Literal["", "user", "item"] = ""
 
     @cached_property
     def known(self) -> pa.Array:

@@ -11,6 +11,8 @@ from clickscale.data.described.drafts.event_tables import useless
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
+    ITEMS,
+    USERS,
     mentions,
     named,
     plain_name,
@@ -21,6 +23,7 @@ from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
 _KNOWN = 0.2  # share of ids in common from which a table is about users or items
+_COMMON = 0.3  # share of ids in common from which columns of different names are the same
 _OWN = 0.99  # share of rows with an id of their own in a table with one row for each
 
 
@@ -63,6 +66,27 @@ def _shared(head: Head, key: Column, kind: Kind, ids: Column | None) -> float:
     if has_several_rows(key) and happened:
         return 0.0  # of what happened an impression must not know what comes later
     return in_common(key, ids)
+
+
+def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
+    """Find the column by which a table of users or items joins; in a table without names, the first one.
+
+    Args:
+        wanted: ids of the events, by whose values a column of texts is found where no name helps.
+    """
+    columns = list(head.columns.values())
+    if not head.named:
+        return columns[0]
+    names = (plain_name(wanted.name if wanted else ""), *(USERS if kind == "user" else ITEMS), "id")
+    found = named(columns, names)
+    if found is not None or wanted is None or not _holds_texts(wanted):
+        return found
+    texts = [column for column in columns if _holds_texts(column)]
+    return next((column for column in texts if in_common(column, wanted) >= _COMMON), None)
+
+
+def _holds_texts(column: Column) -> bool:
+    return column.floats is None and not pa.types.is_nested(column.values.type)
 
 
 def in_common(one: Column, other: Column) -> float:

@@ -3,16 +3,22 @@
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.roles import moments_beside
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 
 _NEGATIVES = 4
+_KNOWN = 0.99  # share of the outcomes that are known once a label counts
+_AT = "(at|on|time|ts|timestamp|date|datetime)"
 _WARNING = """\
-# WARNING: no column says which rows are positive. So every row counts as a positive, and for each of them
-# that many items which existed at its time are drawn as negatives. Figures on such negatives are not
-# comparable with figures on negatives that users saw. If a column has the outcome, name it instead, as one of
+# WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
+# counts as a positive, and for each of them that many items which existed at its time are drawn as negatives.
+# Figures on such negatives are not comparable with figures on negatives that users saw. A label is written as
 #   labels = [{ name = "click", column = "clicked" }]
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
@@ -32,16 +38,38 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         return
     yield "# Outcomes of an impression; training takes the first one unless --labels names others."
     yield "labels = ["
+    seen: set[str] = set()
     for column, condition, why in events.labels:
         name = "click" if events.shape.holds_requests else _name(column.name, condition)
+        if name in seen:
+            continue  # the same outcome again, such as its moment
+        seen.add(name)
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
-        if delay := delays.get(column.name, 0):
+        if delay := delays.get(column.name, 0) or _own_delay(events, column):
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
             why += f"; {delay} s until it is known"
         elif column.name in [table.name for table in outcomes]:
             why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"
+
+
+def _own_delay(events: Events, label: Column) -> int:
+    """Return the seconds until nearly all outcomes were known, by their moments; 0 without any.
+
+    The moments are the label itself, as ``install_time``, or beside it, as ``clicked_at`` is by ``clicked``.
+    """
+    stem = re.sub(r"^((is|was|did|has)_)+|(ed|e)?$", "", OutcomeName(label.name).snake)
+    moments = [label] if label.unit else []
+    for column in events.head.columns.values():
+        words = OutcomeName(column.name).snake
+        if column.unit and len(stem) > 2 and re.fullmatch(rf"{re.escape(stem)}(ed|e)?_{_AT}", words):
+            moments.append(column)
+    if not moments or events.time is None or events.shape.order:
+        return 0
+    done, shown = moments_beside(moments[0], events.time, None)
+    later = (done - shown)[np.isfinite(done - shown)]
+    return int(np.ceil(np.quantile(np.maximum(later, 0), _KNOWN))) if len(later) else 0
 
 
 def _name(column: str, condition: str) -> str:
@@ -51,7 +79,7 @@ def _name(column: str, condition: str) -> str:
         act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
         return act if act != own else f"not_{own}"
     if said.is_moment or condition.endswith("!= ''"):
-        return re.sub(r"_?(at|time|ts|timestamp|date|datetime)$", "", own.lower())
+        return re.sub(rf"_?{_AT}$", "", own.lower())
     if condition.endswith("'") and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:

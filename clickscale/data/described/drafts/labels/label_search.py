@@ -67,8 +67,9 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     acts = [label for column in flat if (label := _act(column, head, user, item)) is not None]
     named_so = {column.name for column, _, _ in fits}
     fits += [label for label in acts if label[0].name not in named_so]
-    labels = _labels(list(columns), head.named or user is None, fits)
-    labels = labels or _weak([column for column in flat if side_of(column, user, item)[0] == "context"])
+    said = [column for column in flat if OutcomeName(column.name).has_weak_word]
+    weak = _weak([column for column in said if side_of(column, user, item)[0] == "context"])
+    labels = _labels(list(columns), head.named or user is None, fits, weak)
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
@@ -92,8 +93,12 @@ def with_unknown_labels(head: Head) -> Head:
     return replace(head, text=text, columns={**head.columns, column.name: Column(column.name, values)})
 
 
-def _labels(columns: list[Column], are_named: bool, fits: list[Label]) -> list[Label]:
-    """List the labels, the best first: by their names, ratings, moments, words, or the only two values."""
+def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: list[Label]) -> list[Label]:
+    """List the labels, the best first: by their names, ratings, moments, words, or the only two values.
+
+    Args:
+        weak: columns with a word that is sometimes one for an outcome.
+    """
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
     taken = {column.name for column, *_ in fits}
@@ -114,6 +119,8 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label]) -> list[L
         return said
     if inverted := [label for column in columns if (label := _inverted(column)) is not None]:
         return inverted[:1]
+    if weak:
+        return weak
     others = [c for c in columns if c not in flags and not pa.types.is_nested(c.values.type)]
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
         return [(flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1")]
@@ -139,9 +146,8 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
     return [label for column in known if (label := _words(column)) is not None]
 
 
-def _weak(columns: Sequence[Column]) -> list[Label]:
-    """List the columns of two values, or of moments, with a word that is sometimes one for an outcome."""
-    said = [column for column in columns if OutcomeName(column.name).has_weak_word]
+def _weak(said: Sequence[Column]) -> list[Label]:
+    """List the labels among columns with a word that is sometimes one for an outcome."""
     flags: list[Label] = [(c, _is_one(c), "a word of its name and its two values") for c in said if c.is_flag]
     moments = [label for column in said if column.unit and (label := _presence(column)) is not None]
     return [*flags, *_worded(said), *moments]

@@ -17,7 +17,7 @@ _ANYWHERE = re.compile(
 _WEAK = re.compile(
     r"(^|_)(contact(s|ed)?|contact_request(ed)?|requested|revealed|inquir(y|ies|ed)|enquir(y|ies|ed)|leads?|opened|"
     r"appl(y|ied)|application|ordered|reserv(ed|ation)|sign(ed)?_?up|download(ed)?|engaged?|watched|played|"
-    r"listened|answered|accepted|attended|redeemed|used|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geoeffnet|"
+    r"listened|answered|accepted|attended|redeemed|used|replied|swiped_right|is_match|matched|won|conv|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geoeffnet|"
     r"geöffnet|compr(a|ado|ada|ou)|reserva(do)?|abierto|achat|achete|commande|reservation|acquist(o|ato)|ordine)"
     r"(_|$)"
 )
@@ -58,9 +58,16 @@ _FURTHER = _set(
 )
 _UNDONE = re.compile(r"(no|not|non|un|dis|remov|delet|cancel|abandon|clear|empty)")
 _VIEWS = _set("view views viewed pageview exposed seen")  # they show an item, or are what came of showing it
-_YES = _ACTS | _set("1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on")
+_YES = _ACTS | _set(
+    "1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on opened success applied won"
+)
 _NO = (
-    _NOT_DONE | _SHOWN | _set("0 false f no n nein non não nao нет nie hayır hayir 否 negative neg off none")
+    _NOT_DONE
+    | _SHOWN
+    | _set(
+        "0 false f no n nein non não nao нет nie hayır hayir 否 negative neg off none delivered sent fail "
+        "failed lost"
+    )
 )
 
 

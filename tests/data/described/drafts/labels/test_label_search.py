@@ -74,7 +74,7 @@ def coin(n, clicked):
         ({"clicked": lambda n, c: "1" if c else ""}, {"name": "clicked", "condition": "clicked != ''"}),
         (
             {"click_time": lambda n, c: START + 60 * n + 9 if c else ""},
-            {"name": "click", "condition": "click_time != ''"},
+            {"name": "click", "condition": "click_time != ''", "delay": 9},
         ),
         (
             {"click_time": lambda n, c: START + 60 * n + 9 if c else 0},
@@ -90,7 +90,7 @@ def coin(n, clicked):
         ),
         (
             {"converted": lambda n, c: START + 60 * n + 9 if c else ""},
-            {"name": "converted", "condition": "converted != ''"},
+            {"name": "converted", "condition": "converted != ''", "delay": 9},
         ),
         (
             {"conversions": lambda n, c: 0 if n % 400 else 1 + (n % 1200 == 0)},
@@ -296,7 +296,7 @@ def test_values_with_line_ends_and_quotes_stay_in_their_comment(tmp_path):
         ),
         (
             {"opened_at": lambda n, c: START + 60 * n + 9 if c else ""},
-            {"name": "opened", "condition": "opened_at != ''"},
+            {"name": "opened", "condition": "opened_at != ''", "delay": 9},
         ),
     ],
 )
@@ -339,3 +339,26 @@ def test_a_label_without_outcomes_and_one_that_is_not_there_are_refused(tmp_path
         guess([path], tmp_path, labels=["kind"])
     with pytest.raises(InputError, match=r"column for the label.*'knid'.*'kind'"):
         guess([path], tmp_path, labels=["knid"])
+
+
+@pytest.mark.parametrize("moment", ["installed_at", "install_time", "install_ts"])
+def test_an_outcome_counts_from_its_moment_on(tmp_path, moment):
+    hours = [3600 * (1 + n % 48) for n in range(ROWS)]
+    columns = {
+        "install": lambda n, c: int(c),
+        moment: lambda n, c: START + 60 * n + hours[n] if c else "",
+    }
+    _, tree = drafted(tmp_path, columns)
+    [label] = tree["labels"]
+    assert label["name"] == "install"
+    assert 47 * 3600 <= label["delay"] <= 48 * 3600
+    assert load_log(tmp_path / "log.toml").schema.labels[0].delay == label["delay"]
+
+
+def test_a_flag_and_its_moment_are_one_label(tmp_path):
+    columns = {
+        "redeemed": lambda n, c: int(c),
+        "redeemed_at": lambda n, c: START + 60 * n + 300 if c else "",
+    }
+    _, tree = drafted(tmp_path, columns)
+    assert [(label["name"], label["delay"]) for label in tree["labels"]] == [("redeemed", 300)]

@@ -202,7 +202,7 @@ def test_a_feature_that_the_library_computes_is_left_out_and_rare_items_are_unkn
 
 
 def test_features_are_chosen_in_the_configuration(fuxictr):
-    with pytest.raises(ConfigError, match="declares the features itself; add device there"):
+    with pytest.raises(ConfigError, match="declares its columns itself; name device there"):
         guess([fuxictr / "log"], fuxictr, keep=["device"])
 
 

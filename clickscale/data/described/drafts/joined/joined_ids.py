@@ -1,0 +1,85 @@
+"""Users and items that no name tells: ids of which each value has a row of its own in another table."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import pyarrow as pa
+
+from clickscale.data.described.drafts.joined.more_tables import in_common
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.roles import find_id, find_time, mentions, side_of
+from clickscale.data.described.drafts.samples import Column, Head
+
+_OWN = 0.99  # share of the rows of a table of attributes with an id of their own
+_AGAIN = 0.9  # share of the rows of events with different ids, below which ids come again
+_COMMON = 0.3  # share of all ids that both tables have
+_FEWEST = 10  # different ids
+_OF_EVENTS = re.compile(
+    r"(^|_)(request|search|session|query|impression|imp|event|order|visit|slate|auction|bid|page_?view|display|log|"
+    r"message|trace|transaction|basket|cart)(_|$)"
+)
+# What tables say of people and hardly of things.
+_PERSONAL = re.compile(
+    r"(^|_)(age|birth\w*|dob|gender|sex|sign(ed)?_?up\w*|joined\w*|registered\w*|member_since|follow(s|ed|ing)\w*|"
+    r"interests?|subscri\w*|plan|loyal\w*|budget|income|salary|occupation|email|phone|home\w*|segment|"
+    r"time_?zone|utc_offset\w*|marital\w*|education|geburtsjahr|heimat\w*|alter|geschlecht)(_|$)"
+)
+
+
+def with_joined_ids(heads: Sequence[Head]) -> list[Head]:
+    """Give tables of events the user or item that no name tells, if another table describes it."""
+    return [_with_ids(head, [other for other in heads if other is not head]) for head in heads]
+
+
+def _with_ids(head: Head, others: Sequence[Head]) -> Head:
+    columns = list(head.columns.values())
+    user, item, time = find_id(columns, "user"), find_id(columns, "item"), find_time(columns)
+    if not head.named or (user is not None and item is not None):
+        return head
+    told: dict[str, Literal["user", "item"]] = {}
+    for column, table in _described(head, others):
+        if column in (user, item, time) or column.name in told:
+            continue
+        role = _role(table)
+        if role == "user" and user is None and side_of(column, None, item)[0] != "item":
+            told[column.name], user = "user", column
+        elif role != "user" and item is None and (role == "item" or user is not None):
+            told[column.name], item = "item", column
+    marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
+    return replace(head, columns={**head.columns, **marked}) if marked else head
+
+
+def _described(head: Head, others: Sequence[Head]) -> Iterator[tuple[Column, Head]]:
+    """Yield the ids of events with the tables that have a row for each."""
+    for column in head.columns.values():
+        if not _may_be_id(column) or column.distinct >= _AGAIN * head.rows:
+            continue
+        for table in others:
+            keys = [key for key in table.columns.values() if _may_be_id(key) and _is_key(key, column)]
+            if any(in_common(key, column) >= _COMMON for key in keys):
+                yield column, table
+
+
+def _may_be_id(column: Column) -> bool:
+    if pa.types.is_nested(column.values.type) or column.unit or column.is_date or column.separator:
+        return False
+    if _OF_EVENTS.search(OutcomeName(column.name).snake):
+        return False
+    return column.distinct >= _FEWEST and (column.floats is None or column.is_id)
+
+
+def _is_key(key: Column, column: Column) -> bool:
+    """True if each row has its own, under the same name or, of texts that are no numbers, another one."""
+    texts = key.floats is None and column.floats is None
+    named_alike = OutcomeName(key.name).snake in (OutcomeName(column.name).snake, "id")
+    return key.distinct >= _OWN * len(key.values) and (named_alike or texts)
+
+
+def _role(table: Head) -> Literal["user", "item", ""]:
+    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells."""
+    personal = any(_PERSONAL.search(OutcomeName(name).snake) for name in table.columns)
+    user = mentions(table.path.name, "user") or personal
+    item = mentions(table.path.name, "item")
+    return "" if user == item else "user" if user else "item"

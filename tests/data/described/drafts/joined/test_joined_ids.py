@@ -1,0 +1,66 @@
+"""Ids that no name tells: found by a table with a row for each of their values."""
+
+import random
+import tomllib
+from typing import Any
+
+import pytest
+
+from clickscale.data.dataset import open_dataset
+from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.log import load_log
+from clickscale.data.preparation.prepare import prepare
+from tests.data.described.drafts.test_guess import START, write_csv
+
+Row = dict[str, Any]
+
+
+def events(user: str, item: str) -> list[Row]:
+    draw = random.Random(3)
+    return [
+        {user: f"p{draw.randrange(60)}", item: f"x{draw.randrange(40)}", "shown_at": START + 60 * n}
+        | {"clicked": int(draw.random() < 0.3), "region": f"r{n % 12}"}
+        for n in range(2_000)
+    ]
+
+
+def people(name: str) -> list[Row]:
+    return [{name: f"p{n}", "birth_year": 1950 + n % 40, "city": f"c{n % 5}"} for n in range(60)]
+
+
+def things(name: str) -> list[Row]:
+    return [{name: f"x{n}", "kind": f"k{n % 6}", "price": 1.5 + n} for n in range(40)]
+
+
+def roles(folder, tables: dict[str, list[Row]]) -> tuple[str | None, str | None, dict[str, Any]]:
+    text = guess([write_csv(folder / name, rows) for name, rows in tables.items()], folder)
+    (folder / "draft.toml").write_text(text)
+    tree = tomllib.loads(text)
+    return tree.get("user", {}).get("column"), tree.get("item", {}).get("column"), tree
+
+
+@pytest.mark.parametrize(
+    ("user", "item"), [("courier", "dish"), ("user_id", "dish"), ("courier", "item_id"), ("who", "what")]
+)
+def test_ids_are_what_other_tables_describe(tmp_path, user: str, item: str) -> None:
+    tables = {"log.csv": events(user, item), "a.csv": people(user), "b.csv": things(item)}
+    found = roles(tmp_path, tables)
+    assert found[:2] == (user, item)
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    assert data.manifest.counts["users"] == 60
+    assert {field.name for field in data.schema.profile} == {"birth_year", "city"}
+    assert {field.name for field in data.schema.items} == {"kind", "price"}
+
+
+def test_texts_join_under_other_names(tmp_path) -> None:
+    tables = {"log.csv": events("user_id", "spot_uri"), "tracks.csv": things("uri")}
+    _, item, tree = roles(tmp_path, tables)
+    assert item == "spot_uri"
+    assert tree["items"]["item"] == "uri"
+
+
+def test_a_table_of_places_makes_no_user(tmp_path) -> None:
+    regions = [{"region": f"r{n}", "area": 10.5 * n} for n in range(12)]
+    rows = [{name: value for name, value in row.items() if name != "p"} for row in events("p", "item_id")]
+    assert roles(tmp_path, {"log.csv": rows, "regions.csv": regions})[:2] == (None, "item_id")
