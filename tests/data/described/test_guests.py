@@ -132,6 +132,13 @@ def test_a_draft_finds_guests(nobody: str, tmp_path: Path) -> None:
     assert "WARNING" not in text
 
 
+def test_ids_of_zeros_alone_are_guests(tmp_path: Path) -> None:
+    nobody = "00000000-0000-0000-0000-000000000000"
+    rows = [row | ({"user_id": nobody} if n % 9 == 0 else {}) for n, row in enumerate(clicks())]
+    save(tmp_path, rows)
+    assert f'guests = ["{nobody}"]' in drafted(tmp_path, "clicks.csv")
+
+
 def test_a_few_rows_without_a_user_are_faults(tmp_path: Path) -> None:
     save(tmp_path, [row | ({} if n % 300 else {"user_id": ""}) for n, row in enumerate(clicks())])
     assert "guests" not in drafted(tmp_path, "clicks.csv")

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.rows import as_text
 from clickscale.data.tables.casts import detect_unit, seconds
 
 Side = Literal["item", "profile", "context"]
@@ -149,8 +150,11 @@ def guests_of(user: Column) -> list[str]:
     if pa.types.is_nested(user.values.type):
         return []
     value, share = shared_id(user)
-    texts = [str(value)] if share and str(value).strip().lower() in _NOBODY else []
-    return texts + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
+    texts = {str(value)} if share and str(value).strip().lower() in _NOBODY else set()
+    zeros = pc.filter(user.known, pc.match_substring_regex(as_text(user.known), r"^[0-]{6,}$"))
+    if len(zeros) > _SOME_GUESTS * len(user.values):  # such as an advertising id that its owner has forbidden
+        texts |= set(as_text(zeros).to_pylist())
+    return sorted(texts) + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
 
 
 def mentions(text: str, kind: Literal["user", "item"]) -> bool:
