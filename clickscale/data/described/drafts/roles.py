@@ -37,6 +37,11 @@ ITEMS = _words(
     "courseid placeid listing episode episodeid coupon couponid recipe recipeno property offer exposeid "
     "creative banner template templateid campaign campaignid"
 )
+# Names of ids that may also be those of a few kinds, such as a player of videos or the format of a banner.
+_DOUBTFUL = _words(
+    "recipient reader viewer player listener seeker passenger driver profile listing episode coupon "
+    "recipe property offer creative banner template campaign"
+)
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
     "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime "
@@ -118,7 +123,8 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
     """
     word = _USER_WORD if kind == "user" else _ITEM_WORD
     told = next((column for column in columns if column.role == kind), None)
-    known = told or named(columns, USERS if kind == "user" else ITEMS)
+    sure = [column for column in columns if plain_name(column.name) not in _DOUBTFUL or _has_many(column)]
+    known = told or named(sure, USERS if kind == "user" else ITEMS)
     similar = [
         c
         for c in columns
@@ -127,6 +133,11 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
         and not _PLACES.search(name)
     ]
     return known or (similar[0] if similar else None)
+
+
+def _has_many(column: Column) -> bool:
+    """True for a column of enough values to be ids; lists are."""
+    return pa.types.is_nested(column.values.type) or column.distinct >= _SOME
 
 
 def shared_id(column: Column) -> tuple[object, float]:

@@ -183,3 +183,12 @@ def test_an_item_nearly_determines_what_differs_little_between_its_rows(values, 
 def test_few_items_with_several_rows_are_no_evidence():
     few = np.r_[ITEM[:30], np.arange(19)]
     assert not nearly_determines(Column("item", pa.array(few)), Column("c", pa.array(few * 1.0)))
+
+
+def test_a_few_kinds_under_the_name_of_an_id_are_no_ids() -> None:
+    kinds = Column("player", pa.array(["html5", "ios", "android"] * 200))
+    ids = Column("player", pa.array([f"p{n % 150}" for n in range(600)]))
+    assert find_id([kinds], "user") is None
+    assert find_id([ids], "user") is ids
+    formats = Column("banner", pa.array(["wide", "tall"] * 300))
+    assert find_id([formats], "item") is None

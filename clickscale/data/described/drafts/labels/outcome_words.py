@@ -17,8 +17,9 @@ _ANYWHERE = re.compile(
 _WEAK = re.compile(
     r"(^|_)(contact(s|ed)?|contact_request(ed)?|requested|revealed|inquir(y|ies|ed)|enquir(y|ies|ed)|leads?|opened|"
     r"appl(y|ied)|application|ordered|reserv(ed|ation)|sign(ed)?_?up|download(ed)?|engaged?|watched|played|"
-    r"listened|answered|accepted|attended|redeemed|used|replied|swiped_right|is_match|matched|won|conv|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geoeffnet|"
-    r"geöffnet|compr(a|ado|ada|ou)|reserva(do)?|abierto|achat|achete|commande|reservation|acquist(o|ato)|ordine)"
+    r"listened|answered|accepted|attended|redeemed|used|replied|swiped_right|is_match|matched|won|conv|"
+    r"bestell(t|ung)|gebucht|buchung|kauf|reagiert|ge(oe|_)ffnet|"
+    r"compr(a|ado|ada|ou)|reserva(do)?|abierto|achat|achete|commande|reservation|acquist(o|ato)|ordine)"
     r"(_|$)"
 )
 _INVERTED = re.compile(
