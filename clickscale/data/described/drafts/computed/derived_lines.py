@@ -1,4 +1,4 @@
-"""Derived numbers of a draft: ages by the moments of users and items, distances, and values in common."""
+"""Derived numbers of a draft: ages, comparisons of numbers, distances, and values in common."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence

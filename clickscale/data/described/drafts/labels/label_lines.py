@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
@@ -11,6 +13,7 @@ from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
+from clickscale.data.described.rows import as_text
 
 _NEGATIVES = 4
 _KNOWN = 0.99  # share of the outcomes that are known once a label counts
@@ -45,7 +48,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             continue  # the same outcome again, such as its moment
         seen.add(name)
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
-        if delay := delays.get(column.name, 0) or _own_delay(events, column):
+        if delay := delays.get(column.name, 0) or _own_delay(events, column, condition):
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
             why += f"; {delay} s until it is known"
         elif column.name in [table.name for table in outcomes]:
@@ -54,12 +57,14 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
     yield "]"
 
 
-def _own_delay(events: Events, label: Column) -> int:
+def _own_delay(events: Events, label: Column, condition: str) -> int:
     """Return the seconds until nearly all outcomes were known, by their moments; 0 without any.
 
     The moments are the label itself, as ``install_time``, or beside it, as ``clicked_at`` is by ``clicked``.
     """
     stem = re.sub(r"^((is|was|did|has)_)+|(ed|e)?$", "", OutcomeName(label.name).snake)
+    if condition.endswith("> 0"):  # a moment that is 0 where nothing happened
+        label = replace(label, values=pc.if_else(pc.equal(as_text(label.values), "0"), None, label.values))
     moments = [label] if label.unit else []
     for column in events.head.columns.values():
         words = OutcomeName(column.name).snake

@@ -78,7 +78,7 @@ def coin(n, clicked):
         ),
         (
             {"click_time": lambda n, c: START + 60 * n + 9 if c else 0},
-            {"name": "click", "condition": "click_time > 0"},
+            {"name": "click", "condition": "click_time > 0", "delay": 9},
         ),
         (
             {"premium": coin, "mobile": coin, "outcome": lambda n, c: "clicked" if c else "ignored"},
