@@ -178,7 +178,9 @@ def evaluate_predictions(
         labels.append(label)
         counts = (label.positives, label.rows - label.positives)
         beaten_by = {key: (found.metrics, found.against) for key, found in label.simple.items()}
-        warnings += label_warnings(name, predictions.part, counts, label.metrics, beaten_by)
+        warnings += label_warnings(
+            name, predictions.part, counts, label.metrics, beaten_by, rows.rests_on(label.ranked_users)
+        )
     return EvaluationReport(
         part=predictions.part,
         grouping=predictions.grouping,
@@ -372,6 +374,11 @@ class _LabelRows:
                 for name, partition in partitions.items()
             },
         )
+
+    def rests_on(self, ranked_users: int) -> dict[str, str]:
+        """What the metrics rest on that rank within a user or a request, by name; see `label_warnings`."""
+        requests = int((self.rows.requests.pairs > 0).sum())
+        return {"gauc": f"{ranked_users:,} users", "request_auc": f"{requests:,} requests"}
 
     def _simple(self, logits: Floats32, resampling: _Resampling) -> _SimpleReport:
         other = UserRows(self.labels, logits, self.users, self.moments)

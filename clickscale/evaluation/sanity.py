@@ -27,6 +27,7 @@ def label_warnings(
     counts: tuple[int, int],
     metrics: Mapping[str, Interval],
     simple: Mapping[str, tuple[Mapping[str, float], Mapping[str, PairedTest]]],
+    rests_on: Mapping[str, str],
 ) -> list[str]:
     """Warn of a part with too few positives or negatives, of a bad PCOC, and of a model worse than a table.
 
@@ -34,6 +35,7 @@ def label_warnings(
         counts: positives and negatives of the part.
         metrics: of the model, by name.
         simple: constant and popularity, each with its metrics and with tests of the model's minus these.
+        rests_on: what metrics rest on that not all rows enter, such as ``60 requests``, by name.
     """
     found = few_warnings(label, part, counts)
     pcoc, (least, most) = metrics["pcoc"].value, PCOC_RANGE
@@ -44,7 +46,7 @@ def label_warnings(
             " (clickscale.evaluation.rectify), train on later impressions, or use the scores to rank only."
         )
     for name, (values, against) in simple.items():
-        found += _worse_than(label, name, metrics, values, against)
+        found += _worse_than(label, name, metrics, values, against, rests_on)
     return found
 
 
@@ -71,6 +73,7 @@ def _worse_than(
     model: Mapping[str, Interval],
     simple: Mapping[str, float],
     against: Mapping[str, PairedTest],
+    rests_on: Mapping[str, str],
 ) -> list[str]:
     """Warn of a model that is worse than a simple prediction: one sentence with every measure, or none."""
     better = {metric.name: (1 if metric.better == "higher" else -1, metric.title) for metric in METRICS}
@@ -79,7 +82,8 @@ def _worse_than(
         sign, title = better[key]
         if sign * test.delta < -1e-9:  # beyond rounding
             chance = "" if test.p_text == "-" else f", p {test.p_text}"
-            worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{chance})")
+            few = f" on {rests_on[key]}" if key in rests_on else ""
+            worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{few}{chance})")
     if not worse:
         return []
     return [

@@ -12,17 +12,17 @@ def metrics(pcoc: float = 1.0, **others: float) -> dict[str, Interval]:
 
 
 def test_a_sound_result_says_nothing() -> None:
-    assert label_warnings("click", "test", (FEWEST, FEWEST), metrics(), {}) == []
+    assert label_warnings("click", "test", (FEWEST, FEWEST), metrics(), {}, {}) == []
     assert steps_warning(FEWEST_STEPS) == []
 
 
 @pytest.mark.parametrize(("pcoc", "warned"), [(0.49, True), (0.5, False), (2.0, False), (2.01, True)])
 def test_pcoc_is_warned_of_outside_of_its_range(pcoc: float, warned: bool) -> None:
-    assert len(label_warnings("click", "test", (50, 50), metrics(pcoc), {})) == warned
+    assert len(label_warnings("click", "test", (50, 50), metrics(pcoc), {}, {})) == warned
 
 
 def test_a_pcoc_that_is_not_defined_is_no_warning() -> None:
-    assert label_warnings("click", "test", (50, 50), metrics(math.nan), {}) == []
+    assert label_warnings("click", "test", (50, 50), metrics(math.nan), {}, {}) == []
 
 
 def test_few_of_a_class_name_the_way_out_of_the_part() -> None:
@@ -51,13 +51,14 @@ def test_the_measures_in_which_a_simple_prediction_is_better_are_named_with_thei
         "gauc": PairedTest(-0.01, -0.03, 0.01, 0.31),
         "log_loss": PairedTest(0.01, math.nan, math.nan, math.nan, "one user"),
     }
-    (warning,) = label_warnings("click", "test", (50, 50), metrics(), {"popularity": (simple, against)})
+    popularity = {"popularity": (simple, against)}
+    (warning,) = label_warnings("click", "test", (50, 50), metrics(), popularity, {"gauc": "12 users"})
     assert warning == (
-        "click: the model is worse than item popularity in GAUC (0.6000 against 0.6100, p 0.310) and log-loss"
-        " (0.5000 against 0.4900); train it on more impressions or for more steps, or look for better options"
-        " with clickscale tune."
+        "click: the model is worse than item popularity in GAUC (0.6000 against 0.6100 on 12 users, p 0.310)"
+        " and log-loss (0.5000 against 0.4900); train it on more impressions or for more steps, or look for"
+        " better options with clickscale tune."
     )
     level = dict.fromkeys(against, PairedTest(0.0, 0.0, 0.0, 1.0))
     undefined = dict.fromkeys(against, PairedTest(math.nan, math.nan, math.nan, math.nan, "no positives"))
     for tests in (level, undefined):
-        assert label_warnings("click", "test", (50, 50), metrics(), {"constant": (simple, tests)}) == []
+        assert label_warnings("click", "test", (50, 50), metrics(), {"constant": (simple, tests)}, {}) == []
