@@ -1,9 +1,11 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clickscale.artifact import load_artifact
+from clickscale.cli import main
 from clickscale.demo.steps import Demo, DemoStopped, _DemoOutcome
 from clickscale.errors import ClickscaleError
 from clickscale.training.distill.distill_config import parse_choice
@@ -18,9 +20,9 @@ def ignore(stage: str, done: int, total: int | None) -> None:
     pass
 
 
-def small_demo(out: Path, notes: list[str]) -> Demo:
+def small_demo(out: Path, note: Callable[[str], None]) -> Demo:
     teacher = parse_choice("suan:size-2:120")
-    return Demo(out, notes.append, teacher=teacher, batch_size=256, epochs=1, threads=1, ladder_seeds=1)
+    return Demo(out, note, teacher=teacher, batch_size=256, epochs=1, threads=1, ladder_seeds=1)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, _DemoOutcome,
     pytest.importorskip("lightgbm")
     out, notes = tmp_path_factory.mktemp("demo"), []
     write_small_movielens(out / "ml-100k")
-    demo = small_demo(out, notes)
+    demo = small_demo(out, notes.append)
     demo.prepare(None, ignore)
     return out, demo.run(), notes
 
@@ -96,19 +98,42 @@ def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]
         assert words in page
 
 
-def test_a_finished_demo_trains_nothing_again(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
+def test_the_command_shows_a_finished_demo_and_trains_nothing_again(
+    first: tuple[Path, _DemoOutcome, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out, outcome, _ = first
     done = [out / "runs" / name / "done.json" for name in ("din", "student", "distillation")]
     before = [path.stat().st_mtime_ns for path in done]
-    notes: list[str] = []
-    demo = small_demo(out, notes)
-    demo.prepare(None, ignore)
-    again = demo.run()
+    monkeypatch.setattr("clickscale.demo.steps.Demo", lambda folder, note, seed: small_demo(folder, note))
+    monkeypatch.chdir(out.parent)
+
+    assert main(["demo", "--out", out.name]) == 0
+    printed = capsys.readouterr()
+    for words in (
+        "movielens-100k, test part",
+        "parameters",
+        "ms for 500",
+        "the distilled student's ranking",
+        f"report: {out.name}/report.html",
+        f"served over HTTP: {out.name}/request.json gets",
+        f"next: clickscale serve {out.name}/runs/distillation/student/artifact",
+    ):
+        assert words in printed.out
+    assert outcome.ladder() in printed.out
+    assert f"{out.name}/prepared is there" in printed.err
+    assert "training" not in printed.err
+
+    assert main(["demo", "--out", out.name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [result["name"] for result in told["results"]] == NAMES
+    assert told["gap_closed"] == json.loads(json.dumps(outcome.to_dict()["gap_closed"]))
     assert [path.stat().st_mtime_ns for path in done] == before
-    assert again.results == outcome.results
-    assert again.ladder() == outcome.ladder()
-    assert notes[0] == f"{out / 'prepared'} is there"
-    assert not any(note.startswith("training") for note in notes)
+    ranking = [line["probability"] for line in told["request"]["ranking"]]
+    assert main(["score", *told["request"]["command"].split()[2:], "--json"]) == 0
+    served = json.loads(capsys.readouterr().out)["responses"][0]["candidates"]
+    assert sorted((line["like"] for line in served), reverse=True) == pytest.approx(ranking)
 
 
 def test_a_signal_in_training_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +143,7 @@ def test_a_signal_in_training_ends_the_demo(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("clickscale.demo.steps.train", stopped)
     notes: list[str] = []
     with pytest.raises(DemoStopped) as caught:
-        small_demo(tmp_path, notes).run()
+        small_demo(tmp_path, notes.append).run()
     assert caught.value.exit_code == 143
     assert notes == ["training din:size-2:100"]
 
@@ -128,7 +153,7 @@ def test_without_lightgbm_the_trees_are_left_out_with_a_note(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     notes: list[str] = []
-    assert small_demo(tmp_path, notes).trees() == {}
+    assert small_demo(tmp_path, notes.append).trees() == {}
     assert "pip install 'clickscale[trees]'" in notes[0]
     assert list(tmp_path.iterdir()) == []
 
@@ -136,5 +161,5 @@ def test_without_lightgbm_the_trees_are_left_out_with_a_note(
 def test_a_source_without_the_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ClickscaleError, match=r"u\.data"):
-        small_demo(tmp_path / "out", []).prepare(tmp_path / "empty", ignore)
+        small_demo(tmp_path / "out", [].append).prepare(tmp_path / "empty", ignore)
     assert not (tmp_path / "out" / "prepared").exists()
