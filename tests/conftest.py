@@ -11,6 +11,7 @@ os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["MPLBACKEND"] = "Agg"
 
+import gc
 import logging
 import signal
 import socket
@@ -33,6 +34,13 @@ settings.load_profile("clickscale")
 
 # A shell that starts the suite in the background lets it ignore Ctrl-C, and all its processes with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives to the end; walking it took a fifth of the time of drafts."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
