@@ -57,9 +57,9 @@ class RequestTable:
         return named([self.head.columns[name] for name in self.added], _PERSONS)
 
     def lines(self, base: Path) -> Iterator[str]:
-        """Yield the table ``[[requests]]``."""
+        """Yield the table ``[[joined]]``."""
         shown = remark(self.shown_key)
-        yield f"\n[[requests]]  # impressions with the same {shown} have its columns"
+        yield f"\n[[joined]]  # impressions with the same {shown} have its columns"
         yield from file_lines(self.head, base, self.parts)
         lost = 1 - self.found
         why = f"  # {lost:.1%} of the sampled impressions have none of its rows" if lost else ""
