@@ -76,7 +76,7 @@ _OF_USERS = re.compile(
 _QUANTITIES = re.compile(
     r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|sum(?!e|m)|total|"
     r"days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|views|clicks|"
-    r"followers|fans|likes|percent|salary|income|time$"
+    r"followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|budget|time$"
 )
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"

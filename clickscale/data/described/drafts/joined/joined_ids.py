@@ -45,10 +45,15 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
         role = _role(table)
         if role == "user" and user is None and side_of(column, None, item)[0] != "item":
             told[column.name], user = "user", column
-        elif role != "user" and item is None and (role == "item" or user is not None):
+        elif item is None and (role == "item" or (user is not None and _may_be_item(column, user, table))):
             told[column.name], item = "item", column
     marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
     return replace(head, columns={**head.columns, **marked}) if marked else head
+
+
+def _may_be_item(column: Column, user: Column, table: Head) -> bool:
+    """True for ids beside those of users, unless each user has one, such as a household."""
+    return not mentions(table.path.name, "user") and side_of(column, user, None)[0] != "profile"
 
 
 def _described(head: Head, others: Sequence[Head]) -> Iterator[tuple[Column, Head]]:
@@ -78,7 +83,11 @@ def _is_key(key: Column, column: Column) -> bool:
 
 
 def _role(table: Head) -> Literal["user", "item", ""]:
-    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells."""
+    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells.
+
+    What jobs have, such as a salary, is also said of people; so names of columns count only as long as the
+    user is not known.
+    """
     personal = any(_PERSONAL.search(OutcomeName(name).snake) for name in table.columns)
     user = mentions(table.path.name, "user") or personal
     item = mentions(table.path.name, "item")
