@@ -36,7 +36,8 @@ from clickscale.data.tables.conditions import parse_condition
 
 _NO_ITEM = re.compile(
     r"(^|_)(country|region|city|state|location|zip|postal|segment|group|type|level|category|categ|warehouse|store|"
-    r"branch|device|session|campaign|channel|plan)s?_?(id|no|key)?($|_)"
+    r"branch|device|session|campaign|channel|plan|courier|rider|carrier|employee|staff|clerk|cashier|agent|operator|"
+    r"address|payment|household)s?_?(id|no|key)?($|_)"
 )
 _CLOCKS = (
     *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),

@@ -195,7 +195,8 @@ class _Draft:
             yield from joined.lines(self.base)
         yield from body
         used = [joined.head.path for joined in named]
-        spent = {table.head.path: table.head for table in self.named if table.head.path not in used}
+        used += [head.path for head in (self.items, self.users) if head is not None]
+        spent = {joined.head.path: joined.head for joined in self.named if joined.head.path not in used}
         for head in (*self.unused, *spent.values()):
             yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
 

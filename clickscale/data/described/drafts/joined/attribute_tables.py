@@ -84,15 +84,17 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
 def _with_named(found: AttributeTables) -> AttributeTables:
     """Add the tables that items, users, their further tables and impressions name."""
     events, named = found.events, list[NamedTable]()
+    # Owners of items may be users, too, and an impression may name a second item.
+    others = [*found.unused, *(head for head in (found.users, found.items) if head is not None)]
     heads: dict[Kind, Head | None] = {"item": found.items, "user": found.users}
     more: dict[Kind, list[tuple[Head, Column]]] = {"item": [], "user": []}
     for kind, head in heads.items():
         key = None if head is None else key_of(head, kind, ids_of(events, kind))
         if head is not None and key is not None:
-            heads[kind], tables = with_named_tables(head, f"{kind}s", found.unused, [key.name])
+            heads[kind], tables = with_named_tables(head, f"{kind}s", others, [key.name])
             named += tables
         for head, key in found.more[kind]:
-            head, tables = with_named_tables(head, f"rows of {head.path.name}", found.unused, [key.name])
+            head, tables = with_named_tables(head, f"rows of {head.path.name}", others, [key.name])
             more[kind].append((head, key))
             named += tables
     shape = events.shape
@@ -100,7 +102,7 @@ def _with_named(found: AttributeTables) -> AttributeTables:
     spent = {*events.ids, *(column.name for column, _, _ in events.labels), *shape.left_out, *events.unfit}
     spent |= {*listed.made, *listed.parallel, *listed.chosen} if listed is not None else set()
     spent |= {table.shown_key for table in named}  # items or users have the same
-    head, tables = with_named_tables(events.head, "impressions", found.unused, spent)
+    head, tables = with_named_tables(events.head, "impressions", others, spent)
     named = _once([*named, *tables])
     events = replace(events, shape=replace(shape, head=head)) if tables else events
     paths = [table.head.path for table in named]

@@ -40,6 +40,7 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     """
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
     best = max(found, key=_worth)
+    best = next((each for each in found if _is_finer(each, best)), best)
     if best.events is None:
         return None
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
@@ -126,6 +127,12 @@ def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
         return (), 0
     user_and_item, timed, labeled = each.events.rank
     return (user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+
+
+def _is_finer(each: _Candidate, other: _Candidate) -> bool:
+    """True for rows that name those of another table, such as items of orders, and tell as much."""
+    paths = [table.head.path for table in each.requests]
+    return other.shape.head.path in paths and _worth(each)[0] >= _worth(other)[0]
 
 
 def _worth_alone(each: _Candidate) -> tuple[tuple[bool, ...], int]:

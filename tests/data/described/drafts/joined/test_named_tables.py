@@ -210,3 +210,81 @@ def test_a_large_table_is_read_where_its_rows_are_named(tmp_path, monkeypatch):
     assert (table.key, table.shown_key, table.found) == ("id", "seller_id", 1.0)
     assert head.columns["seller_level"].values.to_pylist()[:3] == ["c", "a", "b"]
     assert with_named_tables(read_head(items), "items", [read_head(items)], [])[1] == []
+
+
+def test_owners_of_items_are_users_with_all_that_is_said_of_these(tmp_path):
+    users = [{"user_id": f"u{n}", "city": f"C{n % 7}", "pro": n % 2} for n in range(60)]
+    paths = [
+        write_csv(tmp_path / "views.csv", list(events())),
+        write_items(tmp_path, owner=lambda n: f"u{n}"),
+        write_csv(tmp_path / "users.csv", users),
+    ]
+    text, tree = draft(tmp_path, *paths)
+    assert joined(tree) == {("users.csv", "owner"): "owner_"}
+    assert names(tree["items"]["fields"]) == ["owner_city", "owner_pro"]  # each item has an owner of its own
+    assert names(tree["users"]["fields"]) == ["city", "pro"]
+    assert "Not used" not in text
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    items = open_dataset(tmp_path / "out").items
+    assert len(set(np.asarray(items["field.owner_city"]).tolist())) == 2 + 7
+
+
+def test_of_orders_the_rows_are_what_was_ordered_and_not_who_brought_it(tmp_path):
+    lines, orders = [], []
+    for number in range(500):
+        orders.append(
+            {"order_id": number, "customer_id": DRAW.randrange(50), "courier_id": DRAW.randrange(20)}
+            | {"created_at": START + 90 * number}
+        )
+        for dish in DRAW.sample(range(30), 2):
+            lines.append({"order_item_id": len(lines), "order_id": number, "dish_id": dish})
+    dishes = [{"dish_id": n, "store_id": n % 7, "price": 3.5 + n} for n in range(30)]
+    stores = [{"store_id": n, "cuisine": "abc"[n % 3]} for n in range(7)]
+    tables = {
+        "order_items": lines,
+        "orders": orders,
+        "dishes": dishes,
+        "stores": stores,
+        "couriers": [{"courier_id": n, "vehicle": "ab"[n % 2]} for n in range(20)],
+        "customers": [{"customer_id": n, "plan": "ab"[n % 2]} for n in range(50)],
+    }
+    _, tree = draft(tmp_path, *(write_csv(tmp_path / f"{name}.csv", rows) for name, rows in tables.items()))
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("customer_id", "dish_id")
+    assert tree["impressions"]["files"] == "order_items.csv"
+    assert list(joined(tree)) == [
+        *(("orders.csv", "order_id"), ("stores.csv", "store_id"), ("couriers.csv", "courier_id")),
+    ]
+    assert names(tree["items"]["fields"]) == ["store_id", "price", "store_cuisine"]
+
+
+def test_jobs_with_a_salary_are_items_where_the_user_is_known(tmp_path):
+    log = [{"job_ref": row.pop("item_id"), "seeker": row.pop("user_id")} | row for row in events()]
+    jobs = [{"job_ref": f"i{n}", "salary": 1000 * n, "kind": "abc"[n % 3]} for n in range(40)]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "views.csv", log), write_csv(tmp_path / "jobs.csv", jobs))
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("seeker", "job_ref")
+    assert tree["items"]["files"] == "jobs.csv"
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_number_of_a_click_is_not_that_of_its_impression(tmp_path, counts):
+    log = [{"id": n} | {k: v for k, v in row.items() if k != "click"} for n, row in enumerate(events())]
+    chosen = [n for n in range(2000) if DRAW.random() < 0.3]
+    clicks = [
+        ({"id": n, "impression_id": shown} if counts else {"id": shown})
+        | {"clicked_at": START + 60 * shown + 5}
+        for n, shown in enumerate(chosen)
+    ]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "impressions.csv", log), write_csv(tmp_path / "clicks.csv", clicks)
+    )
+    assert tree["outcomes"][0]["key"] == (["impression_id"] if counts else ["id"])
+    assert tree["labels"][0]["delay"] == 5
+
+
+def test_where_an_order_is_brought_to_is_known_before_it(tmp_path):
+    log = [row | {"delivery_zone_id": DRAW.randrange(9), "delivery_minutes": 5} for row in events()]
+    for row in log:
+        row["delivery_minutes"] = DRAW.randrange(40)
+    text, tree = draft(tmp_path, write_csv(tmp_path / "views.csv", log))
+    assert names(tree["impressions"]["fields"]) == ["delivery_zone_id"]
+    assert "left out: delivery_minutes (by its name written after the outcome)" in text

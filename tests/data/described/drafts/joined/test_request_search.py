@@ -204,7 +204,7 @@ def test_requests_of_few_impressions_are_told_or_not_joined(tmp_path):
         ("items.csv", [{"item_id": n, "device": f"d{n % 4}"} for n in range(32)]),
         ("users.csv", [{"user_id": n, "device": f"d{n % 4}"} for n in range(40)]),
         ("shops.csv", [{"place": n, "device": f"d{n}", "opened": START + n} for n in range(4)]),
-        ("campaigns.csv", [{"campaign_id": n, "budget": n % 7} for n in range(50)]),
+        ("campaign_days.csv", [{"campaign_id": n % 50, "budget": n % 7} for n in range(100)]),
         ("orders.csv", [{"request_id": 7 * n, "device": "a" * (1 + n % 3)} for n in range(0, 400)]),
         ("requests.csv", [{"request_id": 7 * (n // 2), "device": "ab"[n % 2]} for n in range(800)]),
         (
