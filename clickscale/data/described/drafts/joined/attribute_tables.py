@@ -41,7 +41,7 @@ def find_attributes(events: Events, heads: Sequence[Head]) -> AttributeTables:
     rest = [head for head in heads if head not in (items, users)]
     ids: dict[Kind, Column | None] = {"user": ids_of(events, "user"), "item": ids_of(events, "item")}
     outcomes = [column.name for column, _, _ in events.labels]
-    more = find_more(rest, lambda head, kind: key_of(head, kind, ids[kind]), ids, outcomes)
+    more = find_more(rest, lambda head, kind: _key(events, head, kind), ids, outcomes)
     known = [head for tables in more.values() for head, _ in tables]
     return _with_named(
         AttributeTables(events, items, users, more, [], [head for head in rest if head not in known])
@@ -68,7 +68,7 @@ def _attribute_table(events: Events, heads: Sequence[Head], kind: Kind) -> Head 
 def _likeness(events: Events, head: Head, kind: Kind) -> float:
     """Score a table as the one of items or users, by names and by ids in common; 0 if it is none."""
     wanted = ids_of(events, kind)
-    key = key_of(head, kind, wanted)
+    key = _key(events, head, kind)
     if key is None or wanted is None or key.distinct < 0.99 * head.rows:
         return 0
     if pa.types.is_nested(key.values.type):
@@ -79,6 +79,16 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
     # Generated names such as column_1 are alike by chance.
     named_alike = head.named and key.name == wanted.name
     return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
+
+
+def _key(events: Events, head: Head, kind: Kind) -> Column | None:
+    """Find the column of a table that holds ids of a role, and nothing else that impressions name."""
+    wanted = ids_of(events, kind)
+    key = key_of(head, kind, wanted)
+    if key is None or wanted is None or not head.named or key.name == wanted.name:
+        return key
+    is_other = key.name in events.head.columns and plain_name(key.name) != "id"
+    return None if is_other else key
 
 
 def _with_named(found: AttributeTables) -> AttributeTables:

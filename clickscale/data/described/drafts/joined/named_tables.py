@@ -27,7 +27,7 @@ _STEPS = 3  # from ads to campaigns, to advertisers, to their countries
 _ID = re.compile(r"(^|_)(id|ids|key|code|no|number|ref|uuid|guid|fk|pk|sk|idx|index|slug|hash)$")
 _OF_TABLES = re.compile(
     r"(^|_)(dims?|tbl|tables?|info|infos|data|dataset|master|meta|metadata|details?|list|lookup|profiles?|attributes|"
-    r"features|catalog|catalogue|db|export|dump|snapshot|all|full|raw|v\d+|\d+)(?=_|$)"
+    r"features|catalog|catalogue|codes|mapping|dictionary|reference|db|export|dump|snapshot|all|full|raw|v\d+|\d+)(?=_|$)"
 )
 _ANYTHING = frozenset(
     (

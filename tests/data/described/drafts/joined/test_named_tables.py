@@ -288,3 +288,33 @@ def test_where_an_order_is_brought_to_is_known_before_it(tmp_path):
     text, tree = draft(tmp_path, write_csv(tmp_path / "views.csv", log))
     assert names(tree["impressions"]["fields"]) == ["delivery_zone_id"]
     assert "left out: delivery_minutes (by its name written after the outcome)" in text
+
+
+def test_the_key_of_a_table_is_its_own_id_and_not_one_that_it_names(tmp_path):
+    log = [
+        {"ad_id": 1000 + int(row.pop("item_id")[1:]), "user_id": int(row.pop("user_id")[1:])} | row
+        for row in events()
+    ]
+    tables = {
+        "impressions": log,
+        "ads": [{"id": 1000 + n, "campaign_id": n % 15, "format": "xyz"[n % 3]} for n in range(40)],
+        "campaigns": [{"id": n, "goal": "pq"[n % 2]} for n in range(15)],
+        "users": [{"id": n, "household_id": n % 25, "age": 20 + n} for n in range(60)],
+        "households": [{"id": n, "income_band": "abc"[n % 3]} for n in range(25)],
+    }
+    _, tree = draft(tmp_path, *(write_csv(tmp_path / f"{name}.csv", rows) for name, rows in tables.items()))
+    assert (tree["items"]["item"], tree["users"]["user"]) == ("id", "id")
+    assert names(tree["items"]["fields"]) == ["campaign_id", "format", "campaign_goal"]
+    assert names(tree["users"]["fields"]) == ["household_id", "age", "household_income_band"]
+
+
+def test_a_table_of_something_else_that_impressions_name_is_not_that_of_items(tmp_path):
+    log = [{"ad_id": int(row.pop("item_id")[1:])} | row for row in events()]
+    log = [row | {"campaign_id": row["ad_id"] % 15} for row in log]
+    campaigns = [{"campaign_id": n, "goal": "pq"[n % 2]} for n in range(15)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", log), write_csv(tmp_path / "campaigns.csv", campaigns)
+    )
+    assert joined(tree) == {("campaigns.csv", "campaign_id"): "campaign_"}
+    assert "files" not in tree["items"]
+    assert names(tree["items"]["fields"]) == ["campaign_id", "campaign_goal"]
