@@ -11,7 +11,7 @@ from clickscale.data.described.drafts.joined.named_tables import NamedTable, wit
 from clickscale.data.described.drafts.roles import mentions, plain_name
 from clickscale.data.described.drafts.samples import Column, Head
 
-_ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
+_ALIKE = 0.5  # share of ids in common from which a column whose name says else, or nothing, may hold them
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _key(events: Events, head: Head, kind: Kind) -> Column | None:
     if key is None or wanted is None or not head.named or key.name == wanted.name:
         return key
     is_other = key.name in events.head.columns and plain_name(key.name) != "id"
-    return None if is_other else key
+    return None if is_other and in_common(key, wanted) < _ALIKE else key
 
 
 def _with_named(found: AttributeTables) -> AttributeTables:

@@ -130,9 +130,11 @@ def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
 
 
 def _is_finer(each: _Candidate, other: _Candidate) -> bool:
-    """True for rows that name those of another table, such as items of orders, and tell as much."""
-    paths = [table.head.path for table in each.requests]
-    return other.shape.head.path in paths and _worth(each)[0] >= _worth(other)[0]
+    """True for rows that are no events alone but name those of another table, such as items of orders."""
+    if each.plain is not None or other.shape.head.path not in [table.head.path for table in each.requests]:
+        return False
+    several = each.shape.head.estimated_rows >= other.shape.head.estimated_rows
+    return several and _worth(each)[0] >= _worth(other)[0]
 
 
 def _worth_alone(each: _Candidate) -> tuple[tuple[bool, ...], int]:
