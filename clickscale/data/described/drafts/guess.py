@@ -24,7 +24,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
 )
 from clickscale.data.described.drafts.event_tables import OTHER_ID, roles_of, useless
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
-from clickscale.data.described.drafts.joined.attribute_tables import find_attributes, ids_of
+from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
 from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows, key_of
@@ -142,7 +142,7 @@ class _Draft:
         events = self.events = tables.events[0]
         timed = [table for table in tables.events[1:] if table.time is not None]
         behaviors = self.behaviors = timed[0] if timed else None
-        self.tables, self.base, self.keep = tables, base, keep
+        self.tables, self.base = tables, base
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
@@ -151,9 +151,11 @@ class _Draft:
         self.feedback = [column for column, _, _ in events.labels]
         others = [head for head in tables.others if not behaviors or head is not behaviors.head]
         self.history, self.past, described = self._history(others)
-        found = find_attributes(events, [head for head in others if head is not described])
+        found = find_attributes(events, [head for head in others if head is not described], keep)
         self.items, self.users, self.more, self.unused = found.items, found.users, found.more, found.unused
         self.named = found.named
+        sources = [pair for table in self.named for pair in table.sources.items()]
+        self.keep = {*keep, *(name for name, source in sources if source in keep)}
         self.events, self.shape = found.events, found.events.shape
         self.used: set[str] = set()  # columns of tables that fields read
 
@@ -168,7 +170,7 @@ class _Draft:
         return [], [], None
 
     def _wanted(self, kind: Kind) -> Column | None:
-        return ids_of(self.events, kind)
+        return self.events.joining(kind)
 
     def _key(self, head: Head, kind: Kind) -> Column | None:
         return key_of(head, kind, self._wanted(kind))

@@ -1,6 +1,6 @@
 """Tables that describe the items and the users of a log, and those that all its tables name."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ _ALIKE = 0.5  # share of ids in common from which a column whose name says else,
 
 
 @dataclass(frozen=True)
-class AttributeTables:
+class _AttributeTables:
     """Tables around the impressions.
 
     Attributes:
@@ -34,25 +34,22 @@ class AttributeTables:
     unused: list[Head]
 
 
-def find_attributes(events: Events, heads: Sequence[Head]) -> AttributeTables:
-    """Find out what tables beside the impressions describe."""
+def find_attributes(events: Events, heads: Sequence[Head], keep: Collection[str]) -> _AttributeTables:
+    """Find out what tables beside the impressions describe.
+
+    Args:
+        keep: columns that are features whatever speaks against them.
+    """
     items = _attribute_table(events, heads, "item")
     users = _attribute_table(events, [head for head in heads if head is not items], "user")
     rest = [head for head in heads if head not in (items, users)]
-    ids: dict[Kind, Column | None] = {"user": ids_of(events, "user"), "item": ids_of(events, "item")}
+    ids: dict[Kind, Column | None] = {"user": events.joining("user"), "item": events.joining("item")}
     outcomes = [column.name for column, _, _ in events.labels]
     more = find_more(rest, lambda head, kind: _key(events, head, kind), ids, outcomes)
     known = [head for tables in more.values() for head, _ in tables]
     return _with_named(
-        AttributeTables(events, items, users, more, [], [head for head in rest if head not in known])
+        _AttributeTables(events, items, users, more, [], [head for head in rest if head not in known]), keep
     )
-
-
-def ids_of(events: Events, kind: Kind) -> Column | None:
-    """Return the column of the ids by which tables of users or items are joined to the impressions."""
-    if kind == "user":
-        return None if events.shape.composite else events.user
-    return events.item
 
 
 def _attribute_table(events: Events, heads: Sequence[Head], kind: Kind) -> Head | None:
@@ -67,7 +64,7 @@ def _attribute_table(events: Events, heads: Sequence[Head], kind: Kind) -> Head 
 
 def _likeness(events: Events, head: Head, kind: Kind) -> float:
     """Score a table as the one of items or users, by names and by ids in common; 0 if it is none."""
-    wanted = ids_of(events, kind)
+    wanted = events.joining(kind)
     key = _key(events, head, kind)
     if key is None or wanted is None or key.distinct < 0.99 * head.rows:
         return 0
@@ -83,7 +80,7 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
 
 def _key(events: Events, head: Head, kind: Kind) -> Column | None:
     """Find the column of a table that holds ids of a role, and nothing else that impressions name."""
-    wanted = ids_of(events, kind)
+    wanted = events.joining(kind)
     key = key_of(head, kind, wanted)
     if key is None or wanted is None or not head.named or key.name == wanted.name:
         return key
@@ -91,7 +88,7 @@ def _key(events: Events, head: Head, kind: Kind) -> Column | None:
     return None if is_other and in_common(key, wanted) < _ALIKE else key
 
 
-def _with_named(found: AttributeTables) -> AttributeTables:
+def _with_named(found: _AttributeTables, keep: Collection[str]) -> _AttributeTables:
     """Add the tables that items, users, their further tables and impressions name."""
     events, named = found.events, list[NamedTable]()
     # Owners of items may be users, too, and an impression may name a second item.
@@ -99,12 +96,12 @@ def _with_named(found: AttributeTables) -> AttributeTables:
     heads: dict[Kind, Head | None] = {"item": found.items, "user": found.users}
     more: dict[Kind, list[tuple[Head, Column]]] = {"item": [], "user": []}
     for kind, head in heads.items():
-        key = None if head is None else key_of(head, kind, ids_of(events, kind))
+        key = None if head is None else key_of(head, kind, events.joining(kind))
         if head is not None and key is not None:
-            heads[kind], tables = with_named_tables(head, f"{kind}s", others, [key.name])
+            heads[kind], tables = with_named_tables(head, f"{kind}s", others, [key.name], keep)
             named += tables
         for head, key in found.more[kind]:
-            head, tables = with_named_tables(head, f"rows of {head.path.name}", others, [key.name])
+            head, tables = with_named_tables(head, f"rows of {head.path.name}", others, [key.name], keep)
             more[kind].append((head, key))
             named += tables
     shape = events.shape
@@ -112,12 +109,12 @@ def _with_named(found: AttributeTables) -> AttributeTables:
     spent = {*events.ids, *(column.name for column, _, _ in events.labels), *shape.left_out, *events.unfit}
     spent |= {*listed.made, *listed.parallel, *listed.chosen} if listed is not None else set()
     spent |= {table.shown_key for table in named}  # items or users have the same
-    head, tables = with_named_tables(events.head, "impressions", others, spent)
+    head, tables = with_named_tables(events.head, "impressions", others, spent, keep)
     named = _once([*named, *tables])
     events = replace(events, shape=replace(shape, head=head)) if tables else events
     paths = [table.head.path for table in named]
     unused = [head for head in found.unused if head.path not in paths]
-    return AttributeTables(events, heads["item"], heads["user"], more, named, unused)
+    return _AttributeTables(events, heads["item"], heads["user"], more, named, unused)
 
 
 def _once(tables: Sequence[NamedTable]) -> list[NamedTable]:

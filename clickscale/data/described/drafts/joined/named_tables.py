@@ -15,8 +15,6 @@ from clickscale.data.described.drafts.roles import find_id, find_time, named
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.drafts.toml_lines import file_lines, quoted, remark
-from clickscale.data.described.rows import as_text
-from clickscale.data.features.texts import whole_texts
 
 _PERSONS = ("uuid", "guid")
 _OWN = 0.99  # share of the rows with a key of their own
@@ -84,6 +82,12 @@ class NamedTable:
         """Column that stands for the user where none is called so."""
         return named([self.head.columns[name] for name in self.added], _PERSONS)
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Name the columns of the table from which those that others get are taken."""
+        begin = len(self.prefix)
+        return {name: name if name in self.head.columns else name[begin:] for name in self.added}
+
     def lines(self, base: Path) -> Iterator[str]:
         """Yield the table ``[[joined]]``."""
         owners, shown = " and ".join(self.owners), remark(self.shown_key)
@@ -101,13 +105,14 @@ class NamedTable:
 
 
 def with_named_tables(
-    head: Head, owner: str, others: Sequence[Head], spent: Collection[str]
+    head: Head, owner: str, others: Sequence[Head], spent: Collection[str], keep: Collection[str] = ()
 ) -> tuple[Head, list[NamedTable]]:
     """Add to a sample the columns of the tables among the others that its rows name, in several steps.
 
     Args:
         owner: what its rows are.
         spent: columns that name something else, such as the user, or that are no features.
+        keep: columns of the others that are features whatever speaks against them.
     """
     tables: list[NamedTable] = []
     if not head.named:
@@ -119,19 +124,19 @@ def with_named_tables(
         for other in others:
             if other.path in path or len(path) > _STEPS:
                 continue
-            joined = _joins(head, owner, head.columns[shown], name, other)
+            joined = _joins(head, owner, head.columns[shown], name, other, keep)
             if joined is None:
                 continue
             head, table = joined
             tables.append(table)
-            begin = len(table.prefix)
-            own = {added: added if added in other.columns else added[begin:] for added in table.added}
-            left += [(added, own[added], (*path, other.path)) for added in table.added]
+            left += [(added, source, (*path, other.path)) for added, source in table.sources.items()]
             break
     return head, tables
 
 
-def _joins(head: Head, owner: str, shown: Column, name: str, other: Head) -> tuple[Head, NamedTable] | None:
+def _joins(
+    head: Head, owner: str, shown: Column, name: str, other: Head, keep: Collection[str]
+) -> tuple[Head, NamedTable] | None:
     """Join a table by a column of a sample, if its values name rows of it."""
     if not _may_name(shown) or _OF_EVENTS.search(OutcomeName(name).snake) or not _describes(other):
         return None
@@ -140,7 +145,8 @@ def _joins(head: Head, owner: str, shown: Column, name: str, other: Head) -> tup
         return None
     prefix = _stem(shown.name) + "_"
     rest = [column for column in other.columns.values() if column is not key]
-    left_out = {column.name: why for column in rest if (why := _unfit(column, owner, key))}
+    judged = [column for column in rest if column.name not in keep]
+    left_out = {column.name: why for column in judged if (why := _unfit(column, owner, key))}
     called = {c.name if c.name.startswith(prefix) else prefix + c.name: c for c in rest}
     added = {
         name: column
@@ -196,7 +202,7 @@ def _key(shown: Column, name: str, table: Head) -> tuple[Column | None, bool]:
         if is_id and thing and thing == _last(named_so):
             return key, True
     texts = [key for key in keys if key.floats is None and shown.floats is None]
-    return next((key for key in texts if in_common(key, shown) >= COMMON), None), False
+    return next((key for key in texts if shown.ids_among(key) >= COMMON), None), False
 
 
 def _is_key(column: Column) -> bool:
@@ -235,11 +241,6 @@ def _unfit(column: Column, owner: str, key: Column) -> str:
     return ""
 
 
-def in_common(one: Column, other: Column) -> int:
-    """Count the ids of one column that are among those of another."""
-    return int(pc.sum(pc.is_in(_ids_of(one.known).unique(), value_set=_ids_of(other.known))).as_py() or 0)
-
-
 def looked_up(
     head: Head, shown_key: Column, table: Head, key: Column, added: Mapping[str, Column]
 ) -> tuple[Head, float, int]:
@@ -252,13 +253,13 @@ def looked_up(
         The sample, the share of its rows whose id the table has, and the number of such ids. All rows count
         as found if enough are and the rest may stand in the part of the table that was not read.
     """
-    wanted = _ids_of(shown_key.values)
+    wanted = shown_key.ids
     names = [key.name, *(column.name for column in added.values())]
     values = {name: table.columns[name].values for name in names}
     is_whole = True
     if table.rows < WHOLE * table.estimated_rows:
         values, is_whole = table.rows_with(key.name, wanted.unique(), names)
-    place = pc.index_in(wanted, value_set=_ids_of(values[key.name]))
+    place = pc.index_in(wanted, value_set=Column(key.name, values[key.name]).ids)
     place = pc.if_else(pc.is_valid(wanted), place, pa.scalar(None, place.type))
     columns = {name: Column(name, values[column.name].take(place)) for name, column in added.items()}
     known = {name: column for name, column in columns.items() if len(column.known)}
@@ -269,8 +270,3 @@ def looked_up(
     if not is_whole and found >= COMMON:
         return joined, 1.0, different
     return joined, found / max(len(place), 1), different
-
-
-def _ids_of(values: pa.Array) -> pa.Array:
-    """Write ids as they are compared."""
-    return whole_texts(as_text(values))

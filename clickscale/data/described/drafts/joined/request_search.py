@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from clickscale.data.described.drafts.event_tables import useless
-from clickscale.data.described.drafts.joined.named_tables import COMMON, NamedTable, in_common, looked_up
+from clickscale.data.described.drafts.joined.named_tables import COMMON, NamedTable, looked_up
 from clickscale.data.described.drafts.joined.outcome_tables import is_called_after_outcomes
 from clickscale.data.described.drafts.labels.label_search import find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
@@ -131,7 +131,7 @@ def _keys(head: Head, requests: Head) -> Iterator[tuple[Column, Column]]:
             stem = re.sub(r"_?(id|key)$", "", name)
             same = plain_name(key.name) == "id" and stem != name and len(stem) > 2 and stem in files
             texts = shown.floats is None and key.floats is None and not shown.unit
-            if same or (texts and in_common(shown, key) >= COMMON):
+            if same or (texts and shown.ids_among(key) >= COMMON):
                 yield shown, key
     yield from (pair for pair in alike if plain_name(pair[1].name) == "id")
 

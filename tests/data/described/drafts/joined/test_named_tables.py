@@ -2,12 +2,14 @@
 
 import random
 import re
+import tomllib
 
 import numpy as np
 import pytest
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.drafts.joined.named_tables import with_named_tables
 from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
@@ -318,3 +320,21 @@ def test_a_table_of_something_else_that_impressions_name_is_not_that_of_items(tm
     assert joined(tree) == {("campaigns.csv", "campaign_id"): "campaign_"}
     assert "files" not in tree["items"]
     assert names(tree["items"]["fields"]) == ["campaign_id", "campaign_goal"]
+
+
+def test_a_column_to_keep_may_stand_in_a_named_table(tmp_path):
+    items = write_items(tmp_path, seller_id=lambda n: n % 10)
+    sellers = [{"id": n, "name": f"N{n}", "click_count": 7 * n % 5, "tier": "ab"[n % 2]} for n in range(10)]
+    stores = [{"id": n, "size": n % 3, "refunds": n % 5} for n in range(8)]
+    log = [row | {"store_id": DRAW.randrange(8)} for row in events()]
+    paths = [
+        write_csv(tmp_path / "views.csv", log),
+        items,
+        write_csv(tmp_path / "sellers.csv", sellers),
+        write_csv(tmp_path / "stores.csv", stores),
+    ]
+    tree = tomllib.loads(guess(paths, tmp_path, keep=["click_count"]))
+    assert names(tree["items"]["fields"]) == ["seller_id", "seller_click_count", "seller_tier"]
+    assert names(tree["impressions"]["fields"]) == ["store_id", "store_size"]
+    tree = tomllib.loads(guess(paths, tmp_path, keep=["refunds"]))
+    assert names(tree["impressions"]["fields"]) == ["store_id", "store_size", "store_refunds"]
