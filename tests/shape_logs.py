@@ -222,6 +222,61 @@ feature_configs {
 """
 
 
+def write_database(folder: Path) -> None:
+    """Tables of a shop that name each other by ids; gold sellers are clicked more, and stores at the sea."""
+    draw, views, shown = random.Random(12), [], []
+    clicks, orders, lines = [], [], []
+    moments = sorted(_moments(draw, 500), key=lambda entry: entry[1])
+    for view, (user, time) in enumerate(moments, 1):
+        views.append(
+            {"id": view, "user_id": user, "viewed_at": _clock(time), "device": ["ios", "web"][view % 2]}
+        )
+        for item in draw.sample(range(_ITEMS), 4):
+            store = draw.randrange(8)
+            shown.append(
+                {"id": len(shown) + 1, "page_view_id": view, "product_id": 500 + item, "store_id": store}
+            )
+            if draw.random() < 0.1 + 0.4 * (item % 10 % 3 == 0) + 0.3 * (store % 2):
+                click = {"id": len(clicks) + 1, "impression_id": len(shown), "clicked_at": _clock(time + 9)}
+                clicks.append(click)
+                if draw.random() < 0.4:
+                    orders.append({"id": len(orders) + 1, "user_id": user, "ordered_at": _clock(time + 300)})
+                    lines.append({"id": len(lines) + 1, "order_id": len(orders), "product_id": 500 + item})
+    tables = {
+        "users": [
+            {"id": user, "city_id": user % 7, "plan": ["free", "plus"][user % 2]} for user in range(_USERS)
+        ],
+        "cities": [{"id": n, "name": f"City {n}", "region": ["north", "south"][n % 2]} for n in range(7)],
+        "products": [{"id": 500 + n, "seller_id": n % 10, "price": 5 + 7 * n % 90} for n in range(_ITEMS)],
+        "sellers": [
+            {
+                "id": n,
+                "name": f"Seller {n}",
+                "level": ["gold", "silver", "basic"][n % 3],
+                "city_id": n * 3 % 7,
+            }
+            for n in range(10)
+        ],
+        "product_categories": [
+            {"product_id": 500 + n, "category_id": kind} for n in range(_ITEMS) for kind in (n % 6, 6 + n % 5)
+        ],
+        "categories": [
+            {"id": n, "name": f"Kind {n}", "department": ["wear", "home"][n % 2]} for n in range(11)
+        ],
+        "stores": [{"id": n, "name": f"Store {n}", "place": ["hill", "sea"][n % 2]} for n in range(8)],
+    }
+    tables |= {
+        "page_views": views,
+        "impressions": shown,
+        "clicks": clicks,
+        "orders": orders,
+        "order_items": lines,
+    }
+    for name, rows in tables.items():
+        table = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        (folder / f"{name}.csv").write_text("\n".join(table) + "\n")
+
+
 SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "mind": write_mind_like,
     "ebnerd": write_ebnerd_like,
@@ -232,6 +287,7 @@ SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "sequences": write_sequences,
     "fuxictr": write_fuxictr_like,
     "torcheasyrec": write_torcheasyrec_like,
+    "database": write_database,
 }
 
 
@@ -246,6 +302,10 @@ def _moments(draw: random.Random, count: int) -> Iterator[tuple[int, int]]:
     """Yield users and times of a week."""
     for _ in range(count):
         yield draw.randrange(_USERS), START + draw.randrange(7 * _DAY)
+
+
+def _clock(time: int) -> str:
+    return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _likes(draw: random.Random, user: int, item: int) -> bool:

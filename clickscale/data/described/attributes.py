@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.arrays import Ints
+from clickscale.data.described.joined_tables import Joins
 from clickscale.data.described.keys import KeyedRows, together
 from clickscale.data.described.rows import Joined, RowShape
 from clickscale.data.described.table_files import TableFiles, cast, sources
@@ -26,9 +27,11 @@ class Attributes:
         InputError: a table or a column is missing.
     """
 
-    def __init__(self, what: str, ids: Field, tables: tuple[More, ...], base: Path, time_zone: str) -> None:
+    def __init__(
+        self, what: str, ids: Field, tables: tuple[More, ...], base: Path, time_zone: str, joins: Joins
+    ) -> None:
         self._ids = ids
-        self._tables = [(table, _open(what, ids, table, base, time_zone)) for table in tables]
+        self._tables = [(table, _open(what, ids, table, base, time_zone, joins)) for table in tables]
         self._known: list[_Known] = []
         self._seen: list[Ints] = []
 
@@ -54,8 +57,9 @@ class Attributes:
         return ids.take(pa.array(first[~np.isin(keys[first], seen)]))
 
     def findings(self) -> list[str]:
-        """Say how many rows of the last pass could not be read."""
-        return [
+        """Say how many rows of the last pass could not be read, and what they name in vain."""
+        joined = [finding for _, files in self._tables for finding in files.findings()]
+        return joined + [
             f"{known.lost:,} rows of {', '.join(name for _, name in table.patterns())} cannot be read; their "
             "attributes are missing."
             for (table, _), known in zip(self._tables, self._known, strict=True)
@@ -82,13 +86,14 @@ def _key(ids: Field, table: More) -> str:
     return joined_name(table.key) or ids.source
 
 
-def _open(what: str, ids: Field, table: More, base: Path, time_zone: str) -> TableFiles:
+def _open(what: str, ids: Field, table: More, base: Path, time_zone: str, joins: Joins) -> TableFiles:
     joined = {field.source: Joined(field.flags, "flags") for field in table.fields if field.flags}
     several = table.key or ids.column
     if not isinstance(several, str):
         joined[joined_name(several)] = Joined(several, "id")
     columns = [_key(ids, table), *sources(table.fields)]
-    return TableFiles(f"{what}.more", table, base, columns, time_zone, RowShape(joined=joined))
+    shape = RowShape(joined=joined)
+    return TableFiles(f"{what}.more", table, base, columns, time_zone, shape, joins=joins)
 
 
 def _read(ids: Field, table: More, files: TableFiles) -> _Known:

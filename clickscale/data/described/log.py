@@ -1,7 +1,7 @@
 """Reader of a described log (`LogConfig`): one pass over each table, chunk by chunk."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,9 @@ from clickscale.config_text import load_toml
 from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.guests import Guests
 from clickscale.data.described.histories import Histories, list_entries
+from clickscale.data.described.joined_tables import Joins
 from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
-from clickscale.data.described.request_columns import Requests
 from clickscale.data.described.rows import (
     ORDER,
     PART_OF_FILE,
@@ -29,7 +29,7 @@ from clickscale.data.described.rows import (
     as_text,
 )
 from clickscale.data.described.table_files import TableFiles, cast, sources
-from clickscale.data.described.table_options import History
+from clickscale.data.described.table_options import Files, History
 from clickscale.data.source import PART, PROBLEM, Source, TableName
 from clickscale.data.tables.casts import Unit, integers
 from clickscale.data.tables.chunks import Chunk, canonical, empty_problems
@@ -85,55 +85,42 @@ class _Log:
         self._guests = Guests((), "")
         self._read = self._kept = 0  # rows of the impressions, before and after their condition
         self._without_zone: dict[str, set[str]] = {}
-        self._outcomes = Outcomes(config, base)
-        self._requests = Requests(config, base, self._raw_columns())
         ids, zone = self._schema, config.time_zone
-        self._of_users = Attributes("users", ids.user, config.users.more, base, zone)
-        self._of_items = Attributes("items", ids.item, config.items.more, base, zone)
-        for _ in self._tables():
-            pass  # opening a table refuses missing files and columns before anything is written
+        joins = self._joins = Joins(config.joined, base)
+        self._outcomes = Outcomes(config, base, joins)
+        self._of_users = Attributes("users", ids.user, config.users.more, base, zone, joins)
+        self._of_items = Attributes("items", ids.item, config.items.more, base, zone, joins)
+        # Opening a table refuses missing files and columns before anything is written.
+        self._opened = [table for _, table in self._tables()]
+        joins.findings()
 
     def _tables(self) -> Iterator[tuple[TableName | Literal["history"], TableFiles]]:
         """Yield the tables that have files of their own; impressions last."""
-        config, base, history = self._config, self._base, self._config.history
-        zone = config.time_zone
+        config, history = self._config, self._config.history
         if config.users.files:
             columns = [self._user_name(), *sources(config.users.fields)]
-            yield (
-                "users",
-                TableFiles("users", config.users, base, columns, zone, self._shape(config.users.user)),
-            )
+            yield "users", self._open("users", config.users, columns, self._shape(config.users.user))
         if config.items.files:
             columns = [self._item_name(), *sources(config.items.fields)]
-            shape = self._shape("", config.items.item)
-            yield "items", TableFiles("items", config.items, base, columns, zone, shape)
+            yield "items", self._open("items", config.items, columns, self._shape("", config.items.item))
         if config.behaviors.files:
             columns = [*self._behavior_names(), *self._behavior_extras()]
             shape = self._shape(config.behaviors.user, config.behaviors.item)
-            yield "behaviors", TableFiles("behaviors", config.behaviors, base, columns, zone, shape)
+            yield "behaviors", self._open("behaviors", config.behaviors, columns, shape)
         if history and history.files:
             columns = [self._history_user(), *([history.time] if history.time else [])]
             shape, lists = self._shape(history.user), _list_columns(history)
-            yield "history", TableFiles("history", history, base, columns, zone, shape, lists)
-        shown, added = config.impressions, self._requests.made
-        columns = [*self._impression_columns(), *self._requests.keys]
-        shape, lists = self._shape_of_impressions(), self._lists_in_rows()
-        yield "impressions", TableFiles("impressions", shown, base, columns, zone, shape, lists, added)
+            yield "history", self._open("history", history, columns, shape, lists)
+        table, (user, item, _) = config.impressions, self._names()
+        shape = self._shape(table.user, table.item, item, table.lists, table.order, user)
+        lists = _list_columns(history) if history and not history.files else []
+        yield "impressions", self._open("impressions", table, self._impression_columns(), shape, lists)
 
-    def _shape_of_impressions(self) -> RowShape:
-        table = self._config.impressions
-        user, item, _ = self._names()
-        return self._shape(table.user, table.item, item, table.lists, table.order, user)
-
-    def _lists_in_rows(self) -> list[str]:
-        """List the columns of histories in the rows of the impressions."""
-        history = self._config.history
-        return _list_columns(history) if history and not history.files else []
-
-    def _raw_columns(self) -> list[str]:
-        """List the columns that the rows of the impressions must have, before lists are taken apart."""
-        wanted = self._impression_columns()
-        return [*self._shape_of_impressions().raw_columns(wanted), *self._lists_in_rows()]
+    def _open(
+        self, what: str, files: Files, columns: list[str], shape: RowShape, lists: Sequence[str] = ()
+    ) -> TableFiles:
+        zone = self._config.time_zone
+        return TableFiles(what, files, self._base, columns, zone, shape, lists, self._joins)
 
     def _shape(
         self,
@@ -214,9 +201,11 @@ class _Log:
         histories = Histories(names, timed, self._has_known_at()) if sorts else None
         self._tallies, self._without_zone, order = {}, {}, RowOrder()
         self._read = self._kept = 0
-        for tables in (self._requests, self._outcomes, self._of_users, self._of_items):
+        for tables in (self._outcomes, self._of_users, self._of_items):
             tables.read()
-        for name, table in self._tables():
+        opened = list(self._tables())
+        self._opened = [table for _, table in opened]
+        for name, table in opened:
             self._without_zone[name] = table.without_zone
             for path, chunk in self._shown(table) if name == "impressions" else table.chunks():
                 events = table.events(path, chunk)
@@ -238,15 +227,14 @@ class _Log:
         self.findings()  # a condition or a join that fits no row, before rows that lack it are counted
 
     def _shown(self, table: TableFiles) -> Iterator[tuple[Path, Chunk]]:
-        """Yield the rows of the table of impressions that are impressions, with those of requests."""
+        """Yield the rows of the table of impressions that are impressions."""
         guests = self._guests = Guests(self._config.impressions.guests, self._names()[0])
         for path, chunk in table.chunks():
-            joined = guests(self._requests.add(chunk))
-            where = self._shown_where
+            owned, where = guests(chunk), self._shown_where
             tally = None if where is None else Tally("[impressions] where", "the impressions", where)
-            kept = joined if tally is None else self._chosen(joined, tally)
-            self._read, self._kept = self._read + len(joined), self._kept + len(kept)
-            if len(kept) or not len(joined):
+            kept = owned if tally is None else self._chosen(owned, tally)
+            self._read, self._kept = self._read + len(owned), self._kept + len(kept)
+            if len(kept) or not len(owned):
                 yield path, kept
 
     def _rest(self) -> Iterator[tuple[TableName, pa.RecordBatch]]:
@@ -289,7 +277,9 @@ class _Log:
                 f"{self._read - self._kept:,} of {self._read:,} rows of the table of impressions do not "
                 "fulfill [impressions] where and are left out."
             )
-        for told in (self._guests, self._requests, self._outcomes, self._of_users, self._of_items):
+        found += self._guests.findings()
+        found += [finding for table in self._opened for finding in table.findings()]
+        for told in (self._outcomes, self._of_users, self._of_items, self._joins):
             found += told.findings()
         return tuple(found)
 

@@ -37,8 +37,8 @@ from clickscale.data.described.table_options import (
     History,
     Impressions,
     Items,
+    JoinedTable,
     Outcome,
-    Request,
     Users,
 )
 from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split, TableName
@@ -58,7 +58,7 @@ class LogConfig(Config, frozen=True):
         labels: outcomes of impressions. With ``negatives``, one or none, and its condition chooses the rows
             that count as positive; without a condition every row does.
         outcomes: tables of outcomes that the impressions lack, each of which becomes one of their columns.
-        requests: tables of requests that have other columns which the impressions lack, such as the user.
+        joined: tables that give columns which others lack, such as the requests that impressions name.
         negatives: items sampled as negatives for each positive, for logs that have none of their own.
         negatives_by: ``uniform``, or ``popularity``: as often as an item was a positive before.
         negatives_within: a categorical field of items in which negatives equal the positive.
@@ -76,7 +76,7 @@ class LogConfig(Config, frozen=True):
     item: Field | None = None
     labels: tuple[Label, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    requests: tuple[Request, ...] = ()
+    joined: tuple[JoinedTable, ...] = ()
     negatives: int = 0
     negatives_by: Literal["uniform", "popularity"] = "uniform"
     negatives_within: str = ""
@@ -263,11 +263,11 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         )
     for outcome in config.outcomes:
         _check_outcome(name, outcome)
-    for request in config.requests:
-        missing = [key for key, value in {"files": request.files, "key": request.key}.items() if not value]
+    for table in config.joined:
+        missing = [key for key, value in {"files": table.files, "key": table.key}.items() if not value]
         if missing:
-            raise SchemaError(f"{name}: a table of [[requests]] needs {missing[0]}.")
-        _check_keys(f"{name}: the table {request.files!r} of [[requests]]", request)
+            raise SchemaError(f"{name}: a table of [[joined]] needs {missing[0]}.")
+        _check_keys(f"{name}: the table {table.files!r} of [[joined]]", table)
     _check_condition(name, config)
     if shown.ordered and (other := _beside_order(config)):
         raise SchemaError(
@@ -305,12 +305,12 @@ def _check_outcome(log: str, outcome: Outcome) -> None:
         raise SchemaError(f"{log}: outcome {outcome.name!r} counts within {outcome.within} s; set 0 or more.")
 
 
-def _check_keys(what: str, joined: Outcome | Request) -> None:
+def _check_keys(what: str, joined: Outcome | JoinedTable) -> None:
     """Refuse keys of different numbers of columns."""
     if joined.shown_key and len(joined.shown_key) != len(joined.key):
         raise SchemaError(
-            f"{what} has {len(joined.key)} columns as its key and {len(joined.shown_key)} of the "
-            "impressions; name as many."
+            f"{what} has {len(joined.key)} columns as its key and {len(joined.shown_key)} as its shown_key; "
+            "name as many."
         )
 
 

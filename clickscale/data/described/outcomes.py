@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
+from clickscale.data.described.joined_tables import Joins
 from clickscale.data.described.keys import row_keys
 from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.rows import Joined, RowShape
@@ -29,10 +30,10 @@ class Outcomes:
         InputError: a table or a column is missing, or a condition holds for no row.
     """
 
-    def __init__(self, config: LogConfig, base: Path) -> None:
-        self._shown, self._config = config.impressions, config.outcomes
+    def __init__(self, config: LogConfig, base: Path, joins: Joins) -> None:
+        self._shown, self._config, zone = config.impressions, config.outcomes, config.time_zone
         self._tables = [
-            TableFiles("outcomes", outcome, base, _columns(outcome), config.time_zone, _shape(outcome))
+            TableFiles("outcomes", outcome, base, _columns(outcome), zone, _shape(outcome), joins=joins)
             for outcome in config.outcomes
         ]
         self._known: list[_Known] = []
@@ -72,7 +73,8 @@ class Outcomes:
             if known.lost
         ]
         rare = [finding for known in self._known for finding in known.findings]
-        return [*rare, *timeless] + [
+        joined = [finding for table in self._tables for finding in table.findings()]
+        return [*joined, *rare, *timeless] + [
             f"{lost:,} of {len(known.keys):,} keys of the outcome {outcome.name!r} belong to no impression."
             for outcome, known in zip(self._config, self._known, strict=True)
             if (lost := int((~known.is_used).sum()))

@@ -1,19 +1,18 @@
 """Files of one table of a described log, read chunk by chunk and converted to the types of its fields."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.joined_tables import Joins
+from clickscale.data.described.raw_files import RawFiles
 from clickscale.data.described.rows import ORDER, RowShape
 from clickscale.data.described.table_options import Files
 from clickscale.data.tables.casts import Unit, detect_unit, integers, lacks_zone, numbers, seconds
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.first_rows import FirstRows
-from clickscale.data.tables.folders import matching_files
-from clickscale.data.tables.raw_tables import column_names, read
-from clickscale.errors import InputError, unknown
 from clickscale.schema import Field
 
 _ROWS_WITH_LISTS = 4096
@@ -26,11 +25,13 @@ class TableFiles:
         columns: columns of rows of one event each, as ``shape`` makes them.
         shape: how rows of the files become such rows.
         lists: columns of the files that hold histories.
-        added: columns that other tables add to the rows once they are read.
+        joins: tables that give columns which the files lack.
 
     Attributes:
-        known: columns of the files.
         without_zone: columns of times of which nothing says in which zone they were read.
+
+    Raises:
+        InputError: a file or a column is missing.
     """
 
     def __init__(
@@ -42,51 +43,33 @@ class TableFiles:
         time_zone: str,
         shape: RowShape,
         lists: Sequence[str] = (),
-        added: Collection[str] = (),
+        joins: Joins | None = None,
     ) -> None:
-        found: dict[str, list[Path]] = {part: [] for part, _ in files.patterns()}
-        for part, pattern in files.patterns():
-            found[part] += matching_files(what, base, pattern)
-        self._paths = [path for paths in found.values() for path in paths]
-        self._shape = shape.with_parts(
-            {path: part for part, paths in found.items() for path in paths if part}
-        )
+        self._raw = RawFiles(what, files, base)
+        self._shape = shape.with_parts(self._raw.parts)
         self._whole, self._has_lists = shape.without_lists(), shape.has_lists or bool(lists)
         self._time_zone = time_zone or "UTC"
         self.without_zone: set[str] = set()
-        self._files = files
         self._wanted = list(dict.fromkeys(columns))
-        columns = [name for name in [*shape.raw_columns(self._wanted), *lists] if name not in added]
-        self._columns = list(dict.fromkeys(columns))
+        wanted = list(dict.fromkeys([*shape.raw_columns(self._wanted), *lists]))
+        self._joined = None if joins is None else joins.to(what, self._raw, wanted)
+        self._columns = wanted if self._joined is None else self._joined.own
+        self._raw.require(self._columns)
         self._units: dict[str, Unit] = {}
         self._first_rows: dict[str, FirstRows] = {}
-        self.known = self._checked(what)
-
-    def has(self, column: str) -> bool:
-        """True for a column of the files, and for a path inside of one, such as ``context.device``."""
-        return column in self.known or column.partition(".")[0] in self.known
-
-    def _checked(self, what: str) -> list[str]:
-        """Return the columns of the files; refuse missing ones before any work is done."""
-        for path in self._paths:
-            known = column_names(path, format=self._files.format, text=self._files.text())
-            if known:
-                break
-        else:
-            raise InputError(f"{what} {path}: the table has no rows.")
-        for name in self._columns:
-            if name not in known and name.partition(".")[0] not in known:
-                raise InputError(f"{what} {path}: " + unknown("column", name, known))
-        return known
 
     def chunks(self) -> Iterator[tuple[Path, Chunk]]:
-        """Read all files, one after the other."""
-        for path in self._paths:
-            for chunk in read(path, self._columns, format=self._files.format, text=self._files.text()):
-                # A row with lists becomes many, so few rows are taken apart at a time.
-                rows = _ROWS_WITH_LISTS if self._has_lists else max(len(chunk), 1)
-                for start in range(0, len(chunk), rows):
-                    yield path, chunk.slice(start, rows)
+        """Read all files, one after the other, with the columns of the tables that their rows name."""
+        whole = self._raw.chunks(self._columns)
+        for path, chunk in whole if self._joined is None else self._joined.added(whole):
+            # A row with lists becomes many, so few rows are taken apart at a time.
+            rows = _ROWS_WITH_LISTS if self._has_lists else max(len(chunk), 1)
+            for start in range(0, len(chunk), rows):
+                yield path, chunk.slice(start, rows)
+
+    def findings(self) -> list[str]:
+        """Say which rows of the last pass name no row of a joined table."""
+        return [] if self._joined is None else self._joined.findings
 
     def rows(self, path: Path, chunk: Chunk, columns: Sequence[str]) -> Chunk:
         """Return columns of the rows as they stand, lists not taken apart."""

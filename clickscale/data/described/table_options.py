@@ -161,19 +161,23 @@ class Outcome(Files, frozen=True):
     where: str = ""
 
 
-class Request(Files, frozen=True):
-    """A table of requests, searches or sessions, which has what their impressions lack, such as the user.
+class JoinedTable(Files, frozen=True):
+    """A table that rows of others name by an id: requests of impressions, sellers of items, stores, cities.
 
-    Every column of it that the description reads and that the impressions do not have becomes one of theirs.
+    Where a table of the log lacks a column that the description reads, and its rows name those of this one,
+    they get the column from here.
 
     Attributes:
-        key: columns of this table that together name a request; of several rows with one key the first
+        key: columns of this table that together name one of its rows; of several rows with one key the first
             counts.
-        shown_key: the same of the impressions, if their names differ.
+        shown_key: the same of the tables that name it, if their names differ.
+        prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
+            already are called there as they are here.
     """
 
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 class More(Files, frozen=True):

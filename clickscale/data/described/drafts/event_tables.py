@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,8 @@ from clickscale.data.tables.conditions import parse_condition
 
 _NO_ITEM = re.compile(
     r"(^|_)(country|region|city|state|location|zip|postal|segment|group|type|level|category|categ|warehouse|store|"
-    r"branch|device|session|campaign|channel|plan)s?_?(id|no|key)?($|_)"
+    r"branch|device|session|campaign|channel|plan|courier|rider|carrier|employee|staff|clerk|cashier|agent|operator|"
+    r"address|payment|household)s?_?(id|no|key)?($|_)"
 )
 _CLOCKS = (
     *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
@@ -76,6 +78,12 @@ class Events:
         """Names of the columns of user, item and time, as far as there are any."""
         known = [column for column in (self.user, self.item, self.time) if column is not None]
         return {name for column in known for name in (column.parts or (column.name,))}
+
+    def joining(self, kind: Literal["user", "item"]) -> Column | None:
+        """Return the column of the ids by which tables of users or items are joined."""
+        if kind == "user":
+            return None if self.shape.composite else self.user
+        return self.item
 
     @property
     def shares_moments(self) -> bool:

@@ -24,15 +24,11 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
 )
 from clickscale.data.described.drafts.event_tables import OTHER_ID, roles_of, useless
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
-from clickscale.data.described.drafts.joined.more_tables import (
-    attributes_of,
-    find_more,
-    has_several_rows,
-    in_common,
-    key_of,
-)
+from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows, key_of
+from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.label_lines import label_lines
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
@@ -44,11 +40,9 @@ from clickscale.data.described.drafts.roles import (
     is_action,
     is_afterwards,
     is_moment_of,
-    mentions,
     named,
     nearly_determines,
     numbers_or_none,
-    plain_name,
     shared_id,
     side_of,
 )
@@ -76,7 +70,6 @@ from clickscale.data.features.texts import whole_texts
 from clickscale.errors import ConfigError, InputError, unknown
 
 Kind = Literal["user", "item"]
-_ALIKE = 0.5  # share of ids in common from which a column that is called id may hold them
 
 
 def guess(
@@ -149,24 +142,22 @@ class _Draft:
         events = self.events = tables.events[0]
         timed = [table for table in tables.events[1:] if table.time is not None]
         behaviors = self.behaviors = timed[0] if timed else None
-        self.tables, self.base, self.keep = tables, base, keep
+        self.tables, self.base = tables, base
         self.shape = events.shape
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         self.sampled: list[Sampled] = []  # categorical fields beside the impressions
         self.derived = Derivations(events.truth, None if self.shape.order else events.time)
+        self.feedback = [column for column, _, _ in events.labels]
         others = [head for head in tables.others if not behaviors or head is not behaviors.head]
         self.history, self.past, described = self._history(others)
-        others = [head for head in others if head is not described]
-        self.items = self._attribute_table(others, "item")
-        self.users = self._attribute_table([head for head in others if head is not self.items], "user")
-        rest = [head for head in others if head not in (self.items, self.users)]
-        self.feedback = [column for column, _, _ in events.labels]
-        told_of = [column.name for column in self.feedback]
-        ids: dict[Kind, Column | None] = {"user": self._wanted("user"), "item": self._wanted("item")}
-        self.more = find_more(rest, self._key, ids, told_of)
-        told = [head for tables in self.more.values() for head, _ in tables]
-        self.unused = [head for head in rest if head not in told]
+        found = find_attributes(events, [head for head in others if head is not described], keep)
+        self.items, self.users, self.more, self.unused = found.items, found.users, found.more, found.unused
+        self.named = found.named
+        sources = [pair for table in self.named for pair in table.sources.items()]
+        self.keep = {*keep, *(name for name, source in sources if source in keep)}
+        self.events, self.shape = found.events, found.events.shape
+        self.used: set[str] = set()  # columns of tables that fields read
 
     def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
         """Describe the lists of earlier behaviors, in the impressions or in a table of their own."""
@@ -178,31 +169,8 @@ class _Draft:
                 return [*file_lines(head, self.base), *lines], past, head
         return [], [], None
 
-    def _attribute_table(self, heads: list[Head], kind: Kind) -> Head | None:
-        """Find the table with one row per item or user."""
-        scored = [(self._likeness(head, kind), index, head) for index, head in enumerate(heads)]
-        best = max(scored, key=lambda entry: (entry[0], -entry[1]), default=(0, 0, None))
-        other: Kind = "user" if kind == "item" else "item"
-        return best[2] if best[0] > 0 and best[2] and best[0] >= self._likeness(best[2], other) else None
-
-    def _likeness(self, head: Head, kind: Kind) -> float:
-        """Score a table as the one of items or users, by names and by ids in common; 0 if it is none."""
-        key, wanted = self._key(head, kind), self._wanted(kind)
-        if key is None or wanted is None or key.distinct < 0.99 * head.rows:
-            return 0
-        if pa.types.is_nested(key.values.type):
-            return 0  # lists join nothing
-        hint = mentions(head.path.name, kind)
-        if plain_name(key.name) == "id" and head.named and not hint and in_common(key, wanted) < _ALIKE:
-            return 0  # of anything else
-        # Generated names such as column_1 are alike by chance.
-        named_alike = head.named and key.name == wanted.name
-        return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
-
     def _wanted(self, kind: Kind) -> Column | None:
-        if kind == "user":
-            return None if self.shape.composite else self.events.user
-        return self.events.item
+        return self.events.joining(kind)
 
     def _key(self, head: Head, kind: Kind) -> Column | None:
         return key_of(head, kind, self._wanted(kind))
@@ -223,6 +191,20 @@ class _Draft:
             yield from table.lines(self.base)
         for requests in self.tables.requests:
             yield from requests.lines(self.base)
+        body = list(self._body())
+        named = self._read_tables()
+        for joined in named:
+            yield from joined.lines(self.base)
+        yield from body
+        used = [joined.head.path for joined in named]
+        used += [head.path for head in (self.items, self.users) if head is not None]
+        spent = {joined.head.path: joined.head for joined in self.named if joined.head.path not in used}
+        for head in (*self.unused, *spent.values()):
+            yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
+
+    def _body(self) -> Iterator[str]:
+        """Yield the tables with fields, and what is made of these."""
+        events = self.events
         yield from self._impression_lines()
         if events.user is not None:
             yield from self._behavior_lines()
@@ -239,8 +221,15 @@ class _Draft:
         sample = Sample.of(self.sampled, events)
         yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free, sample)
         yield from split_lines(self.shape, events.user)
-        for head in self.unused:
-            yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
+
+    def _read_tables(self) -> list[NamedTable]:
+        """List the named tables of which fields are read, and those by which these are found."""
+        needed, read = set(self.used), []
+        for table in reversed(self.named):
+            if needed & set(table.added):
+                needed.add(table.shown_key)
+                read.append(table)
+        return read[::-1]
 
     def _id_lines(self, role: Kind, column: Column) -> Iterator[str]:
         """Yield the line of an id, with a warning if one value seems to stand for all that are unknown."""
@@ -450,6 +439,7 @@ class _Draft:
             wanted = identifier(column.name)
             name = self._free(wanted if not prefix or wanted.startswith(prefix) else prefix + wanted)
             raw = column.made_of or column.name
+            self.used |= {raw, *column.parts}
             source = f", column = {quoted(raw)}" if name != raw and not column.parts else ""
             if kind == "item" and "kind" not in options:
                 self.categories[name] = column

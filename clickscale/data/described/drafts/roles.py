@@ -76,7 +76,7 @@ _OF_USERS = re.compile(
 _QUANTITIES = re.compile(
     r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|sum(?!e|m)|total|"
     r"days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|views|clicks|"
-    r"followers|fans|likes|percent|salary|income|time$"
+    r"followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|budget|time$"
 )
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
@@ -88,6 +88,9 @@ _ITEM_WORD = re.compile(
     r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku|"
     r"artikel|produkt|produit|werbemittel|anzeige"
 )
+_LINES = re.compile(
+    r"(order|line|cart|basket|invoice|receipt)(item|product)"
+)  # a row of an order, not what it is of
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
@@ -131,6 +134,7 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
         if word.search(name := c.name.lower())
         and plain_name(name).endswith(("id", "no", "key"))
         and not _PLACES.search(name)
+        and not _LINES.search(plain_name(name))
     ]
     return known or (similar[0] if similar else None)
 

@@ -199,6 +199,15 @@ class Column:
                 return separator
         return ""
 
+    @cached_property
+    def ids(self) -> pa.Array:
+        """Values as ids are compared: texts, of 12 and 12.0 the same."""
+        return whole_texts(as_text(self.values))
+
+    def ids_among(self, other: "Column") -> int:
+        """Count the different ids that another column has, too."""
+        return int(pc.sum(pc.is_in(self.ids.unique().drop_null(), value_set=other.ids)).as_py() or 0)
+
     @property
     def most(self) -> int:
         """The largest number of values in one row."""

@@ -23,8 +23,14 @@ _ACTS = (
 _TEXTS = re.compile(
     r"review_?(text|title|body|summary|content|date|time)|^summary$|^(text|comment|verbatim|opinion)s?$|comment_?text"
 )
+# What follows "delivery" where it was known before: where to, for how much, and how.
+_PLANNED = (
+    r"(zone|area|address|region|city|district|country|zip|radius|distance|fee|option|method|mode|type|slot|"
+    r"eta)"
+)
 _LATER = re.compile(
-    rf"helpful|(^|_)(up|down)?votes?($|_)|refund|returned|deliver|cancel|fulfil|(^|_)repl(y|ies)($|_)|response|"
+    rf"helpful|(^|_)(up|down)?votes?($|_)|refund|returned|deliver(?!y_{_PLANNED})|cancel|fulfil|"
+    rf"(^|_)repl(y|ies)($|_)|response|"
     rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
     rf"(^|_)(?!opening)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|(^|_)(read|started|replied|dismissed|hidden)_"
     rf"(at|on|ts|date|timestamp)$|^date_(read|started|({_ACTS})\w*ed)$|^(closed|resolved|ended|end)_(at|time|ts)$"

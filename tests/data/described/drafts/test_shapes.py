@@ -91,7 +91,8 @@ def test_requests_as_lists_with_a_table_of_histories(tmp_path):
     assert (tree["user"]["column"], tree["item"]["column"]) == ("user_id", "article_ids_inview")
     assert tree["labels"] == [{"name": "click", "column": "article_ids_clicked"}]
     assert tree["impressions"]["lists"] == {"chosen": ["article_ids_clicked"]}
-    assert names(tree["impressions"]["fields"]) == ["article_id", "device_type"]
+    # The page on which articles were shown is an article, too.
+    assert names(tree["impressions"]["fields"]) == ["article_id", "device_type", "article_category"]
     assert names(tree["users"]["fields"]) == ["is_subscriber"]
     assert tree["history"]["files"] == "history.parquet"
     assert tree["history"]["items"] == "article_id_fixed"

@@ -20,6 +20,10 @@ _OF_EVENTS = re.compile(
     r"(^|_)(request|search|session|query|impression|imp|event|order|visit|slate|auction|bid|page_?view|display|log|"
     r"message|trace|transaction|basket|cart)(_|$)"
 )
+# Who or what serves an order is not what was ordered.
+_SERVES = re.compile(
+    r"(^|_)(courier|rider|carrier|employee|staff|clerk|cashier|agent|operator|warehouse|address|payment)(_|$)"
+)
 # What tables say of people and hardly of things.
 _PERSONAL = re.compile(
     r"(^|_)(age|birth\w*|dob|gender|sex|sign(ed)?_?up\w*|joined\w*|registered\w*|member_since|follow(s|ed|ing)\w*|"
@@ -45,10 +49,36 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
         role = _role(table)
         if role == "user" and user is None and side_of(column, None, item)[0] != "item":
             told[column.name], user = "user", column
-        elif role != "user" and item is None and (role == "item" or user is not None):
+        elif item is None and (role == "item" or _may_be_item(column, user, table, head, others)):
             told[column.name], item = "item", column
     marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
     return replace(head, columns={**head.columns, **marked}) if marked else head
+
+
+def _may_be_item(
+    column: Column, user: Column | None, table: Head, head: Head, others: Sequence[Head]
+) -> bool:
+    """True for ids beside those of users, unless each user has one, such as a household.
+
+    The user may be that of an order or a request which the rows name.
+    """
+    if mentions(table.path.name, "user") or _SERVES.search(OutcomeName(column.name).snake):
+        return False
+    if user is not None:
+        return side_of(column, user, None)[0] != "profile"
+    return any(_has_user(name, other) for name in head.columns for other in others)
+
+
+def _has_user(name: str, table: Head) -> bool:
+    """True if a table has a row for each order or request of a name, with its user."""
+    snake, file = OutcomeName(name).snake, OutcomeName(table.path.name.split(".")[0]).snake
+    if not _OF_EVENTS.search(snake):
+        return False
+    of_file = "id" if re.sub(r"_?(id|key)$", "", snake) in file else name
+    key = table.columns.get(name, table.columns.get(of_file))
+    has_key = key is not None and key.distinct >= _OWN * len(key.values)
+    columns = list(table.columns.values())
+    return has_key and find_id(columns, "user") is not None and find_time(columns) is not None
 
 
 def _described(head: Head, others: Sequence[Head]) -> Iterator[tuple[Column, Head]]:
@@ -78,7 +108,11 @@ def _is_key(key: Column, column: Column) -> bool:
 
 
 def _role(table: Head) -> Literal["user", "item", ""]:
-    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells."""
+    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells.
+
+    What jobs have, such as a salary, is also said of people; so names of columns count only as long as the
+    user is not known.
+    """
     personal = any(_PERSONAL.search(OutcomeName(name).snake) for name in table.columns)
     user = mentions(table.path.name, "user") or personal
     item = mentions(table.path.name, "item")

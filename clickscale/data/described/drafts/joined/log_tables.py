@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
+from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
-from clickscale.data.described.drafts.joined.request_search import RequestTable, with_requests
+from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Head
@@ -27,7 +28,7 @@ class LogTables:
 
     events: list[Events]
     outcomes: list[OutcomeTable]
-    requests: list[RequestTable]
+    requests: list[NamedTable]
     others: list[Head]
 
 
@@ -39,17 +40,22 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     """
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
     best = max(found, key=_worth)
+    best = next((each for each in found if _is_finer(each, best)), best)
     if best.events is None:
         return None
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
     outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
     rest = _left(found, [best.shape.head, *(table.head for table in requests)])
     known = [table.name for table in outcomes]
-    further = find_outcomes(best.events, [each.shape.head for each in rest])
+    ordered = [with_orders(each.shape.head, [other.shape.head for other in rest]) for each in rest]
+    further = find_outcomes(best.events, [head for head, _ in ordered])
     outcomes += [table for table in further if table.name not in known]
+    orders = {head.path: tables for head, tables in ordered}
+    for table in further:
+        requests += orders[table.head.path] if {*table.key} & {*table.head.sources} else []
     shown = with_labels(best.events, outcomes)
     shown = replace(shown, shape=replace(shown.shape, parts=parts.get(shown.head.path, {})))
-    rest = _left(rest, [table.head for table in outcomes])
+    rest = _left(rest, [*(table.head for table in outcomes), *(table.head for table in requests)])
     # A small table of other events would take the place of all that users did with impressions.
     least = _ENOUGH * shown.head.estimated_rows
     events = sorted((each for each in rest if each.plain is not None), key=_worth_alone, reverse=True)
@@ -79,7 +85,7 @@ class _Candidate:
     plain: Events | None
     events: Events | None
     outcomes: tuple[OutcomeTable, ...] = ()
-    requests: tuple[RequestTable, ...] = ()
+    requests: tuple[NamedTable, ...] = ()
 
 
 def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
@@ -100,7 +106,7 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
     return _Candidate(shape, plain, joined, (), tuple(requests))
 
 
-def _shape_with(requests: Sequence[RequestTable], shape: Shape) -> Shape:
+def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
     """Tell a shape what the tables of requests say of its columns."""
     left_out: dict[str, str] = {}
     for table in requests:
@@ -121,6 +127,14 @@ def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
         return (), 0
     user_and_item, timed, labeled = each.events.rank
     return (user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+
+
+def _is_finer(each: _Candidate, other: _Candidate) -> bool:
+    """True for rows that are no events alone but name those of another table, such as items of orders."""
+    if each.plain is not None or other.shape.head.path not in [table.head.path for table in each.requests]:
+        return False
+    several = each.shape.head.estimated_rows >= other.shape.head.estimated_rows
+    return several and _worth(each)[0] >= _worth(other)[0]
 
 
 def _worth_alone(each: _Candidate) -> tuple[tuple[bool, ...], int]:

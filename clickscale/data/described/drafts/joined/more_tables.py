@@ -78,7 +78,11 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
     if not head.named:
         return columns[0]
     names = (plain_name(wanted.name if wanted else ""), *(USERS if kind == "user" else ITEMS), "id")
-    found = named(columns, names)
+    found, own = named(columns, names), named(columns, ("id",))
+    if found is not None and wanted is not None and own is not None and found.name != wanted.name:
+        # A table of ads has an id of its own, and names their campaigns, which may be items elsewhere.
+        plain = not any(pa.types.is_nested(column.values.type) for column in (found, own, wanted))
+        found = own if plain and in_common(own, wanted) > in_common(found, wanted) else found
     if found is not None or wanted is None or not _holds_texts(wanted):
         return found
     texts = [column for column in columns if _holds_texts(column)]

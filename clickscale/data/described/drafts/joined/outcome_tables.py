@@ -150,7 +150,9 @@ def _single_keys(events: Events, head: Head) -> Iterator[_Keys]:
     ids = [column for column in _ids(events, events.head) if _names_rows(column)]
     for shown in ids:
         same = head.columns.get(shown.name)
-        if same is not None and not pa.types.is_nested(same.values.type):
+        if same is None or pa.types.is_nested(same.values.type):
+            continue
+        if not (plain_name(shown.name) in _ANY_ID and _numbers_rows(same)):
             yield (shown.name,), (shown.name,)
     for shown in ids:
         for column in _ids(events, head):
@@ -235,6 +237,14 @@ def _names_rows(column: Column) -> bool:
     if pa.types.is_nested(kind) or column.unit or (column.floats is not None and not column.is_id):
         return False
     return len(column.known) == len(column.values) and column.distinct >= _OWN * len(column.values)
+
+
+def _numbers_rows(column: Column) -> bool:
+    """True for an id that counts the rows of its own table; what came of a few impressions has gaps."""
+    if not column.is_id or len(column.known) < 2:
+        return False
+    numbers = np.asarray(column.floats, np.float64)
+    return bool(np.mean(np.diff(numbers) == 1) >= _FOUND)
 
 
 def _name(path: Path, shown: Head) -> str:

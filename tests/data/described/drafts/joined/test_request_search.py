@@ -68,7 +68,7 @@ def test_impressions_get_user_and_time_of_their_requests(tmp_path):
         write_csv(tmp_path / "requests.csv", requests("user_id", "time", "device", "depth", "age")),
     ]
     text, tree = draft(tmp_path, *paths)
-    assert tree["requests"] == [{"files": "requests.csv", "key": ["request_id"]}]
+    assert tree["joined"] == [{"files": "requests.csv", "key": ["request_id"]}]
     assert tree["user"] == {"name": "user", "column": "user_id", "dtype": "int"}
     assert (tree["impressions"]["files"], tree["impressions"]["time"]) == ("impressions.csv", "time")
     assert [field["name"] for field in tree["impressions"]["fields"]] == ["place", "device", "depth"]
@@ -103,7 +103,7 @@ def test_ids_of_requests_are_found_by_name_or_by_value(shown, key, file, make, t
         write_csv(tmp_path / file, requests("user_id", "time", "device", rows=rows, key=key)),
     ]
     _, tree = draft(tmp_path, *paths)
-    (table,) = tree["requests"]
+    (table,) = tree["joined"]
     assert (table["key"], table.get("shown_key", table["key"])) == ([key], [shown])
     assert (tree["user"]["column"], tree["impressions"]["time"]) == ("user_id", "time")
     assert [field["name"] for field in tree["impressions"]["fields"]] == ["device"]
@@ -122,7 +122,7 @@ def test_impressions_that_have_user_and_time_get_the_context_of_requests(tmp_pat
         write_csv(tmp_path / "requests.csv", later),
     ]
     text, tree = draft(tmp_path, *paths)
-    assert [table["files"] for table in tree["requests"]] == ["requests.csv"]
+    assert [table["files"] for table in tree["joined"]] == ["requests.csv"]
     assert [field["name"] for field in tree["impressions"]["fields"]] == ["device", "depth"]
     assert "# left out: time_on_site (by its name written with the outcome" in text
     assert "# left out: click_count (by its name a total of outcomes" in text
@@ -158,7 +158,7 @@ def test_clicks_by_request_and_item_join_impressions_that_requests_complete(tmp_
     ]
     _, tree = draft(tmp_path, *paths)
     assert [table["key"] for table in tree["outcomes"]] == [["request_id", "item_id"]]
-    assert [table["files"] for table in tree["requests"]] == ["requests.csv"]
+    assert [table["files"] for table in tree["joined"]] == ["requests.csv"]
     assert tree["labels"] == [{"name": "click", "column": "click", "delay": 30}]
     assert column(prepared(tmp_path), "label.click") == CLICKED
 
@@ -178,7 +178,7 @@ def test_a_stream_of_events_is_completed_by_requests(tmp_path):
         write_csv(tmp_path / "requests.csv", requests("user_id", "time", "device")),
     ]
     _, tree = draft(tmp_path, *paths)
-    assert (tree["impressions"]["where"], tree["requests"][0]["files"]) == ("event == 'show'", "requests.csv")
+    assert (tree["impressions"]["where"], tree["joined"][0]["files"]) == ("event == 'show'", "requests.csv")
     assert tree["outcomes"][0]["key"] == ["request_id", "item_id"]
     dataset = prepared(tmp_path)
     assert (column(dataset, "label.click"), column(dataset, "time")) == (
@@ -194,7 +194,7 @@ def test_requests_of_few_impressions_are_told_or_not_joined(tmp_path):
     assert 'key = ["request_id"]  # 25.0% of the sampled impressions have none of its rows' in text
     assert prepared(tmp_path).manifest.report["impressions"].quarantined == {"null_time": 400}
     text, tree = draft(tmp_path, shown, write_csv(tmp_path / "requests.csv", some[: len(some) // 4]))
-    assert "requests" not in tree
+    assert "joined" not in tree
     assert "# Not used: requests.csv" in text
 
 
@@ -204,7 +204,7 @@ def test_requests_of_few_impressions_are_told_or_not_joined(tmp_path):
         ("items.csv", [{"item_id": n, "device": f"d{n % 4}"} for n in range(32)]),
         ("users.csv", [{"user_id": n, "device": f"d{n % 4}"} for n in range(40)]),
         ("shops.csv", [{"place": n, "device": f"d{n}", "opened": START + n} for n in range(4)]),
-        ("campaigns.csv", [{"campaign_id": n, "budget": n % 7} for n in range(50)]),
+        ("campaign_days.csv", [{"campaign_id": n % 50, "budget": n % 7} for n in range(100)]),
         ("orders.csv", [{"request_id": 7 * n, "device": "a" * (1 + n % 3)} for n in range(0, 400)]),
         ("requests.csv", [{"request_id": 7 * (n // 2), "device": "ab"[n % 2]} for n in range(800)]),
         (
@@ -227,7 +227,7 @@ def test_tables_of_something_else_are_no_requests(file, rows, tmp_path):
     ]
     paths = [write_csv(tmp_path / "impressions.csv", shown), write_csv(tmp_path / file, rows)]
     _, tree = draft(tmp_path, *paths)
-    assert "requests" not in tree
+    assert "joined" not in tree
     assert column(prepared(tmp_path), "label.clicked") == CLICKED
 
 
@@ -248,7 +248,7 @@ def test_clicks_alone_are_not_completed_by_the_impressions_that_they_name(tmp_pa
     clicks = [{"impression_id": f"s{n}", "at": START + n} for n, clicked in enumerate(CLICKED) if clicked]
     paths = [write_csv(tmp_path / "impressions.csv", shown), write_csv(tmp_path / "clicks.csv", clicks)]
     _, tree = draft(tmp_path, *paths)
-    assert (tree["outcomes"][0]["files"], "requests" in tree) == ("clicks.csv", False)
+    assert (tree["outcomes"][0]["files"], "joined" in tree) == ("clicks.csv", False)
     assert column(prepared(tmp_path), "label.click") == CLICKED
 
 
@@ -265,7 +265,7 @@ def test_rows_of_large_tables_are_looked_up_beyond_their_sample(packed, tmp_path
         (tmp_path / "requests.csv.gz").write_bytes(gzip.compress(paths[1].read_bytes()))
         paths[1] = tmp_path / "requests.csv.gz"
     text, tree = draft(tmp_path, *paths)
-    assert tree["requests"][0]["key"] == ["request_id"]
+    assert tree["joined"][0]["key"] == ["request_id"]
     assert "have none of its rows" not in text
     assert (tree["user"]["column"], tree["impressions"]["time"]) == ("user_id", "time")
 
@@ -279,5 +279,5 @@ def test_of_a_table_too_large_to_be_looked_through_a_part_is_enough(tmp_path, mo
         write_csv(tmp_path / "requests.csv", requests("user_id", "time", "device")[::-1]),
     ]
     text, tree = draft(tmp_path, *paths)
-    assert (tree["requests"][0]["key"], tree["user"]["column"]) == (["request_id"], "user_id")
+    assert (tree["joined"][0]["key"], tree["user"]["column"]) == (["request_id"], "user_id")
     assert "have none of its rows" not in text

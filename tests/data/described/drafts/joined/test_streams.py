@@ -172,7 +172,7 @@ def test_one_row_for_each_impression_stays_what_it_is(columns, tmp_path):
     ]
     _, tree = draft(tmp_path, write_csv(tmp_path / "events.csv", rows))
     assert tree["labels"] == [{"name": "click", "condition": "event == 'click'"}]
-    assert not {"outcomes", "requests"} & set(tree)
+    assert not {"outcomes", "joined"} & set(tree)
     assert "where" not in tree["impressions"]
     assert labels(tmp_path) == CLICKED
 

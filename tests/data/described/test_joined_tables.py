@@ -1,4 +1,4 @@
-"""Tables of requests: user, time and context of impressions that have only the id of their request."""
+"""Tables that others name: requests with the user and the time of impressions, sellers of items, cities."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ name = "x"
 user = { name = "user", column = "user_id" }
 item = { name = "item", column = "item_id" }
 labels = [{ name = "click", column = "clicked" }]
-REQUESTS
+JOINED
 [impressions]
 files = "impressions.csv"
 time = "time"
@@ -26,7 +26,7 @@ fields = [{ name = "device" }, { name = "depth", kind = "numeric" }]
 [behaviors]
 where = "clicked == 1"
 """
-BY_ID = '[[requests]]\nfiles = "requests.csv"\nkey = ["request"]\n'
+BY_ID = '[[joined]]\nfiles = "requests.csv"\nkey = ["request"]\n'
 
 
 def whole(count: int = 200) -> list[Row]:
@@ -54,7 +54,7 @@ def split_up(
 def prepared(
     folder: Path, requests: str = BY_ID, log: str = LOG, out: str = "out", **options: Any
 ) -> Dataset:
-    (folder / "log.toml").write_text(log.replace("REQUESTS", requests))
+    (folder / "log.toml").write_text(log.replace("JOINED", requests))
     prepare(load_log(folder / "log.toml"), folder / out, overwrite=True, **options)
     return open_dataset(folder / out)
 
@@ -123,7 +123,7 @@ def test_keys_of_several_columns_compare_as_ids_do(tmp_path: Path) -> None:
         {"d": float(r["day"]), "n": float(r["number"])} | {name: r[name] for name in theirs} for r in requests
     ]
     save(tmp_path, table, "requests.parquet")
-    key = '[[requests]]\nfiles = "requests.parquet"\nkey = ["d", "n"]\nshown_key = ["day", "number"]\n'
+    key = '[[joined]]\nfiles = "requests.parquet"\nkey = ["d", "n"]\nshown_key = ["day", "number"]\n'
     assert columns_of(prepared(tmp_path, key)) == expected
 
 
@@ -141,8 +141,8 @@ def test_impressions_without_a_request_go_to_quarantine_and_are_counted(tmp_path
     report = dataset.manifest.report["impressions"]
     assert (report.kept, report.quarantined) == (594, {"null_user": 7})
     notes = "\n".join(dataset.manifest.notes)
-    assert "7 of 601 rows of impressions belong to no request of requests.csv." in notes
-    assert "1 rows of requests.csv cannot be read" in notes
+    assert "7 of 601 rows of impressions name no row of requests.csv by request." in notes
+    assert "2 rows of requests.csv cannot be read or have no request, and do not count." in notes
 
 
 def test_context_of_a_missing_request_is_missing(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_a_table_that_another_one_names_gives_what_both_lack(tmp_path: Path) -> 
         [{"id": f"v{r}", "user_id": u, "device": d, "depth": p} for r, u, _, d, p in lines],
         "visits.csv",
     )
-    visits = '[[requests]]\nfiles = "visits.csv"\nkey = ["id"]\nshown_key = ["session"]\n'
-    assert columns_of(prepared(tmp_path, BY_ID + visits)) == of_one_table(tmp_path, rows)
-    with pytest.raises(InputError, match="impressions: Unknown column 'session'"):
-        prepared(tmp_path, visits + BY_ID)
+    visits = '[[joined]]\nfiles = "visits.csv"\nkey = ["id"]\nshown_key = ["session"]\n'
+    expected = of_one_table(tmp_path, rows)
+    assert columns_of(prepared(tmp_path, BY_ID + visits)) == expected
+    assert columns_of(prepared(tmp_path, visits + BY_ID)) == expected
 
 
 def test_all_that_a_description_reads_may_stand_in_requests(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ name = "x"
 user = { name = "user", column = ["tenant", "member"] }
 item = { name = "item", column = "item_id" }
 labels = [{ name = "click", column = "clicked" }]
-[[requests]]
+[[joined]]
 files = "requests.csv"
 key = ["request"]
 [impressions]
@@ -234,18 +234,18 @@ def test_lists_of_candidates_may_stand_beside_the_id_of_a_request(tmp_path: Path
 @pytest.mark.parametrize(
     ("requests", "message"),
     [
-        ('[[requests]]\nkey = ["request"]\n', "requests.. needs files"),
-        ('[[requests]]\nfiles = "requests.csv"\n', "requests.. needs key"),
+        ('[[joined]]\nkey = ["request"]\n', "joined.. needs files"),
+        ('[[joined]]\nfiles = "requests.csv"\n', "joined.. needs key"),
         (BY_ID + 'shown_key = ["request", "place"]\n', "1 columns as its key and 2"),
         (
             BY_ID.replace('"request"', '"requst"'),
-            "requests .*unknown column 'requst'; did you mean 'request'",
+            "joined .*unknown column 'requst'; did you mean 'request'",
         ),
         (BY_ID + 'shown_key = ["requst"]\n', "impressions: unknown column 'requst'; did you mean 'request'"),
-        (BY_ID.replace("requests.csv", "gone.csv"), "requests: no file matches 'gone.csv'"),
+        (BY_ID.replace("requests.csv", "gone.csv"), "joined: no file matches 'gone.csv'"),
         (
             BY_ID + 'shown_key = ["place"]\n',
-            "No impression belongs to a request: none of 600 rows has in place",
+            "No row of impressions names a row of requests.csv: none of 600 rows has in place",
         ),
         ("", "unknown column 'user_id'"),
     ],
@@ -269,5 +269,151 @@ def test_a_key_of_lists_is_refused(tmp_path: Path) -> None:
         [{"request": ["q001"], "user_id": "u1", "time": START, "device": "a", "depth": 1}],
         "requests.jsonl",
     )
-    with pytest.raises(InputError, match="Requests: the key 'request' holds lists"):
+    with pytest.raises(InputError, match="Joined tables: the key 'request' holds lists"):
         prepared(tmp_path, BY_ID.replace("csv", "jsonl"))
+
+
+SHOP = """
+name = "x"
+user = { name = "user", column = "user_id" }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "click", column = "clicked" }]
+[[joined]]
+files = "sellers.csv"
+key = ["id"]
+shown_key = ["seller"]
+prefix = "seller_"
+[[joined]]
+files = "cities.csv"
+key = ["city"]
+shown_key = ["seller_city"]
+prefix = "city_"
+[impressions]
+files = "impressions.csv"
+time = "time"
+[behaviors]
+where = "clicked == 1"
+[items]
+files = "items.csv"
+fields = [
+    { name = "seller" },
+    { name = "seller_name" },
+    { name = "seller_level", kind = "numeric" },
+    { name = "city_region" },
+]
+"""
+
+
+def shop(folder: Path) -> None:
+    """Items, the sellers that they name, one of them in vain, and the cities that sellers name."""
+    save(folder, whole(), "impressions.csv")
+    items = sorted({row["item_id"] for row in whole()}, key=str)
+    save(folder, [{"item_id": item, "seller": f"s{n % 5}"} for n, item in enumerate(items)], "items.csv")
+    sellers = [
+        {"id": f"s{n}", "name": f"seller {n}", "seller_level": 10 * n, "city": "xy"[n % 2]} for n in range(4)
+    ]
+    save(folder, [*sellers, sellers[1] | {"seller_level": 99}], "sellers.csv")
+    save(folder, [{"city": "x", "region": "north"}, {"city": "y", "region": "south"}], "cities.csv")
+
+
+def item_table(dataset: Dataset, name: str) -> list[Any]:
+    """A field of the items in their order, as it is encoded."""
+    return np.nan_to_num(np.asarray(dataset.items[f"field.{name}"]), nan=-99.0).tolist()
+
+
+def test_items_have_the_columns_of_sellers_and_sellers_those_of_cities(tmp_path: Path) -> None:
+    shop(tmp_path)
+    dataset = prepared(tmp_path, log=SHOP)
+    joined = {name: item_table(dataset, name) for name in ("seller", "seller_name", "city_region")}
+    flat_rows = []
+    sellers = {f"s{n}": (f"seller {n}", 10 * n, ("north", "south")[n % 2]) for n in range(4)}
+    for line in (tmp_path / "items.csv").read_text().splitlines()[1:]:
+        item, seller = line.split(",")
+        name, level, region = sellers.get(seller, ("", "", ""))
+        flat_rows.append(
+            {"item_id": item, "seller": seller, "seller_name": name, "seller_level": level}
+            | {"city_region": region}
+        )
+    (tmp_path / "flat").mkdir()
+    save(tmp_path / "flat", whole(), "impressions.csv")
+    save(tmp_path / "flat", flat_rows, "items.csv")
+    flat_log = SHOP[: SHOP.index("[[joined]]")] + SHOP[SHOP.index("[impressions]") :]
+    flat = prepared(tmp_path / "flat", log=flat_log)
+    for name in ("seller", "seller_name", "seller_level", "city_region"):
+        assert item_table(dataset, name) == item_table(flat, name)
+    assert len(set(joined["seller_name"])) == 2 + 4  # padding, unknown and four sellers
+    items = len(flat_rows)
+    lost = sum(row["seller"] == "s4" for row in flat_rows)
+    notes = "\n".join(dataset.manifest.notes)
+    assert f"{lost} of {items} rows of items name no row of sellers.csv by seller." in notes
+    assert f"{lost} of {items} rows of items name no row of cities.csv by seller_city." in notes
+    assert "1 rows of sellers.csv have the id of an earlier row, and do not count." in notes
+
+
+def test_lists_of_a_further_table_hold_what_its_rows_name(tmp_path: Path) -> None:
+    shop(tmp_path)
+    items = [line.split(",")[0] for line in (tmp_path / "items.csv").read_text().splitlines()[1:]]
+    rows = [{"item": item, "kind": kind} for n, item in enumerate(items) for kind in (n % 3, 3 + n % 2)]
+    save(tmp_path, rows, "item_kinds.csv")
+    save(tmp_path, [{"id": n, "name": name} for n, name in enumerate(["a", "b", "c", "d", "e"])], "kinds.csv")
+    more = """
+[[items.more]]
+files = "item_kinds.csv"
+key = "item"
+fields = [{ name = "kinds", column = "kind_name", values = 2 }]
+[[joined]]
+files = "kinds.csv"
+key = ["id"]
+shown_key = ["kind"]
+prefix = "kind_"
+"""
+    dataset = prepared(tmp_path, log=SHOP + more)
+    save(tmp_path, [row | {"kind": "abcde"[row["kind"]]} for row in rows], "item_kinds.csv")
+    plain = more[: more.index("[[joined]]")].replace("kind_name", "kind")
+    assert item_table(dataset, "kinds") == item_table(prepared(tmp_path, log=SHOP + plain), "kinds")
+    assert len(set(map(tuple, item_table(dataset, "kinds")))) == 2 + 6  # padding, unknown and all pairs
+
+
+def test_outcomes_get_the_user_and_the_moment_of_their_order(tmp_path: Path) -> None:
+    rows = whole()
+    bought = [row for n, row in enumerate(rows) if n % 5 == 0]
+    orders = [{"order": n, "user_id": r["user_id"], "ordered": r["time"] + 60} for n, r in enumerate(bought)]
+    save(tmp_path, rows, "impressions.csv")
+    save(tmp_path, orders, "orders.csv")
+    save(tmp_path, [{"order": n, "item_id": r["item_id"]} for n, r in enumerate(bought)], "lines.csv")
+    log = """
+name = "x"
+user = { name = "user", column = "user_id" }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "buy", column = "buy" }]
+[[outcomes]]
+name = "buy"
+files = "lines.csv"
+key = ["user_id", "item_id"]
+within = 60
+time = "ordered"
+[[joined]]
+files = "orders.csv"
+key = ["order"]
+[impressions]
+files = "impressions.csv"
+time = "time"
+"""
+    dataset = prepared(tmp_path, log=log)
+    order = np.argsort(dataset.impressions["row"])
+    labels = np.asarray(dataset.impressions["label.buy"])[order]
+    expected = [n % 5 == 0 for n in range(len(rows))]
+    assert (labels[expected] == 1).all()
+    assert labels.sum() >= len(bought)
+
+
+def test_a_joined_table_that_nothing_reads_is_named_and_one_that_nothing_can_find_is_refused(
+    tmp_path: Path,
+) -> None:
+    shop(tmp_path)
+    unused = '[[joined]]\nfiles = "cities.csv"\nkey = ["city"]\nshown_key = ["seller"]\nprefix = "c_"\n'
+    notes = "\n".join(prepared(tmp_path, log=SHOP + unused).manifest.notes)
+    assert "Nothing reads a column of cities.csv, so it is not joined." in notes
+    wrong = unused.replace("seller", "sellr")
+    with pytest.raises(InputError, match=r"cities.csv: no table has .*column 'sellr'; did you mean 'seller'"):
+        prepared(tmp_path, log=SHOP + wrong)
