@@ -12,6 +12,7 @@ from clickscale.data.tables.casts import Unit, detect_unit, integers, lacks_zone
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.first_rows import FirstRows
 from clickscale.data.tables.folders import matching_files
+from clickscale.data.tables.paths import base_of
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
 from clickscale.schema import Field
@@ -64,7 +65,7 @@ class TableFiles:
 
     def has(self, column: str) -> bool:
         """True for a column of the files, and for a path inside of one, such as ``context.device``."""
-        return column in self.known or column.partition(".")[0] in self.known
+        return base_of(column, self.known) is not None
 
     def _checked(self, what: str) -> list[str]:
         """Return the columns of the files; refuse missing ones before any work is done."""
@@ -75,7 +76,7 @@ class TableFiles:
         else:
             raise InputError(f"{what} {path}: the table has no rows.")
         for name in self._columns:
-            if name not in known and name.partition(".")[0] not in known:
+            if base_of(name, known) is None:
                 raise InputError(f"{what} {path}: " + unknown("column", name, known))
         return known
 

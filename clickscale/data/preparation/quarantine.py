@@ -44,6 +44,7 @@ _HINTS = {
     "bad_condition": "; the condition compares with a number, which this is not",
     "bad_number": "; list texts that mean a missing number under nulls, give the field a notation if its "
     "numbers are written like $1,234.5 or 12,99, or declare the field as categorical",
+    "bad_object": "; a text that begins with { or [ is an object of JSON, and this one is cut off or broken",
     "bad_row": "; check separator, quote and names of the table",
     "invalid_utf8": "; if the whole file is not UTF-8, set encoding = 'latin-1'",
     "bad_item": "; for ids that are not integers declare the field as dtype 'string'",
