@@ -16,7 +16,7 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 )
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
-from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.shapes import Shape, with_entries
 from clickscale.data.described.drafts.toml_lines import identifier, remark
 
 _KINDS = 12  # kinds of events in one column, at most
@@ -41,9 +41,12 @@ def find_stream(
             continue
         shown, acts = kinds
         impressions = _without_empty(_rows_of(head, column, shown))
-        done = [(act, _rows_of(head, column, act)) for act in acts]
-        events = find_events(shape_of(impressions)) or _nameless(impressions, done, shape_of)
-        if events is None or events.labels or events.shape.listed is not None:
+        shape = shape_of(impressions)
+        if shape.listed is not None and (shape.order or shape.listed.gather):
+            continue
+        done = [(act, with_entries(_rows_of(head, column, act), shape)) for act in acts]
+        events = find_events(shape) or _nameless(impressions, done, shape_of)
+        if events is None or events.labels:
             continue
         outcomes, unused = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
         if outcomes:
@@ -70,7 +73,8 @@ def _rows_of(head: Head, column: Column, kind: str) -> Head:
     """Return the rows of a sample of one kind of event."""
     chosen = pc.equal(column.values, kind).fill_null(False)
     columns = {name: replace(each, values=each.values.filter(chosen)) for name, each in head.columns.items()}
-    return replace(head, columns=columns, rows=int(pc.sum(chosen).as_py()))
+    objects = {name: values.filter(chosen) for name, values in head.objects.items()}
+    return replace(head, columns=columns, objects=objects, rows=int(pc.sum(chosen).as_py()))
 
 
 def _without_empty(head: Head) -> Head:

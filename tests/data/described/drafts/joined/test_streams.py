@@ -1,6 +1,7 @@
 """Drafts of tables that have impressions and clicks in rows of their own."""
 
 import datetime as dt
+import json
 import random
 
 import numpy as np
@@ -54,7 +55,7 @@ def stream(columns, names=None, kind="event", log=LOG, later=9):
 
 def labels(folder, name="click"):
     """Draft, prepare, and return the labels in the order of time; impressions of a moment as they stand."""
-    prepare(load_log(folder / "log.toml"), folder / "out")
+    prepare(load_log(folder / "log.toml"), folder / "out", overwrite=True)
     dataset = open_dataset(folder / "out")
     order = np.argsort(dataset.impressions["row"])
     return np.asarray(dataset.impressions[f"label.{name}"])[order].tolist()
@@ -312,3 +313,58 @@ def test_another_stream_beside_the_impressions_is_read_whole(tmp_path):
     assert (tree["behaviors"]["files"], "outcomes" in tree) == ("events.csv", False)
     assert {"name": "past_event", "column": "event"} in tree["behaviors"]["fields"]
     assert labels(tmp_path, "clicked") == CLICKED
+
+
+WEB = {"shown": "view_item_list", "click": "select_item", "purchase": "purchase"}
+SHOP = {"shown": "Product List Viewed", "click": "Product Clicked", "purchase": "Order Completed"}
+
+
+@pytest.mark.parametrize("names", [WEB, SHOP])
+def test_events_of_web_analytics_with_lists_of_items(tmp_path, names):
+    log = [
+        {
+            "user_id": f"u{n * 7 % 60}",
+            "ts": START + 200 * n,
+            "shown": [f"SKU{item}" for item in DRAW.sample(range(25), 3)],
+            "acts": [DRAW.random() < 0.3 for _ in range(3)],
+        }
+        for n in range(600)
+    ]
+    events = []
+    for row in log:
+        events.append((names["shown"], row["ts"], row["user_id"], row["shown"]))
+        taken = [item for item, act in zip(row["shown"], row["acts"], strict=True) if act]
+        events += [(names["click"], row["ts"] + 9, row["user_id"], [item]) for item in taken]
+        if len(taken) > 1:
+            events.append((names["purchase"], row["ts"] + 60, row["user_id"], taken))
+        if len(taken) > 2:
+            events.append(("page_view", row["ts"] + 70, row["user_id"], []))
+    lines = [
+        {
+            "event_name": name,
+            "event_timestamp": 1_000_000 * time,
+            "user_pseudo_id": user,
+            "event_params": [
+                {
+                    "key": "page",
+                    "value": {"string_value": "home" if time // 200 % 7 < 3 else "sale", "int_value": None},
+                },
+                {"key": "ga_session_id", "value": {"string_value": None, "int_value": time // 1800}},
+            ],
+            "items": [{"item_id": item, "category": f"c{int(item[3:]) % 4}"} for item in items],
+        }
+        for name, time, user, items in events
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text, tree = draft(tmp_path, tmp_path / "log.jsonl")
+    assert tree["impressions"]["where"] == f"event_name == '{names['shown']}'"
+    assert tree["item"]["column"] == "items.item_id"
+    assert tree["outcomes"][0]["key"] == ["user_pseudo_id", "items.item_id"]
+    assert [field["column"] for field in tree["impressions"]["fields"]] == ["event_params.page"]
+    assert [field["column"] for field in tree["items"]["fields"]] == ["items.category"]
+    assert "# left out: event_params.ga_session_id (an id of one event or session" in text
+    (first, second) = [outcome["name"] for outcome in tree["outcomes"]]
+    (tmp_path / "log.toml").write_text(text)
+    assert labels(tmp_path, first) == [int(act) for row in log for act in row["acts"]]
+    bought = [int(act and sum(row["acts"]) > 1) for row in log for act in row["acts"]]
+    assert labels(tmp_path, second) == bought
