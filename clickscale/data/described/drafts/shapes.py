@@ -91,14 +91,16 @@ class Shape:
 
 def find_shape(head: Head, others: Sequence[Head]) -> Shape:
     """Find the shape of a table among the ``others`` of the same log."""
-    head = with_lists_of_objects(_with_user_in_front(head))
+    head = _with_user_in_front(head)
+    plain, head = set(head.columns), with_lists_of_objects(head)
     shape = Shape(head, left_out=_ids_of_events(head))
     part = named(head.columns.values(), _PART_COLUMNS)
     if part is not None and {str(value).lower() for value in part.known.unique().to_pylist()} <= set(
         PART_NAMES
     ):
         shape = replace(shape, part=part.name, left_out={**shape.left_out, part.name: "it names the parts"})
-    lists = {name: listed for name, column in head.columns.items() if (listed := as_list(column)) is not None}
+    read = {name: as_list(column, name not in plain) for name, column in head.columns.items()}
+    lists = {name: listed for name, listed in read.items() if listed is not None}
     shape = _taken_apart(shape, lists, others)
     return _with_composite_user(shape)
 
@@ -133,8 +135,9 @@ def _identifies(column: Column, head: Head) -> bool:
     if column.holds_urls:
         return False
     text = column.floats is None and not pa.types.is_floating(column.values.type)
-    named_id = not head.named or plain_name(column.name).endswith(("id", "no", "key"))
-    return (text or (column.is_id and named_id)) and column.distinct >= _UNIQUE * head.rows
+    name = plain_name(column.name)
+    named_id = not head.named or name.endswith(("id", "no", "key")) or _EVENT_IDS.fullmatch(f"{name}id")
+    return (text or (column.is_id and bool(named_id))) and column.distinct >= _UNIQUE * head.rows
 
 
 # --- lists
@@ -301,7 +304,9 @@ def with_entries(head: Head, shape: Shape) -> Head:
         return head
     lists = Lists(separator=shape.listed.separator)
     whole = replace(head, columns={**head.columns, **with_lists_of_objects(head).columns})
-    return _explode(whole, shape.item.name, lists, "")
+    listed = whole.columns.get(shape.item.name)
+    has_lists = listed is not None and len(flat(listed.values, lists.separator).values) > 0
+    return _explode(whole, shape.item.name, lists, "") if has_lists else head
 
 
 def _explode(head: Head, item: str, options: Lists, order: Order) -> Head:

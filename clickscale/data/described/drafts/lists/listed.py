@@ -39,8 +39,15 @@ class Listed:
         return column.distinct > 2 and not column.unit and (column.floats is None or column.is_id)
 
     def parallels(self, other: "Listed") -> bool:
-        """True if both have lists of equal lengths in nearly every row, and not always of one entry."""
-        return bool(np.mean(self.flat.count == other.flat.count) > 0.98 and (self.flat.count > 1).any())
+        """True if both have lists of equal lengths in nearly every row, and not always of one entry.
+
+        Values of the same objects may have one entry in every row.
+        """
+        alike = float(np.mean(self.flat.count == other.flat.count))
+        inside, theirs = (listed.column.name.rpartition(".")[0] for listed in (self, other))
+        if inside and inside == theirs:
+            return alike == 1
+        return alike > 0.98 and bool((self.flat.count > 1).any())
 
     def share_in(self, other: "Listed") -> float:
         """Return the share of the entries that are in the list of the same row of the other column."""
@@ -73,11 +80,15 @@ class Listed:
         )
 
 
-def as_list(column: Column) -> Listed | None:
-    """Read a column as lists if its values are lists, or texts of several ids."""
+def as_list(column: Column, of_objects: bool = False) -> Listed | None:
+    """Read a column as lists if its values are lists, or texts of several ids.
+
+    Args:
+        of_objects: true for what stands in lists of objects; numbers there are no vectors.
+    """
     separator = ""
     if pa.types.is_nested(column.values.type):
-        if not _is_list(column.values.type) or column.width:
+        if not _is_list(column.values.type) or (column.width and not of_objects):
             return None
     elif (found := divider(column)) is None:
         return None
