@@ -8,8 +8,9 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.source import PROBLEM, PROBLEM_VALUE
 from clickscale.data.tables.arrow_types import plain_type
-from clickscale.data.tables.object_texts import array_of
+from clickscale.data.tables.object_texts import array_of, object_of
 from clickscale.data.tables.paths import base_of, holds_pairs, object_at, steps_below, value_at
 from clickscale.errors import InputError, unknown
 
@@ -91,15 +92,19 @@ def at_paths(chunk: Chunk, bases: Mapping[str, str]) -> Chunk:
     Args:
         bases: column inside of which each name leads, or which it is; see `bases_of`.
     """
-    rows, columns = chunk.rows, {}
-    for name, base in bases.items():
-        if name == base or not _is_text(rows.column(base).type):
-            columns[name] = value_at(rows.column(base), steps_below(name, base))
-            continue
-        columns[name], broken = objects_at(rows.column(base).to_pylist(), steps_below(name, base))
-        chunk = chunk.marked(broken, "bad_object", base)
-    inner = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return Chunk(inner, chunk.problem, chunk.evidence)
+    rows = chunk.rows
+    in_texts = {
+        name: base for name, base in bases.items() if name != base and _is_text(rows.column(base).type)
+    }
+    texts = {base: rows.column(base).to_pylist() for base in in_texts.values()}
+    found, broken = objects_at(texts, in_texts)
+    for base, is_broken in broken.items():
+        chunk = chunk.marked(is_broken, "bad_object", base)
+    columns = [
+        found[name] if name in found else value_at(rows.column(base), steps_below(name, base))
+        for name, base in bases.items()
+    ]
+    return Chunk(pa.RecordBatch.from_arrays(columns, names=list(bases)), chunk.problem, chunk.evidence)
 
 
 def bases_of(path: Path, names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
@@ -129,18 +134,44 @@ def check_objects(path: Path, bases: Mapping[str, str], chunk: Chunk) -> None:
             )
 
 
-def objects_at(values: Sequence[Any], path: Sequence[str]) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    """Read what stands at a path of JSON values (N,); mark those with a text that is no object."""
+def objects_at(
+    columns: Mapping[str, Sequence[Any]], bases: Mapping[str, str]
+) -> tuple[dict[str, pa.Array], dict[str, np.ndarray[Any, Any]]]:
+    """Read what stands inside of JSON values at some paths; texts are parsed once for all paths.
+
+    Args:
+        columns: (N,) values by column.
+        bases: column inside of which each path leads.
+
+    Returns:
+        The values (N,) by path, and by column which rows (N,) have a text that is no object.
+    """
+    found, parsed, broken = {}, {}, {}
+    for name, base in bases.items():
+        if base not in parsed:
+            parsed[base], broken[base] = _each(columns[base], _parsed)
+        values, is_broken = _each(parsed[base], partial(object_at, path=steps_below(name, base)))
+        broken[base] |= is_broken
+        if any(value is not None and not isinstance(value, list) for value in values):
+            values = [None if value == [] else value for value in values]  # of an empty list of named values
+        found[name] = array_of(values)
+    return found, broken
+
+
+def _parsed(value: Any) -> Any:
+    return object_of(value) if isinstance(value, str) else value
+
+
+def _each(values: Sequence[Any], read: Callable[[Any], Any]) -> tuple[list[Any], np.ndarray[Any, Any]]:
+    """Read each value, None where it is no object, and mark these (N,)."""
     found, broken = [], np.zeros(len(values), bool)
     for place, value in enumerate(values):
         try:
-            found.append(object_at(value, path))
+            found.append(read(value))
         except ValueError:
             found.append(None)
             broken[place] = True
-    if any(value is not None and not isinstance(value, list) for value in found):
-        found = [None if value == [] else value for value in found]  # of an empty list of named values
-    return array_of(found), broken
+    return found, broken
 
 
 def holds_objects(values: pa.Array) -> bool:

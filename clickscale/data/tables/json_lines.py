@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column, objects_at
 from clickscale.data.tables.object_texts import array_of, as_json_text
-from clickscale.data.tables.paths import base_of, steps_below
+from clickscale.data.tables.paths import base_of
 from clickscale.errors import InputError
 
 
@@ -50,19 +50,15 @@ def read_objects(block: bytes, names: Sequence[str], parse: Callable[[bytes], di
 
 def _chunk(objects: list[dict[str, Any]], problem: pa.Array, names: Sequence[str]) -> Chunk:
     known = {name for entry in objects for name in entry}
-    columns, broken = {}, {}
-    for name in names:
-        base = base_of(name, known)
-        base = name if base is None else base
-        values = [entry.get(base) for entry in objects]
-        if name == base:
-            columns[name] = array_of(values)
-        else:
-            columns[name], broken[base] = objects_at(values, steps_below(name, base))
-    rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    chunk = checked(rows, problem)
+    bases = {name: base for name in names if (base := base_of(name, known)) not in (None, name)}
+    held = {base: [entry.get(base) for entry in objects] for base in bases.values()}
+    inner, broken = objects_at(held, bases)
+    arrays = [
+        inner[name] if name in inner else array_of([entry.get(name) for entry in objects]) for name in names
+    ]
+    chunk = checked(pa.RecordBatch.from_arrays(arrays, names=list(names)), problem)
     for base, is_broken in broken.items():
-        texts = [str(objects[row].get(base)) if bad else None for row, bad in enumerate(is_broken)]
+        texts = [str(value) if bad else None for value, bad in zip(held[base], is_broken, strict=True)]
         chunk = chunk.marked(is_broken, "bad_object", base, pa.array(texts, pa.string()))
     return chunk
 

@@ -70,3 +70,12 @@ def test_a_path_into_plain_texts_is_an_error_that_shows_one(tmp_path, ending):
         rows(path, ["name.x"])
     with pytest.raises(InputError, match="nam"):
         rows(path, ["nam.x"])
+
+
+def test_broken_texts_deeper_inside_are_counted_for_each_path(tmp_path):
+    lines = [{"a": {"b": '{"c": 1}', "d": 5}}, {"a": {"b": '{"c', "d": 6}}]
+    path = written(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "t.jsonl")
+    assert rows(path, ["a.b.c", "a.d"]) == [
+        {"a.b.c": 1, "a.d": 5, "problem": None},
+        {"a.b.c": None, "a.d": 6, "problem": "bad_object"},
+    ]
