@@ -1,12 +1,16 @@
 """Rows of a table as rows of one event each."""
 
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from clickscale.config_text import build
+from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.rows import ORDER, ROW, Lists, RowShape, as_text, composed, moment_texts
 from clickscale.data.tables.chunks import Chunk, empty_problems
+from clickscale.errors import SchemaError
 from clickscale.schema import composite
 
 FILE = Path("log.csv")
@@ -215,3 +219,28 @@ def test_gathered_columns_of_several_types_become_text():
         ("z", 0, None),
         ("q", 0, "chosen_not_shown"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ("first_place = -1", r"first_place = -1; places begin with 0 or 1"),
+        ("gather = { shown = [] }", r"gathers 'shown' of no columns"),
+        (
+            'parallel = ["click"]\ngather = { shown = ["item_1", "item_2"], click = ["click_1"] }',
+            r"gathers lists of different lengths: 'shown' has 2, 'click' has 1",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_made_are_refused(lists, message):
+    text = """
+name = "x"
+user = { name = "user" }
+item = { name = "item", column = "shown" }
+labels = [{ name = "click", column = "click" }]
+[impressions]
+files = "log.csv"
+[impressions.lists]
+"""
+    with pytest.raises(SchemaError, match=message):
+        log_schema(build(LogConfig, tomllib.loads(text + lists), "a log"), 0)
