@@ -25,6 +25,7 @@ _CHOSEN = re.compile(
     r"click|clk|chosen|choice|select|pick|tap|purchas|bought|buy|order|book(?!s)|convert|install|open"
 )
 _PLACE = re.compile(r"pos|place|rank|index|idx|slot|(^|_)nr(_|$)")
+_EARLIER = re.compile(r"(^|_)(last|prev|previous|past|hist|history|recent|avg|mean)(_|$)")
 _SLOTS = re.compile(
     r"shown|slate|slot|display|expos|impression|candidate|recommend|^(pos|position|rank|place)$"
 )
@@ -73,15 +74,7 @@ def _by_ids(head: Head, lists: Mapping[str, Listed]) -> Slate | None:
     """Find the ids of what was chosen of a list, or a list with the outcome of each entry."""
     single = _single_ids(head, lists)
     ids = {name: listed for name, listed in lists.items() if listed.ids}
-    pairs = [
-        (shown, chosen)
-        for shown in ids
-        for chosen, listed in {**lists, **single}.items()
-        if chosen != shown
-        and len(listed.flat.values) < len(ids[shown].flat.values)
-        and not listed.parallels(ids[shown])
-        and listed.share_in(ids[shown]) > _MOSTLY
-    ]
+    pairs = [(shown, chosen) for shown in ids for chosen in _chosen_of(shown, {**lists, **single})]
     pairs.sort(
         key=lambda pair: (bool(_SHOWN.search(pair[0].lower())), len(ids[pair[0]].flat.values)), reverse=True
     )
@@ -98,6 +91,14 @@ def _by_ids(head: Head, lists: Mapping[str, Listed]) -> Slate | None:
             options = Lists(separator=ids[shown].said_separator, chosen=chosen, parallel=parallel)
             return Slate(shown, options, label)
     return None
+
+
+def _chosen_of(shown: str, lists: Mapping[str, Listed]) -> Iterator[str]:
+    """Yield the lists that hold some of the ids of a list, row by row."""
+    for name, listed in lists.items():
+        fewer = name != shown and len(listed.flat.values) < len(lists[shown].flat.values)
+        if fewer and not listed.parallels(lists[shown]) and listed.share_in(lists[shown]) > _MOSTLY:
+            yield name
 
 
 def _single_ids(head: Head, lists: Mapping[str, Listed]) -> dict[str, Listed]:
@@ -141,8 +142,13 @@ def _by_places(head: Head, lists: Mapping[str, Listed]) -> Slate | None:
         found, first, doubt = _places_in(rest, lists[shown].flat.count, lists)
         if not found:
             continue
+        both = {**lists, **_single_ids(head, lists)}
         options = Lists(
-            separator=lists[shown].said_separator, parallel=parallel, chosen_places=found, first_place=first
+            separator=lists[shown].said_separator,
+            parallel=parallel,
+            chosen=tuple(name for name in _chosen_of(shown, both) if name not in found),
+            chosen_places=found,
+            first_place=first,
         )
         return Slate(shown, options, found[0], doubt)
     return None
@@ -167,7 +173,8 @@ def _places_in(
 def _says_place(column: Column, is_list: bool) -> bool:
     """True for names such as ``clicked_positions``; lists need no word for places."""
     name = OutcomeName(column.name).snake
-    return bool(_CHOSEN.search(name)) and bool(_PLACE.search(name) or (is_list and not column.width))
+    may_be = bool(_PLACE.search(name) or (is_list and not column.width))
+    return may_be and bool(_CHOSEN.search(name)) and not _EARLIER.search(name)
 
 
 def _first_place(column: Column, count: Ints) -> tuple[int, bool] | None:

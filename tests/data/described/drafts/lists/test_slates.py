@@ -96,6 +96,32 @@ def test_places_that_may_begin_with_0_or_1_are_told(tmp_path):
     assert "# WARNING: no sampled outcome is at place 0 or at the last one of a list" in text
 
 
+def test_ids_beside_places_are_outcomes_and_no_history(tmp_path):
+    def change(row):
+        ids = [row["slate"][place] for place in row["clicked"]]
+        return {"slate": row["slate"], "clicked_ids": ids, "clicked_positions": row["clicked"]}
+
+    text, tree = written(tmp_path, change)
+    assert tree["impressions"]["lists"]["chosen"] == ["clicked_ids"]
+    assert "history" not in tree
+    assert "# left out: clicked_ids (it nearly determines the label" in text
+    assert labels(tmp_path) == CLICKS
+
+
+@pytest.mark.parametrize("name", ["last_click_position", "prev_clicked_pos"])
+def test_places_of_earlier_clicks_are_no_outcome(tmp_path, name):
+    text, _ = written(
+        tmp_path,
+        lambda row: {
+            "slate": row["slate"],
+            name: DRAW.randrange(5),
+            "clicked_ids": [row["slate"][place] for place in row["clicked"]],
+        },
+    )
+    assert "chosen_places" not in text
+    assert labels(tmp_path) == CLICKS
+
+
 def test_numbers_of_clicks_are_no_places(tmp_path):
     text, _ = written(tmp_path, lambda row: {"slate": row["slate"], "clicks": len(row["clicked"])})
     assert "chosen_places" not in text
