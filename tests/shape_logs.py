@@ -277,6 +277,108 @@ def write_database(folder: Path) -> None:
         (folder / f"{name}.csv").write_text("\n".join(table) + "\n")
 
 
+def write_app_log(folder: Path) -> None:
+    """Objects in objects: user, app, event and what came of it."""
+    draw, lines = random.Random(10), []
+    for user, time in sorted(_moments(draw, 900), key=lambda moment: moment[1]):
+        app = draw.randrange(_ITEMS)
+        taken = _likes(draw, user, app)
+        moment = dt.datetime.fromtimestamp(time, dt.UTC)
+        row = {
+            "event": {"ts": moment.isoformat(), "type": "view", "context": {"position": draw.randrange(4)}},
+            "user": {"id": f"u{user}", "device": {"lang": ("en", "de", "pt")[user % 3]}},
+            "app": {"id": f"com.app.n{app}", "meta": {"category": _kind(app), "tags": [_kind(app), "all"]}},
+            "result": {"installed": taken, "install_ms": draw.randrange(900) if taken else None},
+        }
+        lines.append(json.dumps(row) + "\n")
+    (folder / "log.ndjson").write_text("".join(lines))
+
+
+def write_export_log(folder: Path) -> None:
+    """Events of an analytics tool as CSV, with the properties of each as an object in JSON."""
+    draw, lines = random.Random(11), ["event,time,distinct_id,properties\n"]
+    for user, time in sorted(_moments(draw, 900), key=lambda moment: moment[1]):
+        item = draw.randrange(_ITEMS)
+        properties = {
+            "product_id": f"p{item}",
+            "category": _kind(item),
+            "page": draw.choice(["home", "sale"]),
+        }
+        lines.append(_export_row("Product Viewed", time, user, properties))
+        if _likes(draw, user, item):
+            lines.append(_export_row("Product Clicked", time + 20, user, properties))
+    (folder / "events.csv").write_text("".join(lines))
+
+
+def _export_row(event: str, time: int, user: int, properties: dict[str, str]) -> str:
+    text = json.dumps(properties).replace('"', '""')
+    return f'{event},{time},u{user},"{text}"\n'
+
+
+def write_slates(folder: Path) -> None:
+    """Requests with the list of what was shown, and the places of what was clicked, from 0."""
+    draw, lines = random.Random(12), []
+    for number, (user, time) in enumerate(_moments(draw, 500)):
+        shown = draw.sample(range(_ITEMS), 6)
+        places = [place for place, item in enumerate(shown) if _likes(draw, user, item)]
+        row = {"request_id": f"r{number}", "account": f"a{user}", "server_time": 1000 * time}
+        row |= {"slate": [f"i{item}" for item in shown], "clicked_positions": places}
+        lines.append(json.dumps(row) + "\n")
+    (folder / "slates.jsonl").write_text("".join(lines))
+    _write_catalog(folder)
+
+
+def write_wide_slates(folder: Path) -> None:
+    """Requests with a column for each slot, of which the last ones may be empty, and for its click."""
+    draw = random.Random(13)
+    slots = range(1, 5)
+    lines = [
+        ",".join(["user_id", "time", *(f"item_{n}" for n in slots), *(f"click_{n}" for n in slots)]) + "\n"
+    ]
+    for user, time in _moments(draw, 500):
+        shown = draw.sample(range(_ITEMS), draw.choice([3, 4, 4]))
+        clicks = [str(int(_likes(draw, user, item))) for item in shown]
+        filled = [f"i{item}" for item in shown]
+        cells = [*filled, *[""] * (4 - len(shown)), *clicks, *[""] * (4 - len(shown))]
+        lines.append(",".join([f"u{user}", str(time), *cells]) + "\n")
+    (folder / "slates.csv").write_text("".join(lines))
+    _write_catalog(folder)
+
+
+def _write_catalog(folder: Path) -> None:
+    rows = (f"i{item},{_kind(item)}\n" for item in range(_ITEMS))
+    (folder / "catalog.csv").write_text("".join(["id,category\n", *rows]))
+
+
+def write_ga4_like(folder: Path) -> None:
+    """Events of a web shop: lists of the items that were shown or selected, and parameters of the event."""
+    draw, lines = random.Random(14), []
+    for user, time in sorted(_moments(draw, 500), key=lambda moment: moment[1]):
+        shown = draw.sample(range(_ITEMS), 3)
+        taken = [item for item in shown if _likes(draw, user, item)]
+        place = draw.choice(["home", "search"])
+        lines.append(_ga4_row("view_item_list", time, user, shown, place))
+        lines += [_ga4_row("select_item", time + 15, user, [item], place) for item in taken]
+        if taken and draw.random() < 0.3:
+            lines.append(_ga4_row("purchase", time + 300, user, taken[:1], place))
+    (folder / "events.jsonl").write_text("".join(lines))
+
+
+def _ga4_row(event: str, time: int, user: int, items: list[int], place: str) -> str:
+    row = {
+        "event_name": event,
+        "event_timestamp": 1_000_000 * time,
+        "user_pseudo_id": f"100{user}.17",
+        "device": {"category": "mobile" if user % 2 else "desktop"},
+        "event_params": [
+            {"key": "item_list_name", "value": {"string_value": place, "int_value": None}},
+            {"key": "ga_session_id", "value": {"string_value": None, "int_value": time // 1800}},
+        ],
+        "items": [{"item_id": f"SKU{item}", "item_category": _kind(item)} for item in items],
+    }
+    return json.dumps(row) + "\n"
+
+
 SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "mind": write_mind_like,
     "ebnerd": write_ebnerd_like,
@@ -288,6 +390,11 @@ SHAPE_LOGS: dict[str, Callable[[Path], None]] = {
     "fuxictr": write_fuxictr_like,
     "torcheasyrec": write_torcheasyrec_like,
     "database": write_database,
+    "apps": write_app_log,
+    "export": write_export_log,
+    "slates": write_slates,
+    "wide": write_wide_slates,
+    "ga4": write_ga4_like,
 }
 
 

@@ -7,7 +7,8 @@ Columns go by the names of the schema or by those of the log's raw columns:
 * the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does). An id of
   several columns is in these columns, or in one that holds lists of its parts. A role that the log does not
   have needs no column; a list of flags is in its columns of 0 and 1, or in one that holds lists of names;
-* context fields and statistics of the candidate; profile fields of the user, from a request's first row;
+* context fields and statistics of the candidate; profile fields of the user, from a request's first row. Raw
+  columns inside of objects, such as ``context.device``, stand in a column ``context`` as in the log;
 * ``behaviors``: a list of objects as in a request, or the same as JSON text.
 
 What the table lacks may come from a prepared data set: the profile of its users, and the last behaviors that
@@ -27,7 +28,8 @@ from clickscale.data.dataset import Dataset
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.values import names_of_flags
 from clickscale.data.tables.casts import seconds
-from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.chunks import Chunk, holds_objects
+from clickscale.data.tables.paths import base_of
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError
 from clickscale.inference.logged_users import LoggedUsers
@@ -75,6 +77,7 @@ class RequestTable:
     def __post_init__(self) -> None:
         schema = self.encoder.schema
         self._columns = columns = column_names(self.path)
+        self._objects = _columns_of_objects(self.path)
         self._nobody = "user" in schema.absent
         self._user = () if self._nobody else self._id_columns("user", schema.user)
         self._item = () if "item" in schema.absent else self._id_columns("item", schema.item)
@@ -87,7 +90,9 @@ class RequestTable:
         used |= set() if self._nobody else {_BEHAVIORS}
         used |= set(self._context.values()) | set(self._profile.values())
         used |= {flag for flags in self._flags.values() for flag in flags}
-        self.ignored = [name for name in self._columns if name not in used]
+        self._used = sorted(name for name in used if self._has(name))
+        bases = {base_of(name, self._columns) for name in self._used}
+        self.ignored = [name for name in self._columns if name not in bases]
         self._logged: LoggedUsers | None = None
         if self.dataset is not None and not self._nobody:
             self._logged = LoggedUsers(self.dataset, self.length)
@@ -96,6 +101,11 @@ class RequestTable:
     def names_requests(self) -> bool:
         """True if a column tells requests apart."""
         return _REQUEST in self._columns
+
+    def _has(self, name: str) -> bool:
+        """True for a column of plain values, and for a path into one of objects."""
+        base = base_of(name, self._columns)
+        return base is not None and (base == name or base in self._objects)
 
     def _id_columns(self, role: str, field: Field) -> tuple[str, ...]:
         """The column of an id, or the several that it is composed of."""
@@ -107,8 +117,9 @@ class RequestTable:
 
     def _found(self, names: Sequence[str], role: str, other: str = "") -> str:
         """The column of a role; a message names ``other`` as well."""
-        for name in names:
-            if name in self._columns:
+        inside = [name for name in names if base_of(name, self._objects) not in (None, name)]
+        for name in (*inside, *names):
+            if self._has(name):
                 return name
         wanted = " or ".join(dict.fromkeys([*names, *filter(None, [other])]))
         raise InputError(f"{self.path} has no {role} column ({wanted}); it has {', '.join(self._columns)}.")
@@ -118,7 +129,7 @@ class RequestTable:
         columns: dict[str, str] = {}
         for one in fields:
             for name in (one.name, one.source):
-                if name in self._columns or name in self._flags:
+                if self._has(name) or name in self._flags:
                     columns.setdefault(one.name, name)
         return columns
 
@@ -145,10 +156,9 @@ class RequestTable:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """Rows as objects, times in seconds."""
-        names = [name for name in self._columns if name not in self.ignored]
         done = 0
-        for chunk in read(self.path, names):
-            columns = {name: chunk[name] for name in names}
+        for chunk in read(self.path, self._used):
+            columns = {name: chunk[name] for name in self._used}
             columns[self._time] = self._seconds(chunk, done)
             columns |= {name: self._names(flags, chunk, done) for name, flags in self._flags.items()}
             if chunk.problem.null_count < len(chunk):
@@ -226,6 +236,13 @@ class RequestTable:
             raise InputError(
                 f"{self.path} row {row}: behaviors is {value[:60]!r}, which is not JSON ({error})."
             ) from error
+
+
+def _columns_of_objects(path: Path) -> set[str]:
+    """Names of the columns that hold objects, also as text, in the first rows of a table."""
+    for chunk in read(path):
+        return {name for name in chunk.rows.schema.names if holds_objects(chunk[name])}
+    return set()
 
 
 def _present(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -154,3 +154,47 @@ def test_rows_of_a_log_without_users_and_items_are_requests_of_their_own(tmp_pat
     named = table_of(dataset, tmp_path, "request,a,time\nx,2,1600000059\nx,0,1600000059\n")
     ((_, name, request),) = requests(named)
     assert (name, len(request["candidates"])) == ("x", 2)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_columns_inside_of_objects_stand_in_a_table_as_in_the_log(ending: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "time": 1_600_000_000 + n,
+            "user": {"id": f"u{n % 5}", "plan": f"p{n % 5 % 2}"},
+            "app": {"id": f"a{n % 7}"},
+            "context": {"tab": f"t{n % 3}"},
+            "clicked": n % 2,
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "log.toml").write_text(
+        'name = "x"\nuser = { name = "user", column = "user.id" }\n'
+        'item = { name = "item", column = "app.id" }\n'
+        'labels = [{ name = "click", column = "clicked" }]\n'
+        '[impressions]\nfiles = "log.jsonl"\n'
+        'fields = [{ name = "tab", column = "context.tab" }]\n'
+        '[users]\nfields = [{ name = "plan", column = "user.plan" }]\n'
+    )
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    path = tmp_path / f"candidates.{ending}"
+    if ending == "csv":
+        cells = [[json.dumps(value).replace('"', '""') for value in row.values()] for row in rows[:2]]
+        lines = [",".join(rows[0]), *(",".join(f'"{cell}"' for cell in row) for row in cells)]
+        path.write_text("\n".join(lines) + "\n")
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows[:2]), path)
+    table = RequestTable(path, open_dataset(tmp_path / "out").encoder)
+    assert table.ignored == ["clicked"]
+    assert [request for _, _, request in requests(table)] == [
+        {
+            "user": f"u{n}",
+            "time": 1_600_000_000 + n,
+            "candidates": [{"item": f"a{n}", "tab": f"t{n}"}],
+            "profile": {"plan": f"p{n}"},
+        }
+        for n in range(2)
+    ]

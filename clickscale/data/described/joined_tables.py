@@ -14,6 +14,7 @@ from clickscale.data.described.raw_files import RawFiles
 from clickscale.data.described.table_options import JoinedTable
 from clickscale.data.features.values import MISSING
 from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.paths import base_of
 from clickscale.errors import InputError, unknown
 
 
@@ -101,7 +102,7 @@ class Joins:
         given = [name for opened in self._tables for name in opened.names]
         for opened in unused:
             for key in opened.shown_key:
-                if key not in given and key.partition(".")[0] not in self._asked:
+                if key not in given and base_of(key, self._asked) is None:
                     known = list(dict.fromkeys([*self._asked, *given]))
                     raise InputError(
                         f"[[joined]] {opened.named}: no table has {unknown('column', key, known)}"

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
-from clickscale.data.described.rows import as_text, composed
+from clickscale.data.described.rows import as_text, composed, flat
 from clickscale.data.features.texts import read_texts, whole_texts
 from clickscale.data.features.values import read_keys
 from clickscale.data.tables.chunks import Chunk
@@ -38,6 +38,26 @@ class KeyedRows:
         """Return the columns of rows with the keys (N,), null for those that the table does not have."""
         rows = self.places(keys)
         return {name: column.take(rows) for name, column in self.columns.items()}
+
+
+def with_lists(chunk: Chunk, columns: Sequence[str]) -> Chunk:
+    """Repeat the rows of a chunk for each entry of the lists in the columns of a key.
+
+    Of columns with lists of different lengths in a row, the missing entries are null.
+    """
+    lists = [name for name in columns if pa.types.is_nested(chunk[name].type)]
+    if not lists:
+        return chunk
+    held = {name: flat(chunk[name]) for name in lists}
+    count = np.max([entries.count for entries in held.values()], axis=0)
+    row = np.repeat(np.arange(len(chunk)), count)
+    place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    taken = {name: chunk[name].take(pa.array(row)) for name in chunk.rows.schema.names if name not in held}
+    for name, entries in held.items():
+        source = pa.array(entries.start[row] + place, mask=place >= entries.count[row])
+        taken[name] = entries.values.take(source)
+    rows = pa.RecordBatch.from_arrays(list(taken.values()), names=list(taken))
+    return Chunk(rows, chunk.problem.take(pa.array(row)))
 
 
 def row_keys(what: str, chunk: Chunk, columns: Sequence[str]) -> Ints:

@@ -29,7 +29,7 @@ from typing import Literal
 import msgspec
 
 from clickscale.config import Config
-from clickscale.data.described.rows import Columns
+from clickscale.data.described.rows import Columns, Lists
 from clickscale.data.described.table_options import (
     Behaviors,
     Content,
@@ -278,6 +278,8 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         raise SchemaError(f"{name}: order = 'lists' needs a table [impressions.lists], which may be empty.")
     if shown.lists and (isinstance(shown.item, tuple) or (config.item and config.item.parts)):
         raise SchemaError(f"{name}: lists are taken apart in one item column; it has several.")
+    if shown.lists:
+        _check_lists(f"{name}: [impressions.lists]", shown.lists)
     if history and not history.items:
         raise SchemaError(f"{name}: [history] needs the column with the lists: items = ...")
     if history and (flagged := [field.name for field in history.fields if field.flags]):
@@ -290,6 +292,23 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         raise SchemaError(
             f"{name}: a split by files needs the files of each part: "
             'files = { train = "train.csv", test = "test.csv" }.'
+        )
+
+
+def _check_lists(what: str, lists: Lists) -> None:
+    """Refuse lists that are made of columns and cannot be, and places that begin below 0."""
+    if lists.first_place < 0:
+        raise SchemaError(f"{what} has first_place = {lists.first_place}; places begin with 0 or 1.")
+    widths = {name: len(parts) for name, parts in lists.gather.items()}
+    for name, width in widths.items():
+        if width == 0:
+            raise SchemaError(
+                f"{what} gathers {name!r} of no columns; name those that stand beside each other."
+            )
+    if len(set(widths.values())) > 1:
+        told = ", ".join(f"{name!r} has {width}" for name, width in widths.items())
+        raise SchemaError(
+            f"{what} gathers lists of different lengths: {told}; name as many columns for each."
         )
 
 
@@ -323,7 +342,8 @@ def _check_condition(log: str, config: LogConfig) -> None:
     told = {outcome.name: "[[outcomes]] makes" for outcome in config.outcomes}
     if lists is not None:
         told |= dict.fromkeys(
-            (*lists.made, *lists.parallel, *lists.chosen), "[impressions.lists] takes apart"
+            (*lists.made, *lists.gather, *lists.parallel, *lists.chosen, *lists.chosen_places),
+            "[impressions.lists] takes apart",
         )
     if column in told:
         raise SchemaError(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.data.described.joined_tables import Joins
-from clickscale.data.described.keys import row_keys
+from clickscale.data.described.keys import row_keys, with_lists
 from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.rows import Joined, RowShape
 from clickscale.data.described.table_files import TableFiles
@@ -138,6 +138,7 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
         if tally is not None:
             holds, _ = tally.evaluate(rows[tally.condition.column])
             rows = rows.kept(pc.equal(holds, 1).fill_null(False))
+        rows = with_lists(rows, outcome.key)
         found = row_keys("Outcomes", rows, outcome.key)
         usable = found != MISSING
         if outcome.within:

@@ -6,6 +6,7 @@ from pathlib import Path
 from clickscale.data.described.table_options import Files
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.folders import matching_files
+from clickscale.data.tables.paths import base_of
 from clickscale.data.tables.raw_tables import column_names, read
 from clickscale.errors import InputError, unknown
 
@@ -42,7 +43,7 @@ class RawFiles:
 
     def has(self, column: str) -> bool:
         """True for a column of the files, and for a path inside of one, such as ``context.device``."""
-        return column in self.known or column.partition(".")[0] in self.known
+        return base_of(column, self.known) is not None
 
     def require(self, columns: Sequence[str]) -> None:
         """Refuse columns that the files do not have.

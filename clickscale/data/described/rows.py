@@ -4,6 +4,7 @@ A log often has one row per request or per user, with lists in it. `RowShape` tu
 event each, before anything else looks at them, so all other code reads plain columns.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ ORDER, ROW, PART_OF_FILE = "(order)", "(row)", "(part)"  # columns that no file 
 _MADE = (ORDER, ROW, PART_OF_FILE)
 _FIRST_ROW = 946_684_800  # the year 2000: the moment of the first row of a table in order
 _PUNCTUATION = r"[\[\](){},'\"]"  # around the entries of a list that was written as text
+_NOWHERE = 1 << 20  # a place that no list has
 _LAST_ENTRY = 1_600_000_000  # the moment of the last entry of every list in order
 
 Order = Literal["", "rows", "lists"]
@@ -44,6 +46,11 @@ class Lists(Config, frozen=True):
         parallel: columns of lists with one value for each entry.
         chosen: columns of lists, or of one id, with those entries that were, say, clicked. Each becomes a
             column of 1 and 0. A row without a value has no such entry.
+        chosen_places: the same by the places of these entries, as lists, texts or one number. A missing
+            place, or one below ``first_place`` such as -1, stands for none.
+        first_place: the place of the first entry, for ``chosen_places``.
+        gather: lists that are made of columns beside each other, such as ``item_1`` to ``item_8``, by the
+            name that the other options call them. A column without an item is an empty place.
         suffix: name of a column for the 0 or 1 at the end of each entry, such as the click in ``N1-0``.
         suffix_separator: what stands before it.
         first: name of a column for the first entry of each list, which is not an item.
@@ -53,6 +60,9 @@ class Lists(Config, frozen=True):
     separator: str = ""
     parallel: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
+    chosen_places: tuple[str, ...] = ()
+    first_place: int = 0
+    gather: dict[str, tuple[str, ...]] = {}
     suffix: str = ""
     suffix_separator: str = "-"
     first: str = ""
@@ -128,8 +138,10 @@ class RowShape:
         parts = {name: joined.parts for name, joined in self._joined.items()}
         names = [part for name in wanted for part in parts.get(name, (name,))]
         if self._lists is not None:
-            names += [self._item, *self._lists.parallel, *self._lists.chosen]
-            names = [name for name in names if name not in self._lists.made]
+            lists = self._lists
+            names += [self._item, *lists.parallel, *lists.chosen, *lists.chosen_places]
+            names = [name for name in names if name not in lists.made]
+            names = [part for name in names for part in lists.gather.get(name, (name,))]
         return [name for name in dict.fromkeys(names) if name not in _MADE]
 
     def apply(self, chunk: Chunk, path: Path, wanted: Sequence[str]) -> Chunk:
@@ -247,25 +259,34 @@ class _Entries:
     Attributes:
         row: (N,) row of each entry in the table as it was read.
         after: (N,) number of entries that follow in the same list.
+        place: (N,) place of each entry in its list, from 0; -1 for what was chosen and not shown.
     """
 
     chunk: Chunk
     row: Ints
     after: Ints
+    place: Ints
 
 
 def _take_apart(chunk: Chunk, item: str, lists: Lists) -> _Entries:
     """Make a row of each entry of the lists; a row that cannot be taken apart stays one, with the reason."""
+    chunk = _gathered(chunk, lists.gather)
     whole = flat(chunk[item], lists.separator)
     shown = Flat(whole.values, whole.start + 1, np.maximum(whole.count - 1, 0)) if lists.first else whole
     parallel = {name: flat(chunk[name], lists.separator) for name in lists.parallel}
-    problem = mark(chunk.problem, shown.count == 0, "empty_list")
+    filled = shown.values.is_valid().to_numpy(zero_copy_only=False) if item in lists.gather else None
+    held = shown.count if filled is None else np.bincount(shown.row[filled], minlength=len(chunk))
+    problem = mark(chunk.problem, held == 0, "empty_list")
     for other in parallel.values():
         problem = mark(problem, other.count != shown.count, "uneven_lists")
     usable = problem.is_null().to_numpy(zero_copy_only=False)
     count = np.where(usable, shown.count, 1)
     row = np.repeat(np.arange(len(chunk)), count)
     place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    if filled is not None:  # an empty place is no entry, and those after it keep theirs
+        source = np.where(usable[row], shown.start[row] + place, 0)
+        kept = ~usable[row] | (filled[source] if len(filled) else False)
+        row, place = row[kept], place[kept]
     real = usable[row]
 
     def entries(of: Flat) -> pa.Array:
@@ -283,39 +304,126 @@ def _take_apart(chunk: Chunk, item: str, lists: Lists) -> _Entries:
         pairs = pc.extract_regex(as_text(made[item]), form)
         made[item], suffix = pc.struct_field(pairs, "item"), pc.struct_field(pairs, "suffix")
         made[lists.suffix] = pc.if_else(pc.equal(suffix, ""), pa.scalar(None, pa.string()), suffix)
-    repeated = [name for name in chunk.rows.schema.names if name not in {*made, *lists.chosen}]
+    chosen = {*lists.chosen, *lists.chosen_places}
+    repeated = [name for name in chunk.rows.schema.names if name not in {*made, *chosen}]
     made |= {name: chunk[name].take(pa.array(row)) for name in repeated}
     problem = problem.take(pa.array(row))
-    result = _Entries(_chunk(made, problem), row, count[row] - 1 - place)
+    result = _Entries(_chunk(made, problem), row, count[row] - 1 - place, place)
     for name in lists.chosen:
         result = _with_chosen(result, item, name, flat(chunk[name], lists.separator), usable)
+    for name in lists.chosen_places:
+        result = _with_places(result, item, name, places_of(chunk[name], lists.first_place), usable)
     return result
+
+
+def _gathered(chunk: Chunk, gather: Mapping[str, tuple[str, ...]]) -> Chunk:
+    """Add lists that are made of the columns of a row."""
+    columns = {name: chunk[name] for name in chunk.rows.schema.names}
+    for name, parts in gather.items():
+        if all(part in columns for part in parts):
+            columns[name] = gathered([columns[part] for part in parts])
+    return _chunk(columns, chunk.problem, chunk.evidence)
+
+
+def gathered(parts: Sequence[pa.Array]) -> pa.Array:
+    """Make a list (N,) of the values of each row of some columns, missing ones included."""
+    known = {part.type for part in parts if not pa.types.is_null(part.type)}
+    kind = known.pop() if len(known) == 1 else pa.string()
+    alike = [part.cast(kind) if pa.types.is_null(part.type) else part for part in parts]
+    alike = alike if not known else [as_text(part) for part in alike]
+    rows = len(parts[0])
+    by_row = np.arange(len(parts) * rows).reshape(len(parts), rows).T.ravel()
+    offsets = pa.array(len(parts) * np.arange(rows + 1))
+    return pa.LargeListArray.from_arrays(offsets, pa.concat_arrays(alike).take(pa.array(by_row)))
+
+
+def places_of(values: pa.Array, first: int = 0) -> tuple[Ints, Ints]:
+    """Read places of entries, from 0: the row (M,) of each, and the places (M,).
+
+    What is no whole number is a place that no list has.
+
+    Args:
+        values: (N,) numbers, lists of them, or texts such as ``[0, 2]`` and ``0|2``.
+        first: number of the first place.
+    """
+    row, place = [], []
+    for index, value in enumerate(values.to_pylist()):
+        if isinstance(value, str):
+            given: Sequence[Any] = [token for token in re.split(r"[^\w.+-]+", value) if token]
+        else:
+            given = value if isinstance(value, list) else [value]
+        for each in given:
+            number = _number_or_none(each)
+            if number is None or number >= first:
+                row.append(index)
+                place.append(_NOWHERE if number is None or number % 1 else int(number) - first)
+    return np.array(row, np.int64), np.array(place, np.int64)
+
+
+def _number_or_none(value: Any) -> float | None:
+    """Read a place; a missing one is below all others."""
+    try:
+        number = -1.0 if value is None else float(value)
+    except ValueError:
+        return None
+    return -1.0 if np.isnan(number) else min(number, float(_NOWHERE))
 
 
 def _with_chosen(
     entries: _Entries, item: str, name: str, chosen: Flat, usable: npt.NDArray[np.bool_]
 ) -> _Entries:
-    """Add a column of 1 for chosen entries; one that is not shown becomes a row with a problem."""
-    row, chunk = chosen.row, entries.chunk
-    ids = [chunk[item], chosen.values]
-    if ids[0].type != ids[1].type:
-        ids = [as_text(values) for values in ids]
-    code = pa.concat_arrays(ids).dictionary_encode().indices
+    """Add a column of 1 for chosen entries, by their ids."""
+    shown, ids = entries.chunk[item], chosen.values
+    if shown.type != ids.type:
+        shown, ids = as_text(shown), as_text(ids)
+    code = pa.concat_arrays([shown, ids]).dictionary_encode().indices
     codes = np.asarray(code.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
-    span = int(codes.max(initial=0)) + 2
-    shown = entries.row * span + codes[: len(chunk)] + 1
-    wanted = row * span + codes[len(chunk) :] + 1
-    is_null = codes[: len(chunk)] < 0
-    flags = pa.array(np.isin(shown, wanted).astype(np.int8), mask=is_null)
-    lost = np.flatnonzero(usable[row] & ~np.isin(wanted, shown) & (codes[len(chunk) :] >= 0))
+    known = codes[len(shown) :] >= 0
+    wanted = _Chosen(chosen.row[known], codes[len(shown) :][known], ids.filter(pa.array(known)))
+    return _flagged(entries, item, name, codes[: len(shown)], wanted, usable)
+
+
+def _with_places(
+    entries: _Entries, item: str, name: str, chosen: tuple[Ints, Ints], usable: npt.NDArray[np.bool_]
+) -> _Entries:
+    """Add a column of 1 for chosen entries, by their places."""
+    row, place = chosen
+    nothing = pa.nulls(len(place), entries.chunk[item].type)
+    return _flagged(entries, item, name, entries.place, _Chosen(row, place, nothing), usable)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Entries that were chosen: their rows, the codes that they share with what was shown, and their ids."""
+
+    row: Ints
+    code: Ints
+    ids: pa.Array
+
+
+def _flagged(
+    entries: _Entries, item: str, name: str, codes: Ints, chosen: _Chosen, usable: npt.NDArray[np.bool_]
+) -> _Entries:
+    """Add a column of 1 for chosen entries; one that is not shown becomes a row with a problem.
+
+    Args:
+        codes: (N,) of the entries; those below 0 are unknown.
+    """
+    chunk = entries.chunk
+    span = max(int(codes.max(initial=0)), int(chosen.code.max(initial=0))) + 2
+    shown, wanted = entries.row * span + codes + 1, chosen.row * span + chosen.code + 1
+    flags = pa.array(np.isin(shown, wanted).astype(np.int8), mask=codes < 0)
+    lost = np.flatnonzero(usable[chosen.row] & ~np.isin(wanted, shown))
     columns = {column: chunk[column] for column in chunk.rows.schema.names} | {name: flags}
     if not len(lost):
-        return _Entries(_chunk(columns, chunk.problem), entries.row, entries.after)
+        return dataclasses.replace(entries, chunk=_chunk(columns, chunk.problem))
     # The first entry of the row lends the lost one its other columns.
-    lender = np.searchsorted(entries.row, row[lost])
+    lender = np.searchsorted(entries.row, chosen.row[lost])
     order = np.append(np.arange(len(chunk)), lender)
     columns = {column: values.take(pa.array(order)) for column, values in columns.items()}
-    columns[item] = pa.concat_arrays([ids[0], ids[1].take(pa.array(lost))])
+    ids = [chunk[item], chosen.ids.take(pa.array(lost))]
+    alike = ids[0].type == ids[1].type
+    columns[item] = pa.concat_arrays(ids if alike else [as_text(values) for values in ids])
     is_lost = np.arange(len(order)) >= len(chunk)
     problem = mark(chunk.problem.take(pa.array(order)), is_lost, "chosen_not_shown")
     back = np.argsort(entries.row[order], kind="stable")  # rows of one request stay together
@@ -324,4 +432,5 @@ def _with_chosen(
         _chunk(sorted_columns, problem.take(pa.array(back))),
         entries.row[order][back],
         entries.after[order][back],
+        np.where(is_lost, -1, entries.place[order])[back],
     )

@@ -145,7 +145,8 @@ class Outcome(Files, frozen=True):
     Attributes:
         name: of the column of the impressions that it makes, 1 for those of its keys and 0 for all others; a
             label or a field reads it like any column.
-        key: columns of this table that together name an impression.
+        key: columns of this table that together name an impression; a row with a list, such as the items of
+            an order, names one by each entry.
         shown_key: the same of the impressions, if their names differ.
         within: seconds after an impression up to which an outcome of its key counts; 0 for any time.
         time, time_unit: of an outcome; with ``within``.

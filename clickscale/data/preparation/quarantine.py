@@ -7,7 +7,7 @@ Every row of the log is either kept or counted here under one reason:
 * times: ``null_time``, ``bad_time``, ``time_out_of_bounds``, ``time_in_milliseconds`` (and the same for
   ``known_at``, which may be null), ``known_before_time``;
 * values: ``bad_label``, ``bad_value`` (of an integer field), ``bad_number``, ``non_finite``, ``bad_vector``,
-  ``invalid_utf8``;
+  ``invalid_utf8``, ``bad_object`` (a text that begins like an object and is none);
 * parts and lists of a described log: ``bad_part`` (neither train, valid nor test), ``empty_list``,
   ``uneven_lists``, ``chosen_not_shown``, ``second_list_of_user``;
 * repetitions: ``duplicate`` (equal to an earlier row in every column), ``duplicate_user``,
@@ -44,6 +44,7 @@ _HINTS = {
     "bad_condition": "; the condition compares with a number, which this is not",
     "bad_number": "; list texts that mean a missing number under nulls, give the field a notation if its "
     "numbers are written like $1,234.5 or 12,99, or declare the field as categorical",
+    "bad_object": "; a text that begins with { or [ is an object of JSON, and this one is cut off or broken",
     "bad_row": "; check separator, quote and names of the table",
     "invalid_utf8": "; if the whole file is not UTF-8, set encoding = 'latin-1'",
     "bad_item": "; for ids that are not integers declare the field as dtype 'string'",

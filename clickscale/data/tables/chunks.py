@@ -8,8 +8,9 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,8 @@ import pyarrow.compute as pc
 
 from clickscale.data.source import PROBLEM, PROBLEM_VALUE
 from clickscale.data.tables.arrow_types import plain_type
+from clickscale.data.tables.object_texts import array_of, object_of
+from clickscale.data.tables.paths import base_of, holds_pairs, object_at, steps_below, value_at
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
@@ -79,6 +82,108 @@ class Chunk:
 def missing_column(path: Path, name: str, known: Sequence[str]) -> InputError:
     """Make the error for a column that the table does not have."""
     return InputError(f"{path}: " + unknown("column", name, known))
+
+
+def at_paths(chunk: Chunk, bases: Mapping[str, str]) -> Chunk:
+    """Return columns of a chunk, and values inside of them, in the order of their names.
+
+    Rows with a text that begins like an object and is none get the problem ``bad_object``.
+
+    Args:
+        bases: column inside of which each name leads, or which it is; see `bases_of`.
+    """
+    rows = chunk.rows
+    in_texts = {
+        name: base for name, base in bases.items() if name != base and _is_text(rows.column(base).type)
+    }
+    texts = {base: rows.column(base).to_pylist() for base in in_texts.values()}
+    found, broken = objects_at(texts, in_texts)
+    for base, is_broken in broken.items():
+        chunk = chunk.marked(is_broken, "bad_object", base)
+    columns = [
+        found[name] if name in found else value_at(rows.column(base), steps_below(name, base))
+        for name, base in bases.items()
+    ]
+    return Chunk(pa.RecordBatch.from_arrays(columns, names=list(bases)), chunk.problem, chunk.evidence)
+
+
+def bases_of(path: Path, names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Return the column inside of which each name leads, or which it is; refuse names that lead nowhere."""
+    bases = {}
+    for name in names:
+        base = base_of(name, known)
+        if base is None:
+            raise missing_column(path, name, known)
+        bases[name] = base
+    return bases
+
+
+def check_objects(path: Path, bases: Mapping[str, str], chunk: Chunk) -> None:
+    """Refuse paths into columns of texts of which none is an object.
+
+    Args:
+        bases: column inside of which each name leads, or which it is.
+        chunk: the first rows of the table.
+    """
+    for name, base in bases.items():
+        known = chunk[base].drop_null() if name != base and _is_text(chunk[base].type) else []
+        if len(known) and not holds_objects(known):
+            raise InputError(
+                f"{path}: {name!r} names a value inside of objects, and the column {base!r} holds texts such "
+                f"as {known[0].as_py()[:40]!r}; name the column itself."
+            )
+
+
+def objects_at(
+    columns: Mapping[str, Sequence[Any]], bases: Mapping[str, str]
+) -> tuple[dict[str, pa.Array], dict[str, np.ndarray[Any, Any]]]:
+    """Read what stands inside of JSON values at some paths; texts are parsed once for all paths.
+
+    Args:
+        columns: (N,) values by column.
+        bases: column inside of which each path leads.
+
+    Returns:
+        The values (N,) by path, and by column which rows (N,) have a text that is no object.
+    """
+    found, parsed, broken = {}, {}, {}
+    for name, base in bases.items():
+        if base not in parsed:
+            parsed[base], broken[base] = _each(columns[base], _parsed)
+        values, is_broken = _each(parsed[base], partial(object_at, path=steps_below(name, base)))
+        broken[base] |= is_broken
+        if any(value is not None and not isinstance(value, list) for value in values):
+            values = [None if value == [] else value for value in values]  # of an empty list of named values
+        found[name] = array_of(values)
+    return found, broken
+
+
+def _parsed(value: Any) -> Any:
+    return object_of(value) if isinstance(value, str) else value
+
+
+def _each(values: Sequence[Any], read: Callable[[Any], Any]) -> tuple[list[Any], np.ndarray[Any, Any]]:
+    """Read each value, None where it is no object, and mark these (N,)."""
+    found, broken = [], np.zeros(len(values), bool)
+    for place, value in enumerate(values):
+        try:
+            found.append(read(value))
+        except ValueError:
+            found.append(None)
+            broken[place] = True
+    return found, broken
+
+
+def holds_objects(values: pa.Array) -> bool:
+    """True for objects and lists of named values, and for texts of which one begins like an object."""
+    if not _is_text(values.type):
+        return pa.types.is_struct(values.type) or holds_pairs(values.type)
+    return bool(pc.any(pc.match_substring_regex(values, r"^\s*[\[{]")).as_py())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """True for texts of any length."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def empty_problems(rows: int) -> pa.Array:

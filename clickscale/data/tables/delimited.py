@@ -17,10 +17,12 @@ import pyarrow.csv
 from clickscale.config import Config
 from clickscale.data.tables.chunks import (
     Chunk,
+    at_paths,
+    bases_of,
+    check_objects,
     checked,
     checked_length,
     empty_problems,
-    missing_column,
     pieces,
 )
 from clickscale.data.tables.quotes import Grammar
@@ -61,21 +63,22 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
     head, data = _opened(path, text)
     names = list(text.names) or _names(path, head, text)
     wanted = names if columns is None else list(columns)
-    for name in wanted:
-        if name not in names:
-            raise missing_column(path, name, names)
+    bases = bases_of(path, wanted, names)
     grammar = _grammar(text, len(names))
-    seen = 0
+    raw, seen = list(dict.fromkeys(bases.values())), 0
     for block in _rows(path, grammar, data):
-        rows, bad = _parse_block(block, names, wanted, text, grammar)
+        rows, bad = _parse_block(block, names, raw, text, grammar)
         if seen == 0 and len(bad) == rows.num_rows > 0:
             raise InputError(
                 f"{path}: no row has the {len(names)} columns {', '.join(names)}; "
                 f"is {text.separator!r} the separator, and is the first line as described?"
             )
+        chunk = _text_chunk(rows, bad)
+        if seen == 0:
+            check_objects(path, bases, chunk)
         seen += rows.num_rows
         if rows.num_rows:
-            yield _text_chunk(rows, bad)
+            yield chunk if raw == wanted else at_paths(chunk, bases)
 
 
 def read_block(block: bytes, names: Sequence[str], text: TextFormat) -> Chunk:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column
-from clickscale.data.tables.paths import object_at
+from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column, objects_at
+from clickscale.data.tables.object_texts import array_of, as_json_text
+from clickscale.data.tables.paths import base_of
 from clickscale.errors import InputError
 
 
@@ -27,14 +28,15 @@ def read_lines(
     for block in line_blocks(path):
         objects, problem = _parse_objects(block, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
-        names = names or [name for name in known if _as_text(name) == name]  # half a character names nothing
+        # Half a character names nothing.
+        names = names or [name for name in known if as_json_text(name) == name]
         if objects and not names:
             raise InputError(
                 f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one "
                 "object per line, without brackets around them."
             )
         for name in names if not compared and known else ():
-            if name not in known and name.partition(".")[0] not in known:
+            if base_of(name, known) is None:
                 raise missing_column(path, name, known)
         compared = compared or bool(known)
         if objects:
@@ -47,8 +49,18 @@ def read_objects(block: bytes, names: Sequence[str], parse: Callable[[bytes], di
 
 
 def _chunk(objects: list[dict[str, Any]], problem: pa.Array, names: Sequence[str]) -> Chunk:
-    arrays = [_array(_values(objects, name)) for name in names]
-    return checked(pa.RecordBatch.from_arrays(arrays, names=list(names)), problem)
+    known = {name for entry in objects for name in entry}
+    bases = {name: base for name in names if (base := base_of(name, known)) not in (None, name)}
+    held = {base: [entry.get(base) for entry in objects] for base in bases.values()}
+    inner, broken = objects_at(held, bases)
+    arrays = [
+        inner[name] if name in inner else array_of([entry.get(name) for entry in objects]) for name in names
+    ]
+    chunk = checked(pa.RecordBatch.from_arrays(arrays, names=list(names)), problem)
+    for base, is_broken in broken.items():
+        texts = [str(value) if bad else None for value, bad in zip(held[base], is_broken, strict=True)]
+        chunk = chunk.marked(is_broken, "bad_object", base, pa.array(texts, pa.string()))
+    return chunk
 
 
 def literal_line(line: bytes) -> dict[str, Any]:
@@ -73,13 +85,6 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _values(objects: list[dict[str, Any]], name: str) -> list[Any]:
-    """Values of a column, None where an object does not have it."""
-    if any(name in entry for entry in objects):
-        return [entry.get(name) for entry in objects]
-    return [object_at(entry, name.split(".")) for entry in objects]
-
-
 def _parse_objects(
     block: bytes, parse: Callable[[bytes], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], pa.Array]:
@@ -97,15 +102,3 @@ def _parse_objects(
             objects.append({})
             problems.append("bad_row")
     return objects, pa.array(problems, pa.string())
-
-
-def _array(values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
-
-
-def _as_text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode()

@@ -5,7 +5,7 @@ Nothing here depends on the meaning of a column. Memory is bounded by a block of
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +13,21 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, missing_column, pieces
+from clickscale.data.tables.chunks import (
+    COMPRESSED,
+    Chunk,
+    at_paths,
+    bases_of,
+    check_objects,
+    checked,
+    empty_problems,
+    missing_column,
+    pieces,
+)
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.folders import columns_of_path, with_columns
 from clickscale.data.tables.json_lines import json_line, read_lines
-from clickscale.data.tables.paths import is_list, leads_into, value_at
+from clickscale.data.tables.paths import leads_into, steps_below
 from clickscale.errors import InputError, unknown
 
 _ROWS = 1 << 16  # rows of Parquet read at once
@@ -146,32 +156,33 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Chunk]:
         with pa.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             wanted = names if columns is None else list(columns)
-            for name in wanted:
-                first, *inner = name.split(".")
-                known = first in names and leads_into(inner, file.schema_arrow.field(first).type)
-                if name not in names and not known:
+            bases = bases_of(path, wanted, names)
+            for name, base in bases.items():
+                if not leads_into(steps_below(name, base), file.schema_arrow.field(base).type):
                     raise missing_column(path, name, names)
-            read_first = [_column_to_read(name, file.schema_arrow) for name in wanted]
+            read_first = [_column_to_read(*pair, file.schema_arrow) for pair in bases.items()]
             for rows in file.iter_batches(_ROWS, columns=read_first, use_threads=False):
-                yield checked(_chosen(rows, wanted), empty_problems(rows.num_rows))
+                yield _parquet_chunk(path, rows, bases)
     except PARQUET_ERRORS as error:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
 
 
-def _column_to_read(name: str, schema: pa.Schema) -> str:
-    """Return the path of a value inside of objects, or the whole column if they stand in lists."""
-    first = name.partition(".")[0]
-    return first if name not in schema.names and is_list(schema.field(first).type) else name
+def _parquet_chunk(path: Path, rows: pa.RecordBatch, bases: Mapping[str, str]) -> Chunk:
+    """Take values out of objects, and check them as those of any table; ``bases`` as in `check_objects`."""
+    chunk = Chunk(rows, empty_problems(rows.num_rows))
+    check_objects(path, bases, chunk)
+    found = at_paths(chunk, bases)
+    whole = checked(found.rows, found.problem)
+    return Chunk(whole.rows, whole.problem, whole.evidence or found.evidence)
 
 
-def _chosen(rows: pa.RecordBatch, wanted: list[str]) -> pa.RecordBatch:
-    """Put columns, and values inside of objects, in the wanted order."""
-    if all(name in rows.schema.names for name in wanted):
-        return rows.select(wanted)
-    columns = []
-    for name in wanted:
-        first, *inner = [name] if name in rows.schema.names else name.split(".")
-        columns.append(value_at(rows.column(first), inner))
-    return pa.RecordBatch.from_arrays(columns, names=wanted)
+def _column_to_read(name: str, base: str, schema: pa.Schema) -> str:
+    """Return the path of a value inside of objects, or the column if these are no plain ones."""
+    kind, reached = schema.field(base).type, base
+    for step in steps_below(name, base):
+        if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            return reached
+        kind, reached = kind.field(step).type, f"{reached}.{step}"
+    return reached

@@ -263,3 +263,21 @@ def test_payments_of_orders_are_no_outcomes(tmp_path: Path) -> None:
     save(tmp_path, rows, "orders.csv")
     save(tmp_path, [{"order_id": f"o{n}", "by": f"c{n % 3}"} for n in range(500)], "order_payments.csv")
     assert "outcomes" not in drafted(tmp_path, "orders.csv", "order_payments.csv")
+
+
+def test_an_order_of_several_items_is_an_outcome_of_each(tmp_path: Path) -> None:
+    rows = [{"user_id": f"u{n % 30}", "item_id": f"i{n % 20}", "time": START + 60 * n} for n in range(300)]
+    save(tmp_path, rows, "impressions.csv")
+    orders = [
+        {"user_id": f"u{n}", "at": START + 60 * n + 30, "lines": [{"item": f"i{n % 20}"}, {"item": "i99"}]}
+        for n in range(10)
+    ]
+    save(tmp_path, orders, "orders.jsonl")
+    outcome = (
+        'files = "orders.jsonl"\nkey = ["user_id", "lines.item"]\nshown_key = ["user_id", "item_id"]\n'
+        'time = "at"\nwithin = 60'
+    )
+    (tmp_path / "log.toml").write_text(LOG.replace('files = "clicks.csv"\nOUTCOME', outcome))
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    label = open_dataset(tmp_path / "out").impressions["label.click"]
+    assert int((label == 1).sum()) == 10

@@ -353,3 +353,15 @@ def test_one_odd_date_moves_no_date_of_later_files(tmp_path: Path, odd: str) -> 
     known = np.delete(since, 7)
     assert (np.diff(known) > 0).all()
     assert np.isnan(since[7])
+
+
+def test_texts_with_broken_objects_are_counted(tmp_path):
+    lines = ["user_id;item_id;time;clicked;properties"]
+    for n, row in enumerate(clicks()):
+        text = '{"page": "p' if n % 100 == 7 else json.dumps({"page": f"p{n % 3}"})
+        lines.append(";".join([*map(str, row.values()), text if n % 50 else ""]))
+    (tmp_path / "clicks.csv").write_text("\n".join(lines) + "\n")
+    fields = 'separator = ";"\nfields = [{ name = "page", column = "properties.page" }]'
+    manifest = prepared(tmp_path, fields)
+    assert manifest.report["impressions"].quarantined == {"bad_object": 6}
+    assert shares_missing(tmp_path, "impressions", "page") == pytest.approx(12 / 594)

@@ -1,12 +1,16 @@
 """Rows of a table as rows of one event each."""
 
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from clickscale.config_text import build
+from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.rows import ORDER, ROW, Lists, RowShape, as_text, composed, moment_texts
 from clickscale.data.tables.chunks import Chunk, empty_problems
+from clickscale.errors import SchemaError
 from clickscale.schema import composite
 
 FILE = Path("log.csv")
@@ -150,3 +154,93 @@ def test_ids_that_are_whole_numbers_are_one_text_whatever_their_type():
 )
 def test_a_date_and_a_time_of_day_are_one_moment(dates, clocks, texts):
     assert moment_texts([pa.array(dates), pa.array(clocks)]).to_pylist() == texts
+
+
+def test_places_of_chosen_entries_count_twice_shown_items_apart():
+    rows = chunk(user=["a", "b", "c"], shown=[["x", "y", "x"], ["z"], ["w"]], at=[[0, 1], [], None])
+    shape = RowShape("shown", Lists(chosen_places=("at",)))
+    assert apply(shape, rows, "user", "shown", "at") == [
+        ("a", "x", 1, None),
+        ("a", "y", 1, None),
+        ("a", "x", 0, None),
+        ("b", "z", 0, None),
+        ("c", "w", 0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("places", "first", "flags"),
+    [
+        ([1, -1, None], 0, [(0, 1), (0, 0), (0, 0)]),
+        ([1.0, 0.0, float("nan")], 1, [(1, 0), (0, 0), (0, 0)]),
+        (["[1, 2]", "", "2"], 1, [(1, 1), (0, 0), (0, 1)]),
+        (["0|1", "-1", "1.0"], 0, [(1, 1), (0, 0), (0, 1)]),
+    ],
+)
+def test_places_are_numbers_lists_or_texts(places, first, flags):
+    rows = chunk(shown=[["x", "y"]] * 3, at=places)
+    found = apply(RowShape("shown", Lists(chosen_places=("at",), first_place=first)), rows, "at")
+    assert found == [(flag, None) for pair in flags for flag in pair]
+
+
+@pytest.mark.parametrize("place", [2, 7, 1e30, 0.5, "x"])
+def test_a_place_that_the_list_does_not_have_is_a_row_with_a_problem(place):
+    found = apply(
+        RowShape("shown", Lists(chosen_places=("at",))), chunk(shown=[["x", "y"]], at=[place]), "shown"
+    )
+    assert found == [("x", None), ("y", None), (None, "chosen_not_shown")]
+
+
+def test_columns_beside_each_other_are_gathered_and_empty_ones_keep_their_place():
+    rows = chunk(
+        user=["a", "b", "c"],
+        item_1=["x", None, None],
+        item_2=["y", "z", None],
+        click_1=[1, None, None],
+        click_2=[0, 1, None],
+    )
+    gather = {"item": ("item_1", "item_2"), "click": ("click_1", "click_2")}
+    shape = RowShape("item", Lists(gather=gather, parallel=("click",), position="place"))
+    assert shape.raw_columns(["user", "item"]) == ["user", "item_1", "item_2", "click_1", "click_2"]
+    assert apply(shape, rows, "user", "item", "click", "place") == [
+        ("a", "x", 1, 1, None),
+        ("a", "y", 0, 2, None),
+        ("b", "z", 1, 2, None),
+        ("c", None, None, None, "empty_list"),
+    ]
+
+
+def test_gathered_columns_of_several_types_become_text():
+    rows = chunk(item_1=[1, None], item_2=["y", "z"], clicked=["1", "q"])
+    shape = RowShape("item", Lists(gather={"item": ("item_1", "item_2")}, chosen=("clicked",)))
+    assert apply(shape, rows, "item", "clicked") == [
+        ("1", 1, None),
+        ("y", 0, None),
+        ("z", 0, None),
+        ("q", 0, "chosen_not_shown"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ("first_place = -1", r"first_place = -1; places begin with 0 or 1"),
+        ("gather = { shown = [] }", r"gathers 'shown' of no columns"),
+        (
+            'parallel = ["click"]\ngather = { shown = ["item_1", "item_2"], click = ["click_1"] }',
+            r"gathers lists of different lengths: 'shown' has 2, 'click' has 1",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_made_are_refused(lists, message):
+    text = """
+name = "x"
+user = { name = "user" }
+item = { name = "item", column = "shown" }
+labels = [{ name = "click", column = "click" }]
+[impressions]
+files = "log.csv"
+[impressions.lists]
+"""
+    with pytest.raises(SchemaError, match=message):
+        log_schema(build(LogConfig, tomllib.loads(text + lists), "a log"), 0)

@@ -236,7 +236,7 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         for column in columns
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
-        and not _NO_ITEM.search(OutcomeName(column.name).snake)
+        and not OutcomeName(column.name).matches(_NO_ITEM)
         and column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)

@@ -298,7 +298,7 @@ class _Draft:
             yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
         yield from _unreadable(events.head)
         if self.shape.listed:
-            yield from list_lines(self.shape.listed)
+            yield from list_lines(self.shape.listed, self.shape.doubt)
 
     def _sides(self) -> list[tuple[Column, str, str]]:
         """List the other columns of the impressions with their side ('' if left out) and the reason."""

@@ -27,7 +27,7 @@ USERS = _words(
     "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
     "recipient recipientid subscriberid reader viewer player listener seekerid seeker passengerid passenger "
     "driver leadid householdid profile profileid msisdn username kunde kundenid kundennummer cookie cookieid "
-    "deviceid devicetoken ifa idfa gaid aaid sessionid session"
+    "distinctid anonymousid deviceid devicetoken ifa idfa gaid aaid sessionid session"
 )
 ITEMS = _words(
     "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
@@ -91,6 +91,7 @@ _ITEM_WORD = re.compile(
 _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
+_BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
 _PLACES = re.compile(r"country|region|city|state|location|zip|postal")
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
@@ -113,9 +114,21 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def plain_ends(name: str) -> list[str]:
+    """List the plain names of what a path ends with, itself left out: of ``context.user.id``, userid.
+
+    A single last step such as ``id`` says too little.
+    """
+    steps = name.split(".")
+    ends = [plain_name(".".join(steps[start:])) for start in range(1, len(steps))]
+    return [end for end in ends if end not in _BARE]
+
+
 def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
-    """Find the column with the most preferred of the names."""
-    known = {plain_name(column.name): column for column in reversed(list(columns))}
+    """Find the column with the most preferred of the names; a path counts by what it ends with as well."""
+    last_first = list(columns)[::-1]
+    known = {end: column for column in last_first for end in plain_ends(column.name)}
+    known |= {plain_name(column.name): column for column in last_first}
     return next((known[name] for name in names if name in known), None)
 
 
@@ -200,8 +213,19 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """
     found = [column for column in columns if column.unit]
     every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
-    moments = every or found
+    # What stands inside of a user or an item is when it was made.
+    moments = [c for c in every if not _stands_in_either(c)] or every or found
     return named(moments, _TIMES) or (moments[0] if moments else None)
+
+
+def _stands_in_either(column: Column) -> bool:
+    """True for a value inside of a user or an item."""
+    return any(mentions(step, "user") or mentions(step, "item") for step in _way(column))
+
+
+def _way(column: Column) -> list[str]:
+    """List the steps of a path before the last one."""
+    return column.name.split(".")[:-1]
 
 
 def unread_time(columns: Iterable[Column]) -> Column | None:
@@ -269,6 +293,10 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
         if key is not None and _determines(key, column):
             return side, f"each {key.name!r} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
+    for side, key in (("item", item), ("profile", user)):
+        way = _way(key) if key is not None else []
+        if key is not None and way and _way(column)[: len(way)] == way and _repeats(key) < _GROUPS:
+            return side, f"it stands beside {key.name!r}"  # type: ignore[return-value]
     if item is not None and _OF_ITEMS.search(name) and _repeats(item) < _GROUPS:
         return "item", "by its name"
     if user is not None and _OF_USERS.search(name) and _repeats(user) < _GROUPS:
@@ -319,9 +347,9 @@ def _repeats(key: Column) -> int:
 
 def _determines(key: Column, column: Column) -> bool:
     """True if 98% of the ids with several rows have one value, and several values occur."""
-    if any(pa.types.is_nested(each.values.type) for each in (key, column)) or column.distinct < 2:
+    if pa.types.is_nested(key.values.type) or column.distinct < 2:
         return False
-    keys, values = _codes(key.values), _codes(column.values)
+    keys, values = _codes(key.values), _codes(_comparable(column.values))
     order = np.lexsort((values, keys))
     keys, values = keys[order], values[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -330,6 +358,13 @@ def _determines(key: Column, column: Column) -> bool:
     constant = np.add.reduceat(changes, starts) == 0
     several = sizes > 1
     return bool(several.sum() >= _GROUPS and constant[several].mean() >= 0.98)
+
+
+def _comparable(values: pa.Array) -> pa.Array:
+    """Write lists as texts; return anything else as it stands."""
+    if not pa.types.is_nested(values.type):
+        return values
+    return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
 
 
 def nearly_determines(key: Column, column: Column) -> bool:

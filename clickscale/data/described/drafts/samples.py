@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clickscale.data.described.drafts.lists.inner_columns import inner_columns
 from clickscale.data.described.keys import together
 from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.notations import detect_notation
@@ -31,6 +33,7 @@ from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.object_texts import array_of
 from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.data.tables.spread import spread
@@ -333,8 +336,8 @@ def read_head(path: Path) -> Head:
     parts = [part for file in chosen for part in spread(file, kind, text, _ROWS) if len(part)]
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")
-    names = dict.fromkeys(name for part in parts for name in part.rows.schema.names)
-    values = {name: _joined(parts, name) for name in names}
+    inner = [inner_columns(part.rows) for part in parts]
+    values = {name: _joined(parts, inner, name) for name in dict.fromkeys(chain.from_iterable(inner))}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
@@ -342,12 +345,19 @@ def read_head(path: Path) -> Head:
     return Head(path, kind, text, named, columns, rows, left_out, objects)
 
 
-def _joined(parts: list[Chunk], name: str) -> pa.Array:
-    """Join the values of a column, null where a part lacks it; those of several types as numbers or texts."""
-    held = [part[name] if name in part.rows.schema.names else pa.nulls(len(part)) for part in parts]
+def _joined(parts: list[Chunk], inner: list[dict[str, pa.Array]], name: str) -> pa.Array:
+    """Join the values of a column, null where a part lacks it; those of several types as numbers or texts.
+
+    Args:
+        inner: the columns of each part, those inside of objects by their path.
+    """
+    held = [columns.get(name, pa.nulls(len(part))) for part, columns in zip(parts, inner, strict=True)]
     # In JSON, lists without values have no type either.
     known = [array for array in held if array.type not in _UNTYPED]
-    if len({array.type for array in known}) > 1:
+    kinds = {array.type for array in known}
+    if len(kinds) > 1 and any(map(pa.types.is_nested, kinds)):
+        return array_of([value for array in held for value in array.to_pylist()])
+    if len(kinds) > 1:
         both = [numbers(array) for array in known]
         alike = all(pa.types.is_floating(array.type) for array in both)
         known = both if alike else [read_texts(array)[0].cast(pa.string()) for array in known]

@@ -17,6 +17,8 @@ _ORDERS = {
     "lists": "no column has the time; the items of a user stand in order",
 }
 
+_FIRST_PLACES = {0: "the first entry has place 0", 1: "the first entry has place 1"}
+
 _SORTED = """\
 # WARNING: positives and negatives stand together in runs, so the rows are hardly in the order of time, and
 # the last rows are no fair test. Name a column with the time, or remove copies of rows and shuffle the file,
@@ -31,18 +33,23 @@ _OTHER_START = """\
 # time_bounds = [0, 4102444800]"""
 
 
-def list_lines(lists: Lists) -> Iterator[str]:
-    """Yield the keys of ``[impressions.lists]``."""
+def list_lines(lists: Lists, doubt: str = "") -> Iterator[str]:
+    """Yield the keys of ``[impressions.lists]``, with what the sample leaves in doubt."""
     yield "\n[impressions.lists]  # every entry of the lists in the item column becomes a row"
     if lists.separator:
         yield f"separator = {quoted(lists.separator)}"
     for name, meaning in (
         ("parallel", "lists with one value for each item"),
         ("chosen", "lists of those items that had the outcome"),
+        ("chosen_places", "places of those items that had the outcome"),
     ):
         columns = getattr(lists, name)
         if columns:
             yield f"{name} = [{', '.join(quoted(column) for column in columns)}]  # {meaning}"
+    if lists.chosen_places:
+        yield f"first_place = {lists.first_place}  # {_FIRST_PLACES[lists.first_place]}"
+        if doubt:
+            yield f"# WARNING: {doubt}"
     for name, meaning in (
         ("suffix", "the 0 or 1 at the end of each entry"),
         ("first", "the first entry of each list"),
@@ -50,6 +57,10 @@ def list_lines(lists: Lists) -> Iterator[str]:
     ):
         if getattr(lists, name):
             yield f"{name} = {quoted(getattr(lists, name))}  # {meaning}"
+    if lists.gather:
+        yield "\n[impressions.lists.gather]  # lists that are made of the columns of a row"
+        for name, parts in lists.gather.items():
+            yield f"{name} = [{', '.join(map(quoted, parts))}]"
 
 
 def order_lines(

@@ -14,21 +14,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.object_lists import with_lists_of_objects
-from clickscale.data.described.drafts.roles import find_id, find_time, mentions, named, plain_name, separation
+from clickscale.data.described.drafts.lists.listed import (
+    Listed,
+    as_list,
+    divider,
+)
+from clickscale.data.described.drafts.lists.object_lists import with_lists_of_objects
+from clickscale.data.described.drafts.lists.slates import find_slate
+from clickscale.data.described.drafts.roles import (
+    find_id,
+    find_time,
+    mentions,
+    named,
+    plain_ends,
+    plain_name,
+    separation,
+)
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import quoted
-from clickscale.data.described.rows import ORDER, Flat, Lists, Order, RowShape, as_text, composed, flat
+from clickscale.data.described.rows import ORDER, Lists, Order, RowShape, as_text, composed, flat
 from clickscale.data.source import PART_NAMES
 from clickscale.data.tables.chunks import Chunk, empty_problems
 
 _ENTRIES = 20_000  # rows of one event each in the sample of a table with lists
-_ID = re.compile(r"[\w.:/+-]{1,40}\Z")
-_SEPARATORS = (" ", ",", ";", "|")
 _PAST = re.compile(r"hist|past|prev|seq|behav|recent|click|read|watch|view|visited|bought")
-_SHOWN = re.compile(r"inview|in_view|impression|shown|candidate|slate|exposed|displayed|recommended")
 _EVENT_IDS = re.compile(
-    r"(impression|display|session|request|event|row|log|query|search|srch|trace|pageview)id|index|rownumber|id|unnamed0"
+    r"(impression|display|(ga)?session|request|event|row|log|query|search|srch|trace|pageview)id|index|rownumber|id|unnamed0"
 )
 _PROPENSITY = re.compile(r"propensity|^pscore|logging_?prob|^ips_?weight")
 _PART_COLUMNS = ("split", "part", "partition", "set", "subset", "fold", "dataset", "datasplit")
@@ -46,6 +57,7 @@ class Shape:
         labels: columns of outcomes that the shape decides, as `guess` lists them.
         order: what stands for a missing time.
         listed: how lists become rows.
+        doubt: what the sample does not tell of that.
         history: keys of the table ``[history]``, if rows hold lists of earlier behaviors.
         past: entries of the lists with one value for each of these behaviors.
         left_out: columns that are no features, with the reason.
@@ -62,6 +74,7 @@ class Shape:
     labels: tuple[tuple[Column, str, str], ...] = ()
     order: Order = ""
     listed: Lists | None = None
+    doubt: str = ""
     history: tuple[str, ...] = ()
     past: tuple[Column, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -78,17 +91,17 @@ class Shape:
 
 def find_shape(head: Head, others: Sequence[Head]) -> Shape:
     """Find the shape of a table among the ``others`` of the same log."""
-    head = with_lists_of_objects(_with_user_in_front(head))
+    head = _with_user_in_front(head)
+    plain, head = set(head.columns), with_lists_of_objects(head)
     shape = Shape(head, left_out=_ids_of_events(head))
     part = named(head.columns.values(), _PART_COLUMNS)
     if part is not None and {str(value).lower() for value in part.known.unique().to_pylist()} <= set(
         PART_NAMES
     ):
         shape = replace(shape, part=part.name, left_out={**shape.left_out, part.name: "it names the parts"})
-    lists = {
-        name: listed for name, column in head.columns.items() if (listed := _as_list(column)) is not None
-    }
-    shape = _taken_apart(shape, lists, others) if lists else shape
+    read = {name: as_list(column, name not in plain) for name, column in head.columns.items()}
+    lists = {name: listed for name, listed in read.items() if listed is not None}
+    shape = _taken_apart(shape, lists, others)
     return _with_composite_user(shape)
 
 
@@ -101,11 +114,18 @@ def _ids_of_events(head: Head) -> dict[str, str]:
     for name, column in head.columns.items():
         if _PROPENSITY.search(name.lower()):
             found[name] = "the probability with which the item was shown: a weight for evaluation, no feature"
-        elif _EVENT_IDS.fullmatch(plain_name(name)) or (not name.strip() and column.is_id):
+        elif any(map(_EVENT_IDS.fullmatch, [plain_name(name), *plain_ends(name)])) or (
+            not name.strip() and column.is_id
+        ):
             found[name] = "an id of one event or session, which does not come back"
         elif _identifies(column, head):
             found[name] = "nearly every row has a value of its own"
     return found
+
+
+def _names_events(name: str) -> bool:
+    """True for ``request_id`` and other names of ids of one event or session."""
+    return any(_EVENT_IDS.fullmatch(form) for form in (plain_name(name), *plain_ends(name)))
 
 
 def _identifies(column: Column, head: Head) -> bool:
@@ -115,120 +135,26 @@ def _identifies(column: Column, head: Head) -> bool:
     if column.holds_urls:
         return False
     text = column.floats is None and not pa.types.is_floating(column.values.type)
-    named_id = not head.named or plain_name(column.name).endswith(("id", "no", "key"))
-    return (text or (column.is_id and named_id)) and column.distinct >= _UNIQUE * head.rows
+    name = plain_name(column.name)
+    named_id = not head.named or name.endswith(("id", "no", "key")) or _EVENT_IDS.fullmatch(f"{name}id")
+    return (text or (column.is_id and bool(named_id))) and column.distinct >= _UNIQUE * head.rows
 
 
 # --- lists
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """A column of lists: its entries, and the separator that divides texts.
-
-    Attributes:
-        column: the entries as a column of their own.
-    """
-
-    flat: Flat
-    separator: str
-    column: Column
-
-    @property
-    def ids(self) -> bool:
-        """True if the entries may be ids: neither flags nor moments nor fractions."""
-        column = self.column
-        return column.distinct > 2 and not column.unit and (column.floats is None or column.is_id)
-
-    def parallels(self, other: "_Listed") -> bool:
-        """True if both have lists of equal lengths in nearly every row, and not always of one entry."""
-        return bool(np.mean(self.flat.count == other.flat.count) > 0.98 and (self.flat.count > 1).any())
-
-    def share_in(self, other: "_Listed") -> float:
-        """Return the share of the entries that are in the list of the same row of the other column."""
-        mine, theirs = as_text(self.flat.values), as_text(other.flat.values)
-        codes = (
-            pa.concat_arrays([mine, theirs])
-            .dictionary_encode()
-            .indices.fill_null(-1)
-            .to_numpy(zero_copy_only=False)
-        )
-        span = int(codes.max(initial=0)) + 2
-        mine_keys = self.flat.row * span + codes[: len(mine)]
-        keys = other.flat.row * span + codes[len(mine) :]
-        return float(np.isin(mine_keys, keys).mean()) if len(mine) else 0.0
-
-    def is_like(self, ids: pa.Array) -> bool:
-        """True if the entries have the form of other ids that begin with letters, such as ``N12``."""
-        forms = [
-            set(pc.replace_substring_regex(as_text(values).drop_null(), r"\d+", "0").unique().to_pylist())
-            for values in (self.flat.values.slice(0, _ENTRIES), ids.slice(0, _ENTRIES))
-        ]
-        return forms[0] == forms[1] and len(forms[0]) == 1 and forms[0].pop()[:1].isalpha()
-
-    def share_among(self, values: pa.Array) -> float:
-        """Return the share of the entries that are among other ids."""
-        if not len(self.flat.values):
-            return 0.0
-        return float(
-            pc.mean(pc.is_in(as_text(self.flat.values), as_text(values).unique()).cast(pa.float64())).as_py()
-        )
-
-
-def _as_list(column: Column) -> _Listed | None:
-    """Read a column as lists if its values are lists, or texts of several ids."""
-    separator = ""
-    if pa.types.is_nested(column.values.type):
-        if not _is_list(column.values.type) or column.width:
-            return None
-    elif (found := _divider(column)) is None:
-        return None
-    else:
-        separator = found
-    listed = flat(column.values, separator)
-    return (
-        _Listed(listed, separator, Column(column.name, listed.values.slice(0, _ENTRIES)))
-        if len(listed.values)
-        else None
-    )
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return lists and not pa.types.is_nested(kind.value_type)
-
-
-def _divider(column: Column) -> str | None:
-    """Find what divides the ids in the texts of a column; empty for brackets, None if it holds no lists."""
-    if not pa.types.is_string(column.values.type) or column.unit or column.floats is not None:
-        return None
-    texts = [text for text in column.known.slice(0, 500).to_pylist() if text.strip()]
-    if not texts:
-        return None
-    bracketed = sum(text.strip()[0] + text.strip()[-1] in ("[]", "()") for text in texts) > 0.9 * len(texts)
-    for separator in ("",) if bracketed else _SEPARATORS:
-        if bracketed:
-            parts = flat(pa.array(texts)).lists()
-        else:
-            parts = [[token for token in text.strip().split(separator) if token] for text in texts]
-        several = sum(len(tokens) > 1 for tokens in parts)
-        tokens = [token for entry in parts for token in entry]
-        ids = sum(bool(_ID.match(token)) and any(letter.isdigit() for letter in token) for token in tokens)
-        if (bracketed or several > 0.3 * len(texts)) and ids > 0.9 * len(tokens):
-            return separator
-    return None
-
-
-def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[Head]) -> Shape:
+def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Head]) -> Shape:
     """Decide what the lists of a table are, and take those apart that hold several events."""
-    request = _request(lists, _single_ids(shape.head, lists))
+    slate = find_slate(shape.head, lists)
     may_hold_past = find_id(list(shape.head.columns.values()), "user") is not None or not shape.head.named
-    if request is not None:
-        item, options, label = request
+    options: Lists | None
+    if slate is not None:
+        item, options, label = slate.item, slate.options, slate.label
         if options.suffix:
             label = _free(options.suffix, shape.head)
             options = msgspec.structs.replace(options, suffix=label)
-        spent = {item, *options.chosen, *options.parallel}
+        lists, shape = {**lists, **slate.gathered}, replace(shape, doubt=slate.doubt)
+        spent = {item, *options.chosen, *options.chosen_places, *options.parallel}
     elif (sequence := _sequence(shape.head, lists, others)) is not None:
         item, options = sequence
         label, spent = "", {item, *options.parallel}
@@ -270,66 +196,7 @@ def _taken_apart(shape: Shape, lists: Mapping[str, _Listed], others: Sequence[He
     )
 
 
-def _single_ids(head: Head, lists: Mapping[str, _Listed]) -> dict[str, _Listed]:
-    """Read columns of one id in each row as lists of it; the item of a row may also be in its history."""
-    columns = [column for name, column in head.columns.items() if name not in lists]
-    if find_id(columns, "item") is not None:
-        return {}
-    single = {}
-    for name, column in head.columns.items():
-        text = column.floats is None and pa.types.is_string(column.values.type)
-        if name not in lists and not column.unit and column.distinct > 2 and (text or column.is_id):
-            values = flat(pc.if_else(pc.is_valid(column.values), as_text(column.values), ""))
-            single[name] = _Listed(values, "", column)
-    return single
-
-
-def _request(lists: Mapping[str, _Listed], single: Mapping[str, _Listed]) -> tuple[str, Lists, str] | None:
-    """Find lists of shown items: return their column, how to take it apart, and the column of the label.
-
-    Args:
-        single: columns of one id, which may be the one that was chosen of a list.
-    """
-    for name, listed in lists.items():
-        texts = as_text(listed.flat.values)
-        marked = pc.match_substring_regex(texts, r".-[01]$").fill_null(False)
-        if len(texts) > 20 and pc.mean(marked.cast(pa.float64())).as_py() > 0.95:
-            return name, Lists(separator=_said(listed), suffix="click"), "click"
-    ids = {name: listed for name, listed in lists.items() if listed.ids}
-    pairs = [
-        (shown, chosen)
-        for shown in ids
-        for chosen, listed in {**lists, **single}.items()
-        if chosen != shown
-        and len(listed.flat.values) < len(ids[shown].flat.values)
-        and not listed.parallels(ids[shown])
-        and listed.share_in(ids[shown]) > 0.9
-    ]
-    pairs.sort(
-        key=lambda pair: (bool(_SHOWN.search(pair[0].lower())), len(ids[pair[0]].flat.values)), reverse=True
-    )
-    flags = [name for name, listed in lists.items() if listed.column.is_flag]
-    for shown in [
-        *(pair[0] for pair in pairs),
-        *sorted(ids, key=lambda name: not _SHOWN.search(name.lower())),
-    ]:
-        chosen = tuple(other for name, other in pairs if name == shown)
-        parallel = [name for name, listed in lists.items() if name != shown and listed.parallels(ids[shown])]
-        outcomes = [name for name in flags if name in parallel]
-        label = chosen[0] if chosen else outcomes[0] if outcomes else ""
-        is_past = _PAST.search(shown.lower()) and not _SHOWN.search(shown.lower())
-        if label and not (is_past and (not chosen or label in single)):
-            options = Lists(separator=_said(ids[shown]), chosen=chosen, parallel=tuple(parallel))
-            return shown, options, label
-    return None
-
-
-def _said(listed: _Listed) -> str:
-    """Return the separator that a description must name; spaces and commas need no word."""
-    return "" if listed.separator in (" ", ",") else listed.separator
-
-
-def _sequence(head: Head, lists: Mapping[str, _Listed], others: Sequence[Head]) -> tuple[str, Lists] | None:
+def _sequence(head: Head, lists: Mapping[str, Listed], others: Sequence[Head]) -> tuple[str, Lists] | None:
     """Find lists of all items of a user, or of a basket, in a log that has no other events."""
     columns = list(head.columns.values())
     if list(head.columns) == [_LINE]:
@@ -344,7 +211,7 @@ def _sequence(head: Head, lists: Mapping[str, _Listed], others: Sequence[Head]) 
         return None
     item = max(ids, key=lambda name: (mentions(name, "item"), len(ids[name].flat.values)))
     parallel = [name for name, listed in lists.items() if name != item and listed.parallels(ids[item])]
-    return item, Lists(separator=_said(ids[item]), parallel=tuple(parallel))
+    return item, Lists(separator=ids[item].said_separator, parallel=tuple(parallel))
 
 
 def _has_events(head: Head) -> bool:
@@ -355,7 +222,7 @@ def _has_events(head: Head) -> bool:
 
 def _item_ids(head: Head) -> pa.Array | None:
     """Return the ids of items of a table with one of them in each row."""
-    columns = [column for column in head.columns.values() if _as_list(column) is None]
+    columns = [column for column in head.columns.values() if as_list(column) is None]
     item = find_id(columns, "item")
     return None if item is None else item.known
 
@@ -369,7 +236,7 @@ class _Past:
     spent: frozenset[str] = frozenset()
 
 
-def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
+def _history(lists: Mapping[str, Listed], items: pa.Array) -> _Past:
     """Find lists of earlier behaviors."""
     shares = {
         name: round(listed.share_among(items), 1)
@@ -386,7 +253,7 @@ def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
     parallel = [name for name in lists if name != chosen and lists[name].parallels(lists[chosen])]
     times = next((name for name in parallel if lists[name].column.unit), "")
     lines = [f"items = {quoted(chosen)}  # lists of items, the oldest first"]
-    if _said(lists[chosen]):
+    if lists[chosen].said_separator:
         lines.append(f"entry_separator = {quoted(lists[chosen].separator)}")
     if times:
         lines.append(f"times = {quoted(times)}  # the time of each")
@@ -399,9 +266,7 @@ def _history(lists: Mapping[str, _Listed], items: pa.Array) -> _Past:
 
 def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
     """Describe a table with one row per user and lists of items: its keys, and entries of parallel lists."""
-    lists = {
-        name: listed for name, column in head.columns.items() if (listed := _as_list(column)) is not None
-    }
+    lists = {name: listed for name, column in head.columns.items() if (listed := as_list(column)) is not None}
     columns = [column for name, column in head.columns.items() if name not in lists]
     user = find_id(columns, "user")
     past = _history(lists, items) if user is not None and user.distinct >= _UNIQUE * head.rows else _Past()
@@ -425,7 +290,7 @@ def _with_position(head: Head, options: Lists, label: str, name: str) -> Lists:
     """Keep the place in the list as a column if it says something of the label, and not everything."""
     truth = np.asarray(pc.equal(as_text(head.columns[label].values), "1").fill_null(False))
     place = np.asarray(head.columns[name].values)
-    lists = np.cumsum(place == 1)
+    lists = np.cumsum(np.diff(place, prepend=place[:1]) <= 0) - 1
     # Relative to the length of the list, since of a long list a smaller share is chosen.
     relative = pa.array(place / np.bincount(lists)[lists])
     sure = max(3 / np.sqrt(12 * max(int(truth.sum()), 1)), 0.02)  # three deviations of the AUC of chance
@@ -433,12 +298,28 @@ def _with_position(head: Head, options: Lists, label: str, name: str) -> Lists:
     return msgspec.structs.replace(options, position=name) if tells else options
 
 
+def with_entries(head: Head, shape: Shape) -> Head:
+    """Take the lists of items in other rows of the table, such as clicks, apart as those of the shape."""
+    if shape.listed is None or shape.item is None:
+        return head
+    lists = Lists(separator=shape.listed.separator)
+    whole = replace(head, columns={**head.columns, **with_lists_of_objects(head).columns})
+    listed = whole.columns.get(shape.item.name)
+    has_lists = listed is not None and len(flat(listed.values, lists.separator).values) > 0
+    return _explode(whole, shape.item.name, lists, "") if has_lists else head
+
+
 def _explode(head: Head, item: str, options: Lists, order: Order) -> Head:
     """Take the lists of a sample apart, as the reader will."""
     rows = pa.RecordBatch.from_arrays([c.values for c in head.columns.values()], names=list(head.columns))
-    count = flat(head.columns[item].values, options.separator).count
+    if item in options.gather:
+        count = np.full(len(rows), len(options.gather[item]))
+    else:
+        count = flat(head.columns[item].values, options.separator).count
     rows = rows.slice(0, max(int(np.searchsorted(np.cumsum(count), _ENTRIES)), 1))
-    wanted = [*head.columns, *options.made, *([ORDER] if order else [])]
+    parts = {part for columns in options.gather.values() for part in columns}
+    own = [name for name in head.columns if name not in parts]
+    wanted = [*own, *options.gather, *options.made, *([ORDER] if order else [])]
     owner = find_id(list(head.columns.values()), "user")
     name = options.first or (owner.name if owner else next(iter(head.columns)))
     chunk = RowShape(item, options, order=order, owner=name).apply(
@@ -461,7 +342,7 @@ def _with_user_in_front(head: Head) -> Head:
     first = column.name if head.named else None
     texts = [*([first] if first else []), *(str(value) for value in column.known.to_pylist())]
     tokens = [text.split() for text in texts]
-    if not all(len(line) > 1 for line in tokens) or _divider(Column(_LINE, pa.array(texts))) != " ":
+    if not all(len(line) > 1 for line in tokens) or divider(Column(_LINE, pa.array(texts))) != " ":
         return head
     return Head(
         head.path,

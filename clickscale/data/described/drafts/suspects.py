@@ -88,10 +88,10 @@ _PURCHASED = re.compile(
 
 def written_after(column: Column) -> str:
     """Return why a column of events was written after the outcome, by its name; empty if it was not."""
-    name = OutcomeName(column.name).snake
-    if _TEXTS.search(name):
+    name = OutcomeName(column.name)
+    if name.matches(_TEXTS):
         return "by its name a text about the outcome, written after it"
-    return "by its name written after the outcome" if _LATER.search(name) else ""
+    return "by its name written after the outcome" if name.matches(_LATER) else ""
 
 
 def written_with(column: Column, varies: bool) -> str:
@@ -100,20 +100,20 @@ def written_with(column: Column, varies: bool) -> str:
     Args:
         varies: the column differs between the impressions of one item and of one user.
     """
-    name = OutcomeName(column.name).snake
-    with_it = _WITH.search(name) or (varies and _CAME.search(name) and not _BEFORE.search(name))
+    name = OutcomeName(column.name)
+    with_it = name.matches(_WITH) or (varies and name.matches(_CAME) and not name.matches(_BEFORE))
     return "by its name written with the outcome" if with_it else ""
 
 
 def written_with_purchases(column: Column) -> str:
     """Return why only what was bought has a value of a column, by its name; empty if all may have one."""
-    bought = column.floats is not None and _PURCHASED.search(OutcomeName(column.name).snake)
+    bought = column.floats is not None and OutcomeName(column.name).matches(_PURCHASED)
     return "by its name an amount of what was bought" if bought else ""
 
 
 def totals_outcomes(column: Column) -> str:
     """Return why an attribute of items or users may sum outcomes of the log itself; empty if not."""
-    if _TOTALS.search(OutcomeName(column.name).snake):
+    if OutcomeName(column.name).matches(_TOTALS):
         return "by its name a total of outcomes, maybe of those that the log is about"
     return ""
 
@@ -126,7 +126,7 @@ def moves_on(column: Column, time: Column | None, rows: npt.NDArray[np.int64]) -
         rows: (N,) row of the column for each impression, -1 for none.
     """
     is_moment = bool(column.unit) or column.is_date
-    if time is None or not is_moment or not _MOVES.search(OutcomeName(column.name).snake):
+    if time is None or not is_moment or not OutcomeName(column.name).matches(_MOVES):
         return ""
     if lies_before(column, time, rows):
         return ""

@@ -192,3 +192,24 @@ def test_a_few_kinds_under_the_name_of_an_id_are_no_ids() -> None:
     assert find_id([ids], "user") is ids
     formats = Column("banner", pa.array(["wide", "tall"] * 300))
     assert find_id([formats], "item") is None
+
+
+def test_a_path_is_known_by_what_it_ends_with():
+    columns = [
+        Column(name, pa.array(["a", "b"]))
+        for name in ("app.meta.name", "context.device.id", "payload.user.id")
+    ]
+    assert find_id(columns, "user").name == "payload.user.id"
+    assert find_id(columns[:2], "user").name == "context.device.id"
+    assert (
+        find_id([Column("app.id", pa.array(["a"])), Column("meta.id", pa.array(["b"]))], "item").name
+        == "app.id"
+    )
+    assert find_id([Column("meta.id", pa.array(["b"]))], "item") is None
+
+
+def test_times_inside_of_users_and_items_are_none_of_events():
+    moments = pa.array([1_704_067_200, 1_704_067_900])
+    columns = [Column(name, moments) for name in ("user.created_at", "item.time", "meta.sent")]
+    assert find_time(columns).name == "meta.sent"
+    assert find_time(columns[:1]).name == "user.created_at"

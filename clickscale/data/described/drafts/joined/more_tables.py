@@ -83,10 +83,12 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
         # A table of ads has an id of its own, and names their campaigns, which may be items elsewhere.
         plain = not any(pa.types.is_nested(column.values.type) for column in (found, own, wanted))
         found = own if plain and in_common(own, wanted) > in_common(found, wanted) else found
-    if found is not None or wanted is None or not _holds_texts(wanted):
+    # An id inside of an object, such as artist.id of a track, is often one of something else.
+    sure = found is not None and "." not in found.name
+    if sure or wanted is None or not _holds_texts(wanted):
         return found
     texts = [column for column in columns if _holds_texts(column)]
-    return next((column for column in texts if in_common(column, wanted) >= _COMMON), None)
+    return next((column for column in texts if in_common(column, wanted) >= _COMMON), found)
 
 
 def _holds_texts(column: Column) -> bool:

@@ -15,8 +15,9 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
     shared_keys,
 )
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
+from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
-from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.shapes import Shape, with_entries
 from clickscale.data.described.drafts.toml_lines import identifier, remark
 
 _KINDS = 12  # kinds of events in one column, at most
@@ -41,9 +42,12 @@ def find_stream(
             continue
         shown, acts = kinds
         impressions = _without_empty(_rows_of(head, column, shown))
-        done = [(act, _rows_of(head, column, act)) for act in acts]
-        events = find_events(shape_of(impressions)) or _nameless(impressions, done, shape_of)
-        if events is None or events.labels or events.shape.listed is not None:
+        shape = shape_of(impressions)
+        if shape.listed is not None and (shape.order or shape.listed.gather):
+            continue
+        done = [(act, with_entries(_rows_of(head, column, act), shape)) for act in acts]
+        events = find_events(shape) or _nameless(impressions, done, shape_of)
+        if events is None or events.labels:
             continue
         outcomes, unused = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
         if outcomes:
@@ -70,7 +74,8 @@ def _rows_of(head: Head, column: Column, kind: str) -> Head:
     """Return the rows of a sample of one kind of event."""
     chosen = pc.equal(column.values, kind).fill_null(False)
     columns = {name: replace(each, values=each.values.filter(chosen)) for name, each in head.columns.items()}
-    return replace(head, columns=columns, rows=int(pc.sum(chosen).as_py()))
+    objects = {name: values.filter(chosen) for name, values in head.objects.items()}
+    return replace(head, columns=columns, objects=objects, rows=int(pc.sum(chosen).as_py()))
 
 
 def _without_empty(head: Head) -> Head:
@@ -110,7 +115,7 @@ def _outcomes(
         made = OutcomeTable(head, _name(act, events.head), (), (), where=f"{column.name} == '{act}'")
         # The impression of what comes much later may lie beyond the sample.
         least = _MOST if is_whole or not found else 0.0
-        joined = _joined(events, made, found[0].key if found else None, least)
+        joined = _joined(events, made, found[0].shown_key if found else None, least)
         if joined is None or joined.name in [table.name for table in found]:
             unused[act] = f"{act} (of no impression in the sample)"
         elif found and (delay := joined.delay(events)) > max(WITHIN, found[0].delay(events)):
@@ -124,7 +129,11 @@ def _outcomes(
 def _joined(
     events: Events, acts: OutcomeTable, key: tuple[str, ...] | None, least: float
 ) -> OutcomeTable | None:
-    """Join acts to impressions by an id of both, or by user and item and the time; by ``key`` if given."""
+    """Join acts to impressions by an id of both, or by user and item and the time; by ``key`` if given.
+
+    Args:
+        key: columns of the impressions.
+    """
     user, item, time = events.user, events.item, events.time
     pair = (user.name, item.name) if user is not None and item is not None else ()
     for names in [key] if key else _keys(events, acts.head):
@@ -132,10 +141,21 @@ def _joined(
             return replace(acts, key=names, shown_key=names)
     if not pair or time is None or key not in (None, pair) or events.shape.composite:
         return None
-    following, usual = _following(events, acts.head, pair, time)
+    theirs = (pair[0], _item_of(acts.head, pair[1]))
+    following, usual = _following(events, acts.head, pair, theirs, time)
     if following <= max(_MOST, usual + _MORE):
         return None
-    return replace(acts, key=pair, shown_key=pair, time=time)
+    return replace(acts, key=theirs, shown_key=pair, time=time)
+
+
+def _item_of(acts: Head, shown: str) -> str:
+    """Return the column of the item of acts: that of the impressions, or, where acts lack it, their own.
+
+    A list of products may be shown, and a single product clicked.
+    """
+    known = [column for column in acts.columns.values() if len(column.known)]
+    own = None if shown in [column.name for column in known] else find_id(known, "item")
+    return shown if own is None or pa.types.is_nested(own.values.type) else own.name
 
 
 def _keys(events: Events, acts: Head) -> Iterator[tuple[str, ...]]:
@@ -153,9 +173,16 @@ def _share(shown: Head, acts: Head, key: Sequence[str]) -> float:
     return float(pc.sum(found).as_py() or 0) / max(acts.rows, 1)
 
 
-def _following(events: Events, acts: Head, pair: tuple[str, ...], time: Column) -> tuple[float, float]:
-    """Return the shares of acts and of impressions that follow an impression of their user and item."""
-    shown, done = (TimedRows.of(rows, pair, time) for rows in (events.head, acts))
+def _following(
+    events: Events, acts: Head, pair: tuple[str, ...], theirs: tuple[str, ...], time: Column
+) -> tuple[float, float]:
+    """Return the shares of acts and of impressions that follow an impression of their user and item.
+
+    Args:
+        pair: columns of user and item of the impressions.
+        theirs: the same of the acts.
+    """
+    shown, done = TimedRows.of(events.head, pair, time), TimedRows.of(acts, theirs, time)
     followed = [shown.among(rows, before=WITHIN) for rows in (done, shown)]
     return float(np.mean(followed[0] > 0)), float(np.mean(followed[1] > 1))  # an impression is its own
 

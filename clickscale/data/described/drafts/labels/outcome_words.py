@@ -51,11 +51,14 @@ _NOT_DONE = _set("ignored ignore skipped skip dismissed dismiss") | {
 _SHOWN = _set(
     "impression impressions imp impr impressed show shown display displayed exposure exposed served"
 )
-_CLICKS = _set("click clicked clicks clk klick geklickt clic клик")
+# What analytics tools call what was shown in a list, and clicked there; view_item is a page of its own.
+_SHOWN_IN_LISTS = _set("viewitemlist viewpromotion productlistviewed promotionviewed promotionview")
+_SELECTED = _set("selectitem selectpromotion itemselected productselected promotionclicked promotionclick")
+_CLICKS = _set("click clicked clicks clk klick geklickt clic клик") | _SELECTED
 _FURTHER = _set(
     "cart carts addtocart addedtocart basket addtobasket checkout order orders ordered transaction "
     "transactions booking booked signup subscribe lead download like liked share shared save saved fav "
-    "favorite favourite follow"
+    "favorite favourite follow productadded orderplaced ordercompleted begincheckout addtowishlist"
 )
 _UNDONE = re.compile(r"(no|not|non|un|dis|remov|delet|cancel|abandon|clear|empty)")
 _VIEWS = _set("view views viewed pageview exposed seen")  # they show an item, or are what came of showing it
@@ -84,20 +87,30 @@ class OutcomeName:
         parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name)
         return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 
+    def matches(self, words: re.Pattern[str]) -> bool:
+        """True if words are in the name, or in the last step of a path by itself."""
+        return any(map(words.search, self._forms))
+
+    @property
+    def _forms(self) -> tuple[str, ...]:
+        """The words of the name, and those of the last step of a path such as ``result.installed``."""
+        last = OutcomeName(self.name.rpartition(".")[2]).snake
+        return (self.snake, last) if "." in self.name and last else (self.snake,)
+
     @property
     def is_plain(self) -> bool:
         """True if it says nothing but an outcome, as ``is_click`` does; ``click_id`` says more."""
-        return _PLAIN.fullmatch(self.snake) is not None or self.name.strip().lower() in _FOREIGN
+        return any(map(_PLAIN.fullmatch, self._forms)) or self.name.strip().lower() in _FOREIGN
 
     @property
     def has_word(self) -> bool:
         """True if it has a word for an outcome, as ``Clicked on Ad`` does and ``no_click`` does not."""
-        return not self.is_inverted and (self.is_plain or _ANYWHERE.search(self.snake) is not None)
+        return not self.is_inverted and (self.is_plain or self.matches(_ANYWHERE))
 
     @property
     def has_weak_word(self) -> bool:
         """True if it has a word that is sometimes one for an outcome, such as ``contact_requested``."""
-        return not self.is_inverted and _WEAK.search(self.snake) is not None
+        return not self.is_inverted and self.matches(_WEAK)
 
     @property
     def is_label(self) -> bool:
@@ -107,22 +120,22 @@ class OutcomeName:
     @property
     def is_inverted(self) -> bool:
         """True if it says what nobody wants, such as ``noclick`` or ``dismissed``."""
-        return _INVERTED.fullmatch(self.snake) is not None
+        return any(map(_INVERTED.fullmatch, self._forms))
 
     @property
     def is_moment(self) -> bool:
         """True for ``click_time`` and other moments of an outcome."""
-        return _MOMENT.fullmatch(self.snake.replace("_", "")) is not None
+        return any(_MOMENT.fullmatch(form.replace("_", "")) for form in self._forms)
 
     @property
     def counts_shown(self) -> bool:
         """True for ``impressions`` and other counts of how often something was shown."""
-        return _COUNT_OF_SHOWN.fullmatch(self.snake) is not None
+        return any(map(_COUNT_OF_SHOWN.fullmatch, self._forms))
 
     @property
     def tells_events(self) -> bool:
         """True for ``event_type`` and other names of what happened."""
-        return _OF_EVENTS.search(self.snake) is not None
+        return self.matches(_OF_EVENTS)
 
 
 def positive_of(values: Sequence[object]) -> object | None:
@@ -152,9 +165,10 @@ def kinds_of_stream(values: Sequence[object]) -> tuple[object, list[object]] | N
     None unless there are both, as ``impression`` and ``click``, or ``view`` and ``purchase``.
     """
     words = {value: _kind(value) for value in values}
-    shown = [value for value in values if words[value] in _SHOWN]
+    listed = [value for value in values if words[value] in _SHOWN_IN_LISTS]
+    shown = listed or [value for value in values if words[value] in _SHOWN]
     shown = shown or [value for value in values if words[value] in _VIEWS]
-    acts = [value for value in values if words[value] in _ACTS | _FURTHER]
+    acts = [value for value in values if words[value] in _ACTS | _SELECTED | _FURTHER]
     acts.sort(key=lambda value: (words[value] not in _CLICKS, words[value] not in _ACTS))
     return (shown[0], acts) if shown and acts else None
 
@@ -162,7 +176,8 @@ def kinds_of_stream(values: Sequence[object]) -> tuple[object, list[object]] | N
 def _kind(value: object) -> str:
     """Return the word that says what happened: of ``ad_click`` click, of ``add_to_cart`` all letters."""
     whole = _word(value)
-    if whole in _NOT_DONE | _SHOWN | _ACTS | _FURTHER or _UNDONE.match(str(value).strip().lower()):
+    known = _NOT_DONE | _SHOWN | _SHOWN_IN_LISTS | _SELECTED | _ACTS | _FURTHER
+    if whole in known or _UNDONE.match(str(value).strip().lower()):
         return whole
     return _word(re.split(r"[\s_.:-]+", str(value).strip())[-1])
 

@@ -1,6 +1,7 @@
 """Drafts of tables that have impressions and clicks in rows of their own."""
 
 import datetime as dt
+import json
 import random
 
 import numpy as np
@@ -54,7 +55,7 @@ def stream(columns, names=None, kind="event", log=LOG, later=9):
 
 def labels(folder, name="click"):
     """Draft, prepare, and return the labels in the order of time; impressions of a moment as they stand."""
-    prepare(load_log(folder / "log.toml"), folder / "out")
+    prepare(load_log(folder / "log.toml"), folder / "out", overwrite=True)
     dataset = open_dataset(folder / "out")
     order = np.argsort(dataset.impressions["row"])
     return np.asarray(dataset.impressions[f"label.{name}"])[order].tolist()
@@ -312,3 +313,87 @@ def test_another_stream_beside_the_impressions_is_read_whole(tmp_path):
     assert (tree["behaviors"]["files"], "outcomes" in tree) == ("events.csv", False)
     assert {"name": "past_event", "column": "event"} in tree["behaviors"]["fields"]
     assert labels(tmp_path, "clicked") == CLICKED
+
+
+def shown_lists():
+    """Three products a time for 60 users, and which of them were clicked."""
+    for n in range(600):
+        yield {
+            "user_id": f"u{n * 7 % 60}",
+            "ts": START + 200 * n,
+            "shown": [f"SKU{item}" for item in DRAW.sample(range(25), 3)],
+            "acts": [DRAW.random() < 0.3 for _ in range(3)],
+        }
+
+
+LISTS = list(shown_lists())
+
+
+def events_of_lists(names):
+    """Names, times, users and items of the events of a shop."""
+    for row in LISTS:
+        yield names[0], row["ts"], row["user_id"], row["shown"]
+        taken = [item for item, act in zip(row["shown"], row["acts"], strict=True) if act]
+        for item in taken:
+            yield names[1], row["ts"] + 9, row["user_id"], [item]
+        if len(taken) > 1:
+            yield names[2], row["ts"] + 60, row["user_id"], taken
+        if len(taken) > 2:
+            yield "page_view", row["ts"] + 70, row["user_id"], []
+
+
+def event_of_ga4(name, time, user, items):
+    session = {"string_value": None, "int_value": time // 1800}
+    return {
+        "event_name": name,
+        "event_timestamp": 1_000_000 * time,
+        "user_pseudo_id": user,
+        "event_params": [
+            {"key": "page", "value": {"string_value": f"p{time // 200 % 7}", "int_value": None}},
+            {"key": "ga_session_id", "value": session},
+        ],
+        "items": [{"item_id": item, "category": f"c{int(item[3:]) % 4}"} for item in items],
+    }
+
+
+def event_of_segment(name, time, user, items):
+    products = [{"product_id": item, "category": f"c{int(item[3:]) % 4}"} for item in items]
+    properties = {"page": f"p{time // 200 % 7}"}
+    properties |= products[0] if name == "Product Clicked" else {"products": products}
+    moment = dt.datetime.fromtimestamp(time, dt.UTC).isoformat()
+    return {"event": name, "timestamp": moment, "userId": user, "properties": properties}
+
+
+def check_lists(folder, names, event_of):
+    """Draft and prepare events with lists of items, check the labels, and return the draft and its tree."""
+    lines = [json.dumps(event_of(*event)) + "\n" for event in events_of_lists(names)]
+    (folder / "log.jsonl").write_text("".join(lines))
+    text, tree = draft(folder, folder / "log.jsonl")
+    (folder / "log.toml").write_text(text)
+    first, second = [outcome["name"] for outcome in tree["outcomes"]]
+    assert labels(folder, first) == [int(act) for row in LISTS for act in row["acts"]]
+    bought = [int(act and sum(row["acts"]) > 1) for row in LISTS for act in row["acts"]]
+    assert labels(folder, second) == bought
+    return text, tree
+
+
+def test_lists_of_items_in_events_of_google_analytics(tmp_path):
+    names = ("view_item_list", "select_item", "purchase")
+    text, tree = check_lists(tmp_path, names, event_of_ga4)
+    assert tree["impressions"]["where"] == "event_name == 'view_item_list'"
+    assert tree["item"]["column"] == "items.item_id"
+    assert tree["outcomes"][0]["key"] == ["user_pseudo_id", "items.item_id"]
+    assert [field["column"] for field in tree["impressions"]["fields"]] == ["event_params.page"]
+    assert [field["column"] for field in tree["items"]["fields"]] == ["items.category"]
+    assert "# left out: event_params.ga_session_id (an id of one event or session" in text
+
+
+def test_lists_of_products_in_events_of_segment_where_one_is_clicked(tmp_path):
+    names = ("Product List Viewed", "Product Clicked", "Order Completed")
+    _, tree = check_lists(tmp_path, names, event_of_segment)
+    assert tree["impressions"]["where"] == "event == 'Product List Viewed'"
+    assert tree["item"]["column"] == "properties.products.product_id"
+    clicked, bought = tree["outcomes"]
+    assert clicked["key"] == ["userId", "properties.product_id"]
+    assert clicked["shown_key"] == ["userId", "properties.products.product_id"]
+    assert bought["key"] == ["userId", "properties.products.product_id"]

@@ -2,7 +2,12 @@
 
 import pytest
 
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, act_of, positive_of
+from clickscale.data.described.drafts.labels.outcome_words import (
+    OutcomeName,
+    act_of,
+    kinds_of_stream,
+    positive_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +72,34 @@ def test_the_value_that_means_yes_is_found(values, yes):
 )
 def test_acts_are_told_from_views(values, act, shown):
     assert act_of(values) == (act, shown)
+
+
+CLICKED = "Product Clicked"
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        (["page_view", "view_item", "view_item_list", "select_item"], ("view_item_list", ["select_item"])),
+        (
+            ["view_promotion", "add_to_cart", "select_promotion"],
+            ("view_promotion", ["select_promotion", "add_to_cart"]),
+        ),
+        (["Product Viewed", "Product List Viewed", "Product Clicked"], ("Product List Viewed", [CLICKED])),
+        (
+            ["Product Added", "Product Clicked", "Product Viewed"],
+            ("Product Viewed", [CLICKED, "Product Added"]),
+        ),
+        (["view_item_list", "remove_from_cart"], None),
+    ],
+)
+def test_events_of_web_analytics_are_known(values, kinds):
+    assert kinds_of_stream(values) == kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("result.installed", True), ("event_properties.clicked", True), ("click.meta.id", False)],
+)
+def test_the_last_step_of_a_path_may_be_an_outcome(name, label):
+    assert OutcomeName(name).is_plain is label
