@@ -41,6 +41,8 @@ class Field(Config, frozen=True):
         transform: ``log1p`` compresses a numeric field before it is standardized.
         notation: how people wrote the texts of a numeric field: which of comma and point stands before the
             fraction (`clickscale.data.features.notations`). Empty: as computers write numbers.
+        unit: unit of a numeric field that stands beside numbers in texts (`clickscale.data.features.units`).
+            Numbers of other units of its dimension are brought to it.
         url: the part of the URLs of a categorical field that is its value (`clickscale.data.features.urls`).
         shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
             not share another's.
@@ -58,6 +60,7 @@ class Field(Config, frozen=True):
     separator: str = ""
     transform: Literal["none", "log1p"] = "none"
     notation: Notation = ""
+    unit: str = ""
     url: UrlPart = ""
     width: int = 0
     shares: str = ""
@@ -83,8 +86,10 @@ class Field(Config, frozen=True):
             problems.append("vocabulary 'hash' needs buckets >= 1")
         if self.values < 1 or self.min_count < 1:
             problems.append("values and min_count must be >= 1")
-        if self.notation and self.kind != "numeric":
-            problems.append("only numeric fields have a notation")
+        if (self.notation or self.unit) and self.kind != "numeric":
+            problems.append(f"only numeric fields have a {'notation' if self.notation else 'unit'}")
+        if self.unit != self.unit.strip() or self.unit[:1].isdecimal():
+            problems.append(f"unit {self.unit!r} must be what stands behind numbers, such as 'km' or '/10'")
         if self.url and (
             self.kind != "categorical" or self.values > 1 or self.dtype != "string" or self.parts
         ):

@@ -109,7 +109,7 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
         return [*clicks, *([] if clicks else fits), *feedback]
     rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
     # A condition compares numbers of computers, of no other notation.
-    plain = rating is not None and rating.floats is not None and not rating.notation
+    plain = rating is not None and rating.floats is not None and not rating.written[0]
     if rating is not None and plain and 2 < rating.distinct <= 20:
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
         return [(rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}")]
