@@ -168,20 +168,21 @@ _DERIVED_BY: dict[str, list[Kind]] = {
     "distance": ["numeric"] * 4,
     "matches": ["categorical"] * 2,
 }
+_DAYS_BETWEEN = ("difference", ["timestamp"] * 2)  # such as the length of a stay
 
 
 class Derived(Config, frozen=True):
     """A number made of other fields and of the time when a candidate is scored.
 
     ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``difference``,
-    ``ratio`` and ``product`` are of two numbers, such as a price and the usual one. ``distance`` is the
-    kilometers between two places. ``matches`` counts the values that two fields have in common, such as the
-    interests of a user and the topics of an item.
+    ``ratio`` and ``product`` are of two numbers, such as a price and the usual one; the difference of two
+    moments is in days. ``distance`` is the kilometers between two places. ``matches`` counts the values that
+    two fields have in common, such as the interests of a user and the topics of an item.
 
     Attributes:
-        by: fields of items, profiles and the context: the timestamp of an age; two numbers; latitude,
-            longitude, latitude and longitude of a distance, in degrees; two categorical fields of matches,
-            one of which ``shares`` the vocabulary of the other.
+        by: fields of items, profiles and the context: the timestamp of an age; two numbers, or the two
+            timestamps of a difference; latitude, longitude, latitude and longitude of a distance, in degrees;
+            two categorical fields of matches, one of which ``shares`` the vocabulary of the other.
     """
 
     name: str
@@ -329,8 +330,9 @@ class Schema(Config, frozen=True):
                 problems.append(
                     f"{what}: {unknown_names[0]!r} is not a field of items, profiles or the context ({known})"
                 )
-            elif kinds != _DERIVED_BY[number.of]:
+            elif kinds != _DERIVED_BY[number.of] and (number.of, kinds) != _DAYS_BETWEEN:
                 wanted = ", ".join(_DERIVED_BY[number.of])
+                wanted += ", or timestamp, timestamp" * (number.of == _DAYS_BETWEEN[0])
                 problems.append(f"{what} of {number.of!r} is by fields of the kinds {wanted}, in this order")
             elif number.of == "matches" and owners[number.by[0]] != owners[number.by[1]]:
                 one, other = number.by

@@ -107,8 +107,11 @@ def _raw(encoder: Encoder, number: Derived, times: Ints, values: _Values) -> Flo
     if number.of == "matches":
         return _matches(*(values(name).reshape(len(times), -1) for name in number.by)).astype(np.float32)
     numbers = [encoder.decode_numbers(name, values(name)) for name in number.by]
+    are_moments = encoder.field(number.by[0]).kind == "timestamp"
     if number.of == "age":
         made = (times - numbers[0]) / DAY
+    elif number.of == "difference" and are_moments:
+        made = (numbers[0] - numbers[1]) / DAY
     elif number.of == "distance":
         made = _kilometers(*numbers)
     else:

@@ -33,6 +33,7 @@ DERIVED = (
     Derived(name="genre_likes", of="matches", by=("genre", "likes")),
     Derived(name="likes_mood", of="matches", by=("likes", "mood")),
     Derived(name="apart", of="difference", by=("price", "age")),
+    Derived(name="until", of="difference", by=("released", "joined")),
     Derived(name="share", of="ratio", by=("price", "hour")),
     Derived(name="worth", of="product", by=("price", "east")),
     Derived(name="way", of="distance", by=("north", "east", "shop_north", "shop_east")),
@@ -150,6 +151,14 @@ def test_numbers_are_compared(dataset: Dataset) -> None:
     assert np.isfinite(shares).sum() > 50
 
 
+def test_the_difference_of_two_moments_is_in_days(dataset: Dataset) -> None:
+    nothing = {"released": None, "joined": None}
+    facts = [nothing | item | user for _, user, item in shown(dataset)]
+    released, joined = (np.array([row[name] for row in facts], float) for name in ("released", "joined"))
+    np.testing.assert_allclose(raw(dataset, "until"), (released - joined) / DAY, atol=0.02)
+    assert np.isfinite(released - joined).sum() > 50
+
+
 def test_a_moment_after_the_impression_gives_a_negative_age(tmp_path: Path) -> None:
     held = tables()
     for row in held["items"]:
@@ -241,6 +250,11 @@ def test_an_encoder_is_read_back_whole(dataset: Dataset, tmp_path: Path) -> None
             Derived(name="x", of="matches", by=("genre",)),
             "of 'matches' is by fields of the kinds categorical, categorical, in",
         ),
+        (
+            Derived(name="x", of="difference", by=("price", "joined")),
+            "the kinds numeric, numeric, or timestamp, timestamp, in",
+        ),
+        (Derived(name="x", of="ratio", by=("released", "joined")), "the kinds numeric, numeric, in"),
         (Derived(name="x", of="matches", by=("genre", "released")), "of 'matches' is by fields of the kinds"),
         (
             Derived(name="x", of="distance", by=("north", "east")),

@@ -27,7 +27,12 @@ _DISTANCES = 3  # at most, and as many comparisons of numbers
 _COMPARED = 12  # numbers that are compared
 _SURE = 5.0  # standard errors, see `told_beyond`
 _VERY_SURE = 10.0  # of so many comparisons
+_RETURN = re.compile(r"(^|_)return|^(date_)?retour$")  # of a journey, or of goods
+_DAY, _HOURS = 86_400, 6 * 3600  # in seconds; what follows within hours, as the end of a ride, came of it
+_AS_OFTEN = 0.5  # as moments of positives are known, those of negatives are at least
+_BEFORE = 0.01  # share of the moments ahead that may lie before the day of their impression
 _BINS = 32
+_ORDERED = 0.99  # share of the stays that end after their begin
 _APART = 0.9  # correlation of ranks
 
 Side = Literal["user", "item"] | None
@@ -63,6 +68,33 @@ class Derivations:
     _sets: list[_Set] = field(default_factory=list)
     _numbers: list[tuple[str, Floats]] = field(default_factory=list)
     _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
+    _ahead: dict[str, str] = field(default_factory=dict)  # names of fields by those of columns
+    _stays: list[tuple[str, str]] = field(default_factory=list)
+
+    def moments_ahead(self, columns: Sequence[Column]) -> list[tuple[Column, bool]]:
+        """Find the moments that lie ahead of the impressions.
+
+        Returns:
+            Their columns, each with true if the time until then, or that between two of them, tells of the
+            outcome.
+        """
+        if self.time is None or self.truth is None:
+            return []
+        found = _asked_for(columns, self.time, self.truth)
+        moments = {column.name: moments_beside(column, self.time, None)[0] for column in found}
+        times = moments_beside(self.time, self.time, None)[0]
+        told = {name for name, values in moments.items() if _tells_age(values, times, self.truth)}
+        for one, other in combinations(moments, 2):
+            begin, end = sorted((one, other), key=lambda name: np.nanmean(moments[name]))
+            length = moments[end] - moments[begin]
+            known = np.isfinite(length)
+            if not known.any() or (length[known] >= 0).mean() < _ORDERED:
+                continue
+            ages = [moments[name] - times for name in (begin, end)]
+            if min(_told_by(length, [age], self.truth) for age in ages) > _SURE:
+                self._stays.append((begin, end))
+        self._ahead = dict.fromkeys(told.union(*self._stays), "")
+        return [(column, column.name in self._ahead) for column in found]
 
     def take(self, name: str, side: Side, column: Column, rows: Codes | None, options: str) -> str:
         """Take a field into account, and return its options.
@@ -71,6 +103,8 @@ class Derivations:
             rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
             options: of the field, in TOML; with matches, its vocabulary becomes that of another field.
         """
+        if column.name in self._ahead and rows is None:
+            self._ahead[column.name] = name
         if 'kind = "timestamp"' in options and self.time is not None:
             moments, times = moments_beside(column, self.time, rows)
             if _tells_age(moments, times, self.truth):
@@ -102,7 +136,7 @@ class Derivations:
         Args:
             free: gives a name that no field has.
         """
-        found = [*self._found, *self._distances(), *self._compared()]
+        found = [*self._found, *self._lengths(), *self._distances(), *self._compared()]
         if found:
             yield "\n# Made of other fields and of the time of an impression; no request carries them."
         for number, why in found:
@@ -110,6 +144,14 @@ class Derivations:
             yield f"name = {quoted(free(number.name))}"
             yield f"of = {quoted(number.of)}"
             yield f"by = [{', '.join(map(quoted, number.by))}]"
+
+    def _lengths(self) -> Iterator[tuple[Derived, str]]:
+        """Yield the days between the begin and the end of a stay."""
+        for begin, end in self._stays[:_DISTANCES]:
+            by = (self._ahead[end], self._ahead[begin])
+            if all(by):
+                name = f"{by[1]}_{by[0]}_days"
+                yield Derived(name=name, of="difference", by=by), f"days from {by[1]} to {by[0]}"
 
     def _distances(self) -> Iterator[tuple[Derived, str]]:
         """Yield the distances between places of which both coordinates are known."""
@@ -196,6 +238,32 @@ def _tells(one: _Set, other: _Set, truth: Floats) -> bool:
     match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
     first = (one.rows[:, 0] + 1, other.rows[:, 0] + 1)
     return told_beyond(first, match + 1, truth) > _SURE
+
+
+def _asked_for(columns: Sequence[Column], time: Column, label: Floats) -> list[Column]:
+    """List the moments after the impressions that were asked for, such as the day of a departure.
+
+    The name says so, nearly no moment lies before the day of its impression, and negatives have one as well:
+    a moment that only positives have came of the outcome.
+
+    Args:
+        label: (N,) outcomes, NaN where unknown.
+    """
+    called = [column for column in columns if column.unit and OutcomeName(column.name).is_ahead]
+    found = [column for column in called if _lies_ahead(column, time, label)]
+    return [] if all(_RETURN.search(OutcomeName(column.name).snake) for column in found) else found
+
+
+def _lies_ahead(column: Column, time: Column, label: Floats) -> bool:
+    """True if moments lie after the impressions, mostly by hours or more, and not only those of positives."""
+    moments, shown = moments_beside(column, time, None)
+    known = np.isfinite(moments) & np.isfinite(shown)
+    is_known, positive = np.isfinite(moments), label > 0
+    if len(label) != len(moments) or not known.any() or positive.all() or not positive.any():
+        return False
+    ahead = (moments - shown)[known]
+    after = (ahead <= -_DAY).mean() < _BEFORE and np.median(ahead) > _HOURS
+    return bool(after and is_known[label <= 0].mean() >= _AS_OFTEN * is_known[positive].mean())
 
 
 def _tells_age(moments: Floats, times: Floats, truth: Floats | None) -> bool:
