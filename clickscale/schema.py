@@ -161,14 +161,17 @@ class Statistic(Config, frozen=True):
 
 Comparison = Literal["difference", "ratio", "product"]
 COMPARISONS: tuple[Comparison, ...] = ("difference", "ratio", "product")
-# Kinds of the fields that a derived number is made of.
-_DERIVED_BY: dict[str, list[Kind]] = {
-    "age": ["timestamp"],
-    **dict.fromkeys(COMPARISONS, ["numeric"] * 2),
-    "distance": ["numeric"] * 4,
-    "matches": ["categorical"] * 2,
+# Kinds of the fields that a derived number is made of, and others that they may have.
+_DERIVED_BY: dict[str, list[list[Kind]]] = {
+    "age": [["timestamp"]],
+    "difference": [["numeric", "numeric"], ["timestamp", "timestamp"]],  # of moments: the length of a stay
+    "ratio": [["numeric", "numeric"]],
+    "product": [["numeric", "numeric"]],
+    "distance": [["numeric"] * 4],
+    "matches": [["categorical", "categorical"]],
+    "local_hour": [["categorical"], ["numeric"]],
+    "local_weekday": [["categorical"], ["numeric"]],
 }
-_DAYS_BETWEEN = ("difference", ["timestamp"] * 2)  # such as the length of a stay
 
 
 class Derived(Config, frozen=True):
@@ -177,22 +180,30 @@ class Derived(Config, frozen=True):
     ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``difference``,
     ``ratio`` and ``product`` are of two numbers, such as a price and the usual one; the difference of two
     moments is in days. ``distance`` is the kilometers between two places. ``matches`` counts the values that
-    two fields have in common, such as the interests of a user and the topics of an item.
+    two fields have in common, such as the interests of a user and the topics of an item. ``local_hour`` is
+    the hour on the clocks of a time zone, from 0 up to 24 with fractions, and ``local_weekday`` their day,
+    from Monday (0) to Sunday (6).
 
     Attributes:
         by: fields of items, profiles and the context: the timestamp of an age; two numbers, or the two
             timestamps of a difference; latitude, longitude, latitude and longitude of a distance, in degrees;
-            two categorical fields of matches, one of which ``shares`` the vocabulary of the other.
+            two categorical fields of matches, one of which ``shares`` the vocabulary of the other; the zone
+            of a local time (`clickscale.data.features.zones`).
     """
 
     name: str
-    of: Literal["age", "difference", "ratio", "product", "distance", "matches"]
+    of: Literal["age", "difference", "ratio", "product", "distance", "matches", "local_hour", "local_weekday"]
     by: tuple[str, ...]
 
     def as_field(self) -> Field:
         """The context field that carries this number."""
-        plain = self.of in ("difference", "matches")
+        plain = self.of in ("difference", "matches", "local_hour", "local_weekday")
         return Field(name=self.name, kind="numeric", transform="none" if plain else "log1p")
+
+
+def _is_zone(field: Field) -> bool:
+    """True if the texts of a field can be had back from its indices, one for each row."""
+    return field.kind == "numeric" or (field.values == 1 and field.vocabulary == "exact")
 
 
 def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
@@ -330,10 +341,13 @@ class Schema(Config, frozen=True):
                 problems.append(
                     f"{what}: {unknown_names[0]!r} is not a field of items, profiles or the context ({known})"
                 )
-            elif kinds != _DERIVED_BY[number.of] and (number.of, kinds) != _DAYS_BETWEEN:
-                wanted = ", ".join(_DERIVED_BY[number.of])
-                wanted += ", or timestamp, timestamp" * (number.of == _DAYS_BETWEEN[0])
+            elif kinds not in _DERIVED_BY[number.of]:
+                wanted = ", or ".join(", ".join(kinds) for kinds in _DERIVED_BY[number.of])
                 problems.append(f"{what} of {number.of!r} is by fields of the kinds {wanted}, in this order")
+            elif number.of.startswith("local") and not _is_zone(fields[number.by[0]]):
+                problems.append(
+                    f"{what} is by the zone {number.by[0]!r}, which needs one value and an exact vocabulary"
+                )
             elif number.of == "matches" and owners[number.by[0]] != owners[number.by[1]]:
                 one, other = number.by
                 problems.append(

@@ -17,6 +17,7 @@ from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
 from clickscale.data.features.derived import compared
+from clickscale.data.features.zones import utc_offsets
 from clickscale.schema import COMPARISONS, Derived
 
 _FEWEST, _MOST = 3, 10_000  # values that both fields must have, and that one may have
@@ -32,6 +33,15 @@ _DAY, _HOURS = 86_400, 6 * 3600  # in seconds; what follows within hours, as the
 _AS_OFTEN = 0.5  # as moments of positives are known, those of negatives are at least
 _BEFORE = 0.01  # share of the moments ahead that may lie before the day of their impression
 _BINS = 32
+_OF_ZONES = re.compile(
+    r"(^|_)(tz|time_?zones?|(utc|gmt|tz|time|zone)_?offset|zeitzone|fuseau|zona_horaria|huso_horario)(_|$)"
+)
+_LIKE_ZONE = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+|((UTC|GMT) ?)?[-+]\d\d?:\d\d")
+_ZONES, _MOSTLY = 600, 0.9  # different zones at most, and the share of them that are known
+_CLOCKS: tuple[tuple[Literal["local_hour", "local_weekday"], int, int], ...] = (
+    ("local_hour", 3600, 24),
+    ("local_weekday", 86_400, 7),
+)
 _ORDERED = 0.99  # share of the stays that end after their begin
 _APART = 0.9  # correlation of ranks
 
@@ -110,6 +120,7 @@ class Derivations:
             if _tells_age(moments, times, self.truth):
                 age = Derived(name=f"{name}_age", of="age", by=(name,))
                 self._found.append((age, f"days from {remark(name)} to the impression"))
+        self._found += self._local_times(name, column, rows, options)
         if 'kind = "numeric"' in options:
             self._numbers.append((name, _numbers_beside(column, rows)))
         words = OutcomeName(name).snake
@@ -129,6 +140,26 @@ class Derivations:
                 return f"{options}, shares = {quoted(other.name)}"
         self._sets.append(mine)
         return options
+
+    def _local_times(
+        self, name: str, column: Column, rows: Codes | None, options: str
+    ) -> Iterator[tuple[Derived, str]]:
+        """Yield the local times in the zones of a field that tell more than UTC and the zone do."""
+        if self.time is None or self.truth is None or re.search('values =|url =|kind = "[^n]', options):
+            return
+        zones, place = _zones_beside(column, rows)
+        times = moments_beside(self.time, self.time, None)[0]
+        if not zones or not len(place) == len(times) == len(self.truth):
+            return
+        clock = np.full(len(times), np.nan)
+        for at, zone in enumerate(zones):
+            there = (place == at) & np.isfinite(times)
+            clock[there] = times[there] + utc_offsets(zone, times[there].astype(np.int64))
+        for of, size, cycle in _CLOCKS:
+            utc, local = (_in_cycle(each, size, cycle) for each in (times, clock))
+            if told_beyond([utc, place + 1], local, self.truth) > _SURE:
+                what = f"the {of.removeprefix('local_')} on the clocks of {remark(name)}"
+                yield Derived(name=of, of=of, by=(name,)), f"{what} tells of the outcome"
 
     def lines(self, free: Callable[[str], str]) -> Iterator[str]:
         """Yield the tables ``[[derived]]``.
@@ -181,6 +212,32 @@ class Derivations:
                 spent.add(number.by)
                 why = f"the {number.of} of {' and '.join(map(remark, number.by))} tells of the outcome"
                 yield number, why
+
+
+def _zones_beside(column: Column, rows: Codes | None) -> tuple[list[str], Codes]:
+    """List the time zones of a field, and the place (N,) among them of each row's, -1 for none.
+
+    Without zones, or with one, the list is empty.
+    """
+    nothing = list[str](), np.zeros(0, np.int64)
+    if pa.types.is_nested(column.values.type) or not 1 < column.distinct <= _ZONES:
+        return nothing
+    coded = as_text(column.values).dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    alike = [text for text in texts if _LIKE_ZONE.fullmatch(text.strip())]
+    if not _OF_ZONES.search(OutcomeName(column.name).snake) and 2 * len(alike) < len(texts):
+        return nothing  # Japan and Cuba are zones, and countries
+    offsets = np.array([utc_offsets(text, np.zeros(1, np.int64))[0] for text in texts])
+    if np.isfinite(offsets).mean() < _MOSTLY or len(np.unique(offsets[np.isfinite(offsets)])) < 2:
+        return nothing
+    place = np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    return texts, place if rows is None else np.where(rows >= 0, place[np.maximum(rows, 0)], -1)
+
+
+def _in_cycle(seconds: Floats, size: int, cycle: int) -> Codes:
+    """Number (N,) hours of the day or days of the week from 1; 0 for none."""
+    known = np.isfinite(seconds)
+    return np.where(known, np.where(known, seconds, 0) // size % cycle + 1, 0).astype(np.int64)
 
 
 def _numbers_beside(column: Column, rows: Codes | None) -> Floats:

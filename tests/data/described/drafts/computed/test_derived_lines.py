@@ -344,3 +344,59 @@ def test_the_time_of_a_log_is_not_the_moment_ahead_in_front_of_it(tmp_path: Path
     draft = drafted(tmp_path, {"offers.csv": rows})
     assert draft["impressions"]["time"] == "wann"
     assert ("Abflug_age", "age", ["Abflug"]) in derived(draft)
+
+
+ZONES = {"Europe/Berlin": 1, "America/New_York": -5, "Asia/Tokyo": 9, "Asia/Kolkata": 5.5}  # in winter
+
+
+def zoned(random: Random, column: str, written: list[str], told: str) -> dict[str, Columns]:
+    """Users of four zones; the hour or the weekday on their clocks decides, or nothing does."""
+    rows, zone = log(random), random.integers(4, size=300)
+    clock = rows["time"] / 3600 + np.array(list(ZONES.values()))[zone][rows["user_id"]]
+    hour, weekday = np.floor(clock % 24), np.floor(clock / 24 + 3) % 7
+    logit = {
+        "hour": 2.0 * np.cos(hour / 24 * 2 * np.pi),
+        "weekday": 4.0 * (weekday > 4) - 2,
+        "zone": 1.0 * zone[rows["user_id"]] - 2,
+        "nothing": np.full(ROWS, -1.0),
+    }
+    users = {"user_id": names("u", np.arange(300)), column: np.array(written)[zone]}
+    return {"log.csv": with_outcome(random, rows, logit[told]), "users.csv": users}
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [
+        ("home", list(ZONES)),
+        ("home", ["+01:00", "-05:00", "+09:00", "+05:30"]),
+        ("utcOffset", ["1", "-5", "9", "5.5"]),
+        ("tz_offset", ["60", "-300", "540", "330"]),
+    ],
+)
+def test_a_zone_gives_the_local_hour_if_that_tells_more(
+    column: str, written: list[str], tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(14), column, written, "hour"))
+    assert derived(draft) == [("local_hour", "local_hour", [column])]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    scale = data.encoder.scales["local_hour"]
+    hours = np.asarray(data.impressions[column_of("local_hour")], np.float64) * scale.std + scale.mean
+    clicked = np.asarray(data.impressions["label.clicked"])
+    rates = clicked[(hours < 1) | (hours >= 23)].mean(), clicked[(hours >= 11) & (hours < 13)].mean()
+    assert rates == pytest.approx((0.88, 0.12), abs=0.03)  # logits of about 2 and -2
+
+
+@pytest.mark.parametrize(("told", "found"), [("weekday", ["local_weekday"]), ("zone", []), ("nothing", [])])
+def test_a_zone_gives_what_tells_more_than_utc_and_the_zone(
+    told: str, found: list[str], tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(15), "timezone", list(ZONES), told))
+    assert [each[0] for each in derived(draft)] == found
+    assert "timezone" in fields(draft, "users")
+
+
+@pytest.mark.parametrize("written", [["Japan", "Cuba", "Egypt", "Iran"], ["1", "-5", "9", "5.5"]])
+def test_countries_and_numbers_are_no_zones(written: list[str], tmp_path: Path) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(14), "home", written, "hour"))
+    assert derived(draft) == []
