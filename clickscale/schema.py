@@ -121,12 +121,14 @@ class Label(Config, frozen=True):
     Attributes:
         column: raw column with 0/1 (or true/false, yes/no; empty or null: unknown, masked in the loss).
         condition: instead of a 0/1 column, a comparison such as ``rating >= 4`` or ``action == buy``.
+        known: a condition on any column without which the outcome is unknown, such as ``rating != -1``.
         delay: seconds from the impression until the outcome is known; statistics count it only then.
     """
 
     name: str
     column: str = ""
     condition: str = ""
+    known: str = ""
     delay: int = 0
 
 

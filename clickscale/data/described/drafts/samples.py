@@ -75,6 +75,7 @@ class Column:
         url: the part of a URL that it holds.
         is_label: true if somebody said that it holds outcomes.
         role: whose ids it holds, if another table tells.
+        unknown: number in the table that stands for an unknown outcome, and that is missing here.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Column:
     url: UrlPart = ""
     is_label: bool = False
     role: Literal["", "user", "item"] = ""
+    unknown: str = ""
 
     @cached_property
     def known(self) -> pa.Array:
