@@ -80,6 +80,7 @@ class Derivations:
     _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
     _ahead: dict[str, str] = field(default_factory=dict)  # names of fields by those of columns
     _stays: list[tuple[str, str]] = field(default_factory=list)
+    _clocks: dict[str, list[Codes]] = field(default_factory=dict)  # local times so far, each (N,)
 
     def moments_ahead(self, columns: Sequence[Column]) -> list[tuple[Column, bool]]:
         """Find the moments that lie ahead of the impressions.
@@ -157,7 +158,9 @@ class Derivations:
             clock[there] = times[there] + utc_offsets(zone, times[there].astype(np.int64))
         for of, size, cycle in _CLOCKS:
             utc, local = (_in_cycle(each, size, cycle) for each in (times, clock))
-            if told_beyond([utc, place + 1], local, self.truth) > _SURE:
+            others = self._clocks.setdefault(of, [])  # a zone and its offset are one clock
+            if told_beyond([utc, place + 1, *others], local, self.truth) > _SURE:
+                others.append(local)
                 what = f"the {of.removeprefix('local_')} on the clocks of {remark(name)}"
                 yield Derived(name=of, of=of, by=(name,)), f"{what} tells of the outcome"
 

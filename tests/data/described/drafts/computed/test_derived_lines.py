@@ -400,3 +400,10 @@ def test_a_zone_gives_what_tells_more_than_utc_and_the_zone(
 def test_countries_and_numbers_are_no_zones(written: list[str], tmp_path: Path) -> None:
     draft = drafted(tmp_path, zoned(np.random.default_rng(14), "home", written, "hour"))
     assert derived(draft) == []
+
+
+def test_a_zone_and_its_offset_are_one_clock(tmp_path: Path) -> None:
+    tables = zoned(np.random.default_rng(14), "timezone", list(ZONES), "hour")
+    offset = dict(zip(ZONES, ("1", "-5", "9", "5.5"), strict=True))
+    tables["users.csv"]["utc_offset"] = np.array([offset[zone] for zone in tables["users.csv"]["timezone"]])
+    assert derived(drafted(tmp_path, tables)) == [("local_hour", "local_hour", ["timezone"])]
