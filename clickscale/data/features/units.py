@@ -108,7 +108,9 @@ _NUMBER = rf"\d(?:[\d.,'’{_BLANK}]*\d)?"
 _PIECE = re.compile(
     rf"(?P<number>[-+]?{_NUMBER}|[.,]\d+)[{_BLANK}]*(?P<unit>[^\W\d_]+\.?|\")?(?:[,{_BLANK}]|and|und|et)*"
 )
-_WITH_UNIT = re.compile(rf"(?P<number>\D{{0,5}}?{_NUMBER})(?P<gap>[{_BLANK}]*)(?P<unit>\D.*)")
+_WITH_UNIT = re.compile(
+    rf"(?P<number>\D{{0,5}}?{_NUMBER}(?:[kKmMbB](?![^\W\d_]))?)(?P<gap>[{_BLANK}]*)(?P<unit>\D.*)"
+)
 _CLOCK = re.compile(r"(?:(?P<hours>\d{1,3}):(?=\d\d:))?(?P<minutes>\d{1,3}):(?P<seconds>[0-5]\d(?:\.\d+)?)")
 _ISO = re.compile(
     r"P(?=.)(?:(?P<days>\d+)D)?(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"

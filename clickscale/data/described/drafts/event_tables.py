@@ -287,8 +287,8 @@ def useless(column: Column) -> str:
 
 def _is_code(column: Column) -> bool:
     """True for texts that are no numbers, or numbers with zeros in front."""
-    if not pa.types.is_string(column.values.type):
-        return False
+    if not pa.types.is_string(column.values.type) or column.written[0]:
+        return False  # numbers that people wrote have marks beside their figures
     return column.floats is None or (
         column.is_whole and not column.is_id and pc.min(column.floats).as_py() >= 0
     )

@@ -187,6 +187,19 @@ def test_numbers_with_units_are_numbers_in_training_and_in_requests(tmp_path):
         encode_requests([bad], data.encoder, 5)
 
 
+def test_whole_numbers_with_units_that_all_differ_are_kept(tmp_path):
+    items = [
+        {"item_id": f"i{n}", "lasts": f"{20 + 7 * n} min", "views": f"{n + 1}K views", "code": f"{n}-x"}
+        for n in range(40)
+    ]
+    save(tmp_path, items, "items.jsonl")
+    save(tmp_path, clicks(), "clicks.jsonl")
+    text = drafted(tmp_path, "clicks.jsonl", "items.jsonl")
+    assert '{ name = "lasts", kind = "numeric", notation = "1,234.5", unit = "min" }' in text
+    assert '{ name = "views", kind = "numeric", notation = "1,234.5", unit = "views" }' in text
+    assert "# left out: code (it differs in every row)" in text
+
+
 def test_a_number_of_another_unit_is_in_quarantine(tmp_path):
     rows = [{**row, "far": f"{n} km" if n else "5 kg"} for n, row in enumerate(clicks())]
     (tmp_path / "clicks.tsv").write_text(csv_text(rows, "\t"))

@@ -37,7 +37,7 @@ _OF_ZONES = re.compile(
     r"(^|_)(tz|time_?zones?|(utc|gmt|tz|time|zone)_?offset|zeitzone|fuseau|zona_horaria|huso_horario)(_|$)"
 )
 _LIKE_ZONE = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+|((UTC|GMT) ?)?[-+]\d\d?:\d\d")
-_ZONES, _MOSTLY = 600, 0.9  # different zones at most, and the share of them that are known
+_ZONES, _MOSTLY = 600, 0.9  # different zones at most, and the share of the rows in a known one
 _CLOCKS: tuple[tuple[Literal["local_hour", "local_weekday"], int, int], ...] = (
     ("local_hour", 3600, 24),
     ("local_weekday", 86_400, 7),
@@ -226,14 +226,14 @@ def _zones_beside(column: Column, rows: Codes | None) -> tuple[list[str], Codes]
     if pa.types.is_nested(column.values.type) or not 1 < column.distinct <= _ZONES:
         return nothing
     coded = as_text(column.values).dictionary_encode()
-    texts = coded.dictionary.to_pylist()
+    texts, place = coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1), np.int64)
     alike = [text for text in texts if _LIKE_ZONE.fullmatch(text.strip())]
     if not _OF_ZONES.search(OutcomeName(column.name).snake) and 2 * len(alike) < len(texts):
         return nothing  # Japan and Cuba are zones, and countries
     offsets = np.array([utc_offsets(text, np.zeros(1, np.int64))[0] for text in texts])
-    if np.isfinite(offsets).mean() < _MOSTLY or len(np.unique(offsets[np.isfinite(offsets)])) < 2:
+    known = np.isfinite(offsets)
+    if known[place[place >= 0]].mean() < _MOSTLY or len(np.unique(offsets[known])) < 2:
         return nothing
-    place = np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
     return texts, place if rows is None else np.where(rows >= 0, place[np.maximum(rows, 0)], -1)
 
 
