@@ -364,9 +364,12 @@ def _read(tables: Sequence[_Table]) -> None:
         for key, column in table.columns.items():
             if column.problems.any():
                 index = int(column.problems.argmax())
-                raise wrong_value(
-                    table.where(key, index), table.rows[index][key], int(column.problems[index])
+                where, value, code = (
+                    table.where(key, index),
+                    table.rows[index][key],
+                    int(column.problems[index]),
                 )
+                raise wrong_value(where, value, code, is_moment=column.field.kind == "timestamp")
 
 
 def _reads_like(column: _Column) -> tuple[object, ...]:

@@ -241,6 +241,13 @@ def test_a_request_that_carries_one_is_refused(dataset: Dataset, tmp_path: Path)
         scorer.score(request)
 
 
+def test_a_request_with_a_date_says_what_to_send(dataset: Dataset, tmp_path: Path) -> None:
+    scorer = Scorer(tiny_artifact(tmp_path, dataset))
+    request = {"user": 101, "time": 1_600_000_100, "candidates": [{"item": 10}]}
+    with pytest.raises(InputError, match=r"joined is '2020-01-01': bad number; send seconds since 1970 UTC"):
+        scorer.score(request | {"profile": {"joined": "2020-01-01"}})
+
+
 def test_drawn_candidates_have_their_own(dataset: Dataset) -> None:
     options = LoaderConfig(grouping="request", length=6, batch_size=30, labels=("click",))
     draw = UnlabelledCandidates(dataset, 4, seed=0)
