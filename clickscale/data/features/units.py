@@ -102,7 +102,7 @@ _CLOSE = _words(
     "m² m2 qm sqm km² ha sqft ft² m³ m3 ccm km/h kmh mph kwh wh mah hz khz mhz ghz ps hp dpi px fps kcal kj "
     "mbit mbps kbps gbps mbit/s gbit/s eur usd gbp chf"
 )
-_NO_UNITS = _words("xs xl xxl xxxl st nd rd th am pm uhr series class edition gen generation")
+_NO_UNITS = _words("xs xl xxl xxxl st nd rd th am pm uhr series class edition gen generation alpha beta rc")
 
 _NUMBER = rf"\d(?:[\d.,'’{_BLANK}]*\d)?"
 _PIECE = re.compile(
@@ -122,7 +122,7 @@ _OF_DURATIONS = re.compile(
 _SHARE = re.compile(
     rf"(?:/|out of|of|von|sur|de|su)[{_BLANK}]*(?P<whole>[1-9]\d{{0,3}})(?:[{_BLANK}]+[^\W\d_]+)?"
 )
-_WORD = re.compile(r"[^\W\d_]+[²³]?\.?|(?:[ck]?m|ft)[23]|[$€£¥₹]|°[CFK]?")
+_WORD = re.compile(r"[^\W\d_]+[²³]?\.?|(?:[ck]?m|ft)[23]|[$€£¥₹%]|°[CFK]?")
 _LONGEST = 4  # words
 _YEARS = range(1900, 2101)  # 3/2024 is a month
 _OF_CODES = re.compile(r"(^|_)(id|ids|code|key|sku|no|version|model)($|_)|code$")
@@ -133,7 +133,8 @@ def without_units(texts: pa.Array, unit: str, notation: Notation) -> pa.Array:
 
     Placeholders for missing numbers stay.
     """
-    notation, texts = notation or POINT, pc.utf8_trim_whitespace(texts)
+    texts = pc.replace_substring(pc.utf8_trim_whitespace(texts), "\N{MINUS SIGN}", "-")
+    notation = notation or POINT
     if (dimension := _dimension(unit)) is None:
         return plain_numbers(_stripped(texts, unit), notation)
     measured = _measured(texts.to_pylist(), dimension, dimension[_key(unit)], notation)
@@ -231,6 +232,8 @@ def _pieces(text: str, table: Mapping[str, float]) -> list[tuple[str, str]] | No
             unit = "min"
         if unit not in table or (found and table[unit] >= table[found[-1][1]]):
             return None
+        if found and "-" in found[0][0] + match["number"]:
+            return None  # of which parts?
         found.append((match["number"], unit))
         at = match.end()
     return found or None
