@@ -41,6 +41,8 @@ class Field(Config, frozen=True):
         transform: ``log1p`` compresses a numeric field before it is standardized.
         notation: how people wrote the texts of a numeric field: which of comma and point stands before the
             fraction (`clickscale.data.features.notations`). Empty: as computers write numbers.
+        unit: unit of a numeric field that stands beside numbers in texts (`clickscale.data.features.units`).
+            Numbers of other units of its dimension are brought to it.
         url: the part of the URLs of a categorical field that is its value (`clickscale.data.features.urls`).
         shares: name of a categorical field whose vocabulary and embedding rows this one uses; that field must
             not share another's.
@@ -58,6 +60,7 @@ class Field(Config, frozen=True):
     separator: str = ""
     transform: Literal["none", "log1p"] = "none"
     notation: Notation = ""
+    unit: str = ""
     url: UrlPart = ""
     width: int = 0
     shares: str = ""
@@ -83,8 +86,10 @@ class Field(Config, frozen=True):
             problems.append("vocabulary 'hash' needs buckets >= 1")
         if self.values < 1 or self.min_count < 1:
             problems.append("values and min_count must be >= 1")
-        if self.notation and self.kind != "numeric":
-            problems.append("only numeric fields have a notation")
+        if (self.notation or self.unit) and self.kind != "numeric":
+            problems.append(f"only numeric fields have a {'notation' if self.notation else 'unit'}")
+        if self.unit != self.unit.strip() or self.unit[:1].isdecimal():
+            problems.append(f"unit {self.unit!r} must be what stands behind numbers, such as 'km' or '/10'")
         if self.url and (
             self.kind != "categorical" or self.values > 1 or self.dtype != "string" or self.parts
         ):
@@ -116,12 +121,14 @@ class Label(Config, frozen=True):
     Attributes:
         column: raw column with 0/1 (or true/false, yes/no; empty or null: unknown, masked in the loss).
         condition: instead of a 0/1 column, a comparison such as ``rating >= 4`` or ``action == buy``.
+        known: a condition on any column without which the outcome is unknown, such as ``rating != -1``.
         delay: seconds from the impression until the outcome is known; statistics count it only then.
     """
 
     name: str
     column: str = ""
     condition: str = ""
+    known: str = ""
     delay: int = 0
 
 
@@ -156,12 +163,16 @@ class Statistic(Config, frozen=True):
 
 Comparison = Literal["difference", "ratio", "product"]
 COMPARISONS: tuple[Comparison, ...] = ("difference", "ratio", "product")
-# Kinds of the fields that a derived number is made of.
-_DERIVED_BY: dict[str, list[Kind]] = {
-    "age": ["timestamp"],
-    **dict.fromkeys(COMPARISONS, ["numeric"] * 2),
-    "distance": ["numeric"] * 4,
-    "matches": ["categorical"] * 2,
+# Kinds of the fields that a derived number is made of, and others that they may have.
+_DERIVED_BY: dict[str, list[list[Kind]]] = {
+    "age": [["timestamp"]],
+    "difference": [["numeric", "numeric"], ["timestamp", "timestamp"]],  # of moments: the length of a stay
+    "ratio": [["numeric", "numeric"]],
+    "product": [["numeric", "numeric"]],
+    "distance": [["numeric"] * 4],
+    "matches": [["categorical", "categorical"]],
+    "local_hour": [["categorical"], ["numeric"]],
+    "local_weekday": [["categorical"], ["numeric"]],
 }
 
 
@@ -169,24 +180,32 @@ class Derived(Config, frozen=True):
     """A number made of other fields and of the time when a candidate is scored.
 
     ``age`` is the days from a moment, such as that of an item's upload, to the impression. ``difference``,
-    ``ratio`` and ``product`` are of two numbers, such as a price and the usual one. ``distance`` is the
-    kilometers between two places. ``matches`` counts the values that two fields have in common, such as the
-    interests of a user and the topics of an item.
+    ``ratio`` and ``product`` are of two numbers, such as a price and the usual one; the difference of two
+    moments is in days. ``distance`` is the kilometers between two places. ``matches`` counts the values that
+    two fields have in common, such as the interests of a user and the topics of an item. ``local_hour`` is
+    the hour on the clocks of a time zone, from 0 up to 24 with fractions, and ``local_weekday`` their day,
+    from Monday (0) to Sunday (6).
 
     Attributes:
-        by: fields of items, profiles and the context: the timestamp of an age; two numbers; latitude,
-            longitude, latitude and longitude of a distance, in degrees; two categorical fields of matches,
-            one of which ``shares`` the vocabulary of the other.
+        by: fields of items, profiles and the context: the timestamp of an age; two numbers, or the two
+            timestamps of a difference; latitude, longitude, latitude and longitude of a distance, in degrees;
+            two categorical fields of matches, one of which ``shares`` the vocabulary of the other; the zone
+            of a local time (`clickscale.data.features.zones`).
     """
 
     name: str
-    of: Literal["age", "difference", "ratio", "product", "distance", "matches"]
+    of: Literal["age", "difference", "ratio", "product", "distance", "matches", "local_hour", "local_weekday"]
     by: tuple[str, ...]
 
     def as_field(self) -> Field:
         """The context field that carries this number."""
-        plain = self.of in ("difference", "matches")
+        plain = self.of in ("difference", "matches", "local_hour", "local_weekday")
         return Field(name=self.name, kind="numeric", transform="none" if plain else "log1p")
+
+
+def _is_zone(field: Field) -> bool:
+    """True if the texts of a field can be had back from its indices, one for each row."""
+    return field.kind == "numeric" or (field.values == 1 and field.vocabulary == "exact")
 
 
 def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
@@ -324,9 +343,13 @@ class Schema(Config, frozen=True):
                 problems.append(
                     f"{what}: {unknown_names[0]!r} is not a field of items, profiles or the context ({known})"
                 )
-            elif kinds != _DERIVED_BY[number.of]:
-                wanted = ", ".join(_DERIVED_BY[number.of])
+            elif kinds not in _DERIVED_BY[number.of]:
+                wanted = ", or ".join(", ".join(kinds) for kinds in _DERIVED_BY[number.of])
                 problems.append(f"{what} of {number.of!r} is by fields of the kinds {wanted}, in this order")
+            elif number.of.startswith("local") and not _is_zone(fields[number.by[0]]):
+                problems.append(
+                    f"{what} is by the zone {number.by[0]!r}, which needs one value and an exact vocabulary"
+                )
             elif number.of == "matches" and owners[number.by[0]] != owners[number.by[1]]:
                 one, other = number.by
                 problems.append(

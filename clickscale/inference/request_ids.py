@@ -92,7 +92,13 @@ def short(value: Any) -> str:
     return text if len(text) <= SHORT else text[: SHORT - 3] + "..."
 
 
-def wrong_value(path: str, value: Any, code: int) -> InputError:
-    """The error of a value with a problem code, with the way out."""
+def wrong_value(path: str, value: Any, code: int, *, is_moment: bool = False) -> InputError:
+    """The error of a value with a problem code, with the way out.
+
+    Args:
+        is_moment: of a timestamp; only the log says in which zone and order its dates were written.
+    """
     way = f"; {_WAYS[code]}" if code in _WAYS else ""
+    if is_moment:
+        way = "; send seconds since 1970 UTC"
     return InputError(f"{path} is {short(value)}: {PROBLEMS[code].replace('_', ' ')}{way}.")

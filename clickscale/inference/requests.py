@@ -31,7 +31,7 @@ import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.notations import in_notation
+from clickscale.data.features.notations import POINT, in_notation
 from clickscale.data.features.texts import FINE, entries_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
@@ -352,8 +352,8 @@ def _read(tables: Sequence[_Table]) -> None:
     for columns in groups.values():
         values = list(chain.from_iterable(column.values for column in columns))
         field, types = columns[0].field, frozenset[type]().union(*(column.types for column in columns))
-        if field.notation and str in types:
-            values, types = in_notation(values, field.notation), frozenset([str])
+        if (field.notation or field.unit) and str in types:
+            values, types = in_notation(values, field.notation or POINT), frozenset([str])
         raw = read_field(field, _arrow(values, types, field.kind in _NUMERIC))
         stops = np.cumsum([len(column.values) for column in columns]).tolist()
         for column, stop in zip(columns, stops, strict=True):
@@ -364,9 +364,12 @@ def _read(tables: Sequence[_Table]) -> None:
         for key, column in table.columns.items():
             if column.problems.any():
                 index = int(column.problems.argmax())
-                raise wrong_value(
-                    table.where(key, index), table.rows[index][key], int(column.problems[index])
+                where, value, code = (
+                    table.where(key, index),
+                    table.rows[index][key],
+                    int(column.problems[index]),
                 )
+                raise wrong_value(where, value, code, is_moment=column.field.kind == "timestamp")
 
 
 def _reads_like(column: _Column) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ from clickscale.data.tables.conditions import Tally, parse_condition
 from clickscale.data.tables.matrices import ContentVectors, load_content
 from clickscale.data.tables.row_order import RowOrder
 from clickscale.features import label_of
-from clickscale.schema import joined_name
+from clickscale.schema import Label, joined_name
 
 __all__ = ["LogConfig", "load_log", "log_source"]
 
@@ -78,14 +78,14 @@ class _Log:
         self._config, self._base, self._vectors = config, base, vectors
         self._schema, self._split = log_schema(config, vectors.width if vectors else 0), config.parts()
         self._where = parse_condition(config.behaviors.where) if config.behaviors.where else None
-        conditions = {label.name: label.condition for label in config.labels if label.condition}
-        self._conditions = {name: parse_condition(text) for name, text in conditions.items()}
+        ids, zone, labels = self._schema, config.time_zone, config.labels
+        self._conditions = {each.name: parse_condition(each.condition) for each in labels if each.condition}
+        self._known = {each.name: parse_condition(each.known) for each in labels if each.known}
         self._shown_where = parse_condition(config.impressions.where) if config.impressions.where else None
         self._tallies: dict[str, Tally] = {}
         self._guests = Guests((), "")
         self._read = self._kept = 0  # rows of the impressions, before and after their condition
         self._without_zone: dict[str, set[str]] = {}
-        ids, zone = self._schema, config.time_zone
         joins = self._joins = Joins(config.joined, base)
         self._outcomes = Outcomes(config, base, joins)
         self._of_users = Attributes("users", ids.user, config.users.more, base, zone, joins)
@@ -178,7 +178,7 @@ class _Log:
         columns += [joined_name(config.impressions.time)] if config.impressions.ordered else []
         columns += [self._split.column] if self._split.column else []
         columns += [label.column for label in config.labels if label.column and not label.condition]
-        columns += [condition.column for condition in self._conditions.values()]
+        columns += [each.column for each in (*self._conditions.values(), *self._known.values())]
         columns += [] if config.users.files else sources(config.users.fields)
         columns += [] if config.items.files else sources(config.items.fields)
         columns += self._outcomes.keys
@@ -435,13 +435,21 @@ class _Log:
         if self._split.is_given:
             fields[PART] = chunk[self._split.column or PART_OF_FILE]
         for label in () if config.negatives else config.labels:
-            if label.name not in self._conditions:
-                fields[label_of(label.name)] = chunk[label.column]
-                continue
-            values = chunk[self._conditions[label.name].column]
-            fields[label_of(label.name)], bad = self._outcome(values, self._label_tally(label.name))
-            chunk = chunk.marked(bad, "bad_label", self._conditions[label.name].column)
+            fields[label_of(label.name)], chunk = self._outcomes_of(label, chunk)
         return canonical(columns | fields, chunk.problem, chunk.evidence)
+
+    def _outcomes_of(self, label: Label, chunk: Chunk) -> tuple[pa.Array, Chunk]:
+        """Read the outcomes (N,) of a label, null where unknown; unreadable ones become problems."""
+        condition = self._conditions.get(label.name)
+        values = chunk[condition.column if condition else label.column]
+        if condition is not None:
+            values, bad = self._outcome(values, self._label_tally(label.name))
+            chunk = chunk.marked(bad, "bad_label", condition.column)
+        if (known := self._known.get(label.name)) is not None:
+            is_known, bad = known.evaluate(chunk[known.column])
+            chunk = chunk.marked(bad, "bad_condition", known.column)
+            values = pc.if_else(pc.equal(is_known, 1), values, None)
+        return values, chunk
 
     def _label_tally(self, name: str) -> Tally:
         return Tally(f"The condition of label {name!r},", "the impressions", self._conditions[name])

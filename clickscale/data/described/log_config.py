@@ -432,6 +432,11 @@ def _labels(config: LogConfig) -> tuple[Label, ...]:
             f"Log {config.name!r}: with sampled negatives there is one label without a column; "
             "give a condition instead if only some rows are positive."
         )
+    if config.labels and (known := config.labels[0].known):
+        raise SchemaError(
+            f"Log {config.name!r}: label {config.labels[0].name!r} has known = {known!r}, and with sampled "
+            "negatives only positives are read; write it as where = ... under [impressions]."
+        )
     return config.labels or (Label(name="positive"),)
 
 

@@ -115,7 +115,7 @@ class TableFiles:
 def cast(values: pa.Array, field: Field) -> pa.Array:
     """Convert raw values to the type that a field is read with; what cannot be converted stays as it is."""
     if field.kind == "numeric":
-        return values if field.notation else numbers(values)  # 1.299 may be 1299
+        return values if field.notation or field.unit else numbers(values)  # 1.299 may be 1299
     whole = field.dtype == "int" and field.values == 1 and not _have_leading_zeros(values)
     return integers(values) if whole else values
 

@@ -280,7 +280,7 @@ def _as_before(tree: Any) -> Any:
         return {
             key: _as_before(value)
             for key, value in tree.items()
-            if value or key not in ("notation", "url", "derived")
+            if value or key not in ("notation", "unit", "url", "derived", "known")
         }
     return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 

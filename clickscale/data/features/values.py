@@ -37,6 +37,7 @@ from clickscale.data.features.texts import (
     read_texts,
     whole_texts,
 )
+from clickscale.data.features.units import without_units
 from clickscale.data.features.urls import url_parts
 from clickscale.schema import Field, Notation
 
@@ -75,7 +76,7 @@ def read_field(field: Field, values: pa.Array) -> Raw:
         return read_keys(values, field.dtype) if single else _key_rows(field, values)
     if field.kind == "content":
         return _vectors(values, field.width)
-    numbers, problems = read_numbers(values, field.notation)
+    numbers, problems = read_numbers(values, field.notation, field.unit)
     return Raw(numbers, problems)
 
 
@@ -228,17 +229,20 @@ def _spread(coded: pa.DictionaryArray, distinct: Ints, codes: Bytes, problems: B
 # --- numbers, times, labels, vectors
 
 
-def read_numbers(values: pa.Array, notation: Notation = "") -> tuple[Floats, Bytes]:
+def read_numbers(values: pa.Array, notation: Notation = "", unit: str = "") -> tuple[Floats, Bytes]:
     """Read (N,) numbers, NaN where missing, and problem codes; moments become seconds since 1970 UTC.
 
     Args:
         notation: of texts; values of other types are numbers as they are.
+        unit: beside the numbers of texts; other numbers are in this unit.
     """
     values = plain(values)
     kind = values.type
     if pa.types.is_temporal(kind):
         values = values.cast(pa.timestamp("us")).cast(pa.int64())
         return numpy_of(values.cast(pa.float64(), safe=False), np.nan) / 1e6, np.zeros(len(values), np.uint8)
+    if is_text(kind) and unit:
+        return _read_number_texts(values, lambda texts: _parse_numbers(without_units(texts, unit, notation)))
     if is_text(kind) and notation:
         return _read_number_texts(values, lambda texts: _parse_numbers(plain_numbers(texts, notation)))
     if is_text(kind):

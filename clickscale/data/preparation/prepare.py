@@ -170,7 +170,7 @@ class _Preparation:
         self.tell("encode", len(columns), len(columns))
         _write_ids(self.folder / "users", schema.user, users, encoder, 0)
         _write_ids(self.folder / "items", schema.item, items, encoder, FIRST)
-        write_derived(self.folder, encoder)
+        self.notes.extend(write_derived(self.folder, encoder))
         write_statistics(self.folder, schema, memory_rows=self.memory_rows, progress=self.tell)
         encoder = scale_made(self.folder, part, encoder)
         encoder.save(self.folder)

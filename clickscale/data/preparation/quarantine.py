@@ -42,8 +42,8 @@ _HINTS = {
     "bad_label": "; labels are 0, 1, true, false, yes, no or empty, anything else needs a condition",
     "bad_flag": "; flags are 0, 1, true, false, yes, no or empty; make any other column a field of its own",
     "bad_condition": "; the condition compares with a number, which this is not",
-    "bad_number": "; list texts that mean a missing number under nulls, give the field a notation if its "
-    "numbers are written like $1,234.5 or 12,99, or declare the field as categorical",
+    "bad_number": "; list texts that mean a missing number under nulls, give the field a notation or a unit "
+    "if its numbers are written like $1,234.5, 12,99 or 5 km, or declare the field as categorical",
     "bad_object": "; a text that begins with { or [ is an object of JSON, and this one is cut off or broken",
     "bad_row": "; check separator, quote and names of the table",
     "invalid_utf8": "; if the whole file is not UTF-8, set encoding = 'latin-1'",

@@ -139,6 +139,17 @@ def test_labels_are_columns_or_conditions(tmp_path):
     assert [r["label.hat"] for r in tables["impressions"]] == [0, 1, 0, 1]
 
 
+def test_a_label_is_unknown_where_its_condition_says_so(tmp_path):
+    labels = [
+        "{ name = 'click', column = 'clicked', known = 'price > 3' }",
+        "{ name = 'cheap', condition = 'price < 11', known = 'age != 30' }",
+    ]
+    toml = SIMPLE.replace('{ name = "click", column = "clicked" }', ", ".join(labels))
+    rows = drained(described(tmp_path, toml, clicks_csv=CLICKS))["impressions"]
+    assert [r["label.click"] for r in rows] == ["1", None, "1", None]  # the price of the second is not known
+    assert [r["label.cheap"] for r in rows] == [None, None, None, 1]  # nor is the age of the third
+
+
 def test_without_labels_negatives_are_sampled_and_conditions_choose_positives(tmp_path):
     toml = SIMPLE.replace('labels = [{ name = "click", column = "clicked" }]', "negatives = 4")
     source = described(tmp_path, toml, clicks_csv=CLICKS)
@@ -259,6 +270,17 @@ def test_broken_lines_are_counted_once_per_table_and_bring_no_items(tmp_path):
             "one label without a column",
         ),
         (('column = "clicked"', 'condition = "clicked"'), SchemaError, "Cannot read the condition"),
+        (
+            ('column = "clicked"', 'column = "clicked", known = "price"'),
+            SchemaError,
+            "Cannot read the condition",
+        ),
+        (('column = "clicked"', 'column = "clicked", known = "cost > 3"'), InputError, "'cost'"),
+        (
+            ('column = "clicked" }]', 'condition = "age > 3", known = "age != 9" }]\nnegatives = 1'),
+            SchemaError,
+            "write it as where",
+        ),
         ((', column = "clicked"', ""), SchemaError, "'click' needs .* has neither"),
         (('column = "clicked"', 'column = "clicked", condition = "age > 3"'), SchemaError, "has both"),
         (

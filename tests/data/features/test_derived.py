@@ -1,5 +1,7 @@
 """Derived numbers: against plain arithmetic on raw values, and alike in batches, requests and draws."""
 
+import datetime as dt
+import zoneinfo
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,16 @@ DERIVED = (
     Derived(name="genre_likes", of="matches", by=("genre", "likes")),
     Derived(name="likes_mood", of="matches", by=("likes", "mood")),
     Derived(name="apart", of="difference", by=("price", "age")),
+    Derived(name="until", of="difference", by=("released", "joined")),
+    Derived(name="there", of="local_hour", by=("zone",)),
+    Derived(name="weekday", of="local_weekday", by=("zone",)),
+    Derived(name="away", of="local_hour", by=("offset",)),
     Derived(name="share", of="ratio", by=("price", "hour")),
     Derived(name="worth", of="product", by=("price", "east")),
     Derived(name="way", of="distance", by=("north", "east", "shop_north", "shop_east")),
 )
-NOW = tuple(Field(name=name, kind="numeric") for name in ("north", "east"))
+NOW = tuple(Field(name=name, kind="numeric") for name in ("north", "east", "offset"))
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Mars/Base")
 NAMES = [number.name for number in DERIVED]
 
 
@@ -46,7 +53,7 @@ def schema() -> Schema:
     likes = Field(name="likes", values=3, separator="|", shares="genre")
     return structs.replace(
         plain,
-        profile=(*plain.profile, likes, Field(name="joined", kind="timestamp")),
+        profile=(*plain.profile, likes, Field(name="joined", kind="timestamp"), Field(name="zone")),
         items=(*plain.items, *(Field(name=name, kind="numeric") for name in ("shop_north", "shop_east"))),
         context=(*plain.context, Field(name="mood", shares="genre"), *NOW),
         derived=DERIVED,
@@ -58,9 +65,11 @@ def tables() -> dict[Any, list[dict[str, Any]]]:
     found = tiny_tables()
     for row in found["users"]:
         row |= {"likes": LIKES.get(row["user"]), "joined": JOINED[row["user"]]}
+        row["zone"] = ZONES[row["user"] % len(ZONES)]
     for number, row in enumerate(found["impressions"]):
         row["mood"] = ["war", "drama", "comedy"][number % 3]
         row |= dict(zip(("north", "east"), PLACES[number % len(PLACES)], strict=True))
+        row["offset"] = (-5.5, 0, 2, None)[number % 4]
     for number, row in enumerate(found["items"]):
         row |= dict(zip(("shop_north", "shop_east"), PLACES[number // 2 % len(PLACES)], strict=True))
     return found
@@ -150,6 +159,40 @@ def test_numbers_are_compared(dataset: Dataset) -> None:
     assert np.isfinite(shares).sum() > 50
 
 
+def test_the_difference_of_two_moments_is_in_days(dataset: Dataset) -> None:
+    nothing = {"released": None, "joined": None}
+    facts = [nothing | item | user for _, user, item in shown(dataset)]
+    released, joined = (np.array([row[name] for row in facts], float) for name in ("released", "joined"))
+    np.testing.assert_allclose(raw(dataset, "until"), (released - joined) / DAY, atol=0.02)
+    assert np.isfinite(released - joined).sum() > 50
+
+
+def test_local_times_are_those_on_the_clocks_of_a_zone(dataset: Dataset) -> None:
+    hours, days = [], []
+    for row, user, _ in shown(dataset):
+        known = user.get("zone", "Mars/Base") != "Mars/Base"
+        zone = zoneinfo.ZoneInfo(user["zone"]) if known else dt.UTC
+        clock = dt.datetime.fromtimestamp(row["time"], zone)
+        hours.append(clock.hour + clock.minute / 60 + clock.second / 3600 if known else np.nan)
+        days.append(clock.weekday() if known else np.nan)
+    np.testing.assert_allclose(raw(dataset, "there"), hours, atol=1e-3)
+    np.testing.assert_allclose(raw(dataset, "weekday"), days, atol=1e-4)
+    assert 20 < np.isfinite(hours).sum() < len(hours)
+    away = [
+        np.nan if row["offset"] is None else (row["time"] / 3600 + row["offset"]) % 24
+        for row, _, _ in shown(dataset)
+    ]
+    np.testing.assert_allclose(raw(dataset, "away"), away, atol=1e-3)
+
+
+def test_a_note_counts_the_impressions_without_a_known_zone(dataset: Dataset) -> None:
+    lacking, total = int(np.isnan(raw(dataset, "there")).sum()), len(raw(dataset, "there"))
+    said = (
+        f"there is missing in {lacking} of {total} impressions, whose zone is missing, rare or no time zone"
+    )
+    assert any(said in note and "'Mars/Base'" in note for note in dataset.manifest.notes)
+
+
 def test_a_moment_after_the_impression_gives_a_negative_age(tmp_path: Path) -> None:
     held = tables()
     for row in held["items"]:
@@ -198,6 +241,13 @@ def test_a_request_that_carries_one_is_refused(dataset: Dataset, tmp_path: Path)
         scorer.score(request)
 
 
+def test_a_request_with_a_date_says_what_to_send(dataset: Dataset, tmp_path: Path) -> None:
+    scorer = Scorer(tiny_artifact(tmp_path, dataset))
+    request = {"user": 101, "time": 1_600_000_100, "candidates": [{"item": 10}]}
+    with pytest.raises(InputError, match=r"joined is '2020-01-01': bad number; send seconds since 1970 UTC"):
+        scorer.score(request | {"profile": {"joined": "2020-01-01"}})
+
+
 def test_drawn_candidates_have_their_own(dataset: Dataset) -> None:
     options = LoaderConfig(grouping="request", length=6, batch_size=30, labels=("click",))
     draw = UnlabelledCandidates(dataset, 4, seed=0)
@@ -241,6 +291,13 @@ def test_an_encoder_is_read_back_whole(dataset: Dataset, tmp_path: Path) -> None
             Derived(name="x", of="matches", by=("genre",)),
             "of 'matches' is by fields of the kinds categorical, categorical, in",
         ),
+        (
+            Derived(name="x", of="difference", by=("price", "joined")),
+            "the kinds numeric, numeric, or timestamp, timestamp, in",
+        ),
+        (Derived(name="x", of="local_hour", by=("released",)), "the kinds categorical, or numeric, in"),
+        (Derived(name="x", of="local_hour", by=("likes",)), "'likes', which needs one value and an exact"),
+        (Derived(name="x", of="ratio", by=("released", "joined")), "the kinds numeric, numeric, in"),
         (Derived(name="x", of="matches", by=("genre", "released")), "of 'matches' is by fields of the kinds"),
         (
             Derived(name="x", of="distance", by=("north", "east")),

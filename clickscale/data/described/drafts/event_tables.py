@@ -116,7 +116,16 @@ class Events:
         return self.user is not None and self.item is not None, not self.shape.order, bool(self.labels)
 
 
-def roles_of(head: Head) -> str:
+def no_events(heads: Sequence[Head]) -> str:
+    """Say why none of the tables is one of events, and the way out."""
+    return (
+        f"No table has columns for user, item and time together: {'; '.join(map(_roles_of, heads))}. Without "
+        "a user or an item, a log needs a label. If a column is there under another name, rename it or "
+        "describe the log by hand; for public logs, see: clickscale data list."
+    )
+
+
+def _roles_of(head: Head) -> str:
     """Say which columns of a table are its user, item and time, and which of these roles no column has."""
     columns = list(head.columns.values())
     found = {"user": find_id(columns, "user"), "item": find_id(columns, "item"), "time": find_time(columns)}
@@ -286,8 +295,8 @@ def useless(column: Column) -> str:
 
 def _is_code(column: Column) -> bool:
     """True for texts that are no numbers, or numbers with zeros in front."""
-    if not pa.types.is_string(column.values.type):
-        return False
+    if not pa.types.is_string(column.values.type) or column.written[0]:
+        return False  # numbers that people wrote have marks beside their figures
     return column.floats is None or (
         column.is_whole and not column.is_id and pc.min(column.floats).as_py() >= 0
     )

@@ -22,7 +22,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import OTHER_ID, roles_of, useless
+from clickscale.data.described.drafts.event_tables import OTHER_ID, no_events, useless
 from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
@@ -110,7 +110,7 @@ def guess(
             raise InputError(f"No table has a column {what}: " + unknown("column", name, known))
     found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), parts)
     if found is None:
-        raise InputError(_nothing_found(heads))
+        raise InputError(no_events(heads))
     draft = _Draft(found, base or Path.cwd(), keep)
     return _checked("\n".join(draft.lines()) + "\n")
 
@@ -119,14 +119,6 @@ def _checked(text: str) -> str:
     """Return the text of a draft that describes a log without contradictions."""
     log_schema(build(LogConfig, tomllib.loads(text), "the guessed draft"), 0)
     return text
-
-
-def _nothing_found(heads: Sequence[Head]) -> str:
-    return (
-        f"No table has columns for user, item and time together: {'; '.join(map(roles_of, heads))}. Without "
-        "a user or an item, a log needs a label. If a column is there under another name, rename it or "
-        "describe the log by hand; for public logs, see: clickscale data list."
-    )
 
 
 def _unreadable(head: Head) -> Iterator[str]:
@@ -306,12 +298,22 @@ class _Draft:
         labels = {column.name for column in self.feedback}
         made = {ORDER, self.shape.part if self.shape.part else ORDER}
         rest = [c for c in events.head.columns.values() if c.name not in events.ids | labels | made]
+        asked = self.derived.moments_ahead([c for c in rest if c.name not in self.keep])
+        self.ahead = {column.name: told for column, told in asked if not events.tells_label(column)}
         return [(column, *self._side(column)) for column in rest]
 
     def _side(self, column: Column) -> tuple[str, str]:
         events = self.events
         if column.name in self.keep:
             return self._apart(*side_of(column, events.user, events.item))
+        if column.name in self.ahead:
+            side = side_of(column, events.user, events.item)[0]
+            told = self._apart(side, "it lies ahead and was asked for")
+            return (
+                told
+                if self.ahead[column.name]
+                else ("", "it lies ahead, and the time until then tells nothing")
+            )
         if later := written_after(column):
             return "", later
         reason = useless(column) or self.shape.left_out.get(column.name, "")

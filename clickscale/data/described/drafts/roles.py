@@ -209,13 +209,18 @@ def looks_rated(column: Column) -> bool:
 def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several.
 
-    The moment of a click is missing where none happened, so any other one goes before it.
+    The moment of a click is missing where none happened, so any other one goes before it; and so does one
+    with more values before a moment that is called after what lies ahead, such as a departure.
     """
     found = [column for column in columns if column.unit]
     every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
     # What stands inside of a user or an item is when it was made.
     moments = [c for c in every if not _stands_in_either(c)] or every or found
-    return named(moments, _TIMES) or (moments[0] if moments else None)
+    chosen = named(moments, _TIMES) or (moments[0] if moments else None)
+    if chosen is None or plain_name(chosen.name) in _TIMES or not OutcomeName(chosen.name).is_ahead:
+        return chosen
+    finer = [c for c in moments if c.distinct > chosen.distinct and lies_before(c, chosen)]
+    return next((c for c in finer if not OutcomeName(c.name).is_ahead), chosen)
 
 
 def _stands_in_either(column: Column) -> bool:

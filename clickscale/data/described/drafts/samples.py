@@ -27,6 +27,7 @@ from clickscale.data.features.texts import (
     read_texts,
     whole_texts,
 )
+from clickscale.data.features.units import find_unit
 from clickscale.data.features.values import read_numbers
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
@@ -77,6 +78,7 @@ class Column:
         url: the part of a URL that it holds.
         is_label: true if somebody said that it holds outcomes.
         role: whose ids it holds, if another table tells.
+        unknown: number in the table that stands for an unknown outcome, and that is missing here.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Column:
     url: UrlPart = ""
     is_label: bool = False
     role: Literal["", "user", "item"] = ""
+    unknown: str = ""
 
     @cached_property
     def known(self) -> pa.Array:
@@ -99,20 +102,23 @@ class Column:
             return None
         floats = numbers(self.known)
         if is_text(floats.type):  # placeholders and commas between thousands are read, too
-            read, problems = read_numbers(floats, self.notation)
-            floats = pa.array(read, mask=np.isnan(read)) if not problems.any() else floats
+            read, problems = read_numbers(floats, *self.written)
+            fits = not problems.any() or self.written[1]
+            floats = pa.array(read, mask=np.isnan(read)) if fits else floats
         return floats if pa.types.is_floating(floats.type) and floats.null_count < len(floats) else None
 
     @cached_property
-    def notation(self) -> Notation:
-        """Notation of texts that people wrote as numbers, such as ``$1,234.50``; empty for all else."""
+    def written(self) -> tuple[Notation, str]:
+        """Notation and unit of numbers that people wrote as texts, such as ``$1,234.50``; else empty."""
         if (
             not pa.types.is_string(self.values.type)
             or self.distinct <= _PAIR
             or not read_numbers(self.known)[1].any()
         ):
-            return ""
-        return detect_notation(self.known) or ""
+            return "", ""
+        if notation := detect_notation(self.known):
+            return notation, ""
+        return find_unit(self.known, self.name) or ("", "")
 
     @cached_property
     def distinct(self) -> int:

@@ -67,14 +67,24 @@ _CAME = re.compile(
     r"(^|_)(win|won|winning|clear|clearing|pay|paying|paid|charged|settled)_?(price|bid|cost|cpm)$|"
     rf"(^|_)(price|amount|cost)_(paid|charged)$|(^|_)(commission|payout|profit|earning)s?(_{_AMOUNT})?$|^bid_won$"
 )
+# What stood there after it: cart_value_after, post_click_views. A price after a discount is another thing.
+_THEREAFTER = re.compile(
+    rf"(^|_)(cart|basket|balance|sessions?|visits?|spen[dt]|revenue|sales|gmv|points|funnel|({_ACTS})\w*)(_\w+)?_after$|"
+    rf"(^|_)(after|post)_({_ACTS}|impression|exposure|visit)\w*(_|$)"
+)
 _BEFORE = re.compile(
     r"(^|_)(last|prev|previous|past|prior|hist\w*|recent|since|before|predicted|expected|estimated|avg|mean)(_|$)"
 )
 _TOTALS = re.compile(
     r"(^|_)(ctr|cvr)($|_)|(click|play|like|show|view|buy|purchase|order|share|vote|rating|review|impression|"
     r"exposure|sale)s?_?(cnt|count|num|rate|ratio|total|avg|mean)s?$|^(n|num|nb|total|sum|avg|mean|average)_"
-    r"(click|play|like|view|purchase|order|share|vote|rating|review|impression|sale)|helpful"
+    r"(click|play|like|view|purchase|order|share|vote|rating|review|impression|sale|spen[dt]|revenue)|helpful|"
+    r"(^|_)life_?time_(value|spen[dt]|revenue|sales|(click|view|play|visit|session|order|purchase|booking)s?)(_|$)|"
+    r"(^|_)(ltv|clv|cltv)($|_)|(^|_)(spen[dt]|revenue)_(total|to_date|all_time)$"
 )
+_FORECAST = re.compile(r"(^|_)(predicted|expected|estimated|forecast)(_|$)")
+# What became of a user or an item by the time of the export.
+_BECAME = re.compile(r"(^|_)(churn(ed)?|attrition|attrited)(_(flag|ind|yn|bool))?$")
 # A moment that an export overwrites: who has a late one was still there later.
 _MOVES = re.compile(
     r"(^|_)(last|latest|updated?|modified|changed|edited|deleted|removed|churned|deactivated|unsubscribed)(_|$)"
@@ -91,7 +101,8 @@ def written_after(column: Column) -> str:
     name = OutcomeName(column.name)
     if name.matches(_TEXTS):
         return "by its name a text about the outcome, written after it"
-    return "by its name written after the outcome" if name.matches(_LATER) else ""
+    is_later = name.matches(_LATER) or name.matches(_THEREAFTER)
+    return "by its name written after the outcome" if is_later else ""
 
 
 def written_with(column: Column, varies: bool) -> str:
@@ -113,7 +124,10 @@ def written_with_purchases(column: Column) -> str:
 
 def totals_outcomes(column: Column) -> str:
     """Return why an attribute of items or users may sum outcomes of the log itself; empty if not."""
-    if OutcomeName(column.name).matches(_TOTALS):
+    name = OutcomeName(column.name)
+    if name.matches(_BECAME):
+        return "by its name what became of it by the time of the export, maybe after the impressions"
+    if name.matches(_TOTALS) and not name.matches(_FORECAST):
         return "by its name a total of outcomes, maybe of those that the log is about"
     return ""
 

@@ -89,7 +89,7 @@ def field_options(
         return ', kind = "timestamp"', "moments"
     if may_be_count and _looks_counted(column):
         return f', kind = "numeric", transform = "log1p"{_notation(column)}', "counts"
-    amount = not column.is_whole or is_quantity(column) or column.notation
+    amount = not column.is_whole or is_quantity(column) or column.written[0]
     if column.floats is not None and not column.is_flag and amount:
         return _numeric(column)
     if ordered:
@@ -112,13 +112,15 @@ def _numeric(column: Column) -> tuple[str, str]:
     finite = values[np.isfinite(values)]
     skewed = len(finite) > 0 and finite.min() >= 0 and np.mean(finite) > 2 * np.median(finite)
     options = ', kind = "numeric"' + (', transform = "log1p"' if skewed else "") + _notation(column)
-    example = f" such as {remark(str(column.known[0]))}" if column.notation else ""
+    example = f" such as {remark(str(column.known[0]))}" if column.written[0] else ""
     return options, f"numbers{example}" + (" with a long tail" if skewed else "")
 
 
 def _notation(column: Column) -> str:
-    """Return the option for the notation of numbers that people wrote."""
-    return f', notation = "{column.notation}"' if column.notation else ""
+    """Return the options for the notation and the unit of numbers that people wrote."""
+    notation, unit = column.written
+    of_unit = f", unit = {quoted(unit)}" if unit else ""
+    return f', notation = "{notation}"{of_unit}' if notation else ""
 
 
 def identifier(name: str) -> str:

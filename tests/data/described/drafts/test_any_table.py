@@ -18,6 +18,7 @@ from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, InputError
+from clickscale.features import numeric
 from clickscale.inference.requests import encode_requests
 from tests.data.described.logs import (
     START,
@@ -149,6 +150,63 @@ def test_a_number_in_another_notation_is_in_quarantine_with_the_way_out(tmp_path
     report = prepared(tmp_path, field + ', notation = "1.234,5" }]', "clicks.tsv").report["impressions"]
     assert report.quarantined == {"bad_number": 1}
     with pytest.raises(DataError, match="give the field a notation"):
+        prepared(tmp_path, field + " }]", "clicks.tsv")
+
+
+def test_numbers_with_units_are_numbers_in_training_and_in_requests(tmp_path):
+    minutes = [5 + n % 170 for n in range(600)]
+    rows = [
+        {
+            **row,
+            "flat": f"{40 + n % 90} m²",
+            "lasts": f"{m} min" if n % 2 else f"{m // 60} h {m % 60} min",
+            "stars": f"{n % 50 / 10}/5",
+            "tyre": f"{185 + n % 5}/65R15",
+        }
+        for n, (row, m) in enumerate(zip(clicks(), minutes, strict=True))
+    ]
+    save(tmp_path, rows, "clicks.jsonl")
+    text = drafted(tmp_path, "clicks.jsonl")
+    assert '{ name = "flat", kind = "numeric", notation = "1,234.5", unit = "m²" }' in text
+    assert '{ name = "lasts", kind = "numeric", notation = "1,234.5", unit = "min" }' in text
+    assert '{ name = "stars", kind = "numeric", notation = "1,234.5", unit = "/5" }' in text
+    assert '{ name = "tyre" }' in text
+    data = open_dataset(tmp_path / "drafted")
+    scale = data.encoder.scales["lasts"]
+    stored = np.sort(np.asarray(data.impressions["field.lasts"]))
+    np.testing.assert_allclose(stored, np.sort(scale.apply(np.array(minutes))), rtol=1e-5)
+    sent = [{"item": "i1", "lasts": lasts} for lasts in ("1 h 30 min", "90 min", "1h30", "1:30:00", "90", 90)]
+    for candidates in (sent, sent[:1], sent[-1:]):
+        request = {"user": "u1", "time": START, "candidates": candidates}
+        numbers = encode_requests([request], data.encoder, 5).batch.candidates.context_numbers[0]
+        place = [feature.name for feature in numeric(data.encoder.features().context)].index("lasts")
+        right = scale.apply(np.full(len(candidates), 90.0))
+        np.testing.assert_allclose(numbers[:, place].numpy(), right, rtol=1e-5)
+    bad = {"user": "u1", "time": START, "candidates": [{"item": "i1", "lasts": "90 km"}]}
+    with pytest.raises(InputError, match="lasts"):
+        encode_requests([bad], data.encoder, 5)
+
+
+def test_whole_numbers_with_units_that_all_differ_are_kept(tmp_path):
+    items = [
+        {"item_id": f"i{n}", "lasts": f"{20 + 7 * n} min", "views": f"{n + 1}K views", "code": f"{n}-x"}
+        for n in range(40)
+    ]
+    save(tmp_path, items, "items.jsonl")
+    save(tmp_path, clicks(), "clicks.jsonl")
+    text = drafted(tmp_path, "clicks.jsonl", "items.jsonl")
+    assert '{ name = "lasts", kind = "numeric", notation = "1,234.5", unit = "min" }' in text
+    assert '{ name = "views", kind = "numeric", notation = "1,234.5", unit = "views" }' in text
+    assert "# left out: code (it differs in every row)" in text
+
+
+def test_a_number_of_another_unit_is_in_quarantine(tmp_path):
+    rows = [{**row, "far": f"{n} km" if n else "5 kg"} for n, row in enumerate(clicks())]
+    (tmp_path / "clicks.tsv").write_text(csv_text(rows, "\t"))
+    field = 'fields = [{ name = "far", kind = "numeric"'
+    report = prepared(tmp_path, field + ', unit = "km" }]', "clicks.tsv").report["impressions"]
+    assert report.quarantined == {"bad_number": 1}
+    with pytest.raises(DataError, match="a unit if its numbers are written like"):
         prepared(tmp_path, field + " }]", "clicks.tsv")
 
 

@@ -104,6 +104,9 @@ def test_statistics_are_declared_with_their_meaning(tmp_path):
     [
         ({"shelf": lambda n: n % 5, "maker": lambda n: f"m{n // 2}"}, "maker"),  # 5 and 30 values
         ({"shelf": lambda n: n % 5, "genres": lambda n: f"g{n % 4}|g{n % 3}"}, "genres"),  # a telling name
+        ({"energy_class": lambda n: "ABCDE"[n % 5], "maker": lambda n: f"m{n // 2}"}, "maker"),
+        ({"product_class": lambda n: "ABCDE"[n % 5], "maker": lambda n: f"m{n // 2}"}, "product_class"),
+        ({"stage": lambda n: "ABCDE"[n % 5], "maker": lambda n: f"m{n // 2}"}, "maker"),
         ({"flag": lambda n: n % 2}, ""),  # too few
         ({"width": lambda n: n / 8}, ""),  # a number
     ],

@@ -42,6 +42,11 @@ def column(name: str, values=(1, 2, 3)) -> Column:
         "refund_amount",
         "delivered_date",
         "seller_response",
+        "cart_value_after",
+        "sessionsAfter",
+        "orders_value_after",
+        "after_click_views",
+        "post_purchase_score",
         "feedback",
         "outcome",
         "replies",
@@ -125,6 +130,14 @@ def test_names_of_what_is_written_with_the_outcome_are_known(name):
         "age_quartile",
         "installs_tier",
         "hours_active",
+        "price_after_discount",
+        "day_after",
+        "cart_value",
+        "battery_lifetime",
+        "lifetime_warranty",
+        "predicted_lifetime_value",
+        "churn_risk",
+        "spending_level",
     ],
 )
 def test_ordinary_names_are_not_suspect(name):
@@ -211,9 +224,20 @@ def test_amounts_of_what_was_bought_are_known(name, values, bought):
     assert ("amount" in written_with_purchases(column(name, values))) == bought
 
 
-@pytest.mark.parametrize("name", ["ctr", "click_cnt", "show_count", "n_views", "avg_rating", "like_rate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ctr", "click_cnt", "show_count", "n_views", "avg_rating", "like_rate"),
+        *("total_spend", "lifetime_value", "lifetimeClicks", "LTV", "total_revenue", "spend_to_date"),
+    ],
+)
 def test_names_of_totals_of_outcomes_are_known(name):
     assert "total of outcomes" in totals_outcomes(column(name))
+
+
+@pytest.mark.parametrize("name", ["churned", "is_churned", "churn_flag", "Attrition"])
+def test_what_became_of_users_by_the_export_is_known(name):
+    assert "by the time of the export" in totals_outcomes(column(name))
 
 
 @pytest.mark.parametrize(
@@ -289,3 +313,14 @@ def test_totals_of_outcomes_in_a_table_of_items_are_left_out(tmp_path):
     assert "# left out: click_rate (by its name a total of outcomes" in text
     kept = tomllib.loads(guess(paths, tmp_path, keep=["click_rate"]))["items"]["fields"]
     assert [field["name"] for field in kept] == ["shelf", "click_rate"]
+
+
+def test_what_users_came_to_is_left_out_of_their_table(tmp_path):
+    columns = {"total_spend": 1.5, "lifetime_value": 2.5, "lifetime_clicks": 2.0, "churned": 1.0, "plan": 1.0}
+    users = [
+        {"user_id": f"u{n}", **{name: n * size % 7 for name, size in columns.items()}} for n in range(40)
+    ]
+    paths = [write_csv(tmp_path / "clicks.csv", shop()), write_csv(tmp_path / "users.csv", users)]
+    text = guess(paths, tmp_path)
+    assert [field["name"] for field in tomllib.loads(text)["users"]["fields"]] == ["plan"]
+    assert "# left out: churned (by its name what became of it by the time of the export" in text

@@ -17,6 +17,7 @@ from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
 from clickscale.data.features.derived import compared
+from clickscale.data.features.zones import utc_offsets
 from clickscale.schema import COMPARISONS, Derived
 
 _FEWEST, _MOST = 3, 10_000  # values that both fields must have, and that one may have
@@ -27,7 +28,21 @@ _DISTANCES = 3  # at most, and as many comparisons of numbers
 _COMPARED = 12  # numbers that are compared
 _SURE = 5.0  # standard errors, see `told_beyond`
 _VERY_SURE = 10.0  # of so many comparisons
+_RETURN = re.compile(r"(^|_)return|^(date_)?retour$")  # of a journey, or of goods
+_DAY, _HOURS = 86_400, 6 * 3600  # in seconds; what follows within hours, as the end of a ride, came of it
+_AS_OFTEN = 0.5  # as moments of positives are known, those of negatives are at least
+_BEFORE = 0.01  # share of the moments ahead that may lie before the day of their impression
 _BINS = 32
+_OF_ZONES = re.compile(
+    r"(^|_)(tz|time_?zones?|(utc|gmt|tz|time|zone)_?offset|zeitzone|fuseau|zona_horaria|huso_horario)(_|$)"
+)
+_LIKE_ZONE = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+|((UTC|GMT) ?)?[-+]\d\d?:\d\d")
+_ZONES, _MOSTLY = 600, 0.9  # different zones at most, and the share of the rows in a known one
+_CLOCKS: tuple[tuple[Literal["local_hour", "local_weekday"], int, int], ...] = (
+    ("local_hour", 3600, 24),
+    ("local_weekday", 86_400, 7),
+)
+_ORDERED = 0.99  # share of the stays that end after their begin
 _APART = 0.9  # correlation of ranks
 
 Side = Literal["user", "item"] | None
@@ -63,6 +78,34 @@ class Derivations:
     _sets: list[_Set] = field(default_factory=list)
     _numbers: list[tuple[str, Floats]] = field(default_factory=list)
     _places: dict[tuple[Side, str], dict[str, str]] = field(default_factory=dict)
+    _ahead: dict[str, str] = field(default_factory=dict)  # names of fields by those of columns
+    _stays: list[tuple[str, str]] = field(default_factory=list)
+    _clocks: dict[str, list[Codes]] = field(default_factory=dict)  # local times so far, each (N,)
+
+    def moments_ahead(self, columns: Sequence[Column]) -> list[tuple[Column, bool]]:
+        """Find the moments that lie ahead of the impressions.
+
+        Returns:
+            Their columns, each with true if the time until then, or that between two of them, tells of the
+            outcome.
+        """
+        if self.time is None or self.truth is None:
+            return []
+        found = _asked_for(columns, self.time, self.truth)
+        moments = {column.name: moments_beside(column, self.time, None)[0] for column in found}
+        times = moments_beside(self.time, self.time, None)[0]
+        told = {name for name, values in moments.items() if _tells_age(values, times, self.truth)}
+        for one, other in combinations(moments, 2):
+            begin, end = sorted((one, other), key=lambda name: np.nanmean(moments[name]))
+            length = moments[end] - moments[begin]
+            known = np.isfinite(length)
+            if not known.any() or (length[known] >= 0).mean() < _ORDERED:
+                continue
+            ages = [moments[name] - times for name in (begin, end)]
+            if min(_told_by(length, [age], self.truth) for age in ages) > _SURE:
+                self._stays.append((begin, end))
+        self._ahead = dict.fromkeys(told.union(*self._stays), "")
+        return [(column, column.name in self._ahead) for column in found]
 
     def take(self, name: str, side: Side, column: Column, rows: Codes | None, options: str) -> str:
         """Take a field into account, and return its options.
@@ -71,11 +114,14 @@ class Derivations:
             rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
             options: of the field, in TOML; with matches, its vocabulary becomes that of another field.
         """
+        if column.name in self._ahead and rows is None:
+            self._ahead[column.name] = name
         if 'kind = "timestamp"' in options and self.time is not None:
             moments, times = moments_beside(column, self.time, rows)
             if _tells_age(moments, times, self.truth):
                 age = Derived(name=f"{name}_age", of="age", by=(name,))
                 self._found.append((age, f"days from {remark(name)} to the impression"))
+        self._found += self._local_times(name, column, rows, options)
         if 'kind = "numeric"' in options:
             self._numbers.append((name, _numbers_beside(column, rows)))
         words = OutcomeName(name).snake
@@ -96,13 +142,35 @@ class Derivations:
         self._sets.append(mine)
         return options
 
+    def _local_times(
+        self, name: str, column: Column, rows: Codes | None, options: str
+    ) -> Iterator[tuple[Derived, str]]:
+        """Yield the local times in the zones of a field that tell more than UTC and the zone do."""
+        if self.time is None or self.truth is None or re.search('values =|url =|kind = "[^n]', options):
+            return
+        zones, place = _zones_beside(column, rows)
+        times = moments_beside(self.time, self.time, None)[0]
+        if not zones or not len(place) == len(times) == len(self.truth):
+            return
+        clock = np.full(len(times), np.nan)
+        for at, zone in enumerate(zones):
+            there = (place == at) & np.isfinite(times)
+            clock[there] = times[there] + utc_offsets(zone, times[there].astype(np.int64))
+        for of, size, cycle in _CLOCKS:
+            utc, local = (_in_cycle(each, size, cycle) for each in (times, clock))
+            others = self._clocks.setdefault(of, [])  # a zone and its offset are one clock
+            if told_beyond([utc, place + 1, *others], local, self.truth) > _SURE:
+                others.append(local)
+                what = f"the {of.removeprefix('local_')} on the clocks of {remark(name)}"
+                yield Derived(name=of, of=of, by=(name,)), f"{what} tells of the outcome"
+
     def lines(self, free: Callable[[str], str]) -> Iterator[str]:
         """Yield the tables ``[[derived]]``.
 
         Args:
             free: gives a name that no field has.
         """
-        found = [*self._found, *self._distances(), *self._compared()]
+        found = [*self._found, *self._lengths(), *self._distances(), *self._compared()]
         if found:
             yield "\n# Made of other fields and of the time of an impression; no request carries them."
         for number, why in found:
@@ -110,6 +178,14 @@ class Derivations:
             yield f"name = {quoted(free(number.name))}"
             yield f"of = {quoted(number.of)}"
             yield f"by = [{', '.join(map(quoted, number.by))}]"
+
+    def _lengths(self) -> Iterator[tuple[Derived, str]]:
+        """Yield the days between the begin and the end of a stay."""
+        for begin, end in self._stays[:_DISTANCES]:
+            by = (self._ahead[end], self._ahead[begin])
+            if all(by):
+                name = f"{by[1]}_{by[0]}_days"
+                yield Derived(name=name, of="difference", by=by), f"days from {by[1]} to {by[0]}"
 
     def _distances(self) -> Iterator[tuple[Derived, str]]:
         """Yield the distances between places of which both coordinates are known."""
@@ -139,6 +215,32 @@ class Derivations:
                 spent.add(number.by)
                 why = f"the {number.of} of {' and '.join(map(remark, number.by))} tells of the outcome"
                 yield number, why
+
+
+def _zones_beside(column: Column, rows: Codes | None) -> tuple[list[str], Codes]:
+    """List the time zones of a field, and the place (N,) among them of each row's, -1 for none.
+
+    Without zones, or with one, the list is empty.
+    """
+    nothing = list[str](), np.zeros(0, np.int64)
+    if pa.types.is_nested(column.values.type) or not 1 < column.distinct <= _ZONES:
+        return nothing
+    coded = as_text(column.values).dictionary_encode()
+    texts, place = coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1), np.int64)
+    alike = [text for text in texts if _LIKE_ZONE.fullmatch(text.strip())]
+    if not _OF_ZONES.search(OutcomeName(column.name).snake) and 2 * len(alike) < len(texts):
+        return nothing  # Japan and Cuba are zones, and countries
+    offsets = np.array([utc_offsets(text, np.zeros(1, np.int64))[0] for text in texts])
+    known = np.isfinite(offsets)
+    if known[place[place >= 0]].mean() < _MOSTLY or len(np.unique(offsets[known])) < 2:
+        return nothing
+    return texts, place if rows is None else np.where(rows >= 0, place[np.maximum(rows, 0)], -1)
+
+
+def _in_cycle(seconds: Floats, size: int, cycle: int) -> Codes:
+    """Number (N,) hours of the day or days of the week from 1; 0 for none."""
+    known = np.isfinite(seconds)
+    return np.where(known, np.where(known, seconds, 0) // size % cycle + 1, 0).astype(np.int64)
 
 
 def _numbers_beside(column: Column, rows: Codes | None) -> Floats:
@@ -196,6 +298,32 @@ def _tells(one: _Set, other: _Set, truth: Floats) -> bool:
     match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
     first = (one.rows[:, 0] + 1, other.rows[:, 0] + 1)
     return told_beyond(first, match + 1, truth) > _SURE
+
+
+def _asked_for(columns: Sequence[Column], time: Column, label: Floats) -> list[Column]:
+    """List the moments after the impressions that were asked for, such as the day of a departure.
+
+    The name says so, nearly no moment lies before the day of its impression, and negatives have one as well:
+    a moment that only positives have came of the outcome.
+
+    Args:
+        label: (N,) outcomes, NaN where unknown.
+    """
+    called = [column for column in columns if column.unit and OutcomeName(column.name).is_ahead]
+    found = [column for column in called if _lies_ahead(column, time, label)]
+    return [] if all(_RETURN.search(OutcomeName(column.name).snake) for column in found) else found
+
+
+def _lies_ahead(column: Column, time: Column, label: Floats) -> bool:
+    """True if moments lie after the impressions, mostly by hours or more, and not only those of positives."""
+    moments, shown = moments_beside(column, time, None)
+    known = np.isfinite(moments) & np.isfinite(shown)
+    is_known, positive = np.isfinite(moments), label > 0
+    if len(label) != len(moments) or not known.any() or positive.all() or not positive.any():
+        return False
+    ahead = (moments - shown)[known]
+    after = (ahead <= -_DAY).mean() < _BEFORE and np.median(ahead) > _HOURS
+    return bool(after and is_known[label <= 0].mean() >= _AS_OFTEN * is_known[positive].mean())
 
 
 def _tells_age(moments: Floats, times: Floats, truth: Floats | None) -> bool:

@@ -25,7 +25,11 @@ from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.schema import Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
-_KINDS = re.compile(r"categ|cate_|genre|topic|tag|department|section|class|type")
+# A class alone, or one of items: the class of energy, of a fare or of a weight is a property like others.
+_KINDS = re.compile(
+    r"categ|cate_|genre|topic|tag(?!e)|department|section|type|(^|(^|_)(item|product|article|goods|asset|object|"
+    r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
+)
 _MANY, _ALONE = (
     300,
     0.75,

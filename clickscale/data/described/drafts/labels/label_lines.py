@@ -48,6 +48,8 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             continue  # the same outcome again, such as its moment
         seen.add(name)
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
+        if column.unknown:
+            source += f", known = {quoted(f'{column.name} != {column.unknown}')}"
         if delay := delays.get(column.name, 0) or _own_delay(events, column, condition):
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
             why += f"; {delay} s until it is known"

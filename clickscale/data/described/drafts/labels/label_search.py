@@ -20,6 +20,7 @@ from clickscale.data.described.drafts.roles import (
     is_afterwards,
     looks_rated,
     named,
+    numbers_or_none,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
@@ -108,11 +109,13 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
     if clicks or fits or feedback:
         return [*clicks, *([] if clicks else fits), *feedback]
     rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
+    rating = rating and _without_unrated(rating)
     # A condition compares numbers of computers, of no other notation.
-    plain = rating is not None and rating.floats is not None and not rating.notation
+    plain = rating is not None and rating.floats is not None and not rating.written[0]
     if rating is not None and plain and 2 < rating.distinct <= 20:
         high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
-        return [(rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}")]
+        without = f"; {rating.unknown} means not rated" if rating.unknown else ""
+        return [(rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}{without}")]
     if moments := [label for column in columns if (label := _moment(column)) is not None]:
         return moments[:1]
     if said := _with_word(columns, flags if len(flags) > 1 else []):
@@ -125,6 +128,18 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
         return [(flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1")]
     return []
+
+
+def _without_unrated(rating: Column) -> Column:
+    """Make -1 missing in a column of ratings, where it is the only number below 0: none was given."""
+    numbers = numbers_or_none(rating)
+    if numbers is None or rating.written[0]:
+        return rating
+    below = np.unique(numbers[numbers < 0])
+    if below.tolist() != [-1.0] or rating.distinct <= 3:
+        return rating  # of the thumbs -1, 0 and 1, the first one is an outcome
+    values = pc.if_else(pa.array(numbers == -1), pa.scalar(None, rating.values.type), rating.values)
+    return replace(rating, values=values, unknown="-1")
 
 
 def _called(flags: Sequence[Column], names: Sequence[str]) -> list[Label]:
@@ -317,7 +332,7 @@ def _signs(column: Column) -> Label | None:
     """Make a label of 1, 0 and -1."""
     if not _has_three_signs(column):
         return None
-    return column, f"{column.name} == 1", "its name; if -1 means unknown, leave such rows out of the file"
+    return column, f"{column.name} == 1", f"its name; if -1 means unknown, add known = '{column.name} != -1'"
 
 
 def _moment(column: Column) -> Label | None:

@@ -1,6 +1,7 @@
 """Words for outcomes: in names of columns, and as the two values of a column, in several languages."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,22 @@ _MOMENT = re.compile(
 _COUNT_OF_SHOWN = re.compile(
     r"((n|num|nb)_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
 )
+# Moments that are asked for and lie ahead. What came true, as a delivery does, is known only later.
+_AHEAD = re.compile(
+    r"(^|_)(depart(s|ure)?|arriv(e|es|al)|outbound|inbound|return|travel|trip|journey|flight|voyage|check_?(in|out)|"
+    r"srch_c[io]|stay|pick_?up|drop_?off|rental|appointment|event|show|concert|course|class|tour|match|game|"
+    r"expir(y|es|ation)|valid_(until|to|thru|through)|deadline|due|delivery_(slot|window)|"
+    r"(requested|planned|promised|scheduled)_delivery)"
+    r"(_(slot|start|starts|begin|begins|end|ends|from|to|until|date|day|time|at|on|datetime|ts|timestamp|window))*$|"
+    r"(abflug|hinflug|ruckflug|rueckflug|anreise|abreise|hinreise|ruckreise|rueckreise|reise|ankunft|abfahrt|miet|"
+    r"veranstaltungs?|event|kurs|ablauf|verfalls?)_?(datum|beginn|ende|start|tag|zeit|antritt|termin)?$|"
+    r"gultig_?bis$|(^|_|liefer|wunsch)termin$|lieferfenster$|"
+    r"(^|_)(date|jour|heure|fecha|dia|hora|data|ora)_(de_|du_|d_|di_|della_|da_|do_)?(depart|arrivee|retour|voyage|"
+    r"sejour|expiration|echeance|evenement|salida|llegada|entrada|regreso|vuelta|ida|viaje|caducidad|vencimiento|"
+    r"evento|partenza|arrivo|ritorno|viaggio|scadenza|partida|chegada|volta|viagem)$|"
+    r"^(depart|arrivee|retour|salida|llegada|regreso|vuelta|partenza|arrivo|ritorno|partida|chegada)$"
+)
+_CAME_TRUE = re.compile(r"(^|_)(actual|real(ized|ised)?|effective|tatsachliche?s?|last|prev|previous)(_|$)")
 _OF_EVENTS = re.compile(
     r"event|action|activity|interact|status|outcome|response|result|behav|feedback|^type$|^kind$"
 )
@@ -126,6 +143,13 @@ class OutcomeName:
     def is_moment(self) -> bool:
         """True for ``click_time`` and other moments of an outcome."""
         return any(_MOMENT.fullmatch(form.replace("_", "")) for form in self._forms)
+
+    @property
+    def is_ahead(self) -> bool:
+        """True for a moment that is asked for and lies ahead, as ``check_in`` and ``Abflugdatum`` do."""
+        letters = unicodedata.normalize("NFKD", self.name)
+        plain = OutcomeName("".join(letter for letter in letters if not unicodedata.combining(letter))).snake
+        return _AHEAD.search(plain) is not None and _CAME_TRUE.search(plain) is None
 
     @property
     def counts_shown(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.drafts.toml_lines import identifier
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.features import column_of
@@ -249,3 +250,160 @@ def test_a_log_without_times_has_no_ages(tmp_path: Path) -> None:
     )
     assert "published" in fields(draft, "items")
     assert derived(draft) == []
+
+
+def journeys(random: Random, names_: tuple[str, str], how: str) -> dict[str, Columns]:
+    """Offers of journeys: the days until their begin decide, or their length, or nothing does."""
+    rows, lead, stay = log(random), random.integers(1, 60, ROWS), random.integers(1, 15, ROWS)
+    day = rows["time"] // DAY + lead
+    begin, end = ((days * DAY).astype("datetime64[s]").astype("datetime64[D]") for days in (day, day + stay))
+    rows |= dict(zip(names_, (begin.astype(str), end.astype(str)), strict=True))
+    logit = {"begin": 2.0 * np.cos(lead / 8), "stay": 2.0 * np.cos(stay / 2), "nothing": np.full(ROWS, -1.0)}
+    return {"offers.csv": with_outcome(random, rows, logit[how])}
+
+
+@pytest.mark.parametrize(
+    "called", [("checkin", "checkout"), ("Anreise", "Abreise"), ("departure_date", "return_date")]
+)
+@pytest.mark.parametrize("how", ["begin", "stay", "nothing"])
+def test_moments_ahead_give_the_days_until_then_and_the_length_of_a_stay(
+    called: tuple[str, str], how: str, tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, journeys(np.random.default_rng(11), called, how))
+    begin, end = called
+    found = derived(draft)
+    shown = fields(draft, "impressions") if "fields" in draft["impressions"] else {}
+    if how == "begin":
+        assert (f"{begin}_age", "age", [begin]) in found
+        assert shown[begin]["kind"] == "timestamp"
+    elif how == "stay":
+        assert (f"{begin}_{end}_days", "difference", [end, begin]) in found
+        assert {shown[name]["kind"] for name in called} == {"timestamp"}
+    else:
+        assert (found, shown) == ([], {})
+        assert "it lies ahead, and the time until then tells nothing" in (tmp_path / "draft.toml").read_text()
+
+
+def test_the_length_of_a_stay_is_prepared_in_days(tmp_path: Path) -> None:
+    tables = journeys(np.random.default_rng(11), ("checkin", "checkout"), "stay")
+    drafted(tmp_path, tables)
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    scale = data.encoder.scales["checkin_checkout_days"]
+    stored = np.asarray(data.impressions[column_of("checkin_checkout_days")], np.float64)
+    begin, end = (tables["offers.csv"][name].astype("datetime64[D]") for name in ("checkin", "checkout"))
+    days = (end - begin).astype(int)[np.asarray(data.impressions["row"])]
+    np.testing.assert_allclose(stored * scale.std + scale.mean, days, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "ahead"),
+    [
+        ("Abflugdatum", True),
+        ("date_depart", True),
+        ("Départ", True),
+        ("fecha_salida", True),
+        ("flight_departure", True),
+        ("expires_at", True),
+        ("actual_departure", False),
+        ("booked_at", False),
+        ("next_visit", False),
+        ("delivered_at", False),
+        ("delivery_date", False),
+        ("return_date", False),
+    ],
+)
+def test_only_names_of_what_is_asked_for_lie_ahead(name: str, ahead: bool, tmp_path: Path) -> None:
+    draft = drafted(tmp_path, journeys(np.random.default_rng(11), (name, "unknown"), "begin"))
+    assert (f"{identifier(name)}_age" in [each[0] for each in derived(draft)]) == ahead
+    assert ("fields" in draft["impressions"]) == ahead
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_moment_ahead_that_only_positives_have_came_of_the_outcome(share: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(12)
+    rows = journeys(random, ("departure", "later"), "begin")["offers.csv"]
+    missing = (rows["clicked"] == 0) & (random.random(ROWS) >= share)
+    rows["departure"] = np.where(missing, "", rows["departure"])
+    draft = drafted(tmp_path, {"offers.csv": rows})
+    assert ("fields" in draft["impressions"]) == (share == 1.0)
+
+
+def test_what_follows_within_hours_is_no_moment_ahead(tmp_path: Path) -> None:
+    random = np.random.default_rng(13)
+    rows = log(random)
+    later = random.integers(60, 3600, ROWS)
+    rows |= {"dropoff_time": rows["time"] + later}
+    draft = drafted(tmp_path, {"rides.csv": with_outcome(random, rows, 2.0 * np.cos(later / 300))})
+    assert "fields" not in draft["impressions"]
+
+
+def test_the_time_of_a_log_is_not_the_moment_ahead_in_front_of_it(tmp_path: Path) -> None:
+    rows = journeys(np.random.default_rng(11), ("Abflug", "Ankunft"), "begin")["offers.csv"]
+    rows = {name: rows[name] for name in ("Abflug", "user_id", "item_id", "clicked")} | {"wann": rows["time"]}
+    draft = drafted(tmp_path, {"offers.csv": rows})
+    assert draft["impressions"]["time"] == "wann"
+    assert ("Abflug_age", "age", ["Abflug"]) in derived(draft)
+
+
+ZONES = {"Europe/Berlin": 1, "America/New_York": -5, "Asia/Tokyo": 9, "Asia/Kolkata": 5.5}  # in winter
+
+
+def zoned(random: Random, column: str, written: list[str], told: str) -> dict[str, Columns]:
+    """Users of four zones; the hour or the weekday on their clocks decides, or nothing does."""
+    rows, zone = log(random), random.integers(4, size=300)
+    clock = rows["time"] / 3600 + np.array(list(ZONES.values()))[zone][rows["user_id"]]
+    hour, weekday = np.floor(clock % 24), np.floor(clock / 24 + 3) % 7
+    logit = {
+        "hour": 2.0 * np.cos(hour / 24 * 2 * np.pi),
+        "weekday": 4.0 * (weekday > 4) - 2,
+        "zone": 1.0 * zone[rows["user_id"]] - 2,
+        "nothing": np.full(ROWS, -1.0),
+    }
+    users = {"user_id": names("u", np.arange(300)), column: np.array(written)[zone]}
+    return {"log.csv": with_outcome(random, rows, logit[told]), "users.csv": users}
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [
+        ("home", list(ZONES)),
+        ("home", ["+01:00", "-05:00", "+09:00", "+05:30"]),
+        ("utcOffset", ["1", "-5", "9", "5.5"]),
+        ("tz_offset", ["60", "-300", "540", "330"]),
+    ],
+)
+def test_a_zone_gives_the_local_hour_if_that_tells_more(
+    column: str, written: list[str], tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(14), column, written, "hour"))
+    assert derived(draft) == [("local_hour", "local_hour", [column])]
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    scale = data.encoder.scales["local_hour"]
+    hours = np.asarray(data.impressions[column_of("local_hour")], np.float64) * scale.std + scale.mean
+    clicked = np.asarray(data.impressions["label.clicked"])
+    rates = clicked[(hours < 1) | (hours >= 23)].mean(), clicked[(hours >= 11) & (hours < 13)].mean()
+    assert rates == pytest.approx((0.88, 0.12), abs=0.03)  # logits of about 2 and -2
+
+
+@pytest.mark.parametrize(("told", "found"), [("weekday", ["local_weekday"]), ("zone", []), ("nothing", [])])
+def test_a_zone_gives_what_tells_more_than_utc_and_the_zone(
+    told: str, found: list[str], tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(15), "timezone", list(ZONES), told))
+    assert [each[0] for each in derived(draft)] == found
+    assert "timezone" in fields(draft, "users")
+
+
+@pytest.mark.parametrize("written", [["Japan", "Cuba", "Egypt", "Iran"], ["1", "-5", "9", "5.5"]])
+def test_countries_and_numbers_are_no_zones(written: list[str], tmp_path: Path) -> None:
+    draft = drafted(tmp_path, zoned(np.random.default_rng(14), "home", written, "hour"))
+    assert derived(draft) == []
+
+
+def test_a_zone_and_its_offset_are_one_clock(tmp_path: Path) -> None:
+    tables = zoned(np.random.default_rng(14), "timezone", list(ZONES), "hour")
+    offset = dict(zip(ZONES, ("1", "-5", "9", "5.5"), strict=True))
+    tables["users.csv"]["utc_offset"] = np.array([offset[zone] for zone in tables["users.csv"]["timezone"]])
+    assert derived(drafted(tmp_path, tables)) == [("local_hour", "local_hour", ["timezone"])]

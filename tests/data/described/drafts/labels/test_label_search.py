@@ -1,5 +1,6 @@
 """Which columns of an undescribed log become its labels, and what becomes of those that could be."""
 
+import datetime as dt
 import json
 import random
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.features.values import read_labels
+from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from clickscale.features import label_of
 from tests.data.described.drafts.test_guess import START, write_csv
@@ -153,6 +155,48 @@ def test_where_minus_one_stands_elsewhere_too_one_counts_as_positive(tmp_path):
     assert tree["labels"] == [{"name": "label", "condition": "label == 1"}]
     assert "if -1 means unknown" in text
     assert "nulls" not in tree["impressions"]
+
+
+@pytest.mark.parametrize("name", ["rating", "score"])
+@pytest.mark.parametrize("other", ["slot", "place"])
+def test_a_rating_of_minus_one_is_none_that_was_given(tmp_path, name, other):
+    columns = {
+        other: lambda n, c: n % 5 - (other == "slot"),  # with -1 elsewhere, or without
+        name: lambda n, c: -1 if n % 3 == 0 else 8 + n % 3 if c else 1 + n % 7,
+    }
+    text, tree = drafted(tmp_path, columns)
+    assert tree["labels"] == [{"name": "like", "condition": f"{name} >= 8", "known": f"{name} != -1"}]
+    assert "ratings go up to 10; -1 means not rated" in text
+    assert outcomes(tmp_path) == [None if n % 3 == 0 else clicked for n, clicked in enumerate(CLICKS)]
+    data = prepare(load_log(tmp_path / "log.toml"), tmp_path / "data")
+    assert data.counts["impressions"] == ROWS
+
+
+@pytest.mark.parametrize("low", [-2, -1])
+def test_ratings_on_both_sides_of_zero_are_all_given(tmp_path, low):
+    steps = 1 if low == -1 else 7
+    _, tree = drafted(tmp_path, {"rating": lambda n, c: steps if c else n % (1 + steps) + low})
+    assert all("known" not in label for label in tree.get("labels", ()))
+
+
+@pytest.mark.parametrize("first", ["Opened At", "opened_at", "Open Time"])
+def test_of_the_moments_of_an_open_and_a_click_the_click_is_the_label(tmp_path, first):
+    def moment(n, seconds):
+        return dt.datetime.fromtimestamp(START + 60 * n + seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+    columns = {
+        first: lambda n, c: moment(n, 40) if c or n % 3 == 0 else "",
+        "Clicked At": lambda n, c: moment(n, 90) if c else "",
+    }
+    text, tree = drafted(tmp_path, columns)
+    assert tree["labels"] == [{"name": "clicked", "condition": "Clicked At != ''", "delay": 90}]
+    fields = [
+        field.get("column", field["name"])
+        for table in ("impressions", "items", "users")
+        for field in tree.get(table, {}).get("fields", ())
+    ]
+    assert fields == ["device"]
+    assert f"# left out: {first} (" in text
 
 
 def test_labels_of_objects_have_no_other_text_for_unknown(tmp_path):
