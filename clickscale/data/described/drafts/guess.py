@@ -23,7 +23,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     statistic_lines,
 )
 from clickscale.data.described.drafts.event_tables import OTHER_ID, no_events, useless
-from clickscale.data.described.drafts.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
