@@ -45,7 +45,9 @@ def find_attributes(events: Events, heads: Sequence[Head], keep: Collection[str]
     rest = [head for head in heads if head not in (items, users)]
     ids: dict[Kind, Column | None] = {"user": events.joining("user"), "item": events.joining("item")}
     outcomes = [column.name for column, _, _ in events.labels]
-    more = find_more(rest, lambda head, kind: _key(events, head, kind), ids, outcomes)
+    more = find_more(rest, lambda head, kind: key_of(head, kind, ids[kind]), ids, outcomes)
+    for kind, tables in more.items():
+        more[kind] = [(head, key) for head, key in tables if _key(events, head, kind) is not None]
     known = [head for tables in more.values() for head, _ in tables]
     return _with_named(
         _AttributeTables(events, items, users, more, [], [head for head in rest if head not in known]), keep

@@ -338,3 +338,16 @@ def test_a_column_to_keep_may_stand_in_a_named_table(tmp_path):
     assert names(tree["impressions"]["fields"]) == ["store_id", "store_size"]
     tree = tomllib.loads(guess(paths, tmp_path, keep=["refunds"]))
     assert names(tree["impressions"]["fields"]) == ["store_id", "store_size", "store_refunds"]
+
+
+def test_what_users_saw_of_something_else_is_no_attribute_of_theirs(tmp_path):
+    log = [row | {"document_id": DRAW.randrange(30)} for row in events()]
+    seen = [
+        {"user_id": f"u{n % 60}", "document_id": DRAW.randrange(30), "minute": n, "source": "abc"[n % 3]}
+        for n in range(900)
+    ]
+    text, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", log), write_csv(tmp_path / "pages.csv", seen)
+    )
+    assert "users" not in tree
+    assert "Not used: pages.csv" in text
