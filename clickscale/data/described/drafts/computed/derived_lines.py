@@ -92,6 +92,8 @@ class Derivations:
         if self.time is None or self.truth is None:
             return []
         found = _asked_for(columns, self.time, self.truth)
+        if not found:
+            return []
         moments = {column.name: moments_beside(column, self.time, None)[0] for column in found}
         times = moments_beside(self.time, self.time, None)[0]
         told = {name for name, values in moments.items() if _tells_age(values, times, self.truth)}
@@ -149,8 +151,10 @@ class Derivations:
         if self.time is None or self.truth is None or re.search('values =|url =|kind = "[^n]', options):
             return
         zones, place = _zones_beside(column, rows)
+        if not zones:
+            return
         times = moments_beside(self.time, self.time, None)[0]
-        if not zones or not len(place) == len(times) == len(self.truth):
+        if not len(place) == len(times) == len(self.truth):
             return
         clock = np.full(len(times), np.nan)
         for at, zone in enumerate(zones):
