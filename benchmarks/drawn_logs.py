@@ -1,79 +1,25 @@
 """Logs of kinds that users bring, drawn with their true click probabilities; for `strange_logs.py`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
-Random = np.random.Generator
-
-START, DAY, DAYS = 1_700_000_000, 86_400, 28
-ROWS = 40_000
-
-
-@dataclass(frozen=True)
-class Log:
-    """A log: columns of its impressions by name, of its items and users, and the true logit of each row.
-
-    Attributes:
-        outcome: drawn labels, where earlier ones decide later ones; drawn from ``logit`` if None.
-    """
-
-    rows: dict[str, Array]
-    logit: Array
-    items: dict[str, Array] = field(default_factory=dict)
-    users: dict[str, Array] = field(default_factory=dict)
-    outcome: Array | None = None
-
-
-def moments(random: Random, rows: int = ROWS) -> Array:
-    """Ascending times within four weeks."""
-    return START + np.sort(random.integers(0, DAYS * DAY, rows))
-
-
-def tail(random: Random, values: int, rows: int, power: float = 1.0) -> Array:
-    """Values 0, 1, ..., few of which are frequent."""
-    share = (np.arange(values) + 5.0) ** -power
-    return random.choice(values, rows, p=share / share.sum())
-
-
-def names(prefix: str, values: Array) -> Array:
-    """Texts such as ``i17``."""
-    return np.char.add(prefix, np.asarray(values).astype(str))
-
-
-def effects(random: Random, values: int, size: float) -> Array:
-    """A random number for each value."""
-    return random.normal(0, size, values)
-
-
-def shop(random: Random, users: int, items: int, rows: int = ROWS, kinds: int = 20) -> tuple[Array, ...]:
-    """Users, items, times, and the kind of each item."""
-    return (
-        random.integers(users, size=rows),
-        tail(random, items, rows),
-        moments(random, rows),
-        random.integers(kinds, size=items),
-    )
-
-
-def basic(user: Array, item: Array, time: Array) -> dict[str, Array]:
-    """The columns of every log that has users and items."""
-    return {"user_id": names("u", user), "item_id": names("i", item), "time": time}
-
-
-def catalog(kind: Array) -> dict[str, Array]:
-    """A table of items with their kind."""
-    return {"item_id": names("i", np.arange(len(kind))), "category": names("c", kind)}
-
-
-def sigmoid(x: Any) -> Any:
-    """Probability of a logit."""
-    return 1 / (1 + np.exp(-np.asarray(x, float)))
-
+from drawing import (
+    DAY,
+    DAYS,
+    ROWS,
+    START,
+    Log,
+    Random,
+    basic,
+    catalog,
+    days,
+    effects,
+    moments,
+    names,
+    shop,
+    sigmoid,
+    tail,
+)
 
 # --- the logs
 
@@ -447,6 +393,66 @@ def ways(random: Random) -> Log:
     return Log(columns, 1.5 - 1.2 * away, catalog(kind) | {"shop_lat": shop_north, "shop_lon": shop_east})
 
 
+def clocks(random: Random) -> Log:
+    """The hour on the clock of the user decides, in zones around the world."""
+    user, item, time, kind = shop(random, 2000, 400)
+    zones = {
+        "America/Los_Angeles": -7,
+        "America/New_York": -4,
+        "Europe/Berlin": 2,
+        "Asia/Kolkata": 5.5,
+        "Asia/Tokyo": 9,
+        "Australia/Sydney": 10,
+    }
+    home = random.integers(len(zones), size=2000)
+    hour = (time / 3600 + np.array(list(zones.values()))[home[user]]) % 24
+    logit = -1 + 1.6 * np.cos(2 * np.pi * (hour - 20) / 24) + effects(random, 400, 0.3)[item]
+    users = {"user_id": names("u", np.arange(2000)), "time_zone": np.array(list(zones))[home]}
+    return Log(basic(user, item, time), logit, catalog(kind), users)
+
+
+def trips(random: Random) -> Log:
+    """How many days lie between a search and the departure decides, and how many nights are asked for."""
+    user, item, time, kind = shop(random, 2000, 400)
+    ahead, nights = random.exponential(30, ROWS).astype(int) + 1, random.integers(1, 15, ROWS)
+    departure = (time // DAY + ahead) * DAY
+    logit = -1.5 + 2 * np.exp(-ahead / 10) + 1.2 * (nights < 4) + effects(random, 400, 0.3)[item]
+    columns = {"departure_date": days(departure), "return_date": days(departure + nights * DAY)}
+    return Log(basic(user, item, time) | columns, logit, catalog(kind))
+
+
+def units(random: Random) -> Log:
+    """The size of a file and how long it plays decide, written with units of several sizes."""
+    user, item, time, kind = shop(random, 2000, 2000)
+    size, minutes = random.lognormal(7, 1.5, 2000), random.lognormal(3.5, 1, 2000).astype(int) + 1
+    megabytes = size / 1000
+    texts = np.where(
+        megabytes < 1,
+        np.char.add(names("", size.round().astype(int)), " KB"),
+        np.char.add(names("", megabytes.round(1)), " MB"),
+    )
+    hours, rest = np.char.add(names("", minutes // 60), " h "), np.char.add(names("", minutes % 60), " min")
+    plays = np.where(minutes < 60, rest, np.char.add(hours, rest))
+    logit = -0.5 - 1.2 * np.tanh(np.log(megabytes)) + 1.5 * ((minutes > 20) & (minutes < 60))
+    items = catalog(kind) | {"download_size": texts, "duration": plays}
+    return Log(basic(user, item, time), logit[item], items)
+
+
+def sellers(random: Random) -> Log:
+    """The seller of an item decides by level and delay, which stand in a table that items name."""
+    user, item, time, kind = shop(random, 2000, 4000)
+    seller = random.integers(800, size=4000)
+    level, delay = random.integers(4, size=800), random.lognormal(1, 0.8, 800).round(1)
+    logit = -0.5 + np.array([-1.2, -0.4, 0.4, 1.2])[level] - np.tanh(np.log(delay))
+    items = catalog(kind) | {"seller_id": names("s", seller)}
+    table = {
+        "id": names("s", np.arange(800)),
+        "level": np.array(["new", "bronze", "silver", "gold"])[level],
+        "delivery_days": delay,
+    }
+    return Log(basic(user, item, time), logit[seller[item]], items, tables={"sellers": table})
+
+
 LOGS: dict[str, Callable[[Random], Log]] = {
     "numbers": numbers_of_context,
     "whole-numbers": whole_numbers,
@@ -479,4 +485,8 @@ LOGS: dict[str, Callable[[Random], Log]] = {
     "ages": ages,
     "interests": interests,
     "ways": ways,
+    "clocks": clocks,
+    "trips": trips,
+    "units": units,
+    "sellers": sellers,
 }

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from defaults import numbers, run_cell
-from drawn_logs import LOGS, Array, sigmoid
+from drawing import Array, sigmoid
+from drawn_logs import LOGS
 
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.evaluation.evaluate import with_facts
@@ -47,10 +48,10 @@ def prepare(name: str, out: Path) -> Path:
     np.save(raw / "logit.npy", log.logit)
     write(raw / "clicks.csv", log.rows | {"clicked": drawn if log.outcome is None else log.outcome})
     tables = ["clicks.csv"]
-    for table, columns in (("items.csv", log.items), ("users.csv", log.users)):
+    for table, columns in {"items": log.items, "users": log.users, **log.tables}.items():
         if columns:
-            write(raw / table, columns)
-            tables.append(table)
+            write(raw / f"{table}.csv", columns)
+            tables.append(f"{table}.csv")
     command = [sys.executable, "-m", "clickscale"]
     subprocess.run([*command, "schema", "guess", *tables, "--out", "schema.toml"], cwd=raw, check=True)
     subprocess.run([*command, "prepare", "schema.toml", "--out", str(data.resolve())], cwd=raw, check=True)
