@@ -90,7 +90,9 @@ class Joins:
                 return f"{what}: {unknown('column', lost[0], there)} By it {opened.named} gives {name!r}."
         tables = [what, *(opened.named for opened in self._tables)]
         everywhere = [*files.known, *(name for opened in self._tables for name in opened.names)]
-        return f"{' and '.join(tables)}: {unknown('column', name, list(dict.fromkeys(everywhere)))}"
+        return (
+            f"{', '.join(dict.fromkeys(tables))}: {unknown('column', name, list(dict.fromkeys(everywhere)))}"
+        )
 
     def findings(self) -> list[str]:
         """Name the tables of which no table reads a column.

@@ -299,6 +299,11 @@ def _check_lists(what: str, lists: Lists) -> None:
     """Refuse lists that are made of columns and cannot be, and places that begin below 0."""
     if lists.first_place < 0:
         raise SchemaError(f"{what} has first_place = {lists.first_place}; places begin with 0 or 1.")
+    if lists.first and lists.gather:
+        raise SchemaError(
+            f"{what} has first = {lists.first!r}, an entry of a list that stands in one column, and gathers "
+            f"{next(iter(lists.gather))!r} of several columns; name that column alone, without first."
+        )
     widths = {name: len(parts) for name, parts in lists.gather.items()}
     for name, width in widths.items():
         if width == 0:

@@ -225,6 +225,10 @@ def test_gathered_columns_of_several_types_become_text():
     ("lists", "message"),
     [
         ("first_place = -1", r"first_place = -1; places begin with 0 or 1"),
+        (
+            'first = "user"\ngather = { shown = ["item_1", "item_2"] }',
+            r"first = 'user', an entry of .*, and gathers 'shown' of several columns",
+        ),
         ("gather = { shown = [] }", r"gathers 'shown' of no columns"),
         (
             'parallel = ["click"]\ngather = { shown = ["item_1", "item_2"], click = ["click_1"] }',
