@@ -120,9 +120,10 @@ def divider(column: Column) -> str | None:
             parts = flat(pa.array(texts)).lists()
         else:
             parts = [[token for token in text.strip().split(separator) if token] for text in texts]
-        several = sum(len(tokens) > 1 for tokens in parts)
+        if not bracketed and sum(len(tokens) > 1 for tokens in parts) <= 0.3 * len(texts):
+            continue
         tokens = [token for entry in parts for token in entry]
         ids = sum(bool(_ID.match(token)) and any(letter.isdigit() for letter in token) for token in tokens)
-        if (bracketed or several > 0.3 * len(texts)) and ids > 0.9 * len(tokens):
+        if ids > 0.9 * len(tokens):
             return separator
     return None
