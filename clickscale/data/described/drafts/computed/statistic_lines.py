@@ -36,7 +36,7 @@ _MANY, _ALONE = (
 )  # values of a field that has a rate of its own: at least, and as a share of the rows
 _MOST = 3  # fields of many values and pairs of fields that get statistics, at most
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
-_SEEN = 0.1  # share of the rows whose user has seen the item
+_SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
@@ -99,10 +99,25 @@ class Sample:
             why = "users see an item again, and it tells something of the outcome"
             yield Statistic(name="user_item_rate", by=("user", "item")), why
             yield Statistic(name="user_item_count", by=("user", "item"), of="count"), why
+        for name in self._come_back_to():
+            why = f"users come back to the same {name}, and it tells of the outcome"
+            yield Statistic(name=f"user_{name}_rate", by=("user", name)), why
+            yield Statistic(name=f"user_{name}_count", by=("user", name), of="count"), why
         if self.seconds is not None and self._tells(_lately(self.user, self.seconds, max(_VISITS.values()))):
             for name, window in _VISITS.items():
                 why = "outcomes depend on the place in a visit"
                 yield Statistic(name=f"user_count_{name}", by=("user",), of="count", window=window), why
+
+    def _come_back_to(self) -> list[str]:
+        """Name the attribute of items, such as their series, that tells what a user likes best; or none."""
+        if self.label is None or self.user is None:
+            return []
+        user, found = _codes(self.user), []
+        for field in self.fields:
+            if field.side == "item" and (_earlier([self.user, field.values]) > 0).mean() >= _SEEN:
+                found.append((_told_together(user, _codes(field.values), self.label), field.name))
+        told, name = max(found, default=(0.0, ""))
+        return [name] if told >= _TOGETHER else []
 
     def _tells(self, count: Codes) -> bool:
         """True if a count tells the outcome."""
@@ -265,4 +280,6 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 
 def _told_together(one: Codes, other: Codes, label: Floats) -> float:
     """Measure how far two fields together tell an outcome, see `told_beyond`."""
-    return told_beyond((one, other), one * (int(other.max(initial=0)) + 1) + other, label)
+    pairs = one * (int(other.max(initial=0)) + 1) + other
+    together = np.unique(pairs, return_inverse=True)[1].ravel() + 1  # of many users few have most values
+    return told_beyond((one, other), together, label)

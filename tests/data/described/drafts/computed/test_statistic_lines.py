@@ -110,6 +110,23 @@ def visits(random: Random) -> dict[str, Columns]:
     return {"log.csv": with_outcome(random, rows, 2.0 - place)}
 
 
+def series(random: Random, decide: bool = True) -> dict[str, Columns]:
+    """Users like some series of 50 items in 10, whatever their category is."""
+    rows, item = log(random), np.arange(50)
+    likes = random.choice([-2.0, 2.0], (300, 10)) * decide
+    items = {
+        "item_id": names("i", item),
+        "category": names("c", item % 12),
+        "series": names("s", item // 5),
+    }
+    logit = likes[rows["user_id"], item[rows["item_id"]] // 5]
+    return {"log.csv": with_outcome(random, rows, logit), "items.csv": items}
+
+
+def series_of_no_one(random: Random) -> dict[str, Columns]:
+    return series(random, decide=False)
+
+
 def orders(random: Random) -> dict[str, Columns]:
     """Positives only: the order that a row belongs to is known of behaviors."""
     rows = log(random)
@@ -120,6 +137,7 @@ def orders(random: Random) -> dict[str, Columns]:
 
 PLACEMENT = ["placement_rate", "placement_count"]
 SEEN = ["user_item_rate", "user_item_count"]
+SERIES = ["user_series_rate", "user_series_count"]
 VISIT = ["user_count_10m", "user_count_1h"]
 
 
@@ -133,6 +151,8 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (situations, ["system_slot_rate"]),
         (strong_situations, []),
         (fatigue, SEEN),
+        (series, SERIES),
+        (series_of_no_one, []),
         (visits, VISIT),
         (orders, []),
     ],
