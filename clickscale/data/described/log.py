@@ -216,7 +216,7 @@ class _Log:
                 elif name == "behaviors":
                     yield from self._told(self._behaviors(table, events, self._behavior_names()), histories)
                 elif name == "impressions":
-                    events = self._in_order(table, self._outcomes.add(table, events), order)
+                    events = self._in_order(table, self._outcomes.add(table, events, self._guests), order)
                     yield from self._from_impressions(table, events, histories)
                 history = config.history
                 if history and name == ("history" if history.files else "impressions"):
