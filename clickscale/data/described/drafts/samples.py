@@ -1,6 +1,7 @@
 """Samples of undescribed tables: the layout of a file, and properties of the columns in some of its rows."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -86,6 +87,12 @@ class Column:
     is_label: bool = False
     role: Literal["", "user", "item"] = ""
     unknown: str = ""
+
+    @property
+    def plain(self) -> str:
+        """Name without accents."""
+        letters = unicodedata.normalize("NFKD", self.name)
+        return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
     @cached_property
     def known(self) -> pa.Array:
