@@ -7,6 +7,7 @@ from clickscale.data.described.rows import Columns, Lists, Order
 from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format
+from clickscale.errors import SchemaError
 from clickscale.schema import Field
 
 
@@ -19,6 +20,7 @@ class Files(Config, frozen=True):
         format: by the ending of the file name, if ``auto``.
         separator: of text tables; comma or tab if empty.
         names: the columns of text tables without a header line.
+        skip: lines of text tables before the header, such as the name of a report.
         nulls: texts that mean a missing value.
     """
 
@@ -28,7 +30,13 @@ class Files(Config, frozen=True):
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    skip: int = 0
     nulls: tuple[str, ...] = TextFormat().nulls
+
+    def __post_init__(self) -> None:
+        """Refuse a number of lines that cannot be."""
+        if self.skip < 0:
+            raise SchemaError(f"skip = {self.skip}: the lines before a table are 0 or more.")
 
     def patterns(self) -> list[tuple[str, str]]:
         """List the paths and patterns, each with its part if files are given by part."""
@@ -43,6 +51,7 @@ class Files(Config, frozen=True):
             names=self.names,
             quote=self.quote,
             encoding=self.encoding,
+            skip=self.skip,
             nulls=self.nulls,
         )
 
