@@ -314,7 +314,7 @@ class _Draft:
                 if self.ahead[column.name]
                 else ("", "it lies ahead, and the time until then tells nothing")
             )
-        if later := written_after(column):
+        if later := written_after(column, events.head.columns.values()):
             return "", later
         reason = useless(column) or self.shape.left_out.get(column.name, "")
         if column.unit and not is_moment_of(column, events.user, events.item, events.time):

@@ -354,6 +354,7 @@ def read_head(path: Path) -> Head:
     values = {name: _joined(parts, inner, name) for name in dict.fromkeys(chain.from_iterable(inner))}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
+    left_out |= {name: told for name in values if (told := _bookkeeping(name, values))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects)
@@ -393,6 +394,13 @@ def _why_not(name: str, values: pa.Array) -> str:
         inner = values.type.field(0).name if values.type.num_fields else "name"
         return f'objects; a field is made of a value inside by its path, such as column = "{name}.{inner}"'
     return held
+
+
+def _bookkeeping(name: str, names: Collection[str]) -> str:
+    """Say what a tool wrote into a table for its own use, or return an empty text."""
+    if name in ("partition", "offset") and {"partition", "offset"} <= {*names}:
+        return "the place of a message in Kafka"
+    return "the version of a document, which Mongoose counts" if re.match(r"__v(\.\$\w+)?$", name) else ""
 
 
 def _holds_empty_lists(values: pa.Array) -> bool:
