@@ -183,11 +183,19 @@ class JoinedTable(Files, frozen=True):
         shown_key: the same of the tables that name it, if their names differ.
         prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
             already are called there as they are here.
+        valid_from, valid_to: columns with the moments from and up to which a row holds, such as a price, the
+            latter without it. Of the rows of a key the one counts that holds at the time of the impression;
+            only tables with the column of this time can name them. A row without an end lasts until the next
+            one begins, and one without a begin holds from the start.
+        time_unit: of these moments.
     """
 
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
     prefix: str = ""
+    valid_from: str = ""
+    valid_to: str = ""
+    time_unit: Unit = "auto"
 
 
 class More(Files, frozen=True):
