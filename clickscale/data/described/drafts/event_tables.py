@@ -39,6 +39,7 @@ _NO_ITEM = re.compile(
     r"address|payment|household)s?_?(id|no|key)?($|_)"
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
+_SHOWN = 40  # letters of a value in a reason
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -244,7 +245,9 @@ def _may_be_id(column: Column) -> bool:
 def useless(column: Column) -> str:
     """Return the reason why a column cannot be a feature, or an empty text."""
     if column.distinct < 2:
-        return f"it has one value in {len(column.values):,} sampled rows"
+        either = len(column.known) and column.values.null_count
+        told = f"is {str(column.known[0].as_py())[:_SHOWN]!r} or nothing" if either else "has one value"
+        return f"it {told} in {len(column.values):,} sampled rows"
     if column.holds_urls:
         return (
             ""

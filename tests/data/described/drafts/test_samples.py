@@ -6,7 +6,7 @@ import pytest
 from clickscale.data.described.drafts.samples import Column, read_head
 from clickscale.data.described.log import load_log
 from clickscale.errors import InputError
-from tests.data.described.drafts.test_guess import draft
+from tests.data.described.drafts.test_guess import draft, shop, write_csv
 from tests.data.sources import drained
 
 
@@ -228,3 +228,32 @@ def test_a_first_line_that_belongs_to_a_table_is_not_skipped(tmp_path):
         path = tmp_path / f"{number}.csv"
         path.write_text(text)
         assert read_head(path).text.skip == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "separator"),
+    [
+        (
+            [
+                f"{job} (m/w/d); {city}"
+                for job in ("Nurse", "Cook", "Clerk")
+                for city in ("Rome", "Bonn", "Oslo")
+            ],
+            "",
+        ),
+        ([f'Hello "friend",\nsave {n} euros' for n in range(9)], ""),
+        ([f"Dear {who}, good news, today" for who in ("Ann", "Bob")], ""),
+        (["Action, Crime", "Crime, Drama", "Drama", "Action, Drama", "Comedy, Action"], ","),
+        (["Action; Crime", "Crime; Drama", "Drama", "Action; Drama", "Comedy; Action"], ";"),
+        (["a;x", "a;y", "b;x", "b;y"], ";"),  # codes
+    ],
+)
+def test_titles_and_sentences_are_no_lists_of_tags(texts, separator):
+    assert Column("what", pa.array(texts * 20)).separator == separator
+
+
+def test_a_mark_or_nothing_is_said_to_be_so(tmp_path):
+    marked = [row | {"promoted": "Y" if n % 3 else "", "shop": "s1"} for n, row in enumerate(shop())]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", marked))
+    assert "# left out: promoted (it is 'Y' or nothing in 300 sampled rows)" in text
+    assert "# left out: shop (it has one value in 300 sampled rows)" in text
