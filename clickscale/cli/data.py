@@ -255,11 +255,14 @@ def get_log(
 
 
 def _warnings(draft: str) -> Iterator[str]:
-    """Yield the first sentence of each warning of a draft, and say where neither user nor item was found."""
+    """Yield the first sentence of each warning of a draft, and name what was not found and not used."""
     lines = draft.splitlines()
     for number, line in enumerate(lines):
         if line.startswith("# No column names the"):
             yield line.removeprefix("# ").split(".")[0] + "."
+        if line.startswith(mark := "# Not used: "):
+            name, _, why = line.removeprefix(mark).partition(" (")
+            yield f"{name} is not used. {why.rpartition('). ')[2]}"
         if line.startswith(mark := "# WARNING: "):
             block = itertools.takewhile(lambda each: each.startswith("# "), lines[number + 1 :])
             told = " ".join([line.removeprefix(mark), *(each.removeprefix("# ") for each in block)])

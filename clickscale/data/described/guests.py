@@ -6,6 +6,7 @@ A row that is a request with several candidates stays one, since this happens be
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,13 @@ class Guests:
         """Say how many rows were of guests."""
         said = f"{self._guests:,} rows of the impressions name no user; each is a user of its own."
         return [said] if self._guests else []
+
+    def own(self, chunk: Chunk, key: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Find the rows (N,) whose key names a user that is a guest, so that no other table knows it."""
+        if not self._texts or self._column not in key:
+            return np.zeros(len(chunk), bool)
+        made = pc.match_substring_regex(as_text(chunk[self._column]), r"^\(\d+\)$").fill_null(False)
+        return np.asarray(made.to_numpy(zero_copy_only=False), bool)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Return the chunk with users everywhere; ids of guests are numbers of rows in brackets."""

@@ -10,9 +10,13 @@ import pyarrow as pa
 
 from clickscale.arrays import Ints
 from clickscale.data.described.keys import KeyedRows, row_keys, together
+from clickscale.data.described.log_config import LogConfig
+from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods
 from clickscale.data.described.raw_files import RawFiles
+from clickscale.data.described.rows import moment_texts
 from clickscale.data.described.table_options import JoinedTable
 from clickscale.data.features.values import MISSING
+from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.paths import base_of
 from clickscale.errors import InputError, unknown
@@ -25,12 +29,13 @@ class Joins:
         InputError: a table or a column of a key is missing.
     """
 
-    def __init__(self, tables: Sequence[JoinedTable], base: Path) -> None:
+    def __init__(self, tables: Sequence[JoinedTable], base: Path, moment: "Moment") -> None:
+        self._moment = moment
         self._tables = [_Opened(table, RawFiles("joined", table, base)) for table in tables]
         self._used: list[_Opened] = []
         self._asked: list[str] = []  # columns of the tables that were asked
         for opened in self._tables:
-            opened.files.require(opened.table.key)
+            opened.files.require([*opened.table.key, *opened.valid])
 
     def to(self, what: str, files: RawFiles, columns: Sequence[str]) -> "_JoinedColumns":
         """Choose what the rows of a table get from others.
@@ -47,9 +52,9 @@ class Joins:
                 joined tables nothing is checked here.
         """
         if not self._tables:
-            return _JoinedColumns(what, [], list(columns))
+            return _JoinedColumns(what, [], list(columns), self._moment)
         self._asked += files.known
-        wanted = [*columns, *(name for opened in self._tables for name in opened.shown_key)]
+        wanted = [*columns, *(name for opened in self._tables for name in self._shown(opened))]
         lacking = [name for name in dict.fromkeys(wanted) if not files.has(name)]
         given: dict[str, _Opened] = {}
         order: list[_Opened] = []
@@ -66,25 +71,29 @@ class Joins:
             taken = {name: opened.source(name) or name for name in needed if given.get(name) is opened}
             if taken:
                 chosen.append(_Chosen(opened, taken))
-                needed |= dict.fromkeys(name for name in opened.shown_key if not files.has(name))
+                needed |= dict.fromkeys(name for name in self._shown(opened) if not files.has(name))
         self._used += [each.opened for each in chosen]
-        keys = [name for each in chosen for name in each.opened.shown_key]
+        keys = [name for each in chosen for name in self._shown(each.opened)]
         own = [name for name in dict.fromkeys([*columns, *keys]) if files.has(name)]
-        return _JoinedColumns(what, chosen[::-1], own)
+        return _JoinedColumns(what, chosen[::-1], own, self._moment)
+
+    def _shown(self, opened: "_Opened") -> list[str]:
+        """List the columns by which rows name those of a table."""
+        return [*opened.shown_key, *(self._moment.columns if opened.valid else ())]
 
     def _reached(
         self, files: RawFiles, given: Mapping[str, "_Opened"], order: Sequence["_Opened"]
     ) -> Iterator["_Opened"]:
         """Yield the tables, beside those of ``order``, that rows name by columns which they have or get."""
         for opened in self._tables:
-            known = all(files.has(name) or name in given for name in opened.shown_key)
+            known = all(files.has(name) or name in given for name in self._shown(opened))
             if known and not any(opened is other for other in order):
                 yield opened
 
     def _complaint(self, what: str, files: RawFiles, name: str, given: Mapping[str, "_Opened"]) -> str:
         """Say that nothing has a column, or that a table which has it cannot be found by its key."""
         for opened in self._tables:
-            lost = [key for key in opened.shown_key if not files.has(key) and key not in given]
+            lost = [key for key in self._shown(opened) if not files.has(key) and key not in given]
             if opened.source(name) is not None and lost:
                 there = [*files.known, *given]
                 return f"{what}: {unknown('column', lost[0], there)} By it {opened.named} gives {name!r}."
@@ -113,6 +122,27 @@ class Joins:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """The time of an impression, as it stands in columns."""
+
+    columns: tuple[str, ...]
+    unit: Unit
+    zone: str
+
+    @classmethod
+    def of(cls, config: LogConfig) -> "Moment":
+        """Return the time of the impressions of a log."""
+        time = config.impressions.time
+        columns = (time,) if isinstance(time, str) else tuple(time)
+        return cls(columns, config.impressions.time_unit, config.time_zone)
+
+    def of_rows(self, chunk: Chunk) -> pa.Array:
+        """Return the moments (N,) of rows; a date and a time of day are one."""
+        columns = [chunk[name] for name in self.columns]
+        return columns[0] if len(columns) == 1 else moment_texts(columns)
+
+
+@dataclass(frozen=True)
 class _Opened:
     """A table that others may name."""
 
@@ -128,6 +158,11 @@ class _Opened:
     def shown_key(self) -> tuple[str, ...]:
         """Columns of the tables that name it."""
         return self.table.shown_key or self.table.key
+
+    @property
+    def valid(self) -> list[str]:
+        """Columns of the moments between which a row holds."""
+        return [name for name in (self.table.valid_from, self.table.valid_to) if name]
 
     @property
     def names(self) -> list[str]:
@@ -161,8 +196,8 @@ class _JoinedColumns:
         findings: what the last pass has met.
     """
 
-    def __init__(self, what: str, chosen: Sequence[_Chosen], own: list[str]) -> None:
-        self._what, self._chosen, self.own = what, chosen, own
+    def __init__(self, what: str, chosen: Sequence[_Chosen], own: list[str], moment: "Moment") -> None:
+        self._what, self._chosen, self.own, self._moment = what, chosen, own, moment
         self.findings: list[str] = []
 
     def added(self, chunks: Iterator[tuple[Path, Chunk]]) -> Iterator[tuple[Path, Chunk]]:
@@ -171,7 +206,7 @@ class _JoinedColumns:
         Raises:
             InputError: no row names a row of one of the joined tables.
         """
-        every = [_Known(self._what, chosen) for chosen in self._chosen]
+        every = [_Known(self._what, chosen, self._moment) for chosen in self._chosen]
         for path, chunk in chunks:
             for known in every:
                 chunk = known.add(chunk)
@@ -182,29 +217,44 @@ class _JoinedColumns:
 class _Known:
     """The columns of one joined table by its key, and counts of the rows that asked for them."""
 
-    def __init__(self, what: str, chosen: _Chosen) -> None:
+    def __init__(self, what: str, chosen: _Chosen, moment: "Moment") -> None:
         self._what, self._opened = what, chosen.opened
+        self._moment, self._clock = moment, Clock(moment.unit, moment.zone)
         self._asked = self._found = self._unusable = 0
-        key, files = chosen.opened.table.key, chosen.opened.files
+        key, files, valid = chosen.opened.table.key, chosen.opened.files, chosen.opened.valid
+        bounds = [(Clock(chosen.opened.table.time_unit, moment.zone), list[Ints]()) for _ in valid]
         keys, parts = [np.zeros(0, np.int64)], dict[str, list[pa.Array]]({name: [] for name in chosen.taken})
         rows = 0
-        for _, chunk in files.chunks(list(dict.fromkeys([*key, *chosen.taken.values()]))):
+        for _, chunk in files.chunks(list(dict.fromkeys([*key, *valid, *chosen.taken.values()]))):
             found = row_keys("Joined tables", chunk, key)
             usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & (found != MISSING)
             rows, self._unusable = rows + len(chunk), self._unusable + int((~usable).sum())
-            first = _first_rows(found, usable)
+            first = np.flatnonzero(usable) if valid else _first_rows(found, usable)
+            for name, (clock, moments), missing in zip(valid, bounds, (FIRST_OF_ALL, NEVER), strict=False):
+                moments.append(clock(chunk[name].take(pa.array(first)), missing))
             keys.append(found[first])
             for name, column in parts.items():
                 column.append(_wide(chunk[chosen.taken[name]].take(pa.array(first))))
         every = np.concatenate(keys)
-        first = _first_rows(every, np.ones(len(every), bool))
+        self._periods = Periods.of(every[:0], [])
+        if valid:
+            self._periods = Periods.of(
+                every, [np.concatenate([every[:0], *moments]) for _, moments in bounds]
+            )
+            first = self._periods.row
+        else:
+            first = _first_rows(every, np.ones(len(every), bool))
         columns = {name: together(column).take(pa.array(first)) for name, column in parts.items()}
         self._again = rows - self._unusable - len(first)
         self._rows = KeyedRows(every[first], columns)
 
     def add(self, chunk: Chunk) -> Chunk:
         """Add the columns to a chunk of the table that names the rows."""
-        places = self._rows.places(row_keys(self._what.capitalize(), chunk, self._opened.shown_key))
+        keys = row_keys(self._what.capitalize(), chunk, self._opened.shown_key)
+        if self._opened.valid:
+            places = self._periods.places(keys, self._clock(self._moment.of_rows(chunk), FIRST_OF_ALL))
+        else:
+            places = self._rows.places(keys)
         self._asked += len(places)
         self._found += len(places) - places.null_count
         rows = chunk.rows
@@ -223,6 +273,8 @@ class _Known:
                 f"No row of {self._what} names a row of {files}: none of {self._asked:,} rows has in {shown} "
                 f"what {files} has in {key}. Name the columns that hold the same ids as key and shown_key."
             )
+        shown += " at their time" if self._opened.valid else ""
+        key += f" and {self._opened.valid[0]}" if self._opened.valid else ""
         counted = {
             f"of {self._asked:,} rows of {self._what} name no row of {files} by {shown}.": self._asked
             - self._found,

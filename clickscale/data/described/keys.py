@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.data.described.rows import as_text, composed, flat
-from clickscale.data.features.texts import read_texts, whole_texts
+from clickscale.data.features.texts import is_placeholder, read_texts, whole_texts
 from clickscale.data.features.values import read_keys
 from clickscale.data.tables.chunks import Chunk
 from clickscale.errors import InputError
@@ -60,11 +61,13 @@ def with_lists(chunk: Chunk, columns: Sequence[str]) -> Chunk:
     return Chunk(rows, chunk.problem.take(pa.array(row)))
 
 
-def row_keys(what: str, chunk: Chunk, columns: Sequence[str]) -> Ints:
+def row_keys(what: str, chunk: Chunk, columns: Sequence[str], complete: bool = False) -> Ints:
     """Return (N,) keys of rows, `MISSING` where every column is empty.
 
     Args:
         what: name of the tables in messages.
+        complete: a key is missing as well where one of its columns is empty or holds a placeholder, such as
+            ``unknown``.
 
     Raises:
         InputError: a column holds lists.
@@ -77,6 +80,10 @@ def row_keys(what: str, chunk: Chunk, columns: Sequence[str]) -> Ints:
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), None, values)
         parts.append(whole_texts(read_texts(values)[0]))
+    if complete:
+        named = [pc.and_(pc.is_valid(part), pa.array(~is_placeholder(part))) for part in parts]
+        known = reduce(pc.and_, named)
+        parts = [pc.if_else(known, part, pa.scalar(None, part.type)) for part in parts]
     keys: Ints = read_keys(parts[0] if len(parts) == 1 else composed(parts), "string").data.astype(np.int64)
     return keys
 

@@ -268,6 +268,12 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
         if missing:
             raise SchemaError(f"{name}: a table of [[joined]] needs {missing[0]}.")
         _check_keys(f"{name}: the table {table.files!r} of [[joined]]", table)
+        if table.valid_to and not table.valid_from:
+            raise SchemaError(
+                f"{name}: the table {table.files!r} of [[joined]] needs valid_from for valid_to."
+            )
+        if table.valid_from and shown.order:
+            raise SchemaError(f"{name}: valid_from asks for the time of an impression, which has none here.")
     _check_condition(name, config)
     if shown.ordered and (other := _beside_order(config)):
         raise SchemaError(

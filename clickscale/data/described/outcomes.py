@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
+from clickscale.data.described.guests import Guests
 from clickscale.data.described.joined_tables import Joins
 from clickscale.data.described.keys import row_keys, with_lists
 from clickscale.data.described.log_config import LogConfig
@@ -52,29 +53,41 @@ class Outcomes:
         """Read the tables from the start."""
         self._known = [_read(*pair) for pair in zip(self._config, self._tables, strict=True)]
 
-    def add(self, table: TableFiles, chunk: Chunk) -> Chunk:
-        """Add the columns to a chunk of the impressions; null where the key is missing."""
+    def add(self, table: TableFiles, chunk: Chunk, guests: Guests) -> Chunk:
+        """Add the columns to a chunk of the impressions; null where a part of the key is missing.
+
+        Args:
+            guests: visitors without an id, by which no outcome can be found.
+        """
         for outcome, known in zip(self._config, self._known, strict=True):
             times: Ints | None = None
             if outcome.within:
                 read, chunk = table.time(chunk, joined_name(self._shown.time), self._shown.time_unit)
                 times = read.fill_null(0).to_numpy(zero_copy_only=False)
-            keys = row_keys("Outcomes", chunk, outcome.shown_key or outcome.key)
+            names = outcome.shown_key or outcome.key
+            keys = np.where(guests.own(chunk, names), MISSING, row_keys("Outcomes", chunk, names, True))
+            known.keyless += int((keys == MISSING).sum())
             flags = pa.array(known.found(keys, times, outcome.within).astype(np.int8), mask=keys == MISSING)
             rows = chunk.rows.append_column(outcome.name, flags)
             chunk = Chunk(rows, chunk.problem, chunk.evidence)
         return chunk
 
     def findings(self) -> list[str]:
-        """Say how many outcomes have no readable time, and how many keys no impression had."""
+        """Say how many outcomes have no readable time, and how many keys are missing or no impression's."""
         timeless = [
             f"{known.lost:,} outcomes {outcome.name!r} have no readable time and do not count."
             for outcome, known in zip(self._config, self._known, strict=True)
             if known.lost
         ]
+        keyless = [
+            f"{known.keyless:,} impressions lack a part of the key of the outcome {outcome.name!r}, such as "
+            "a user; what came of them is unknown."
+            for outcome, known in zip(self._config, self._known, strict=True)
+            if known.keyless
+        ]
         rare = [finding for known in self._known for finding in known.findings]
         joined = [finding for table in self._tables for finding in table.findings()]
-        return [*joined, *rare, *timeless] + [
+        return [*joined, *rare, *timeless, *keyless] + [
             f"{lost:,} of {len(known.keys):,} keys of the outcome {outcome.name!r} belong to no impression."
             for outcome, known in zip(self._config, self._known, strict=True)
             if (lost := int((~known.is_used).sum()))
@@ -90,6 +103,7 @@ class _Known:
         is_used: (K,) an impression had the key, and the time.
         lost: outcomes without a readable time.
         findings: what was noticed when the table was read.
+        keyless: impressions that lack a part of the key.
         moments: (N,) of each outcome, ascending: the place of its key times ``span``, plus seconds since
             ``first``. Empty if times do not matter.
     """
@@ -101,6 +115,7 @@ class _Known:
     span: int
     lost: int
     findings: tuple[str, ...]
+    keyless: int = 0
 
     def found(self, keys: Ints, times: Ints | None, within: int) -> npt.NDArray[np.bool_]:
         """Find the impressions (N,) that have an outcome; with times, one 0 to ``within`` seconds later."""
@@ -139,7 +154,7 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
             holds, _ = tally.evaluate(rows[tally.condition.column])
             rows = rows.kept(pc.equal(holds, 1).fill_null(False))
         rows = with_lists(rows, outcome.key)
-        found = row_keys("Outcomes", rows, outcome.key)
+        found = row_keys("Outcomes", rows, outcome.key, True)
         usable = found != MISSING
         if outcome.within:
             read, _ = table.time(rows, joined_name(outcome.time), outcome.time_unit)

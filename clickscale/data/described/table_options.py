@@ -7,6 +7,7 @@ from clickscale.data.described.rows import Columns, Lists, Order
 from clickscale.data.tables.casts import Unit
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.raw_tables import Format
+from clickscale.errors import SchemaError
 from clickscale.schema import Field
 
 
@@ -19,6 +20,7 @@ class Files(Config, frozen=True):
         format: by the ending of the file name, if ``auto``.
         separator: of text tables; comma or tab if empty.
         names: the columns of text tables without a header line.
+        skip: lines of text tables before the header, such as the name of a report.
         nulls: texts that mean a missing value.
     """
 
@@ -28,7 +30,13 @@ class Files(Config, frozen=True):
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    skip: int = 0
     nulls: tuple[str, ...] = TextFormat().nulls
+
+    def __post_init__(self) -> None:
+        """Refuse a number of lines that cannot be."""
+        if self.skip < 0:
+            raise SchemaError(f"skip = {self.skip}: the lines before a table are 0 or more.")
 
     def patterns(self) -> list[tuple[str, str]]:
         """List the paths and patterns, each with its part if files are given by part."""
@@ -43,6 +51,7 @@ class Files(Config, frozen=True):
             names=self.names,
             quote=self.quote,
             encoding=self.encoding,
+            skip=self.skip,
             nulls=self.nulls,
         )
 
@@ -174,11 +183,19 @@ class JoinedTable(Files, frozen=True):
         shown_key: the same of the tables that name it, if their names differ.
         prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
             already are called there as they are here.
+        valid_from, valid_to: columns with the moments from and up to which a row holds, such as a price, the
+            latter without it. Of the rows of a key the one counts that holds at the time of the impression;
+            only tables with the column of this time can name them. A row without an end lasts until the next
+            one begins, and one without a begin holds from the start.
+        time_unit: of these moments.
     """
 
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
     prefix: str = ""
+    valid_from: str = ""
+    valid_to: str = ""
+    time_unit: Unit = "auto"
 
 
 class More(Files, frozen=True):

@@ -44,6 +44,7 @@ class TextFormat(Config, frozen=True):
         separator: one character or several, such as ``::``; empty: comma, or tab for the format ``tsv``.
         names: the columns of a file without a header line; empty: the first line names them.
         quote: character around values that hold separators or line ends; empty: quotes are plain text.
+        skip: lines before the header, or before the first row, that belong to no table.
         nulls: texts that mean a missing value. ``NA`` is none of them, since it is a region, too; where a
             number or a time is expected, it is missing all the same.
     """
@@ -52,6 +53,7 @@ class TextFormat(Config, frozen=True):
     names: tuple[str, ...] = ()
     quote: str = '"'
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    skip: int = 0
     nulls: tuple[str, ...] = (
         *("", "NULL", "null", r"\N", "None", "NaN", "nan", "N/A", "n/a", "<NA>", "#N/A"),
         *("-", "–", "—"),
@@ -71,7 +73,8 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
         if seen == 0 and len(bad) == rows.num_rows > 0:
             raise InputError(
                 f"{path}: no row has the {len(names)} columns {', '.join(names)}; "
-                f"is {text.separator!r} the separator, and is the first line as described?"
+                f"is {text.separator!r} the separator, and is the first line as described? If the table "
+                "begins further below, skip = 3 leaves out three lines."
             )
         chunk = _text_chunk(rows, bad)
         if seen == 0:
@@ -97,10 +100,12 @@ def _opened(path: Path, text: TextFormat) -> tuple[str, Iterator[tuple[bytes, bo
     """Return the header of a file, empty if ``text`` has the names, and an iterator over what follows."""
     stream = _decoded(path, text)
     head, is_last = b"", False
-    while b"\n" not in head and not is_last:
-        piece, is_last = next(stream, (b"", True))
-        head = checked_length(path, head + piece)
-    head = head.removeprefix(b"\xef\xbb\xbf")
+    for skipped in range(text.skip + 1):
+        head = head.partition(b"\n")[2] if skipped else head
+        while b"\n" not in head and not is_last:
+            piece, is_last = next(stream, (b"", True))
+            head = checked_length(path, head + piece)
+        head = head if skipped else head.removeprefix(b"\xef\xbb\xbf")
     line, _, rest = (b"", b"", head) if text.names else head.partition(b"\n")
     return line.decode("utf-8", "replace").rstrip("\r"), _then((rest, is_last), stream)
 

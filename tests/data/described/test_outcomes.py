@@ -201,6 +201,27 @@ def test_keys_compare_as_ids_do_and_nothing_is_no_key(tmp_path: Path) -> None:
     assert labels(open_dataset(tmp_path / "out")) == [0, 0, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize("guests", ["", 'guests = [""]\n', 'guests = ["", "unknown"]\n'])
+def test_outcomes_of_guests_and_of_half_a_key_are_unknown(tmp_path: Path, guests: str) -> None:
+    shown = [row | {"shop": "s1"} for row in without(clicks(60), "clicked")]
+    shown[3]["user_id"] = shown[4]["user_id"] = ""
+    shown[5]["user_id"] = "unknown"
+    shown[6]["shop"] = ""
+    save(tmp_path, shown, "impressions.csv")
+    save(tmp_path, [shown[n] for n in (1, 3, 5, 6, 8)], "clicks.csv")
+    outcome = LOG.replace("OUTCOME", 'key = ["user_id", "item_id", "shop"]')
+    outcome = outcome.replace("[behaviors]", guests + "[behaviors]")
+    (tmp_path / "log.toml").write_text(outcome)
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out", max_quarantined=1.0)
+    dataset = open_dataset(tmp_path / "out")
+    told = dict(zip(dataset.impressions["row"].tolist(), dataset.impressions["label.click"], strict=True))
+    twice = {n for n, row in enumerate(shown) for m in (1, 8) if row == shown[m] | {"time": row["time"]}}
+    expected = {n: -1 if n in (3, 4, 5, 6) else int(n in twice) for n in told}
+    assert told == expected
+    # Rows that go to quarantine since they have no user count as well.
+    assert "4 impressions lack a part of the key of the outcome 'clicked'" in " ".join(dataset.manifest.notes)
+
+
 def test_a_key_of_lists_is_refused(tmp_path: Path) -> None:
     save(tmp_path, [row | {"shown": ["a"]} for row in impressions()], "impressions.parquet")
     save(tmp_path, [{"shown": ["a"]}], "clicks.parquet")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
-from clickscale.errors import DataError, InputError
+from clickscale.errors import DataError, InputError, SchemaError
 from clickscale.features import FIRST
 from clickscale.inference.requests import encode_requests
 from tests.data.described.logs import START, TABLE, clicks, csv_text, drafted, prepared, save, shares_missing
@@ -365,3 +365,9 @@ def test_texts_with_broken_objects_are_counted(tmp_path):
     manifest = prepared(tmp_path, fields)
     assert manifest.report["impressions"].quarantined == {"bad_object": 6}
     assert shares_missing(tmp_path, "impressions", "page") == pytest.approx(12 / 594)
+
+
+def test_a_number_of_lines_to_skip_below_0_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, clicks())
+    with pytest.raises(SchemaError, match="skip = -1"):
+        prepared(tmp_path, "skip = -1\n")

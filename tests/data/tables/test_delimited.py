@@ -127,3 +127,18 @@ def test_a_column_named_twice_is_an_error(tmp_path):
 def test_a_row_of_the_wrong_width_shows_its_text(tmp_path):
     chunk = next(read(written(tmp_path, "1,2,3\n4,5\n"), text=ABC))
     assert chunk.evidence.to_pylist() == [None, {"column": "line", "value": "4,5"}]
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3])
+@pytest.mark.parametrize("names", [(), ("a", "b")])
+def test_lines_before_a_table_are_left_out(tmp_path, monkeypatch, skip, names):
+    monkeypatch.setattr(chunks, "_BLOCK", 3)
+    head = "" if names else "a,b\n"
+    path = written(
+        tmp_path, "\ufeff" + "of May, June\n" * (skip > 0) + "\n" * (skip - 1) + head + "1,2\n3,4\n"
+    )
+    layout = TextFormat(separator=",", names=names, skip=skip)
+    assert [(r["a"], r["b"], r["problem"]) for r in rows(path, text=layout)] == [
+        ("1", "2", None),
+        ("3", "4", None),
+    ]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.made_columns import parts_of_urls
+from clickscale.data.described.drafts.made_columns import parts_of_urls, with_clock
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
@@ -27,12 +27,10 @@ from clickscale.data.described.drafts.roles import (
     plain_name,
     separation,
 )
-from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
-from clickscale.data.described.rows import moment_texts
 from clickscale.data.features.values import read_labels
-from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
 
 _NO_ITEM = re.compile(
@@ -40,11 +38,8 @@ _NO_ITEM = re.compile(
     r"branch|device|session|campaign|channel|plan|courier|rider|carrier|employee|staff|clerk|cashier|agent|operator|"
     r"address|payment|household)s?_?(id|no|key)?($|_)"
 )
-_CLOCKS = (
-    *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
-    *("eventtime", "clicktime", "starttime", "requesttime", "servertime", "impressiontime"),
-)
 OTHER_ID = "the other id beside the user"  # why a column is the item
+_SHOWN = 40  # letters of a value in a reason
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -212,32 +207,6 @@ def _user_and_item(
     return (None if user is item else user), item, why
 
 
-def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
-    """Return a column of dates without a time of day together with the one that has it, if there is one."""
-    if date is None or date.unit not in WRITTEN:
-        return date
-    times, _ = seconds(date.known, detect_unit(date.known))
-    clocks = [column for column in columns if column is not date and _is_clock(column)]
-    if len(clocks) != 1 or (times.drop_null().to_numpy() % 86_400).any():
-        return date
-    parts = (date, clocks[0])
-    names = tuple(column.name for column in parts)
-    both = Column("+".join(names), moment_texts([column.values for column in parts]), names)
-    return both if both.unit else date
-
-
-def _is_clock(column: Column) -> bool:
-    """True for texts such as 10:26 or 7:05:11, and for numbers of hours, under names of times of day."""
-    if plain_name(column.name) not in _CLOCKS:
-        return False
-    if pa.types.is_string(column.values.type) and column.floats is None:
-        looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
-        return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
-    if not column.is_whole or column.distinct < 3:
-        return False
-    return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
-
-
 def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
     """Find the item of a table by its user: the other id, of several the one with the most values."""
     others = [
@@ -276,7 +245,9 @@ def _may_be_id(column: Column) -> bool:
 def useless(column: Column) -> str:
     """Return the reason why a column cannot be a feature, or an empty text."""
     if column.distinct < 2:
-        return f"it has one value in {len(column.values):,} sampled rows"
+        either = len(column.known) and column.values.null_count
+        told = f"is {str(column.known[0].as_py())[:_SHOWN]!r} or nothing" if either else "has one value"
+        return f"it {told} in {len(column.values):,} sampled rows"
     if column.holds_urls:
         return (
             ""

@@ -25,6 +25,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
 from clickscale.data.described.drafts.event_tables import OTHER_ID, no_events, useless
 from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
+from clickscale.data.described.drafts.joined.dated_tables import why_unused
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
 from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows, key_of
@@ -192,7 +193,8 @@ class _Draft:
         used += [head.path for head in (self.items, self.users) if head is not None]
         spent = {joined.head.path: joined.head for joined in self.named if joined.head.path not in used}
         for head in (*self.unused, *spent.values()):
-            yield f"\n# Not used: {remark(head.path.name)} ({remark(', '.join(head.columns))})."
+            told = f"{remark(head.path.name)} ({remark(', '.join(head.columns))})"
+            yield f"\n# Not used: {told}. {remark(why_unused(head, events))}."
 
     def _body(self) -> Iterator[str]:
         """Yield the tables with fields, and what is made of these."""
@@ -314,7 +316,7 @@ class _Draft:
                 if self.ahead[column.name]
                 else ("", "it lies ahead, and the time until then tells nothing")
             )
-        if later := written_after(column):
+        if later := written_after(column, events.head.columns.values()):
             return "", later
         reason = useless(column) or self.shape.left_out.get(column.name, "")
         if column.unit and not is_moment_of(column, events.user, events.item, events.time):

@@ -1,24 +1,35 @@
-"""Columns that are made of others: lists of columns of 0 and 1, and parts of URLs.
+"""Columns that are made of others: lists of columns of 0 and 1, parts of URLs, and moments.
 
 A table often has a column for each genre, tag or interest. And a URL is a value of its own in nearly every
-row, but its host and the section of the site come again.
+row, but its host and the section of the site come again. And a date and a time of day are one moment.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.samples import Column
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.roles import plain_name
+from clickscale.data.described.drafts.samples import WRITTEN, Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES
-from clickscale.data.described.rows import as_text
+from clickscale.data.described.rows import as_text, moment_texts
 from clickscale.data.features.urls import url_parts
 from clickscale.data.features.values import names_of_flags
+from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.schema import UrlPart
 
 _URL_PARTS: tuple[UrlPart, ...] = ("host", "section")
 _OWN, _SAME = 0.5, 0.9  # shares of the rows
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list
+_HOURS, _SECONDS = 8, 30  # different hours and seconds of the times of events, at least
+_TIME_OF_DAY = r"^\s*(?P<hour>[01]?\d|2[0-3]):[0-5]\d:(?P<second>[0-5]\d)(?:\.\d+)?\s*$"
+_CLOCKS = (
+    *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
+    *("eventtime", "clicktime", "starttime", "requesttime", "servertime", "impressiontime"),
+    *("uhrzeit", "zeit", "stunde", "heure", "hora", "horario", "ora", "orario", "tijd", "tijdstip", "uur"),
+)
 _SHORTEST = 3  # letters that names begin with alike, for the list to be called so
 
 
@@ -53,6 +64,53 @@ def _tells_rows_apart(part: Column) -> bool:
     """True unless nearly all rows have one value, or most have one of their own."""
     counts = pc.value_counts(part.known).field("counts")
     return 0 < len(counts) <= _OWN * len(part.values) and pc.max(counts).as_py() < _SAME * len(part.values)
+
+
+def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
+    """Return a column of dates without a time of day together with the one that has it, if there is one."""
+    if date is None or date.unit not in WRITTEN:
+        return date
+    times, _ = seconds(date.known, detect_unit(date.known))
+    if (times.drop_null().to_numpy() % 86_400).any():
+        return date
+    others = [column for column in columns if column is not date]
+    clocks = [column for column in others if _is_called_clock(column)]
+    clocks = clocks or [column for column in others if _runs_like_clock(column)]
+    if len(clocks) != 1:
+        return date
+    parts = (date, clocks[0])
+    names = tuple(column.name for column in parts)
+    both = Column("+".join(names), moment_texts([column.values for column in parts]), names)
+    return both if both.unit else date
+
+
+def _is_called_clock(column: Column) -> bool:
+    """True for texts such as 10:26 or 7:05:11, and for numbers of hours, under names of times of day."""
+    if plain_name(column.plain) not in _CLOCKS:
+        return False
+    if pa.types.is_string(column.values.type) and column.floats is None:
+        looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
+        return column.distinct > 1 and bool(pc.mean(looks).as_py() > 0.95)
+    if not column.is_whole or column.distinct < 3:
+        return False
+    return bool(pc.min(column.floats).as_py() >= 0 and pc.max(column.floats).as_py() <= 23)
+
+
+def _runs_like_clock(column: Column) -> bool:
+    """True for times of day such as 14:05:33 in every row, at nearly any hour and second, under any name.
+
+    Durations are mostly shorter than an hour, and opening hours end with a full minute.
+    """
+    name = OutcomeName(column.plain)
+    is_plain = pa.types.is_string(column.values.type) and not column.values.null_count
+    if not is_plain or name.is_moment or name.is_ahead:
+        return False
+    parts = pc.extract_regex(column.known, _TIME_OF_DAY)
+    if parts.null_count:
+        return False
+    hours, ends = (pc.value_counts(pc.struct_field(parts, name)) for name in ("hour", "second"))
+    often = pc.max(hours.field("counts")).as_py(), pc.max(ends.field("counts")).as_py()
+    return len(hours) >= _HOURS and len(ends) >= _SECONDS and max(often) < _OWN * len(column.values)
 
 
 def _group(flags: Sequence[Column]) -> Column | None:

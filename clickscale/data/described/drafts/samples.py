@@ -1,6 +1,7 @@
 """Samples of undescribed tables: the layout of a file, and properties of the columns in some of its rows."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,7 @@ _FLAGS = (
 _LIST_SEPARATORS = ("|", ";", ",", " ")
 _URL = r"^\s*([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/\s]+|^\s*(www\.)?[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*\.[a-z]{2,}(/|$)"
 _MANY_URLS, _MOSTLY = 100, 0.9
+_ANYWHERE = 0.1  # share of the tags of lists that stand first in some and later in others, at least
 _PAIR = 2  # different values of which none needs to be more than a name
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
@@ -86,6 +88,12 @@ class Column:
     is_label: bool = False
     role: Literal["", "user", "item"] = ""
     unknown: str = ""
+
+    @property
+    def plain(self) -> str:
+        """Name without accents."""
+        letters = unicodedata.normalize("NFKD", self.name)
+        return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
     @cached_property
     def known(self) -> pa.Array:
@@ -205,7 +213,7 @@ class Column:
             tokens = Counter(token.strip() for entry in parts for token in entry)
             if separator == " " and with_digits(tokens) < 0.9 * tokens.total():
                 continue  # words of a sentence, not a list of ids
-            if len(tokens) < 0.5 * tokens.total():
+            if len(tokens) < 0.5 * tokens.total() and not _are_phrases(parts):
                 return separator
         return ""
 
@@ -347,6 +355,7 @@ def read_head(path: Path) -> Head:
     values = {name: _joined(parts, inner, name) for name in dict.fromkeys(chain.from_iterable(inner))}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
+    left_out |= {name: told for name in values if (told := _bookkeeping(name, values))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects)
@@ -388,6 +397,13 @@ def _why_not(name: str, values: pa.Array) -> str:
     return held
 
 
+def _bookkeeping(name: str, names: Collection[str]) -> str:
+    """Say what a tool wrote into a table for its own use, or return an empty text."""
+    if name in ("partition", "offset") and {"partition", "offset"} <= {*names}:
+        return "the place of a message in Kafka"
+    return "the version of a document, which Mongoose counts" if re.match(r"__v(\.\$\w+)?$", name) else ""
+
+
 def _holds_empty_lists(values: pa.Array) -> bool:
     """True for lists of which none holds a value."""
     return is_list(values.type) and pc.all(pc.is_null(pc.list_flatten(values))).as_py() is not False
@@ -396,6 +412,20 @@ def _holds_empty_lists(values: pa.Array) -> bool:
 def _share(flags: pa.Array) -> float:
     """Return the share of true flags; 0 of none."""
     return float(pc.mean(flags.cast(pa.float64())).as_py() or 0.0)
+
+
+def _are_phrases(parts: list[list[str]]) -> bool:
+    """True for texts such as a title and its city, or sentences, that a mark and a space part.
+
+    Each place has words of its own, while a tag stands first in one list and later in another one.
+    """
+    later = [token for entry in parts for token in entry[1:]]
+    if sum(token[:1].isspace() for token in later) < _MOSTLY * len(later):
+        return False
+    texts = {tuple(token.strip() for token in entry) for entry in parts}
+    both = {text[0] for text in texts} & {token for text in texts for token in text[1:]}
+    tokens = [token for text in texts for token in text]
+    return sum(token in both for token in tokens) < _ANYWHERE * len(tokens)
 
 
 def _are_lists(texts: list[str]) -> bool:

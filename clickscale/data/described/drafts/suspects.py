@@ -6,6 +6,7 @@ unless a person keeps them.
 """
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +51,24 @@ _DONE = (
 _USE = r"(play(?!er|list)|listen|watch|view(?!er|port)|engage|hover|active|visib|expos|attention|focus)[a-z]*"
 _UNIT = r"(time|secs?|seconds|ms|msecs?|millis|minutes|duration|pct|percent|ratio)"
 _AMOUNT = r"(amount|usd|eur|gbp|value|total)"
+_OF_USE = (
+    r"(lecture|visite|session|consultation|visionnage|lectura|visita|sesion|permanencia|visualizacion|leitura|sessao|"
+    r"visualizacao|lettura|sessione|permanenza|visione|visualizzazione|ecoute|escucha|escuta|ascolto)"
+)
+_SPENT = (
+    r"(verweil|lese|seh|abspiel|hor|betrachtungs|sitzungs)_?(dauer|zeit)|(scroll|lese)_?tiefe|"
+    rf"(^|_)(temps|duree|tiempo|duracion|tempo|duracao|durata)_(de_|di_|da_|della_|la_)*({_OF_USE}|passe)(_|$)|"
+    r"(^|_)(profondeur|profundidade?|profondita)_(de_|di_)?(scroll|defilement|desplazamiento|rolagem|scorrimento|"
+    r"lecture|lectura|leitura|lettura)|(lees|kijk|luister|verblijfs?|sessie|bezoek)_?(tijd|duur)|scroll_?diepte"
+)
 _CAME = re.compile(
     rf"duration|elapsed|"
     # done or not: hidden, is_read, converted_24h, installed_app
     rf"^((is|was|has|did|ad|item|user|email)_)?({_DONE}|valid_(read|click|view|play|open)|viewable|bounced?|won)"
     rf"(_(flag|ind|yn|app|ad|item|page|post|email|\d+_?(s|m|min|h|d)))?$|"
-    # how long: active_time, ms_played, time_in_view, time_to_click, session_length
-    rf"(^|_){_USE}_?{_UNIT}$|(^|_){_UNIT}_(in_view|{_USE})$|(^|_){_UNIT}_to_(first_)?({_ACTS})|session_length|"
+    # how long: active_time, ms_played, time_in_view, time_to_click, session_length, and in other languages
+    rf"(^|_){_USE}_?{_UNIT}$|(^|_){_UNIT}_(in_view|{_USE})$|(^|_){_UNIT}_to_(first_)?({_ACTS})|session_len(gth)?(_|$)|"
+    rf"{_SPENT}|"
     # where, and what else: click_x, clicks_in_session, exit_page, next_item_id
     r"click_(x|y|pos|position|coords?|rank|index|element|url)$|"
     r"(click|view|play|purchase|order|conversion|open|like|action|page)s_in_(this_)?(session|visit)$|"
@@ -82,12 +94,36 @@ _TOTALS = re.compile(
     r"(^|_)life_?time_(value|spen[dt]|revenue|sales|(click|view|play|visit|session|order|purchase|booking)s?)(_|$)|"
     r"(^|_)(ltv|clv|cltv)($|_)|(^|_)(spen[dt]|revenue)_(total|to_date|all_time)$"
 )
+# Bare counts of what all users did, such as views, stats.clicks, Bewerbungen gesamt and nb_vues.
+_ACTS_OF_ALL = (
+    r"(clicks|views|page_?views|impressions|plays|likes|shares|saves|comments|orders|purchases|sales|bookings|downloads|"
+    r"installs|applications|reviews|ratings|votes|favou?rites|"
+    r"klicks|aufrufe|ansichten|bestellungen|verkaufe|kaufe|bewerbungen|bewertungen|buchungen|kommentare|"
+    r"vues|clics|commentaires|ventes|achats|commandes|reservations|candidatures|avis|"
+    r"visualizaciones|vistas|comentarios|ventas|compras|pedidos|resenas|valoraciones|reservas|candidaturas|"
+    r"visualizacoes|cliques|vendas|avaliacoes|curtidas|"
+    r"visualizzazioni|commenti|vendite|acquisti|ordini|recensioni|prenotazioni|"
+    r"weergaven|kliks|klikken|reacties|verkopen|aankopen|bestellingen|beoordelingen|boekingen|sollicitaties)"
+)
+_ALL_TOLD = (
+    r"(stats?|statistics|metrics|count|counts|n|num|nb|nombre|numero|anzahl|aantal|total|totale?s?|totali|totaal|"
+    r"gesamt|insgesamt|qtd|quantidade|cantidad|quantita|de|der|di|d|cnt|to_date|all_time|life_?time|bisher)"
+)
+_COUNTS_OF_ALL = re.compile(rf"^({_ALL_TOLD}_)*{_ACTS_OF_ALL}(_{_ALL_TOLD})*$")
+# How long until the export.
+_COUNTS_ON = re.compile(
+    r"(^|_)((days|hours|weeks|months)_(on_(the_)?market|listed|since_(last|latest)(_\w+)?)|time_on_(the_)?market)$|"
+    r"^recency(_days)?$|"
+    r"^(tage|jours|dias|giorni|dagen)_(online|en_ligne|en_linea|no_ar|seit_letzte\w*|depuis_derniere?\w*)(_\w+)?$"
+)
 _FORECAST = re.compile(r"(^|_)(predicted|expected|estimated|forecast)(_|$)")
 # What became of a user or an item by the time of the export.
 _BECAME = re.compile(r"(^|_)(churn(ed)?|attrition|attrited)(_(flag|ind|yn|bool))?$")
 # A moment that an export overwrites: who has a late one was still there later.
 _MOVES = re.compile(
-    r"(^|_)(last|latest|updated?|modified|changed|edited|deleted|removed|churned|deactivated|unsubscribed)(_|$)"
+    r"(^|_)(last|latest|updated?|modified|changed|edited|deleted|removed|churned|deactivated|unsubscribed|"
+    r"letzte[rsn]?|zuletzt|aktualisiert|geandert|gekundigt|derniere?|maj|mise?_a_jour|modifiee?|ultim[oa]|"
+    r"actualizad[oa]|atualizad[oa]|modificad[oa]|modificat[oa]|aggiornat[oa]|laatste?|bijgewerkt|gewijzigd)(_|$)"
 )
 # Of what was bought, how many and for how much: who did not buy has none of these.
 _PURCHASED = re.compile(
@@ -96,11 +132,37 @@ _PURCHASED = re.compile(
 )
 
 
-def written_after(column: Column) -> str:
-    """Return why a column of events was written after the outcome, by its name; empty if it was not."""
-    name = OutcomeName(column.name)
+# The same thing before and after, which a price before and after a discount is not.
+_AFTER = re.compile(
+    r"^(?P<what>(?!.*(price|cost|fare|discount|tax|rate|preis|prix|precio|preco|prezzo|prijs))\w+?)_"
+    r"(after|afterwards|nachher|danach|apres|despues|depois|dopo)$"
+)
+_BEFOREHAND = ("before", "pre", "vorher", "zuvor", "avant", "antes", "prima", "vooraf")
+
+
+def _said(column: Column) -> OutcomeName:
+    """Return what the name of a column says, accents and the types of MongoDB's exports apart."""
+    return OutcomeName(re.sub(r"(\.\$(number[A-Z][a-z0-9]+|date|oid))+$", "", column.plain))
+
+
+def written_after(column: Column, beside: Iterable[Column] = ()) -> str:
+    """Return why a column of events was written after the outcome, by its name; empty if it was not.
+
+    Args:
+        beside: columns of the same table, of which one may hold what stood there before.
+    """
+    name = _said(column)
     if name.matches(_TEXTS):
         return "by its name a text about the outcome, written after it"
+    if after := _AFTER.match(name.snake):
+        what = after["what"]
+        before = {
+            what,
+            *(f"{what}_{word}" for word in _BEFOREHAND),
+            *(f"{word}_{what}" for word in _BEFOREHAND),
+        }
+        if other := next((other for other in beside if _said(other).snake in before), None):
+            return f"by its name what became of {other.name} with the outcome"
     is_later = name.matches(_LATER) or name.matches(_THEREAFTER)
     return "by its name written after the outcome" if is_later else ""
 
@@ -111,23 +173,26 @@ def written_with(column: Column, varies: bool) -> str:
     Args:
         varies: the column differs between the impressions of one item and of one user.
     """
-    name = OutcomeName(column.name)
+    name = _said(column)
     with_it = name.matches(_WITH) or (varies and name.matches(_CAME) and not name.matches(_BEFORE))
     return "by its name written with the outcome" if with_it else ""
 
 
 def written_with_purchases(column: Column) -> str:
     """Return why only what was bought has a value of a column, by its name; empty if all may have one."""
-    bought = column.floats is not None and OutcomeName(column.name).matches(_PURCHASED)
+    bought = column.floats is not None and _said(column).matches(_PURCHASED)
     return "by its name an amount of what was bought" if bought else ""
 
 
 def totals_outcomes(column: Column) -> str:
     """Return why an attribute of items or users may sum outcomes of the log itself; empty if not."""
-    name = OutcomeName(column.name)
+    name = _said(column)
     if name.matches(_BECAME):
         return "by its name what became of it by the time of the export, maybe after the impressions"
-    if name.matches(_TOTALS) and not name.matches(_FORECAST):
+    if name.matches(_COUNTS_ON):
+        return "by its name counted up to the export, maybe beyond the impressions"
+    counts = column.floats is not None and name.matches(_COUNTS_OF_ALL)
+    if (counts or name.matches(_TOTALS)) and not name.matches(_FORECAST):
         return "by its name a total of outcomes, maybe of those that the log is about"
     return ""
 
@@ -140,7 +205,7 @@ def moves_on(column: Column, time: Column | None, rows: npt.NDArray[np.int64]) -
         rows: (N,) row of the column for each impression, -1 for none.
     """
     is_moment = bool(column.unit) or column.is_date
-    if time is None or not is_moment or not OutcomeName(column.name).matches(_MOVES):
+    if time is None or not is_moment or not _said(column).matches(_MOVES):
         return ""
     if lies_before(column, time, rows):
         return ""

@@ -28,6 +28,8 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
             yield f"separator = {quoted(head.text.separator)}"
         if head.text.encoding != "utf-8":
             yield f"encoding = {quoted(head.text.encoding)}  # its bytes are not UTF-8"
+        if head.text.skip:
+            yield f"skip = {head.text.skip}  # lines before the header"
         if head.text.nulls != TextFormat().nulls:
             nulls = ", ".join(map(quoted, head.text.nulls))
             yield f"nulls = [{nulls}]  # the last one is taken for an unknown label"

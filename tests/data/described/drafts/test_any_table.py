@@ -189,14 +189,14 @@ def test_numbers_with_units_are_numbers_in_training_and_in_requests(tmp_path):
 
 def test_whole_numbers_with_units_that_all_differ_are_kept(tmp_path):
     items = [
-        {"item_id": f"i{n}", "lasts": f"{20 + 7 * n} min", "views": f"{n + 1}K views", "code": f"{n}-x"}
+        {"item_id": f"i{n}", "lasts": f"{20 + 7 * n} min", "visitors": f"{n + 1}K visitors", "code": f"{n}-x"}
         for n in range(40)
     ]
     save(tmp_path, items, "items.jsonl")
     save(tmp_path, clicks(), "clicks.jsonl")
     text = drafted(tmp_path, "clicks.jsonl", "items.jsonl")
     assert '{ name = "lasts", kind = "numeric", notation = "1,234.5", unit = "min" }' in text
-    assert '{ name = "views", kind = "numeric", notation = "1,234.5", unit = "views" }' in text
+    assert '{ name = "visitors", kind = "numeric", notation = "1,234.5", unit = "visitors" }' in text
     assert "# left out: code (it differs in every row)" in text
 
 

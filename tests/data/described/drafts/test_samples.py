@@ -4,7 +4,10 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.described.drafts.samples import Column, read_head
+from clickscale.data.described.log import load_log
 from clickscale.errors import InputError
+from tests.data.described.drafts.test_guess import draft, shop, write_csv
+from tests.data.sources import drained
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
@@ -192,3 +195,65 @@ def test_values_of_a_column_stay_in_their_rows_where_a_file_lacks_it(tmp_path):
     head = read_head(tmp_path)
     assert head.columns["item_id"].values.to_pylist() == [1, 2, 3]
     assert head.columns["tags"].values.to_pylist() == [None, ["a"], None]
+
+
+@pytest.mark.parametrize(
+    ("before", "skip"),
+    [
+        ("# ------\n# Ad report, May\n# exported by a, b and c\n\n", 4),
+        ("Ad report;May 2024\r\n\r\nAccount: 12\r\n", 3),
+        ("Ad report,,,,,\n", 1),
+        ("\n", 1),
+        ("", 0),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_before_the_header_are_skipped(tmp_path, before, skip, mark):
+    rows = "".join(
+        f"u{n % 40},{n % 30},{1_704_067_200 + 60 * n},{n % 3},cat {n % 5},{n % 2}\n" for n in range(200)
+    )
+    path = tmp_path / "report.csv"
+    path.write_text(mark + before + " user_id ,item_id,time,place,category,clicked\n" + rows, newline="")
+    _, tree = draft(tmp_path, path)
+    assert tree["impressions"].get("skip", 0) == skip
+    assert tree["user"]["column"] == "user_id"
+    read = drained(load_log(tmp_path / "log.toml"))["impressions"]
+    assert (len(read), read[0]["user"], read[-1]["time"]) == (200, "u0", 1_704_067_200 + 60 * 199)
+
+
+def test_a_first_line_that_belongs_to_a_table_is_not_skipped(tmp_path):
+    header = "#user_id,item_id,time,clicked\n"
+    rows = "".join(f"{n % 40},{n % 30},{1_704_067_200 + 60 * n},{n % 2}\n" for n in range(200))
+    for number, text in enumerate((header + rows, rows, rows.replace(",1704067200,0", ",,", 1))):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(text)
+        assert read_head(path).text.skip == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "separator"),
+    [
+        (
+            [
+                f"{job} (m/w/d); {city}"
+                for job in ("Nurse", "Cook", "Clerk")
+                for city in ("Rome", "Bonn", "Oslo")
+            ],
+            "",
+        ),
+        ([f'Hello "friend",\nsave {n} euros' for n in range(9)], ""),
+        ([f"Dear {who}, good news, today" for who in ("Ann", "Bob")], ""),
+        (["Action, Crime", "Crime, Drama", "Drama", "Action, Drama", "Comedy, Action"], ","),
+        (["Action; Crime", "Crime; Drama", "Drama", "Action; Drama", "Comedy; Action"], ";"),
+        (["a;x", "a;y", "b;x", "b;y"], ";"),  # codes
+    ],
+)
+def test_titles_and_sentences_are_no_lists_of_tags(texts, separator):
+    assert Column("what", pa.array(texts * 20)).separator == separator
+
+
+def test_a_mark_or_nothing_is_said_to_be_so(tmp_path):
+    marked = [row | {"promoted": "Y" if n % 3 else "", "shop": "s1"} for n, row in enumerate(shop())]
+    text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", marked))
+    assert "# left out: promoted (it is 'Y' or nothing in 300 sampled rows)" in text
+    assert "# left out: shop (it has one value in 300 sampled rows)" in text

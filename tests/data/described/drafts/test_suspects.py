@@ -138,6 +138,14 @@ def test_names_of_what_is_written_with_the_outcome_are_known(name):
         "predicted_lifetime_value",
         "churn_risk",
         "spending_level",
+        "wallet_after",  # nothing tells that it is another value of something else
+        "view",
+        "session_lengthening",
+        "Dauer",
+        "tempo_medio",
+        "online_since",
+        "Kaufpreis",
+        "visits_last_week",
     ],
 )
 def test_ordinary_names_are_not_suspect(name):
@@ -190,6 +198,19 @@ def test_ordinary_names_are_not_suspect(name):
         "seconds_played",
         "closed_ad",
         "video_quartile",
+        "session_len_sec",
+        "Verweildauer (Sek.)",
+        "Lesezeit",
+        "Scrolltiefe",
+        "temps_de_lecture",
+        "durée_visite",
+        "tiempo_permanencia",
+        "profundidad_scroll",
+        "tempo_leitura_s",
+        "profundidade_rolagem",
+        "tempo_di_lettura",
+        "durata_sessione",
+        "leestijd",
     ],
 )
 def test_what_came_of_an_impression_is_suspect_where_it_differs_between_impressions(name):
@@ -228,11 +249,42 @@ def test_amounts_of_what_was_bought_are_known(name, values, bought):
     "name",
     [
         *("ctr", "click_cnt", "show_count", "n_views", "avg_rating", "like_rate"),
+        *("stats.clicks", "rating.count.$numberInt", "rating.avg.$numberDouble", "views", "views_total"),
+        *("Bewerbungen gesamt", "Anzahl Aufrufe", "Käufe", "nb_vues", "nombre_de_commandes", "commentaires"),
+        *("visualizaciones", "total_pedidos", "Visualizações", "comentarios", "vendite", "aantal_weergaven"),
         *("total_spend", "lifetime_value", "lifetimeClicks", "LTV", "total_revenue", "spend_to_date"),
     ],
 )
 def test_names_of_totals_of_outcomes_are_known(name):
     assert "total of outcomes" in totals_outcomes(column(name))
+
+
+@pytest.mark.parametrize("name", ["days_on_market", "daysSinceLastVisit", "recency", "Tage online"])
+def test_spans_up_to_the_export_are_known(name):
+    assert "counted up to the export" in totals_outcomes(column(name))
+
+
+def test_words_for_counts_are_no_counts():
+    assert totals_outcomes(column("comments", ["good", "bad", "fine"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "suspect"),
+    [
+        ("wallet_after", "wallet_before", True),
+        ("energyAfter", "energy", True),
+        ("Guthaben nachher", "Guthaben vorher", True),
+        ("énergie_après", "energie_avant", True),
+        ("saldo_depois", "saldo_antes", True),
+        ("wallet_after", "purse_before", False),
+        ("price_after", "price_before", False),  # a discount
+        ("day_after", "wallet", False),
+    ],
+)
+def test_what_stands_there_before_and_after_is_known_before_only(after, before, suspect):
+    beside = [column(before), column(after)]
+    assert (f"what became of {before}" in written_after(beside[1], beside)) == suspect
+    assert written_after(beside[0], beside) == ""
 
 
 @pytest.mark.parametrize("name", ["churned", "is_churned", "churn_flag", "Attrition"])
@@ -324,3 +376,34 @@ def test_what_users_came_to_is_left_out_of_their_table(tmp_path):
     text = guess(paths, tmp_path)
     assert [field["name"] for field in tomllib.loads(text)["users"]["fields"]] == ["plan"]
     assert "# left out: churned (by its name what became of it by the time of the export" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["last_login", "Letzter Login", "dernière_visite", "ultima_visita", "última_compra", "laatste_bezoek"],
+)
+def test_a_moment_that_moves_on_until_the_export_is_left_out(tmp_path, name):
+    users = [{"user_id": f"u{n}", name: f"2024-12-{1 + n % 28:02} 10:00", "plan": n % 3} for n in range(40)]
+    paths = [write_csv(tmp_path / "clicks.csv", shop()), write_csv(tmp_path / "users.csv", users)]
+    text = guess(paths, tmp_path)
+    assert [field["name"] for field in tomllib.loads(text)["users"]["fields"]] == ["plan"]
+    assert "by its name it moves on, and here it lies after impressions" in text
+
+
+def test_columns_that_tools_count_for_themselves_are_no_features_and_no_labels(tmp_path):
+    tools = {"partition": (0, 1, 2), "offset": range(300), "__v": (0, 1), "topic": (4, 5)}
+    rows = [row | {name: tools[name][n % len(tools[name])] for name in tools} for n, row in enumerate(shop())]
+    text = guess([write_csv(tmp_path / "clicks.csv", rows)], tmp_path)
+    tree = tomllib.loads(text)
+    assert [label["column"] for label in tree["labels"]] == ["clicked"]
+    assert "# left out: offset (the place of a message in Kafka)" in text
+    assert "# left out: __v (the version of a document, which Mongoose counts)" in text
+    assert not {"partition", "offset", "v", "__v"} & {
+        field["name"] for field in tree["impressions"]["fields"]
+    }
+    for row in rows:
+        del row["offset"]
+    fields = tomllib.loads(guess([write_csv(tmp_path / "clicks.csv", rows)], tmp_path))["impressions"][
+        "fields"
+    ]
+    assert "partition" in {field["name"] for field in fields}  # of anything else

@@ -34,6 +34,41 @@ def test_a_date_and_the_time_of_day_in_two_columns_are_the_time(tmp_path, clock,
     assert tables["behaviors"][1]["time"] == tables["impressions"][1]["time"]
 
 
+@pytest.mark.parametrize(
+    ("date", "clock", "form", "of_day"),
+    [
+        ("Datum", "Uhrzeit", "{day:02}.05.2024", "{hour:02}:{minute:02}"),
+        ("date", "heure", "{day:02}/05/2024", "{hour:02}:{minute:02}:00"),
+        ("Fecha", "Hora", "{day:02}/05/2024", "{hour}:{minute:02}:07"),
+        ("data", "horário", "2024-05-{day:02}", "{hour}"),
+        ("data", "ora", "2024-05-{day:02}", "{hour:02}:{minute:02}"),
+        ("datum", "tijd", "{day:02}-05-2024", "{hour:02}:{minute:02}"),
+        ("when", "w2", "2024-05-{day:02}", "{hour:02}:{minute:02}:{minute:02}"),  # by its values
+    ],
+)
+def test_dates_and_times_of_day_in_other_languages_are_the_time(tmp_path, date, clock, form, of_day):
+    moments = [dt.datetime(2024, 5, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=61 * n) for n in range(700)]
+    rows = [
+        {"user_id": f"u{n % 40}", "item_id": n % 30, date: form.format(day=when.day)}
+        | {clock: of_day.format(hour=when.hour, minute=when.minute), "clicked": int(n % 7 < 3)}
+        for n, when in enumerate(moments)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == [date, clock]
+    read = drained(load_log(tmp_path / "log.toml"))["impressions"]
+    assert [row["time"] // 3600 for row in read] == [int(when.timestamp()) // 3600 for when in moments]
+
+
+@pytest.mark.parametrize(("name", "form"), [("stay", "00:0{0}:{1:02}"), ("opening", "{2:02}:30:00")])
+def test_durations_and_opening_hours_are_no_times_of_day(tmp_path, name, form):
+    rows = [row | {"day": f"2024-01-{1 + n // 24:02}"} for n, row in enumerate(shop())]
+    for n, row in enumerate(rows):
+        row[name] = form.format(n % 10, n % 60, n % 12)
+        del row["timestamp"]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert tree["impressions"]["time"] == "day"
+
+
 def test_a_date_with_a_time_of_day_needs_no_second_column(tmp_path):
     rows = [row | {"day": f"2024-01-05 {n % 24:02}:00:01", "hour": n % 24} for n, row in enumerate(shop())]
     for row in rows:

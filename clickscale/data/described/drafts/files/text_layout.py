@@ -1,4 +1,4 @@
-"""Layout of a delimited file: its encoding, its separator, and whether its first line names the columns."""
+"""Layout of a delimited file: encoding, separator, where it begins, and whether a line names the columns."""
 
 import re
 from collections import Counter
@@ -13,6 +13,9 @@ from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.errors import InputError
 
 _SEPARATORS = (",", "\t", ";", "|", "::")
+_LINES, _FEWEST_LINES = 50, 4  # that are looked at, and that tell what a table's lines look like
+_MOST_SKIPPED = 30  # lines before a table
+_MARKS = ("#", "//", "--", "%")  # of comments
 _WORDS = 2  # in each line that are no columns yet
 _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 
@@ -21,7 +24,9 @@ def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
     encoding = _encoding(block)
-    lines = [line for line in re.split(r"\r*\n|\r", block.decode(encoding, "replace")) if line.strip()][:50]
+    every = re.split(r"\r*\n|\r", block.decode(encoding, "replace"))[: _LINES + _MOST_SKIPPED]
+    skip = _skipped(every)
+    lines = [line for line in every[skip:] if line.strip()][:_LINES]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     _check_dense(path, lines)
@@ -29,12 +34,36 @@ def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     if not _fit(lines, separator)[0]:
         separator = next((spaces for spaces in ("  ", " ") if _divides_table(lines, spaces)), separator)
-    text = TextFormat(separator=separator, encoding=encoding)  # type: ignore[arg-type]
+    text = TextFormat(separator=separator, encoding=encoding, skip=skip)  # type: ignore[arg-type]
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
     numbered = tuple(f"column_{index}" for index in range(1, len(names) + 1))
     return msgspec.structs.replace(text, names=numbered), False
+
+
+def _skipped(lines: list[str]) -> int:
+    """Count the lines before a table that are none of it: comments, empty ones, and the name of a report.
+
+    Such lines are marked, or hold few fields and stand above a header.
+    """
+    filled = [line for line in lines if line.strip()][:_LINES]
+    later = filled[len(filled) // 2 :]
+    separator = max(_SEPARATORS, key=lambda candidate: _fit(later, candidate)) if later else ""
+    if len(filled) < _FEWEST_LINES or not _fit(later, separator)[0]:
+        return 0
+    text = TextFormat(separator=separator)
+    width, is_marked = len(split_line(later[0], text)), True
+    for number, line in enumerate(lines[:_MOST_SKIPPED]):
+        fields = split_line(line, text)
+        held = sum(bool(field.strip()) for field in fields)
+        if len(fields) == width and 2 * held > width:
+            rows = [split_line(row, text) for row in lines[number + 1 :] if row.strip()]
+            return number if is_marked or _is_header(fields, rows) else 0
+        is_marked = is_marked and (not held or line.lstrip().startswith(_MARKS))
+        if not is_marked and 2 * held > width:
+            return 0
+    return 0
 
 
 def _check_dense(path: Path, lines: list[str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.joined.dated_tables import with_dated_tables
 from clickscale.data.described.drafts.joined.more_tables import Kind, find_more, in_common, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, with_named_tables
 from clickscale.data.described.drafts.roles import mentions, plain_name
@@ -49,9 +50,11 @@ def find_attributes(events: Events, heads: Sequence[Head], keep: Collection[str]
     for kind, tables in more.items():
         more[kind] = [(head, key) for head, key in tables if _key(events, head, kind) is not None]
     known = [head for tables in more.values() for head, _ in tables]
-    return _with_named(
-        _AttributeTables(events, items, users, more, [], [head for head in rest if head not in known]), keep
-    )
+    unused = [head for head in rest if head not in known]
+    events, dated = with_dated_tables(events, unused, keep)
+    unused = [head for head in unused if all(head is not table.head for table in dated)]
+    found = _with_named(_AttributeTables(events, items, users, more, [], unused), keep)
+    return replace(found, named=[*dated, *found.named])
 
 
 def _attribute_table(events: Events, heads: Sequence[Head], kind: Kind) -> Head | None:

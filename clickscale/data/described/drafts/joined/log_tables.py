@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
+from clickscale.data.described.drafts.joined.dated_tables import holds_versions
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
@@ -39,6 +40,8 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
         parts: by path of a table, the paths of its parts.
     """
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
+    if any(each.events is not None and not holds_versions(each.shape.head) for each in found):
+        found = [replace(e, plain=None, events=None) if holds_versions(e.shape.head) else e for e in found]
     best = max(found, key=_worth)
     best = next((each for each in found if _is_finer(each, best)), best)
     if best.events is None:

@@ -65,6 +65,7 @@ class NamedTable:
         prefix: begins the names of its columns in other tables.
         left_out: columns that nobody gets, with the reason.
         parts: paths by part, if its files are parts.
+        valid: columns with the moments from and up to which a row holds.
     """
 
     head: Head
@@ -76,6 +77,7 @@ class NamedTable:
     prefix: str = ""
     left_out: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Path] = field(default_factory=dict)
+    valid: tuple[str, ...] = ()
 
     @property
     def person(self) -> Column | None:
@@ -91,13 +93,16 @@ class NamedTable:
     def lines(self, base: Path) -> Iterator[str]:
         """Yield the table ``[[joined]]``."""
         owners, shown = " and ".join(self.owners), remark(self.shown_key)
-        yield f"\n[[joined]]  # {owners} with the same {shown} have its columns"
+        when = ", as they were at their time" if self.valid else ""
+        yield f"\n[[joined]]  # {owners} with the same {shown} have its columns{when}"
         yield from file_lines(self.head, base, self.parts)
         lost = 1 - self.found
         why = f"  # {lost:.1%} of the sampled {owners} have none of its rows" if lost else ""
         yield f"key = [{quoted(self.key)}]{why}"
         if self.key != self.shown_key:
             yield f"shown_key = [{quoted(self.shown_key)}]  # of the {owners}"
+        for option, name in zip(("valid_from", "valid_to"), self.valid, strict=False):
+            yield f"{option} = {quoted(name)}"
         if self.prefix:
             yield f"prefix = {quoted(self.prefix)}  # of its columns there"
         for name, why in self.left_out.items():
