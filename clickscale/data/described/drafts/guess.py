@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from clickscale.config_text import build
 from clickscale.data.described.drafts.computed.derived_lines import Derivations
+from clickscale.data.described.drafts.computed.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.computed.statistic_lines import (
     Sample,
     Sampled,
@@ -32,7 +33,6 @@ from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.label_lines import label_lines
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     follows_order,

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.role_words import without_accents
 from clickscale.data.described.drafts.roles import separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
@@ -27,6 +28,10 @@ from clickscale.schema import Statistic, usual_statistics
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
 # A class alone, or one of items: the class of energy, of a fare or of a weight is a property like others.
 _KINDS = re.compile(
+    r"kategor|rubri[ckq]|rubriek|editoria(?!l)|seccion|secao|sezione|(^|_)genere|(^|_)genero|gattung|(^|_)branche(_|$)|"
+    r"taxonom|industry|sector$|(^|_)(secteur|settore|setor|sektor|vertical|ressort|sparte|rayon|reparto|abteilung|"
+    r"afdeling|tipo|tipologia|soort|tema|thema|theme|subject|sujet|assunto|argomento|materia|berufsfeld|ramo|rubro|"
+    r"waren_?gruppe|produkt_?gruppe|produkt_?art)(_|$)|"
     r"categ|cate_|genre|topic|tag(?!e)|department|section|type|(^|(^|_)(item|product|article|goods|asset|object|"
     r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
 )
@@ -206,7 +211,7 @@ def _meaning(statistic: Statistic) -> str:
 
 def _tells_kind(column: Column) -> bool:
     """True if a column's name implies that its values are kinds of items."""
-    return bool(_KINDS.search(column.name.lower()))
+    return bool(_KINDS.search(without_accents(column.name)))
 
 
 def _value_count(column: Column) -> int:

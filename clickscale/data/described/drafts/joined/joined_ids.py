@@ -7,6 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from clickscale.data.described.drafts.event_tables import other_users
 from clickscale.data.described.drafts.joined.more_tables import in_common
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time, mentions, side_of
@@ -43,8 +44,9 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
     if not head.named or (user is not None and item is not None):
         return head
     told: dict[str, Literal["user", "item"]] = {}
+    spent = other_users(columns, user)
     for column, table in _described(head, others):
-        if column in (user, item, time) or column.name in told:
+        if column in (user, item, time) or column.name in (*told, *spent):
             continue
         role = _role(table)
         if role == "user" and user is None and side_of(column, None, item)[0] != "item":
