@@ -14,13 +14,12 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.made_columns import parts_of_urls
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.role_words import WORDS
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
     find_id,
     find_time,
-    has_gaps,
-    identifies,
     is_action,
     is_free_text,
     is_quantity,
@@ -176,17 +175,24 @@ def find_events(shape: Shape) -> Events | None:
         return None
     if time is None and not shape.order:
         shape = replace(shape, order="rows")
-    useless_ids = other_users(rest, user) | _requests(rest, user, time)
+    useless_ids = _other_users(rest, user) | _requests(rest, user, time)
     shape = replace(shape, left_out={**useless_ids, **shape.left_out, **_never_features(rest, found)})
     return Events(shape, user, item, time, why, labels, found.unfit)
 
 
-def other_users(columns: Sequence[Column], user: Column | None) -> dict[str, str]:
-    """Return the ids of users that many rows lack, beside one that all rows have."""
-    if user is None or has_gaps(user):
+def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, str]:
+    """Return the ids of users that gave way to the one of the table, which all rows have."""
+    if user is None or pa.types.is_nested(user.values.type):
         return {}
-    lacking = [column for column in columns if has_gaps(column) and find_id([column], "user") is column]
-    return {column.name: OTHER_USER for column in lacking if identifies(user, column)}
+    preferred = [
+        column
+        for column in columns
+        if column is not user
+        and column.values.null_count
+        and find_id([column], "user") is column
+        and named([column, user], WORDS["user"].names) is not user
+    ]
+    return {column.name: OTHER_USER for column in preferred if find_id([column, user], "user") is user}
 
 
 def _requests(columns: Sequence[Column], user: Column | None, time: Column | None) -> dict[str, str]:
@@ -258,7 +264,7 @@ def _user_and_item(
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
-        others = other_users(columns, user)
+        others = _other_users(columns, user)
         columns = [column for column in columns if column.name not in others]
         item, why = _other_id(columns, user), OTHER_ID
         if item is None and shape.head.named:
@@ -321,7 +327,7 @@ def _codes_of_items(columns: Sequence[Column], user: Column) -> Column | None:
         and not OutcomeName(column.name).matches(_NO_CODE)
         and bool(pc.mean(pc.match_substring_regex(column.known, _CODE).cast(pa.int8())).as_py() > _OWN)
         and side_of(column, user, None)[0] == "context"
-        and not identifies(column, user)
+        and side_of(user, None, column)[0] == "context"
     ]
     return max(codes, key=lambda column: column.distinct, default=None)
 

@@ -1,8 +1,8 @@
-"""Words for users and items, as names of ids have them, in several languages."""
+"""Words for users, items and kinds of items, as names of columns have them, in several languages."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
+from typing import NamedTuple
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -87,12 +87,23 @@ _THING = re.compile(
     r"inserat|advertentie|noticia|notizi[ae]|pelicula|livro|cancion|oferta|offerta|offerte|inmueble|imove[li]|"
     r"immobil|cupon|cupom|coupon|gutschein|vacature|aanbieding"
 )
-NAMES = {"user": _USERS, "item": _ITEMS}  # of ids
-WORDS = {"user": _PERSON, "item": _THING}  # inside of names
+
+# A class alone, or one of items: the class of energy, of a fare or of a weight is a property like others.
+_KINDS = re.compile(
+    r"kategor|rubri[ckq]|rubriek|editoria(?!l)|seccion|secao|sezione|(^|_)genere|(^|_)genero|gattung|(^|_)branche(_|$)|"
+    r"taxonom|industry|sector$|(^|_)(secteur|settore|setor|sektor|vertical|ressort|sparte|rayon|reparto|abteilung|"
+    r"afdeling|tipo|tipologia|soort|tema|thema|theme|sujet|assunto|argomento|materia|berufsfeld|ramo|rubro|"
+    r"waren_?gruppe|produkt_?gruppe|produkt_?art)(_|$)|"
+    r"categ|cate_|genre|topic|tag(?!e)|department|section|type|(^|(^|_)(item|product|article|goods|asset|object|"
+    r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
+)
 
 
-def without_accents(text: str) -> str:
-    """Write a text in lower case and letters of English, as far as it has any."""
-    letters = unicodedata.normalize("NFKD", text.lower())
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return plain.replace("ß", "ss")
+class _Words(NamedTuple):
+    """Names of ids in order of preference, and words inside of others."""
+
+    names: tuple[str, ...]
+    inside: re.Pattern[str]
+
+
+WORDS = {"user": _Words(_USERS, _PERSON), "item": _Words(_ITEMS, _THING), "kind": _Words((), _KINDS)}

@@ -1,6 +1,7 @@
 """Roles of columns, guessed from names, values, and whether the item or the user determines them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -12,9 +13,7 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.role_words import (
     DOUBTFUL,
-    NAMES,
     WORDS,
-    without_accents,
 )
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
@@ -93,7 +92,14 @@ _BEFORE = 0.99  # share of the rows in which a moment that is known lies before 
 
 def plain_name(name: str) -> str:
     """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
-    return re.sub(r"[^a-z0-9]", "", without_accents(name))
+    return re.sub(r"[^a-z0-9]", "", _without_accents(name))
+
+
+def _without_accents(text: str) -> str:
+    """Write a text in lower case and letters of English, as far as it has any."""
+    letters = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return plain.replace("ß", "ss")
 
 
 def plain_ends(name: str) -> list[str]:
@@ -123,22 +129,22 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
     told = next((column for column in columns if column.role == kind), None)
     if told is not None:
         return told
-    known = named([c for c in columns if _may_be(c, kind)], NAMES[kind])
+    known = named([c for c in columns if _may_be(c, kind)], WORDS[kind].names)
     found = known or next((c for c in columns if _is_similar(c, kind) and _may_be(c, kind)), None)
-    if kind == "item" or found is None or not has_gaps(found):
+    if kind == "item" or found is None or not _has_gaps(found):
         return found
     complete = [
         c for c in columns if not _misses(c) and _names_user(c) and c.distinct < _EVERY * len(c.values)
     ]
-    return next((c for c in complete if identifies(c, found)), found)
+    return next((c for c in complete if _identifies(c, found)), found)
 
 
-def has_gaps(user: Column) -> bool:
+def _has_gaps(user: Column) -> bool:
     """True for an id that many rows lack."""
     return _misses(user) >= _GAPS * len(user.values) > 0
 
 
-def identifies(user: Column, other: Column) -> bool:
+def _identifies(user: Column, other: Column) -> bool:
     """True if rows of one user have one id of another kind, where they have any."""
     has = other.values.is_valid()
     both = [Column(each.name, each.values.filter(has)) for each in (user, other)]
@@ -157,7 +163,7 @@ def _names_user(column: Column) -> bool:
     names = (*plain_ends(column.name), plain_name(column.name))
     if any(name.endswith(_SESSIONS) for name in names):
         return False
-    return named([column], NAMES["user"]) is not None or _is_similar(column, "user")
+    return named([column], WORDS["user"].names) is not None or _is_similar(column, "user")
 
 
 def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
@@ -209,9 +215,9 @@ def guests_of(user: Column) -> list[str]:
     return sorted(texts) + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
 
 
-def mentions(text: str, kind: Literal["user", "item"]) -> bool:
-    """True if a name, such as that of a file, contains a word for users or for items."""
-    return WORDS[kind].search(without_accents(text)) is not None
+def mentions(text: str, kind: Literal["user", "item", "kind"]) -> bool:
+    """True if a name, such as that of a file, contains a word for users, for items or for their kinds."""
+    return WORDS[kind].inside.search(_without_accents(text)) is not None
 
 
 def is_action(column: Column) -> bool:
