@@ -47,6 +47,7 @@ _CLOCKS = (
     *("eventtime", "clicktime", "starttime", "requesttime", "servertime", "impressiontime"),
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
+OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
 _REQUESTS = 1.2  # requests of a user, at least
@@ -268,7 +269,7 @@ def _user_and_item(
         columns = [column for column in columns if column.name not in others]
         item, why = _other_id(columns, user), OTHER_ID
         if item is None and shape.head.named:
-            item = _codes_of_items(columns, user)
+            item, why = _codes_of_items(columns, user), OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"

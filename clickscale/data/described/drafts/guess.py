@@ -23,7 +23,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import OTHER_ID, no_events, useless
+from clickscale.data.described.drafts.event_tables import OTHER_CODES, OTHER_ID, no_events, useless
 from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
@@ -232,7 +232,7 @@ class _Draft:
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
-        if role == "user" and self.events.why == OTHER_ID:
+        if role == "user" and self.events.why in (OTHER_ID, OTHER_CODES):
             return "by its name"
         if role == "item" or not (self.shape.composite or self.shape.listed):
             return self.events.why

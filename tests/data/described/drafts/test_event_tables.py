@@ -73,6 +73,7 @@ def test_a_table_of_users_tells_of_the_impressions_that_name_them(tmp_path):
 def test_codes_that_come_again_with_many_users_are_items_where_no_name_tells(tmp_path):
     text, tree = draft(tmp_path, list(visits(0.4)))
     assert tree["item"]["column"] == "shown"
+    assert "# codes that come again with other users" in text
     assert "# left out: app_id (it has one value in 1,200 sampled rows)" in text
 
 
