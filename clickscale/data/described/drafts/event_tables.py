@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.computed.made_columns import parts_of_urls, with_clock
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.made_columns import parts_of_urls, with_clock
+from clickscale.data.described.drafts.role_words import WORDS
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
@@ -26,11 +27,13 @@ from clickscale.data.described.drafts.roles import (
     numbers_or_none,
     plain_name,
     separation,
+    side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
 from clickscale.data.features.values import read_labels
+from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
 
 _NO_ITEM = re.compile(
@@ -40,6 +43,21 @@ _NO_ITEM = re.compile(
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
 _SHOWN = 40  # letters of a value in a reason
+OTHER_CODES = "codes that come again with other users, as those of items do"
+OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
+_VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
+_REQUESTS = 1.2  # requests of a user, at least
+_OF_REQUESTS = re.compile(
+    r"(^|_)(id|ids|key|token|uuid|guid|hash|nr|no)(_|$)|session|visit|request|sitzung|anfrage|sesion|sessao|seance|"
+    r"peticion|requete|richiesta|sessione|sessie"
+)
+_NO_CODE = re.compile(
+    r"(^|_)(ip|url|uri|host|domain|agent|ua|browser|os|version|referr?er|device|model|session|visit|request|query|"
+    r"search|hash|token|lat|lon|geo|zip|postal|postcode|plz|country|region|city|state|segment|group|experiment|variant|"
+    r"store|branch|warehouse|campaign|channel|slot|placement|position|page|date|time|hour|day)(_|$)"
+)
+_CODE = r"^[A-Za-z]+[-_:./]?[A-Za-z0-9]*\d+$"  # a word and a number
+_MANY, _AGAIN = 30, 0.5  # different codes, at least, and as a share of the rows at most
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -154,8 +172,51 @@ def find_events(shape: Shape) -> Events | None:
         return None
     if time is None and not shape.order:
         shape = replace(shape, order="rows")
-    shape = replace(shape, left_out={**shape.left_out, **_never_features(rest, found)})
+    useless_ids = _other_users(rest, user) | _requests(rest, user, time)
+    shape = replace(shape, left_out={**useless_ids, **shape.left_out, **_never_features(rest, found)})
     return Events(shape, user, item, time, why, labels, found.unfit)
+
+
+def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, str]:
+    """Return the ids of users that gave way to the one of the table, which all rows have."""
+    if user is None or pa.types.is_nested(user.values.type):
+        return {}
+    preferred = [
+        column
+        for column in columns
+        if column is not user
+        and column.values.null_count
+        and find_id([column], "user") is column
+        and named([column, user], WORDS["user"].names) is not user
+    ]
+    return {column.name: OTHER_USER for column in preferred if find_id([column, user], "user") is user}
+
+
+def _requests(columns: Sequence[Column], user: Column | None, time: Column | None) -> dict[str, str]:
+    """Return the ids of requests or visits: several of each user, one after the other and soon over."""
+    if user is None or time is None or pa.types.is_nested(user.values.type) or not time.unit:
+        return {}
+    moments = seconds(time.values, detect_unit(time.known))[0]
+    return {
+        column.name: "an id of one request or visit, which does not come back"
+        for column in columns
+        if not pa.types.is_nested(column.values.type)
+        and _OF_REQUESTS.search(OutcomeName(column.name).snake)
+        and (column.is_id or column.floats is None)
+        and not column.unit
+        and column.distinct > _REQUESTS * user.distinct
+        and side_of(user, None, column)[0] == "item"
+        and _soon_over(column, moments)
+    }
+
+
+def _soon_over(column: Column, moments: pa.Array) -> bool:
+    """True if the rows of nearly each value lie within a day of each other, and all rows do not."""
+    rows = pa.table({"id": column.values, "at": moments}).drop_null()
+    spans = rows.group_by("id").aggregate([("at", "min"), ("at", "max")])
+    lasted = pc.subtract(spans["at_max"], spans["at_min"])
+    whole = pc.subtract(pc.max(rows["at"]), pc.min(rows["at"])).as_py() if rows.num_rows else 0
+    return bool(whole > _VISIT and pc.mean(pc.less_equal(lasted, _VISIT).cast(pa.int8())).as_py() >= _OWN)
 
 
 def _tells_events(label: Label, has_key: bool) -> bool:
@@ -200,7 +261,11 @@ def _user_and_item(
     if shape.item is not None and user is None and not shape.head.named:
         user = next((column for column in ids if column is not item), None)
     elif user is not None and item is None and _comes_back(user):
+        others = _other_users(columns, user)
+        columns = [column for column in columns if column.name not in others]
         item, why = _other_id(columns, user), OTHER_ID
+        if item is None and shape.head.named:
+            item, why = _codes_of_items(columns, user), OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
@@ -215,9 +280,27 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         if column is not user
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
         and not OutcomeName(column.name).matches(_NO_ITEM)
-        and column.distinct < 0.9 * len(column.values)
+        and 1 < column.distinct < 0.9 * len(column.values)
     ]
     return max(others, key=lambda column: column.distinct, default=None)
+
+
+def _codes_of_items(columns: Sequence[Column], user: Column) -> Column | None:
+    """Find texts such as SKU-00344 that come again with many users, of several those with the most values."""
+    codes = [
+        column
+        for column in columns
+        if column is not user
+        and _MANY <= column.distinct < _AGAIN * len(column.known)
+        and column.floats is None
+        and pa.types.is_string(column.values.type)
+        and not column.unit
+        and not OutcomeName(column.name).matches(_NO_CODE)
+        and bool(pc.mean(pc.match_substring_regex(column.known, _CODE).cast(pa.int8())).as_py() > _OWN)
+        and side_of(column, user, None)[0] == "context"
+        and side_of(user, None, column)[0] == "context"
+    ]
+    return max(codes, key=lambda column: column.distinct, default=None)
 
 
 def _begins_with_ids(columns: Sequence[Column]) -> bool:

@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 
 from clickscale.config_text import build
 from clickscale.data.described.drafts.computed.derived_lines import Derivations
+from clickscale.data.described.drafts.computed.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.computed.statistic_lines import (
     Sample,
     Sampled,
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import OTHER_ID, no_events, useless
+from clickscale.data.described.drafts.event_tables import OTHER_CODES, OTHER_ID, no_events, useless
 from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.dated_tables import why_unused
@@ -33,7 +34,6 @@ from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.label_lines import label_lines
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.drafts.made_columns import with_flag_groups, with_url_parts
 from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     follows_order,
@@ -234,7 +234,7 @@ class _Draft:
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
-        if role == "user" and self.events.why == OTHER_ID:
+        if role == "user" and self.events.why in (OTHER_ID, OTHER_CODES):
             return "by its name"
         if role == "item" or not (self.shape.composite or self.shape.listed):
             return self.events.why

@@ -1,6 +1,7 @@
 """Roles of columns, guessed from names, values, and whether the item or the user determines them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -10,6 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.role_words import (
+    DOUBTFUL,
+    WORDS,
+)
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
 from clickscale.data.tables.casts import detect_unit, seconds
@@ -21,27 +26,6 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Names as they are compared: lower case, letters and digits only. The order is the order of preference.
-USERS = _words(
-    "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid visitor "
-    "clientid client accountid account viewerid readerid buyerid playerid custid personid personidx msno "
-    "recipient recipientid subscriberid reader viewer player listener seekerid seeker passengerid passenger "
-    "driver leadid householdid profile profileid msisdn username kunde kundenid kundennummer cookie cookieid "
-    "distinctid anonymousid deviceid devicetoken ifa idfa gaid aaid sessionid session"
-)
-ITEMS = _words(
-    "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
-    "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid document "
-    "contentid songid song trackid track bookid book isbn listingid offerid shopid restaurantid appid "
-    "jobid gameid game poiid venueid businessid hotelid propertyid propid animeid artistid artist recipeid "
-    "courseid placeid listing episode episodeid coupon couponid recipe recipeno property offer exposeid "
-    "creative banner template templateid campaign campaignid"
-)
-# Names of ids that may also be those of a few kinds, such as a player of videos or the format of a banner.
-_DOUBTFUL = _words(
-    "recipient reader viewer player listener seeker passenger driver profile listing episode coupon "
-    "recipe property offer creative banner template campaign"
-)
 _TIMES = _words(
     "timestamp time ts eventtime timems timestampms datetime unixtime unixreviewtime impressiontime "
     "clicktime createdat eventtimestamp occurredat servertime requesttime starttime date day reviewtime "
@@ -81,13 +65,6 @@ _QUANTITIES = re.compile(
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
 )
-_USER_WORD = re.compile(
-    r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber|nutzer|kunde|usuario|utilisateur"
-)
-_ITEM_WORD = re.compile(
-    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku|"
-    r"artikel|produkt|produit|werbemittel|anzeige"
-)
 _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
@@ -98,6 +75,10 @@ _SOME = 30  # different ids from which one that most rows have stands for none
 _NOBODY = _words(
     "none null nan undefined unknown unidentified guest guests anonymous anon nobody na 0 0.0 -1 -1.0"
 )
+_SESSIONS = ("sessionid", "session")  # users where nothing else is one
+_GAPS = 0.1  # share of the rows without an id from which one that all rows have is better
+_EVERY = 0.95  # share of the rows with an id of their own from which it is none of users
+_MOSTLY_ONE = 0.9  # share of the devices with one user
 _SOME_GUESTS = 0.01  # share of rows without a user below which they are faulty
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _FEW_NUMBERS = 10  # different numbers that are compared as other values are
@@ -110,8 +91,15 @@ _BEFORE = 0.99  # share of the rows in which a moment that is known lies before 
 
 
 def plain_name(name: str) -> str:
-    """Reduce a name to the form of the lists above."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
+    return re.sub(r"[^a-z0-9]", "", _without_accents(name))
+
+
+def _without_accents(text: str) -> str:
+    """Write a text in lower case and letters of English, as far as it has any."""
+    letters = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return plain.replace("ß", "ss")
 
 
 def plain_ends(name: str) -> list[str]:
@@ -135,21 +123,63 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
 def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column | None:
     """Find the user or item id by its name: a known name, or one that ends in "id" and has a fitting word.
 
-    Another table may tell it before (`Column.role`).
+    Another table may tell it before (`Column.role`). A user id that many rows lack gives way to one of the
+    same users that all rows have.
     """
-    word = _USER_WORD if kind == "user" else _ITEM_WORD
     told = next((column for column in columns if column.role == kind), None)
-    sure = [column for column in columns if plain_name(column.name) not in _DOUBTFUL or _has_many(column)]
-    known = told or named(sure, USERS if kind == "user" else ITEMS)
-    similar = [
-        c
-        for c in columns
-        if word.search(name := c.name.lower())
-        and plain_name(name).endswith(("id", "no", "key"))
-        and not _PLACES.search(name)
-        and not _LINES.search(plain_name(name))
+    if told is not None:
+        return told
+    known = named([c for c in columns if _may_be(c, kind)], WORDS[kind].names)
+    found = known or next((c for c in columns if _is_similar(c, kind) and _may_be(c, kind)), None)
+    if kind == "item" or found is None or not _has_gaps(found):
+        return found
+    complete = [
+        c for c in columns if not _misses(c) and _names_user(c) and c.distinct < _EVERY * len(c.values)
     ]
-    return known or (similar[0] if similar else None)
+    return next((c for c in complete if _identifies(c, found)), found)
+
+
+def _has_gaps(user: Column) -> bool:
+    """True for an id that many rows lack."""
+    return _misses(user) >= _GAPS * len(user.values) > 0
+
+
+def _identifies(user: Column, other: Column) -> bool:
+    """True if rows of one user have one id of another kind, where they have any."""
+    has = other.values.is_valid()
+    both = [Column(each.name, each.values.filter(has)) for each in (user, other)]
+    return _determines(both[0], both[1], _MOSTLY_ONE)
+
+
+def _misses(column: Column) -> int:
+    """Count the rows without a value; lists are of no single one."""
+    return 0 if pa.types.is_nested(column.values.type) else int(column.values.null_count)
+
+
+def _names_user(column: Column) -> bool:
+    """True for the name of an id of users, one of visits apart."""
+    if pa.types.is_nested(column.values.type) or not _may_be(column, "user"):
+        return False
+    names = (*plain_ends(column.name), plain_name(column.name))
+    if any(name.endswith(_SESSIONS) for name in names):
+        return False
+    return named([column], WORDS["user"].names) is not None or _is_similar(column, "user")
+
+
+def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
+    """True for a name that ends in "id" and has a word for users or items."""
+    name = column.name.lower()
+    if not plain_name(name).endswith(("id", "no", "key")):
+        return False
+    return mentions(name, kind) and not _PLACES.search(name) and not _LINES.search(plain_name(name))
+
+
+def _may_be(column: Column, kind: Literal["user", "item"]) -> bool:
+    """True for an id that has enough values for its name; of one item no rows differ."""
+    if kind == "item" and column.distinct == 1 and len(column.values) > _SOME:
+        return False
+    names = (plain_name(column.name), *plain_ends(column.name))
+    return DOUBTFUL.isdisjoint(names) or _has_many(column)
 
 
 def _has_many(column: Column) -> bool:
@@ -185,9 +215,9 @@ def guests_of(user: Column) -> list[str]:
     return sorted(texts) + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
 
 
-def mentions(text: str, kind: Literal["user", "item"]) -> bool:
-    """True if a name, such as that of a file, contains a word for users or for items."""
-    return (_USER_WORD if kind == "user" else _ITEM_WORD).search(text.lower()) is not None
+def mentions(text: str, kind: Literal["user", "item", "kind"]) -> bool:
+    """True if a name, such as that of a file, contains a word for users, for items or for their kinds."""
+    return WORDS[kind].inside.search(_without_accents(text)) is not None
 
 
 def is_action(column: Column) -> bool:
@@ -295,7 +325,7 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
     and likewise for users. If too few ids repeat in the head, the name decides.
     """
     for side, key in (("item", item), ("profile", user)):
-        if key is not None and _determines(key, column):
+        if key is not None and _determines(key, column) and not _differs_in_shared(key, column):
             return side, f"each {key.name!r} has one value of it"  # type: ignore[return-value]
     name = column.name.lower()
     for side, key in (("item", item), ("profile", user)):
@@ -309,6 +339,18 @@ def side_of(column: Column, user: Column | None, item: Column | None) -> tuple[S
     if user is None and item is None:
         return "context", "it is in the impressions"
     return "context", "it varies between the impressions of one item and of one user"
+
+
+def _differs_in_shared(key: Column, column: Column) -> bool:
+    """True if a column has several values in the rows of an id that stands for all that are unknown.
+
+    Where such rows are users of their own, each has its value.
+    """
+    value, share = shared_id(key)
+    if not share or str(value) in guests_of(key):
+        return False
+    among = pc.equal(as_text(key.values), str(value)).fill_null(False)
+    return Column(column.name, _comparable(column.values).filter(among)).distinct > 1
 
 
 def is_moment_of(column: Column, user: Column | None, item: Column | None, time: Column | None) -> bool:
@@ -350,8 +392,8 @@ def _repeats(key: Column) -> int:
     return int(np.sum(counts > 1))
 
 
-def _determines(key: Column, column: Column) -> bool:
-    """True if 98% of the ids with several rows have one value, and several values occur."""
+def _determines(key: Column, column: Column, share: float = 0.98) -> bool:
+    """True if nearly all of the ids with several rows have one value, and several values occur."""
     if pa.types.is_nested(key.values.type) or column.distinct < 2:
         return False
     keys, values = _codes(key.values), _codes(_comparable(column.values))
@@ -362,7 +404,7 @@ def _determines(key: Column, column: Column) -> bool:
     changes = np.r_[False, (keys[1:] == keys[:-1]) & (values[1:] != values[:-1])]
     constant = np.add.reduceat(changes, starts) == 0
     several = sizes > 1
-    return bool(several.sum() >= _GROUPS and constant[several].mean() >= 0.98)
+    return bool(several.sum() >= _GROUPS and constant[several].mean() >= share)
 
 
 def _comparable(values: pa.Array) -> pa.Array:

@@ -40,6 +40,13 @@ def head(**values):
         (["subscriber_key", "song_no"], "subscriber_key", "song_no"),
         (["NutzerID", "WerbemittelID"], "NutzerID", "WerbemittelID"),
         (["visitor_location_country_id", "prop_id"], None, "prop_id"),
+        (["id_cliente", "id_producto"], "id_cliente", "id_producto"),
+        (["código_usuário", "id_artigo"], "código_usuário", "id_artigo"),
+        (["id_client", "code_coupon"], "id_client", "code_coupon"),
+        (["ID_UTENTE", "codice_articolo"], "ID_UTENTE", "codice_articolo"),
+        (["Kunden-Nr.", "Artikelnummer"], "Kunden-Nr.", "Artikelnummer"),
+        (["klantnummer", "advertentie_id"], "klantnummer", "advertentie_id"),
+        (["collector", "sekunden"], None, None),
         (["color", "shape"], None, None),
     ],
 )
@@ -105,6 +112,30 @@ def test_a_column_belongs_to_whoever_decides_it():
     assert side_of(table.columns["paint"], table.columns["u"], table.columns["i"])[0] == "item"
     assert side_of(table.columns["club"], table.columns["u"], table.columns["i"])[0] == "profile"
     assert side_of(table.columns["slot"], table.columns["u"], table.columns["i"])[0] == "context"
+
+
+def test_an_id_of_nobody_says_nothing_of_users():
+    ids = ["a99f214a"] * 400 + [f"d{n % 100}" for n in range(300)]
+    of_users = ["x1"] * 400 + [f"x{n % 7}" for n in range(100)] * 3
+    of_rows = [f"x{n % 5}" for n in range(400)] + of_users[400:]
+    table = head(device_id=ids, model=of_users, ip=of_rows)
+    user = table.columns["device_id"]
+    assert side_of(table.columns["model"], user, None)[0] == "profile"
+    assert side_of(table.columns["ip"], user, None)[0] == "context"
+    guests = Column("device_id", pa.array([each.replace("a99f214a", "unknown") for each in ids]))
+    assert side_of(table.columns["ip"], guests, None)[0] == "profile"  # each is a user of its own
+
+
+def test_an_id_of_one_thing_is_none_of_items():
+    shown = {"app_id": ["shop"] * 60, "campaign_id": [f"c{n % 31}" for n in range(60)]}
+    assert find_id(list(columns(**shown).values()), "item").name == "campaign_id"
+
+
+def test_the_id_of_a_title_goes_before_the_number_of_its_episode():
+    shown = columns(**{"title.series.episode": [n % 12 for n in range(60)], "title.id": list(range(60))})
+    assert find_id(list(shown.values()), "item").name == "title.id"
+    del shown["title.id"]
+    assert find_id(list(shown.values()), "item") is None
 
 
 def test_where_few_ids_repeat_the_name_speaks():

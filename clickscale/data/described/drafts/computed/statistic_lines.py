@@ -6,7 +6,6 @@ of this from a few ten thousand rows of ids. A statistic tells it in a number, w
 impressions says that it would; on other logs it would only be one more column.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,18 +17,13 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
-from clickscale.data.described.drafts.roles import separation
+from clickscale.data.described.drafts.roles import mentions, separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.schema import Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
-# A class alone, or one of items: the class of energy, of a fare or of a weight is a property like others.
-_KINDS = re.compile(
-    r"categ|cate_|genre|topic|tag(?!e)|department|section|type|(^|(^|_)(item|product|article|goods|asset|object|"
-    r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
-)
 _MANY, _ALONE = (
     300,
     0.75,
@@ -221,7 +215,7 @@ def _meaning(statistic: Statistic) -> str:
 
 def _tells_kind(column: Column) -> bool:
     """True if a column's name implies that its values are kinds of items."""
-    return bool(_KINDS.search(column.name.lower()))
+    return mentions(column.name, "kind")
 
 
 def _value_count(column: Column) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.event_tables import OTHER_USER, Events
 from clickscale.data.described.drafts.joined.dated_tables import with_dated_tables
 from clickscale.data.described.drafts.joined.more_tables import Kind, find_more, in_common, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, with_named_tables
@@ -111,7 +111,9 @@ def _with_named(found: _AttributeTables, keep: Collection[str]) -> _AttributeTab
             named += tables
     shape = events.shape
     listed = shape.listed
-    spent = {*events.ids, *(column.name for column, _, _ in events.labels), *shape.left_out, *events.unfit}
+    # A table of the users with an id of their own says something of the impressions of these.
+    left_out = [name for name, why in shape.left_out.items() if why != OTHER_USER]
+    spent = {*events.ids, *(column.name for column, _, _ in events.labels), *left_out, *events.unfit}
     spent |= {*listed.made, *listed.parallel, *listed.chosen} if listed is not None else set()
     spent |= {table.shown_key for table in named}  # items or users have the same
     head, tables = with_named_tables(events.head, "impressions", others, spent, keep)

@@ -44,7 +44,7 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
         return head
     told: dict[str, Literal["user", "item"]] = {}
     for column, table in _described(head, others):
-        if column in (user, item, time) or column.name in told:
+        if column in (user, item, time) or column.name in told or _is_other_user(column, user):
             continue
         role = _role(table)
         if role == "user" and user is None and side_of(column, None, item)[0] != "item":
@@ -53,6 +53,11 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
             told[column.name], item = "item", column
     marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
     return replace(head, columns={**head.columns, **marked}) if marked else head
+
+
+def _is_other_user(column: Column, user: Column | None) -> bool:
+    """True for an id of users that some rows lack, beside the one of the table."""
+    return user is not None and column.values.null_count > 0 and find_id([column], "user") is column
 
 
 def _may_be_item(

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import useless
+from clickscale.data.described.drafts.role_words import WORDS
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
-    ITEMS,
-    USERS,
     mentions,
     named,
     plain_name,
@@ -77,7 +76,7 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
     columns = list(head.columns.values())
     if not head.named:
         return columns[0]
-    names = (plain_name(wanted.name if wanted else ""), *(USERS if kind == "user" else ITEMS), "id")
+    names = (plain_name(wanted.name if wanted else ""), *WORDS[kind].names, "id")
     found, own = named(columns, names), named(columns, ("id",))
     if found is not None and wanted is not None and own is not None and found.name != wanted.name:
         # A table of ads has an id of its own, and names their campaigns, which may be items elsewhere.

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import Events
-from clickscale.data.described.drafts.made_columns import with_clock
 from clickscale.data.described.drafts.roles import find_time, plain_name
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines

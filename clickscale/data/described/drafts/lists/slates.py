@@ -22,12 +22,15 @@ from clickscale.data.described.rows import Lists, as_text, flat, gathered, place
 _PAST = re.compile(r"hist|past|prev|seq|behav|recent|click|read|watch|view|visited|bought")
 _SHOWN = re.compile(r"inview|in_view|impression|shown|candidate|slate|exposed|displayed|recommended")
 _CHOSEN = re.compile(
-    r"click|clk|chosen|choice|select|pick|tap|purchas|bought|buy|order|book(?!s)|convert|install|open"
+    r"click|clk|chosen|choice|select|pick|tap|purchas|bought|buy|order|book(?!s)|convert|install|open|"
+    r"clic(?!k)|kli(c?k)|kauf|gekocht|gebucht|gew(a|ae)hlt|bestellt|achat|achete|acquist|ordinat|commande|choisi|"
+    r"selec|seleziona|scelt|elegid|escolhid|gekozen|abiert|apert|ouvert|geoeffnet|compr(a|ad[oa]|ou)(_|$)"
 )
-_PLACE = re.compile(r"pos|place|rank|index|idx|slot|(^|_)nr(_|$)")
+_PLACE = re.compile(r"pos|place|rank|index|idx|slot|rang|platz|plaats|(^|_)nr(_|$)")
 _EARLIER = re.compile(r"(^|_)(last|prev|previous|past|hist|history|recent|avg|mean)(_|$)")
 _SLOTS = re.compile(
-    r"shown|slate|slot|display|expos|impression|candidate|recommend|^(pos|position|rank|place)$"
+    r"shown|slate|slot|display|expos|impression|candidat|recom+[ae]nd|^(pos|position|rank|place)$|"
+    r"^(posicion|posicao|posizione|rang|rango|platz|plaats|positie)$|mostrad|exibid|affich|angezeigt|empfehl|getoond"
 )
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)\Z")
 _MOSTLY = 0.9
@@ -206,9 +209,9 @@ def _wide(head: Head) -> Slate | None:
     """Find items in neighboring columns, with the outcome of each, or with what was chosen of them."""
     groups = dict(_numbered(head))
     for stem, (numbers, parts) in groups.items():
-        if not (_SLOTS.search(stem) or find_id([Column(stem, pa.array([], pa.string()))], "item")):
-            continue
         shown = _gathered(head, stem, parts)
+        if not (_SLOTS.search(stem) or find_id([shown.column], "item")):
+            continue
         if not shown.ids or not _share_ids(head, parts):
             continue
         alike = {

@@ -147,6 +147,27 @@ def test_a_column_for_each_item_and_for_its_click(tmp_path, change):
     assert "item_1 " not in text
 
 
+@pytest.mark.parametrize(
+    ("item", "click"),
+    [
+        ("producto_", "clic_"),
+        ("produto", "clicado_"),
+        ("Artikel_", "geklickt_"),
+        ("annonce_", "clic"),
+        ("item_", "klik_"),
+    ],
+)
+def test_slates_in_other_languages(tmp_path, item, click):
+    def change(row):
+        shown = {f"{item}{n + 1}": each for n, each in enumerate(row["slate"])}
+        return shown | {f"{click}{n + 1}": int(n in row["clicked"]) for n in range(5)}
+
+    _, tree = written(tmp_path, change, "log.csv")
+    gather = tree["impressions"]["lists"]["gather"]
+    assert gather[item.rstrip("_").lower()] == [f"{item}{n + 1}" for n in range(5)]
+    assert labels(tmp_path) == CLICKS
+
+
 @pytest.mark.parametrize("stem", ["shown_", "slot", "item"])
 def test_a_column_for_each_item_and_one_for_what_was_clicked(tmp_path, stem):
     def change(row):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.drafts.made_columns import with_flag_groups
+from clickscale.data.described.drafts.computed.made_columns import with_flag_groups
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.log import load_log
 from clickscale.data.layout import Manifest

@@ -1,0 +1,109 @@
+"""Words for users, items and kinds of items, as names of columns have them, in several languages."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _ids(nouns: tuple[str, ...]) -> Iterator[str]:
+    """Yield the names of ids of things, such as ``id_cliente``, ``Kundennummer`` and ``code_produit``."""
+    for before in ("id", "cod", "code", "codigo", "codice", "num", "numero", "nr", "ref"):
+        yield from (before + noun for noun in nouns)
+    for after in ("id", "nr", "nummer", "code", "codigo", "key", "uuid"):
+        yield from (noun + after for noun in nouns)
+
+
+# Nouns without accents, as `roles.plain_name` writes them: in English, since other languages put the word
+# for an id in front, then in Spanish, Portuguese, French, Italian, German and Dutch.
+_PEOPLE = _words(
+    "user customer client member visitor cliente usuario suscriptor visitante lector oyente jugador "
+    "comprador pasajero candidato utilizador assinante leitor ouvinte jogador passageiro utilisateur abonne "
+    "visiteur lecteur auditeur joueur acheteur passager candidat destinataire utente abbonato visitatore "
+    "lettore ascoltatore giocatore acquirente passeggero destinatario kunde kunden nutzer benutzer abonnent "
+    "abonnenten besucher leser hoerer spieler kaeufer bewerber empfaenger gebruiker gebruikers klant "
+    "klanten abonnee bezoeker lezer luisteraar speler koper"
+)
+_THINGS = _words(
+    "item product article movie video song book offer listing job coupon recipe producto articulo anuncio "
+    "noticia pelicula cancion libro oferta inmueble empleo cupon receta juego produto artigo filme livro "
+    "musica imovel vaga cupom receita jogo produit annonce livre offre chanson bien emploi recette jeu "
+    "prodotto articolo annuncio notizia brano offerta immobile lavoro ricetta gioco produkt artikel anzeige "
+    "anzeigen beitrag beitrags buch angebot angebots inserat inserats immobilie immobilien stelle stellen "
+    "gutschein rezept spiel advertentie nieuws boek nummer aanbieding woning vacature recept spel"
+)
+_VAGUE = {"bien", "nummer", "lavoro", "emploi", "job", "song", "book"}  # by themselves, as names of ids
+
+# Names as they are compared: lower case, letters and digits only. The order is the order of preference.
+_USERS = (
+    *_words(
+        "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid "
+        "visitor clientid client accountid account viewerid readerid buyerid playerid custid personid "
+        "personidx msno recipient recipientid subscriberid reader viewer player listener seekerid seeker "
+        "passengerid passenger driver leadid householdid profile profileid msisdn username"
+    ),
+    *_ids(_PEOPLE),
+    *_PEOPLE,
+    *_words(
+        "cookie cookieid distinctid anonymousid deviceid devicetoken ifa idfa gaid aaid sessionid session"
+    ),
+)
+_ITEMS = (
+    *_words(
+        "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
+        "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid "
+        "document contentid songid song trackid track bookid book isbn listingid offerid shopid "
+        "restaurantid appid jobid gameid game poiid venueid businessid hotelid propertyid propid animeid "
+        "artistid artist recipeid courseid placeid titleid listing episode episodeid coupon couponid recipe "
+        "recipeno property offer exposeid creative banner template templateid campaign campaignid"
+    ),
+    *_ids(_THINGS),
+    *(noun for noun in _THINGS if noun not in _VAGUE),
+    *_words("postid storyid clipid podcastid programid"),
+)
+# Names of ids that may also be those of a few kinds, such as a player of videos or the format of a banner.
+DOUBTFUL = frozenset(
+    _words(
+        "recipient reader viewer player listener seeker passenger driver profile listing episode coupon "
+        "recipe property offer creative banner template campaign"
+    )
+) | (
+    frozenset((*_PEOPLE, *_THINGS))
+    - frozenset(
+        _words("user customer client member visitor item product article movie video song book kunde")
+    )
+)
+_PERSON = re.compile(
+    r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber|nutzer|(?<!se)kunde|usuari|"
+    r"utilisateur|utilizador|utente|utenti|suscriptor|assinante|abbonat|abonne(?!m)|abonnent|besucher|bezoeker|"
+    r"gebruiker|klant|lecteur|leitor|lettor[ei]|bewerber|candidat[oe]s?(_|\b)|passagei?r|visiteur|visitante"
+)
+_THING = re.compile(
+    r"item|product|movie|film|video|article|news|song|track|book|goods|restaurant|asin|sku|"
+    r"artikel|produkt|produit|produto|prodott|werbemittel|anzeige|articul|artigo|articol|anuncio|annonce|annunci|"
+    r"inserat|advertentie|noticia|notizi[ae]|pelicula|livro|cancion|oferta|offerta|offerte|inmueble|imove[li]|"
+    r"immobil|cupon|cupom|coupon|gutschein|vacature|aanbieding"
+)
+
+# A class alone, or one of items: the class of energy, of a fare or of a weight is a property like others.
+_KINDS = re.compile(
+    r"kategor|rubri[ckq]|rubriek|editoria(?!l)|seccion|secao|sezione|(^|_)genere|(^|_)genero|gattung|(^|_)branche(_|$)|"
+    r"taxonom|industry|sector$|(^|_)(secteur|settore|setor|sektor|vertical|ressort|sparte|rayon|reparto|abteilung|"
+    r"afdeling|tipo|tipologia|soort|tema|thema|theme|sujet|assunto|argomento|materia|berufsfeld|ramo|rubro|"
+    r"waren_?gruppe|produkt_?gruppe|produkt_?art)(_|$)|"
+    r"categ|cate_|genre|topic|tag(?!e)|department|section|type|(^|(^|_)(item|product|article|goods|asset|object|"
+    r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
+)
+
+
+class _Words(NamedTuple):
+    """Names of ids in order of preference, and words inside of others."""
+
+    names: tuple[str, ...]
+    inside: re.Pattern[str]
+
+
+WORDS = {"user": _Words(_USERS, _PERSON), "item": _Words(_ITEMS, _THING), "kind": _Words((), _KINDS)}

@@ -1,0 +1,88 @@
+"""Users and items of tables of events, where several columns may hold their ids, or where no name tells."""
+
+import random
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.data.described.logs import START, drafted, save
+
+CODES = [f"SKU-{n:05}" for n in range(50)]
+
+
+def visits(known: float, rows: int = 1200) -> list[dict[str, Any]]:
+    """Impressions of 60 cookies in visits of 4 rows, a share of them signed in."""
+    draw = random.Random(3)
+    for n in range(rows):
+        visit, cookie = n // 4, n // 4 % 60
+        yield {
+            "user_id": f"{700 + cookie}" if draw.random() < known else "",
+            "domain_userid": f"cookie{cookie}",
+            "visit_key": f"v{visit * 7919 % 100_003}",
+            "time": START + 3600 * visit + n % 4,
+            "app_id": "shop",
+            "shown": draw.choice(CODES),
+            "clicked": int(draw.random() < 0.3),
+        }
+
+
+def draft(folder, rows, *tables):
+    """Write the log; return the text of its draft, and the tree."""
+    save(folder, rows, "log.csv")
+    text = drafted(folder, "log.csv", *tables)
+    return text, tomllib.loads(text)
+
+
+@pytest.mark.parametrize(("known", "user"), [(0.4, "domain_userid"), (0.95, "user_id")])
+def test_a_user_id_that_many_rows_lack_gives_way_to_one_that_all_have(tmp_path, known, user):
+    text, tree = draft(tmp_path, list(visits(known)))
+    assert tree["user"]["column"] == user
+    named = [
+        field["name"] for table in ("impressions", "users") for field in tree.get(table, {}).get("fields", [])
+    ]
+    if user == "domain_userid":
+        assert "user_id" not in named
+        assert "# left out: user_id (another id of users, which many rows lack)" in text
+        assert "guests" not in tree["impressions"]
+
+
+def test_without_a_complete_id_rows_without_one_are_guests(tmp_path):
+    rows = [{key: value for key, value in row.items() if key != "domain_userid"} for row in visits(0.4)]
+    _, tree = draft(tmp_path, rows)
+    assert tree["user"]["column"] == "user_id"
+    assert tree["impressions"]["guests"] == [""]
+
+
+def test_an_id_of_others_is_none_of_the_user(tmp_path):
+    draw = random.Random(4)
+    rows = [{**row, "domain_userid": "", "seller_user_id": f"s{draw.randrange(40)}"} for row in visits(0.4)]
+    _, tree = draft(tmp_path, [{key: row[key] for key in row if key != "domain_userid"} for row in rows])
+    assert tree["user"]["column"] == "user_id"
+
+
+def test_a_table_of_users_tells_of_the_impressions_that_name_them(tmp_path):
+    save(tmp_path, [{"user_id": 700 + n, "age": 20 + n % 37} for n in range(60)], "crm.csv")
+    _, tree = draft(tmp_path, list(visits(0.4)), "crm.csv")
+    (joined,) = tree["joined"]
+    assert joined["key"] == ["user_id"]
+    assert "user_age" in [field["name"] for field in tree["impressions"]["fields"]]
+    assert "items" not in tree or "files" not in tree["items"]
+
+
+def test_codes_that_come_again_with_many_users_are_items_where_no_name_tells(tmp_path):
+    text, tree = draft(tmp_path, list(visits(0.4)))
+    assert tree["item"]["column"] == "shown"
+    assert "# codes that come again with other users" in text
+    assert "# left out: app_id (it has one value in 1,200 sampled rows)" in text
+
+
+def test_ids_of_visits_are_no_features(tmp_path):
+    text, _ = draft(tmp_path, list(visits(0.4)))
+    assert "# left out: visit_key (an id of one request or visit, which does not come back)" in text
+
+
+def test_ids_that_a_user_keeps_are_no_visits(tmp_path):
+    rows = [{**row, "phone_key": f"p{n % 240}"} for n, row in enumerate(visits(0.4))]
+    text, _ = draft(tmp_path, rows)
+    assert "phone_key (an id" not in text
