@@ -9,6 +9,7 @@ from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
+from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
@@ -41,6 +42,7 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
     best = max(found, key=_worth)
     best = next((each for each in found if _is_finer(each, best)), best)
+    best = _with_outcomes(best, found)
     if best.events is None:
         return None
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
@@ -122,11 +124,22 @@ def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
 
 
 def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
-    """Order tables by how much of an event they tell, and by size."""
+    """Order tables by a label that was named, then by what they tell of an event, and by size."""
     if each.events is None:
         return (), 0
     user_and_item, timed, labeled = each.events.rank
-    return (user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+    told = any(column.is_label for column in each.events.head.columns.values())
+    return (told, user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+
+
+def _with_outcomes(best: _Candidate, found: Sequence[_Candidate]) -> _Candidate:
+    """Return the best table, or one with outcomes in another table if all its label has is two values."""
+    if best.events is None or named_labels(best.events.labels) or not best.events.labels:
+        return best
+    rank, heads = best.events.rank[:2], [each.shape.head for each in found]
+    alike = [each for each in found if each.events is not None and each.events.rank[:2] >= rank]
+    with_them = [each for each in alike if each.events and find_outcomes(each.events, heads)]
+    return max(with_them, key=_worth, default=best)
 
 
 def _is_finer(each: _Candidate, other: _Candidate) -> bool:

@@ -18,6 +18,7 @@ from clickscale.data.described.rows import as_text
 _NEGATIVES = 4
 _KNOWN = 0.99  # share of the outcomes that are known once a label counts
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
+_UNITS = "s|sec|ms|millis|us|micros|ns|utc"
 _WARNING = """\
 # WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
 # counts as a positive, and for each of them that many items which existed at its time are drawn as negatives.
@@ -81,12 +82,13 @@ def _own_delay(events: Events, label: Column, condition: str) -> int:
 
 def _name(column: str, condition: str) -> str:
     """Name a label after its column, or after the value that is positive."""
-    said, own = OutcomeName(column), identifier(column)
+    said = OutcomeName(column)
+    own = identifier(column if column.isascii() else said.snake or column)
     if said.is_inverted:
         act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
         return act if act != own else f"not_{own}"
     if said.is_moment or condition.endswith("!= ''"):
-        return re.sub(rf"_?{_AT}$", "", own.lower())
+        return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
     if condition.endswith("'") and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:
