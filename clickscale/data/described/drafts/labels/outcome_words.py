@@ -19,7 +19,7 @@ _FACT = re.compile(
     r"employee|bot|robot|crawler|spider|fraud(ulent)?|spam|internal|test|debug|new|old|first|returning|in_?stock|"
     r"stock|out_?of_?stock|sold_?out|available|availability|viewable|viewability|visible|in_?view|featured|sponsored|"
     r"promoted|organic|personali[sz]ed|recommended|mobile|desktop|tablet|app|wifi|weekend|holiday|workday|adult|"
-    r"dark_?mode|discounted|on_?sale|for_?rent|used|refurbished|free|opt(ed)?_?in|consent(ed)?|gdpr|control|"
+    r"dark_?mode|discounted|on_?sale|for_?rent|refurbished|free|opt(ed)?_?in|consent(ed)?|gdpr|control|"
     r"treatment|holdout|v|version|revision|rev|row_?version|lock_?version|schema_?version|aktiv|geloscht|activo|activa|ativo|ativa|"
     r"attivo|attiva|actif|nuevo|nueva|novo|nova|nouveau|nouvelle|neu|verfugbar|disponible|disponivel|disponibile)"
     r"(_(user|customer|member|visitor|client|item|product|listing|ad|account|device|traffic|session|visit|flag|ind|"

@@ -471,3 +471,18 @@ def test_the_table_with_the_named_label_is_that_of_the_impressions(tmp_path):
     tree = tomllib.loads(guess(paths, tmp_path, labels=["chosen"]))
     assert tree["impressions"]["files"] == "shown.csv"
     assert tree["labels"] == [{"name": "chosen", "condition": "chosen == 'oui'"}]
+
+
+@pytest.mark.parametrize("are_days", [False, True])
+def test_a_moment_of_any_name_just_where_the_label_is_positive_tells_its_delay(tmp_path, are_days):
+    def moment(n, clicked):
+        at = dt.datetime.fromtimestamp(START + 60 * n + 300, dt.UTC)
+        return (at.date() if are_days else at).isoformat() if clicked else ""
+
+    _, tree = drafted(tmp_path, {"beworben": lambda n, c: "ja" if c else "nein", "Bewerbungsdatum": moment})
+    [label] = tree["labels"]
+    if are_days:  # the outcome of a day is known when the day is over
+        assert 0.95 * 86_400 < label["delay"] <= 86_400
+    else:
+        assert label["delay"] == 300
+    assert "Bewerbungsdatum" not in str(tree["impressions"]["fields"])
