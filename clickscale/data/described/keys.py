@@ -60,11 +60,10 @@ def with_lists(chunk: Chunk, columns: Sequence[str]) -> Chunk:
     return Chunk(rows, chunk.problem.take(pa.array(row)))
 
 
-def row_keys(what: str, chunk: Chunk, columns: Sequence[str], whole: bool = False) -> Ints:
+def row_keys(what: str, chunk: Chunk, columns: Sequence[str]) -> Ints:
     """Return (N,) keys of rows, `MISSING` where every column is empty.
 
     Args:
-        whole: a key is missing where any of its columns is empty.
         what: name of the tables in messages.
 
     Raises:
@@ -78,8 +77,7 @@ def row_keys(what: str, chunk: Chunk, columns: Sequence[str], whole: bool = Fals
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), None, values)
         parts.append(whole_texts(read_texts(values)[0]))
-    texts = parts[0] if len(parts) == 1 else composed(parts, whole)
-    keys: Ints = read_keys(texts, "string").data.astype(np.int64)
+    keys: Ints = read_keys(parts[0] if len(parts) == 1 else composed(parts), "string").data.astype(np.int64)
     return keys
 
 

@@ -59,7 +59,7 @@ class Outcomes:
             if outcome.within:
                 read, chunk = table.time(chunk, joined_name(self._shown.time), self._shown.time_unit)
                 times = read.fill_null(0).to_numpy(zero_copy_only=False)
-            keys = row_keys("Outcomes", chunk, outcome.shown_key or outcome.key, whole=True)
+            keys = row_keys("Outcomes", chunk, outcome.shown_key or outcome.key)
             flags = pa.array(known.found(keys, times, outcome.within).astype(np.int8), mask=keys == MISSING)
             rows = chunk.rows.append_column(outcome.name, flags)
             chunk = Chunk(rows, chunk.problem, chunk.evidence)
@@ -139,7 +139,7 @@ def _read(outcome: Outcome, table: TableFiles) -> _Known:
             holds, _ = tally.evaluate(rows[tally.condition.column])
             rows = rows.kept(pc.equal(holds, 1).fill_null(False))
         rows = with_lists(rows, outcome.key)
-        found = row_keys("Outcomes", rows, outcome.key, whole=True)
+        found = row_keys("Outcomes", rows, outcome.key)
         usable = found != MISSING
         if outcome.within:
             read, _ = table.time(rows, joined_name(outcome.time), outcome.time_unit)

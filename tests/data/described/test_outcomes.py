@@ -107,19 +107,14 @@ def test_an_outcome_counts_within_its_time_only(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("key", [BY_ID, 'key = ["shown", "item_id"]'])
-def test_an_impression_without_a_key_has_no_known_outcome_and_lost_outcomes_are_told(
-    key: str, tmp_path: Path
-) -> None:
+def test_an_impression_without_a_key_has_no_known_outcome_and_lost_outcomes_are_told(tmp_path: Path) -> None:
     rows = impressions()
     split_up(tmp_path, rows)
     rows[3]["shown"] = ""
     save(tmp_path, without(rows, "clicked"), "impressions.csv")
     with (tmp_path / "clicks.csv").open("a") as file:
-        items = [row["item_id"] for row in rows[3:5]]
-        lines = [f"gone,u1,{items[1]},1,1704067200", f",u1,{items[0]},1,1704067200"]
-        file.write("\n".join(lines) + "\n")
-    dataset = prepared(tmp_path, key)
+        file.write("gone,u1,i1,1,1704067200\n,u1,i1,1,1704067200\n")
+    dataset = prepared(tmp_path, BY_ID)
     expected = [-1 if n == 3 else row["clicked"] for n, row in enumerate(rows)]
     assert labels(dataset) == expected
     lost = 1 + rows[3]["clicked"]

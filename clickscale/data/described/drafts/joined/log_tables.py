@@ -6,7 +6,12 @@ from pathlib import Path
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
-from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
+from clickscale.data.described.drafts.joined.outcome_tables import (
+    OutcomeTable,
+    find_outcomes,
+    is_called_after_outcomes,
+    with_labels,
+)
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.labels.label_search import named_labels
@@ -136,7 +141,10 @@ def _with_outcomes(best: _Candidate, found: Sequence[_Candidate]) -> _Candidate:
     """Return the best table, or one with outcomes in another table if all its label has is two values."""
     if best.events is None or named_labels(best.events.labels) or not best.events.labels:
         return best
-    rank, heads = best.events.rank[:2], [each.shape.head for each in found]
+    rank, own = best.events.rank[:2], best.shape.head
+    heads = [each.shape.head for each in found]
+    if not is_called_after_outcomes(own.path):
+        heads = [head for head in heads if head is not own]  # a table with a label is hardly one of outcomes
     alike = [each for each in found if each.events is not None and each.events.rank[:2] >= rank]
     with_them = [each for each in alike if each.events and find_outcomes(each.events, heads)]
     return max(with_them, key=_worth, default=best)
