@@ -186,15 +186,19 @@ def _chunk(columns: Mapping[str, pa.Array], problem: pa.Array, evidence: pa.Arra
     return Chunk(rows, problem, evidence)
 
 
-def composed(columns: Sequence[pa.Array]) -> pa.Array:
-    """Compose ids (N,) of several columns, as `clickscale.schema.composite` does; null if every part is."""
+def composed(columns: Sequence[pa.Array], whole: bool = False) -> pa.Array:
+    """Compose ids (N,) of several columns, as `clickscale.schema.composite` does; null if every part is.
+
+    Args:
+        whole: null if any part is.
+    """
     texts = []
     for column in columns:
         text = as_text(column)
         for letter in ("\\", "|"):
             text = pc.replace_substring(text, letter, "\\" + letter)
         texts.append(text)
-    known = reduce(pc.or_, [pc.is_valid(text) for text in texts])
+    known = reduce(pc.and_ if whole else pc.or_, [pc.is_valid(text) for text in texts])
     joined = pc.binary_join_element_wise(*texts, "|", null_handling="replace", null_replacement="")
     return pc.if_else(known, joined, pa.scalar(None, pa.string()))
 

@@ -312,9 +312,9 @@ class Head:
         return True
 
     def texts(self, key: Sequence[str]) -> pa.Array:
-        """Write the keys (N,) of the rows as texts."""
+        """Write the keys (N,) of the rows as texts, null where a part is missing."""
         parts = [as_text(self.columns[name].values) for name in key]
-        return parts[0] if len(parts) == 1 else composed(parts)
+        return parts[0] if len(parts) == 1 else composed(parts, whole=True)
 
     def rows_with(self, key: str, ids: pa.Array, names: Sequence[str]) -> tuple[dict[str, pa.Array], bool]:
         """Read the rows that have some ids (texts), each of which has one row.

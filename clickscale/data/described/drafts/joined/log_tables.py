@@ -7,9 +7,15 @@ from pathlib import Path
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.dated_tables import holds_versions
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
-from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, find_outcomes, with_labels
+from clickscale.data.described.drafts.joined.outcome_tables import (
+    OutcomeTable,
+    find_outcomes,
+    is_called_after_outcomes,
+    with_labels,
+)
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
+from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
@@ -44,6 +50,7 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
         found = [replace(e, plain=None, events=None) if holds_versions(e.shape.head) else e for e in found]
     best = max(found, key=_worth)
     best = next((each for each in found if _is_finer(each, best)), best)
+    best = _with_outcomes(best, found)
     if best.events is None:
         return None
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
@@ -125,11 +132,25 @@ def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
 
 
 def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:
-    """Order tables by how much of an event they tell, and by size."""
+    """Order tables by a label that was named, then by what they tell of an event, and by size."""
     if each.events is None:
         return (), 0
     user_and_item, timed, labeled = each.events.rank
-    return (user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+    told = any(column.is_label for column in each.events.head.columns.values())
+    return (told, user_and_item, timed, labeled or bool(each.outcomes)), each.events.head.size
+
+
+def _with_outcomes(best: _Candidate, found: Sequence[_Candidate]) -> _Candidate:
+    """Return the best table, or one with outcomes in another table if all its label has is two values."""
+    if best.events is None or named_labels(best.events.labels) or not best.events.labels:
+        return best
+    rank, own = best.events.rank[:2], best.shape.head
+    heads = [each.shape.head for each in found]
+    if not is_called_after_outcomes(own.path):
+        heads = [head for head in heads if head is not own]  # a table with a label is hardly one of outcomes
+    alike = [each for each in found if each.events is not None and each.events.rank[:2] >= rank]
+    with_them = [each for each in alike if each.events and find_outcomes(each.events, heads)]
+    return max(with_them, key=_worth, default=best)
 
 
 def _is_finer(each: _Candidate, other: _Candidate) -> bool:

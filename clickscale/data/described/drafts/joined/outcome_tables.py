@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import Events
+from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.roles import find_time, plain_name
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
@@ -27,6 +28,7 @@ _ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
 WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
 _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
+_SPARE = 2  # times as long as nearly all outcomes take, an impression waits for one
 _DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
 _FOUND = 0.9  # share of the keys of outcomes that impressions have
@@ -42,6 +44,7 @@ class OutcomeTable:
         key: columns that name an impression.
         shown_key: the same of the impressions.
         time: of the outcomes, if an impression is named by user and item only.
+        within: seconds after an impression in which they belong to it, if it is named by user and item only.
         where: condition of its rows that are outcomes, if others stand beside them.
         parts: paths by part, if its files are parts.
     """
@@ -51,6 +54,7 @@ class OutcomeTable:
     key: tuple[str, ...]
     shown_key: tuple[str, ...]
     time: Column | None = None
+    within: int = WITHIN
     where: str = ""
     parts: Mapping[str, Path] = field(default_factory=dict)
 
@@ -74,16 +78,18 @@ class OutcomeTable:
             yield f"shown_key = [{', '.join(map(quoted, self.shown_key))}]  # of the impressions"
         if self.time is not None:
             yield from time_lines(self.time)
-            yield f"within = {WITHIN}  # seconds after an impression"
+            yield f"within = {self.within}  # seconds after an impression"
 
     def delay(self, events: Events) -> int:
         """Return the seconds after an impression until nearly all of its outcomes are known, by the sample.
 
-        0 where the table has no time, or the samples nothing in common.
+        0 where the table has no time, or the samples nothing in common; as long as an outcome may take
+        where impressions are named by user and item, and few in the sample have one.
         """
-        if self.time is not None:
-            return WITHIN
-        later = _seconds_later(events, self.head, self.shown_key, self.key)
+        if self.time is None:
+            later = _seconds_later(events, self.head, self.shown_key, self.key)
+        elif np.sum((later := self._waits(events)) > 0) < _COMMON:
+            return self.within  # the moments of impressions, again, tell nothing of a time until the outcome
         if not len(later):
             return 0
         delay = int(np.ceil(np.quantile(np.maximum(later, 0), _KNOWN)))
@@ -91,20 +97,50 @@ class OutcomeTable:
         of_days = moments is not None and not (moments.drop_null().to_numpy() % _DAY).any()
         return max(delay, _DAY if of_days else 0)
 
+    def _waits(self, events: Events) -> npt.NDArray[np.int64]:
+        """Return the seconds to the first outcome of each impression of the sample that has one."""
+        if self.time is None or events.time is None:
+            return np.zeros(0, np.int64)
+        shown = TimedRows.of(events.head, self.shown_key, events.time)
+        waits = TimedRows.of(self.head, self.key, self.time).first_after(shown, self.within)
+        return waits[waits >= 0]
+
+    def timed(self, time: Column, events: Events) -> "OutcomeTable":
+        """Return the table with the time of its rows, by which they follow impressions of a user and an item.
+
+        A click counts for every impression before it. So of an hour only as much is taken as clicks need,
+        lest it counts for an earlier impression of the same item, too.
+        """
+        table = replace(self, time=time)
+        if events.time is None:
+            return table
+        shown = TimedRows.of(events.head, self.shown_key, events.time)
+        later = shown.last_before(TimedRows.of(self.head, self.key, time), WITHIN)
+        if np.sum(later > 0) < _COMMON:
+            return table
+        usual = float(np.quantile(later[later >= 0], _KNOWN))
+        return replace(table, within=min(WITHIN, 60 * int(np.ceil(_SPARE * usual / 60))))
+
     def of(self, events: Events) -> Column:
         """Make the column of a sample of impressions, as far as the sample of outcomes tells it."""
         if self.where and self.time is not None and events.time is not None:
             # Samples of two tables are of different times, those of one are of the same.
             done = TimedRows.of(self.head, self.key, self.time)
-            has = done.among(TimedRows.of(events.head, self.shown_key, events.time), after=WITHIN) > 0
-            return Column(self.name, pa.array(has.astype(np.int8)))
-        shown, known = events.head.texts(self.shown_key), self.head.texts(self.key)
-        return Column(self.name, pc.is_in(shown, value_set=known).cast(pa.int8()))
+            shown = TimedRows.of(events.head, self.shown_key, events.time)
+            has = done.among(shown, after=self.within) > 0
+            return Column(self.name, pa.array(has.astype(np.int8), mask=np.asarray(shown.keys.is_null())))
+        keys, known = events.head.texts(self.shown_key), self.head.texts(self.key)
+        found = pc.is_in(keys, value_set=known.drop_null()).cast(pa.int8())
+        return Column(self.name, pc.if_else(keys.is_valid(), found, pa.scalar(None, pa.int8())))
 
 
 def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
     """Find the tables of outcomes of impressions that have none in their own table."""
-    if events.labels or events.shape.listed is not None or is_called_after_outcomes(events.head.path):
+    if (
+        named_labels(events.labels)
+        or events.shape.listed is not None
+        or is_called_after_outcomes(events.head.path)
+    ):
         return []  # it has outcomes, or consists of them
     others = [head for head in heads if head is not events.head]
     return [table for head in others if (table := _outcome_table(events, head)) is not None]
@@ -112,7 +148,8 @@ def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
 
 def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
     """Return the events with the outcomes of other tables as labels."""
-    return replace(events, labels=[*events.labels, *((table.of(events), "", table.why) for table in tables)])
+    own = named_labels(events.labels) if tables else events.labels
+    return replace(events, labels=[*own, *((table.of(events), "", table.why) for table in tables)])
 
 
 def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
@@ -134,7 +171,7 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     key = (events.user.name, events.item.name)
     if not _SHOWN.search(_words(events.head.path)) or not set(key) <= set(head.columns):
         return None
-    return OutcomeTable(head, name, key, key, time)
+    return OutcomeTable(head, name, key, key).timed(time, events)
 
 
 _Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes
@@ -220,7 +257,7 @@ def _seconds_later(
     moments = _moments(head)
     if moments is None or events.time is None:
         return np.zeros(0, np.int64)
-    place = pc.index_in(head.texts(key), value_set=events.head.texts(shown_key))
+    place = pc.index_in(head.texts(key), value_set=events.head.texts(shown_key), skip_nulls=True)
     before = seconds(events.time.values, detect_unit(events.time.known))[0].take(place)
     return np.asarray(pc.subtract(moments, before).drop_null().to_numpy(zero_copy_only=False), np.int64)
 
@@ -284,17 +321,39 @@ class TimedRows:
 
     def among(self, rows: "TimedRows", before: int = 0, after: int = 0) -> npt.NDArray[np.int64]:
         """Count for each of other rows (N,) those of these with its key, some seconds before or after it."""
+        found, asked, known = self._places(rows, before, after)
+        first, last = np.searchsorted(found, asked - before), np.searchsorted(found, asked + after, "right")
+        return np.where(known, last - first, 0)
+
+    def first_after(self, rows: "TimedRows", most: int) -> npt.NDArray[np.int64]:
+        """Return for each of other rows (N,) the seconds to the next of these with its key, -1 for none."""
+        found, asked, known = self._places(rows, 0, most)
+        later = np.append(found, np.iinfo(np.int64).max)[np.searchsorted(found, asked)] - asked
+        return np.where(known & (later <= most), later, -1)
+
+    def last_before(self, rows: "TimedRows", most: int) -> npt.NDArray[np.int64]:
+        """Return for each of other rows (N,) the seconds since the last of these with its key, or -1."""
+        found, asked, known = self._places(rows, most, 0)
+        place = np.searchsorted(found, asked, "right")
+        since = asked - np.append(found, 0)[place - 1]
+        return np.where(known & (place > 0) & (since <= most), since, -1)
+
+    def _places(
+        self, rows: "TimedRows", before: int, after: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Write key and time as one number, those of different keys further apart than before and after.
+
+        Returns:
+            those of these rows in order, those of the other ones, and which of the latter are known.
+        """
         codes = pa.concat_arrays([self.keys, rows.keys]).dictionary_encode().indices
         times = pa.concat_arrays([self.times, rows.times])
         known = pc.and_(codes.is_valid(), times.is_valid()).to_numpy(zero_copy_only=False)
         moments = times.fill_null(0).to_numpy(zero_copy_only=False)
+        own = np.arange(len(codes)) < len(self.keys)
         if not known.any():
-            return np.zeros(len(rows.keys), np.int64)
+            return np.zeros(0, np.int64), np.zeros(len(rows.keys), np.int64), known[~own]
         start = moments - moments[known].min() + before
         span = int(start[known].max()) + after + 1
         place = codes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * span + start
-        own = np.arange(len(place)) < len(self.keys)
-        found = np.sort(place[own & known])
-        asked = place[~own]
-        first, last = np.searchsorted(found, asked - before), np.searchsorted(found, asked + after, "right")
-        return np.where(known[~own], last - first, 0)
+        return np.sort(place[own & known]), place[~own], known[~own]

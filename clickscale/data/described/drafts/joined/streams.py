@@ -14,6 +14,7 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
     TimedRows,
     shared_keys,
 )
+from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
@@ -22,6 +23,7 @@ from clickscale.data.described.drafts.toml_lines import identifier, remark
 
 _KINDS = 12  # kinds of events in one column, at most
 _MOST = 0.5  # share of the acts whose impression the sample must have; those near its edges may lack it
+_ALL = 0.99  # share of the rows with a value from which an id names all persons
 _MORE = 0.3  # share by which acts, more often than impressions, follow one of their user and item
 
 
@@ -47,8 +49,9 @@ def find_stream(
             continue
         done = [(act, with_entries(_rows_of(head, column, act), shape)) for act in acts]
         events = find_events(shape) or _nameless(impressions, done, shape_of)
-        if events is None or events.labels:
+        if events is None or named_labels(events.labels):
             continue
+        events = replace(events, labels=[])
         outcomes, unused = _outcomes(events, column, done, head.rows >= WHOLE * head.estimated_rows)
         if outcomes:
             kinds_left = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
@@ -134,7 +137,7 @@ def _joined(
     Args:
         key: columns of the impressions.
     """
-    user, item, time = events.user, events.item, events.time
+    user, item, time = _person(events), events.item, events.time
     pair = (user.name, item.name) if user is not None and item is not None else ()
     for names in [key] if key else _keys(events, acts.head):
         if names != pair and _share(events.head, acts.head, names) > least:
@@ -145,7 +148,29 @@ def _joined(
     following, usual = _following(events, acts.head, pair, theirs, time)
     if following <= max(_MOST, usual + _MORE):
         return None
-    return replace(acts, key=theirs, shown_key=pair, time=time)
+    return replace(acts, key=theirs, shown_key=pair).timed(time, events)
+
+
+def _person(events: Events) -> Column | None:
+    """Return the user, or, where many rows have none, another id of persons that nearly all rows have.
+
+    An account may be known only to those who log in, and a device of all.
+    """
+    user = events.user
+    if user is None or _known(user) >= _ALL:
+        return user
+    others = [
+        column
+        for column in events.head.columns.values()
+        if column not in (user, events.item) and not pa.types.is_nested(column.values.type)
+    ]
+    other = find_id([column for column in others if _known(column) >= _ALL], "user")
+    return user if other is None else other
+
+
+def _known(column: Column) -> float:
+    """Return the share of rows with a value."""
+    return len(column.known) / max(len(column.values), 1)
 
 
 def _item_of(acts: Head, shown: str) -> str:
@@ -183,8 +208,12 @@ def _following(
         theirs: the same of the acts.
     """
     shown, done = TimedRows.of(events.head, pair, time), TimedRows.of(acts, theirs, time)
+    known = [np.asarray(rows.keys.is_valid()) for rows in (done, shown)]
+    if not all(map(np.any, known)):
+        return 0.0, 0.0
     followed = [shown.among(rows, before=WITHIN) for rows in (done, shown)]
-    return float(np.mean(followed[0] > 0)), float(np.mean(followed[1] > 1))  # an impression is its own
+    done_after, again = followed[0][known[0]] > 0, followed[1][known[1]] > 1  # an impression is its own
+    return float(np.mean(done_after)), float(np.mean(again))
 
 
 def _name(act: str, shown: Head) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events
@@ -17,7 +18,10 @@ from clickscale.data.described.rows import as_text
 
 _NEGATIVES = 4
 _KNOWN = 0.99  # share of the outcomes that are known once a label counts
+_SAME = 0.999  # share of the rows that have a moment where they are positive, or neither
+_DAY = 86_400
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
+_UNITS = "s|sec|ms|millis|us|micros|ns|utc"
 _WARNING = """\
 # WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
 # counts as a positive, and for each of them that many items which existed at its time are drawn as negatives.
@@ -62,7 +66,9 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
 def _own_delay(events: Events, label: Column, condition: str) -> int:
     """Return the seconds until nearly all outcomes were known, by their moments; 0 without any.
 
-    The moments are the label itself, as ``install_time``, or beside it, as ``clicked_at`` is by ``clicked``.
+    The moments are the label itself, as ``install_time``, or beside it, as ``clicked_at`` is by ``clicked``,
+    or any that rows have just where the first label is positive. Of dates, an outcome is known once the day
+    is over.
     """
     stem = re.sub(r"^((is|was|did|has)_)+|(ed|e)?$", "", OutcomeName(label.name).snake)
     if condition.endswith("> 0"):  # a moment that is 0 where nothing happened
@@ -72,21 +78,34 @@ def _own_delay(events: Events, label: Column, condition: str) -> int:
         words = OutcomeName(column.name).snake
         if column.unit and len(stem) > 2 and re.fullmatch(rf"{re.escape(stem)}(ed|e)?_{_AT}", words):
             moments.append(column)
+    if not moments and events.truth is not None and label.name == events.labels[0][0].name:
+        moments = [column for column in events.head.columns.values() if _marks(column, events.truth)]
     if not moments or events.time is None or events.shape.order:
         return 0
     done, shown = moments_beside(moments[0], events.time, None)
-    later = (done - shown)[np.isfinite(done - shown)]
+    are_days = not (done[np.isfinite(done)] % _DAY).any()
+    later = (done - shown)[np.isfinite(done - shown)] + are_days * _DAY
     return int(np.ceil(np.quantile(np.maximum(later, 0), _KNOWN))) if len(later) else 0
+
+
+def _marks(column: Column, positive: npt.NDArray[np.float64]) -> bool:
+    """True for moments that a row has just where it is positive."""
+    if not column.unit or not column.values.null_count:
+        return False
+    known = np.isfinite(positive)
+    same = np.asarray(column.values.is_valid())[known] == (positive[known] > 0)
+    return bool(np.mean(same) >= _SAME)
 
 
 def _name(column: str, condition: str) -> str:
     """Name a label after its column, or after the value that is positive."""
-    said, own = OutcomeName(column), identifier(column)
+    said = OutcomeName(column)
+    own = identifier(column if column.isascii() else said.snake or column)
     if said.is_inverted:
         act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
         return act if act != own else f"not_{own}"
     if said.is_moment or condition.endswith("!= ''"):
-        return re.sub(rf"_?{_AT}$", "", own.lower())
+        return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
     if condition.endswith("'") and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:

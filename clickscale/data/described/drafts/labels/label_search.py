@@ -38,6 +38,7 @@ _FEW = 20  # different values of a column called label, at most
 _JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
 _SHOWN = 5  # values in a message
 _OWN = 0.95  # share of impressions with an id of their own
+_LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
 
 
@@ -126,8 +127,14 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
         return weak
     others = [c for c in columns if c not in flags and not pa.types.is_nested(c.values.type)]
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
-        return [(flags[0], _is_one(flags[0]), "the only column with two values such as 0 and 1")]
+        told = OutcomeName(flags[0].name)
+        return [] if told.tells_fact else [(flags[0], _is_one(flags[0]), _LONE)]
     return []
+
+
+def named_labels(labels: list[Label]) -> list[Label]:
+    """Return the labels, or none where nothing but its two values speaks for the only one."""
+    return [] if [why for *_, why in labels] == [_LONE] else labels
 
 
 def _without_unrated(rating: Column) -> Column:

@@ -7,9 +7,24 @@ from dataclasses import dataclass
 
 _ACT = (
     r"(click(s|ed)?(_?through)?|clk|klicks?|geklickt|clics?|clicad[oa]|cliccat[oa]|convert(ed)?|konvertiert|"
+    r"clicou|clico|cliquee?s?|(aan)?geklikt|angeklickt|klickat|klickade|klikket|kliknal|kliknieto|"
     r"conversions?|purchas(es?|ed)|gekauft|bought|booked|installs|installed)"
 )
 _PLAIN = re.compile(rf"((is|has|was|did|ad)_)*{_ACT}(_(on|the|ad|banner|bool|flag|ind|yn))*")
+# Facts of things, persons and visits, and what a database counts; none of them came of an impression.
+_FACT = re.compile(
+    r"((is|are|has|in|was)_)*"
+    r"(active|inactive|enabled|disabled|deleted|archived|hidden|draft|published|private|public|verified|"
+    r"premium|pro|plus|prime|vip|member|subscriber|registered|logged_?in|signed_?in|guest|anonymous|admin|staff|"
+    r"employee|bot|robot|crawler|spider|fraud(ulent)?|spam|internal|test|debug|new|old|first|returning|in_?stock|"
+    r"stock|out_?of_?stock|sold_?out|available|availability|viewable|viewability|visible|in_?view|featured|sponsored|"
+    r"promoted|organic|personali[sz]ed|recommended|mobile|desktop|tablet|app|wifi|weekend|holiday|workday|adult|"
+    r"dark_?mode|discounted|on_?sale|for_?rent|refurbished|free|opt(ed)?_?in|consent(ed)?|gdpr|control|"
+    r"treatment|holdout|v|version|revision|rev|row_?version|lock_?version|schema_?version|aktiv|geloscht|activo|activa|ativo|ativa|"
+    r"attivo|attiva|actif|nuevo|nueva|novo|nova|nouveau|nouvelle|neu|verfugbar|disponible|disponivel|disponibile)"
+    r"(_(user|customer|member|visitor|client|item|product|listing|ad|account|device|traffic|session|visit|flag|ind|"
+    r"yn|bool))*"
+)
 _FOREIGN = ("клик", "клики", "кликнул", "конверсия", "cliqué", "点击", "是否点击", "クリック")
 _ANYWHERE = re.compile(
     rf"(^|_){_ACT}(_|$)|(^|_)(responded|response)(_|$)|(^|_)(target|label|outcome|reward)$"
@@ -19,15 +34,23 @@ _WEAK = re.compile(
     r"(^|_)(contact(s|ed)?|contact_request(ed)?|requested|revealed|inquir(y|ies|ed)|enquir(y|ies|ed)|leads?|opened|"
     r"appl(y|ied)|application|ordered|reserv(ed|ation)|sign(ed)?_?up|download(ed)?|engaged?|watched|played|"
     r"listened|answered|accepted|attended|redeemed|used|replied|swiped_right|is_match|matched|won|conv|"
-    r"bestell(t|ung)|gebucht|buchung|kauf|reagiert|ge(oe|_)ffnet|"
-    r"compr(a|ado|ada|ou)|reserva(do)?|abierto|achat|achete|commande|reservation|acquist(o|ato)|ordine)"
+    r"started|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geo(e)?ffnet|beworben|abonniert|angefragt|kontaktiert|"
+    r"eingeloe?st|heruntergeladen|gemerkt|angesehen|(ab)?gespielt|angehoe?rt|gelesen|reserviert|"
+    r"compr(a|o|ado|ada|ou)|reserva(do)?|abierto|abrio|reservo|solicito|inscrito|postulo|reproducido|descargado|"
+    r"canjeado|usado|visto|abriu|aberto|reservou|assinou|contatou|inscreveu|baixou|assistiu|ouviu|usou|resgatou|leu|"
+    r"achat|achetee?|commande|reservation|utilisee?|consultee?|ouverte?|telechargee?|partagee?|visionnee?|ecoutee?|"
+    r"reservee?|inscrite?|postule|acquist(o|ato)|ordine|aperto|prenotato|scaricato|usato|contattato|letto|riprodotto|"
+    r"guardato|gekocht|besteld|geboekt|geopend|gereserveerd|bekeken|gebruikt|gesolliciteerd|kupil|kupiono|zakup|"
+    r"otworzyl|otwarto|kopt|bokad|oppnad|kobt|bestilt|abnet)"
     r"(_|$)"
 )
+_DONE_IN_FRENCH = re.compile(r"(^|_)activée?(_|$)")  # without its accent it is what a thing is
 _INVERTED = re.compile(
     rf"((is|was|did|has)_)*((no|non|not|un)_?({_ACT})|dismiss(ed)?|skip(ped)?|ignored?|bounced?|rejected)"
 )
 _MOMENT = re.compile(
     r"(ad)?(click(ed)?|conver(sion|ted)|purchased?|install(ed)?)(at|time|ts|timestamp|date|datetime)"
+    r"(s|sec|ms|millis|us|micros|ns|utc)?"
 )
 _COUNT_OF_SHOWN = re.compile(
     r"((n|num|nb)_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
@@ -51,6 +74,9 @@ _CAME_TRUE = re.compile(r"(^|_)(actual|real(ized|ised)?|effective|tatsachliche?s
 _OF_EVENTS = re.compile(
     r"event|action|activity|interact|status|outcome|response|result|behav|feedback|^type$|^kind$"
 )
+
+
+_WRAPPER = re.compile(r"(\.\$(date|oid|number[A-Z]\w*))+$")  # types of values in JSON of MongoDB
 
 
 def _set(text: str) -> frozenset[str]:
@@ -80,13 +106,16 @@ _FURTHER = _set(
 _UNDONE = re.compile(r"(no|not|non|un|dis|remov|delet|cancel|abandon|clear|empty)")
 _VIEWS = _set("view views viewed pageview exposed seen")  # they show an item, or are what came of showing it
 _YES = _ACTS | _set(
-    "1 true t yes y ja j oui si sí sim да tak evet 是 positive pos on opened success applied won"
+    "1 true t yes y ja j oui o "
+    "si sí sim s да da tak ano igen evet kyllä 是 "
+    "vrai vero verdadero verdadeiro wahr v positive pos on opened success applied won"
 )
 _NO = (
     _NOT_DONE
     | _SHOWN
     | _set(
-        "0 false f no n nein non não nao нет nie hayır hayir 否 negative neg off none delivered sent fail "
+        "0 false f no n nein nee nej non não nao нет nu nie ne nem hayır hayir ei 否 "
+        "faux falso falsch negative neg off none delivered sent fail "
         "failed lost"
     )
 )
@@ -100,8 +129,10 @@ class OutcomeName:
 
     @property
     def snake(self) -> str:
-        """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well."""
-        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name)
+        """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well; no accents."""
+        letters = unicodedata.normalize("NFKD", _WRAPPER.sub("", self.name).replace("ß", "ss"))
+        plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
         return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 
     def matches(self, words: re.Pattern[str]) -> bool:
@@ -111,8 +142,9 @@ class OutcomeName:
     @property
     def _forms(self) -> tuple[str, ...]:
         """The words of the name, and those of the last step of a path such as ``result.installed``."""
-        last = OutcomeName(self.name.rpartition(".")[2]).snake
-        return (self.snake, last) if "." in self.name and last else (self.snake,)
+        name = _WRAPPER.sub("", self.name)
+        last = OutcomeName(name.rpartition(".")[2]).snake
+        return (self.snake, last) if "." in name and last else (self.snake,)
 
     @property
     def is_plain(self) -> bool:
@@ -127,7 +159,13 @@ class OutcomeName:
     @property
     def has_weak_word(self) -> bool:
         """True if it has a word that is sometimes one for an outcome, such as ``contact_requested``."""
-        return not self.is_inverted and self.matches(_WEAK)
+        accented = _DONE_IN_FRENCH.search(unicodedata.normalize("NFC", self.name).lower()) is not None
+        return not self.is_inverted and (accented or self.matches(_WEAK))
+
+    @property
+    def tells_fact(self) -> bool:
+        """True for ``is_active``, ``is_bot`` and other names of what something is, whoever it is shown to."""
+        return not self.has_weak_word and any(map(_FACT.fullmatch, self._forms))
 
     @property
     def is_label(self) -> bool:
@@ -147,9 +185,7 @@ class OutcomeName:
     @property
     def is_ahead(self) -> bool:
         """True for a moment that is asked for and lies ahead, as ``check_in`` and ``Abflugdatum`` do."""
-        letters = unicodedata.normalize("NFKD", self.name)
-        plain = OutcomeName("".join(letter for letter in letters if not unicodedata.combining(letter))).snake
-        return _AHEAD.search(plain) is not None and _CAME_TRUE.search(plain) is None
+        return _AHEAD.search(self.snake) is not None and _CAME_TRUE.search(self.snake) is None
 
     @property
     def counts_shown(self) -> bool:

@@ -99,3 +99,52 @@ def test_other_tables_are_none_of_outcomes(name, rows, tmp_path):
     write_csv(tmp_path / name, rows)
     _, tree = draft(tmp_path, tmp_path / "served.csv", tmp_path / name)
     assert "outcomes" not in tree
+
+
+@pytest.mark.parametrize("flag", ["is_active", "odd"])
+def test_a_table_of_clicks_says_more_than_a_flag_of_what_was_shown(flag, tmp_path):
+    ads = [
+        {
+            "id": n,
+            "seller_id": n % 25,
+            "kind_id": n % 12,
+            "made_at": START - 86_400 * n,
+            "title": f"Thing {n}",
+            flag: n % 2,
+        }
+        for n in range(48)
+    ]
+    shown = [row | {"id": n} for n, row in enumerate(only(REST), 1)]
+    chosen = [row for row, clicked in zip(shown, CLICKED, strict=True) if clicked]
+    named = [
+        {"id": n, "impression_id": row["id"], "at": row["timestamp"] + 5} for n, row in enumerate(chosen, 1)
+    ]
+    tables = {"ads": ads, "impressions": shown, "clicks": named}
+    _, tree = draft(tmp_path, *(write_csv(tmp_path / f"{name}.csv", rows) for name, rows in tables.items()))
+    assert tree["impressions"]["files"] == "impressions.csv"
+    assert tree["labels"] == [{"name": "click", "column": "click", "delay": 5}]
+    assert (tree["items"]["files"], flag in str(tree["items"]["fields"])) == ("ads.csv", True)
+
+
+def test_a_flag_beside_impressions_gives_way_to_a_table_of_clicks(tmp_path):
+    shown = [row | {"odd": int(DRAW.random() < 0.1)} for row in only(["token", *REST])]
+    write_csv(tmp_path / "impressions.csv", shown)
+    write_csv(tmp_path / "clicks.csv", clicks("token"))
+    _, tree = draft(tmp_path, tmp_path / "impressions.csv", tmp_path / "clicks.csv")
+    assert tree["labels"] == [{"name": "click", "column": "click", "delay": 5}]
+
+
+def test_a_click_counts_for_the_last_impression_of_its_user_and_item(tmp_path):
+    """Each item is shown to its user again after ten minutes, and clicks come within twenty seconds."""
+    shown = [
+        {"user_id": n % 30, "ad_id": n % 30 + 7, "timestamp": START + 600 * (n // 30), "slot": "ab"[n % 2]}
+        for n in range(1200)
+    ]
+    chosen = [row for row, clicked in zip(shown, CLICKED, strict=True) if clicked]
+    write_csv(tmp_path / "impressions.csv", shown)
+    late = [row | {"timestamp": row["timestamp"] + 1 + n % 20} for n, row in enumerate(chosen)]
+    write_csv(tmp_path / "clicks.csv", only(["user_id", "ad_id", "timestamp"], late))
+    _, tree = draft(tmp_path, tmp_path / "impressions.csv", tmp_path / "clicks.csv")
+    assert (tree["outcomes"][0]["within"], tree["labels"][0]["delay"]) == (60, 20)
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    assert int(open_dataset(tmp_path / "out").impressions["label.click"].sum()) == sum(CLICKED)

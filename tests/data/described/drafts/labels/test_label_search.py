@@ -406,3 +406,83 @@ def test_a_flag_and_its_moment_are_one_label(tmp_path):
     }
     _, tree = drafted(tmp_path, columns)
     assert [(label["name"], label["delay"]) for label in tree["labels"]] == [("redeemed", 300)]
+
+
+@pytest.mark.parametrize("name", ["is_active", "__v", "viewable", "isBot"])
+def test_a_lone_flag_of_what_something_is_makes_no_label(tmp_path, name):
+    text, tree = drafted(tmp_path, {name: coin})
+    assert "labels" not in tree
+    assert f'# Columns with two values, such as 0 and 1: "{name}".' in text
+
+
+@pytest.mark.parametrize("moment", ["click_ts_us", "clicked_at_us"])
+def test_a_moment_of_a_click_says_more_than_what_was_in_view(tmp_path, moment):
+    columns = {
+        "viewable": lambda n, c: int(c or n % 3 == 0),
+        moment: lambda n, c: (START + 60 * n + 9) * 10**6 if c else "",
+        "billed": lambda n, c: 0.01 * (1 + n % 50) if c else 0,
+    }
+    text, tree = drafted(tmp_path, columns)
+    name = "clicked" if moment.startswith("clicked") else "click"
+    assert tree["labels"] == [{"name": name, "condition": f"{moment} != ''", "delay": 9}]
+    assert "# left out: billed (it nearly determines the label" in text
+    assert outcomes(tmp_path) == CLICKS
+
+
+def test_types_of_values_of_mongodb_are_no_part_of_a_name(tmp_path):
+    rows = []
+    for row in log({"clickedAt": lambda n, c: START + 60 * n + 9 if c else None, "__v": lambda n, c: n % 2}):
+        moment = row.pop("clickedAt")
+        text = moment and dt.datetime.fromtimestamp(moment, dt.UTC).isoformat()
+        rows.append(row | {"did": {"clickedAt": {"$date": text}} if text else None})
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = guess([path], tmp_path)
+    assert tomllib.loads(text)["labels"] == [
+        {"name": "did_clicked", "condition": "did.clickedAt.$date != ''", "delay": 9}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no", "name"),
+    [
+        ("Beworben", "ja", "nein", "Beworben"),
+        ("clicou", "S", "N", "clicou"),
+        ("utilisé", "oui", "non", "utilise"),
+        ("activé", "oui", "non", "active"),
+        ("playback.started", "true", "false", "playback_started"),
+    ],
+)
+def test_outcomes_have_names_in_several_languages(tmp_path, column, yes, no, name):
+    _, tree = drafted(tmp_path, {column: lambda n, c: yes if c else no, "mobile": coin})
+    [label] = tree["labels"]
+    assert label["name"] == name
+    assert outcomes(tmp_path) == CLICKS
+
+
+def test_the_table_with_the_named_label_is_that_of_the_impressions(tmp_path):
+    """Another one has a user, an item and a time, and this one no column that is known for an item."""
+    old = [{"shown_at": START - n, "user_id": n % 70, "item_id": n % 90, "price": n % 7} for n in range(3000)]
+    shown = [
+        {name: value for name, value in row.items() if name != "item_id"} | {"place": n % 4}
+        for n, row in enumerate(log({"chosen": lambda n, c: "oui" if c else "non"}))
+    ]
+    paths = [write_csv(tmp_path / "old.csv", old), write_csv(tmp_path / "shown.csv", shown)]
+    tree = tomllib.loads(guess(paths, tmp_path, labels=["chosen"]))
+    assert tree["impressions"]["files"] == "shown.csv"
+    assert tree["labels"] == [{"name": "chosen", "condition": "chosen == 'oui'"}]
+
+
+@pytest.mark.parametrize("are_days", [False, True])
+def test_a_moment_of_any_name_just_where_the_label_is_positive_tells_its_delay(tmp_path, are_days):
+    def moment(n, clicked):
+        at = dt.datetime.fromtimestamp(START + 60 * n + 300, dt.UTC)
+        return (at.date() if are_days else at).isoformat() if clicked else ""
+
+    _, tree = drafted(tmp_path, {"beworben": lambda n, c: "ja" if c else "nein", "Bewerbungsdatum": moment})
+    [label] = tree["labels"]
+    if are_days:  # the outcome of a day is known when the day is over
+        assert 0.95 * 86_400 < label["delay"] <= 86_400
+    else:
+        assert label["delay"] == 300
+    assert "Bewerbungsdatum" not in str(tree["impressions"]["fields"])

@@ -103,3 +103,64 @@ def test_events_of_web_analytics_are_known(values, kinds):
 )
 def test_the_last_step_of_a_path_may_be_an_outcome(name, label):
     assert OutcomeName(name).is_plain is label
+
+
+@pytest.mark.parametrize(
+    ("values", "yes"),
+    [
+        (["N", "S"], "S"),
+        (["O", "N"], "O"),
+        (["N", "J"], "J"),
+        (["falso", "vero"], "vero"),
+        (["faux", "vrai"], "vrai"),
+        (["nej", "ja"], "ja"),
+        (["nee", "ja"], "ja"),
+        (["S", "W"], None),
+    ],
+)
+def test_letters_and_words_of_other_languages_mean_yes(values, yes):
+    assert positive_of(values) == yes
+
+
+@pytest.mark.parametrize("name", ["clicou", "cliqué", "Clicó", "aangeklikt", "klickat"])
+def test_clicks_have_names_in_other_languages_with_accents_or_without(name):
+    assert OutcomeName(name).is_plain
+
+
+@pytest.mark.parametrize(
+    "name", ["Beworben", "playback.started", "activé", "utilisé", "geöffnet", "eingelöst", "abriu", "gekocht"]
+)
+def test_other_acts_have_names_that_are_outcomes_if_nothing_better_is_there(name):
+    assert (OutcomeName(name).has_weak_word, OutcomeName(name).tells_fact) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "is_active",
+        "is_bot",
+        "isNew",
+        "verified",
+        "deleted",
+        "premium",
+        "enabled",
+        "in_stock",
+        "viewable",
+        "__v",
+    ]
+    + ["__v.$numberInt", "ctx.is_mobile", "is_verified_user", "ativo"],
+)
+def test_what_something_is_came_of_no_impression(name):
+    assert OutcomeName(name).tells_fact
+
+
+@pytest.mark.parametrize(
+    "name", ["is_click", "opened", "activé", "y", "f_12", "success", "contact_requested"]
+)
+def test_other_names_tell_no_fact(name):
+    assert not OutcomeName(name).tells_fact
+
+
+@pytest.mark.parametrize("name", ["click_ts_us", "clicked_at_ms", "interaction.clickedAt.$date"])
+def test_moments_of_outcomes_may_end_in_their_unit_or_type(name):
+    assert OutcomeName(name).is_moment
