@@ -401,7 +401,6 @@ def test_clicks_of_people_without_an_account_are_joined_by_their_device(tmp_path
         event["user_id"] = event["user_id"] if int(event["user_id"][1:]) % 5 > 1 else None
     path = write_csv(tmp_path / "events.csv", events)
     _, tree = draft(tmp_path, path)
-    assert tree["user"]["column"] == "user_id"
     assert tree["outcomes"][0]["key"] == ["device_id", "ad_id"]
     assert labels(tmp_path) == CLICKED
 
