@@ -420,8 +420,11 @@ def _share(flags: pa.Array) -> float:
 def _are_phrases(parts: list[list[str]]) -> bool:
     """True for texts such as a title and its city, or sentences, that a mark and a space part.
 
-    Each place has words of its own, while a tag stands first in one list and later in another one.
+    All have as many parts, and each place has words of its own, while a tag stands first in one list and
+    later in another one.
     """
+    if len(set(map(len, parts))) > 1:
+        return False  # as of the names of browsers, whose parts come again
     later = [token for entry in parts for token in entry[1:]]
     if sum(token[:1].isspace() for token in later) < _MOSTLY * len(later):
         return False
