@@ -29,9 +29,9 @@ class Joins:
         InputError: a table or a column of a key is missing.
     """
 
-    def __init__(self, tables: Sequence[JoinedTable], base: Path, moment: "Moment") -> None:
-        self._moment = moment
-        self._tables = [_Opened(table, RawFiles("joined", table, base)) for table in tables]
+    def __init__(self, config: LogConfig, base: Path) -> None:
+        self._moment = _Moment.of(config)
+        self._tables = [_Opened(table, RawFiles("joined", table, base)) for table in config.joined]
         self._used: list[_Opened] = []
         self._asked: list[str] = []  # columns of the tables that were asked
         for opened in self._tables:
@@ -122,7 +122,7 @@ class Joins:
 
 
 @dataclass(frozen=True)
-class Moment:
+class _Moment:
     """The time of an impression, as it stands in columns."""
 
     columns: tuple[str, ...]
@@ -130,7 +130,7 @@ class Moment:
     zone: str
 
     @classmethod
-    def of(cls, config: LogConfig) -> "Moment":
+    def of(cls, config: LogConfig) -> "_Moment":
         """Return the time of the impressions of a log."""
         time = config.impressions.time
         columns = (time,) if isinstance(time, str) else tuple(time)
@@ -196,7 +196,7 @@ class _JoinedColumns:
         findings: what the last pass has met.
     """
 
-    def __init__(self, what: str, chosen: Sequence[_Chosen], own: list[str], moment: "Moment") -> None:
+    def __init__(self, what: str, chosen: Sequence[_Chosen], own: list[str], moment: "_Moment") -> None:
         self._what, self._chosen, self.own, self._moment = what, chosen, own, moment
         self.findings: list[str] = []
 
@@ -217,7 +217,7 @@ class _JoinedColumns:
 class _Known:
     """The columns of one joined table by its key, and counts of the rows that asked for them."""
 
-    def __init__(self, what: str, chosen: _Chosen, moment: "Moment") -> None:
+    def __init__(self, what: str, chosen: _Chosen, moment: "_Moment") -> None:
         self._what, self._opened = what, chosen.opened
         self._moment, self._clock = moment, Clock(moment.unit, moment.zone)
         self._asked = self._found = self._unusable = 0

@@ -14,7 +14,7 @@ from clickscale.config_text import load_toml
 from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.guests import Guests
 from clickscale.data.described.histories import Histories, list_entries
-from clickscale.data.described.joined_tables import Joins, Moment
+from clickscale.data.described.joined_tables import Joins
 from clickscale.data.described.log_config import LogConfig, log_schema
 from clickscale.data.described.outcomes import Outcomes
 from clickscale.data.described.rows import (
@@ -86,7 +86,7 @@ class _Log:
         self._guests = Guests((), "")
         self._read = self._kept = 0  # rows of the impressions, before and after their condition
         self._without_zone: dict[str, set[str]] = {}
-        joins = self._joins = Joins(config.joined, base, Moment.of(config))
+        joins = self._joins = Joins(config, base)
         self._outcomes = Outcomes(config, base, joins)
         self._of_users = Attributes("users", ids.user, config.users.more, base, zone, joins)
         self._of_items = Attributes("items", ids.item, config.items.more, base, zone, joins)

@@ -1,7 +1,11 @@
-"""Files with a JSON object (or Python dict literal) per line, in chunks; a broken line loses only itself."""
+"""Files with a JSON object (or Python dict literal) per line, in chunks; a broken line loses only itself.
+
+A file that is one JSON array of objects is read whole.
+"""
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,31 +13,37 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column, objects_at
+from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column, objects_at, pieces
 from clickscale.data.tables.object_texts import array_of, as_json_text
 from clickscale.data.tables.paths import base_of
 from clickscale.errors import InputError
+
+_ARRAY = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
+_LARGEST = 1 << 30  # bytes of an array, which is read whole
+_ENTRIES = 1 << 13  # objects of an array in a chunk
 
 
 def read_lines(
     path: Path, columns: Sequence[str] | None, parse: Callable[[bytes], dict[str, Any]]
 ) -> Iterator[Chunk]:
-    """Stream a file with one object per line; ``parse`` turns a line into a dict or raises ValueError.
+    """Stream a file with one object per line, or one array of objects.
+
+    ``parse`` turns the text of an object into a dict or raises ValueError.
 
     Values of one column without a common Arrow type become text. A value inside of objects is named by its
     path, such as ``context.device``.
     """
     names = None if columns is None else list(columns)
     compared = False
-    for block in line_blocks(path):
-        objects, problem = _parse_objects(block, parse)
+    for lines in _array_entries(path) if holds_array(path) else map(_lines, line_blocks(path)):
+        objects, problem = _parse_objects(lines, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
         # Half a character names nothing.
         names = names or [name for name in known if as_json_text(name) == name]
         if objects and not names:
             raise InputError(
                 f"{path}: none of its first {len(objects)} lines is a JSON object with a key; write one "
-                "object per line, without brackets around them."
+                "object per line, or one array of objects."
             )
         for name in names if not compared and known else ():
             if base_of(name, known) is None:
@@ -45,7 +55,44 @@ def read_lines(
 
 def read_objects(block: bytes, names: Sequence[str], parse: Callable[[bytes], dict[str, Any]]) -> Chunk:
     """Read lines that were cut out of the middle of a file."""
-    return _chunk(*_parse_objects(block, parse), names)
+    return _chunk(*_parse_objects(_lines(block), parse), names)
+
+
+def holds_array(path: Path) -> bool:
+    """True for a file that begins as an array of objects, as ``mongoexport --jsonArray`` writes it."""
+    return _ARRAY.match(next(pieces(path), (b"", True))[0]) is not None
+
+
+def _array_entries(path: Path) -> Iterator[list[bytes]]:
+    """Yield the texts of the objects of an array, some thousand at a time.
+
+    Raises:
+        InputError: the file is no array, or too large to be read whole.
+    """
+    data = bytearray()
+    for piece, _ in pieces(path):
+        data += piece
+        if len(data) > _LARGEST:
+            raise InputError(
+                f"{path} is one JSON array of over {_LARGEST >> 20} MB; write an object per line, as by: "
+                f"jq -c '.[]' {path.name} > lines-{path.name}"
+            )
+    text = bytes(data).removeprefix(b"\xef\xbb\xbf")
+    try:
+        try:
+            entries = [bytes(entry) for entry in msgspec.json.decode(text, type=list[msgspec.Raw])]
+        except msgspec.DecodeError:  # such as NaN
+            entries = [json.dumps(entry).encode() for entry in json.loads(text)]
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} begins as a JSON array and is none ({error}); it is cut short or damaged."
+        ) from error
+    for start in range(0, len(entries), _ENTRIES):
+        yield entries[start : start + _ENTRIES]
+
+
+def _lines(block: bytes) -> list[bytes]:
+    return [line for line in block.split(b"\n") if line.strip()]
 
 
 def _chunk(objects: list[dict[str, Any]], problem: pa.Array, names: Sequence[str]) -> Chunk:
@@ -86,9 +133,8 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _parse_objects(
-    block: bytes, parse: Callable[[bytes], dict[str, Any]]
+    lines: list[bytes], parse: Callable[[bytes], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], pa.Array]:
-    lines = [line for line in block.split(b"\n") if line.strip()]
     objects: list[dict[str, Any]] = []
     problems: list[str | None] = []
     for line in lines:

@@ -131,7 +131,7 @@ def _format_of_bytes(path: Path) -> Format | None:
     # Text has no control characters but tabs, line ends and the like.
     if not first or _CONTROL.search(first):
         return None
-    return "jsonl" if first.lstrip().startswith(b"{") else "csv"
+    return "jsonl" if re.match(rb"\s*(\[\s*)?\{", first) else "csv"
 
 
 def find_file(folder: Path, *names: str) -> Path:

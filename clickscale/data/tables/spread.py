@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, checked, empty_problems, line_blocks
 from clickscale.data.tables.delimited import TextFormat, read_block
-from clickscale.data.tables.json_lines import json_line, read_objects
+from clickscale.data.tables.json_lines import holds_array, json_line, read_objects
 from clickscale.data.tables.raw_tables import PARQUET_ERRORS, Format, read
 from clickscale.errors import InputError
 
@@ -26,7 +26,9 @@ def spread(path: Path, format: Format, text: TextFormat, rows: int) -> list[Chun
         InputError: the file is missing or damaged.
     """
     chunks = read(path, None, format=format, text=text)
-    if format == "parquet":
+    if format == "jsonl" and holds_array(path):
+        found = _first_middle_last(chunks)
+    elif format == "parquet":
         found = _first_middle_last(chunks if _has_few_groups(path) else _of_groups(path, rows))
     else:
         found = list(islice(chunks, 1))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from clickscale.data.tables import json_lines
 from clickscale.data.tables.json_lines import literal_line, read_lines
 from clickscale.errors import InputError
 from tests.data.raw import rows, written
@@ -47,7 +48,39 @@ def test_literal_lines_are_read_and_never_run(tmp_path):
 
 
 def test_a_file_without_an_object_is_an_error_that_says_so(tmp_path):
-    path = written(tmp_path, '[\n{"a": 1},\n]\n', "t.jsonl")
+    path = written(tmp_path, "[\n[1],\n]\n", "t.jsonl")
     with pytest.raises(InputError, match="none of its first 3 lines is a JSON object"):
         rows(path)
     assert [row["problem"] for row in rows(path, ["a"])] == ["bad_row"] * 3
+
+
+@pytest.mark.parametrize("written_as", ["one line", "a line each", "indented", "with NaN", "with a mark"])
+@pytest.mark.parametrize("name", ["t.json", "t.unknown"])
+def test_an_array_of_objects_is_read_as_lines_are(tmp_path, monkeypatch, written_as, name):
+    monkeypatch.setattr(json_lines, "_ENTRIES", 2)
+    objects = [{"u": n, "tags": [f"a{n}", "b"], "in": {"x": n / 2}} for n in range(5)]
+    last = {"u": 9, "in": {"x": float("nan")}} if written_as == "with NaN" else {"u": 9}
+    texts = [json.dumps(each) for each in [*objects, last]]
+    text = f"[{', '.join(texts)}]"
+    text = "[" + ",\n".join(texts) + "]\n" if written_as == "a line each" else text
+    text = json.dumps([*objects, last], indent=2) if written_as == "indented" else text
+    text = "\ufeff" + text if written_as == "with a mark" and name == "t.json" else text
+    path = written(tmp_path, text, name)
+    found = rows(path, ["u", "tags", "in.x"])
+    assert [row["u"] for row in found] == [0, 1, 2, 3, 4, 9]
+    assert [row["tags"] for row in found][1:3] == [["a1", "b"], ["a2", "b"]]
+    assert [row["in.x"] for row in found][:5] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert {row["problem"] for row in found} == {None}
+
+
+def test_an_entry_of_an_array_that_is_no_object_costs_one_row(tmp_path):
+    found = rows(written(tmp_path, '[{"u": 1}, 7, {"u": 2}]', "t.json"))
+    assert [(row["u"], row["problem"]) for row in found] == [(1, None), (None, "bad_row"), (2, None)]
+
+
+def test_arrays_that_are_cut_short_or_too_large_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="begins as a JSON array and is none"):
+        rows(written(tmp_path, '[{"u": 1}, {"u": 2}', "t.json"))
+    monkeypatch.setattr(json_lines, "_LARGEST", 8)
+    with pytest.raises(InputError, match=r"jq -c '\.\[\]' t\.json"):
+        rows(written(tmp_path, '[{"u": 1}, {"u": 2}]', "t.json"))

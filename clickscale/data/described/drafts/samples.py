@@ -34,6 +34,7 @@ from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.json_lines import holds_array
 from clickscale.data.tables.object_texts import array_of
 from clickscale.data.tables.paths import is_list
 from clickscale.data.tables.raw_tables import detect_format, read
@@ -287,6 +288,8 @@ class Head:
         files = files_below(self.path)
         if self.format == "parquet":
             return float(sum(pq.read_metadata(file).num_rows for file in files))
+        if self.format == "jsonl" and holds_array(files[0]):  # of any number of lines
+            return float(sum(len(chunk) for file in files for chunk in read(file, format="jsonl")))
         first = next(line_blocks(files[0]), b"")
         packed = _PACKED if files[0].suffix in COMPRESSED else 1
         return packed * self.size * first.count(b"\n") / max(len(first), 1)
@@ -417,8 +420,11 @@ def _share(flags: pa.Array) -> float:
 def _are_phrases(parts: list[list[str]]) -> bool:
     """True for texts such as a title and its city, or sentences, that a mark and a space part.
 
-    Each place has words of its own, while a tag stands first in one list and later in another one.
+    All have as many parts, and each place has words of its own, while a tag stands first in one list and
+    later in another one.
     """
+    if len(set(map(len, parts))) > 1:
+        return False  # as of the names of browsers, whose parts come again
     later = [token for entry in parts for token in entry[1:]]
     if sum(token[:1].isspace() for token in later) < _MOSTLY * len(later):
         return False

@@ -1,5 +1,7 @@
 """How an unknown table is written, and what its columns look like."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -257,3 +259,14 @@ def test_a_mark_or_nothing_is_said_to_be_so(tmp_path):
     text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", marked))
     assert "# left out: promoted (it is 'Y' or nothing in 300 sampled rows)" in text
     assert "# left out: shop (it has one value in 300 sampled rows)" in text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_arrays_of_objects_are_sampled_and_prepared(tmp_path, indent):
+    (tmp_path / "clicks.json").write_text(json.dumps([*shop()], indent=indent))
+    head = read_head(tmp_path / "clicks.json")
+    assert (head.format, head.rows, head.estimated_rows) == ("jsonl", 300, 300.0)
+    _, tree = draft(tmp_path, tmp_path / "clicks.json")
+    assert [label["column"] for label in tree["labels"]] == ["clicked"]
+    read = drained(load_log(tmp_path / "log.toml"))["impressions"]
+    assert [row["time"] for row in read] == [row["timestamp"] for row in shop()]
