@@ -23,16 +23,19 @@ def object_of(text: str) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         pass
     try:
         return json.loads(text)  # many writers emit NaN, which the fast one refuses
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text)
+        found = ast.literal_eval(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError("not an object") from error
+    if not isinstance(found, dict | list):  # a set, {1, 2}
+        raise ValueError("not an object")
+    return found
 
 
 def array_of(values: list[Any]) -> pa.Array:

@@ -44,7 +44,8 @@ def _parsed(values: pa.Array) -> pa.Array:
     if not pa.types.is_string(values.type):
         return values
     known = values.drop_null().slice(0, _LOOKED_AT)
-    if not len(known) or not pc.all(pc.match_substring_regex(known, r"^\s*(\{|\[\s*[\{\]]|$)")).as_py():
+    begin_so = pc.match_substring_regex(known, r"^\s*(\{|\[\s*[\{\]]|$)").cast(pa.float64())
+    if not len(known) or pc.mean(begin_so).as_py() < _MOSTLY:
         return values
     parsed = [_object_or_none(text) for text in known.to_pylist()]
     if sum(isinstance(value, dict | list) for value in parsed) < _MOSTLY * len(parsed) or not any(parsed):

@@ -33,6 +33,14 @@ def test_texts_that_hold_objects_are_read_and_other_texts_stay():
     assert found["title"] == ["{a} title"] * 44
 
 
+@pytest.mark.parametrize("odd", ["null", "n/a", "[" * 5000 + "]" * 5000])
+def test_an_odd_text_among_objects_hides_none_of_them(odd):
+    assert columns_of(properties=['{"page": "home"}'] * 40 + [odd])["properties.page"] == ["home"] * 40 + [
+        None
+    ]
+    assert list(columns_of(properties=['{"page": "home"}'] * 4 + [odd])) == ["properties"]  # one of five
+
+
 def test_lists_of_named_values_are_a_column_for_each_name():
     pairs = [
         [
