@@ -139,26 +139,28 @@ class Statistic(Config, frozen=True):
     ``(positives + prior * overall) / (n + prior)`` where ``overall`` is the rate of all impressions known by
     then. ``lift`` is the mean of the label less the rate that its item had then, with ``prior`` more
     impressions at the rate of their item: high for a user who clicks items that others do not click.
+    ``recency`` is the seconds since the newest of them whose label is 1, or ``window`` if there is none.
     SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
         by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
-            A field with several values contributes the mean over its values.
+            A field with several values contributes the mean over its values, and the smallest recency.
         label: label whose rate is computed; the first label if empty.
-        window: seconds looked back; 0 is all time.
+        window: seconds looked back; 0 is all time, which a recency cannot have.
         prior: pseudo-impressions of the overall rate, or of no lift.
     """
 
     name: str
     by: tuple[str, ...]
-    of: Literal["count", "rate", "lift"] = "rate"
+    of: Literal["count", "rate", "lift", "recency"] = "rate"
     label: str = ""
     window: int = 0
     prior: float = 20.0
 
     def as_field(self) -> Field:
         """The context field that carries this statistic."""
-        return Field(name=self.name, kind="numeric", transform="log1p" if self.of == "count" else "none")
+        wide = self.of in ("count", "recency")
+        return Field(name=self.name, kind="numeric", transform="log1p" if wide else "none")
 
 
 Comparison = Literal["difference", "ratio", "product"]

@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 
 from clickscale.config import Config
 from clickscale.data.dataset import Dataset
-from clickscale.data.features.statistics import ImpressionLog, counts_before, overall_rate, rate, sums_before
+from clickscale.data.features.counts_in_memory import counts_before, sums_before
+from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions

@@ -107,7 +107,7 @@ def _contributions(log: ImpressionLog, tally: Tally, worth: Any, moment: int) ->
         if tally.window:
             counted &= time >= moment - tally.window
         if outcome is not None:
-            counted &= outcome[start : start + step] >= 0
+            counted &= outcome[start : start + step] >= (1 if tally.of == "recency" else 0)
         rows = start + np.flatnonzero(counted)
         keys = log.keys(tally.by, rows)
         there = keys >= 0

@@ -6,12 +6,13 @@ It is Parquet. Each row is a contribution to one count::
     key          JSON list of the raw values of ``by``, in order; null: unknown; a hashed field: its bucket
     time         second of the impressions; null if it no longer matters
     due          the contribution counts for moments after this one; null if it counts already
-    count        impressions (``of = "count"``), else impressions whose label is known
-    sum          positives of a rate; of a lift the sum of round(10000 * (label - rate of the item then))
+    count        impressions (``of = "count"``), positives of a recency, else impressions whose label is known
+    sum          positives of a rate and of a recency; of a lift the sum of
+                 round(10000 * (label - rate of the item then))
 
 A statistic with a window sums, at time T, the rows of its key with ``due < T`` and ``T - window <= time``;
 without a window those with ``due < T``. ``due`` is ``time`` for a count, and ``time`` plus the delay of the
-label for a rate or lift. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over
+label for all others. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over
 all time, for the rates of items in lifts. `clickscale.data.features.statistics` says how a value follows
 from these sums.
 

@@ -53,7 +53,7 @@ class _Counts:
     """Sums of one tally at the present moment.
 
     Attributes:
-        sums: (count, sum) by key.
+        sums: (count, sum) by key; of a recency, (positives in the window, time of the newest).
         recent: contributions that will leave the window, the oldest first; empty without a window.
     """
 
@@ -64,7 +64,10 @@ class _Counts:
     def add(self, order: int, key: Key, time: int, count: int, total: int) -> None:
         """Count a contribution that is due."""
         held, summed = self.sums.get(key, (0, 0))
-        self.sums[key] = (held + count, summed + total)
+        if self.tally.of == "recency":
+            self.sums[key] = (held + count, max(summed, time) if held else time)
+        else:
+            self.sums[key] = (held + count, summed + total)
         if self.tally.window:
             heapq.heappush(self.recent, (time, order, key, count, total))
 
@@ -73,8 +76,9 @@ class _Counts:
         while self.recent and self.recent[0][0] < moment - self.tally.window:
             _, _, key, count, total = heapq.heappop(self.recent)
             held, summed = self.sums[key]
-            self.sums[key] = (held - count, summed - total)
-            if self.sums[key] == (0, 0):
+            # The newest of a recency leaves last, so it stands until no other is left.
+            self.sums[key] = (held - count, summed if self.tally.of == "recency" else summed - total)
+            if not held - count:
                 del self.sums[key]
 
 
@@ -219,7 +223,7 @@ class StatisticCounters:
         due = impression.time + self._delays[label]
         for name, counts in self._counts.items():
             tally = counts.tally
-            if tally.label != label:
+            if tally.label != label or (tally.of == "recency" and not outcome):
                 continue
             worth = surprise(impression, tally, outcome) if tally.of == "lift" else outcome
             self._wait(name, impression.keys[name], impression.time, due, 1, worth)
@@ -252,7 +256,7 @@ class StatisticCounters:
             overall = self._counts[overall_of(counts.tally.label)].sums.get((), (0, 0))
         table = self._keys.of(statistic.by, shown)
         sums = np.array([counts.sums.get(key, (0, 0)) for key in table.keys], np.int64).reshape(-1, 2)
-        return statistic_values(statistic, table.index, sums, overall)
+        return statistic_values(statistic, table.index, sums, overall, shown.time)
 
     # --- the file
 
@@ -307,19 +311,22 @@ class StatisticCounters:
             self._wait(name, [values], due if time is None else time, due, count, total)
 
 
-def statistic_values(statistic: Statistic, index: Ints, sums: Ints, overall: tuple[int, int]) -> Floats32:
+def statistic_values(
+    statistic: Statistic, index: Ints, sums: Ints, overall: tuple[int, int], time: int
+) -> Floats32:
     """(C,) values of a statistic.
 
     Args:
         index: (C, slots) rows of ``sums``; -1 for a slot without a key.
-        sums: (K, 2) count and sum of each key.
+        sums: (K, 2) count and sum of each key; of a recency, positives and the time of the newest.
         overall: (known, positives) of all impressions; only a rate reads it.
+        time: the moment of the values; only a recency reads it.
     """
     there = index >= 0
     counted = np.concatenate([sums, np.zeros((1, 2), np.int64)])[index]  # (C, slots, 2); -1 reads the zeros
     first, second = (np.ascontiguousarray(part) for part in np.moveaxis(counted, -1, 0))
     expected = overall_rate(*(np.full(len(index), count) for count in overall))
-    return values_of(statistic, first, second, there, expected)
+    return values_of(statistic, first, second, there, expected, np.full(len(index), time))
 
 
 def surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:

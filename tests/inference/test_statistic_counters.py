@@ -31,6 +31,8 @@ STATISTICS = (
     Statistic(name="user_lift", by=("user",), of="lift"),
     Statistic(name="gender_lift", by=("gender", "genre"), of="lift", window=7 * DAY, prior=3.0),
     Statistic(name="position_count", by=("position", "user_id"), of="count"),
+    Statistic(name="user_recency", by=("user",), of="recency", window=4 * DAY),
+    Statistic(name="genre_recency", by=("user", "genre"), of="recency", label="like", window=20 * DAY),
 )
 
 

@@ -307,7 +307,7 @@ def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally:
 def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np.float64]:
     """Compute a statistic (rows,) from its definition, comparing every row with all impressions of the log.
 
-    Independent of `clickscale.data.features.statistics.counts_before`, which it checks. Raw values, not
+    Independent of `clickscale.data.features.counts_in_memory`, which it checks. Raw values, not
     standardized.
     """
     log = ImpressionLog(data.path, data.schema)
@@ -315,6 +315,7 @@ def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[n
     outcome, moment = log.label(label.name), log.time[rows]
     wanted = log.keys(statistic.by, rows)  # (rows, slots)
     counts = np.zeros((3, *wanted.shape), np.int64)  # rows, known, positives
+    ages = np.full(wanted.shape, statistic.window)  # of the newest positive
     overall = np.zeros((2, len(rows)), np.int64)  # known, positives
     shown: list[Integers] = []  # known impressions, for every row and slot in turn
     places: list[tuple[int, int]] = []  # row and slot of each
@@ -334,10 +335,14 @@ def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[n
                 (time[same] < now) & ((time[same] >= now - statistic.window) | (statistic.window == 0))
             ]
             known = seen[(labels[seen] >= 0) & (time[seen] + label.delay < now)]
-            counts[:, row, slot] += (len(seen), len(known), int((labels[known] == 1).sum()))
+            positives = known[labels[known] == 1]
+            counts[:, row, slot] += (len(seen), len(known), len(positives))
+            ages[row, slot] = (now - time[positives]).min(initial=ages[row, slot])
             if statistic.of == "lift":
                 shown.append(start + known)
                 places.append((row, slot))
+    if statistic.of == "recency":
+        return ages.min(axis=1).astype(np.float64)
     expected = overall_rate(*overall)
     values = counts[0].astype(np.float64)
     if statistic.of == "rate":

@@ -1,6 +1,6 @@
 """Counts of earlier rows with the same key, for logs that do not fit in memory.
 
-The same numbers as `clickscale.data.features.statistics.counts_before`, in three passes over the disk:
+The same numbers as `clickscale.data.features.counts_in_memory` gives, in three passes over the disk:
 
 1. every row is a record and asks two questions: the running total just before the newest moment that it may
    see, and just before the oldest. Records and questions are spread over pieces, which are ranges of
@@ -8,6 +8,9 @@ The same numbers as `clickscale.data.features.statistics.counts_before`, in thre
 2. the pieces are read in order, each sorted in memory, with the running total carried from piece to piece;
    answers are spread over ranges of positions;
 3. the ranges are read in order: the newest answer minus the oldest answer is the count.
+
+The time of the newest positive is carried like a total. It is of the asked key and within the window if the
+count of positives is not 0.
 
 All sums are of integers, so the result does not depend on the sample or on the number of pieces.
 """
@@ -41,6 +44,7 @@ def count_on_disk(
     window: int,
     memory_rows: int,
     folder: Path,
+    newest: bool = False,
 ) -> tuple[Integers, Integers]:
     """Count, for every slot of every row, the earlier rows that share its key.
 
@@ -53,10 +57,12 @@ def count_on_disk(
         window: seconds looked back; 0 is all time.
         memory_rows: approximate number of records in memory at once.
         folder: an existing empty folder; pieces are removed from it, the returned columns stay.
+        newest: count positives, and find the time of the newest.
 
     Returns:
         Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives,
-        or the sum of the worth of the known ones.
+        or the sum of the worth of the known ones; with ``newest`` positives, and the time of the newest where
+        there are any.
     """
     spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
     span = int(time.max()) - int(time.min()) + 1
@@ -67,14 +73,14 @@ def count_on_disk(
             spill,
             keys(rows),
             time[rows],
-            None if labels is None else labels[rows],
+            None if labels is None else np.where(labels[rows] == 1, 1, -1) if newest else labels[rows],
             None if worth is None else worth[rows],
             start * slots,
             delay,
             window or span,
         )
     range_size = max(1, memory_rows // 4)
-    _answer(spill, range_size)
+    _answer(spill, range_size, newest)
     return _gather(folder, len(time) * slots, range_size)
 
 
@@ -179,7 +185,7 @@ def _spread(
         spill.add(end, question, spill.pivots.piece(key, question["time"]))
 
 
-def _answer(spill: _Spill, range_size: int) -> None:
+def _answer(spill: _Spill, range_size: int, newest: bool) -> None:
     """Answer the questions of each piece; answers are spread over ranges of ``range_size`` positions."""
     carried = np.zeros(2, np.int64)
     for piece in range(len(spill.pivots.key) + 1):
@@ -191,6 +197,8 @@ def _answer(spill: _Spill, range_size: int) -> None:
             np.cumsum(records[n][order], dtype=np.int64) for n in ("first", "second")
         )
         totals += carried[:, None]
+        if newest:
+            totals[1] = _newest(moment, records["first"][order], int(carried[1]))
         carried = totals[:, -1].copy()
         for end in _ENDS:
             # All rows of a key may ask for the same moment, so there may be many more questions than records.
@@ -199,7 +207,15 @@ def _answer(spill: _Spill, range_size: int) -> None:
                 answer = np.empty(len(question), _ANSWER)
                 answer["position"] = question["position"]
                 answer["first"], answer["second"] = totals[:, below]
+                if newest and end == "oldest":
+                    answer["second"] = 0  # a time is no difference
                 spill.add(f"{end}.answer", answer, question["position"] // range_size)
+
+
+def _newest(moment: Integers, positive: Integers, carried: int) -> Integers:
+    """(n + 1,) time of the newest positive before each of the n sorted records, and before their end."""
+    last = np.maximum.accumulate(np.where(positive, np.arange(len(moment)), -1))
+    return np.concatenate(([carried], np.where(last >= 0, moment[last], carried)))
 
 
 def _count_below(key: Integers, moment: Integers, at_key: Integers, at_moment: Integers) -> Integers:

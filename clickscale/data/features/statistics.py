@@ -5,17 +5,20 @@ For an impression at time T with key k, of all impressions with the same key
 
 * ``rows`` counts those with ``T - window <= time < T`` (window 0: all before T),
 * ``known`` counts those of them whose label is 0 or 1 and was known before T (``time + label.delay < T``),
-* ``positives`` sums the labels of the known ones;
+* ``positives`` sums the labels of the known ones,
+* ``newest`` is the time of the newest known one whose label is 1;
 
-``of="count"`` is ``rows``, ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``, and
-``of="lift"`` is ``surprises / (known + prior)``. ``overall`` is the rate of all impressions of the log known
-before T, and 0.5 while none is known. With ``prior = 0`` and nothing known, the rate is ``overall``.
+``of="count"`` is ``rows``, ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``,
+``of="lift"`` is ``surprises / (known + prior)``, and ``of="recency"`` is ``T - newest`` or, without any, the
+window. ``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known.
+With ``prior = 0`` and nothing known, the rate is ``overall``.
 ``surprises`` sums, over the known ones, the label less the rate that its item had at that time, in steps of
 1 / `STEPS`, so that the order of the sum does not matter. Impressions of one second never see each other.
 
 Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, a field is its
 index, so all unknown values of a field share one key. A field of several values contributes the mean over
-its distinct values; several fields are combined by every combination of their values.
+its distinct values, and to a recency the smallest; several fields are combined by every combination of their
+values.
 
 Preparation calls it when every other column of the layout (`clickscale.data.layout`) is written::
 
@@ -31,127 +34,21 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.arrays import Progress
+from clickscale.data.features.counts_in_memory import Integers, counts_before, newest_before
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.schema import Label, Schema, Statistic
 
-Integers = NDArray[np.int64]
 Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
 STEPS = 10_000  # of a lift, between 0 and 1
-
-
-class _Before(NamedTuple):
-    """Counts of earlier rows for each row, (N,) int64 each; see the module docstring."""
-
-    rows: Integers
-    known: Integers
-    positives: Integers
-
-
-def counts_before(
-    key: NDArray[np.integer],
-    time: NDArray[np.integer],
-    label: NDArray[np.integer] | None = None,
-    worth: NDArray[np.integer] | None = None,
-    *,
-    delay: int = 0,
-    window: int = 0,
-) -> _Before:
-    """Count the earlier rows with the same key for each row; rows of the same second do not see each other.
-
-    Args:
-        key: (N,) any integers.
-        time: (N,) seconds, in any order.
-        label: (N,) 1, 0, or anything negative for unknown; without labels nothing is ``known``.
-        worth: (N,) addend of each known row to ``positives``; its label if None.
-        delay: seconds after which a row's label is known.
-        window: seconds looked back; 0 is all time.
-
-    Raises:
-        DataError: key and time together do not fit in 63 bits (times are then not seconds of one log).
-    """
-    spans = _spans(key, time, delay, window)
-    labels = np.full(len(key), -1) if label is None else label[spans.order]
-    counted = (
-        spans.now - spans.oldest,
-        _sums(labels >= 0, spans.oldest, spans.known),
-        _sums(labels == 1 if worth is None else worth[spans.order], spans.oldest, spans.known),
-    )
-    answers = np.empty((3, len(key)), np.int64)
-    answers[:, spans.order] = counted
-    return _Before(*answers)
-
-
-def sums_before(
-    key: NDArray[np.integer],
-    time: NDArray[np.integer],
-    value: NDArray[np.floating],
-    *,
-    delay: int = 0,
-    window: int = 0,
-) -> NDArray[np.float64]:
-    """Sum ``value`` (N,) over the earlier rows that `counts_before` calls known; NaN adds 0."""
-    spans = _spans(key, time, delay, window)
-    answer = np.empty(len(key))
-    answer[spans.order] = _sums(np.nan_to_num(value[spans.order]), spans.oldest, spans.known)
-    return answer
-
-
-class _Spans(NamedTuple):
-    """Rows in the order of key and time; each counts rows [oldest, now) and labels [oldest, known)."""
-
-    order: Integers
-    oldest: Integers
-    now: Integers
-    known: Integers
-
-
-def _spans(key: NDArray[np.integer], time: NDArray[np.integer], delay: int, window: int) -> _Spans:
-    """Find the range of earlier rows of each row; see `counts_before`."""
-    if len(key) == 0:
-        return _Spans(*(np.zeros(0, np.int64) for _ in _Spans._fields))
-    since = time.astype(np.int64) - int(time.min())
-    span = int(since.max()) + 1
-    code = _times_span(key, span) + since  # orders by key, then by time
-    order = np.argsort(code)
-    code, since = code[order], since[order]
-    start = code - since  # code of the first possible moment of the same key
-
-    def first(seconds_back: int) -> Integers:
-        """Index of the first row of the same key that is older by ``seconds_back`` or less."""
-        return np.searchsorted(code, start + np.maximum(since - min(seconds_back, span), 0))
-
-    oldest, now = first(window or span), first(0)
-    return _Spans(order, oldest, now, np.maximum(first(delay), oldest) if delay else now)
-
-
-def _times_span(key: NDArray[np.integer], span: int) -> Integers:
-    """Multiply the key by ``span``, or its rank if that would overflow."""
-    low, high = int(key.min()), int(key.max())
-    if max(-low, high) * span < 2**62:
-        return key.astype(np.int64) * span
-    values, inverse = np.unique(key, return_inverse=True)
-    rank: Integers = inverse.astype(np.int64)
-    if len(values) * span >= 2**63:
-        raise DataError(
-            f"{len(values)} keys over {span} seconds do not fit in 63 bits; check the unit of the times."
-        )
-    return rank * span
-
-
-def _sums(values: NDArray[Any], begin: Integers, end: Integers) -> NDArray[Any]:
-    """Sum the values in each [begin, end): exact for flags and integers, rounded for floats."""
-    kind = np.float64 if values.dtype.kind == "f" else np.int64
-    total = np.concatenate((np.zeros(1, kind), np.cumsum(values, dtype=kind)))
-    return np.asarray(total[end] - total[begin])
 
 
 def rate(
@@ -186,15 +83,22 @@ def values_of(
     second: Integers,
     there: NDArray[np.bool_],
     overall: NDArray[np.float64],
+    time: Integers,
 ) -> NDArray[np.float32]:
     """(n,) values of a statistic from the counts of its keys.
 
     Args:
-        first: (n, slots) rows of a ``count``, known labels of a ``rate`` or ``lift``.
-        second: (n, slots) positives of a ``rate``, sum of the surprises of a ``lift``.
+        first: (n, slots) rows of a ``count``, known labels of a ``rate`` or ``lift``, known positives of a
+            ``recency``.
+        second: (n, slots) positives of a ``rate``, sum of the surprises of a ``lift``, time of the newest
+            positive of a ``recency`` (read where ``first`` is not 0).
         there: (n, slots) whether a slot holds a key.
         overall: (n,) rate of the whole log at that time; only a ``rate`` reads it.
+        time: (n,) the moments of the values; only a ``recency`` reads them.
     """
+    if statistic.of == "recency":
+        ages = np.where(there & (first > 0), time[:, None] - second, statistic.window)
+        return np.minimum(ages.min(axis=1), statistic.window).astype(np.float32)
     if statistic.of == "rate":
         return _mean(rate(first, second, overall[:, None], statistic.prior), there, overall)
     nothing = np.zeros(len(there))
@@ -368,7 +272,8 @@ class LogCounter:
         folder = self.scratch / f"statistic.{statistic.name}"
         counted = None if statistic.of == "count" else label
         worth = self.surprises(label, statistic.prior) if statistic.of == "lift" else None
-        counts = self._count(statistic.by, counted, statistic.window, folder, worth)
+        newest = statistic.of == "recency"
+        counts = self._count(statistic.by, counted, statistic.window, folder, worth, newest=newest)
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
         for start in range(0, len(self.log), step):
@@ -380,7 +285,7 @@ class LogCounter:
             expected = np.zeros(len(there))
             if overall is not None:
                 expected = overall_rate(*(part[rows] for part in overall))
-            yield start, values_of(statistic, first, second, there, expected)
+            yield start, values_of(statistic, first, second, there, expected, self.log.time[rows])
         shutil.rmtree(folder, ignore_errors=True)
 
     def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
@@ -412,10 +317,13 @@ class LogCounter:
         window: int,
         folder: Path,
         worth: NDArray[np.int16] | None = None,
+        *,
+        newest: bool = False,
     ) -> tuple[Integers, Integers]:
         """Count (impressions * slots,): rows twice without a label; else known and positives.
 
-        With ``worth`` (impressions,): known, and the sum of the worth of the known ones.
+        With ``worth`` (impressions,): known, and the sum of the worth of the known ones. With ``newest``:
+        positives, and the time of the newest.
         """
         log, slots = self.log, self.log.slots(by)
         labels = None if label is None else log.label(label.name)
@@ -432,19 +340,20 @@ class LogCounter:
                 window=window,
                 memory_rows=self.memory_rows,
                 folder=folder,
+                newest=newest,
             )
         keys = log.keys(by, slice(None)).ravel()
         there = np.flatnonzero(keys >= 0)
         row = there // slots
-        before = counts_before(
-            keys[there],
-            log.time[row],
-            None if labels is None else labels[row],
-            None if worth is None else worth[row],
-            delay=delay,
-            window=window,
-        )
+        moment, known = log.time[row], None if labels is None else labels[row]
         first, second = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+        if newest and known is not None:
+            first[there], second[there] = newest_before(
+                keys[there], moment, known, delay=delay, window=window
+            )
+            return first, second
+        worths = None if worth is None else worth[row]
+        before = counts_before(keys[there], moment, known, worths, delay=delay, window=window)
         first[there], second[there] = (
             (before.rows, before.rows) if label is None else (before.known, before.positives)
         )
@@ -468,4 +377,9 @@ def label_of_statistic(schema: Schema, statistic: Statistic) -> Label:
         raise SchemaError(f"Statistic {statistic.name!r}: " + unknown("label", name, labels))
     if min(statistic.window, statistic.prior, labels[name].delay) < 0:
         raise SchemaError(f"Statistic {statistic.name!r}: window, prior and the label's delay must be >= 0.")
+    if statistic.of == "recency" and not statistic.window:
+        raise SchemaError(
+            f"Statistic {statistic.name!r}: a recency needs a window in seconds, which is its value where "
+            "nothing is that recent, such as window = 604800 for a week."
+        )
     return labels[name]

@@ -90,7 +90,9 @@ class StatisticsOfOthers:
         """(N,) values before they are standardized."""
         label = label_of_statistic(self._log.schema, statistic)
         keys, since = self._log.keys(statistic.by, rows, items), self._since[rows]
-        if statistic.of == "count":
+        if statistic.of == "recency":
+            first, second = self._newest(statistic, label, keys, since)
+        elif statistic.of == "count":
             first = second = self._sum(statistic.by, _Summand("rows"), keys, since, window=statistic.window)
         else:
             worth = _Summand("positives", label.name)
@@ -100,7 +102,7 @@ class StatisticsOfOthers:
                 self._sum(statistic.by, summand, keys, since, label.delay, statistic.window)
                 for summand in (_Summand("known", label.name), worth)
             )
-        return values_of(statistic, first, second, keys >= 0, self._overall(label, since))
+        return values_of(statistic, first, second, keys >= 0, self._overall(label, since), since)
 
     def _overall(self, label: Label, since: Ints) -> npt.NDArray[np.float64]:
         """(N,) rate of a label in the whole log before each moment."""
@@ -111,6 +113,16 @@ class StatisticsOfOthers:
         )
         return overall_rate(known, positives)
 
+    def _newest(self, statistic: Statistic, label: Label, keys: Ints, since: Ints) -> tuple[Ints, Ints]:
+        """(N, slots) positives known in the window, and the moment of the newest where there are any."""
+        positives = _Summand("positives", label.name)
+        counts = self._sum(statistic.by, positives, keys, since, label.delay, statistic.window)
+        timeline = self._timeline(statistic.by)
+        positive = np.diff(timeline.sums[positives]) > 0
+        newest = np.maximum.accumulate(np.where(positive, np.arange(len(positive)), 0))
+        moments = np.concatenate(([0], self._since[timeline.row[newest]]))
+        return counts, moments[np.searchsorted(timeline.code, self._moments(keys, since, label.delay))]
+
     def _sum(
         self, by: tuple[str, ...], summand: _Summand, keys: Ints, since: Ints, delay: int = 0, window: int = 0
     ) -> Ints:
@@ -119,13 +131,15 @@ class StatisticsOfOthers:
         if summand not in timeline.sums:
             addends = self._addends(summand)[timeline.row]
             timeline.sums[summand] = np.concatenate(([0], np.cumsum(addends, dtype=np.int64)))
-        start = np.maximum(keys, 0) * self._span
-        since = since[:, None]
-        until = np.searchsorted(timeline.code, start + np.maximum(since - delay, 0))
-        begin = start + np.maximum(since - window, 0) if window else start
-        oldest = np.searchsorted(timeline.code, begin)
+        until = np.searchsorted(timeline.code, self._moments(keys, since, delay))
+        oldest = np.searchsorted(timeline.code, self._moments(keys, since, window or self._span))
         sums = timeline.sums[summand]
         return np.where(keys >= 0, sums[np.maximum(until, oldest)] - sums[oldest], 0)
+
+    def _moments(self, keys: Ints, since: Ints, back: int) -> Ints:
+        """(N, slots) code of a key and the moment ``back`` seconds before."""
+        codes: Ints = np.maximum(keys, 0) * self._span + np.maximum(since[:, None] - back, 0)
+        return codes
 
     def _timeline(self, by: tuple[str, ...]) -> _Timeline:
         if by not in self._timelines:

@@ -7,7 +7,8 @@ tally with delay d and window w differs by rows alone::
     sum(T) = sum(moment) + rows in [moment - d, T - d) - rows in [moment - w, T - w)
 
 So reads at different moments do not disturb each other, and an event that arrives late is added to what it
-belongs to. Rows are kept as long as a read at ``since`` or later needs them; ``since`` stays `LAG` seconds
+belongs to. A recency has the time of its newest positive in place of the sum. It holds what was known before
+``since``, and a read looks for newer ones among the rows. Rows are kept as long as a read at ``since`` or later needs them; ``since`` stays `LAG` seconds
 behind the latest event of the key.
 """
 
@@ -30,7 +31,8 @@ class CountRecord(msgspec.Struct, array_like=True):
 
     Attributes:
         since: earliest moment at which sums can be told.
-        settled: count and sum of each tally at ``moment``, one after the other.
+        settled: count and sum of each tally at ``moment``, one after the other; of a recency, positives and
+            the time of the newest at ``since``.
         rows: a second, a zero, then count and sum of each tally in it.
     """
 
@@ -45,8 +47,10 @@ class CountRecord(msgspec.Struct, array_like=True):
         if moment < self.since:
             return None
         sums = list(self.settled)
-        if moment != self.moment:
-            for number, tally in enumerate(tallies):
+        for number, tally in enumerate(tallies):
+            if tally.of == "recency":
+                self._renew(sums, number, tally, moment, load)
+            elif moment != self.moment:
                 self._move(sums, number, tally, moment, load)
         return sums
 
@@ -56,6 +60,10 @@ class CountRecord(msgspec.Struct, array_like=True):
             return set()
         numbers: set[int] = set()
         for tally in tallies:
+            if tally.of == "recency":
+                known = self.rows.pages_between(self.since - tally.delay, moment - tally.delay)
+                numbers.update(page.number for page in known)
+                continue
             for back in (tally.delay, tally.window) if tally.window else (tally.delay,):
                 low, high = sorted((self.moment - back, moment - back))
                 numbers.update(page.number for page in self.rows.pages_between(low, high))
@@ -65,10 +73,13 @@ class CountRecord(msgspec.Struct, array_like=True):
         """Move the moment of the record forward."""
         if moment <= self.moment:
             return
+        since = max(self.since, moment - LAG)
         for number, tally in enumerate(tallies):
-            self._move(self.settled, number, tally, moment, load)
-        self.moment = moment
-        self.since = max(self.since, moment - LAG)
+            if tally.of == "recency":
+                self._renew(self.settled, number, tally, since, load)
+            else:
+                self._move(self.settled, number, tally, moment, load)
+        self.moment, self.since = moment, since
         self.rows.forget_before(self._keep_from(tallies), save)
 
     def count(
@@ -77,6 +88,10 @@ class CountRecord(msgspec.Struct, array_like=True):
         """Add (count, sum) to tallies by their number, of impressions of one second."""
         for number, (count, total) in added.items():
             tally = tallies[number]
+            if tally.of == "recency":
+                if time < self.since - tally.delay:
+                    self._hold_newest(self.settled, number, time, count)
+                continue
             inside = not tally.window or (self.moment - tally.window <= time and tally.window > tally.delay)
             if time < self.moment - tally.delay and inside:
                 self.settled[2 * number] += count
@@ -92,6 +107,19 @@ class CountRecord(msgspec.Struct, array_like=True):
             return changed
 
         self.rows.change(time, update, load, save)
+
+    def _renew(self, sums: list[int], number: int, tally: Tally, moment: int, load: Load) -> None:
+        """Change the newest positive of a recency from that known at ``since`` to that of a later moment."""
+        for row in self.rows.between(self.since - tally.delay, moment - tally.delay, load):
+            self._hold_newest(sums, number, row[0], row[2 + 2 * number])
+
+    @staticmethod
+    def _hold_newest(sums: list[int], number: int, time: int, count: int) -> None:
+        """Take over positives of one second, if there are any."""
+        if count:
+            place = 2 * number
+            newest = max(sums[place + 1], time) if sums[place] else time
+            sums[place : place + 2] = sums[place] + count, newest
 
     def _move(self, sums: list[int], number: int, tally: Tally, moment: int, load: Load) -> None:
         """Change the sums of one tally from those of the record to those of another moment."""
@@ -114,7 +142,9 @@ class CountRecord(msgspec.Struct, array_like=True):
 
     def _keep_from(self, tallies: Sequence[Tally]) -> int:
         """Earliest second whose rows a read may need."""
-        return self.since - max(max(tally.delay, tally.window) for tally in tallies)
+        return self.since - max(
+            tally.delay if tally.of == "recency" else max(tally.delay, tally.window) for tally in tallies
+        )
 
 
 _decoder = msgspec.msgpack.Decoder(CountRecord)

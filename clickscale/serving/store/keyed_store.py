@@ -175,7 +175,7 @@ class KeyedStore:
             overall = sums.overall(label) if statistic.of == "rate" else (0, 0)
             if overall is not None:
                 index = sums.tables[statistic.by].index
-                values = statistic_values(statistic, index, sums.of(statistic.name), overall)
+                values = statistic_values(statistic, index, sums.of(statistic.name), overall, shown.time)
                 columns[statistic.name] = values.tolist()
         if not columns:
             return found

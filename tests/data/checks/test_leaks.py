@@ -26,6 +26,7 @@ EVERY_KIND = (
     Statistic(name="slot_rate", by=("position", "gender"), label="like", prior=0.0),
     Statistic(name="genre_lift", by=("user", "genre"), of="lift", prior=3.0, window=9 * DAY),
     Statistic(name="genre_count", by=("genre",), of="count", window=5 * DAY),
+    Statistic(name="genre_recency", by=("user", "genre"), of="recency", window=9 * DAY),
 )
 
 

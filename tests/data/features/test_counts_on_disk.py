@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickscale.data.features.counts_on_disk import count_on_disk
-from clickscale.data.features.statistics import counts_before
+from clickscale.data.features.counts_in_memory import counts_before, newest_before
 
 
 @st.composite
@@ -61,6 +61,26 @@ def test_sums_of_worth_on_disk_equal_sums_in_memory(tmp_path_factory, log, memor
     found = counts_before(key, time, label, worth, **spans)
     np.testing.assert_array_equal(known, found.known)
     np.testing.assert_array_equal(sums, found.positives)
+
+
+@given(logs(), st.integers(4, 60))
+@settings(max_examples=60, deadline=None)
+def test_the_newest_positive_on_disk_equals_that_in_memory(tmp_path_factory, log, memory_rows):
+    key, time, label, delay, window = log
+    spans = {"delay": delay, "window": window}
+    count, newest = count_on_disk(
+        lambda rows: key[rows, None] + 2,
+        time,
+        label.astype(np.int8),
+        slots=1,
+        memory_rows=memory_rows,
+        folder=tmp_path_factory.mktemp("counts"),
+        newest=True,
+        **spans,
+    )
+    found = newest_before(key, time, label, **spans)
+    np.testing.assert_array_equal(count, found[0])
+    np.testing.assert_array_equal(np.where(count > 0, newest, 0), found[1])
 
 
 @pytest.mark.parametrize("keys", [1, 3, 500])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clickscale.data.features.statistics import ImpressionLog, counts_before, sums_before, write_statistics
+from clickscale.data.features.counts_in_memory import counts_before, newest_before, sums_before
+from clickscale.data.features.statistics import ImpressionLog, write_statistics
 from clickscale.errors import DataError, SchemaError
 from clickscale.schema import Field, Label, Schema, Statistic
 
@@ -163,6 +164,52 @@ def test_a_lift_is_what_labels_lay_above_the_rates_of_their_items(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "impressions/field.lift.npy"), expected, rtol=1e-6)
 
 
+@given(logs())
+@settings(max_examples=100, deadline=None)
+def test_the_newest_positive_equals_the_one_found_by_hand(log):
+    key, time, label, delay, window = log
+    count, newest = newest_before(key, time, label, delay=delay, window=window)
+    for row in range(len(key)):
+        seen = (key == key[row]) & (label == 1) & (time + delay < time[row])
+        seen &= (time >= time[row] - window) & (time < time[row]) if window else True
+        assert (count[row], newest[row]) == (seen.sum(), time[seen].max(initial=0))
+
+
+def test_a_recency_is_the_time_since_the_newest_click_and_its_window_without_one(tmp_path):
+    columns = write_log(tmp_path, rows=6)
+    for name, values in {
+        "impressions/user": np.array([0, 0, 1, 0, 0, 0], np.int32),
+        "impressions/item": np.full(6, 4, np.int32),
+        "impressions/time": np.array([0, 100, 150, 200, 200, 700]),
+        "impressions/label.click": np.array([1, 1, 1, 0, -1, 0], np.int8),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", values.astype(columns[name].dtype))
+    recency = Statistic(name="since", by=("user",), of="recency", window=500)
+    write_statistics(tmp_path, schema_of(recency))
+    # of user 0: nothing before 0, a click at 0, then one at 100, which is 600 s back at the end
+    found = np.load(tmp_path / "impressions/field.since.npy")
+    assert found.tolist() == [500, 100, 500, 100, 100, 500]
+    write_statistics(tmp_path, schema_of(recency, delay=100))
+    found = np.load(tmp_path / "impressions/field.since.npy")
+    assert found.tolist() == [500, 500, 500, 200, 200, 500]  # a click is known after 100 s
+
+
+def test_a_recency_by_several_values_is_that_of_the_newest(tmp_path):
+    columns = write_log(tmp_path, rows=3)
+    genre = columns["items/field.genre"].copy()
+    genre[4:7] = [(3, 0, 0), (4, 0, 0), (3, 4, 0)]
+    np.save(tmp_path / "items/field.genre.npy", genre)
+    for name, values in {
+        "impressions/user": np.zeros(3, np.int32),
+        "impressions/item": np.array([4, 5, 6], np.int32),
+        "impressions/time": np.array([100, 130, 200]),
+        "impressions/label.click": np.ones(3, np.int8),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", values.astype(columns[name].dtype))
+    write_statistics(tmp_path, schema_of(Statistic(name="s", by=("genre",), of="recency", window=DAY)))
+    assert np.load(tmp_path / "impressions/field.s.npy").tolist() == [DAY, DAY, 70]
+
+
 def test_a_field_of_several_values_gives_the_mean_over_its_distinct_values(tmp_path):
     columns = write_log(tmp_path)
     write_statistics(tmp_path, schema_of(Statistic(name="seen", by=("user_id", "genre"), of="count")))
@@ -188,6 +235,7 @@ EVERYTHING = (
     Statistic(name="e", by=("genre",), prior=0.0),
     Statistic(name="f", by=("user", "genre"), of="lift", prior=3.0),
     Statistic(name="g", by=("user",), of="lift", label="buy", window=2 * DAY, prior=3.0),
+    Statistic(name="h", by=("user", "genre"), of="recency", window=DAY),
 )
 
 
@@ -197,7 +245,7 @@ def test_bytes_do_not_depend_on_the_memory_that_is_granted(tmp_path, memory_rows
     for folder, rows in ((tmp_path / "whole", 1 << 20), (tmp_path / "pieces", memory_rows)):
         write_log(folder)
         write_statistics(folder, schema, memory_rows=rows)
-    for name in "abcdefg":
+    for name in "abcdefgh":
         written = [
             (tmp_path / which / f"impressions/field.{name}.npy").read_bytes() for which in ("whole", "pieces")
         ]
@@ -214,7 +262,7 @@ def test_the_order_of_rows_does_not_change_a_statistic(tmp_path):
             np.save(tmp_path / "b" / f"{name}.npy", column[order])
     for folder in ("a", "b"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcdefg":
+    for name in "abcdefgh":
         a, b = (np.load(tmp_path / folder / f"impressions/field.{name}.npy") for folder in "ab")
         np.testing.assert_array_equal(a[order], b)
 
@@ -228,7 +276,7 @@ def test_later_rows_never_change_an_earlier_statistic(tmp_path):
             np.save(tmp_path / "early" / f"{name}.npy", column[early])
     for folder in ("all", "early"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcdefg":
+    for name in "abcdefgh":
         everything, some = (np.load(tmp_path / f / f"impressions/field.{name}.npy") for f in ("all", "early"))
         np.testing.assert_array_equal(everything[early], some)
 
@@ -239,7 +287,7 @@ def test_progress_counts_every_impression_once_per_statistic(tmp_path):
     write_statistics(
         tmp_path, schema_of(*EVERYTHING), memory_rows=150, progress=lambda *call: calls.append(call)
     )
-    assert calls[-1] == ("statistics", 2800, 2800)
+    assert calls[-1] == ("statistics", 3200, 3200)
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
 
@@ -255,6 +303,7 @@ def test_a_schema_without_statistics_writes_nothing(tmp_path):
         (Statistic(name="s", by=("gendre",)), "did you mean 'genre'"),
         (Statistic(name="s", by=("item",), label="clik"), "did you mean 'click'"),
         (Statistic(name="s", by=("item",), window=-1), ">= 0"),
+        (Statistic(name="s", by=("item",), of="recency"), "needs a window"),
         (Statistic(name="s", by=("user", "item") * 13), "too many keys"),
     ],
 )
