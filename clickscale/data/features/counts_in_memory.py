@@ -142,5 +142,3 @@ def _sums(values: NDArray[Any], begin: Integers, end: Integers) -> NDArray[Any]:
     kind = np.float64 if values.dtype.kind == "f" else np.int64
     total = np.concatenate((np.zeros(1, kind), np.cumsum(values, dtype=kind)))
     return np.asarray(total[end] - total[begin])
-
-

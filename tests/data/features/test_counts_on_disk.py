@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.data.features.counts_in_memory import counts_before, newest_before
+from clickscale.data.features.counts_on_disk import count_on_disk
 
 
 @st.composite

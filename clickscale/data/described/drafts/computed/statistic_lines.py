@@ -206,6 +206,7 @@ def _meaning(statistic: Statistic) -> str:
         "count": "number of earlier impressions of the same",
         "rate": "smoothed label rate of earlier impressions of the same",
         "lift": "earlier labels less the rates of their items, of the same",
+        "recency": "seconds since the newest positive label of the same",
     }[statistic.of]
     window = statistic.window
     size, unit = next(((n, name) for n, name in _UNITS if window and window % n == 0), (1, ""))
