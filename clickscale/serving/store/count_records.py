@@ -8,8 +8,8 @@ tally with delay d and window w differs by rows alone::
 
 So reads at different moments do not disturb each other, and an event that arrives late is added to what it
 belongs to. A recency has the time of its newest positive in place of the sum. It holds what was known before
-``since``, and a read looks for newer ones among the rows. Rows are kept as long as a read at ``since`` or later
-needs them; ``since`` stays `LAG` seconds behind the latest event of the key.
+``since``, and a read looks for newer ones among the rows. Rows are kept as long as a read at ``since`` or
+later needs them; ``since`` stays `LAG` seconds behind the latest event of the key.
 """
 
 from collections.abc import Iterator, Sequence
