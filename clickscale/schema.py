@@ -215,8 +215,9 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
 
     Args:
         category: an item field that tells the kind of an item, such as its genre; empty without one.
-        returning: whether users come back after days. Where they come once, as to rate their films in one
-            sitting, rates of a day and of a week repeat those of all time, and models learn less well.
+        returning: whether users come back after days, which may need a kind of item again. Where they come
+            once, as to rate their films in one sitting, rates of a day and of a week repeat those of all time,
+            and models learn less well.
     """
     found = [
         Statistic(name="item_rate", by=("item",)),
@@ -237,6 +238,7 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
             found += [
                 Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
                 Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
+                Statistic(name=f"user_{category}_recency", by=both, of="recency", window=7 * 86_400),
             ]
     return tuple(found)
 

@@ -75,6 +75,7 @@ def test_the_usual_statistics_are_declared_unless_they_are_not_wanted(folder):
     assert {each.name for each in usual_statistics("genres")} - {each.name for each in declared} == {
         "user_genres_rate_1d",
         "user_genres_rate_7d",
+        "user_genres_recency",
     }
     assert open_source("movielens-1m", folder, {"statistics": "false"}).schema.statistics == ()
 
