@@ -216,8 +216,8 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
     Args:
         category: an item field that tells the kind of an item, such as its genre; empty without one.
         returning: whether users come back after days, which may need a kind of item again. Where they come
-            once, as to rate their films in one sitting, rates of a day and of a week repeat those of all time,
-            and models learn less well.
+            once, as to rate their films in one sitting, rates of a day and of a week repeat those of all
+            time, and models learn less well.
     """
     found = [
         Statistic(name="item_rate", by=("item",)),
