@@ -388,6 +388,11 @@ class Schema(Config, frozen=True):
                 problems.append(f"statistic {statistic.name!r}: by needs one key or more")
             if min(statistic.window, statistic.prior) < 0:
                 problems.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
+            if statistic.of == "recency" and not statistic.window:
+                problems.append(
+                    f"statistic {statistic.name!r}: a recency needs a window in seconds, its value where nothing "
+                    "is that recent; window = 604800 is a week"
+                )
         return problems
 
 

@@ -64,6 +64,7 @@ def extra(**field: Any) -> Schema:
             schema(statistics=(Statistic(name="s", by=("item",), label="like"),)),
             "statistic 's': unknown label 'like'",
         ),
+        (schema(statistics=(Statistic(name="s", by=("item",), of="recency"),)), "needs a window in seconds"),
         (schema(statistics=(Statistic(name="slot", by=("item",)),)), "name 'slot' is used twice"),
         (schema(statistics=(Statistic(name="s s", by=("item",)),)), "name 's s' must be letters"),
     ],

@@ -377,9 +377,4 @@ def label_of_statistic(schema: Schema, statistic: Statistic) -> Label:
         raise SchemaError(f"Statistic {statistic.name!r}: " + unknown("label", name, labels))
     if min(statistic.window, statistic.prior, labels[name].delay) < 0:
         raise SchemaError(f"Statistic {statistic.name!r}: window, prior and the label's delay must be >= 0.")
-    if statistic.of == "recency" and not statistic.window:
-        raise SchemaError(
-            f"Statistic {statistic.name!r}: a recency needs a window in seconds, which is its value where "
-            "nothing is that recent, such as window = 604800 for a week."
-        )
     return labels[name]
