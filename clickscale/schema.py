@@ -390,8 +390,8 @@ class Schema(Config, frozen=True):
                 problems.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
             if statistic.of == "recency" and not statistic.window:
                 problems.append(
-                    f"statistic {statistic.name!r}: a recency needs a window in seconds, its value where nothing "
-                    "is that recent; window = 604800 is a week"
+                    f"statistic {statistic.name!r}: a recency needs a window in seconds, its value where "
+                    "nothing is that recent; window = 604800 is a week"
                 )
         return problems
 
