@@ -238,7 +238,7 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
             found += [
                 Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
                 Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
-                Statistic(name=f"user_{category}_recency", by=both, of="recency", window=7 * 86_400),
+                Statistic(name=f"user_{category}_recency", by=both, of="recency", window=30 * 86_400),
             ]
     return tuple(found)
 
