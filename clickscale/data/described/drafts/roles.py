@@ -38,7 +38,10 @@ FEEDBACK = _words(
     "bookingbool booked buy bought isbuy order ordered isorder conversion converted isconversion cvr install "
     "hate ishate longview islongview finish finished subscribe subscribed profileenter isprofileenter"
 )
-RATINGS = _words("rating ratings stars star score overall reviewscore")
+RATINGS = _words(
+    "rating ratings stars star score overall reviewscore starrating userrating ratingvalue bewertung sterne "
+    "valoracion calificacion avaliacao valutazione beoordeling"
+)
 _ACTIONS = _words(
     "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
 )
