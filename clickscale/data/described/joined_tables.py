@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickscale.arrays import Ints
-from clickscale.data.described.keys import KeyedRows, row_keys, together
+from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together
 from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods
 from clickscale.data.described.raw_files import RawFiles
@@ -222,6 +222,7 @@ class _Known:
         self._moment, self._clock = moment, Clock(moment.unit, moment.zone)
         self._asked = self._found = self._unusable = 0
         key, files, valid = chosen.opened.table.key, chosen.opened.files, chosen.opened.valid
+        several = chosen.opened.table.several
         bounds = [(Clock(chosen.opened.table.time_unit, moment.zone), list[Ints]()) for _ in valid]
         keys, parts = [np.zeros(0, np.int64)], dict[str, list[pa.Array]]({name: [] for name in chosen.taken})
         rows = 0
@@ -229,7 +230,7 @@ class _Known:
             found = row_keys("Joined tables", chunk, key)
             usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & (found != MISSING)
             rows, self._unusable = rows + len(chunk), self._unusable + int((~usable).sum())
-            first = np.flatnonzero(usable) if valid else _first_rows(found, usable)
+            first = np.flatnonzero(usable) if valid or several else _first_rows(found, usable)
             for name, (clock, moments), missing in zip(valid, bounds, (FIRST_OF_ALL, NEVER), strict=False):
                 moments.append(clock(chunk[name].take(pa.array(first)), missing))
             keys.append(found[first])
@@ -244,9 +245,12 @@ class _Known:
             first = self._periods.row
         else:
             first = _first_rows(every, np.ones(len(every), bool))
-        columns = {name: together(column).take(pa.array(first)) for name, column in parts.items()}
+        values = {name: together(column) for name, column in parts.items()}
+        columns = {name: column.take(pa.array(first)) for name, column in values.items()}
         self._again = rows - self._unusable - len(first)
         self._rows = KeyedRows(every[first], columns)
+        if several:
+            self._rows, self._again = _with_all_rows(every, values), 0
 
     def add(self, chunk: Chunk) -> Chunk:
         """Add the columns to a chunk of the table that names the rows."""
@@ -282,6 +286,16 @@ class _Known:
             f"rows of {files} have the {key} of an earlier row, and do not count.": self._again,
         }
         return [f"{count:,} {told}" for told, count in counted.items() if count]
+
+
+def _with_all_rows(keys: Ints, columns: Mapping[str, pa.Array]) -> KeyedRows:
+    """Gather the values of all rows (N,) of a key into one list, in the order of the rows."""
+    order = np.argsort(keys, kind="stable")
+    distinct, first = np.unique(keys[order], return_index=True)
+    ends = np.append(first, len(order)).astype(np.int64)
+    return KeyedRows(
+        distinct, {name: gathered(values.take(pa.array(order)), ends) for name, values in columns.items()}
+    )
 
 
 def _wide(values: pa.Array) -> pa.Array:

@@ -18,6 +18,7 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
+from clickscale.data.described.keys import gathered
 from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
@@ -118,17 +119,24 @@ def attributes_of(head: Head, key: Column) -> list[Column]:
         return columns
     codes = key.values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
-    ends = pa.array(np.append(np.unique(codes[order], return_index=True)[1], len(order)), pa.int64())
+    ends = np.append(np.unique(codes[order], return_index=True)[1], len(order)).astype(np.int64)
+    rows = pa.array(order)
     return [
-        Column(column.name, pa.LargeListArray.from_arrays(ends, as_text(column.values).take(pa.array(order))))
+        Column(column.name, gathered(_plain(column.values).take(rows), ends))
         for column in columns
         if _is_category(column)
     ]
 
 
+def _plain(values: pa.Array) -> pa.Array:
+    return values if pa.types.is_nested(values.type) else as_text(values)
+
+
 def _is_category(column: Column) -> bool:
-    """True for texts and whole numbers that come back, which are no moments."""
-    if pa.types.is_nested(column.values.type) or column.unit or column.is_date or column.separator:
+    """True for texts and whole numbers that come back, which are no moments; lists hold such."""
+    if pa.types.is_nested(column.values.type):
+        return not column.width and not pa.types.is_nested(column.values.type.value_type)
+    if column.unit or column.is_date or column.separator:
         return False
     several = pc.count_distinct(column.known).as_py() < 0.5 * len(column.known)
     return bool(several and (column.floats is None or column.is_id))
