@@ -27,11 +27,13 @@ from clickscale.data.described.drafts.roles import (
     numbers_or_none,
     plain_name,
     separation,
+    shared_id,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
+from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
@@ -43,6 +45,7 @@ _NO_ITEM = re.compile(
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
 _SHOWN = 40  # letters of a value in a reason
+OTHER_AD = "it tells"  # begins the reason
 OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
@@ -56,6 +59,12 @@ _NO_CODE = re.compile(
     r"search|hash|token|lat|lon|geo|zip|postal|postcode|plz|country|region|city|state|segment|group|experiment|variant|"
     r"store|branch|warehouse|campaign|channel|slot|placement|position|page|date|time|hour|day)(_|$)"
 )
+# Where something was shown, and names such as C14, which say nothing.
+_PLACE = re.compile(
+    r"(^|_)(app|application|site|website|publisher|pub|domain|placement|ad_?unit|zone)_?(id|key)$"
+)
+_NAMELESS = re.compile(r"[A-Za-z]{1,6}_?\d+")
+_TOLD = 2  # columns that say something of an ad, at least
 _CODE = r"^[A-Za-z]+[-_:./]?[A-Za-z0-9]*\d+$"  # a word and a number
 _MANY, _AGAIN = 30, 0.5  # different codes, at least, and as a share of the rows at most
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
@@ -122,6 +131,17 @@ class Events:
         if separation(column, self.truth) > _TELLTALE or (column.is_flag and _precedes(column, self.truth)):
             return "it nearly determines the label, so it may be feedback"
         return tells_outcome(column, self.truth)
+
+    def other_item(self) -> list[str]:
+        """Write the comment that names another column which may be the item, if there is one."""
+        ad = None if self.item is None else _ad_of_place(list(self.head.columns.values()), self.item)
+        if self.item is None or ad is None:
+            return []
+        place, name = remark(self.item.name), ad[0].name
+        return [
+            f"# If {place} only says where an ad was shown, and {remark(name)} which it was:",
+            f"#   item = {{ name = {quoted('item')}, column = {quoted(name)} }}",
+        ]
 
     @property
     def rank(self) -> tuple[bool, ...]:
@@ -254,6 +274,10 @@ def _user_and_item(
     why = "by its name" if shape.item is None else "its lists hold items"
     if item is not None and item.role:
         why = "each of its values has a row of its own in another table"
+    ad = None if item is None else _ad_of_place(columns, item)
+    if item is not None and ad is not None and len(ad[1]) >= _TOLD and shared_id(item)[1]:
+        place, (item, others) = item.name, ad
+        why = f"{OTHER_AD} {' and '.join(others)} as an ad does, and {place} says where it was shown"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
     told = shape.head.named and any(
         column.is_flag and OutcomeName(column.name).has_word for column in columns
@@ -270,6 +294,27 @@ def _user_and_item(
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
+
+
+def _ad_of_place(columns: Sequence[Column], item: Column) -> tuple[Column, list[str]] | None:
+    """Find the column that may name the ad where the item is a place, one of several kinds of places.
+
+    As in the log of Avazu, it has no name, and each of its values has one value of other such columns.
+
+    Returns:
+        It, and the names of these others; None if the item is no place or nothing names the ad.
+    """
+    places = [column for column in columns if _PLACE.search(OutcomeName(column.name).snake)]
+    if item not in places or len(places) < _TOLD:
+        return None
+    flat = [c for c in columns if not pa.types.is_nested(c.values.type) and c.distinct > 1]
+    nameless = [column for column in flat if _NAMELESS.fullmatch(column.name)]
+    ids = [
+        c for c in nameless if _MANY <= c.distinct < _AGAIN * len(c.known) and (c.is_id or c.floats is None)
+    ]
+    told = [(c, [o.name for o in nameless if o is not c and side_of(o, None, c)[0] == "item"]) for c in ids]
+    ad, others = max(told, key=lambda pair: (len(pair[1]), pair[0].distinct), default=(item, []))
+    return (ad, others) if others else None
 
 
 def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
