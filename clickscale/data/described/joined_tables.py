@@ -11,7 +11,7 @@ import pyarrow as pa
 from clickscale.arrays import Ints
 from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together
 from clickscale.data.described.log_config import LogConfig
-from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods
+from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods, Stretches
 from clickscale.data.described.raw_files import RawFiles
 from clickscale.data.described.rows import moment_texts
 from clickscale.data.described.table_options import JoinedTable
@@ -237,20 +237,38 @@ class _Known:
             for name, column in parts.items():
                 column.append(_wide(chunk[chosen.taken[name]].take(pa.array(first))))
         every = np.concatenate(keys)
-        self._periods = Periods.of(every[:0], [])
+        moments_of = [np.concatenate([every[:0], *moments]) for _, moments in bounds]
+        values = {name: together(column) for name, column in parts.items()}
+        self._periods, self._again = Periods.of(every[:0], []), 0
+        if several:
+            self._rows = self._with_all_rows(every, moments_of, values)
+            return
         if valid:
-            self._periods = Periods.of(
-                every, [np.concatenate([every[:0], *moments]) for _, moments in bounds]
-            )
+            self._periods = Periods.of(every, moments_of)
             first = self._periods.row
         else:
             first = _first_rows(every, np.ones(len(every), bool))
-        values = {name: together(column) for name, column in parts.items()}
         columns = {name: column.take(pa.array(first)) for name, column in values.items()}
         self._again = rows - self._unusable - len(first)
         self._rows = KeyedRows(every[first], columns)
-        if several:
-            self._rows, self._again = _with_all_rows(every, values), 0
+
+    def _with_all_rows(
+        self, keys: Ints, bounds: Sequence[Ints], columns: Mapping[str, pa.Array]
+    ) -> KeyedRows:
+        """Gather the values of all rows (N,) of a key, or of those that hold at a time, into lists.
+
+        Args:
+            bounds: seconds of the begins of rows, and of their ends; none if rows always hold.
+        """
+        order = np.argsort(keys, kind="stable")
+        distinct, first = np.unique(keys[order], return_index=True)
+        ends = np.append(first, len(order)).astype(np.int64)
+        if bounds:
+            stretches = Stretches.of(keys, bounds)
+            distinct, order, ends = stretches.keys, stretches.rows, stretches.bounds
+            self._periods = Periods.of(stretches.keys, [stretches.begins, stretches.ends])
+        rows = pa.array(order)
+        return KeyedRows(distinct, {name: gathered(c.take(rows), ends) for name, c in columns.items()})
 
     def add(self, chunk: Chunk) -> Chunk:
         """Add the columns to a chunk of the table that names the rows."""
@@ -286,16 +304,6 @@ class _Known:
             f"rows of {files} have the {key} of an earlier row, and do not count.": self._again,
         }
         return [f"{count:,} {told}" for told, count in counted.items() if count]
-
-
-def _with_all_rows(keys: Ints, columns: Mapping[str, pa.Array]) -> KeyedRows:
-    """Gather the values of all rows (N,) of a key into one list, in the order of the rows."""
-    order = np.argsort(keys, kind="stable")
-    distinct, first = np.unique(keys[order], return_index=True)
-    ends = np.append(first, len(order)).astype(np.int64)
-    return KeyedRows(
-        distinct, {name: gathered(values.take(pa.array(order)), ends) for name, values in columns.items()}
-    )
 
 
 def _wide(values: pa.Array) -> pa.Array:

@@ -272,11 +272,6 @@ def _check_shape(config: LogConfig, absent: Sequence[str]) -> None:
             raise SchemaError(
                 f"{name}: the table {table.files!r} of [[joined]] needs valid_from for valid_to."
             )
-        if table.valid_from and table.several:
-            raise SchemaError(
-                f"{name}: the table {table.files!r} of [[joined]] has valid_from, by which one row holds at "
-                "a time, and several, by which all do; leave one out."
-            )
         if table.valid_from and shown.order:
             raise SchemaError(f"{name}: valid_from asks for the time of an impression, which has none here.")
     _check_condition(name, config)

@@ -180,7 +180,8 @@ class JoinedTable(Files, frozen=True):
     Attributes:
         key: columns of this table that together name one of its rows; of several rows with one key the first
             counts.
-        several: each column is a list of the values of all rows with a key, such as the badges of a seller.
+        several: each column is a list of the values of all rows with a key, such as the badges of a seller;
+            with ``valid_from``, of all rows that hold at the time.
         shown_key: the same of the tables that name it, if their names differ.
         prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
             already are called there as they are here.

@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.described.log import load_log
-from clickscale.data.features.values import read_keys
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.tables import chunks
 from clickscale.errors import InputError, SchemaError
@@ -419,53 +417,3 @@ def test_a_joined_table_that_nothing_reads_is_named_and_one_that_nothing_can_fin
     wrong = unused.replace("seller", "sellr")
     with pytest.raises(InputError, match=r"cities.csv: no table has .*column 'sellr'; did you mean 'seller'"):
         prepared(tmp_path, log=SHOP + wrong)
-
-
-BADGES = """
-name = "x"
-user = { name = "user", column = "user_id" }
-item = { name = "item", column = "item_id" }
-labels = [{ name = "click", column = "clicked" }]
-[[joined]]
-files = "badges.csv"
-key = ["seller"]
-several = true
-prefix = "seller_"
-[impressions]
-files = "clicks.csv"
-time = "time"
-[items]
-files = "items.csv"
-fields = [{ name = "seller_badge", values = 3 }]
-[[items.more]]
-files = "tags.csv"
-fields = [{ name = "groups", column = "seller_badge", values = 4 }]
-"""
-
-
-def test_several_rows_of_a_key_give_lists_and_further_tables_gather_them(tmp_path: Path) -> None:
-    save(tmp_path, clicks(), "clicks.csv")
-    save(tmp_path, [{"item_id": f"i{n}", "seller": f"s{n % 3}"} for n in range(25)], "items.csv")
-    # Seller 2 has no badge, and item 1 has tags of two sellers.
-    badges = [{"seller": f"s{n}", "badge": badge} for badge, n in (("b0", 0), ("b1", 1), ("b2", 0))]
-    save(tmp_path, badges, "badges.csv")
-    save(tmp_path, [{"item_id": "i1", "seller": "s0"}, {"item_id": "i1", "seller": "s1"}], "tags.csv")
-    (tmp_path / "log.toml").write_text(BADGES)
-    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
-    data = open_dataset(tmp_path / "out")
-    for name, expected in (
-        ("seller_badge", {"i0": ["b0", "b2"], "i1": ["b1"], "i2": [], "i3": ["b0", "b2"]}),
-        ("groups", {"i0": [], "i1": ["b0", "b2", "b1"]}),
-    ):
-        words = data.encoder.vocabulary(name).values.to_pylist()
-        rows = np.asarray(data.items[f"field.{name}"])
-        ids = data.encoder.item_rows.lookup
-        for item, badges_of in expected.items():
-            row = rows[int(ids(read_keys(pa.array([item]), "string").data)[0])]
-            assert [words[index - 2] for index in row if index > 1] == badges_of
-
-
-def test_several_rows_do_not_go_with_versions(tmp_path: Path) -> None:
-    (tmp_path / "log.toml").write_text(BADGES.replace("several = true", 'several = true\nvalid_from = "a"'))
-    with pytest.raises(SchemaError, match="leave one out"):
-        load_log(tmp_path / "log.toml")

@@ -276,8 +276,8 @@ def _user_and_item(
         why = "each of its values has a row of its own in another table"
     ad = None if item is None else _ad_of_place(columns, item)
     if item is not None and ad is not None and len(ad[1]) >= _TOLD and shared_id(item)[1]:
-        place, (item, others) = item.name, ad
-        why = f"{OTHER_AD} {' and '.join(others)} as an ad does, and {place} says where it was shown"
+        place, (item, told_of) = item.name, ad
+        why = f"{OTHER_AD} {' and '.join(told_of)} as an ad does, and {place} says where it was shown"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
     told = shape.head.named and any(
         column.is_flag and OutcomeName(column.name).has_word for column in columns

@@ -124,7 +124,7 @@ def attributes_of(head: Head, key: Column) -> list[Column]:
     return [
         Column(column.name, gathered(_plain(column.values).take(rows), ends))
         for column in columns
-        if _is_category(column)
+        if is_category(column)
     ]
 
 
@@ -132,7 +132,7 @@ def _plain(values: pa.Array) -> pa.Array:
     return values if pa.types.is_nested(values.type) else as_text(values)
 
 
-def _is_category(column: Column) -> bool:
+def is_category(column: Column) -> bool:
     """True for texts and whole numbers that come back, which are no moments; lists hold such."""
     if pa.types.is_nested(column.values.type):
         return not column.width and not pa.types.is_nested(column.values.type.value_type)
