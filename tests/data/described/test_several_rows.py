@@ -12,7 +12,6 @@ from clickscale.data.features.values import read_keys
 from clickscale.data.preparation.prepare import prepare
 from tests.data.described.logs import START, clicks, save
 
-
 BADGES = """
 name = "x"
 user = { name = "user", column = "user_id" }
