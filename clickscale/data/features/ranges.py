@@ -66,6 +66,7 @@ _OPEN = re.compile(
     rf"(?P<end>\D{{0,5}}?{_NUMBER}[^\d+]{{0,12}}?)[{_BLANK}]*(?:{_OR_MORE})(?P<unit>[^\d+]{{0,30}})",
     re.IGNORECASE,
 )
+_LONGEST = 60  # letters of a range
 _MANY = 30  # different values up to which each is learned better as a category
 _SOME = 0.05  # share of ranges from which a column is one of them
 _WORDS = 0.3  # share of texts without a figure, such as "negotiable", up to which the others are numbers
@@ -101,6 +102,8 @@ def read_ranges(texts: pa.Array, parse: Callable[[pa.Array], tuple[Floats, Bytes
 def ends_of(text: str) -> tuple[str, str] | None:
     """Return the ends of a range, each with its unit, or those of a bound, which are alike; else None."""
     text = text.strip()
+    if len(text) > _LONGEST:
+        return None
     for pattern in _RANGES:
         if match := pattern.fullmatch(text):
             low, high = match["low_number"], match["high_number"]

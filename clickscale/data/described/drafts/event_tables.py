@@ -48,6 +48,7 @@ _SHOWN = 40  # letters of a value in a reason
 OTHER_AD = "it tells"  # begins the reason
 OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
+SAME_USER, SAME_ITEM = (f"each {kind} has one of its own, so it is a second id" for kind in ("user", "item"))
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
 _REQUESTS = 1.2  # requests of a user, at least
 _OF_REQUESTS = re.compile(
@@ -193,6 +194,7 @@ def find_events(shape: Shape) -> Events | None:
     if time is None and not shape.order:
         shape = replace(shape, order="rows")
     useless_ids = _other_users(rest, user) | _requests(rest, user, time)
+    useless_ids |= _second_ids(rest, user, SAME_USER) | _second_ids(rest, item, SAME_ITEM)
     shape = replace(shape, left_out={**useless_ids, **shape.left_out, **_never_features(rest, found)})
     return Events(shape, user, item, time, why, labels, found.unfit)
 
@@ -210,6 +212,22 @@ def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, st
         and named([column, user], WORDS["user"].names) is not user
     ]
     return {column.name: OTHER_USER for column in preferred if find_id([column, user], "user") is user}
+
+
+def _second_ids(columns: Sequence[Column], key: Column | None, why: str) -> dict[str, str]:
+    """Return the columns that say no more than an id: each id has one value, and each value one id."""
+    if key is None or pa.types.is_nested(key.values.type):
+        return {}
+    flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
+    codes = [c for c in flat if c.floats is None or _OF_REQUESTS.search(OutcomeName(c.name).snake)]
+    return {
+        column.name: why
+        for column in codes
+        if min(column.distinct, key.distinct) >= _MANY
+        and not (column.unit or column.is_date or column.separator or column.holds_urls)
+        and side_of(column, None, key)[0] == "item"
+        and side_of(key, None, column)[0] == "item"
+    }
 
 
 def _requests(columns: Sequence[Column], user: Column | None, time: Column | None) -> dict[str, str]:

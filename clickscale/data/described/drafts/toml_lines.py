@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import is_quantity
+from clickscale.data.described.drafts.roles import is_quantity, is_version
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.features.ranges import ends_of
 from clickscale.data.tables.delimited import TextFormat
@@ -93,7 +93,7 @@ def field_options(
         return ', kind = "timestamp"', "moments"
     if may_be_count and _looks_counted(column):
         return f', kind = "numeric", transform = "log1p"{_notation(column)}', "counts"
-    amount = not column.is_whole or is_quantity(column) or column.written[0]
+    amount = column.written[0] or ((not column.is_whole or is_quantity(column)) and not is_version(column))
     if column.floats is not None and not column.is_flag and amount:
         return _numeric(column)
     if ordered:

@@ -129,3 +129,47 @@ def test_without_an_ad_or_other_places_an_app_is_the_item(tmp_path, without):
     text, tree = draft(tmp_path, rows)
     assert tree["item"]["column"] == "app_id"
     assert without != "site_id" or "says where" not in text
+
+
+def test_a_second_id_of_the_user_or_the_item_is_no_feature(tmp_path):
+    draw = random.Random(8)
+    rows = []
+    for n in range(2400):
+        user, item = draw.randrange(60), draw.randrange(40)
+        rows.append(
+            {
+                "user_id": f"u{user}",
+                "crm": f"{user * 7919 % 1009}-x",
+                "item_id": f"i{item}",
+                "slug": f"thing-{item * 31 % 97}",
+                "brand": f"b{item % 35}",
+                "time": START + 60 * n,
+                "clicked": int(draw.random() < 0.3),
+            }
+        )
+    text, tree = draft(tmp_path, rows)
+    assert "# left out: crm (each user has one of its own, so it is a second id)" in text
+    assert "# left out: slug (each item has one of its own, so it is a second id)" in text
+    assert [field["name"] for field in tree["items"]["fields"]] == ["brand"]
+
+
+def test_documents_with_an_id_of_their_own_are_those_of_users(tmp_path):
+    ids = [f"{7919 * n % 100_003:024x}" for n in range(120)]
+    rows = [
+        {
+            "_id": {"$oid": f"{n:024x}"},
+            "user": {"$oid": ids[n % 50]},
+            "item_id": f"i{n * 7 % 30}",
+            "time": START + 60 * n,
+            "clicked": n % 3 == 0,
+        }
+        for n in range(1500)
+    ]
+    people = [{"_id": {"$oid": key}, "tier": "abc"[n % 3]} for n, key in enumerate(ids)]
+    save(tmp_path, people, "users.jsonl")
+    save(tmp_path, rows, "log.jsonl")
+    text = drafted(tmp_path, "log.jsonl", "users.jsonl")
+    tree = tomllib.loads(text)
+    assert tree["user"]["column"] == "user.$oid"
+    assert (tree["users"]["files"], tree["users"]["user"]) == ("users.jsonl", "_id.$oid")
+    assert "Not used" not in text

@@ -24,6 +24,7 @@ from clickscale.data.described.rows import as_text
 Kind = Literal["user", "item"]
 _KNOWN = 0.2  # share of ids in common from which a table is about users or items
 _COMMON = 0.3  # share of ids in common from which columns of different names are the same
+_SOME, _ALL = 30, 0.95  # different ids, at least, of which so many are among those of a table
 _OWN = 0.99  # share of rows with an id of their own in a table with one row for each
 
 
@@ -88,7 +89,14 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
     if sure or wanted is None or not _holds_texts(wanted):
         return found
     texts = [column for column in columns if _holds_texts(column)]
-    return next((column for column in texts if in_common(column, wanted) >= _COMMON), found)
+    alike = [column for column in texts if in_common(column, wanted) >= _COMMON]
+    # Of many users a log of a few days has some.
+    return next(iter([*alike, *(column for column in texts if _has_all(column, wanted))]), found)
+
+
+def _has_all(column: Column, wanted: Column) -> bool:
+    """True if a column has nearly all ids of another one, which are many."""
+    return wanted.distinct >= _SOME and wanted.ids_among(column) >= _ALL * wanted.distinct
 
 
 def _holds_texts(column: Column) -> bool:
