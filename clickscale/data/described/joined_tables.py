@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
-from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together
+from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together, with_lists
 from clickscale.data.described.log_config import LogConfig
 from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods, Stretches
 from clickscale.data.described.raw_files import RawFiles
-from clickscale.data.described.rows import moment_texts
+from clickscale.data.described.rows import flat, moment_texts
 from clickscale.data.described.table_options import JoinedTable
 from clickscale.data.features.values import MISSING
 from clickscale.data.tables.casts import Unit
@@ -271,10 +272,13 @@ class _Known:
         return KeyedRows(distinct, {name: gathered(c.take(rows), ends) for name, c in columns.items()})
 
     def add(self, chunk: Chunk) -> Chunk:
-        """Add the columns to a chunk of the table that names the rows."""
-        keys = row_keys(self._what.capitalize(), chunk, self._opened.shown_key)
+        """Add the columns to a chunk of the table that names the rows; lists name several and get lists."""
+        held = _with_entries(chunk, self._opened.shown_key, self._opened.table.entry_separator)
+        lists = [name for name in self._opened.shown_key if pa.types.is_nested(held[name].type)]
+        asking = with_lists(held, lists)
+        keys = row_keys(self._what.capitalize(), asking, self._opened.shown_key)
         if self._opened.valid:
-            places = self._periods.places(keys, self._clock(self._moment.of_rows(chunk), FIRST_OF_ALL))
+            places = self._periods.places(keys, self._clock(self._moment.of_rows(asking), FIRST_OF_ALL))
         else:
             places = self._rows.places(keys)
         self._asked += len(places)
@@ -282,6 +286,8 @@ class _Known:
         rows = chunk.rows
         for name, column in self._rows.columns.items():
             values = column.take(places)
+            if lists:
+                values = gathered(values, _ends(held, lists))
             is_text = pa.types.is_large_string(values.type)
             rows = rows.append_column(name, values.cast(pa.string()) if is_text else values)
         return Chunk(rows, chunk.problem, chunk.evidence)
@@ -304,6 +310,26 @@ class _Known:
             f"rows of {files} have the {key} of an earlier row, and do not count.": self._again,
         }
         return [f"{count:,} {told}" for told, count in counted.items() if count]
+
+
+def _with_entries(chunk: Chunk, columns: Sequence[str], separator: str) -> Chunk:
+    """Divide the texts of some columns into lists, if a separator is given."""
+    rows = chunk.rows
+    for name in columns if separator else ():
+        if not pa.types.is_nested(chunk[name].type):
+            entries = flat(chunk[name], separator)
+            lists = gathered(pc.utf8_trim_whitespace(entries.values), _bounds(entries.count))
+            rows = rows.set_column(rows.schema.get_field_index(name), name, lists)
+    return Chunk(rows, chunk.problem, chunk.evidence)
+
+
+def _ends(chunk: Chunk, lists: Sequence[str]) -> Ints:
+    """Return (N + 1,) where the entries of the lists of each row begin, and how many there are."""
+    return _bounds(np.max([flat(chunk[name]).count for name in lists], axis=0))
+
+
+def _bounds(count: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(count, dtype=np.int64)])
 
 
 def _wide(values: pa.Array) -> pa.Array:

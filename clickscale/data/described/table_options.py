@@ -182,7 +182,9 @@ class JoinedTable(Files, frozen=True):
             counts.
         several: each column is a list of the values of all rows with a key, such as the badges of a seller;
             with ``valid_from``, of all rows that hold at the time.
-        shown_key: the same of the tables that name it, if their names differ.
+        shown_key: the same of the tables that name it, if their names differ. A list there names several
+            rows, and gets lists.
+        entry_separator: what divides such a list if it is a text, such as ``|``.
         prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
             already are called there as they are here.
         valid_from, valid_to: columns with the moments from and up to which a row holds, such as a price, the
@@ -194,6 +196,7 @@ class JoinedTable(Files, frozen=True):
 
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
+    entry_separator: str = ""
     several: bool = False
     prefix: str = ""
     valid_from: str = ""

@@ -95,3 +95,45 @@ def test_all_rows_that_hold_at_the_time_of_an_impression_give_a_list(tmp_path: P
     shown = ["".join(words[index] for index in row if index > 1) for row in found]  # 1: there is none
     expected = ["", "ab", "a", "acd", "cd", "cd", "c", "c"] if until else ["", "ab", "ab", *["cd"] * 5]
     assert shown == expected
+
+
+NAMED = """
+name = "x"
+user = { name = "user", column = "user_id" }
+item = { name = "item", column = "item_id" }
+labels = [{ name = "click", column = "clicked" }]
+[[joined]]
+files = "tags.csv"
+key = ["id"]
+shown_key = ["tags"]
+SEPARATOR
+[impressions]
+files = "clicks.csv"
+time = "time"
+[items]
+files = "ITEMS"
+fields = [{ name = "group", values = 3 }]
+"""
+
+
+@pytest.mark.parametrize("separator", ["", "|", ", "])
+def test_lists_name_several_rows_and_get_lists(tmp_path: Path, separator: str) -> None:
+    save(tmp_path, clicks(), "clicks.csv")
+    save(tmp_path, [{"id": f"t{n}", "group": f"g{n // 2}"} for n in range(6)], "tags.csv")
+    tags = {n: [f"t{n % 6}", f"t{(n + 3) % 6}"][: n % 3] for n in range(25)}
+    tags[4] = ["t5", "none", "t0"]
+    name = "items.csv" if separator == "|" else "items.jsonl"
+    items = [
+        {"item_id": f"i{n}", "tags": separator.join(held) if separator else held} for n, held in tags.items()
+    ]
+    save(tmp_path, items, name)
+    told = f'entry_separator = "{separator.strip()}"' if separator else ""
+    (tmp_path / "log.toml").write_text(NAMED.replace("SEPARATOR", told).replace("ITEMS", name))
+    prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+    data = open_dataset(tmp_path / "out")
+    words = data.encoder.vocabulary("group").values.to_pylist()
+    rows = np.asarray(data.items["field.group"])
+    for n in range(5):
+        row = rows[int(data.encoder.item_rows.lookup(read_keys(pa.array([f"i{n}"]), "string").data)[0])]
+        held = [f"g{int(tag[1:]) // 2}" for tag in tags[n] if tag != "none"]
+        assert [words[index - 2] for index in row if index > 1] == held

@@ -5,17 +5,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import useless
-from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows
+from clickscale.data.described.drafts.joined.more_tables import (
+    attributes_of,
+    has_several_rows,
+    is_category,
+)
 from clickscale.data.described.drafts.joined.outcome_tables import is_called_after_outcomes
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time, named
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.drafts.toml_lines import file_lines, quoted, remark
+from clickscale.data.described.keys import gathered
+from clickscale.data.described.rows import as_text
+from clickscale.data.features.texts import BRACKETS, entries_of
 
 _PERSONS = ("uuid", "guid")
 _OWN = 0.99  # share of the rows with a key of their own
@@ -69,6 +77,7 @@ class NamedTable:
         parts: paths by part, if its files are parts.
         valid: columns with the moments from and up to which a row holds.
         several: true if an id has several rows, whose values are lists.
+        separator: divides the ids of a text that names several rows.
     """
 
     head: Head
@@ -82,6 +91,7 @@ class NamedTable:
     parts: Mapping[str, Path] = field(default_factory=dict)
     valid: tuple[str, ...] = ()
     several: bool = False
+    separator: str = ""
 
     @property
     def person(self) -> Column | None:
@@ -105,6 +115,8 @@ class NamedTable:
         yield f"key = [{quoted(self.key)}]{why}"
         if self.key != self.shown_key:
             yield f"shown_key = [{quoted(self.shown_key)}]  # of the {owners}"
+        if self.separator:
+            yield f"entry_separator = {quoted(self.separator)}  # between the ids of a row"
         if self.several:
             yield "several = true  # lists of what its rows have"
         for option, name in zip(("valid_from", "valid_to"), self.valid, strict=False):
@@ -135,7 +147,9 @@ def with_named_tables(
         for other in others:
             if other.path in path or len(path) > _STEPS:
                 continue
-            joined = _joins(head, owner, head.columns[shown], name, other, keep)
+            joined = _joins(head, owner, head.columns[shown], name, other, keep) or (
+                _joins_lists(head, owner, head.columns[shown], name, other, keep)
+            )
             if joined is None:
                 continue
             head, table = joined
@@ -148,6 +162,7 @@ def with_named_tables(
             if (joined := _joins_several(head, owner, head.columns[shown], name, other)) is not None:
                 head, table = joined
                 tables.append(table)
+                left += [(added, source, (*path, other.path)) for added, source in table.sources.items()]
     return head, tables
 
 
@@ -179,6 +194,46 @@ def _joins(
     names = tuple(name for name in added if name in joined.columns)
     table = NamedTable(other, key.name, shown.name, names, found, (owner,), prefix, left_out)
     return (joined, table) if names else None
+
+
+def _joins_lists(
+    head: Head, owner: str, shown: Column, name: str, other: Head, keep: Collection[str]
+) -> tuple[Head, NamedTable] | None:
+    """Join a table by a column of lists of its ids, such as the tags of an item; categories become lists.
+
+    Lists of impressions are candidates or what was clicked before.
+    """
+    lists = _entries(shown)
+    if owner == "impressions" or lists is None:
+        return None
+    entries = Column(shown.name, lists.flatten())
+    found = _joins(replace(head, columns={shown.name: entries}), owner, entries, name, other, keep)
+    if found is None or find_id([other.columns[found[1].key]], "item") is not None:
+        return None
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(pc.list_value_length(lists).fill_null(0))])
+    named_so = {name: found[0].columns[name] for name in found[1].added if name not in head.columns}
+    added = {
+        name: Column(name, gathered(as_text(column.values), ends))
+        for name, column in named_so.items()
+        if is_category(column)
+    }
+    if not added:
+        return None
+    joined = replace(
+        head, columns={**head.columns, **added}, sources={**head.sources, **dict.fromkeys(added, other)}
+    )
+    return joined, replace(found[1], added=tuple(added), separator=shown.separator)
+
+
+def _entries(column: Column) -> pa.Array | None:
+    """Return the lists of a column, or of texts that a mark divides; None for any other."""
+    kind = column.values.type
+    if pa.types.is_nested(kind):
+        return None if column.width or pa.types.is_nested(kind.value_type) else column.values
+    if column.separator in ("", BRACKETS):
+        return None
+    texts = column.values.to_pylist()
+    return pa.array([None if text is None else entries_of(text, column.separator) for text in texts])
 
 
 def _joins_several(

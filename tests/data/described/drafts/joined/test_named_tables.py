@@ -405,3 +405,22 @@ def test_events_and_things_of_what_an_item_names_are_no_lists(tmp_path, column):
         write_csv(tmp_path / "notes.csv", sales),
     )
     assert "several = true" not in text
+
+
+@pytest.mark.parametrize("separator", ["|", ";"])
+def test_lists_of_an_item_name_rows_of_another_table(tmp_path, separator):
+    items = write_items(
+        tmp_path, tag_ids=lambda n: separator.join(str((n + k) % 20) for k in range(1 + n % 3))
+    )
+    tags = [{"id": n, "title": f"T{n}", "group": f"g{n % 6}"} for n in range(20)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", events()), items, write_csv(tmp_path / "tags.csv", tags)
+    )
+    (table,) = tree["joined"]
+    assert (table["files"], table["shown_key"]) == ("tags.csv", ["tag_ids"])
+    assert table["entry_separator"] == separator
+    assert {field["name"]: field["values"] for field in tree["items"]["fields"]} == {
+        "tag_ids": 3,
+        "tag_group": 3,
+    }
+    assert "separator" not in tree["items"]["fields"][1]
