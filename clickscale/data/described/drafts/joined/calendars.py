@@ -23,6 +23,9 @@ _OF_TIMES = re.compile(
     r"(^|_)(date|day|calendar|time|clock|hour|minute|datum|tag|kalender|zeit|uhrzeit|stunde|fecha|dia|calendario|hora|"
     r"jour|calendrier|heure|data|giorno|ora|dag|tijd)(_|$)"
 )
+_OF_CALENDARS = re.compile(
+    r"(^|_)(dates?|days?|calendars?|times?|hours|minutes|datum|kalender|uhrzeit|fechas?|calendario|calendrier|heures)(_|$)"
+)
 _KEY = re.compile(r"(^|_)(id|key|sk|fk|pk|no|code)$|(id|key)$")
 _OWN = 0.99  # share of the rows with a key, or a date, of their own
 _FOUND = 0.9  # share of the impressions with a row, at least
@@ -115,6 +118,9 @@ def _joined(
 def _keys(head: Head, table: Head) -> Iterator[tuple[Column, Column]]:
     """Yield columns of impressions with the keys of moments that they may name, equal names first."""
     keys = [column for column in table.columns.values() if _is_own(column)]
+    # A promotion that an impression names has a day, too, and that is not when it was shown.
+    if not _OF_CALENDARS.search(OutcomeName(table.path.name.split(".")[0]).snake):
+        keys = [key for key in keys if _OF_TIMES.search(OutcomeName(key.name).snake)]
     shown = [c for c in head.columns.values() if not pa.types.is_nested(c.values.type)]
     yield from ((head.columns[key.name], key) for key in keys if head.columns.get(key.name) in shown)
     for key in keys:

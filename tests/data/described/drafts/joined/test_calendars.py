@@ -110,3 +110,26 @@ def test_other_numbers_of_dates_are_no_time(tmp_path):
     write_csv(paths[0], rows)
     _, tree = drafted(tmp_path, paths)
     assert tree["impressions"]["time"] == "shown_at"
+
+
+def test_the_day_of_something_that_impressions_name_is_not_theirs(tmp_path):
+    paths = tables(tmp_path, "counted", False)
+    rows = [{"promotion_id": row.pop("date_key"), **row} for row in facts("counted", False)]
+    write_csv(paths[0], rows)
+    promotions = [
+        {"promotion_id": key, "full_date": date["full_date"], "theme": "abc"[key % 3]}
+        for key, date in zip(keys("counted"), DATES, strict=True)
+    ]
+    text, tree = drafted(tmp_path, [paths[0], write_csv(tmp_path / "promotions.csv", promotions)])
+    assert tree["impressions"]["order"] == "rows"
+    assert "full_date" not in str(tree["impressions"])
+    assert "promotion_theme" in text
+
+
+def test_a_calendar_with_a_key_of_any_name_is_one(tmp_path):
+    paths = tables(tmp_path, "counted", False)
+    rows = [{"d": row.pop("date_key"), **row} for row in facts("counted", False)]
+    write_csv(paths[0], rows)
+    days = [{"d": key, **date} for key, date in zip(keys("counted"), DATES, strict=True)]
+    _, tree = drafted(tmp_path, [paths[0], write_csv(tmp_path / "calendar.csv", days)])
+    assert tree["impressions"]["time"] == "full_date"
