@@ -252,7 +252,8 @@ def _joins_several(
     if key is None:
         return None
     prefix = _stem(shown.name) + "_"
-    called = {c.name if c.name.startswith(prefix) else prefix + c.name: c for c in attributes_of(other, key)}
+    told = [column for column in attributes_of(other, key) if _differ(column)]
+    called = {c.name if c.name.startswith(prefix) else prefix + c.name: c for c in told}
     added = {name: column for name, column in called.items() if name not in head.columns}
     if not added or any(find_id([column], "user") or find_id([column], "item") for column in columns):
         return None
@@ -274,6 +275,11 @@ def _joins_several(
     return joined, NamedTable(
         other, key.name, shown.name, tuple(lists), share, (owner,), prefix, rest, several=True
     )
+
+
+def _differ(lists: Column) -> bool:
+    """True unless all lists hold the same, such as the days of the week."""
+    return len({frozenset(values) for values in lists.known.to_pylist()}) > 1
 
 
 def _may_name(column: Column) -> bool:

@@ -387,6 +387,15 @@ def test_the_groups_of_the_tags_of_an_item_are_a_list(tmp_path):
     assert {field["name"]: field["values"] for field in more["fields"]} == {"tag_id": 3, "tag_group": 5}
 
 
+def test_what_all_have_alike_is_no_list(tmp_path):
+    items = write_items(tmp_path, seller_id=lambda n: n % 10)
+    hours = [{"seller_id": n, "weekday": day, "opens": 8 + n % 3} for n in range(10) for day in range(7)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", events()), items, write_csv(tmp_path / "hours.csv", hours)
+    )
+    assert names(tree["items"]["fields"]) == ["seller_id", "seller_opens"]
+
+
 @pytest.mark.parametrize("column", ["at", "id", "user_id"])
 def test_events_and_things_of_what_an_item_names_are_no_lists(tmp_path, column):
     items = write_items(tmp_path, seller_id=lambda n: n % 10)
