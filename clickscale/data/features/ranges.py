@@ -67,6 +67,9 @@ _OPEN = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 60  # letters of a range
+_BEHIND = re.compile(
+    rf"(?P<number>\D{{0,5}}?{_NUMBER}[{_BLANK}]?(?:[kKmM](?![^\W\d_]))?)[{_BLANK}]*(?P<unit>\D{{0,30}})"
+)
 _MANY = 30  # different values up to which each is learned better as a category
 _SOME = 0.05  # share of ranges from which a column is one of them
 _WORDS = 0.3  # share of texts without a figure, such as "negotiable", up to which the others are numbers
@@ -152,12 +155,27 @@ def _of_ends(parts: pa.Array, name: str, with_comma: bool) -> tuple[Notation, st
     Args:
         with_comma: the words between them are of a language that writes a comma before the fraction.
     """
-    percent = pc.binary_join_element_wise(parts, "%", "")
-    for texts in (parts, percent):
-        if notation := detect_notation(texts):
-            doubtful = with_comma and "no number" not in plain_numbers(parts, COMMA).to_pylist()
-            return (COMMA if doubtful else notation), ""
-    return find_unit(parts, name)
+    if notation := _notation_of(parts, with_comma):
+        return notation, ""
+    if found := find_unit(parts, name):
+        return found
+    # A unit behind some of them, such as "per year", is that of all.
+    split = [match for text in parts.to_pylist() if (match := _BEHIND.fullmatch(text)) is not None]
+    units = {match["unit"] for match in split} - {""}
+    apart = all(re.search(rf"\d\D?[{_BLANK}]+\D*$|/\D*$", match[0]) for match in split if match["unit"])
+    if len(split) < len(parts) or len(units) != 1 or not apart:
+        return None
+    notation = _notation_of(pa.array([match["number"] for match in split], pa.string()), with_comma)
+    return (notation, units.pop()) if notation else None
+
+
+def _notation_of(numbers: pa.Array, with_comma: bool) -> Notation | None:
+    """Tell the notation of the ends of ranges; see `_of_ends`."""
+    percent = pc.binary_join_element_wise(numbers, "%", "")
+    notation = detect_notation(numbers) or detect_notation(percent)
+    if notation and with_comma and "no number" not in plain_numbers(numbers, COMMA).to_pylist():
+        return COMMA
+    return notation
 
 
 def _are_ordered(ranges: list[tuple[str, str]], notation: Notation, unit: str) -> bool:

@@ -29,6 +29,7 @@ from clickscale.data.described.drafts.roles import (
     separation,
     shared_id,
     side_of,
+    unread_time,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
@@ -195,6 +196,9 @@ def find_events(shape: Shape) -> Events | None:
         shape = replace(shape, order="rows")
     useless_ids = _other_users(rest, user) | _requests(rest, user, time)
     useless_ids |= _second_ids(rest, user, SAME_USER) | _second_ids(rest, item, SAME_ITEM)
+    unread = unread_time(rest) if time is None else None
+    if unread is not None and unread.distinct > _AGAIN * len(unread.values):
+        useless_ids[unread.name] = "by its name a time that moves on, and it is not read as one"
     shape = replace(shape, left_out={**useless_ids, **shape.left_out, **_never_features(rest, found)})
     return Events(shape, user, item, time, why, labels, found.unfit)
 

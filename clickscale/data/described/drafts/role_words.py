@@ -114,7 +114,9 @@ QUANTITIES = re.compile(
     r"sum(?!e|m)|total|days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|"
     r"views|clicks|followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|"
     r"budget|time$|(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
-    r"year_of_birth|(^|_)yob(_|$)|"
+    r"year_of_birth|(^|_)yob(_|$)|(^|_)time_(since|until|to|delay|between)(_|$)|seconds_since|runtime|"
+    r"(^|_)(elapsed|delay|lag|mins?|minutes|hours|secs|seconds)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
+    r"(^|_)(past|previous|prior)_(orders|purchases|visits|sessions|bookings|stays|trips)(_|$)|"
     # in other languages
     r"preis(?!klass|niv)|(^|_)(prix|precio|preco|prezzo|prijs)(_|$)|(^|_)(alter|edad|idade|leeftijd|eta)(_|$)|"
     r"geburts_?jahr|geboorte_?jaar|annee_(de_)?naissance|ano_(de_)?(nacimiento|nascimento)|anno_(di_)?nascita|"

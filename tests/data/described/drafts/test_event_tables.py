@@ -173,3 +173,11 @@ def test_documents_with_an_id_of_their_own_are_those_of_users(tmp_path):
     assert tree["user"]["column"] == "user.$oid"
     assert (tree["users"]["files"], tree["users"]["user"]) == ("users.jsonl", "_id.$oid")
     assert "Not used" not in text
+
+
+def test_a_time_that_cannot_be_read_is_no_feature(tmp_path):
+    rows = [{**row, "time": 133 * n + 1} for n, row in enumerate(visits(0.95))]
+    text, tree = draft(tmp_path, rows)
+    assert tree["impressions"]["order"] == "rows"
+    assert 'WARNING: "time"' in text
+    assert "# left out: time (by its name a time that moves on, and it is not read as one)" in text
