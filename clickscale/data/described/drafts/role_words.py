@@ -115,7 +115,7 @@ QUANTITIES = re.compile(
     r"views|clicks|followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|"
     r"budget|time$|(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
     r"year_of_birth|(^|_)yob(_|$)|(^|_)time_(since|until|to|delay|between)(_|$)|seconds_since|runtime|"
-    r"(^|_)(elapsed|delay|lag|mins?|minutes|hours|secs|seconds)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
+    r"(^|_)(elapsed|delay|lag)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
     r"(^|_)(past|previous|prior)_(orders|purchases|visits|sessions|bookings|stays|trips)(_|$)|"
     # in other languages
     r"preis(?!klass|niv)|(^|_)(prix|precio|preco|prezzo|prijs)(_|$)|(^|_)(alter|edad|idade|leeftijd|eta)(_|$)|"
