@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from clickscale.arrays import Ints
 from clickscale.data.described.joined_tables import Joins
-from clickscale.data.described.keys import KeyedRows, together
+from clickscale.data.described.keys import KeyedRows, gathered, together
 from clickscale.data.described.rows import Joined, RowShape
 from clickscale.data.described.table_files import TableFiles, cast, sources
 from clickscale.data.described.table_options import More
@@ -113,12 +113,11 @@ def _read(ids: Field, table: More, files: TableFiles) -> _Known:
     every = np.concatenate(keys)
     order = np.argsort(every, kind="stable")
     distinct, first = np.unique(every[order], return_index=True)
-    ends = pa.array(np.append(first, len(order)), pa.int64())
+    ends = np.append(first, len(order))
     found = {}
     for field in table.fields:
         column = together(parts.get(field.name, [])).take(pa.array(order))
-        gathers = field.values > 1 and not field.separator and not pa.types.is_nested(column.type)
-        lists = pa.LargeListArray.from_arrays(ends, column) if gathers else None
-        found[field.name] = column.take(pa.array(first)) if lists is None else lists
+        gathers = field.values > 1 and not field.separator
+        found[field.name] = gathered(column, ends) if gathers else column.take(pa.array(first))
     owners = together(names).take(pa.array(order)).take(pa.array(first))
     return _Known(KeyedRows(distinct, found), owners, lost)

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
-from clickscale.data.described.keys import KeyedRows, row_keys, together
+from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together, with_lists
 from clickscale.data.described.log_config import LogConfig
-from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods
+from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods, Stretches
 from clickscale.data.described.raw_files import RawFiles
-from clickscale.data.described.rows import moment_texts
+from clickscale.data.described.rows import flat, moment_texts
 from clickscale.data.described.table_options import JoinedTable
 from clickscale.data.features.values import MISSING
 from clickscale.data.tables.casts import Unit
@@ -222,6 +223,7 @@ class _Known:
         self._moment, self._clock = moment, Clock(moment.unit, moment.zone)
         self._asked = self._found = self._unusable = 0
         key, files, valid = chosen.opened.table.key, chosen.opened.files, chosen.opened.valid
+        several = chosen.opened.table.several
         bounds = [(Clock(chosen.opened.table.time_unit, moment.zone), list[Ints]()) for _ in valid]
         keys, parts = [np.zeros(0, np.int64)], dict[str, list[pa.Array]]({name: [] for name in chosen.taken})
         rows = 0
@@ -229,30 +231,54 @@ class _Known:
             found = row_keys("Joined tables", chunk, key)
             usable = chunk.problem.is_null().to_numpy(zero_copy_only=False) & (found != MISSING)
             rows, self._unusable = rows + len(chunk), self._unusable + int((~usable).sum())
-            first = np.flatnonzero(usable) if valid else _first_rows(found, usable)
+            first = np.flatnonzero(usable) if valid or several else _first_rows(found, usable)
             for name, (clock, moments), missing in zip(valid, bounds, (FIRST_OF_ALL, NEVER), strict=False):
                 moments.append(clock(chunk[name].take(pa.array(first)), missing))
             keys.append(found[first])
             for name, column in parts.items():
                 column.append(_wide(chunk[chosen.taken[name]].take(pa.array(first))))
         every = np.concatenate(keys)
-        self._periods = Periods.of(every[:0], [])
+        moments_of = [np.concatenate([every[:0], *moments]) for _, moments in bounds]
+        values = {name: together(column) for name, column in parts.items()}
+        self._periods, self._again = Periods.of(every[:0], []), 0
+        if several:
+            self._rows = self._with_all_rows(every, moments_of, values)
+            return
         if valid:
-            self._periods = Periods.of(
-                every, [np.concatenate([every[:0], *moments]) for _, moments in bounds]
-            )
+            self._periods = Periods.of(every, moments_of)
             first = self._periods.row
         else:
             first = _first_rows(every, np.ones(len(every), bool))
-        columns = {name: together(column).take(pa.array(first)) for name, column in parts.items()}
+        columns = {name: column.take(pa.array(first)) for name, column in values.items()}
         self._again = rows - self._unusable - len(first)
         self._rows = KeyedRows(every[first], columns)
 
+    def _with_all_rows(
+        self, keys: Ints, bounds: Sequence[Ints], columns: Mapping[str, pa.Array]
+    ) -> KeyedRows:
+        """Gather the values of all rows (N,) of a key, or of those that hold at a time, into lists.
+
+        Args:
+            bounds: seconds of the begins of rows, and of their ends; none if rows always hold.
+        """
+        order = np.argsort(keys, kind="stable")
+        distinct, first = np.unique(keys[order], return_index=True)
+        ends = np.append(first, len(order)).astype(np.int64)
+        if bounds:
+            stretches = Stretches.of(keys, bounds)
+            distinct, order, ends = stretches.keys, stretches.rows, stretches.bounds
+            self._periods = Periods.of(stretches.keys, [stretches.begins, stretches.ends])
+        rows = pa.array(order)
+        return KeyedRows(distinct, {name: gathered(c.take(rows), ends) for name, c in columns.items()})
+
     def add(self, chunk: Chunk) -> Chunk:
-        """Add the columns to a chunk of the table that names the rows."""
-        keys = row_keys(self._what.capitalize(), chunk, self._opened.shown_key)
+        """Add the columns to a chunk of the table that names the rows; lists name several and get lists."""
+        held = _with_entries(chunk, self._opened.shown_key, self._opened.table.entry_separator)
+        lists = [name for name in self._opened.shown_key if pa.types.is_nested(held[name].type)]
+        asking = with_lists(held, lists)
+        keys = row_keys(self._what.capitalize(), asking, self._opened.shown_key)
         if self._opened.valid:
-            places = self._periods.places(keys, self._clock(self._moment.of_rows(chunk), FIRST_OF_ALL))
+            places = self._periods.places(keys, self._clock(self._moment.of_rows(asking), FIRST_OF_ALL))
         else:
             places = self._rows.places(keys)
         self._asked += len(places)
@@ -260,6 +286,8 @@ class _Known:
         rows = chunk.rows
         for name, column in self._rows.columns.items():
             values = column.take(places)
+            if lists:
+                values = gathered(values, _ends(held, lists))
             is_text = pa.types.is_large_string(values.type)
             rows = rows.append_column(name, values.cast(pa.string()) if is_text else values)
         return Chunk(rows, chunk.problem, chunk.evidence)
@@ -282,6 +310,26 @@ class _Known:
             f"rows of {files} have the {key} of an earlier row, and do not count.": self._again,
         }
         return [f"{count:,} {told}" for told, count in counted.items() if count]
+
+
+def _with_entries(chunk: Chunk, columns: Sequence[str], separator: str) -> Chunk:
+    """Divide the texts of some columns into lists, if a separator is given."""
+    rows = chunk.rows
+    for name in columns if separator else ():
+        if not pa.types.is_nested(chunk[name].type):
+            entries = flat(chunk[name], separator)
+            lists = gathered(pc.utf8_trim_whitespace(entries.values), _bounds(entries.count))
+            rows = rows.set_column(rows.schema.get_field_index(name), name, lists)
+    return Chunk(rows, chunk.problem, chunk.evidence)
+
+
+def _ends(chunk: Chunk, lists: Sequence[str]) -> Ints:
+    """Return (N + 1,) where the entries of the lists of each row begin, and how many there are."""
+    return _bounds(np.max([flat(chunk[name]).count for name in lists], axis=0))
+
+
+def _bounds(count: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(count, dtype=np.int64)])
 
 
 def _wide(values: pa.Array) -> pa.Array:

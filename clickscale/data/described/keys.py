@@ -41,6 +41,19 @@ class KeyedRows:
         return {name: column.take(rows) for name, column in self.columns.items()}
 
 
+def gathered(values: pa.Array, ends: Ints) -> pa.Array:
+    """Gather values (N,), in the order of their keys, into lists (K,); those of lists are put together.
+
+    Args:
+        ends: (K + 1,) first row of each key, and N.
+    """
+    if pa.types.is_nested(values.type):
+        lengths = np.asarray(pc.list_value_length(values).fill_null(0), np.int64)
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[ends]
+        values = values.flatten()
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), values)
+
+
 def with_lists(chunk: Chunk, columns: Sequence[str]) -> Chunk:
     """Repeat the rows of a chunk for each entry of the lists in the columns of a key.
 

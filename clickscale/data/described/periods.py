@@ -30,6 +30,51 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Stretches:
+    """Stretches of time, each with all rows of a key that hold in it; none of them begins or ends within.
+
+    Attributes:
+        keys: (S,) ascending, one for each stretch.
+        begins, ends: (S,) seconds.
+        rows: (E,) rows, those of the first stretch first.
+        bounds: (S + 1,) place of the first row of each stretch, and E.
+    """
+
+    keys: Ints
+    begins: Ints
+    ends: Ints
+    rows: Ints
+    bounds: Ints
+
+    @classmethod
+    def of(cls, keys: Ints, bounds: Sequence[Ints]) -> "Stretches":
+        """Cut the time of each key where a row (R,) begins or ends.
+
+        Args:
+            bounds: seconds of begins, and those of ends; without these, rows last until others begin.
+        """
+        begins = bounds[0]
+        moments = np.concatenate(bounds)
+        rows_of = np.tile(keys, len(bounds))
+        order = np.lexsort((moments, rows_of))
+        new = np.r_[True, (np.diff(rows_of[order]) != 0) | (np.diff(moments[order]) != 0)][: len(order)]
+        cut = np.empty(len(order), np.int64)
+        cut[order] = np.cumsum(new) - 1
+        own, starts = rows_of[order][new], moments[order][new]
+        follows = np.r_[own[1:] == own[:-1], False][: len(own)]
+        stops = np.where(follows, np.r_[starts[1:], NEVER][: len(own)], NEVER)
+        first = cut[: len(begins)]
+        last = cut[len(begins) :] if len(bounds) > 1 else first + 1
+        count = np.maximum(last - first, 0)
+        row = np.repeat(np.arange(len(begins)), count)
+        place = np.repeat(first, count) + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        by_place = np.argsort(place, kind="stable")
+        return cls(
+            own, starts, stops, row[by_place], np.searchsorted(place[by_place], np.arange(len(own) + 1))
+        )
+
+
+@dataclass(frozen=True)
 class Periods:
     """Periods of rows, each from its begin up to its end, at which it does not hold any more.
 

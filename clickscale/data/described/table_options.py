@@ -180,7 +180,11 @@ class JoinedTable(Files, frozen=True):
     Attributes:
         key: columns of this table that together name one of its rows; of several rows with one key the first
             counts.
-        shown_key: the same of the tables that name it, if their names differ.
+        several: each column is a list of the values of all rows with a key, such as the badges of a seller;
+            with ``valid_from``, of all rows that hold at the time.
+        shown_key: the same of the tables that name it, if their names differ. A list there names several
+            rows, and gets lists.
+        entry_separator: what divides such a list if it is a text, such as ``|``.
         prefix: begins the names that its columns have there, such as ``seller_``. Those that begin with it
             already are called there as they are here.
         valid_from, valid_to: columns with the moments from and up to which a row holds, such as a price, the
@@ -192,6 +196,8 @@ class JoinedTable(Files, frozen=True):
 
     key: tuple[str, ...] = ()
     shown_key: tuple[str, ...] = ()
+    entry_separator: str = ""
+    several: bool = False
     prefix: str = ""
     valid_from: str = ""
     valid_to: str = ""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Bytes, Floats, Ints
 from clickscale.data.features.notations import plain_numbers
+from clickscale.data.features.ranges import read_ranges
 from clickscale.data.features.texts import (
     BAD_LABEL,
     BAD_NUMBER,
@@ -242,9 +243,9 @@ def read_numbers(values: pa.Array, notation: Notation = "", unit: str = "") -> t
         values = values.cast(pa.timestamp("us")).cast(pa.int64())
         return numpy_of(values.cast(pa.float64(), safe=False), np.nan) / 1e6, np.zeros(len(values), np.uint8)
     if is_text(kind) and unit:
-        return _read_number_texts(values, lambda texts: _parse_numbers(without_units(texts, unit, notation)))
+        return _read_ranges(values, lambda texts: without_units(texts, unit, notation))
     if is_text(kind) and notation:
-        return _read_number_texts(values, lambda texts: _parse_numbers(plain_numbers(texts, notation)))
+        return _read_ranges(values, lambda texts: plain_numbers(texts, notation))
     if is_text(kind):
         return _read_number_texts(values, _parse_numbers)
     if pa.types.is_boolean(kind):
@@ -255,6 +256,17 @@ def read_numbers(values: pa.Array, notation: Notation = "", unit: str = "") -> t
         return np.full(len(values), np.nan), np.full(len(values), BAD_NUMBER, np.uint8)
     problems = np.where(_is_finite(numbers) | np.isnan(numbers), FINE, NOT_FINITE).astype(np.uint8)
     return np.where(problems == FINE, numbers, np.nan), problems
+
+
+def _read_ranges(values: pa.Array, plain_form: Callable[[pa.Array], pa.Array]) -> tuple[Floats, Bytes]:
+    """Read texts that people wrote, ranges among them.
+
+    Args:
+        plain_form: writes numbers as computers do.
+    """
+    return _read_number_texts(
+        values, lambda texts: read_ranges(texts, lambda ends: _parse_numbers(plain_form(ends)))
+    )
 
 
 def _read_number_texts(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.arrays import Bytes, Floats
+from clickscale.data.features.ratings import plain_ratings
 from clickscale.data.features.texts import FINE, is_text, read_texts
 from clickscale.data.features.values import read_numbers, truth_numbers
 from clickscale.data.tables.casts import numbers
@@ -34,7 +35,8 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 class Condition:
     """A column compared with a number or a text, by value.
 
-    Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``. A
+    Texts such as ``True``, ``yes`` and ``t`` are 1 where the literal is a number, ``true`` or ``false``, and
+    of ratings such as ``4 of 5`` or ``★★★★☆`` what was given counts (`plain_ratings`). A
     quoted literal, or one that is not a number, compares with texts as it stands, with ``==`` or ``!=`` only.
     The empty text ``''`` is every missing value, so ``click_time != ''`` holds where there is one.
     """
@@ -67,11 +69,11 @@ class Condition:
 
 
 def _numbers(values: pa.Array) -> tuple[Floats, Bytes]:
-    """Read numbers and words for true and false; return NaN where missing, and problem codes."""
+    """Read numbers, ratings and words for true and false; return NaN where missing, and problem codes."""
     known = numbers(values)
     if is_text(known.type):
         coded = known.dictionary_encode()
-        known = truth_numbers(coded.dictionary).take(coded.indices)
+        known = plain_ratings(truth_numbers(coded.dictionary)).take(coded.indices)
     return read_numbers(known)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.described.log import load_log
-from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Periods
+from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Periods, Stretches
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError, SchemaError
 from tests.data.described.logs import START, Row, clicks, save
@@ -110,3 +110,20 @@ def test_the_last_period_that_began_is_found(
         last = max(begun, key=lambda n: (begins[n], -n), default=None)
         expected = last if last is not None and time < ends[last] else None
         assert (None if place is None else held.row[place]) == expected
+
+
+@given(PERIODS, st.lists(st.tuples(st.integers(-1, 4), st.integers(-2, 14)), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_a_stretch_has_all_periods_that_hold_in_it(
+    periods: list[tuple[int, int, int]], asked: list[tuple[int, int]]
+) -> None:
+    keys, begins, ends = (np.array([row[n] for row in periods], np.int64) for n in range(3))
+    begins[begins == 0], ends[ends == 12] = FIRST_OF_ALL, NEVER
+    held = Stretches.of(keys, [begins, ends])
+    places = Periods.of(held.keys, [held.begins, held.ends]).places(
+        *(np.array([row[n] for row in asked], np.int64) for n in range(2))
+    )
+    for (key, time), place in zip(asked, places.to_pylist(), strict=True):
+        expected = [n for n in range(len(periods)) if keys[n] == key and begins[n] <= time < ends[n]]
+        rows = [] if place is None else held.rows[held.bounds[place] : held.bounds[place + 1]].tolist()
+        assert sorted(rows) == expected

@@ -45,7 +45,7 @@ NAN = float("nan")
         ("-5 min", "min", POINT, -5.0),
         ("\N{MINUS SIGN}5 min", "min", POINT, -5.0),
         ("-1 h 30 min", "min", POINT, None),
-        ("20-35 min", "min", POINT, None),
+        ("20-35 min", "min", POINT, 27.5),
         ("12,5% Rabatt", "% Rabatt", COMMA, 12.5),
         ("90", "min", POINT, 90.0),
         ("1:02:33", "s", POINT, 3753.0),
@@ -62,8 +62,7 @@ NAN = float("nan")
         ("", "km", POINT, NAN),
         ("N/A", "km", POINT, NAN),
         ("-", "Sterne", POINT, NAN),
-        ("far", "km", POINT, None),
-        ("km", "km", POINT, None),
+        ("far", "km", POINT, NAN),
     ],
 )
 def test_a_text_is_worth_its_number_in_the_unit(

@@ -27,11 +27,14 @@ from clickscale.data.described.drafts.roles import (
     numbers_or_none,
     plain_name,
     separation,
+    shared_id,
     side_of,
+    unread_time,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
+from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
@@ -43,8 +46,10 @@ _NO_ITEM = re.compile(
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
 _SHOWN = 40  # letters of a value in a reason
+OTHER_AD = "it tells"  # begins the reason
 OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
+SAME_USER, SAME_ITEM = (f"each {kind} has one of its own, so it is a second id" for kind in ("user", "item"))
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
 _REQUESTS = 1.2  # requests of a user, at least
 _OF_REQUESTS = re.compile(
@@ -56,6 +61,12 @@ _NO_CODE = re.compile(
     r"search|hash|token|lat|lon|geo|zip|postal|postcode|plz|country|region|city|state|segment|group|experiment|variant|"
     r"store|branch|warehouse|campaign|channel|slot|placement|position|page|date|time|hour|day)(_|$)"
 )
+# Where something was shown, and names such as C14, which say nothing.
+_PLACE = re.compile(
+    r"(^|_)(app|application|site|website|publisher|pub|domain|placement|ad_?unit|zone)_?(id|key)$"
+)
+_NAMELESS = re.compile(r"[A-Za-z]{1,6}_?\d+")
+_TOLD = 2  # columns that say something of an ad, at least
 _CODE = r"^[A-Za-z]+[-_:./]?[A-Za-z0-9]*\d+$"  # a word and a number
 _MANY, _AGAIN = 30, 0.5  # different codes, at least, and as a share of the rows at most
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
@@ -123,6 +134,17 @@ class Events:
             return "it nearly determines the label, so it may be feedback"
         return tells_outcome(column, self.truth)
 
+    def other_item(self) -> list[str]:
+        """Write the comment that names another column which may be the item, if there is one."""
+        ad = None if self.item is None else _ad_of_place(list(self.head.columns.values()), self.item)
+        if self.item is None or ad is None:
+            return []
+        place, name = remark(self.item.name), ad[0].name
+        return [
+            f"# If {place} only says where an ad was shown, and {remark(name)} which it was:",
+            f"#   item = {{ name = {quoted('item')}, column = {quoted(name)} }}",
+        ]
+
     @property
     def rank(self) -> tuple[bool, ...]:
         """How much of an event the table tells: user and item, then a time, then a label."""
@@ -173,6 +195,10 @@ def find_events(shape: Shape) -> Events | None:
     if time is None and not shape.order:
         shape = replace(shape, order="rows")
     useless_ids = _other_users(rest, user) | _requests(rest, user, time)
+    useless_ids |= _second_ids(rest, user, SAME_USER) | _second_ids(rest, item, SAME_ITEM)
+    unread = unread_time(rest) if time is None else None
+    if unread is not None and unread.distinct > _AGAIN * len(unread.values):
+        useless_ids[unread.name] = "by its name a time that moves on, and it is not read as one"
     shape = replace(shape, left_out={**useless_ids, **shape.left_out, **_never_features(rest, found)})
     return Events(shape, user, item, time, why, labels, found.unfit)
 
@@ -190,6 +216,22 @@ def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, st
         and named([column, user], WORDS["user"].names) is not user
     ]
     return {column.name: OTHER_USER for column in preferred if find_id([column, user], "user") is user}
+
+
+def _second_ids(columns: Sequence[Column], key: Column | None, why: str) -> dict[str, str]:
+    """Return the columns that say no more than an id: each id has one value, and each value one id."""
+    if key is None or pa.types.is_nested(key.values.type):
+        return {}
+    flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
+    codes = [c for c in flat if c.floats is None or _OF_REQUESTS.search(OutcomeName(c.name).snake)]
+    return {
+        column.name: why
+        for column in codes
+        if min(column.distinct, key.distinct) >= _MANY
+        and not (column.unit or column.is_date or column.separator or column.holds_urls)
+        and side_of(column, None, key)[0] == "item"
+        and side_of(key, None, column)[0] == "item"
+    }
 
 
 def _requests(columns: Sequence[Column], user: Column | None, time: Column | None) -> dict[str, str]:
@@ -254,6 +296,10 @@ def _user_and_item(
     why = "by its name" if shape.item is None else "its lists hold items"
     if item is not None and item.role:
         why = "each of its values has a row of its own in another table"
+    ad = None if item is None else _ad_of_place(columns, item)
+    if item is not None and ad is not None and len(ad[1]) >= _TOLD and shared_id(item)[1]:
+        place, (item, told_of) = item.name, ad
+        why = f"{OTHER_AD} {' and '.join(told_of)} as an ad does, and {place} says where it was shown"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
     told = shape.head.named and any(
         column.is_flag and OutcomeName(column.name).has_word for column in columns
@@ -270,6 +316,27 @@ def _user_and_item(
         user, item, *_ = (*ids, None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
+
+
+def _ad_of_place(columns: Sequence[Column], item: Column) -> tuple[Column, list[str]] | None:
+    """Find the column that may name the ad where the item is a place, one of several kinds of places.
+
+    As in the log of Avazu, it has no name, and each of its values has one value of other such columns.
+
+    Returns:
+        It, and the names of these others; None if the item is no place or nothing names the ad.
+    """
+    places = [column for column in columns if _PLACE.search(OutcomeName(column.name).snake)]
+    if item not in places or len(places) < _TOLD:
+        return None
+    flat = [c for c in columns if not pa.types.is_nested(c.values.type) and c.distinct > 1]
+    nameless = [column for column in flat if _NAMELESS.fullmatch(column.name)]
+    ids = [
+        c for c in nameless if _MANY <= c.distinct < _AGAIN * len(c.known) and (c.is_id or c.floats is None)
+    ]
+    told = [(c, [o.name for o in nameless if o is not c and side_of(o, None, c)[0] == "item"]) for c in ids]
+    ad, others = max(told, key=lambda pair: (len(pair[1]), pair[0].distinct), default=(item, []))
+    return (ad, others) if others else None
 
 
 def _other_id(columns: Sequence[Column], user: Column) -> Column | None:

@@ -23,7 +23,13 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import OTHER_CODES, OTHER_ID, no_events, useless
+from clickscale.data.described.drafts.event_tables import (
+    OTHER_AD,
+    OTHER_CODES,
+    OTHER_ID,
+    no_events,
+    useless,
+)
 from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.dated_tables import why_unused
@@ -228,13 +234,16 @@ class _Draft:
     def _id_lines(self, role: Kind, column: Column) -> Iterator[str]:
         """Yield the line of an id, with a warning if one value seems to stand for all that are unknown."""
         yield f"{role} = {self._id(role, column)}  # {self._why(role)}"
+        if role == "item":
+            yield from self.events.other_item()
         value, share = shared_id(column)
         if share and not (role == "user" and guests_of(column)):
             yield f"# WARNING: {share:.0%} of the rows have the {role} {remark(str(value))}. If it stands for"
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
-        if role == "user" and self.events.why in (OTHER_ID, OTHER_CODES):
+        of_item = self.events.why in (OTHER_ID, OTHER_CODES) or self.events.why.startswith(OTHER_AD)
+        if role == "user" and of_item:
             return "by its name"
         if role == "item" or not (self.shape.composite or self.shape.listed):
             return self.events.why

@@ -1,4 +1,4 @@
-"""Words for users, items and kinds of items, as names of columns have them, in several languages."""
+"""Words for users, items, their kinds and quantities, as names of columns have them, in several languages."""
 
 import re
 from collections.abc import Iterator
@@ -107,3 +107,21 @@ class _Words(NamedTuple):
 
 
 WORDS = {"user": _Words(_USERS, _PERSON), "item": _Words(_ITEMS, _THING), "kind": _Words((), _KINDS)}
+
+# Inside of names of measured quantities, as `OutcomeName.snake` writes them.
+QUANTITIES = re.compile(
+    r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|"
+    r"sum(?!e|m)|total|days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|"
+    r"views|clicks|followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|"
+    r"budget|time$|(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
+    r"year_of_birth|(^|_)yob(_|$)|(^|_)time_(since|until|to|delay|between)(_|$)|seconds_since|runtime|"
+    r"(^|_)(elapsed|delay|lag)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
+    r"(^|_)(past|previous|prior)_(orders|purchases|visits|sessions|bookings|stays|trips)(_|$)|"
+    # in other languages
+    r"preis(?!klass|niv)|(^|_)(prix|precio|preco|prezzo|prijs)(_|$)|(^|_)(alter|edad|idade|leeftijd|eta)(_|$)|"
+    r"geburts_?jahr|geboorte_?jaar|annee_(de_)?naissance|ano_(de_)?(nacimiento|nascimento)|anno_(di_)?nascita|"
+    r"(^|_)(anzahl|anz|menge|nombre_de|cantidad|quantidade|quantita|quantite|aantal)(_|$)|dauer(_|$)|"
+    r"(^|_)(duree|duracion|duracao|durata|duur)(_|$)|entfernung|(^|_)(distancia|distanza|afstand|gewicht|poids)(_|$)|"
+    r"(^|_)(betrag|montant|importe)(_|$)|gehalt(_|$)|(^|_)(salaire|salario|stipendio|loyer|kaltmiete|warmmiete)(_|$)"
+)
+YEARS = re.compile(r"(^|_)(year|yr|jahr|baujahr|annee|anno|jaar)(_|$)|(^|_)ano$")

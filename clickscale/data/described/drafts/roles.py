@@ -11,10 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.role_words import (
-    DOUBTFUL,
-    WORDS,
-)
+from clickscale.data.described.drafts.role_words import DOUBTFUL, QUANTITIES, WORDS, YEARS
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
 from clickscale.data.tables.casts import detect_unit, seconds
@@ -38,7 +35,10 @@ FEEDBACK = _words(
     "bookingbool booked buy bought isbuy order ordered isorder conversion converted isconversion cvr install "
     "hate ishate longview islongview finish finished subscribe subscribed profileenter isprofileenter"
 )
-RATINGS = _words("rating ratings stars star score overall reviewscore")
+RATINGS = _words(
+    "rating ratings stars star score overall reviewscore starrating userrating ratingvalue bewertung sterne "
+    "valoracion calificacion avaliacao valutazione beoordeling"
+)
 _ACTIONS = _words(
     "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
 )
@@ -57,11 +57,7 @@ _OF_ITEMS = re.compile(
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
-_QUANTITIES = re.compile(
-    r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|sum(?!e|m)|total|"
-    r"days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|views|clicks|"
-    r"followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|budget|time$"
-)
+_SOME_YEARS = 20  # different years up to which each is learned for itself
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
 )
@@ -281,8 +277,17 @@ def is_afterwards(column: Column) -> bool:
 
 def is_quantity(column: Column) -> bool:
     """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
-    name = column.name.lower()
-    return _QUANTITIES.search(name) is not None and not name.endswith("_id")
+    name = OutcomeName(column.plain).snake
+    if name.endswith("_id"):
+        return False
+    return QUANTITIES.search(name) is not None or (
+        YEARS.search(name) is not None and column.distinct > _SOME_YEARS
+    )
+
+
+def is_version(column: Column) -> bool:
+    """True if the name says that 4.5 is a version, which no amount is."""
+    return re.search(r"(^|_)(version|ver)s?(_|$)", OutcomeName(column.plain).snake) is not None
 
 
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:

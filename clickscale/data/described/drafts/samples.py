@@ -20,6 +20,7 @@ from clickscale.data.described.drafts.lists.inner_columns import inner_columns
 from clickscale.data.described.keys import together
 from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.notations import detect_notation
+from clickscale.data.features.ranges import find_ranges
 from clickscale.data.features.texts import (
     BRACKETS,
     entries_of,
@@ -124,7 +125,7 @@ class Column:
             return "", ""
         if notation := detect_notation(self.known):
             return notation, ""
-        return find_unit(self.known, self.name) or ("", "")
+        return find_unit(self.known, self.name) or find_ranges(self.known, self.name) or ("", "")
 
     @cached_property
     def distinct(self) -> int:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import is_quantity
+from clickscale.data.described.drafts.roles import is_quantity, is_version
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.features.ranges import ends_of
 from clickscale.data.tables.delimited import TextFormat
 
 MOST_VALUES = 10  # kept of a list
 _MANY, _MANY_OF_USERS = 1000, 50  # different values beyond which rare ones count as unknown
+_LOOKED = 32  # values that tell whether there are ranges among them
 
 
 def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) -> Iterator[str]:
@@ -91,7 +93,7 @@ def field_options(
         return ', kind = "timestamp"', "moments"
     if may_be_count and _looks_counted(column):
         return f', kind = "numeric", transform = "log1p"{_notation(column)}', "counts"
-    amount = not column.is_whole or is_quantity(column) or column.written[0]
+    amount = column.written[0] or ((not column.is_whole or is_quantity(column)) and not is_version(column))
     if column.floats is not None and not column.is_flag and amount:
         return _numeric(column)
     if ordered:
@@ -115,6 +117,8 @@ def _numeric(column: Column) -> tuple[str, str]:
     skewed = len(finite) > 0 and finite.min() >= 0 and np.mean(finite) > 2 * np.median(finite)
     options = ', kind = "numeric"' + (', transform = "log1p"' if skewed else "") + _notation(column)
     example = f" such as {remark(str(column.known[0]))}" if column.written[0] else ""
+    if example and any(map(ends_of, column.known[:_LOOKED].to_pylist())):
+        example += ", ranges by their middle"
     return options, f"numbers{example}" + (" with a long tail" if skewed else "")
 
 

@@ -144,7 +144,7 @@ def test_numbers_in_the_notation_of_people_are_numbers_in_training_and_in_reques
 
 
 def test_a_number_in_another_notation_is_in_quarantine_with_the_way_out(tmp_path):
-    rows = [{**row, "preis": "12,99" if n else "free"} for n, row in enumerate(clicks())]
+    rows = [{**row, "preis": "12,99" if n else "12.9"} for n, row in enumerate(clicks())]
     (tmp_path / "clicks.tsv").write_text(csv_text(rows, "\t"))
     field = 'fields = [{ name = "preis", kind = "numeric"'
     report = prepared(tmp_path, field + ', notation = "1.234,5" }]', "clicks.tsv").report["impressions"]
@@ -208,6 +208,31 @@ def test_a_number_of_another_unit_is_in_quarantine(tmp_path):
     assert report.quarantined == {"bad_number": 1}
     with pytest.raises(DataError, match="a unit if its numbers are written like"):
         prepared(tmp_path, field + " }]", "clicks.tsv")
+
+
+def test_many_ranges_are_numbers_in_training_and_in_requests_and_a_few_are_categories(tmp_path):
+    lows = [400 + 50 * (n % 60) for n in range(600)]
+    rows = [
+        {**row, "pay": f"€{low} – €{low + 400}" if n % 9 else "VB", "age": ["18-24", "25-34", "65+"][n % 3]}
+        for n, (row, low) in enumerate(zip(clicks(), lows, strict=True))
+    ]
+    save(tmp_path, rows, "clicks.jsonl")
+    text = drafted(tmp_path, "clicks.jsonl")
+    assert '{ name = "pay", kind = "numeric", notation = "1,234.5" }' in text
+    assert "ranges by their middle" in text
+    assert '{ name = "age" }' in text
+    data = open_dataset(tmp_path / "drafted")
+    scale = data.encoder.scales["pay"]
+    middles = np.array([low + 200 if n % 9 else np.nan for n, low in enumerate(lows)])
+    stored = np.sort(np.asarray(data.impressions["field.pay"]))
+    np.testing.assert_allclose(stored, np.sort(scale.apply(middles)), rtol=1e-5)
+    sent = [{"item": "i1", "pay": pay} for pay in ("€400 – €800", "400-800", 600, "on request")]
+    for candidates in (sent, sent[:1], sent[-1:]):
+        request = {"user": "u1", "time": START, "candidates": candidates}
+        numbers = encode_requests([request], data.encoder, 5).batch.candidates.context_numbers[0]
+        place = [feature.name for feature in numeric(data.encoder.features().context)].index("pay")
+        right = scale.apply(np.array([np.nan if c["pay"] == "on request" else 600.0 for c in candidates]))
+        np.testing.assert_allclose(numbers[:, place].numpy(), right, rtol=1e-5)
 
 
 def test_ratings_with_a_decimal_comma_are_no_label(tmp_path):

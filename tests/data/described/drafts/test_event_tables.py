@@ -86,3 +86,98 @@ def test_ids_that_a_user_keeps_are_no_visits(tmp_path):
     rows = [{**row, "phone_key": f"p{n % 240}"} for n, row in enumerate(visits(0.4))]
     text, _ = draft(tmp_path, rows)
     assert "phone_key (an id" not in text
+
+
+def exchange(shared: float, rows: int = 3000) -> list[dict[str, Any]]:
+    """Impressions of 50 ads without a name, in apps and on sites; a share of them in no app."""
+    draw = random.Random(6)
+    for n in range(rows):
+        ad, device = draw.randrange(50), draw.randrange(90)
+        yield {
+            "click": int(draw.random() < 0.2),
+            "time": START + 60 * n,
+            "device_id": f"d{device}",
+            "app_id": "none-at-all" if draw.random() < shared else f"a{draw.randrange(40)}",
+            "site_id": f"s{draw.randrange(30)}",
+            "C14": 15_700 + ad,
+            "C17": 1700 + ad // 2,
+            "C18": draw.randrange(4),
+            "C21": ad // 5,
+        }
+
+
+def test_an_app_in_which_ads_are_shown_gives_way_to_what_tells_of_an_ad(tmp_path):
+    text, tree = draft(tmp_path, list(exchange(0.6)))
+    assert tree["item"]["column"] == "C14"
+    assert "# it tells C17 and C21 as an ad does, and app_id says where it was shown" in text
+    assert {"app_id", "site_id", "C18"} <= {field["name"] for field in tree["impressions"]["fields"]}
+    assert {"C17", "C21"} == {field["name"] for field in tree["items"]["fields"]}
+
+
+def test_an_app_that_most_rows_have_their_own_of_stays_the_item_and_the_other_is_named(tmp_path):
+    text, tree = draft(tmp_path, list(exchange(0.0)))
+    assert tree["item"]["column"] == "app_id"
+    assert (
+        '# If app_id only says where an ad was shown, and C14 which it was:\n#   item = { name = "item"'
+        in text
+    )
+
+
+@pytest.mark.parametrize("without", ["C14", "site_id"])
+def test_without_an_ad_or_other_places_an_app_is_the_item(tmp_path, without):
+    rows = [{name: row[name] for name in row if name != without} for row in exchange(0.6)]
+    text, tree = draft(tmp_path, rows)
+    assert tree["item"]["column"] == "app_id"
+    assert without != "site_id" or "says where" not in text
+
+
+def test_a_second_id_of_the_user_or_the_item_is_no_feature(tmp_path):
+    draw = random.Random(8)
+    rows = []
+    for n in range(2400):
+        user, item = draw.randrange(60), draw.randrange(40)
+        rows.append(
+            {
+                "user_id": f"u{user}",
+                "crm": f"{user * 7919 % 1009}-x",
+                "item_id": f"i{item}",
+                "slug": f"thing-{item * 31 % 97}",
+                "brand": f"b{item % 35}",
+                "time": START + 60 * n,
+                "clicked": int(draw.random() < 0.3),
+            }
+        )
+    text, tree = draft(tmp_path, rows)
+    assert "# left out: crm (each user has one of its own, so it is a second id)" in text
+    assert "# left out: slug (each item has one of its own, so it is a second id)" in text
+    assert [field["name"] for field in tree["items"]["fields"]] == ["brand"]
+
+
+def test_documents_with_an_id_of_their_own_are_those_of_users(tmp_path):
+    ids = [f"{7919 * n % 100_003:024x}" for n in range(120)]
+    rows = [
+        {
+            "_id": {"$oid": f"{n:024x}"},
+            "user": {"$oid": ids[n % 50]},
+            "item_id": f"i{n * 7 % 30}",
+            "time": START + 60 * n,
+            "clicked": n % 3 == 0,
+        }
+        for n in range(1500)
+    ]
+    people = [{"_id": {"$oid": key}, "tier": "abc"[n % 3]} for n, key in enumerate(ids)]
+    save(tmp_path, people, "users.jsonl")
+    save(tmp_path, rows, "log.jsonl")
+    text = drafted(tmp_path, "log.jsonl", "users.jsonl")
+    tree = tomllib.loads(text)
+    assert tree["user"]["column"] == "user.$oid"
+    assert (tree["users"]["files"], tree["users"]["user"]) == ("users.jsonl", "_id.$oid")
+    assert "Not used" not in text
+
+
+def test_a_time_that_cannot_be_read_is_no_feature(tmp_path):
+    rows = [{**row, "time": 133 * n + 1} for n, row in enumerate(visits(0.95))]
+    text, tree = draft(tmp_path, rows)
+    assert tree["impressions"]["order"] == "rows"
+    assert 'WARNING: "time"' in text
+    assert "# left out: time (by its name a time that moves on, and it is not read as one)" in text

@@ -18,6 +18,7 @@ from clickscale.data.described.drafts.roles import (
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.toml_lines import field_options
 from clickscale.data.tables.delimited import TextFormat
 
 
@@ -81,10 +82,39 @@ def test_one_value_that_most_rows_have_stands_for_unknown_ids():
         ("section", False),
         ("agent", False),
         ("consumer_class", False),
+        ("listener.age", True),
+        ("landingPage", False),
+        ("profile.birthYear.$numberInt", True),
+        ("slot.$numberInt", False),
+        ("number_of_rooms", True),
+        ("time_since_last_click", True),
+        ("n_results", True),
+        ("runtime_min", True),
+        ("past_orders", True),
+        ("timezone", False),
+        ("Geburtsjahr", True),
+        ("edad", True),
+        ("âge", True),
+        ("Preis", True),
+        ("Preisklasse", False),
+        ("weight", True),
+        ("year", False),  # two values are learned each for itself
     ],
 )
 def test_names_of_quantities(name, quantity):
     assert is_quantity(Column(name, pa.array([1, 2]))) == quantity
+
+
+def test_many_years_are_amounts():
+    assert is_quantity(Column("release_year", pa.array(range(1950, 2000))))
+    assert is_quantity(Column("Baujahr", pa.array(range(1950, 2000))))
+
+
+def test_versions_are_no_amounts():
+    options, _ = field_options(Column("ctx.app.version", pa.array([4.5, 4.6, 5.0])))
+    assert options == ""
+    options, _ = field_options(Column("ctx.app.load", pa.array([4.5, 4.6, 5.0])))
+    assert options == ', kind = "numeric"'
 
 
 def test_the_time_is_a_column_of_moments_whatever_the_others_are_called():

@@ -208,7 +208,7 @@ class Derivations:
         coordinates = {name for place in self._places.values() for name in place.values()}
         numbers = [each for each in self._numbers if each[0] not in coordinates][:_COMPARED]
         for (one, values), (other, others) in combinations(numbers, 2):
-            if not len(values) == len(others) == len(self.truth):
+            if not len(values) == len(others) == len(self.truth) or _are_years(values) != _are_years(others):
                 continue
             for of in COMPARISONS:
                 told = _told_by(compared(of, values, others), [values, others], self.truth)
@@ -239,6 +239,12 @@ def _zones_beside(column: Column, rows: Codes | None) -> tuple[list[str], Codes]
     if known[place[place >= 0]].mean() < _MOSTLY or len(np.unique(offsets[known])) < 2:
         return nothing
     return texts, place if rows is None else np.where(rows >= 0, place[np.maximum(rows, 0)], -1)
+
+
+def _are_years(values: Floats) -> bool:
+    """True for whole numbers (N,) from 1800 to 2100, which nothing but years goes with."""
+    known = values[np.isfinite(values)]
+    return bool(len(known) and (known % 1 == 0).all() and known.min() >= 1800 and known.max() <= 2100)
 
 
 def _in_cycle(seconds: Floats, size: int, cycle: int) -> Codes:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from clickscale.data.described.drafts.event_tables import OTHER_USER, Events
+from clickscale.data.described.drafts.event_tables import OTHER_USER, SAME_ITEM, SAME_USER, Events
 from clickscale.data.described.drafts.joined.dated_tables import with_dated_tables
 from clickscale.data.described.drafts.joined.more_tables import Kind, find_more, in_common, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, with_named_tables
 from clickscale.data.described.drafts.roles import mentions, plain_name
 from clickscale.data.described.drafts.samples import Column, Head
 
+_SOME = 0.05  # share of the ids of a column, beyond chance, that name rows of another table
 _ALIKE = 0.5  # share of ids in common from which a column whose name says else, or nothing, may hold them
 
 
@@ -89,8 +90,15 @@ def _key(events: Events, head: Head, kind: Kind) -> Column | None:
     key = key_of(head, kind, wanted)
     if key is None or wanted is None or not head.named or key.name == wanted.name:
         return key
-    is_other = key.name in events.head.columns and plain_name(key.name) != "id"
+    alike = events.head.columns.get(key.name)
+    # Documents have an _id of their own, which names none of other documents.
+    is_other = alike is not None and plain_name(key.name) != "id" and _names(alike, key)
     return None if is_other and in_common(key, wanted) < _ALIKE else key
+
+
+def _names(column: Column, key: Column) -> bool:
+    """True if a column may hold ids of a key."""
+    return pa.types.is_nested(column.values.type) or column.ids_among(key) > _SOME * column.distinct
 
 
 def _with_named(found: _AttributeTables, keep: Collection[str]) -> _AttributeTables:
@@ -112,7 +120,8 @@ def _with_named(found: _AttributeTables, keep: Collection[str]) -> _AttributeTab
     shape = events.shape
     listed = shape.listed
     # A table of the users with an id of their own says something of the impressions of these.
-    left_out = [name for name, why in shape.left_out.items() if why != OTHER_USER]
+    second = (OTHER_USER, SAME_USER, SAME_ITEM)
+    left_out = [name for name, why in shape.left_out.items() if why not in second]
     spent = {*events.ids, *(column.name for column, _, _ in events.labels), *left_out, *events.unfit}
     spent |= {*listed.made, *listed.parallel, *listed.chosen} if listed is not None else set()
     spent |= {table.shown_key for table in named}  # items or users have the same

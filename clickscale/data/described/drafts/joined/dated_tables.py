@@ -10,13 +10,21 @@ import pyarrow.compute as pc
 
 from clickscale.arrays import Ints
 from clickscale.data.described.drafts.event_tables import Events, useless
-from clickscale.data.described.drafts.joined.more_tables import Kind, has_several_rows, in_common, key_of
+from clickscale.data.described.drafts.joined.more_tables import (
+    Kind,
+    has_several_rows,
+    in_common,
+    is_category,
+    key_of,
+)
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
-from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods
+from clickscale.data.described.keys import gathered
+from clickscale.data.described.periods import FIRST_OF_ALL, NEVER, Clock, Periods, Stretches
+from clickscale.data.described.rows import as_text
 
 _SURE_BEGIN = re.compile(
     r"(^|_)(valid|effective|holds)_?(from|since|start|date|begin)(_(date|time|at|ts))?$|^gultig_?(ab|von)$|"
@@ -86,24 +94,64 @@ def _joined(
         for name, missing in zip(valid, (FIRST_OF_ALL, NEVER), strict=False)
     ]
     periods = Periods.of(own, bounds)
-    if not _lie_apart(periods):
+    apart = _lie_apart(periods)
+    several = _may_hold_together(table, key, valid) and (
+        not apart or _begin_together(table, key, valid, periods)
+    )
+    if not apart and not several:
         return None
+    stretches = Stretches.of(own, bounds) if several else None
+    if stretches is not None:
+        periods = Periods.of(stretches.keys, [stretches.begins, stretches.ends])
     moments = Clock(time.unit, "")(time.values, FIRST_OF_ALL)  # type: ignore[arg-type]
     places = periods.places(shown, moments)
     found = 1 - places.null_count / max(len(places), 1)
-    rows = pa.array(periods.row).take(places)
     rest = [c for c in table.columns.values() if c.name not in (key.name, *valid, *events.head.columns)]
     left_out = {c.name: why for c in rest if c.name not in keep and (why := _unfit(c))}
-    added = {c.name: Column(c.name, c.values.take(rows)) for c in rest if c.name not in left_out}
+    added = {
+        c.name: Column(c.name, _values(c, periods, stretches).take(places))
+        for c in rest
+        if c.name not in left_out
+    }
     added = {name: column for name, column in added.items() if len(column.known)}
     if found < _FOUND or not added:
         return None
     sources = {**events.head.sources, **dict.fromkeys(added, table)}
     head = replace(events.head, columns={**events.head.columns, **added}, sources=sources)
     named = NamedTable(
-        table, key.name, ids.name, tuple(added), found, ("impressions",), "", left_out, valid=valid
+        table,
+        key.name,
+        ids.name,
+        tuple(added),
+        found,
+        left_out=left_out,
+        valid=valid,
+        several=several,
     )
     return replace(events, shape=replace(events.shape, head=head)), named
+
+
+def _values(column: Column, periods: Periods, stretches: Stretches | None) -> pa.Array:
+    """Return the values that hold in each period, lists of them where several rows do."""
+    if stretches is None:
+        return column.values.take(pa.array(periods.row))
+    return gathered(as_text(column.values).take(pa.array(stretches.rows)), stretches.bounds)
+
+
+def _begin_together(table: Head, key: Column, valid: Sequence[str], periods: Periods) -> bool:
+    """True if rows of an id that begin together differ in a category, and do not stand there twice."""
+    names = [key.name, *valid, *(c.name for c in table.columns.values() if c is not key and is_category(c))]
+    names = [name for name in names if not pa.types.is_nested(table.columns[name].values.type)]
+    rows = pa.table({name: table.columns[name].values for name in names})
+    return len(periods.row) < _APART * len(rows.group_by(names).aggregate([]))
+
+
+def _may_hold_together(table: Head, key: Column, valid: Sequence[str]) -> bool:
+    """True for a table of categories that says from when and up to when one holds, as visits do not."""
+    rest = [c for c in table.columns.values() if c.name not in (key.name, *valid)]
+    told = [c for c in rest if not OutcomeName(c.plain).matches(_CURRENT) and c.distinct > 1]
+    said = len(valid) == _BOTH and OutcomeName(table.columns[valid[0]].plain).matches(_SURE_BEGIN)
+    return said and all(map(is_category, told))
 
 
 def _codes(column: Column, known: pa.Array) -> Ints:

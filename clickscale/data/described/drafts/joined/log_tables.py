@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
+from clickscale.data.described.drafts.joined.calendars import with_calendars
 from clickscale.data.described.drafts.joined.dated_tables import holds_versions
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.joined.outcome_tables import (
@@ -16,7 +17,7 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.labels.label_search import named_labels
-from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.roles import find_id, find_time
 from clickscale.data.described.drafts.samples import Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 
@@ -104,6 +105,9 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
     plain = find_events(shape)
     whole, requests = with_requests(head, others)
     rest = [other for other in others if other not in [table.head for table in requests]]
+    whole, calendars = with_calendars(whole, rest)
+    requests += calendars
+    rest = [other for other in rest if other not in [table.head for table in calendars]]
 
     def shape_of(rows: Head) -> Shape:
         return _shape_with(requests, find_shape(rows, rest))
@@ -119,11 +123,13 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
 def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
     """Tell a shape what the tables of requests say of its columns."""
     left_out: dict[str, str] = {}
+    time = find_time(shape.head.columns.values())
     for table in requests:
         file = table.head.path.name
         told = {name: useless(table.head.columns[name]) for name in table.added}
         left_out |= {name: f"{why} of {file}" for name, why in told.items() if why}
-        left_out[table.shown_key] = f"it names a row of {file}"
+        if time is None or time.name != table.shown_key:  # 20240131 is a date and names one
+            left_out[table.shown_key] = f"it names a row of {file}"
     columns = list(shape.head.columns.values())
     if shape.user is None and find_id(columns, "user") is None:
         persons = [table.person.name for table in requests if table.person is not None]

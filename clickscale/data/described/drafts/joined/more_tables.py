@@ -18,11 +18,13 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
+from clickscale.data.described.keys import gathered
 from clickscale.data.described.rows import as_text
 
 Kind = Literal["user", "item"]
 _KNOWN = 0.2  # share of ids in common from which a table is about users or items
 _COMMON = 0.3  # share of ids in common from which columns of different names are the same
+_SOME, _ALL = 30, 0.95  # different ids, at least, of which so many are among those of a table
 _OWN = 0.99  # share of rows with an id of their own in a table with one row for each
 
 
@@ -87,7 +89,14 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
     if sure or wanted is None or not _holds_texts(wanted):
         return found
     texts = [column for column in columns if _holds_texts(column)]
-    return next((column for column in texts if in_common(column, wanted) >= _COMMON), found)
+    alike = [column for column in texts if in_common(column, wanted) >= _COMMON]
+    # Of many users a log of a few days has some.
+    return next(iter([*alike, *(column for column in texts if _has_all(column, wanted))]), found)
+
+
+def _has_all(column: Column, wanted: Column) -> bool:
+    """True if a column has nearly all ids of another one, which are many."""
+    return wanted.distinct >= _SOME and wanted.ids_among(column) >= _ALL * wanted.distinct
 
 
 def _holds_texts(column: Column) -> bool:
@@ -118,17 +127,24 @@ def attributes_of(head: Head, key: Column) -> list[Column]:
         return columns
     codes = key.values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
-    ends = pa.array(np.append(np.unique(codes[order], return_index=True)[1], len(order)), pa.int64())
+    ends = np.append(np.unique(codes[order], return_index=True)[1], len(order)).astype(np.int64)
+    rows = pa.array(order)
     return [
-        Column(column.name, pa.LargeListArray.from_arrays(ends, as_text(column.values).take(pa.array(order))))
+        Column(column.name, gathered(_plain(column.values).take(rows), ends))
         for column in columns
-        if _is_category(column)
+        if is_category(column)
     ]
 
 
-def _is_category(column: Column) -> bool:
-    """True for texts and whole numbers that come back, which are no moments."""
-    if pa.types.is_nested(column.values.type) or column.unit or column.is_date or column.separator:
+def _plain(values: pa.Array) -> pa.Array:
+    return values if pa.types.is_nested(values.type) else as_text(values)
+
+
+def is_category(column: Column) -> bool:
+    """True for texts and whole numbers that come back, which are no moments; lists hold such."""
+    if pa.types.is_nested(column.values.type):
+        return not column.width and not pa.types.is_nested(column.values.type.value_type)
+    if column.unit or column.is_date or column.separator:
         return False
     several = pc.count_distinct(column.known).as_py() < 0.5 * len(column.known)
     return bool(several and (column.floats is None or column.is_id))

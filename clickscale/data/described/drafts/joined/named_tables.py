@@ -5,22 +5,32 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import useless
+from clickscale.data.described.drafts.joined.more_tables import (
+    attributes_of,
+    has_several_rows,
+    is_category,
+)
 from clickscale.data.described.drafts.joined.outcome_tables import is_called_after_outcomes
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time, named
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.drafts.toml_lines import file_lines, quoted, remark
+from clickscale.data.described.keys import gathered
+from clickscale.data.described.rows import as_text
+from clickscale.data.features.texts import BRACKETS, entries_of
 
 _PERSONS = ("uuid", "guid")
 _OWN = 0.99  # share of the rows with a key of their own
 _FOUND = 0.9  # share of the ids that are rows of the other table, where only values tell
 _FOUND_NAMED = 0.5  # the same where names agree, too
 COMMON = 20  # keys in common, at least, of columns with different names
+_NARROW = 4  # columns of a table with several rows for an id, at most
 _STEPS = 3  # from ads to campaigns, to advertisers, to their countries
 _ID = re.compile(r"(^|_)(id|ids|key|code|no|number|ref|uuid|guid|fk|pk|sk|idx|index|slug|hash)$")
 _OF_TABLES = re.compile(
@@ -66,6 +76,8 @@ class NamedTable:
         left_out: columns that nobody gets, with the reason.
         parts: paths by part, if its files are parts.
         valid: columns with the moments from and up to which a row holds.
+        several: true if an id has several rows, whose values are lists.
+        separator: divides the ids of a text that names several rows.
     """
 
     head: Head
@@ -78,6 +90,8 @@ class NamedTable:
     left_out: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Path] = field(default_factory=dict)
     valid: tuple[str, ...] = ()
+    several: bool = False
+    separator: str = ""
 
     @property
     def person(self) -> Column | None:
@@ -101,6 +115,10 @@ class NamedTable:
         yield f"key = [{quoted(self.key)}]{why}"
         if self.key != self.shown_key:
             yield f"shown_key = [{quoted(self.shown_key)}]  # of the {owners}"
+        if self.separator:
+            yield f"entry_separator = {quoted(self.separator)}  # between the ids of a row"
+        if self.several:
+            yield "several = true  # lists of what its rows have"
         for option, name in zip(("valid_from", "valid_to"), self.valid, strict=False):
             yield f"{option} = {quoted(name)}"
         if self.prefix:
@@ -129,13 +147,22 @@ def with_named_tables(
         for other in others:
             if other.path in path or len(path) > _STEPS:
                 continue
-            joined = _joins(head, owner, head.columns[shown], name, other, keep)
+            joined = _joins(head, owner, head.columns[shown], name, other, keep) or (
+                _joins_lists(head, owner, head.columns[shown], name, other, keep)
+            )
             if joined is None:
                 continue
             head, table = joined
             tables.append(table)
             left += [(added, source, (*path, other.path)) for added, source in table.sources.items()]
             break
+        for other in others:
+            if other.path in path or len(path) > _STEPS:
+                continue
+            if (joined := _joins_several(head, owner, head.columns[shown], name, other)) is not None:
+                head, table = joined
+                tables.append(table)
+                left += [(added, source, (*path, other.path)) for added, source in table.sources.items()]
     return head, tables
 
 
@@ -169,6 +196,92 @@ def _joins(
     return (joined, table) if names else None
 
 
+def _joins_lists(
+    head: Head, owner: str, shown: Column, name: str, other: Head, keep: Collection[str]
+) -> tuple[Head, NamedTable] | None:
+    """Join a table by a column of lists of its ids, such as the tags of an item; categories become lists.
+
+    Lists of impressions are candidates or what was clicked before.
+    """
+    lists = _entries(shown)
+    if owner == "impressions" or lists is None:
+        return None
+    entries = Column(shown.name, lists.flatten())
+    found = _joins(replace(head, columns={shown.name: entries}), owner, entries, name, other, keep)
+    if found is None or find_id([other.columns[found[1].key]], "item") is not None:
+        return None
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(pc.list_value_length(lists).fill_null(0))])
+    named_so = {name: found[0].columns[name] for name in found[1].added if name not in head.columns}
+    added = {
+        name: Column(name, gathered(as_text(column.values), ends))
+        for name, column in named_so.items()
+        if is_category(column)
+    }
+    if not added:
+        return None
+    joined = replace(
+        head, columns={**head.columns, **added}, sources={**head.sources, **dict.fromkeys(added, other)}
+    )
+    return joined, replace(found[1], added=tuple(added), separator=shown.separator)
+
+
+def _entries(column: Column) -> pa.Array | None:
+    """Return the lists of a column, or of texts that a mark divides; None for any other."""
+    kind = column.values.type
+    if pa.types.is_nested(kind):
+        return None if column.width or pa.types.is_nested(kind.value_type) else column.values
+    if column.separator in ("", BRACKETS):
+        return None
+    texts = column.values.to_pylist()
+    return pa.array([None if text is None else entries_of(text, column.separator) for text in texts])
+
+
+def _joins_several(
+    head: Head, owner: str, shown: Column, name: str, other: Head
+) -> tuple[Head, NamedTable] | None:
+    """Join a table with several rows for an id, such as the badges of sellers, as lists.
+
+    It has no moments and no rows with an id of their own, so it holds neither events nor other things.
+    """
+    columns = list(other.columns.values())
+    if not _may_name(shown) or _OF_EVENTS.search(OutcomeName(name).snake) or not _describes(other):
+        return None
+    if len(columns) > _NARROW or any(c.unit or c.is_date or _is_key(c) for c in columns):
+        return None
+    key = _same(name, [column for column in columns if _may_name(column) and has_several_rows(column)], other)
+    if key is None:
+        return None
+    prefix = _stem(shown.name) + "_"
+    told = [column for column in attributes_of(other, key) if _differ(column)]
+    called = {c.name if c.name.startswith(prefix) else prefix + c.name: c for c in told}
+    added = {name: column for name, column in called.items() if name not in head.columns}
+    if not added or any(find_id([column], "user") or find_id([column], "item") for column in columns):
+        return None
+    ids = key.ids.unique()  # in the order of their first rows, as attributes are
+    place = pc.index_in(shown.ids, value_set=ids)
+    found = len(place) - place.null_count
+    if found < _FOUND_NAMED * len(shown.known) or pc.count_distinct(place.drop_null()).as_py() < 2:
+        return None
+    lists = {name: Column(name, column.values.take(place)) for name, column in added.items()}
+    joined = replace(
+        head, columns={**head.columns, **lists}, sources={**head.sources, **dict.fromkeys(lists, other)}
+    )
+    share = found / max(len(place), 1)
+    rest = {
+        c.name: "it is no category"
+        for c in columns
+        if c is not key and c.name not in [column.name for column in added.values()]
+    }
+    return joined, NamedTable(
+        other, key.name, shown.name, tuple(lists), share, (owner,), prefix, rest, several=True
+    )
+
+
+def _differ(lists: Column) -> bool:
+    """True unless all lists hold the same, such as the days of the week."""
+    return len({frozenset(values) for values in lists.known.to_pylist()}) > 1
+
+
 def _may_name(column: Column) -> bool:
     """True for texts and whole numbers that may be ids."""
     kind = column.values.type
@@ -196,18 +309,25 @@ def _key(shown: Column, name: str, table: Head) -> tuple[Column | None, bool]:
         name: of the column in its own table.
     """
     keys = [c for c in table.columns.values() if _may_name(c) and _is_key(c)]
+    if (same := _same(name, keys, table)) is not None:
+        return same, True
+    texts = [key for key in keys if key.floats is None and shown.floats is None]
+    return next((key for key in texts if shown.ids_among(key) >= COMMON), None), False
+
+
+def _same(name: str, keys: Sequence[Column], table: Head) -> Column | None:
+    """Find the key of a table that is called as a column which names it."""
     snake = OutcomeName(name).snake
     for key in keys:
         if OutcomeName(key.name).snake == snake and snake not in _ANYTHING:
-            return key, True
+            return key
     thing = _last(_stem(name))
     for key in keys:
         named_so = _stem(key.name) if _stem(key.name) not in ("", *_ANYTHING) else _what(table.path)
         is_id = bool(_ID.search(OutcomeName(key.name).snake)) or OutcomeName(key.name).snake in _stem(name)
         if is_id and thing and thing == _last(named_so):
-            return key, True
-    texts = [key for key in keys if key.floats is None and shown.floats is None]
-    return next((key for key in texts if shown.ids_among(key) >= COMMON), None), False
+            return key
+    return None
 
 
 def _is_key(column: Column) -> bool:

@@ -26,6 +26,7 @@ from clickscale.data.described.drafts.roles import (
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.data.described.rows import as_text, composed
+from clickscale.data.features.ratings import plain_ratings
 from clickscale.errors import InputError
 
 Label = tuple[Column, str, str]  # column, condition, why
@@ -34,7 +35,8 @@ _STRAY, _OF_ONES = 0.0005, 0.05  # larger numbers, as shares of rows and of ones
 _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others hold counts
 _MISSING = 0.01  # share of missing values from which a missing one means that nothing happened
 _KINDS = 10  # kinds of events in one column, at most
-_FEW = 20  # different values of a column called label, at most
+_FEW = 20  # different values of a column called label, and ratings, at most
+_TENTHS = 101  # the same of ratings such as 8.7/10
 _JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
 _SHOWN = 5  # values in a message
 _OWN = 0.95  # share of impressions with an id of their own
@@ -71,7 +73,8 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     fits += [label for label in acts if label[0].name not in named_so]
     said = [column for column in flat if OutcomeName(column.name).has_weak_word]
     weak = _weak([column for column in said if side_of(column, user, item)[0] == "context"])
-    labels = _labels(list(columns), head.named or user is None, fits, weak)
+    rated = _rated(columns, head.named or user is None, item)
+    labels = _labels(list(columns), fits, rated, weak)
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
@@ -95,10 +98,11 @@ def with_unknown_labels(head: Head) -> Head:
     return replace(head, text=text, columns={**head.columns, column.name: Column(column.name, values)})
 
 
-def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: list[Label]) -> list[Label]:
+def _labels(columns: list[Column], fits: list[Label], rated: Label | None, weak: list[Label]) -> list[Label]:
     """List the labels, the best first: by their names, ratings, moments, words, or the only two values.
 
     Args:
+        rated: the label of ratings.
         weak: columns with a word that is sometimes one for an outcome.
     """
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
@@ -109,14 +113,8 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
     )
     if clicks or fits or feedback:
         return [*clicks, *([] if clicks else fits), *feedback]
-    rating = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
-    rating = rating and _without_unrated(rating)
-    # A condition compares numbers of computers, of no other notation.
-    plain = rating is not None and rating.floats is not None and not rating.written[0]
-    if rating is not None and plain and 2 < rating.distinct <= 20:
-        high = 4.0 if (most := pc.max(rating.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
-        without = f"; {rating.unknown} means not rated" if rating.unknown else ""
-        return [(rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}{without}")]
+    if rated is not None:
+        return [rated]
     if moments := [label for column in columns if (label := _moment(column)) is not None]:
         return moments[:1]
     if said := _with_word(columns, flags if len(flags) > 1 else []):
@@ -135,6 +133,29 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
 def named_labels(labels: list[Label]) -> list[Label]:
     """Return the labels, or none where nothing but its two values speaks for the only one."""
     return [] if [why for *_, why in labels] == [_LONE] else labels
+
+
+def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> Label | None:
+    """Make a label of ratings: four stars of five, or as much of the most that was given."""
+    found = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
+    if found is None:
+        return None
+    rating = given = _without_unrated(found)
+    if pa.types.is_string(rating.values.type):
+        given = Column(rating.name, plain_ratings(rating.values))
+    is_written = not given.values.equals(rating.values)  # 8.7/10, 4 of 5 or stars, which only ratings are
+    if is_written and side_of(rating, None, item)[0] == "item":
+        return None  # what all think of it
+    # A condition compares numbers of computers, of no other notation.
+    if (
+        given.floats is None
+        or given.written[0]
+        or not 2 < given.distinct <= (_TENTHS if is_written else _FEW)
+    ):
+        return None
+    high = 4.0 if (most := pc.max(given.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
+    without = f"; {rating.unknown} means not rated" if rating.unknown else ""
+    return rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}{without}"
 
 
 def _without_unrated(rating: Column) -> Column:
@@ -181,6 +202,8 @@ def _told(column: Column) -> Label:
     if column.is_flag or column.is_signed_flag:
         return column, _is_one(column), why
     found = _presence(column) or _words(column) or _nearly_flag(column) or _signs(column)
+    if found is None and (rated := _rated([column], True, None)) is not None:
+        return rated
     if (
         found is None
         and column.floats is not None

@@ -224,6 +224,18 @@ def test_numbers_that_tell_no_more_together_are_left_alone(tmp_path: Path) -> No
     assert derived(drafted(tmp_path, compared(np.random.default_rng(9), "nothing"))) == []
 
 
+@pytest.mark.parametrize("with_year", [True, False])
+def test_years_are_compared_with_years_alone(with_year: bool, tmp_path: Path) -> None:
+    random = np.random.default_rng(9)
+    rows = log(random)
+    years, others = random.integers(1950, 2010, (2, ROWS))
+    lasts = others if with_year else others - 1930
+    logit = -2 + 0.3 * np.abs(years - others).clip(0, 15)
+    made = rows | {"release_year": years, ("birth_year" if with_year else "length"): lasts}
+    found = derived(drafted(tmp_path, {"log.csv": with_outcome(random, made, logit)}))
+    assert len(found) == with_year
+
+
 def test_effects_that_add_up_are_no_comparison(tmp_path: Path) -> None:
     random = np.random.default_rng(10)
     rows = log(random) | {name: random.normal(0, 1, ROWS).round(4) for name in ("score", "weight")}

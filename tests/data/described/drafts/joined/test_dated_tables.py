@@ -79,3 +79,51 @@ def test_a_table_of_versions_is_not_taken_for_the_impressions(tmp_path):
     paths = [write_csv(tmp_path / "a.csv", rows), write_csv(tmp_path / "b.csv", held)]
     _, tree = draft(tmp_path, *paths)
     assert tree["impressions"]["files"] == "a.csv"
+
+
+def tags(overlapping):
+    """Two or three tags of each item at any time; those of a version begin together unless they overlap."""
+    for item in range(30):
+        for number in range(6):
+            day = dt.datetime(2023, 12, 1, tzinfo=dt.UTC) if number < 3 else CHANGED
+            last = dt.datetime(2024, 3, 1, tzinfo=dt.UTC) if number > 2 else CHANGED
+            shift = dt.timedelta(hours=overlapping * 12 * (number % 3))
+            yield {
+                "item_id": item,
+                "tag": f"t{(item + number) % 9}",
+                "valid_from": f"{day + shift:%Y-%m-%d %H:%M:%S}",
+                "valid_to": f"{last + shift:%Y-%m-%d %H:%M:%S}",
+            }
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_an_impression_gets_all_tags_that_hold_at_its_time(tmp_path, overlapping):
+    shown = list(impressions())
+    paths = [write_csv(tmp_path / "log.csv", shown), write_csv(tmp_path / "tags.csv", tags(overlapping))]
+    text, tree = draft(tmp_path, *paths)
+    (joined,) = tree["joined"]
+    assert (joined["several"], joined["valid_from"], joined["valid_to"]) == (True, "valid_from", "valid_to")
+    (field,) = [field for field in tree["impressions"]["fields"] if field["name"] == "tag"]
+    assert field["values"] == 3
+    assert "Not used" not in text
+    read = drained(load_log(tmp_path / "log.toml"))["impressions"]
+    held = list(tags(overlapping))
+    for row, impression in zip(read, shown, strict=True):
+        when = impression["timestamp"]
+        expected = [
+            tag["tag"]
+            for tag in held
+            if tag["item_id"] == impression["item_id"] and tag["valid_from"] <= when < tag["valid_to"]
+        ]
+        assert sorted(row["tag"]) == sorted(expected)
+
+
+def test_a_version_that_stands_there_twice_is_one(tmp_path):
+    paths = [
+        write_csv(tmp_path / "log.csv", impressions()),
+        write_csv(tmp_path / "prices.csv", [*versions(), *versions()]),
+    ]
+    _, tree = draft(tmp_path, *paths)
+    (joined,) = tree["joined"]
+    assert "several" not in joined
+    assert "price" in [field["name"] for field in tree["impressions"]["fields"]]

@@ -351,3 +351,85 @@ def test_what_users_saw_of_something_else_is_no_attribute_of_theirs(tmp_path):
     )
     assert "users" not in tree
     assert "Not used: pages.csv" in text
+
+
+def test_several_rows_of_what_an_item_names_are_lists(tmp_path):
+    items = write_items(tmp_path, seller_id=lambda n: n % 10)
+    sellers = [{"id": n, "tier": "ab"[n % 2]} for n in range(10)]
+    badges = [{"seller_id": n, "badge": f"b{(n + k) % 5}"} for n in range(10) for k in range(1 + n % 3)]
+    text, tree = draft(
+        tmp_path,
+        write_csv(tmp_path / "views.csv", events()),
+        items,
+        write_csv(tmp_path / "sellers.csv", sellers),
+        write_csv(tmp_path / "seller_badges.csv", badges),
+    )
+    assert "Not used" not in text
+    assert [(table["files"], table.get("several", False)) for table in tree["joined"]] == [
+        ("sellers.csv", False),
+        ("seller_badges.csv", True),
+    ]
+    fields = {field["name"]: field.get("values", 1) for field in tree["items"]["fields"]}
+    assert fields == {"seller_id": 1, "seller_tier": 1, "seller_badge": 3}
+
+
+def test_the_groups_of_the_tags_of_an_item_are_a_list(tmp_path):
+    tags = [{"item_id": f"i{n}", "tag_id": (n + k) % 20} for n in range(40) for k in range(1 + n % 3)]
+    groups = [{"tag_id": n, "group": f"g{(n + k) % 6}"} for n in range(20) for k in range(1 + n % 2)]
+    paths = [
+        write_csv(tmp_path / f"{name}.csv", rows)
+        for name, rows in (("views", events()), ("item_tags", tags), ("tag_groups", groups))
+    ]
+    _, tree = draft(tmp_path, *paths)
+    (table,) = tree["joined"]
+    assert (table["files"], table["several"]) == ("tag_groups.csv", True)
+    (more,) = tree["items"]["more"]
+    assert {field["name"]: field["values"] for field in more["fields"]} == {"tag_id": 3, "tag_group": 5}
+
+
+def test_what_all_have_alike_is_no_list(tmp_path):
+    items = write_items(tmp_path, seller_id=lambda n: n % 10)
+    hours = [{"seller_id": n, "weekday": day, "opens": 8 + n % 3} for n in range(10) for day in range(7)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", events()), items, write_csv(tmp_path / "hours.csv", hours)
+    )
+    assert names(tree["items"]["fields"]) == ["seller_id", "seller_opens"]
+
+
+@pytest.mark.parametrize("column", ["at", "id", "user_id"])
+def test_events_and_things_of_what_an_item_names_are_no_lists(tmp_path, column):
+    items = write_items(tmp_path, seller_id=lambda n: n % 10)
+    made = {"at": "2024-01-01 10:00:00", "id": 0, "user_id": "u1"}
+    sales = [
+        {"seller_id": n % 10, "kind": "abc"[n % 3], column: n if column == "id" else made[column]}
+        for n in range(300)
+    ]
+    if column != "id":
+        for n, row in enumerate(sales):
+            row[column] = f"u{n % 60}" if column == "user_id" else f"2024-01-01 {n % 24:02}:00:00"
+    text, _ = draft(
+        tmp_path,
+        write_csv(tmp_path / "views.csv", events()),
+        items,
+        write_csv(tmp_path / "notes.csv", sales),
+    )
+    assert "several = true" not in text
+
+
+@pytest.mark.parametrize("separator", ["|", ";"])
+def test_lists_of_an_item_name_rows_of_another_table(tmp_path, separator):
+    items = write_items(
+        tmp_path, tag_ids=lambda n: separator.join(str((n + k) % 20) for k in range(1 + n % 3))
+    )
+    tags = [{"id": n, "title": f"T{n}", "group": f"g{n % 6}"} for n in range(20)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "views.csv", events()), items, write_csv(tmp_path / "tags.csv", tags)
+    )
+    (table,) = tree["joined"]
+    assert (table["files"], table["shown_key"]) == ("tags.csv", ["tag_ids"])
+    assert table["entry_separator"] == separator
+    assert {field["name"]: field["values"] for field in tree["items"]["fields"]} == {
+        "tag_ids": 3,
+        "tag_group": 3,
+    }
+    assert "separator" not in tree["items"]["fields"][1]
