@@ -6,6 +6,7 @@ An unknown key or choice is an error that names the nearest known one.
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -100,7 +101,8 @@ def build(kind: type[T], tree: Any, origin: str) -> T:
 def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
     """Name the first key or choice of ``tree`` that ``kind`` does not take, with the nearest one of its."""
     if isinstance(tree, list):
-        for place, entry in enumerate(tree):
+        held = [(place, entry) for place, entry in enumerate(tree) if isinstance(entry, str | list | dict)]
+        for place, entry in held:
             for inner in get_args(kind):
                 _refuse_unknown(inner, entry, origin, f"{path}[{place}]")
         return
@@ -116,13 +118,19 @@ def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:
     structs = [s for s in structs if isinstance(s, type) and issubclass(s, msgspec.Struct)]
     if len(structs) != 1:
         return
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(structs[0])}
+    fields = _types_of(structs[0])
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         if key not in fields:
             known = [f"{path}.{field}" if path else field for field in fields]
             raise ConfigError(f"{origin}: " + unknown("key", name, known))
         _refuse_unknown(fields[key], value, origin, name)
+
+
+@cache  # large documents hold thousands of the same structs
+def _types_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Type of each field of a struct by its key in a document."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def load_toml(path: Path, kind: type[T]) -> T:

@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        code = app(given, prog_name="clickscale", standalone_mode=False)
+        code = _command()(given, prog_name="clickscale", standalone_mode=False)
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -39,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         say("interrupted")
     return int(code or DONE)
+
+
+@cache  # for programs that run several verbs: making all of them takes longer than the shortest
+def _command() -> Callable[..., Any]:
+    """Make the command with every verb."""
+    return typer.main.get_command(app)
 
 
 def _explain(error: BaseException) -> int:

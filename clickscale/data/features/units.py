@@ -164,8 +164,10 @@ def find_unit(texts: pa.Array, name: str) -> tuple[Notation, str] | None:
         return POINT, "s"
     if _nearly_all(often, filter(_ISO.fullmatch, often)):
         return POINT, "s"
+    numbers = [text for text in often if _PIECE.match(text)]  # without which no dimension has them
+    tables = _DIMENSIONS if _nearly_all(often, numbers) else ()
     return next(
-        (found for table in _DIMENSIONS if (found := _in_dimension(often, table))), None
+        (found for table in tables if (found := _in_dimension(often, table))), None
     ) or _with_one_unit(often)
 
 

@@ -233,7 +233,6 @@ def scale_made(folder: Path, part: _TrainingPart, encoder: Encoder) -> Encoder:
         column = np.load(path, mmap_mode="r+", allow_pickle=False)
         for rows in blocks(len(column)):
             column[rows] = scales[field.name].apply(transform(field, column[rows].astype(np.float64)))
-        column.flush()
     return Encoder(encoder.schema, encoder.vocabularies, scales, encoder.item_rows)
 
 

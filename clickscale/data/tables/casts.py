@@ -23,6 +23,11 @@ from clickscale.data.features.texts import is_placeholder, whole_texts
 
 Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
+_FIRST = 32  # values that are converted before all are
+# Whatever Python reads as a number, and some more: figures of any script between spaces, behind a sign.
+_NUMBER_LIKE = (
+    r"^[^\pL\pN.]*(([\pN._]|[eE][+-]?)+|[iI][nN][fF]([iI][nN][iI][tT][yY])?|[nN][aA][nN])[^\pL\pN]*$"
+)
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
@@ -75,6 +80,13 @@ def numbers(values: pa.Array) -> pa.Array:
 
 
 def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    # Arrow goes through a whole column of other texts before it says that the first is no number.
+    if len(values) > _FIRST and _wholly_converted(values.slice(0, _FIRST), kind).type != kind:
+        return values
+    return _wholly_converted(values, kind)
+
+
+def _wholly_converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -169,6 +181,8 @@ def _is_moment(values: pa.Array) -> bool:
 
 def _readable_numbers(values: pa.Array) -> pa.Array:
     """Convert to float64 value by value, null where a value is not a number."""
+    if pa.types.is_string(values.type):  # most texts are told from numbers at once, without an exception each
+        values = pc.if_else(pc.match_substring_regex(values, _NUMBER_LIKE), values, None)
     return pa.array([_number(value) for value in values.to_pylist()], pa.float64())
 
 

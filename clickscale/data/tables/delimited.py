@@ -173,6 +173,9 @@ def _unnamed(index: int, names: Sequence[str]) -> str:
 def split_line(line: str, text: TextFormat) -> list[str]:
     """Split one line into its fields."""
     separator = text.separator
+    special = ("\n", "\r", _ONE_BYTE.decode(), text.quote or "\n")
+    if not any(mark in line for mark in special):
+        return line.split(separator)
     if len(separator.encode()) > 1:
         line, separator = line.replace(separator, _ONE_BYTE.decode()), _ONE_BYTE.decode()
     fields = Grammar(separator.encode(), text.quote.encode(), 0).line(line.encode("utf-8", "surrogateescape"))

@@ -165,3 +165,27 @@ def test_dates_with_milliseconds_in_one_number_are_times():
     for values in (pa.array(numbers), pa.array([str(number) for number in numbers])):
         assert detect_unit(values) == "iso"
         assert seconds(values)[0].to_pylist() == [1_370_476_800, 1_370_563_199]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *((" 12\t", 12), ("-7", -7), ("1_000", 1000), ("+.5e1", 5), ("1E+3", 1000)),
+        *(("\u20035.", 5), ("٤٢", 42)),
+        *(("inf", None), ("-Infinity", None), ("NaN", None), ("1e400", None), ("_1", None), ("--1", None)),
+        *(("2024-01-31", None), ("12:30", None), ("12 30", None), ("e5", None), ("x1", None), ("²", None)),
+    ],
+)
+def test_a_number_among_other_texts_is_what_python_reads(text, number):
+    read, bad = seconds(pa.array([*["somewhere"] * 40, text]), "s")
+    assert read.to_pylist() == [*[None] * 40, number]
+    assert bad[:40].all()
+
+
+def test_numbers_behind_many_others_and_before_a_text_stay_as_they_are():
+    values = [*["7"] * 40, "seven"]
+    assert integers(pa.array(values)).to_pylist() == values
+    assert numbers(pa.array(values)).to_pylist() == values
+    assert integers(pa.array(values[::-1])).to_pylist() == values[::-1]
+    assert integers(pa.array([*[None] * 40, "7"])).to_pylist() == [*[None] * 40, 7]
+    assert integers(pa.array([*[1.0] * 40, 1.5])).to_pylist() == [*[1.0] * 40, 1.5]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickscale.data.tables import chunks, quotes
-from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.quotes import Grammar
 from tests.data.raw import ABC, rows, written
 
@@ -133,3 +133,22 @@ def test_settled_text_ends_with_a_whole_row():
     assert COMMA.settle(b'1,2,3\n4,"5\n6', False) == (b"1,2,3\n", 6)
     assert COMMA.settle(b'4,"5\n6', False) == (b"", 0)
     assert COMMA.settle(b'4,"5\n6', True) == (b'4,"""5"\n6', 6)
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("a,b,,d", ["a", "b", "", "d"]),
+        ('a,"b,c",d', ["a", "b,c", "d"]),
+        ("a,b\r", ["a", "b"]),
+        ("a,b\nc,d", ["a", "b"]),
+        ("", [""]),
+        ("é,\udc80", ["é", "\udc80"]),
+    ],
+)
+def test_a_line_without_quotes_is_split_as_one_with_them(line: str, fields: list[str]) -> None:
+    assert split_line(line, TextFormat(separator=",")) == fields
+
+
+def test_a_separator_of_several_characters_splits_a_line() -> None:
+    assert split_line("a::b:c::", TextFormat(separator="::")) == ["a", "b:c", ""]

@@ -97,6 +97,8 @@ def plain_name(name: str) -> str:
 
 def _without_accents(text: str) -> str:
     """Write a text in lower case and letters of English, as far as it has any."""
+    if text.isascii():
+        return text.lower()
     letters = unicodedata.normalize("NFKD", text.lower())
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return plain.replace("ß", "ss")
@@ -224,9 +226,10 @@ def is_action(column: Column) -> bool:
     """True for a column of actions, by its name or by its values."""
     if named([column], _ACTIONS) is not None:
         return True
-    values = column.known.unique().to_pylist() if pa.types.is_string(column.values.type) else []
-    known = [value for value in values if plain_name(value) in _ACTION_VALUES]
-    return 1 < len(values) <= 30 and 2 * len(known) > len(values)
+    if not pa.types.is_string(column.values.type) or not 1 < column.distinct <= 30:
+        return False
+    values = column.known.unique().to_pylist()
+    return 2 * sum(plain_name(value) in _ACTION_VALUES for value in values) > len(values)
 
 
 def looks_rated(column: Column) -> bool:

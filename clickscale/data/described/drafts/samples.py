@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -177,24 +177,38 @@ class Column:
         """Unit of a column of moments from 1990 to 2100, else empty."""
         if self.distinct < 2 or pa.types.is_nested(self.values.type) or pa.types.is_boolean(self.values.type):
             return ""
-        unit = detect_unit(self.known)
+        unit = self._told_unit
         if unit == "YYMMDDHH" and not _OF_TIMES.search(self.name.lower()):
             return ""  # an id of eight digits
-        return unit if self._lies_within(*_TIMES, unit) else ""
+        return unit if self._lies_within(*_TIMES) else ""
 
     @cached_property
     def is_date(self) -> bool:
         """True for texts or dates from 1800 to 2100; numbers could be anything."""
         if self.distinct < 2 or pa.types.is_nested(self.values.type):
             return False
-        unit = detect_unit(self.known)
-        return unit in WRITTEN and self._lies_within(*_DATES, unit)
+        return self._told_unit in WRITTEN and self._lies_within(*_DATES)
 
-    def _lies_within(self, first: int, last: int, unit: Unit) -> bool:
+    @cached_property
+    def _told_unit(self) -> Unit:
+        """Unit that the values have if they are moments at all."""
+        return detect_unit(self.known)
+
+    @cached_property
+    def _probed(self) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+        """Some of the values as seconds, and which of them are none."""
+        return seconds(self.known[:: len(self.known) // _PROBE + 1], self._told_unit)
+
+    @cached_property
+    def _read(self) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+        """All values as seconds, and which of them are none."""
+        return seconds(self.known, self._told_unit)
+
+    def _lies_within(self, first: int, last: int) -> bool:
         """True if nearly all values are moments between two seconds."""
         # Texts that are no moments are tried in every notation, which is slow: some of them tell.
-        for values, least in ((self.known[:: len(self.known) // _PROBE + 1], 0.5), (self.known, 0.95)):
-            times, bad = seconds(values, unit)
+        for name, least in (("_probed", 0.5), ("_read", 0.95)):
+            times, bad = getattr(self, name)
             within = pc.and_(pc.greater_equal(times, first), pc.less(times, last)).fill_null(False)
             if np.mean(within.to_numpy(zero_copy_only=False)) <= least or bad.mean() >= 1 - least:
                 return False

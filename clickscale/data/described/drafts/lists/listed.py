@@ -118,12 +118,14 @@ def divider(column: Column) -> str | None:
     for separator in ("",) if bracketed else _SEPARATORS:
         if bracketed:
             parts = flat(pa.array(texts)).lists()
+        elif sum(separator in text for text in texts) <= 0.3 * len(texts):
+            continue
         else:
             parts = [[token for token in text.strip().split(separator) if token] for text in texts]
         if not bracketed and sum(len(tokens) > 1 for tokens in parts) <= 0.3 * len(texts):
             continue
         tokens = [token for entry in parts for token in entry]
-        ids = sum(bool(_ID.match(token)) and any(letter.isdigit() for letter in token) for token in tokens)
+        ids = sum(bool(_ID.match(token)) and any(map(str.isdigit, token)) for token in tokens)
         if ids > 0.9 * len(tokens):
             return separator
     return None
