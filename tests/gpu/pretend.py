@@ -5,7 +5,7 @@ made on the CPU, an optimizer state that stayed there, ``numpy()`` of a tensor o
 itself ``meta``, the only name that needs no hardware; values and gradients are computed in full.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +13,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("meta")
 
@@ -62,7 +61,7 @@ class _Pretending(TorchDispatchMode):
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     """Compute on the CPU, and put the result where a device would have put it."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors = [leaf for leaf in _leaves((*args, *kwargs.values())) if isinstance(leaf, Tensor)]
     there = [tensor for tensor in tensors if isinstance(tensor, There)]
     name = func._schema.name.removeprefix("aten::")
     # Numbers (tensors without dimensions) may come from the CPU.
@@ -71,17 +70,41 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         raise RuntimeError(
             f"{func} got tensors of two devices: {[tuple(t.shape) for t in strangers]} are on the CPU"
         )
-    found = func(*tree_map(_here, args), **tree_map(_here, kwargs))
+    here = {key: _mapped(_here, value) for key, value in kwargs.items()}
+    found = func(*_mapped(_here, args), **here)
     device = kwargs.get("device")
     moved = bool(there) if device is None else torch.device(device) == DEVICE
     if name == "_local_scalar_dense" or not moved:
         return found
     known = {id(tensor.inner): tensor for tensor in there}  # results written in place
-    found = tree_map(lambda x: known.get(id(x), There(x)) if isinstance(x, Tensor) else x, found)
+    found = _mapped(lambda x: _there(x, known), found)
     aliases = [result.alias_info for result in func._schema.returns if result.alias_info is not None]
     if there and aliases and not any(alias.is_write for alias in aliases):  # a view
         return return_and_correct_aliasing(func, args, kwargs, found)
     return found
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    """Values in tuples and lists; those of `torch.utils._pytree` look for more, and most of the time."""
+    for value in tree:
+        if isinstance(value, tuple | list):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Change the values in tuples and lists."""
+    if isinstance(tree, tuple | list):
+        return type(tree)([_mapped(change, value) for value in tree])
+    return change(tree)
+
+
+def _there(value: Any, known: dict[int, There]) -> Any:
+    """Return the tensor of the device with given values, a new one if there is none yet."""
+    if not isinstance(value, Tensor):
+        return value
+    return known[id(value)] if id(value) in known else There(value)
 
 
 def _here(value: Any) -> Any:
