@@ -10,20 +10,26 @@ os.environ["MKL_NUM_THREADS"] = "1"
 # whatever stands above, and threads that wait by spinning take the cores from each other.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["MPLBACKEND"] = "Agg"
+# Else every worker compiles all tests, and every process that a test starts the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import gc
 import logging
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
 from tests.forked_commands import CommandServer
+
+sys.dont_write_bytecode = False
 
 # No test cuts the power, and small files that each wait for the disk take longer than what the tests compute.
 os.fsync = lambda handle: None
@@ -60,9 +66,9 @@ def own_log() -> None:
     log.setLevel(logging.NOTSET)
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test reach servers of its own on this machine and nothing else."""
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Let tests reach servers of their own on this machine and nothing else."""
     connect = socket.socket.connect
 
     def connect_here(self: socket.socket, address: Any) -> None:
@@ -73,4 +79,5 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
             raise AssertionError(f"This test reached for {host}; tests run without a network.")
         connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    with patch.object(socket.socket, "connect", connect_here):
+        yield

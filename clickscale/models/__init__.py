@@ -7,6 +7,7 @@ constructor takes ``(features, items, config, length, labels)``.
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -42,9 +43,10 @@ def model_names() -> list[str]:
 
 
 def _module(name: str) -> ModuleType:
-    if name not in model_names():
+    path = f"{__name__}.{name}"
+    if name.startswith("_") or (path not in sys.modules and name not in model_names()):
         raise ConfigError(unknown("model", name, model_names()))
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(path)
 
 
 def describe(name: str) -> str:
