@@ -108,6 +108,8 @@ def test_the_command_shows_a_finished_demo_and_trains_nothing_again(
     before = [path.stat().st_mtime_ns for path in done]
     monkeypatch.setattr("clickscale.demo.steps.Demo", lambda folder, note, seed: small_demo(folder, note))
     monkeypatch.chdir(out.parent)
+    outcomes, run = list[_DemoOutcome](), Demo.run
+    monkeypatch.setattr(Demo, "run", lambda demo: outcomes.append(run(demo)) or outcomes[-1])
 
     assert main(["demo", "--out", out.name]) == 0
     printed = capsys.readouterr()
@@ -125,6 +127,9 @@ def test_the_command_shows_a_finished_demo_and_trains_nothing_again(
     assert f"{out.name}/prepared is there" in printed.err
     assert "training" not in printed.err
 
+    # Printed as JSON, it is the same demo.
+    (shown,) = outcomes
+    monkeypatch.setattr(Demo, "run", lambda demo: shown)
     assert main(["demo", "--out", out.name, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [result["name"] for result in told["results"]] == NAMES

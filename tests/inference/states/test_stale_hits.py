@@ -220,13 +220,13 @@ def gap(model: CTRModel[Any], states: UserStates, scripts: list[Script], seed: i
     return furthest
 
 
-def compare(name: str, kind: str, rounds: int, least: int) -> None:
-    """Edit the histories of twenty users from request to request, and compare every score."""
+def compare(name: str, kind: str, users: int, rounds: int, least: int) -> None:
+    """Edit the histories of some users from request to request, and compare every score."""
     chance, model = np.random.default_rng(1), toy_model(name, grade="size-2")
     cache = StateCache(CacheConfig(admit_after=1, kind=kind))  # type: ignore[arg-type]
     states = UserStates(model, cache, name, LENGTH, SLACK)
     for scripts in range(rounds):
-        running = [Script(chance, user) for user in range(20)]
+        running = [Script(chance, user) for user in range(users)]
         for request in range(4):
             for script in running:
                 script.edit() if request else script.append()
@@ -242,10 +242,10 @@ EVERYDAY = [*product(model_names(), KINDS), *((name, "appendable") for name in V
 
 @pytest.mark.parametrize(("name", "kind"), EVERYDAY)
 def test_scores_over_kept_states_are_the_scores_of_the_model(name: str, kind: str) -> None:
-    compare(name, kind, rounds=1, least=2)
+    compare(name, kind, users=12, rounds=1, least=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [*product([*model_names(), *VARIANTS], KINDS)])
 def test_scores_stay_those_of_the_model_over_many_requests(name: str, kind: str) -> None:
-    compare(name, kind, rounds=3, least=10)
+    compare(name, kind, users=20, rounds=3, least=10)
