@@ -36,14 +36,21 @@ PRELOADED = (
     "clickscale.data.adapters",
     "clickscale.data.described.drafts.guess",
     "clickscale.data.described.log",
+    "clickscale.data.checks.leaks",
     "clickscale.data.preparation.prepare",
     "clickscale.inference.scorer",
     "clickscale.inference.statistic_counters",
+    "clickscale.models.din",
+    "clickscale.models.lightsuan",
+    "clickscale.models.suan",
+    "clickscale.scaling.scaling_page",
+    "matplotlib.backends.backend_svg",
     "matplotlib.figure",
-    "pydantic",  # the library of the command line loads it with the first command
+    "rich._emoji_codes",  # the first table that is printed loads it
     "rich.table",
     "torch._dynamo",  # the first optimizer of a process loads it
     "torch.utils.tensorboard",
+    "typer._adapters",  # the first command loads it, and pydantic
     "yaml",
 )
 
@@ -181,8 +188,10 @@ def serve(address: str) -> None:
     configure_process()
     for name in PRELOADED:
         __import__(name)
+    from clickscale import cli
     from clickscale.benchmarking import processes
 
+    cli._command()
     os.fsync = lambda handle: None  # as in tests/conftest.py
     processes._PROGRAM = JOB.format(script=str(Path(address).with_name("clickscale")))
     gc.collect()
