@@ -11,9 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from clickscale.files import replace_text
 from clickscale.report.results import Result
@@ -157,25 +155,11 @@ def color_of(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
     return COLORS[sorted(names).index(name) % len(COLORS)]
 
 
-class _Sheet(Figure):
-    """A figure whose places are found by its layout alone.
-
-    Matplotlib draws a figure once to nowhere before it is written, which takes as long as to write it.
-    """
-
-    def draw(self, renderer: RendererBase) -> None:
-        engine = self.get_layout_engine()
-        if isinstance(engine, ConstrainedLayoutEngine):  # none while the figure is written
-            engine.execute(self)
-        else:
-            super().draw(renderer)
-
-
 def new_figure(
     columns: int, rows: int, width: float = 9.6, height: float = 4.2, same_y: bool = False
 ) -> Figure:
     """A figure of ``columns * rows`` axes, in inches; ``same_y``: all show the same range of y."""
-    figure = _Sheet(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.subplots(rows, columns, squeeze=False, sharey=same_y)
     return figure
 

@@ -3,7 +3,6 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from clickscale.evaluation.significance import Interval
 from clickscale.report import plots
@@ -55,26 +54,3 @@ def test_a_model_without_an_interval_is_drawn_as_a_point() -> None:
     point = Interval(math.nan, math.nan, 0.7)
     lone = Result("din", "click", "test", "request", 1, point, point, point, point)
     assert "0.7000" in plots.accuracy([lone], "auc", "AUC")
-
-
-def test_a_figure_that_is_laid_out_once_is_that_which_is_drawn_twice() -> None:
-    def filled(figure: Figure) -> Figure:
-        for number, axes in enumerate(figure.axes):
-            axes.plot([1, 10, 100], [0.2, 0.5, 0.1], label="a line")
-            axes.set_title(f"Figure {number}")
-            axes.set_xlabel("a label that takes room")
-            axes.set_xscale("log" if number % 2 else "linear")
-            axes.legend()
-        return figure
-
-    def usual() -> Figure:
-        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-        figure.subplots(1, 2, squeeze=False)
-        return figure
-
-    with plots.in_style:
-        once, twice = (plots.svg(filled(figure)) for figure in (plots.new_figure(2, 1), usual()))
-    assert isinstance(once, plots.Drawing)
-    assert isinstance(twice, plots.Drawing)
-    assert once == twice
-    assert once.png() == twice.png()
