@@ -24,6 +24,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     statistic_lines,
 )
 from clickscale.data.described.drafts.event_tables import OTHER_CODES, OTHER_ID, no_events, useless
+from clickscale.data.described.drafts.files.file_groups import tables_of_files
 from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.dated_tables import why_unused
@@ -102,7 +103,7 @@ def guess(
         return _checked(library_draft(declared, base or Path.cwd()))
     if dataset:
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
-    tables = [table for path in tables for table in tables_of_folder(path)]
+    tables = tables_of_files([table for path in tables for table in tables_of_folder(path)])
     heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
     known = [name for head in heads for name in head.columns]
     for name in (*keep, *labels):
@@ -172,7 +173,8 @@ class _Draft:
         """Yield the lines of the draft."""
         events = self.events
         yield "# A first draft, guessed from samples of the tables. Correct what is wrong."
-        yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
+        file = events.head.path.name.split(".")[0].rstrip("*-_")
+        yield f"name = {quoted(identifier(file).replace('_', '-'))}"
         ids: tuple[tuple[Kind, Column | None], ...] = (("user", events.user), ("item", events.item))
         for role, column in ids:
             if column is not None:

@@ -33,16 +33,17 @@ from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.folders import files_below, matching_files
 from clickscale.data.tables.json_lines import holds_array
 from clickscale.data.tables.object_texts import array_of
 from clickscale.data.tables.paths import is_list
-from clickscale.data.tables.raw_tables import detect_format, read
+from clickscale.data.tables.raw_tables import Format, detect_format, read
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
 from clickscale.schema import Notation, UrlPart
 
 _ROWS = 5000  # from each of head, middle and end
+_MOST_FILES = 100  # of a table of many small ones
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
 _PROBE = 32  # values that are looked at before all are
 _LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
@@ -253,7 +254,7 @@ class Head:
     """Rows from the head, the middle and the end of a table, and its layout.
 
     Attributes:
-        path: its file, or the folder of its files.
+        path: its file, the folder of its files, or a pattern that matches them.
         format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``.
         text: separator, names and encoding of text tables.
         named: true if the file names its columns.
@@ -277,15 +278,20 @@ class Head:
         told = {name: replace(self.columns[name], is_label=True) for name in names if name in self.columns}
         return replace(self, columns={**self.columns, **told}) if told else self
 
+    @cached_property
+    def files(self) -> list[Path]:
+        """Its files, in the order of their names."""
+        return matching_files("table", Path(), str(self.path))
+
     @property
     def size(self) -> int:
         """Number of bytes of its files."""
-        return sum(file.stat().st_size for file in files_below(self.path))
+        return sum(file.stat().st_size for file in self.files)
 
     @cached_property
     def estimated_rows(self) -> float:
         """Estimate the number of rows; that of texts by the length of the first lines."""
-        files = files_below(self.path)
+        files = self.files
         if self.format == "parquet":
             return float(sum(pq.read_metadata(file).num_rows for file in files))
         if self.format == "jsonl" and holds_array(files[0]):  # of any number of lines
@@ -305,7 +311,7 @@ class Head:
             return self.sources[name].holds_integers(name)
         texts = pa.types.is_string(self.columns[name].values.type)
         seen = 0
-        for file in files_below(self.path) if texts else []:
+        for file in self.files if texts else []:
             for chunk in read(file, [name], format=self.format, text=self.text):  # type: ignore[arg-type]
                 if not Column(name, chunk[name]).is_id and chunk[name].null_count < len(chunk):
                     return False
@@ -328,7 +334,7 @@ class Head:
         """
         found: dict[str, list[pa.Array]] = {name: [] for name in names}
         seen = rows = 0
-        for file in files_below(self.path):
+        for file in self.files:
             for chunk in read(file, names, format=self.format, text=self.text):  # type: ignore[arg-type]
                 chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
                 for name, parts in found.items():
@@ -340,18 +346,15 @@ class Head:
 
 
 def read_head(path: Path) -> Head:
-    """Sample a table in any known format: a file, or a folder of files.
+    """Sample a table in any known format: a file, a folder of files, or the files that match a pattern.
 
     Raises:
         InputError: the file is missing, damaged, empty, or of unknown format.
     """
-    files = files_below(path) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no files; name the folder or the file of a table.")
+    files = _files_of(path)
     kind = detect_format(files[0])
     text, named = sniff(files[0], kind) if kind in ("csv", "tsv") else (TextFormat(), True)
-    chosen = dict.fromkeys([files[0], files[len(files) // 2], files[-1]])
-    parts = [part for file in chosen for part in spread(file, kind, text, _ROWS) if len(part)]
+    parts = _parts_of(files, kind, text)
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")
     inner = [inner_columns(part.rows) for part in parts]
@@ -362,6 +365,27 @@ def read_head(path: Path) -> Head:
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects)
+
+
+def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:
+    """Read rows of the first, the middle and the last file, and of files between them if these are small."""
+    read_of: dict[int, list[Chunk]] = {}
+    places = {0, len(files) // 2, len(files) - 1}
+    while places - {*read_of}:
+        for place in places - {*read_of}:
+            read_of[place] = [part for part in spread(files[place], kind, text, _ROWS) if len(part)]
+        rows = sum(len(part) for parts in read_of.values() for part in parts)
+        if rows < _ROWS and len(read_of) < min(len(files), _MOST_FILES):
+            wanted = min(len(files), _MOST_FILES, 2 * len(read_of))
+            places = {round(share * (len(files) - 1) / (wanted - 1)) for share in range(wanted)}
+    return [part for place in sorted(read_of) for part in read_of[place]]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir() and not files_below(path):
+        raise InputError(f"{path} holds no files; name the folder or the file of a table.")
+    is_one = path.is_file() or "*" not in str(path)
+    return [path] if is_one and not path.is_dir() else matching_files("table", Path(), str(path))
 
 
 def _joined(parts: list[Chunk], inner: list[dict[str, pa.Array]], name: str) -> pa.Array:

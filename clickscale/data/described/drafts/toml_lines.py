@@ -21,7 +21,8 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
         files = ", ".join(f"{part} = {_file(path, base)}" for part, path in parts.items())
         yield f"files = {{ {files} }}  # by their names"
     else:
-        yield f"files = {_file(head.path, base)}"
+        pieces = "" if head.path.exists() else f"  # {len(head.files)} files with equal columns"
+        yield f"files = {_file(head.path, base)}{pieces}"
     if head.format in ("csv", "tsv"):
         usual = "\t" if head.format == "tsv" else ","
         if head.text.separator != usual:
