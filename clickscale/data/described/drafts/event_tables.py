@@ -206,11 +206,11 @@ def _requests(columns: Sequence[Column], user: Column | None, time: Column | Non
         and not column.unit
         and column.distinct > _REQUESTS * user.distinct
         and side_of(user, None, column)[0] == "item"
-        and _soon_over(column, moments)
+        and soon_over(column, moments)
     }
 
 
-def _soon_over(column: Column, moments: pa.Array) -> bool:
+def soon_over(column: Column, moments: pa.Array) -> bool:
     """True if the rows of nearly each value lie within a day of each other, and all rows do not."""
     rows = pa.table({"id": column.values, "at": moments}).drop_null()
     spans = rows.group_by("id").aggregate([("at", "min"), ("at", "max")])
@@ -267,7 +267,8 @@ def _user_and_item(
         if item is None and shape.head.named:
             item, why = _codes_of_items(columns, user), OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
-        user, item, *_ = (*ids, None, None)
+        again = [column for column in ids if _comes_back(column)]  # unlike the number of a row
+        user, item, *_ = (*(again if len(again) > 1 else ids), None, None)
         why = "by its position, since no name helps: the user is often before the item"
     return (None if user is item else user), item, why
 
@@ -281,6 +282,7 @@ def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
         and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
         and not OutcomeName(column.name).matches(_NO_ITEM)
         and 1 < column.distinct < 0.9 * len(column.values)
+        and side_of(user, None, column)[0] != "item"  # unlike visits, of which each has one user
     ]
     return max(others, key=lambda column: column.distinct, default=None)
 

@@ -86,3 +86,29 @@ def test_ids_that_a_user_keeps_are_no_visits(tmp_path):
     rows = [{**row, "phone_key": f"p{n % 240}"} for n, row in enumerate(visits(0.4))]
     text, _ = draft(tmp_path, rows)
     assert "phone_key (an id" not in text
+
+
+def test_an_id_of_which_each_has_rows_of_one_user_is_no_item(tmp_path):
+    draw = random.Random(7)
+    log = [
+        {
+            "user_id": n // 5 % 60,
+            "assignment_id": n // 5,
+            "problem_id": draw.randrange(40),
+            "time": START + 900 * n,
+        }
+        | {"correct": int(draw.random() < 0.6)}
+        for n in range(1_500)
+    ]
+    _, tree = draft(tmp_path, log)
+    assert tree["item"]["column"] == "problem_id"
+
+
+def test_the_number_of_a_row_is_no_user_where_no_name_helps(tmp_path):
+    draw = random.Random(8)
+    log = [
+        {"lp": n, "kto": f"k{draw.randrange(50)}", "co": f"c{draw.randrange(40)}", "time": START + 900 * n}
+        for n in range(900)
+    ]
+    _, tree = draft(tmp_path, log)
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("kto", "co")
