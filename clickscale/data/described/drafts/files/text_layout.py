@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from clickscale.data.described.drafts.files.text_encoding import detect_encoding
 from clickscale.data.features.texts import is_placeholder
 from clickscale.data.tables.chunks import line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
@@ -23,7 +24,7 @@ _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 
 def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
-    encoding = _encoding(block)
+    encoding = detect_encoding(block)
     every = re.split(r"\r*\n|\r", block.decode(encoding, "replace"))[: _LINES + _MOST_SKIPPED]
     skip = _skipped(every)
     lines = [line for line in every[skip:] if line.strip()][:_LINES]
@@ -34,7 +35,7 @@ def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     if not _fit(lines, separator)[0]:
         separator = next((spaces for spaces in ("  ", " ") if _divides_table(lines, spaces)), separator)
-    text = TextFormat(separator=separator, encoding=encoding, skip=skip)  # type: ignore[arg-type]
+    text = TextFormat(separator=separator, encoding=encoding, skip=skip)
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
@@ -73,21 +74,6 @@ def _check_dense(path: Path, lines: list[str]) -> None:
             f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features without "
             "names. Write it as a table, such as CSV, with a column for each field of the log."
         )
-
-
-def _encoding(block: bytes) -> str:
-    """Detect the encoding by the lines beyond ASCII; a broken line or two do not make a file Latin-1."""
-    lines = [line for line in block.split(b"\n") if not line.isascii()]
-    broken = sum(not _decodes(line) for line in lines)
-    return "latin-1" if 2 * broken > len(lines) else "utf-8"
-
-
-def _decodes(block: bytes) -> bool:
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
