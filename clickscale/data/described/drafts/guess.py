@@ -24,8 +24,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import (
     statistic_lines,
 )
 from clickscale.data.described.drafts.event_tables import OTHER_CODES, OTHER_ID, no_events, useless
-from clickscale.data.described.drafts.files.file_groups import tables_of_files
-from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.files.file_groups import read_tables
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.dated_tables import why_unused
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
@@ -48,7 +47,7 @@ from clickscale.data.described.drafts.roles import (
     shared_id,
     side_of,
 )
-from clickscale.data.described.drafts.samples import Column, Head, read_head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import user_history
 from clickscale.data.described.drafts.suspects import (
@@ -103,18 +102,19 @@ def guess(
         return _checked(library_draft(declared, base or Path.cwd()))
     if dataset:
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
-    tables = tables_of_files([table for path in tables for table in tables_of_folder(path)])
-    heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
+    read = read_tables(tables)
+    heads = [with_unknown_labels(head) for head in read.heads]
     known = [name for head in heads for name in head.columns]
     for name in (*keep, *labels):
         if name not in known:
             what = "to keep" if name in keep else "for the label"
             raise InputError(f"No table has a column {what}: " + unknown("column", name, known))
-    found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), parts)
+    found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), read.parts)
     if found is None:
         raise InputError(no_events(heads))
     draft = _Draft(found, base or Path.cwd(), keep)
-    return _checked("\n".join(draft.lines()) + "\n")
+    unread = (f"\n# Not used: {remark(name)} (no table). {why}." for name, why in read.unread.items())
+    return _checked("\n".join([*draft.lines(), *unread]) + "\n")
 
 
 def _checked(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS, OutcomeName
 from clickscale.data.described.drafts.role_words import (
     DOUBTFUL,
     WORDS,
@@ -99,7 +99,7 @@ def _without_accents(text: str) -> str:
     """Write a text in lower case and letters of English, as far as it has any."""
     letters = unicodedata.normalize("NFKD", text.lower())
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return plain.replace("ß", "ss")
+    return plain.replace("ß", "ss").translate(PLAIN_LETTERS)
 
 
 def plain_ends(name: str) -> list[str]:
@@ -167,8 +167,10 @@ def _names_user(column: Column) -> bool:
 
 
 def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
-    """True for a name that ends in "id" and has a word for users or items."""
+    """True for a name that ends in "id" and has a word for users or items; in other scripts for the word."""
     name = column.name.lower()
+    if WORDS[kind].foreign.search(unicodedata.normalize("NFC", name)):
+        return True
     if not plain_name(name).endswith(("id", "no", "key")):
         return False
     return mentions(name, kind) and not _PLACES.search(name) and not _LINES.search(plain_name(name))

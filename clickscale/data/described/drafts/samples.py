@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -257,7 +258,7 @@ class Head:
         path: its file, the folder of its files, or a pattern that matches them.
         format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``.
         text: separator, names and encoding of text tables.
-        named: true if the file names its columns.
+        named: true if the file, or another one, names its columns.
         left_out: columns that hold nothing a field can be made of, each with what they hold.
         objects: those of them that hold lists of objects.
         sources: other tables that gave some of the columns.
@@ -345,8 +346,11 @@ class Head:
         return {name: together(parts) for name, parts in found.items()}, True
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     """Sample a table in any known format: a file, a folder of files, or the files that match a pattern.
+
+    Args:
+        headers: names of columns that other files hold, for a table without names that has as many columns.
 
     Raises:
         InputError: the file is missing, damaged, empty, or of unknown format.
@@ -354,6 +358,9 @@ def read_head(path: Path) -> Head:
     files = _files_of(path)
     kind = detect_format(files[0])
     text, named = sniff(files[0], kind) if kind in ("csv", "tsv") else (TextFormat(), True)
+    given = [names for names in headers if len(set(names)) == len(names) == len(text.names) and all(names)]
+    if given and not named:
+        text, named = msgspec.structs.replace(text, names=tuple(given[0])), True
     parts = _parts_of(files, kind, text)
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")

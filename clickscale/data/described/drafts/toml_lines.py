@@ -34,9 +34,10 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
         if head.text.nulls != TextFormat().nulls:
             nulls = ", ".join(map(quoted, head.text.nulls))
             yield f"nulls = [{nulls}]  # the last one is taken for an unknown label"
-        if not head.named:
+        if head.text.names:
             names = ", ".join(quoted(name) for name in head.text.names)
-            yield f"names = [{names}]  # give them better names here"
+            told = "as another file names them" if head.named else "give them better names here"
+            yield f"names = [{names}]  # {told}"
 
 
 def _file(path: Path, base: Path) -> str:

@@ -1,4 +1,4 @@
-"""Files that are pieces of one table, such as one for each day, by their names and their columns.
+"""Files of one table: one for each part, whose names say train, valid or test, and pieces, such as one a day.
 
 The names of pieces differ only in what counts or tells a moment: ``views_2024-05-01.csv`` and
 ``views_2024-05-02.csv``, or ``2024-05-01/views.csv`` and ``2024-05-02/views.csv``.
@@ -8,9 +8,15 @@ import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from clickscale.data.described.drafts.files.text_layout import sniff
-from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.described.drafts.samples import Head, read_head
+from clickscale.data.source import PART_NAMES, PARTS
+from clickscale.data.tables.chunks import line_blocks
+from clickscale.data.tables.delimited import TextFormat, split_line
 from clickscale.data.tables.folders import files_below, matching_files
 from clickscale.data.tables.raw_tables import column_names, detect_format
 from clickscale.errors import InputError
@@ -21,14 +27,86 @@ _VARYING = re.compile(
     r"(?<![A-Za-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?![A-Za-z]))",
     re.IGNORECASE,
 )
+_NO_ROWS = "It has no rows"
+_SMALL = 1 << 20  # bytes of a file beside tables that is read whole
 _MOST_KINDS = 20  # of names in a folder, beyond which its files are pieces with names of their own
 _ALIKE = 0.5  # share of the keys that pieces of JSON lines have in common: a key may be missing in some
 _Columns = tuple[str, ...]
 
 
-def tables_of_files(paths: Sequence[Path]) -> list[Path]:
+class _ReadTables(NamedTuple):
+    """Tables of a log.
+
+    Attributes:
+        parts: by path of a table, the paths of its parts.
+        unread: names of files that are none, each with the reason.
+    """
+
+    heads: list[Head]
+    parts: dict[Path, dict[str, Path]]
+    unread: dict[str, str]
+
+
+def read_tables(paths: Sequence[Path]) -> _ReadTables:
+    """Sample the tables of a log, each of one or many files; a file of nothing but names names others.
+
+    Raises:
+        InputError: a table cannot be read, or no file is one.
+    """
+    tables = _tables_of_files(paths)
+    unread = {path: why for path in tables if (why := _why_no_table(path))}
+    if len(unread) == len(tables):
+        unread = {}  # reading them says what is wrong
+    headers = [_columns_named_in(path) for path, why in unread.items() if why == _NO_ROWS]
+    heads = [read_head(path, headers) for path in tables if path not in unread]
+    return _ReadTables(*_part_files(heads), {path.name: why for path, why in unread.items()})
+
+
+def _why_no_table(path: Path) -> str:
+    """Say why a file beside tables is none, or return an empty text."""
+    if not path.is_file() or path.stat().st_size > _SMALL:
+        return ""
+    kind = detect_format(path)
+    if kind == "jsonl":
+        try:
+            whole = msgspec.json.decode(b"".join(line_blocks(path)))
+        except msgspec.DecodeError:
+            return ""
+        return "It is one object" if isinstance(whole, dict) else ""
+    if kind in ("csv", "tsv"):
+        lines = [line for block in line_blocks(path) for line in block.split(b"\n") if line.strip()]
+        return _NO_ROWS if len(lines) == 1 else ""
+    return ""
+
+
+def _columns_named_in(path: Path) -> tuple[str, ...]:
+    """List the names in the only line of a file."""
+    text, _ = sniff(path, detect_format(path))
+    line = b"".join(line_blocks(path)).removeprefix(b"\xef\xbb\xbf").decode(text.encoding, "replace")
+    return tuple(name.strip() for name in split_line(line.strip("\r\n"), text))
+
+
+def _part_files(heads: Sequence[Head]) -> tuple[list[Head], dict[Path, dict[str, Path]]]:
+    """Join tables with equal columns whose names tell parts; return the rest, and the paths by first path."""
+    groups: dict[tuple[str, ...], dict[str, Head]] = {}
+    for head in heads:
+        part = _part_of(head.path)
+        if part and head.named:
+            groups.setdefault(tuple(head.columns), {}).setdefault(part, head)
+    kept, joined = list(heads), {}
+    for parts in groups.values():
+        if "train" in parts and len(parts) > 1:
+            kept = [head for head in kept if head is parts["train"] or head not in parts.values()]
+            joined[parts["train"].path] = {
+                part: head.path for part, head in sorted(parts.items(), key=_in_turn)
+            }
+    return kept, joined
+
+
+def _tables_of_files(paths: Sequence[Path]) -> list[Path]:
     """List the tables of a log: files, folders, and patterns that match the pieces of a table and no more."""
-    whole = [part for path in paths for part in _tables_of_folder(path)]
+    parts = [part for path in paths for part in _tables_of_parts(path)]
+    whole = [table for path in parts for table in _tables_of_folder(path)]
     files = [path for path in whole if path.is_file()]
     pattern_of = {
         file: pattern
@@ -117,3 +195,25 @@ def _beginning(texts: Sequence[str]) -> str:
     first, last = min(texts), max(texts)
     same = (place for place, letter in enumerate(first) if letter != last[place])
     return first[: next(same, len(first))]
+
+
+def _tables_of_parts(path: Path) -> list[Path]:
+    """List the tables of a folder that holds one file or folder for each part; else the path itself."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    parts = {inner: _part_of(inner if inner.is_file() else inner / "part") for inner in inside}
+    found = [inner for inner, part in parts.items() if part and not inner.name.startswith((".", "_"))]
+    told = {parts[inner] for inner in found}
+    return found if "train" in told and len(told) > 1 else [path]
+
+
+def _in_turn(entry: tuple[str, Head]) -> int:
+    return PARTS.index(entry[0])
+
+
+def _part_of(path: Path) -> str:
+    """Find the part that the name of a file, or of its folder, tells."""
+    for text in (path.name.split(".")[0], path.parent.name):
+        words = [PART_NAMES[word] for word in re.split(r"[^a-z]+", text.lower()) if word in PART_NAMES]
+        if words:
+            return words[-1]
+    return ""

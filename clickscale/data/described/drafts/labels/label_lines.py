@@ -106,7 +106,7 @@ def _name(column: str, condition: str) -> str:
         return act if act != own else f"not_{own}"
     if said.is_moment or condition.endswith("!= ''"):
         return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
-    if condition.endswith("'") and said.tells_events and not said.has_word:
+    if condition.endswith("'") and "!=" not in condition and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:
         return "like"

@@ -4,6 +4,7 @@ A column that is called after an outcome is never a feature. Where its values ma
 describe, it is left out, and the draft says so.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, act_of, positive_of
+from clickscale.data.described.drafts.labels.outcome_words import (
+    OutcomeName,
+    accepted_of,
+    act_of,
+    positive_of,
+)
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
@@ -37,6 +43,10 @@ _KINDS = 10  # kinds of events in one column, at most
 _FEW = 20  # different values of a column called label, at most
 _JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
 _SHOWN = 5  # values in a message
+_ANSWERS = 8  # kinds of answers to an offer, at most
+_OF_ANSWERS = re.compile(
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|state|disposition|event"
+)
 _OWN = 0.95  # share of impressions with an id of their own
 _LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
@@ -382,9 +392,15 @@ def _unfit(column: Column) -> str:
 
 def _act(column: Column, head: Head, user: Column | None, item: Column | None) -> Label | None:
     """Make a label of ``click`` beside ``impression`` or ``ignored``, whatever the column is called."""
-    if not pa.types.is_string(column.values.type) or column.distinct != 2 or not _can_be_compared(column):
+    if not pa.types.is_string(column.values.type) or not _can_be_compared(column):
+        return None
+    if not 2 <= column.distinct <= _ANSWERS:
         return None
     values = column.known.unique().to_pylist()
+    if answered := _answer(column, values, user, item):
+        return answered
+    if column.distinct > 2:
+        return None
     act, shown = act_of(values)
     if act is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(act):
         return None
@@ -392,6 +408,17 @@ def _act(column: Column, head: Head, user: Column | None, item: Column | None) -
         return None
     why = f"its values {_listed(values, ' and ')}"
     return column, f"{column.name} == '{act}'", f"{why}, one row per impression" if shown else why
+
+
+def _answer(
+    column: Column, values: Sequence[object], user: Column | None, item: Column | None
+) -> Label | None:
+    """Make a label of what was answered to an offer: ``like`` or ``pass``, ``ACCEPTED`` or ``TIMEOUT``."""
+    found = accepted_of(values) if _OF_ANSWERS.search(OutcomeName(column.name).snake) else None
+    if found is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(found[0]):
+        return None
+    sign = "==" if found[1] else "!="
+    return column, f"{column.name} {sign} '{found[0]}'", f"its values {_listed(values)}"
 
 
 def _holds_streams(column: Column) -> bool:

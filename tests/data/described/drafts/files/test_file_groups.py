@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.drafts.files.file_groups import tables_of_files
+from clickscale.data.described.drafts.files.file_groups import read_tables
 from clickscale.data.described.drafts.guess import guess
-from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.errors import InputError
 from tests.data.described.drafts.test_guess import START, write_csv
 
 DAY = 86_400
+
+
+def tables_of(paths: list[Path]) -> list[Path]:
+    return [head.path for head in read_tables(paths).heads]
 
 
 def day_of(number: int, rows: int = 200) -> list[dict[str, Any]]:
@@ -57,19 +61,19 @@ def test_files_of_days_are_one_table(tmp_path: Path, names: list[Any]) -> None:
 
 def test_months_in_letters_are_pieces(tmp_path: Path) -> None:
     paths = [write_csv(tmp_path / f"2019-{month}.csv", day_of(5)) for month in ("Oct", "Nov")]
-    assert tables_of_files(paths) == [tmp_path / "2019-*.csv"]
+    assert tables_of(paths) == [tmp_path / "2019-*.csv"]
 
 
 def test_a_part_of_the_files_has_a_pattern_for_no_others(tmp_path: Path) -> None:
     paths = [write_csv(tmp_path / f"views_{day:02d}.csv", day_of(day)) for day in range(8, 13)]
-    assert tables_of_files(paths[:2]) == [tmp_path / "views_0*.csv"]
-    assert tables_of_files([paths[1], paths[2]]) == [paths[1], paths[2]]  # * would match views_11.csv, too
+    assert tables_of(paths[:2]) == [tmp_path / "views_0*.csv"]
+    assert tables_of([paths[1], paths[2]]) == [paths[1], paths[2]]  # * would match views_11.csv, too
 
 
 def test_files_with_other_columns_are_tables_of_their_own(tmp_path: Path) -> None:
     one = write_csv(tmp_path / "table1.csv", day_of(1))
     two = write_csv(tmp_path / "table2.csv", [{"item_id": f"i{n}", "kind": f"k{n % 4}"} for n in range(30)])
-    assert tables_of_files([one, two]) == [one, two]
+    assert tables_of([one, two]) == [one, two]
 
 
 def test_a_folder_of_days_with_two_tables_each_holds_two_tables(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_a_folder_with_pieces_of_one_table_stays_one(tmp_path: Path) -> None:
     for name in ("berlin", "paris", "rome"):
         for day in range(2):
             write_csv(folder / f"{name}_{day}.csv", day_of(day))
-    assert tables_of_files([folder]) == [folder]
+    assert tables_of([folder]) == [folder]
 
 
 def test_pieces_of_json_lines_may_lack_a_key(tmp_path: Path) -> None:
@@ -102,9 +106,40 @@ def test_pieces_of_json_lines_may_lack_a_key(tmp_path: Path) -> None:
     for hour, path in enumerate(paths):
         rows = [row | ({"campaign": "c1"} if hour else {}) for row in day_of(hour)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert tables_of_files(paths) == [tmp_path / "events_*.jsonl"]
+    assert tables_of(paths) == [tmp_path / "events_*.jsonl"]
 
 
 def test_many_small_files_are_sampled_until_there_are_enough_rows(tmp_path: Path) -> None:
     paths = [write_csv(tmp_path / f"views_{hour:03d}.csv", day_of(hour, rows=20)) for hour in range(40)]
-    assert read_head(tables_of_files(paths)[0]).rows == 800
+    assert read_tables(paths).heads[0].rows == 800
+
+
+def test_names_in_a_file_of_their_own_are_those_of_a_table_without_a_header(tmp_path: Path) -> None:
+    log = write_csv(tmp_path / "01-hits_20240501.tsv", day_of(1), "\t", header=False)
+    names = write_csv(tmp_path / "column_headers.tsv", [dict.fromkeys(day_of(1)[0], "")], "\t")
+    names.write_text(names.read_text().splitlines()[0] + "\n")
+    tree = tomllib.loads(guess([log, names], tmp_path))
+    assert tree["impressions"]["names"] == list(day_of(1)[0])
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("user_id", "item_id")
+    assert tree["labels"][0]["column"] == "clicked"
+
+
+def test_a_file_that_is_no_table_is_named_and_left_out(tmp_path: Path) -> None:
+    log = write_csv(tmp_path / "log.csv", day_of(1))
+    manifest = tmp_path / "log_manifest"
+    manifest.write_text(
+        json.dumps({"entries": [{"url": "s3://bucket/log.csv"}], "meta": {"rows": 200}}, indent=1)
+    )
+    empty = tmp_path / "orders.csv"
+    empty.write_text("order_id,user_id,amount\n")
+    text = guess([manifest, log, empty], tmp_path)
+    assert tomllib.loads(text)["impressions"]["files"] == "log.csv"
+    assert "# Not used: log_manifest (no table). It is one object." in text
+    assert "# Not used: orders.csv (no table). It has no rows." in text
+
+
+def test_a_file_without_rows_alone_is_an_error(tmp_path: Path) -> None:
+    empty = tmp_path / "orders.csv"
+    empty.write_text("order_id,user_id,amount\n")
+    with pytest.raises(InputError, match="no rows"):
+        guess([empty], tmp_path)
