@@ -11,6 +11,7 @@ from text there takes from 5 to 50 times as long as this cast and the reading of
 import datetime as dt
 import email.utils
 import re
+import unicodedata
 import zoneinfo
 from collections.abc import Callable
 from typing import Any, Literal
@@ -43,20 +44,34 @@ _DATES = (
 # Dates of numbers only: a part above 12 tells which is the day, for a whole column.
 _NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4}|\d\d)" + _CLOCK)
 _HALF = re.compile(r"[AaPp]\.?[Mm]\.?\s*\Z")
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
+# Dates with the month in words of any language, as in 1 de mayo de 2024, 3. Mai 2024 or 5 мая 2024 г.
+_SPOKEN = re.compile(
+    r"(?P<day>\d{1,2})\.?(?: de)? (?P<month>[^\W\d_]{3,12})\.?,?(?: de| del)? (?P<year>\d{4})(?: г\.?)?"
+    r"(?:,? (?:à|às|um|a las|alle|o|kl\.?|saat|om|в))?" + _CLOCK
+)
+# Dates of China, Japan and Korea, such as 2024年5月1日 10時26分 and 2024년 5월 1일 오후 3:07.
+_ASIAN = re.compile(
+    r"(?P<year>\d{4}) ?[年년] ?(?P<month>\d{1,2}) ?[月월] ?(?P<day>\d{1,2}) ?[日일]"
+    r"(?: ?(?P<half>上午|下午|午前|午後|오전|오후)? ?(?P<hour>\d{1,2}) ?[:時时点點시]"
+    r" ?(?:(?P<minute>\d{1,2}) ?[:分분]? ?)?(?:(?P<second>\d{1,2}(?:\.\d+)?) ?[秒초]?)?)?\Z"
+)
+_LATE = ("下午", "午後", "오후")
+# How the names of months begin in English, German, Dutch, French, Spanish, Portuguese, Italian, Polish,
+# Turkish, Swedish, Danish and Russian, without accents.
+_MONTHS = (
+    ("jan", "ene", "gen", "sty", "oca", "янв"),
+    ("feb", "fev", "lut", "sub", "фев"),
+    ("mar", "maa", "mrt", "mae", "мар"),
+    ("apr", "avr", "abr", "kwi", "nis", "апр"),
+    ("may", "mai", "mei", "mag", "maj", "мая", "маи"),
+    ("juin", "jun", "giu", "cze", "haz", "июн"),
+    ("juil", "jul", "lug", "lip", "tem", "июл"),
+    ("aug", "aou", "ago", "sie", "agu", "авг"),
+    ("sep", "set", "wrz", "eyl", "сен"),
+    ("oct", "okt", "out", "ott", "paz", "eki", "окт"),
+    ("nov", "lis", "kas", "ноя"),
+    ("dec", "dez", "dic", "des", "gru", "ara", "дек"),
+)
 # What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
 _ZONE = re.compile(
     r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
@@ -304,9 +319,11 @@ def _in_zone(moment: dt.datetime, zone: str) -> int | None:
 
 def _other_form(text: str) -> dt.datetime | None:
     """Read a time in one of `_FORMS` or `_DATES`, or as mail has it."""
-    for pattern in _DATES:
+    for pattern in (*_DATES, _SPOKEN):
         if found := pattern.match(text):
             return _date(**found.groupdict())
+    if found := _ASIAN.match(text):
+        return _asian_moment(found)
     for form in _FORMS:
         try:
             return dt.datetime.strptime(text, form)
@@ -324,8 +341,7 @@ def _date(
     day: str, month: str, year: str, clock: str | None, half: str | None, mark: str = ""
 ) -> dt.datetime | None:
     """Make a moment of the parts of a date; None if there is no such date."""
-    name = month.lower().lstrip("0")
-    numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], full[:4], str(n))]
+    number = int(month) if month.isdecimal() else _number_of_month(month)
     hour, *rest = re.split("[:.]", clock or "00:00", maxsplit=2)
     shift = 0
     if half:
@@ -335,6 +351,27 @@ def _date(
     try:
         time = dt.time.fromisoformat(":".join([f"{int(hour) + shift:02}", *rest]))
         full = int(year) if len(year) == 4 else dt.datetime.strptime(year, "%y").year
-        return dt.datetime.combine(dt.date(full, numbers[0], int(day)), time) if numbers else None
+        return dt.datetime.combine(dt.date(full, number, int(day)), time)
     except ValueError:
         return None
+
+
+def _number_of_month(name: str) -> int:
+    """Return 1 to 12 for the name of a month, or the letters that it begins with; 0 for any other word."""
+    letters = unicodedata.normalize("NFKD", name.lower().replace("ı", "i"))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    found = [n for n, words in enumerate(_MONTHS, 1) if plain.startswith(words)]
+    return found[0] if len(found) == 1 else 0
+
+
+def _asian_moment(found: re.Match[str]) -> dt.datetime | None:
+    """Make a moment of the parts of a date of China, Japan or Korea."""
+    hour = int(found["hour"] or 0)
+    if found["half"]:
+        hour = hour % 12 + 12 * (found["half"] in _LATE)
+    try:
+        day = dt.datetime(int(found["year"]), int(found["month"]), int(found["day"]), hour)
+        later = dt.timedelta(minutes=int(found["minute"] or 0), seconds=float(found["second"] or 0))
+    except ValueError:
+        return None
+    return day + later if later < dt.timedelta(hours=1) else None

@@ -165,3 +165,38 @@ def test_dates_with_milliseconds_in_one_number_are_times():
     for values in (pa.array(numbers), pa.array([str(number) for number in numbers])):
         assert detect_unit(values) == "iso"
         assert seconds(values)[0].to_pylist() == [1_370_476_800, 1_370_563_199]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1 Mayıs 2024 10:26:11", "2024-05-01T10:26:11"),
+        ("12 Şubat 2024", "2024-02-12"),
+        ("3. Mai 2024", "2024-05-03"),
+        ("15. März 2024 08:05", "2024-03-15T08:05"),
+        ("1 de mayo de 2024", "2024-05-01"),
+        ("02 août 2024 à 10:23", "2024-08-02T10:23"),
+        ("7 juillet 2024", "2024-07-07"),
+        ("7 juin 2024", "2024-06-07"),
+        ("4 set. 2024", "2024-09-04"),
+        ("9 października 2024 23:59:01", "2024-10-09T23:59:01"),
+        ("5 мая 2024 г., 10:00", "2024-05-05T10:00"),
+        ("31 mrt 2024", "2024-03-31"),
+        ("2024年05月01日 10時26分11秒", "2024-05-01T10:26:11"),
+        ("2024年5月1日", "2024-05-01"),
+        ("2024年5月1日 下午3:07", "2024-05-01T15:07"),
+        ("2024년 5월 1일 오전 12시 3분", "2024-05-01T00:03"),
+        ("2024년 5월 1일 10:26:11", "2024-05-01T10:26:11"),
+    ],
+)
+def test_dates_in_words_of_other_languages_are_read(text, moment):
+    expected = dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).timestamp()
+    assert seconds(pa.array([text]), "iso")[0].to_pylist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5 mal 2024", "7 jui 2024", "31 Februar 2024", "1 Zimmer 2024", "2024年13月1日", "2024年5月1日 25時"],
+)
+def test_words_that_are_no_months_make_no_dates(text):
+    assert seconds(pa.array([text]), "iso")[0].to_pylist() == [None]

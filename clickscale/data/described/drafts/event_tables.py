@@ -43,6 +43,7 @@ _NO_ITEM = re.compile(
 )
 OTHER_ID = "the other id beside the user"  # why a column is the item
 _SHOWN = 40  # letters of a value in a reason
+_BY_POSITION = "by its position, since no name helps: the user is often before the item"
 OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
@@ -106,6 +107,11 @@ class Events:
         same = [pc.equal(column.values[1:], column.values[:-1]) for column in (self.user, self.time)]
         share = pc.mean(pc.and_(*same).cast(pa.int8())).as_py()
         return self.shape.listed is None and (share or 0.0) > _SHARED
+
+    @property
+    def is_by_position(self) -> bool:
+        """True if no name and no other table tells users and items."""
+        return self.why == _BY_POSITION
 
     @cached_property
     def truth(self) -> npt.NDArray[np.float64] | None:
@@ -229,7 +235,8 @@ def _tells_events(label: Label, has_key: bool) -> bool:
     if named([column], CLICKS) is not None:
         return not (has_key and condition.endswith(">= 1"))
     said = OutcomeName(column.name)
-    return (said.is_plain or said.has_weak_word or column.is_label) and not has_key
+    answers = said.tells_events and "'" in condition  # such as outcome == 'ACCEPTED'
+    return (said.is_plain or said.has_weak_word or column.is_label or answers) and not has_key
 
 
 def _never_features(columns: Sequence[Column], found: Found) -> dict[str, str]:
@@ -269,7 +276,7 @@ def _user_and_item(
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         again = [column for column in ids if _comes_back(column)]  # unlike the number of a row
         user, item, *_ = (*(again if len(again) > 1 else ids), None, None)
-        why = "by its position, since no name helps: the user is often before the item"
+        why = _BY_POSITION
     return (None if user is item else user), item, why
 
 

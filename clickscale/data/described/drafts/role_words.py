@@ -46,7 +46,7 @@ _USERS = (
         "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid "
         "visitor clientid client accountid account viewerid readerid buyerid playerid custid personid "
         "personidx msno recipient recipientid subscriberid reader viewer player listener seekerid seeker "
-        "passengerid passenger driver leadid householdid profile profileid msisdn username"
+        "passengerid passenger driverid driver leadid householdid profile profileid msisdn username"
     ),
     *_ids(_PEOPLE),
     *_PEOPLE,

@@ -92,7 +92,7 @@ _BEFORE = 0.99  # share of the rows in which a moment that is known lies before 
 
 def plain_name(name: str) -> str:
     """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
-    return re.sub(r"[^a-z0-9]", "", _without_accents(name))
+    return re.sub(r"[\W_]", "", _without_accents(name))
 
 
 def _without_accents(text: str) -> str:
@@ -281,7 +281,7 @@ def is_afterwards(column: Column) -> bool:
 def is_quantity(column: Column) -> bool:
     """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
     name = column.name.lower()
-    return _QUANTITIES.search(name) is not None and not name.endswith("_id")
+    return _QUANTITIES.search(name) is not None and not re.search(r"^id_|_id$", name)
 
 
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:

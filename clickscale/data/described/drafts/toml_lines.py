@@ -1,12 +1,14 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS
 from clickscale.data.described.drafts.roles import is_quantity
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.tables.delimited import TextFormat
@@ -128,8 +130,10 @@ def _notation(column: Column) -> str:
 
 
 def identifier(name: str) -> str:
-    """Reduce a name to letters, digits and '_', beginning with a letter."""
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
+    """Reduce a name to letters without accents, digits and '_', beginning with a letter."""
+    letters = unicodedata.normalize("NFKD", name.replace("ß", "ss").translate(PLAIN_LETTERS))
+    kept = [letter for letter in letters if not unicodedata.combining(letter)]
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in kept).strip("_")
     return plain if plain[:1].isalpha() else f"f_{plain}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clickscale.errors import InputError
 from tests.data.described.logs import START, drafted, save
 
 CODES = [f"SKU-{n:05}" for n in range(50)]
@@ -112,3 +113,34 @@ def test_the_number_of_a_row_is_no_user_where_no_name_helps(tmp_path):
     ]
     _, tree = draft(tmp_path, log)
     assert (tree["user"]["column"], tree["item"]["column"]) == ("kto", "co")
+
+
+def test_answers_to_offers_are_impressions_and_not_the_table_that_describes_places(tmp_path):
+    draw = random.Random(9)
+    offers = [
+        {"offer_no": f"f{n}", "driver_id": f"d{draw.randrange(50)}", "pickup": f"z{draw.randrange(30)}"}
+        | {"offered_at": START + 900 * n, "outcome": draw.choice(["ACCEPTED", "DECLINED", "TIMEOUT"])}
+        for n in range(1_500)
+    ]
+    save(
+        tmp_path,
+        [{"zone": f"z{n}", "airport": int(n % 7 == 0), "kind": f"k{n % 4}"} for n in range(30)],
+        "zones.csv",
+    )
+    _, tree = draft(tmp_path, offers, "zones.csv")
+    assert tree["impressions"]["files"] == "log.csv"
+    assert tree["user"]["column"] == "driver_id"
+    assert tree["labels"][0]["condition"] == "outcome == 'ACCEPTED'"
+    assert tree["joined"][0]["files"] == "zones.csv"
+
+
+def test_a_table_that_a_longer_one_names_is_no_log_by_the_place_of_its_columns(tmp_path):
+    draw = random.Random(10)
+    shown = [
+        {"ref": f"x{draw.randrange(60)}", "when": START + 60 * n, "size": draw.random()} for n in range(900)
+    ]
+    things = [
+        {"ref": f"x{n}", "maker": f"m{n % 40}", "owner": f"o{n % 35}", "since": START + n} for n in range(60)
+    ]
+    with pytest.raises(InputError, match="No table has columns for user, item and time"):
+        draft(tmp_path, shown, save(tmp_path, things, "things.csv").name)

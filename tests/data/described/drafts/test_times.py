@@ -43,6 +43,8 @@ def test_a_date_and_the_time_of_day_in_two_columns_are_the_time(tmp_path, clock,
         ("data", "horário", "2024-05-{day:02}", "{hour}"),
         ("data", "ora", "2024-05-{day:02}", "{hour:02}:{minute:02}"),
         ("datum", "tijd", "{day:02}-05-2024", "{hour:02}:{minute:02}"),
+        ("ERDAT", "ERZET", "202405{day:02}", "{hour:02}{minute:02}{minute:02}"),
+        ("segments.date", "segments.hour", "2024-05-{day:02}", "{hour}"),
         ("when", "w2", "2024-05-{day:02}", "{hour:02}:{minute:02}:{minute:02}"),  # by its values
     ],
 )

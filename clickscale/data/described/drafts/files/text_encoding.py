@@ -15,6 +15,8 @@ _BROKEN = 0.005  # share of the lines that may have bytes of no letter
 _MOSTLY, _MANY, _SOME = 0.9, 0.5, 0.05
 _IDEOGRAPH = r"[々\u3400-\u9fff\uac00-\ud7a3\u3041-\u30ff]"
 _BESIDE = re.compile(rf"{_IDEOGRAPH}(?={_IDEOGRAPH})|(?<={_IDEOGRAPH}){_IDEOGRAPH}")
+_IN_A_WORD = re.compile(rf"[A-Za-z]{_IDEOGRAPH}(?!{_IDEOGRAPH})|(?<!{_IDEOGRAPH}){_IDEOGRAPH}[A-Za-z]")
+_ANY = re.compile(_IDEOGRAPH)
 _KANA = re.compile(r"[\u3041-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _LETTER = r"[^\W\d_]"
@@ -54,11 +56,11 @@ def _asian(lines: Sequence[bytes]) -> Encoding | None:
             continue
         letters = [letter for line in whole for letter in line.decode(encoding) if not letter.isascii()]
         text = "\n".join(line.decode(encoding) for line in whole)
-        beside = len(_BESIDE.findall(text))
+        beside, alone = (len(found.findall(text)) for found in (_BESIDE, _IN_A_WORD))
         common = sum(map(_COMMON[encoding], letters))
         if (
-            letters
-            and beside > _MANY * len(letters)
+            beside > _SOME * len(letters) > 0
+            and alone < _SOME * len(letters)
             and common > _MOSTLY * len(letters)
             and _fits(encoding, text)
         ):
@@ -68,7 +70,7 @@ def _asian(lines: Sequence[bytes]) -> Encoding | None:
 
 def _fits(encoding: str, text: str) -> bool:
     """True if a text has the signs without which none is Japanese, or Korean; Chinese has the same bytes."""
-    signs, kana, hangul = (len(found.findall(text)) for found in (_BESIDE, _KANA, _HANGUL))
+    signs, kana, hangul = (len(found.findall(text)) for found in (_ANY, _KANA, _HANGUL))
     if encoding == "euc_jp":
         return kana > _SOME * signs
     return hangul > _MOSTLY * signs if encoding == "cp949" else True

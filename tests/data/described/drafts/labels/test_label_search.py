@@ -57,26 +57,6 @@ def coin(n, clicked):
             {"name": "clicks", "condition": "clicks >= 1"},
         ),
         (
-            {"action": lambda n, c: ("like" if n % 5 else "superlike") if c else "pass"},
-            {"name": "action", "condition": "action != 'pass'"},
-        ),
-        (
-            {"offer_outcome": lambda n, c: "ACCEPTED" if c else ("DECLINED" if n % 3 else "TIMEOUT")},
-            {"name": "offer_outcome", "condition": "offer_outcome == 'ACCEPTED'"},
-        ),
-        (
-            {"klikniecie": lambda n, c: "tak" if c else "nie"},
-            {"name": "klikniecie", "condition": "klikniecie == 'tak'"},
-        ),
-        (
-            {"tıklandı": lambda n, c: "evet" if c else "hayır"},
-            {"name": "tiklandi", "condition": "tıklandı == 'evet'"},
-        ),
-        (
-            {"KLICK_KZ": lambda n, c: "X" if c else ""},
-            {"name": "klick_kz", "condition": "KLICK_KZ != ''"},
-        ),
-        (
             {"clicked": lambda n, c: "ja" if c else "nein"},
             {"name": "clicked", "condition": "clicked == 'ja'"},
         ),

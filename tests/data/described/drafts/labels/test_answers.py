@@ -1,0 +1,49 @@
+"""Labels of answers to offers, and of outcomes in further languages."""
+
+import random
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clickscale.data.described.drafts.guess import guess
+from tests.data.described.drafts.test_guess import START, write_csv
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [
+        (
+            {"action": lambda n, c: ("like" if n % 5 else "superlike") if c else "pass"},
+            {"name": "action", "condition": "action != 'pass'"},
+        ),
+        (
+            {"offer_outcome": lambda n, c: "ACCEPTED" if c else ("DECLINED" if n % 3 else "TIMEOUT")},
+            {"name": "offer_outcome", "condition": "offer_outcome == 'ACCEPTED'"},
+        ),
+        (
+            {"klikniecie": lambda n, c: "tak" if c else "nie"},
+            {"name": "klikniecie", "condition": "klikniecie == 'tak'"},
+        ),
+        (
+            {"tıklandı": lambda n, c: "evet" if c else "hayır"},
+            {"name": "tiklandi", "condition": "tıklandı == 'evet'"},
+        ),
+        (
+            {"KLICK_KZ": lambda n, c: "X" if c else ""},
+            {"name": "klick_kz", "condition": "KLICK_KZ != ''"},
+        ),
+    ],
+)
+def test_the_column_is_the_label(
+    tmp_path: Path, columns: dict[str, Callable[[int, bool], str]], label: dict[str, str]
+) -> None:
+    draw = random.Random(0)
+    rows = [
+        {"shown_at": START + 60 * n, "user_id": draw.randrange(300), "item_id": draw.randrange(100)}
+        | {name: make(n, draw.random() < 0.25) for name, make in columns.items()}
+        | {"device": draw.randrange(3)}
+        for n in range(2_000)
+    ]
+    assert tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))["labels"] == [label]
