@@ -324,7 +324,7 @@ def _comes_back(key: Column) -> bool:
 
 def _edges(columns: Sequence[Column]) -> list[Column]:
     """Return the first and the last column, those that hold 0 and 1."""
-    return [column for column in (columns[0], columns[-1]) if column.is_flag]
+    return [column for column in (*columns[:1], *columns[-1:]) if column.is_flag]
 
 
 def _may_be_id(column: Column) -> bool:

@@ -51,7 +51,8 @@ _USERS = (
     *_ids(_PEOPLE),
     *_PEOPLE,
     *_words(
-        "cookie cookieid distinctid anonymousid deviceid devicetoken ifa idfa gaid aaid sessionid session"
+        "emailhash hashedemail emailsha emailmd5 cookie cookieid distinctid anonymousid deviceid "
+        "devicetoken ifa idfa gaid aaid sessionid session"
     ),
 )
 _ITEMS = (

@@ -44,6 +44,7 @@ def head(**values):
         (["código_usuário", "id_artigo"], "código_usuário", "id_artigo"),
         (["id_użytkownika", "id_ogłoszenia"], "id_użytkownika", "id_ogłoszenia"),
         (["kullanıcı_no", "ürün_no"], "kullanıcı_no", "ürün_no"),
+        (["Email Hash", "sku"], "Email Hash", "sku"),
         (["会員ID", "商品コード"], "会員ID", "商品コード"),
         (["用户编号", "商品ID"], "用户编号", "商品ID"),
         (["회원번호", "상품코드"], "회원번호", "상품코드"),

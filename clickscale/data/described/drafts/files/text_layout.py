@@ -18,6 +18,11 @@ _LINES, _FEWEST_LINES = 50, 4  # that are looked at, and that tell what a table'
 _MOST_SKIPPED = 30  # lines before a table
 _MARKS = ("#", "//", "--", "%")  # of comments
 _WORDS = 2  # in each line that are no columns yet
+_DUMP = re.compile(
+    r"(-- (PostgreSQL|MySQL|MariaDB|SQLite)?.*dump|SET \w+ = |PRAGMA |BEGIN TRANSACTION|(CREATE|DROP) TABLE |"
+    r"INSERT INTO |COPY \S+ \(.*\) FROM stdin)",
+    re.IGNORECASE,
+)
 _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 
 
@@ -31,6 +36,7 @@ def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     _check_dense(path, lines)
+    _check_no_dump(path, every)
     usual = "\t" if kind == "tsv" else ","
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     if not _fit(lines, separator)[0]:
@@ -73,6 +79,15 @@ def _check_dense(path: Path, lines: list[str]) -> None:
         raise InputError(
             f"{path} has lines of libsvm or libffm, such as {lines[0][:40]!r}: a label, and features without "
             "names. Write it as a table, such as CSV, with a column for each field of the log."
+        )
+
+
+def _check_no_dump(path: Path, lines: list[str]) -> None:
+    """Refuse the commands that a database writes to make its tables again."""
+    if any(_DUMP.match(line) for line in lines):
+        raise InputError(
+            f"{path} holds commands of SQL, not a table. Write each table of it as CSV: with PostgreSQL by "
+            "\\copy NAME to 'NAME.csv' csv header, with MySQL by SELECT ... INTO OUTFILE."
         )
 
 

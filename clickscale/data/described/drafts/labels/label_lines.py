@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
+from clickscale.data.described.drafts.labels.label_search import SHOWN
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
@@ -22,6 +23,7 @@ _SAME = 0.999  # share of the rows that have a moment where they are positive, o
 _DAY = 86_400
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
 _UNITS = "s|sec|ms|millis|us|micros|ns|utc"
+_SEVERAL = 0.01  # share of rows that may count several impressions
 _WARNING = """\
 # WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
 # counts as a positive, and for each of them that many items which existed at its time are drawn as negatives.
@@ -43,6 +45,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         yield f"negatives = {_NEGATIVES}"
         yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
         return
+    yield from _counted_lines(events)
     yield "# Outcomes of an impression; training takes the first one unless --labels names others."
     yield "labels = ["
     seen: set[str] = set()
@@ -61,6 +64,17 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"
+
+
+def _counted_lines(events: Events) -> Iterator[str]:
+    """Warn of rows that count several impressions, as reports by the hour and the day do."""
+    counts = [events.head.columns[name] for name, why in events.shape.left_out.items() if why == SHOWN]
+    for column in counts:
+        several = 0.0 if column.floats is None else float(np.mean(np.asarray(column.floats) > 1))
+        if several > _SEVERAL:
+            yield f"# WARNING: {several:.0%} of the rows count several impressions ({remark(column.name)}), so a"
+            yield "# label says whether any of them had the outcome, and predictions are no rates of"
+            yield "# impressions. Export one row for each impression, if you can."
 
 
 def _own_delay(events: Events, label: Column, condition: str) -> int:

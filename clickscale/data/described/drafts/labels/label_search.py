@@ -48,6 +48,7 @@ _OF_ANSWERS = re.compile(
     r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|state|disposition|event"
 )
 _OWN = 0.95  # share of impressions with an id of their own
+SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
 
@@ -86,7 +87,7 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
     shown = [column.name for column in flat if counted and OutcomeName(column.name).counts_shown]
-    return Found(labels, unfit, dict.fromkeys(shown, "how often it was shown, counted with the outcome"))
+    return Found(labels, unfit, dict.fromkeys(shown, SHOWN))
 
 
 def with_unknown_labels(head: Head) -> Head:

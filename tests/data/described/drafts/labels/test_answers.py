@@ -47,3 +47,18 @@ def test_the_column_is_the_label(
         for n in range(2_000)
     ]
     assert tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))["labels"] == [label]
+
+
+@pytest.mark.parametrize(("most", "warned"), [(1, False), (9, True)])
+def test_a_draft_warns_of_rows_that_count_several_impressions(
+    tmp_path: Path, most: int, warned: bool
+) -> None:
+    draw = random.Random(1)
+    rows = [
+        {"date": f"2024-05-{1 + n // 100:02d}", "hour": n // 4 % 24, "ad_id": f"a{draw.randrange(30)}"}
+        | {"impressions": draw.randrange(1, most + 1), "clicks": draw.choice([0, 0, 0, 1, 2])}
+        for n in range(2_000)
+    ]
+    text = guess([write_csv(tmp_path / "report.csv", rows)], tmp_path)
+    assert tomllib.loads(text)["labels"][0]["condition"] == "clicks >= 1"
+    assert ("% of the rows count several impressions (impressions)" in text) == warned
