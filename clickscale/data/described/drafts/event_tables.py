@@ -32,6 +32,7 @@ from clickscale.data.described.drafts.roles import (
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
+from clickscale.data.described.rows import as_text
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
@@ -207,13 +208,27 @@ def _requests(columns: Sequence[Column], user: Column | None, time: Column | Non
         column.name: "an id of one request or visit, which does not come back"
         for column in columns
         if not pa.types.is_nested(column.values.type)
-        and _OF_REQUESTS.search(OutcomeName(column.name).snake)
-        and (column.is_id or column.floats is None)
+        and (column.is_id or column.floats is None or column.is_whole)
         and not column.unit
         and column.distinct > _REQUESTS * user.distinct
         and side_of(user, None, column)[0] == "item"
-        and soon_over(column, moments)
+        and (
+            soon_over(column, moments)
+            if _OF_REQUESTS.search(OutcomeName(column.name).snake)
+            else _numbers_requests(column, user, moments)
+        )
     }
+
+
+def _numbers_requests(column: Column, user: Column, moments: pa.Array) -> bool:
+    """True for codes with figures of which each request, the rows of a user and a moment, has its own."""
+    if not pc.all(pc.match_substring_regex(as_text(column.known), r"\d")).as_py():
+        return False
+    rows = pa.table({"id": column.values, "user": user.values, "at": moments}).drop_null()
+    requests = rows.group_by(["user", "at"]).aggregate([("id", "count_distinct"), ("id", "count")])
+    several = rows.num_rows > _REQUESTS * len(requests)
+    alone = pc.mean(pc.equal(requests["id_count_distinct"], 1).cast(pa.int8())).as_py() or 0.0
+    return several and alone >= _OWN and column.distinct >= _OWN * len(requests)
 
 
 def soon_over(column: Column, moments: pa.Array) -> bool:

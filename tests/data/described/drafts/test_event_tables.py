@@ -144,3 +144,19 @@ def test_a_table_that_a_longer_one_names_is_no_log_by_the_place_of_its_columns(t
     ]
     with pytest.raises(InputError, match="No table has columns for user, item and time"):
         draft(tmp_path, shown, save(tmp_path, things, "things.csv").name)
+
+
+@pytest.mark.parametrize(("column", "left_out"), [("VBELN", True), ("budget", False), ("query", False)])
+def test_a_code_that_each_request_has_for_itself_is_no_feature(tmp_path, column, left_out):
+    draw = random.Random(11)
+    values = {"VBELN": "{0:010d}", "budget": "{1}", "query": "red shoes {2}"}
+    log = [
+        {"user_id": f"u{visit % 50}", "item_id": f"i{draw.randrange(40)}", "time": START + 9_000 * visit}
+        | {column: values[column].format(80_000 + visit, 10 * (visit * 7 % 30), "abcdefgh"[visit % 8])}
+        | {"place": place, "clicked": int(draw.random() < 0.3)}
+        for visit in range(400)
+        for place in range(4)
+    ]
+    text, tree = draft(tmp_path, log)
+    assert (f"# left out: {column} (an id of one request" in text) == left_out
+    assert (column in [field["name"] for field in tree["impressions"]["fields"]]) == (not left_out)

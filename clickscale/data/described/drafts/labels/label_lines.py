@@ -72,7 +72,8 @@ def _counted_lines(events: Events) -> Iterator[str]:
     for column in counts:
         several = 0.0 if column.floats is None else float(np.mean(np.asarray(column.floats) > 1))
         if several > _SEVERAL:
-            yield f"# WARNING: {several:.0%} of the rows count several impressions ({remark(column.name)}), so a"
+            told = f"count several impressions ({remark(column.name)})"
+            yield f"# WARNING: {several:.0%} of the rows {told}, so a"
             yield "# label says whether any of them had the outcome, and predictions are no rates of"
             yield "# impressions. Export one row for each impression, if you can."
 
