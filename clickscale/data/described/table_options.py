@@ -20,6 +20,8 @@ class Files(Config, frozen=True):
         names: the columns of text tables without a header line.
         skip: lines of text tables before the header, such as the name of a report.
         nulls: texts that mean a missing value.
+        unnest: column of lists of objects, each of which is a row with the other values of its line; empty: a
+            line is a row.
     """
 
     files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
@@ -30,6 +32,7 @@ class Files(Config, frozen=True):
     encoding: Encoding = "utf-8"
     skip: int = 0
     nulls: tuple[str, ...] = TextFormat().nulls
+    unnest: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a number of lines that cannot be."""

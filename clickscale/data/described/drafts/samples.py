@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clickscale.data.described.drafts.files.text_layout import is_number, sniff, with_digits
+from clickscale.data.described.drafts.files.text_layout import is_number, sniff
+from clickscale.data.described.drafts.lists.event_lists import list_of_events
 from clickscale.data.described.drafts.lists.inner_columns import inner_columns
 from clickscale.data.described.keys import together
 from clickscale.data.described.rows import as_text, composed
@@ -214,7 +215,8 @@ class Column:
                 continue
             parts = [text.split(separator) for text in self.known.to_pylist()]
             tokens = Counter(token.strip() for entry in parts for token in entry)
-            if separator == " " and with_digits(tokens) < 0.9 * tokens.total():
+            with_digits = sum(often for token, often in tokens.items() if any(map(str.isdigit, token)))
+            if separator == " " and with_digits < 0.9 * tokens.total():
                 continue  # words of a sentence, not a list of ids
             if len(tokens) < 0.5 * tokens.total() and not _are_phrases(parts):
                 return separator
@@ -262,6 +264,8 @@ class Head:
         left_out: columns that hold nothing a field can be made of, each with what they hold.
         objects: those of them that hold lists of objects.
         sources: other tables that gave some of the columns.
+        unnest: column of lists of events, each of which is a row.
+        rows_of_line: rows of a line or an object of the file.
     """
 
     path: Path
@@ -273,6 +277,8 @@ class Head:
     left_out: dict[str, str] = field(default_factory=dict)
     objects: dict[str, pa.Array] = field(default_factory=dict)
     sources: Mapping[str, "Head"] = field(default_factory=dict)
+    unnest: str = ""
+    rows_of_line: float = 1.0
 
     def labeled(self, names: Collection[str]) -> "Head":
         """Return the table with some of its columns, if it has them, known as labels."""
@@ -292,6 +298,10 @@ class Head:
     @cached_property
     def estimated_rows(self) -> float:
         """Estimate the number of rows; that of texts by the length of the first lines."""
+        return self.rows_of_line * self._estimated_lines
+
+    @property
+    def _estimated_lines(self) -> float:
         files = self.files
         if self.format == "parquet":
             return float(sum(pq.read_metadata(file).num_rows for file in files))
@@ -313,13 +323,17 @@ class Head:
         texts = pa.types.is_string(self.columns[name].values.type)
         seen = 0
         for file in self.files if texts else []:
-            for chunk in read(file, [name], format=self.format, text=self.text):  # type: ignore[arg-type]
+            for chunk in self._read(file, [name]):
                 if not Column(name, chunk[name]).is_id and chunk[name].null_count < len(chunk):
                     return False
                 seen += chunk[name].nbytes
                 if seen > _SCANNED:
                     return True
         return True
+
+    def _read(self, file: Path, names: Sequence[str]) -> Iterator[Chunk]:
+        kind: Format = self.format  # type: ignore[assignment]
+        return read(file, names, format=kind, text=self.text, unnest=self.unnest)
 
     def texts(self, key: Sequence[str]) -> pa.Array:
         """Write the keys (N,) of the rows as texts, null where a part is missing."""
@@ -336,7 +350,7 @@ class Head:
         found: dict[str, list[pa.Array]] = {name: [] for name in names}
         seen = rows = 0
         for file in self.files:
-            for chunk in read(file, names, format=self.format, text=self.text):  # type: ignore[arg-type]
+            for chunk in self._read(file, names):
                 chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
                 for name, parts in found.items():
                     parts.append(chunk[name].filter(chosen))
@@ -364,14 +378,21 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     parts = _parts_of(files, kind, text)
     if not parts:
         raise InputError(f"{path} has no rows; a guess needs some.")
+    lines, unnest = sum(map(len, parts)), list_of_events(parts[0])
+    parts = [part.unnested(unnest) for part in parts] if unnest else parts
     inner = [inner_columns(part.rows) for part in parts]
-    values = {name: _joined(parts, inner, name) for name in dict.fromkeys(chain.from_iterable(inner))}
+    # The time of an event goes before that of the line in which it was sent.
+    names = sorted(
+        dict.fromkeys(chain.from_iterable(inner)), key=lambda name: not name.startswith(f"{unnest}.")
+    )
+    values = {name: _joined(parts, inner, name) for name in names}
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     left_out |= {name: told for name in values if (told := _bookkeeping(name, values))}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
-    return Head(path, kind, text, named, columns, rows, left_out, objects)
+    times = rows / max(lines, 1)
+    return Head(path, kind, text, named, columns, rows, left_out, objects, {}, unnest, times)
 
 
 def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:

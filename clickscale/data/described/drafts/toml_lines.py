@@ -25,6 +25,8 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
     else:
         pieces = "" if head.path.exists() else f"  # {len(head.files)} files with equal columns"
         yield f"files = {_file(head.path, base)}{pieces}"
+    if head.unnest:
+        yield f"unnest = {quoted(head.unnest)}  # each object of these lists is a row"
     if head.format in ("csv", "tsv"):
         usual = "\t" if head.format == "tsv" else ","
         if head.text.separator != usual:

@@ -138,11 +138,11 @@ def _differs(name: str, values: list[str]) -> bool:
     """True for a name above numbers only, or a name without digits above values that nearly all have some."""
     if not values or name in values:
         return False
-    digits_below = with_digits(Counter(values)) > 0.9 * len(values)
-    return all(map(is_number, values)) or (digits_below and not with_digits(Counter([name])))
+    digits_below = _with_digits(Counter(values)) > 0.9 * len(values)
+    return all(map(is_number, values)) or (digits_below and not _with_digits(Counter([name])))
 
 
-def with_digits(tokens: Counter[str]) -> int:
+def _with_digits(tokens: Counter[str]) -> int:
     """Count the tokens with a digit."""
     return sum(often for token, often in tokens.items() if any(letter.isdigit() for letter in token))
 

@@ -178,7 +178,8 @@ def _is_key(key: Column, column: Column) -> bool:
     """True if each row has its own, under the same name or, of texts that are no numbers, another one."""
     texts = key.floats is None and column.floats is None
     snake = OutcomeName(key.name).snake  # empty for a name in letters of another script
-    named_alike = key.name == column.name or snake in (OutcomeName(column.name).snake or None, "id")
+    ends = {OutcomeName(column.name).snake, OutcomeName(column.name.rpartition(".")[2]).snake, "id"}
+    named_alike = key.name == column.name or (snake != "" and snake in ends)
     return key.distinct >= _OWN * len(key.values) and (named_alike or texts)
 
 

@@ -419,7 +419,11 @@ def _answer(
     if found is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(found[0]):
         return None
     sign = "==" if found[1] else "!="
-    return column, f"{column.name} {sign} '{found[0]}'", f"its values {_listed(values)}"
+    return (
+        column,
+        f"{column.name} {sign} '{found[0]}'",
+        f"its values {_listed(values, ' and ' if len(values) == 2 else ', ')}",
+    )
 
 
 def _holds_streams(column: Column) -> bool:

@@ -91,8 +91,8 @@ def _set(text: str) -> frozenset[str]:
 
 # Values as they are compared: lower case, without spaces, "_" and "-".
 _ACTS = _set(
-    "click clicked clicks clk klick geklickt clic convert converted conversion purchase purchased buy bought "
-    "install installed клик"
+    "click clicked clicks clk klick geklickt clic tap tapped taps convert converted conversion purchase "
+    "purchased buy bought install installed клик"
 )
 _NOT_DONE = _set("ignored ignore skipped skip dismissed dismiss") | {
     before + act for before in ("no", "not", "non", "un", "didnot", "nicht", "kein") for act in _ACTS
@@ -103,7 +103,7 @@ _SHOWN = _set(
 # What analytics tools call what was shown in a list, and clicked there; view_item is a page of its own.
 _SHOWN_IN_LISTS = _set("viewitemlist viewpromotion productlistviewed promotionviewed promotionview")
 _SELECTED = _set("selectitem selectpromotion itemselected productselected promotionclicked promotionclick")
-_CLICKS = _set("click clicked clicks clk klick geklickt clic клик") | _SELECTED
+_CLICKS = _set("click clicked clicks clk klick geklickt clic tap tapped taps клик") | _SELECTED
 _FURTHER = _set(
     "cart carts addtocart addedtocart basket addtobasket checkout order orders ordered transaction "
     "transactions booking booked signup subscribe lead download like liked share shared save saved fav "
