@@ -22,9 +22,12 @@ import pyarrow.compute as pc
 
 from clickscale.data.features.texts import is_placeholder, whole_texts
 
-Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH", "DMY", "MDY"]
+Unit = Literal["auto", "s", "ms", "us", "ns", "ticks", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "ticks": 10_000_000}
+# Ticks of .NET count from the year 1. As nanoseconds since 1970, those of 2000 to 2100 would all lie in 1990.
+_SINCE_YEAR_1 = 62_135_596_800  # seconds until 1970
+_TICKS = (6.30822816e17, 6.6238e17)
 
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
 _FORMS = (
@@ -130,7 +133,7 @@ def detect_unit(values: pa.Array) -> Unit:
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
         if middle < limit:
             return unit  # type: ignore[return-value]
-    return "ns"
+    return "ticks" if _TICKS[0] <= middle < _TICKS[1] else "ns"
 
 
 def _order_of_dates(texts: pa.Array) -> Unit | None:
@@ -211,6 +214,7 @@ def seconds(
         read = _each(_texts(values), lambda text: _numbered_moment(text, kind, time_zone))
     else:
         read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
+        read = pc.subtract(read, _SINCE_YEAR_1) if kind == "ticks" else read
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
     if bad.any() and pa.types.is_string(values.type):
         bad &= ~is_placeholder(_trimmed(values))

@@ -38,6 +38,7 @@ def test_numbers_keep_infinity_for_preparation_to_refuse():
         ([1_650_812_741_436], "ms"),
         (["1650812741436000", None], "us"),
         ([1_650_812_741_436_000_000], "ns"),
+        (["638500000000000000", "638500000010000000"], "ticks"),
         (["2022-04-10", "2022-04-11"], "iso"),
         (["1511848894", "1511848895", "broken"], "s"),
         ([dt.datetime(2020, 1, 1)], "iso"),
@@ -200,3 +201,8 @@ def test_dates_in_words_of_other_languages_are_read(text, moment):
 )
 def test_words_that_are_no_months_make_no_dates(text):
     assert seconds(pa.array([text]), "iso")[0].to_pylist() == [None]
+
+
+def test_ticks_of_dot_net_count_from_the_year_1():
+    ticks = pa.array(["638496648000000000", "638496648015000000", None, "x"])
+    assert seconds(ticks, "ticks")[0].to_pylist() == [1_714_068_000, 1_714_068_001, None, None]

@@ -371,7 +371,7 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     """
     files = _files_of(path)
     kind = detect_format(files[0])
-    text, named = sniff(files[0], kind) if kind in ("csv", "tsv") else (TextFormat(), True)
+    text, named = sniff(files[0], kind, files[1:]) if kind in ("csv", "tsv") else (TextFormat(), True)
     given = [names for names in headers if len(set(names)) == len(names) == len(text.names) and all(names)]
     if given and not named:
         text, named = msgspec.structs.replace(text, names=tuple(given[0])), True

@@ -27,6 +27,11 @@ _VARYING = re.compile(
     r"(?<![A-Za-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?![A-Za-z]))",
     re.IGNORECASE,
 )
+# Endings of files that lie beside tables in a folder.
+_NO_TABLES = (
+    *(".md", ".rst", ".toml", ".yaml", ".yml", ".py", ".sql", ".sh", ".html", ".pdf", ".png", ".jpg", ".svg"),
+    *(".npy", ".npz", ".pt", ".pkl", ".ipynb", ".zip", ".crc", ".md5", ".sha256"),
+)
 _NO_ROWS = "It has no rows"
 _SMALL = 1 << 20  # bytes of a file beside tables that is read whole
 _MOST_KINDS = 20  # of names in a folder, beyond which its files are pieces with names of their own
@@ -118,12 +123,12 @@ def _tables_of_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _tables_of_folder(folder: Path) -> list[Path]:
-    """Take a folder apart that holds pieces of several tables; else return it as it is."""
+    """Take a folder apart that holds several tables; else return it as it is."""
     if not folder.is_dir():
         return [folder]
-    files = files_below(folder)
+    files = [file for file in files_below(folder) if file.suffix not in _NO_TABLES]
     kinds = _by_kind(files, same_folder=False)
-    if not 1 < len(kinds) <= _MOST_KINDS or len(kinds) == len(files):
+    if not 1 < len(kinds) <= _MOST_KINDS:
         return [folder]
     try:
         held = [_columns_of(group[0]) for group in kinds]
@@ -165,7 +170,7 @@ def _columns_of(file: Path) -> _Columns:
         return ("{}" if kind == "jsonl" else kind, *sorted(names))
     text, named = sniff(file, kind)
     names = column_names(file, format=kind, text=text)
-    return (f"{text.separator} {text.encoding} {text.skip}", *(sorted(names) if named else names))
+    return (f"{text.separator} {text.skip}", *(sorted(names) if named else names))
 
 
 def _are_alike(one: _Columns, other: _Columns) -> bool:

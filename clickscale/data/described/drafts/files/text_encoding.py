@@ -25,7 +25,8 @@ _CENTRAL = re.compile(
     r"[\u0104-\u0107\u0118-\u011b\u0139-\u0148\u0150-\u015b\u0164\u0165\u016e-\u0171\u0179-\u017c]"
 )
 _SIGN_IN_WORD = re.compile(
-    rf"(?<={_LETTER})[¹³¿¯£¥\u009d\u00a5](?={_LETTER})|[¹³](?={_LETTER})|(?<={_LETTER})[¹³¿]"
+    rf"(?<={_LETTER})[¹³¿¯£¥\u009d](?={_LETTER})|[¹³](?={_LETTER})|(?<={_LETTER})[¹³¿]|(?<!\d)£(?={_LETTER}{_LETTER})|"
+    r"(?<=[a-zß-ÿ])[ŸŒ]"
 )
 _TURKISH = re.compile(r"[\u011e\u011f\u0130\u0131\u015e\u015f]")
 _ICELANDIC = re.compile(r"[ÁÍÚáíúÆæ]")

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from clickscale.errors import InputError
 
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LINES, _FEWEST_LINES = 50, 4  # that are looked at, and that tell what a table's lines look like
+_OTHERS = 30  # files of a table whose encoding is looked at
 _MOST_SKIPPED = 30  # lines before a table
 _MARKS = ("#", "//", "--", "%")  # of comments
 _WORDS = 2  # in each line that are no columns yet
@@ -26,10 +28,18 @@ _DUMP = re.compile(
 _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 
 
-def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
-    """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
+def sniff(path: Path, kind: str, others: Sequence[Path] = ()) -> tuple[TextFormat, bool]:
+    """Detect the layout of a delimited file; return it, and true if the first line names the columns.
+
+    Args:
+        others: further files of the table, some of which may show its encoding.
+    """
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
     encoding = detect_encoding(block)
+    for other in others[:_OTHERS] if encoding == "utf-8" else ():
+        encoding = detect_encoding(next(line_blocks(other), b""))
+        if encoding != "utf-8":
+            break
     every = re.split(r"\r*\n|\r", block.decode(encoding, "replace"))[: _LINES + _MOST_SKIPPED]
     skip = _skipped(every)
     lines = [line for line in every[skip:] if line.strip()][:_LINES]

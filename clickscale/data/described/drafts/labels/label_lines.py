@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.labels.label_search import SHOWN
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, positive_of
 from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
@@ -39,7 +40,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         yield _WARNING
         for name, why in events.unfit.items():
             yield f"# WARNING: {remark(name)} may be the outcome: {why}."
-        flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
+        flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag or _says_yes(c)]
         if flags:
             yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
         yield f"negatives = {_NEGATIVES}"
@@ -64,6 +65,14 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"
+
+
+def _says_yes(column: Column) -> bool:
+    """True for two words of which one means yes, such as ``evet``, and for a mark such as X or nothing."""
+    if not pa.types.is_string(column.values.type) or column.distinct > 2:
+        return False
+    is_told = column.distinct == 2 or column.values.null_count > 0
+    return is_told and positive_of(column.known.unique().to_pylist()) is not None
 
 
 def _counted_lines(events: Events) -> Iterator[str]:

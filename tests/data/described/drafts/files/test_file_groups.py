@@ -143,3 +143,25 @@ def test_a_file_without_rows_alone_is_an_error(tmp_path: Path) -> None:
     empty.write_text("order_id,user_id,amount\n")
     with pytest.raises(InputError, match="no rows"):
         guess([empty], tmp_path)
+
+
+def test_the_folder_of_a_log_holds_its_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    write_csv(folder / "clicks.csv", day_of(1))
+    write_csv(folder / "items.csv", [{"item_id": f"i{n}", "kind": f"k{n % 4}"} for n in range(30)])
+    (folder / "README.md").write_text("# Our log\n\nOf a shop.\n")
+    tree = tomllib.loads(guess([folder], tmp_path))
+    assert (tree["impressions"]["files"], tree["items"]["files"]) == ("log/clicks.csv", "log/items.csv")
+
+
+def test_an_encoding_that_only_a_later_file_shows_is_that_of_all(tmp_path: Path) -> None:
+    paths = [tmp_path / f"views_{day}.csv" for day in range(3)]
+    for day, path in enumerate(paths):
+        rows = [row | {"city": "Łódź" if day == 2 else "Berlin"} for row in day_of(day)]
+        write_csv(path, rows)
+        path.write_bytes(path.read_text().encode("cp1250"))
+    (head,) = read_tables(paths).heads
+    assert head.text.encoding == "cp1250"
+    assert head.rows == 600
+    assert "Łódź" in head.columns["city"].values.to_pylist()

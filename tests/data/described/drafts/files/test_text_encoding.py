@@ -41,7 +41,18 @@ def test_each_encoding_is_told_by_texts_of_its_language(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["don’t;1", "it’s 5 – 6;2", "“a” b;3", "café;4", "5 m²;x³", "£5;¥7", "ÆØÅ æøå;5", "þú ert ágæt;það"],
+    [
+        "don’t;1",
+        "it’s 5 – 6;2",
+        "“a” b;3",
+        "café;4",
+        "5 m²;x³",
+        "£5;¥7",
+        "£ per kg",
+        "cœur;sœur",
+        "ÆØÅ æøå;5",
+        "þú ert ágæt;það",
+    ],
 )
 def test_western_text_with_few_letters_of_its_own_stays_western(line: str) -> None:
     assert detect_encoding("\n".join([line] * 50).encode("cp1252")) == "latin-1"

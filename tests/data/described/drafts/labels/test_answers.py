@@ -62,3 +62,18 @@ def test_a_draft_warns_of_rows_that_count_several_impressions(
     text = guess([write_csv(tmp_path / "report.csv", rows)], tmp_path)
     assert tomllib.loads(text)["labels"][0]["condition"] == "clicks >= 1"
     assert ("% of the rows count several impressions (impressions)" in text) == warned
+
+
+def test_a_draft_without_a_label_names_the_columns_that_say_yes_or_no(tmp_path: Path) -> None:
+    draw = random.Random(2)
+    rows = [
+        {"user_id": draw.randrange(50), "item_id": draw.randrange(40), "time": START + 60 * n}
+        | {
+            "valittu": draw.choice(["kyllä", "ei"]),
+            "merkki": draw.choice(["X", ""]),
+            "maa": draw.choice("AB"),
+        }
+        for n in range(900)
+    ]
+    text = guess([write_csv(tmp_path / "log.csv", rows)], tmp_path)
+    assert '# Columns with two values, such as 0 and 1: "valittu", "merkki".' in text
