@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.features.texts import is_placeholder, whole_texts
 
-Unit = Literal["auto", "s", "ms", "us", "ns", "ticks", "iso", "YYMMDDHH", "DMY", "MDY"]
+Unit = Literal["auto", "s", "ms", "us", "ns", "ticks", "excel", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "ticks": 10_000_000}
 # Ticks of .NET count from the year 1. As nanoseconds since 1970, those of 2000 to 2100 would all lie in 1990.
@@ -75,6 +75,8 @@ _MONTHS = (
     ("nov", "lis", "kas", "ноя"),
     ("dec", "dez", "dic", "des", "gru", "ara", "дек"),
 )
+# Days since 1900 with the time of day as a fraction, as spreadsheets keep moments: those of 2000 to 2050.
+_SERIALS, _DAYS_UNTIL_1970 = (36_526, 54_789), 25_569
 # What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
 _ZONE = re.compile(
     r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
@@ -128,6 +130,8 @@ def detect_unit(values: pa.Array) -> Unit:
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
     if len(sizes) and _are_dates(sizes):
         return "iso"
+    if len(sizes) and _are_serials(sizes):
+        return "excel"
     if len(sizes) and sizes[0] >= 1e6 and _are_hours(20e8 + sizes) and len(np.unique(sizes)) > _FEW_HOURS:
         return "YYMMDDHH"
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
@@ -173,6 +177,14 @@ def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
     )
 
 
+def _are_serials(numbers: np.ndarray[Any, Any]) -> bool:
+    """True for days such as 45413.348611, most of which have the time of day behind the point."""
+    if numbers[0] < _SERIALS[0] or numbers[-1] >= _SERIALS[1]:
+        return False
+    thousandths = numbers * 1_000  # amounts of money have no more than these
+    return bool(np.mean(np.abs(thousandths - np.round(thousandths)) > 1e-3) > 0.5)
+
+
 def _are_hours(numbers: np.ndarray[Any, Any]) -> bool:
     """True for numbers such as 2024013108, each of the hour 8 of a day from 1900 to 2100."""
     month, day, hour = numbers // 10_000 % 100, numbers // 100 % 100, numbers % 100
@@ -210,6 +222,8 @@ def seconds(
     if kind == "YYMMDDHH":
         digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
         read = _from_iso(pc.binary_join_element_wise("20", digits, ""), time_zone)
+    elif kind == "excel":
+        read = _from_serials(values, time_zone)
     elif kind in ("DMY", "MDY"):
         read = _each(_texts(values), lambda text: _numbered_moment(text, kind, time_zone))
     else:
@@ -248,6 +262,16 @@ def _from_numbers(values: pa.Array, per_second: int) -> pa.Array:
     floats = known.to_numpy(zero_copy_only=False) / per_second
     fits = np.isfinite(floats) & (np.abs(floats) < 2.0**62)
     return pa.array(np.floor(np.where(fits, floats, 0)).astype(np.int64), mask=~fits)
+
+
+def _from_serials(values: pa.Array, time_zone: str) -> pa.Array:
+    """Convert days since 1900; six digits behind the point leave an error of a twentieth of a second."""
+    days = numbers(values)
+    if not pa.types.is_floating(days.type):
+        days = _readable_numbers(values)
+    rounded = pc.round(pc.multiply(pc.subtract(days, _DAYS_UNTIL_1970), 86_400.0), 1)
+    micros = pc.multiply(_from_numbers(rounded, 1), 1_000_000)
+    return _from_timestamps(micros.cast(pa.timestamp("us")), time_zone)
 
 
 def _floor_divided(values: pa.Array, divisor: int) -> pa.Array:

@@ -39,6 +39,9 @@ def test_numbers_keep_infinity_for_preparation_to_refuse():
         (["1650812741436000", None], "us"),
         ([1_650_812_741_436_000_000], "ns"),
         (["638500000000000000", "638500000010000000"], "ticks"),
+        (["45413.348611", "45414.000012"], "excel"),
+        (["45413.35", "41000.5"], "s"),
+        ([45_413, 45_414], "s"),
         (["2022-04-10", "2022-04-11"], "iso"),
         (["1511848894", "1511848895", "broken"], "s"),
         ([dt.datetime(2020, 1, 1)], "iso"),
@@ -206,3 +209,10 @@ def test_words_that_are_no_months_make_no_dates(text):
 def test_ticks_of_dot_net_count_from_the_year_1():
     ticks = pa.array(["638496648000000000", "638496648015000000", None, "x"])
     assert seconds(ticks, "ticks")[0].to_pylist() == [1_714_068_000, 1_714_068_001, None, None]
+
+
+def test_days_of_spreadsheets_are_read_to_the_second():
+    days = pa.array(["45413.348611", "45413", None, "x"])
+    assert seconds(days, "excel")[0].to_pylist() == [1_714_551_720, 1_714_521_600, None, None]
+    berlin, _ = seconds(pa.array([45_413.348611]), "excel", "Europe/Berlin")
+    assert berlin.to_pylist() == [1_714_551_720 - 7_200]

@@ -181,8 +181,8 @@ class Column:
         if self.distinct < 2 or pa.types.is_nested(self.values.type) or pa.types.is_boolean(self.values.type):
             return ""
         unit = detect_unit(self.known)
-        if unit == "YYMMDDHH" and not _OF_TIMES.search(self.name.lower()):
-            return ""  # an id of eight digits
+        if unit in ("YYMMDDHH", "excel") and not _OF_TIMES.search(self.name.lower()):
+            return ""  # an id of eight digits, or any number
         return unit if self._lies_within(*_TIMES, unit) else ""
 
     @cached_property
