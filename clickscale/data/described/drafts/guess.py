@@ -181,6 +181,8 @@ class _Draft:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+        if events.is_by_position and events.head.named:
+            yield "# WARNING: no name tells the user and the item, so the first two ids are taken for them."
         yield from label_lines(events, self.tables.outcomes)
         for table in self.tables.outcomes:
             yield from table.lines(self.base)

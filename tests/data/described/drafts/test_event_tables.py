@@ -111,8 +111,9 @@ def test_the_number_of_a_row_is_no_user_where_no_name_helps(tmp_path):
         {"lp": n, "kto": f"k{draw.randrange(50)}", "co": f"c{draw.randrange(40)}", "time": START + 900 * n}
         for n in range(900)
     ]
-    _, tree = draft(tmp_path, log)
+    text, tree = draft(tmp_path, log)
     assert (tree["user"]["column"], tree["item"]["column"]) == ("kto", "co")
+    assert "# WARNING: no name tells the user and the item, so the first two ids are taken for them." in text
 
 
 def test_answers_to_offers_are_impressions_and_not_the_table_that_describes_places(tmp_path):
