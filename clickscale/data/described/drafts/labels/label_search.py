@@ -82,7 +82,10 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     fits += [label for label in acts if label[0].name not in named_so]
     said = [column for column in flat if OutcomeName(column.name).has_weak_word]
     weak = _weak([column for column in said if side_of(column, user, item)[0] == "context"])
-    labels = _labels(list(columns), head.named or user is None, fits, weak)
+    vary = [column for column in flat if side_of(column, user, item)[0] == "context"]
+    said = [column for column in vary if not OutcomeName(column.name).tells_fact]
+    words = [label for label in _worded(said) if act_of(label[0].known.unique().to_pylist()) == (None, False)]
+    labels = _labels(list(columns), head.named or user is None, fits, weak, words)
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
@@ -106,11 +109,14 @@ def with_unknown_labels(head: Head) -> Head:
     return replace(head, text=text, columns={**head.columns, column.name: Column(column.name, values)})
 
 
-def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: list[Label]) -> list[Label]:
+def _labels(
+    columns: list[Column], are_named: bool, fits: list[Label], weak: list[Label], words: list[Label]
+) -> list[Label]:
     """List the labels, the best first: by their names, ratings, moments, words, or the only two values.
 
     Args:
         weak: columns with a word that is sometimes one for an outcome.
+        words: columns with words for yes and no that differ between the impressions of users and of items.
     """
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
@@ -140,6 +146,8 @@ def _labels(columns: list[Column], are_named: bool, fits: list[Label], weak: lis
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
         told = OutcomeName(flags[0].name)
         return [] if told.tells_fact else [(flags[0], _is_one(flags[0]), _LONE)]
+    if not flags and len(words) == 1 and not any(map(_unfit, others)):
+        return [(words[0][0], words[0][1], _LONE)]
     return []
 
 

@@ -31,6 +31,10 @@ from tests.data.described.drafts.test_guess import START, write_csv
             {"name": "tiklandi", "condition": "tıklandı == 'evet'"},
         ),
         (
+            {"valittu": lambda n, c: "kyllä" if c else "ei", "maa": lambda n, c: "AB"[n % 2]},
+            {"name": "valittu", "condition": "valittu == 'kyllä'"},
+        ),
+        (
             {"KLICK_KZ": lambda n, c: "X" if c else ""},
             {"name": "klick_kz", "condition": "KLICK_KZ != ''"},
         ),
@@ -70,10 +74,11 @@ def test_a_draft_without_a_label_names_the_columns_that_say_yes_or_no(tmp_path: 
         {"user_id": draw.randrange(50), "item_id": draw.randrange(40), "time": START + 60 * n}
         | {
             "valittu": draw.choice(["kyllä", "ei"]),
+            "toinen": draw.choice(["kyllä", "ei"]),
             "merkki": draw.choice(["X", ""]),
             "maa": draw.choice("AB"),
         }
         for n in range(900)
     ]
     text = guess([write_csv(tmp_path / "log.csv", rows)], tmp_path)
-    assert '# Columns with two values, such as 0 and 1: "valittu", "merkki".' in text
+    assert '# Columns with two values, such as 0 and 1: "valittu", "toinen", "merkki".' in text
