@@ -60,6 +60,7 @@ _NO_CODE = re.compile(
 )
 _CODE = r"^[A-Za-z]+[-_:./]?[A-Za-z0-9]*\d+$"  # a word and a number
 _MANY, _AGAIN = 30, 0.5  # different codes, at least, and as a share of the rows at most
+_NOTHING = re.compile(r"(?!)")
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -285,7 +286,7 @@ def _user_and_item(
     elif user is not None and item is None and _comes_back(user):
         others = _other_users(columns, user)
         columns = [column for column in columns if column.name not in others]
-        item, why = _other_id(columns, user), OTHER_ID
+        item, why = _other_id(columns, user, shape.head.unnest), OTHER_ID
         if item is None and shape.head.named:
             item, why = _codes_of_items(columns, user), OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
@@ -295,13 +296,17 @@ def _user_and_item(
     return (None if user is item else user), item, why
 
 
-def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
-    """Find the item of a table by its user: the other id, of several the one with the most values."""
+def _other_id(columns: Sequence[Column], user: Column, unnest: str) -> Column | None:
+    """Find the item of a table by its user: the other id, of several the one with the most values.
+
+    In a list of events, names such as ``aid`` are ids, too.
+    """
+    inner = re.compile(rf"^{re.escape(unnest)}\.(\w+\.)*\w*id$") if unnest else _NOTHING
     others = [
         column
         for column in columns
         if column is not user
-        and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
+        and (re.search(r"_ids?$|[a-z]I[Dd]$", column.name) or inner.match(column.name))
         and not OutcomeName(column.name).matches(_NO_ITEM)
         and 1 < column.distinct < 0.9 * len(column.values)
         and side_of(user, None, column)[0] != "item"  # unlike visits, of which each has one user

@@ -43,7 +43,10 @@ _ACTIONS = _words(
     "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
 )
 _ACTION_VALUES = frozenset(
-    _words("pv view click buy purchase cart addtocart fav favorite like share order impression show collect")
+    _words(
+        "pv view views click clicks buy purchase purchases cart carts addtocart fav favorite like share order orders "
+        "impression show collect"
+    )
 )
 
 # Words inside a name that hint at when a value is known, or at its side.

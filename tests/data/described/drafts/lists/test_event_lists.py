@@ -75,3 +75,13 @@ def test_the_rows_of_lists_are_estimated(tmp_path: Path) -> None:
     rows = sum(len(line["events"]) for line in lines)
     assert head.rows == rows
     assert abs(head.estimated_rows - rows) < 0.05 * rows
+
+
+def test_sessions_of_clicks_and_orders_are_positives_of_their_articles(tmp_path: Path) -> None:
+    lines = sessions("", ("clicks", "carts", "orders"))
+    log = save(tmp_path, [{"session": line["session"], "events": line["events"]} for line in lines])
+    tree = tomllib.loads(guess([log], tmp_path))
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("session", "events.aid")
+    assert tree["impressions"]["time"] == "events.ts"
+    assert tree["negatives"] == 4
+    assert [field["column"] for field in tree["behaviors"]["fields"]] == ["events.type"]
