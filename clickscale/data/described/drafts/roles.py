@@ -44,8 +44,8 @@ _ACTIONS = _words(
 )
 _ACTION_VALUES = frozenset(
     _words(
-        "pv view views click clicks buy purchase purchases cart carts addtocart fav favorite like share order orders "
-        "impression show collect"
+        "pv view views click clicks buy purchase purchases cart carts addtocart fav favorite like share "
+        "order orders impression show collect"
     )
 )
 
