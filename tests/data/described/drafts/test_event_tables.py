@@ -119,7 +119,7 @@ def test_the_number_of_a_row_is_no_user_where_no_name_helps(tmp_path):
 def test_answers_to_offers_are_impressions_and_not_the_table_that_describes_places(tmp_path):
     draw = random.Random(9)
     offers = [
-        {"offer_no": f"f{n}", "driver_id": f"d{draw.randrange(50)}", "pickup": f"z{draw.randrange(30)}"}
+        {"offer_id": f"f{n}", "driver_id": f"d{draw.randrange(50)}", "pickup": f"z{draw.randrange(30)}"}
         | {"offered_at": START + 900 * n, "outcome": draw.choice(["ACCEPTED", "DECLINED", "TIMEOUT"])}
         for n in range(1_500)
     ]
@@ -133,6 +133,7 @@ def test_answers_to_offers_are_impressions_and_not_the_table_that_describes_plac
     assert tree["user"]["column"] == "driver_id"
     assert tree["labels"][0]["condition"] == "outcome == 'ACCEPTED'"
     assert tree["joined"][0]["files"] == "zones.csv"
+    assert "item" not in tree  # the id of an offer is that of its row
 
 
 def test_a_table_that_a_longer_one_names_is_no_log_by_the_place_of_its_columns(tmp_path):

@@ -22,6 +22,7 @@ from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 
+_MANY = 1_000  # rows without a second one of an item, from which none comes again
 _FEWEST, _NAMED = 10, 0.9  # different ids of a column, and the share that are rows of another table, at least
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 
@@ -57,6 +58,8 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     best = _with_outcomes(best, found)
     if best.events is None:
         return None
+    if _numbers_its_rows(best, heads):
+        best = replace(best, events=replace(best.events, item=None))
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
     outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
     rest = _left(found, [best.shape.head, *(table.head for table in requests)])
@@ -149,6 +152,18 @@ def _only_describes(each: _Candidate, heads: Sequence[Head]) -> bool:
         if not pa.types.is_nested(column.values.type)
         for key in keys
     )
+
+
+def _numbers_its_rows(best: _Candidate, heads: Sequence[Head]) -> bool:
+    """True if the item is the id of an event, such as an offer: no row and no other table has one again."""
+    events, item = best.events, None if best.events is None else best.events.item
+    if events is None or item is None or events.user is None or not events.labels or best.outcomes:
+        return False
+    if pa.types.is_nested(item.values.type) or not len(item.values) == item.distinct >= _MANY:
+        return False
+    own = best.shape.head.path
+    others = [column for head in heads if head.path != own for column in head.columns.values()]
+    return not any(item.ids_among(column) for column in others if not pa.types.is_nested(column.values.type))
 
 
 def _has_lone_label(events: Events) -> bool:
