@@ -33,6 +33,7 @@ _NO_TABLES = (
     *(".npy", ".npz", ".pt", ".pkl", ".ipynb", ".zip", ".crc", ".md5", ".sha256"),
 )
 _NO_ROWS = "It has no rows"
+_MOST_FILES = 100  # of a kind whose columns are looked at
 _SMALL = 1 << 20  # bytes of a file beside tables that is read whole
 _MOST_KINDS = 20  # of names in a folder, beyond which its files are pieces with names of their own
 _ALIKE = 0.5  # share of the keys that pieces of JSON lines have in common: a key may be missing in some
@@ -147,8 +148,19 @@ def _by_kind(files: Sequence[Path], same_folder: bool = True) -> list[list[Path]
 
 def _tables_of_kind(files: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
     """Return patterns for the files of a kind that have equal columns, each with these files."""
+    looked_at = files[:: len(files) // _MOST_FILES + 1]
+    if len(looked_at) < len(files) and len(_groups_of(looked_at)) == 1:
+        groups = [list(files)]  # of thousands of files, some tell of all
+    else:
+        groups = _groups_of(files) if len(files) > 1 else []
+    found = [(_pattern(group), group) for group in groups if len(group) > 1]
+    return [(pattern, group) for pattern, group in found if pattern is not None]
+
+
+def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
+    """Group files by their columns; a file that cannot be read is in no group."""
     groups: list[tuple[_Columns, list[Path]]] = []
-    for file in files if len(files) > 1 else []:
+    for file in files:
         try:
             columns = _columns_of(file)
         except InputError:
@@ -158,8 +170,7 @@ def _tables_of_kind(files: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
             groups.append((columns, [file]))
         else:
             group.append(file)
-    found = [(_pattern(group), group) for _, group in groups if len(group) > 1]
-    return [(pattern, group) for pattern, group in found if pattern is not None]
+    return [group for _, group in groups]
 
 
 def _columns_of(file: Path) -> _Columns:

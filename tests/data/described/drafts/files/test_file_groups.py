@@ -165,3 +165,8 @@ def test_an_encoding_that_only_a_later_file_shows_is_that_of_all(tmp_path: Path)
     assert head.text.encoding == "cp1250"
     assert head.rows == 600
     assert "Łódź" in head.columns["city"].values.to_pylist()
+
+
+def test_of_very_many_files_some_tell_the_columns_of_all(tmp_path: Path) -> None:
+    paths = [write_csv(tmp_path / f"views_{hour:03d}.csv", day_of(hour, rows=5)) for hour in range(250)]
+    assert tables_of(paths) == [tmp_path / "views_*.csv"]
