@@ -58,19 +58,20 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     best = _with_outcomes(best, found)
     if best.events is None:
         return None
+    chosen = best.events
     if _numbers_its_rows(best, heads):
-        best = replace(best, events=replace(best.events, item=None))
+        chosen = replace(chosen, item=None)
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
     outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
     rest = _left(found, [best.shape.head, *(table.head for table in requests)])
     known = [table.name for table in outcomes]
     ordered = [with_orders(each.shape.head, [other.shape.head for other in rest]) for each in rest]
-    further = find_outcomes(best.events, [head for head, _ in ordered])
+    further = find_outcomes(chosen, [head for head, _ in ordered])
     outcomes += [table for table in further if table.name not in known]
     orders = {head.path: tables for head, tables in ordered}
     for table in further:
         requests += orders[table.head.path] if {*table.key} & {*table.head.sources} else []
-    shown = with_labels(best.events, outcomes)
+    shown = with_labels(chosen, outcomes)
     shown = replace(shown, shape=replace(shown.shape, parts=parts.get(shown.head.path, {})))
     rest = _left(rest, [*(table.head for table in outcomes), *(table.head for table in requests)])
     # A small table of other events would take the place of all that users did with impressions.
