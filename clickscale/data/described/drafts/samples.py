@@ -389,10 +389,12 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     rows = sum(map(len, parts))
     left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
     left_out |= {name: told for name in values if (told := _bookkeeping(name, values))}
+    if kind != "jsonl":  # where a key may be missing
+        held = [part.rows.schema.names for part in parts]
+        left_out |= {name: "some files lack it" for name in chain(*held) if any(name not in h for h in held)}
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
-    times = rows / max(lines, 1)
-    return Head(path, kind, text, named, columns, rows, left_out, objects, {}, unnest, times)
+    return Head(path, kind, text, named, columns, rows, left_out, objects, {}, unnest, rows / max(lines, 1))
 
 
 def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:

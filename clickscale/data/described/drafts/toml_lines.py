@@ -23,7 +23,7 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
         files = ", ".join(f"{part} = {_file(path, base)}" for part, path in parts.items())
         yield f"files = {{ {files} }}  # by their names"
     else:
-        pieces = "" if head.path.exists() else f"  # {len(head.files)} files with equal columns"
+        pieces = "" if head.path.exists() else f"  # {len(head.files)} files of one table"
         yield f"files = {_file(head.path, base)}{pieces}"
     if head.unnest:
         yield f"unnest = {quoted(head.unnest)}  # each object of these lists is a row"

@@ -36,7 +36,8 @@ _NO_ROWS = "It has no rows"
 _MOST_FILES = 100  # of a kind whose columns are looked at
 _SMALL = 1 << 20  # bytes of a file beside tables that is read whole
 _MOST_KINDS = 20  # of names in a folder, beyond which its files are pieces with names of their own
-_ALIKE = 0.5  # share of the keys that pieces of JSON lines have in common: a key may be missing in some
+_ALIKE = 0.5  # share of all columns that pieces of a table have in common, at least
+_NAMELESS = "#"
 _Columns = tuple[str, ...]
 
 
@@ -174,20 +175,21 @@ def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def _columns_of(file: Path) -> _Columns:
-    """List the columns of a file, sorted; those of JSON lines after a mark, since some may lack."""
+    """List the names of the columns of a file after its layout, which begins with a mark without a header."""
     kind = detect_format(file)
     if kind not in ("csv", "tsv"):
-        names = column_names(file, format=kind, text=TextFormat())
-        return ("{}" if kind == "jsonl" else kind, *sorted(names))
+        return (kind, *column_names(file, format=kind, text=TextFormat()))
     text, named = sniff(file, kind)
-    names = column_names(file, format=kind, text=text)
-    return (f"{text.separator} {text.skip}", *(sorted(names) if named else names))
+    layout = f"{text.separator} {text.skip}"
+    return (layout if named else f"{_NAMELESS}{layout}", *column_names(file, format=kind, text=text))
 
 
 def _are_alike(one: _Columns, other: _Columns) -> bool:
-    if one[0] != "{}" or other[0] != "{}":
+    """True for the columns of pieces of a table, some of which may lack what was added later."""
+    if one[0] != other[0] or one[0].startswith(_NAMELESS):
         return one == other
-    return len({*one} & {*other}) > _ALIKE * len({*one} | {*other})
+    names, others = {*one[1:]}, {*other[1:]}
+    return len(names & others) > _ALIKE * len(names | others)
 
 
 def _pattern(files: Sequence[Path]) -> Path | None:

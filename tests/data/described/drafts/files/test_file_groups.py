@@ -170,3 +170,23 @@ def test_an_encoding_that_only_a_later_file_shows_is_that_of_all(tmp_path: Path)
 def test_of_very_many_files_some_tell_the_columns_of_all(tmp_path: Path) -> None:
     paths = [write_csv(tmp_path / f"views_{hour:03d}.csv", day_of(hour, rows=5)) for hour in range(250)]
     assert tables_of(paths) == [tmp_path / "views_*.csv"]
+
+
+def test_a_column_that_some_files_lack_is_left_out(tmp_path: Path) -> None:
+    paths = [tmp_path / f"views_{day}.csv" for day in range(4)]
+    for day, path in enumerate(paths):
+        write_csv(path, [row | ({"app": f"v{row['slot']}"} if day > 1 else {}) for row in day_of(day)])
+    text = guess(paths, tmp_path)
+    (tmp_path / "draft.toml").write_text(text)
+    assert tomllib.loads(text)["impressions"]["files"] == "views_*.csv"
+    assert "# left out: app (some files lack it)" in text
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    assert open_dataset(tmp_path / "data").manifest.counts["impressions"] == 800
+
+
+def test_tables_without_names_are_pieces_only_if_as_wide(tmp_path: Path) -> None:
+    wide = [write_csv(tmp_path / f"views_{day}.csv", day_of(day), header=False) for day in range(2)]
+    rows = [list(row.values())[:5] for row in day_of(3)]
+    narrow = tmp_path / "views_2.csv"
+    narrow.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    assert tables_of([*wide, narrow]) == [tmp_path / "views_0.csv", tmp_path / "views_1.csv", narrow]
