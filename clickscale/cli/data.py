@@ -273,7 +273,7 @@ def guess_schema(
     tables: Annotated[
         list[Path],
         typer.Argument(
-            help="Tables (CSV, Parquet, JSON lines), or a folder prepared for FuxiCTR or TorchEasyRec."
+            help="Tables (CSV, Parquet, JSON lines), the folder of a log, or one for FuxiCTR or TorchEasyRec."
         ),
     ],
     out: Annotated[

@@ -58,5 +58,6 @@ class RawFiles:
     def chunks(self, columns: Sequence[str]) -> Iterator[tuple[Path, Chunk]]:
         """Read columns of all files, one after the other."""
         for path in self._paths:
-            for chunk in read(path, columns, format=self._files.format, text=self._files.text()):
+            files = self._files
+            for chunk in read(path, columns, format=files.format, text=files.text(), unnest=files.unnest):
                 yield path, chunk

@@ -204,9 +204,14 @@ def composed(columns: Sequence[pa.Array], whole: bool = False) -> pa.Array:
 
 
 def moment_texts(columns: Sequence[pa.Array]) -> pa.Array:
-    """Write dates and times of day as moments (N,); an hour such as 7 is 07:00. Null if a part is missing."""
+    """Write dates and times of day as moments (N,); null if a part is missing.
+
+    An hour such as 7 is 07:00, and 101530 is 10:15:30.
+    """
     texts = [pc.utf8_trim_whitespace(whole_texts(as_text(column))) for column in columns]
     texts = [pc.replace_substring_regex(text, r"[ T]00:00(:00(\.0+)?)?$", "") for text in texts]  # of dates
+    clocks = [pc.replace_substring_regex(text, r"^(\d\d)(\d\d)(\d\d)$", r"\1:\2:\3") for text in texts[1:]]
+    texts = [*texts[:1], *clocks]
     texts = [pc.replace_substring_regex(text, r"^(\d)(:|$)", r"0\1\2") for text in texts]
     texts = [pc.replace_substring_regex(text, r"^(\d\d)$", r"\1:00") for text in texts]
     return pc.binary_join_element_wise(*texts, " ")

@@ -89,7 +89,10 @@ class TableFiles:
         if unit == "auto" and chunk[column].null_count < len(chunk):
             unit = self._units[column] = self._detected(chunk[column], self._units.get(column))
         written = unit in ("iso", "DMY", "MDY", "YYMMDDHH")
-        if written and column not in self.without_zone and lacks_zone(chunk[column]):
+        is_local = unit == "excel" or (
+            written and column not in self.without_zone and lacks_zone(chunk[column])
+        )
+        if is_local:
             self.without_zone.add(column)
         times, bad = seconds(chunk[column], unit, self._time_zone)
         return times, chunk.marked(bad, "bad_time", column)

@@ -1,11 +1,9 @@
 """Options of each table of a described log: where it lies, how it is written, and what its columns mean."""
 
-from typing import Literal
-
 from clickscale.config import Config
 from clickscale.data.described.rows import Columns, Lists, Order
 from clickscale.data.tables.casts import Unit
-from clickscale.data.tables.delimited import TextFormat
+from clickscale.data.tables.delimited import Encoding, TextFormat
 from clickscale.data.tables.raw_tables import Format
 from clickscale.errors import SchemaError
 from clickscale.schema import Field
@@ -22,6 +20,8 @@ class Files(Config, frozen=True):
         names: the columns of text tables without a header line.
         skip: lines of text tables before the header, such as the name of a report.
         nulls: texts that mean a missing value.
+        unnest: column of lists of objects, each of which is a row with the other values of its line; empty: a
+            line is a row.
     """
 
     files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
@@ -29,9 +29,10 @@ class Files(Config, frozen=True):
     separator: str = ""
     names: tuple[str, ...] = ()
     quote: str = '"'
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: Encoding = "utf-8"
     skip: int = 0
     nulls: tuple[str, ...] = TextFormat().nulls
+    unnest: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a number of lines that cannot be."""

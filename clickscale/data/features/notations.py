@@ -19,7 +19,7 @@ POINT: Notation = "1,234.5"
 COMMA: Notation = "1.234,5"
 _CURRENCY = (
     r"(?:(?:US|CA|C|HK|R|S|NZ|AU|A)?\$|[€£¥₹₽₩₺₴₪₫฿₦]|USD|EUR|GBP|JPY|CNY|RMB|INR|RUB|BRL|CHF|CAD|AUD|NZD|SEK|"
-    r"NOK|DKK|PLN|CZK|HUF|RON|TRY|UAH|KRW|MXN|ZAR|IDR|THB|VND|SGD|HKD|TWD|ILS|AED|SAR|Rs\.?|kr\.?|zł|Kč|Ft)"
+    r"NOK|DKK|PLN|CZK|HUF|RON|TRY|UAH|KRW|MXN|ZAR|IDR|THB|VND|SGD|HKD|TWD|ILS|AED|SAR|Rs\.?|kr\.?|zł|Kč|Ft|TL|лв|руб\.?|円|元|원)"
 )
 _BLANK = " \N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
 _SIZES = {"3": "[kK]", "6": r"[mM]n?|Mio\.?", "9": r"[bB]n?|Mrd\.?"}  # power of ten of each letter

@@ -46,7 +46,7 @@ _HINTS = {
     "if its numbers are written like $1,234.5, 12,99 or 5 km, or declare the field as categorical",
     "bad_object": "; a text that begins with { or [ is an object of JSON, and this one is cut off or broken",
     "bad_row": "; check separator, quote and names of the table",
-    "invalid_utf8": "; if the whole file is not UTF-8, set encoding = 'latin-1'",
+    "invalid_utf8": "; if the whole file is not UTF-8, set its encoding, such as encoding = 'latin-1'",
     "bad_item": "; for ids that are not integers declare the field as dtype 'string'",
     "bad_user": "; for ids that are not integers declare the field as dtype 'string'",
     "bad_value": "; for values that are not integers declare the field as dtype 'string'; objects are named "

@@ -11,6 +11,7 @@ from text there takes from 5 to 50 times as long as this cast and the reading of
 import datetime as dt
 import email.utils
 import re
+import unicodedata
 import zoneinfo
 from collections.abc import Callable
 from typing import Any, Literal
@@ -21,14 +22,17 @@ import pyarrow.compute as pc
 
 from clickscale.data.features.texts import is_placeholder, whole_texts
 
-Unit = Literal["auto", "s", "ms", "us", "ns", "iso", "YYMMDDHH", "DMY", "MDY"]
+Unit = Literal["auto", "s", "ms", "us", "ns", "ticks", "excel", "iso", "YYMMDDHH", "DMY", "MDY"]
 _FEW_HOURS = 2  # different numbers of which all may look like hours by chance
 _FIRST = 32  # values that are converted before all are
 # Whatever Python reads as a number, and some more: figures of any script between spaces, behind a sign.
 _NUMBER_LIKE = (
     r"^[^\pL\pN.]*(([\pN._]|[eE][+-]?)+|[iI][nN][fF]([iI][nN][iI][tT][yY])?|[nN][aA][nN])[^\pL\pN]*$"
 )
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "ticks": 10_000_000}
+# Ticks of .NET count from the year 1. As nanoseconds since 1970, those of 2000 to 2100 would all lie in 1990.
+_SINCE_YEAR_1 = 62_135_596_800  # seconds until 1970
+_TICKS = (6.30822816e17, 6.6238e17)
 
 # Beside ISO 8601: a time with AM or PM has the month before the day, and web servers write the last form.
 _FORMS = (
@@ -48,20 +52,36 @@ _DATES = (
 # Dates of numbers only: a part above 12 tells which is the day, for a whole column.
 _NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4}|\d\d)" + _CLOCK)
 _HALF = re.compile(r"[AaPp]\.?[Mm]\.?\s*\Z")
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
+# Dates with the month in words of any language, as in 1 de mayo de 2024, 3. Mai 2024 or 5 мая 2024 г.
+_SPOKEN = re.compile(
+    r"(?P<day>\d{1,2})\.?(?: de)? (?P<month>[^\W\d_]{3,12})\.?,?(?: de| del)? (?P<year>\d{4})(?: г\.?)?"
+    r"(?:,? (?:à|às|um|a las|alle|o|kl\.?|saat|om|в))?" + _CLOCK
+)
+# Dates of China, Japan and Korea, such as 2024年5月1日 10時26分 and 2024년 5월 1일 오후 3:07.
+_ASIAN = re.compile(
+    r"(?P<year>\d{4}) ?[年년] ?(?P<month>\d{1,2}) ?[月월] ?(?P<day>\d{1,2}) ?[日일]"
+    r"(?: ?(?P<half>上午|下午|午前|午後|오전|오후)? ?(?P<hour>\d{1,2}) ?[:時时点點시]"
+    r" ?(?:(?P<minute>\d{1,2}) ?[:分분]? ?)?(?:(?P<second>\d{1,2}(?:\.\d+)?) ?[秒초]?)?)?\Z"
+)
+_LATE = ("下午", "午後", "오후")
+# How the names of months begin in English, German, Dutch, French, Spanish, Portuguese, Italian, Polish,
+# Turkish, Swedish, Danish and Russian, without accents.
+_MONTHS = (
+    ("jan", "ene", "gen", "sty", "oca", "янв"),
+    ("feb", "fev", "lut", "sub", "фев"),
+    ("mar", "maa", "mrt", "mae", "мар"),
+    ("apr", "avr", "abr", "kwi", "nis", "апр"),
+    ("may", "mai", "mei", "mag", "maj", "мая", "маи"),
+    ("juin", "jun", "giu", "cze", "haz", "июн"),
+    ("juil", "jul", "lug", "lip", "tem", "июл"),
+    ("aug", "aou", "ago", "sie", "agu", "авг"),
+    ("sep", "set", "wrz", "eyl", "сен"),
+    ("oct", "okt", "out", "ott", "paz", "eki", "окт"),
+    ("nov", "lis", "kas", "ноя"),
+    ("dec", "dez", "dic", "des", "gru", "ara", "дек"),
+)
+# Days since 1900 with the time of day as a fraction, as spreadsheets keep moments: those of 2000 to 2050.
+_SERIALS, _DAYS_UNTIL_1970 = (36_526, 54_789), 25_569
 # What says in which zone a time was read, and a time with the name of a zone (in brackets after an offset).
 _ZONE = re.compile(
     r"(?:(?<![AP])[A-Za-z\]]|[T :]\d\d(?::?\d\d)?(?::?\d\d(?:\.\d+)?)?\s*[+-]\d\d:?(?:\d\d)?)\s*\Z"
@@ -122,12 +142,14 @@ def detect_unit(values: pa.Array) -> Unit:
     middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
     if len(sizes) and _are_dates(sizes):
         return "iso"
+    if len(sizes) and _are_serials(sizes):
+        return "excel"
     if len(sizes) and sizes[0] >= 1e6 and _are_hours(20e8 + sizes) and len(np.unique(sizes)) > _FEW_HOURS:
         return "YYMMDDHH"
     for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
         if middle < limit:
             return unit  # type: ignore[return-value]
-    return "ns"
+    return "ticks" if _TICKS[0] <= middle < _TICKS[1] else "ns"
 
 
 def _order_of_dates(texts: pa.Array) -> Unit | None:
@@ -165,6 +187,14 @@ def _are_dates(numbers: np.ndarray[Any, Any]) -> bool:
     return _are_hours(finest // 10_000) and bool(
         (finest // 100 % 100 < 60).all() and (finest % 100 < 60 + has_millis).all()
     )
+
+
+def _are_serials(numbers: np.ndarray[Any, Any]) -> bool:
+    """True for days such as 45413.348611, most of which have the time of day behind the point."""
+    if numbers[0] < _SERIALS[0] or numbers[-1] >= _SERIALS[1]:
+        return False
+    thousandths = numbers * 1_000  # amounts of money have no more than these
+    return bool(np.mean(np.abs(thousandths - np.round(thousandths)) > 1e-3) > 0.5)
 
 
 def _are_hours(numbers: np.ndarray[Any, Any]) -> bool:
@@ -206,10 +236,13 @@ def seconds(
     if kind == "YYMMDDHH":
         digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
         read = _from_iso(pc.binary_join_element_wise("20", digits, ""), time_zone)
+    elif kind == "excel":
+        read = _from_serials(values, time_zone)
     elif kind in ("DMY", "MDY"):
         read = _each(_texts(values), lambda text: _numbered_moment(text, kind, time_zone))
     else:
         read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
+        read = pc.subtract(read, _SINCE_YEAR_1) if kind == "ticks" else read
     bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
     if bad.any() and pa.types.is_string(values.type):
         bad &= ~is_placeholder(_trimmed(values))
@@ -243,6 +276,16 @@ def _from_numbers(values: pa.Array, per_second: int) -> pa.Array:
     floats = known.to_numpy(zero_copy_only=False) / per_second
     fits = np.isfinite(floats) & (np.abs(floats) < 2.0**62)
     return pa.array(np.floor(np.where(fits, floats, 0)).astype(np.int64), mask=~fits)
+
+
+def _from_serials(values: pa.Array, time_zone: str) -> pa.Array:
+    """Convert days since 1900; six digits behind the point leave an error of a twentieth of a second."""
+    days = numbers(values)
+    if not pa.types.is_floating(days.type):
+        days = _readable_numbers(values)
+    rounded = pc.round(pc.multiply(pc.subtract(days, _DAYS_UNTIL_1970), 86_400.0), 1)
+    micros = pc.multiply(_from_numbers(rounded, 1), 1_000_000)
+    return _from_timestamps(micros.cast(pa.timestamp("us")), time_zone)
 
 
 def _floor_divided(values: pa.Array, divisor: int) -> pa.Array:
@@ -318,9 +361,11 @@ def _in_zone(moment: dt.datetime, zone: str) -> int | None:
 
 def _other_form(text: str) -> dt.datetime | None:
     """Read a time in one of `_FORMS` or `_DATES`, or as mail has it."""
-    for pattern in _DATES:
+    for pattern in (*_DATES, _SPOKEN):
         if found := pattern.match(text):
             return _date(**found.groupdict())
+    if found := _ASIAN.match(text):
+        return _asian_moment(found)
     for form in _FORMS:
         try:
             return dt.datetime.strptime(text, form)
@@ -338,8 +383,7 @@ def _date(
     day: str, month: str, year: str, clock: str | None, half: str | None, mark: str = ""
 ) -> dt.datetime | None:
     """Make a moment of the parts of a date; None if there is no such date."""
-    name = month.lower().lstrip("0")
-    numbers = [n for n, full in enumerate(_MONTHS, 1) if name in (full, full[:3], full[:4], str(n))]
+    number = int(month) if month.isdecimal() else _number_of_month(month)
     hour, *rest = re.split("[:.]", clock or "00:00", maxsplit=2)
     shift = 0
     if half:
@@ -349,6 +393,27 @@ def _date(
     try:
         time = dt.time.fromisoformat(":".join([f"{int(hour) + shift:02}", *rest]))
         full = int(year) if len(year) == 4 else dt.datetime.strptime(year, "%y").year
-        return dt.datetime.combine(dt.date(full, numbers[0], int(day)), time) if numbers else None
+        return dt.datetime.combine(dt.date(full, number, int(day)), time)
     except ValueError:
         return None
+
+
+def _number_of_month(name: str) -> int:
+    """Return 1 to 12 for the name of a month, or the letters that it begins with; 0 for any other word."""
+    letters = unicodedata.normalize("NFKD", name.lower().replace("ı", "i"))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    found = [n for n, words in enumerate(_MONTHS, 1) if plain.startswith(words)]
+    return found[0] if len(found) == 1 else 0
+
+
+def _asian_moment(found: re.Match[str]) -> dt.datetime | None:
+    """Make a moment of the parts of a date of China, Japan or Korea."""
+    hour = int(found["hour"] or 0)
+    if found["half"]:
+        hour = hour % 12 + 12 * (found["half"] in _LATE)
+    try:
+        day = dt.datetime(int(found["year"]), int(found["month"]), int(found["day"]), hour)
+        later = dt.timedelta(minutes=int(found["minute"] or 0), seconds=float(found["second"] or 0))
+    except ValueError:
+        return None
+    return day + later if later < dt.timedelta(hours=1) else None

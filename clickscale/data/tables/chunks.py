@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from clickscale.data.source import PROBLEM, PROBLEM_VALUE
 from clickscale.data.tables.arrow_types import plain_type
 from clickscale.data.tables.object_texts import array_of, object_of
-from clickscale.data.tables.paths import base_of, holds_pairs, object_at, steps_below, value_at
+from clickscale.data.tables.paths import base_of, holds_pairs, is_list, object_at, steps_below, value_at
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
@@ -66,6 +66,37 @@ class Chunk:
         masked = pa.types.is_boolean(rows.type)
         parts = [self.rows, self.problem, *([] if self.evidence is None else [self.evidence])]
         return Chunk(*(part.filter(rows) if masked else part.take(rows) for part in parts))
+
+    def unnested(self, column: str) -> "Chunk":
+        """Make a row of each object in the lists of a column, beside the other values of its row.
+
+        Values inside of these objects, which stand in columns of lists named by their paths, are those of the
+        rows. A row with a problem stays one row, and one without objects none.
+        """
+        inner = [name for name in self.rows.schema.names if name == column or name.startswith(f"{column}.")]
+        lists = [self[name] for name in inner if is_list(self[name].type)]
+        nothing = np.zeros(len(self), np.int64)
+        held = np.asarray(pc.list_value_length(lists[0]).fill_null(0), np.int64) if lists else nothing
+        broken = np.asarray(self.problem.is_valid()) & (held == 0)
+        count = np.where(broken, 1, held)
+        row = np.repeat(np.arange(len(self)), count)
+        place = np.arange(count.sum()) + np.repeat(np.cumsum(held) - held - (np.cumsum(count) - count), count)
+        objects = pa.array(place, mask=broken[row])
+        arrays = [
+            self[name].take(pa.array(row))
+            if name not in inner
+            else self[name].flatten().take(objects)
+            if is_list(self[name].type)
+            else pa.nulls(len(row))
+            for name in self.rows.schema.names
+        ]
+        rows = pa.RecordBatch.from_arrays(arrays, names=self.rows.schema.names)
+        evidence = None if self.evidence is None else self.evidence.take(pa.array(row))
+        return Chunk(rows, self.problem.take(pa.array(row)), evidence)
+
+    def select(self, columns: Sequence[str]) -> "Chunk":
+        """Keep some of the columns, in their order."""
+        return Chunk(self.rows.select(list(columns)), self.problem, self.evidence)
 
     def slice(self, start: int, rows: int) -> "Chunk":
         """Return ``rows`` rows from ``start`` on."""

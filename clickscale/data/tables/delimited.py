@@ -5,7 +5,8 @@ Arrow parses whole blocks, in which `clickscale.data.tables.quotes` has settled 
 block that Arrow cannot read, or whose broken rows span lines, is parsed again row by row.
 """
 
-from collections.abc import Iterator, Sequence
+import codecs
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,11 @@ from clickscale.data.tables.chunks import (
 )
 from clickscale.data.tables.quotes import Grammar
 from clickscale.errors import InputError
+
+# Western text, then that of Central Europe, of Cyrillic letters and of Turkey, and of Japan, China and Korea.
+Encoding = Literal[
+    "utf-8", "latin-1", "cp1250", "cp1251", "cp1254", "cp932", "euc-jp", "gb18030", "big5", "cp949"
+]
 
 _ONE_BYTE = b"\x1f"  # replaces a separator of several bytes, which Arrow cannot split by
 # Control characters of Latin-1 that Windows-1252 has as letters; five of them it does not define.
@@ -52,7 +58,7 @@ class TextFormat(Config, frozen=True):
     separator: str = ""
     names: tuple[str, ...] = ()
     quote: str = '"'
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: Encoding = "utf-8"
     skip: int = 0
     nulls: tuple[str, ...] = (
         *("", "NULL", "null", r"\N", "None", "NaN", "nan", "N/A", "n/a", "<NA>", "#N/A"),
@@ -87,7 +93,7 @@ def read_delimited(path: Path, columns: Sequence[str] | None, text: TextFormat) 
 def read_block(block: bytes, names: Sequence[str], text: TextFormat) -> Chunk:
     """Read rows that were cut out of the middle of a file; ``text.separator`` must be given."""
     grammar = _grammar(text, len(names))
-    settled, _ = grammar.settle(_in_utf8(block, text), True)
+    settled, _ = grammar.settle(_to_utf8(text)(block, True), True)
     return _text_chunk(*_parse_block(settled, list(names), list(names), text, grammar))
 
 
@@ -119,8 +125,9 @@ def _decoded(path: Path, text: TextFormat) -> Iterator[tuple[bytes, bool]]:
     """Yield the pieces of a file in UTF-8, with lines that end in ``\\n`` and separators of one byte."""
     separator, held = text.separator.encode(), b""
     old_style: bool | None = None
+    in_utf8 = _to_utf8(text)
     for piece, is_last in pieces(path):
-        piece = _in_utf8(piece, text)
+        piece = in_utf8(piece, is_last)
         if old_style is None:  # files of old Macs end their lines with a carriage return alone
             old_style = b"\r" in piece and b"\n" not in piece
         piece = piece.replace(b"\r", b"\n") if old_style else piece
@@ -131,13 +138,18 @@ def _decoded(path: Path, text: TextFormat) -> Iterator[tuple[bytes, bool]]:
         yield piece, is_last
 
 
-def _western(block: bytes) -> str:
-    """Decode Latin-1, in which Windows has letters such as the euro sign where Latin-1 has none."""
-    return block.decode("latin-1").translate(_WINDOWS)
+def _to_utf8(text: TextFormat) -> Callable[[bytes, bool], bytes]:
+    """Return a function that writes the next piece of a file in UTF-8; its last argument: is it the last.
 
-
-def _in_utf8(block: bytes, text: TextFormat) -> bytes:
-    return block if text.encoding == "utf-8" else _western(block).encode()
+    Latin-1 is read as Windows writes it, with letters such as the euro sign where Latin-1 has none. Bytes
+    that are no letters stay, so that their rows are found later.
+    """
+    if text.encoding == "utf-8":
+        return lambda piece, is_last: piece
+    if text.encoding == "latin-1":
+        return lambda piece, is_last: piece.decode("latin-1").translate(_WINDOWS).encode()
+    decoder = codecs.getincrementaldecoder(text.encoding)("surrogateescape")  # a letter may end in the next
+    return lambda piece, is_last: decoder.decode(piece, is_last).encode("utf-8", "surrogateescape")
 
 
 def _rows(path: Path, grammar: Grammar, data: Iterator[tuple[bytes, bool]]) -> Iterator[bytes]:

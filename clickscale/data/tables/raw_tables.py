@@ -57,11 +57,15 @@ def read(
     *,
     format: Format = "auto",
     text: TextFormat = _PLAIN,
+    unnest: str = "",
 ) -> Iterator[Chunk]:
     """Stream a file of a table; ``columns`` chooses and orders its columns (all of them if None).
 
     Folders such as ``dt=2024-01-31`` on the way to the file are columns, too. A value inside of objects is
     named by its path, such as ``context.device``.
+
+    Args:
+        unnest: a column of lists of objects, each of which becomes a row.
 
     Rows with another number of fields than the table, or that are not JSON, get the problem ``bad_row``; rows
     with bytes that are not UTF-8 get ``invalid_utf8``.
@@ -69,6 +73,11 @@ def read(
     Raises:
         InputError: the file is missing or damaged, or lacks a column; the message names it.
     """
+    if unnest:
+        needed = columns if columns is None else list(dict.fromkeys([*columns, unnest]))
+        nested = read(path, needed, format=format, text=text)
+        rows = (chunk.unnested(unnest) for chunk in nested)
+        return rows if columns is None else (chunk.select(columns) for chunk in rows)
     kind = detect_format(path) if format == "auto" else format
     given = columns_of_path(path)
     own = columns if columns is None else [name for name in columns if name not in given] or None

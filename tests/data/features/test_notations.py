@@ -62,6 +62,9 @@ def test_numbers_that_are_no_texts_need_no_notation() -> None:
 @pytest.mark.parametrize(
     ("texts", "notation"),
     [
+        (["1,234円", "980円", "12,800円"], POINT),
+        (["899元", "1,299元"], POINT),
+        (["1.234,50 TL", "89,90 TL"], COMMA),
         (["12,99", "9,50", "100,00"], COMMA),
         (["2,3174", "0,6205", "1,0629"], COMMA),
         (["29,3", "11,2", "7,5"], COMMA),

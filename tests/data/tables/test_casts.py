@@ -38,6 +38,10 @@ def test_numbers_keep_infinity_for_preparation_to_refuse():
         ([1_650_812_741_436], "ms"),
         (["1650812741436000", None], "us"),
         ([1_650_812_741_436_000_000], "ns"),
+        (["638500000000000000", "638500000010000000"], "ticks"),
+        (["45413.348611", "45414.000012"], "excel"),
+        (["45413.35", "41000.5"], "s"),
+        ([45_413, 45_414], "s"),
         (["2022-04-10", "2022-04-11"], "iso"),
         (["1511848894", "1511848895", "broken"], "s"),
         ([dt.datetime(2020, 1, 1)], "iso"),
@@ -189,3 +193,50 @@ def test_numbers_behind_many_others_and_before_a_text_stay_as_they_are():
     assert integers(pa.array(values[::-1])).to_pylist() == values[::-1]
     assert integers(pa.array([*[None] * 40, "7"])).to_pylist() == [*[None] * 40, 7]
     assert integers(pa.array([*[1.0] * 40, 1.5])).to_pylist() == [*[1.0] * 40, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1 Mayıs 2024 10:26:11", "2024-05-01T10:26:11"),
+        ("12 Şubat 2024", "2024-02-12"),
+        ("3. Mai 2024", "2024-05-03"),
+        ("15. März 2024 08:05", "2024-03-15T08:05"),
+        ("1 de mayo de 2024", "2024-05-01"),
+        ("02 août 2024 à 10:23", "2024-08-02T10:23"),
+        ("7 juillet 2024", "2024-07-07"),
+        ("7 juin 2024", "2024-06-07"),
+        ("4 set. 2024", "2024-09-04"),
+        ("9 października 2024 23:59:01", "2024-10-09T23:59:01"),
+        ("5 мая 2024 г., 10:00", "2024-05-05T10:00"),
+        ("31 mrt 2024", "2024-03-31"),
+        ("2024年05月01日 10時26分11秒", "2024-05-01T10:26:11"),
+        ("2024年5月1日", "2024-05-01"),
+        ("2024年5月1日 下午3:07", "2024-05-01T15:07"),
+        ("2024년 5월 1일 오전 12시 3분", "2024-05-01T00:03"),
+        ("2024년 5월 1일 10:26:11", "2024-05-01T10:26:11"),
+    ],
+)
+def test_dates_in_words_of_other_languages_are_read(text, moment):
+    expected = dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).timestamp()
+    assert seconds(pa.array([text]), "iso")[0].to_pylist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5 mal 2024", "7 jui 2024", "31 Februar 2024", "1 Zimmer 2024", "2024年13月1日", "2024年5月1日 25時"],
+)
+def test_words_that_are_no_months_make_no_dates(text):
+    assert seconds(pa.array([text]), "iso")[0].to_pylist() == [None]
+
+
+def test_ticks_of_dot_net_count_from_the_year_1():
+    ticks = pa.array(["638496648000000000", "638496648015000000", None, "x"])
+    assert seconds(ticks, "ticks")[0].to_pylist() == [1_714_068_000, 1_714_068_001, None, None]
+
+
+def test_days_of_spreadsheets_are_read_to_the_second():
+    days = pa.array(["45413.348611", "45413", None, "x"])
+    assert seconds(days, "excel")[0].to_pylist() == [1_714_551_720, 1_714_521_600, None, None]
+    berlin, _ = seconds(pa.array([45_413.348611]), "excel", "Europe/Berlin")
+    assert berlin.to_pylist() == [1_714_551_720 - 7_200]

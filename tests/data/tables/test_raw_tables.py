@@ -103,3 +103,43 @@ def test_a_file_is_found_in_the_folder_or_one_below_or_gzipped(tmp_path):
         find_file(tmp_path, "u.data")
     with pytest.raises(InputError, match="is not a folder"):
         find_file(tmp_path / "absent", "u.data")
+
+
+LINES = (
+    '{"user": "u1", "events": [{"item": "a", "at": 5}, {"item": "b", "at": 6, "tags": ["x", "y"]}]}\n'
+    '{"user": "u2", "events": []}\n'
+    "broken\n"
+    '{"user": "u3"}\n'
+    '{"user": "u4", "events": [{"item": "c", "at": 7}]}\n'
+)
+
+
+@pytest.mark.parametrize(
+    "columns", [["user", "events.item", "events.at"], ["events.at", "user", "events.item"]]
+)
+def test_each_object_of_a_list_is_a_row_beside_the_values_of_its_line(tmp_path, columns):
+    path = written(tmp_path, LINES.encode(), "t.jsonl")
+    (chunk,) = read(path, columns, unnest="events")
+    assert chunk.rows.schema.names == columns
+    assert chunk["user"].to_pylist() == ["u1", "u1", None, "u4"]
+    assert chunk["events.item"].to_pylist() == ["a", "b", None, "c"]
+    assert chunk["events.at"].to_pylist() == [5, 6, None, 7]
+    assert chunk.problem.to_pylist() == [None, None, "bad_row", None]
+
+
+def test_values_of_the_line_repeat_for_each_object_of_its_list(tmp_path):
+    path = written(tmp_path, LINES.encode(), "t.jsonl")
+    (chunk,) = read(path, ["user"], unnest="events")
+    assert chunk["user"].to_pylist() == ["u1", "u1", None, "u4"]
+    (whole,) = read(path, unnest="events")
+    assert [each and each["item"] for each in whole["events"].to_pylist()] == ["a", "b", None, "c"]
+    (tags,) = read(path, ["events.tags"], unnest="events")
+    assert tags["events.tags"].to_pylist() == [None, ["x", "y"], None, None]
+
+
+def test_lists_of_objects_in_parquet_are_taken_apart_likewise(tmp_path):
+    events = [[{"item": "a", "at": 5}, {"item": "b", "at": 6}], None, [{"item": "c", "at": 7}]]
+    pq.write_table(pa.table({"user": ["u1", "u2", "u3"], "events": events}), tmp_path / "t.parquet")
+    (chunk,) = read(tmp_path / "t.parquet", ["events.item", "user"], unnest="events")
+    assert chunk["events.item"].to_pylist() == ["a", "b", "c"]
+    assert chunk["user"].to_pylist() == ["u1", "u1", "u3"]

@@ -35,6 +35,7 @@ from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
 from clickscale.data.described.drafts.toml_lines import quoted, remark
+from clickscale.data.described.rows import as_text
 from clickscale.data.features.values import read_labels
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.conditions import parse_condition
@@ -44,10 +45,11 @@ _NO_ITEM = re.compile(
     r"branch|device|session|campaign|channel|plan|courier|rider|carrier|employee|staff|clerk|cashier|agent|operator|"
     r"address|payment|household)s?_?(id|no|key)?($|_)"
 )
-OTHER_ID = "the other id beside the user"  # why a column is the item
+_OTHER_ID = "the other id beside the user"  # why a column is the item
 _SHOWN = 40  # letters of a value in a reason
-OTHER_AD = "it tells"  # begins the reason
-OTHER_CODES = "codes that come again with other users, as those of items do"
+_OTHER_AD = "it tells"  # begins the reason
+_BY_POSITION = "by its position, since no name helps: the user is often before the item"
+_OTHER_CODES = "codes that come again with other users, as those of items do"
 OTHER_USER = "another id of users, which many rows lack"  # why a column is left out
 SAME_USER, SAME_ITEM = (f"each {kind} has one of its own, so it is a second id" for kind in ("user", "item"))
 _VISIT = 86_400  # seconds between the first and the last row of a request or a visit, at most
@@ -69,6 +71,7 @@ _NAMELESS = re.compile(r"[A-Za-z]{1,6}_?\d+")
 _TOLD = 2  # columns that say something of an ad, at least
 _CODE = r"^[A-Za-z]+[-_:./]?[A-Za-z0-9]*\d+$"  # a word and a number
 _MANY, _AGAIN = 30, 0.5  # different codes, at least, and as a share of the rows at most
+_NOTHING = re.compile(r"(?!)")
 _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and item
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
@@ -117,6 +120,16 @@ class Events:
         same = [pc.equal(column.values[1:], column.values[:-1]) for column in (self.user, self.time)]
         share = pc.mean(pc.and_(*same).cast(pa.int8())).as_py()
         return self.shape.listed is None and (share or 0.0) > _SHARED
+
+    @property
+    def is_item_by_values(self) -> bool:
+        """True if the values of a column tell the item, and the name of another one the user."""
+        return self.why in (_OTHER_ID, _OTHER_CODES) or self.why.startswith(_OTHER_AD)
+
+    @property
+    def is_by_position(self) -> bool:
+        """True if no name and no other table tells users and items."""
+        return self.why == _BY_POSITION
 
     @cached_property
     def truth(self) -> npt.NDArray[np.float64] | None:
@@ -243,16 +256,30 @@ def _requests(columns: Sequence[Column], user: Column | None, time: Column | Non
         column.name: "an id of one request or visit, which does not come back"
         for column in columns
         if not pa.types.is_nested(column.values.type)
-        and _OF_REQUESTS.search(OutcomeName(column.name).snake)
-        and (column.is_id or column.floats is None)
+        and (column.is_id or column.floats is None or column.is_whole)
         and not column.unit
         and column.distinct > _REQUESTS * user.distinct
         and side_of(user, None, column)[0] == "item"
-        and _soon_over(column, moments)
+        and (
+            soon_over(column, moments)
+            if _OF_REQUESTS.search(OutcomeName(column.name).snake)
+            else _numbers_requests(column, user, moments)
+        )
     }
 
 
-def _soon_over(column: Column, moments: pa.Array) -> bool:
+def _numbers_requests(column: Column, user: Column, moments: pa.Array) -> bool:
+    """True for codes with figures of which each request, the rows of a user and a moment, has its own."""
+    if not pc.all(pc.match_substring_regex(as_text(column.known), r"\d")).as_py():
+        return False
+    rows = pa.table({"id": column.values, "user": user.values, "at": moments}).drop_null()
+    requests = rows.group_by(["user", "at"]).aggregate([("id", "count_distinct"), ("id", "count")])
+    several = rows.num_rows > _REQUESTS * len(requests)
+    alone = pc.mean(pc.equal(requests["id_count_distinct"], 1).cast(pa.int8())).as_py() or 0.0
+    return several and alone >= _OWN and column.distinct >= _OWN * len(requests)
+
+
+def soon_over(column: Column, moments: pa.Array) -> bool:
     """True if the rows of nearly each value lie within a day of each other, and all rows do not."""
     rows = pa.table({"id": column.values, "at": moments}).drop_null()
     spans = rows.group_by("id").aggregate([("at", "min"), ("at", "max")])
@@ -271,7 +298,8 @@ def _tells_events(label: Label, has_key: bool) -> bool:
     if named([column], CLICKS) is not None:
         return not (has_key and condition.endswith(">= 1"))
     said = OutcomeName(column.name)
-    return (said.is_plain or said.has_weak_word or column.is_label) and not has_key
+    answers = said.tells_events and "'" in condition  # such as outcome == 'ACCEPTED'
+    return (said.is_plain or said.has_weak_word or column.is_label or answers) and not has_key
 
 
 def _never_features(columns: Sequence[Column], found: Found) -> dict[str, str]:
@@ -299,7 +327,7 @@ def _user_and_item(
     ad = None if item is None else _ad_of_place(columns, item)
     if item is not None and ad is not None and len(ad[1]) >= _TOLD and shared_id(item)[1]:
         place, (item, told_of) = item.name, ad
-        why = f"{OTHER_AD} {' and '.join(told_of)} as an ad does, and {place} says where it was shown"
+        why = f"{_OTHER_AD} {' and '.join(told_of)} as an ad does, and {place} says where it was shown"
     ids = [column for column in columns if column is not time and _may_be_id(column)]
     told = shape.head.named and any(
         column.is_flag and OutcomeName(column.name).has_word for column in columns
@@ -309,12 +337,13 @@ def _user_and_item(
     elif user is not None and item is None and _comes_back(user):
         others = _other_users(columns, user)
         columns = [column for column in columns if column.name not in others]
-        item, why = _other_id(columns, user), OTHER_ID
+        item, why = _other_id(columns, user, shape.head.unnest), _OTHER_ID
         if item is None and shape.head.named:
-            item, why = _codes_of_items(columns, user), OTHER_CODES
+            item, why = _codes_of_items(columns, user), _OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
-        user, item, *_ = (*ids, None, None)
-        why = "by its position, since no name helps: the user is often before the item"
+        again = [column for column in ids if _comes_back(column)]  # unlike the number of a row
+        user, item, *_ = (*(again if len(again) > 1 else ids), None, None)
+        why = _BY_POSITION
     return (None if user is item else user), item, why
 
 
@@ -339,15 +368,20 @@ def _ad_of_place(columns: Sequence[Column], item: Column) -> tuple[Column, list[
     return (ad, others) if others else None
 
 
-def _other_id(columns: Sequence[Column], user: Column) -> Column | None:
-    """Find the item of a table by its user: the other id, of several the one with the most values."""
+def _other_id(columns: Sequence[Column], user: Column, unnest: str) -> Column | None:
+    """Find the item of a table by its user: the other id, of several the one with the most values.
+
+    In a list of events, names such as ``aid`` are ids, too.
+    """
+    inner = re.compile(rf"^{re.escape(unnest)}\.(\w+\.)*\w*id$") if unnest else _NOTHING
     others = [
         column
         for column in columns
         if column is not user
-        and re.search(r"_ids?$|[a-z]I[Dd]$", column.name)
+        and (re.search(r"_ids?$|[a-z]I[Dd]$", column.name) or inner.match(column.name))
         and not OutcomeName(column.name).matches(_NO_ITEM)
         and 1 < column.distinct < 0.9 * len(column.values)
+        and side_of(user, None, column)[0] != "item"  # unlike visits, of which each has one user
     ]
     return max(others, key=lambda column: column.distinct, default=None)
 
@@ -382,7 +416,7 @@ def _comes_back(key: Column) -> bool:
 
 def _edges(columns: Sequence[Column]) -> list[Column]:
     """Return the first and the last column, those that hold 0 and 1."""
-    return [column for column in (columns[0], columns[-1]) if column.is_flag]
+    return [column for column in (*columns[:1], *columns[-1:]) if column.is_flag]
 
 
 def _may_be_id(column: Column) -> bool:

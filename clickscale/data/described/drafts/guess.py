@@ -17,20 +17,15 @@ import pyarrow.compute as pc
 from clickscale.config_text import build
 from clickscale.data.described.drafts.computed.derived_lines import Derivations
 from clickscale.data.described.drafts.computed.made_columns import with_flag_groups, with_url_parts
+from clickscale.data.described.drafts.computed.nearness import nearly_determines
 from clickscale.data.described.drafts.computed.statistic_lines import (
     Sample,
     Sampled,
     sampled,
     statistic_lines,
 )
-from clickscale.data.described.drafts.event_tables import (
-    OTHER_AD,
-    OTHER_CODES,
-    OTHER_ID,
-    no_events,
-    useless,
-)
-from clickscale.data.described.drafts.files.file_parts import part_files, tables_of_folder
+from clickscale.data.described.drafts.event_tables import no_events, useless
+from clickscale.data.described.drafts.files.file_groups import read_tables
 from clickscale.data.described.drafts.joined.attribute_tables import find_attributes
 from clickscale.data.described.drafts.joined.dated_tables import why_unused
 from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
@@ -48,12 +43,11 @@ from clickscale.data.described.drafts.roles import (
     is_afterwards,
     is_moment_of,
     named,
-    nearly_determines,
     numbers_or_none,
     shared_id,
     side_of,
 )
-from clickscale.data.described.drafts.samples import Column, Head, read_head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import user_history
 from clickscale.data.described.drafts.suspects import (
@@ -108,18 +102,19 @@ def guess(
         return _checked(library_draft(declared, base or Path.cwd()))
     if dataset:
         raise ConfigError(f"Data set {dataset!r}: no configuration among the tables declares any.")
-    tables = [table for path in tables for table in tables_of_folder(path)]
-    heads, parts = part_files([with_unknown_labels(read_head(path)) for path in tables])
+    read = read_tables(tables)
+    heads = [with_unknown_labels(head) for head in read.heads]
     known = [name for head in heads for name in head.columns]
     for name in (*keep, *labels):
         if name not in known:
             what = "to keep" if name in keep else "for the label"
             raise InputError(f"No table has a column {what}: " + unknown("column", name, known))
-    found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), parts)
+    found = find_tables(with_joined_ids([head.labeled(labels) for head in heads]), read.parts)
     if found is None:
         raise InputError(no_events(heads))
     draft = _Draft(found, base or Path.cwd(), keep)
-    return _checked("\n".join(draft.lines()) + "\n")
+    unread = (f"\n# Not used: {remark(name)} (no table). {why}." for name, why in read.unread.items())
+    return _checked("\n".join([*draft.lines(), *unread]) + "\n")
 
 
 def _checked(text: str) -> str:
@@ -178,13 +173,16 @@ class _Draft:
         """Yield the lines of the draft."""
         events = self.events
         yield "# A first draft, guessed from samples of the tables. Correct what is wrong."
-        yield f"name = {quoted(identifier(events.head.path.name.split('.')[0]).replace('_', '-'))}"
+        file = events.head.path.name.split(".")[0].rstrip("*-_")
+        yield f"name = {quoted(identifier(file).replace('_', '-'))}"
         ids: tuple[tuple[Kind, Column | None], ...] = (("user", events.user), ("item", events.item))
         for role, column in ids:
             if column is not None:
                 yield from self._id_lines(role, column)
             else:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
+        if events.is_by_position and events.head.named:
+            yield "# WARNING: no name tells the user and the item, so the first two ids are taken for them."
         yield from label_lines(events, self.tables.outcomes)
         for table in self.tables.outcomes:
             yield from table.lines(self.base)
@@ -242,8 +240,7 @@ class _Draft:
             yield "# all that are unknown, they share one history and one rate: give each an id of its own."
 
     def _why(self, role: str) -> str:
-        of_item = self.events.why in (OTHER_ID, OTHER_CODES) or self.events.why.startswith(OTHER_AD)
-        if role == "user" and of_item:
+        if role == "user" and self.events.is_item_by_values:
             return "by its name"
         if role == "item" or not (self.shape.composite or self.shape.listed):
             return self.events.why

@@ -13,19 +13,21 @@ def _ids(nouns: tuple[str, ...]) -> Iterator[str]:
     """Yield the names of ids of things, such as ``id_cliente``, ``Kundennummer`` and ``code_produit``."""
     for before in ("id", "cod", "code", "codigo", "codice", "num", "numero", "nr", "ref"):
         yield from (before + noun for noun in nouns)
-    for after in ("id", "nr", "nummer", "code", "codigo", "key", "uuid"):
+    for after in ("id", "nr", "no", "nummer", "code", "codigo", "key", "uuid"):
         yield from (noun + after for noun in nouns)
 
 
 # Nouns without accents, as `roles.plain_name` writes them: in English, since other languages put the word
-# for an id in front, then in Spanish, Portuguese, French, Italian, German and Dutch.
+# for an id in front, then in Spanish, Portuguese, French, Italian, German, Dutch, Polish, Czech, Turkish,
+# Swedish and Danish.
 _PEOPLE = _words(
     "user customer client member visitor cliente usuario suscriptor visitante lector oyente jugador "
     "comprador pasajero candidato utilizador assinante leitor ouvinte jogador passageiro utilisateur abonne "
     "visiteur lecteur auditeur joueur acheteur passager candidat destinataire utente abbonato visitatore "
     "lettore ascoltatore giocatore acquirente passeggero destinatario kunde kunden nutzer benutzer abonnent "
     "abonnenten besucher leser hoerer spieler kaeufer bewerber empfaenger gebruiker gebruikers klant "
-    "klanten abonnee bezoeker lezer luisteraar speler koper"
+    "klanten abonnee bezoeker lezer luisteraar speler koper uzytkownik uzytkownika klient klienta odbiorcy "
+    "uzivatel uzivatele zakaznik kullanici musteri uye ziyaretci anvandare kund bruger kunde"
 )
 _THINGS = _words(
     "item product article movie video song book offer listing job coupon recipe producto articulo anuncio "
@@ -33,7 +35,8 @@ _THINGS = _words(
     "musica imovel vaga cupom receita jogo produit annonce livre offre chanson bien emploi recette jeu "
     "prodotto articolo annuncio notizia brano offerta immobile lavoro ricetta gioco produkt artikel anzeige "
     "anzeigen beitrag beitrags buch angebot angebots inserat inserats immobilie immobilien stelle stellen "
-    "gutschein rezept spiel advertentie nieuws boek nummer aanbieding woning vacature recept spel"
+    "gutschein rezept spiel advertentie nieuws boek nummer aanbieding woning vacature recept spel "
+    "ogloszenie ogloszenia produktu artykul artykulu oferty inzerat clanek urun ilan annons"
 )
 _VAGUE = {"bien", "nummer", "lavoro", "emploi", "job", "song", "book"}  # by themselves, as names of ids
 
@@ -43,12 +46,13 @@ _USERS = (
         "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid "
         "visitor clientid client accountid account viewerid readerid buyerid playerid custid personid "
         "personidx msno recipient recipientid subscriberid reader viewer player listener seekerid seeker "
-        "passengerid passenger driver leadid householdid profile profileid msisdn username"
+        "passengerid passenger driverid driver leadid householdid profile profileid msisdn username"
     ),
     *_ids(_PEOPLE),
     *_PEOPLE,
     *_words(
-        "cookie cookieid distinctid anonymousid deviceid devicetoken ifa idfa gaid aaid sessionid session"
+        "emailhash hashedemail emailsha emailmd5 cookie cookieid distinctid anonymousid deviceid "
+        "devicetoken ifa idfa gaid aaid sessionid session"
     ),
 )
 _ITEMS = (
@@ -98,15 +102,31 @@ _KINDS = re.compile(
     r"content|merchandise|ad|sub|main|parent|top|job|course|vehicle)_?)class(es|ification)?(_?(name|id))?$"
 )
 
+# Names of ids in other scripts: of Chinese, Japanese, Korean and Russian.
+_NUMBER = r"[\s_]*(id|no|号|番号|コード|编号|編號|代码|번호|코드|아이디|номер|ид)?$"
+_FOREIGN_PERSON = re.compile(
+    r"^(用户|用戶|会员|會員|会員|ユーザー?|顧客|客户|회원|사용자|고객|유저|(id|ид)?[\s_]*(пользовател[ья]|клиент|клиента))"
+    + _NUMBER
+)
+_FOREIGN_THING = re.compile(
+    r"^(商品|物品|产品|產品|アイテム|記事|文章|广告|廣告|広告|상품|아이템|(id|ид)?[\s_]*(товара?|объявлени[ея]|стать[ия]))"
+    + _NUMBER
+)
+
 
 class _Words(NamedTuple):
-    """Names of ids in order of preference, and words inside of others."""
+    """Names of ids in order of preference, words inside of others, and names in other scripts."""
 
     names: tuple[str, ...]
     inside: re.Pattern[str]
+    foreign: re.Pattern[str] = re.compile(r"(?!)")
 
 
-WORDS = {"user": _Words(_USERS, _PERSON), "item": _Words(_ITEMS, _THING), "kind": _Words((), _KINDS)}
+WORDS = {
+    "user": _Words(_USERS, _PERSON, _FOREIGN_PERSON),
+    "item": _Words(_ITEMS, _THING, _FOREIGN_THING),
+    "kind": _Words((), _KINDS),
+}
 
 # Inside of names of measured quantities, as `OutcomeName.snake` writes them.
 QUANTITIES = re.compile(

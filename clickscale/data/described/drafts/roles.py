@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS, OutcomeName
 from clickscale.data.described.drafts.role_words import DOUBTFUL, QUANTITIES, WORDS, YEARS
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
@@ -43,7 +43,10 @@ _ACTIONS = _words(
     "action event eventtype behaviortype behaviourtype behavior behaviour btag actiontype interaction type"
 )
 _ACTION_VALUES = frozenset(
-    _words("pv view click buy purchase cart addtocart fav favorite like share order impression show collect")
+    _words(
+        "pv view views click clicks buy purchase purchases cart carts addtocart fav favorite like share "
+        "order orders impression show collect"
+    )
 )
 
 # Words inside a name that hint at when a value is known, or at its side.
@@ -77,18 +80,16 @@ _EVERY = 0.95  # share of the rows with an id of their own from which it is none
 _MOSTLY_ONE = 0.9  # share of the devices with one user
 _SOME_GUESTS = 0.01  # share of rows without a user below which they are faulty
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
-_FEW_NUMBERS = 10  # different numbers that are compared as other values are
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
 _MOST_GROUPS = 32
 _CERTAIN = 3.0  # deviations from no correlation beyond which neighboring values are alike
-_ALIKE = 0.75  # share of the differences of a column that lie between items, not within them
 _GROUPS = 20  # items or users with several rows that are enough for evidence from values
 _BEFORE = 0.99  # share of the rows in which a moment that is known lies before the impression
 
 
 def plain_name(name: str) -> str:
     """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
-    return re.sub(r"[^a-z0-9]", "", _without_accents(name))
+    return re.sub(r"[\W_]", "", _without_accents(name))
 
 
 def _without_accents(text: str) -> str:
@@ -97,7 +98,7 @@ def _without_accents(text: str) -> str:
         return text.lower()
     letters = unicodedata.normalize("NFKD", text.lower())
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return plain.replace("ß", "ss")
+    return plain.replace("ß", "ss").translate(PLAIN_LETTERS)
 
 
 def plain_ends(name: str) -> list[str]:
@@ -165,8 +166,10 @@ def _names_user(column: Column) -> bool:
 
 
 def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
-    """True for a name that ends in "id" and has a word for users or items."""
+    """True for a name that ends in "id" and has a word for users or items; in other scripts for the word."""
     name = column.name.lower()
+    if WORDS[kind].foreign.search(unicodedata.normalize("NFC", name)):
+        return True
     if not plain_name(name).endswith(("id", "no", "key")):
         return False
     return mentions(name, kind) and not _PLACES.search(name) and not _LINES.search(plain_name(name))
@@ -278,7 +281,7 @@ def is_afterwards(column: Column) -> bool:
 def is_quantity(column: Column) -> bool:
     """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
     name = OutcomeName(column.plain).snake
-    if name.endswith("_id"):
+    if name.startswith("id_") or name.endswith("_id"):
         return False
     return QUANTITIES.search(name) is not None or (
         YEARS.search(name) is not None and column.distinct > _SOME_YEARS
@@ -404,7 +407,7 @@ def _determines(key: Column, column: Column, share: float = 0.98) -> bool:
     """True if nearly all of the ids with several rows have one value, and several values occur."""
     if pa.types.is_nested(key.values.type) or column.distinct < 2:
         return False
-    keys, values = _codes(key.values), _codes(_comparable(column.values))
+    keys, values = codes_of(key.values), codes_of(_comparable(column.values))
     order = np.lexsort((values, keys))
     keys, values = keys[order], values[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -422,53 +425,8 @@ def _comparable(values: pa.Array) -> pa.Array:
     return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
 
 
-def nearly_determines(key: Column, column: Column) -> bool:
-    """True if values differ little between the rows of an id, next to how they differ between any two rows.
-
-    Of numbers the ranks are compared; of other values, how often two are equal.
-    """
-    if pa.types.is_nested(column.values.type) or column.distinct < 2:
-        return False
-    keys = _codes(key.values)
-    rows = np.bincount(keys[keys >= 0], minlength=1)
-    usable = (keys >= 0) & (rows[keys] > 1) & np.asarray(column.values.is_valid())
-    keys, place = np.unique(keys[usable], return_inverse=True)
-    if len(keys) < _GROUPS:
-        return False
-    is_number = column.floats is not None and column.distinct > _FEW_NUMBERS
-    within, anyhow = (_spread if is_number else _unlike)(_codes_or_ranks(column, is_number)[usable], place)
-    return anyhow > 0 and within < (1 - _ALIKE) * anyhow
-
-
-def _codes_or_ranks(column: Column, is_number: bool) -> npt.NDArray[np.float64]:
-    """Return (N,) ranks of numbers, or codes of other values."""
-    numbers = numbers_or_none(column) if is_number else None
-    if numbers is None:
-        return _codes(column.values).astype(float)
-    return np.searchsorted(np.sort(numbers), numbers).astype(float)
-
-
-def _spread(values: npt.NDArray[np.float64], place: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return the variance within groups and that of all values, each without bias."""
-    count = np.bincount(place)
-    left = values - (np.bincount(place, values) / count)[place]
-    return float(left @ left) / max(len(values) - len(count), 1), float(values.var(ddof=1))
-
-
-def _unlike(values: npt.NDArray[np.float64], place: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return how often two rows of a group differ, and how often any two rows do."""
-    _, value = np.unique(values, return_inverse=True)
-    _, cell = np.unique(place * (value.max() + 1) + value, return_inverse=True)
-    pairs = [_pairs(np.bincount(codes)) for codes in (cell, place, value)]
-    return 1 - pairs[0] / max(pairs[1], 1), 1 - pairs[2] / max(_pairs(np.array([len(value)])), 1)
-
-
-def _pairs(counts: npt.NDArray[np.int64]) -> float:
-    """Count the pairs of rows within groups of some sizes."""
-    return float((counts * (counts - 1)).sum())
-
-
-def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
+def codes_of(values: pa.Array) -> npt.NDArray[np.int64]:
+    """Return (N,) numbers of the values, -1 for none."""
     coded = values.dictionary_encode()
     return np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 

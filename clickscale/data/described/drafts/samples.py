@@ -3,10 +3,9 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clickscale.data.described.drafts.files.text_layout import is_number, sniff, with_digits
-from clickscale.data.described.drafts.lists.inner_columns import inner_columns
+from clickscale.data.described.drafts.files.text_layout import is_number
 from clickscale.data.described.keys import together
 from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.notations import detect_notation
@@ -30,20 +28,14 @@ from clickscale.data.features.texts import (
 )
 from clickscale.data.features.units import find_unit
 from clickscale.data.features.values import read_numbers
-from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import Unit, detect_unit, numbers, seconds
 from clickscale.data.tables.chunks import COMPRESSED, Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.folders import files_below
+from clickscale.data.tables.folders import matching_files
 from clickscale.data.tables.json_lines import holds_array
-from clickscale.data.tables.object_texts import array_of
-from clickscale.data.tables.paths import is_list
-from clickscale.data.tables.raw_tables import detect_format, read
-from clickscale.data.tables.spread import spread
-from clickscale.errors import InputError
+from clickscale.data.tables.raw_tables import Format, read
 from clickscale.schema import Notation, UrlPart
 
-_ROWS = 5000  # from each of head, middle and end
 _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
 _PROBE = 32  # values that are looked at before all are
 _LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
@@ -65,7 +57,6 @@ _PAIR = 2  # different values of which none needs to be more than a name
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
-_UNTYPED = (pa.null(), pa.list_(pa.null()))
 _DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
 
 
@@ -179,8 +170,8 @@ class Column:
         if self.distinct < 2 or pa.types.is_nested(self.values.type) or pa.types.is_boolean(self.values.type):
             return ""
         unit = self._told_unit
-        if unit == "YYMMDDHH" and not _OF_TIMES.search(self.name.lower()):
-            return ""  # an id of eight digits
+        if unit in ("YYMMDDHH", "excel") and not _OF_TIMES.search(self.name.lower()):
+            return ""  # an id of eight digits, or any number
         return unit if self._lies_within(*_TIMES) else ""
 
     @cached_property
@@ -227,7 +218,8 @@ class Column:
                 continue
             parts = [text.split(separator) for text in self.known.to_pylist()]
             tokens = Counter(token.strip() for entry in parts for token in entry)
-            if separator == " " and with_digits(tokens) < 0.9 * tokens.total():
+            with_digits = sum(often for token, often in tokens.items() if any(map(str.isdigit, token)))
+            if separator == " " and with_digits < 0.9 * tokens.total():
                 continue  # words of a sentence, not a list of ids
             if len(tokens) < 0.5 * tokens.total() and not _are_phrases(parts):
                 return separator
@@ -268,13 +260,15 @@ class Head:
     """Rows from the head, the middle and the end of a table, and its layout.
 
     Attributes:
-        path: its file, or the folder of its files.
+        path: its file, the folder of its files, or a pattern that matches them.
         format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``.
         text: separator, names and encoding of text tables.
-        named: true if the file names its columns.
+        named: true if the file, or another one, names its columns.
         left_out: columns that hold nothing a field can be made of, each with what they hold.
         objects: those of them that hold lists of objects.
         sources: other tables that gave some of the columns.
+        unnest: column of lists of events, each of which is a row.
+        rows_of_line: rows of a line or an object of the file.
     """
 
     path: Path
@@ -286,21 +280,32 @@ class Head:
     left_out: dict[str, str] = field(default_factory=dict)
     objects: dict[str, pa.Array] = field(default_factory=dict)
     sources: Mapping[str, "Head"] = field(default_factory=dict)
+    unnest: str = ""
+    rows_of_line: float = 1.0
 
     def labeled(self, names: Collection[str]) -> "Head":
         """Return the table with some of its columns, if it has them, known as labels."""
         told = {name: replace(self.columns[name], is_label=True) for name in names if name in self.columns}
         return replace(self, columns={**self.columns, **told}) if told else self
 
+    @cached_property
+    def files(self) -> list[Path]:
+        """Its files, in the order of their names."""
+        return matching_files("table", Path(), str(self.path))
+
     @property
     def size(self) -> int:
         """Number of bytes of its files."""
-        return sum(file.stat().st_size for file in files_below(self.path))
+        return sum(file.stat().st_size for file in self.files)
 
     @cached_property
     def estimated_rows(self) -> float:
         """Estimate the number of rows; that of texts by the length of the first lines."""
-        files = files_below(self.path)
+        return self.rows_of_line * self._estimated_lines
+
+    @property
+    def _estimated_lines(self) -> float:
+        files = self.files
         if self.format == "parquet":
             return float(sum(pq.read_metadata(file).num_rows for file in files))
         if self.format == "jsonl" and holds_array(files[0]):  # of any number of lines
@@ -320,14 +325,18 @@ class Head:
             return self.sources[name].holds_integers(name)
         texts = pa.types.is_string(self.columns[name].values.type)
         seen = 0
-        for file in files_below(self.path) if texts else []:
-            for chunk in read(file, [name], format=self.format, text=self.text):  # type: ignore[arg-type]
+        for file in self.files if texts else []:
+            for chunk in self._read(file, [name]):
                 if not Column(name, chunk[name]).is_id and chunk[name].null_count < len(chunk):
                     return False
                 seen += chunk[name].nbytes
                 if seen > _SCANNED:
                     return True
         return True
+
+    def _read(self, file: Path, names: Sequence[str]) -> Iterator[Chunk]:
+        kind: Format = self.format  # type: ignore[assignment]
+        return read(file, names, format=kind, text=self.text, unnest=self.unnest)
 
     def texts(self, key: Sequence[str]) -> pa.Array:
         """Write the keys (N,) of the rows as texts, null where a part is missing."""
@@ -343,8 +352,8 @@ class Head:
         """
         found: dict[str, list[pa.Array]] = {name: [] for name in names}
         seen = rows = 0
-        for file in files_below(self.path):
-            for chunk in read(file, names, format=self.format, text=self.text):  # type: ignore[arg-type]
+        for file in self.files:
+            for chunk in self._read(file, names):
                 chosen = pc.is_in(whole_texts(read_texts(chunk[key])[0]), value_set=ids)
                 for name, parts in found.items():
                     parts.append(chunk[name].filter(chosen))
@@ -352,79 +361,6 @@ class Head:
                 if rows >= len(ids) or seen > _SCANNED:
                     return {name: together(parts) for name, parts in found.items()}, rows >= len(ids)
         return {name: together(parts) for name, parts in found.items()}, True
-
-
-def read_head(path: Path) -> Head:
-    """Sample a table in any known format: a file, or a folder of files.
-
-    Raises:
-        InputError: the file is missing, damaged, empty, or of unknown format.
-    """
-    files = files_below(path) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no files; name the folder or the file of a table.")
-    kind = detect_format(files[0])
-    text, named = sniff(files[0], kind) if kind in ("csv", "tsv") else (TextFormat(), True)
-    chosen = dict.fromkeys([files[0], files[len(files) // 2], files[-1]])
-    parts = [part for file in chosen for part in spread(file, kind, text, _ROWS) if len(part)]
-    if not parts:
-        raise InputError(f"{path} has no rows; a guess needs some.")
-    inner = [inner_columns(part.rows) for part in parts]
-    values = {name: _joined(parts, inner, name) for name in dict.fromkeys(chain.from_iterable(inner))}
-    rows = sum(map(len, parts))
-    left_out = {name: why for name, array in values.items() if (why := _why_not(name, array))}
-    left_out |= {name: told for name in values if (told := _bookkeeping(name, values))}
-    columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
-    objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
-    return Head(path, kind, text, named, columns, rows, left_out, objects)
-
-
-def _joined(parts: list[Chunk], inner: list[dict[str, pa.Array]], name: str) -> pa.Array:
-    """Join the values of a column, null where a part lacks it; those of several types as numbers or texts.
-
-    Args:
-        inner: the columns of each part, those inside of objects by their path.
-    """
-    held = [columns.get(name, pa.nulls(len(part))) for part, columns in zip(parts, inner, strict=True)]
-    # In JSON, lists without values have no type either.
-    known = [array for array in held if array.type not in _UNTYPED]
-    kinds = {array.type for array in known}
-    if len(kinds) > 1 and any(map(pa.types.is_nested, kinds)):
-        return array_of([value for array in held for value in array.to_pylist()])
-    if len(kinds) > 1:
-        both = [numbers(array) for array in known]
-        alike = all(pa.types.is_floating(array.type) for array in both)
-        known = both if alike else [read_texts(array)[0].cast(pa.string()) for array in known]
-    kind, typed = known[0].type if known else pa.null(), iter(known)
-    empty = [array.type in _UNTYPED for array in held]
-    return pa.concat_arrays(
-        [pa.nulls(len(array), kind) if no else next(typed) for array, no in zip(held, empty, strict=True)]
-    )
-
-
-def _why_not(name: str, values: pa.Array) -> str:
-    """Say what a column holds of which no field can be made, or return an empty text."""
-    if not name:
-        return "a column without a name"
-    if values.null_count == len(values) or _holds_empty_lists(values):
-        return f"no value in {len(values):,} sampled rows"
-    held = unreadable(values.type)
-    if held == "objects":
-        inner = values.type.field(0).name if values.type.num_fields else "name"
-        return f'objects; a field is made of a value inside by its path, such as column = "{name}.{inner}"'
-    return held
-
-
-def _bookkeeping(name: str, names: Collection[str]) -> str:
-    """Say what a tool wrote into a table for its own use, or return an empty text."""
-    if name in ("partition", "offset") and {"partition", "offset"} <= {*names}:
-        return "the place of a message in Kafka"
-    return "the version of a document, which Mongoose counts" if re.match(r"__v(\.\$\w+)?$", name) else ""
-
-
-def _holds_empty_lists(values: pa.Array) -> bool:
-    """True for lists of which none holds a value."""
-    return is_list(values.type) and pc.all(pc.is_null(pc.list_flatten(values))).as_py() is not False
 
 
 def _share(flags: pa.Array) -> float:

@@ -68,6 +68,7 @@ _CAME = re.compile(
     rf"(_(flag|ind|yn|app|ad|item|page|post|email|\d+_?(s|m|min|h|d)))?$|"
     # how long: active_time, ms_played, time_in_view, time_to_click, session_length, and in other languages
     rf"(^|_){_USE}_?{_UNIT}$|(^|_){_UNIT}_(in_view|{_USE})$|(^|_){_UNIT}_to_(first_)?({_ACTS})|session_len(gth)?(_|$)|"
+    rf"(^|_)(decision|decide|thinking|hesitation)_?{_UNIT}$|"
     rf"{_SPENT}|"
     # where, and what else: click_x, clicks_in_session, exit_page, next_item_id
     r"click_(x|y|pos|position|coords?|rank|index|element|url)$|"

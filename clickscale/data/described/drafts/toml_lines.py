@@ -1,12 +1,14 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS
 from clickscale.data.described.drafts.roles import is_quantity, is_version
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.features.ranges import ends_of
@@ -23,7 +25,10 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
         files = ", ".join(f"{part} = {_file(path, base)}" for part, path in parts.items())
         yield f"files = {{ {files} }}  # by their names"
     else:
-        yield f"files = {_file(head.path, base)}"
+        pieces = "" if head.path.exists() else f"  # {len(head.files)} files of one table"
+        yield f"files = {_file(head.path, base)}{pieces}"
+    if head.unnest:
+        yield f"unnest = {quoted(head.unnest)}  # each object of these lists is a row"
     if head.format in ("csv", "tsv"):
         usual = "\t" if head.format == "tsv" else ","
         if head.text.separator != usual:
@@ -35,9 +40,10 @@ def file_lines(head: Head, base: Path, parts: Mapping[str, Path] | None = None) 
         if head.text.nulls != TextFormat().nulls:
             nulls = ", ".join(map(quoted, head.text.nulls))
             yield f"nulls = [{nulls}]  # the last one is taken for an unknown label"
-        if not head.named:
+        if head.text.names:
             names = ", ".join(quoted(name) for name in head.text.names)
-            yield f"names = [{names}]  # give them better names here"
+            told = "as another file names them" if head.named else "give them better names here"
+            yield f"names = [{names}]  # {told}"
 
 
 def _file(path: Path, base: Path) -> str:
@@ -130,8 +136,10 @@ def _notation(column: Column) -> str:
 
 
 def identifier(name: str) -> str:
-    """Reduce a name to letters, digits and '_', beginning with a letter."""
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
+    """Reduce a name to letters without accents, digits and '_', beginning with a letter."""
+    letters = unicodedata.normalize("NFKD", name.replace("ß", "ss").translate(PLAIN_LETTERS))
+    kept = [letter for letter in letters if not unicodedata.combining(letter)]
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in kept).strip("_")
     return plain if plain[:1].isalpha() else f"f_{plain}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clickscale.errors import InputError
 from tests.data.described.logs import START, drafted, save
 
 CODES = [f"SKU-{n:05}" for n in range(50)]
@@ -181,3 +182,78 @@ def test_a_time_that_cannot_be_read_is_no_feature(tmp_path):
     assert tree["impressions"]["order"] == "rows"
     assert 'WARNING: "time"' in text
     assert "# left out: time (by its name a time that moves on, and it is not read as one)" in text
+
+
+def test_an_id_of_which_each_has_rows_of_one_user_is_no_item(tmp_path):
+    draw = random.Random(7)
+    log = [
+        {
+            "user_id": n // 5 % 60,
+            "assignment_id": n // 5,
+            "problem_id": draw.randrange(40),
+            "time": START + 900 * n,
+        }
+        | {"correct": int(draw.random() < 0.6)}
+        for n in range(1_500)
+    ]
+    _, tree = draft(tmp_path, log)
+    assert tree["item"]["column"] == "problem_id"
+
+
+def test_the_number_of_a_row_is_no_user_where_no_name_helps(tmp_path):
+    draw = random.Random(8)
+    log = [
+        {"lp": n, "kto": f"k{draw.randrange(50)}", "co": f"c{draw.randrange(40)}", "time": START + 900 * n}
+        for n in range(900)
+    ]
+    text, tree = draft(tmp_path, log)
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("kto", "co")
+    assert "# WARNING: no name tells the user and the item, so the first two ids are taken for them." in text
+
+
+def test_answers_to_offers_are_impressions_and_not_the_table_that_describes_places(tmp_path):
+    draw = random.Random(9)
+    offers = [
+        {"offer_id": f"f{n}", "driver_id": f"d{draw.randrange(50)}", "pickup": f"z{draw.randrange(30)}"}
+        | {"offered_at": START + 900 * n, "outcome": draw.choice(["ACCEPTED", "DECLINED", "TIMEOUT"])}
+        for n in range(1_500)
+    ]
+    save(
+        tmp_path,
+        [{"zone": f"z{n}", "airport": int(n % 7 == 0), "kind": f"k{n % 4}"} for n in range(30)],
+        "zones.csv",
+    )
+    _, tree = draft(tmp_path, offers, "zones.csv")
+    assert tree["impressions"]["files"] == "log.csv"
+    assert tree["user"]["column"] == "driver_id"
+    assert tree["labels"][0]["condition"] == "outcome == 'ACCEPTED'"
+    assert tree["joined"][0]["files"] == "zones.csv"
+    assert "item" not in tree  # the id of an offer is that of its row
+
+
+def test_a_table_that_a_longer_one_names_is_no_log_by_the_place_of_its_columns(tmp_path):
+    draw = random.Random(10)
+    shown = [
+        {"ref": f"x{draw.randrange(60)}", "when": START + 60 * n, "size": draw.random()} for n in range(900)
+    ]
+    things = [
+        {"ref": f"x{n}", "maker": f"m{n % 40}", "owner": f"o{n % 35}", "since": START + n} for n in range(60)
+    ]
+    with pytest.raises(InputError, match="No table has columns for user, item and time"):
+        draft(tmp_path, shown, save(tmp_path, things, "things.csv").name)
+
+
+@pytest.mark.parametrize(("column", "left_out"), [("VBELN", True), ("budget", False), ("query", False)])
+def test_a_code_that_each_request_has_for_itself_is_no_feature(tmp_path, column, left_out):
+    draw = random.Random(11)
+    values = {"VBELN": "{0:010d}", "budget": "{1}", "query": "red shoes {2}"}
+    log = [
+        {"user_id": f"u{visit % 50}", "item_id": f"i{draw.randrange(40)}", "time": START + 9_000 * visit}
+        | {column: values[column].format(80_000 + visit, 10 * (visit * 7 % 30), "abcdefgh"[visit % 8])}
+        | {"place": place, "clicked": int(draw.random() < 0.3)}
+        for visit in range(400)
+        for place in range(4)
+    ]
+    text, tree = draft(tmp_path, log)
+    assert (f"# left out: {column} (an id of one request" in text) == left_out
+    assert (column in [field["name"] for field in tree["impressions"]["fields"]]) == (not left_out)

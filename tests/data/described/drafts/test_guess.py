@@ -108,7 +108,7 @@ def test_statistics_are_declared_with_their_meaning(tmp_path):
         ({"product_class": lambda n: "ABCDE"[n % 5], "maker": lambda n: f"m{n // 2}"}, "product_class"),
         ({"Branche": lambda n: f"b{n % 5}", "Firma": lambda n: f"m{n // 2}"}, "Branche"),
         ({"editoria": lambda n: f"b{n % 5}", "autor": lambda n: f"m{n // 2}"}, "editoria"),
-        ({"sección": lambda n: f"b{n % 5}", "marca": lambda n: f"m{n // 2}"}, "secci_n"),
+        ({"sección": lambda n: f"b{n % 5}", "marca": lambda n: f"m{n // 2}"}, "seccion"),
         ({"editorial": lambda n: f"b{n % 5}", "maker": lambda n: f"m{n // 2}"}, "maker"),
         ({"stage": lambda n: "ABCDE"[n % 5], "maker": lambda n: f"m{n // 2}"}, "maker"),
         ({"flag": lambda n: n % 2}, ""),  # too few

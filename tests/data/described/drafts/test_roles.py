@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from clickscale.data.described.drafts.computed.nearness import nearly_determines
 from clickscale.data.described.drafts.roles import (
     find_id,
     find_time,
@@ -12,7 +13,6 @@ from clickscale.data.described.drafts.roles import (
     is_action,
     is_quantity,
     looks_rated,
-    nearly_determines,
     separation,
     shared_id,
     side_of,
@@ -43,6 +43,13 @@ def head(**values):
         (["visitor_location_country_id", "prop_id"], None, "prop_id"),
         (["id_cliente", "id_producto"], "id_cliente", "id_producto"),
         (["código_usuário", "id_artigo"], "código_usuário", "id_artigo"),
+        (["id_użytkownika", "id_ogłoszenia"], "id_użytkownika", "id_ogłoszenia"),
+        (["kullanıcı_no", "ürün_no"], "kullanıcı_no", "ürün_no"),
+        (["Email Hash", "sku"], "Email Hash", "sku"),
+        (["会員ID", "商品コード"], "会員ID", "商品コード"),
+        (["用户编号", "商品ID"], "用户编号", "商品ID"),
+        (["회원번호", "상품코드"], "회원번호", "상품코드"),
+        (["商品名", "会員ランク"], None, None),
         (["id_client", "code_coupon"], "id_client", "code_coupon"),
         (["ID_UTENTE", "codice_articolo"], "ID_UTENTE", "codice_articolo"),
         (["Kunden-Nr.", "Artikelnummer"], "Kunden-Nr.", "Artikelnummer"),

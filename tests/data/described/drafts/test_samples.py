@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from clickscale.data.described.drafts.samples import Column, read_head
+from clickscale.data.described.drafts.files.table_heads import read_head
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.log import load_log
 from clickscale.errors import InputError
 from tests.data.described.drafts.test_guess import draft, shop, write_csv
@@ -270,3 +271,18 @@ def test_arrays_of_objects_are_sampled_and_prepared(tmp_path, indent):
     assert [label["column"] for label in tree["labels"]] == ["clicked"]
     read = drained(load_log(tmp_path / "log.toml"))["impressions"]
     assert [row["time"] for row in read] == [row["timestamp"] for row in shop()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--\n-- PostgreSQL database dump\n--\n\nSET statement_timeout = 0;\n",
+        "CREATE TABLE clicks (id int, item text);\nINSERT INTO clicks VALUES (1, 'a');\n",
+        "COPY public.clicks (id, item) FROM stdin;\n1\ta\n2\tb\n",
+    ],
+)
+def test_a_dump_of_a_database_is_refused_with_the_way_out(tmp_path, text):
+    path = tmp_path / "backup.sql"
+    path.write_text(text)
+    with pytest.raises(InputError, match="holds commands of SQL, not a table"):
+        read_head(path)

@@ -158,6 +158,8 @@ def test_ordinary_names_are_not_suspect(name):
     "name",
     [
         "time_to_click",
+        "decision_ms",
+        "thinking_time",
         "click_x",
         "ms_played",
         "listen_time",

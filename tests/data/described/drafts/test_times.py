@@ -43,6 +43,8 @@ def test_a_date_and_the_time_of_day_in_two_columns_are_the_time(tmp_path, clock,
         ("data", "horário", "2024-05-{day:02}", "{hour}"),
         ("data", "ora", "2024-05-{day:02}", "{hour:02}:{minute:02}"),
         ("datum", "tijd", "{day:02}-05-2024", "{hour:02}:{minute:02}"),
+        ("ERDAT", "ERZET", "202405{day:02}", "{hour:02}{minute:02}{minute:02}"),
+        ("segments.date", "segments.hour", "2024-05-{day:02}", "{hour}"),
         ("when", "w2", "2024-05-{day:02}", "{hour:02}:{minute:02}:{minute:02}"),  # by its values
     ],
 )
@@ -197,3 +199,19 @@ def test_hours_of_the_day_are_not_taken_for_an_unread_time(tmp_path, name):
         del row["timestamp"]
     text, _ = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
     assert "is not read as a time" not in text
+
+
+@pytest.mark.parametrize(("name", "is_time"), [("Contact Date", True), ("salary", False)])
+def test_days_of_a_spreadsheet_are_the_time_under_the_name_of_one(tmp_path, name, is_time):
+    rows = [
+        {
+            "user_id": f"u{n % 40}",
+            "item_id": n % 30,
+            name: f"{45_413 + n / 97:.6f}",
+            "clicked": int(n % 7 < 3),
+        }
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert (tree["impressions"].get("time_unit") == "excel") == is_time
+    assert ("order" in tree["impressions"]) != is_time

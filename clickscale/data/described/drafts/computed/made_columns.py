@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import plain_name
+from clickscale.data.described.drafts.roles import plain_ends, plain_name
 from clickscale.data.described.drafts.samples import WRITTEN, Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES
 from clickscale.data.described.rows import as_text, moment_texts
@@ -24,7 +24,10 @@ _URL_PARTS: tuple[UrlPart, ...] = ("host", "section")
 _OWN, _SAME = 0.5, 0.9  # shares of the rows
 _FEWEST = 5  # neighboring columns of 0 and 1 that are taken for a list
 _HOURS, _SECONDS = 8, 30  # different hours and seconds of the times of events, at least
-_TIME_OF_DAY = r"^\s*(?P<hour>[01]?\d|2[0-3]):[0-5]\d:(?P<second>[0-5]\d)(?:\.\d+)?\s*$"
+_TIMES_OF_DAY = (
+    r"^\s*(?P<hour>[01]?\d|2[0-3]):[0-5]\d:(?P<second>[0-5]\d)(?:\.\d+)?\s*$",
+    r"^\s*(?P<hour>[01]\d|2[0-3])[0-5]\d(?P<second>[0-5]\d)\s*$",
+)
 _CLOCKS = (
     *("time", "clock", "timeofday", "hms", "hour", "hours", "hourofday", "hr", "hh", "orderhourofday"),
     *("eventtime", "clicktime", "starttime", "requesttime", "servertime", "impressiontime"),
@@ -86,7 +89,7 @@ def with_clock(date: Column | None, columns: Sequence[Column]) -> Column | None:
 
 def _is_called_clock(column: Column) -> bool:
     """True for texts such as 10:26 or 7:05:11, and for numbers of hours, under names of times of day."""
-    if plain_name(column.plain) not in _CLOCKS:
+    if not {plain_name(column.plain), *plain_ends(column.plain)} & {*_CLOCKS}:
         return False
     if pa.types.is_string(column.values.type) and column.floats is None:
         looks = pc.match_substring_regex(column.known, r"^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*$")
@@ -97,7 +100,7 @@ def _is_called_clock(column: Column) -> bool:
 
 
 def _runs_like_clock(column: Column) -> bool:
-    """True for times of day such as 14:05:33 in every row, at nearly any hour and second, under any name.
+    """True for times of day such as 14:05:33 or 140533 in every row, at nearly any hour, under any name.
 
     Durations are mostly shorter than an hour, and opening hours end with a full minute.
     """
@@ -105,8 +108,9 @@ def _runs_like_clock(column: Column) -> bool:
     is_plain = pa.types.is_string(column.values.type) and not column.values.null_count
     if not is_plain or name.is_moment or name.is_ahead:
         return False
-    parts = pc.extract_regex(column.known, _TIME_OF_DAY)
-    if parts.null_count:
+    read = [pc.extract_regex(column.known, form) for form in _TIMES_OF_DAY]
+    parts = next((each for each in read if not each.null_count), None)
+    if parts is None:
         return False
     hours, ends = (pc.value_counts(pc.struct_field(parts, name)) for name in ("hour", "second"))
     often = pc.max(hours.field("counts")).as_py(), pc.max(ends.field("counts")).as_py()

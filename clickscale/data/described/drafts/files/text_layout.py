@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
+from clickscale.data.described.drafts.files.text_encoding import detect_encoding
 from clickscale.data.features.texts import is_placeholder
 from clickscale.data.tables.chunks import line_blocks
 from clickscale.data.tables.delimited import TextFormat, split_line
@@ -14,27 +16,42 @@ from clickscale.errors import InputError
 
 _SEPARATORS = (",", "\t", ";", "|", "::")
 _LINES, _FEWEST_LINES = 50, 4  # that are looked at, and that tell what a table's lines look like
+_OTHERS = 30  # files of a table whose encoding is looked at
 _MOST_SKIPPED = 30  # lines before a table
 _MARKS = ("#", "//", "--", "%")  # of comments
 _WORDS = 2  # in each line that are no columns yet
+_DUMP = re.compile(
+    r"(-- (PostgreSQL|MySQL|MariaDB|SQLite)?.*dump|SET \w+ = |PRAGMA |BEGIN TRANSACTION|(CREATE|DROP) TABLE |"
+    r"INSERT INTO |COPY \S+ \(.*\) FROM stdin)",
+    re.IGNORECASE,
+)
 _SPARSE = re.compile(r"[-+]?[01](\.0*)?(\s+(qid|\d+):(\d+:)?[^\s:]+)+\s*\Z")  # 0 1:241 2:32, or 0 0:241:1
 
 
-def sniff(path: Path, kind: str) -> tuple[TextFormat, bool]:
-    """Detect the layout of a delimited file; return it, and true if the first line names the columns."""
+def sniff(path: Path, kind: str, others: Sequence[Path] = ()) -> tuple[TextFormat, bool]:
+    """Detect the layout of a delimited file; return it, and true if the first line names the columns.
+
+    Args:
+        others: further files of the table, some of which may show its encoding.
+    """
     block = next(line_blocks(path), b"").removeprefix(b"\xef\xbb\xbf")
-    encoding = _encoding(block)
+    encoding = detect_encoding(block)
+    for other in others[:_OTHERS] if encoding == "utf-8" else ():
+        encoding = detect_encoding(next(line_blocks(other), b""))
+        if encoding != "utf-8":
+            break
     every = re.split(r"\r*\n|\r", block.decode(encoding, "replace"))[: _LINES + _MOST_SKIPPED]
     skip = _skipped(every)
     lines = [line for line in every[skip:] if line.strip()][:_LINES]
     if not lines:
         raise InputError(f"{path} is empty; a guess needs some rows.")
     _check_dense(path, lines)
+    _check_no_dump(path, every)
     usual = "\t" if kind == "tsv" else ","
     separator = max(_SEPARATORS, key=lambda candidate: (*_fit(lines, candidate), candidate == usual))
     if not _fit(lines, separator)[0]:
         separator = next((spaces for spaces in ("  ", " ") if _divides_table(lines, spaces)), separator)
-    text = TextFormat(separator=separator, encoding=encoding, skip=skip)  # type: ignore[arg-type]
+    text = TextFormat(separator=separator, encoding=encoding, skip=skip)
     names = split_line(lines[0], text)
     if _is_header(names, [split_line(line, text) for line in lines[1:]]):
         return text, True
@@ -75,19 +92,13 @@ def _check_dense(path: Path, lines: list[str]) -> None:
         )
 
 
-def _encoding(block: bytes) -> str:
-    """Detect the encoding by the lines beyond ASCII; a broken line or two do not make a file Latin-1."""
-    lines = [line for line in block.split(b"\n") if not line.isascii()]
-    broken = sum(not _decodes(line) for line in lines)
-    return "latin-1" if 2 * broken > len(lines) else "utf-8"
-
-
-def _decodes(block: bytes) -> bool:
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _check_no_dump(path: Path, lines: list[str]) -> None:
+    """Refuse the commands that a database writes to make its tables again."""
+    if any(_DUMP.match(line) for line in lines):
+        raise InputError(
+            f"{path} holds commands of SQL, not a table. Write each table of it as CSV: with PostgreSQL by "
+            "\\copy NAME to 'NAME.csv' csv header, with MySQL by SELECT ... INTO OUTFILE."
+        )
 
 
 def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
@@ -137,11 +148,11 @@ def _differs(name: str, values: list[str]) -> bool:
     """True for a name above numbers only, or a name without digits above values that nearly all have some."""
     if not values or name in values:
         return False
-    digits_below = with_digits(Counter(values)) > 0.9 * len(values)
-    return all(map(is_number, values)) or (digits_below and not with_digits(Counter([name])))
+    digits_below = _with_digits(Counter(values)) > 0.9 * len(values)
+    return all(map(is_number, values)) or (digits_below and not _with_digits(Counter([name])))
 
 
-def with_digits(tokens: Counter[str]) -> int:
+def _with_digits(tokens: Counter[str]) -> int:
     """Count the tokens with a digit."""
     return sum(often for token, often in tokens.items() if any(letter.isdigit() for letter in token))
 

@@ -76,6 +76,8 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
         return 0
     if pa.types.is_nested(key.values.type):
         return 0  # lists join nothing
+    if not head.named and not in_common(key, wanted):
+        return 0  # its first column is one of anything
     hint = mentions(head.path.name, kind)
     if plain_name(key.name) == "id" and head.named and not hint and in_common(key, wanted) < _ALIKE:
         return 0  # of anything else

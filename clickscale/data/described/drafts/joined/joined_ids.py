@@ -6,16 +6,20 @@ from dataclasses import replace
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.event_tables import soon_over
 from clickscale.data.described.drafts.joined.more_tables import in_common
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import find_id, find_time, mentions, side_of
 from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.tables.casts import detect_unit, seconds
 
 _OWN = 0.99  # share of the rows of a table of attributes with an id of their own
 _AGAIN = 0.9  # share of the rows of events with different ids, below which ids come again
 _COMMON = 0.3  # share of all ids that both tables have
 _FEWEST = 10  # different ids
+_OFTENER = 0.05  # share of rows by which one id has the row before it oftener than others
 _OF_EVENTS = re.compile(
     r"(^|_)(request|search|session|query|impression|imp|event|order|visit|slate|auction|bid|page_?view|display|log|"
     r"message|trace|transaction|basket|cart)(_|$)"
@@ -51,6 +55,8 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
             told[column.name], user = "user", column
         elif item is None and (role == "item" or _may_be_item(column, user, table, head, others)):
             told[column.name], item = "item", column
+    if user is None or item is None:
+        told |= _by_turns(head, others, user, item, time)
     marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
     return replace(head, columns={**head.columns, **marked}) if marked else head
 
@@ -70,8 +76,63 @@ def _may_be_item(
     if mentions(table.path.name, "user") or _SERVES.search(OutcomeName(column.name).snake):
         return False
     if user is not None:
-        return side_of(column, user, None)[0] != "profile"
+        return _may_vary(column, user)
     return any(_has_user(name, other) for name in head.columns for other in others)
+
+
+def _may_vary(column: Column, user: Column) -> bool:
+    """True unless each user has one value, or each value one user, as a visit has."""
+    return side_of(column, user, None)[0] != "profile" and side_of(user, None, column)[0] != "item"
+
+
+def _by_turns(
+    head: Head, others: Sequence[Head], user: Column | None, item: Column | None, time: Column | None
+) -> dict[str, Literal["user", "item"]]:
+    """Tell users from items where no word does: several rows of a user follow each other in time.
+
+    If no id has more of such rows than the others, the user is taken to stand before the item.
+    """
+    known = [column.name for column in (user, item, time) if column is not None]
+    ids = _of_people_or_things(head, others, known, time)
+    if user is not None or not ids or (item is None and len(ids) < 2):
+        return {}
+    turns = {column.name: _turns(column, time) for column in ids}
+    first = max(ids, key=lambda column: turns[column.name])
+    rest = [turns[column.name] for column in ids if column is not first]
+    if item is not None:
+        certain = turns[first.name] > max([_turns(item, time), *rest]) + _OFTENER
+        return {first.name: "user"} if certain else {}
+    user = first if turns[first.name] > max(rest) + _OFTENER else ids[0]
+    things = [column for column in ids if column is not user and _may_vary(column, user)]
+    if not things:
+        return {}
+    return {user.name: "user", max(things, key=lambda column: column.distinct).name: "item"}
+
+
+def _of_people_or_things(
+    head: Head, others: Sequence[Head], known: Sequence[str], time: Column | None
+) -> list[Column]:
+    """List the ids that other tables describe, without requests and visits, which name a user or end."""
+    moments = None if time is None else seconds(time.values, detect_unit(time.known))[0]
+    found = {
+        column.name: column
+        for column, table in _described(head, others)
+        if column.name not in known
+        and not _SERVES.search(OutcomeName(column.name).snake)
+        and find_id(list(table.columns.values()), "user") is None
+        and not (moments is not None and soon_over(column, moments))
+    }
+    return list(found.values())
+
+
+def _turns(column: Column, time: Column | None) -> float:
+    """Return how much oftener than by chance a row has the id of the row before, in the order of time."""
+    values = column.values
+    if time is not None:
+        values = values.take(pc.sort_indices(seconds(time.values, detect_unit(time.known))[0]))
+    same = pc.mean(pc.equal(values[1:], values[:-1]).cast(pa.float64())).as_py() or 0.0
+    counts = pc.value_counts(column.known).field("counts").to_numpy(zero_copy_only=False)
+    return float(same - ((counts / max(counts.sum(), 1)) ** 2).sum())
 
 
 def _has_user(name: str, table: Head) -> bool:
@@ -102,13 +163,23 @@ def _may_be_id(column: Column) -> bool:
         return False
     if _OF_EVENTS.search(OutcomeName(column.name).snake):
         return False
-    return column.distinct >= _FEWEST and (column.floats is None or column.is_id)
+    return column.distinct >= _FEWEST and (column.floats is None or column.is_id or _are_padded(column))
+
+
+def _are_padded(column: Column) -> bool:
+    """True for whole numbers with zeros in front that have equally many figures, such as 0000104711."""
+    if not column.is_whole or not pa.types.is_string(column.values.type):
+        return False
+    lengths = pc.unique(pc.utf8_length(column.known))
+    return len(lengths) == 1 and bool(pc.all(pc.match_substring_regex(column.known, r"^\d{4,}$")).as_py())
 
 
 def _is_key(key: Column, column: Column) -> bool:
     """True if each row has its own, under the same name or, of texts that are no numbers, another one."""
     texts = key.floats is None and column.floats is None
-    named_alike = OutcomeName(key.name).snake in (OutcomeName(column.name).snake, "id")
+    snake = OutcomeName(key.name).snake  # empty for a name in letters of another script
+    ends = {OutcomeName(column.name).snake, OutcomeName(column.name.rpartition(".")[2]).snake, "id"}
+    named_alike = key.name == column.name or (snake != "" and snake in ends)
     return key.distinct >= _OWN * len(key.values) and (named_alike or texts)
 
 

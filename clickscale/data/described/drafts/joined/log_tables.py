@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.calendars import with_calendars
 from clickscale.data.described.drafts.joined.dated_tables import holds_versions
@@ -18,9 +20,11 @@ from clickscale.data.described.drafts.joined.request_search import with_orders, 
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.roles import find_id, find_time
-from clickscale.data.described.drafts.samples import Head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 
+_MANY = 1_000  # rows without a second one of an item, from which none comes again
+_FEWEST, _NAMED = 10, 0.9  # different ids of a column, and the share that are rows of another table, at least
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 
 
@@ -49,22 +53,26 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
     if any(each.events is not None and not holds_versions(each.shape.head) for each in found):
         found = [replace(e, plain=None, events=None) if holds_versions(e.shape.head) else e for e in found]
+    found = [replace(e, plain=None, events=None) if _only_describes(e, heads) else e for e in found]
     best = max(found, key=_worth)
     best = next((each for each in found if _is_finer(each, best)), best)
     best = _with_outcomes(best, found)
     if best.events is None:
         return None
+    chosen = best.events
+    if _numbers_its_rows(best, heads):
+        chosen = replace(chosen, item=None)
     requests = [replace(table, parts=parts.get(table.head.path, {})) for table in best.requests]
     outcomes = [replace(table, parts=parts.get(table.head.path, {})) for table in best.outcomes]
     rest = _left(found, [best.shape.head, *(table.head for table in requests)])
     known = [table.name for table in outcomes]
     ordered = [with_orders(each.shape.head, [other.shape.head for other in rest]) for each in rest]
-    further = find_outcomes(best.events, [head for head, _ in ordered])
+    further = find_outcomes(chosen, [head for head, _ in ordered])
     outcomes += [table for table in further if table.name not in known]
     orders = {head.path: tables for head, tables in ordered}
     for table in further:
         requests += orders[table.head.path] if {*table.key} & {*table.head.sources} else []
-    shown = with_labels(best.events, outcomes)
+    shown = with_labels(chosen, outcomes)
     shown = replace(shown, shape=replace(shown.shape, parts=parts.get(shown.head.path, {})))
     rest = _left(rest, [*(table.head for table in outcomes), *(table.head for table in requests)])
     # A small table of other events would take the place of all that users did with impressions.
@@ -135,6 +143,45 @@ def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
         persons = [table.person.name for table in requests if table.person is not None]
         shape = replace(shape, user=next((shape.head.columns[name] for name in persons), None))
     return replace(shape, left_out={**left_out, **shape.left_out})
+
+
+def _only_describes(each: _Candidate, heads: Sequence[Head]) -> bool:
+    """True for a table that no name makes one of events, and of which a longer one names the rows."""
+    events, own = each.events, each.shape.head
+    if events is None or not (events.is_by_position or _has_lone_label(events)):
+        return False
+    keys = [column for column in own.columns.values() if _has_row_each(column)]
+    longer = [head for head in heads if head is not own and head.estimated_rows > own.estimated_rows]
+    return any(
+        _FEWEST <= column.distinct < len(column.values) and column.ids_among(key) > _NAMED * column.distinct
+        for head in longer
+        for column in head.columns.values()
+        if not pa.types.is_nested(column.values.type)
+        for key in keys
+    )
+
+
+def _numbers_its_rows(best: _Candidate, heads: Sequence[Head]) -> bool:
+    """True if the item is the id of an event, such as an offer: no row and no other table has one again."""
+    events, item = best.events, None if best.events is None else best.events.item
+    if events is None or item is None or events.user is None or not events.labels or best.outcomes:
+        return False
+    if pa.types.is_nested(item.values.type) or not len(item.values) == item.distinct >= _MANY:
+        return False
+    own = best.shape.head.path
+    others = [column for head in heads if head.path != own for column in head.columns.values()]
+    return not any(item.ids_among(column) for column in others if not pa.types.is_nested(column.values.type))
+
+
+def _has_lone_label(events: Events) -> bool:
+    """True without users and items, if nothing but its two values speaks for the label."""
+    return events.user is None and events.item is None and not named_labels(events.labels)
+
+
+def _has_row_each(column: Column) -> bool:
+    """True for texts or ids that differ in every row."""
+    is_key = not pa.types.is_nested(column.values.type) and (column.floats is None or column.is_id)
+    return is_key and not column.unit and column.distinct == len(column.values)
 
 
 def _worth(each: _Candidate) -> tuple[tuple[bool, ...], int]:

@@ -14,6 +14,7 @@ from clickscale.data.described.drafts.roles import (
     FEEDBACK,
     mentions,
     named,
+    plain_ends,
     plain_name,
 )
 from clickscale.data.described.drafts.samples import Column, Head
@@ -78,7 +79,8 @@ def key_of(head: Head, kind: Kind, wanted: Column | None) -> Column | None:
     columns = list(head.columns.values())
     if not head.named:
         return columns[0]
-    names = (plain_name(wanted.name if wanted else ""), *WORDS[kind].names, "id")
+    own_names = (plain_name(wanted.name), *plain_ends(wanted.name)) if wanted else ()
+    names = (*own_names, *WORDS[kind].names, "id")
     found, own = named(columns, names), named(columns, ("id",))
     if found is not None and wanted is not None and own is not None and found.name != wanted.name:
         # A table of ads has an id of its own, and names their campaigns, which may be items elsewhere.

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
+from clickscale.data.described.drafts.labels.label_search import SHOWN
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, positive_of
 from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
@@ -22,6 +24,7 @@ _SAME = 0.999  # share of the rows that have a moment where they are positive, o
 _DAY = 86_400
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
 _UNITS = "s|sec|ms|millis|us|micros|ns|utc"
+_SEVERAL = 0.01  # share of rows that may count several impressions
 _WARNING = """\
 # WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
 # counts as a positive, and for each of them that many items which existed at its time are drawn as negatives.
@@ -37,12 +40,13 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         yield _WARNING
         for name, why in events.unfit.items():
             yield f"# WARNING: {remark(name)} may be the outcome: {why}."
-        flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag]
+        flags = [quoted(c.name) for c in events.head.columns.values() if c.is_flag or _says_yes(c)]
         if flags:
             yield f"# Columns with two values, such as 0 and 1: {', '.join(flags)}."
         yield f"negatives = {_NEGATIVES}"
         yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
         return
+    yield from _counted_lines(events)
     yield "# Outcomes of an impression; training takes the first one unless --labels names others."
     yield "labels = ["
     seen: set[str] = set()
@@ -61,6 +65,26 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
             why += "; add delay = seconds until it is known, or else it is taken to be known at once"
         yield f"  {{ name = {quoted(name)}, {source} }},  # {why}"
     yield "]"
+
+
+def _says_yes(column: Column) -> bool:
+    """True for two words of which one means yes, such as ``evet``, and for a mark such as X or nothing."""
+    if not pa.types.is_string(column.values.type) or column.distinct > 2:
+        return False
+    is_told = column.distinct == 2 or column.values.null_count > 0
+    return is_told and positive_of(column.known.unique().to_pylist()) is not None
+
+
+def _counted_lines(events: Events) -> Iterator[str]:
+    """Warn of rows that count several impressions, as reports by the hour and the day do."""
+    counts = [events.head.columns[name] for name, why in events.shape.left_out.items() if why == SHOWN]
+    for column in counts:
+        several = 0.0 if column.floats is None else float(np.mean(np.asarray(column.floats) > 1))
+        if several > _SEVERAL:
+            told = f"count several impressions ({remark(column.name)})"
+            yield f"# WARNING: {several:.0%} of the rows {told}, so a"
+            yield "# label says whether any of them had the outcome, and predictions are no rates of"
+            yield "# impressions. Export one row for each impression, if you can."
 
 
 def _own_delay(events: Events, label: Column, condition: str) -> int:
@@ -106,7 +130,7 @@ def _name(column: str, condition: str) -> str:
         return act if act != own else f"not_{own}"
     if said.is_moment or condition.endswith("!= ''"):
         return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
-    if condition.endswith("'") and said.tells_events and not said.has_word:
+    if condition.endswith("'") and "!=" not in condition and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
     if ">=" in condition and not said.has_word:
         return "like"

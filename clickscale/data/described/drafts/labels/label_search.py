@@ -4,6 +4,7 @@ A column that is called after an outcome is never a feature. Where its values ma
 describe, it is left out, and the draft says so.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, act_of, positive_of
+from clickscale.data.described.drafts.labels.event_rows import is_stream
+from clickscale.data.described.drafts.labels.outcome_words import (
+    OutcomeName,
+    accepted_of,
+    act_of,
+    positive_of,
+)
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
@@ -25,7 +32,6 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
-from clickscale.data.described.rows import as_text, composed
 from clickscale.data.features.ratings import plain_ratings
 from clickscale.errors import InputError
 
@@ -37,9 +43,12 @@ _MISSING = 0.01  # share of missing values from which a missing one means that n
 _KINDS = 10  # kinds of events in one column, at most
 _FEW = 20  # different values of a column called label, and ratings, at most
 _TENTHS = 101  # the same of ratings such as 8.7/10
-_JOINED = 0.3  # share by which clicks, more often than impressions, stand beside one of their user and item
 _SHOWN = 5  # values in a message
-_OWN = 0.95  # share of impressions with an id of their own
+_ANSWERS = 8  # kinds of answers to an offer, at most
+_OF_ANSWERS = re.compile(
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|state|disposition|event"
+)
+SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
 
@@ -74,12 +83,15 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     said = [column for column in flat if OutcomeName(column.name).has_weak_word]
     weak = _weak([column for column in said if side_of(column, user, item)[0] == "context"])
     rated = _rated(columns, head.named or user is None, item)
-    labels = _labels(list(columns), fits, rated, weak)
+    vary = [column for column in flat if side_of(column, user, item)[0] == "context"]
+    said = [column for column in vary if not OutcomeName(column.name).tells_fact]
+    words = [label for label in _worded(said) if act_of(label[0].known.unique().to_pylist()) == (None, False)]
+    labels = _labels(list(columns), fits, rated, weak, words)
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
     counted = any(_counts(label) for label in labels)
     shown = [column.name for column in flat if counted and OutcomeName(column.name).counts_shown]
-    return Found(labels, unfit, dict.fromkeys(shown, "how often it was shown, counted with the outcome"))
+    return Found(labels, unfit, dict.fromkeys(shown, SHOWN))
 
 
 def with_unknown_labels(head: Head) -> Head:
@@ -98,12 +110,15 @@ def with_unknown_labels(head: Head) -> Head:
     return replace(head, text=text, columns={**head.columns, column.name: Column(column.name, values)})
 
 
-def _labels(columns: list[Column], fits: list[Label], rated: Label | None, weak: list[Label]) -> list[Label]:
+def _labels(
+    columns: list[Column], fits: list[Label], rated: Label | None, weak: list[Label], words: list[Label]
+) -> list[Label]:
     """List the labels, the best first: by their names, ratings, moments, words, or the only two values.
 
     Args:
         rated: the label of ratings.
         weak: columns with a word that is sometimes one for an outcome.
+        words: columns with words for yes and no that differ between the impressions of users and of items.
     """
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
@@ -127,6 +142,8 @@ def _labels(columns: list[Column], fits: list[Label], rated: Label | None, weak:
     if len(flags) == 1 and not is_afterwards(flags[0]) and not any(map(_unfit, others)):
         told = OutcomeName(flags[0].name)
         return [] if told.tells_fact else [(flags[0], _is_one(flags[0]), _LONE)]
+    if not flags and len(words) == 1 and not any(map(_unfit, others)):
+        return [(words[0][0], words[0][1], _LONE)]
     return []
 
 
@@ -405,16 +422,37 @@ def _unfit(column: Column) -> str:
 
 def _act(column: Column, head: Head, user: Column | None, item: Column | None) -> Label | None:
     """Make a label of ``click`` beside ``impression`` or ``ignored``, whatever the column is called."""
-    if not pa.types.is_string(column.values.type) or column.distinct != 2 or not _can_be_compared(column):
+    if not pa.types.is_string(column.values.type) or not _can_be_compared(column):
+        return None
+    if not 2 <= column.distinct <= _ANSWERS:
         return None
     values = column.known.unique().to_pylist()
+    if answered := _answer(column, values, user, item):
+        return answered
+    if column.distinct > 2:
+        return None
     act, shown = act_of(values)
     if act is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(act):
         return None
-    if shown and (not OutcomeName(column.name).tells_events or _is_stream(column, act, head, user, item)):
+    if shown and (not OutcomeName(column.name).tells_events or is_stream(column, act, head, user, item)):
         return None
     why = f"its values {_listed(values, ' and ')}"
     return column, f"{column.name} == '{act}'", f"{why}, one row per impression" if shown else why
+
+
+def _answer(
+    column: Column, values: Sequence[object], user: Column | None, item: Column | None
+) -> Label | None:
+    """Make a label of what was answered to an offer: ``like`` or ``pass``, ``ACCEPTED`` or ``TIMEOUT``."""
+    found = accepted_of(values) if _OF_ANSWERS.search(OutcomeName(column.name).snake) else None
+    if found is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(found[0]):
+        return None
+    sign = "==" if found[1] else "!="
+    return (
+        column,
+        f"{column.name} {sign} '{found[0]}'",
+        f"its values {_listed(values, ' and ' if len(values) == 2 else ', ')}",
+    )
 
 
 def _holds_streams(column: Column) -> bool:
@@ -423,43 +461,3 @@ def _holds_streams(column: Column) -> bool:
         return False
     _, shown = act_of(column.known.unique().to_pylist())
     return shown and OutcomeName(column.name).tells_events
-
-
-def _is_stream(column: Column, act: object, head: Head, user: Column | None, item: Column | None) -> bool:
-    """True if clicks are rows beside those of their impressions.
-
-    Then they have the id of an impression, or user and item of one far more often than impressions have
-    those of another one.
-    """
-    clicked = pc.equal(column.values, act).fill_null(False).to_numpy(zero_copy_only=False)
-    keys = [key for key in head.columns.values() if key not in (column, user, item) and _may_be_key(key)]
-    for key in keys:
-        ids, own = _repeats(key.values, clicked)
-        if own <= 1 - _OWN and ids > _JOINED:
-            return True
-    known = [
-        key.values for key in (user, item) if key is not None and not pa.types.is_nested(key.values.type)
-    ]
-    if len(known) < 2:
-        return False
-    pairs, others = _repeats(composed(known), clicked)
-    return pairs > others + _JOINED
-
-
-def _may_be_key(column: Column) -> bool:
-    """True for texts and whole numbers that may name an impression."""
-    if pa.types.is_nested(column.values.type) or column.unit:
-        return False
-    return column.floats is None or column.is_id
-
-
-def _repeats(keys: pa.Array, clicked: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[float, float]:
-    """Return the share of clicks with the key of an impression, and of impressions with that of another."""
-    codes = as_text(keys).dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    known = codes >= 0
-    shown = codes[known & ~clicked]
-    chosen = codes[known & clicked]
-    if not len(shown) or not len(chosen):
-        return 0.0, 1.0
-    often = np.bincount(shown, minlength=int(codes.max()) + 1)
-    return float(np.mean(often[chosen] > 0)), float(np.mean(often[shown] > 1))

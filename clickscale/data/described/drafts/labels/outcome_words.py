@@ -8,9 +8,12 @@ from dataclasses import dataclass
 _ACT = (
     r"(click(s|ed)?(_?through)?|clk|klicks?|geklickt|clics?|clicad[oa]|cliccat[oa]|convert(ed)?|konvertiert|"
     r"clicou|clico|cliquee?s?|(aan)?geklikt|angeklickt|klickat|klickade|klikket|kliknal|kliknieto|"
+    r"klik(niecie|niec|nuti)?|proklik|tikla(n|ndi|ma|di|nma)?|kattint(as|ott)?|"
     r"conversions?|purchas(es?|ed)|gekauft|bought|booked|installs|installed)"
 )
-_PLAIN = re.compile(rf"((is|has|was|did|ad)_)*{_ACT}(_(on|the|ad|banner|bool|flag|ind|yn))*")
+_PLAIN = re.compile(
+    rf"((is|has|was|did|ad)_)*{_ACT}(_(on|the|ad|banner|bool|flag|flg|ind|yn|kz|kennz(eichen)?))*"
+)
 # Facts of things, persons and visits, and what a database counts; none of them came of an impression.
 _FACT = re.compile(
     r"((is|are|has|in|was)_)*"
@@ -25,7 +28,9 @@ _FACT = re.compile(
     r"(_(user|customer|member|visitor|client|item|product|listing|ad|account|device|traffic|session|visit|flag|ind|"
     r"yn|bool))*"
 )
-_FOREIGN = ("клик", "клики", "кликнул", "конверсия", "cliqué", "点击", "是否点击", "クリック")
+_FOREIGN = re.compile(
+    r"(是否|已)?(клик(и|нул|нули)?|конверсия|cliqué|点击|點擊|クリック|클릭)(有無|フラグ|済み?|数|數|여부|수)?"
+)
 _ANYWHERE = re.compile(
     rf"(^|_){_ACT}(_|$)|(^|_)(responded|response)(_|$)|(^|_)(target|label|outcome|reward)$"
 )
@@ -76,6 +81,7 @@ _OF_EVENTS = re.compile(
 )
 
 
+PLAIN_LETTERS = str.maketrans("ıłŁøØđĐ", "ilLoOdD")  # those that have no accent to take off
 _WRAPPER = re.compile(r"(\.\$(date|oid|number[A-Z]\w*))+$")  # types of values in JSON of MongoDB
 
 
@@ -85,8 +91,8 @@ def _set(text: str) -> frozenset[str]:
 
 # Values as they are compared: lower case, without spaces, "_" and "-".
 _ACTS = _set(
-    "click clicked clicks clk klick geklickt clic convert converted conversion purchase purchased buy bought "
-    "install installed клик"
+    "click clicked clicks clk klick geklickt clic tap tapped taps convert converted conversion purchase "
+    "purchased buy bought install installed клик"
 )
 _NOT_DONE = _set("ignored ignore skipped skip dismissed dismiss") | {
     before + act for before in ("no", "not", "non", "un", "didnot", "nicht", "kein") for act in _ACTS
@@ -97,7 +103,7 @@ _SHOWN = _set(
 # What analytics tools call what was shown in a list, and clicked there; view_item is a page of its own.
 _SHOWN_IN_LISTS = _set("viewitemlist viewpromotion productlistviewed promotionviewed promotionview")
 _SELECTED = _set("selectitem selectpromotion itemselected productselected promotionclicked promotionclick")
-_CLICKS = _set("click clicked clicks clk klick geklickt clic клик") | _SELECTED
+_CLICKS = _set("click clicked clicks clk klick geklickt clic tap tapped taps клик") | _SELECTED
 _FURTHER = _set(
     "cart carts addtocart addedtocart basket addtobasket checkout order orders ordered transaction "
     "transactions booking booked signup subscribe lead download like liked share shared save saved fav "
@@ -119,6 +125,15 @@ _NO = (
         "failed lost"
     )
 )
+# What people, or drivers, answered to an offer.
+_TAKEN = _set(
+    "accepted accept accepts like liked superlike superliked swiperight right rightswipe interested "
+    "taken click clicked"
+)
+_PASSED = _NOT_DONE | _set(
+    "declined decline rejected reject refused refuse timeout timedout expired pass passed nope dislike "
+    "disliked swipeleft left leftswipe notinterested noresponse noanswer missed unanswered"
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,7 @@ class OutcomeName:
         """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well; no accents."""
         letters = unicodedata.normalize("NFKD", _WRAPPER.sub("", self.name).replace("ß", "ss"))
         plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        plain = plain.translate(PLAIN_LETTERS)
         parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
         return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 
@@ -149,7 +165,9 @@ class OutcomeName:
     @property
     def is_plain(self) -> bool:
         """True if it says nothing but an outcome, as ``is_click`` does; ``click_id`` says more."""
-        return any(map(_PLAIN.fullmatch, self._forms)) or self.name.strip().lower() in _FOREIGN
+        return any(map(_PLAIN.fullmatch, self._forms)) or bool(
+            _FOREIGN.fullmatch(unicodedata.normalize("NFC", self.name.strip().lower()))
+        )
 
     @property
     def has_word(self) -> bool:
@@ -206,6 +224,20 @@ def positive_of(values: Sequence[object]) -> object | None:
         if _word(yes) in _YES and _word(no) in _NO:
             return yes
     return None
+
+
+def accepted_of(values: Sequence[object]) -> tuple[object, bool] | None:
+    """Return the only value that says an offer was taken, and True; or the only one that says not, and False.
+
+    None unless all values say one or the other, as ``like``, ``superlike`` and ``pass`` do.
+    """
+    taken = [value for value in values if _word(value) in _TAKEN]
+    passed = [value for value in values if _word(value) in _PASSED]
+    if not taken or not passed or len(taken) + len(passed) < len(values):
+        return None
+    if len(taken) == 1:
+        return taken[0], True
+    return (passed[0], False) if len(passed) == 1 else None
 
 
 def act_of(values: Sequence[object]) -> tuple[object | None, bool]:

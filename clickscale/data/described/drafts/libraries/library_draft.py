@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.libraries.declared import DeclaredField, DeclaredLog
 from clickscale.data.described.drafts.libraries.fuxictr import fuxictr_log, is_fuxictr
 from clickscale.data.described.drafts.libraries.torcheasyrec import is_torcheasyrec, torcheasyrec_log
 from clickscale.data.described.drafts.roles import find_id, find_time, named, side_of
-from clickscale.data.described.drafts.samples import Column, Head, read_head
+from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import split_lines
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import written_after, written_with

@@ -64,3 +64,50 @@ def test_a_table_of_places_makes_no_user(tmp_path) -> None:
     regions = [{"region": f"r{n}", "area": 10.5 * n} for n in range(12)]
     rows = [{name: value for name, value in row.items() if name != "p"} for row in events("p", "item_id")]
     assert roles(tmp_path, {"log.csv": rows, "regions.csv": regions})[:2] == (None, "item_id")
+
+
+def visits(user: str, item: str, shown: str = "lp", write: str = "{}") -> list[Row]:
+    """Rows of visits, each with four items of one user, in the order of time."""
+    draw = random.Random(5)
+    rows: list[Row] = []
+    for visit in range(400):
+        who, begin = draw.randrange(60), START + 3_600 * visit
+        for place in range(4):
+            row = {shown: len(rows), item: write.format(draw.randrange(40)), user: write.format(who)}
+            row |= {"kiedy": begin + place, "miejsce": place, "clicked": int(draw.random() < 0.3)}
+            rows.append(row)
+    return rows
+
+
+def rows_of(name: str, count: int, write: str = "{}") -> list[Row]:
+    return [{name: write.format(n), "typ": f"t{n % 5}", "grupa": f"g{n % 7}"} for n in range(count)]
+
+
+@pytest.mark.parametrize("write", ["{}", "{:010d}"])
+@pytest.mark.parametrize(("user", "item"), [("kto", "co"), ("KUNNR", "MATNR"), ("会員ID", "商品コード")])
+def test_rows_of_a_user_follow_each_other_where_no_word_tells(tmp_path, user, item, write) -> None:
+    tables = {
+        "log.csv": visits(user, item, write=write),
+        "a.csv": rows_of(item, 40, write),
+        "b.csv": rows_of(user, 60, write),
+    }
+    found = roles(tmp_path, tables)
+    assert found[:2] == (user, item)
+    assert (found[2]["items"]["files"], found[2]["users"]["files"]) == ("a.csv", "b.csv")
+
+
+def test_without_such_rows_the_user_stands_before_the_item(tmp_path) -> None:
+    draw = random.Random(4)
+    log = [
+        {"lp": n, "kto": draw.randrange(60), "co": draw.randrange(40), "clicked": int(draw.random() < 0.3)}
+        | {"kiedy": START + 600 * n}
+        for n in range(2_000)
+    ]
+    tables = {"log.csv": log, "a.csv": rows_of("co", 40), "b.csv": rows_of("kto", 60)}
+    assert roles(tmp_path, tables)[:2] == ("kto", "co")
+
+
+def test_an_id_of_visits_is_no_item(tmp_path) -> None:
+    log = [row | {"wizyta": n // 4} for n, row in enumerate(visits("user_id", "co"))]
+    tables = {"log.csv": log, "wizyty.csv": rows_of("wizyta", 400), "a.csv": rows_of("co", 40)}
+    assert roles(tmp_path, tables)[:2] == ("user_id", "co")

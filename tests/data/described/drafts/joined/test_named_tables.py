@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.files import table_heads
+from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.drafts.joined.named_tables import with_named_tables
-from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from tests.data.described.drafts.test_guess import START, draft, write_csv
@@ -205,7 +205,7 @@ def test_a_table_of_which_nothing_is_known_before_is_not_joined(tmp_path):
 
 
 def test_a_large_table_is_read_where_its_rows_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 100)
+    monkeypatch.setattr(table_heads, "_ROWS", 100)
     items = write_items(tmp_path, seller_id=lambda n: 5000 + n % 11)
     write_csv(tmp_path / "sellers.csv", [{"id": n, "level": "abc"[n % 3]} for n in range(9000)])
     head, (table,) = with_named_tables(read_head(items), "items", [read_head(tmp_path / "sellers.csv")], [])

@@ -8,8 +8,9 @@ import pytest
 
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.files import table_heads
+from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.joined.request_search import with_requests
-from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.data.tables import chunks
@@ -254,7 +255,7 @@ def test_clicks_alone_are_not_completed_by_the_impressions_that_they_name(tmp_pa
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_rows_of_large_tables_are_looked_up_beyond_their_sample(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 20)
+    monkeypatch.setattr(table_heads, "_ROWS", 20)
     theirs = requests("user_id", "time", "device")
     random.Random(1).shuffle(theirs)
     paths = [
@@ -271,7 +272,7 @@ def test_rows_of_large_tables_are_looked_up_beyond_their_sample(packed, tmp_path
 
 
 def test_of_a_table_too_large_to_be_looked_through_a_part_is_enough(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 60)
+    monkeypatch.setattr(table_heads, "_ROWS", 60)
     monkeypatch.setattr(samples, "_SCANNED", 2_000)
     monkeypatch.setattr(chunks, "_BLOCK", 3_000)
     paths = [

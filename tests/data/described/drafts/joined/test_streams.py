@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickscale.data.dataset import open_dataset
-from clickscale.data.described.drafts import samples
+from clickscale.data.described.drafts.files import table_heads
+from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.joined.log_tables import find_tables
-from clickscale.data.described.drafts.samples import read_head
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from tests.data.described.drafts.test_guess import START, draft, write_csv
@@ -218,7 +218,7 @@ def test_a_long_log_is_judged_by_its_sample(tmp_path):
 
 
 def test_what_comes_long_after_a_click_may_lie_beyond_the_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 300)
+    monkeypatch.setattr(table_heads, "_ROWS", 300)
     events = stream(ALL, later=600)
     last = [
         row for row in events if row["event"] == "purchase"

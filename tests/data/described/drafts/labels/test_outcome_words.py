@@ -4,6 +4,7 @@ import pytest
 
 from clickscale.data.described.drafts.labels.outcome_words import (
     OutcomeName,
+    accepted_of,
     act_of,
     kinds_of_stream,
     positive_of,
@@ -16,6 +17,45 @@ from clickscale.data.described.drafts.labels.outcome_words import (
 def test_names_that_say_nothing_but_an_outcome_are_known(name):
     said = OutcomeName(name)
     assert (said.is_plain, said.has_word, said.is_inverted) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Kliknięcie",
+        "kliknął",
+        "tıklandı",
+        "Tıklama",
+        "KLICK_KZ",
+        "click_flg",
+        "クリック有無",
+        "是否点击",
+        "클릭여부",
+        "點擊",
+    ],
+)
+def test_outcomes_in_further_languages_are_known(name):
+    assert OutcomeName(name).is_plain
+
+
+@pytest.mark.parametrize("name", ["点击时间", "クリック日時", "klientela", "tiklet"])
+def test_names_that_only_begin_alike_are_none(name):
+    assert not OutcomeName(name).is_plain
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        (["pass", "like", "superlike"], ("pass", False)),
+        (["ACCEPTED", "DECLINED", "TIMEOUT"], ("ACCEPTED", True)),
+        (["Accepted", "rejected"], ("Accepted", True)),
+        (["like", "superlike", "pass", "dislike"], None),
+        (["accepted", "shipped"], None),
+        (["like", "liked"], None),
+    ],
+)
+def test_answers_to_offers_are_told_from_refusals(values, answer):
+    assert accepted_of(values) == answer
 
 
 @pytest.mark.parametrize("name", ["click_id", "purchase_amount", "clicked_campaign", "device", "clickbait"])
