@@ -8,6 +8,7 @@ impressions says that it would; on other logs it would only be one more column.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -33,6 +34,7 @@ _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has mo
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
+_RETURNING, _DAY = 0.5, 86_400  # share of the rows a day or more after the first of their user, at least
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -76,6 +78,16 @@ class Sample:
         user, item = (None if ids is None or pa.types.is_nested(ids.type) else ids for ids in ids)
         time = None if events.time is None else seconds(events.time.values, detect_unit(events.time.known))[0]
         return cls(fields, user, item, time, events.truth)
+
+    @cached_property
+    def is_of_returning_users(self) -> bool:
+        """True if users come back after days; of a large log with many users a sample cannot tell it."""
+        if self.user is None or self.seconds is None:
+            return False
+        user, time = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
+        first = np.full(int(user.max(initial=0)) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, user, time)
+        return bool(len(user)) and float(np.mean((user > 0) & (time - first[user] >= _DAY))) >= _RETURNING
 
     def called_for(self) -> Iterator[tuple[Statistic, str]]:
         """Yield the statistics beyond the usual ones, each with the reason."""
@@ -161,7 +173,8 @@ def statistic_lines(
         sample: what calls for more than the usual ones.
     """
     category, why = _category(categories)
-    usual = usual_statistics(category)
+    returning = sample.is_of_returning_users
+    usual = [each for each in usual_statistics(category) if each.of != "recency" or returning]
     known = {(each.by, each.of, each.window) for each in usual}
     more = {each: said for each, said in sample.called_for() if (each.by, each.of, each.window) not in known}
     statistics = [

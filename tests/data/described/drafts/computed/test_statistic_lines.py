@@ -170,6 +170,25 @@ def test_a_draft_counts_what_its_sample_calls_for(
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "prepared")
 
 
+@pytest.mark.parametrize("returning", [True, False])
+def test_a_recency_is_declared_where_users_come_back(tmp_path: Path, returning: bool) -> None:
+    random = np.random.default_rng(3)
+    rows = log(random)
+    if not returning:  # a sitting of an hour for each user
+        rows["time"] = START + 86_400 * rows["user_id"] + random.integers(3_600, size=ROWS)
+    write(tmp_path / "log.csv", with_outcome(random, rows, np.full(ROWS, -1.0)))
+    kinds = names("c", random.integers(6, size=50))
+    write(tmp_path / "items.csv", {"item_id": names("i", np.arange(50)), "category": kinds})
+    text = guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path)
+    declared = {each["name"]: each for each in tomllib.loads(text)["statistics"]}
+    assert "user_category_rate_7d" in declared
+    assert ("user_category_recency" in declared) == returning
+    if returning:
+        told = "seconds since the newest positive label of the same user and category, 30 days back"
+        assert told in text
+        assert declared["user_category_recency"]["window"] == 30 * 86_400
+
+
 def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
     random = np.random.default_rng(0)
     one, other = random.integers(1, 20, (2, 400, 2_000))
