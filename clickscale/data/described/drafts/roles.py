@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS, OutcomeName
-from clickscale.data.described.drafts.role_words import DOUBTFUL, QUANTITIES, WORDS, YEARS
+from clickscale.data.described.drafts.role_words import CODES, DOUBTFUL, QUANTITIES, WORDS, YEARS
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
 from clickscale.data.tables.casts import detect_unit, seconds
@@ -279,9 +279,9 @@ def is_afterwards(column: Column) -> bool:
 
 
 def is_quantity(column: Column) -> bool:
-    """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
+    """True if the name suggests a measured quantity, such as a ``stay_time``; a ``price_code`` does not."""
     name = OutcomeName(column.plain).snake
-    if name.startswith("id_") or name.endswith("_id"):
+    if name.startswith("id_") or CODES.search(name):
         return False
     return QUANTITIES.search(name) is not None or (
         YEARS.search(name) is not None and column.distinct > _SOME_YEARS
