@@ -84,7 +84,8 @@ class Sample:
         """True if users come back after days; of a large log with many users a sample cannot tell it."""
         if self.user is None or self.seconds is None:
             return False
-        user, time = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
+        told = np.asarray(self.seconds.is_valid())
+        user, time = _codes(self.user)[told], np.asarray(self.seconds.drop_null(), np.int64)
         first = np.full(int(user.max(initial=0)) + 1, np.iinfo(np.int64).max)
         np.minimum.at(first, user, time)
         return bool(len(user)) and float(np.mean((user > 0) & (time - first[user] >= _DAY))) >= _RETURNING

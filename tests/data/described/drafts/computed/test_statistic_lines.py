@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
-from clickscale.data.described.drafts.computed.statistic_lines import _told_together
+from clickscale.data.described.drafts.computed.statistic_lines import Sample, _told_together
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
@@ -187,6 +188,14 @@ def test_a_recency_is_declared_where_users_come_back(tmp_path: Path, returning: 
         told = "seconds since the newest positive label of the same user and category, 30 days back"
         assert told in text
         assert declared["user_category_recency"]["window"] == 30 * 86_400
+
+
+def test_rows_without_a_time_do_not_make_users_come_back() -> None:
+    user = pa.array([1, 1, 1, 2, 2, 2])
+    seconds = [START, START + 60, None, START, START + 60, None]
+    assert not Sample([], user, None, pa.array(seconds, pa.int64()), None).is_of_returning_users
+    days = [START, START + 86_400, None, START, START + 86_400, None]
+    assert Sample([], user, None, pa.array(days, pa.int64()), None).is_of_returning_users
 
 
 def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
