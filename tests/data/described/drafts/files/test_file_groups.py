@@ -190,3 +190,15 @@ def test_tables_without_names_are_pieces_only_if_as_wide(tmp_path: Path) -> None
     narrow = tmp_path / "views_2.csv"
     narrow.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     assert tables_of([*wide, narrow]) == [tmp_path / "views_0.csv", tmp_path / "views_1.csv", narrow]
+
+
+def test_words_that_begin_as_months_do_are_no_dates(tmp_path: Path) -> None:
+    decisions = write_csv(tmp_path / "decisions.csv", day_of(1))
+    novels = write_csv(
+        tmp_path / "novels.csv", [{"item_id": f"i{n}", "author": f"a{n % 7}"} for n in range(30)]
+    )
+    assert tables_of([tmp_path]) == [decisions, novels]
+    (tmp_path / "months").mkdir()
+    for month in ("jan", "february", "sept"):
+        write_csv(tmp_path / "months" / f"{month}.csv", day_of(2))
+    assert tables_of(sorted((tmp_path / "months").iterdir())) == [tmp_path / "months" / "*.csv"]
