@@ -46,7 +46,7 @@ _TENTHS = 101  # the same of ratings such as 8.7/10
 _SHOWN = 5  # values in a message
 _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
-    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|state|disposition|event"
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event"
 )
 SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
@@ -161,8 +161,8 @@ def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> L
     if pa.types.is_string(rating.values.type):
         given = Column(rating.name, plain_ratings(rating.values))
     is_written = not given.values.equals(rating.values)  # 8.7/10, 4 of 5 or stars, which only ratings are
-    if is_written and side_of(rating, None, item)[0] == "item":
-        return None  # what all think of it
+    if side_of(rating, None, item)[0] == "item":
+        return None  # what all think of it, or the stars of a hotel
     # A condition compares numbers of computers, of no other notation.
     if (
         given.floats is None
