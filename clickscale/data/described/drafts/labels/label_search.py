@@ -46,7 +46,8 @@ _TENTHS = 101  # the same of ratings such as 8.7/10
 _SHOWN = 5  # values in a message
 _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
-    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event"
+    r"^(?!(prev|previous|prior|last|past)_).*("
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event)"
 )
 SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
