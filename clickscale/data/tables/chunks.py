@@ -80,8 +80,8 @@ class Chunk:
         lists = [self[name] for name in inner if is_list(self[name].type)]
         if not lists and self[column].null_count < len(self):
             raise InputError(
-                f"unnest = {column!r}: the column holds no lists; name one of lists of objects, in JSON lines "
-                "or Parquet."
+                f"unnest = {column!r}: the column holds no lists; name one of lists of objects, in JSON "
+                "lines or Parquet."
             )
         nothing = np.zeros(len(self), np.int64)
         held = np.asarray(pc.list_value_length(lists[0]).fill_null(0), np.int64) if lists else nothing
