@@ -68,7 +68,11 @@ _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
 _BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
-_PLACES = re.compile(r"country|region|city|state|location|zip|postal")
+# Ids of places and of kinds of users or items, and words that only contain one for an item.
+_OF_SOMETHING_ELSE = re.compile(
+    r"country|region|city|state|location|zip|postal|categor|type|segment|group|level|version|agent|quality|genre|format|"
+    r"class|status|booking|tracking|newsletter|facebook|bookmark|bookkeep|filming"
+)
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
 _NOBODY = _words(
@@ -172,7 +176,9 @@ def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
         return True
     if not plain_name(name).endswith(("id", "no", "key")):
         return False
-    return mentions(name, kind) and not _PLACES.search(name) and not _LINES.search(plain_name(name))
+    return (
+        mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain_name(name))
+    )
 
 
 def _may_be(column: Column, kind: Literal["user", "item"]) -> bool:
