@@ -46,9 +46,9 @@ _TENTHS = 101  # the same of ratings such as 8.7/10
 _SHOWN = 5  # values in a message
 _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
-    r"^(?!(prev|previous|prior|last|past)_).*("
-    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event)"
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event"
 )
+_EARLIER = re.compile(r"^(prev|previous|prior|last|past)_")  # what an impression before this one came to
 SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
@@ -425,7 +425,7 @@ def _act(column: Column, head: Head, user: Column | None, item: Column | None) -
     """Make a label of ``click`` beside ``impression`` or ``ignored``, whatever the column is called."""
     if not pa.types.is_string(column.values.type) or not _can_be_compared(column):
         return None
-    if not 2 <= column.distinct <= _ANSWERS:
+    if not 2 <= column.distinct <= _ANSWERS or _EARLIER.match(OutcomeName(column.name).snake):
         return None
     values = column.known.unique().to_pylist()
     if answered := _answer(column, values, user, item):
