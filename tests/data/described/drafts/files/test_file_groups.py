@@ -225,5 +225,5 @@ def test_a_file_in_a_folder_that_is_no_table_is_named_and_not_read(
 
 def test_an_empty_file_that_was_named_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(InputError, match="empty.csv is empty"):
+    with pytest.raises(InputError, match=r"empty\.csv is empty"):
         guess([write_csv(tmp_path / "views.csv", day_of(1)), tmp_path / "empty.csv"], tmp_path)
