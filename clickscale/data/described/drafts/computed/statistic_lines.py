@@ -207,7 +207,7 @@ def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
         return "", f"No item field has {low} to {high} values, so none stands for the kind of an item."
     said = {name: values for name, values in fit.items() if _tells_kind(categories[name])}
     middle = np.sqrt(low * high)
-    # Numbers, such as minutes, are kinds only where nothing else is one.
+    # Numbers, such as those of shelves, are kinds only where nothing else is one.
     words = {name: values for name, values in fit.items() if categories[name].floats is None}
     chosen = min(said or words or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"

@@ -214,11 +214,11 @@ def test_pairs_without_a_known_outcome_tell_nothing() -> None:
     assert _told_together(np.zeros(3, int), codes, np.ones(3)) == 0
 
 
-def test_minutes_are_no_kind_of_an_item_beside_words(tmp_path: Path) -> None:
+def test_numbers_are_no_kind_of_an_item_beside_words(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = with_outcome(random, log(random), np.full(ROWS, -1.0))
-    items = {"item_id": names("i", np.arange(50)), "minutes": random.integers(20, 45, 50)}
-    for columns, kind in ((items, "minutes"), (items | {"serial": names("s", np.arange(50) // 2)}, "serial")):
+    items = {"item_id": names("i", np.arange(50)), "shelf": random.integers(20, 45, 50)}
+    for columns, kind in ((items, "shelf"), (items | {"serial": names("s", np.arange(50) // 2)}, "serial")):
         write(tmp_path / "log.csv", rows)
         write(tmp_path / "items.csv", columns)
         tree = tomllib.loads(guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path))
