@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import kinds_of_stream
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
 from clickscale.data.described.drafts.lists.inner_columns import inner_columns
+from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.paths import is_list
@@ -18,10 +20,23 @@ _MOSTLY = 0.95  # share of the objects with a moment
 
 
 def list_of_events(chunk: Chunk) -> str:
-    """Return the only column of lists of objects that are events: each has a kind and a moment."""
+    """Return the only column of lists of objects that are events: each has a kind and a moment.
+
+    Empty if a line is an event itself, with an item or an outcome: then they are what happened before it.
+    """
     lists = [name for name in chunk.rows.schema.names if is_list(chunk[name].type)]
     told = [name for name in lists if _are_events(chunk.select([name]).unnested(name))]
-    return told[0] if len(told) == 1 else ""
+    return told[0] if len(told) == 1 and not _is_event(chunk, told[0]) else ""
+
+
+def _is_event(chunk: Chunk, inside: str) -> bool:
+    """True for lines that have an item or an outcome beside the lists in a column."""
+    beside = [
+        Column(name, values)
+        for name, values in inner_columns(chunk.rows).items()
+        if name != inside and not name.startswith(f"{inside}.")
+    ]
+    return find_id(beside, "item") is not None or any(OutcomeName(column.name).is_plain for column in beside)
 
 
 def _are_events(chunk: Chunk) -> bool:
