@@ -96,6 +96,7 @@ def test_names_of_what_is_written_with_the_outcome_are_known(name):
         "session_id",
         "session_start",
         "session_number",
+        "delivery_estimate",
         "previous_response",
         "prior_outcome",
         "free_cancellation",
@@ -418,3 +419,9 @@ def test_columns_that_tools_count_for_themselves_are_no_features_and_no_labels(t
         "fields"
     ]
     assert "partition" in {field["name"] for field in fields}  # of anything else
+
+
+@pytest.mark.parametrize("name", ["host_response_rate", "host_response_time", "seller_feedback_score"])
+def test_how_a_seller_does_in_general_is_known_before_if_it_is_one_value(name):
+    assert written_after(column(name), varies=False) == ""
+    assert "after" in written_after(column(name))
