@@ -134,7 +134,7 @@ def find_ranges(texts: pa.Array, name: str) -> tuple[Notation, str] | None:
     known, counts = (counted.field(part).to_pylist() for part in ("values", "counts"))
     often = {text: count for text, count in zip(known, counts, strict=True) if _has_figure(text)}
     rows = sum(often.values())
-    if len(often) <= _MANY or _OF_CODES.search(name.lower()) or sum(counts) - rows > _WORDS * sum(counts):
+    if len(often) <= _MANY or _tells_codes(name) or sum(counts) - rows > _WORDS * sum(counts):
         return None
     ranges = {text: ends for text in often if (ends := ends_of(text))}
     if sum(often[text] for text in ranges) < _SOME * rows:
@@ -143,6 +143,11 @@ def find_ranges(texts: pa.Array, name: str) -> tuple[Notation, str] | None:
     parts = pa.array([*singles, *(end for ends in ranges.values() for end in ends)], pa.string())
     found = _of_ends(parts, name, any(_COMMA_WORDS.search(text.lower()) for text in ranges))
     return found if found and _are_ordered(list(ranges.values()), *found) else None
+
+
+def _tells_codes(name: str) -> bool:
+    """True for names such as ``seat_no`` and ``productId``."""
+    return _OF_CODES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def _has_figure(text: str) -> bool:
@@ -184,10 +189,13 @@ def _are_ordered(ranges: list[tuple[str, str]], notation: Notation, unit: str) -
     plain = without_units(both, unit, notation) if unit else plain_numbers(both, notation or POINT)
     ends = np.array(list(_floats(plain))).reshape(-1, 2)  # (ranges, 2)
     ends = ends[np.isfinite(ends).all(axis=1)]
-    if np.mean(ends[:, 0] <= ends[:, 1]) < _RISING:
+    if not len(ends) or np.mean(ends[:, 0] <= ends[:, 1]) < _RISING:
         return False
     apart = np.log1p(np.abs(ends[ends[:, 0] < ends[:, 1]]))
-    return len(apart) <= _MANY or bool(np.corrcoef(apart.T)[0, 1] > _TOGETHER)
+    if len(apart) <= _MANY:
+        return True
+    # Codes such as 1-17 and 1-42 begin alike, and so have no correlation at all.
+    return bool(np.ptp(apart, axis=0).all() and np.corrcoef(apart.T)[0, 1] > _TOGETHER)
 
 
 def _floats(texts: pa.Array) -> Iterator[float]:

@@ -42,19 +42,23 @@ _FORMS = (
 # Dates of which the month is told: in letters, or between points, where the day is first. Years may have two
 # figures; 1.2.34 without a clock behind is a version.
 _CLOCK = r"(?:[ ,T]+(?P<clock>\d{1,2}[:.]\d\d(?:[:.]\d\d(?:\.\d+)?)?)(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?\Z"
+_WEEKDAY, _ORDINAL = r"(?:[^\W\d_]{3,13}(?:-feira)?\.?,? )?", r"(?:er|[ºª°.]|st|nd|rd|th)?"
 _DATES = (
     re.compile(
-        r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[A-Za-z]{3,9})(?P=mark)(?P<year>\d{4}|\d\d)" + _CLOCK
+        r"(?P<day>\d{1,2})(?P<mark>[- ])(?P<month>[^\W\d_]{3,9})(?P=mark)(?P<year>\d{4}|\d\d)" + _CLOCK
     ),
     re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4}|\d\d(?=[ ,T]))" + _CLOCK),
-    re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}), (?P<year>\d{4})" + _CLOCK),
+    re.compile(
+        rf"{_WEEKDAY}(?P<month>[A-Za-z]{{3,9}})\.? (?P<day>\d{{1,2}}){_ORDINAL},? (?P<year>\d{{4}})" + _CLOCK
+    ),
 )
 # Dates of numbers only: a part above 12 tells which is the day, for a whole column.
 _NUMBERED = re.compile(r"(?P<one>\d{1,2})[/-](?P<two>\d{1,2})[/-](?P<year>\d{4}|\d\d)" + _CLOCK)
 _HALF = re.compile(r"[AaPp]\.?[Mm]\.?\s*\Z")
-# Dates with the month in words of any language, as in 1 de mayo de 2024, 3. Mai 2024 or 5 мая 2024 г.
+# Dates with the month in words of any language, as in 1 de mayo de 2024, lundi 6 mai 2024 or 5 мая 2024 г.
 _SPOKEN = re.compile(
-    r"(?P<day>\d{1,2})\.?(?: de)? (?P<month>[^\W\d_]{3,12})\.?,?(?: de| del)? (?P<year>\d{4})(?: г\.?)?"
+    rf"{_WEEKDAY}(?P<day>\d{{1,2}}){_ORDINAL}(?: de)? (?P<month>[^\W\d_]{{3,12}})\.?,?(?: de| del)? "
+    r"(?P<year>\d{4})(?: г\.?)?"
     r"(?:,? (?:à|às|um|a las|alle|o|kl\.?|saat|om|в))?" + _CLOCK
 )
 # Dates of China, Japan and Korea, such as 2024年5月1日 10時26分 and 2024년 5월 1일 오후 3:07.

@@ -72,9 +72,17 @@ class Chunk:
 
         Values inside of these objects, which stand in columns of lists named by their paths, are those of the
         rows. A row with a problem stays one row, and one without objects none.
+
+        Raises:
+            InputError: the column holds something else than lists.
         """
         inner = [name for name in self.rows.schema.names if name == column or name.startswith(f"{column}.")]
         lists = [self[name] for name in inner if is_list(self[name].type)]
+        if not lists and self[column].null_count < len(self):
+            raise InputError(
+                f"unnest = {column!r}: the column holds no lists; name one of lists of objects, in JSON "
+                "lines or Parquet."
+            )
         nothing = np.zeros(len(self), np.int64)
         held = np.asarray(pc.list_value_length(lists[0]).fill_null(0), np.int64) if lists else nothing
         broken = np.asarray(self.problem.is_valid()) & (held == 0)

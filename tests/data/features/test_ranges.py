@@ -99,6 +99,7 @@ def test_columns_of_many_ranges_have_a_notation(texts: list[str], notation: Nota
         [f"{n}-{1 + 7919 * n % 9000}" for n in range(1, 99)],
         [f"{1980 + n % 40}-{n % 12 + 1:02d}" for n in range(99)],
         [f"{n % 7}-{n % 11}" for n in range(99)],
+        [f"1-{n}" for n in range(2, 99)],  # codes that begin alike
         [f"{low}-{high}" if low % 100 else f"by phone {low}" for low, high in _DRAWN],
         [f"{n}W-{n + 30}" for n in range(99)],
         [f"{low}-{high} per {'year' if low % 100 else 'month'}" for low, high in _DRAWN],
@@ -112,3 +113,4 @@ def test_codes_and_a_few_groups_are_no_ranges(texts: list[str]) -> None:
 def test_the_name_tells_codes_of_two_numbers() -> None:
     texts = pa.array([f"{low}-{high}" for low, high in _DRAWN])
     assert find_ranges(texts, "model_no") is None
+    assert find_ranges(texts, "productId") is None

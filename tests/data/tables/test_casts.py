@@ -73,6 +73,12 @@ def test_seconds_are_cut_towards_the_past_and_unreadable_values_are_named():
     ("text", "moment"),
     [
         ("2014102107", dt.datetime(2014, 10, 21, 7)),
+        ("1er mai 2024", dt.datetime(2024, 5, 1)),
+        ("1º de maio de 2024", dt.datetime(2024, 5, 1)),
+        ("segunda-feira, 6 de maio de 2024", dt.datetime(2024, 5, 6)),
+        ("lundi 6 mai 2024 à 10:30", dt.datetime(2024, 5, 6, 10, 30)),
+        ("Sunday, May 5th, 2024 3:07 PM", dt.datetime(2024, 5, 5, 15, 7)),
+        ("31-Mär-24", dt.datetime(2024, 3, 31)),
         ("201410210730", dt.datetime(2014, 10, 21, 7, 30)),
         ("20141021073009", dt.datetime(2014, 10, 21, 7, 30, 9)),
         ("01-Jan-1995", dt.datetime(1995, 1, 1)),

@@ -143,3 +143,9 @@ def test_lists_of_objects_in_parquet_are_taken_apart_likewise(tmp_path):
     (chunk,) = read(tmp_path / "t.parquet", ["events.item", "user"], unnest="events")
     assert chunk["events.item"].to_pylist() == ["a", "b", "c"]
     assert chunk["user"].to_pylist() == ["u1", "u1", "u3"]
+
+
+def test_a_column_that_holds_no_lists_cannot_be_taken_apart(tmp_path):
+    path = written(tmp_path, b'{"user": "u1", "events": "none"}\n', "t.jsonl")
+    with pytest.raises(InputError, match="unnest = 'events': the column holds no lists"):
+        list(read(path, ["user"], unnest="events"))

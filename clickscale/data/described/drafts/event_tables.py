@@ -269,9 +269,17 @@ def _requests(columns: Sequence[Column], user: Column | None, time: Column | Non
 
 
 def _numbers_requests(column: Column, user: Column, moments: pa.Array) -> bool:
-    """True for codes with figures of which each request, the rows of a user and a moment, has its own."""
+    """True for codes with figures of which each request, the rows of a user and a moment, has its own.
+
+    Plain numbers must count up with time: those that go up and down, such as balances, are amounts.
+    """
     if not pc.all(pc.match_substring_regex(as_text(column.known), r"\d")).as_py():
         return False
+    numbers = numbers_or_none(column) if column.is_id else None
+    if numbers is not None:
+        steps = np.diff(numbers[pc.sort_indices(moments)])
+        if (steps > 0).sum() < _OWN * (steps != 0).sum():
+            return False
     rows = pa.table({"id": column.values, "user": user.values, "at": moments}).drop_null()
     requests = rows.group_by(["user", "at"]).aggregate([("id", "count_distinct"), ("id", "count")])
     several = rows.num_rows > _REQUESTS * len(requests)

@@ -312,17 +312,17 @@ class _Draft:
 
     def _side(self, column: Column) -> tuple[str, str]:
         events = self.events
+        side, why = side_of(column, events.user, events.item)
         if column.name in self.keep:
-            return self._apart(*side_of(column, events.user, events.item))
+            return self._apart(side, why)
         if column.name in self.ahead:
-            side = side_of(column, events.user, events.item)[0]
             told = self._apart(side, "it lies ahead and was asked for")
             return (
                 told
                 if self.ahead[column.name]
                 else ("", "it lies ahead, and the time until then tells nothing")
             )
-        if later := written_after(column, events.head.columns.values()):
+        if later := written_after(column, events.head.columns.values(), side == "context"):
             return "", later
         reason = useless(column) or self.shape.left_out.get(column.name, "")
         if column.unit and not is_moment_of(column, events.user, events.item, events.time):
@@ -332,7 +332,6 @@ class _Draft:
         if is_action(column) or is_afterwards(column) or (column.is_flag and named([column], FEEDBACK)):
             self.feedback.append(column)
             return "", "it is known only after the impression, so it is an attribute of behaviors"
-        side, why = side_of(column, events.user, events.item)
         if column.name in events.head.sources and (total := totals_outcomes(column)):
             return "", total
         if with_it := written_with(column, side == "context") or events.tells_label(column):

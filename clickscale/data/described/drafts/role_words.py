@@ -46,7 +46,8 @@ _USERS = (
         "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid "
         "visitor clientid client accountid account viewerid readerid buyerid playerid custid personid "
         "personidx msno recipient recipientid subscriberid reader viewer player listener seekerid seeker "
-        "passengerid passenger driverid driver leadid householdid profile profileid msisdn username"
+        "passengerid passenger driverid driver leadid householdid travelerid travellerid shopperid studentid "
+        "learnerid patientid guestid profile profileid msisdn username"
     ),
     *_ids(_PEOPLE),
     *_PEOPLE,
@@ -130,10 +131,12 @@ WORDS = {
 
 # Inside of names of measured quantities, as `OutcomeName.snake` writes them.
 QUANTITIES = re.compile(
-    r"price|count(?!r|y)|cnt|num|amount|amt|duration|length|len(?!d)|^age(?!n)|_age$|avg|mean|"
-    r"sum(?!e|m)|total|days|score|(?<!po)rate|ratio|size|distance|width|height|quantity|qty|rank|ms$|sec(?!t)|"
-    r"views|clicks|followers|fans|likes|percent|salary|income|population|density|capacity|employees|revenue|"
-    r"budget|time$|(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
+    r"price|(?<!ac)(?<!dis)count(?!r|y)|discount$|cnt|num(?!ber)|number_of|amount|amt|duration|length|(^|_)len_|"
+    r"len(_|$)|^age(?!n)|_age$|avg|(^|_)mean(_|$)|(?<!check)sums?(_|$)|total|(?<!holi)(?<!week)days|score|"
+    r"(?<!po)(?<!pa)rates?(_|$)|ratio(?!n)|size|distance|width|height|quantity|qty|(?<!f)rank|ms$|"
+    r"secs?(_|$)|seconds(_|$)|views|clicks|followers|fans|likes|percent|salary|income|population|density|"
+    r"capacity|employees|revenue|budget|time$|(^|_)(minutes|hours|weeks|months|years)(_|$)|"
+    r"(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
     r"year_of_birth|(^|_)yob(_|$)|(^|_)time_(since|until|to|delay|between)(_|$)|seconds_since|runtime|"
     r"(^|_)(elapsed|delay|lag)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
     r"(^|_)(past|previous|prior)_(orders|purchases|visits|sessions|bookings|stays|trips)(_|$)|"
@@ -143,5 +146,9 @@ QUANTITIES = re.compile(
     r"(^|_)(anzahl|anz|menge|nombre_de|cantidad|quantidade|quantita|quantite|aantal)(_|$)|dauer(_|$)|"
     r"(^|_)(duree|duracion|duracao|durata|duur)(_|$)|entfernung|(^|_)(distancia|distanza|afstand|gewicht|poids)(_|$)|"
     r"(^|_)(betrag|montant|importe)(_|$)|gehalt(_|$)|(^|_)(salaire|salario|stipendio|loyer|kaltmiete|warmmiete)(_|$)"
+)
+# What such a name ends with if it tells a kind of them: a size_code is no size, an operation_mode no number.
+CODES = re.compile(
+    r"(^|_)(id|ids|code|type|class|category|kind|status|source|mode|method|strategy|plan|key)$"
 )
 YEARS = re.compile(r"(^|_)(year|yr|jahr|baujahr|annee|anno|jaar)(_|$)|(^|_)ano$")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS, OutcomeName
-from clickscale.data.described.drafts.role_words import DOUBTFUL, QUANTITIES, WORDS, YEARS
+from clickscale.data.described.drafts.role_words import CODES, DOUBTFUL, QUANTITIES, WORDS, YEARS
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import as_text
 from clickscale.data.tables.casts import detect_unit, seconds
@@ -68,7 +68,11 @@ _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
 _BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
-_PLACES = re.compile(r"country|region|city|state|location|zip|postal")
+# Ids of places and of kinds of users or items, and words that only contain one for an item.
+_OF_SOMETHING_ELSE = re.compile(
+    r"country|region|city|state|location|zip|postal|categor|type|segment|group|level|version|agent|quality|genre|format|"
+    r"class|status|booking|tracking|newsletter|facebook|bookmark|bookkeep|filming"
+)
 _DAYS = 366  # no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
 _NOBODY = _words(
@@ -172,7 +176,9 @@ def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
         return True
     if not plain_name(name).endswith(("id", "no", "key")):
         return False
-    return mentions(name, kind) and not _PLACES.search(name) and not _LINES.search(plain_name(name))
+    return (
+        mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain_name(name))
+    )
 
 
 def _may_be(column: Column, kind: Literal["user", "item"]) -> bool:
@@ -279,9 +285,9 @@ def is_afterwards(column: Column) -> bool:
 
 
 def is_quantity(column: Column) -> bool:
-    """True if the name suggests a measured quantity, such as a ``stay_time``; ``country_id`` does not."""
+    """True if the name suggests a measured quantity, such as a ``stay_time``; a ``price_code`` does not."""
     name = OutcomeName(column.plain).snake
-    if name.startswith("id_") or name.endswith("_id"):
+    if name.startswith("id_") or CODES.search(name):
         return False
     return QUANTITIES.search(name) is not None or (
         YEARS.search(name) is not None and column.distinct > _SOME_YEARS

@@ -199,12 +199,7 @@ class Column:
     def _lies_within(self, first: int, last: int) -> bool:
         """True if nearly all values are moments between two seconds."""
         # Texts that are no moments are tried in every notation, which is slow: some of them tell.
-        for name, least in (("_probed", 0.5), ("_read", 0.95)):
-            times, bad = getattr(self, name)
-            within = pc.and_(pc.greater_equal(times, first), pc.less(times, last)).fill_null(False)
-            if np.mean(within.to_numpy(zero_copy_only=False)) <= least or bad.mean() >= 1 - least:
-                return False
-        return True
+        return _lie_within(first, last, self._probed, 0.5) and _lie_within(first, last, self._read, 0.95)
 
     @cached_property
     def separator(self) -> str:
@@ -361,6 +356,13 @@ class Head:
                 if rows >= len(ids) or seen > _SCANNED:
                     return {name: together(parts) for name, parts in found.items()}, rows >= len(ids)
         return {name: together(parts) for name, parts in found.items()}, True
+
+
+def _lie_within(first: int, last: int, read: tuple[pa.Array, np.ndarray[Any, Any]], least: float) -> bool:
+    """True if more than a share of moments lie between two seconds, and as many are moments."""
+    times, bad = read
+    within = pc.and_(pc.greater_equal(times, first), pc.less(times, last)).fill_null(False)
+    return bool(np.mean(within.to_numpy(zero_copy_only=False)) > least and bad.mean() < 1 - least)
 
 
 def _share(flags: pa.Array) -> float:

@@ -26,11 +26,15 @@ _TEXTS = re.compile(
 )
 # What follows "delivery" where it was known before: where to, for how much, and how.
 _PLANNED = (
-    r"(zone|area|address|region|city|district|country|zip|radius|distance|fee|option|method|mode|type|slot|"
-    r"eta)"
+    r"(zone|area|address|region|city|district|country|zip|radius|distance|fees?|costs?|price|option|method|mode|"
+    r"type|slot|window|speed|promise|estimate|eta)"
+)
+# What was offered, such as free_cancellation and a cancellation_policy, was known before.
+_CANCELED = (
+    r"(?<!free_)cancel(?!l?able|l?ation_(polic|term|fee|type|deadline|option|window|allowed|possible))"
 )
 _LATER = re.compile(
-    rf"helpful|(^|_)(up|down)?votes?($|_)|refund|returned|deliver(?!y_{_PLANNED})|cancel|fulfil|"
+    rf"helpful|(^|_)(up|down)?votes?($|_)|refund(?!able)|returned|deliver(?!y_{_PLANNED})|{_CANCELED}|fulfil|"
     rf"(^|_)repl(y|ies)($|_)|response|"
     rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
     rf"(^|_)(?!opening)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|(^|_)(read|started|replied|dismissed|hidden)_"
@@ -88,6 +92,9 @@ _THEREAFTER = re.compile(
 _BEFORE = re.compile(
     r"(^|_)(last|prev|previous|past|prior|hist\w*|recent|since|before|predicted|expected|estimated|avg|mean)(_|$)"
 )
+_EARLIER = re.compile(r"^(prev|previous|prior)_")  # what an earlier impression came to
+# How hosts and sellers do in general, if it is one value for each.
+_STANDING = re.compile(r"response_(rate|time)|feedback_(score|rating|rate|percent\w*)")
 _TOTALS = re.compile(
     r"(^|_)(ctr|cvr)($|_)|(click|play|like|show|view|buy|purchase|order|share|vote|rating|review|impression|"
     r"exposure|sale)s?_?(cnt|count|num|rate|ratio|total|avg|mean)s?$|^(n|num|nb|total|sum|avg|mean|average)_"
@@ -146,11 +153,12 @@ def _said(column: Column) -> OutcomeName:
     return OutcomeName(re.sub(r"(\.\$(number[A-Z][a-z0-9]+|date|oid))+$", "", column.plain))
 
 
-def written_after(column: Column, beside: Iterable[Column] = ()) -> str:
+def written_after(column: Column, beside: Iterable[Column] = (), varies: bool = True) -> str:
     """Return why a column of events was written after the outcome, by its name; empty if it was not.
 
     Args:
         beside: columns of the same table, of which one may hold what stood there before.
+        varies: the column differs between the impressions of one item and of one user.
     """
     name = _said(column)
     if name.matches(_TEXTS):
@@ -164,7 +172,8 @@ def written_after(column: Column, beside: Iterable[Column] = ()) -> str:
         }
         if other := next((other for other in beside if _said(other).snake in before), None):
             return f"by its name what became of {other.name} with the outcome"
-    is_later = name.matches(_LATER) or name.matches(_THEREAFTER)
+    is_known = name.matches(_EARLIER) or (not varies and name.matches(_STANDING))
+    is_later = (name.matches(_LATER) and not is_known) or name.matches(_THEREAFTER)
     return "by its name written after the outcome" if is_later else ""
 
 

@@ -243,13 +243,26 @@ def test_a_table_that_a_longer_one_names_is_no_log_by_the_place_of_its_columns(t
         draft(tmp_path, shown, save(tmp_path, things, "things.csv").name)
 
 
-@pytest.mark.parametrize(("column", "left_out"), [("VBELN", True), ("budget", False), ("query", False)])
+@pytest.mark.parametrize(
+    ("column", "left_out"),
+    [("VBELN", True), ("SRCH", True), ("balance", False), ("budget", False), ("query", False)],
+)
 def test_a_code_that_each_request_has_for_itself_is_no_feature(tmp_path, column, left_out):
     draw = random.Random(11)
-    values = {"VBELN": "{0:010d}", "budget": "{1}", "query": "red shoes {2}"}
+    values = {
+        "VBELN": "{0:010d}",
+        "SRCH": "{0}",  # counts up with time
+        "balance": "{3}",
+        "budget": "{1}",
+        "query": "red shoes {2}",
+    }
     log = [
         {"user_id": f"u{visit % 50}", "item_id": f"i{draw.randrange(40)}", "time": START + 9_000 * visit}
-        | {column: values[column].format(80_000 + visit, 10 * (visit * 7 % 30), "abcdefgh"[visit % 8])}
+        | {
+            column: values[column].format(
+                80_000 + visit, 10 * (visit * 7 % 30), "abcdefgh"[visit % 8], visit * 37_919 % 100_003
+            )
+        }
         | {"place": place, "clicked": int(draw.random() < 0.3)}
         for visit in range(400)
         for place in range(4)

@@ -105,6 +105,23 @@ def test_one_value_that_most_rows_have_stands_for_unknown_ids():
         ("Preis", True),
         ("Preisklasse", False),
         ("weight", True),
+        ("discount", True),
+        ("click_rate_7d", True),
+        ("title_len", True),
+        ("ms_played_sec", True),
+        ("commute_minutes", True),
+        ("years_of_experience", True),
+        ("hour", False),
+        ("account_type", False),
+        ("operation", False),
+        ("registration_source", False),
+        ("bid_strategy", False),
+        ("secondary_category", False),
+        ("talent_tier", False),
+        ("discount_type", False),
+        ("price_code", False),
+        ("rate_plan", False),
+        ("flight_number", False),
         ("year", False),  # two values are learned each for itself
     ],
 )
@@ -281,3 +298,21 @@ def test_times_inside_of_users_and_items_are_none_of_events():
     columns = [Column(name, moments) for name in ("user.created_at", "item.time", "meta.sent")]
     assert find_time(columns).name == "meta.sent"
     assert find_time(columns[:1]).name == "user.created_at"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("item", "booking_id"),
+        ("item", "trackingId"),
+        ("item", "news_category_id"),
+        ("item", "video_quality_id"),
+        ("user", "user_agent_id"),
+        ("user", "customer_type_id"),
+    ],
+)
+def test_ids_of_kinds_and_of_bookings_are_neither_users_nor_items(kind, name):
+    column = Column(name, pa.array(list(range(100)) * 2))
+    assert find_id([column], kind) is None
+    own = Column({"item": "news_item_id", "user": "traveler_id"}[kind], column.values)
+    assert find_id([column, own], kind) is own

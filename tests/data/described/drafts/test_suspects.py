@@ -40,6 +40,9 @@ def column(name: str, values=(1, 2, 3)) -> Column:
         "clickTimestamp",
         "converted_ts",
         "refund_amount",
+        "canceled_at",
+        "is_cancelled",
+        "cancellation",
         "delivered_date",
         "seller_response",
         "cart_value_after",
@@ -93,6 +96,13 @@ def test_names_of_what_is_written_with_the_outcome_are_known(name):
         "session_id",
         "session_start",
         "session_number",
+        "delivery_estimate",
+        "previous_response",
+        "prior_outcome",
+        "free_cancellation",
+        "cancellation_policy",
+        "cancelable",
+        "refundable",
         "hidden_gem_score",
         "hidden_fees",
         "play_count_of_item",
@@ -409,3 +419,9 @@ def test_columns_that_tools_count_for_themselves_are_no_features_and_no_labels(t
         "fields"
     ]
     assert "partition" in {field["name"] for field in fields}  # of anything else
+
+
+@pytest.mark.parametrize("name", ["host_response_rate", "host_response_time", "seller_feedback_score"])
+def test_how_a_seller_does_in_general_is_known_before_if_it_is_one_value(name):
+    assert written_after(column(name), varies=False) == ""
+    assert "after" in written_after(column(name))

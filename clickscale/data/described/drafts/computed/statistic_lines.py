@@ -84,7 +84,8 @@ class Sample:
         """True if users come back after days; of a large log with many users a sample cannot tell it."""
         if self.user is None or self.seconds is None:
             return False
-        user, time = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
+        told = np.asarray(self.seconds.is_valid())
+        user, time = _codes(self.user)[told], np.asarray(self.seconds.drop_null(), np.int64)
         first = np.full(int(user.max(initial=0)) + 1, np.iinfo(np.int64).max)
         np.minimum.at(first, user, time)
         return bool(len(user)) and float(np.mean((user > 0) & (time - first[user] >= _DAY))) >= _RETURNING
@@ -206,7 +207,7 @@ def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
         return "", f"No item field has {low} to {high} values, so none stands for the kind of an item."
     said = {name: values for name, values in fit.items() if _tells_kind(categories[name])}
     middle = np.sqrt(low * high)
-    # Numbers, such as minutes, are kinds only where nothing else is one.
+    # Numbers, such as those of shelves, are kinds only where nothing else is one.
     words = {name: values for name, values in fit.items() if categories[name].floats is None}
     chosen = min(said or words or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"

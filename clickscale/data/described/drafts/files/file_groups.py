@@ -25,7 +25,8 @@ from clickscale.errors import InputError
 # What differs between the pieces of a table: dates, numbers, names of months, and ids.
 _VARYING = re.compile(
     r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![A-Za-z0-9])(?=[a-f]*\d)[0-9a-f]{8,}(?![A-Za-z0-9])|\d+|"
-    r"(?<![A-Za-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?![A-Za-z]))",
+    r"(?<![A-Za-z])(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
+    r"sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)(?![A-Za-z]))",
     re.IGNORECASE,
 )
 # Endings of files that lie beside tables in a folder.
@@ -39,6 +40,7 @@ _SMALL = 1 << 20  # bytes of a file beside tables that is read whole
 _MOST_KINDS = 20  # of names in a folder, beyond which its files are pieces with names of their own
 _ALIKE = 0.5  # share of all columns that pieces of a table have in common, at least
 _NAMELESS = "#"
+_ONE_COLUMN = 2  # its layout and its name, see `_columns_of`
 _Columns = tuple[str, ...]
 
 
@@ -62,7 +64,7 @@ def read_tables(paths: Sequence[Path]) -> _ReadTables:
         InputError: a table cannot be read, or no file is one.
     """
     tables = _tables_of_files(paths)
-    unread = {path: why for path in tables if (why := _why_no_table(path))}
+    unread = {path: why for path in tables if (why := _why_no_table(path, path in paths))}
     if len(unread) == len(tables):
         unread = {}  # reading them says what is wrong
     headers = [_columns_named_in(path) for path, why in unread.items() if why == _NO_ROWS]
@@ -70,10 +72,16 @@ def read_tables(paths: Sequence[Path]) -> _ReadTables:
     return _ReadTables(*_part_files(heads), {path.name: why for path, why in unread.items()})
 
 
-def _why_no_table(path: Path) -> str:
-    """Say why a file beside tables is none, or return an empty text."""
+def _why_no_table(path: Path, is_named: bool) -> str:
+    """Say why a file beside tables is none, or return an empty text.
+
+    Args:
+        is_named: a person named it, so it is meant to be a table, and reading it says what is wrong.
+    """
     if not path.is_file() or path.stat().st_size > _SMALL:
         return ""
+    if not is_named and _columns_or_none(path) is None:
+        return "It is empty, or has no columns"
     kind = detect_format(path)
     if kind == "jsonl":
         try:
@@ -133,11 +141,11 @@ def _tables_of_folder(folder: Path) -> list[Path]:
     kinds = _by_kind(files, same_folder=False)
     if not 1 < len(kinds) <= _MOST_KINDS:
         return [folder]
-    try:
-        held = [_columns_of(group[0]) for group in kinds]
-    except InputError:
-        return [folder]
-    return files if any(not _are_alike(held[0], other) for other in held) else [folder]
+    held = [columns for group in kinds if (columns := _columns_or_none(group[0])) is not None]
+    if not held:
+        return [folder]  # reading it says what is wrong
+    others = len(held) < len(kinds) or any(not _are_alike(held[0], columns) for columns in held)
+    return files if others else [folder]
 
 
 def _by_kind(files: Sequence[Path], same_folder: bool = True) -> list[list[Path]]:
@@ -173,6 +181,15 @@ def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
         else:
             group.append(file)
     return [group for _, group in groups]
+
+
+def _columns_or_none(file: Path) -> _Columns | None:
+    """List the columns of a file; None for one that cannot be read, or of lines as a README has them."""
+    try:
+        columns = _columns_of(file)
+    except InputError:
+        return None
+    return columns if len(columns) > _ONE_COLUMN else None
 
 
 def _columns_of(file: Path) -> _Columns:

@@ -13,9 +13,7 @@ from clickscale.data.described.drafts.files.text_layout import sniff
 from clickscale.data.described.drafts.lists.event_lists import list_of_events
 from clickscale.data.described.drafts.lists.inner_columns import inner_columns
 from clickscale.data.described.drafts.samples import Column, Head
-from clickscale.data.features.texts import (
-    read_texts,
-)
+from clickscale.data.features.texts import read_texts
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import numbers
 from clickscale.data.tables.chunks import Chunk

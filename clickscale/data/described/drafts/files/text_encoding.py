@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from clickscale.data.tables.delimited import Encoding
 
+_LONGEST = 2  # bytes of a sign
 _LINES = 2_000  # lines beyond ASCII that are looked at
 _BROKEN = 0.005  # share of the lines that may have bytes of no letter
 _MOSTLY, _MANY, _SOME = 0.9, 0.5, 0.05
@@ -25,8 +26,13 @@ _CENTRAL = re.compile(
     r"[\u0104-\u0107\u0118-\u011b\u0139-\u0148\u0150-\u015b\u0164\u0165\u016e-\u0171\u0179-\u017c]"
 )
 _SIGN_IN_WORD = re.compile(
-    rf"(?<={_LETTER})[¹³¿¯£¥\u009d](?={_LETTER})|[¹³](?={_LETTER})|(?<={_LETTER})[¹³¿]|(?<!\d)£(?={_LETTER}{_LETTER})|"
+    rf"(?<={_LETTER})[¹³¿¯£¥\ufffd](?={_LETTER})|[¹³](?={_LETTER})|(?<={_LETTER})[¹³¿]|(?<!\d)£(?={_LETTER}{_LETTER})|"
     r"(?<=[a-zß-ÿ])[ŸŒ]"
+)
+# Letters of Slavic languages and of Hungarian, then those that a text of no Western language has together.
+_ALPHABETS = (
+    ("áéíýúóčšžěřůňďťäľôĺŕćđ", "šž", "čěřůňďťľćđ"),
+    ("áéíóöúüőű", "őű"),
 )
 _TURKISH = re.compile(r"[\u011e\u011f\u0130\u0131\u015e\u015f]")
 _ICELANDIC = re.compile(r"[ÁÍÚáíúÆæ]")
@@ -80,9 +86,11 @@ def _fits(encoding: str, text: str) -> bool:
 def _is_in(encoding: str, first: int, last: int, letter: str) -> bool:
     """True for a sign whose first byte in an encoding lies between two bytes."""
     try:
-        return first <= letter.encode(encoding)[0] <= last
+        encoded = letter.encode(encoding)
     except UnicodeEncodeError:
         return False
+    # EUC-KR writes rare syllables in four signs, each of a common first byte.
+    return len(encoded) <= _LONGEST and first <= encoded[0] <= last
 
 
 _COMMON = {
@@ -120,11 +128,18 @@ def _turkish(lines: Sequence[bytes]) -> Encoding | None:
 
 
 def _central_european(lines: Sequence[bytes]) -> Encoding | None:
-    """Return cp1250 where Western text would have signs inside of words."""
+    """Return cp1250 for an alphabet of it, or where Western text would have signs inside of words."""
     signs = len(_SIGN_IN_WORD.findall(_text(lines, "cp1252")))
     text = _text(lines, "cp1250")
-    beyond = sum(not letter.isascii() for letter in text)
-    return "cp1250" if signs > _SOME * beyond and len(_CENTRAL.findall(text)) > _MANY * beyond else None
+    beyond = [letter for letter in text.lower() if not letter.isascii()]
+    if signs > _SOME * len(beyond) and len(_CENTRAL.findall(text)) > _MANY * len(beyond):
+        return "cp1250"
+    shares = [[sum(map(part.__contains__, beyond)) for part in parts] for parts in _ALPHABETS]
+    fits = (
+        whole > _MOSTLY * len(beyond) and min(own) > _SOME * len(beyond)
+        for whole, *own in shares  # of no letters, none is more
+    )
+    return "cp1250" if any(fits) else None
 
 
 def _text(lines: Sequence[bytes], encoding: str) -> str:

@@ -15,13 +15,13 @@ from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import useless
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, looked_up
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time
+from clickscale.data.described.drafts.roles import find_id, find_time, numbers_or_none
 from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
 from clickscale.data.tables.casts import detect_unit, seconds
 
 _OF_TIMES = re.compile(
-    r"(^|_)(date|day|calendar|time|clock|hour|minute|datum|tag|kalender|zeit|uhrzeit|stunde|fecha|dia|calendario|hora|"
-    r"jour|calendrier|heure|data|giorno|ora|dag|tijd)(_|$)"
+    r"(^|_)(date|day|calendar|time|clock|hour|minute|datum|kalender|zeit|uhrzeit|stunde|fecha|dia|calendario|hora|"
+    r"jour|calendrier|heure|giorno|ora|dag|tijd)(_|$)"
 )
 _OF_CALENDARS = re.compile(
     r"(^|_)(dates?|days?|calendars?|times?|hours|minutes|datum|kalender|uhrzeit|fechas?|calendario|calendrier|heures)(_|$)"
@@ -107,6 +107,8 @@ def _joined(
         added = {c.name: c for c in columns if c.name not in head.columns}
         if key is moment or not added or (moment.name not in added and shown is not moment):
             continue
+        if moment.name in added and not _rise_together(key, moment):
+            continue  # such as the days on which campaigns were entered
         joined, found, _ = looked_up(head, shown, table, key, added)
         if found >= _FOUND:
             why = {name: told for name, told in left_out.items() if name != key.name}
@@ -128,6 +130,17 @@ def _keys(head: Head, table: Head) -> Iterator[tuple[Column, Column]]:
             words = OutcomeName(column.name).snake
             if column.name != key.name and column.is_whole and _OF_TIMES.search(words) and _KEY.search(words):
                 yield column, key
+
+
+def _rise_together(key: Column, moment: Column) -> bool:
+    """True unless whole numbers go up and down with the dates beside them; those of a calendar count them."""
+    numbers = numbers_or_none(key) if key.is_whole else None
+    if numbers is None or not moment.unit:
+        return True
+    times, _ = seconds(moment.values, detect_unit(moment.known))
+    known = np.isfinite(numbers) & np.asarray(times.is_valid())
+    steps = np.diff(numbers[known][np.argsort(np.asarray(times.fill_null(0))[known], kind="stable")])
+    return bool(np.mean(steps > 0) >= _FOUND) if len(steps) else True
 
 
 def _is_own(column: Column) -> bool:

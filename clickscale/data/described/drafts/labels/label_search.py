@@ -46,8 +46,9 @@ _TENTHS = 101  # the same of ratings such as 8.7/10
 _SHOWN = 5  # values in a message
 _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
-    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|state|disposition|event"
+    r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event"
 )
+_EARLIER = re.compile(r"^(prev|previous|prior|last|past)_")  # what an impression before this one came to
 SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
 _UNKNOWN = pa.array(["-1", "-1.0"])
@@ -161,8 +162,8 @@ def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> L
     if pa.types.is_string(rating.values.type):
         given = Column(rating.name, plain_ratings(rating.values))
     is_written = not given.values.equals(rating.values)  # 8.7/10, 4 of 5 or stars, which only ratings are
-    if is_written and side_of(rating, None, item)[0] == "item":
-        return None  # what all think of it
+    if side_of(rating, None, item)[0] == "item":
+        return None  # what all think of it, or the stars of a hotel
     # A condition compares numbers of computers, of no other notation.
     if (
         given.floats is None
@@ -424,7 +425,7 @@ def _act(column: Column, head: Head, user: Column | None, item: Column | None) -
     """Make a label of ``click`` beside ``impression`` or ``ignored``, whatever the column is called."""
     if not pa.types.is_string(column.values.type) or not _can_be_compared(column):
         return None
-    if not 2 <= column.distinct <= _ANSWERS:
+    if not 2 <= column.distinct <= _ANSWERS or _EARLIER.match(OutcomeName(column.name).snake):
         return None
     values = column.known.unique().to_pylist()
     if answered := _answer(column, values, user, item):

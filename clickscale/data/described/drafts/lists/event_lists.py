@@ -6,22 +6,42 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.labels.outcome_words import kinds_of_stream
+from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
 from clickscale.data.described.drafts.lists.inner_columns import inner_columns
+from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.samples import Column
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.paths import is_list
 
+_FEWEST, _COMMON = 10, 0.5  # different items of lines, and the share that is in lists, at least
 _KINDS = 20  # kinds of events, at most
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
 _MOSTLY = 0.95  # share of the objects with a moment
 
 
 def list_of_events(chunk: Chunk) -> str:
-    """Return the only column of lists of objects that are events: each has a kind and a moment."""
+    """Return the only column of lists of objects that are events: each has a kind and a moment.
+
+    Empty if a line is an event itself: then the lists are what happened before it.
+    """
     lists = [name for name in chunk.rows.schema.names if is_list(chunk[name].type)]
     told = [name for name in lists if _are_events(chunk.select([name]).unnested(name))]
-    return told[0] if len(told) == 1 else ""
+    return told[0] if len(told) == 1 and not _is_event(chunk, told[0]) else ""
+
+
+def _is_event(chunk: Chunk, inside: str) -> bool:
+    """True for lines with an outcome, or an item of those in the lists, as no app or campaign is."""
+    columns = [Column(name, values) for name, values in inner_columns(chunk.rows).items()]
+    beside = [column for column in columns if column.name.partition(".")[0] != inside]
+    if any(OutcomeName(column.name).is_plain for column in beside):
+        return True
+    item = find_id(beside, "item")
+    if item is None or pa.types.is_nested(item.values.type) or item.distinct < _FEWEST:
+        return False
+    objects = inner_columns(chunk.select([inside]).unnested(inside).rows)
+    flat = [Column(name, values) for name, values in objects.items() if not pa.types.is_nested(values.type)]
+    return any(item.ids_among(column) > _COMMON * item.distinct for column in flat)
 
 
 def _are_events(chunk: Chunk) -> bool:

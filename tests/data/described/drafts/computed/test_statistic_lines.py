@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
-from clickscale.data.described.drafts.computed.statistic_lines import _told_together
+from clickscale.data.described.drafts.computed.statistic_lines import Sample, _told_together
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
@@ -189,6 +190,14 @@ def test_a_recency_is_declared_where_users_come_back(tmp_path: Path, returning: 
         assert declared["user_category_recency"]["window"] == 30 * 86_400
 
 
+def test_rows_without_a_time_do_not_make_users_come_back() -> None:
+    user = pa.array([1, 1, 1, 2, 2, 2])
+    seconds = [START, START + 60, None, START, START + 60, None]
+    assert not Sample([], user, None, pa.array(seconds, pa.int64()), None).is_of_returning_users
+    days = [START, START + 86_400, None, START, START + 86_400, None]
+    assert Sample([], user, None, pa.array(days, pa.int64()), None).is_of_returning_users
+
+
 def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
     random = np.random.default_rng(0)
     one, other = random.integers(1, 20, (2, 400, 2_000))
@@ -205,11 +214,11 @@ def test_pairs_without_a_known_outcome_tell_nothing() -> None:
     assert _told_together(np.zeros(3, int), codes, np.ones(3)) == 0
 
 
-def test_minutes_are_no_kind_of_an_item_beside_words(tmp_path: Path) -> None:
+def test_numbers_are_no_kind_of_an_item_beside_words(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = with_outcome(random, log(random), np.full(ROWS, -1.0))
-    items = {"item_id": names("i", np.arange(50)), "minutes": random.integers(20, 45, 50)}
-    for columns, kind in ((items, "minutes"), (items | {"serial": names("s", np.arange(50) // 2)}, "serial")):
+    items = {"item_id": names("i", np.arange(50)), "shelf": random.integers(20, 45, 50)}
+    for columns, kind in ((items, "shelf"), (items | {"serial": names("s", np.arange(50) // 2)}, "serial")):
         write(tmp_path / "log.csv", rows)
         write(tmp_path / "items.csv", columns)
         tree = tomllib.loads(guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path))

@@ -190,3 +190,40 @@ def test_tables_without_names_are_pieces_only_if_as_wide(tmp_path: Path) -> None
     narrow = tmp_path / "views_2.csv"
     narrow.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     assert tables_of([*wide, narrow]) == [tmp_path / "views_0.csv", tmp_path / "views_1.csv", narrow]
+
+
+def test_words_that_begin_as_months_do_are_no_dates(tmp_path: Path) -> None:
+    decisions = write_csv(tmp_path / "decisions.csv", day_of(1))
+    novels = write_csv(
+        tmp_path / "novels.csv", [{"item_id": f"i{n}", "author": f"a{n % 7}"} for n in range(30)]
+    )
+    assert tables_of([tmp_path]) == [decisions, novels]
+    (tmp_path / "months").mkdir()
+    for month in ("jan", "february", "sept"):
+        write_csv(tmp_path / "months" / f"{month}.csv", day_of(2))
+    assert tables_of(sorted((tmp_path / "months").iterdir())) == [tmp_path / "months" / "*.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("README.txt", "This log holds views.\nIt was made for a test.\nSee items, too.\n"),
+        ("empty.csv", ""),
+    ],
+)
+def test_a_file_in_a_folder_that_is_no_table_is_named_and_not_read(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    write_csv(folder / "views.csv", day_of(1))
+    (folder / name).write_text(text)
+    drafted = guess([folder], tmp_path)
+    assert tomllib.loads(drafted)["impressions"]["files"] == "log/views.csv"
+    assert f"# Not used: {name} (no table). It is empty, or has no columns." in drafted
+
+
+def test_an_empty_file_that_was_named_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(InputError, match=r"empty\.csv is empty"):
+        guess([write_csv(tmp_path / "views.csv", day_of(1)), tmp_path / "empty.csv"], tmp_path)

@@ -52,10 +52,28 @@ def test_each_encoding_is_told_by_texts_of_its_language(encoding: str) -> None:
         "cœur;sœur",
         "ÆØÅ æøå;5",
         "þú ert ágæt;það",
+        "Õunad, mäed, öö, jõgi ja küla",
+        "corações são três ações",
+        "città perché più lunedì però",
+        "fût août hôtel goût;À bientôt",
     ],
 )
 def test_western_text_with_few_letters_of_its_own_stays_western(line: str) -> None:
     assert detect_encoding("\n".join([line] * 50).encode("cp1252")) == "latin-1"
+
+
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("Příliš žluťoučký kůň;Škoda", "cp1250"),
+        ("Šibenik, Đakovo, Čakovec;košulja žuta", "cp1250"),
+        ("árvíztűrő tükörfúrógép;hűség", "cp1250"),
+        ("こんにちは 東京;カメラ", "cp932"),  # as Korean all would be rare syllables
+        ("カメラ", "cp932"),
+    ],
+)
+def test_one_line_of_a_language_tells_its_encoding(line: str, encoding: str) -> None:
+    assert detect_encoding(line.encode(encoding)) == encoding
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "gb18030", "cp1251"])

@@ -133,3 +133,18 @@ def test_a_calendar_with_a_key_of_any_name_is_one(tmp_path):
     days = [{"d": key, **date} for key, date in zip(keys("counted"), DATES, strict=True)]
     _, tree = drafted(tmp_path, [paths[0], write_csv(tmp_path / "calendar.csv", days)])
     assert tree["impressions"]["time"] == "full_date"
+
+
+@pytest.mark.parametrize("name", ["tag_id", "time_slot_id"])
+def test_the_day_on_which_something_was_entered_is_no_time_of_impressions(tmp_path, name):
+    rows = [{name: n % 40, **row} for n, row in enumerate(facts("counted", False))]
+    path = write_csv(
+        tmp_path / "clicks.csv", [{k: v for k, v in row.items() if k != "date_key"} for row in rows]
+    )
+    things = [
+        {name: key, "created_at": (START + dt.timedelta(17 * key % 60)).isoformat(), "theme": "abc"[key % 3]}
+        for key in range(40)
+    ]
+    _, tree = drafted(tmp_path, [path, write_csv(tmp_path / "things.csv", things)])
+    assert "time" not in tree["impressions"]
+    assert tree["impressions"]["order"] == "rows"

@@ -22,6 +22,15 @@ from tests.data.described.drafts.test_guess import START, write_csv
             {"offer_outcome": lambda n, c: "ACCEPTED" if c else ("DECLINED" if n % 3 else "TIMEOUT")},
             {"name": "offer_outcome", "condition": "offer_outcome == 'ACCEPTED'"},
         ),
+        (  # what was answered to an earlier offer, or on which side it stood, is context
+            {
+                "previous_response": lambda n, c: "accepted" if n % 3 else "declined",
+                "last_action": lambda n, c: "click" if n % 4 else "ignored",
+                "estate_side": lambda n, c: "left" if n % 7 < 3 else "right",
+                "response": lambda n, c: "accepted" if c else "declined",
+            },
+            {"name": "response", "condition": "response == 'accepted'"},
+        ),
         (
             {"klikniecie": lambda n, c: "tak" if c else "nie"},
             {"name": "klikniecie", "condition": "klikniecie == 'tak'"},

@@ -39,6 +39,13 @@ def test_what_all_think_of_an_item_is_no_label(tmp_path):
     assert field["unit"] == "/5"
 
 
+def test_the_stars_of_a_hotel_are_no_label(tmp_path):
+    rows = [{**row, "stars": 1 + row["item_id"] % 5} for row in log({})]
+    tree = tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))
+    assert "labels" not in tree
+    assert "stars" in [field["name"] for field in tree["items"]["fields"]]
+
+
 @pytest.mark.parametrize("write", [str, "{}/5".format])
 def test_ratings_that_were_named_as_the_label_are_compared_as_ratings(tmp_path, write):
     rows = [{**row, "rating": write(given)} for row, given in zip(log({}), GIVEN, strict=True)]

@@ -85,3 +85,29 @@ def test_sessions_of_clicks_and_orders_are_positives_of_their_articles(tmp_path:
     assert tree["impressions"]["time"] == "events.ts"
     assert tree["negatives"] == 4
     assert [field["column"] for field in tree["behaviors"]["fields"]] == ["events.type"]
+
+
+@pytest.mark.parametrize(
+    ("beside", "unnest"),
+    [
+        (("item_id",), ""),
+        (("clicked",), ""),
+        (("item_id", "clicked"), ""),
+        (("campaign_id", "app_id"), "before"),  # of a session
+    ],
+)
+def test_what_happened_before_an_impression_is_no_list_of_impressions(
+    tmp_path: Path, beside: tuple[str, ...], unnest: str
+) -> None:
+    own = {
+        "item_id": lambda number: number % 40,
+        "clicked": lambda number: number % 4 // 3,
+        "campaign_id": lambda number: 9_000 + number % 50,
+        "app_id": lambda number: number % 3,
+    }
+    lines = [
+        {"user_id": line["user_id"], "ts": line["sent"], "before": line["events"]}
+        | {name: own[name](number) for name in beside}
+        for number, line in enumerate(sessions("", ("click", "purchase")))
+    ]
+    assert read_head(save(tmp_path, lines)).unnest == unnest
