@@ -78,7 +78,8 @@ class Condition:
         way = "name the value inside, such as context.device"
         if is_list(values.type):
             way = "unnest = 'events' makes a row of each object in the lists of such a column"
-        return f"Condition {str(self)!r}: column {self.column!r} has no single values, but such as {shown}; {way}."
+        said = f"Condition {str(self)!r}: column {self.column!r} has no single values, but such as"
+        return f"{said} {shown}; {way}."
 
     def __str__(self) -> str:
         literal = repr(self.literal) if isinstance(self.literal, str) else f"{self.literal:g}"

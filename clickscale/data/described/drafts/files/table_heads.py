@@ -1,5 +1,6 @@
 """Reading of samples: rows of a table in any known format, and what its columns are called."""
 
+import glob
 import re
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -18,7 +19,7 @@ from clickscale.data.features.texts import (
 )
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import numbers
-from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.chunks import Chunk, line_blocks
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.folders import files_below, matching_files
 from clickscale.data.tables.object_texts import array_of
@@ -27,6 +28,7 @@ from clickscale.data.tables.raw_tables import Format, detect_format
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
 
+_SMALL = 1 << 14  # bytes of a file that is read to see whether it has rows
 _ROWS = 5000  # from each of head, middle and end
 _MOST_FILES = 100  # of a table of many small ones
 _UNTYPED = (pa.null(), pa.list_(pa.null()))
@@ -42,6 +44,7 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
         InputError: the file is missing, damaged, empty, or of unknown format.
     """
     files = _files_of(path)
+    files = [file for file in files if not has_no_rows(file)] or files
     kind = detect_format(files[0])
     text, named = sniff(files[0], kind, files[1:]) if kind in ("csv", "tsv") else (TextFormat(), True)
     given = [names for names in headers if len(set(names)) == len(names) == len(text.names) and all(names)]
@@ -69,6 +72,13 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     return Head(path, kind, text, named, columns, rows, left_out, objects, {}, unnest, rows / max(lines, 1))
 
 
+def has_no_rows(path: Path) -> bool:
+    """True for a file of text that holds one line, which names the columns."""
+    if not path.is_file() or path.stat().st_size > _SMALL or detect_format(path) not in ("csv", "tsv"):
+        return False
+    return sum(bool(line.strip()) for block in line_blocks(path) for line in block.split(b"\n")) == 1
+
+
 def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:
     """Read rows of the first, the middle and the last file, and of files between them if these are small."""
     read_of: dict[int, list[Chunk]] = {}
@@ -86,7 +96,7 @@ def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir() and not files_below(path):
         raise InputError(f"{path} holds no files; name the folder or the file of a table.")
-    is_one = path.is_file() or "*" not in str(path)
+    is_one = path.is_file() or not glob.has_magic(str(path))
     return [path] if is_one and not path.is_dir() else matching_files("table", Path(), str(path))
 
 

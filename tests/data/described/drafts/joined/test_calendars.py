@@ -133,3 +133,16 @@ def test_a_calendar_with_a_key_of_any_name_is_one(tmp_path):
     days = [{"d": key, **date} for key, date in zip(keys("counted"), DATES, strict=True)]
     _, tree = drafted(tmp_path, [paths[0], write_csv(tmp_path / "calendar.csv", days)])
     assert tree["impressions"]["time"] == "full_date"
+
+
+def test_a_row_that_stands_twice_in_a_calendar_is_that_date_still(tmp_path):
+    paths = tables(tmp_path, "counted", clock=True)
+    for path in paths[1:]:
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines, lines[5]]) + "\n")
+    tree = tomllib.loads(guess(paths, tmp_path))
+    assert tree["impressions"]["time"] == ["full_date", "time_of_day"]
+    (tmp_path / "draft.toml").write_text(guess(paths, tmp_path))
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    notes = open_dataset(tmp_path / "data").manifest.notes
+    assert "1 rows of dim_date.csv have the date_key of an earlier row, and do not count." in notes
