@@ -25,6 +25,7 @@ from clickscale.data.tables.paths import base_of, holds_pairs, is_list, object_a
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
+_BEGINNING = 400  # bytes that show whether each letter has two
 _LONGEST = 1 << 26  # bytes without a line end after which a file is refused
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")  # endings after that of the format
 _EVIDENCE = pa.struct([("column", pa.string()), ("value", pa.string())])
@@ -318,7 +319,7 @@ def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
     try:
         with _open(path) as stream:
             piece = stream.read(_BLOCK)
-            if piece.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in piece:
+            if _is_utf16(piece):
                 raise InputError(
                     f"{path} is UTF-16 text; save it as UTF-8, such as by: "
                     f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}"
@@ -331,6 +332,15 @@ def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
+
+
+def _is_utf16(piece: bytes) -> bool:
+    """True for text with two bytes for each letter, by its mark or by the zeros beside Latin letters."""
+    if piece.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return b"\0" in piece
+    first = piece[:_BEGINNING]
+    zeros = [half.count(0) for half in (first[::2], first[1::2])]
+    return min(zeros) == 0 and 4 * max(zeros) > len(first)
 
 
 def checked_length(path: Path, rest: bytes) -> bytes:
