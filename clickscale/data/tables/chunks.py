@@ -25,7 +25,7 @@ from clickscale.data.tables.paths import base_of, holds_pairs, is_list, object_a
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
-_BEGINNING = 400  # bytes that show whether each letter has two
+_BEGINNING = 200  # bytes that show whether each letter has two
 _LONGEST = 1 << 26  # bytes without a line end after which a file is refused
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")  # endings after that of the format
 _EVIDENCE = pa.struct([("column", pa.string()), ("value", pa.string())])
@@ -340,7 +340,7 @@ def _is_utf16(piece: bytes) -> bool:
         return b"\0" in piece
     first = piece[:_BEGINNING]
     zeros = [half.count(0) for half in (first[::2], first[1::2])]
-    return min(zeros) == 0 and 4 * max(zeros) > len(first)
+    return len(first) == _BEGINNING and min(zeros) == 0 and 4 * max(zeros) > len(first)
 
 
 def checked_length(path: Path, rest: bytes) -> bytes:

@@ -30,7 +30,6 @@ from clickscale.errors import InputError
 _ARRAY = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
 _LARGEST = 1 << 30  # bytes of an array, which is read whole
 _ENTRIES = 1 << 13  # objects of an array in a chunk
-_SHOWN = 40  # letters of a value in a message
 
 
 def read_lines(
@@ -47,7 +46,7 @@ def read_lines(
         lists: a column of lists; a line that has something else there gets the problem ``bad_row``.
 
     Raises:
-        InputError: none of the first lines is an object, a column is missing, or ``lists`` has no lists.
+        InputError: none of the first lines is an object, or a column is missing.
     """
     names = None if columns is None else list(columns)
     compared = listed = False
@@ -68,9 +67,7 @@ def read_lines(
         if lists:
             held = [_list_at(entry, lists) for entry in objects]
             listed = listed or any(isinstance(value, list) for value in held)
-            bad = [value is not None and not isinstance(value, list) for value in held]
-            if any(bad) and not listed:
-                raise no_lists(path, lists, held[bad.index(True)])
+            bad = [listed and value is not None and not isinstance(value, list) for value in held]
             objects, problem = _without(objects, problem, bad)
         if objects:
             yield _chunk(objects, problem, names)
@@ -151,14 +148,6 @@ def _without(
     """Empty bad lines, which get the problem ``bad_row``."""
     kept = [{} if is_bad else entry for entry, is_bad in zip(objects, bad, strict=True)]
     return kept, mark(problem, np.array(bad, bool), "bad_row")
-
-
-def no_lists(path: Path, column: str, value: object) -> InputError:
-    """The error of a column that should hold lists and has other values."""
-    return InputError(
-        f"{path}: unnest takes the lists in column {column!r} apart, which has no lists, but values such as "
-        f"{str(value)[:_SHOWN]!r}; name a column of lists, or leave unnest out."
-    )
 
 
 def literal_line(line: bytes) -> dict[str, Any]:

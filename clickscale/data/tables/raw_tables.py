@@ -26,11 +26,12 @@ from clickscale.data.tables.chunks import (
 )
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.folders import columns_of_path, with_columns
-from clickscale.data.tables.json_lines import json_line, no_lists, read_lines
+from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.data.tables.paths import is_list, leads_into, steps_below
 from clickscale.errors import InputError, unknown
 
 _ROWS = 1 << 16  # rows of Parquet read at once
+_SHOWN = 40  # letters of a value in a message
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError)  # damaged metadata raise ValueErrors of any kind
 Format = Literal["auto", "csv", "tsv", "parquet", "jsonl"]
@@ -95,7 +96,10 @@ def _unnested(path: Path, chunk: Chunk, column: str) -> Chunk:
     inner = [name for name in chunk.rows.schema.names if name == column or name.startswith(f"{column}.")]
     known = chunk[column].drop_null()
     if len(known) and not any(is_list(chunk[name].type) for name in inner):
-        raise no_lists(path, column, known[0].as_py())
+        raise InputError(
+            f"{path}: unnest takes the lists in column {column!r} apart, which has no lists, but values "
+            f"such as {str(known[0])[:_SHOWN]!r}; name a column of lists, or leave unnest out."
+        )
     return chunk.unnested(column)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from clickscale.data.described.drafts.files.table_heads import has_no_rows, read_head
+from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.files.text_layout import sniff
 from clickscale.data.described.drafts.samples import Head
 from clickscale.data.source import PART_NAMES, PARTS
@@ -81,7 +81,14 @@ def _why_no_table(path: Path) -> str:
         except msgspec.DecodeError:
             return ""
         return "It is one object" if isinstance(whole, dict) else ""
-    return _NO_ROWS if has_no_rows(path) else ""
+    return _NO_ROWS if _has_no_rows(path) else ""
+
+
+def _has_no_rows(path: Path) -> bool:
+    """True for a file of text that holds one line, which names the columns."""
+    if not path.is_file() or path.stat().st_size > _SMALL or detect_format(path) not in ("csv", "tsv"):
+        return False
+    return sum(bool(line.strip()) for block in line_blocks(path) for line in block.split(b"\n")) == 1
 
 
 def _columns_named_in(path: Path) -> tuple[str, ...]:
@@ -158,7 +165,7 @@ def _tables_of_kind(files: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
 def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
     """Group files by their columns; a file that cannot be read is in no group."""
     groups: list[tuple[_Columns, list[Path]]] = []
-    without_rows = [file for file in files if has_no_rows(file)]
+    without_rows = [file for file in files if _has_no_rows(file)]
     for file in files:
         if file in without_rows:
             continue
@@ -176,10 +183,16 @@ def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
             _check_layout(first, held, file, columns)
     for file in without_rows:  # such as a day on which nothing happened
         names = _columns_named_in(file)
-        group = next((group for held, group in groups if {*names} <= {*held[1:]}), None)
+        group = next((group for held, group in groups if _may_lack_rows(held, names)), None)
         if group is not None:
             group.append(file)
     return [sorted(group) for _, group in groups]
+
+
+def _may_lack_rows(columns: _Columns, line: Sequence[str]) -> bool:
+    """True if the only line of a file has the names of columns, or without names is a row."""
+    layout, *names = columns
+    return len(line) == len(names) if layout.startswith(_NAMELESS) else {*line} <= {*names}
 
 
 def _check_layout(one: Path, columns: _Columns, other: Path, others: _Columns) -> None:

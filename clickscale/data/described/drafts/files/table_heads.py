@@ -19,7 +19,7 @@ from clickscale.data.features.texts import (
 )
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.casts import numbers
-from clickscale.data.tables.chunks import Chunk, line_blocks
+from clickscale.data.tables.chunks import Chunk
 from clickscale.data.tables.delimited import TextFormat
 from clickscale.data.tables.folders import files_below, matching_files
 from clickscale.data.tables.object_texts import array_of
@@ -28,7 +28,6 @@ from clickscale.data.tables.raw_tables import Format, detect_format
 from clickscale.data.tables.spread import spread
 from clickscale.errors import InputError
 
-_SMALL = 1 << 14  # bytes of a file that is read to see whether it has rows
 _ROWS = 5000  # from each of head, middle and end
 _MOST_FILES = 100  # of a table of many small ones
 _UNTYPED = (pa.null(), pa.list_(pa.null()))
@@ -44,9 +43,10 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
         InputError: the file is missing, damaged, empty, or of unknown format.
     """
     files = _files_of(path)
-    files = [file for file in files if not has_no_rows(file)] or files
     kind = detect_format(files[0])
-    text, named = sniff(files[0], kind, files[1:]) if kind in ("csv", "tsv") else (TextFormat(), True)
+    # The first file may hold nothing but the names of the columns.
+    largest = max(files, key=lambda file: file.stat().st_size if file.is_file() else 0)
+    text, named = sniff(largest, kind, files) if kind in ("csv", "tsv") else (TextFormat(), True)
     given = [names for names in headers if len(set(names)) == len(names) == len(text.names) and all(names)]
     if given and not named:
         text, named = msgspec.structs.replace(text, names=tuple(given[0])), True
@@ -70,13 +70,6 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     columns = {name: Column(name, array) for name, array in values.items() if name not in left_out}
     objects = {name: values[name] for name, why in left_out.items() if why == "lists of objects"}
     return Head(path, kind, text, named, columns, rows, left_out, objects, {}, unnest, rows / max(lines, 1))
-
-
-def has_no_rows(path: Path) -> bool:
-    """True for a file of text that holds one line, which names the columns."""
-    if not path.is_file() or path.stat().st_size > _SMALL or detect_format(path) not in ("csv", "tsv"):
-        return False
-    return sum(bool(line.strip()) for block in line_blocks(path) for line in block.split(b"\n")) == 1
 
 
 def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:

@@ -84,6 +84,13 @@ def test_a_day_without_rows_is_a_piece_like_the_others(tmp_path: Path, empty: in
     assert (head.rows, head.named) == (800, True)
 
 
+def test_a_file_of_one_row_is_a_piece_of_a_table_without_names(tmp_path: Path) -> None:
+    paths = [write_csv(tmp_path / f"views_{day}.csv", day_of(day), header=False) for day in range(4)]
+    write_csv(paths[2], day_of(2, rows=1), header=False)
+    (head,) = read_tables(paths).heads
+    assert (head.path, head.rows, head.named) == (tmp_path / "views_*.csv", 601, False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
