@@ -31,6 +31,12 @@ def test_ratings_as_people_write_them_are_a_label(tmp_path, write, name, conditi
     assert outcomes(tmp_path) == expected
 
 
+def test_none_among_written_ratings_is_not_rated(tmp_path):
+    _, tree = drafted(tmp_path, {"rating": lambda n, c: f"{GIVEN[n]} of 5" if n % 4 else "-1"})
+    assert tree["labels"] == [{"name": "like", "condition": "rating >= 4", "known": "rating != -1"}]
+    assert outcomes(tmp_path) == [float(given >= 4) if n % 4 else None for n, given in enumerate(GIVEN)]
+
+
 @pytest.mark.parametrize(("most", "is_warned"), [(4, True), (5, False)])
 def test_ratings_of_several_wholes_are_warned_of(tmp_path, most, is_warned):
     text, tree = drafted(tmp_path, {"rating": lambda n, c: f"{GIVEN[n]}/{5 if n % 3 else most}"})
