@@ -55,9 +55,19 @@ def array_of(values: list[Any]) -> pa.Array:
 def _lists_of(values: list[list[Any] | None]) -> pa.Array:
     """Make an array (N,) of lists whose entries have no common type."""
     ends = np.cumsum([0, *(len(value or ()) for value in values)])
-    entries = array_of([entry for value in values for entry in value or ()])
+    held = [entry for value in values for entry in value or ()]
+    are_objects = all(entry is None or isinstance(entry, dict) for entry in held) and any(held)
+    entries = _objects_of(held) if are_objects else array_of(held)
     missing = pa.array([value is None for value in values])
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), entries, mask=missing)
+
+
+def _objects_of(values: list[dict[str, Any] | None]) -> pa.Array:
+    """Make an array (N,) of objects, in each of which a value may have another type than in others."""
+    names = list(dict.fromkeys(name for value in values for name in value or ()))
+    parts = [array_of([None if value is None else value.get(name) for value in values]) for name in names]
+    missing = pa.array([value is None for value in values])
+    return pa.StructArray.from_arrays(parts, [as_json_text(name) for name in names], mask=missing)
 
 
 def as_json_text(value: Any) -> str:
