@@ -13,6 +13,7 @@ from clickscale.config import Config
 from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
+_LONGEST = 10**12  # seconds of a window or a delay: sums of moments stay far from the end of 64 bits
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
@@ -305,10 +306,10 @@ class Schema(Config, frozen=True):
         if not self.labels:
             problems.append("it declares no label (name one or more under labels)")
         for label in self.labels:  # the name becomes the name of a column's file
-            if not _NAME.match(label.name) or label.delay < 0:
+            if not _NAME.match(label.name) or not 0 <= label.delay <= _LONGEST:
                 problems.append(
                     f"label {label.name!r}: the name must be letters, digits and '_' and begin with a "
-                    f"letter, and the delay (now {label.delay}) must be >= 0"
+                    f"letter, and the delay (now {label.delay}) must be >= 0 and at most {_LONGEST} seconds"
                 )
         if problems:
             raise SchemaError(f"Schema {self.name!r}: " + "; ".join(problems) + ".")
@@ -386,8 +387,12 @@ class Schema(Config, frozen=True):
                 problems.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
             if not statistic.by:
                 problems.append(f"statistic {statistic.name!r}: by needs one key or more")
-            if min(statistic.window, statistic.prior) < 0:
-                problems.append(f"statistic {statistic.name!r}: window and prior must be >= 0")
+            if not 0 <= statistic.window <= _LONGEST or not 0 <= statistic.prior < float("inf"):
+                problems.append(
+                    f"statistic {statistic.name!r}: window (now {statistic.window}) and prior (now "
+                    f"{statistic.prior:g}) must be >= 0, the window at most {_LONGEST} seconds and the "
+                    "prior finite"
+                )
             if statistic.of == "recency" and not statistic.window:
                 problems.append(
                     f"statistic {statistic.name!r}: a recency needs a window in seconds, its value where "

@@ -107,16 +107,27 @@ def test_a_label_has_a_name_that_can_name_a_file(name: str) -> None:
         schema(labels=(Label(name=name),)).validate()
 
 
+@pytest.mark.parametrize("delay", [-1, 10**12 + 1])
+def test_a_delay_that_no_moment_can_be_moved_by_is_refused(delay: int) -> None:
+    with pytest.raises(
+        SchemaError, match=rf"label 'click': .* delay \(now {delay}\) must be >= 0 and at most"
+    ):
+        schema(labels=(Label(name="click", delay=delay),)).validate()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         Statistic(name="s", by=()),
         Statistic(name="s", by=("item",), window=-1),
+        Statistic(name="s", by=("item",), window=10**12 + 1),
         Statistic(name="s", by=("item",), prior=-1.0),
+        Statistic(name="s", by=("item",), prior=float("inf")),
+        Statistic(name="s", by=("item",), prior=float("nan")),
     ],
-    ids=["no key", "window", "prior"],
+    ids=["no key", "window", "long window", "prior", "infinite prior", "no number"],
 )
-def test_a_statistic_needs_a_key_and_numbers_that_are_not_negative(wrong: Statistic) -> None:
+def test_a_statistic_needs_a_key_and_numbers_within_bounds(wrong: Statistic) -> None:
     with pytest.raises(SchemaError, match="statistic 's'"):
         schema(statistics=(wrong,)).validate()
 

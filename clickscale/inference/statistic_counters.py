@@ -299,16 +299,44 @@ class StatisticCounters:
                 self._restore(path, *row)
 
     def _restore(
-        self, path: Path, name: str, key: str, time: int | None, due: int | None, count: int, total: int
+        self,
+        path: Path,
+        name: str,
+        key: str | None,
+        time: int | None,
+        due: int | None,
+        count: int | None,
+        total: int | None,
     ) -> None:
-        """Take over one contribution."""
+        """Take over one contribution.
+
+        Raises:
+            DamagedError: it is of no statistic, or its values cannot be right.
+        """
         if name not in self._counts:
             raise DamagedError(f"{path}: " + unknown("statistic", name, self._counts))
-        values = tuple(json.loads(key))
+        tally = self._counts[name].tally
+        values = _read_key(key, len(tally.by))
+        is_timed = not tally.window if time is None else time <= self.moment
+        if values is None or count is None or count < 0 or total is None or not is_timed:
+            raise DamagedError(
+                f"{path} has a row of {name!r} that cannot be right: key {key!r}, time {time}, due {due}, "
+                f"count {count}, sum {total}; its moment is {self.moment}. Export the counters again."
+            )
         if due is None or due < self.moment:
             self._counts[name].add(next(self._order), values, time or 0, count, total)
         else:
             self._wait(name, [values], due if time is None else time, due, count, total)
+
+
+def _read_key(text: str | None, names: int) -> Key | None:
+    """Read a key, the JSON list of a value for each name; None for anything else."""
+    try:
+        values = json.loads(text or "")
+    except ValueError:
+        return None
+    fits = isinstance(values, list) and len(values) == names
+    return tuple(values) if fits and not any(isinstance(value, list | dict) for value in values) else None
 
 
 def statistic_values(

@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clickscale.artifact import load_artifact
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
-from clickscale.errors import DataError, InputError
+from clickscale.errors import DamagedError, DataError, InputError
 from clickscale.features import column_of, label_of
 from clickscale.inference.counter_export import _moment_of, export_counters
 from clickscale.inference.replay import requests_from_dataset
@@ -221,6 +222,33 @@ def test_a_hashed_field_is_counted_by_its_buckets(tmp_path: Path) -> None:
     request = {"user": 101, "time": counters.moment, "candidates": [{"item": 10}]}
     known = counters.complete({**request, "profile": {"gender": "m"}})["candidates"][0]["gender_lift"]
     assert known != counters.complete({**request, "profile": {"gender": "?"}})["candidates"][0]["gender_lift"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("key", "oops"),
+        ("key", None),
+        ("key", "[[7]]"),
+        ("key", '["u1", 3, 4]'),
+        ("count", None),
+        ("count", -1),
+        ("sum", None),
+        ("time", None),
+        ("time", 2**40),
+    ],
+)
+def test_a_row_that_cannot_be_right_is_named(column: str, value: object, tmp_path: Path) -> None:
+    dataset = data_set(tmp_path, impressions=60)
+    artifact = tiny_artifact(tmp_path, dataset)
+    export_counters(dataset, tmp_path / "counters.parquet")
+    table = pq.read_table(tmp_path / "counters.parquet")
+    rows = table.to_pylist()
+    last = max(place for place, row in enumerate(rows) if row["statistic"] == "user_recency")
+    rows[last][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "counters.parquet")
+    with pytest.raises(DamagedError, match="a row of 'user_recency' that cannot be right: key "):
+        StatisticCounters.load(tmp_path / "counters.parquet", artifact)
 
 
 def test_wrong_uses_are_refused(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ class _Known:
         self._what, self._opened = what, chosen.opened
         self._moment, self._clock = moment, Clock(moment.unit, moment.zone)
         self._asked = self._found = self._unusable = 0
+        self._asking = "rows"
         key, files, valid = chosen.opened.table.key, chosen.opened.files, chosen.opened.valid
         several = chosen.opened.table.several
         bounds = [(Clock(chosen.opened.table.time_unit, moment.zone), list[Ints]()) for _ in valid]
@@ -275,6 +276,7 @@ class _Known:
         """Add the columns to a chunk of the table that names the rows; lists name several and get lists."""
         held = _with_entries(chunk, self._opened.shown_key, self._opened.table.entry_separator)
         lists = [name for name in self._opened.shown_key if pa.types.is_nested(held[name].type)]
+        self._asking = "ids" if lists else "rows"
         asking = with_lists(held, lists)
         keys = row_keys(self._what.capitalize(), asking, self._opened.shown_key)
         if self._opened.valid:
@@ -303,9 +305,9 @@ class _Known:
             )
         shown += " at their time" if self._opened.valid else ""
         key += f" and {self._opened.valid[0]}" if self._opened.valid else ""
+        asked = f"{self._asked:,} {self._asking} of {self._what}"
         counted = {
-            f"of {self._asked:,} rows of {self._what} name no row of {files} by {shown}.": self._asked
-            - self._found,
+            f"of {asked} name no row of {files} by {shown}.": self._asked - self._found,
             f"rows of {files} cannot be read or have no {key}, and do not count.": self._unusable,
             f"rows of {files} have the {key} of an earlier row, and do not count.": self._again,
         }

@@ -165,7 +165,7 @@ class ImpressionLog:
                 raise SchemaError(f"A statistic by {', '.join(by)} has too many keys; combine fewer fields.")
             crossed = keys[:, :, None] * size + values[:, None, :]  # (N, slots so far, values)
             crossed[(keys[:, :, None] < 0) | (values[:, None, :] < 0)] = -1
-            keys = crossed.reshape(len(keys), -1)
+            keys = crossed.reshape(len(keys), keys.shape[1] * values.shape[1])
         return keys
 
     def _values(self, name: str, rows: Rows, item: Integers | None) -> tuple[Integers, int]:

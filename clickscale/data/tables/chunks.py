@@ -25,6 +25,7 @@ from clickscale.data.tables.paths import base_of, holds_pairs, is_list, object_a
 from clickscale.errors import InputError, unknown
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
+_BEGINNING = 200  # bytes that show whether each letter has two
 _LONGEST = 1 << 26  # bytes without a line end after which a file is refused
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")  # endings after that of the format
 _EVIDENCE = pa.struct([("column", pa.string()), ("value", pa.string())])
@@ -72,17 +73,9 @@ class Chunk:
 
         Values inside of these objects, which stand in columns of lists named by their paths, are those of the
         rows. A row with a problem stays one row, and one without objects none.
-
-        Raises:
-            InputError: the column holds something else than lists.
         """
         inner = [name for name in self.rows.schema.names if name == column or name.startswith(f"{column}.")]
         lists = [self[name] for name in inner if is_list(self[name].type)]
-        if not lists and self[column].null_count < len(self):
-            raise InputError(
-                f"unnest = {column!r}: the column holds no lists; name one of lists of objects, in JSON "
-                "lines or Parquet."
-            )
         nothing = np.zeros(len(self), np.int64)
         held = np.asarray(pc.list_value_length(lists[0]).fill_null(0), np.int64) if lists else nothing
         broken = np.asarray(self.problem.is_valid()) & (held == 0)
@@ -326,7 +319,7 @@ def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
     try:
         with _open(path) as stream:
             piece = stream.read(_BLOCK)
-            if piece.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in piece:
+            if _is_utf16(piece):
                 raise InputError(
                     f"{path} is UTF-16 text; save it as UTF-8, such as by: "
                     f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}"
@@ -339,6 +332,15 @@ def pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
         raise InputError(
             f"Cannot read {path}: {error}; the file is missing, cut short or damaged."
         ) from error
+
+
+def _is_utf16(piece: bytes) -> bool:
+    """True for text with two bytes for each letter, by its mark or by the zeros beside Latin letters."""
+    if piece.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return b"\0" in piece
+    first = piece[:_BEGINNING]
+    zeros = [half.count(0) for half in (first[::2], first[1::2])]
+    return len(first) == _BEGINNING and min(zeros) == 0 and 4 * max(zeros) > len(first)
 
 
 def checked_length(path: Path, rest: bytes) -> bytes:

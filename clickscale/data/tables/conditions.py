@@ -15,10 +15,12 @@ from clickscale.data.features.ratings import plain_ratings
 from clickscale.data.features.texts import FINE, is_text, read_texts
 from clickscale.data.features.values import read_numbers, truth_numbers
 from clickscale.data.tables.casts import numbers
+from clickscale.data.tables.paths import is_list
 from clickscale.errors import InputError, SchemaError
 
 _FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>==|!=|>=|<=|=|>|<)\s*(?P<literal>[^<>=!\s].*?)\s*\Z")
 _SHOWN = 3  # values of a column in a message
+_LONGEST = 80  # letters of a list in a message
 _FEW_ROWS = 20  # so few may all fail a condition by chance
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -46,12 +48,18 @@ class Condition:
     literal: float | str
 
     def evaluate(self, values: pa.Array) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-        """Return an int8 array of 0 and 1 (null for a missing value), and a mask of unreadable values."""
+        """Return an int8 array of 0 and 1 (null for a missing value), and a mask of unreadable values.
+
+        Raises:
+            InputError: the values are lists or objects, which compare with ``''`` only.
+        """
         literal: float | str = self.literal
+        if pa.types.is_nested(values.type) and literal != "":
+            raise InputError(self._of_lists(values))
         if isinstance(literal, str) and not is_text(values.type):
             literal = _literal(literal)  # a column of numbers or truth values has no texts to compare with
         if literal == "":
-            missing = read_texts(values)[0].is_null()
+            missing = (values if pa.types.is_nested(values.type) else read_texts(values)[0]).is_null()
             return (pc.invert(missing) if self.sign == "!=" else missing).cast(pa.int8()), np.zeros(
                 len(values), bool
             )
@@ -62,6 +70,16 @@ class Condition:
         known, problems = _numbers(values)
         outcome = _SIGNS[self.sign](known, literal).astype(np.int8)
         return pa.array(outcome, mask=np.isnan(known)), problems != FINE
+
+    def _of_lists(self, values: pa.Array) -> str:
+        shown = next((repr(value) for value in values.slice(0, 1 << 10).to_pylist() if value), "none")
+        if len(shown) > _LONGEST:
+            shown = f"{shown[:_LONGEST]} ..."
+        way = "name the value inside, such as context.device"
+        if is_list(values.type):
+            way = "unnest = 'events' makes a row of each object in the lists of such a column"
+        said = f"Condition {str(self)!r}: column {self.column!r} has no single values, but such as"
+        return f"{said} {shown}; {way}."
 
     def __str__(self) -> str:
         literal = repr(self.literal) if isinstance(self.literal, str) else f"{self.literal:g}"
@@ -103,8 +121,9 @@ class Tally:
         self._rows += len(outcome)
         self._kept += pc.sum(outcome).as_py() or 0
         if len(self._seen) < _SHOWN:
-            few = values.slice(0, 1 << 10).drop_null().unique().to_pylist()
-            self._seen.update(dict.fromkeys(repr(value) for value in few))
+            few = values.slice(0, 1 << 10).drop_null()
+            distinct = few if pa.types.is_nested(few.type) else few.unique()  # Arrow compares no lists
+            self._seen.update(dict.fromkeys(repr(value) for value in distinct.to_pylist()))
 
     def findings(self) -> Iterator[str]:
         """Say that hardly any row fulfills the condition.

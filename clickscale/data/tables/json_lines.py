@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
-from clickscale.data.tables.chunks import Chunk, checked, line_blocks, missing_column, objects_at, pieces
-from clickscale.data.tables.object_texts import array_of, as_json_text
-from clickscale.data.tables.paths import base_of
+from clickscale.data.tables.chunks import (
+    Chunk,
+    checked,
+    line_blocks,
+    mark,
+    missing_column,
+    objects_at,
+    pieces,
+)
+from clickscale.data.tables.object_texts import array_of, as_json_text, object_of
+from clickscale.data.tables.paths import base_of, object_at, steps_below
 from clickscale.errors import InputError
 
 _ARRAY = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
@@ -24,7 +33,7 @@ _ENTRIES = 1 << 13  # objects of an array in a chunk
 
 
 def read_lines(
-    path: Path, columns: Sequence[str] | None, parse: Callable[[bytes], dict[str, Any]]
+    path: Path, columns: Sequence[str] | None, parse: Callable[[bytes], dict[str, Any]], lists: str = ""
 ) -> Iterator[Chunk]:
     """Stream a file with one object per line, or one array of objects.
 
@@ -32,9 +41,15 @@ def read_lines(
 
     Values of one column without a common Arrow type become text. A value inside of objects is named by its
     path, such as ``context.device``.
+
+    Args:
+        lists: a column of lists; a line that has something else there gets the problem ``bad_row``.
+
+    Raises:
+        InputError: none of the first lines is an object, or a column is missing.
     """
     names = None if columns is None else list(columns)
-    compared = False
+    compared = listed = False
     for lines in _array_entries(path) if holds_array(path) else map(_lines, line_blocks(path)):
         objects, problem = _parse_objects(lines, parse)
         known = list(dict.fromkeys(name for entry in objects for name in entry))
@@ -49,6 +64,11 @@ def read_lines(
             if base_of(name, known) is None:
                 raise missing_column(path, name, known)
         compared = compared or bool(known)
+        if lists:
+            held = [_list_at(entry, lists) for entry in objects]
+            listed = listed or any(isinstance(value, list) for value in held)
+            bad = [listed and value is not None and not isinstance(value, list) for value in held]
+            objects, problem = _without(objects, problem, bad)
         if objects:
             yield _chunk(objects, problem, names)
 
@@ -108,6 +128,26 @@ def _chunk(objects: list[dict[str, Any]], problem: pa.Array, names: Sequence[str
         texts = [str(value) if bad else None for value, bad in zip(held[base], is_broken, strict=True)]
         chunk = chunk.marked(is_broken, "bad_object", base, pa.array(texts, pa.string()))
     return chunk
+
+
+def _list_at(entry: dict[str, Any], column: str) -> Any:
+    """Return what a line has in a column of lists; the text of a list is put there as a list."""
+    base = base_of(column, entry) or column
+    value = object_at(entry.get(base), steps_below(column, base))
+    if column in entry and isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = entry[column] = object_of(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _without(
+    objects: list[dict[str, Any]], problem: pa.Array, bad: list[bool]
+) -> tuple[list[dict[str, Any]], pa.Array]:
+    """Empty bad lines, which get the problem ``bad_row``."""
+    kept = [{} if is_bad else entry for entry, is_bad in zip(objects, bad, strict=True)]
+    return kept, mark(problem, np.array(bad, bool), "bad_row")
 
 
 def literal_line(line: bytes) -> dict[str, Any]:

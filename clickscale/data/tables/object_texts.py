@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 _STARTS = ("{", "[")
@@ -39,11 +40,34 @@ def object_of(text: str) -> Any:
 
 
 def array_of(values: list[Any]) -> pa.Array:
-    """Make an array (N,) of values of JSON; those without a common type become text."""
+    """Make an array (N,) of values of JSON; those without a common type become text.
+
+    Of lists, which stay lists, the entries do.
+    """
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        if all(value is None or isinstance(value, list) for value in values):
+            return _lists_of(values)
         return pa.array([None if value is None else as_json_text(value) for value in values], pa.string())
+
+
+def _lists_of(values: list[list[Any] | None]) -> pa.Array:
+    """Make an array (N,) of lists whose entries have no common type."""
+    ends = np.cumsum([0, *(len(value or ()) for value in values)])
+    held = [entry for value in values for entry in value or ()]
+    are_objects = all(entry is None or isinstance(entry, dict) for entry in held) and any(held)
+    entries = _objects_of(held) if are_objects else array_of(held)
+    missing = pa.array([value is None for value in values])
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), entries, mask=missing)
+
+
+def _objects_of(values: list[dict[str, Any] | None]) -> pa.Array:
+    """Make an array (N,) of objects, in each of which a value may have another type than in others."""
+    names = list(dict.fromkeys(name for value in values for name in value or ()))
+    parts = [array_of([None if value is None else value.get(name) for value in values]) for name in names]
+    missing = pa.array([value is None for value in values])
+    return pa.StructArray.from_arrays(parts, [as_json_text(name) for name in names], mask=missing)
 
 
 def as_json_text(value: Any) -> str:

@@ -27,10 +27,11 @@ from clickscale.data.tables.chunks import (
 from clickscale.data.tables.delimited import TextFormat, first_width, read_delimited
 from clickscale.data.tables.folders import columns_of_path, with_columns
 from clickscale.data.tables.json_lines import json_line, read_lines
-from clickscale.data.tables.paths import leads_into, steps_below
+from clickscale.data.tables.paths import is_list, leads_into, steps_below
 from clickscale.errors import InputError, unknown
 
 _ROWS = 1 << 16  # rows of Parquet read at once
+_SHOWN = 40  # letters of a value in a message
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError)  # damaged metadata raise ValueErrors of any kind
 Format = Literal["auto", "csv", "tsv", "parquet", "jsonl"]
@@ -73,23 +74,42 @@ def read(
     Raises:
         InputError: the file is missing or damaged, or lacks a column; the message names it.
     """
-    if unnest:
-        needed = columns if columns is None else list(dict.fromkeys([*columns, unnest]))
-        nested = read(path, needed, format=format, text=text)
-        rows = (chunk.unnested(unnest) for chunk in nested)
-        return rows if columns is None else (chunk.select(columns) for chunk in rows)
+    needed = columns if columns is None or not unnest else list(dict.fromkeys([*columns, unnest]))
     kind = detect_format(path) if format == "auto" else format
     given = columns_of_path(path)
-    own = columns if columns is None else [name for name in columns if name not in given] or None
-    chunks = _read_file(path, own, kind, text)
-    return chunks if not given else (with_columns(chunk, given, columns) for chunk in chunks)
+    own = needed if needed is None else [name for name in needed if name not in given] or None
+    chunks = _read_file(path, own, kind, text, unnest)
+    if given:
+        chunks = (with_columns(chunk, given, needed) for chunk in chunks)
+    if not unnest:
+        return chunks
+    rows = (_unnested(path, chunk, unnest) for chunk in chunks)
+    return rows if columns is None else (chunk.select(columns) for chunk in rows)
 
 
-def _read_file(path: Path, columns: Sequence[str] | None, kind: Format, text: TextFormat) -> Iterator[Chunk]:
+def _unnested(path: Path, chunk: Chunk, column: str) -> Chunk:
+    """Make rows of the objects in the lists of a column.
+
+    Raises:
+        InputError: it has no lists.
+    """
+    inner = [name for name in chunk.rows.schema.names if name == column or name.startswith(f"{column}.")]
+    known = chunk[column].drop_null()
+    if len(known) and not any(is_list(chunk[name].type) for name in inner):
+        raise InputError(
+            f"{path}: unnest takes the lists in column {column!r} apart, which has no lists, but values "
+            f"such as {str(known[0])[:_SHOWN]!r}; name a column of lists, or leave unnest out."
+        )
+    return chunk.unnested(column)
+
+
+def _read_file(
+    path: Path, columns: Sequence[str] | None, kind: Format, text: TextFormat, unnest: str
+) -> Iterator[Chunk]:
     if kind == "parquet":
         return _read_parquet(path, columns)
     if kind == "jsonl":
-        return read_lines(path, columns, json_line)
+        return read_lines(path, columns, json_line, lists=unnest)
     return read_delimited(path, columns, _separated(text, kind))
 
 

@@ -137,3 +137,6 @@ def test_lists_name_several_rows_and_get_lists(tmp_path: Path, separator: str) -
         row = rows[int(data.encoder.item_rows.lookup(read_keys(pa.array([f"i{n}"]), "string").data)[0])]
         held = [f"g{int(tag[1:]) // 2}" for tag in tags[n] if tag != "none"]
         assert [words[index - 2] for index in row if index > 1] == held
+    notes = [note for note in data.manifest.notes if "no row of tags.csv" in note]
+    assert len(notes) == 1
+    assert notes[0].endswith("ids of items name no row of tags.csv by tags.")

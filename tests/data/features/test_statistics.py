@@ -210,6 +210,12 @@ def test_a_recency_by_several_values_is_that_of_the_newest(tmp_path):
     assert np.load(tmp_path / "impressions/field.s.npy").tolist() == [DAY, DAY, 70]
 
 
+def test_no_impressions_have_no_keys(tmp_path):
+    write_log(tmp_path)
+    log = ImpressionLog(tmp_path, schema_of())
+    assert log.keys(("user", "genre"), np.zeros(0, np.int64)).shape == (0, 3)
+
+
 def test_a_field_of_several_values_gives_the_mean_over_its_distinct_values(tmp_path):
     columns = write_log(tmp_path)
     write_statistics(tmp_path, schema_of(Statistic(name="seen", by=("user_id", "genre"), of="count")))

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from clickscale.data.tables.conditions import Condition, parse_condition
-from clickscale.errors import SchemaError
+from clickscale.data.tables.conditions import Condition, Tally, parse_condition
+from clickscale.errors import InputError, SchemaError
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,12 @@ def test_the_empty_text_is_every_missing_value(values):
 def test_truth_values_compare_with_true_and_one():
     assert parse_condition("a == true").evaluate(pa.array([True, False]))[0].to_pylist() == [1, 0]
     assert parse_condition("a == 1").evaluate(pa.array([True, None]))[0].to_pylist() == [1, None]
+
+
+def test_a_condition_on_lists_names_the_way_to_take_them_apart():
+    values = pa.array([None, ["view", "click"]])
+    tally = Tally("[impressions] where", "views", parse_condition("events.type == 'view'"))
+    with pytest.raises(InputError, match=r"'events\.type' has no single values.*'view', 'click'.*unnest = "):
+        tally.evaluate(values)
+    there = Tally("[impressions] where", "views", parse_condition("events.type != ''"))
+    assert there.evaluate(values)[0].to_pylist() == [0, 1]

@@ -86,3 +86,12 @@ def test_broken_texts_deeper_inside_are_counted_for_each_path(tmp_path):
         {"a.b.c": 1, "a.d": 5, "problem": None},
         {"a.b.c": None, "a.d": 6, "problem": "bad_object"},
     ]
+
+
+def test_entries_of_lists_without_a_common_type_become_texts(tmp_path):
+    lines = [{"a": [1, "x"], "b": [{"c": 1, "d": [2]}, None]}, {"a": None, "b": [{"c": "y"}]}]
+    path = written(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "t.jsonl")
+    assert rows(path, ["a", "b", "b.c"]) == [
+        {"a": ["1", "x"], "b": [{"c": "1", "d": [2]}, None], "b.c": ["1", None], "problem": None},
+        {"a": None, "b": [{"c": "y", "d": None}], "b.c": ["y"], "problem": None},
+    ]

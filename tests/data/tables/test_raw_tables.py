@@ -1,5 +1,7 @@
 """Tables in any format: Parquet, the format by the name, files by their folder."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -145,7 +147,38 @@ def test_lists_of_objects_in_parquet_are_taken_apart_likewise(tmp_path):
     assert chunk["user"].to_pylist() == ["u1", "u1", "u3"]
 
 
-def test_a_column_that_holds_no_lists_cannot_be_taken_apart(tmp_path):
-    path = written(tmp_path, b'{"user": "u1", "events": "none"}\n', "t.jsonl")
-    with pytest.raises(InputError, match="unnest = 'events': the column holds no lists"):
-        list(read(path, ["user"], unnest="events"))
+def test_a_line_without_a_list_costs_itself_alone(tmp_path):
+    lines = [
+        {"user": "u1", "events": [{"item": "a", "at": 5}]},
+        {"user": "u2", "events": "none"},
+        {"user": "u3", "events": {"item": "b"}},
+        {"user": "u4", "events": '[{"item": "c", "at": 7}]'},
+        {"user": "u5"},
+    ]
+    path = written(tmp_path, "".join(f"{json.dumps(line)}\n" for line in lines).encode(), "t.jsonl")
+    (chunk,) = read(path, ["user", "events.item", "events.at"], unnest="events")
+    assert chunk["user"].to_pylist() == ["u1", None, None, "u4"]
+    assert chunk["events.item"].to_pylist() == ["a", None, None, "c"]
+    assert chunk["events.at"].to_pylist() == [5, None, None, 7]
+    assert chunk.problem.to_pylist() == [None, "bad_row", "bad_row", None]
+
+
+def test_values_of_objects_without_a_common_type_become_texts(tmp_path):
+    events = [[{"item": "a", "at": 5}, {"item": 7, "at": "soon"}], [], None, [{"at": 6}]]
+    lines = "".join(f"{json.dumps({'user': 'u', 'events': each})}\n" for each in events)
+    path = written(tmp_path, lines.encode(), "t.jsonl")
+    (chunk,) = read(path, ["events.item", "events.at"], unnest="events")
+    assert chunk["events.item"].to_pylist() == ["a", "7", None]
+    assert chunk["events.at"].to_pylist() == ["5", "soon", "6"]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_a_column_without_lists_is_not_taken_apart(name, tmp_path):
+    path = tmp_path / name
+    pq.write_table(pa.table({"user": ["u1", "u2"]}), path)
+    if name == "t.jsonl":
+        path = written(tmp_path, b'{"user": "u1"}\n{"user": "u2"}\n', name)
+    with pytest.raises(
+        InputError, match=r"lists in column 'user' apart, which has no lists, .* such as 'u1'"
+    ):
+        list(read(path, ["user"], unnest="user"))

@@ -89,10 +89,14 @@ def _why_no_table(path: Path, is_named: bool) -> str:
         except msgspec.DecodeError:
             return ""
         return "It is one object" if isinstance(whole, dict) else ""
-    if kind in ("csv", "tsv"):
-        lines = [line for block in line_blocks(path) for line in block.split(b"\n") if line.strip()]
-        return _NO_ROWS if len(lines) == 1 else ""
-    return ""
+    return _NO_ROWS if _has_no_rows(path) else ""
+
+
+def _has_no_rows(path: Path) -> bool:
+    """True for a file of text that holds one line, which names the columns."""
+    if not path.is_file() or path.stat().st_size > _SMALL or detect_format(path) not in ("csv", "tsv"):
+        return False
+    return sum(bool(line.strip()) for block in line_blocks(path) for line in block.split(b"\n")) == 1
 
 
 def _columns_named_in(path: Path) -> tuple[str, ...]:
@@ -163,14 +167,16 @@ def _tables_of_kind(files: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
         groups = [list(files)]  # of thousands of files, some tell of all
     else:
         groups = _groups_of(files) if len(files) > 1 else []
-    found = [(_pattern(group), group) for group in groups if len(group) > 1]
-    return [(pattern, group) for pattern, group in found if pattern is not None]
+    return [(_pattern(group), group) for group in groups if len(group) > 1]
 
 
 def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
     """Group files by their columns; a file that cannot be read is in no group."""
     groups: list[tuple[_Columns, list[Path]]] = []
+    without_rows = [file for file in files if _has_no_rows(file)]
     for file in files:
+        if file in without_rows:
+            continue
         try:
             columns = _columns_of(file)
         except InputError:
@@ -180,7 +186,49 @@ def _groups_of(files: Sequence[Path]) -> list[list[Path]]:
             groups.append((columns, [file]))
         else:
             group.append(file)
-    return [group for _, group in groups]
+    for number, (columns, (file, *_)) in enumerate(groups):
+        for held, (first, *_) in groups[:number]:
+            _check_layout(first, held, file, columns)
+    for file in without_rows:  # such as a day on which nothing happened
+        names = _columns_named_in(file)
+        group = next((group for held, group in groups if _may_lack_rows(held, names)), None)
+        if group is not None:
+            group.append(file)
+    return [sorted(group) for _, group in groups]
+
+
+def _may_lack_rows(columns: _Columns, line: Sequence[str]) -> bool:
+    """True if the only line of a file has the names of columns, or without names is a row."""
+    layout, *names = columns
+    return len(line) == len(names) if layout.startswith(_NAMELESS) else {*line} <= {*names}
+
+
+def _check_layout(one: Path, columns: _Columns, other: Path, others: _Columns) -> None:
+    """Refuse a piece of a table that is written in another way, which no description can tell.
+
+    Raises:
+        InputError: two files have the same columns in other layouts, or only one of them names its columns.
+    """
+    (layout, *names), (other_layout, *other_names) = columns, others
+    unnamed = [layout.startswith(_NAMELESS), other_layout.startswith(_NAMELESS)]
+    way = "Write both alike, or leave one out."
+    if not any(unnamed) and {*names} == {*other_names}:
+        raise InputError(
+            f"{other} has the columns of {one}, but is laid out in another way: {_told(other_layout)}, not "
+            f"{_told(layout)}. {way}"
+        )
+    if sum(unnamed) == 1 and layout.strip(_NAMELESS) == other_layout.strip(_NAMELESS):
+        with_names, without = (other, one) if unnamed[0] else (one, other)
+        if len(names) == len(other_names):
+            raise InputError(
+                f"{without} does not begin with the names of its columns, as {with_names} does. {way}"
+            )
+
+
+def _told(layout: str) -> str:
+    """Tell a layout of `_columns_of` in words."""
+    separator, _, skip = layout.rpartition(" ")
+    return f"separator {separator!r} after {skip} lines" if separator else f"format {layout}"
 
 
 def _columns_or_none(file: Path) -> _Columns | None:
@@ -210,20 +258,41 @@ def _are_alike(one: _Columns, other: _Columns) -> bool:
     return len(names & others) > _ALIKE * len(names | others)
 
 
-def _pattern(files: Sequence[Path]) -> Path | None:
-    """Return a pattern that matches files of a kind and no others; None if there is none."""
-    pieces = [_VARYING.split(str(file)) for file in files]
-    # Every second piece is one that may vary.
-    text = "".join(
-        glob.escape(several[0]) if len(set(several)) == 1 else glob.escape(_beginning(several)) + "*"
-        for several in zip(*pieces, strict=True)
+def _pattern(files: Sequence[Path]) -> Path:
+    """Return a pattern that matches files of a kind and no others.
+
+    Raises:
+        InputError: there is none.
+    """
+    pieces = list(zip(*(_VARYING.split(str(file)) for file in files), strict=True))
+    wanted = {file.resolve() for file in files}
+    more: set[Path] = set()
+    for varying in (_with_star, _with_classes):
+        # Every second piece is one that may vary.
+        pattern = "".join(
+            glob.escape(several[0]) if len(set(several)) == 1 else varying(several) for several in pieces
+        )
+        more = {file.resolve() for file in matching_files("pieces", Path(), pattern)} - wanted
+        if not more:
+            return Path(pattern)
+    raise InputError(
+        f"{files[0]} and {files[-1]} are pieces of one table, but any pattern for them matches "
+        f"{min(more).name}, too, which was not given or has other columns. Give all pieces, or move these "
+        "into a folder of their own and give that."
     )
-    pattern = Path(text)
-    try:
-        found = matching_files("pieces", Path(), str(pattern))
-    except InputError:
-        return None
-    return pattern if {file.resolve() for file in found} == {file.resolve() for file in files} else None
+
+
+def _with_star(texts: Sequence[str]) -> str:
+    """Return a pattern of any texts that begin as all of these do."""
+    return glob.escape(_beginning(texts)) + "*"
+
+
+def _with_classes(texts: Sequence[str]) -> str:
+    """Return a pattern of the letters that texts of one length have in each place."""
+    if len({len(text) for text in texts}) > 1:
+        return _with_star(texts)
+    places = (sorted(set(letters)) for letters in zip(*texts, strict=True))
+    return "".join(letters[0] if len(letters) == 1 else f"[{''.join(letters)}]" for letters in places)
 
 
 def _beginning(texts: Sequence[str]) -> str:

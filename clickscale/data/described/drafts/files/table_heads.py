@@ -1,5 +1,6 @@
 """Reading of samples: rows of a table in any known format, and what its columns are called."""
 
+import glob
 import re
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -41,7 +42,9 @@ def read_head(path: Path, headers: Sequence[Sequence[str]] = ()) -> Head:
     """
     files = _files_of(path)
     kind = detect_format(files[0])
-    text, named = sniff(files[0], kind, files[1:]) if kind in ("csv", "tsv") else (TextFormat(), True)
+    # The first file may hold nothing but the names of the columns.
+    largest = max(files, key=lambda file: file.stat().st_size if file.is_file() else 0)
+    text, named = sniff(largest, kind, files) if kind in ("csv", "tsv") else (TextFormat(), True)
     given = [names for names in headers if len(set(names)) == len(names) == len(text.names) and all(names)]
     if given and not named:
         text, named = msgspec.structs.replace(text, names=tuple(given[0])), True
@@ -84,7 +87,7 @@ def _parts_of(files: list[Path], kind: Format, text: TextFormat) -> list[Chunk]:
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir() and not files_below(path):
         raise InputError(f"{path} holds no files; name the folder or the file of a table.")
-    is_one = path.is_file() or "*" not in str(path)
+    is_one = path.is_file() or not glob.has_magic(str(path))
     return [path] if is_one and not path.is_dir() else matching_files("table", Path(), str(path))
 
 

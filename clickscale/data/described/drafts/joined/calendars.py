@@ -28,6 +28,7 @@ _OF_CALENDARS = re.compile(
 )
 _KEY = re.compile(r"(^|_)(id|key|sk|fk|pk|no|code)$|(id|key)$")
 _OWN = 0.99  # share of the rows with a key, or a date, of their own
+_ROWS = 20  # from which one of them may repeat another
 _FOUND = 0.9  # share of the impressions with a row, at least
 _DAY = 86_400
 _PARTS = 12  # different names of times of day, and numbers of days, at most
@@ -144,10 +145,15 @@ def _rise_together(key: Column, moment: Column) -> bool:
 
 
 def _is_own(column: Column) -> bool:
-    """True if each row has its own value; the row for unknown dates, such as -1, may have none."""
+    """True if each row has its own value; the row for unknown dates, such as -1, may have none.
+
+    A row may stand there twice, of which the first one counts.
+    """
     if pa.types.is_nested(column.values.type) or column.values.null_count > 1:
         return False
-    return column.distinct >= _OWN * len(column.known) > 0
+    rows = len(column.known)
+    again = max((1 - _OWN) * rows, int(rows >= _ROWS))
+    return rows > 0 and column.distinct >= rows - again
 
 
 def _left_out(calendar: Head, date: Column, time: Column | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from clickscale.data.described.drafts.roles import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 from clickscale.data.described.rows import as_text
+from clickscale.data.features.ratings import plain_ratings
 
 _NEGATIVES = 4
 _KNOWN = 0.99  # share of the outcomes that are known once a label counts
@@ -24,6 +25,7 @@ _SAME = 0.999  # share of the rows that have a moment where they are positive, o
 _DAY = 86_400
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
 _UNITS = "s|sec|ms|millis|us|micros|ns|utc"
+_WHOLE = r"(?:/|\b(?:of|von|sur|de|su|van) )\s*(?P<whole>[1-9][0-9]{0,2})\b"
 _SEVERAL = 0.01  # share of rows that may count several impressions
 _WARNING = """\
 # WARNING: no column says which rows are positive; if one does, guess again with --label COLUMN. So every row
@@ -47,6 +49,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         yield '# negatives_by = "popularity"  # draws that take popularity out of what is measured'
         return
     yield from _counted_lines(events)
+    yield from _scale_lines(events)
     yield "# Outcomes of an impression; training takes the first one unless --labels names others."
     yield "labels = ["
     seen: set[str] = set()
@@ -85,6 +88,21 @@ def _counted_lines(events: Events) -> Iterator[str]:
             yield f"# WARNING: {several:.0%} of the rows {told}, so a"
             yield "# label says whether any of them had the outcome, and predictions are no rates of"
             yield "# impressions. Export one row for each impression, if you can."
+
+
+def _scale_lines(events: Events) -> Iterator[str]:
+    """Warn of ratings of several wholes, of which a condition compares what was given."""
+    for column, condition, _ in events.labels:
+        if not condition or not pa.types.is_string(column.values.type):
+            continue
+        given = plain_ratings(column.known)
+        wholes = pc.struct_field(pc.extract_regex(column.known, _WHOLE), "whole")
+        told = pc.if_else(pc.equal(given, column.known), None, wholes).drop_null().value_counts().to_pylist()
+        often = [each["values"] for each in told if each["counts"] > _SEVERAL * len(given)]
+        if len(often) > 1:
+            of = " and of ".join(sorted(often))
+            yield f"# WARNING: {remark(column.name)} has ratings out of {of}, and"
+            yield f"# {remark(condition)} compares what was given, whatever the whole. Bring them to one."
 
 
 def _own_delay(events: Events, label: Column, condition: str) -> int:

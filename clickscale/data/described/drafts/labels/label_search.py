@@ -158,9 +158,8 @@ def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> L
     found = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
     if found is None:
         return None
-    rating = given = _without_unrated(found)
-    if pa.types.is_string(rating.values.type):
-        given = Column(rating.name, plain_ratings(rating.values))
+    rating = _without_unrated(found)
+    given = _as_given(rating)
     is_written = not given.values.equals(rating.values)  # 8.7/10, 4 of 5 or stars, which only ratings are
     if side_of(rating, None, item)[0] == "item":
         return None  # what all think of it, or the stars of a hotel
@@ -176,10 +175,17 @@ def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> L
     return rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}{without}"
 
 
+def _as_given(rating: Column) -> Column:
+    """Write ratings such as ``4 of 5`` as the numbers that were given."""
+    is_text = pa.types.is_string(rating.values.type)
+    return Column(rating.name, plain_ratings(rating.values)) if is_text else rating
+
+
 def _without_unrated(rating: Column) -> Column:
     """Make -1 missing in a column of ratings, where it is the only number below 0: none was given."""
-    numbers = numbers_or_none(rating)
-    if numbers is None or rating.written[0]:
+    given = _as_given(rating)
+    numbers = numbers_or_none(given)
+    if numbers is None or given.written[0]:
         return rating
     below = np.unique(numbers[numbers < 0])
     if below.tolist() != [-1.0] or rating.distinct <= 3:

@@ -48,7 +48,7 @@ def _are_events(chunk: Chunk) -> bool:
     """True for objects with a moment, and with a text of a few kinds of which some say shown, or clicked."""
     if not len(chunk) or not pa.types.is_struct(chunk.rows.column(0).type):
         return False
-    columns = list(inner_columns(chunk.rows).values())
+    columns = list(inner_columns(chunk.kept(chunk.rows.column(0).is_valid()).rows).values())
     kinds = [column.unique() for column in columns if pa.types.is_string(column.type)]
     told = any(len(values) <= _KINDS and _tell_events(values.drop_null().to_pylist()) for values in kinds)
     return told and any(map(_are_moments, columns))

@@ -67,7 +67,42 @@ def test_months_in_letters_are_pieces(tmp_path: Path) -> None:
 def test_a_part_of_the_files_has_a_pattern_for_no_others(tmp_path: Path) -> None:
     paths = [write_csv(tmp_path / f"views_{day:02d}.csv", day_of(day)) for day in range(8, 13)]
     assert tables_of(paths[:2]) == [tmp_path / "views_0*.csv"]
-    assert tables_of([paths[1], paths[2]]) == [paths[1], paths[2]]  # * would match views_11.csv, too
+    assert tables_of(paths[1:3]) == [tmp_path / "views_[01][09].csv"]  # * would match views_11.csv, too
+    write_csv(tmp_path / "views_19.csv", day_of(19))
+    with pytest.raises(
+        InputError, match=r"views_10\.csv are pieces of one table, .* matches views_19\.csv, too"
+    ):
+        tables_of(paths[1:3])
+
+
+@pytest.mark.parametrize("empty", [1, 3])
+def test_a_day_without_rows_is_a_piece_like_the_others(tmp_path: Path, empty: int) -> None:
+    paths = [write_csv(tmp_path / f"views_0{day}.csv", day_of(day)) for day in range(1, 6)]
+    paths[empty - 1].write_text(paths[0].read_text().splitlines()[0] + "\n")
+    (head,) = read_tables(paths).heads
+    assert head.path == tmp_path / "views_0*.csv"
+    assert (head.rows, head.named) == (800, True)
+
+
+def test_a_file_of_one_row_is_a_piece_of_a_table_without_names(tmp_path: Path) -> None:
+    paths = [write_csv(tmp_path / f"views_{day}.csv", day_of(day), header=False) for day in range(4)]
+    write_csv(paths[2], day_of(2, rows=1), header=False)
+    (head,) = read_tables(paths).heads
+    assert (head.path, head.rows, head.named) == (tmp_path / "views_*.csv", 601, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"separator": ";"}, "laid out in another way: separator ';' after 0 lines, not separator ','"),
+        ({"header": False}, "views_04.csv does not begin with the names of its columns, as .*views_01.csv"),
+    ],
+)
+def test_a_piece_in_another_layout_is_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    paths = [write_csv(tmp_path / f"views_0{day}.csv", day_of(day)) for day in range(1, 6)]
+    write_csv(paths[3], day_of(4), **options)
+    with pytest.raises(InputError, match=message):
+        read_tables(paths)
 
 
 def test_files_with_other_columns_are_tables_of_their_own(tmp_path: Path) -> None:
@@ -189,7 +224,7 @@ def test_tables_without_names_are_pieces_only_if_as_wide(tmp_path: Path) -> None
     rows = [list(row.values())[:5] for row in day_of(3)]
     narrow = tmp_path / "views_2.csv"
     narrow.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
-    assert tables_of([*wide, narrow]) == [tmp_path / "views_0.csv", tmp_path / "views_1.csv", narrow]
+    assert tables_of([*wide, narrow]) == [tmp_path / "views_[01].csv", narrow]
 
 
 def test_words_that_begin_as_months_do_are_no_dates(tmp_path: Path) -> None:

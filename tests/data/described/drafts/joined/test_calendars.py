@@ -148,3 +148,16 @@ def test_the_day_on_which_something_was_entered_is_no_time_of_impressions(tmp_pa
     _, tree = drafted(tmp_path, [path, write_csv(tmp_path / "things.csv", things)])
     assert "time" not in tree["impressions"]
     assert tree["impressions"]["order"] == "rows"
+
+
+def test_a_row_that_stands_twice_in_a_calendar_is_that_date_still(tmp_path):
+    paths = tables(tmp_path, "counted", clock=True)
+    for path in paths[1:]:
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines, lines[5]]) + "\n")
+    tree = tomllib.loads(guess(paths, tmp_path))
+    assert tree["impressions"]["time"] == ["full_date", "time_of_day"]
+    (tmp_path / "draft.toml").write_text(guess(paths, tmp_path))
+    prepare(load_log(tmp_path / "draft.toml"), tmp_path / "data")
+    notes = open_dataset(tmp_path / "data").manifest.notes
+    assert "1 rows of dim_date.csv have the date_key of an earlier row, and do not count." in notes

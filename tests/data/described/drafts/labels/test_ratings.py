@@ -31,6 +31,19 @@ def test_ratings_as_people_write_them_are_a_label(tmp_path, write, name, conditi
     assert outcomes(tmp_path) == expected
 
 
+def test_none_among_written_ratings_is_not_rated(tmp_path):
+    _, tree = drafted(tmp_path, {"rating": lambda n, c: f"{GIVEN[n]} of 5" if n % 4 else "-1"})
+    assert tree["labels"] == [{"name": "like", "condition": "rating >= 4", "known": "rating != -1"}]
+    assert outcomes(tmp_path) == [float(given >= 4) if n % 4 else None for n, given in enumerate(GIVEN)]
+
+
+@pytest.mark.parametrize(("most", "is_warned"), [(4, True), (5, False)])
+def test_ratings_of_several_wholes_are_warned_of(tmp_path, most, is_warned):
+    text, tree = drafted(tmp_path, {"rating": lambda n, c: f"{GIVEN[n]}/{5 if n % 3 else most}"})
+    assert tree["labels"] == [{"name": "like", "condition": "rating >= 4"}]
+    assert ("# WARNING: rating has ratings out of 4 and of 5, and" in text) == is_warned
+
+
 def test_what_all_think_of_an_item_is_no_label(tmp_path):
     rows = [{**row, "rating": f"{row['item_id'] % 50 / 10}/5"} for row in log({})]
     tree = tomllib.loads(guess([write_csv(tmp_path / "log.csv", rows)], tmp_path))

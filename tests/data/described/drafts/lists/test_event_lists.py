@@ -54,6 +54,21 @@ def test_impressions_and_clicks_in_lists_are_joined(tmp_path: Path) -> None:
     assert data.manifest.counts["impressions"] == 1_600
 
 
+def test_a_few_odd_events_change_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    lines = sessions("impression", ("click",))
+    texts = [guess([save(tmp_path, lines)], tmp_path)]
+    lines[7]["events"][0]["slot"] = "first"
+    for line in lines[::2]:
+        line["events"] += [None] * 2
+    texts.append(guess([save(tmp_path / "odd", lines)], tmp_path / "odd"))
+    trees = [tomllib.loads(text) for text in texts]
+    for table in ("user", "item", "labels", "outcomes"):
+        assert trees[0][table] == trees[1][table]
+    for option in ("unnest", "where", "time"):
+        assert trees[0]["impressions"][option] == trees[1]["impressions"][option]
+
+
 @pytest.mark.parametrize(
     ("shown", "acts", "unnest"),
     [
