@@ -29,6 +29,7 @@ from clickscale.inference.counter_files import (
 from clickscale.inference.replay import raw_ids
 
 _PIECE = 1 << 20  # keys of impressions that are summed at a time
+_LATEST = 10**11  # seconds since 1970, in the year 5138; milliseconds are more
 _SETTLED = np.iinfo(np.int64).min  # time and due of what no longer depends on them
 
 
@@ -45,10 +46,12 @@ def _moment_of(dataset: Dataset, before: str = "") -> int:
     after = int(time.max(initial=-1)) + 1
     if not before:
         return after
-    if before.isdigit():
+    if before.isdecimal() and int(before) < _LATEST:
         return int(before)
     if before not in PARTS[1:]:
-        raise DataError(f"{before!r} is no moment; give seconds since 1970, valid or test.")
+        raise DataError(
+            f"{before!r} is no moment; give seconds (not milliseconds) since 1970, valid or test."
+        )
     if dataset.split.is_by_user or dataset.split.is_given:
         raise DataError(
             f"The split {dataset.split.kind!r} of {dataset.path} has no moment at which {before} begins "

@@ -9,6 +9,7 @@ from clickscale.data.dataset import open_dataset
 from clickscale.data.source import Split
 from clickscale.errors import DataError
 from clickscale.inference.counter_export import export_counters
+from clickscale.serving.store.loading import moment_of
 from tests.data.given_parts import without_valid
 from tests.trained import tiny_prepared
 
@@ -33,3 +34,12 @@ def test_an_empty_test_part_begins_after_the_log(tmp_path: Path) -> None:
     assert not len(dataset.part("test"))
     last = int(np.asarray(dataset.impressions["time"]).max())
     assert export_counters(dataset, tmp_path / "counters.parquet", "test").moment == last + 1
+
+
+@pytest.mark.parametrize("before", ["1705777025000", "\N{SUPERSCRIPT TWO}", "-5", "soon"])
+def test_a_text_that_is_no_moment_is_refused(before: str, tmp_path: Path) -> None:
+    dataset = tiny_prepared(tmp_path)
+    with pytest.raises(DataError, match=r"is no moment; give seconds \(not milliseconds\) since 1970"):
+        export_counters(dataset, tmp_path / "counters.parquet", before)
+    with pytest.raises(DataError, match=r"is no moment; give seconds \(not milliseconds\) since 1970"):
+        moment_of(dataset, before)

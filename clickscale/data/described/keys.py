@@ -13,6 +13,7 @@ from clickscale.data.described.rows import as_text, composed, flat
 from clickscale.data.features.texts import is_placeholder, read_texts, whole_texts
 from clickscale.data.features.values import read_keys
 from clickscale.data.tables.chunks import Chunk
+from clickscale.data.tables.paths import is_list
 from clickscale.errors import InputError
 
 
@@ -47,7 +48,7 @@ def gathered(values: pa.Array, ends: Ints) -> pa.Array:
     Args:
         ends: (K + 1,) first row of each key, and N.
     """
-    if pa.types.is_nested(values.type):
+    if is_list(values.type):
         lengths = np.asarray(pc.list_value_length(values).fill_null(0), np.int64)
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[ends]
         values = values.flatten()

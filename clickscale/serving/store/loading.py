@@ -41,6 +41,8 @@ _ITEMS, _USERS, _COUNTS = 2_000, 200, 5_000  # of one transaction
 _STAGES = ("items", "users", "counts", "done")
 _encode = msgspec.msgpack.Encoder().encode
 
+_LATEST = 10**11  # seconds since 1970, in the year 5138; milliseconds are more
+
 
 def moment_of(dataset: Dataset, before: str = "") -> int:
     """Find the moment before which everything is loaded.
@@ -56,10 +58,12 @@ def moment_of(dataset: Dataset, before: str = "") -> int:
     if not before:
         known = int(dataset.known_at.max(initial=-1))
         return max(int(time.max(initial=-1)), known) + 1
-    if before.isdecimal():
+    if before.isdecimal() and int(before) < _LATEST:
         return int(before)
     if before not in PARTS[1:]:
-        raise DataError(f"{before!r} is no moment; give seconds since 1970, valid or test.")
+        raise DataError(
+            f"{before!r} is no moment; give seconds (not milliseconds) since 1970, valid or test."
+        )
     rows = dataset.part(before)
     if not len(rows):
         raise DataError(f"The part {before} of {dataset.path} is empty; give another moment.")

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clickscale.data.described.keys import KeyedRows, row_keys, together
+from clickscale.data.described.keys import KeyedRows, gathered, row_keys, together
 from clickscale.data.features.values import MISSING
 from clickscale.data.tables.chunks import Chunk, empty_problems
 from clickscale.errors import InputError
@@ -45,3 +45,11 @@ def test_parts_of_several_types_become_texts() -> None:
     assert together([pa.array([1, 2]), pa.nulls(1), pa.array(["x"])]).to_pylist() == ["1", "2", None, "x"]
     assert together([pa.array([1]), pa.array([2])]).to_pylist() == [1, 2]
     assert together([]).type == pa.string()
+
+
+def test_values_of_any_type_are_gathered_and_those_of_lists_are_put_together() -> None:
+    ends = np.array([0, 2, 2, 3])
+    objects = pa.array([{"x": 1}, {"x": 2}, None])
+    assert gathered(objects, ends).to_pylist() == [[{"x": 1}, {"x": 2}], [], [None]]
+    lists = pa.array([["a"], None, ["b", "c"]])
+    assert gathered(lists, ends).to_pylist() == [["a"], [], ["b", "c"]]
