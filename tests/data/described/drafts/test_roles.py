@@ -111,6 +111,8 @@ def test_one_value_that_most_rows_have_stands_for_unknown_ids():
         ("ms_played_sec", True),
         ("commute_minutes", True),
         ("years_of_experience", True),
+        ("campaign_discount_pct", True),
+        ("utc_offset_hours", False),
         ("hour", False),
         ("account_type", False),
         ("operation", False),
