@@ -51,11 +51,13 @@ class _Timeline:
         code: (entries,) key and time of each entry as one number, ascending.
         row: (entries,) impression of each entry.
         sums: (entries + 1,) sums over the entries before each, for each summand.
+        newest: (entries + 1,) moment of the newest positive before each, for each label; 0 before the first.
     """
 
     code: Ints
     row: Ints
     sums: dict[_Summand, Ints] = field(default_factory=dict)
+    newest: dict[str, Ints] = field(default_factory=dict)
 
 
 class StatisticsOfOthers:
@@ -102,7 +104,8 @@ class StatisticsOfOthers:
                 self._sum(statistic.by, summand, keys, since, label.delay, statistic.window)
                 for summand in (_Summand("known", label.name), worth)
             )
-        return values_of(statistic, first, second, keys >= 0, self._overall(label, since), since)
+        overall = self._overall(label, since) if statistic.of == "rate" else np.zeros(len(since))
+        return values_of(statistic, first, second, keys >= 0, overall, since)
 
     def _overall(self, label: Label, since: Ints) -> npt.NDArray[np.float64]:
         """(N,) rate of a label in the whole log before each moment."""
@@ -118,10 +121,12 @@ class StatisticsOfOthers:
         positives = _Summand("positives", label.name)
         counts = self._sum(statistic.by, positives, keys, since, label.delay, statistic.window)
         timeline = self._timeline(statistic.by)
-        positive = np.diff(timeline.sums[positives]) > 0
-        newest = np.maximum.accumulate(np.where(positive, np.arange(len(positive)), 0))
-        moments = np.concatenate(([0], self._since[timeline.row[newest]]))
-        return counts, moments[np.searchsorted(timeline.code, self._moments(keys, since, label.delay))]
+        if label.name not in timeline.newest:  # once for the log, since draws come batch by batch
+            positive = np.diff(timeline.sums[positives]) > 0
+            newest = np.maximum.accumulate(np.where(positive, np.arange(len(positive)), 0))
+            timeline.newest[label.name] = np.concatenate(([0], self._since[timeline.row[newest]]))
+        until = np.searchsorted(timeline.code, self._moments(keys, since, label.delay))
+        return counts, timeline.newest[label.name][until]
 
     def _sum(
         self, by: tuple[str, ...], summand: _Summand, keys: Ints, since: Ints, delay: int = 0, window: int = 0

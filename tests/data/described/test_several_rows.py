@@ -12,12 +12,15 @@ from clickscale.data.features.values import read_keys
 from clickscale.data.preparation.prepare import prepare
 from tests.data.described.logs import START, clicks, save
 
-BADGES = """
+HEAD = """
 name = "x"
 user = { name = "user", column = "user_id" }
 item = { name = "item", column = "item_id" }
 labels = [{ name = "click", column = "clicked" }]
-[[joined]]
+"""
+BADGES = (
+    HEAD
+    + """[[joined]]
 files = "badges.csv"
 key = ["seller"]
 several = true
@@ -32,6 +35,7 @@ fields = [{ name = "seller_badge", values = 3 }]
 files = "tags.csv"
 fields = [{ name = "groups", column = "seller_badge", values = 4 }]
 """
+)
 
 
 def test_several_rows_of_a_key_give_lists_and_further_tables_gather_them(tmp_path: Path) -> None:
@@ -56,12 +60,9 @@ def test_several_rows_of_a_key_give_lists_and_further_tables_gather_them(tmp_pat
             assert [words[index - 2] for index in row if index > 1] == badges_of
 
 
-TAGS = """
-name = "x"
-user = { name = "user", column = "user_id" }
-item = { name = "item", column = "item_id" }
-labels = [{ name = "click", column = "clicked" }]
-[[joined]]
+TAGS = (
+    HEAD
+    + """[[joined]]
 files = "tags.csv"
 key = ["item_id"]
 several = true
@@ -72,6 +73,7 @@ files = "clicks.csv"
 time = "time"
 fields = [{ name = "tag", values = 4 }]
 """
+)
 
 
 @pytest.mark.parametrize("until", [True, False])
@@ -97,12 +99,9 @@ def test_all_rows_that_hold_at_the_time_of_an_impression_give_a_list(tmp_path: P
     assert shown == expected
 
 
-NAMED = """
-name = "x"
-user = { name = "user", column = "user_id" }
-item = { name = "item", column = "item_id" }
-labels = [{ name = "click", column = "clicked" }]
-[[joined]]
+NAMED = (
+    HEAD
+    + """[[joined]]
 files = "tags.csv"
 key = ["id"]
 shown_key = ["tags"]
@@ -114,6 +113,7 @@ time = "time"
 files = "ITEMS"
 fields = [{ name = "group", values = 3 }]
 """
+)
 
 
 @pytest.mark.parametrize("separator", ["", "|", ", "])
