@@ -5,7 +5,7 @@ user and item ids are fields too: their vocabularies feed id embeddings. A model
 `clickscale.features.Feature`.
 """
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,7 +14,6 @@ from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
 _LONGEST = 10**12  # seconds of a window or a delay: sums of moments stay far from the end of 64 bits
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
 Notation = Literal["", "1,234.5", "1.234,5"]
@@ -79,7 +78,7 @@ class Field(Config, frozen=True):
     def problems(self) -> list[str]:
         """Describe the faults of this field, one sentence each."""
         problems = []
-        if not _NAME.match(self.name):
+        if not _is_name(self.name):
             problems.append(f"name {self.name!r} must be letters, digits and '_' and begin with a letter")
         if self.kind == "content" and self.width < 1:
             problems.append("a content field needs width >= 1")
@@ -206,6 +205,11 @@ class Derived(Config, frozen=True):
         return Field(name=self.name, kind="numeric", transform="none" if plain else "log1p")
 
 
+def _is_name(name: str) -> bool:
+    """True for letters of any script, digits and '_', beginning with a letter."""
+    return name.isidentifier() and name[0] != "_" and unicodedata.is_normalized("NFKC", name)
+
+
 def _is_zone(field: Field) -> bool:
     """True if the texts of a field can be had back from its indices, one for each row."""
     return field.kind == "numeric" or (field.values == 1 and field.vocabulary == "exact")
@@ -306,7 +310,7 @@ class Schema(Config, frozen=True):
         if not self.labels:
             problems.append("it declares no label (name one or more under labels)")
         for label in self.labels:  # the name becomes the name of a column's file
-            if not _NAME.match(label.name) or not 0 <= label.delay <= _LONGEST:
+            if not _is_name(label.name) or not 0 <= label.delay <= _LONGEST:
                 problems.append(
                     f"label {label.name!r}: the name must be letters, digits and '_' and begin with a "
                     f"letter, and the delay (now {label.delay}) must be >= 0 and at most {_LONGEST} seconds"

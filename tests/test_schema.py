@@ -38,6 +38,9 @@ def extra(**field: Any) -> Schema:
         (extra(name="a.b"), "name 'a.b' must be letters"),
         (extra(name="x\n"), "must be letters"),
         (extra(name=""), "name '' must be letters"),
+        (extra(name="_x"), "name '_x' must be letters"),
+        (extra(name="価格(円)"), "name '価格(円)' must be letters"),
+        (extra(name="cafe\u0301"), "must be letters"),  # a request would write the accented letter as one
         (extra(kind="content"), "field 'x': a content field needs width >= 1"),
         (extra(vocabulary="hash"), "field 'x': vocabulary 'hash' needs buckets >= 1"),
         (extra(values=0), "field 'x': values and min_count must be >= 1"),
@@ -177,3 +180,8 @@ def test_a_valid_schema_can_always_be_embedded() -> None:
     shared = (Feature(name="b", kind="categorical", size=4, shares="a"),)
     table = FusedEmbedding((*shared, Feature(name="a", kind="categorical", size=4)), 2)
     assert table.offsets == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize("name", ["商品类目", "тип", "한국어", "उपयोगकर्ता", "نوع", "é1"])
+def test_names_may_be_of_any_script(name: str) -> None:
+    extra(name=name).validate()

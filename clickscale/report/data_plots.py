@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from clickscale.data.checks.contents import LENGTHS, FieldSummary, Inspection
 from clickscale.data.source import PARTS
-from clickscale.report.plots import COLORS, FAINT, MUTED, axes_of, in_style, new_figure, svg
+from clickscale.report.plots import COLORS, FAINT, MUTED, axes_of, in_style, new_figure, save_figure, svg
 
 _SIDES = dict(zip(("item", "behavior", "profile", "context"), COLORS, strict=False))
 _MOST_POINTS = 60
@@ -24,7 +24,7 @@ def plot_inspection(inspection: Inspection, path: Path) -> None:
     Args:
         path: file to write; its suffix (``.svg``, ``.png``, ``.pdf``) chooses the format.
     """
-    _draw(inspection).savefig(path, dpi=120)
+    save_figure(_draw(inspection), path, dpi=120)
 
 
 @in_style
@@ -115,7 +115,8 @@ def _plot_lengths(axes: Axes, inspection: Inspection) -> None:
         axes.text(index, value, _percent(value), ha="center", va="bottom", fontsize=8)
     axes.grid(axis="x", visible=False)
     median = inspection.visible["0.5"]
-    axes.set_title(f"Visible behaviors, % of impressions (median {median:g})")
+    axes.set_title("Visible behaviors, % of impressions")
+    axes.set_xlabel(f"median {median:g}")
 
 
 def _percent(value: float) -> str:

@@ -4,7 +4,10 @@ Every function takes numbers and returns ``<svg ...>``; `save_svg` writes one to
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 from clickscale.files import replace_text
 from clickscale.report.results import Result
@@ -39,6 +44,12 @@ _STYLE: Any = {
     "svg.hashsalt": "clickscale",
 }
 _DOTS = 200  # per inch of a PNG
+# Fonts for names in other scripts, of Linux, Windows and macOS, as far as a machine has them.
+_WIDE_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Microsoft YaHei", "Malgun Gothic"),
+    *("PingFang SC", "Hiragino Sans GB", "Apple SD Gothic Neo", "Noto Sans Devanagari", "Noto Sans Arabic"),
+    "Arial Unicode MS",
+)
 in_style = matplotlib.rc_context(_STYLE)
 
 
@@ -182,10 +193,38 @@ class Drawing(str):
         """The figure as PNG on white."""
         stream = io.BytesIO()
         with matplotlib.rc_context(_STYLE):
-            self.figure.savefig(
-                stream, format="png", dpi=_DOTS, facecolor="white", metadata={"Software": None}
-            )
+            save_figure(self.figure, stream, dpi=_DOTS)
         return stream.getvalue()
+
+
+def save_figure(figure: Figure, to: Path | io.BytesIO, dpi: int) -> None:
+    """Draw a figure with the fonts of this machine, those of other scripts included.
+
+    Args:
+        to: file, whose suffix (``.svg``, ``.png``, ``.pdf``) chooses the format; a stream gets a PNG.
+    """
+    here = fontManager.get_font_names()
+    fonts = ["DejaVu Sans", *(name for name in _WIDE_FONTS if name in here)]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(fonts)  # type: ignore[attr-defined]
+    with _quiet_fonts():
+        figure.savefig(
+            to, dpi=dpi, facecolor="white", metadata=None if isinstance(to, Path) else {"Software": None}
+        )
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Let signs pass that no font here has, in bold or at all: an SVG is shown by the fonts of its reader."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def svg(figure: Figure) -> str:
@@ -193,7 +232,8 @@ def svg(figure: Figure) -> str:
     stream = io.StringIO()
     # No metadata: their namespaces look like addresses on the web.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(stream, format="svg", metadata=nothing, facecolor="white")
+    with _quiet_fonts():
+        figure.savefig(stream, format="svg", metadata=nothing, facecolor="white")
     text = stream.getvalue()
     drawing = Drawing(text[text.index("<svg") :])
     drawing.figure = figure

@@ -54,3 +54,12 @@ def test_a_model_without_an_interval_is_drawn_as_a_point() -> None:
     point = Interval(math.nan, math.nan, 0.7)
     lone = Result("din", "click", "test", "request", 1, point, point, point, point)
     assert "0.7000" in plots.accuracy([lone], "auc", "AUC")
+
+
+def test_names_in_any_script_are_drawn_without_a_warning() -> None:
+    point = Interval(0.4, 0.6, 0.5)
+    named = Result("类目 ভাষা", "click", "test", "request", 1, point, point, point, point)
+    drawing = plots.accuracy([named], "auc", "AUC")
+    assert "类目 ভাষা" in "".join(ElementTree.fromstring(drawing).itertext())
+    assert isinstance(drawing, plots.Drawing)
+    assert drawing.png().startswith(b"\x89PNG")

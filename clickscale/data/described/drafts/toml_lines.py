@@ -1,6 +1,7 @@
 """Pieces of the TOML draft that describes a log: strings, names, files and the options of a field."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from clickscale.data.tables.delimited import TextFormat
 
 MOST_VALUES = 10  # kept of a list
 _MANY, _MANY_OF_USERS = 1000, 50  # different values beyond which rare ones count as unknown
+_ACCENTS = re.compile(r"(?<=[A-Za-z])[\u0300-\u036f]+")  # other scripts are no words without their marks
 _LOOKED = 32  # values that tell whether there are ranges among them
 
 
@@ -136,11 +138,11 @@ def _notation(column: Column) -> str:
 
 
 def identifier(name: str) -> str:
-    """Reduce a name to letters without accents, digits and '_', beginning with a letter."""
+    """Reduce a name to letters, digits and '_', beginning with a letter; letters of English lose accents."""
     letters = unicodedata.normalize("NFKD", name.replace("ß", "ss").translate(PLAIN_LETTERS))
-    kept = [letter for letter in letters if not unicodedata.combining(letter)]
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in kept).strip("_")
-    return plain if plain[:1].isalpha() else f"f_{plain}"
+    plain = unicodedata.normalize("NFKC", _ACCENTS.sub("", letters))
+    kept = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in plain).strip("_")
+    return kept if kept[:1].isidentifier() else f"f_{kept}"
 
 
 def quoted(value: str) -> str:

@@ -302,13 +302,18 @@ def test_rows_without_users_and_times_whose_outcomes_stand_in_runs_are_warned_of
 
 def test_odd_column_names_become_fit_field_names(tmp_path):
     rows = [
-        {**{k: v for k, v in r.items() if k != "position"}, "slot no.": r["position"], "1st": n % 3}
+        {
+            **{k: v for k, v in r.items() if k != "position"},
+            **{"slot no.": r["position"], "1st": n % 3, "設備(型)": n % 5, "Größe": n % 7},
+        }
         for n, r in enumerate(shop())
     ]
     _, tree = draft(tmp_path, write_csv(tmp_path / "my shop.2020.csv", rows))
     assert tree["impressions"]["fields"] == [
         {"name": "slot_no", "column": "slot no."},
         {"name": "f_1st", "column": "1st"},
+        {"name": "設備_型", "column": "設備(型)"},
+        {"name": "Grosse", "column": "Größe"},
     ]
     check_columns(load_log(tmp_path / "log.toml"))
 
