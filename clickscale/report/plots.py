@@ -206,7 +206,7 @@ def save_figure(figure: Figure, to: Path | io.BytesIO, dpi: int) -> None:
     here = fontManager.get_font_names()
     fonts = ["DejaVu Sans", *(name for name in _WIDE_FONTS if name in here)]
     for text in figure.findobj(Text):
-        text.set_fontfamily(fonts)  # type: ignore[attr-defined]
+        text.set_fontfamily(fonts)
     with _quiet_fonts():
         figure.savefig(
             to, dpi=dpi, facecolor="white", metadata=None if isinstance(to, Path) else {"Software": None}
