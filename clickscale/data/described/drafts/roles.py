@@ -60,6 +60,7 @@ _OF_ITEMS = re.compile(
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
+_MEASURED = 50  # rows that tell whether most numbers of a column come once
 _SOME_YEARS = 20  # different years up to which each is learned for itself
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
@@ -67,6 +68,7 @@ _CODES = re.compile(
 _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
+_HASHED = re.compile(r"(md5|sha\d*|hash(ed)?)$")  # a cookie_md5 names what a cookie does
 _BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
 # Ids of places and of kinds of users or items, and words that only contain one for an item.
 _OF_SOMETHING_ELSE = re.compile(
@@ -119,6 +121,7 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
     """Find the column with the most preferred of the names; a path counts by what it ends with as well."""
     last_first = list(columns)[::-1]
     known = {end: column for column in last_first for end in plain_ends(column.name)}
+    known |= {_HASHED.sub("", plain_name(column.name)): column for column in last_first}
     known |= {plain_name(column.name): column for column in last_first}
     return next((known[name] for name in names if name in known), None)
 
@@ -174,11 +177,10 @@ def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
     name = column.name.lower()
     if WORDS[kind].foreign.search(unicodedata.normalize("NFC", name)):
         return True
-    if not plain_name(name).endswith(("id", "no", "key")):
+    plain = plain_name(name)
+    if not (plain.endswith(("id", "no", "key", "cd")) or _HASHED.search(plain)):
         return False
-    return (
-        mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain_name(name))
-    )
+    return mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain)
 
 
 def _may_be(column: Column, kind: Literal["user", "item"]) -> bool:
@@ -297,6 +299,16 @@ def is_quantity(column: Column) -> bool:
 def is_version(column: Column) -> bool:
     """True if the name says that 4.5 is a version, which no amount is."""
     return re.search(r"(^|_)(version|ver)s?(_|$)", OutcomeName(column.plain).snake) is not None
+
+
+def measures(column: Column) -> bool:
+    """True for whole numbers that mostly come once, unless the name says that they are ids.
+
+    As a category each of them would be learned from next to nothing.
+    """
+    if not column.is_whole or len(column.known) < _MEASURED or column.distinct <= len(column.known) / 2:
+        return False
+    return not _CODES.search(column.name.lower())
 
 
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:
