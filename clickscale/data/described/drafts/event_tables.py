@@ -142,9 +142,11 @@ class Events:
         """Return how a column tells the first outcome in the sample, empty if it does not."""
         if self.truth is None:
             return ""
-        if separation(column, self.truth) > _TELLTALE or precedes(column, self.truth):
+        is_step = precedes(column, self.truth)
+        if separation(column, self.truth) > _TELLTALE or (column.is_flag and is_step):
             return "it nearly determines the label, so it may be feedback"
-        return tells_outcome(column, self.truth)
+        told = tells_outcome(column, self.truth)
+        return told or ("no positive has most of its values, so it may be a step before" if is_step else "")
 
     def other_item(self) -> list[str]:
         """Write the comment that names another column which may be the item, if there is one."""

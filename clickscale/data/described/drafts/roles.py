@@ -60,7 +60,6 @@ _OF_ITEMS = re.compile(
 _OF_USERS = re.compile(
     r"^age|gender|sex$|occupation|job|income|zip|postal|city|region|country|register|signup|member|user_|vip|level"
 )
-_MEASURED = 50  # rows that tell whether most numbers of a column come once
 _SOME_YEARS = 20  # different years up to which each is learned for itself
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
@@ -299,16 +298,6 @@ def is_quantity(column: Column) -> bool:
 def is_version(column: Column) -> bool:
     """True if the name says that 4.5 is a version, which no amount is."""
     return re.search(r"(^|_)(version|ver)s?(_|$)", OutcomeName(column.plain).snake) is not None
-
-
-def measures(column: Column) -> bool:
-    """True for whole numbers that mostly come once, unless the name says that they are ids.
-
-    As a category each of them would be learned from next to nothing.
-    """
-    if not column.is_whole or len(column.known) < _MEASURED or column.distinct <= len(column.known) / 2:
-        return False
-    return not _CODES.search(column.name.lower())
 
 
 def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS
-from clickscale.data.described.drafts.roles import is_quantity, is_version, measures
+from clickscale.data.described.drafts.roles import is_quantity, is_version
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.features.ranges import ends_of
 from clickscale.data.tables.delimited import TextFormat
@@ -99,8 +99,7 @@ def field_options(
         return ', kind = "timestamp"', "moments"
     if may_be_count and _looks_counted(column):
         return f', kind = "numeric", transform = "log1p"{_notation(column)}', "counts"
-    amount = not column.is_whole or is_quantity(column) or measures(column)
-    amount = bool(column.written[0]) or (amount and not is_version(column))
+    amount = column.written[0] or ((not column.is_whole or is_quantity(column)) and not is_version(column))
     if column.floats is not None and not column.is_flag and amount:
         return _numeric(column)
     if ordered:

@@ -226,7 +226,8 @@ def positive_of(values: Sequence[object], is_outcome: bool = False) -> object | 
     if len(values) == 1:
         return values[0] if _word(values[0]) in _YES | {"x"} else None
     for yes, no in (values, reversed(values)):
-        if _word(yes) in _YES and (_word(no) in _NO or (is_outcome and _word(no) not in _YES)):
+        other = is_outcome and _word(no).isalpha() and _word(no) not in _YES
+        if _word(yes) in _YES and (_word(no) in _NO or other):
             return yes
     return None
 
