@@ -83,6 +83,7 @@ _SESSIONS = ("sessionid", "session")  # users where nothing else is one
 _GAPS = 0.1  # share of the rows without an id from which one that all rows have is better
 _EVERY = 0.95  # share of the rows with an id of their own from which it is none of users
 _MOSTLY_ONE = 0.9  # share of the devices with one user
+_FIRST_IDS = 100  # numbers up to which ids that count up from 0 begin, so 0 is one of them
 _SOME_GUESTS = 0.01  # share of rows without a user below which they are faulty
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
@@ -216,11 +217,22 @@ def guests_of(user: Column) -> list[str]:
     if pa.types.is_nested(user.values.type):
         return []
     value, share = shared_id(user)
-    texts = {str(value)} if share and str(value).strip().lower() in _NOBODY else set()
+    texts = {str(value)} if share and str(value).strip().lower() in _NOBODY else _nobodies(user)
     zeros = pc.filter(user.known, pc.match_substring_regex(as_text(user.known), r"^[0-]{6,}$"))
     if len(zeros) > _SOME_GUESTS * len(user.values):  # such as an advertising id that its owner has forbidden
         texts |= set(as_text(zeros).to_pylist())
     return sorted(texts) + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
+
+
+def _nobodies(user: Column) -> set[str]:
+    """Return the words for nobody that some rows have; a number is one if it is far below all ids."""
+    counted = pc.value_counts(as_text(user.known)).to_pylist()
+    some = {each["values"] for each in counted if each["counts"] > _SOME_GUESTS * len(user.values)}
+    words = {text for text in some if text.strip().lower() in _NOBODY}
+    if user.floats is None:
+        return words
+    others = user.floats.filter(pc.greater(user.floats, 0))
+    return words if len(others) and pc.min(others).as_py() > _FIRST_IDS else set()
 
 
 def mentions(text: str, kind: Literal["user", "item", "kind"]) -> bool:
