@@ -23,18 +23,18 @@ _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others
 _LATER = 0.99  # share of moments that lie after the impression
 _YES = pa.array(["1", "1.0", "true", "t", "yes", "y"])
 
-Condition = tuple[Column, str, str]  # column, condition, why
-Rows = npt.NDArray[np.bool_]
+_Condition = tuple[Column, str, str]  # column, condition, why
+_Rows = npt.NDArray[np.bool_]
 
 
-def with_consequences(columns: Sequence[Column], time: Column | None) -> list[Condition]:
+def with_consequences(columns: Sequence[Column], time: Column | None) -> list[_Condition]:
     """Find the columns that say where something happened which another column measures, most rows first.
 
     Args:
         columns: those that differ between the impressions of users and of items.
     """
     came = [(column, rows) for column in columns if (rows := _came_of(column, time)) is not None]
-    found: list[tuple[int, Condition]] = []
+    found: list[tuple[int, _Condition]] = []
     for column in columns:
         told = _hanging(column, came) if came else None
         if told is not None:
@@ -43,7 +43,7 @@ def with_consequences(columns: Sequence[Column], time: Column | None) -> list[Co
     return [label for _, label in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _hanging(column: Column, came: Sequence[tuple[Column, Rows]]) -> tuple[int, str, Column] | None:
+def _hanging(column: Column, came: Sequence[tuple[Column, _Rows]]) -> tuple[int, str, Column] | None:
     """Return the rows with the outcome of a column, its condition and what hangs on it, if anything does."""
     if OutcomeName(column.name).tells_fact or any(column is other for other, _ in came):
         return None
@@ -54,7 +54,7 @@ def _hanging(column: Column, came: Sequence[tuple[Column, Rows]]) -> tuple[int, 
     return None
 
 
-def _came_of(column: Column, time: Column | None) -> Rows | None:
+def _came_of(column: Column, time: Column | None) -> _Rows | None:
     """Return the rows in which a column has what came of an outcome, by its times or by its name."""
     has = np.asarray(column.values.is_valid())
     if column.unit:
@@ -69,7 +69,7 @@ def _came_of(column: Column, time: Column | None) -> Rows | None:
     return has if numbers is None else has & (numbers != 0)
 
 
-def _readings(column: Column) -> Iterator[tuple[Rows, str]]:
+def _readings(column: Column) -> Iterator[tuple[_Rows, str]]:
     """Yield the rows in which a column may say that something happened, with the condition of a label."""
     values = as_text(column.values)
     if column.is_flag:
@@ -86,5 +86,5 @@ def _readings(column: Column) -> Iterator[tuple[Rows, str]]:
             yield numbers >= 1, f"{column.name} >= 1"
 
 
-def _true(flags: pa.Array) -> Rows:
+def _true(flags: pa.Array) -> _Rows:
     return np.asarray(flags.fill_null(False).to_numpy(zero_copy_only=False), np.bool_)

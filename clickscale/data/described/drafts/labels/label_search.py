@@ -19,7 +19,6 @@ from clickscale.data.described.drafts.labels.outcome_words import (
     OutcomeName,
     accepted_of,
     act_of,
-    is_open,
     positive_of,
 )
 from clickscale.data.described.drafts.roles import (
@@ -460,7 +459,7 @@ def _answer(
     found = accepted_of(values) if _OF_ANSWERS.search(OutcomeName(column.name).snake) else None
     if found is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(found[0]):
         return None
-    column = _without_open(column, [value for value in values if is_open(value)])
+    column = _without_open(column, found[2])
     sign = "==" if found[1] else "!="
     return (
         column,

@@ -232,25 +232,20 @@ def positive_of(values: Sequence[object], is_outcome: bool = False) -> object | 
     return None
 
 
-def accepted_of(values: Sequence[object]) -> tuple[object, bool] | None:
+def accepted_of(values: Sequence[object]) -> tuple[object, bool, list[object]] | None:
     """Return the only value that says an offer was taken, and True; or the only one that says not, and False.
 
     None unless all values say one or the other, as ``like``, ``superlike`` and ``pass`` do, or that nothing
-    is known yet (see `is_open`).
+    is known yet; the values that say so come third.
     """
+    still_open = [value for value in values if _word(value) in _OPEN]
     taken = [value for value in values if _word(value) in _TAKEN]
     passed = [value for value in values if _word(value) in _PASSED]
-    known = [value for value in values if not is_open(value)]
-    if not taken or not passed or len(taken) + len(passed) < len(known):
+    if not taken or not passed or len(taken) + len(passed) + len(still_open) < len(values):
         return None
     if len(taken) == 1:
-        return taken[0], True
-    return (passed[0], False) if len(passed) == 1 else None
-
-
-def is_open(value: object) -> bool:
-    """True for the word that an offer is not answered yet."""
-    return _word(value) in _OPEN
+        return taken[0], True, still_open
+    return (passed[0], False, still_open) if len(passed) == 1 else None
 
 
 def act_of(values: Sequence[object]) -> tuple[object | None, bool]:
