@@ -375,10 +375,10 @@ class _LabelRows:
             },
         )
 
-    def rests_on(self, ranked_users: int) -> dict[str, str]:
+    def rests_on(self, ranked_users: int) -> dict[str, tuple[int, str]]:
         """What the metrics rest on that rank within a user or a request, by name; see `label_warnings`."""
         requests = int((self.rows.requests.pairs > 0).sum())
-        return {"gauc": f"{ranked_users:,} users", "request_auc": f"{requests:,} requests"}
+        return {"gauc": (ranked_users, "users"), "request_auc": (requests, "requests")}
 
     def _simple(self, logits: Floats32, resampling: _Resampling) -> _SimpleReport:
         other = UserRows(self.labels, logits, self.users, self.moments)

@@ -9,7 +9,7 @@ from clickscale.evaluation.measures import METRICS
 from clickscale.evaluation.significance import Interval, PairedTest
 
 FEWEST = 20
-"""Positives and negatives of a part below which its metrics say little."""
+"""Positives and negatives of a part, users or requests below which a metric says little."""
 
 FEWEST_STEPS = 100
 """Steps of a training below which a model has hardly begun to learn."""
@@ -27,7 +27,7 @@ def label_warnings(
     counts: tuple[int, int],
     metrics: Mapping[str, Interval],
     simple: Mapping[str, tuple[Mapping[str, float], Mapping[str, PairedTest]]],
-    rests_on: Mapping[str, str],
+    rests_on: Mapping[str, tuple[int, str]],
 ) -> list[str]:
     """Warn of a part with too few positives or negatives, of a bad PCOC, and of a model worse than a table.
 
@@ -35,7 +35,8 @@ def label_warnings(
         counts: positives and negatives of the part.
         metrics: of the model, by name.
         simple: constant and popularity, each with its metrics and with tests of the model's minus these.
-        rests_on: what metrics rest on that not all rows enter, such as ``60 requests``, by name.
+        rests_on: what metrics rest on that not all rows enter, such as 60 and ``requests``, by name;
+            of fewer than `FEWEST`, a metric says nothing of a model.
     """
     found = few_warnings(label, part, counts)
     pcoc, (least, most) = metrics["pcoc"].value, PCOC_RANGE
@@ -73,16 +74,19 @@ def _worse_than(
     model: Mapping[str, Interval],
     simple: Mapping[str, float],
     against: Mapping[str, PairedTest],
-    rests_on: Mapping[str, str],
+    rests_on: Mapping[str, tuple[int, str]],
 ) -> list[str]:
     """Warn of a model that is worse than a simple prediction: one sentence with every measure, or none."""
     better = {metric.name: (1 if metric.better == "higher" else -1, metric.title) for metric in METRICS}
     worse = []
     for key, test in against.items():
         sign, title = better[key]
+        often, of = rests_on.get(key, (FEWEST, ""))
+        if often < FEWEST:
+            continue
         if sign * test.delta < -1e-9:  # beyond rounding
             chance = "" if test.p_text == "-" else f", p {test.p_text}"
-            few = f" on {rests_on[key]}" if key in rests_on else ""
+            few = f" on {often:,} {of}" if of else ""
             worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{few}{chance})")
     if not worse:
         return []

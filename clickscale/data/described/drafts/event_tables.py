@@ -33,7 +33,7 @@ from clickscale.data.described.drafts.roles import (
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
-from clickscale.data.described.drafts.suspects import tells_outcome, written_after, written_with
+from clickscale.data.described.drafts.suspects import precedes, tells_outcome, written_after, written_with
 from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.described.rows import as_text
 from clickscale.data.features.values import read_labels
@@ -76,7 +76,6 @@ _FEW_COLUMNS = 4  # of a table without times, whose first two may be user and it
 _OWN = 0.95  # share of rows with a text of their own from which the texts say nothing of others
 _SHARED = 0.2  # share of rows that follow one of their user and moment from which a clock is coarse
 _TELLTALE = 0.95  # AUC of one column for the label above which the column is treated as feedback
-_STEPS = 20  # positives that must all have a flag before it is treated as a step before the label
 
 
 @dataclass
@@ -143,9 +142,11 @@ class Events:
         """Return how a column tells the first outcome in the sample, empty if it does not."""
         if self.truth is None:
             return ""
-        if separation(column, self.truth) > _TELLTALE or (column.is_flag and _precedes(column, self.truth)):
+        is_step = precedes(column, self.truth)
+        if separation(column, self.truth) > _TELLTALE or (column.is_flag and is_step):
             return "it nearly determines the label, so it may be feedback"
-        return tells_outcome(column, self.truth)
+        told = tells_outcome(column, self.truth)
+        return told or ("no positive has most of its values, so it may be a step before" if is_step else "")
 
     def other_item(self) -> list[str]:
         """Write the comment that names another column which may be the item, if there is one."""
@@ -194,7 +195,7 @@ def find_events(shape: Shape) -> Events | None:
     if not both:  # a column with one row for each id is the key of a table of attributes
         user, item = (None if column in described else column for column in (user, item))
     rest = [column for column in columns if column not in (time, user, item)]
-    found = Found(list(shape.labels)) if shape.labels else find_labels(rest, head, user, item)
+    found = Found(list(shape.labels)) if shape.labels else find_labels(rest, head, user, item, time)
     labels = found.labels
     if not labels and user is None and item is None and not head.named:
         labels = [(flag, "", "a column of 0 and 1 at the edge of the table") for flag in _edges(columns)[:1]]
@@ -480,9 +481,3 @@ def _truth_of(column: Column, condition: str = "") -> npt.NDArray[np.float64]:
         return numbers
     labels, _ = read_labels(column.values)
     return np.where(labels < 0, np.nan, labels)
-
-
-def _precedes(flag: Column, label: npt.NDArray[np.float64]) -> bool:
-    """True if a rare flag is set in all positives: an earlier step, as click is before like."""
-    step, positive = _truth_of(flag) == 1, label == 1
-    return int(positive.sum()) >= _STEPS and bool(step[positive].all()) and step.mean() < 0.5

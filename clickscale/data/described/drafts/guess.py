@@ -52,6 +52,7 @@ from clickscale.data.described.drafts.shape_lines import list_lines, order_lines
 from clickscale.data.described.drafts.shapes import user_history
 from clickscale.data.described.drafts.suspects import (
     moves_on,
+    tells_whether,
     totals_outcomes,
     written_after,
     written_with,
@@ -408,6 +409,8 @@ class _Draft:
             for column in rest
             if column.name not in self.keep
         }
+        later = [c for c in rest if reasons.get(c.name) and moves_on(c, self.events.time, shown)]
+        reasons = {name: why or tells_whether(head.columns[name], later) for name, why in reasons.items()}
         kept = [(column, "") for column in rest if not reasons.get(column.name)]
         yield from self._fields(kept, kind=kind, rows=shown)
         for name, why in reasons.items():

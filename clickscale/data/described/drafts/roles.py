@@ -67,6 +67,7 @@ _CODES = re.compile(
 _LINES = re.compile(
     r"(order|line|cart|basket|invoice|receipt)(item|product)"
 )  # a row of an order, not what it is of
+_HASHED = re.compile(r"(md5|sha\d*|hash(ed)?)$")  # a cookie_md5 names what a cookie does
 _BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
 # Ids of places and of kinds of users or items, and words that only contain one for an item.
 _OF_SOMETHING_ELSE = re.compile(
@@ -82,6 +83,7 @@ _SESSIONS = ("sessionid", "session")  # users where nothing else is one
 _GAPS = 0.1  # share of the rows without an id from which one that all rows have is better
 _EVERY = 0.95  # share of the rows with an id of their own from which it is none of users
 _MOSTLY_ONE = 0.9  # share of the devices with one user
+_FIRST_IDS = 100  # numbers up to which ids that count up from 0 begin, so 0 is one of them
 _SOME_GUESTS = 0.01  # share of rows without a user below which they are faulty
 _MOSTLY, _BEYOND = 0.3, 10  # share of its rows, and how often it comes for the second most frequent one
 _NEIGHBORS = 4  # different values in a group of neighbors, at least
@@ -119,6 +121,7 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
     """Find the column with the most preferred of the names; a path counts by what it ends with as well."""
     last_first = list(columns)[::-1]
     known = {end: column for column in last_first for end in plain_ends(column.name)}
+    known |= {_HASHED.sub("", plain_name(column.name)): column for column in last_first}
     known |= {plain_name(column.name): column for column in last_first}
     return next((known[name] for name in names if name in known), None)
 
@@ -174,11 +177,10 @@ def _is_similar(column: Column, kind: Literal["user", "item"]) -> bool:
     name = column.name.lower()
     if WORDS[kind].foreign.search(unicodedata.normalize("NFC", name)):
         return True
-    if not plain_name(name).endswith(("id", "no", "key")):
+    plain = plain_name(name)
+    if not (plain.endswith(("id", "no", "key", "cd")) or _HASHED.search(plain)):
         return False
-    return (
-        mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain_name(name))
-    )
+    return mentions(name, kind) and not _OF_SOMETHING_ELSE.search(name) and not _LINES.search(plain)
 
 
 def _may_be(column: Column, kind: Literal["user", "item"]) -> bool:
@@ -215,11 +217,22 @@ def guests_of(user: Column) -> list[str]:
     if pa.types.is_nested(user.values.type):
         return []
     value, share = shared_id(user)
-    texts = {str(value)} if share and str(value).strip().lower() in _NOBODY else set()
+    texts = {str(value)} if share and str(value).strip().lower() in _NOBODY else _nobodies(user)
     zeros = pc.filter(user.known, pc.match_substring_regex(as_text(user.known), r"^[0-]{6,}$"))
     if len(zeros) > _SOME_GUESTS * len(user.values):  # such as an advertising id that its owner has forbidden
         texts |= set(as_text(zeros).to_pylist())
     return sorted(texts) + [""] * (user.values.null_count > _SOME_GUESTS * len(user.values))
+
+
+def _nobodies(user: Column) -> set[str]:
+    """Return the words for nobody that some rows have; a number is one if it is far below all ids."""
+    counted = pc.value_counts(as_text(user.known)).to_pylist()
+    some = {each["values"] for each in counted if each["counts"] > _SOME_GUESTS * len(user.values)}
+    words = {text for text in some if text.strip().lower() in _NOBODY}
+    if user.floats is None:
+        return words
+    others = user.floats.filter(pc.greater(user.floats, 0))
+    return words if len(others) and pc.min(others).as_py() > _FIRST_IDS else set()
 
 
 def mentions(text: str, kind: Literal["user", "item", "kind"]) -> bool:

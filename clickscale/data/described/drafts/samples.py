@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,6 @@ _SCANNED = 1 << 29  # bytes of ids that are looked through for leading zeros
 _PROBE = 32  # values that are looked at before all are
 _LONG_LIST = 200  # letters of a list in brackets beyond which it is no list of tags
 WHOLE = 0.95  # share of its rows from which a sample is the table
-_PACKED = 4  # bytes of text in a byte of a compressed file, roughly
 _FLAGS = (
     {"0", "1"},
     {"0.0", "1.0"},
@@ -55,6 +55,8 @@ _MANY_URLS, _MOSTLY = 100, 0.9
 _ANYWHERE = 0.1  # share of the tags of lists that stand first in some and later in others, at least
 _PAIR = 2  # different values of which none needs to be more than a name
 _OF_TIMES = re.compile(r"hour|time|date|day|(^|_)(ts|dt)($|_)")
+_OF_IDS = re.compile(r"id$|(^|_)(key|no|nr)$")
+_COUNTED = ("s", "ms", "us", "ns", "ticks")  # units of moments that are plain numbers
 WRITTEN = ("iso", "DMY", "MDY")  # units of dates that are no numbers
 _TIMES = (631_152_000, 4_102_444_800)  # 1990 to 2100
 _DATES = (-5_364_662_400, 4_102_444_800)  # 1800 to 2100: of births and of old books as well
@@ -140,6 +142,14 @@ class Column:
         texts = pa.types.is_string(self.values.type)
         return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^\s*0\d|[^\d\s]")).as_py()))
 
+    @property
+    def is_padded(self) -> bool:
+        """True for whole numbers with zeros in front that have equally many figures, such as 0000104711."""
+        if not self.is_whole or not pa.types.is_string(self.values.type):
+            return False
+        lengths = pc.unique(pc.utf8_length(self.known))
+        return len(lengths) == 1 and bool(pc.all(pc.match_substring_regex(self.known, r"^\d{4,}$")).as_py())
+
     @cached_property
     def holds_urls(self) -> bool:
         """True for texts of which nearly all are URLs, too many to be values of a feature."""
@@ -172,6 +182,8 @@ class Column:
         unit = self._told_unit
         if unit in ("YYMMDDHH", "excel") and not _OF_TIMES.search(self.name.lower()):
             return ""  # an id of eight digits, or any number
+        if unit in _COUNTED and _OF_IDS.search(self.name.lower()):
+            return ""  # an id of as many digits as seconds since 1970 have
         return unit if self._lies_within(*_TIMES) else ""
 
     @cached_property
@@ -306,8 +318,8 @@ class Head:
         if self.format == "jsonl" and holds_array(files[0]):  # of any number of lines
             return float(sum(len(chunk) for file in files for chunk in read(file, format="jsonl")))
         first = next(line_blocks(files[0]), b"")
-        packed = _PACKED if files[0].suffix in COMPRESSED else 1
-        return packed * self.size * first.count(b"\n") / max(len(first), 1)
+        packed = len(zlib.compress(first)) if files[0].suffix in COMPRESSED else len(first)
+        return self.size * first.count(b"\n") / max(packed, 1)
 
     def holds_integers(self, name: str) -> bool:
         """True if every value of a column is an exact integer id, wherever in the table it stands.

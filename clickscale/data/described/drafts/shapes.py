@@ -44,6 +44,7 @@ _EVENT_IDS = re.compile(
 _PROPENSITY = re.compile(r"propensity|^pscore|logging_?prob|^ips_?weight")
 _PART_COLUMNS = ("split", "part", "partition", "set", "subset", "fold", "dataset", "datasplit")
 _LINE = "line"  # the only column of a table whose lines begin with a user and go on with items
+_PLACES = 30  # of a list of what was shown, at most
 _UNIQUE = 0.95  # share of rows with a value of their own from which a column identifies events
 
 
@@ -114,13 +115,16 @@ def _ids_of_events(head: Head) -> dict[str, str]:
     for name, column in head.columns.items():
         if _PROPENSITY.search(name.lower()):
             found[name] = "the probability with which the item was shown: a weight for evaluation, no feature"
-        elif any(map(_EVENT_IDS.fullmatch, [plain_name(name), *plain_ends(name)])) or (
-            not name.strip() and column.is_id
-        ):
+        elif (_names_events(name) and _has_several(column)) or (not name.strip() and column.is_id):
             found[name] = "an id of one event or session, which does not come back"
         elif _identifies(column, head):
             found[name] = "nearly every row has a value of its own"
     return found
+
+
+def _has_several(column: Column) -> bool:
+    """True for more values than places in a list, which an ``index`` may be as well; lists have several."""
+    return pa.types.is_nested(column.values.type) or column.distinct > _PLACES
 
 
 def _names_events(name: str) -> bool:

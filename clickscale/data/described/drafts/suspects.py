@@ -11,12 +11,17 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import lies_before, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, quantile_groups
 
+_STEPS = 20  # positives (of texts for each of them) that must all have the value of a step before the label
+_ANSWERS = 8  # different texts of what somebody did, at most
+_RARE = 0.5  # share of rows that went such a step, at most
+_SAME = 0.999  # share of rows that have a moment where a column of two values says so
 # Parts of names in lower case, words joined by "_".
 _ACTS = (
     r"click|open|view|watch|purchas|buy|bought|order|convert|conver|like|sav|shar|skip|finish|complet|install"
@@ -126,7 +131,7 @@ _COUNTS_ON = re.compile(
 )
 _FORECAST = re.compile(r"(^|_)(predicted|expected|estimated|forecast)(_|$)")
 # What became of a user or an item by the time of the export.
-_BECAME = re.compile(r"(^|_)(churn(ed)?|attrition|attrited)(_(flag|ind|yn|bool))?$")
+_BECAME = re.compile(r"(^|_)(churn(ed)?|attrition|attrited)(_(flag|flg|ind|yn|bool))?$")
 # A moment that an export overwrites: who has a late one was still there later.
 _MOVES = re.compile(
     r"(^|_)(last|latest|updated?|modified|changed|edited|deleted|removed|churned|deactivated|unsubscribed|"
@@ -220,6 +225,39 @@ def moves_on(column: Column, time: Column | None, rows: npt.NDArray[np.int64]) -
     if lies_before(column, time, rows):
         return ""
     return "by its name it moves on, and here it lies after impressions"
+
+
+def tells_whether(column: Column, moments: Iterable[Column]) -> str:
+    """Return which moment a column of two values says rows to have, such as ``unsubscribed``; empty if none.
+
+    Args:
+        moments: of the export of the table, as `moves_on` finds them.
+    """
+    if column.distinct != 2 or pa.types.is_nested(column.values.type):
+        return ""
+    is_first = pc.equal(column.values, column.known[0]).fill_null(False)
+    for moment in moments:
+        if not 0 < moment.values.null_count < len(moment.values):
+            continue
+        same = np.mean(np.asarray(pc.equal(is_first, moment.values.is_valid())))
+        if max(same, 1 - same) >= _SAME:
+            return f"it says whether there is a value in {moment.name}, which moves on"
+    return ""
+
+
+def precedes(column: Column, label: npt.NDArray[np.float64]) -> bool:
+    """True if all positives have a rare value: that of an earlier step, as click is before like.
+
+    It is a value of a flag, or one of a few texts, such as those of a swipe, most of which no positive has.
+    """
+    text = column.floats is None and pa.types.is_string(column.values.type)
+    if not (column.is_flag or (text and column.distinct <= _ANSWERS)):
+        return False
+    positive = label == 1
+    of_positives = column.values.filter(pa.array(positive))
+    step = np.asarray(pc.is_in(column.values, value_set=of_positives.drop_null()), np.bool_)
+    enough = int(positive.sum()) >= _STEPS * (1 if column.is_flag else column.distinct)
+    return enough and not of_positives.null_count and step.mean() < _RARE
 
 
 def tells_outcome(column: Column, label: npt.NDArray[np.float64]) -> str:

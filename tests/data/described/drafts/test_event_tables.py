@@ -270,3 +270,25 @@ def test_a_code_that_each_request_has_for_itself_is_no_feature(tmp_path, column,
     text, tree = draft(tmp_path, log)
     assert (f"# left out: {column} (an id of one request" in text) == left_out
     assert (column in [field["name"] for field in tree["impressions"]["fields"]]) == (not left_out)
+
+
+def test_a_table_with_a_row_for_each_item_is_no_log_where_a_longer_one_is(tmp_path):
+    draw = random.Random(12)
+    shown = [
+        {
+            "cookie_md5": f"{draw.randrange(90) ** 9:032x}",
+            "banner_id": draw.randrange(60),
+            "time": START + 60 * n,
+        }
+        | {"is_odd": n % 2, "is_call": (called := int(draw.random() < 0.3))}
+        | {"call_dt": START + 60 * n + 9 if called else ""}
+        for n in range(900)
+    ]
+    banners = [
+        {"client_id": 7 + n % 20, "banner_id": n, "created": START - 9_000 * n, "rubric": f"r{n % 5}"}
+        for n in range(60)
+    ]
+    _, tree = draft(tmp_path, shown, save(tmp_path, banners, "banners.csv").name)
+    assert tree["impressions"]["files"] == "log.csv"
+    assert tree["user"]["column"] == "cookie_md5"
+    assert (tree["items"]["files"], tree["labels"][0]["column"]) == ("banners.csv", "is_call")

@@ -461,3 +461,10 @@ def test_few_events_of_another_kind_do_not_replace_what_users_did_with_impressio
     text, tree = draft(tmp_path, tmp_path / "ratings.csv", path)
     assert ("files" in tree["behaviors"]) == used
     assert (f"# Not used: tags.{ending}" in text) != used
+
+
+def test_an_index_of_a_few_places_is_no_id_of_events(tmp_path):
+    rows = [row | {"index": n % 6, "row_id": n // 2} for n, row in enumerate(shop())]
+    text, tree = draft(tmp_path, write_csv(tmp_path / "log.csv", rows))
+    assert {"name": "index"} in tree["impressions"]["fields"]
+    assert "# left out: row_id" in text

@@ -10,6 +10,7 @@ from clickscale.data.described.drafts.roles import (
     find_id,
     find_time,
     follows_order,
+    guests_of,
     is_action,
     is_quantity,
     looks_rated,
@@ -318,3 +319,13 @@ def test_ids_of_kinds_and_of_bookings_are_neither_users_nor_items(kind, name):
     assert find_id([column], kind) is None
     own = Column({"item": "news_item_id", "user": "traveler_id"}[kind], column.values)
     assert find_id([column, own], kind) is own
+
+
+@pytest.mark.parametrize(
+    ("nobody", "first", "guests"),
+    [("anonymous", "u700", ["anonymous"]), ("0", "700", ["0"]), ("-1", "700", ["-1"]), ("0", "1", [])],
+)
+def test_a_few_rows_of_a_word_for_nobody_are_of_visitors(nobody, first, guests):
+    start = int(first.strip("u"))
+    ids = [nobody if n % 20 == 0 else f"{first[: -len(str(start))]}{start + n % 60}" for n in range(1_200)]
+    assert guests_of(Column("user_id", pa.array(ids))) == guests

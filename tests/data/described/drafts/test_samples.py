@@ -1,5 +1,6 @@
 """How an unknown table is written, and what its columns look like."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -286,3 +287,9 @@ def test_a_dump_of_a_database_is_refused_with_the_way_out(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match="holds commands of SQL, not a table"):
         read_head(path)
+
+
+def test_the_rows_of_a_compressed_table_are_estimated_by_how_well_it_is_compressed(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"user,item\n" + b"u1,the same thing again\n" * 60_000))
+    assert read_head(path).estimated_rows == pytest.approx(60_001, rel=0.1)

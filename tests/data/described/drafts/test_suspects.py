@@ -8,6 +8,7 @@ import pytest
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.suspects import (
+    precedes,
     tells_outcome,
     totals_outcomes,
     written_after,
@@ -425,3 +426,29 @@ def test_columns_that_tools_count_for_themselves_are_no_features_and_no_labels(t
 def test_how_a_seller_does_in_general_is_known_before_if_it_is_one_value(name):
     assert written_after(column(name), varies=False) == ""
     assert "after" in written_after(column(name))
+
+
+def test_a_flag_of_whether_a_moment_of_the_export_is_there_is_left_out(tmp_path):
+    users = [
+        {"user_id": f"u{n}", "unsubscribed": int(n % 4 == 0), "member": int(n % 3 == 0)}
+        | {"unsubscribed_at": "" if n % 4 else f"2020-10-{1 + n % 9:02}"}
+        for n in range(40)
+    ]
+    paths = [write_csv(tmp_path / "shop.csv", shop()), write_csv(tmp_path / "users.csv", users)]
+    text = guess(paths, tmp_path)
+    assert "# left out: unsubscribed (it says whether there is a value in unsubscribed_at" in text
+    assert [field["name"] for field in tomllib.loads(text)["users"]["fields"]] == ["member"]
+
+
+@pytest.mark.parametrize(
+    ("values", "goes_before"),
+    [
+        (["R", "S", "L", "L", "L", "L"], True),  # only those of R and S are ever a match
+        (["R", "S", "L"], False),  # most rows went this step
+        (["R", "R", "L", "L", "L", "R"], False),
+    ],
+)
+def test_a_rare_step_that_all_positives_went_is_one_before_the_label(values, goes_before):
+    direction = column("direction", [values[n % len(values)] for n in range(4_200)])
+    positive = np.array([float(n % len(values) < 2 and n % 5 == 0) for n in range(4_200)])
+    assert precedes(direction, positive) == goes_before

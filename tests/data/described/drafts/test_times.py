@@ -9,7 +9,7 @@ import pytest
 
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
-from tests.data.described.drafts.test_guess import draft, shop, write_csv
+from tests.data.described.drafts.test_guess import START, draft, shop, write_csv
 from tests.data.sources import drained
 
 
@@ -215,3 +215,17 @@ def test_days_of_a_spreadsheet_are_the_time_under_the_name_of_one(tmp_path, name
     _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
     assert (tree["impressions"].get("time_unit") == "excel") == is_time
     assert ("order" in tree["impressions"]) != is_time
+
+
+def test_an_id_of_as_many_figures_as_a_time_is_none(tmp_path):
+    rows = [
+        {"customer_id": START + 7 * (n % 40), "vid": 880_000_000_000_000_000 + 7_919 * (n % 30)}
+        | {"offer_dt": f"{1 + n // 30:02}/05/2024 {n % 24:02}:07", "clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    videos = [{"vid": 880_000_000_000_000_000 + 7_919 * n, "topic": f"t{n % 5}"} for n in range(30)]
+    paths = [write_csv(tmp_path / "offers.csv", rows), write_csv(tmp_path / "videos.csv", videos)]
+    _, tree = draft(tmp_path, *paths)
+    assert tree["impressions"]["time"] == "offer_dt"
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("customer_id", "vid")
+    assert tree["items"]["files"] == "videos.csv"

@@ -10,9 +10,10 @@ from clickscale.data.described.drafts.joined.dated_tables import with_dated_tabl
 from clickscale.data.described.drafts.joined.more_tables import Kind, find_more, in_common, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, with_named_tables
 from clickscale.data.described.drafts.roles import mentions, plain_name
-from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 
 _SOME = 0.05  # share of the ids of a column, beyond chance, that name rows of another table
+_SEVERAL, _MOST = 20, 0.9  # users, at least, and the share of them that have a row in a table of items
 _ALIKE = 0.5  # share of ids in common from which a column whose name says else, or nothing, may hold them
 
 
@@ -44,6 +45,8 @@ def find_attributes(events: Events, heads: Sequence[Head], keep: Collection[str]
     """
     items = _attribute_table(events, heads, "item")
     users = _attribute_table(events, [head for head in heads if head is not items], "user")
+    if users is None and items is not None and _describes_users(events, items):
+        users = items  # people who are shown to people
     rest = [head for head in heads if head not in (items, users)]
     ids: dict[Kind, Column | None] = {"user": events.joining("user"), "item": events.joining("item")}
     outcomes = [column.name for column, _, _ in events.labels]
@@ -83,7 +86,20 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
         return 0  # of anything else
     # Generated names such as column_1 are alike by chance.
     named_alike = head.named and key.name == wanted.name
+    whole = head.rows >= WHOLE * head.estimated_rows
+    if whole and not named_alike and wanted.distinct >= _SEVERAL and not wanted.ids_among(key):
+        return 0  # it describes others
     return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
+
+
+def _describes_users(events: Events, items: Head) -> bool:
+    """True if nearly all users have a row in the table of items, by the texts that are its keys."""
+    user, key = events.joining("user"), _key(events, items, "item")
+    if user is None or key is None or _key(events, items, "user") is not key:
+        return False
+    if key.floats is not None or user.floats is not None or pa.types.is_nested(user.values.type):
+        return False  # numbers are alike by chance
+    return user.distinct >= _SEVERAL and user.ids_among(key) >= _MOST * user.distinct
 
 
 def _key(events: Events, head: Head, kind: Kind) -> Column | None:

@@ -1,7 +1,7 @@
 """Tables with a row for each version of an item or a user, such as prices, and why others are not used."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,10 +40,16 @@ _END = re.compile(
     r"^(row_|sys_|record_)?(end|to|until)(_?(date|time|at|ts))?$|^(bis|ende|date_fin|fin_validite|hasta|fecha_fin|"
     r"data_fim|data_fine|einddatum|enddatum)$"
 )
+# The only moment of a table of changes: from then on, up to the next one, its row holds.
+_CHANGED = re.compile(
+    r"(^|_)(chang(ed|e)|modified|updated|recorded|snapshot|as_?of|geandert|modifiee?|modificad[oa]|modificat[oa]|"
+    r"gewijzigd)(_?(at|on|date|time|ts|dt|datetime|am|le|em|el|il|op))?$"
+)
 _CURRENT = re.compile(
     r"^(is_)?(current|latest|active|aktuell|actuel|actual)(_(flag|row|record|version|ind))?$"
 )
 _APART = 0.95  # share of neighboring versions of which one ends before the next one begins
+_DAY = 86_400
 _BOTH = 2  # moments of a row that holds for a time
 _COMMON = 0.2  # share of ids in common from which columns of different names are the same
 _FOUND = 0.5  # share of the impressions for which a version holds
@@ -167,8 +173,23 @@ def _valid(table: Head) -> tuple[str, ...]:
     begins = sure or [name for name, said in moments.items() if said.matches(_BEGIN)]
     ends = [name for name, said in names.items() if said.matches(_END)]
     if not begins or not (sure or ends):
-        return ()
+        return _changes(table, moments)
     return (begins[0], *ends[:1])
+
+
+def _changes(table: Head, moments: Mapping[str, OutcomeName]) -> tuple[str, ...]:
+    """Name the moment of each row of a table of changes; empty for other tables.
+
+    What is known of a day may have come later on it, so days tell no order.
+    """
+    if len(moments) != 1 or not all(said.matches(_CHANGED) for said in moments.values()):
+        return ()
+    columns = list(table.columns.values())
+    if find_id(columns, "user") is not None and find_id(columns, "item") is not None:
+        return ()  # what users did
+    (name,) = moments
+    times = Clock(table.columns[name].unit, "")(table.columns[name].values, 0)  # type: ignore[arg-type]
+    return (name,) if (times % _DAY).any() else ()
 
 
 def _lie_apart(periods: Periods) -> bool:

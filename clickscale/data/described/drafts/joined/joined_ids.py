@@ -19,6 +19,7 @@ _OWN = 0.99  # share of the rows of a table of attributes with an id of their ow
 _AGAIN = 0.9  # share of the rows of events with different ids, below which ids come again
 _COMMON = 0.3  # share of all ids that both tables have
 _FEWEST = 10  # different ids
+_MANY = 1_000  # rows without a second one of an item, from which none comes again
 _OFTENER = 0.05  # share of rows by which one id has the row before it oftener than others
 _OF_EVENTS = re.compile(
     r"(^|_)(request|search|session|query|impression|imp|event|order|visit|slate|auction|bid|page_?view|display|log|"
@@ -44,21 +45,35 @@ def with_joined_ids(heads: Sequence[Head]) -> list[Head]:
 def _with_ids(head: Head, others: Sequence[Head]) -> Head:
     columns = list(head.columns.values())
     user, item, time = find_id(columns, "user"), find_id(columns, "item"), find_time(columns)
-    if not head.named or (user is not None and item is not None):
+    numbered = item is not None and time is not None and user is not None and numbers_events(item, others)
+    if not head.named or (user is not None and item is not None and not numbered):
         return head
     told: dict[str, Literal["user", "item"]] = {}
     for column, table in _described(head, others):
         if column in (user, item, time) or column.name in told or _is_other_user(column, user):
             continue
         role = _role(table)
-        if role == "user" and user is None and side_of(column, None, item)[0] != "item":
+        if numbered and user is not None and role == "item" and _may_vary(column, user):
+            told[column.name], item, numbered = "item", column, False
+        elif role == "user" and user is None and side_of(column, None, item)[0] != "item":
             told[column.name], user = "user", column
         elif item is None and (role == "item" or _may_be_item(column, user, table, head, others)):
             told[column.name], item = "item", column
+    if numbered and user is not None:
+        rest = [column for column in columns if column is not item and _may_vary(column, user)]
+        told |= {} if (other := find_id(rest, "item")) is None else {other.name: "item"}
     if user is None or item is None:
         told |= _by_turns(head, others, user, item, time)
     marked = {name: replace(head.columns[name], role=role) for name, role in told.items()}
     return replace(head, columns={**head.columns, **marked}) if marked else head
+
+
+def numbers_events(item: Column, others: Sequence[Head]) -> bool:
+    """True for the id of an event, such as an offer: no row and no other table has one again."""
+    if pa.types.is_nested(item.values.type) or not len(item.values) == item.distinct >= _MANY:
+        return False
+    columns = [column for head in others for column in head.columns.values()]
+    return not any(item.ids_among(column) for column in columns if not pa.types.is_nested(column.values.type))
 
 
 def _is_other_user(column: Column, user: Column | None) -> bool:
@@ -163,15 +178,7 @@ def _may_be_id(column: Column) -> bool:
         return False
     if _OF_EVENTS.search(OutcomeName(column.name).snake):
         return False
-    return column.distinct >= _FEWEST and (column.floats is None or column.is_id or _are_padded(column))
-
-
-def _are_padded(column: Column) -> bool:
-    """True for whole numbers with zeros in front that have equally many figures, such as 0000104711."""
-    if not column.is_whole or not pa.types.is_string(column.values.type):
-        return False
-    lengths = pc.unique(pc.utf8_length(column.known))
-    return len(lengths) == 1 and bool(pc.all(pc.match_substring_regex(column.known, r"^\d{4,}$")).as_py())
+    return column.distinct >= _FEWEST and (column.floats is None or column.is_id or column.is_padded)
 
 
 def _is_key(key: Column, column: Column) -> bool:
@@ -184,12 +191,12 @@ def _is_key(key: Column, column: Column) -> bool:
 
 
 def _role(table: Head) -> Literal["user", "item", ""]:
-    """Return whom a table describes, by the name of its file and of its columns; empty if nothing tells.
+    """Return whom a table describes, by the name of its file, or else its columns; empty if nothing tells.
 
     What jobs have, such as a salary, is also said of people; so names of columns count only as long as the
     user is not known.
     """
-    personal = any(_PERSONAL.search(OutcomeName(name).snake) for name in table.columns)
-    user = mentions(table.path.name, "user") or personal
-    item = mentions(table.path.name, "item")
+    user, item = (mentions(table.path.name, kind) for kind in ("user", "item"))
+    if not (user or item):
+        user = any(_PERSONAL.search(OutcomeName(name).snake) for name in table.columns)
     return "" if user == item else "user" if user else "item"

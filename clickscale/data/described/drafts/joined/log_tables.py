@@ -1,6 +1,6 @@
 """Tables of a log: its impressions with all that is joined to them, other events, and the rest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.calendars import with_calendars
 from clickscale.data.described.drafts.joined.dated_tables import holds_versions
+from clickscale.data.described.drafts.joined.joined_ids import numbers_events
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.joined.outcome_tables import (
     OutcomeTable,
@@ -23,7 +24,6 @@ from clickscale.data.described.drafts.roles import find_id, find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 
-_MANY = 1_000  # rows without a second one of an item, from which none comes again
 _FEWEST, _NAMED = 10, 0.9  # different ids of a column, and the share that are rows of another table, at least
 _ENOUGH = 0.5  # rows of a table for each impression from which its events are the behaviors
 
@@ -53,7 +53,8 @@ def find_tables(heads: Sequence[Head], parts: Mapping[Path, Mapping[str, Path]])
     found = [_candidate(head, [other for other in heads if other is not head]) for head in heads]
     if any(each.events is not None and not holds_versions(each.shape.head) for each in found):
         found = [replace(e, plain=None, events=None) if holds_versions(e.shape.head) else e for e in found]
-    found = [replace(e, plain=None, events=None) if _only_describes(e, heads) else e for e in found]
+    logs = {each.shape.head.path for each in found if each.events is not None}
+    found = [replace(e, plain=None, events=None) if _only_describes(e, heads, logs) else e for e in found]
     best = max(found, key=_worth)
     best = next((each for each in found if _is_finer(each, best)), best)
     best = _with_outcomes(best, found)
@@ -145,13 +146,24 @@ def _shape_with(requests: Sequence[NamedTable], shape: Shape) -> Shape:
     return replace(shape, left_out={**left_out, **shape.left_out})
 
 
-def _only_describes(each: _Candidate, heads: Sequence[Head]) -> bool:
-    """True for a table that no name makes one of events, and of which a longer one names the rows."""
+def _only_describes(each: _Candidate, heads: Sequence[Head], logs: Collection[Path]) -> bool:
+    """True for a table of which a longer one names the rows, if no name makes it one of events.
+
+    Where the longer one is of events, a table with a row for each item and no label is none, whoever sells
+    the items.
+
+    Args:
+        logs: the paths of tables of events.
+    """
     events, own = each.events, each.shape.head
-    if events is None or not (events.is_by_position or _has_lone_label(events)):
+    if events is None:
         return False
     keys = [column for column in own.columns.values() if _has_row_each(column)]
+    lists_items = events.item in keys and not events.labels and not each.outcomes
+    if not (events.is_by_position or _has_lone_label(events) or lists_items):
+        return False
     longer = [head for head in heads if head is not own and head.estimated_rows > own.estimated_rows]
+    longer = [head for head in longer if head.path in logs or not lists_items]
     return any(
         _FEWEST <= column.distinct < len(column.values) and column.ids_among(key) > _NAMED * column.distinct
         for head in longer
@@ -162,15 +174,12 @@ def _only_describes(each: _Candidate, heads: Sequence[Head]) -> bool:
 
 
 def _numbers_its_rows(best: _Candidate, heads: Sequence[Head]) -> bool:
-    """True if the item is the id of an event, such as an offer: no row and no other table has one again."""
+    """True if the item is the id of an event."""
     events, item = best.events, None if best.events is None else best.events.item
     if events is None or item is None or events.user is None or not events.labels or best.outcomes:
         return False
-    if pa.types.is_nested(item.values.type) or not len(item.values) == item.distinct >= _MANY:
-        return False
     own = best.shape.head.path
-    others = [column for head in heads if head.path != own for column in head.columns.values()]
-    return not any(item.ids_among(column) for column in others if not pa.types.is_nested(column.values.type))
+    return numbers_events(item, [head for head in heads if head.path != own])
 
 
 def _has_lone_label(events: Events) -> bool:

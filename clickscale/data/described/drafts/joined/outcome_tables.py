@@ -24,6 +24,7 @@ _OUTCOMES = re.compile(
     r"(^|_)(click(s|ed)?|clk|conversions?|purchas(es?|ed)|orders?|installs?|buys?|bookings?|actions?|engagements?|taps?|"
     r"responses?)(_|\d|$)"
 )
+_CLICKS = re.compile(r"(^|_)(click|clk|tap)(_|$|s|ed)")  # the first label of several
 _ID = re.compile(r"(id|key|uuid|guid|token|hash)$")
 _ANY_ID = ("id", "index", "no", "rownumber", "unnamed0")
 WITHIN = 3600  # seconds in which an outcome of a user and an item belongs to an impression
@@ -143,7 +144,8 @@ def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
     ):
         return []  # it has outcomes, or consists of them
     others = [head for head in heads if head is not events.head]
-    return [table for head in others if (table := _outcome_table(events, head)) is not None]
+    found = [table for head in others if (table := _outcome_table(events, head)) is not None]
+    return sorted(found, key=lambda table: not _CLICKS.search(table.name))
 
 
 def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
@@ -168,10 +170,22 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     time = with_clock(find_time(columns), columns)
     if not told or events.user is None or events.item is None or events.time is None or time is None:
         return None
-    key = (events.user.name, events.item.name)
-    if not _SHOWN.search(_words(events.head.path)) or not set(key) <= set(head.columns):
+    if not _SHOWN.search(_words(events.head.path)):
         return None
-    return OutcomeTable(head, name, key, key).timed(time, events)
+    pair = _person_and_item(events, head, events.user.name, events.item.name)
+    return None if pair is None else OutcomeTable(head, name, pair, pair).timed(time, events)
+
+
+def _person_and_item(events: Events, head: Head, user: str, item: str) -> tuple[str, str] | None:
+    """Return the columns of both tables that name an item, and who saw it: the user, or else a visit."""
+    visits = [column.name for column in _ids(events, events.head) if not _names_rows(column)]
+    for person in (user, *visits):
+        if not {person, item} <= {*head.columns}:
+            continue
+        key = (person, item)
+        if person == user or _is_known(events.head, head, key, key, _COMMON):
+            return key
+    return None
 
 
 _Keys = tuple[tuple[str, ...], tuple[str, ...]]  # columns of the impressions, and of the outcomes

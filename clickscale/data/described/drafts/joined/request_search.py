@@ -73,7 +73,7 @@ def _holds_candidates(head: Head) -> bool:
     user, item = find_id(columns, "user"), find_id(columns, "item")
     rest = [column for column in columns if column not in (user, item)]
     several = item is not None and item.distinct < _OWN * head.rows
-    return several or bool(find_labels(rest, head, user, item).labels)
+    return several or bool(find_labels(rest, head, user, item, None).labels)
 
 
 def _joins(head: Head, requests: Head) -> Iterator[tuple[Head, NamedTable]]:

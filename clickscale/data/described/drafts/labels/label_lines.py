@@ -150,6 +150,6 @@ def _name(column: str, condition: str) -> str:
         return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
     if condition.endswith("'") and "!=" not in condition and said.tells_events and not said.has_word:
         return identifier(condition.split("'")[1])
-    if ">=" in condition and not said.has_word:
+    if ">=" in condition and not condition.endswith(">= 1") and not said.has_word:
         return "like"
     return own.removeprefix("is_") if own != "f_" else "outcome"

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.labels.consequences import with_consequences
 from clickscale.data.described.drafts.labels.event_rows import is_stream
 from clickscale.data.described.drafts.labels.outcome_words import (
     OutcomeName,
@@ -40,6 +41,7 @@ _OTHERS = 0.002  # share of the rows that may have another value than the two of
 _STRAY, _OF_ONES = 0.0005, 0.05  # larger numbers, as shares of rows and of ones, up to which they are errors
 _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others hold counts
 _MISSING = 0.01  # share of missing values from which a missing one means that nothing happened
+_RARELY = 0.5  # share of missing ratings beyond which these came of another outcome, if there is one
 _KINDS = 10  # kinds of events in one column, at most
 _FEW = 20  # different values of a column called label, and ratings, at most
 _TENTHS = 101  # the same of ratings such as 8.7/10
@@ -68,7 +70,9 @@ class Found:
     shown: dict[str, str] = field(default_factory=dict)
 
 
-def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item: Column | None) -> Found:
+def find_labels(
+    columns: Sequence[Column], head: Head, user: Column | None, item: Column | None, time: Column | None
+) -> Found:
     """Find the labels among columns that are neither user, item nor time, the best first.
 
     Raises:
@@ -87,6 +91,7 @@ def find_labels(columns: Sequence[Column], head: Head, user: Column | None, item
     vary = [column for column in flat if side_of(column, user, item)[0] == "context"]
     said = [column for column in vary if not OutcomeName(column.name).tells_fact]
     words = [label for label in _worded(said) if act_of(label[0].known.unique().to_pylist()) == (None, False)]
+    weak = weak or with_consequences([column for column in vary if _can_be_compared(column)], time)
     labels = _labels(list(columns), fits, rated, weak, words)
     taken = {column.name for column, _, _ in labels}
     unfit = {column.name: why for column in flat if column.name not in taken and (why := _unfit(column))}
@@ -118,7 +123,7 @@ def _labels(
 
     Args:
         rated: the label of ratings.
-        weak: columns with a word that is sometimes one for an outcome.
+        weak: columns with a word that is sometimes one for an outcome, or on which others hang.
         words: columns with words for yes and no that differ between the impressions of users and of items.
     """
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
@@ -129,7 +134,7 @@ def _labels(
     )
     if clicks or fits or feedback:
         return [*clicks, *([] if clicks else fits), *feedback]
-    if rated is not None:
+    if rated is not None and not (weak and _missing(rated[0]) > _RARELY):
         return [rated]
     if moments := [label for column in columns if (label := _moment(column)) is not None]:
         return moments[:1]
@@ -216,8 +221,8 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
 def _weak(said: Sequence[Column]) -> list[Label]:
     """List the labels among columns with a word that is sometimes one for an outcome."""
     flags: list[Label] = [(c, _is_one(c), "a word of its name and its two values") for c in said if c.is_flag]
-    moments = [label for column in said if column.unit and (label := _presence(column)) is not None]
-    return [*flags, *_worded(said), *moments]
+    marks = [label for column in said if (label := _presence(column)) is not None]
+    return [*flags, *_worded(said), *marks]
 
 
 def _told(column: Column) -> Label:
@@ -343,7 +348,7 @@ def _words(column: Column) -> Label | None:
         return None
     pair, others = _most_frequent(column)
     values = pair.values.to_pylist()
-    yes = positive_of(values)
+    yes = positive_of(values, _may_be_label(column))
     if pair.is_flag or yes is None or others > _may_be_others(column) or not _can_be_quoted(yes):
         return None
     return column, f"{column.name} == '{yes}'", f"its name and its values {_listed(values, ' and ')}"
@@ -454,12 +459,22 @@ def _answer(
     found = accepted_of(values) if _OF_ANSWERS.search(OutcomeName(column.name).snake) else None
     if found is None or side_of(column, user, item)[0] != "context" or not _can_be_quoted(found[0]):
         return None
+    column = _without_open(column, found[2])
     sign = "==" if found[1] else "!="
     return (
         column,
         f"{column.name} {sign} '{found[0]}'",
         f"its values {_listed(values, ' and ' if len(values) == 2 else ', ')}",
     )
+
+
+def _without_open(column: Column, values: Sequence[object]) -> Column:
+    """Make the one value missing that says an offer is not answered yet."""
+    if len(values) != 1 or not _can_be_quoted(values[0]):
+        return column
+    is_one = pc.equal(column.values, values[0]).fill_null(False)
+    known = pc.if_else(is_one, pa.scalar(None, column.values.type), column.values)
+    return replace(column, values=known, unknown=f"'{values[0]}'")
 
 
 def _holds_streams(column: Column) -> bool:

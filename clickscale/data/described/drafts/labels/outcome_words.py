@@ -39,7 +39,7 @@ _WEAK = re.compile(
     r"(^|_)(contact(s|ed)?|contact_request(ed)?|requested|revealed|inquir(y|ies|ed)|enquir(y|ies|ed)|leads?|opened|"
     r"appl(y|ied)|application|ordered|reserv(ed|ation)|sign(ed)?_?up|download(ed)?|engaged?|watched|played|"
     r"listened|answered|accepted|attended|redeemed|used|replied|swiped_right|is_match|matched|won|conv|"
-    r"started|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geo(e)?ffnet|beworben|abonniert|angefragt|kontaktiert|"
+    r"started|warenkorb|panier|carrello|carrito|carrinho|winkelwagen|koszyk|bestell(t|ung)|gebucht|buchung|kauf|reagiert|geo(e)?ffnet|beworben|abonniert|angefragt|kontaktiert|"
     r"eingeloe?st|heruntergeladen|gemerkt|angesehen|(ab)?gespielt|angehoe?rt|gelesen|reserviert|"
     r"compr(a|o|ado|ada|ou)|reserva(do)?|abierto|abrio|reservo|solicito|inscrito|postulo|reproducido|descargado|"
     r"canjeado|usado|visto|abriu|aberto|reservou|assinou|contatou|inscreveu|baixou|assistiu|ouviu|usou|resgatou|leu|"
@@ -58,7 +58,7 @@ _MOMENT = re.compile(
     r"(s|sec|ms|millis|us|micros|ns|utc)?"
 )
 _COUNT_OF_SHOWN = re.compile(
-    r"((n|num|nb)_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
+    r"((?!past|prev|prior|last|hist|recent|total|user)[a-z]+_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
 )
 # Moments that are asked for and lie ahead. What came true, as a delivery does, is known only later.
 _AHEAD = re.compile(
@@ -120,7 +120,7 @@ _NO = (
     _NOT_DONE
     | _SHOWN
     | _set(
-        "0 false f no n nein nee nej non não nao нет nu nie ne nem hayır hayir ei 否 "
+        "0 false f no n nein nee nej nei non não nao нет nu nie ne nem hayır hayir ei 否 "
         "faux falso falsch negative neg off none delivered sent fail "
         "failed lost"
     )
@@ -134,6 +134,7 @@ _PASSED = _NOT_DONE | _set(
     "declined decline rejected reject refused refuse timeout timedout expired pass passed nope dislike "
     "disliked swipeleft left leftswipe notinterested noresponse noanswer missed unanswered"
 )
+_OPEN = _set("pending open waiting undecided inprogress processing underreview")
 
 
 @dataclass(frozen=True)
@@ -216,28 +217,35 @@ class OutcomeName:
         return self.matches(_OF_EVENTS)
 
 
-def positive_of(values: Sequence[object]) -> object | None:
-    """Return the value that means yes where the other one means no, or the only value if it means yes."""
+def positive_of(values: Sequence[object], is_outcome: bool = False) -> object | None:
+    """Return the value that means yes where the other one means no, or the only value if it means yes.
+
+    Args:
+        is_outcome: the values are those of an outcome, so beside yes any other word means no.
+    """
     if len(values) == 1:
         return values[0] if _word(values[0]) in _YES | {"x"} else None
     for yes, no in (values, reversed(values)):
-        if _word(yes) in _YES and _word(no) in _NO:
+        other = is_outcome and _word(no).isalpha() and _word(no) not in _YES
+        if _word(yes) in _YES and (_word(no) in _NO or other):
             return yes
     return None
 
 
-def accepted_of(values: Sequence[object]) -> tuple[object, bool] | None:
+def accepted_of(values: Sequence[object]) -> tuple[object, bool, list[object]] | None:
     """Return the only value that says an offer was taken, and True; or the only one that says not, and False.
 
-    None unless all values say one or the other, as ``like``, ``superlike`` and ``pass`` do.
+    None unless all values say one or the other, as ``like``, ``superlike`` and ``pass`` do, or that nothing
+    is known yet; the values that say so come third.
     """
+    still_open = [value for value in values if _word(value) in _OPEN]
     taken = [value for value in values if _word(value) in _TAKEN]
     passed = [value for value in values if _word(value) in _PASSED]
-    if not taken or not passed or len(taken) + len(passed) < len(values):
+    if not taken or not passed or len(taken) + len(passed) + len(still_open) < len(values):
         return None
     if len(taken) == 1:
-        return taken[0], True
-    return (passed[0], False) if len(passed) == 1 else None
+        return taken[0], True, still_open
+    return (passed[0], False, still_open) if len(passed) == 1 else None
 
 
 def act_of(values: Sequence[object]) -> tuple[object | None, bool]:

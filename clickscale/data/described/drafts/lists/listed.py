@@ -36,7 +36,11 @@ class Listed:
     def ids(self) -> bool:
         """True if the entries may be ids: neither flags nor moments nor fractions."""
         column = self.column
-        return column.distinct > 2 and not column.unit and (column.floats is None or column.is_id)
+        return (
+            column.distinct > 2
+            and not column.unit
+            and (column.floats is None or column.is_id or column.is_padded)
+        )
 
     def parallels(self, other: "Listed") -> bool:
         """True if both have lists of equal lengths in nearly every row, and not always of one entry.
@@ -50,7 +54,10 @@ class Listed:
         return alike > 0.98 and bool((self.flat.count > 1).any())
 
     def share_in(self, other: "Listed") -> float:
-        """Return the share of the entries that are in the list of the same row of the other column."""
+        """Return the share of the entries that are in the list of the same row of the other column.
+
+        Rows without such a list, as of events beside requests, do not count.
+        """
         mine, theirs = as_text(self.flat.values), as_text(other.flat.values)
         codes = (
             pa.concat_arrays([mine, theirs])
@@ -61,7 +68,8 @@ class Listed:
         span = int(codes.max(initial=0)) + 2
         mine_keys = self.flat.row * span + codes[: len(mine)]
         keys = other.flat.row * span + codes[len(mine) :]
-        return float(np.isin(mine_keys, keys).mean()) if len(mine) else 0.0
+        asked = other.flat.count[self.flat.row] > 0
+        return float(np.isin(mine_keys, keys)[asked].mean()) if asked.any() else 0.0
 
     def is_like(self, ids: pa.Array) -> bool:
         """True if the entries have the form of other ids that begin with letters, such as ``N12``."""

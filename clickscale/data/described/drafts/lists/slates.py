@@ -6,7 +6,7 @@ places. The list itself may be divided into columns such as ``item_1`` to ``item
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -82,10 +82,12 @@ def _by_ids(head: Head, lists: Mapping[str, Listed]) -> Slate | None:
         key=lambda pair: (bool(_SHOWN.search(pair[0].lower())), len(ids[pair[0]].flat.values)), reverse=True
     )
     flags = [name for name, listed in lists.items() if listed.column.is_flag]
-    for shown in [
-        *(pair[0] for pair in pairs),
-        *sorted(ids, key=lambda name: not _SHOWN.search(name.lower())),
-    ]:
+    flags.sort(key=lambda name: not _tells_outcome(name))
+    items = find_id([replace(listed.column, name=name) for name, listed in ids.items()], "item")
+    likely = sorted(
+        ids, key=lambda name: (items is None or name != items.name, not _SHOWN.search(name.lower()))
+    )
+    for shown in [*(pair[0] for pair in pairs), *likely]:
         chosen = tuple(other for name, other in pairs if name == shown)
         parallel = _beside(lists, shown)
         outcomes = [name for name in flags if name in parallel]
@@ -94,6 +96,11 @@ def _by_ids(head: Head, lists: Mapping[str, Listed]) -> Slate | None:
             options = Lists(separator=ids[shown].said_separator, chosen=chosen, parallel=parallel)
             return Slate(shown, options, label)
     return None
+
+
+def _tells_outcome(name: str) -> bool:
+    """True if the name, or the last step of a path, has a word for what was chosen."""
+    return OutcomeName(name).has_word or bool(_CHOSEN.search(name.rpartition(".")[2].lower()))
 
 
 def _chosen_of(shown: str, lists: Mapping[str, Listed]) -> Iterator[str]:

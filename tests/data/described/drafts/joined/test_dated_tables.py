@@ -127,3 +127,25 @@ def test_a_version_that_stands_there_twice_is_one(tmp_path):
     (joined,) = tree["joined"]
     assert "several" not in joined
     assert "price" in [field["name"] for field in tree["impressions"]["fields"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_joined"),
+    [
+        (lambda row: row, True),
+        (lambda row: row | {"changed_at": row["changed_at"][:10]}, False),  # some time of the day
+        (lambda row: row | {"user_id": f"u{row['price'] % 40}"}, False),  # what users did
+    ],
+)
+def test_a_row_of_changes_holds_until_the_next_one(tmp_path, change, is_joined):
+    rows = [
+        change({"item_id": row["item_id"], "price": row["price"], "changed_at": row["from"][:14] + "07:30"})
+        for row in versions(begin="from")
+    ]
+    paths = [write_csv(tmp_path / "log.csv", impressions()), write_csv(tmp_path / "changes.csv", rows)]
+    _, tree = draft(tmp_path, *paths)
+    assert ("joined" in tree) == is_joined
+    if is_joined:
+        assert tree["joined"] == [{"files": "changes.csv", "key": ["item_id"], "valid_from": "changed_at"}]
+        read = drained(load_log(tmp_path / "log.toml"))["impressions"]
+        assert [row["price"] for row in read] == [10 * (n % 30) + (n >= 301) for n in range(600)]

@@ -111,3 +111,16 @@ def test_an_id_of_visits_is_no_item(tmp_path) -> None:
     log = [row | {"wizyta": n // 4} for n, row in enumerate(visits("user_id", "co"))]
     tables = {"log.csv": log, "wizyty.csv": rows_of("wizyta", 400), "a.csv": rows_of("co", 40)}
     assert roles(tmp_path, tables)[:2] == ("user_id", "co")
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_the_id_of_an_offer_gives_way_to_what_was_offered(tmp_path, described: bool) -> None:
+    draw = random.Random(6)
+    log: list[Row] = [
+        {"offer_id": f"f{n}", "customer_id": f"p{draw.randrange(60)}", "product_cd": f"x{draw.randrange(40)}"}
+        | {"shown_at": START + 60 * n, "clicked": int(draw.random() < 0.3)}
+        for n in range(1_200)
+    ]
+    products = [{"product_cd": f"x{n}", "segment": f"s{n % 4}"} for n in range(40)]
+    tables = {"log.csv": log, **({"products.csv": products} if described else {})}
+    assert roles(tmp_path, tables)[:2] == ("customer_id", "product_cd")

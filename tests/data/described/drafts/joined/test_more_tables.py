@@ -49,3 +49,32 @@ def test_a_table_of_events_whose_time_is_not_read_is_named_as_not_used(tmp_path)
     text, tree = draft(tmp_path, *paths)
     assert tree["impressions"]["files"] == "label.csv"
     assert "# Not used: log.csv (user_id, item_id, month_day)." in text
+
+
+def test_a_table_of_other_users_describes_none(tmp_path):
+    """Who signed in has a row in a table of users, and the log goes by cookies, which all rows have."""
+    shown = [
+        row | {"user_id": "" if n % 4 == 0 else 100 + int(row["user_id"][1:]), "cookie_id": row["user_id"]}
+        for n, row in enumerate(shop())
+    ]
+    users = [{"id": 100 + n, "birth_year": 1950 + n, "gender": "mf"[n % 2]} for n in range(40)]
+    paths = [write_csv(tmp_path / "views.csv", shown), write_csv(tmp_path / "users.csv", users)]
+    _, tree = draft(tmp_path, *paths)
+    assert tree["user"]["column"] == "cookie_id"
+    assert (tree["joined"][0]["files"], tree["joined"][0]["shown_key"]) == ("users.csv", ["user_id"])
+    assert "files" not in tree.get("users", {})
+
+
+def test_people_who_are_shown_to_people_have_one_table(tmp_path):
+    shown = [
+        {"from_id": f"p{n // 5 % 40}", "to_id": f"p{DRAW.randrange(60)}", "at": 1_600_000_000 + 60 * n}
+        | {"liked": int(DRAW.random() < 0.3)}
+        for n in range(900)
+    ]
+    people = [{"profile_id": f"p{n}", "city": f"c{n % 5}"} for n in range(60)]
+    _, tree = draft(
+        tmp_path, write_csv(tmp_path / "shown.csv", shown), write_csv(tmp_path / "profiles.csv", people)
+    )
+    assert [tree[name]["files"] for name in ("users", "items")] == ["profiles.csv", "profiles.csv"]
+    assert tree["users"]["user"] == tree["items"]["item"] == "profile_id"
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("from_id", "to_id")

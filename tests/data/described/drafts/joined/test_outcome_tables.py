@@ -148,3 +148,18 @@ def test_a_click_counts_for_the_last_impression_of_its_user_and_item(tmp_path):
     assert (tree["outcomes"][0]["within"], tree["labels"][0]["delay"]) == (60, 20)
     prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
     assert int(open_dataset(tmp_path / "out").impressions["label.click"].sum()) == sum(CLICKED)
+
+
+def test_visits_and_items_join_clicks_where_no_user_is_beside_them(tmp_path):
+    shown = [row | {"session_id": f"s{n // 40}"} for n, row in enumerate(only(REST))]
+    chosen = [row for row, clicked in zip(shown, CLICKED, strict=True) if clicked]
+    late = [row | {"timestamp": row["timestamp"] + 5} for row in chosen]
+    write_csv(tmp_path / "impressions.csv", shown)
+    write_csv(tmp_path / "adds_to_cart_orders.csv", only(["user_id", "ad_id", "timestamp"], late[::9]))
+    write_csv(tmp_path / "clicks.csv", only(["session_id", "ad_id", "timestamp"], late))
+    names = ("adds_to_cart_orders", "clicks", "impressions")
+    _, tree = draft(tmp_path, *(tmp_path / f"{name}.csv" for name in names))
+    assert [(each["name"], each["key"]) for each in tree["outcomes"]] == [
+        ("click", ["session_id", "ad_id"]),
+        ("adds_to_cart_order", ["user_id", "ad_id"]),
+    ]

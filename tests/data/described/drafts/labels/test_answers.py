@@ -22,6 +22,14 @@ from tests.data.described.drafts.test_guess import START, write_csv
             {"offer_outcome": lambda n, c: "ACCEPTED" if c else ("DECLINED" if n % 3 else "TIMEOUT")},
             {"name": "offer_outcome", "condition": "offer_outcome == 'ACCEPTED'"},
         ),
+        (  # what is not answered yet is unknown
+            {"OFFER_STATUS": lambda n, c: "ACCEPTED" if c else ("DECLINED", "EXPIRED", "PENDING")[n % 3]},
+            {
+                "name": "ACCEPTED",
+                "condition": "OFFER_STATUS == 'ACCEPTED'",
+                "known": "OFFER_STATUS != 'PENDING'",
+            },
+        ),
         (  # what was answered to an earlier offer, or on which side it stood, is context
             {
                 "previous_response": lambda n, c: "accepted" if n % 3 else "declined",
@@ -42,6 +50,14 @@ from tests.data.described.drafts.test_guess import START, write_csv
         (
             {"valittu": lambda n, c: "kyllä" if c else "ei", "maa": lambda n, c: "AB"[n % 2]},
             {"name": "valittu", "condition": "valittu == 'kyllä'"},
+        ),
+        (  # beside yes, any other word of an outcome means no
+            {"klikket": lambda n, c: "ja" if c else "ikke", "odd": lambda n, c: str(n % 2)},
+            {"name": "klikket", "condition": "klikket == 'ja'"},
+        ),
+        (
+            {"WARENKORB": lambda n, c: "X" if c else "", "TESTKZ": lambda n, c: "" if n % 50 else "X"},
+            {"name": "warenkorb", "condition": "WARENKORB != ''"},
         ),
         (
             {"KLICK_KZ": lambda n, c: "X" if c else ""},

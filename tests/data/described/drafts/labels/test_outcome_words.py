@@ -46,9 +46,9 @@ def test_names_that_only_begin_alike_are_none(name):
 @pytest.mark.parametrize(
     ("values", "answer"),
     [
-        (["pass", "like", "superlike"], ("pass", False)),
-        (["ACCEPTED", "DECLINED", "TIMEOUT"], ("ACCEPTED", True)),
-        (["Accepted", "rejected"], ("Accepted", True)),
+        (["pass", "like", "superlike"], ("pass", False, [])),
+        (["ACCEPTED", "DECLINED", "TIMEOUT"], ("ACCEPTED", True, [])),
+        (["Accepted", "rejected", "in progress"], ("Accepted", True, ["in progress"])),
         (["like", "superlike", "pass", "dislike"], None),
         (["accepted", "shipped"], None),
         (["like", "liked"], None),

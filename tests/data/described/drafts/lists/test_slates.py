@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from clickscale.data.dataset import open_dataset
+from clickscale.data.described.drafts.guess import guess
 from tests.data.described.logs import START, drafted, save
 
 DRAW = random.Random(5)
@@ -189,3 +190,49 @@ def test_numbered_features_of_items_are_no_slate(tmp_path):
 
     text, _ = written(tmp_path, change, "log.csv")
     assert "gather" not in text
+
+
+def test_items_of_objects_have_zeros_in_front_and_what_was_added_is_the_outcome(tmp_path):
+    def change(row):
+        skus = [f"{int(item[1:]):08}" for item in row["slate"]]
+        shown = [
+            {"slot": place, "on_promo": place % 2 == 0, "sku": sku, "price": 1.5 + place}
+            for place, sku in enumerate(skus)
+        ]
+        return {"recs": shown, "added_skus": [skus[place] for place in row["clicked"]]}
+
+    _, tree = written(tmp_path, change)
+    assert tree["item"]["column"] == "recs.sku"
+    assert tree["impressions"]["lists"]["chosen"] == ["added_skus"]
+    assert labels(tmp_path) == CLICKS
+
+
+@pytest.mark.parametrize(("names", "item"), [(("slot", "sku"), "sku"), (("sku", "number"), "sku")])
+def test_of_the_lists_of_objects_with_marks_the_one_that_names_items_holds_them(tmp_path, names, item):
+    def change(row):
+        marks = [{"on_promo": int(place < 3), "tapped": int(place in row["clicked"])} for place in range(5)]
+        ids = {"sku": [int(shown[1:]) for shown in row["slate"]], "slot": range(5), "number": range(5)}
+        return {"recs": [{name: ids[name][n] for name in names} | marks[n] for n in range(5)]}
+
+    _, tree = written(tmp_path, change)
+    assert (tree["item"]["column"], tree["labels"][0]["column"]) == (f"recs.{item}", "recs.tapped")
+    assert labels(tmp_path) == CLICKS
+
+
+def test_rows_of_other_actions_do_not_hide_what_was_chosen(tmp_path):
+    rows = []
+    for row in LOG:
+        base = {"user_id": row["user_id"], "time": row["time"]}
+        rows += [base | {"action_type": "search", "reference": "rome", "shown": "", "prices": ""}] * 2
+        chosen = row["slate"][(row["clicked"] or [0])[0]]
+        listed = {"shown": "|".join(row["slate"]), "prices": "|".join(map(str, range(70, 75)))}
+        rows.append(base | {"action_type": "clickout", "reference": chosen} | listed)
+    save(tmp_path, rows, "sessions.csv")
+    tree = tomllib.loads(guess([tmp_path / "sessions.csv"], tmp_path))
+    lists = tree["impressions"]["lists"]
+    assert (tree["item"]["column"], lists["chosen"], lists["parallel"]) == (
+        "shown",
+        ["reference"],
+        ["prices"],
+    )
+    assert tree["labels"][0]["column"] == "reference"
