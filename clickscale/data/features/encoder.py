@@ -38,6 +38,7 @@ DAY = 86_400  # timestamps are counted in days
 # Deviations from the mean; a code for "unknown" such as 1e30 lies there, apart from the others but not so far
 # that it drowns them.
 _FARTHEST = 10.0
+_STRANGER = "another"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,19 @@ class Vocabulary:
         keys = hash_texts(self.values)
         order = np.argsort(keys)
         return keys[order], (order + FIRST).astype(np.int32)
+
+    @cached_property
+    def stranger(self) -> int | str:
+        """A value that is not among the values."""
+        assert self.values is not None, "a hashing vocabulary has every value"
+        if self.dtype == "int":
+            keys, _ = self._known
+            gaps = np.flatnonzero(keys != np.arange(len(keys)))
+            return int(gaps[0]) if len(gaps) else len(keys)
+        text = _STRANGER
+        while self.encode(pa.array([text]))[0] != UNKNOWN:
+            text += "'"
+        return text
 
     def lookup(self, keys: Ints) -> Ints32:
         """Indices of keys (see `values`), same shape; missing and unseen ones are UNKNOWN."""
@@ -280,7 +294,7 @@ def _as_before(tree: Any) -> Any:
         return {
             key: _as_before(value)
             for key, value in tree.items()
-            if value or key not in ("notation", "unit", "url", "derived", "known")
+            if value or key not in ("notation", "unit", "url", "derived", "known", "known_after")
         }
     return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
