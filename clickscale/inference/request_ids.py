@@ -13,6 +13,7 @@ from clickscale.data.features.texts import (
     PROBLEMS,
 )
 from clickscale.errors import InputError
+from clickscale.inference.json_values import plain_text
 from clickscale.schema import Field, Schema, composite
 
 SHORT = 60  # characters of a value in a message
@@ -68,11 +69,7 @@ def one_id(value: Any, field: Field, path: str) -> Any:
 
 def _part(value: Any) -> str:
     """Write a part of an id as the log has it: 3.0 is "3", and a missing one is empty."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return "" if value is None or value != value else plain_text(value)
 
 
 def check_id(value: Any, path: str) -> None:

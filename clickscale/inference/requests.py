@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
@@ -36,6 +35,7 @@ from clickscale.data.features.texts import FINE, entries_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
+from clickscale.inference.json_values import array_of, types_of
 from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids, wrong_value
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
@@ -134,7 +134,7 @@ def user_identity(user: Any, encoder: Encoder) -> bytes:
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
-    raw = read_keys(_arrow([user], frozenset({type(user)})), dtype)
+    raw = read_keys(array_of([user], frozenset({type(user)}), encoder.schema.user), dtype)
     if raw.problems[0] != FINE:
         raise wrong_value("user", user, int(raw.problems[0]))
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
@@ -194,7 +194,7 @@ def _parse(request: Request, encoder: Encoder, length: int, limits: RequestLimit
     _check_keys(profile, f"{at}profile", [field.name for field in schema.profile])
     timed = ["time", "known_at", *(field.name for field in schema.behavior)]
     past = _list_of(request, "behaviors", timed, limits.behaviors, at)
-    times, known = _behavior_times(past)
+    times, known = _behavior_times(past, schema.known_after)
     # Candidates see what was known strictly before the request, in the order in which it became known.
     visible = np.flatnonzero(known < time)
     newest = visible[np.argsort(known[visible], kind="stable")][-length:]
@@ -254,11 +254,15 @@ def _have_times(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(0 <= time <= at < _LATEST for time, at in zip(times, known, strict=True))
 
 
-def _behavior_times(rows: Sequence[Mapping[str, Any]]) -> tuple[_Ints, _Ints]:
-    """(N,) seconds of checked behaviors, and (N,) seconds at which each was known."""
+def _behavior_times(rows: Sequence[Mapping[str, Any]], known_after: int) -> tuple[_Ints, _Ints]:
+    """(N,) seconds of checked behaviors, and (N,) seconds at which each was known.
+
+    Args:
+        known_after: seconds after which one is known that does not tell it, as in the log.
+    """
     times = [int(row["time"]) for row in rows]
     known = [row.get("known_at") for row in rows]
-    known = [time if at is None else int(at) for time, at in zip(times, known, strict=True)]
+    known = [time + known_after if at is None else int(at) for time, at in zip(times, known, strict=True)]
     return np.array(times, np.int64), np.array(known, np.int64)
 
 
@@ -327,7 +331,7 @@ class _Table:
         types = frozenset(map(type, values))
         if field.values > 1 or not types <= _SCALARS:
             values = [_raw_value(field, value, self, key, index) for index, value in enumerate(values)]
-            types = _types_of(values)
+            types = types_of(values)
         return _Column(field, values, types - {type(None)}, np.zeros(0), np.zeros(0, np.uint8))
 
     def where(self, key: str, index: int) -> str:
@@ -354,7 +358,7 @@ def _read(tables: Sequence[_Table]) -> None:
         field, types = columns[0].field, frozenset[type]().union(*(column.types for column in columns))
         if (field.notation or field.unit) and str in types:
             values, types = in_notation(values, field.notation or POINT), frozenset([str])
-        raw = read_field(field, _arrow(values, types, field.kind in _NUMERIC))
+        raw = read_field(field, array_of(values, types, field))
         stops = np.cumsum([len(column.values) for column in columns]).tolist()
         for column, stop in zip(columns, stops, strict=True):
             part = slice(stop - len(column.values), stop)
@@ -440,39 +444,6 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
     if field.values == 1 or value is None or several:
         return value
     return entries_of(value, field.separator) if isinstance(value, str) and field.separator else [value]
-
-
-def _types_of(values: Sequence[Any]) -> frozenset[type]:
-    """Types of the scalars, those inside lists included."""
-    lists = (value if isinstance(value, list | tuple) else (value,) for value in values)
-    return frozenset(map(type, chain.from_iterable(lists)))
-
-
-def _arrow(values: Sequence[Any], types: frozenset[type], numeric: bool = False) -> pa.Array:
-    """Raw JSON values, all scalars or all lists, as one array; mixed types become text, which reads alike."""
-    numbers = numeric and types <= {int, float}
-    # Whole numbers and fractions of one column are one type to arrow, and to JSON.
-    if numbers or len(types) <= 1:
-        try:
-            return pa.array(values, pa.float64() if numbers else None)
-        except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
-            pass  # an integer of more than 64 bits or half a surrogate pair: reported when read as text
-    return pa.array(
-        [
-            [_text(one) for one in value] if isinstance(value, list | tuple) else _text(value)
-            for value in values
-        ]
-    )
-
-
-def _text(value: Any) -> bytes | None:
-    """A scalar as the encoder writes it: 3.0 is "3", true is "1" where a number stands beside it."""
-    if value is None or value != value:  # NaN is missing
-        return None
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        value = int(value)
-    # Bytes, since a text of JSON may hold half a surrogate pair, which arrow takes as bytes only.
-    return str(value).encode("utf-8", "surrogatepass")
 
 
 class _Grid:
