@@ -254,6 +254,8 @@ class Schema(Config, frozen=True):
             own and no history is shown; without items, all impressions show one item and differ by context.
         groups: a categorical profile field whose values stand for the users in results, for a log in which
             every row is a user of its own.
+        known_after: seconds from a behavior to the moment at which the histories of the log show it; a
+            behavior that tells its ``known_at`` needs none.
     """
 
     name: str
@@ -269,6 +271,7 @@ class Schema(Config, frozen=True):
     sampled_negatives: int = 0
     absent: tuple[Literal["user", "item"], ...] = ()
     groups: str = ""
+    known_after: int = 0
     version: int = VERSION
 
     @property

@@ -104,8 +104,10 @@ class KeyedStore:
 
     def user(self, user: Any, *, before: int, most: int) -> StoredUser | None:
         """A user just before a moment."""
-        owner = self.reading.owner(user)
-        return self.backend.view(lambda reader: user_before(reader, owner, before, most))
+        return self.backend.view(self._wanted(user, before, most).read)
+
+    def _wanted(self, user: Any, before: int, most: int) -> "_WantedUser":
+        return _WantedUser(self.reading.owner(user), before, most, self.reading.schema.known_after)
 
     def items(self, items: Sequence[Any]) -> list[dict[str, Any] | None]:
         """Attributes of items."""
@@ -130,7 +132,7 @@ class KeyedStore:
             if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
                 raise InputError("time is missing or no number; send seconds since 1970 (UTC).")
             # A behavior in the second of the request is not known strictly before it.
-            wanted = _WantedUser(self.reading.owner(completed.get("user")), _whole(time), most)
+            wanted = self._wanted(completed.get("user"), _whole(time), most)
         # Keys by fields of the profile are known only after the user was read.
         shown = None if self.reading.reads_profile else self._shown(completed)
 
@@ -357,6 +359,7 @@ class _WantedUser:
     owner: bytes
     before: int
     most: int
+    known_after: int
 
     def pages(self, reader: Reader) -> list[Key]:
         """Keys of the records that `read` reads after the first one."""
@@ -364,7 +367,7 @@ class _WantedUser:
 
     def read(self, reader: Reader) -> StoredUser | None:
         """Read it; None if nothing is known."""
-        return user_before(reader, self.owner, self.before, self.most)
+        return user_before(reader, self.owner, self.before, self.most, self.known_after)
 
 
 class _Sums:

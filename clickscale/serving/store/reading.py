@@ -206,16 +206,20 @@ class Reading:
         if event.behavior is not None:
             row = {**item, "time": event.time, "known_at": event.known_at, **event.behavior}
             request["behaviors"] = [row]
-            known = event.time if event.known_at is None else event.known_at
-            if _is_number(known):
+            if _is_number(known := self._known_at(event)):
                 request["time"] = known + 1  # so that the behavior is seen, and its fields are checked
         return request
+
+    def _known_at(self, event: Event) -> Any:
+        """Find the moment from which a history shows an event; anything that is no number was sent so."""
+        told = event.known_at is not None or not _is_number(event.time)
+        return event.known_at if told else event.time + self.schema.known_after
 
     def _read(self, event: Event, shown: ShownCandidates) -> ReadEvent:
         time = int(event.time)
         row: Row | None = None
         if event.behavior is not None and "user" not in self.schema.absent:
-            known = time if event.known_at is None else int(event.known_at)
+            known = int(self._known_at(event))
             item = None if "item" in self.schema.absent else shown.items[0]
             fields = {name: value for name, value in event.behavior.items() if value is not None}
             row = [known, time, item, fields]
