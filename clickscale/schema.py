@@ -72,6 +72,11 @@ class Field(Config, frozen=True):
         return joined_name(self.flags or self.column) or self.name
 
     @property
+    def is_constant(self) -> bool:
+        """True for an id of which every value is one to models."""
+        return self.vocabulary == "hash" and self.buckets == 1
+
+    @property
     def parts(self) -> int:
         """Number of raw columns of a composite id; 0 for a field in one column."""
         return len(self.column) if isinstance(self.column, tuple) else 0
@@ -277,8 +282,8 @@ class Schema(Config, frozen=True):
     @property
     def indistinct(self) -> tuple[str, ...]:
         """Roles that tell nothing: those that the log does not have, and users if every row is one."""
-        constant = self.user.vocabulary == "hash" and self.user.buckets == 1
-        return self.absent if "user" in self.absent or not constant else (*self.absent, "user")
+        told = "user" in self.absent or not self.user.is_constant
+        return self.absent if told else (*self.absent, "user")
 
     def computed(self) -> tuple[Derived | Statistic, ...]:
         """Numbers that no column of the log holds: the derived ones, then the statistics."""

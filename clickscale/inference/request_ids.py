@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from clickscale.data.features.texts import (
     BAD_NUMBER,
     BAD_VALUE,
@@ -11,6 +13,7 @@ from clickscale.data.features.texts import (
     NOT_UTF8,
     OVERFLOW,
     PROBLEMS,
+    hash_texts,
 )
 from clickscale.errors import InputError
 from clickscale.inference.json_values import plain_text
@@ -33,7 +36,7 @@ def with_ids(request: Mapping[str, Any], schema: Schema, at: str) -> Mapping[str
     changed: dict[str, Any] = {}
     if "user" in schema.absent:
         changed["user"] = 0
-    elif schema.user.parts:
+    elif schema.user.parts or "user" in schema.indistinct:
         changed["user"] = one_id(request.get("user"), schema.user, f"{at}user")
     for key in ("behaviors", "candidates") if schema.item.parts or "item" in schema.absent else ():
         rows = request.get(key)
@@ -56,7 +59,12 @@ def _item_id(row: Mapping[str, Any], schema: Schema, path: str) -> Any:
 
 
 def one_id(value: Any, field: Field, path: str) -> Any:
-    """Write a composite id, sent as the list of its parts, as one text; other values are passed on."""
+    """Write a composite id, sent as the list of its parts, as one text; other values are passed on.
+
+    Where all ids are one to the model, as with a history in every row of the log, any text is an id.
+    """
+    if field.is_constant and isinstance(value, str) and value and not value.isdecimal():
+        return int(hash_texts(pa.array([value.encode("utf-8", "replace").decode()]))[0])
     if not field.parts or not isinstance(value, list | tuple):
         return value
     if len(value) != field.parts or any(isinstance(part, Mapping | list | tuple) for part in value):
