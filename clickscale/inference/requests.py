@@ -31,7 +31,7 @@ import torch
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.notations import POINT, in_notation
-from clickscale.data.features.texts import FINE, entries_of
+from clickscale.data.features.texts import BAD_TIME, FINE, entries_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
@@ -44,6 +44,7 @@ Request = Mapping[str, Any]
 _Ints = npt.NDArray[np.int64]
 
 _LATEST = 100_000_000_000  # the year 5138 in seconds; the year 1973 in milliseconds
+_LAST_MOMENT = 300_000_000_000  # of fields: 1979 in milliseconds, beyond 9999-12-31, which means never
 _LARGEST_ID = (1 << 63) - 1
 _KEYS = ("user", "time", "profile", "behaviors", "candidates")
 _KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
@@ -121,22 +122,25 @@ def encode_requests(
     return Encoded(batch, items, history.counts, [p.ignored for p in parsed])
 
 
-def user_identity(user: Any, encoder: Encoder) -> bytes:
+def user_identity(user: Any, encoder: Encoder, path: str = "user") -> bytes:
     """Identity of a raw user id, as the encoder reads it: ``1`` and ``"1"`` are one user, ``"a"`` is another.
+
+    Args:
+        path: of the id, for messages.
 
     Raises:
         InputError: the value cannot be an id.
     """
     if "user" in encoder.schema.absent:
         return b"nobody"
-    user = one_id(user, encoder.schema.user, "user")
-    check_id(user, "user")
+    user = one_id(user, encoder.schema.user, path)
+    check_id(user, path)
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
     raw = read_keys(array_of([user], frozenset({type(user)}), encoder.schema.user), dtype)
     if raw.problems[0] != FINE:
-        raise wrong_value("user", user, int(raw.problems[0]))
+        raise wrong_value(path, user, int(raw.problems[0]))
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
     text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
     return f"{dtype}:{text}".encode()
@@ -363,6 +367,9 @@ def _read(tables: Sequence[_Table]) -> None:
         for column, stop in zip(columns, stops, strict=True):
             part = slice(stop - len(column.values), stop)
             column.raw, column.problems = raw.data[part], raw.problems[part]
+            if column.field.kind == "timestamp":  # milliseconds would be clipped to the latest moment
+                late = np.abs(column.raw) > _LAST_MOMENT
+                column.problems = np.where(late, BAD_TIME, column.problems).astype(np.uint8)
     # Errors only now, in the order of the tables, so that the named one does not depend on the grouping.
     for table in tables:
         for key, column in table.columns.items():

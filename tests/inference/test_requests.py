@@ -215,6 +215,22 @@ def test_what_cannot_be_right_is_named_by_its_path(bad: Any, problem: str, datas
         encode_requests([bad], dataset.encoder, 5)
 
 
+def test_moments_of_fields_are_seconds_up_to_the_last_day_of_calendars(tmp_path: Path) -> None:
+    expires = Field(name="expires", kind="timestamp")
+    schema = msgspec.structs.replace(tiny_schema(), context=(expires,))
+    tables = tiny_tables()
+    for row in tables["impressions"]:
+        row["expires"] = row["time"] + DAY
+    prepare(source_of(schema, tables), tmp_path / "out")
+    encoder = open_dataset(tmp_path / "out").encoder
+    for moment in (-62_135_596_800, 253_402_300_799):  # of the years 1 and 9999
+        encode_requests([request(candidates=[{"item": 30, "expires": moment}])], encoder, 5)
+    with pytest.raises(
+        InputError, match=r"candidates\[0\].expires is 16.*: bad time; send seconds since 1970"
+    ):
+        encode_requests([request(candidates=[{"item": 30, "expires": 1_600_000_000_000}])], encoder, 5)
+
+
 def test_of_several_requests_the_wrong_one_is_named(dataset: Dataset) -> None:
     with pytest.raises(InputError, match=r"requests\[1\]\.candidates\[1\]\.item is null"):
         encode_requests([request(), with_candidate(item=None)], dataset.encoder, 5)

@@ -213,7 +213,7 @@ class KeyedStore:
         """Profiles of the users of events, where statistics are counted by them."""
         if not self.reading.reads_profile:
             return {}
-        owners = list({self.reading.owner(event.user) for event in events})
+        owners = list({self.reading.owner(one.user, f"events[{n}].user") for n, one in enumerate(events)})
         records = self.backend.view(lambda reader: reader.many([head_key(owner) for owner in owners]))
         heads = [read_head(record) for record in records]
         return {owner: head.profile for owner, head in zip(owners, heads, strict=True) if head is not None}
@@ -273,7 +273,8 @@ class KeyedStore:
                     read_outcome(value, label)
                 except InputError as error:
                     raise InputError(f"outcomes[{number}].{error}") from None
-            keys.append(open_key(self.reading.owner(outcome.user), self.reading.digest(outcome.impression)))
+            owner = self.reading.owner(outcome.user, f"outcomes[{number}].user")
+            keys.append(open_key(owner, self.reading.digest(outcome.impression)))
 
         def work(writer: Writer) -> list[bool]:
             self._check_whole(writer)
@@ -287,7 +288,7 @@ class KeyedStore:
 
     def put_users(self, profiles: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Replace profiles."""
-        owners = [self.reading.owner(user) for user, _ in profiles]
+        owners = [self.reading.owner(user, f"profiles[{n}].user") for n, (user, _) in enumerate(profiles)]
         for number, (user, profile) in enumerate(profiles):
             self.reading.check_profile(user, profile, f"profiles[{number}]")
 

@@ -86,20 +86,23 @@ class Reading:
 
     # --- ids
 
-    def user(self, raw: Any) -> int | str:
+    def user(self, raw: Any, path: str = "user") -> int | str:
         """Return the id of a user as the encoder reads it.
+
+        Args:
+            path: of the id, for messages.
 
         Raises:
             InputError: the value cannot be an id.
         """
         if "user" in self.schema.absent:
             return 0
-        user_identity(raw, self.encoder)  # refuses what is no id
-        return _plain(raw, self.schema.user, "user")
+        user_identity(raw, self.encoder, path)  # refuses what is no id
+        return _plain(raw, self.schema.user, path)
 
-    def owner(self, raw: Any) -> bytes:
+    def owner(self, raw: Any, path: str = "user") -> bytes:
         """Owner of the records of a user."""
-        return owner_of(self.user(raw))
+        return owner_of(self.user(raw, path))
 
     def item(self, raw: Any) -> int | str:
         """Return the id of an item as the encoder reads it.
@@ -126,7 +129,8 @@ class Reading:
         for name in profile:
             if name not in bare:
                 raise InputError(f"{path}: " + unknown("field", name, bare))
-        shown = {"time": 0, "user": user, "profile": dict(profile), "candidates": [{"item": 0}]}
+        candidate = {} if "item" in self.schema.absent else {"item": 0}
+        shown = {"time": 0, "user": user, "profile": dict(profile), "candidates": [candidate]}
         try:
             encode_requests([shown], self.encoder, 1)
             _encode(dict(profile))
