@@ -261,6 +261,7 @@ class Schema(Config, frozen=True):
             every row is a user of its own.
         known_after: seconds from a behavior to the moment at which the histories of the log show it; a
             behavior that tells its ``known_at`` needs none.
+        time_zone: of dates and times in tables that name none; UTC if empty.
     """
 
     name: str
@@ -277,6 +278,7 @@ class Schema(Config, frozen=True):
     absent: tuple[Literal["user", "item"], ...] = ()
     groups: str = ""
     known_after: int = 0
+    time_zone: str = ""
     version: int = VERSION
 
     @property

@@ -188,6 +188,7 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         absent=tuple(absent),
         groups=config.groups,
         known_after=0 if "user" in absent else config.known_after,
+        time_zone=config.time_zone,
     ).validate()
     _refuse_outcomes(config)
     for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):

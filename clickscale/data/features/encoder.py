@@ -38,6 +38,7 @@ DAY = 86_400  # timestamps are counted in days
 # Deviations from the mean; a code for "unknown" such as 1e30 lies there, apart from the others but not so far
 # that it drowns them.
 _FARTHEST = 10.0
+_LATER_KEYS = ("notation", "unit", "url", "derived", "known", "known_after", "time_zone")
 _STRANGER = "another"
 
 
@@ -291,11 +292,7 @@ class Encoder:
 def _as_before(tree: Any) -> Any:
     """Leave out what a log does not use of later keys: it has the file, and the hash, of before they came."""
     if isinstance(tree, dict):
-        return {
-            key: _as_before(value)
-            for key, value in tree.items()
-            if value or key not in ("notation", "unit", "url", "derived", "known", "known_after")
-        }
+        return {key: _as_before(value) for key, value in tree.items() if value or key not in _LATER_KEYS}
     return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
