@@ -406,11 +406,13 @@ def _item_rows(table: _Table, encoder: Encoder) -> _Ints:
 
 def _indices(table: _Table, fields: Sequence[Field], encoder: Encoder) -> _Ints:
     """(N, columns) of the categorical fields."""
-    parts = [
-        encoder.encode_raw(field.name, table.columns[field.name].raw).reshape(-1, field.values)
-        for field in fields
-        if field.kind == "categorical"
-    ]
+    parts = []
+    for field in fields:
+        if field.kind == "categorical":
+            keys = table.columns[field.name].raw
+            if bool in table.columns[field.name].types and field.dtype == "string":
+                keys = encoder.vocabulary(field.name).as_spelled(keys)
+            parts.append(encoder.encode_raw(field.name, keys).reshape(-1, field.values))
     return np.concatenate([np.zeros((len(table.rows), 0), np.int64), *parts], axis=1).astype(np.int64)
 
 

@@ -78,6 +78,25 @@ def test_a_value_means_the_same_whatever_stands_beside_it(dataset: Dataset) -> N
         assert alone.item() == index
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["False", "True"], [3, 2]),
+        (["0", "1", "2"], [3, 2]),
+        (["False", "True", "true"], [4, 2]),  # true itself is a value
+        (["no", "yes"], [1, 1]),
+    ],
+)
+def test_true_and_false_are_spelled_as_in_the_log(
+    words: list[str], expected: list[int], dataset: Dataset
+) -> None:
+    vocabularies = dataset.encoder.vocabularies | {"action": Vocabulary("string", pa.array(words))}
+    encoder = Encoder(dataset.schema, vocabularies, dataset.encoder.scales, dataset.encoder.item_rows)
+    behaviors = [{"item": 10, "time": NOW - 9, "action": value} for value in (True, False)]
+    actions = encode_requests([request(behaviors=behaviors)], encoder, 9).batch.user.actions
+    assert actions[0, :, 0].tolist() == expected
+
+
 def test_ids_that_were_never_seen_are_unknown(dataset: Dataset) -> None:
     encoded = encode_requests([request(user=7, candidates=[{"item": 31}, {"item": 30}])], dataset.encoder, 5)
     assert encoded.batch.user.profile[0, 0] == 1

@@ -40,6 +40,7 @@ DAY = 86_400  # timestamps are counted in days
 _FARTHEST = 10.0
 _LATER_KEYS = ("notation", "unit", "url", "derived", "known", "known_after", "time_zone")
 _STRANGER = "another"
+_SPELLINGS = (("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0"))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,14 @@ class Vocabulary:
             return np.full(keys.shape, UNKNOWN, np.int32)
         nearest = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[nearest] == keys, index[nearest], UNKNOWN).astype(np.int32)
+
+    def as_spelled(self, keys: Ints) -> Ints:
+        """Keys of texts, with those of ``true`` and ``false`` as the values spell them: ``True`` or ``1``."""
+        for spellings in _SPELLINGS:
+            spelled = hash_texts(pa.array(spellings))
+            known = self.lookup(spelled) > UNKNOWN
+            keys = np.where(keys == spelled[0], spelled[known.argmax()], keys)
+        return keys
 
     def encode(self, values: pa.Array) -> Ints32:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
