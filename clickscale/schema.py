@@ -71,6 +71,11 @@ class Field(Config, frozen=True):
         return joined_name(self.flags or self.column) or self.name
 
     @property
+    def is_constant(self) -> bool:
+        """True for an id of which every value is one to models."""
+        return self.vocabulary == "hash" and self.buckets == 1
+
+    @property
     def parts(self) -> int:
         """Number of raw columns of a composite id; 0 for a field in one column."""
         return len(self.column) if isinstance(self.column, tuple) else 0
@@ -258,6 +263,9 @@ class Schema(Config, frozen=True):
             own and no history is shown; without items, all impressions show one item and differ by context.
         groups: a categorical profile field whose values stand for the users in results, for a log in which
             every row is a user of its own.
+        known_after: seconds from a behavior to the moment at which the histories of the log show it; a
+            behavior that tells its ``known_at`` needs none.
+        time_zone: of dates and times in tables that name none; UTC if empty.
     """
 
     name: str
@@ -273,13 +281,15 @@ class Schema(Config, frozen=True):
     sampled_negatives: int = 0
     absent: tuple[Literal["user", "item"], ...] = ()
     groups: str = ""
+    known_after: int = 0
+    time_zone: str = ""
     version: int = VERSION
 
     @property
     def indistinct(self) -> tuple[str, ...]:
         """Roles that tell nothing: those that the log does not have, and users if every row is one."""
-        constant = self.user.vocabulary == "hash" and self.user.buckets == 1
-        return self.absent if "user" in self.absent or not constant else (*self.absent, "user")
+        told = "user" in self.absent or not self.user.is_constant
+        return self.absent if told else (*self.absent, "user")
 
     def computed(self) -> tuple[Derived | Statistic, ...]:
         """Numbers that no column of the log holds: the derived ones, then the statistics."""

@@ -1,7 +1,8 @@
 """Impressions of a prepared data set as the raw requests that a client would have sent.
 
 It inverts the encoder, so that served scores can be compared with evaluated ones, and newcomers have a
-true request to begin with. A value that training did not keep (unknown) comes back as null.
+true request to begin with. A value that training did not keep (unknown) comes back as null. Among others in a
+list it comes back as a value that the vocabulary does not have, since a null in a list is no value.
 """
 
 from collections.abc import Sequence
@@ -103,19 +104,18 @@ def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
     if field.kind == "categorical":
         # Index 0 pads the lists of a field of several values and has no raw value.
         indices = np.atleast_1d(value)
-        entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
-        return entries[0] if field.values == 1 else (None if entries == [None] else entries)
+        indices = indices[indices > 0]
+        vocabulary = encoder.vocabulary(field.name)
+        if vocabulary.values is None:
+            raise DataError(
+                f"Field {field.name!r} is hashed; its raw values cannot be read back from the data set."
+            )
+        if indices.tolist() == [UNKNOWN]:
+            return None
+        values = vocabulary.values.take(pa.array(indices - FIRST, mask=indices == UNKNOWN))
+        entries = [vocabulary.stranger if entry is None else entry for entry in values.to_pylist()]
+        return entries[0] if field.values == 1 else entries
     return None if np.isnan(value) else float(encoder.decode_numbers(field.name, np.asarray(value)))
-
-
-def _entry(encoder: Encoder, field: Field, index: int) -> Any:
-    """The value of an index."""
-    values = encoder.vocabulary(field.name).values
-    if values is None:
-        raise DataError(
-            f"Field {field.name!r} is hashed; its raw values cannot be read back from the data set."
-        )
-    return None if index == UNKNOWN else values[index - FIRST].as_py()
 
 
 def raw_ids(columns: Columns) -> pa.Array:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from clickscale.data.features.texts import (
     BAD_NUMBER,
     BAD_VALUE,
@@ -11,8 +13,10 @@ from clickscale.data.features.texts import (
     NOT_UTF8,
     OVERFLOW,
     PROBLEMS,
+    hash_texts,
 )
 from clickscale.errors import InputError
+from clickscale.inference.json_values import plain_text
 from clickscale.schema import Field, Schema, composite
 
 SHORT = 60  # characters of a value in a message
@@ -32,7 +36,7 @@ def with_ids(request: Mapping[str, Any], schema: Schema, at: str) -> Mapping[str
     changed: dict[str, Any] = {}
     if "user" in schema.absent:
         changed["user"] = 0
-    elif schema.user.parts:
+    elif schema.user.parts or "user" in schema.indistinct:
         changed["user"] = one_id(request.get("user"), schema.user, f"{at}user")
     for key in ("behaviors", "candidates") if schema.item.parts or "item" in schema.absent else ():
         rows = request.get(key)
@@ -55,7 +59,12 @@ def _item_id(row: Mapping[str, Any], schema: Schema, path: str) -> Any:
 
 
 def one_id(value: Any, field: Field, path: str) -> Any:
-    """Write a composite id, sent as the list of its parts, as one text; other values are passed on."""
+    """Write a composite id, sent as the list of its parts, as one text; other values are passed on.
+
+    Where all ids are one to the model, as with a history in every row of the log, any text is an id.
+    """
+    if field.is_constant and isinstance(value, str) and value and not value.isdecimal():
+        return int(hash_texts(pa.array([value.encode("utf-8", "replace").decode()]))[0])
     if not field.parts or not isinstance(value, list | tuple):
         return value
     if len(value) != field.parts or any(isinstance(part, Mapping | list | tuple) for part in value):
@@ -68,11 +77,7 @@ def one_id(value: Any, field: Field, path: str) -> Any:
 
 def _part(value: Any) -> str:
     """Write a part of an id as the log has it: 3.0 is "3", and a missing one is empty."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return "" if value is None or value != value else plain_text(value)
 
 
 def check_id(value: Any, path: str) -> None:

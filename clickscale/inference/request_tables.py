@@ -4,9 +4,10 @@ Columns go by the names of the schema or by those of the log's raw columns:
 
 * ``request``, if there is one, tells requests apart; otherwise rows of one user and time are one request, and
   in a log without users, each row is;
-* the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does). An id of
-  several columns is in these columns, or in one that holds lists of its parts. A role that the log does not
-  have needs no column; a list of flags is in its columns of 0 and 1, or in one that holds lists of names;
+* the user, the item and ``time`` (seconds, or moments as in a log: detected as preparation does, and of the
+  time zone of the log where they name none; so are fields of moments). An id of several columns is in these
+  columns, or in one that holds lists of its parts. A role that the log does not have needs no column; a list
+  of flags is in its columns of 0 and 1, or in one that holds lists of names;
 * context fields and statistics of the candidate; profile fields of the user, from a request's first row. Raw
   columns inside of objects, such as ``context.device``, stand in a column ``context`` as in the log;
 * ``behaviors``: a list of objects as in a request, or the same as JSON text.
@@ -86,6 +87,9 @@ class RequestTable:
         self._flags = {one.source: one.flags for one in shown if one.flags and set(one.flags) <= set(columns)}
         self._context = self._fields(schema.sent_fields())
         self._profile = self._fields(schema.profile)
+        columns_of = self._context | self._profile
+        moments = [columns_of.get(one.name) for one in shown if one.kind == "timestamp"]
+        self._moments = {self._time, *filter(None, moments)}
         used = {*self._user, *self._item, self._time, _REQUEST}
         used |= set() if self._nobody else {_BEHAVIORS}
         used |= set(self._context.values()) | set(self._profile.values())
@@ -159,7 +163,7 @@ class RequestTable:
         done = 0
         for chunk in read(self.path, self._used):
             columns = {name: chunk[name] for name in self._used}
-            columns[self._time] = self._seconds(chunk, done)
+            columns |= {name: self._seconds(name, chunk, done) for name in self._moments}
             columns |= {name: self._names(flags, chunk, done) for name, flags in self._flags.items()}
             if chunk.problem.null_count < len(chunk):
                 row = int(np.argmax(chunk.problem.is_valid().to_numpy(zero_copy_only=False)))
@@ -169,13 +173,13 @@ class RequestTable:
             for values in zip(*lists, strict=True):
                 yield dict(zip(columns, values, strict=True))
 
-    def _seconds(self, chunk: Chunk, done: int) -> pa.Array:
-        """Times of a chunk as seconds."""
-        read_times, bad = seconds(chunk[self._time])
+    def _seconds(self, name: str, chunk: Chunk, done: int) -> pa.Array:
+        """Moments of a chunk as seconds."""
+        read_times, bad = seconds(chunk[name], time_zone=self.encoder.schema.time_zone or "UTC")
         if bad.any():
             row = int(np.argmax(bad))
-            value = chunk[self._time][row].as_py()
-            raise InputError(f"{self.path} row {done + row + 1}: time is {value!r}, which is no time.")
+            value = chunk[name][row].as_py()
+            raise InputError(f"{self.path} row {done + row + 1}: {name} is {value!r}, which is no time.")
         return read_times
 
     def _names(self, flags: Sequence[str], chunk: Chunk, done: int) -> pa.Array:

@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
 from clickscale.batch import Batch, CandidateSide, UserSide
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.notations import POINT, in_notation
-from clickscale.data.features.texts import FINE, entries_of
+from clickscale.data.features.texts import BAD_TIME, FINE, entries_of
 from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import InputError, unknown
 from clickscale.features import UNKNOWN
+from clickscale.inference.json_values import array_of, types_of
 from clickscale.inference.request_ids import SHORT, check_id, one_id, short, with_ids, wrong_value
 from clickscale.inference.request_lines import RequestLimits
 from clickscale.schema import Field
@@ -44,6 +44,7 @@ Request = Mapping[str, Any]
 _Ints = npt.NDArray[np.int64]
 
 _LATEST = 100_000_000_000  # the year 5138 in seconds; the year 1973 in milliseconds
+_LAST_MOMENT = 300_000_000_000  # of fields: 1979 in milliseconds, beyond 9999-12-31, which means never
 _LARGEST_ID = (1 << 63) - 1
 _KEYS = ("user", "time", "profile", "behaviors", "candidates")
 _KEYS_OF_NOBODY = ("time", "candidates")  # of a request to a model of a log without users
@@ -121,22 +122,25 @@ def encode_requests(
     return Encoded(batch, items, history.counts, [p.ignored for p in parsed])
 
 
-def user_identity(user: Any, encoder: Encoder) -> bytes:
+def user_identity(user: Any, encoder: Encoder, path: str = "user") -> bytes:
     """Identity of a raw user id, as the encoder reads it: ``1`` and ``"1"`` are one user, ``"a"`` is another.
+
+    Args:
+        path: of the id, for messages.
 
     Raises:
         InputError: the value cannot be an id.
     """
     if "user" in encoder.schema.absent:
         return b"nobody"
-    user = one_id(user, encoder.schema.user, "user")
-    check_id(user, "user")
+    user = one_id(user, encoder.schema.user, path)
+    check_id(user, path)
     dtype = encoder.schema.user.dtype
     if dtype == "int" and type(user) is int and 0 <= user <= _LARGEST_ID:
         return f"int:{user}".encode()  # what reading it would give, without arrow's fixed costs
-    raw = read_keys(_arrow([user], frozenset({type(user)})), dtype)
+    raw = read_keys(array_of([user], frozenset({type(user)}), encoder.schema.user), dtype)
     if raw.problems[0] != FINE:
-        raise wrong_value("user", user, int(raw.problems[0]))
+        raise wrong_value(path, user, int(raw.problems[0]))
     # Not the key of a text: that is a hash, and somebody could look for a second text with the same one.
     text = str(int(raw.data[0])) if raw.texts is None else str(raw.texts[0].as_py())
     return f"{dtype}:{text}".encode()
@@ -194,7 +198,7 @@ def _parse(request: Request, encoder: Encoder, length: int, limits: RequestLimit
     _check_keys(profile, f"{at}profile", [field.name for field in schema.profile])
     timed = ["time", "known_at", *(field.name for field in schema.behavior)]
     past = _list_of(request, "behaviors", timed, limits.behaviors, at)
-    times, known = _behavior_times(past)
+    times, known = _behavior_times(past, schema.known_after)
     # Candidates see what was known strictly before the request, in the order in which it became known.
     visible = np.flatnonzero(known < time)
     newest = visible[np.argsort(known[visible], kind="stable")][-length:]
@@ -254,11 +258,15 @@ def _have_times(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(0 <= time <= at < _LATEST for time, at in zip(times, known, strict=True))
 
 
-def _behavior_times(rows: Sequence[Mapping[str, Any]]) -> tuple[_Ints, _Ints]:
-    """(N,) seconds of checked behaviors, and (N,) seconds at which each was known."""
+def _behavior_times(rows: Sequence[Mapping[str, Any]], known_after: int) -> tuple[_Ints, _Ints]:
+    """(N,) seconds of checked behaviors, and (N,) seconds at which each was known.
+
+    Args:
+        known_after: seconds after which one is known that does not tell it, as in the log.
+    """
     times = [int(row["time"]) for row in rows]
     known = [row.get("known_at") for row in rows]
-    known = [time if at is None else int(at) for time, at in zip(times, known, strict=True)]
+    known = [time + known_after if at is None else int(at) for time, at in zip(times, known, strict=True)]
     return np.array(times, np.int64), np.array(known, np.int64)
 
 
@@ -327,7 +335,7 @@ class _Table:
         types = frozenset(map(type, values))
         if field.values > 1 or not types <= _SCALARS:
             values = [_raw_value(field, value, self, key, index) for index, value in enumerate(values)]
-            types = _types_of(values)
+            types = types_of(values)
         return _Column(field, values, types - {type(None)}, np.zeros(0), np.zeros(0, np.uint8))
 
     def where(self, key: str, index: int) -> str:
@@ -354,11 +362,14 @@ def _read(tables: Sequence[_Table]) -> None:
         field, types = columns[0].field, frozenset[type]().union(*(column.types for column in columns))
         if (field.notation or field.unit) and str in types:
             values, types = in_notation(values, field.notation or POINT), frozenset([str])
-        raw = read_field(field, _arrow(values, types, field.kind in _NUMERIC))
+        raw = read_field(field, array_of(values, types, field))
         stops = np.cumsum([len(column.values) for column in columns]).tolist()
         for column, stop in zip(columns, stops, strict=True):
             part = slice(stop - len(column.values), stop)
             column.raw, column.problems = raw.data[part], raw.problems[part]
+            if column.field.kind == "timestamp":  # milliseconds would be clipped to the latest moment
+                late = np.abs(column.raw) > _LAST_MOMENT
+                column.problems = np.where(late, BAD_TIME, column.problems).astype(np.uint8)
     # Errors only now, in the order of the tables, so that the named one does not depend on the grouping.
     for table in tables:
         for key, column in table.columns.items():
@@ -395,11 +406,13 @@ def _item_rows(table: _Table, encoder: Encoder) -> _Ints:
 
 def _indices(table: _Table, fields: Sequence[Field], encoder: Encoder) -> _Ints:
     """(N, columns) of the categorical fields."""
-    parts = [
-        encoder.encode_raw(field.name, table.columns[field.name].raw).reshape(-1, field.values)
-        for field in fields
-        if field.kind == "categorical"
-    ]
+    parts = []
+    for field in fields:
+        if field.kind == "categorical":
+            keys = table.columns[field.name].raw
+            if bool in table.columns[field.name].types and field.dtype == "string":
+                keys = encoder.vocabulary(field.name).as_spelled(keys)
+            parts.append(encoder.encode_raw(field.name, keys).reshape(-1, field.values))
     return np.concatenate([np.zeros((len(table.rows), 0), np.int64), *parts], axis=1).astype(np.int64)
 
 
@@ -440,39 +453,6 @@ def _raw_value(field: Field, value: Any, table: _Table, key: str, index: int) ->
     if field.values == 1 or value is None or several:
         return value
     return entries_of(value, field.separator) if isinstance(value, str) and field.separator else [value]
-
-
-def _types_of(values: Sequence[Any]) -> frozenset[type]:
-    """Types of the scalars, those inside lists included."""
-    lists = (value if isinstance(value, list | tuple) else (value,) for value in values)
-    return frozenset(map(type, chain.from_iterable(lists)))
-
-
-def _arrow(values: Sequence[Any], types: frozenset[type], numeric: bool = False) -> pa.Array:
-    """Raw JSON values, all scalars or all lists, as one array; mixed types become text, which reads alike."""
-    numbers = numeric and types <= {int, float}
-    # Whole numbers and fractions of one column are one type to arrow, and to JSON.
-    if numbers or len(types) <= 1:
-        try:
-            return pa.array(values, pa.float64() if numbers else None)
-        except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
-            pass  # an integer of more than 64 bits or half a surrogate pair: reported when read as text
-    return pa.array(
-        [
-            [_text(one) for one in value] if isinstance(value, list | tuple) else _text(value)
-            for value in values
-        ]
-    )
-
-
-def _text(value: Any) -> bytes | None:
-    """A scalar as the encoder writes it: 3.0 is "3", true is "1" where a number stands beside it."""
-    if value is None or value != value:  # NaN is missing
-        return None
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        value = int(value)
-    # Bytes, since a text of JSON may hold half a surrogate pair, which arrow takes as bytes only.
-    return str(value).encode("utf-8", "surrogatepass")
 
 
 class _Grid:

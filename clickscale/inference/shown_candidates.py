@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from torch import Tensor
 
 from clickscale.arrays import Array, Ints
@@ -14,6 +13,7 @@ from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.statistics import distinct_slots
 from clickscale.features import UNKNOWN, column_of
 from clickscale.inference.counter_files import Key, raw_of_index
+from clickscale.inference.json_values import plain_text
 from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
 from clickscale.schema import Field
@@ -199,12 +199,4 @@ def plain_ids(values: Sequence[Any], dtype: str) -> list[int | str]:
     # Without arrow, whose fixed costs are those of many requests of few candidates.
     if dtype == "int":
         return [int(value) for value in values]
-    return [value if isinstance(value, str) else _text(value) for value in values]
-
-
-def _text(value: int | float) -> str:
-    """The text of a number as the encoder writes it: 3.0 is "3"."""
-    small = isinstance(value, int) or (value.is_integer() and abs(value) < 2.0**63)
-    if small and not isinstance(value, bool):
-        return str(int(value))
-    return str(pa.scalar(value).cast(pa.string()).as_py())
+    return [plain_text(value) for value in values]

@@ -72,10 +72,12 @@ class Missing(msgspec.Struct, kw_only=True):
 
     Attributes:
         statistics: of a candidate or more; such scores are not those that evaluation measured.
+        context: context fields that no candidate has.
     """
 
     profile: list[str]
     statistics: list[str]
+    context: list[str]
 
 
 CacheStatus = Literal["hit", "append", "miss", "off"]
@@ -102,16 +104,25 @@ class RankAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     degraded: list[str] = []
 
 
+class UserProfile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The profile of a user, instead of what the store has."""
+
+    user: Value = None
+    profile: Fields
+
+
 class EventsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What users did, and what became known of earlier impressions.
 
     Attributes:
+        profiles: of users, new ones among them; kept before the events are counted.
         events: to append; an id that is known already is not appended again, so sending twice is safe.
         outcomes: labels of impressions that were sent earlier.
     """
 
     events: list[Event] = []
     outcomes: list[Outcome] = []
+    profiles: list[UserProfile] = []
 
 
 class EventsAnswer(msgspec.Struct, kw_only=True):

@@ -31,6 +31,7 @@ def sample_requests(
     chooser = random.Random(seed)
     schema = encoder.schema
     context = [field for field in schema.sent_fields() if field.kind != "content"]
+    known = time - schema.known_after
     requests = []
     for _ in range(count):
         request: dict[str, Any] = {
@@ -45,7 +46,7 @@ def sample_requests(
             request["profile"] = _values(encoder, schema.profile, chooser)
             request["behaviors"] = [
                 _item(encoder, chooser)
-                | {"time": time - _STEP * (behaviors - row)}
+                | {"time": max(known - _STEP * (behaviors - row), 0)}
                 | _values(encoder, schema.behavior, chooser)
                 for row in range(behaviors)
             ]

@@ -227,7 +227,11 @@ class Service:
                 candidates=[place for place, known in enumerate(response.known) if not known],
                 behaviors=response.strange,
             ),
-            missing=Missing(profile=list(ranked.missing_profile), statistics=list(response.missing)),
+            missing=Missing(
+                profile=list(ranked.missing_profile),
+                statistics=list(response.missing),
+                context=list(ranked.missing_context),
+            ),
             behaviors_used=response.used,
             behaviors_ignored=response.ignored,
             cache=self._cache_status(ranked, caller),
@@ -363,7 +367,7 @@ class Service:
     # --- events
 
     async def take_events(self, request: EventsRequest) -> EventsAnswer:
-        """Append events and settle outcomes; acknowledged means kept.
+        """Replace profiles, append events and settle outcomes; acknowledged means kept.
 
         Raises:
             Refusal: there is no store, or too much to write.
@@ -374,8 +378,9 @@ class Service:
         store = self.store
         if store is None:
             raise Refusal(409, "no_store", "This server has no store; start it with --store.")
-        if len(request.events) + len(request.outcomes) > _MOST_EVENTS:
-            raise Refusal(413, "too_large", f"Send at most {_MOST_EVENTS:,} events and outcomes at once.")
+        if len(request.events) + len(request.outcomes) + len(request.profiles) > _MOST_EVENTS:
+            text = f"Send at most {_MOST_EVENTS:,} events, outcomes and profiles at once."
+            raise Refusal(413, "too_large", text)
         if self._writing >= _MOST_WRITES:
             raise Refusal(429, "overloaded", "The store is behind with writing.", 0.2)
         self._writing += 1
@@ -413,5 +418,7 @@ class Service:
 
 
 def _write(store: OnlineStore, request: EventsRequest) -> tuple[list[bool], list[bool]]:
+    if request.profiles:
+        store.put_users([(one.user, one.profile) for one in request.profiles])
     appended = store.append(request.events) if request.events else []
     return appended, store.settle(request.outcomes) if request.outcomes else []

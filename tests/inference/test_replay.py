@@ -8,6 +8,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import DataError
 from clickscale.inference.replay import requests_from_dataset
+from clickscale.inference.requests import encode_requests
 from clickscale.schema import Field
 from tests.data.tiny import source_of, tiny_schema, tiny_tables
 from tests.trained import tiny_prepared
@@ -51,6 +52,22 @@ def test_neighbors_of_one_moment_share_a_request(tmp_path: Path) -> None:
     assert len(shared) == 1
     assert {candidate["item"] for candidate in shared[0]["candidates"]} >= {20, 30, 40, first["item"]} - {0}
     assert requests_from_dataset(dataset, []) == []
+
+
+@pytest.mark.parametrize("dtype", ["string", "int"])
+def test_unknown_values_keep_their_places_in_lists(dtype: str, tmp_path: Path) -> None:
+    liked = Field(name="liked", values=3, min_count=2, dtype=dtype)  # type: ignore[arg-type]
+    schema = msgspec.structs.replace(tiny_schema(), profile=(liked,))
+    tables = tiny_tables()
+    for number, row in enumerate(tables["users"]):
+        row["liked"] = [[70 + number, 1], [0, 80 + number, 1], [90 + number], []][number % 4]
+    prepare(source_of(schema, tables), tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    stored = dataset.users["field.liked"][dataset.impressions["user"]]
+    assert {(1, 3, 0), (2, 1, 3), (1, 0, 0)} <= set(map(tuple, stored.tolist()))
+    for row, expected in enumerate(stored.tolist()):
+        encoded = encode_requests(requests_from_dataset(dataset, [row]), dataset.encoder, 1)
+        assert encoded.batch.user.profile[0, 1:].tolist() == expected
 
 
 def test_a_hashed_field_cannot_be_read_back(tmp_path: Path) -> None:

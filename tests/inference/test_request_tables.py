@@ -14,6 +14,7 @@ from clickscale.errors import InputError
 from clickscale.inference.logged_users import LoggedUsers
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.inference.request_tables import RequestTable
+from tests.data.described.logs import TABLE, save
 from tests.trained import tiny_prepared
 
 
@@ -59,6 +60,27 @@ def test_a_column_tells_requests_apart_and_times_may_be_moments(tmp_path: Path) 
     ]
     with pytest.raises(InputError, match=r"row 2: request 'a' has two users or times"):
         requests(table_of(dataset, tmp_path, "request,user,item,time\na,1,10,160\na,2,20,160\n"))
+
+
+def test_moments_of_a_table_are_read_in_the_zone_of_the_log(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "item_id": f"i{n % 3}", "time": f"2024-07-0{n + 1} 08:00", "day": "2024-08-01"}
+        | {"clicked": n % 2}
+        for n in range(8)
+    ]
+    save(tmp_path, rows, "log.csv")
+    toml = TABLE.replace("FILES", "log.csv") + 'fields = [{ name = "day", kind = "timestamp" }]\n'
+    (tmp_path / "schema.toml").write_text('time_zone = "America/New_York"' + toml)
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data")
+    found = [request for _, _, request in requests(RequestTable(tmp_path / "log.csv", dataset.encoder))]
+    times = dict(zip(dataset.impressions["row"].tolist(), dataset.impressions["time"].tolist(), strict=True))
+    assert [request["time"] for request in found] == [times[row] for row in range(8)]
+    assert times[0] == 1_719_835_200  # four hours after 08:00 UTC
+    day = {request["candidates"][0]["day"] for request in found}
+    assert day == {1_722_484_800}
+    with pytest.raises(InputError, match=r"row 1: day is 'soon', which is no time"):
+        requests(table_of(dataset, tmp_path, "user_id,item_id,time,day\nu,i0,2024-07-01,soon\n"))
 
 
 def test_behaviors_are_lists_of_objects_or_json_text(tmp_path: Path) -> None:

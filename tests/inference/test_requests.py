@@ -4,10 +4,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.features.encoder import Encoder, Vocabulary
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
 from clickscale.inference.requests import encode_requests, known_items, user_identity
@@ -63,6 +65,38 @@ def test_what_is_left_out_is_missing_and_never_an_error(dataset: Dataset) -> Non
     assert batch.candidates.context.tolist() == [[[1]]]
 
 
+def test_a_value_means_the_same_whatever_stands_beside_it(dataset: Dataset) -> None:
+    words = Vocabulary("string", pa.array(["1", "1e+20", "false", "true"]))
+    vocabularies = dataset.encoder.vocabularies | {"action": words}
+    encoder = Encoder(dataset.schema, vocabularies, dataset.encoder.scales, dataset.encoder.item_rows)
+    read: list[tuple[Any, int]] = [(True, 5), (False, 4), (1, 2), (1.0, 2), (1e20, 3), ("true", 5), ("x", 1)]
+    behaviors = [{"item": 10, "time": NOW - 9, "action": value} for value, _ in read]
+    together = encode_requests([request(behaviors=behaviors)], encoder, 9).batch.user.actions[0, :, 0]
+    assert together.tolist() == [index for _, index in read]
+    for behavior, index in zip(behaviors, together.tolist(), strict=True):
+        alone = encode_requests([request(behaviors=[behavior])], encoder, 9).batch.user.actions
+        assert alone.item() == index
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["False", "True"], [3, 2]),
+        (["0", "1", "2"], [3, 2]),
+        (["False", "True", "true"], [4, 2]),  # true itself is a value
+        (["no", "yes"], [1, 1]),
+    ],
+)
+def test_true_and_false_are_spelled_as_in_the_log(
+    words: list[str], expected: list[int], dataset: Dataset
+) -> None:
+    vocabularies = dataset.encoder.vocabularies | {"action": Vocabulary("string", pa.array(words))}
+    encoder = Encoder(dataset.schema, vocabularies, dataset.encoder.scales, dataset.encoder.item_rows)
+    behaviors = [{"item": 10, "time": NOW - 9, "action": value} for value in (True, False)]
+    actions = encode_requests([request(behaviors=behaviors)], encoder, 9).batch.user.actions
+    assert actions[0, :, 0].tolist() == expected
+
+
 def test_ids_that_were_never_seen_are_unknown(dataset: Dataset) -> None:
     encoded = encode_requests([request(user=7, candidates=[{"item": 31}, {"item": 30}])], dataset.encoder, 5)
     assert encoded.batch.user.profile[0, 0] == 1
@@ -82,6 +116,19 @@ def test_behaviors_are_seen_from_the_moment_they_are_known_and_not_at_it(dataset
     items = [dataset.encoder.item_rows.values[i - 2].as_py() for i in encoded.batch.user.items[0].tolist()]
     assert items == [40, 50, 30]  # by the moment they became known; equal moments as they came
     assert (encoded.used, encoded.ignored) == ([3], [2])
+
+
+def test_behaviors_are_known_as_long_after_their_time_as_in_the_log(dataset: Dataset) -> None:
+    schema = msgspec.structs.replace(dataset.schema, known_after=100)
+    encoder = Encoder(schema, dataset.encoder.vocabularies, dataset.encoder.scales, dataset.encoder.item_rows)
+    behaviors = [
+        {"item": 10, "time": NOW - 100},
+        {"item": 20, "time": NOW - 101},
+        {"item": 30, "time": NOW - 50, "known_at": NOW - 50},  # what a behavior tells itself counts
+    ]
+    encoded = encode_requests([request(behaviors=behaviors)], encoder, 5)
+    assert encoded.batch.user.times.tolist() == [[NOW - 50, NOW - 101]]
+    assert encoded.ignored == [1]
 
 
 def test_only_the_newest_behaviors_are_taken(dataset: Dataset) -> None:
@@ -185,6 +232,22 @@ BAD = {
 def test_what_cannot_be_right_is_named_by_its_path(bad: Any, problem: str, dataset: Dataset) -> None:
     with pytest.raises(InputError, match=problem):
         encode_requests([bad], dataset.encoder, 5)
+
+
+def test_moments_of_fields_are_seconds_up_to_the_last_day_of_calendars(tmp_path: Path) -> None:
+    expires = Field(name="expires", kind="timestamp")
+    schema = msgspec.structs.replace(tiny_schema(), context=(expires,))
+    tables = tiny_tables()
+    for row in tables["impressions"]:
+        row["expires"] = row["time"] + DAY
+    prepare(source_of(schema, tables), tmp_path / "out")
+    encoder = open_dataset(tmp_path / "out").encoder
+    for moment in (-62_135_596_800, 253_402_300_799):  # of the years 1 and 9999
+        encode_requests([request(candidates=[{"item": 30, "expires": moment}])], encoder, 5)
+    with pytest.raises(
+        InputError, match=r"candidates\[0\].expires is 16.*: bad time; send seconds since 1970"
+    ):
+        encode_requests([request(candidates=[{"item": 30, "expires": 1_600_000_000_000}])], encoder, 5)
 
 
 def test_of_several_requests_the_wrong_one_is_named(dataset: Dataset) -> None:

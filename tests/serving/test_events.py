@@ -118,9 +118,26 @@ def test_outcomes_reach_the_statistics(server: Live) -> None:
     assert rate() == before + 4
 
 
+def test_profiles_of_new_users_are_kept(server: Live) -> None:
+    request = {"user": 777, "time": LATER + 9, "candidates": [10]}
+    bare = server.call("/v1/rank", request)[1]
+    assert bare["missing"]["profile"] == ["gender", "age"]
+    told = {"gender": "f", "age": 31}
+    body = {"profiles": [{"user": 777, "profile": told}], "events": [event(1, user=777)]}
+    assert server.call("/v1/events", body) == (200, {"appended": [True], "settled": []})
+    kept = server.call("/v1/rank", request)[1]
+    assert (kept["missing"]["profile"], kept["behaviors_used"]) == ([], 1)
+    past = [{"item": 20, "time": LATER + 1, "action": "view", "dwell": 2.0}]
+    whole = server.call("/v1/rank", request | {"profile": told, "behaviors": past})[1]
+    assert np.abs(scores(kept) - scores(whole)).max() <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
+        ({"profiles": [{"user": 1, "profile": {"gendre": "f"}}]}, "profiles[0]: Unknown field 'gendre'"),
+        ({"profiles": [{"profile": {"gender": "f"}}]}, "profiles[0].user is null; send an id"),
+        ({"outcomes": [{"impression": "e1", "labels": {"click": 1}}]}, "outcomes[0].user is null"),
         ({"events": [event(1, time="soon")]}, "events[0].time is of type str; send int."),
         ({"events": [event(1), event(2, item=None)]}, "events[1].item"),
         ({"events": [{"id": "e", "tme": 1}]}, "events[0]: Unknown key 'tme'; did you mean 'time'? Known: "),

@@ -3,18 +3,20 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from clickscale.artifact import MANIFEST, load_artifact
 from clickscale.cli import main
 from clickscale.data.dataset import Dataset, open_dataset
+from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ArtifactError, ConfigError, DataError, RunError, StoreError
 from clickscale.files import file_entry
@@ -38,6 +40,7 @@ from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import Event
 from clickscale.serving.store.reading import Reading
 from clickscale.serving.versions.publishing import publish
+from tests.data.described.logs import TABLE, clicks, save
 from tests.data.tiny import source_of, tiny_tables
 from tests.inference.test_statistic_counters import schema_with
 from tests.serving.live import live
@@ -80,6 +83,29 @@ def test_what_is_served_is_what_was_evaluated(part: str, served: tuple[Path, Pat
     assert report.events > 10
 
 
+class _Untold(StoreTarget):
+    """A target whose events do not tell when histories may show them."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        super().append([msgspec.structs.replace(event, known_at=None) for event in events])
+
+
+@pytest.mark.parametrize("where", ["", "where = 'clicked == 1'\nknown_after = 7200"])
+def test_histories_show_behaviors_as_late_as_the_log_did(where: str, tmp_path: Path) -> None:
+    save(tmp_path, clicks())
+    toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 3600 }')
+    (tmp_path / "schema.toml").write_text(f"{toml}[behaviors]\n{where}\n")
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data")
+    late = set((dataset.known_at - np.asarray(dataset.behaviors["time"])).tolist())
+    assert late == {7200 if where else 3600}
+    artifact = load_artifact(tiny_artifact(tmp_path, dataset, labels=("clicked",)))
+    store = open_store("memory://", Reading.of(artifact))
+    moment = moment_of(dataset, "test")
+    load_dataset(store, dataset, moment)
+    assert replay_check(artifact, dataset, _Untold(store, Scorer(artifact)), moment).is_equal
+
+
 def test_the_first_impressions_of_a_part_can_be_chosen(served: tuple[Path, Path]) -> None:
     assert replayed(served, most=10).scored == 10
 
@@ -113,9 +139,9 @@ def test_mutants_of_the_store_are_seen(served: tuple[Path, Path], monkeypatch: p
         (KeyedStore, "append", _without_impressions(KeyedStore.append)),
         (CountRecord, "at", _without_delay(CountRecord.at)),
         # A behavior that becomes known in the second of the request is shown.
-        (keyed_store, "user_before", lambda reader, owner, at, most: read(reader, owner, at + 1, most)),
-        (keyed_store, "user_before", lambda reader, owner, at, most: read(reader, owner, at, 3)),
-        (keyed_store, "user_before", lambda reader, owner, at, most: read(reader, owner[:-1], at, most)),
+        (keyed_store, "user_before", lambda reader, owner, at, *rest: read(reader, owner, at + 1, *rest)),
+        (keyed_store, "user_before", lambda reader, owner, at, _, last: read(reader, owner, at, 3, last)),
+        (keyed_store, "user_before", lambda reader, owner, *rest: read(reader, owner[:-1], *rest)),
     ]
     for place, name, mutant in mutants:
         with monkeypatch.context() as patched:

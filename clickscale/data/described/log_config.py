@@ -103,6 +103,19 @@ class LogConfig(Config, frozen=True):
         return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
 
     @property
+    def known_after(self) -> int:
+        """Seconds after which histories show a behavior, where no column has the moment.
+
+        A behavior that is an impression is known with all its labels.
+        """
+        if self.owns_rows and self.history is not None:
+            return self.history.known_after
+        if self.behaviors.known_at:
+            return 0
+        delays = [] if self.behaviors.files else [label.delay for label in self.labels]
+        return max([self.behaviors.known_after, *delays])
+
+    @property
     def owns_rows(self) -> bool:
         """True if every row is a user of its own, with a history of its own."""
         return self.history is not None and self.history.per_row
@@ -174,6 +187,8 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         sampled_negatives=config.negatives,
         absent=tuple(absent),
         groups=config.groups,
+        known_after=0 if "user" in absent else config.known_after,
+        time_zone=config.time_zone,
     ).validate()
     _refuse_outcomes(config)
     for field in (*schema.profile, *schema.behavior, *schema.items, *schema.context):

@@ -38,6 +38,9 @@ DAY = 86_400  # timestamps are counted in days
 # Deviations from the mean; a code for "unknown" such as 1e30 lies there, apart from the others but not so far
 # that it drowns them.
 _FARTHEST = 10.0
+_LATER_KEYS = ("notation", "unit", "url", "derived", "known", "known_after", "time_zone")
+_STRANGER = "another"
+_SPELLINGS = (("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0"))
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,19 @@ class Vocabulary:
         order = np.argsort(keys)
         return keys[order], (order + FIRST).astype(np.int32)
 
+    @cached_property
+    def stranger(self) -> int | str:
+        """A value that is not among the values."""
+        assert self.values is not None, "a hashing vocabulary has every value"
+        if self.dtype == "int":
+            keys, _ = self._known
+            gaps = np.flatnonzero(keys != np.arange(len(keys)))
+            return int(gaps[0]) if len(gaps) else len(keys)
+        text = _STRANGER
+        while self.encode(pa.array([text]))[0] != UNKNOWN:
+            text += "'"
+        return text
+
     def lookup(self, keys: Ints) -> Ints32:
         """Indices of keys (see `values`), same shape; missing and unseen ones are UNKNOWN."""
         if self.values is None:
@@ -78,6 +94,14 @@ class Vocabulary:
             return np.full(keys.shape, UNKNOWN, np.int32)
         nearest = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[nearest] == keys, index[nearest], UNKNOWN).astype(np.int32)
+
+    def as_spelled(self, keys: Ints) -> Ints:
+        """Keys of texts, with those of ``true`` and ``false`` as the values spell them: ``True`` or ``1``."""
+        for spellings in _SPELLINGS:
+            spelled = hash_texts(pa.array(spellings))
+            known = self.lookup(spelled) > UNKNOWN
+            keys = np.where(keys == spelled[0], spelled[known.argmax()], keys)
+        return keys
 
     def encode(self, values: pa.Array) -> Ints32:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
@@ -277,11 +301,7 @@ class Encoder:
 def _as_before(tree: Any) -> Any:
     """Leave out what a log does not use of later keys: it has the file, and the hash, of before they came."""
     if isinstance(tree, dict):
-        return {
-            key: _as_before(value)
-            for key, value in tree.items()
-            if value or key not in ("notation", "unit", "url", "derived", "known")
-        }
+        return {key: _as_before(value) for key, value in tree.items() if value or key not in _LATER_KEYS}
     return [_as_before(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 

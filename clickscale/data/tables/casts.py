@@ -123,6 +123,15 @@ def _wholly_converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
         return values  # value by value, preparing says which rows cannot be read
 
 
+def _told(values: pa.Array) -> pa.Array:
+    """Return texts with null for those that stand for a missing value, such as an empty one."""
+    if not pa.types.is_string(values.type):
+        return values
+    texts = _trimmed(values)
+    missing = pc.or_(pc.equal(texts, ""), pa.array(is_placeholder(texts)))
+    return pc.if_else(missing, pa.scalar(None, values.type), values)
+
+
 def _trimmed(values: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(values) if pa.types.is_string(values.type) else values
 
@@ -135,6 +144,7 @@ def detect_unit(values: pa.Array) -> Unit:
     """
     if _is_moment(values):
         return "iso"
+    values = _told(values)
     known = numbers(values.drop_null())
     if not pa.types.is_floating(known.type):
         order = _order_of_dates(known) if pa.types.is_string(known.type) else None
@@ -236,6 +246,7 @@ def seconds(
     """
     if _is_moment(values):
         return _from_timestamps(values, time_zone), np.zeros(len(values), bool)
+    values = _told(values)
     kind = detect_unit(values) if unit == "auto" else unit
     if kind == "YYMMDDHH":
         digits = pc.utf8_lpad(_texts(values), 8, padding="0")  # as a number, 2009 has no zero in front
@@ -247,10 +258,7 @@ def seconds(
     else:
         read = _from_iso(values, time_zone) if kind == "iso" else _from_numbers(values, _PER_SECOND[kind])
         read = pc.subtract(read, _SINCE_YEAR_1) if kind == "ticks" else read
-    bad = pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
-    if bad.any() and pa.types.is_string(values.type):
-        bad &= ~is_placeholder(_trimmed(values))
-    return read, bad
+    return read, pc.and_(pc.is_null(read), pc.is_valid(values)).to_numpy(zero_copy_only=False)
 
 
 def lacks_zone(values: pa.Array) -> bool:

@@ -34,6 +34,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     ("/v2/models/", "rank"),
 )
 _LOG = logging.getLogger("clickscale.serving")
+_Rows = tuple[list[int], list[int], list[int]]  # positions of events, outcomes and profiles
 
 
 class _AskedFor(msgspec.Struct):
@@ -185,10 +186,10 @@ class UserRouting:
         if len(parts) < 2:
             order = next(iter(parts), self._order(None))
             return await self._send(order, call, self._config.patience)
-        sent = (self._part(order, asked, *rows, call, form) for order, rows in parts.items())
+        sent = (self._part(order, asked, rows, call, form) for order, rows in parts.items())
         replies = await asyncio.gather(*sent)
         merged = EventsAnswer(appended=[False] * len(asked.events), settled=[False] * len(asked.outcomes))
-        for reply, (events, outcomes) in zip(replies, parts.values(), strict=True):
+        for reply, (events, outcomes, _) in zip(replies, parts.values(), strict=True):
             if reply.status != 200:
                 return reply
             answer = decode(reply.body, form, EventsAnswer)
@@ -196,27 +197,28 @@ class UserRouting:
             _scatter(merged.settled, outcomes, answer.settled)
         return replies[0]._replace(body=encode(merged, form))
 
-    def _parts(self, asked: EventsRequest) -> Mapping[tuple[int, ...], tuple[list[int], list[int]]]:
-        """Positions of the events and of the outcomes for each owner, by the order to ask in."""
-        parts: dict[int, tuple[tuple[int, ...], tuple[list[int], list[int]]]] = {}
-        users = [one.user for one in asked.events], [one.user for one in asked.outcomes]
-        for kind, rows in enumerate(users):
-            for position, user in enumerate(rows):
-                order = tuple(self._order(user))
-                parts.setdefault(order[0], (order, ([], [])))[1][kind].append(position)
+    def _parts(self, asked: EventsRequest) -> Mapping[tuple[int, ...], _Rows]:
+        """Positions of events, outcomes and profiles for each owner, by the order to ask in."""
+        parts: dict[int, tuple[tuple[int, ...], _Rows]] = {}
+        for kind, rows in enumerate((asked.events, asked.outcomes, asked.profiles)):
+            for position, one in enumerate(rows):
+                order = tuple(self._order(one.user))
+                parts.setdefault(order[0], (order, ([], [], [])))[1][kind].append(position)
         return dict(parts.values())
 
     async def _part(
         self,
         order: Sequence[int],
         asked: EventsRequest,
-        events: Sequence[int],
-        outcomes: Sequence[int],
+        rows: _Rows,
         call: Call,
         form: str,
     ) -> Reply:
+        events, outcomes, profiles = rows
         part = EventsRequest(
-            events=[asked.events[row] for row in events], outcomes=[asked.outcomes[row] for row in outcomes]
+            events=[asked.events[row] for row in events],
+            outcomes=[asked.outcomes[row] for row in outcomes],
+            profiles=[asked.profiles[row] for row in profiles],
         )
         reply = await self._send(order, call._replace(body=encode(part, form)), self._config.patience)
         if reply.status == 422:

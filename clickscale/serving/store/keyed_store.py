@@ -104,8 +104,10 @@ class KeyedStore:
 
     def user(self, user: Any, *, before: int, most: int) -> StoredUser | None:
         """A user just before a moment."""
-        owner = self.reading.owner(user)
-        return self.backend.view(lambda reader: user_before(reader, owner, before, most))
+        return self.backend.view(self._wanted(user, before, most).read)
+
+    def _wanted(self, user: Any, before: int, most: int) -> "_WantedUser":
+        return _WantedUser(self.reading.owner(user), before, most, self.reading.schema.known_after)
 
     def items(self, items: Sequence[Any]) -> list[dict[str, Any] | None]:
         """Attributes of items."""
@@ -130,7 +132,7 @@ class KeyedStore:
             if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
                 raise InputError("time is missing or no number; send seconds since 1970 (UTC).")
             # A behavior in the second of the request is not known strictly before it.
-            wanted = _WantedUser(self.reading.owner(completed.get("user")), _whole(time), most)
+            wanted = self._wanted(completed.get("user"), _whole(time), most)
         # Keys by fields of the profile are known only after the user was read.
         shown = None if self.reading.reads_profile else self._shown(completed)
 
@@ -211,7 +213,7 @@ class KeyedStore:
         """Profiles of the users of events, where statistics are counted by them."""
         if not self.reading.reads_profile:
             return {}
-        owners = list({self.reading.owner(event.user) for event in events})
+        owners = list({self.reading.owner(one.user, f"events[{n}].user") for n, one in enumerate(events)})
         records = self.backend.view(lambda reader: reader.many([head_key(owner) for owner in owners]))
         heads = [read_head(record) for record in records]
         return {owner: head.profile for owner, head in zip(owners, heads, strict=True) if head is not None}
@@ -271,7 +273,8 @@ class KeyedStore:
                     read_outcome(value, label)
                 except InputError as error:
                     raise InputError(f"outcomes[{number}].{error}") from None
-            keys.append(open_key(self.reading.owner(outcome.user), self.reading.digest(outcome.impression)))
+            owner = self.reading.owner(outcome.user, f"outcomes[{number}].user")
+            keys.append(open_key(owner, self.reading.digest(outcome.impression)))
 
         def work(writer: Writer) -> list[bool]:
             self._check_whole(writer)
@@ -285,7 +288,7 @@ class KeyedStore:
 
     def put_users(self, profiles: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
         """Replace profiles."""
-        owners = [self.reading.owner(user) for user, _ in profiles]
+        owners = [self.reading.owner(user, f"profiles[{n}].user") for n, (user, _) in enumerate(profiles)]
         for number, (user, profile) in enumerate(profiles):
             self.reading.check_profile(user, profile, f"profiles[{number}]")
 
@@ -357,6 +360,7 @@ class _WantedUser:
     owner: bytes
     before: int
     most: int
+    known_after: int
 
     def pages(self, reader: Reader) -> list[Key]:
         """Keys of the records that `read` reads after the first one."""
@@ -364,7 +368,7 @@ class _WantedUser:
 
     def read(self, reader: Reader) -> StoredUser | None:
         """Read it; None if nothing is known."""
-        return user_before(reader, self.owner, self.before, self.most)
+        return user_before(reader, self.owner, self.before, self.most, self.known_after)
 
 
 class _Sums:

@@ -32,7 +32,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         id: chosen by the sender; an event whose id the store has of this user is not appended again.
         user, item: raw ids; None for a role that the log of the model does not have.
         time: seconds since 1970.
-        known_at: moment from which a history may show it; its time if None.
+        known_at: moment from which a history may show it; if None, as long after its time as in the log.
         behavior: fields of the behavior; None for an event that histories never show, such as an impression
             without a click.
         context: context fields of the impression, by which statistics may be counted.

@@ -86,20 +86,23 @@ class Reading:
 
     # --- ids
 
-    def user(self, raw: Any) -> int | str:
+    def user(self, raw: Any, path: str = "user") -> int | str:
         """Return the id of a user as the encoder reads it.
+
+        Args:
+            path: of the id, for messages.
 
         Raises:
             InputError: the value cannot be an id.
         """
         if "user" in self.schema.absent:
             return 0
-        user_identity(raw, self.encoder)  # refuses what is no id
-        return _plain(raw, self.schema.user, "user")
+        user_identity(raw, self.encoder, path)  # refuses what is no id
+        return _plain(raw, self.schema.user, path)
 
-    def owner(self, raw: Any) -> bytes:
+    def owner(self, raw: Any, path: str = "user") -> bytes:
         """Owner of the records of a user."""
-        return owner_of(self.user(raw))
+        return owner_of(self.user(raw, path))
 
     def item(self, raw: Any) -> int | str:
         """Return the id of an item as the encoder reads it.
@@ -126,7 +129,8 @@ class Reading:
         for name in profile:
             if name not in bare:
                 raise InputError(f"{path}: " + unknown("field", name, bare))
-        shown = {"time": 0, "user": user, "profile": dict(profile), "candidates": [{"item": 0}]}
+        candidate = {} if "item" in self.schema.absent else {"item": 0}
+        shown = {"time": 0, "user": user, "profile": dict(profile), "candidates": [candidate]}
         try:
             encode_requests([shown], self.encoder, 1)
             _encode(dict(profile))
@@ -206,16 +210,20 @@ class Reading:
         if event.behavior is not None:
             row = {**item, "time": event.time, "known_at": event.known_at, **event.behavior}
             request["behaviors"] = [row]
-            known = event.time if event.known_at is None else event.known_at
-            if _is_number(known):
+            if _is_number(known := self._known_at(event)):
                 request["time"] = known + 1  # so that the behavior is seen, and its fields are checked
         return request
+
+    def _known_at(self, event: Event) -> Any:
+        """Find the moment from which a history shows an event; anything that is no number was sent so."""
+        told = event.known_at is not None or not _is_number(event.time)
+        return event.known_at if told else event.time + self.schema.known_after
 
     def _read(self, event: Event, shown: ShownCandidates) -> ReadEvent:
         time = int(event.time)
         row: Row | None = None
         if event.behavior is not None and "user" not in self.schema.absent:
-            known = time if event.known_at is None else int(event.known_at)
+            known = int(self._known_at(event))
             item = None if "item" in self.schema.absent else shown.items[0]
             fields = {name: value for name, value in event.behavior.items() if value is not None}
             row = [known, time, item, fields]

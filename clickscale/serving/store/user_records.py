@@ -108,8 +108,12 @@ def put_loaded(writer: Writer, owner: bytes, profile: dict[str, Any], rows: list
     put_head(writer, owner, UserRecord(VERSION, profile, filled(rows, save), dropped))
 
 
-def user_before(reader: Reader, owner: bytes, before: int, most: int) -> StoredUser | None:
-    """A user with the newest behaviors known before a moment."""
+def user_before(reader: Reader, owner: bytes, before: int, most: int, known_after: int) -> StoredUser | None:
+    """A user with the newest behaviors known before a moment.
+
+    Args:
+        known_after: seconds after which a behavior without ``known_at`` is known.
+    """
     head = read_head(reader.get(head_key(owner)))
     if head is None:
         return None
@@ -120,7 +124,7 @@ def user_before(reader: Reader, owner: bytes, before: int, most: int) -> StoredU
     shown = visible[-most:] if most else []
     return StoredUser(
         profile=head.profile,
-        behaviors=[_behavior(row) for row in shown],
+        behaviors=[_behavior(row, known_after) for row in shown],
         truncated=bool(head.dropped or older_pages or len(visible) > len(shown)),
         last_time=shown[-1][0] if shown else None,
     )
@@ -146,11 +150,11 @@ def _pages_before(head: UserRecord, before: int, most: int) -> tuple[list[Page],
     return pages[taken:], taken
 
 
-def _behavior(row: Row) -> dict[str, Any]:
+def _behavior(row: Row, known_after: int) -> dict[str, Any]:
     """Behavior as a request sends it."""
     known, time, item, fields = row
     behavior = {"item": item, "time": time} if item is not None else {"time": time}
-    if known != time:
+    if known != time or known_after:
         behavior["known_at"] = known
     return behavior | fields if fields else behavior
 

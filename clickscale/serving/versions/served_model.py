@@ -61,12 +61,14 @@ class Ranked:
     Attributes:
         probabilities: (C, T) after the correction.
         missing_profile: profile fields that neither the request nor the store had.
+        missing_context: context fields that no candidate has.
         degraded: True if the store failed, so that only what the request brought was used.
     """
 
     response: Response
     probabilities: npt.NDArray[np.float64]
     missing_profile: tuple[str, ...]
+    missing_context: tuple[str, ...]
     degraded: bool
 
     @property
@@ -109,7 +111,9 @@ class ServedModel:
         self.store = store
         self._store_works = True
         self.longest = scorer.artifact.config.length + slack
-        self._profile = tuple(field.name for field in self.artifact.encoder.schema.profile)
+        schema = self.artifact.encoder.schema
+        self._profile = tuple(field.name for field in schema.profile)
+        self._context = tuple(field.name for field in schema.context)
 
     @property
     def artifact(self) -> Artifact:
@@ -183,10 +187,12 @@ class ServedModel:
         if isinstance(response, Exception):
             return response
         profile = completed.request.get("profile") or {}
+        told = set[str]().union(*completed.request["candidates"])  # a null says that it is missing
         return Ranked(
             response,
             self.correction.probabilities(self.labels, response.logits),
             tuple(name for name in self._profile if profile.get(name) is None),
+            tuple(name for name in self._context if name not in told),
             completed.degraded,
         )
 

@@ -13,6 +13,8 @@ from clickscale.data.described.histories import Histories
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import SchemaError
+from clickscale.features import FIRST
+from clickscale.inference.requests import encode_requests, user_identity
 
 T = 1_600_000_000
 LOG = """
@@ -224,6 +226,12 @@ def test_each_row_may_keep_a_history_of_its_own(tmp_path):
     seen = [timeline(dataset, int(dataset.impressions["user"][row])) for row in order[:4]]
     assert [[item for item, _ in behaviors] for behaviors in seen] == [["a", "b"], [], ["b", "a", "b"], ["a"]]
     assert manifest.report["behaviors"].quarantined == {}
+    # At serving, users have the ids that they have elsewhere.
+    sent = {"time": 9, "behaviors": [{"item": "a", "time": 8}], "candidates": [{"item": "x"}]}
+    asked = [{"user": user} | sent for user in (7, "7", "anna", "\ud800")]
+    batch = encode_requests(asked, dataset.encoder, 3).batch
+    assert batch.user.profile[:, 0].tolist() == [FIRST] * 4
+    assert len({user_identity(one["user"], dataset.encoder) for one in asked}) == 3
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ def test_hours_of_two_digit_years_are_read_from_texts_and_numbers():
     assert seconds(pa.array(["14102124", "0"]), "YYMMDDHH")[1].tolist() == [True, True]
 
 
+@pytest.mark.parametrize("told", ["1704067200", "2024-01-01", "01.01.2024"])
+def test_texts_that_stand_for_nothing_neither_hide_the_unit_nor_are_unreadable(told):
+    values = pa.array(["", " ", "-", "N/A", None, told])
+    read, bad = seconds(values)
+    assert read.to_pylist() == [None] * 5 + [1_704_067_200]
+    assert not bad.any()
+
+
 def test_milliseconds_become_seconds():
     assert seconds(pa.array([1_650_812_741_999, -1]), "ms")[0].to_pylist() == [1_650_812_741, -1]
 

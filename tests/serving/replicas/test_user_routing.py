@@ -127,15 +127,21 @@ def test_events_are_split_by_owner_and_answered_in_order() -> None:
         ingress = stand_ins()
         rows = [event("new" if user % 2 else "old", user) for user in range(30)]
         outcomes = [{"impression": "x", "user": user, "labels": {"click": 1}} for user in range(4)]
-        response = await ingress.ask("/v1/events", {"events": rows, "outcomes": outcomes})
+        profiles = [{"user": user, "profile": {"age": user}} for user in range(9)]
+        body = {"events": rows, "outcomes": outcomes, "profiles": profiles}
+        response = await ingress.ask("/v1/events", body)
         assert json.loads(response.body) == {
             "appended": [user % 2 == 1 for user in range(30)],
             "settled": [True] * 4,
         }
+        kept: list[Any] = []
         for place, handle in enumerate(ingress.handles):
             [call] = handle.calls
             part = msgspec.json.decode(call.body, type=EventsRequest)
-            assert {_owners_of(one.user, 3)[0] for one in (*part.events, *part.outcomes)} == {place}
+            everything = (*part.events, *part.outcomes, *part.profiles)
+            assert {_owners_of(one.user, 3)[0] for one in everything} == {place}
+            kept += [(one.user, one.profile["age"]) for one in part.profiles]
+        assert sorted(kept) == [(user, user) for user in range(9)]
 
     asyncio.run(main())
 

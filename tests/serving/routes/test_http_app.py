@@ -84,6 +84,9 @@ def test_what_is_unknown_or_missing_is_told(server: Live) -> None:
     assert answer["unknown"] == {"user": True, "candidates": [1], "behaviors": 1}
     assert answer["missing"]["profile"] == ["gender"]
     assert "item_rate" in answer["missing"]["statistics"]
+    assert answer["missing"]["context"] == ["position", "hour"]
+    told = [{"item": 10, "hour": 3}, {"item": 20, "position": None}]
+    assert server.call("/v1/rank", request | {"candidates": told})[1]["missing"]["context"] == []
     assert (answer["behaviors_used"], answer["behaviors_ignored"]) == (1, 1)
 
 

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from clickscale.data.dataset import Dataset
+from clickscale.data.features.encoder import Encoder
 from clickscale.errors import DataError, InputError, StoreError
+from clickscale.inference.requests import encode_requests
 from clickscale.serving.store.keyed_store import KeyedStore
 from clickscale.serving.store.opening import open_store
 from clickscale.serving.store.protocol import Event, OnlineStore, Outcome
@@ -77,6 +79,20 @@ def test_late_feedback_is_shown_once_it_is_known(store: KeyedStore) -> None:
     assert found is not None
     assert found.behaviors == [{"item": 20, "time": START + 10, "known_at": START + 50}]
     assert found.truncated
+
+
+def test_an_event_is_known_as_long_after_its_time_as_in_the_log(url: str, dataset: Dataset) -> None:
+    encoder = dataset.encoder
+    schema = msgspec.structs.replace(dataset.schema, known_after=40)
+    late = Encoder(schema, encoder.vocabularies, encoder.scales, encoder.item_rows)
+    store = open_store(url, Reading(late, dataset.item_columns()))
+    store.append([event(1, 10), event(2, 20, known_at=START + 20)])
+    assert (times(store, 21), times(store, 50), times(store, 51)) == ([20], [20], [20, 10])
+    # What a request takes over is read by the rule of events that do not tell it.
+    asked = {"user": 103, "time": START + 51, "candidates": [{"item": 20}]}
+    encoded = encode_requests([store.complete(asked, most=9)], late, 9)
+    assert encoded.batch.user.times.tolist() == [[START + 20, START + 10]]
+    store.close()
 
 
 def test_events_may_arrive_in_any_order(store: KeyedStore) -> None:
