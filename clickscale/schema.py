@@ -13,6 +13,7 @@ from clickscale.config import Config
 from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
+HOUR = "hour_of_day"  # of an impression, as a key of statistics
 _LONGEST = 10**12  # seconds of a window or a delay: sums of moments stay far from the end of 64 bits
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
@@ -148,8 +149,9 @@ class Statistic(Config, frozen=True):
     SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
-        by: the key: ``item``, ``user``, or names of item, profile or context fields; several are combined.
-            A field with several values contributes the mean over its values, and the smallest recency.
+        by: the key: ``item``, ``user``, ``hour_of_day`` (of the impression, UTC, unless a field has this
+            name), or names of item, profile or context fields; several are combined. A field with several
+            values contributes the mean over its values, and the smallest recency.
         label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time, which a recency cannot have.
         prior: pseudo-impressions of the overall rate, or of no lift.
@@ -303,6 +305,10 @@ class Schema(Config, frozen=True):
         """Context fields that a request carries: the logged ones and the statistics."""
         return (*self.context, *(statistic.as_field() for statistic in self.statistics))
 
+    def keys_hour(self, key: str) -> bool:
+        """True if a key of statistics is the hour of an impression, and no field has this name."""
+        return key == HOUR and HOUR not in {f.name for f in (*self.profile, *self.items, *self.context)}
+
     def fields(self) -> dict[str, Field]:
         """Every field by name, ids and statistics included."""
         return {field.name: field for field in self._all_fields()}
@@ -392,7 +398,7 @@ class Schema(Config, frozen=True):
             if field.shares and field.shares not in owners
         ]
         keys = {f.name for f in (self.user, self.item, *self.profile, *self.items, *self.context)}
-        keys |= {"user", "item"}
+        keys |= {"user", "item", HOUR}
         labels = {label.name for label in self.labels}
         for statistic in self.statistics:
             unknown_keys = [key for key in statistic.by if key not in keys]

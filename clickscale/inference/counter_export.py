@@ -179,5 +179,7 @@ class _RawKeys:
             return list(self._users.take(indices).to_pylist())
         if name in ("item", schema.item.name):
             return list(self._items.take(indices - FIRST).to_pylist())
+        if schema.keys_hour(name):
+            return list(indices.tolist())
         raw = raw_of_index(self._dataset.encoder, name)
         return [raw(index) for index in indices.tolist()]

@@ -10,7 +10,7 @@ from torch import Tensor
 from clickscale.arrays import Array, Ints
 from clickscale.batch import CandidateSide
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.statistics import distinct_slots
+from clickscale.data.features.statistics import distinct_slots, hours_of
 from clickscale.features import UNKNOWN, column_of
 from clickscale.inference.counter_files import Key, raw_of_index
 from clickscale.inference.json_values import plain_text
@@ -135,6 +135,8 @@ class StatisticKeys:
             places: dict[int | str, int] = {}
             codes = [places.setdefault(item, len(places)) for item in shown.items]
             return np.array(codes, np.int64)[:, None], list(places)
+        if self._schema.keys_hour(name):
+            return np.zeros((1, 1), np.int64), hours_of(np.array([shown.time])).tolist()
         if name in shown.profile:
             indices = shown.profile[name]
         elif name in shown.context:

@@ -32,6 +32,8 @@ STATISTICS = (
     Statistic(name="user_lift", by=("user",), of="lift"),
     Statistic(name="gender_lift", by=("gender", "genre"), of="lift", window=7 * DAY, prior=3.0),
     Statistic(name="position_count", by=("position", "user_id"), of="count"),
+    Statistic(name="hour_rate", by=("hour_of_day", "genre"), window=9 * DAY),
+    Statistic(name="user_hour_count", by=("user", "hour_of_day"), of="count"),
     Statistic(name="user_recency", by=("user",), of="recency", window=4 * DAY),
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", label="like", window=20 * DAY),
 )

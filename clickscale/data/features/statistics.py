@@ -15,10 +15,10 @@ With ``prior = 0`` and nothing known, the rate is ``overall``.
 ``surprises`` sums, over the known ones, the label less the rate that its item had at that time, in steps of
 1 / `STEPS`, so that the order of the sum does not matter. Impressions of one second never see each other.
 
-Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, a field is its
-index, so all unknown values of a field share one key. A field of several values contributes the mean over
-its distinct values, and to a recency the smallest; several fields are combined by every combination of their
-values.
+Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, ``hour_of_day`` is
+that of the impression (UTC, 0 to 23), a field is its index, so all unknown values of a field share one key. A
+field of several values contributes the mean over its distinct values, and to a recency the smallest; several
+fields are combined by every combination of their values.
 
 Preparation calls it when every other column of the layout (`clickscale.data.layout`) is written::
 
@@ -44,11 +44,12 @@ from clickscale.data.features.counts_in_memory import Integers, counts_before, n
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
 from clickscale.features import column_of, label_of
-from clickscale.schema import Label, Schema, Statistic
+from clickscale.schema import HOUR, Label, Schema, Statistic
 
 Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
 STEPS = 10_000  # of a lift, between 0 and 1
+HOURS = 24
 
 
 def rate(
@@ -106,6 +107,11 @@ def values_of(
         return _mean(first.astype(np.float64), there, nothing)
     weight = first + statistic.prior
     return _mean(second / STEPS / np.where(weight > 0, weight, 1), there, nothing)
+
+
+def hours_of(time: Integers) -> Integers:
+    """Hours (n,) of the day, UTC."""
+    return time // 3600 % HOURS
 
 
 def distinct_slots(values: Integers) -> Integers:
@@ -170,6 +176,8 @@ class ImpressionLog:
 
     def _values(self, name: str, rows: Rows, item: Integers | None) -> tuple[Integers, int]:
         """(N, values) distinct values of a field, -1 for none, and the number of its indices."""
+        if self.schema.keys_hour(name):
+            return hours_of(self.time[rows])[:, None], HOURS
         side, column, size = self._column(name)
         shown: NDArray[Any] = self._item[rows] if item is None else item
         found: NDArray[Any]
@@ -185,7 +193,8 @@ class ImpressionLog:
         """Divide keys (N,) into the values (N,) of each name of ``by``."""
         parts = []
         for name in reversed(by):
-            keys, value = np.divmod(keys, self._column(name)[2])
+            size = HOURS if self.schema.keys_hour(name) else self._column(name)[2]
+            keys, value = np.divmod(keys, size)
             parts.append(value)
         return parts[::-1]
 
@@ -213,7 +222,7 @@ class ImpressionLog:
         if kind != "categorical":
             fit = [name for name, (_, kind) in kinds.items() if kind == "categorical"]
             raise SchemaError(
-                "Statistics need categorical keys. " + unknown("key", name, ["user", "item", *fit])
+                "Statistics need categorical keys. " + unknown("key", name, ["user", "item", HOUR, *fit])
             )
         return side
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from clickscale.data.features.counts_in_memory import counts_before, newest_before, sums_before
 from clickscale.data.features.statistics import ImpressionLog, write_statistics
@@ -208,6 +209,39 @@ def test_a_recency_by_several_values_is_that_of_the_newest(tmp_path):
         np.save(tmp_path / f"{name}.npy", values.astype(columns[name].dtype))
     write_statistics(tmp_path, schema_of(Statistic(name="s", by=("genre",), of="recency", window=DAY)))
     assert np.load(tmp_path / "impressions/field.s.npy").tolist() == [DAY, DAY, 70]
+
+
+def write_hours(folder, slot):
+    """Four impressions of one user, two of them in the hour from 1 to 2 of different days."""
+    columns = write_log(folder, rows=4)
+    for name, values in {
+        "impressions/time": np.array([3_600, 7_200, DAY + 7_199, 2 * DAY + 3_600]),
+        "impressions/label.click": np.array([1, 0, 0, 0], np.int8),
+        "impressions/field.slot": np.array(slot, np.int32),
+    }.items():
+        np.save(folder / f"{name}.npy", values.astype(columns[name].dtype))
+
+
+def test_an_hour_counts_what_came_in_the_same_hour_of_earlier_days(tmp_path):
+    write_hours(tmp_path, [2, 2, 2, 3])
+    hour, both = (
+        Statistic(name=name, by=by, prior=2.0)
+        for name, by in (("hour_rate", ("hour_of_day",)), ("both_rate", ("hour_of_day", "slot")))
+    )
+    write_statistics(tmp_path, schema_of(hour, both))
+    # all have 1 of 1, 1 of 2, 1 of 3; the hour has 1 of 1, then 1 of 2
+    expected = [0.5, 1, (1 + 2 / 2) / (1 + 2), (1 + 2 / 3) / (2 + 2)]
+    np.testing.assert_allclose(np.load(tmp_path / "impressions/field.hour_rate.npy"), expected, rtol=1e-6)
+    expected[3] = 1 / 3  # the rate of all, since the slot is another one
+    np.testing.assert_allclose(np.load(tmp_path / "impressions/field.both_rate.npy"), expected, rtol=1e-6)
+
+
+def test_a_field_called_hour_of_day_is_the_key_of_that_name(tmp_path):
+    write_hours(tmp_path, [2, 3, 3, 3])
+    np.save(tmp_path / "impressions/field.hour_of_day.npy", np.load(tmp_path / "impressions/field.slot.npy"))
+    schema = schema_of(Statistic(name="count", by=("hour_of_day",), of="count"))
+    write_statistics(tmp_path, structs.replace(schema, context=(Field(name="hour_of_day"),)))
+    assert np.load(tmp_path / "impressions/field.count.npy").tolist() == [0, 0, 1, 2]
 
 
 def test_no_impressions_have_no_keys(tmp_path):

@@ -20,6 +20,7 @@ MORE = (
     Statistic(name="genre_lift", by=("user", "genre"), of="lift", prior=3.0),
     Statistic(name="gender_rate", by=("gender", "item"), of="rate", label="like"),
     Statistic(name="position_count", by=("position", "genre"), of="count", window=4 * DAY),
+    Statistic(name="hour_rate", by=("hour_of_day", "genre")),
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", window=9 * DAY),
     Statistic(name="like_recency", by=("item",), of="recency", label="like", window=12 * DAY),
 )

@@ -70,6 +70,7 @@ from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schem
 from clickscale.data.described.rows import ORDER, as_text
 from clickscale.data.features.texts import whole_texts
 from clickscale.errors import ConfigError, InputError, unknown
+from clickscale.schema import HOUR
 
 Kind = Literal["user", "item"]
 
@@ -217,8 +218,10 @@ class _Draft:
         yield from self._more_lines("users", "user")
         has = {"user": events.user is not None, "item": events.item is not None}
         yield from self.derived.lines(self._free)
-        sample = Sample.of(self.sampled, events)
-        yield from statistic_lines(self.categories, has, bool(self.shape.order), self._free, sample)
+        ordered = bool(self.shape.order)
+        keys_hour = HOUR not in self.taken and not ordered
+        sample = Sample.of(self.sampled, events, keys_hour=keys_hour)
+        yield from statistic_lines(self.categories, has, ordered, self._free, sample)
         yield from split_lines(self.shape, events.user)
 
     def _read_tables(self) -> list[NamedTable]:

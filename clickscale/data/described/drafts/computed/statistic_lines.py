@@ -21,8 +21,9 @@ from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.roles import mentions, separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
+from clickscale.data.features.statistics import hours_of
 from clickscale.data.tables.casts import detect_unit, seconds
-from clickscale.schema import Statistic, usual_statistics
+from clickscale.schema import HOUR, Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
 _MANY, _ALONE = (
@@ -31,10 +32,12 @@ _MANY, _ALONE = (
 )  # values of a field that has a rate of its own: at least, and as a share of the rows
 _MOST = 3  # fields of many values and pairs of fields that get statistics, at most
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
+_AT_HOURS = 5.0  # those of an hour and a field, where users count once; where hours tell nothing, 3.5 at most
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _RETURNING, _DAY = 0.5, 86_400  # share of the rows a day or more after the first of their user, at least
+_WEEK = 7 * 86_400  # that a sample spans at least, for hours to come again
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -61,6 +64,7 @@ class Sample:
         user, item: (N,) ids; None without them.
         seconds: (N,) times; None without them.
         label: (N,) outcomes; None without one.
+        keys_hour: whether the hour of an impression can be a key: there are times, and no field has its name.
     """
 
     fields: Sequence[Sampled]
@@ -68,16 +72,17 @@ class Sample:
     item: pa.Array | None
     seconds: pa.Array | None
     label: Floats | None
+    keys_hour: bool = True
 
     @classmethod
-    def of(cls, fields: Sequence[Sampled], events: Events) -> "Sample":
+    def of(cls, fields: Sequence[Sampled], events: Events, *, keys_hour: bool = True) -> "Sample":
         """Sample of a table of events; one of lists or of users of several columns says nothing."""
         ids = [None if column is None else column.values for column in (events.user, events.item)]
         if events.shape.listed or events.shape.composite:
             return cls([], None, None, None, None)
         user, item = (None if ids is None or pa.types.is_nested(ids.type) else ids for ids in ids)
         time = None if events.time is None else seconds(events.time.values, detect_unit(events.time.known))[0]
-        return cls(fields, user, item, time, events.truth)
+        return cls(fields, user, item, time, events.truth, keys_hour)
 
     @cached_property
     def is_of_returning_users(self) -> bool:
@@ -154,7 +159,23 @@ class Sample:
             for one, other in combinations(few, 2)
             if one.side != other.side or one.side is None
         ]
-        return [(one, other) for told, one, other in sorted(found, reverse=True) if told >= _TOGETHER]
+        found = [each for each in found if each[0] >= _TOGETHER]
+        if self.keys_hour:
+            found += [(self._told_by_hours(field), HOUR, field.name) for field in few]
+        return [(one, other) for told, one, other in sorted(found, reverse=True) if told >= _AT_HOURS]
+
+    def _told_by_hours(self, field: Sampled) -> float:
+        """Measure how far the hour and a field together tell the outcome, alike for other users.
+
+        Else an hour says who was there, and in a log of a few days what happened then.
+        """
+        known = np.zeros(0) if self.seconds is None else np.asarray(self.seconds.drop_null())
+        if self.seconds is None or self.label is None or not len(known) or np.ptp(known) < _WEEK:
+            return 0.0
+        moment = np.asarray(self.seconds.fill_null(0), np.int64)
+        hour = np.where(self.seconds.is_valid(), hours_of(moment) + 1, 0)
+        group = moment // _DAY if self.user is None else _codes(self.user)
+        return _told_together(hour, _codes(field.values), self.label, group)
 
 
 def statistic_lines(
@@ -287,8 +308,8 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
     return np.searchsorted(ordered, moments) - np.searchsorted(ordered, moments - window)
 
 
-def _told_together(one: Codes, other: Codes, label: Floats) -> float:
+def _told_together(one: Codes, other: Codes, label: Floats, group: Codes | None = None) -> float:
     """Measure how far two fields together tell an outcome, see `told_beyond`."""
     pairs = one * (int(other.max(initial=0)) + 1) + other
     together = np.unique(pairs, return_inverse=True)[1].ravel() + 1  # of many users few have most values
-    return told_beyond((one, other), together, label)
+    return told_beyond((one, other), together, label, group)

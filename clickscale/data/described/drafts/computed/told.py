@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
 
 
-def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats) -> float:
+def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats, group: Codes | None = None) -> float:
     """Measure how far something tells an outcome beyond what some fields tell.
 
     Over one half of the rows, an effect of each value of every field is fitted, on the scale of logits; the
@@ -23,6 +23,8 @@ def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats) -> float:
         fields: (N,) numbers of the values of each, 0 for none.
         more: (N,) numbers of its values, 0 for none.
         label: (N,) outcomes, NaN where unknown.
+        group: (N,) numbers of groups of rows that are not independent, such as those of a user: each lies in
+            one half as a whole, and counts once in the error. By default each row is its own group.
 
     Returns:
         The agreement over its standard error: about normal, a little below 0, where nothing is told.
@@ -33,12 +35,14 @@ def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats) -> float:
     known, more, outcome = [field[usable] for field in fields], more[usable], label[usable]
     if not len(outcome):
         return 0.0
-    half = np.arange(len(outcome)) % 2 == 0
+    alike = np.arange(len(outcome)) if group is None else group[usable]
+    groups = np.unique(alike, return_inverse=True)[1]
+    first = groups % 2 == 0
     agreement = np.zeros(len(outcome))
-    for seen in (half, ~half):
+    for seen in (first, ~first):
         left = outcome - _added(known, outcome, seen)
         agreement += _means(more, left, seen)[more] * left * ~seen
-    error = float(np.sqrt(np.square(agreement).sum()))
+    error = float(np.sqrt(np.square(np.bincount(groups, agreement)).sum()))
     return float(agreement.sum()) / error if error else 0.0
 
 

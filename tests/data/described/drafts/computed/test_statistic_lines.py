@@ -111,6 +111,30 @@ def visits(random: Random) -> dict[str, Columns]:
     return {"log.csv": with_outcome(random, rows, 2.0 - place)}
 
 
+def hours(random: Random) -> dict[str, Columns]:
+    """Each category has hours of its own."""
+    rows, kind = log(random), random.integers(6, size=50)
+    away = np.abs(rows["time"] // 3600 % 24 - 4 * kind[rows["item_id"]])
+    items = {"item_id": names("i", np.arange(50)), "category": names("c", kind)}
+    return {"log.csv": with_outcome(random, rows, 1.5 - np.minimum(away, 24 - away) / 3), "items.csv": items}
+
+
+def hours_of_few(random: Random) -> dict[str, Columns]:
+    """Users like categories, and each comes in an hour of his own: the hour says who is there."""
+    rows, kind = log(random, users=12), random.integers(6, size=50)
+    rows["time"] -= rows["time"] % 86_400 - 7_200 * rows["user_id"] - random.integers(3_600, size=ROWS)
+    logit = random.choice([-2.0, 2.0], (12, 6))[rows["user_id"], kind[rows["item_id"]]]
+    items = {"item_id": names("i", np.arange(50)), "category": names("c", kind)}
+    return {"log.csv": with_outcome(random, rows, logit), "items.csv": items}
+
+
+def named_hours(random: Random) -> dict[str, Columns]:
+    """The same, with a number that is called as the key of hours is."""
+    tables = hours(random)
+    tables["log.csv"] |= {"hour_of_day": random.normal(size=ROWS).round(3)}
+    return tables
+
+
 def series(random: Random, decide: bool = True) -> dict[str, Columns]:
     """Users like some series of 50 items in 10, whatever their category is."""
     rows, item = log(random), np.arange(50)
@@ -151,6 +175,9 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (sums, []),
         (situations, ["system_slot_rate"]),
         (strong_situations, []),
+        (hours, ["hour_of_day_category_rate"]),
+        (hours_of_few, []),
+        (named_hours, []),
         (fatigue, SEEN),
         (series, SERIES),
         (series_of_no_one, []),
