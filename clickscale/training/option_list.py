@@ -122,4 +122,5 @@ def _type_text(kind: Any) -> str:
         return f"list of {_type_text(arguments[0])}"
     if origin in (Union, UnionType):
         return " | ".join(_type_text(one) for one in arguments)
-    return {str: "text", int: "integer", float: "number", bool: "true | false"}.get(kind, str(kind))
+    words = {str: "text", int: "integer", float: "number", bool: "true | false", type(None): "null"}
+    return words.get(kind, str(kind))

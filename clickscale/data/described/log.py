@@ -359,7 +359,7 @@ class _Log:
 
     def _has_known_at(self) -> bool:
         history = self._config.history
-        later = self._config.behaviors.known_at or self._known_after()
+        later = self._config.behaviors.known_at or self._config.shown_after()
         return bool(later or (history and history.known_after))
 
     def _completed(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
@@ -416,15 +416,10 @@ class _Log:
         if options.known_at:
             known, chunk = table.time(chunk, options.known_at, unit)
             columns["known_at"] = pc.coalesce(known, columns["time"])
-        elif self._known_after():
-            columns["known_at"] = _later(columns["time"], self._known_after())
+        elif wait := self._config.shown_after():
+            columns["known_at"] = _later(columns["time"], wait)
         fields, chunk = table.fields(chunk, options.fields)
         return canonical(self._completed(columns | fields), chunk.problem, chunk.evidence)
-
-    def _known_after(self) -> int:
-        options = self._config.behaviors
-        delays = [] if options.files else [label.delay for label in self._config.labels]
-        return max([options.known_after, *delays])
 
     def _impressions(self, table: TableFiles, chunk: Chunk, names: tuple[str, str, str]) -> pa.RecordBatch:
         config = self._config
