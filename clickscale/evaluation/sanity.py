@@ -89,9 +89,10 @@ def _worse_than(
             worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{few}{chance})")
     if not worse:
         return []
+    verb = "is worse than" if sure else "does not beat"
     return [
-        f"{label}: the model {'is worse than' if sure else 'does not beat'} {TITLES[name]} in {' and '.join(worse)}; train it on more"
-        " impressions or for more steps, or look for better options with clickscale tune."
+        f"{label}: the model {verb} {TITLES[name]} in {' and '.join(worse)}; train it on more impressions or"
+        " for more steps, or look for better options with clickscale tune."
     ]
 
 

