@@ -33,7 +33,7 @@ import torch
 from clickscale.config import Config
 from clickscale.config_text import load_json, to_json
 from clickscale.data.features.encoder import Encoder
-from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
+from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError, system_error
 from clickscale.features import Features
 from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
 from clickscale.layers.kernels.frozen import freeze
@@ -152,7 +152,9 @@ def save_artifact(
             manifest = _ArtifactManifest(files={name: file_entry(partial / name) for name in FILES})
             (partial / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
-        raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
+        raise ArtifactError(
+            f"Cannot write {folder}: {system_error(error)}. Nothing there was changed."
+        ) from error
     return folder
 
 
@@ -172,7 +174,9 @@ def publish_artifact(source: Path, folder: Path, serving: str) -> None:
             files = {name: file_entry(partial / name) for name in (*FILES, SERVING)}
             (partial / MANIFEST).write_text(to_json(_ArtifactManifest(files=files)), encoding="utf-8")
     except OSError as error:
-        raise ArtifactError(f"Cannot write {folder}: {error}. Nothing there was changed.") from error
+        raise ArtifactError(
+            f"Cannot write {folder}: {system_error(error)}. Nothing there was changed."
+        ) from error
 
 
 def _not_finite(weights: Mapping[str, torch.Tensor]) -> str:

@@ -4,6 +4,8 @@ An unknown key or choice is an error that names the nearest known one.
 """
 
 import json
+import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -15,6 +17,19 @@ import msgspec
 from clickscale.errors import ConfigError, unknown
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+# Messages of msgspec, steps of its paths, and its types in the words of a document.
+_WRONG = re.compile(r"Expected `(?P<wanted>[^`]+)`, got `\w+`")
+_LACKING = re.compile(r"Object missing required field `(?P<key>[^`]+)`")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table of keys",
+}
 
 
 def parse(text: str) -> Any:
@@ -94,8 +109,31 @@ def build(kind: type[T], tree: Any, origin: str) -> T:
     _refuse_unknown(kind, tree, origin, "")
     try:
         return msgspec.convert(tree, kind)
-    except (msgspec.ValidationError, ValueError, TypeError) as error:
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {_explained(str(error), tree)}") from error
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def _explained(message: str, tree: Any) -> str:
+    """Write the message of a conversion as a key, its value and what it must be."""
+    told, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").removeprefix(".")
+    if wrong := _WRONG.fullmatch(told):
+        wanted = [_WORDS.get(kind, kind) for kind in wrong["wanted"].split(" | ") if kind != "null"]
+        return f"{path or 'the whole'} is {_value_at(tree, path)}, and must be {' or '.join(wanted)}."
+    if lacking := _LACKING.fullmatch(told):
+        return f"{path}{path and ': '}the key {lacking['key']!r} is missing."
+    return f"{path}{path and ': '}{told}."
+
+
+def _value_at(tree: Any, path: str) -> str:
+    """Write the value at a path such as ``labels[0].delay``; ``[...]`` hides which of a mapping it is."""
+    if "[...]" in path:
+        return "something else"
+    for key, place in _STEP.findall(path):
+        tree = tree[key or int(place)]
+    return reprlib.repr(tree)
 
 
 def _refuse_unknown(kind: Any, tree: Any, origin: str, path: str) -> None:

@@ -27,7 +27,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 
 from clickscale.config import Config
@@ -93,12 +96,14 @@ def building(folder: Path, kind: FolderKind, *, overwrite: bool = False) -> Iter
             failpoint("folder_synced")
             _publish(partial, folder)
     except (OSError, SafetensorError) as error:
-        if not _is_full(error):
+        if (code := _lack_of_room(error)) is None:
             raise
+        why = f"its disk is full: {kind.name} needs more than the {free:,} bytes that were free"
+        if code == errno.EFBIG:
+            why = f"a file of {kind.name} is larger than the file system, or ulimit -f, allows"
         raise kind.error(
-            f"The disk of {folder.parent} is full: {kind.name} needs more than the {free:,} bytes that were"
-            f" free. What was written of it is removed and nothing else was changed; free some space and"
-            f" start again, or choose another folder. ({error})"
+            f"{folder} cannot be written: {why}. What was written of it is removed and nothing else was"
+            f" changed; free some space and start again, or choose another folder. ({os.strerror(code)})"
         ) from error
 
 
@@ -256,15 +261,21 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))
     if path.exists() and not path.is_file():  # a folder, or a device that would be replaced by a file
         raise FileExistsError(errno.EEXIST, "It exists and is not a regular file", str(path))
-    with _locked(_beside(path, _PARTIAL), wait=True):
-        written = _beside(path, _PARTIAL) / path.name
-        yield written
-        failpoint("file_written")
-        _sync(written)
-        failpoint("file_synced")
-        os.replace(written, path)
-        failpoint("file_published")
-        _sync(path.parent)
+    try:
+        with _locked(_beside(path, _PARTIAL), wait=True):
+            written = _beside(path, _PARTIAL) / path.name
+            yield written
+            failpoint("file_written")
+            _sync(written)
+            failpoint("file_synced")
+            os.replace(written, path)
+            failpoint("file_published")
+            _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        if (code := _lack_of_room(error)) is None:
+            raise
+        advice = "nothing was changed; free some space, or choose another place"
+        raise OSError(code, f"{os.strerror(code)}; {advice}", str(path)) from error
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
@@ -276,6 +287,22 @@ def replace_bytes(path: Path, data: bytes) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Replace a text file in one move that survives a loss of power."""
     replace_bytes(path, text.encode())
+
+
+def array_on_disk(
+    path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], version: tuple[int, int] | None = None
+) -> np.memmap[Any, Any]:
+    """Make an array of zeros in a file, to be filled in any order.
+
+    Its space is taken at once: a page of a mapped file that finds the disk full ends the process.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape, version=version)
+    with path.open("rb+") as stream:
+        os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+    return array
 
 
 def free_space(folder: Path) -> str:
@@ -418,8 +445,10 @@ def _sync_tree(folder: Path) -> None:
         _sync(path)
 
 
-def _is_full(error: OSError | SafetensorError) -> bool:
-    """True if the disk or the quota is full; the writer of tensors reports it only in its text."""
+def _lack_of_room(error: OSError | SafetensorError) -> int | None:
+    """Return the code of an error of a full disk or a limit; the writer of tensors reports it in its text."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return re.search(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b", str(error)) is not None
+        return error.errno if error.errno in codes else None
+    found = re.search(r"os error (\d+)\b", str(error))
+    return int(found[1]) if found and int(found[1]) in codes else None

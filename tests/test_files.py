@@ -16,6 +16,7 @@ from clickscale.errors import ArtifactError, DamagedError, DataError
 from clickscale.files import (
     FAILPOINT,
     FolderKind,
+    array_on_disk,
     building,
     check_sizes,
     checksum,
@@ -210,6 +211,35 @@ def test_a_full_disk_is_told_in_numbers(tmp_path: Path, error: Exception) -> Non
     with pytest.raises(DataError, match=r"is full: a prepared .*more than the [\d,]+ bytes that were free"):
         fail(tmp_path / "out", error)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("older")
+    with (
+        pytest.raises(OSError, match=r"nothing was changed; free some space") as caught,
+        replacing(tmp_path / "file"),
+    ):
+        raise error
+    assert (caught.value.filename, names(tmp_path)) == (str(tmp_path / "file"), ["file"])
+    assert (tmp_path / "file").read_text() == "older"
+
+
+def test_a_file_beyond_a_limit_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"out cannot be written: a file of a prepared .* ulimit -f, allows"):
+        fail(tmp_path / "out", OSError(errno.EFBIG, "File too large"))
+
+
+def test_an_array_takes_its_room_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = array_on_disk(tmp_path / "array.npy", np.int16, (7, 3))
+    assert (array.shape, array.dtype, array.any()) == ((7, 3), np.int16, False)
+    array[2] = 5
+    assert np.load(tmp_path / "array.npy").sum() == 15
+    assert (tmp_path / "array.npy").stat().st_blocks > 0
+
+    def full(handle: int, start: int, size: int) -> None:
+        if (start, size) == (0, os.fstat(handle).st_size):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        array_on_disk(tmp_path / "array.npy", np.int16, (7, 3))
 
 
 @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), SafetensorError("os error 280")])

@@ -14,7 +14,7 @@ from clickscale.benchmarking.ablation_config import (
     refuse_other_ablation,
 )
 from clickscale.benchmarking.ablation_page import Ablation, AblationLine, AblationTable, write_ablation
-from clickscale.benchmarking.forecast import Forecast, Sizes, open_parts
+from clickscale.benchmarking.forecast import Forecast, Sizes, listed, open_parts
 from clickscale.benchmarking.progress import Progress, Say
 from clickscale.benchmarking.speeds import Speed, measure_speeds, read_speeds, write_speeds
 from clickscale.benchmarking.work import work
@@ -64,7 +64,7 @@ def ablate(
         },
     )
     if not found.tables:
-        raise RunError(f"No table of {out} has a line to compare with: {_listed(failed)}")
+        raise RunError(f"No table of {out} has a line to compare with: {listed(failed)}")
     write_ablation(found, out, dataset.manifest.notes)
     return found
 
@@ -90,15 +90,22 @@ def _forecast(
     jobs: int,
     say: Say,
 ) -> Forecast:
-    """Measure what is not known yet; a line that cannot be trained on the data is left out by name."""
+    """Measure what is not known yet; a line that cannot be trained on the data is left out by name.
+
+    So is one that would stand alone: a table needs the line that all others are compared with, and another.
+    """
     with_ids = open_dataset(config.ids) if config.ids else dataset
     asked = {
         name: (config.run(line.variant, line.grade), with_ids if line.variant.needs_ids else dataset)
         for name, line in config.lines().items()
     }
     speeds, failed = measure_speeds(asked, known, say)
+    there = [[str(line) for line in section.lines if str(line) in speeds] for section in config.sections()]
+    bases = [str(section.lines[0]) for section in config.sections()]
+    tables = [names for names, base in zip(there, bases, strict=True) if base in names and len(names) > 1]
+    speeds = {name: speed for name, speed in speeds.items() if any(name in names for names in tables)}
     if not speeds:
-        raise ConfigError(f"Nothing can be trained on {config.data}: {_listed(failed)}")
+        raise ConfigError(f"No table can be trained on {config.data}: {listed(failed)}")
     each = {name: sizes.training_seconds(speed) + sizes.test_seconds(speed) for name, speed in speeds.items()}
     seconds = {name: config.seeds * one for name, one in each.items()}
     return Forecast(seconds, dict.fromkeys(speeds, config.seeds), speeds, failed, jobs)
@@ -170,7 +177,3 @@ def _runs(line: TrainedLine, config: AblationConfig, out: Path) -> list[Entrant]
         for cell in cells
         if cell.tested(out)
     ]
-
-
-def _listed(failed: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in failed.items())

@@ -15,6 +15,7 @@ from clickscale.benchmarking.cells import Cell, chosen_rate, grid, seeds
 from clickscale.benchmarking.forecast import (
     Forecast,
     Sizes,
+    listed,
     make_forecast,
     matched_steps,
     open_parts,
@@ -200,7 +201,7 @@ class _Session:
             speeds=speeds,
         )
         if not found.equal:
-            raise RunError(f"No run of {out} is finished: {_listed(self._failed)}")
+            raise RunError(f"No run of {out} is finished: {listed(self._failed)}")
         write_benchmark(found, out, self._dataset.manifest.notes)
         return found
 
@@ -208,7 +209,3 @@ class _Session:
         """Cells of a table that are done."""
         cells = [c for m, rate in rates.items() for c in seeds(self._config, m, rate, steps.get(m, 0))]
         return [cell for cell in cells if cell.tested(self._out)]
-
-
-def _listed(failed: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in failed.items())

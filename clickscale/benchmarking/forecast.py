@@ -126,3 +126,11 @@ def shown_cells(config: BenchmarkConfig, model: str, rate: float, speeds: Mappin
     """Cells of a model in either table, each once."""
     steps: Iterable[int] = (0, matched_steps(config, model, speeds))
     return list(dict.fromkeys(cell for most in steps for cell in seeds(config, model, rate, most)))
+
+
+def listed(failed: Mapping[str, str]) -> str:
+    """Write why some could not be trained, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        reasons.setdefault(why.rstrip("."), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clickscale.arrays import Flags, Floats32, Ints, Ints32
-from clickscale.errors import DamagedError, DataError, InputError
+from clickscale.errors import DamagedError, DataError, InputError, system_error
 from clickscale.files import replacing, sha256_of
 
 _FORMAT = "clickscale-predictions-1"
@@ -102,7 +102,7 @@ class Predictions:
                 save_file(arrays, partial, metadata)
         except (OSError, SafetensorError) as error:
             raise DataError(
-                f"Cannot write predictions to {target}: {error}. Check folder and disk."
+                f"Cannot write predictions to {target}: {system_error(error)}. Check folder and disk."
             ) from error
 
     def _about(self) -> str:

@@ -17,6 +17,8 @@ FEWEST_STEPS = 100
 PCOC_RANGE = (0.5, 2.0)
 """Predicted over observed positives outside of which probabilities are not to be used as such."""
 
+_CHANCE = 0.05  # p-value below which a difference counts as one
+
 TITLES = {"constant": "the constant rate", "popularity": "item popularity"}
 """Names of the simple predictions in sentences and tables."""
 
@@ -76,9 +78,9 @@ def _worse_than(
     against: Mapping[str, PairedTest],
     rests_on: Mapping[str, tuple[int, str]],
 ) -> list[str]:
-    """Warn of a model that is worse than a simple prediction: one sentence with every measure, or none."""
+    """Warn of a model that does not beat a simple prediction: one sentence with every measure, or none."""
     better = {metric.name: (1 if metric.better == "higher" else -1, metric.title) for metric in METRICS}
-    worse = []
+    worse, sure = [], False
     for key, test in against.items():
         sign, title = better[key]
         often, of = rests_on.get(key, (FEWEST, ""))
@@ -86,13 +88,15 @@ def _worse_than(
             continue
         if sign * test.delta < -1e-9:  # beyond rounding
             chance = "" if test.p_text == "-" else f", p {test.p_text}"
+            sure |= test.p_value < _CHANCE
             few = f" on {often:,} {of}" if of else ""
             worse.append(f"{title} ({model[key].value:.4f} against {simple[key]:.4f}{few}{chance})")
     if not worse:
         return []
+    verb = "is worse than" if sure else "does not beat"
     return [
-        f"{label}: the model is worse than {TITLES[name]} in {' and '.join(worse)}; train it on more"
-        " impressions or for more steps, or look for better options with clickscale tune."
+        f"{label}: the model {verb} {TITLES[name]} in {' and '.join(worse)}; train it on more impressions or"
+        " for more steps, or look for better options with clickscale tune."
     ]
 
 

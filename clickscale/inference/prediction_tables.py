@@ -14,7 +14,6 @@ Scores are collected in a file, then the table is written piece by piece. So mem
 each impression of the part, whatever the number of labels or the length of ids. Trees hold all features.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.errors import ArtifactError, DamagedError, InputError, RunError
 from clickscale.evaluation.evaluate import score_part
 from clickscale.features import FIRST, label_of
-from clickscale.files import heal, replacing, sha256_text
+from clickscale.files import array_on_disk, heal, replacing, sha256_text
 from clickscale.inference.replay import raw_ids
 from clickscale.runtime import MOST, available_cores
 from clickscale.sealed import read_document
@@ -100,23 +99,14 @@ def predict_to_table(
     check_table(out, overwrite)
     scores = _scores(source, None if data is None else Path(data))
     rows = scores.dataset.part(part)
-    scratch = out.with_name(f"{out.name}.scores")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
+    with replacing(out) as partial:
         shape = (len(rows), len(scores.labels))
-        logits = np.lib.format.open_memmap(scratch / "logits.npy", "w+", np.float32, shape)
+        logits = array_on_disk(partial.with_name("logits.npy"), np.float32, shape)
         for some, values in scores.score(part):
             logits[np.searchsorted(rows, some)] = values
-        pieces = _pieces(scores.dataset, rows, scores.labels, logits)
-        with (
-            replacing(out) as partial,
-            table_writer(partial, _schema(scores.dataset, scores.labels)) as writer,
-        ):
-            for piece in pieces:
+        with table_writer(partial, _schema(scores.dataset, scores.labels)) as writer:
+            for piece in _pieces(scores.dataset, rows, scores.labels, logits):
                 writer.write_batch(piece)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return len(rows)
 
 

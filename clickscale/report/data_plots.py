@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from clickscale.data.checks.contents import LENGTHS, FieldSummary, Inspection
 from clickscale.data.source import PARTS
+from clickscale.files import replacing
 from clickscale.report.plots import COLORS, FAINT, MUTED, axes_of, in_style, new_figure, save_figure, svg
 
 _SIDES = dict(zip(("item", "behavior", "profile", "context"), COLORS, strict=False))
@@ -24,7 +25,9 @@ def plot_inspection(inspection: Inspection, path: Path) -> None:
     Args:
         path: file to write; its suffix (``.svg``, ``.png``, ``.pdf``) chooses the format.
     """
-    save_figure(_draw(inspection), path, dpi=120)
+    figure = _draw(inspection)
+    with replacing(path) as partial:
+        save_figure(figure, partial, dpi=120)
 
 
 @in_style

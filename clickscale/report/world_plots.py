@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from clickscale.data.dataset import Dataset
 from clickscale.data.source import PARTS
 from clickscale.features import column_of
+from clickscale.files import replacing
 from clickscale.report.plots import COLORS, FAINT, MUTED, in_style, save_figure
 from clickscale.world.lives import ACTIONS
 from clickscale.world.market import DAY, START, make_market
@@ -46,7 +47,8 @@ def plot_world(dataset: Dataset, auc: Mapping[int, float], best: float, path: Pa
     _plot_probabilities(axes[0, 1], truth)
     _plot_needs(axes[1, 0], due_shares(dataset, rows), truth)
     _plot_lengths(axes[1, 1], auc, best)
-    save_figure(figure, path, dpi=120)
+    with replacing(path) as partial:
+        save_figure(figure, partial, dpi=120)
 
 
 def _plot_life(axes: Axes, dataset: Dataset) -> None:

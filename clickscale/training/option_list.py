@@ -108,7 +108,7 @@ def _default_text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_default_text(one) for one in value)}]"
     if value is None:
-        return "null"
+        return "unset"
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -121,5 +121,6 @@ def _type_text(kind: Any) -> str:
     if origin is tuple:
         return f"list of {_type_text(arguments[0])}"
     if origin in (Union, UnionType):
-        return " | ".join(_type_text(one) for one in arguments)
+        # An option that is not set is left to the recipe; no value of --set says so.
+        return " | ".join(_type_text(one) for one in arguments if one is not type(None))
     return {str: "text", int: "integer", float: "number", bool: "true | false"}.get(kind, str(kind))

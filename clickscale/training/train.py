@@ -12,7 +12,7 @@ from torch.utils import deterministic as memory
 from clickscale.arrays import Array
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
-from clickscale.errors import ConfigError, RunError
+from clickscale.errors import ConfigError, RunError, system_error
 from clickscale.features import label_of
 from clickscale.locks import one_writer
 from clickscale.runtime import set_threads, survive_forks
@@ -121,8 +121,8 @@ def run_training(
             return _train(config, planner, out, resume, progress, pause_after, interruption)
     except OSError as error:
         raise RunError(
-            f"Run {out} stopped: {error}. Its checkpoints are untouched; make room on the disk or repair the"
-            " path, then continue with --resume."
+            f"Run {out} stopped: {system_error(error)}. Its checkpoints are untouched; make room on the disk"
+            " or repair the path, then continue with --resume."
         ) from error
 
 

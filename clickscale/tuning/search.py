@@ -265,10 +265,17 @@ class _Search:
         verdict = judge(best, losses, self._seeds)
         searched = sum(seed == self._seeds[0] for _, seed in runs) - 1
         measured = sum(line.validations for line in lines)
-        notes = [
+        chosen = [
             *verdict.notes,
             f"The validation part was measured {measured} times and chose among {searched + 1} trials, so its"
             " losses flatter the best of them; the test part was not read.",
+        ]
+        alone = (
+            f"The search had no room for a trial beside the recipe, which took {self._run_seconds():.0f} s;"
+            " the same command with a larger --budget continues it."
+        )
+        notes = [
+            *(chosen if searched else [alone]),
             f"Trial 0 is the recipe measured every {self._candidate(0).config.validate_every} steps: each run"
             " takes the best of at least four weights, where train alone may look less often.",
         ]

@@ -16,6 +16,7 @@ from clickscale.benchmarking import work
 from clickscale.benchmarking.ablation import ablate, forecast_ablation
 from clickscale.benchmarking.ablation_config import AblationConfig
 from clickscale.benchmarking.ablation_page import Ablation
+from clickscale.benchmarking.forecast import listed
 from clickscale.errors import ConfigError
 from tests.benchmarking.jobs import jobs_here
 from tests.data.tiny import source_of, tiny_dataset, tiny_schema, tiny_source, tiny_tables
@@ -111,8 +112,13 @@ def test_lines_that_need_content_are_left_out_by_name(config: AblationConfig, tm
     assert "content" in found.failed["est-size-1"]
     assert "ids-size-1" not in found.failed  # its data set was not given
     assert found.total == pytest.approx(sum(found.seconds.values()) / 2)
-    with pytest.raises(ConfigError, match="Nothing can be trained"):
-        forecast_ablation(replace(est, tables=("2",)), tmp_path / "out")
+    # Table 4 keeps its first line, which nothing could be compared with.
+    for tables in (("2",), ("4",)):
+        with pytest.raises(
+            ConfigError,
+            match=r"No table can be trained .*est-size-1.*: csa=causal needs",
+        ):
+            forecast_ablation(replace(est, tables=tables), tmp_path / "out")
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
@@ -144,3 +150,8 @@ def test_a_killed_ablation_goes_on_where_it_was(config: AblationConfig, tmp_path
     assert [line.seeds for line in found.tables[0].lines] == [1, 1, 1]
     after = stamps(out)
     assert {path: after[path] for path in before} == before
+
+
+def test_each_reason_is_listed_once() -> None:
+    failed = {"a": "no content.", "b": "no user", "c": "no content"}
+    assert listed(failed) == "a, c: no content; b: no user"

@@ -63,7 +63,7 @@ BAD = {
     ),
     "set of the wrong type": (
         ["train", "din", "--data", "tiny", "--out", "new", "--set", "batch_size=many"],
-        "Expected `int`",
+        "batch_size is 'many', and must be a whole number",
     ),
     "no data set": (
         ["train", "din", "--data", "nowhere", "--out", "new"],

@@ -54,12 +54,15 @@ def test_the_measures_in_which_a_simple_prediction_is_better_are_named_with_thei
     popularity = {"popularity": (simple, against)}
     (warning,) = label_warnings("click", "test", (50, 50), metrics(), popularity, {"gauc": (120, "users")})
     assert warning == (
-        "click: the model is worse than item popularity in GAUC (0.6000 against 0.6100 on 120 users, p 0.310)"
+        "click: the model does not beat item popularity in GAUC (0.6000 against 0.6100 on 120 users, p 0.310)"
         " and log-loss (0.5000 against 0.4900); train it on more impressions or for more steps, or look for"
         " better options with clickscale tune."
     )
     (warning,) = label_warnings("click", "test", (50, 50), metrics(), popularity, {"gauc": (19, "users")})
     assert "GAUC" not in warning  # so few may fall either way
+    against["gauc"] = PairedTest(-0.01, -0.02, -0.001, 0.03)
+    (again,) = label_warnings("click", "test", (50, 50), metrics(), popularity, {})
+    assert again.startswith("click: the model is worse than item popularity in GAUC (0.6000 against 0.61")
     level = dict.fromkeys(against, PairedTest(0.0, 0.0, 0.0, 1.0))
     undefined = dict.fromkeys(against, PairedTest(math.nan, math.nan, math.nan, math.nan, "no positives"))
     for tests in (level, undefined):

@@ -1,6 +1,8 @@
+import errno
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from clickscale.data.checks.contents import Inspection, inspect_dataset
 from clickscale.data.dataset import open_dataset
@@ -32,6 +34,20 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(
     plot_inspection(inspection, path)
     start = path.read_bytes()[:200]
     assert start.startswith(b"\x89PNG") if suffix == "png" else b"<?xml" in start
+
+
+def test_a_disk_that_fills_up_leaves_the_older_figure(
+    inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(figure: Figure, path: Path, dpi: int) -> None:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", cut)
+    (tmp_path / "figure.svg").write_text("older")
+    with pytest.raises(OSError, match="nothing was changed"):
+        plot_inspection(inspection, tmp_path / "figure.svg")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
 def test_the_figure_names_labels_and_fields_and_leaves_statistics_out(

@@ -44,6 +44,11 @@ def test_every_option_has_a_meaning(name: str) -> None:
     assert [option.key for option in _options_of(KINDS[name]) if not option.meaning] == []
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_every_type_is_told_in_words_that_set_takes(name: str) -> None:
+    assert [option.key for option in _options_of(KINDS[name]) if "<" in option.type] == []
+
+
 def test_meanings_come_from_the_docstrings_and_end_with_their_section() -> None:
     steps = "numbers of steps; `0` for none."
     assert _meanings_of(Inner) == {"rate": "of learning.", "steps": steps, "warm": steps}

@@ -199,6 +199,10 @@ def test_a_budget_below_a_run_still_trains_the_recipe(
     assert made_up.pieces == [("trial-000", 4)]
     assert outcome.chosen == 0
     assert any("pay for about 0 trials" in text for text in said)
+    assert outcome.notes[0].startswith(
+        "The search had no room for a trial beside the recipe, which took 4 s;"
+    )
+    assert not any("chose among" in note or "better than the recipe" in note for note in outcome.notes)
 
 
 @pytest.mark.parametrize("budget", [9, 16, 40, 100])

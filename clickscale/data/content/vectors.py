@@ -28,7 +28,7 @@ from clickscale.data.layout import TableReport
 from clickscale.data.preparation.quarantine import Quarantine, RowProblems
 from clickscale.errors import InputError
 from clickscale.features import FIRST, UNKNOWN, column_of
-from clickscale.files import file_entry
+from clickscale.files import array_on_disk, file_entry
 from clickscale.schema import Field
 
 _HARMLESS = ("unknown_item", "null_vector")  # normal in a file that covers other items too
@@ -126,7 +126,7 @@ class VectorColumn:
         self.filled = np.zeros(items, bool)
         self._normalize = normalize
         path = folder / "items" / f"{column_of(name)}.npy"
-        self._column = np.lib.format.open_memmap(path, "w+", "<f2", (items, width), version=(1, 0))
+        self._column = array_on_disk(path, "<f2", (items, width), version=(1, 0))
 
     def prepared(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
         """Convert (N, width) vectors to their stored form; a component that does not fit is not finite."""

@@ -120,6 +120,23 @@ class LogConfig(Config, frozen=True):
         """True if every row is a user of its own, with a history of its own."""
         return self.history is not None and self.history.per_row
 
+    def shown_after(self) -> int:
+        """Return the seconds from an event until all that a behavior shows of it is known.
+
+        Behaviors made of impressions wait for the outcomes that they show, and for no others. A column that
+        is neither a label nor context may tell of any outcome.
+        """
+        table = self.behaviors
+        if table.files:
+            return table.known_after
+        shown = set(_columns_of(table.fields, table.where))
+        told = [{each.column, *_columns_of((), each.condition, each.known)} for each in self.labels]
+        other = shown.difference(_columns_of(self.impressions.fields), *told)
+        delays = [
+            each.delay for each, columns in zip(self.labels, told, strict=True) if other or shown & columns
+        ]
+        return max([table.known_after, *delays])
+
     def parts(self) -> Split:
         """Return the split: the declared one, or that of the files."""
         by_files = isinstance(self.impressions.files, dict)
@@ -210,6 +227,12 @@ def _user(config: LogConfig) -> Field:
             f"Log {config.name!r}: guests get texts as ids, so the user must be in one column, without dtype."
         )
     return msgspec.structs.replace(field, min_count=max(field.min_count, 2))
+
+
+def _columns_of(fields: Sequence[Field], *conditions: str) -> list[str]:
+    """List the raw columns that fields and conditions read."""
+    columns = [column for field in fields for column in field.flags or (field.source,)]
+    return columns + [parse_condition(condition).column for condition in conditions if condition]
 
 
 def _refuse_outcomes(config: LogConfig) -> None:

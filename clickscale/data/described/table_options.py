@@ -100,7 +100,8 @@ class Behaviors(Files, frozen=True):
         where: keep only the rows that fulfill this condition, such as ``clicked == 1``.
         known_at: column with the moment from which a behavior may be shown; where it is empty, its time.
         known_after: seconds after its time from which a behavior may be shown, if there is no such column.
-            For behaviors made of impressions it is at least the longest ``delay`` of a label.
+            For behaviors made of impressions it is at least the ``delay`` of every label whose outcome they
+            show, in ``fields`` or by ``where``.
         fields: behavior fields.
     """
 

@@ -44,6 +44,7 @@ from clickscale.data.features.counts_in_memory import Integers, counts_before, n
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
 from clickscale.features import column_of, label_of
+from clickscale.files import array_on_disk
 from clickscale.schema import HOUR, Label, Schema, Statistic
 
 Rows = slice | Integers
@@ -311,7 +312,7 @@ class LogCounter:
             overall, labels = self._overall_counts(label), self.log.label(label.name)
             self.scratch.mkdir(parents=True, exist_ok=True)
             column = self.scratch / f"lift.{key}.npy"
-            surprise = np.lib.format.open_memmap(column, "w+", np.int16, (len(self.log),))
+            surprise = array_on_disk(column, np.int16, (len(self.log),))
             for start in range(0, len(self.log), self.memory_rows):
                 rows = slice(start, start + self.memory_rows)
                 expected = overall_rate(*(part[rows] for part in overall))

@@ -190,8 +190,10 @@ def _cold(parts: dict[str, _PartSummary], split: Split, absent: Collection[str])
     """Warn of a test part in which most users or items are new."""
     test = parts["test"]
     if test.impressions and test.cold_users > _HALF and "user" not in absent:
-        way = "" if split.kind == "user_time" else "; --split user_time divides the impressions of each user"
-        yield f"{test.cold_users:.0%} of the test impressions are of users that train has not{way}."
+        new = f"{test.cold_users:.0%} of the test impressions are of users that train has not."
+        way = " Visitors and sessions that do not come back will be new when served, too; if yours come back,"
+        way += " --split user_time divides the impressions of each user."
+        yield new if split.kind == "user_time" else new + way
     if test.impressions and test.cold_items > _HALF:
         yield (
             f"{test.cold_items:.0%} of the test impressions are of items that train has not: item ids teach "

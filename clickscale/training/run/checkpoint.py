@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clickscale.errors import DamagedError, DivergedError, RunError
+from clickscale.errors import DamagedError, DivergedError, RunError, system_error
 from clickscale.files import (
     FileEntry,
     FolderKind,
@@ -98,8 +98,8 @@ class CheckpointStore:
             replace_text(self.folder / _LATEST, final.name)
         except (OSError, SafetensorError) as error:
             raise RunError(
-                f"Checkpoint {final} cannot be written ({error}; {free_space(self.folder)} free). The older"
-                " ones are untouched; make room and start the same command again."
+                f"Checkpoint {final} cannot be written ({system_error(error)}; {free_space(self.folder)}"
+                " free). The older ones are untouched; make room and start the same command again."
             ) from error
         for step in self.steps()[: -self.keep]:
             remove_folder(self.folder / _name(step))

@@ -1,6 +1,7 @@
 """Bring your own log: tables described in TOML."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -166,12 +167,29 @@ def test_without_labels_negatives_are_sampled_and_conditions_choose_positives(tm
     assert len(tables["behaviors"]) == 4
 
 
-def test_feedback_that_comes_later_delays_behaviors_made_of_impressions(tmp_path):
-    toml = SIMPLE.replace('column = "clicked"', 'column = "clicked", delay = 50')
-    behaviors = drained(described(tmp_path, toml, clicks_csv=CLICKS))["behaviors"]
-    assert [r["known_at"] - r["time"] for r in behaviors] == [50] * 4
-    slower = drained(described(tmp_path, toml + "[behaviors]\nknown_after = 90\n"))["behaviors"]
-    assert [r["known_at"] - r["time"] for r in slower] == [90] * 4
+@pytest.mark.parametrize(
+    ("behaviors", "seconds"),
+    [
+        ("", 0),
+        (
+            'fields = [{ name = "past_category", column = "category" }]',
+            0,
+        ),  # context, which is known with the impression
+        ('fields = [{ name = "past_clicked", column = "clicked" }]', 50),
+        ('where = "clicked == 1"', 50),
+        ('fields = [{ name = "past_bought", column = "price" }]', 700),
+        ('fields = [{ name = "age" }]', 700),  # whatever it is, it may tell of the slower outcome
+        ('known_after = 90\nfields = [{ name = "past_clicked", column = "clicked" }]', 90),
+    ],
+)
+def test_behaviors_made_of_impressions_wait_for_the_outcomes_that_they_show(tmp_path, behaviors, seconds):
+    labels = '{ name = "click", column = "clicked", delay = 50 }, '
+    labels += '{ name = "bought", condition = "price >= 2", delay = 700 }'
+    toml = re.sub(r"labels = .*", f"labels = [{labels}]", SIMPLE)
+    toml = toml.replace("[impressions]", '[impressions]\nfields = [{ name = "category" }]', 1)
+    known = drained(described(tmp_path, f"{toml}[behaviors]\n{behaviors}\n", clicks_csv=CLICKS))["behaviors"]
+    waits = {row.get("known_at", row["time"]) - row["time"] for row in known}
+    assert waits == {seconds}
 
 
 def test_content_vectors_join_by_item_id(tmp_path):

@@ -130,7 +130,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_data_set(
 ) -> None:
     old = prepared(tiny_source(), tmp_path / "out")
     monkeypatch.setenv(FAILPOINT, f"{point}:enospc")
-    with pytest.raises(DataError, match=r"disk of .* is full: .* [\d,]+ bytes that were free"):
+    with pytest.raises(DataError, match=r"disk is full: .* [\d,]+ bytes that were free"):
         prepare(tiny_source(), tmp_path / "out", overwrite=True)
     assert bytes_of(tmp_path / "out") == old
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

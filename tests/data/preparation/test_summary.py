@@ -75,7 +75,7 @@ def test_a_fair_log_has_no_warning():
         ({"click": (1, 0, 0, 0, 1, 0, 1, 0)}, "25.00% in train and 50.00% in test, so a model that is right"),
         (
             {"user": (0, 0, 1, 1, 2, 0, 3, 3)},
-            "100% of the test impressions are of users that train has not; ",
+            "100% of the test impressions are of users that train has not. Visitors and sessions",
         ),
         ({"item": (5, 6, 5, 6, 5, 7, 8, 9)}, "100% of the test impressions are of items that train has not"),
         ({"visible": (0, 0, 0, 0, 0, 1, 1, 1)}, "62% of the impressions see no behavior"),

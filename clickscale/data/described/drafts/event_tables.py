@@ -168,9 +168,10 @@ class Events:
 def no_events(heads: Sequence[Head]) -> str:
     """Say why none of the tables is one of events, and the way out."""
     return (
-        f"No table has columns for user, item and time together: {'; '.join(map(_roles_of, heads))}. Without "
-        "a user or an item, a log needs a label. If a column is there under another name, rename it or "
-        "describe the log by hand; for public logs, see: clickscale data list."
+        f"No table has columns for user, item and time together: {'; '.join(map(_roles_of, heads))}. "
+        "Without a user or an item, a log needs a label: name its column with --label. If another column is "
+        "there under another name, rename it or describe the log by hand; for public logs, see: clickscale "
+        "data list."
     )
 
 

@@ -32,7 +32,7 @@ from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
 from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
-from clickscale.data.described.drafts.labels.label_lines import label_lines
+from clickscale.data.described.drafts.labels.label_lines import delays_of, label_lines, late_outcomes
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
 from clickscale.data.described.drafts.roles import (
@@ -153,6 +153,7 @@ class _Draft:
         sources = [pair for table in self.named for pair in table.sources.items()]
         self.keep = {*keep, *(name for name, source in sources if source in keep)}
         self.events, self.shape = found.events, found.events.shape
+        self.delays = delays_of(found.events, tables.outcomes)
         self.used: set[str] = set()  # columns of tables that fields read
 
     def _history(self, heads: list[Head]) -> tuple[list[str], list[Column], Head | None]:
@@ -185,7 +186,7 @@ class _Draft:
                 yield f"# No column names the {role}. If one holds it: {role} = {quoted('COLUMN')}"
         if events.is_by_position and events.head.named:
             yield "# WARNING: no name tells the user and the item, so the first two ids are taken for them."
-        yield from label_lines(events, self.tables.outcomes)
+        yield from label_lines(events, self.tables.outcomes, self.delays)
         for table in self.tables.outcomes:
             yield from table.lines(self.base)
         for requests in self.tables.requests:
@@ -384,8 +385,12 @@ class _Draft:
         elif self.events.labels:
             column, condition, _ = self.events.labels[0]
             yield f"# where = {quoted(condition or f'{column.name} == 1')}  # to show only the positive ones"
-        yield "# known_after = 0  # seconds after an impression at which its outcome is known"
-        yield from self._fields([(column, "") for column in feedback], "past_")
+        late = late_outcomes(self.events, self.delays)
+        for name in late:
+            told = f"it is known only after {self.delays[name]:,} s, and most users come back sooner"
+            yield f"# left out: {remark(name)} ({told})"
+        yield "# known_after = 0  # seconds until an event may be shown; it waits for outcomes in its fields"
+        yield from self._fields([(column, "") for column in feedback if column.name not in late], "past_")
 
     def _key_line(self, key: str, column: Column | None, usual: Column | None) -> Iterator[str]:
         if column is not None and (usual is None or column.name != usual.name):

@@ -121,9 +121,6 @@ def _outcomes(
         joined = _joined(events, made, found[0].shown_key if found else None, least)
         if joined is None or joined.name in [table.name for table in found]:
             unused[act] = f"{act} (of no impression in the sample)"
-        elif found and (delay := joined.delay(events)) > max(WITHIN, found[0].delay(events)):
-            # The longest delay of a label holds back the histories of all.
-            unused[act] = f"{act} (known only after {delay:,} s, which would hold back all histories)"
         else:
             found.append(joined)
     return tuple(found), unused

@@ -1,7 +1,7 @@
 """The labels of a draft: columns with outcomes, or negatives that are drawn."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +13,18 @@ from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.labels.label_search import SHOWN
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, positive_of
-from clickscale.data.described.drafts.roles import moments_beside
+from clickscale.data.described.drafts.roles import codes_of, moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 from clickscale.data.described.rows import as_text
 from clickscale.data.features.ratings import plain_ratings
+from clickscale.data.tables.casts import detect_unit, seconds
 
 _NEGATIVES = 4
 _KNOWN = 0.99  # share of the outcomes that are known once a label counts
 _SAME = 0.999  # share of the rows that have a moment where they are positive, or neither
 _DAY = 86_400
+_SOON = 3_600  # seconds until an outcome is known that any history waits for
 _AT = "(at|on|time|ts|timestamp|date|datetime)"
 _UNITS = "s|sec|ms|millis|us|micros|ns|utc"
 _WHOLE = r"(?:/|\b(?:of|von|sur|de|su|van) )\s*(?P<whole>[1-9][0-9]{0,2})\b"
@@ -35,9 +37,38 @@ _WARNING = """\
 #   labels = [{ name = "like", condition = "rating >= 4" }]"""
 
 
-def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[str]:
-    """Yield the labels of a log, or a warning and the draw of negatives."""
-    delays = {table.name: delay for table in outcomes if (delay := table.delay(events))}
+def delays_of(events: Events, outcomes: Sequence[OutcomeTable]) -> dict[str, int]:
+    """Return the seconds until the outcome of each label is known, by its column; 0 where nothing tells."""
+    joined = {table.name: delay for table in outcomes if (delay := table.delay(events))}
+    return {
+        column.name: joined.get(column.name, 0) or _own_delay(events, column, condition)
+        for column, condition, _ in events.labels
+    }
+
+
+def late_outcomes(events: Events, delays: Mapping[str, int]) -> list[str]:
+    """List the columns of labels that a history does without, since it would wait for them.
+
+    It shows an event once all of it is known. So it would lack most of what users came from, where they
+    come back sooner than an outcome is known.
+    """
+    user, time = events.user, events.time
+    if user is None or time is None or events.shape.order or pa.types.is_nested(user.values.type):
+        return []
+    moments = seconds(time.values, detect_unit(time.known))[0]
+    rows = pa.table({"user": codes_of(user.values), "at": moments}).drop_null()
+    rows = rows.sort_by([("user", "ascending"), ("at", "ascending")])
+    gaps = np.diff(rows["at"].to_numpy())[np.diff(rows["user"].to_numpy()) == 0]
+    usual = float(np.median(gaps[gaps > 0])) if gaps.any() else 0.0
+    return [name for name, delay in delays.items() if delay > max(_SOON, usual)]
+
+
+def label_lines(events: Events, outcomes: Sequence[OutcomeTable], delays: Mapping[str, int]) -> Iterator[str]:
+    """Yield the labels of a log, or a warning and the draw of negatives.
+
+    Args:
+        delays: those of `delays_of`.
+    """
     if not events.labels:
         yield _WARNING
         for name, why in events.unfit.items():
@@ -61,7 +92,7 @@ def label_lines(events: Events, outcomes: Sequence[OutcomeTable]) -> Iterator[st
         source = f"condition = {quoted(condition)}" if condition else f"column = {quoted(column.name)}"
         if column.unknown:
             source += f", known = {quoted(f'{column.name} != {column.unknown}')}"
-        if delay := delays.get(column.name, 0) or _own_delay(events, column, condition):
+        if delay := delays[column.name]:
             source += f", delay = {delay}"  # only then is it known to statistics and to histories
             why += f"; {delay} s until it is known"
         elif column.name in [table.name for table in outcomes]:

@@ -129,7 +129,7 @@ def _labels(
     flags = [column for column in columns if column.is_flag or column.is_signed_flag]
     clicks, feedback = (_called(flags, names) for names in (CLICKS, FEEDBACK))
     taken = {column.name for column, *_ in fits}
-    feedback += _worded(
+    feedback += _paired(
         [column for column in columns if named([column], FEEDBACK) and column.name not in taken]
     )
     if clicks or fits or feedback:
@@ -209,7 +209,7 @@ def _with_word(columns: Sequence[Column], flags: Sequence[Column]) -> list[Label
     """List the columns of two values whose name has a word for an outcome, such as ``Clicked on Ad``."""
     marked = [flag for flag in flags if OutcomeName(flag.name).has_word]
     said: list[Label] = [(flag, _is_one(flag), "a word of its name and its two values") for flag in marked]
-    return [*said, *_worded([column for column in columns if OutcomeName(column.name).has_word])]
+    return [*said, *_paired([column for column in columns if OutcomeName(column.name).has_word])]
 
 
 def _worded(columns: Sequence[Column]) -> list[Label]:
@@ -218,11 +218,17 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
     return [label for column in known if (label := _words(column)) is not None]
 
 
+def _paired(columns: Sequence[Column]) -> list[Label]:
+    """List the columns with words for yes and no, or with the values of a flag and a few others."""
+    known = [column for column in columns if _can_be_compared(column) and not column.is_flag]
+    return [label for column in known if (label := _words(column) or _nearly_flag(column)) is not None]
+
+
 def _weak(said: Sequence[Column]) -> list[Label]:
     """List the labels among columns with a word that is sometimes one for an outcome."""
     flags: list[Label] = [(c, _is_one(c), "a word of its name and its two values") for c in said if c.is_flag]
     marks = [label for column in said if (label := _presence(column)) is not None]
-    return [*flags, *_worded(said), *marks]
+    return [*flags, *_paired(said), *marks]
 
 
 def _told(column: Column) -> Label:

@@ -130,8 +130,12 @@ def test_slow_conversions_hold_back_no_history(tmp_path):
     ]
     path = write_csv(tmp_path / "events.csv", sorted(events + slow, key=lambda row: row["ts"]))
     text, tree = draft(tmp_path, path)
-    assert [(label["name"], label["delay"]) for label in tree["labels"]] == [("click", 9)]
-    assert "left out: conversion (known only after 90,009 s, which would hold back all histories)" in text
+    assert [(label["name"], label["delay"]) for label in tree["labels"]] == [
+        ("click", 9),
+        ("conversion", 90_009),
+    ]
+    assert [field["name"] for field in tree["behaviors"]["fields"]] == ["past_click"]
+    assert "left out: conversion (it is known only after 90,009 s, and most users come back sooner)" in text
     assert labels(tmp_path) == CLICKED
 
 

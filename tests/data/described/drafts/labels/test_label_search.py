@@ -142,6 +142,14 @@ def test_a_stray_number_leaves_the_label_and_makes_its_row_unusable(tmp_path, st
     assert outcomes(tmp_path) == [*CLICKS[:7], "bad", *CLICKS[8:]]
 
 
+@pytest.mark.parametrize("name", ["liked", "Purchased Item", "contact_requested"])
+def test_a_stray_word_leaves_the_label_whatever_outcome_it_is_called_after(tmp_path, name):
+    said = {n: "maybe" for n in (7, 8, 9)}
+    _, tree = drafted(tmp_path, {name: lambda n, c: said.get(n, "yes" if c else "no")})
+    assert [label["column"] for label in tree["labels"]] == [name]
+    assert outcomes(tmp_path) == [*CLICKS[:7], "bad", "bad", "bad", *CLICKS[10:]]
+
+
 def test_an_outcome_of_minus_one_is_unknown(tmp_path):
     _, tree = drafted(tmp_path, {"label": lambda n, c: -1 if n % 3 == 0 else int(c)})
     assert tree["labels"] == [{"name": "label", "column": "label"}]
