@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from clickscale.layers.kernels import products
 from clickscale.layers.kernels.frozen import freeze
 from clickscale.layers.kernels.products import served_product
 
@@ -25,7 +26,9 @@ def test_products_are_those_of_a_linear_layer(size: tuple[int, int, int], transp
         )
 
 
-def test_large_products_of_frozen_layers_are_those_of_one_dnn() -> None:
+@pytest.mark.skipif(not torch._C._has_mkldnn, reason="this torch has no oneDNN")
+def test_large_products_of_frozen_layers_are_those_of_one_dnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_BY_ONEDNN", True)  # on processors of every kind
     x, layer = drawn(500, 64, 48)
     model = nn.Sequential(layer)
     freeze(model)
