@@ -186,8 +186,14 @@ def test_batches_hold_about_the_asked_number_of_samples(log: Dataset) -> None:
 # --- the three groupings give the same logits
 
 
-@pytest.mark.parametrize("name", model_names())
-@pytest.mark.parametrize("which", ["log", "late"])
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        # Every second model with late behaviors; the rest is slow.
+        pytest.param(name, which, marks=pytest.mark.slow if which == "late" and number % 2 else [])
+        for (number, name), which in product(enumerate(model_names()), ("log", "late"))
+    ],
+)
 def test_all_groupings_give_the_same_logits_while_the_history_fits(
     name: str, which: str, request: pytest.FixtureRequest
 ) -> None:

@@ -107,10 +107,8 @@ def request_by_request(dataset: Dataset, model: CTRModel[Any], part: str, length
 
 
 LENGTHS = (1, 5, 12, 200)
-# Every model with two lengths, every length with many models; the rest is slow.
-EVERYDAY = {
-    (name, LENGTHS[(number + turn) % 4]) for number, name in enumerate(model_names()) for turn in (0, 2)
-}
+# Every model with one length, every length with many models; the rest is slow.
+EVERYDAY = {(name, LENGTHS[number % 4]) for number, name in enumerate(model_names())}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """No model and no optimizer mixes devices: checked on a pretended device, so that it needs no GPU."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -14,8 +15,7 @@ from tests.gpu.pretend import DEVICE, There, move, pretending
 from tests.gpu.test_models import columns
 from tests.models.toy import toy_batch, toy_model
 
-EVERY = pytest.mark.parametrize("name", model_names())
-SHAPES = pytest.mark.parametrize(("length", "candidates"), [(12, 4), (150, 40)], ids=["short", "long"])
+SIZES = {"short": (12, 4), "long": (150, 40)}  # behaviors and candidates
 
 
 def values(tensor: Tensor) -> Tensor:
@@ -24,8 +24,8 @@ def values(tensor: Tensor) -> Tensor:
     return tensor.inner
 
 
-@EVERY
-@SHAPES
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize(("length", "candidates"), SIZES.values(), ids=SIZES)
 def test_no_score_mixes_devices(name: str, length: int, candidates: int) -> None:
     model = toy_model(name, length=length)
     batch = toy_batch(length=length, candidates=candidates, full=True)
@@ -45,17 +45,19 @@ def test_no_score_mixes_devices(name: str, length: int, candidates: int) -> None
         torch.testing.assert_close(values(extended), expected, rtol=0, atol=1e-4)
 
 
-@EVERY
+# Every model with the longer path, one with the other optimizer; the rest is slow.
+EVERYDAY = {*product(model_names(), ["long"], ["adam"]), ("suan", "short", "adagrad")}
+
+
 @pytest.mark.parametrize(
-    ("length", "candidates", "table"),
+    ("name", "size", "table"),
     [
-        pytest.param(12, 4, "adagrad", id="short-adagrad"),
-        pytest.param(150, 40, "adam", id="long-adam"),
-        pytest.param(12, 4, "adam", id="short-adam", marks=pytest.mark.slow),
-        pytest.param(150, 40, "adagrad", id="long-adagrad", marks=pytest.mark.slow),
+        pytest.param(*each, marks=[] if each in EVERYDAY else pytest.mark.slow)
+        for each in product(model_names(), SIZES, ("adam", "adagrad"))
     ],
 )
-def test_no_step_of_training_mixes_devices(name: str, length: int, candidates: int, table: str) -> None:
+def test_no_step_of_training_mixes_devices(name: str, size: str, table: str) -> None:
+    length, candidates = SIZES[size]
     config = override(OptimizerConfig(), [f"table={table}"])
     batch = toy_batch(length=length, candidates=candidates)
     model = toy_model(name, length=length)

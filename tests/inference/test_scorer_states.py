@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,14 @@ def gap(found: list[Any], right: list[Any]) -> float:
     return max(float((np.abs(a - b) / np.maximum(np.abs(b), 1)).max()) for a, b in pairs)
 
 
-@pytest.mark.parametrize("kind", ["appendable", "scoring"])
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        # Every second model with states for scoring alone; the rest is slow.
+        pytest.param(name, kind, marks=pytest.mark.slow if kind == "scoring" and number % 2 else [])
+        for (number, name), kind in product(enumerate(model_names()), ("appendable", "scoring"))
+    ],
+)
 def test_answers_with_kept_states_are_those_without(
     name: str, kind: str, load: Callable[[str], Artifact], requests: list[Json]
 ) -> None:
