@@ -43,8 +43,8 @@ def write_contexts(folder: Path) -> None:
 # Samples of TorchEasyRec become timelines as those of EB-NeRD do.
 LOGS = {name: write for name, write in SHAPE_LOGS.items() if name != "torcheasyrec"}
 LOGS["contexts"] = write_contexts
-# Logs without users, of requests with lists, of order without times, of plain rows. The others are slow: tests
-# of drafts take every shape to served scores each day.
+# Logs without users, of requests with lists, of order without times, of plain rows. The others are slow, as
+# tests of drafts take every shape to served scores each day.
 EVERYDAY = ("contexts", "criteo", "mind", "reviews", "slates", "wide")
 
 
