@@ -121,7 +121,9 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
     """Find the column with the most preferred of the names; a path counts by what it ends with as well."""
     last_first = list(columns)[::-1]
     known = {end: column for column in last_first for end in plain_ends(column.name)}
-    known |= {_HASHED.sub("", plain_name(column.name)): column for column in last_first}
+    for column in last_first:
+        if (stem := _HASHED.sub("", plain_name(column.name))) != plain_name(column.name):
+            known |= {f"{stem}id": column, stem: column}
     known |= {plain_name(column.name): column for column in last_first}
     return next((known[name] for name in names if name in known), None)
 

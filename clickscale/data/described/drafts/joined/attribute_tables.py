@@ -87,7 +87,8 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
     # Generated names such as column_1 are alike by chance.
     named_alike = head.named and key.name == wanted.name
     whole = head.rows >= WHOLE * head.estimated_rows
-    if whole and not named_alike and wanted.distinct >= _SEVERAL and not wanted.ids_among(key):
+    is_flat = not pa.types.is_nested(wanted.values.type)
+    if is_flat and whole and not named_alike and wanted.distinct >= _SEVERAL and not wanted.ids_among(key):
         return 0  # it describes others
     return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
 
