@@ -13,6 +13,11 @@ import pyarrow as pa
 from clickscale.data.tables.chunks import Chunk
 from clickscale.errors import InputError
 
+# Endings of files that lie beside tables in a folder.
+_NO_TABLES = (
+    *(".md", ".rst", ".toml", ".yaml", ".yml", ".py", ".sql", ".sh", ".html", ".pdf", ".png", ".jpg", ".svg"),
+    *(".npy", ".npz", ".pt", ".pkl", ".ipynb", ".zip", ".crc", ".md5", ".sha256"),
+)
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -47,10 +52,13 @@ def _matching(base: Path, pattern: str) -> list[Path]:
 
 
 def files_below(path: Path) -> list[Path]:
-    """List a file, or all files of a folder; names that begin with ``.`` or ``_`` are left out of folders."""
+    """List a file, or all files of a folder that may hold tables.
+
+    Names that begin with ``.`` or ``_``, or end as those of descriptions and scripts do, are none of tables.
+    """
     if not path.is_dir():
         return [path] if path.is_file() and not _is_hidden(path.name) else []
-    files = (file for file in path.rglob("*") if file.is_file())
+    files = (file for file in path.rglob("*") if file.is_file() and file.suffix not in _NO_TABLES)
     return sorted(file for file in files if not any(map(_is_hidden, file.relative_to(path).parts)))
 
 

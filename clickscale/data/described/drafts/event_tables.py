@@ -430,6 +430,8 @@ def _edges(columns: Sequence[Column]) -> list[Column]:
 
 
 def _may_be_id(column: Column) -> bool:
+    if pa.types.is_nested(column.values.type):
+        return False
     several = column.distinct > 20 or plain_name(column.name).endswith("id")
     return (
         several and not column.unit and (column.is_id or (column.floats is None and not is_free_text(column)))

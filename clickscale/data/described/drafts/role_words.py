@@ -53,7 +53,7 @@ _USERS = (
     *_PEOPLE,
     *_words(
         "emailhash hashedemail emailsha emailmd5 cookie cookieid distinctid anonymousid deviceid "
-        "devicetoken ifa idfa gaid aaid sessionid session"
+        "devicetoken ifa idfa gaid aaid anonid anon sessionid session"
     ),
 )
 _ITEMS = (
@@ -136,14 +136,14 @@ QUANTITIES = re.compile(
     r"(?<!po)(?<!pa)rates?(_|$)|ratio(?!n)|size|distance|width|height|quantity|qty|(?<!f)rank|ms$|"
     r"secs?(_|$)|seconds(_|$)|views|clicks|followers|fans|likes|percent|(^|_)pct(_|$)|salary|income|population|density|"
     r"capacity|employees|revenue|budget|time$|(^|(?<!offset)_)(minutes|hours|weeks|months|years)(_|$)|"
-    r"(^|_)(weight|costs?|fees?|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
+    r"(^|_)(weight|costs?|fees?|cents|micros|rent|stock|inventory|sq_?ft|sq_?m|m2|qm|km)(_|$)|birth_?year|"
     r"year_of_birth|(^|_)yob(_|$)|(^|_)time_(since|until|to|delay|between)(_|$)|seconds_since|runtime|"
     r"(^|_)(elapsed|delay|lag)$|(^|_)n_[a-z]+s$|booking_window|lead_time|"
     r"(^|_)(past|previous|prior)_(orders|purchases|visits|sessions|bookings|stays|trips)(_|$)|"
     # in other languages
     r"preis(?!klass|niv)|(^|_)(prix|precio|preco|prezzo|prijs)(_|$)|(^|_)(alter|edad|idade|leeftijd|eta)(_|$)|"
-    r"geburts_?jahr|geboorte_?jaar|annee_(de_)?naissance|ano_(de_)?(nacimiento|nascimento)|anno_(di_)?nascita|"
-    r"(^|_)(anzahl|anz|menge|nombre_de|cantidad|quantidade|quantita|quantite|aantal)(_|$)|dauer(_|$)|"
+    r"geburts_?jahr|geboorte_?jaar|fod(t_|sels?_?|else_?)aa?r|annee_(de_)?naissance|ano_(de_)?(nacimiento|nascimento)|anno_(di_)?nascita|"
+    r"(^|_)(anzahl|anz|menge|antall?|nombre_de|cantidad|quantidade|quantita|quantite|aantal)(_|$)|dauer(_|$)|"
     r"(^|_)(duree|duracion|duracao|durata|duur)(_|$)|entfernung|(^|_)(distancia|distanza|afstand|gewicht|poids)(_|$)|"
     r"(^|_)(betrag|montant|importe)(_|$)|gehalt(_|$)|(^|_)(salaire|salario|stipendio|loyer|kaltmiete|warmmiete)(_|$)"
 )

@@ -121,7 +121,9 @@ def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
     """Find the column with the most preferred of the names; a path counts by what it ends with as well."""
     last_first = list(columns)[::-1]
     known = {end: column for column in last_first for end in plain_ends(column.name)}
-    known |= {_HASHED.sub("", plain_name(column.name)): column for column in last_first}
+    for column in last_first:
+        if (stem := _HASHED.sub("", plain_name(column.name))) != plain_name(column.name):
+            known |= {f"{stem}id": column, stem: column}
     known |= {plain_name(column.name): column for column in last_first}
     return next((known[name] for name in names if name in known), None)
 
@@ -261,9 +263,12 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several.
 
     The moment of a click is missing where none happened, so any other one goes before it; and so does one
-    with more values before a moment that is called after what lies ahead, such as a departure.
+    with more values before a moment that is called after what lies ahead, such as a departure. Numbers of
+    users and of items may be as large as times.
     """
-    found = [column for column in columns if column.unit]
+    known = list(columns)
+    ids = (find_id(known, "user"), find_id(known, "item"))
+    found = [column for column in known if column.unit and column not in ids]
     every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
     # What stands inside of a user or an item is when it was made.
     moments = [c for c in every if not _stands_in_either(c)] or every or found

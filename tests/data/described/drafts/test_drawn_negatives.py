@@ -62,3 +62,14 @@ def test_they_stay_in_the_context_where_the_log_has_negatives_of_its_own(column,
     rows = [row | {"clicked": int(DRAW.random() < 0.3)} for row in orders()]
     _, tree = draft(tmp_path, write_csv(tmp_path / "orders.csv", rows))
     assert column in names(tree, "impressions")
+
+
+@pytest.mark.parametrize(("quantity", "is_label"), [("qty", False), ("stock_quantity", True)])
+def test_a_purchase_is_a_positive_whatever_was_used_with_it(quantity, is_label, tmp_path):
+    rows = [
+        {name: row[name] for name in ("customer_id", "product_id", "timestamp")}
+        | {quantity: row["quantity"], "coupon_used": int(DRAW.random() < 0.2)}
+        for row in orders(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "lines.csv", rows))
+    assert ("labels" in tree) == is_label

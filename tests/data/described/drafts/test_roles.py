@@ -37,6 +37,9 @@ def head(**values):
     [
         (["user_id", "item_id"], "user_id", "item_id"),
         (["UserID", "MovieID"], "UserID", "MovieID"),
+        (["device_sha256", "PRODUCT_CD"], "device_sha256", "PRODUCT_CD"),
+        (["cookie_md5", "banner_hash"], "cookie_md5", "banner_hash"),
+        (["ip_hash", "anon_id", "sku"], "anon_id", "sku"),
         (["reviewerID", "asin"], "reviewerID", "asin"),
         (["session_id", "customer_id", "sku"], "customer_id", "sku"),
         (["subscriber_key", "song_no"], "subscriber_key", "song_no"),

@@ -229,3 +229,17 @@ def test_an_id_of_as_many_figures_as_a_time_is_none(tmp_path):
     assert tree["impressions"]["time"] == "offer_dt"
     assert (tree["user"]["column"], tree["item"]["column"]) == ("customer_id", "vid")
     assert tree["items"]["files"] == "videos.csv"
+
+
+def test_the_number_of_a_user_is_no_time(tmp_path):
+    rows = [
+        {
+            "account": 1_000_000_000_000 + n % 40,
+            "template": f"t{n % 31}",
+            "sent": f"2024-05-01T{n % 24:02}:07:00",
+        }
+        | {"opened": f"2024-05-01T{n % 24:02}:09:00" if n % 7 < 3 else ""}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "push.csv", rows))
+    assert (tree["impressions"]["time"], tree["labels"][0]["delay"]) == ("sent", 120)

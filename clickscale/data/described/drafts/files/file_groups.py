@@ -29,11 +29,6 @@ _VARYING = re.compile(
     r"sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)(?![A-Za-z]))",
     re.IGNORECASE,
 )
-# Endings of files that lie beside tables in a folder.
-_NO_TABLES = (
-    *(".md", ".rst", ".toml", ".yaml", ".yml", ".py", ".sql", ".sh", ".html", ".pdf", ".png", ".jpg", ".svg"),
-    *(".npy", ".npz", ".pt", ".pkl", ".ipynb", ".zip", ".crc", ".md5", ".sha256"),
-)
 _NO_ROWS = "It has no rows"
 _MOST_FILES = 100  # of a kind whose columns are looked at
 _SMALL = 1 << 20  # bytes of a file beside tables that is read whole
@@ -141,7 +136,7 @@ def _tables_of_folder(folder: Path) -> list[Path]:
     """Take a folder apart that holds several tables; else return it as it is."""
     if not folder.is_dir():
         return [folder]
-    files = [file for file in files_below(folder) if file.suffix not in _NO_TABLES]
+    files = files_below(folder)
     kinds = _by_kind(files, same_folder=False)
     if not 1 < len(kinds) <= _MOST_KINDS:
         return [folder]

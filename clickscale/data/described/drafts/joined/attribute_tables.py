@@ -13,7 +13,7 @@ from clickscale.data.described.drafts.roles import mentions, plain_name
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 
 _SOME = 0.05  # share of the ids of a column, beyond chance, that name rows of another table
-_SEVERAL, _MOST = 20, 0.9  # users, at least, and the share of them that have a row in a table of items
+_SEVERAL, _MOST = 20, 0.9  # users, at least, and the share of them with a row in the table of items
 _ALIKE = 0.5  # share of ids in common from which a column whose name says else, or nothing, may hold them
 
 
@@ -45,8 +45,11 @@ def find_attributes(events: Events, heads: Sequence[Head], keep: Collection[str]
     """
     items = _attribute_table(events, heads, "item")
     users = _attribute_table(events, [head for head in heads if head is not items], "user")
-    if users is None and items is not None and _describes_users(events, items):
-        users = items  # people who are shown to people
+    # People who are shown to people have one table.
+    if users is None and items is not None and _describes_too(events, items, "user"):
+        users = items
+    elif items is None and users is not None and _describes_too(events, users, "item"):
+        items = users
     rest = [head for head in heads if head not in (items, users)]
     ids: dict[Kind, Column | None] = {"user": events.joining("user"), "item": events.joining("item")}
     outcomes = [column.name for column, _, _ in events.labels]
@@ -87,19 +90,20 @@ def _likeness(events: Events, head: Head, kind: Kind) -> float:
     # Generated names such as column_1 are alike by chance.
     named_alike = head.named and key.name == wanted.name
     whole = head.rows >= WHOLE * head.estimated_rows
-    if whole and not named_alike and wanted.distinct >= _SEVERAL and not wanted.ids_among(key):
+    is_flat = not pa.types.is_nested(wanted.values.type)
+    if is_flat and whole and not named_alike and wanted.distinct >= _SEVERAL and not wanted.ids_among(key):
         return 0  # it describes others
     return 1 + 2 * named_alike + 2 * hint + (plain_name(key.name) != "id") + in_common(key, wanted)
 
 
-def _describes_users(events: Events, items: Head) -> bool:
-    """True if nearly all users have a row in the table of items, by the texts that are its keys."""
-    user, key = events.joining("user"), _key(events, items, "item")
-    if user is None or key is None or _key(events, items, "user") is not key:
+def _describes_too(events: Events, head: Head, kind: Kind) -> bool:
+    """True if nearly all users, or items, have a row in the table of the others, by the texts of its key."""
+    wanted, key = events.joining(kind), _key(events, head, "user")
+    if wanted is None or key is None or _key(events, head, "item") is not key:
         return False
-    if key.floats is not None or user.floats is not None or pa.types.is_nested(user.values.type):
+    if key.floats is not None or wanted.floats is not None or pa.types.is_nested(wanted.values.type):
         return False  # numbers are alike by chance
-    return user.distinct >= _SEVERAL and user.ids_among(key) >= _MOST * user.distinct
+    return wanted.distinct >= _SEVERAL and wanted.ids_among(key) >= _MOST * wanted.distinct
 
 
 def _key(events: Events, head: Head, kind: Kind) -> Column | None:

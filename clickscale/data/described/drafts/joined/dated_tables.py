@@ -42,7 +42,7 @@ _END = re.compile(
 )
 # The only moment of a table of changes: from then on, up to the next one, its row holds.
 _CHANGED = re.compile(
-    r"(^|_)(chang(ed|e)|modified|updated|recorded|snapshot|as_?of|geandert|modifiee?|modificad[oa]|modificat[oa]|"
+    r"(^|_)(chang(ed|e)|modified|updated|recorded|snapshot|as_?of|gea(e)?ndert|modifiee?|modificad[oa]|modificat[oa]|"
     r"gewijzigd)(_?(at|on|date|time|ts|dt|datetime|am|le|em|el|il|op))?$"
 )
 _CURRENT = re.compile(

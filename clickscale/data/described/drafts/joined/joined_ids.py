@@ -1,8 +1,9 @@
 """Users and items that no name tells: ids of which each value has a row of its own in another table."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -49,7 +50,9 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
     if not head.named or (user is not None and item is not None and not numbered):
         return head
     told: dict[str, Literal["user", "item"]] = {}
-    for column, table in _described(head, others):
+    described = list(_described(head, others))
+    people = [table.path for column, table in described if column is user]
+    for column, table in described:
         if column in (user, item, time) or column.name in told or _is_other_user(column, user):
             continue
         role = _role(table)
@@ -57,7 +60,7 @@ def _with_ids(head: Head, others: Sequence[Head]) -> Head:
             told[column.name], item, numbered = "item", column, False
         elif role == "user" and user is None and side_of(column, None, item)[0] != "item":
             told[column.name], user = "user", column
-        elif item is None and (role == "item" or _may_be_item(column, user, table, head, others)):
+        elif item is None and (role == "item" or _may_be_item(column, user, table, head, others, people)):
             told[column.name], item = "item", column
     if numbered and user is not None:
         rest = [column for column in columns if column is not item and _may_vary(column, user)]
@@ -82,13 +85,23 @@ def _is_other_user(column: Column, user: Column | None) -> bool:
 
 
 def _may_be_item(
-    column: Column, user: Column | None, table: Head, head: Head, others: Sequence[Head]
+    column: Column,
+    user: Column | None,
+    table: Head,
+    head: Head,
+    others: Sequence[Head],
+    people: Collection[Path],
 ) -> bool:
     """True for ids beside those of users, unless each user has one, such as a household.
 
     The user may be that of an order or a request which the rows name.
+
+    Args:
+        people: paths of tables that describe the users, who may be shown to each other.
     """
-    if mentions(table.path.name, "user") or _SERVES.search(OutcomeName(column.name).snake):
+    if (mentions(table.path.name, "user") and table.path not in people) or _SERVES.search(
+        OutcomeName(column.name).snake
+    ):
         return False
     if user is not None:
         return _may_vary(column, user)

@@ -168,12 +168,24 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
         if told or _comes_later(events, head, shown_key, key):
             return OutcomeTable(head, name, key, shown_key)
     time = with_clock(find_time(columns), columns)
-    if not told or events.user is None or events.item is None or events.time is None or time is None:
+    if events.user is None or events.item is None or events.time is None or time is None:
         return None
     if not _SHOWN.search(_words(events.head.path)):
         return None
     pair = _person_and_item(events, head, events.user.name, events.item.name)
-    return None if pair is None else OutcomeTable(head, name, pair, pair).timed(time, events)
+    if pair is None or not (told or _follows(events, head, pair, time)):
+        return None
+    return OutcomeTable(head, name, pair, pair).timed(time, events)
+
+
+def _follows(events: Events, head: Head, pair: tuple[str, str], time: Column) -> bool:
+    """True if nearly all rows of a smaller table follow an impression of their pair within an hour."""
+    if events.time is None or head.estimated_rows > _FOUND * events.head.estimated_rows:
+        return False
+    shown, rows = TimedRows.of(events.head, pair, events.time), TimedRows.of(head, pair, time)
+    known = np.asarray(pc.is_in(rows.keys, value_set=shown.keys.drop_null()))
+    since = shown.last_before(rows, WITHIN)[known]
+    return int(np.sum(since > 0)) >= _COMMON and bool(np.mean(since > 0) >= _FOUND)
 
 
 def _person_and_item(events: Events, head: Head, user: str, item: str) -> tuple[str, str] | None:

@@ -176,7 +176,7 @@ def _name(column: str, condition: str) -> str:
     own = identifier(column if column.isascii() else said.snake or column)
     if said.is_inverted:
         act = re.sub(r"^((is|was|did|has)_)?(not|non|no|un)_?", "", own)
-        return act if act != own else f"not_{own}"
+        return act if act != own else f"not_{own.removeprefix('is_')}"
     if said.is_moment or condition.endswith("!= ''"):
         return re.sub(rf"_?{_AT}(_({_UNITS}))?$", "", said.snake or own.lower())
     if condition.endswith("'") and "!=" not in condition and said.tells_events and not said.has_word:

@@ -50,6 +50,10 @@ _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
     r"action|outcome|response|result|decision|answer|reaction|swipe|feedback|status|(^|_)state|disposition|event"
 )
+_BOUGHT = re.compile(
+    r"((item|product|order(ed)?|line|purchase)_)?(quantity|qty|units|menge|bestellmenge|quantite|cantidad|quantidade|"
+    r"quantita|aantal)(_(sold|ordered|bought|purchased))?"
+)
 _EARLIER = re.compile(r"^(prev|previous|prior|last|past)_")  # what an impression before this one came to
 SHOWN = "how often it was shown, counted with the outcome"  # why a column is left out
 _LONE = "the only column with two values such as 0 and 1"
@@ -140,6 +144,8 @@ def _labels(
         return moments[:1]
     if said := _with_word(columns, flags if len(flags) > 1 else []):
         return said
+    if any(map(_is_bought, columns)):
+        return []  # every row is a purchase, whatever else was used or wrapped with it
     if inverted := [label for column in columns if (label := _inverted(column)) is not None]:
         return inverted[:1]
     if weak:
@@ -197,6 +203,13 @@ def _without_unrated(rating: Column) -> Column:
         return rating  # of the thumbs -1, 0 and 1, the first one is an outcome
     values = pc.if_else(pa.array(numbers == -1), pa.scalar(None, rating.values.type), rating.values)
     return replace(rating, values=values, unknown="-1")
+
+
+def _is_bought(column: Column) -> bool:
+    """True for the quantity of a purchase, which every row has; a return has one below 0."""
+    if not _BOUGHT.fullmatch(OutcomeName(column.name).snake) or column.values.null_count:
+        return False
+    return column.is_whole and not pc.any(pc.equal(column.floats, 0)).as_py()
 
 
 def _called(flags: Sequence[Column], names: Sequence[str]) -> list[Label]:

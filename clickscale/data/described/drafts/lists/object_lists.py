@@ -1,6 +1,9 @@
 """Lists of objects in the rows of a table, such as the candidates of a request in JSON."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+
+import pyarrow as pa
 
 from clickscale.data.described.drafts.roles import find_id
 from clickscale.data.described.drafts.samples import Column, Head
@@ -13,13 +16,22 @@ def with_lists_of_objects(head: Head) -> Head:
     columns, left_out = dict(head.columns), dict(head.left_out)
     for name, objects in head.objects.items():
         entries, lists = [], {}
-        for key in objects.type.value_type:
-            values = value_at(objects, [key.name])
+        for path, values in _inside(objects, ()):
             inner = values.flatten()
             if not unreadable(values.type) and inner.null_count < len(inner):
-                entries.append(Column(key.name, inner))
-                lists[f"{name}.{key.name}"] = Column(f"{name}.{key.name}", values)
+                entries.append(Column(path, inner))
+                lists[f"{name}.{path}"] = Column(f"{name}.{path}", values)
         if find_id(entries, "item") is not None:
             columns |= lists
             del left_out[name]
     return replace(head, columns=columns, left_out=left_out)
+
+
+def _inside(objects: pa.Array, path: tuple[str, ...]) -> Iterator[tuple[str, pa.Array]]:
+    """Yield the lists of what stands in lists of objects, and in objects in these, by its path."""
+    values = value_at(objects, path)
+    if not pa.types.is_struct(values.type.value_type):
+        yield ".".join(path), values
+        return
+    for key in values.type.value_type:
+        yield from _inside(objects, (*path, key.name))

@@ -14,7 +14,8 @@ from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import InputError
-from tests.data.described.drafts.test_guess import START, write_csv
+from tests.data.described.drafts.test_guess import START, shop, write_csv
+from tests.data.sources import drained
 
 DAY = 86_400
 
@@ -262,3 +263,10 @@ def test_an_empty_file_that_was_named_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match=r"empty\.csv is empty"):
         guess([write_csv(tmp_path / "views.csv", day_of(1)), tmp_path / "empty.csv"], tmp_path)
+
+
+def test_a_draft_beside_the_only_table_of_a_folder_is_no_part_of_it(tmp_path: Path) -> None:
+    write_csv(tmp_path / "views.csv", shop())
+    for name in ("draft.toml", "load.sql"):
+        (tmp_path / name).write_text(guess([tmp_path], tmp_path))
+    assert len(drained(load_log(tmp_path / "draft.toml"))["impressions"]) == 300

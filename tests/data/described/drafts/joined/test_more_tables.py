@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from tests.data.described.drafts.test_guess import draft, shop, write_csv
 
 DRAW = random.Random(2)
@@ -65,16 +67,20 @@ def test_a_table_of_other_users_describes_none(tmp_path):
     assert "files" not in tree.get("users", {})
 
 
-def test_people_who_are_shown_to_people_have_one_table(tmp_path):
+@pytest.mark.parametrize(
+    ("user", "item", "table", "key"),
+    [("from_id", "to_id", "profiles", "profile_id"), ("viewer", "shown", "members", "id")],
+)
+def test_people_who_are_shown_to_people_have_one_table(tmp_path, user, item, table, key):
     shown = [
-        {"from_id": f"p{n // 5 % 40}", "to_id": f"p{DRAW.randrange(60)}", "at": 1_600_000_000 + 60 * n}
+        {user: f"p{n // 5 % 40}", item: f"p{DRAW.randrange(60)}", "at": 1_600_000_000 + 60 * n}
         | {"liked": int(DRAW.random() < 0.3)}
         for n in range(900)
     ]
-    people = [{"profile_id": f"p{n}", "city": f"c{n % 5}"} for n in range(60)]
+    people = [{key: f"p{n}", "city": f"c{n % 5}"} for n in range(60)]
     _, tree = draft(
-        tmp_path, write_csv(tmp_path / "shown.csv", shown), write_csv(tmp_path / "profiles.csv", people)
+        tmp_path, write_csv(tmp_path / "shown.csv", shown), write_csv(tmp_path / f"{table}.csv", people)
     )
-    assert [tree[name]["files"] for name in ("users", "items")] == ["profiles.csv", "profiles.csv"]
-    assert tree["users"]["user"] == tree["items"]["item"] == "profile_id"
-    assert (tree["user"]["column"], tree["item"]["column"]) == ("from_id", "to_id")
+    assert [tree[name]["files"] for name in ("users", "items")] == [f"{table}.csv"] * 2
+    assert tree["users"]["user"] == tree["items"]["item"] == key
+    assert (tree["user"]["column"], tree["item"]["column"]) == (user, item)

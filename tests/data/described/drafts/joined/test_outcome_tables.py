@@ -163,3 +163,16 @@ def test_visits_and_items_join_clicks_where_no_user_is_beside_them(tmp_path):
         ("click", ["session_id", "ad_id"]),
         ("adds_to_cart_order", ["user_id", "ad_id"]),
     ]
+
+
+@pytest.mark.parametrize(("later", "joined"), [(9, True), (7_200, False)])
+def test_rows_that_follow_the_impressions_of_their_user_and_item_are_outcomes(tmp_path, later, joined):
+    rows = [row | {"timestamp": START + 100 * n} for n, row in enumerate(only(REST))]
+    chosen = [row for row, clicked in zip(rows, CLICKED, strict=True) if clicked]
+    enrolled = [
+        {"enrollment_id": n, "user_id": row["user_id"], "ad_id": row["ad_id"], "at": row["timestamp"] + later}
+        for n, row in enumerate(chosen)
+    ]
+    paths = [write_csv(tmp_path / "impressions.csv", rows), write_csv(tmp_path / "enrollments.csv", enrolled)]
+    _, tree = draft(tmp_path, *paths)
+    assert [each["key"] for each in tree.get("outcomes", [])] == [["user_id", "ad_id"]] * joined

@@ -236,3 +236,25 @@ def test_rows_of_other_actions_do_not_hide_what_was_chosen(tmp_path):
         ["prices"],
     )
     assert tree["labels"][0]["column"] == "reference"
+
+
+def test_items_in_objects_of_objects_are_found_without_a_user(tmp_path):
+    rows = [
+        {
+            "t": row["time"],
+            "cards": [{"product": {"id": item, "cents": 100 * n}} for n, item in enumerate(row["slate"])],
+        }
+        | {"tapped": [row["slate"][place] for place in row["clicked"]]}
+        for row in LOG
+    ]
+    products = [{"id": f"i{n}", "tags": [f"t{n % 5}", f"s{n % 3}"], "maker": f"m{n % 25}"} for n in range(30)]
+    paths = [save(tmp_path, rows, "feed.jsonl"), save(tmp_path, products, "products.jsonl")]
+    tree = tomllib.loads(guess(paths, tmp_path))
+    assert "user" not in tree
+    assert (tree["item"]["column"], tree["impressions"]["lists"]["chosen"]) == (
+        "cards.product.id",
+        ["tapped"],
+    )
+    assert {"name": "cards_product_cents", "column": "cards.product.cents", "kind": "numeric"} in tree[
+        "impressions"
+    ]["fields"]
