@@ -259,6 +259,22 @@ def test_the_verb_loads_replays_and_says_so(
     assert "20 scores of" in shown.err
 
 
+def test_a_load_says_that_statistics_count_drawn_negatives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, clicks(200))
+    toml = TABLE.replace("FILES", "clicks.csv")
+    drawn = toml.replace(next(line for line in toml.splitlines() if "labels" in line), "negatives = 2")
+    statistic = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
+    logs = (("drawn", drawn + statistic, True), ("bare", drawn, False), ("shown", toml + statistic, False))
+    for name, text, is_said in logs:
+        (tmp_path / "schema.toml").write_text(text)
+        prepare(load_log(tmp_path / "schema.toml"), tmp_path / name)
+        capsys.readouterr()
+        assert main(["store", "load", str(tmp_path / name), "--store", "memory://"]) == 0
+        assert ("count 2 drawn negatives for each positive" in capsys.readouterr().err) == is_said
+
+
 class _Server(BaseHTTPRequestHandler):
     """Serves a store and a scorer as the server does."""
 
