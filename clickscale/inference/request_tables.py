@@ -212,8 +212,9 @@ class RequestTable:
         request |= self._id("user", head, first)
         profile = _present(head, self._profile)
         logged = self._logged.at(request["user"], head[self._time]) if self._logged else None
-        if logged is not None and not self._profile:
-            profile = logged.profile
+        if logged is not None:
+            known = {name: value for name, value in logged.profile.items() if name not in self._profile}
+            profile = known | profile
         request["profile"] = profile
         if _BEHAVIORS in self._columns:
             request["behaviors"] = self._behaviors(head[_BEHAVIORS], first)

@@ -1,9 +1,9 @@
 """Proof that a server answers as evaluation measured: a part of a log, replayed event by event.
 
-Everything known before the part is in the store. From then on time passes, and every request of the log is
-answered from its user, time and candidates alone. All events of a second are appended before its requests,
-and behaviors before they become known: the store must not show them too early. The scores are compared with
-those of the forward pass that evaluation makes.
+Everything that happened before the part is in the store. From then on time passes, and every request of the
+log is answered from its user, time and candidates alone. All events of a second are appended before its
+requests, and behaviors before they become known: the store must not show them too early. The scores are
+compared with those of the forward pass that evaluation makes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,7 +149,7 @@ def replay_check(
     """Replay a part and compare the scores.
 
     Args:
-        target: holds what was known before the moment, and nothing of later.
+        target: holds what happened before the moment, and nothing of later.
         moment: first second that is replayed, at or before the first impression of the part.
         most: impressions of the part that are compared; 0 for all.
         progress: called with ("replay", impressions done, impressions to do).
@@ -208,8 +208,9 @@ class _Replay:
         rows = np.flatnonzero((time >= moment) & (time <= last))
         self._rows = rows[np.lexsort((rows, time[rows]))]
         known, offsets = dataset.known_at, np.asarray(dataset.users["offsets"])
-        due = np.flatnonzero((known >= moment) & (known < last))
-        self._due = due[np.lexsort((due, np.asarray(dataset.behaviors["time"])[due]))]
+        happened = np.asarray(dataset.behaviors["time"])
+        due = np.flatnonzero((happened >= moment) & (known < last))
+        self._due = due[np.lexsort((due, happened[due]))]
         self._owner = np.searchsorted(offsets, self._due, side="right") - 1
 
     def steps(self) -> Iterator[tuple[list[tuple[Ints, npt.NDArray[np.bool_]]], list[Event]]]:

@@ -114,6 +114,16 @@ def test_users_are_looked_up_as_their_requests_would_send_them(string_ids: bool,
         assert users.at(stranger, 1_600_000_000).behaviors == []
 
 
+def test_a_table_with_a_part_of_the_profile_gets_the_rest_from_the_data_set(tmp_path: Path) -> None:
+    dataset = tiny_prepared(tmp_path)
+    text = "user,item,time,gender\n102,10,1600000000,m\n102,10,1600000001,\n"
+    (tmp_path / "candidates.csv").write_text(text, "utf-8")
+    found = requests(RequestTable(tmp_path / "candidates.csv", dataset.encoder, dataset, 5))
+    profiles: list[Any] = [request["profile"] for _, _, request in found]
+    assert profiles[0] == {"age": pytest.approx(26.0), "gender": "m"}
+    assert profiles[1] == {"age": pytest.approx(26.0)}  # an empty cell says that the value is missing
+
+
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     dataset = tiny_prepared(tmp_path)
     with pytest.raises(InputError, match=r"row 2: time is 'soon', which is no time"):

@@ -106,6 +106,31 @@ def test_histories_show_behaviors_as_late_as_the_log_did(where: str, tmp_path: P
     assert replay_check(artifact, dataset, _Untold(store, Scorer(artifact)), moment).is_equal
 
 
+def test_a_loaded_store_goes_on_where_the_log_ends_whatever_the_delays(tmp_path: Path) -> None:
+    rows = clicks()
+    save(tmp_path, rows)
+    toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 864000 }')
+    statistics = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
+    statistics += '[[statistics]]\nname = "rate"\nby = ["item"]\nprior = 0\n'
+    (tmp_path / "schema.toml").write_text(toml + statistics)
+    prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data")
+    store = open_store("memory://", Reading.of_data(dataset))
+    end = moment_of(dataset)
+    assert end == rows[-1]["time"] + 1
+    load_dataset(store, dataset, end)
+    own = [row for row in rows if row["item_id"] == "i3"]
+    for moment, known in ((end, 0), (end + 864_000, 24)):
+        asked = {"user": "u7", "time": moment, "candidates": [{"item": "i3"}]}
+        completed = store.complete(asked, most=1000)
+        [candidate] = completed["candidates"]
+        assert candidate["shown"] == len(own) == 24
+        if known:
+            assert candidate["rate"] == pytest.approx(sum(row["clicked"] for row in own) / known)
+        past = [row["time"] for row in rows if row["user_id"] == "u7"] if known else []
+        assert [row["time"] for row in completed["behaviors"]] == past
+
+
 def test_the_first_impressions_of_a_part_can_be_chosen(served: tuple[Path, Path]) -> None:
     assert replayed(served, most=10).scored == 10
 
@@ -214,9 +239,9 @@ def test_the_verb_loads_replays_and_says_so(
     artifact, data = map(str, served)
     url = f"lmdb://{tmp_path}/store?sync=system"
     assert main(["store", "load", data, "--store", url, "--before", "test"]) == 0
-    assert "holds everything known before" in capsys.readouterr().err
+    assert "holds everything that happened before" in capsys.readouterr().err
     assert main(["store", "load", data, "--store", url, "--before", "test"]) == 0
-    assert "held already everything known before" in capsys.readouterr().err
+    assert "held already everything that happened before" in capsys.readouterr().err
     assert main(["store", "inspect", artifact, "--store", url, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)["facts"]
     assert (facts["kind"], facts["loaded"]) == ("lmdb", moment_of(open_dataset(served[1]), "test"))
@@ -232,6 +257,22 @@ def test_the_verb_loads_replays_and_says_so(
     shown = capsys.readouterr()
     assert "First differences" in shown.out
     assert "20 scores of" in shown.err
+
+
+def test_a_load_says_that_statistics_count_drawn_negatives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, clicks(200))
+    toml = TABLE.replace("FILES", "clicks.csv")
+    drawn = toml.replace(next(line for line in toml.splitlines() if "labels" in line), "negatives = 2")
+    statistic = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
+    logs = (("drawn", drawn + statistic, True), ("bare", drawn, False), ("shown", toml + statistic, False))
+    for name, text, is_said in logs:
+        (tmp_path / "schema.toml").write_text(text)
+        prepare(load_log(tmp_path / "schema.toml"), tmp_path / name)
+        capsys.readouterr()
+        assert main(["store", "load", str(tmp_path / name), "--store", "memory://"]) == 0
+        assert ("count 2 drawn negatives for each positive" in capsys.readouterr().err) == is_said
 
 
 class _Server(BaseHTTPRequestHandler):

@@ -48,8 +48,9 @@ def replay_part(
 ) -> int:
     """Replay a part as events, and compare what is served with what evaluation measured.
 
-    A store holds everything known before the part. Then every request of the log is answered from its user,
-    time and candidates alone, and its impressions and behaviors are appended. Exit code 1 if a score differs.
+    A store holds everything that happened before the part. Then every request of the log is answered from its
+    user, time and candidates alone, and its impressions and behaviors are appended. Exit code 1 if a score
+    differs.
     """
     from clickscale.artifact import load_artifact
     from clickscale.serving.replay_check import artifact_of, open_replayed

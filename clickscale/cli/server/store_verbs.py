@@ -22,7 +22,7 @@ def load_store(
         typer.Option(
             "--before",
             metavar="MOMENT",
-            help="Load what was known before the first impression of valid or test, or before a time in "
+            help="Load what happened before the first impression of valid or test, or before a time in "
             "seconds; all by default.",
         ),
     ] = "",
@@ -60,9 +60,14 @@ def load_store(
         return
     for warning in facts.warnings:
         say(warning)
+    if dataset.schema.statistics and (drawn := dataset.schema.sampled_negatives):
+        say(
+            f"Statistics count {drawn} drawn negatives for each positive. They drift unless events hold such "
+            "items, too, as impressions with the label 0: see 'What to send for a log' in docs/store.md."
+        )
     done = "holds" if is_new else "held already"
     size = f"{facts.records:,} records, {facts.bytes / 1e6:,.1f} MB"
-    say(f"{store} {done} everything known before {moment}: {size}")
+    say(f"{store} {done} everything that happened before {moment}: {size}")
 
 
 def inspect_store(

@@ -200,9 +200,10 @@ class UserRouting:
     def _parts(self, asked: EventsRequest) -> Mapping[tuple[int, ...], _Rows]:
         """Positions of events, outcomes and profiles for each owner, by the order to ask in."""
         parts: dict[int, tuple[tuple[int, ...], _Rows]] = {}
-        for kind, rows in enumerate((asked.events, asked.outcomes, asked.profiles)):
-            for position, one in enumerate(rows):
-                order = tuple(self._order(one.user))
+        events, outcomes = [one.user for one in asked.events], [one.user for one in asked.outcomes]
+        for kind, users in enumerate((events, outcomes, [one.user for one in asked.profiles])):
+            for position, user in enumerate(users):
+                order = tuple(self._order(user))
                 parts.setdefault(order[0], (order, ([], [], [])))[1][kind].append(position)
         return dict(parts.values())
 

@@ -1,4 +1,8 @@
-"""Bulk load of a prepared data set: everything that was known before a moment."""
+"""Bulk load of a prepared data set: everything that happened before a moment.
+
+What becomes known of it later, such as the feedback of a behavior or the outcome of an impression, is loaded
+as well. Reads show it from then on, as if it had arrived meanwhile.
+"""
 
 import json
 import tempfile
@@ -47,6 +51,9 @@ _LATEST = 10**11  # seconds since 1970, in the year 5138; milliseconds are more
 def moment_of(dataset: Dataset, before: str = "") -> int:
     """Find the moment before which everything is loaded.
 
+    From this moment on statistics can be told, so it lies just behind the log: what happened in it may become
+    known days later.
+
     Args:
         before: ``valid`` or ``test`` for the first impression of that part, seconds since 1970, or empty for
             the end of the log.
@@ -56,8 +63,7 @@ def moment_of(dataset: Dataset, before: str = "") -> int:
     """
     time = dataset.impressions["time"]
     if not before:
-        known = int(dataset.known_at.max(initial=-1))
-        return max(int(time.max(initial=-1)), known) + 1
+        return max(int(time.max(initial=-1)), int(dataset.behaviors["time"].max(initial=-1))) + 1
     if before.isdecimal() and int(before) < _LATEST:
         return int(before)
     if before not in PARTS[1:]:
@@ -151,15 +157,15 @@ class _Load:
     def users(self) -> None:
         """Write profiles and timelines."""
         users = 0 if "user" in self._schema.absent else len(self._replay.users)
-        offsets, known = self._dataset.users["offsets"], self._dataset.known_at
+        offsets, time = self._dataset.users["offsets"], self._dataset.behaviors["time"]
 
         def user(row: int) -> tuple[bytes, dict[str, Any], list[Row], int]:
             first, end = int(offsets[row]), int(offsets[row + 1])
-            last = first + int(np.searchsorted(known[first:end], self.at.moment, side="left"))
-            begin = max(first, last - self._store.meta.bound)
-            behaviors = [self._row(at) for at in range(begin, last)]
+            rows = first + np.flatnonzero(time[first:end] < self.at.moment)
+            kept = rows[-self._store.meta.bound :]
             owner = owner_of(self._replay.users[row].as_py())
-            return owner, self._replay.profile(row), behaviors, begin - first
+            behaviors = [self._row(at) for at in kept.tolist()]
+            return owner, self._replay.profile(row), behaviors, len(rows) - len(kept)
 
         def work(rows: range) -> Callable[[Writer], None]:
             return partial(_put_users, users=[user(row) for row in rows])

@@ -16,7 +16,7 @@ class Loading(msgspec.Struct, frozen=True):
 
     Attributes:
         data: hash of the manifest of the data set.
-        moment: everything known before it is loaded.
+        moment: everything that happened before it is loaded.
         stage: ``items``, ``users``, ``counts`` or ``done``.
         position: rows of the stage that are written.
     """
