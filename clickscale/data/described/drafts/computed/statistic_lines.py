@@ -43,6 +43,7 @@ _LATELY = (
     5.0  # standard errors, users counted once, of clicks on a kind within an hour; of sittings 3.9 at most
 )
 _HOUR, _CLICKS = 3600, 3  # more clicks within the hour count as so many
+_MONTH = 30 * 86_400
 _WEEK = 7 * 86_400  # that a sample spans at least, for hours to come again
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
@@ -102,22 +103,24 @@ class Sample:
         return bool(len(user)) and float(np.mean((user > 0) & (time - first[user] >= _DAY))) >= _RETURNING
 
     def calls_for_recency(self, kind: str) -> bool:
-        """True if users come back, or if it tells how many clicks on a kind they had within the last hour.
+        """True if users come back, or what they clicked of a kind within the last hour tells of the outcome.
 
         Args:
             kind: see `called_for`.
         """
-        if self.is_of_returning_users:
-            return True
         kinds = [_codes(field.values) for field in self.fields if field.name == kind]
-        if not kinds or self.user is None or self.seconds is None or self.label is None:
+        return self.is_of_returning_users or (bool(kinds) and self._clicks_tell(*kinds))
+
+    def _clicks_tell(self, *kind: Codes) -> bool:
+        """True if the number of clicks of the user (on that kind) in the last hour tells of the outcome."""
+        if self.user is None or self.seconds is None or self.label is None:
             return False
         user, moment = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
-        both = _joined(user, kinds[0])
-        known = np.where(np.isfinite(self.label) & self.seconds.is_valid(), self.label, -1).astype(np.int64)
-        clicks = counts_before(both, moment, known, window=_HOUR).positives
-        few = np.minimum(clicks, _CLICKS) + 1
-        return told_beyond((user, kinds[0], both), few, self.label, group=user) >= _LATELY
+        both = _joined(user, *kind) if kind else user
+        told = (user > 0) & np.isfinite(self.label) & np.asarray(self.seconds.is_valid())
+        clicks = counts_before(both, moment, np.where(told, self.label, -1).astype(np.int64), window=_HOUR)
+        few = np.minimum(clicks.positives, _CLICKS) + 1
+        return told_beyond((user, *kind, both), few, self.label, group=user) >= _LATELY
 
     def called_for(self, kind: str) -> Iterator[tuple[Statistic, str]]:
         """Yield the statistics beyond the usual ones, each with the reason.
@@ -147,6 +150,9 @@ class Sample:
             for name, window in _VISITS.items():
                 why = "outcomes depend on the place in a visit"
                 yield Statistic(name=f"user_count_{name}", by=("user",), of="count", window=window), why
+        elif self._clicks_tell():
+            why = "outcomes depend on what the user clicked within the last hour"
+            yield Statistic(name="user_recency", by=("user",), of="recency", window=_MONTH), why
 
     def _come_back_to(self, kind: str) -> list[str]:
         """Name the attribute of items, such as their series, that tells what a user likes best; or none.

@@ -172,6 +172,15 @@ def brands_of_liked_kinds(random: Random) -> dict[str, Columns]:
     return brands(random, decide=False)
 
 
+def moods(random: Random) -> dict[str, Columns]:
+    """Who has clicked within the hour clicks on."""
+    rows = log(random)
+    visit = rows["time"] // 86_400 + 1_000_000 * rows["user_id"]
+    rows["time"] -= rows["time"] % 86_400 - random.integers(3_600, size=ROWS)
+    mood = random.choice([-1.5, 1.5], 1 + len(visit))[np.unique(visit, return_inverse=True)[1]]
+    return {"log.csv": with_outcome(random, rows, mood)}
+
+
 def orders(random: Random) -> dict[str, Columns]:
     """Positives only: the order that a row belongs to is known of behaviors."""
     rows = log(random)
@@ -204,6 +213,7 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (brands, ["user_brand_rate", "user_brand_count"]),
         (brands_of_liked_kinds, []),
         (visits, VISIT),
+        (moods, ["user_recency"]),
         (orders, []),
     ],
 )
