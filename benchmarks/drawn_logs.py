@@ -20,6 +20,7 @@ from drawing import (
     sigmoid,
     tail,
 )
+from drawn_visits import browsing
 
 # --- the logs
 
@@ -489,4 +490,5 @@ LOGS: dict[str, Callable[[Random], Log]] = {
     "trips": trips,
     "units": units,
     "sellers": sellers,
+    "browsing": browsing,
 }

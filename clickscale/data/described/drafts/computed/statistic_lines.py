@@ -21,6 +21,7 @@ from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.roles import mentions, separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
+from clickscale.data.features.counts_in_memory import counts_before
 from clickscale.data.features.statistics import hours_of
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.schema import HOUR, Statistic, usual_statistics
@@ -32,11 +33,19 @@ _MANY, _ALONE = (
 )  # values of a field that has a rate of its own: at least, and as a share of the rows
 _MOST = 3  # fields of many values and pairs of fields that get statistics, at most
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
+_BEYOND_KIND = 5.0  # those of an attribute beyond the kind of an item; where it tells nothing, 3.1 at most
 _AT_HOURS = 5.0  # those of an hour and a field, where users count once; where hours tell nothing, 3.5 at most
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _RETURNING, _DAY = 0.5, 86_400  # share of the rows a day or more after the first of their user, at least
+_LATELY = (
+    4.0  # standard errors, users counted once, of clicks in an hour; where these tell nothing, 3.3 at most
+)
+_HOUR, _FEW, _CLICKS = 3600, 8, 3  # more rows and more clicks within the hour count as so many
+_KNOWN = 3  # rows of a user before the hour, at least, and pseudo-rows of their rate
+_BINS = 6
+_MONTH = 30 * 86_400
 _WEEK = 7 * 86_400  # that a sample spans at least, for hours to come again
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
@@ -95,8 +104,42 @@ class Sample:
         np.minimum.at(first, user, time)
         return bool(len(user)) and float(np.mean((user > 0) & (time - first[user] >= _DAY))) >= _RETURNING
 
-    def called_for(self) -> Iterator[tuple[Statistic, str]]:
-        """Yield the statistics beyond the usual ones, each with the reason."""
+    def calls_for_recency(self, kind: str) -> bool:
+        """True if users come back, or what they clicked of a kind within the last hour tells of the outcome.
+
+        Args:
+            kind: see `called_for`.
+        """
+        kinds = [_codes(field.values) for field in self.fields if field.name == kind]
+        return self.is_of_returning_users or (bool(kinds) and self._clicks_tell(*kinds))
+
+    def _clicks_tell(self, *kind: Codes) -> bool:
+        """True if clicks of the user (on that kind) within the last hour tell more than those before do.
+
+        Only users of whom more is known than this hour say so: else their clicks tell who they are.
+        """
+        if self.user is None or self.seconds is None or self.label is None:
+            return False
+        user, moment = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
+        known = (user > 0) & np.isfinite(self.label) & np.asarray(self.seconds.is_valid())
+        outcome, rate = np.where(known, self.label, -1).astype(np.int64), self.label[known].mean()
+        told, seen = list(kind), np.ones(len(user), bool)
+        for key in (user, *(_joined(user, each) for each in kind)):
+            ever, lately = (counts_before(key, moment, outcome, window=window) for window in (0, _HOUR))
+            rows, clicks = ever.known - lately.known, ever.positives - lately.positives
+            seen &= (rows >= _KNOWN) | (key is not user)
+            told.append(_binned((clicks + _KNOWN * rate) / (rows + _KNOWN)))
+            told.append(np.minimum(lately.known, _FEW) + 1)
+            told.append(np.minimum(lately.positives, _CLICKS) + 1)
+        label = np.where(known & seen, self.label, np.nan)
+        return told_beyond(told[:-1], told[-1], label, group=user) >= _LATELY
+
+    def called_for(self, kind: str) -> Iterator[tuple[Statistic, str]]:
+        """Yield the statistics beyond the usual ones, each with the reason.
+
+        Args:
+            kind: the field that stands for the kind of an item; empty if none does.
+        """
         for field in self._of_many_values()[:_MOST]:
             why = f"{field.name} has many values, each in few rows"
             yield Statistic(name=f"{field.name}_rate", by=(field.name,)), why
@@ -111,7 +154,7 @@ class Sample:
             why = "users see an item again, and it tells something of the outcome"
             yield Statistic(name="user_item_rate", by=("user", "item")), why
             yield Statistic(name="user_item_count", by=("user", "item"), of="count"), why
-        for name in self._come_back_to():
+        for name in self._come_back_to(kind):
             why = f"users come back to the same {name}, and it tells of the outcome"
             yield Statistic(name=f"user_{name}_rate", by=("user", name)), why
             yield Statistic(name=f"user_{name}_count", by=("user", name), of="count"), why
@@ -119,17 +162,29 @@ class Sample:
             for name, window in _VISITS.items():
                 why = "outcomes depend on the place in a visit"
                 yield Statistic(name=f"user_count_{name}", by=("user",), of="count", window=window), why
+        elif self._clicks_tell():
+            why = "outcomes depend on what the user clicked within the last hour"
+            yield Statistic(name="user_recency", by=("user",), of="recency", window=_MONTH), why
 
-    def _come_back_to(self) -> list[str]:
-        """Name the attribute of items, such as their series, that tells what a user likes best; or none."""
+    def _come_back_to(self, kind: str) -> list[str]:
+        """Name the attribute of items, such as their series, that tells what a user likes best; or none.
+
+        What the kind of an item tells of it, the usual statistics have, so it must tell more than that.
+        """
         if self.label is None or self.user is None:
             return []
         user, found = _codes(self.user), []
+        kinds = [_codes(field.values) for field in self.fields if field.name == kind]
+        within, sure = (_joined(user, kinds[0]), _BEYOND_KIND) if kinds else (None, _TOGETHER)
         for field in self.fields:
-            if field.side == "item" and (_earlier([self.user, field.values]) > 0).mean() >= _SEEN:
-                found.append((_told_together(user, _codes(field.values), self.label), field.name))
+            if field.side != "item" or field.name == kind:
+                continue
+            if (_earlier([self.user, field.values]) > 0).mean() >= _SEEN:
+                codes = _codes(field.values)
+                both = _joined(user, codes)
+                found.append((told_beyond((user, codes), both, self.label, within=within), field.name))
         told, name = max(found, default=(0.0, ""))
-        return [name] if told >= _TOGETHER else []
+        return [name] if told >= sure else []
 
     def _tells(self, count: Codes) -> bool:
         """True if a count tells the outcome."""
@@ -195,10 +250,14 @@ def statistic_lines(
         sample: what calls for more than the usual ones.
     """
     category, why = _category(categories)
-    returning = sample.is_of_returning_users
-    usual = [each for each in usual_statistics(category) if each.of != "recency" or returning]
+    recency = sample.calls_for_recency(category)
+    usual = [each for each in usual_statistics(category) if each.of != "recency" or recency]
     known = {(each.by, each.of, each.window) for each in usual}
-    more = {each: said for each, said in sample.called_for() if (each.by, each.of, each.window) not in known}
+    more = {
+        each: said
+        for each, said in sample.called_for(category)
+        if (each.by, each.of, each.window) not in known
+    }
     statistics = [
         each
         for each in (*usual, *more)
@@ -310,6 +369,16 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 
 def _told_together(one: Codes, other: Codes, label: Floats, group: Codes | None = None) -> float:
     """Measure how far two fields together tell an outcome, see `told_beyond`."""
+    return told_beyond((one, other), _joined(one, other), label, group=group)
+
+
+def _joined(one: Codes, other: Codes) -> Codes:
+    """Numbers (N,) from 1 on of the pairs of values, few as there are: of many users few have most values."""
     pairs = one * (int(other.max(initial=0)) + 1) + other
-    together = np.unique(pairs, return_inverse=True)[1].ravel() + 1  # of many users few have most values
-    return told_beyond((one, other), together, label, group)
+    return np.unique(pairs, return_inverse=True)[1].ravel() + 1
+
+
+def _binned(values: Floats) -> Codes:
+    """Numbers (N,) from 1 on of bins that hold about as many values each."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="right") + 1

@@ -13,7 +13,14 @@ Floats = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
 
 
-def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats, group: Codes | None = None) -> float:
+def told_beyond(
+    fields: Sequence[Codes],
+    more: Codes,
+    label: Floats,
+    *,
+    group: Codes | None = None,
+    within: Codes | None = None,
+) -> float:
     """Measure how far something tells an outcome beyond what some fields tell.
 
     Over one half of the rows, an effect of each value of every field is fitted, on the scale of logits; the
@@ -25,6 +32,7 @@ def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats, group: Code
         label: (N,) outcomes, NaN where unknown.
         group: (N,) numbers of groups of rows that are not independent, such as those of a user: each lies in
             one half as a whole, and counts once in the error. By default each row is its own group.
+        within: (N,) numbers of groups of rows within which alone ``more`` is to tell something.
 
     Returns:
         The agreement over its standard error: about normal, a little below 0, where nothing is told.
@@ -41,6 +49,9 @@ def told_beyond(fields: Sequence[Codes], more: Codes, label: Floats, group: Code
     agreement = np.zeros(len(outcome))
     for seen in (first, ~first):
         left = outcome - _added(known, outcome, seen)
+        if within is not None:
+            for part in (seen, ~seen):
+                left -= part * _means(within[usable], left, part, 0.0)[within[usable]]
         agreement += _means(more, left, seen)[more] * left * ~seen
     error = float(np.sqrt(np.square(np.bincount(groups, agreement)).sum()))
     return float(agreement.sum()) / error if error else 0.0
@@ -69,8 +80,8 @@ def _chance(base: float, effects: Sequence[Floats], fields: Sequence[Codes]) -> 
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
-def _means(field: Codes, values: Floats, seen: _Flags) -> Floats:
+def _means(field: Codes, values: Floats, seen: _Flags, prior: float = _PRIOR) -> Floats:
     """Mean of ``values`` (N,) for each value of a field over the rows seen, pulled towards zero."""
     size = int(field.max()) + 1
     counts = np.bincount(field[seen], minlength=size)
-    return np.bincount(field[seen], values[seen], size) / (counts + _PRIOR)
+    return np.bincount(field[seen], values[seen], size) / np.maximum(counts + prior, 1)

@@ -152,6 +152,35 @@ def series_of_no_one(random: Random) -> dict[str, Columns]:
     return series(random, decide=False)
 
 
+def brands(random: Random, decide: bool = True) -> dict[str, Columns]:
+    """Users like categories, and brands as well; each brand has items of one category."""
+    rows, brand = log(random, users=100), np.arange(50) // 5
+    likes, kinds = random.choice([-1.5, 1.5], (100, 10)) * decide, random.choice([-1.5, 1.5], (100, 5))
+    user, own = rows["user_id"], brand[rows["item_id"]]
+    items = {
+        "item_id": names("i", np.arange(50)),
+        "category": names("c", brand % 5),
+        "brand": names("b", brand),
+    }
+    return {
+        "log.csv": with_outcome(random, rows, likes[user, own] + kinds[user, own % 5]),
+        "items.csv": items,
+    }
+
+
+def brands_of_liked_kinds(random: Random) -> dict[str, Columns]:
+    return brands(random, decide=False)
+
+
+def moods(random: Random) -> dict[str, Columns]:
+    """Who has clicked within the hour clicks on."""
+    rows = log(random)
+    visit = rows["time"] // 86_400 + 1_000_000 * rows["user_id"]
+    rows["time"] -= rows["time"] % 86_400 - random.integers(3_600, size=ROWS)
+    mood = random.choice([-1.5, 1.5], 1 + len(visit))[np.unique(visit, return_inverse=True)[1]]
+    return {"log.csv": with_outcome(random, rows, mood)}
+
+
 def orders(random: Random) -> dict[str, Columns]:
     """Positives only: the order that a row belongs to is known of behaviors."""
     rows = log(random)
@@ -181,7 +210,10 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (fatigue, SEEN),
         (series, SERIES),
         (series_of_no_one, []),
+        (brands, ["user_brand_rate", "user_brand_count"]),
+        (brands_of_liked_kinds, []),
         (visits, VISIT),
+        (moods, ["user_recency"]),
         (orders, []),
     ],
 )
@@ -215,6 +247,28 @@ def test_a_recency_is_declared_where_users_come_back(tmp_path: Path, returning: 
         told = "seconds since the newest positive label of the same user and category, 30 days back"
         assert told in text
         assert declared["user_category_recency"]["window"] == 30 * 86_400
+
+
+@pytest.mark.parametrize("lately", [True, False])
+def test_a_recency_is_declared_where_clicks_of_the_last_hour_tell(tmp_path: Path, lately: bool) -> None:
+    random = np.random.default_rng(4)
+    rows, kind = log(random, users=200), random.integers(6, size=50)
+    user, shown = rows["user_id"], kind[rows["item_id"]]
+    # Each user comes on one day, and on it at several hours.
+    rows["time"] = (
+        START + 86_400 * user + 14_400 * random.integers(5, size=ROWS) + random.integers(3_600, size=ROWS)
+    )
+    order = np.argsort(rows["time"], kind="stable")
+    rows, user, shown = {name: column[order] for name, column in rows.items()}, user[order], shown[order]
+    clicked, newest = np.zeros(ROWS, int), np.full(300, -1)
+    for row, (who, what) in enumerate(zip(user, shown, strict=True)):
+        clicked[row] = random.random() < (0.9 if lately and newest[who] == what else 0.2)
+        newest[who] = what if clicked[row] else newest[who]
+    write(tmp_path / "log.csv", with_outcome(random, rows, np.zeros(ROWS)) | {"clicked": clicked})
+    write(tmp_path / "items.csv", {"item_id": names("i", np.arange(50)), "category": names("c", kind)})
+    text = guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path)
+    found = [each["name"] for each in tomllib.loads(text)["statistics"]]
+    assert ("user_category_recency" in found) == lately
 
 
 def test_rows_without_a_time_do_not_make_users_come_back() -> None:
