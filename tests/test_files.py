@@ -72,8 +72,15 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_what_exists_is_kept_unless_overwriting_is_asked_for(tmp_path: Path) -> None:
     build(tmp_path / "out", text="old")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(
+        DataError, match="exists already; choose another folder, or overwrite it with --overwrite"
+    ):
         build(tmp_path / "out")
+    with (
+        pytest.raises(DataError, match=r"exists already; choose another folder\."),
+        building(tmp_path / "out", KIND),
+    ):
+        pass  # a verb without --overwrite does not propose it
     assert (tmp_path / "out" / "manifest.json").read_text() == "old"
     build(tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "manifest.json").read_text() == "new"

@@ -87,6 +87,9 @@ def test_another_run_is_refused_by_the_names_of_what_differs(data: Path, tmp_pat
     other = config_of(data, "optimizer.schedule.warmup=0.2", "seed=5")
     with pytest.raises(RunError, match=r"seed is 0, not 5; optimizer\.schedule\.warmup is 0\.05, not 0\.2"):
         open_folder(tmp_path, other, open_dataset(data), resume=True)
+    several = config_of(data, 'labels=["click", "like"]', "optimizer.table_l2=0.5")
+    told = ["labels is unset, not click,like", "optimizer.table_l2 is unset, not 0.5"]
+    assert differences(config_of(data), several) == told
 
 
 def test_options_that_change_nothing_that_is_learned_may_differ(data: Path) -> None:
