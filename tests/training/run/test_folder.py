@@ -58,7 +58,7 @@ def test_every_option_that_can_be_left_open_is_so_by_default() -> None:
     defaults = {option.key: option.default.strip('"') for option in options}
     for key, value in LEFT_OPEN.items():
         value = list(value) if isinstance(value, tuple) else value
-        assert defaults[key] == ("null" if value is None else str(value))
+        assert defaults[key] == ("unset" if value is None else str(value))
 
 
 def test_an_empty_folder_or_the_litter_of_a_killed_start_is_taken(data: Path, tmp_path: Path) -> None:
