@@ -411,6 +411,14 @@ def sha256_of(pieces: Iterable[bytes | memoryview]) -> str:
 # --- the system
 
 
+def system_error(error: Exception) -> str:
+    """Say what the system refused, and of which file, without the number of the error."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([" to ".join(named), error.strerror]) if named else error.strerror
+
+
 def failpoint(name: str) -> None:
     """Kill the process or fill the disk here if a test asks for it.
 

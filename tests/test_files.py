@@ -30,6 +30,7 @@ from clickscale.files import (
     sha256_of,
     sha256_text,
     sweep,
+    system_error,
     verify,
 )
 from tests.forked_commands import CommandServer
@@ -456,3 +457,10 @@ def test_a_full_disk_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         failpoint("here")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_an_error_of_the_system_is_told_with_its_files_and_without_its_number() -> None:
+    assert system_error(PermissionError(13, "Permission denied", "a.csv")) == "a.csv: Permission denied"
+    assert system_error(OSError(18, "Cross-device link", "a", None, "b")) == "a to b: Cross-device link"
+    assert system_error(OSError(28, "No space left on device")) == "No space left on device"
+    assert system_error(OSError("anything")) == system_error(ValueError("anything")) == "anything"

@@ -17,7 +17,8 @@ import typer
 
 from clickscale.cli.app import app
 from clickscale.cli.console import is_out_of_memory, listen, say
-from clickscale.errors import ClickscaleError, system_error
+from clickscale.errors import ClickscaleError
+from clickscale.files import system_error
 from clickscale.runtime import configure_process
 
 DONE, FOUND, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 3, 130
