@@ -1,7 +1,8 @@
 """Impressions of a prepared data set as the raw requests that a client would have sent.
 
 It inverts the encoder, so that served scores can be compared with evaluated ones, and newcomers have a
-true request to begin with. A value that training did not keep (unknown) comes back as null.
+true request to begin with. A value that training did not keep (unknown) comes back as null; in a list of
+several, where null would be no value at all, as one that the vocabulary does not have.
 """
 
 from collections.abc import Sequence
@@ -104,7 +105,10 @@ def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
         # Index 0 pads the lists of a field of several values and has no raw value.
         indices = np.atleast_1d(value)
         entries = [_entry(encoder, field, int(index)) for index in indices[indices > 0]]
-        return entries[0] if field.values == 1 else (None if entries == [None] else entries)
+        if field.values == 1 or entries == [None]:
+            return entries[0]
+        stranger = encoder.vocabulary(field.name).stranger
+        return [stranger if entry is None else entry for entry in entries]
     return None if np.isnan(value) else float(encoder.decode_numbers(field.name, np.asarray(value)))
 
 

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import DataError
+from clickscale.features import UNKNOWN
 from clickscale.inference.replay import requests_from_dataset
 from clickscale.schema import Field
 from tests.data.tiny import source_of, tiny_schema, tiny_tables
@@ -51,6 +53,26 @@ def test_neighbors_of_one_moment_share_a_request(tmp_path: Path) -> None:
     assert len(shared) == 1
     assert {candidate["item"] for candidate in shared[0]["candidates"]} >= {20, 30, 40, first["item"]} - {0}
     assert requests_from_dataset(dataset, []) == []
+
+
+@pytest.mark.parametrize("dtype", ["int", "string"])
+def test_unknown_values_of_a_list_come_back_as_values_that_are_unknown(tmp_path: Path, dtype: str) -> None:
+    words = Field(name="words", values=3, separator=" ", dtype=dtype, min_count=2)  # type: ignore[arg-type]
+    schema = tiny_schema()
+    schema = msgspec.structs.replace(schema, context=(*schema.context, words))
+    tables = tiny_tables()
+    for number, row in enumerate(tables["impressions"]):  # the second word is in one row only
+        row["words"] = f"{number % 3} {1000 + number} {number % 2 + 7}" if number % 4 else ""
+    prepare(source_of(schema, tables), tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    rows = dataset.part("test")
+    sent = [
+        one.get("words") for request in requests_from_dataset(dataset, rows) for one in request["candidates"]
+    ]
+    stored = np.asarray(dataset.impressions["field.words"][rows])
+    assert (stored[:, 1] == UNKNOWN).any()
+    kind = pa.list_(pa.string() if dtype == "string" else pa.int64())
+    np.testing.assert_array_equal(dataset.encoder.encode_field("words", pa.array(sent, kind)), stored)
 
 
 def test_a_hashed_field_cannot_be_read_back(tmp_path: Path) -> None:

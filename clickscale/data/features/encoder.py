@@ -79,6 +79,18 @@ class Vocabulary:
         nearest = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[nearest] == keys, index[nearest], UNKNOWN).astype(np.int32)
 
+    @cached_property
+    def stranger(self) -> int | str:
+        """A value that the vocabulary does not have, and that is not missing either."""
+        assert self.values is not None, "a hashing vocabulary has every value"
+        if self.dtype == "int":
+            keys, _ = self._known
+            return 0 if not len(keys) else int(keys[0]) - 1 if keys[0] > 0 else int(keys[-1]) + 1
+        text = "(unknown)"
+        while self.encode(pa.array([text]))[0] != UNKNOWN:
+            text = f"({text})"
+        return text
+
     def encode(self, values: pa.Array) -> Ints32:
         """(N,) indices of raw values of any type; null, unreadable and unseen ones are UNKNOWN."""
         return self.lookup(read_keys(values, self.dtype).data.astype(np.int64, copy=False))
