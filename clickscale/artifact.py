@@ -33,9 +33,18 @@ import torch
 from clickscale.config import Config
 from clickscale.config_text import load_json, to_json
 from clickscale.data.features.encoder import Encoder
-from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError, system_error
+from clickscale.errors import ArtifactError, ClickscaleError, ConfigError, DamagedError
 from clickscale.features import Features
-from clickscale.files import FileEntry, FolderKind, building, file_entry, heal, sha256_text, verify
+from clickscale.files import (
+    FileEntry,
+    FolderKind,
+    building,
+    file_entry,
+    heal,
+    sha256_text,
+    system_error,
+    verify,
+)
 from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel

@@ -60,14 +60,6 @@ class StoreError(ClickscaleError):
     """The store of a server cannot be reached, has no room left, or is damaged."""
 
 
-def system_error(error: Exception) -> str:
-    """Say what the system refused, and of which file, without the number of the error."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return ": ".join([" to ".join(named), error.strerror]) if named else error.strerror
-
-
 def unknown(thing: str, value: str, known: Iterable[str]) -> str:
     """Sentence for a name that is not known: the value, the nearest known name, all known names."""
     names = sorted(known)

@@ -64,11 +64,11 @@ class FolderKind:
 
 
 @contextmanager
-def building(folder: Path, kind: FolderKind, *, overwrite: bool = False) -> Iterator[Path]:
+def building(folder: Path, kind: FolderKind, *, overwrite: bool | None = None) -> Iterator[Path]:
     """Yield the folder to build in; after the block it has become ``folder``.
 
     Args:
-        overwrite: replace an older folder of the same kind.
+        overwrite: replace an older folder of the same kind; None where nobody may ask for that.
 
     Raises:
         ClickscaleError: of the class ``kind.error``, if ``folder`` exists and may not be replaced, another
@@ -167,11 +167,12 @@ def _beside(folder: Path, suffix: str) -> Path:
     return folder.parent / (folder.name + suffix)
 
 
-def _check_replaceable(folder: Path, kind: FolderKind, overwrite: bool) -> None:
+def _check_replaceable(folder: Path, kind: FolderKind, overwrite: bool | None) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not overwrite:
-        raise kind.error(f"{folder} exists already; choose another folder, or overwrite it with --overwrite.")
+        way = "" if overwrite is None else ", or overwrite it with --overwrite"
+        raise kind.error(f"{folder} exists already; choose another folder{way}.")
     if not folder.is_dir() or not (folder / kind.marker).exists():
         raise kind.error(f"{folder} is not {kind.name}, so it is not overwritten; remove it by hand.")
 
@@ -408,6 +409,14 @@ def sha256_of(pieces: Iterable[bytes | memoryview]) -> str:
 
 
 # --- the system
+
+
+def system_error(error: Exception) -> str:
+    """Say what the system refused, and of which file, without the number of the error."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([" to ".join(named), error.strerror]) if named else error.strerror
 
 
 def failpoint(name: str) -> None:

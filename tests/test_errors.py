@@ -4,7 +4,7 @@ import re
 import pytest
 
 from clickscale import errors
-from clickscale.errors import ClickscaleError, system_error, unknown
+from clickscale.errors import ClickscaleError, unknown
 
 CLASSES = {
     name: kind
@@ -47,10 +47,3 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_names() -> N
 def test_a_name_near_to_nothing_gets_no_guess() -> None:
     assert unknown("model", "zzzzzz", {"din"}) == "Unknown model 'zzzzzz'. Known: din."
     assert unknown("label", "click", ()) == "Unknown label 'click'. Known: none."
-
-
-def test_an_error_of_the_system_is_told_with_its_files_and_without_its_number() -> None:
-    assert system_error(PermissionError(13, "Permission denied", "a.csv")) == "a.csv: Permission denied"
-    assert system_error(OSError(18, "Cross-device link", "a", None, "b")) == "a to b: Cross-device link"
-    assert system_error(OSError(28, "No space left on device")) == "No space left on device"
-    assert system_error(OSError("anything")) == system_error(ValueError("anything")) == "anything"

@@ -30,6 +30,7 @@ from clickscale.files import (
     sha256_of,
     sha256_text,
     sweep,
+    system_error,
     verify,
 )
 from tests.forked_commands import CommandServer
@@ -72,8 +73,15 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_what_exists_is_kept_unless_overwriting_is_asked_for(tmp_path: Path) -> None:
     build(tmp_path / "out", text="old")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(
+        DataError, match="exists already; choose another folder, or overwrite it with --overwrite"
+    ):
         build(tmp_path / "out")
+    with (
+        pytest.raises(DataError, match=r"exists already; choose another folder\."),
+        building(tmp_path / "out", KIND),
+    ):
+        pass  # a verb without --overwrite does not propose it
     assert (tmp_path / "out" / "manifest.json").read_text() == "old"
     build(tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "manifest.json").read_text() == "new"
@@ -449,3 +457,10 @@ def test_a_full_disk_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         failpoint("here")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_an_error_of_the_system_is_told_with_its_files_and_without_its_number() -> None:
+    assert system_error(PermissionError(13, "Permission denied", "a.csv")) == "a.csv: Permission denied"
+    assert system_error(OSError(18, "Cross-device link", "a", None, "b")) == "a to b: Cross-device link"
+    assert system_error(OSError(28, "No space left on device")) == "No space left on device"
+    assert system_error(OSError("anything")) == system_error(ValueError("anything")) == "anything"

@@ -17,7 +17,7 @@ import typer
 
 from clickscale.cli.app import app
 from clickscale.cli.console import is_out_of_memory, listen, say
-from clickscale.errors import ClickscaleError, system_error
+from clickscale.errors import ClickscaleError
 from clickscale.runtime import configure_process
 
 DONE, FOUND, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -70,6 +70,8 @@ def _explain(error: BaseException) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush at exit
             return DONE
         case ClickscaleError() | OSError():
+            from clickscale.files import system_error  # help must not wait for it
+
             say(f"error: {_one_line(system_error(error))}")
             return WRONG
         case MemoryError() | RuntimeError() if is_out_of_memory(error):

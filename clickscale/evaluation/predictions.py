@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clickscale.arrays import Flags, Floats32, Ints, Ints32
-from clickscale.errors import DamagedError, DataError, InputError, system_error
-from clickscale.files import replacing, sha256_of
+from clickscale.errors import DamagedError, DataError, InputError
+from clickscale.files import replacing, sha256_of, system_error
 
 _FORMAT = "clickscale-predictions-1"
 

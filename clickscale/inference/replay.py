@@ -108,8 +108,8 @@ def raw_value(encoder: Encoder, field: Field, value: Any) -> Any:
         vocabulary = encoder.vocabulary(field.name)
         if vocabulary.values is None:
             raise DataError(
-                f"Field {field.name!r} is hashed; its raw values cannot be read back from the data set. Give it "
-                "vocabulary = 'exact' in the description of the log, and prepare it again."
+                f"Field {field.name!r} is hashed; its raw values cannot be read back from the data set. Give "
+                "it vocabulary = 'exact' in the description of the log, and prepare it again."
             )
         if indices.tolist() == [UNKNOWN]:
             return None

@@ -12,8 +12,9 @@ from torch.utils import deterministic as memory
 from clickscale.arrays import Array
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.loader import SCORED_PAIRS, Loader, served_loaders
-from clickscale.errors import ConfigError, RunError, system_error
+from clickscale.errors import ConfigError, RunError
 from clickscale.features import label_of
+from clickscale.files import system_error
 from clickscale.locks import one_writer
 from clickscale.runtime import set_threads, survive_forks
 from clickscale.training.early_stopping import EarlyStopping

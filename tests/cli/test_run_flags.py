@@ -55,7 +55,7 @@ def test_help_shows_the_defaults_of_the_options(verb: Callable[..., int], kind: 
     left_open = [name for name, text in shown.items() if text == "recipe"]
     assert {"epochs", "batch_size", "validate_every"} <= set(left_open)
     for name in left_open:
-        assert defaults[KEYS.get(name, name)] in ("0", "null", "auto")
+        assert defaults[KEYS.get(name, name)] in ("0", "unset", "auto")
         del shown[name]
     assert shown == {name: defaults[KEYS.get(name, name)] for name in shown}
 

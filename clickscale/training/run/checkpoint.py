@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clickscale.errors import DamagedError, DivergedError, RunError, system_error
+from clickscale.errors import DamagedError, DivergedError, RunError
 from clickscale.files import (
     FileEntry,
     FolderKind,
@@ -37,6 +37,7 @@ from clickscale.files import (
     replace_text,
     sha256_text,
     sweep,
+    system_error,
     verify,
 )
 

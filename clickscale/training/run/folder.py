@@ -172,8 +172,17 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     """Options in which two runs differ and that change what is learned, one sentence each."""
     old, new = _flat(msgspec.to_builtins(stored)), _flat(msgspec.to_builtins(wanted))
     return [
-        f"{key} is {old[key]!r}, not {new[key]!r}" for key in old if key not in FREE and old[key] != new[key]
+        f"{key} is {_told(old[key])}, not {_told(new[key])}"
+        for key in old
+        if key not in FREE and old[key] != new[key]
     ]
+
+
+def _told(value: Any) -> str:
+    """Write the value of an option for a message."""
+    if value is None or value in ((), []):
+        return "unset"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_every_option_that_can_be_left_open_is_so_by_default() -> None:
     defaults = {option.key: option.default.strip('"') for option in options}
     for key, value in LEFT_OPEN.items():
         value = list(value) if isinstance(value, tuple) else value
-        assert defaults[key] == ("null" if value is None else str(value))
+        assert defaults[key] == ("unset" if value is None else str(value))
 
 
 def test_an_empty_folder_or_the_litter_of_a_killed_start_is_taken(data: Path, tmp_path: Path) -> None:
@@ -87,6 +87,9 @@ def test_another_run_is_refused_by_the_names_of_what_differs(data: Path, tmp_pat
     other = config_of(data, "optimizer.schedule.warmup=0.2", "seed=5")
     with pytest.raises(RunError, match=r"seed is 0, not 5; optimizer\.schedule\.warmup is 0\.05, not 0\.2"):
         open_folder(tmp_path, other, open_dataset(data), resume=True)
+    several = config_of(data, 'labels=["click", "like"]', "optimizer.table_l2=0.5")
+    told = ["labels is unset, not click,like", "optimizer.table_l2 is unset, not 0.5"]
+    assert differences(config_of(data), several) == told
 
 
 def test_options_that_change_nothing_that_is_learned_may_differ(data: Path) -> None:
