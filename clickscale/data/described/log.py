@@ -359,7 +359,7 @@ class _Log:
 
     def _has_known_at(self) -> bool:
         history = self._config.history
-        later = self._config.behaviors.known_at or self._config.shown_after()
+        later = self._config.behaviors.known_at or self._config.known_after
         return bool(later or (history and history.known_after))
 
     def _completed(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
@@ -416,8 +416,8 @@ class _Log:
         if options.known_at:
             known, chunk = table.time(chunk, options.known_at, unit)
             columns["known_at"] = pc.coalesce(known, columns["time"])
-        elif wait := self._config.shown_after():
-            columns["known_at"] = _later(columns["time"], wait)
+        elif self._config.known_after:
+            columns["known_at"] = _later(columns["time"], self._config.known_after)
         fields, chunk = table.fields(chunk, options.fields)
         return canonical(self._completed(columns | fields), chunk.problem, chunk.evidence)
 

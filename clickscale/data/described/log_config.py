@@ -103,32 +103,22 @@ class LogConfig(Config, frozen=True):
         return (*own, *(field for field in listed if field.name not in {each.name for each in own}))
 
     @property
-    def known_after(self) -> int:
-        """Seconds after which histories show a behavior, where no column has the moment.
-
-        A behavior that is an impression is known with all its labels.
-        """
-        if self.owns_rows and self.history is not None:
-            return self.history.known_after
-        if self.behaviors.known_at:
-            return 0
-        delays = [] if self.behaviors.files else [label.delay for label in self.labels]
-        return max([self.behaviors.known_after, *delays])
-
-    @property
     def owns_rows(self) -> bool:
         """True if every row is a user of its own, with a history of its own."""
         return self.history is not None and self.history.per_row
 
-    def shown_after(self) -> int:
-        """Return the seconds from an event until all that a behavior shows of it is known.
+    @property
+    def known_after(self) -> int:
+        """Seconds from a behavior until histories show it, where no column has the moment.
 
         Behaviors made of impressions wait for the outcomes that they show, and for no others. A column that
         is neither a label nor context may tell of any outcome.
         """
+        if self.owns_rows and self.history is not None:
+            return self.history.known_after
         table = self.behaviors
-        if table.files:
-            return table.known_after
+        if table.files or table.known_at:
+            return 0 if table.known_at else table.known_after
         shown = set(_columns_of(table.fields, table.where))
         told = [{each.column, *_columns_of((), each.condition, each.known)} for each in self.labels]
         other = shown.difference(_columns_of(self.impressions.fields), *told)
