@@ -6,7 +6,7 @@ of this from a few ten thousand rows of ids. A statistic tells it in a number, w
 impressions says that it would; on other logs it would only be one more column.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -31,6 +31,7 @@ _MANY, _ALONE = (
 )  # values of a field that has a rate of its own: at least, and as a share of the rows
 _MOST = 3  # fields of many values and pairs of fields that get statistics, at most
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
+_LIKED = 5.0  # the same, from which an attribute of items is what users differ in
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
@@ -115,14 +116,28 @@ class Sample:
                 why = "outcomes depend on the place in a visit"
                 yield Statistic(name=f"user_count_{name}", by=("user",), of="count", window=window), why
 
+    def liked_of(self, names: Collection[str]) -> str:
+        """Name the attribute of items, of some, that tells best what a user likes; empty if none does."""
+        told, name = max(
+            ((told, name) for name, told in self._liked.items() if name in names), default=(0.0, "")
+        )
+        return name if told >= _LIKED else ""
+
+    @cached_property
+    def _liked(self) -> dict[str, float]:
+        """How far attributes of items tell the outcome together with the user, by name."""
+        if self.label is None or self.user is None:
+            return {}
+        user, of_items = _codes(self.user), [field for field in self.fields if field.side == "item"]
+        return {field.name: _told_together(user, _codes(field.values), self.label) for field in of_items}
+
     def _come_back_to(self) -> list[str]:
         """Name the attribute of items, such as their series, that tells what a user likes best; or none."""
-        if self.label is None or self.user is None:
-            return []
-        user, found = _codes(self.user), []
-        for field in self.fields:
-            if field.side == "item" and (_earlier([self.user, field.values]) > 0).mean() >= _SEEN:
-                found.append((_told_together(user, _codes(field.values), self.label), field.name))
+        found = [
+            (self._liked[field.name], field.name)
+            for field in self.fields
+            if field.name in self._liked and (_earlier([self.user, field.values]) > 0).mean() >= _SEEN
+        ]
         told, name = max(found, default=(0.0, ""))
         return [name] if told >= _TOGETHER else []
 
@@ -173,7 +188,7 @@ def statistic_lines(
         free: gives a name that no field has.
         sample: what calls for more than the usual ones.
     """
-    category, why = _category(categories)
+    category, why = _category(categories, sample)
     returning = sample.is_of_returning_users
     usual = [each for each in usual_statistics(category) if each.of != "recency" or returning]
     known = {(each.by, each.of, each.window) for each in usual}
@@ -197,8 +212,11 @@ def statistic_lines(
             yield f"window = {each.window}"
 
 
-def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
-    """Return the item field that best tells the kind of an item, and why; an empty name if none does."""
+def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, str]:
+    """Return the item field that best tells the kind of an item, and why; an empty name if none does.
+
+    Where no name tells, it is the one on which users differ most.
+    """
     low, high = _CATEGORIES
     fit = {
         name: values for name, column in categories.items() if low <= (values := _value_count(column)) <= high
@@ -209,6 +227,8 @@ def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
     middle = np.sqrt(low * high)
     # Numbers, such as those of shelves, are kinds only where nothing else is one.
     words = {name: values for name, values in fit.items() if categories[name].floats is None}
+    if not said and (liked := sample.liked_of(fit)):
+        return liked, f"{liked} stands for the kind of an item: outcomes depend on it and the user together."
     chosen = min(said or words or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"
     return chosen, f"{chosen} stands for the kind of an item: {why}."
