@@ -6,7 +6,7 @@ of this from a few ten thousand rows of ids. A statistic tells it in a number, w
 impressions says that it would; on other logs it would only be one more column.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -35,6 +35,7 @@ _MOST = 3  # fields of many values and pairs of fields that get statistics, at m
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
 _BEYOND_KIND = 5.0  # those of an attribute beyond the kind of an item; where it tells nothing, 3.1 at most
 _AT_HOURS = 5.0  # those of an hour and a field, where users count once; where hours tell nothing, 3.5 at most
+_LIKED = 5.0  # those of an attribute of items and the user, from which it is what users differ in
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
@@ -166,25 +167,34 @@ class Sample:
             why = "outcomes depend on what the user clicked within the last hour"
             yield Statistic(name="user_recency", by=("user",), of="recency", window=_MONTH), why
 
+    def liked_of(self, names: Collection[str]) -> str:
+        """Name the attribute of items, of some, that tells best what a user likes; empty if none does."""
+        found = [(self._liked(field), field.name) for field in self.fields if field.name in names]
+        told, name = max(found, default=(0.0, ""))
+        return name if told >= _LIKED else ""
+
     def _come_back_to(self, kind: str) -> list[str]:
         """Name the attribute of items, such as their series, that tells what a user likes best; or none.
 
         What the kind of an item tells of it, the usual statistics have, so it must tell more than that.
         """
-        if self.label is None or self.user is None:
-            return []
-        user, found = _codes(self.user), []
-        kinds = [_codes(field.values) for field in self.fields if field.name == kind]
-        within, sure = (_joined(user, kinds[0]), _BEYOND_KIND) if kinds else (None, _TOGETHER)
-        for field in self.fields:
-            if field.side != "item" or field.name == kind:
-                continue
-            if (_earlier([self.user, field.values]) > 0).mean() >= _SEEN:
-                codes = _codes(field.values)
-                both = _joined(user, codes)
-                found.append((told_beyond((user, codes), both, self.label, within=within), field.name))
+        kinds = [field for field in self.fields if field.name == kind]
+        others = [field for field in self.fields if field.side == "item" and field.name != kind]
+        found = [
+            (self._liked(field, *kinds), field.name)
+            for field in others
+            if (_earlier([self.user, field.values]) > 0).mean() >= _SEEN
+        ]
         told, name = max(found, default=(0.0, ""))
-        return [name] if told >= sure else []
+        return [name] if told >= (_BEYOND_KIND if kinds else _TOGETHER) else []
+
+    def _liked(self, field: Sampled, *kind: Sampled) -> float:
+        """Measure how far an attribute of items tells what users like, beyond their kind if that is given."""
+        if self.label is None or self.user is None:
+            return 0.0
+        user, codes = _codes(self.user), _codes(field.values)
+        within = _joined(user, _codes(kind[0].values)) if kind else None
+        return told_beyond((user, codes), _joined(user, codes), self.label, within=within)
 
     def _tells(self, count: Codes) -> bool:
         """True if a count tells the outcome."""
@@ -249,7 +259,7 @@ def statistic_lines(
         free: gives a name that no field has.
         sample: what calls for more than the usual ones.
     """
-    category, why = _category(categories)
+    category, why = _category(categories, sample)
     recency = sample.calls_for_recency(category)
     usual = [each for each in usual_statistics(category) if each.of != "recency" or recency]
     known = {(each.by, each.of, each.window) for each in usual}
@@ -277,8 +287,11 @@ def statistic_lines(
             yield f"window = {each.window}"
 
 
-def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
-    """Return the item field that best tells the kind of an item, and why; an empty name if none does."""
+def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, str]:
+    """Return the item field that best tells the kind of an item, and why; an empty name if none does.
+
+    Where no name tells, it is the one on which users differ most.
+    """
     low, high = _CATEGORIES
     fit = {
         name: values for name, column in categories.items() if low <= (values := _value_count(column)) <= high
@@ -289,6 +302,8 @@ def _category(categories: Mapping[str, Column]) -> tuple[str, str]:
     middle = np.sqrt(low * high)
     # Numbers, such as those of shelves, are kinds only where nothing else is one.
     words = {name: values for name, values in fit.items() if categories[name].floats is None}
+    if not said and (liked := sample.liked_of(fit)):
+        return liked, f"{liked} stands for the kind of an item: outcomes depend on it and the user together."
     chosen = min(said or words or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"
     return chosen, f"{chosen} stands for the kind of an item: {why}."

@@ -304,3 +304,18 @@ def test_numbers_are_no_kind_of_an_item_beside_words(tmp_path: Path) -> None:
         write(tmp_path / "items.csv", columns)
         tree = tomllib.loads(guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path))
         assert f"user_{kind}_rate" in [statistic["name"] for statistic in tree["statistics"]]
+
+
+@pytest.mark.parametrize(("strength", "kind"), [(2.0, "mood"), (0.0, "maker")])
+def test_where_no_name_tells_the_kind_of_an_item_is_what_users_differ_in(
+    tmp_path: Path, strength: float, kind: str
+) -> None:
+    random = np.random.default_rng(21)
+    rows = log(random, users=60)
+    mood = np.arange(50) % 6
+    logit = -1 + strength * random.normal(0, 1, (60, 6))[rows["user_id"], mood[rows["item_id"]]]
+    write(tmp_path / "log.csv", with_outcome(random, rows, logit))
+    described = {"item_id": names("i", np.arange(50)), "mood": names("m", mood)}
+    write(tmp_path / "items.csv", described | {"maker": names("f", np.arange(50) * 7 % 25)})
+    text = guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path)
+    assert f"# {kind} stands for the kind of an item" in text
