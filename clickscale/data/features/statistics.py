@@ -50,7 +50,7 @@ from clickscale.schema import HOUR, Label, Schema, Statistic
 Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
 STEPS = 10_000  # of a lift, between 0 and 1
-HOURS = 24
+_HOURS = 24
 
 
 def rate(
@@ -112,7 +112,7 @@ def values_of(
 
 def hours_of(time: Integers) -> Integers:
     """Hours (n,) of the day, UTC."""
-    return time // 3600 % HOURS
+    return time // 3600 % _HOURS
 
 
 def distinct_slots(values: Integers) -> Integers:
@@ -178,7 +178,7 @@ class ImpressionLog:
     def _values(self, name: str, rows: Rows, item: Integers | None) -> tuple[Integers, int]:
         """(N, values) distinct values of a field, -1 for none, and the number of its indices."""
         if self.schema.keys_hour(name):
-            return hours_of(self.time[rows])[:, None], HOURS
+            return hours_of(self.time[rows])[:, None], _HOURS
         side, column, size = self._column(name)
         shown: NDArray[Any] = self._item[rows] if item is None else item
         found: NDArray[Any]
@@ -194,7 +194,7 @@ class ImpressionLog:
         """Divide keys (N,) into the values (N,) of each name of ``by``."""
         parts = []
         for name in reversed(by):
-            size = HOURS if self.schema.keys_hour(name) else self._column(name)[2]
+            size = _HOURS if self.schema.keys_hour(name) else self._column(name)[2]
             keys, value = np.divmod(keys, size)
             parts.append(value)
         return parts[::-1]

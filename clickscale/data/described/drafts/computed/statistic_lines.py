@@ -33,16 +33,14 @@ _MANY, _ALONE = (
 )  # values of a field that has a rate of its own: at least, and as a share of the rows
 _MOST = 3  # fields of many values and pairs of fields that get statistics, at most
 _TOGETHER = 10.0  # standard errors, see `told_beyond`; of real logs none has more than 5.4
-_BEYOND_KIND = 5.0  # those of an attribute beyond the kind of an item; where it tells nothing, 3.1 at most
+_BEYOND_KIND = 5.0  # those of an attribute beyond the kind of an item; where it tells nothing, 3.2 at most
 _AT_HOURS = 5.0  # those of an hour and a field, where users count once; where hours tell nothing, 3.5 at most
 _LIKED = 5.0  # those of an attribute of items and the user, from which it is what users differ in
 _SEEN = 0.1  # share of the rows whose user has seen the item, or another one of its series
 _TELLS = 0.65  # AUC of a count that tells the outcome; that of ratings in a visit has .59, since users differ
 _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _RETURNING, _DAY = 0.5, 86_400  # share of the rows a day or more after the first of their user, at least
-_LATELY = (
-    4.0  # standard errors, users counted once, of clicks in an hour; where these tell nothing, 3.3 at most
-)
+_LATELY = 4.0  # those of clicks in an hour, where users count once; where these tell nothing, 3.3 at most
 _HOUR, _FEW, _CLICKS = 3600, 8, 3  # more rows and more clicks within the hour count as so many
 _KNOWN = 3  # rows of a user before the hour, at least, and pseudo-rows of their rate
 _BINS = 6
@@ -123,6 +121,8 @@ class Sample:
             return False
         user, moment = _codes(self.user), np.asarray(self.seconds.fill_null(0), np.int64)
         known = (user > 0) & np.isfinite(self.label) & np.asarray(self.seconds.is_valid())
+        if not known.any():
+            return False
         outcome, rate = np.where(known, self.label, -1).astype(np.int64), self.label[known].mean()
         told, seen = list(kind), np.ones(len(user), bool)
         for key in (user, *(_joined(user, each) for each in kind)):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from clickscale.data.described.drafts.computed.statistic_lines import Sample, _told_together
+from clickscale.data.described.drafts.computed.statistic_lines import Sample, Sampled, _told_together
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
@@ -277,6 +277,13 @@ def test_rows_without_a_time_do_not_make_users_come_back() -> None:
     assert not Sample([], user, None, pa.array(seconds, pa.int64()), None).is_of_returning_users
     days = [START, START + 86_400, None, START, START + 86_400, None]
     assert Sample([], user, None, pa.array(days, pa.int64()), None).is_of_returning_users
+
+
+def test_a_sample_without_known_outcomes_calls_for_no_recency() -> None:
+    user, kind = pa.array([1, 1, 2]), Sampled("kind", "item", pa.array(["a", "b", "a"]))
+    seconds = pa.array([START, START + 60, START], pa.int64())
+    assert not Sample([kind], user, None, seconds, np.full(3, np.nan)).calls_for_recency("kind")
+    assert not Sample([kind], user, None, seconds, None).calls_for_recency("kind")
 
 
 def test_pairs_that_tell_nothing_agree_by_chance_only() -> None:
