@@ -233,7 +233,8 @@ def _worded(columns: Sequence[Column]) -> list[Label]:
 
 def _paired(columns: Sequence[Column]) -> list[Label]:
     """List the columns with words for yes and no, or with the values of a flag and a few others."""
-    known = [column for column in columns if _can_be_compared(column) and not column.is_flag]
+    flat = [column for column in columns if not pa.types.is_nested(column.values.type)]
+    known = [column for column in flat if _can_be_compared(column) and not column.is_flag]
     return [label for column in known if (label := _words(column) or _nearly_flag(column)) is not None]
 
 
