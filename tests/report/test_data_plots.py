@@ -39,7 +39,7 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(
 def test_a_disk_that_fills_up_leaves_the_older_figure(
     inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(figure: Figure, path: Path, dpi: int) -> None:
+    def cut(figure: Figure, path: Path, **options: object) -> None:
         path.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -90,11 +90,14 @@ class _Untold(StoreTarget):
         super().append([msgspec.structs.replace(event, known_at=None) for event in events])
 
 
+OUTCOMES = "[behaviors]\nfields = [{ name = 'past', column = 'clicked' }]\n"  # which histories wait for
+
+
 @pytest.mark.parametrize("where", ["", "where = 'clicked == 1'\nknown_after = 7200"])
 def test_histories_show_behaviors_as_late_as_the_log_did(where: str, tmp_path: Path) -> None:
     save(tmp_path, clicks())
     toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 3600 }')
-    (tmp_path / "schema.toml").write_text(f"{toml}[behaviors]\n{where}\n")
+    (tmp_path / "schema.toml").write_text(f"{toml}{OUTCOMES}{where}\n")
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
     dataset = open_dataset(tmp_path / "data")
     late = set((dataset.known_at - np.asarray(dataset.behaviors["time"])).tolist())
@@ -112,7 +115,7 @@ def test_a_loaded_store_goes_on_where_the_log_ends_whatever_the_delays(tmp_path:
     toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 864000 }')
     statistics = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
     statistics += '[[statistics]]\nname = "rate"\nby = ["item"]\nprior = 0\n'
-    (tmp_path / "schema.toml").write_text(toml + statistics)
+    (tmp_path / "schema.toml").write_text(toml + OUTCOMES + statistics)
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
     dataset = open_dataset(tmp_path / "data")
     store = open_store("memory://", Reading.of_data(dataset))

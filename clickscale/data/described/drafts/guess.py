@@ -5,7 +5,7 @@ it. A log in one plain CSV needs no change.
 """
 
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -125,10 +125,9 @@ def _checked(text: str) -> str:
     return text
 
 
-def _unreadable(head: Head) -> Iterator[str]:
-    """Name the columns of which no field can be made."""
-    for name, why in head.left_out.items():
-        yield f"# left out: {remark(name)} ({remark(why)})"
+def _left_out(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Name the columns of which no field is made."""
+    yield from (f"# left out: {remark(name)} ({remark(why)})" for name, why in reasons.items() if why)
 
 
 class _Draft:
@@ -296,12 +295,10 @@ class _Draft:
             "items": [(c, why) for c, side, why in sides if side == "item"],
             "users": [(c, why) for c, side, why in sides if side == "profile"],
         }
-        for column, side, why in sides:
-            if side == "":
-                yield f"# left out: {remark(column.name)} ({why})"
+        yield from _left_out({column.name: why for column, side, why in sides if side == ""})
         if any(side == "" and "outcome" in why for _, side, why in sides):
             yield "# To use one that is known before the outcome, guess again with --keep COLUMN."
-        yield from _unreadable(events.head)
+        yield from _left_out(events.head.left_out)
         if self.shape.listed:
             yield from list_lines(self.shape.listed, self.shape.doubt)
 
@@ -374,7 +371,7 @@ class _Draft:
             yield from time_lines(self.behaviors.time)
             rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
             yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
-            yield from _unreadable(self.behaviors.head)
+            yield from _left_out(self.behaviors.head.left_out)
             return
         yield "# No files: the impressions themselves, each visible only to later ones of the same user."
         feedback = self.feedback
@@ -386,9 +383,7 @@ class _Draft:
             column, condition, _ = self.events.labels[0]
             yield f"# where = {quoted(condition or f'{column.name} == 1')}  # to show only the positive ones"
         late = late_outcomes(self.events, self.delays)
-        for name in late:
-            told = f"it is known only after {self.delays[name]:,} s, and most users come back sooner"
-            yield f"# left out: {remark(name)} ({told})"
+        yield from _left_out(late)
         yield "# known_after = 0  # seconds until an event may be shown; it waits for outcomes in its fields"
         yield from self._fields([(column, "") for column in feedback if column.name not in late], "past_")
 
@@ -421,10 +416,7 @@ class _Draft:
         reasons = {name: why or tells_whether(head.columns[name], later) for name, why in reasons.items()}
         kept = [(column, "") for column in rest if not reasons.get(column.name)]
         yield from self._fields(kept, kind=kind, rows=shown)
-        for name, why in reasons.items():
-            if why:
-                yield f"# left out: {remark(name)} ({why})"
-        yield from _unreadable(head)
+        yield from _left_out({**reasons, **head.left_out})
 
     def _more_lines(self, name: str, kind: Kind) -> Iterator[str]:
         for head, key in self.more[kind]:

@@ -46,21 +46,23 @@ def delays_of(events: Events, outcomes: Sequence[OutcomeTable]) -> dict[str, int
     }
 
 
-def late_outcomes(events: Events, delays: Mapping[str, int]) -> list[str]:
-    """List the columns of labels that a history does without, since it would wait for them.
+def late_outcomes(events: Events, delays: Mapping[str, int]) -> dict[str, str]:
+    """Name the columns of labels that a history does without, since it would wait for them, and say why.
 
     It shows an event once all of it is known. So it would lack most of what users came from, where they
     come back sooner than an outcome is known.
     """
     user, time = events.user, events.time
     if user is None or time is None or events.shape.order or pa.types.is_nested(user.values.type):
-        return []
+        return {}
     moments = seconds(time.values, detect_unit(time.known))[0]
     rows = pa.table({"user": codes_of(user.values), "at": moments}).drop_null()
     rows = rows.sort_by([("user", "ascending"), ("at", "ascending")])
     gaps = np.diff(rows["at"].to_numpy())[np.diff(rows["user"].to_numpy()) == 0]
     usual = float(np.median(gaps[gaps > 0])) if gaps.any() else 0.0
-    return [name for name, delay in delays.items() if delay > max(_SOON, usual)]
+    late = {name: delay for name, delay in delays.items() if delay > max(_SOON, usual)}
+    why = "it is known only after {:,} s, and most users come back sooner"
+    return {name: why.format(delay) for name, delay in late.items()}
 
 
 def label_lines(events: Events, outcomes: Sequence[OutcomeTable], delays: Mapping[str, int]) -> Iterator[str]:

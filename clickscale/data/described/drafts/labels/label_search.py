@@ -21,19 +21,16 @@ from clickscale.data.described.drafts.labels.outcome_words import (
     act_of,
     positive_of,
 )
+from clickscale.data.described.drafts.labels.rated_labels import rated_label
 from clickscale.data.described.drafts.roles import (
     CLICKS,
     FEEDBACK,
-    RATINGS,
     is_afterwards,
-    looks_rated,
     named,
-    numbers_or_none,
     side_of,
 )
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
-from clickscale.data.features.ratings import plain_ratings
 from clickscale.errors import InputError
 
 Label = tuple[Column, str, str]  # column, condition, why
@@ -43,8 +40,7 @@ _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others
 _MISSING = 0.01  # share of missing values from which a missing one means that nothing happened
 _RARELY = 0.5  # share of missing ratings beyond which these came of another outcome, if there is one
 _KINDS = 10  # kinds of events in one column, at most
-_FEW = 20  # different values of a column called label, and ratings, at most
-_TENTHS = 101  # the same of ratings such as 8.7/10
+_FEW = 20  # different values of a column called label, at most
 _SHOWN = 5  # values in a message
 _ANSWERS = 8  # kinds of answers to an offer, at most
 _OF_ANSWERS = re.compile(
@@ -91,7 +87,7 @@ def find_labels(
     fits += [label for label in acts if label[0].name not in named_so]
     said = [column for column in flat if OutcomeName(column.name).has_weak_word]
     weak = _weak([column for column in said if side_of(column, user, item)[0] == "context"])
-    rated = _rated(columns, head.named or user is None, item)
+    rated = rated_label(columns, head.named or user is None, item)
     vary = [column for column in flat if side_of(column, user, item)[0] == "context"]
     said = [column for column in vary if not OutcomeName(column.name).tells_fact]
     words = [label for label in _worded(said) if act_of(label[0].known.unique().to_pylist()) == (None, False)]
@@ -164,47 +160,6 @@ def named_labels(labels: list[Label]) -> list[Label]:
     return [] if [why for *_, why in labels] == [_LONE] else labels
 
 
-def _rated(columns: Sequence[Column], are_named: bool, item: Column | None) -> Label | None:
-    """Make a label of ratings: four stars of five, or as much of the most that was given."""
-    found = named(columns, RATINGS) or next((c for c in columns if not are_named and looks_rated(c)), None)
-    if found is None:
-        return None
-    rating = _without_unrated(found)
-    given = _as_given(rating)
-    is_written = not given.values.equals(rating.values)  # 8.7/10, 4 of 5 or stars, which only ratings are
-    if side_of(rating, None, item)[0] == "item":
-        return None  # what all think of it, or the stars of a hotel
-    # A condition compares numbers of computers, of no other notation.
-    if (
-        given.floats is None
-        or given.written[0]
-        or not 2 < given.distinct <= (_TENTHS if is_written else _FEW)
-    ):
-        return None
-    high = 4.0 if (most := pc.max(given.floats).as_py()) <= 5 else float(np.ceil(0.8 * most))
-    without = f"; {rating.unknown} means not rated" if rating.unknown else ""
-    return rating, f"{rating.name} >= {high:g}", f"ratings go up to {most:g}{without}"
-
-
-def _as_given(rating: Column) -> Column:
-    """Write ratings such as ``4 of 5`` as the numbers that were given."""
-    is_text = pa.types.is_string(rating.values.type)
-    return Column(rating.name, plain_ratings(rating.values)) if is_text else rating
-
-
-def _without_unrated(rating: Column) -> Column:
-    """Make -1 missing in a column of ratings, where it is the only number below 0: none was given."""
-    given = _as_given(rating)
-    numbers = numbers_or_none(given)
-    if numbers is None or given.written[0]:
-        return rating
-    below = np.unique(numbers[numbers < 0])
-    if below.tolist() != [-1.0] or rating.distinct <= 3:
-        return rating  # of the thumbs -1, 0 and 1, the first one is an outcome
-    values = pc.if_else(pa.array(numbers == -1), pa.scalar(None, rating.values.type), rating.values)
-    return replace(rating, values=values, unknown="-1")
-
-
 def _is_bought(column: Column) -> bool:
     """True for the quantity of a purchase, which every row has; a return has one below 0."""
     if not _BOUGHT.fullmatch(OutcomeName(column.name).snake) or column.values.null_count:
@@ -251,7 +206,7 @@ def _told(column: Column) -> Label:
     if column.is_flag or column.is_signed_flag:
         return column, _is_one(column), why
     found = _presence(column) or _words(column) or _nearly_flag(column) or _signs(column)
-    if found is None and (rated := _rated([column], True, None)) is not None:
+    if found is None and (rated := rated_label([column], True, None)) is not None:
         return rated
     if (
         found is None
