@@ -4,7 +4,8 @@ All blocks of one document share one temporary folder and run from top to bottom
 tables of tests/document_data.py; that of README.md begins empty, since a newcomer's does:
 
 * ``python`` runs in one namespace per document;
-* ``console`` runs the lines that begin with ``$ ``; the lines between them are output and are not compared;
+* ``console`` runs the lines that begin with ``$ ``; the lines between them are output, of which whole JSON
+  objects are compared, their numbers to 0.005;
 * ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that
   runs the test, and ``clickscale`` is a fork of a process that has loaded torch (`tests.forked_commands`); a
   ``make`` line is not executed: its targets have to exist in the Makefile; the two commands with which most
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,32 @@ def run_shell(block: Block, folder: Path, expected: int) -> None:
     if done.returncode != expected:
         ends = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
         raise block.fail(f"exit code {done.returncode} instead of {expected}\n{ends}")
+    printed = answers(done.stdout)
+    if block.tag == "console" and not all(
+        any(alike(one, it) for it in printed) for one in answers(block.text)
+    ):
+        raise block.fail(f"shows another answer than\n{done.stdout[-2000:]}")
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    """Read the lines of a text that are whole JSON objects; one that is shortened with dots is none."""
+    found = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            value = json.loads(line)
+            found += [value] if isinstance(value, dict) else []
+    return found
+
+
+def alike(one: Any, other: Any) -> bool:
+    """True if two values are equal, but for the last digits of their fractions."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) < 0.005
+    return bool(one == other)
 
 
 def run_python(block: Block, namespace: dict[str, Any]) -> None:
@@ -279,6 +307,7 @@ def test_a_block_keeps_its_line_tag_text_and_remark() -> None:
     [
         ("```python\nassert 1 == 2\n```", "AssertionError"),
         ("```console\n$ exit 3\n```", "exit code 3 instead of 0"),
+        ('```console\n$ echo \'{"x": [0.3]}\'\n{"x": [0.31]}\n```', "shows another answer"),
         ("```bash\nfalse\ntrue\n```", "exit code 1 instead of 0"),
         ("<!-- exit: 2 -->\n```console\n$ true\n```", "exit code 0 instead of 2"),
         ("```console\nonly output\n```", "holds no command"),

@@ -136,7 +136,7 @@ def _train(config: AblationConfig, out: Path, sizes: Sizes, forecast: Forecast, 
         commands=partial(_commands, config, out),
         seconds=seconds,
         jobs=forecast.jobs,
-        progress=Progress(left, forecast.jobs, say),
+        progress=Progress(left, forecast.jobs, say, "runs"),
     )
 
 

@@ -146,7 +146,9 @@ class _Session:
                     seconds.append(scoring_seconds(cell, self._forecast.speeds, self._sizes))
                 elif not cell.tested(self._out):
                     seconds.append(self._seconds(cell, True))
-        return Progress([one for one in seconds if one], self._forecast.jobs, self._say)
+        # A run whose rate is chosen counts twice: it is trained now, and its test part is measured later.
+        noun = "trainings or tests"
+        return Progress([one for one in seconds if one], self._forecast.jobs, self._say, noun)
 
     def _seconds(self, cell: Cell, tested: bool) -> float:
         speeds, sizes = self._forecast.speeds, self._sizes

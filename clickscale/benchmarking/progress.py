@@ -15,12 +15,18 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Tells of every job that is over how much is left, by the forecast and by how wrong it was so far."""
+    """Tells of every job that is over how much is left, by the forecast and by how wrong it was so far.
 
-    def __init__(self, seconds: Sequence[float], jobs: int, say: Say) -> None:
+    Args:
+        seconds: forecast of each job.
+        jobs: how many are done at the same time.
+        noun: what a job is, such as ``runs``.
+    """
+
+    def __init__(self, seconds: Sequence[float], jobs: int, say: Say, noun: str) -> None:
         self._left, self._count, self._jobs, self._say = sum(seconds), len(seconds), jobs, say
-        self._spent = self._expected = 0.0
-        say(f"left: {self._count}, about {duration(self._left / jobs)}")
+        self._noun, self._spent, self._expected = noun, 0.0, 0.0
+        say(self._told(self._left / jobs))
 
     def count(self, ended: Ended) -> None:
         """Count a job that is over."""
@@ -28,4 +34,7 @@ class Progress:
         self._spent, self._expected = self._spent + ended.seconds, self._expected + ended.job.seconds
         left = self._left * self._spent / self._expected / self._jobs
         what = f"failed: {ended.failed}" if ended.failed else f"done in {duration(ended.seconds)}"
-        self._say(f"{ended.job.name}: {what}; left: {self._count}, about {duration(left)}")
+        self._say(f"{ended.job.name}: {what}; {self._told(left)}")
+
+    def _told(self, seconds: float) -> str:
+        return f"{self._noun} left: {self._count}, about {duration(seconds)}"

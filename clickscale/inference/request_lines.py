@@ -72,7 +72,8 @@ def parse_line(line: bytes, limits: RequestLimits) -> Any:
             f"the line nests {depth} lists and objects inside each other, more than {limits.depth}."
         )
     try:
-        return json.loads(line.decode("utf-8"))
+        # The parser passes over the end of a line, and would tell a column of the line after it.
+        return json.loads(line.decode("utf-8").rstrip("\r\n"))
     except UnicodeDecodeError as error:
         raise InputError(f"the line is not UTF-8 text (byte {error.start + 1}).") from error
     except json.JSONDecodeError as error:

@@ -52,12 +52,14 @@ class Plan:
         assemble: makes objective and learners.
         shared: requests of one user that see at most so many behaviors share an encoding in validation; 0 if
             no model can, or none gains.
+        whose: model that the messages are about, if a command trains another one after it.
     """
 
     config: RunConfig
     notes: list[str]
     assemble: Assemble
     shared: int
+    whose: str = ""
 
 
 # Decides the options of a run and makes its models, given its data set.

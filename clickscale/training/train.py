@@ -55,6 +55,7 @@ def train(
     resume: bool = True,
     progress: bool | None = None,
     pause_after: int = 0,
+    whose: str = "",
 ) -> RunResult:
     """Train a model, or continue its run, in the folder ``out``.
 
@@ -67,6 +68,7 @@ def train(
         progress: show a progress line; None does so on a terminal.
         pause_after: pause, with a checkpoint, when the validation part was measured so often since the start
             of the run; 0 never pauses. The same call with a larger number or 0 continues it.
+        whose: begins every message, such as ``teacher`` where a student is trained next.
 
     Returns:
         A result whose ``finished`` is false if SIGTERM or SIGINT stopped the run, after a checkpoint, or if
@@ -98,7 +100,7 @@ def train(
             ]
 
         shared = config.length if model.causal and model.shares else 0
-        return Plan(replace(decided, optimizer=optimizer), [*wide, *reasons, *more], assemble, shared)
+        return Plan(replace(decided, optimizer=optimizer), [*wide, *reasons, *more], assemble, shared, whose)
 
     return run_training(config, plan, out, resume=resume, progress=progress, pause_after=pause_after)
 
@@ -175,7 +177,7 @@ def _train(
         *resets.notes,
         *run.restore(),
     ]
-    with RunReport(out, steps, run.step, progress) as report, _deterministic(device):
+    with RunReport(out, steps, run.step, progress, plan.whose) as report, _deterministic(device):
         for note in notes:
             report.say(note)
         pause_at = pause_after * config.validate_every

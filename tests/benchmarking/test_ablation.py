@@ -66,6 +66,7 @@ def test_every_line_is_tested_against_the_full_model_over_users_and_seeds(
             assert line.delta(measure) == pytest.approx(difference)
             assert 0 <= line.against[measure].p_value <= 1
     assert len(said) == 2 + 6  # the forecast, what is left at first and after each run
+    assert said[1].startswith("runs left: 6, about ")
     assert [path.parent.name for path in sorted(out.glob("runs/*/seed-1/artifact"))] == ["seed-1"] * 3
 
 

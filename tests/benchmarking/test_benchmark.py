@@ -124,6 +124,7 @@ def test_finished_runs_stay_and_a_failed_one_is_named(
     assert list(again.failed) == ["suan, rate 0.01, seed 0"]
     assert str(strange) in again.failed["suan, rate 0.01, seed 0"]
     assert any(line.startswith("suan, rate 0.01, seed 0: failed: ") for line in said)
+    assert any(line.startswith("trainings or tests left: ") for line in said)
     assert "suan, rate 0.01, seed 0" in (out / "benchmark.md").read_text("utf-8")
     assert set(again.losses["din"]) == {"0.001", "0.003", "0.01"}
     assert {line.name for line in again.equal if line.seeds} == {"din", "suan"}

@@ -54,7 +54,7 @@ def test_a_sweep_is_forecast_run_cell_by_cell_and_continued(
         ["mlp", "size-1", "8", "160", "1", "1"],
         ["mlp", "size-1", "8", "320", "1", "1"],
     ]
-    assert "left: 0, about 0 s" in shown.err
+    assert "cells left: 0, about 0 s" in shown.err
     assert "all 2 cells are finished" in told("--dry-run").out
     assert "by is 'time', not 'users'" in told("--dry-run", "--by", "users", code=2).err
     assert "epochs is 1, not 2" in told("--epochs", "2", code=2).err

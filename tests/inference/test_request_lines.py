@@ -56,6 +56,7 @@ def test_a_line_beyond_the_limit_is_never_in_memory_as_a_whole() -> None:
     [
         (b"", "is not JSON: Expecting value at column 1"),
         (b'{"a": 1,}', "is not JSON: "),
+        (b'{"a": 17\r\n', "is not JSON: Expecting ',' delimiter at column 9"),
         (b'{"a": "\xe9"}', r"is not UTF-8 text \(byte 8\)"),
         ("{}".encode("utf-16"), "is not UTF-8 text"),
         (b"9" * 5000, "cannot be read: .*4300 digits"),

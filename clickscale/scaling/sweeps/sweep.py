@@ -154,7 +154,7 @@ def _run_cells(
     ]
     if not jobs:
         return
-    progress = Progress([job.seconds for job in jobs], forecast.jobs, say)
+    progress = Progress([job.seconds for job in jobs], forecast.jobs, say, "cells")
 
     def tell(ended: Ended) -> None:
         points.add(ended.job.name, ended.failed)

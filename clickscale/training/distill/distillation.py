@@ -198,7 +198,8 @@ def _train_teacher(config: DistillConfig, out: Path, resume: bool, progress: boo
     Loader(dataset, "train", own.loader())
     with one_writer(out, RunError):
         stored_options(out, DistillConfig, resume)
-        return train(config.own_run(TEACHER), out / TEACHER, resume=resume, progress=progress)
+        own = config.own_run(TEACHER)
+        return train(own, out / TEACHER, resume=resume, progress=progress, whose=TEACHER)
 
 
 # --- a teacher of another run

@@ -184,9 +184,11 @@ class RunReport(AbstractContextManager["RunReport"]):
         folder: of the run.
         steps, step: all steps of the run, and those that are done.
         progress: show the line; None does so on a terminal.
+        whose: begins every note, if the command trains more than this model.
     """
 
-    def __init__(self, folder: Path, steps: int, step: int, progress: bool | None) -> None:
+    def __init__(self, folder: Path, steps: int, step: int, progress: bool | None, whose: str = "") -> None:
+        self._whose = f"{whose}: " if whose else ""
         self._log, self._line = _RunLog(folder, step), _ProgressLine(steps, step, progress)
 
     def __exit__(
@@ -197,7 +199,7 @@ class RunReport(AbstractContextManager["RunReport"]):
 
     def say(self, note: str) -> None:
         """Show a note, and log it."""
-        self._line.say(note)
+        self._line.say(self._whose + note)
 
     def move(self, step: int) -> None:
         """``step`` steps are done."""

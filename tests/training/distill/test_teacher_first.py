@@ -49,7 +49,9 @@ def test_it_is_a_training_of_the_teacher_and_then_one_of_a_student_of_its_run(
     assert teacher_run_of(finished / STUDENT) == str(finished / TEACHER)
 
 
-def test_a_signal_while_the_teacher_learns_costs_nothing(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_signal_while_the_teacher_learns_costs_nothing(
+    data: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Stopping(ClickLoss):
         batches = 0
 
@@ -59,10 +61,12 @@ def test_a_signal_while_the_teacher_learns_costs_nothing(data: Path, finished: P
                 signal.raise_signal(signal.SIGTERM)
             return super().forward(batch)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("INFO", "clickscale"):
         patch.setattr(training, "ClickLoss", Stopping)
         assert not distill(in_turn(data), tmp_path / "run").finished
     assert not (tmp_path / "run" / STUDENT).exists()
+    assert caplog.messages
+    assert [note for note in caplog.messages if not note.startswith("teacher: ")] == []
     with pytest.raises(RunError, match="already holds a run; continue it with --resume"):
         distill(in_turn(data), tmp_path / "run", resume=False)
     with pytest.raises(RunError, match="holds another run"):
