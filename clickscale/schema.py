@@ -267,6 +267,8 @@ class Schema(Config, frozen=True):
             every row is a user of its own.
         known_after: seconds from a behavior to the moment at which the histories of the log show it; a
             behavior that tells its ``known_at`` needs none.
+        behavior_label: label without which an impression is no behavior; empty if no label alone decides it.
+        has_own_behaviors: true if behaviors are events of their own, and no impression is one.
         time_zone: of dates and times in tables that name none; UTC if empty.
     """
 
@@ -284,6 +286,8 @@ class Schema(Config, frozen=True):
     absent: tuple[Literal["user", "item"], ...] = ()
     groups: str = ""
     known_after: int = 0
+    behavior_label: str = ""
+    has_own_behaviors: bool = False
     time_zone: str = ""
     version: int = VERSION
 

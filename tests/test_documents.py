@@ -5,7 +5,7 @@ tables of tests/document_data.py; that of README.md begins empty, since a newcom
 
 * ``python`` runs in one namespace per document;
 * ``console`` runs the lines that begin with ``$ ``; the lines between them are output, of which whole JSON
-  objects are compared, their numbers to 0.005;
+  objects are compared, their numbers to 0.02, since processors round differently;
 * ``bash`` runs whole; in both, ``python`` and ``.venv/bin/clickscale`` are those of the environment that
   runs the test, and ``clickscale`` is a fork of a process that has loaded torch (`tests.forked_commands`); a
   ``make`` line is not executed: its targets have to exist in the Makefile; the two commands with which most
@@ -176,7 +176,7 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) < 0.005
+        return abs(one - other) < 0.02
     return bool(one == other)
 
 
@@ -307,7 +307,7 @@ def test_a_block_keeps_its_line_tag_text_and_remark() -> None:
     [
         ("```python\nassert 1 == 2\n```", "AssertionError"),
         ("```console\n$ exit 3\n```", "exit code 3 instead of 0"),
-        ('```console\n$ echo \'{"x": [0.3]}\'\n{"x": [0.31]}\n```', "shows another answer"),
+        ('```console\n$ echo \'{"x": [0.3]}\'\n{"x": [0.33]}\n```', "shows another answer"),
         ("```bash\nfalse\ntrue\n```", "exit code 1 instead of 0"),
         ("<!-- exit: 2 -->\n```console\n$ true\n```", "exit code 0 instead of 2"),
         ("```console\nonly output\n```", "holds no command"),

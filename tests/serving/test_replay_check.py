@@ -90,23 +90,34 @@ class _Untold(StoreTarget):
         super().append([msgspec.structs.replace(event, known_at=None) for event in events])
 
 
-OUTCOMES = "[behaviors]\nfields = [{ name = 'past', column = 'clicked' }]\n"  # which histories wait for
+class _InOne(StoreTarget):
+    """A target whose events are impressions that do not say whether histories show them."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        shown = [event for event in events if event.labels is not None]
+        super().append([msgspec.structs.replace(event, behavior=msgspec.UNSET) for event in shown])
 
 
-@pytest.mark.parametrize("where", ["", "where = 'clicked == 1'\nknown_after = 7200"])
-def test_histories_show_behaviors_as_late_as_the_log_did(where: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("behaviors", "seconds"),
+    [("", 0), ("where = 'clicked == 1'", 3600), ("where = 'clicked == 1'\nknown_after = 7200", 7200)],
+)
+@pytest.mark.parametrize("target", [_Untold, _InOne])
+def test_histories_show_behaviors_as_late_as_the_log_did(
+    target: type[StoreTarget], behaviors: str, seconds: int, tmp_path: Path
+) -> None:
     save(tmp_path, clicks())
     toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 3600 }')
-    (tmp_path / "schema.toml").write_text(f"{toml}{OUTCOMES}{where}\n")
+    (tmp_path / "schema.toml").write_text(f"{toml}[behaviors]\n{behaviors}\n")
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
     dataset = open_dataset(tmp_path / "data")
     late = set((dataset.known_at - np.asarray(dataset.behaviors["time"])).tolist())
-    assert late == {7200 if where else 3600}
+    assert late == {seconds}
     artifact = load_artifact(tiny_artifact(tmp_path, dataset, labels=("clicked",)))
     store = open_store("memory://", Reading.of(artifact))
     moment = moment_of(dataset, "test")
     load_dataset(store, dataset, moment)
-    assert replay_check(artifact, dataset, _Untold(store, Scorer(artifact)), moment).is_equal
+    assert replay_check(artifact, dataset, target(store, Scorer(artifact)), moment).is_equal
 
 
 def test_a_loaded_store_goes_on_where_the_log_ends_whatever_the_delays(tmp_path: Path) -> None:
@@ -115,7 +126,8 @@ def test_a_loaded_store_goes_on_where_the_log_ends_whatever_the_delays(tmp_path:
     toml = TABLE.replace("FILES", "clicks.csv").replace('= "clicked" }', '= "clicked", delay = 864000 }')
     statistics = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
     statistics += '[[statistics]]\nname = "rate"\nby = ["item"]\nprior = 0\n'
-    (tmp_path / "schema.toml").write_text(toml + OUTCOMES + statistics)
+    statistics += '[behaviors]\nfields = [{ name = "past_clicked", column = "clicked" }]\n'
+    (tmp_path / "schema.toml").write_text(toml + statistics)
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "data")
     dataset = open_dataset(tmp_path / "data")
     store = open_store("memory://", Reading.of_data(dataset))

@@ -87,6 +87,7 @@ def _schema() -> Schema:
             Field(name="price", kind="numeric", transform="log1p"),
         ),
         context=(Field(name="position", column="pid"),),
+        has_own_behaviors=True,
     ).validate()
 
 

@@ -110,6 +110,7 @@ def _schema(negatives: int, has_meta: bool) -> Schema:
         behavior=(Field(name="rating", dtype="int"),),
         items=attributes if has_meta else (),
         sampled_negatives=negatives,
+        behavior_label="review" if negatives else "",
     ).validate()
 
 

@@ -75,6 +75,7 @@ def source(folder: Path, *, title: bool = False) -> Source:
         item=Field(name="item"),
         labels=(Label(name="click", delay=1),),
         items=(Field(name="category"), Field(name="subcategory"), *(words if title else ())),
+        behavior_label="click",
     ).validate()
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:

@@ -67,6 +67,7 @@ def source(
         behavior=(Field(name="action"),),
         items=(Field(name="category", dtype="int"),),
         sampled_negatives=negatives,
+        behavior_label="click",
     ).validate()
 
     def chunks() -> Iterator[tuple[TableName, pa.RecordBatch]]:

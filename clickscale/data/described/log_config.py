@@ -42,7 +42,7 @@ from clickscale.data.described.table_options import (
     Users,
 )
 from clickscale.data.source import PART, PARTS, PROBLEM, Sampling, Split, TableName
-from clickscale.data.tables.conditions import parse_condition
+from clickscale.data.tables.conditions import Condition, parse_condition
 from clickscale.errors import SchemaError, unknown
 from clickscale.schema import Derived, Field, Label, Schema, Statistic
 
@@ -127,6 +127,12 @@ class LogConfig(Config, frozen=True):
         ]
         return max([table.known_after, *delays])
 
+    def behavior_label(self) -> str:
+        """Name the label without which an impression is no behavior; empty if none decides that."""
+        where = parse_condition(self.behaviors.where) if self.behaviors.where else None
+        # Drawn negatives are no behaviors, whatever the condition is.
+        return next((each.name for each in _labels(self) if self.negatives or _is_told(each, where)), "")
+
     def parts(self) -> Split:
         """Return the split: the declared one, or that of the files."""
         by_files = isinstance(self.impressions.files, dict)
@@ -195,6 +201,8 @@ def log_schema(config: LogConfig, width: int) -> Schema:
         absent=tuple(absent),
         groups=config.groups,
         known_after=0 if "user" in absent else config.known_after,
+        behavior_label="" if config.behaviors.files else config.behavior_label(),
+        has_own_behaviors=bool(config.behaviors.files),
         time_zone=config.time_zone,
     ).validate()
     _refuse_outcomes(config)
@@ -217,6 +225,12 @@ def _user(config: LogConfig) -> Field:
             f"Log {config.name!r}: guests get texts as ids, so the user must be in one column, without dtype."
         )
     return msgspec.structs.replace(field, min_count=max(field.min_count, 2))
+
+
+def _is_told(label: Label, where: Condition | None) -> bool:
+    """True if a label is 1 just where a condition holds."""
+    made = parse_condition(label.condition) if label.condition else Condition(label.column, "==", 1.0)
+    return made == where and not label.known
 
 
 def _columns_of(fields: Sequence[Field], *conditions: str) -> list[str]:

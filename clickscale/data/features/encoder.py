@@ -38,7 +38,10 @@ DAY = 86_400  # timestamps are counted in days
 # Deviations from the mean; a code for "unknown" such as 1e30 lies there, apart from the others but not so far
 # that it drowns them.
 _FARTHEST = 10.0
-_LATER_KEYS = ("notation", "unit", "url", "derived", "known", "known_after", "time_zone")
+_LATER_KEYS = (
+    *("notation", "unit", "url", "derived", "known", "known_after", "time_zone"),
+    *("behavior_label", "has_own_behaviors"),
+)
 _STRANGER = "another"
 _SPELLINGS = (("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0"))
 

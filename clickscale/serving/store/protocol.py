@@ -34,7 +34,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         time: seconds since 1970.
         known_at: moment from which a history may show it; if None, as long after its time as in the log.
         behavior: fields of the behavior; None for an event that histories never show, such as an impression
-            without a click.
+            without a click. Left out, it is ``{}``, and None for an impression that the histories of the log
+            do not have, as far as its labels tell (``behavior_label`` of the schema).
         context: context fields of the impression, by which statistics may be counted.
         labels: outcomes that are known, 0 or 1; an empty mapping if none is known yet; None for an event that
             is no impression and is not counted.
@@ -45,7 +46,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     item: Any = None
     time: int
     known_at: int | None = None
-    behavior: dict[str, Any] | None = {}
+    behavior: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     context: dict[str, Any] = {}
     labels: dict[str, int | None] | None = None
 

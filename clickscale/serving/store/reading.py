@@ -191,11 +191,12 @@ class Reading:
             raise InputError(f"id is {short(name)}; send a text of 1 to {_LONGEST_ID} characters.")
         if _is_number(event.time) and event.time > latest:
             raise InputError(f"time is {event.time}, ahead of the clock of this machine.")
-        if event.behavior and "user" in self.schema.absent:
-            raise InputError("behavior: the log of this model has no users and no histories; leave it out.")
-        _check_keys(event.behavior, "behavior", self.schema.behavior)
-        _check_keys(event.context or {}, "context", self.schema.sent_fields())
         _check_keys(event.labels, "labels", self.schema.labels)
+        behavior = self._behavior(event)
+        if behavior and "user" in self.schema.absent:
+            raise InputError("behavior: the log of this model has no users and no histories; leave it out.")
+        _check_keys(behavior, "behavior", self.schema.behavior)
+        _check_keys(event.context or {}, "context", self.schema.sent_fields())
         for label, value in (event.labels or {}).items():
             if value is not None:
                 read_outcome(value, label)
@@ -207,12 +208,20 @@ class Reading:
         if "user" in self.schema.absent:
             return request if event.user is None else {**request, "user": event.user}
         request |= {"user": event.user, "profile": dict(profile)}
-        if event.behavior is not None:
-            row = {**item, "time": event.time, "known_at": event.known_at, **event.behavior}
+        if (behavior := self._behavior(event)) is not None:
+            row = {**item, "time": event.time, "known_at": event.known_at, **behavior}
             request["behaviors"] = [row]
             if _is_number(known := self._known_at(event)):
                 request["time"] = known + 1  # so that the behavior is seen, and its fields are checked
         return request
+
+    def _behavior(self, event: Event) -> dict[str, Any] | None:
+        """Find the fields of a behavior; one that is left out is told by the labels, where they tell it."""
+        if not isinstance(event.behavior, msgspec.UnsetType):
+            return event.behavior
+        chosen = self.schema.behavior_label
+        left_out = self.schema.has_own_behaviors or (chosen and (event.labels or {}).get(chosen) != 1)
+        return None if left_out and event.labels is not None else {}
 
     def _known_at(self, event: Event) -> Any:
         """Find the moment from which a history shows an event; anything that is no number was sent so."""
@@ -222,10 +231,10 @@ class Reading:
     def _read(self, event: Event, shown: ShownCandidates) -> ReadEvent:
         time = int(event.time)
         row: Row | None = None
-        if event.behavior is not None and "user" not in self.schema.absent:
+        if (behavior := self._behavior(event)) is not None and "user" not in self.schema.absent:
             known = int(self._known_at(event))
             item = None if "item" in self.schema.absent else shown.items[0]
-            fields = {name: value for name, value in event.behavior.items() if value is not None}
+            fields = {name: value for name, value in behavior.items() if value is not None}
             row = [known, time, item, fields]
         counted = event.labels is not None and bool(self.groups)
         outcomes = {name: value for name, value in (event.labels or {}).items() if value is not None}

@@ -192,6 +192,26 @@ def test_behaviors_made_of_impressions_wait_for_the_outcomes_that_they_show(tmp_
     assert waits == {seconds}
 
 
+@pytest.mark.parametrize(
+    ("labels", "behaviors", "told"),
+    [
+        ('[{ name = "click", column = "clicked" }]', "", ""),
+        ('[{ name = "click", column = "clicked" }]', "where = 'clicked == true'", "click"),
+        ('[{ name = "click", column = "clicked" }]', "where = 'price >= 2'", ""),
+        ('[{ name = "cheap", condition = "price < 2" }]', "where = 'price<2'", "cheap"),
+        ('[{ name = "click", column = "clicked", known = "age > 0" }]', "where = 'clicked == 1'", ""),
+        ("[]\nnegatives = 2", "", "positive"),
+        ("[]\nnegatives = 2", "files = 'clicks.csv'", ""),
+    ],
+)
+def test_a_schema_names_the_label_without_which_an_impression_is_no_behavior(
+    tmp_path, labels, behaviors, told
+):
+    toml = re.sub(r"labels = .*", f"labels = {labels}", SIMPLE) + f"[behaviors]\n{behaviors}\n"
+    schema = described(tmp_path, toml, clicks_csv=CLICKS).schema
+    assert (schema.behavior_label, schema.has_own_behaviors) == (told, "files" in behaviors)
+
+
 def test_content_vectors_join_by_item_id(tmp_path):
     np.save(tmp_path / "v.npy", np.ones((1, 2), np.float32))
     np.save(tmp_path / "ids.npy", np.array(["b"]))

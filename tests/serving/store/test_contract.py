@@ -95,6 +95,28 @@ def test_an_event_is_known_as_long_after_its_time_as_in_the_log(url: str, datase
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, [1, 2, 3, 4, 6]),
+        ({"behavior_label": "click"}, [1, 3, 6]),
+        ({"has_own_behaviors": True}, [1, 6]),  # what is sent as a behavior is one
+    ],
+)
+def test_labels_tell_which_impressions_are_behaviors_of_the_log(
+    options: dict[str, Any], shown: list[int], dataset: Dataset
+) -> None:
+    encoder, schema = dataset.encoder, msgspec.structs.replace(dataset.schema, **options)
+    told = Encoder(schema, encoder.vocabularies, encoder.scales, encoder.item_rows)
+    store = open_store("memory://", Reading(told, dataset.item_columns()))
+    outcomes: list[Any] = [None, {"click": 0}, {"click": 1}, {}]
+    store.append([event(n, n, labels=labels) for n, labels in enumerate(outcomes, 1)])
+    store.append([event(5, 5, labels={"click": 1}, behavior=None)])
+    store.append([event(6, 6, labels={"click": 0}, behavior={})])
+    assert times(store, 7) == shown
+    store.close()
+
+
 def test_events_may_arrive_in_any_order(store: KeyedStore) -> None:
     order = [(7 * n) % 1000 for n in range(1000)]
     for start in range(0, 1000, 125):

@@ -135,7 +135,7 @@ def test_a_profile_is_refused_or_serves(served: tuple[KeyedStore, Scorer], profi
 
 def test_events_of_json_are_checked_while_they_are_read() -> None:
     event = msgspec.json.decode(b'{"id": "e1", "user": 103, "item": 20, "time": 5}', type=Event)
-    assert (event.behavior, event.labels, event.known_at) == ({}, None, None)
+    assert (event.behavior, event.labels, event.known_at) == (msgspec.UNSET, None, None)
     for wrong in (b'{"id": 1, "time": 5}', b'{"id": "e", "time": "5"}', b'{"id": "e", "time": 5, "usr": 1}'):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(wrong, type=Event)
