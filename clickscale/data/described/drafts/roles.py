@@ -74,8 +74,7 @@ _OF_SOMETHING_ELSE = re.compile(
     r"country|region|city|state|location|zip|postal|categor|type|segment|group|level|version|agent|quality|genre|format|"
     r"class|status|booking|tracking|newsletter|facebook|bookmark|bookkeep|filming"
 )
-_DAY = 86_400  # seconds
-_DAYS = 366  # no time is below, but hours of a day and days of a year are
+_DAY, _DAYS = 86_400, 366  # seconds, and days: no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
 _NOBODY = _words(
     "none null nan undefined unknown unidentified guest guests anonymous anon nobody na 0 0.0 -1 -1.0"
@@ -276,20 +275,19 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
     # What stands inside of a user or an item is when it was made.
     moments = [c for c in every if not _stands_in_either(c)] or every or found
-    chosen = named(moments, _TIMES) or (moments[0] if moments else None)
-    chosen = chosen and _with_time_of_day(chosen, moments)
+    chosen = _with_time_of_day(named(moments, _TIMES) or (moments[0] if moments else None), moments)
     if chosen is None or plain_name(chosen.name) in _TIMES or not OutcomeName(chosen.name).is_ahead:
         return chosen
     finer = [c for c in moments if c.distinct > chosen.distinct and lies_before(c, chosen)]
     return next((c for c in finer if not OutcomeName(c.name).is_ahead), chosen)
 
 
-def _with_time_of_day(day: Column, moments: Sequence[Column]) -> Column:
+def _with_time_of_day(day: Column | None, moments: Sequence[Column]) -> Column | None:
     """Return the moment that says when within its day each row was, if a column has days only."""
     others = [
         c for c in moments if c is not day and not (c.values.null_count or OutcomeName(c.name).is_ahead)
     ]
-    if not others or ((begin := moments_beside(day, day, None)[0]) % _DAY > 0).any():
+    if day is None or not others or ((begin := moments_beside(day, day, None)[0]) % _DAY > 0).any():
         return day
     for other in others:
         at = moments_beside(other, other, None)[0]
@@ -364,13 +362,9 @@ def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.ND
 
 
 def is_free_text(column: Column) -> bool:
-    """True for sentences, addresses and other texts that rarely repeat."""
-    if (
-        not pa.types.is_string(column.values.type)
-        or column.floats is not None
-        or column.separator
-        or column.unit
-    ):
+    """True for sentences, addresses and other texts that rarely repeat; moments are none."""
+    is_text = pa.types.is_string(column.values.type) and column.floats is None
+    if not is_text or column.separator or column.unit:
         return False
     lengths = pc.utf8_length(column.known)
     long = len(column.known) > 0 and pc.mean(lengths).as_py() > 25
