@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.data.dataset import Dataset
-from clickscale.data.features.evidence import QUANTILES, ROWS, Integers, Suspicion, evidence, quantile_groups
+from clickscale.data.features.evidence import (
+    QUANTILES,
+    ROWS,
+    Integers,
+    Suspicion,
+    evidence,
+    number_groups,
+    quantile_groups,
+)
 from clickscale.features import UNKNOWN, Feature, column_of, label_of
 
 _RECENT = 50  # visible behaviors searched for the candidate's own item
@@ -71,10 +79,7 @@ def _features(data: Dataset, rows: Integers) -> Iterator[tuple[str, str, Integer
 def _groups(feature: Feature, values: NDArray[Any]) -> Iterator[Integers]:
     """Yield (rows, values) group numbers; -1 where a field of several values has fewer."""
     if feature.kind == "numeric":
-        yield quantile_groups(values)
-        distinct, count = np.unique(values[~np.isnan(values)], return_counts=True)
-        usual = distinct[count.argmax()] if len(distinct) else np.nan
-        yield np.where(np.isnan(values), 0, np.where(values == usual, 1, 2))[:, None]
+        yield from number_groups(values)
         return
     groups = values.reshape(len(values), -1).astype(np.int64)
     yield np.where((groups == 0) & (np.arange(groups.shape[1]) > 0), -1, groups)

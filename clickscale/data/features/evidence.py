@@ -4,6 +4,7 @@ Values come as groups, and label rates by group are learned on one half of the r
 so a large vocabulary gains nothing by memory.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,6 +111,18 @@ def _pure_share(groups: Integers, positive: Flags) -> float:
         share = np.minimum(share, clicked / max(int(positive[half].sum()), 1))
         covers &= (clicked >= FEWEST) & (clicked >= _PURE * seen) & (share >= _COVERED)
     return float(share[covers].max(initial=0.0))
+
+
+def number_groups(values: NDArray[Any]) -> Iterator[Integers]:
+    """Yield (rows, 1) groups of numbers: their quantiles, and missing, usual or any other value.
+
+    What few rows have, such as the value of a booking where the others have 0, is spread over quantiles too
+    small to tell anything.
+    """
+    yield quantile_groups(values)
+    distinct, count = np.unique(values[~np.isnan(values)], return_counts=True)
+    usual = distinct[count.argmax()] if len(distinct) else np.nan
+    yield np.where(np.isnan(values), 0, np.where(values == usual, 1, 2))[:, None]
 
 
 def quantile_groups(values: NDArray[Any]) -> Integers:

@@ -142,7 +142,7 @@ class _Draft:
         self.taken = {"user", "item", *CANONICAL}
         self.categories: dict[str, Column] = {}  # categorical fields of items by name
         self.sampled: list[Sampled] = []  # categorical fields beside the impressions
-        self.derived = Derivations(events.truth, None if self.shape.order else events.time)
+        self.derived = Derivations(events.truth, None if self.shape.order else events.time, events.user)
         self.feedback = [column for column, _, _ in events.labels]
         others = [head for head in tables.others if not behaviors or head is not behaviors.head]
         self.history, self.past, described = self._history(others)

@@ -74,13 +74,14 @@ _OF_SOMETHING_ELSE = re.compile(
     r"country|region|city|state|location|zip|postal|categor|type|segment|group|level|version|agent|quality|genre|format|"
     r"class|status|booking|tracking|newsletter|facebook|bookmark|bookkeep|filming"
 )
-_DAYS = 366  # no time is below, but hours of a day and days of a year are
+_DAY, _DAYS = 86_400, 366  # seconds, and days: no time is below, but hours of a day and days of a year are
 _SOME = 30  # different ids from which one that most rows have stands for none
 _NOBODY = _words(
     "none null nan undefined unknown unidentified guest guests anonymous anon nobody na 0 0.0 -1 -1.0"
 )
 _SESSIONS = ("sessionid", "session")  # users where nothing else is one
 _GAPS = 0.1  # share of the rows without an id from which one that all rows have is better
+_MOSTLY_NONE = 0.5  # share of the rows without a moment beyond which it came of few of them
 _EVERY = 0.95  # share of the rows with an id of their own from which it is none of users
 _MOSTLY_ONE = 0.9  # share of the devices with one user
 _FIRST_IDS = 100  # numbers up to which ids that count up from 0 begin, so 0 is one of them
@@ -262,21 +263,37 @@ def looks_rated(column: Column) -> bool:
 def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several.
 
-    The moment of a click is missing where none happened, so any other one goes before it; and so does one
+    What most rows lack is no time of theirs, whatever it is called. The moment of a click is missing where
+    none happened, so any other one goes before it; and so does one
     with more values before a moment that is called after what lies ahead, such as a departure. Numbers of
     users and of items may be as large as times.
     """
     known = list(columns)
     ids = (find_id(known, "user"), find_id(known, "item"))
     found = [column for column in known if column.unit and column not in ids]
+    found = [column for column in found if column.values.null_count <= _MOSTLY_NONE * len(column.values)]
     every = [c for c in found if not (c.values.null_count and OutcomeName(c.name).is_moment)]
     # What stands inside of a user or an item is when it was made.
     moments = [c for c in every if not _stands_in_either(c)] or every or found
-    chosen = named(moments, _TIMES) or (moments[0] if moments else None)
+    chosen = _with_time_of_day(named(moments, _TIMES) or (moments[0] if moments else None), moments)
     if chosen is None or plain_name(chosen.name) in _TIMES or not OutcomeName(chosen.name).is_ahead:
         return chosen
     finer = [c for c in moments if c.distinct > chosen.distinct and lies_before(c, chosen)]
     return next((c for c in finer if not OutcomeName(c.name).is_ahead), chosen)
+
+
+def _with_time_of_day(day: Column | None, moments: Sequence[Column]) -> Column | None:
+    """Return the moment that says when within its day each row was, if a column has days only."""
+    others = [
+        c for c in moments if c is not day and not (c.values.null_count or OutcomeName(c.name).is_ahead)
+    ]
+    if day is None or not others or ((begin := moments_beside(day, day, None)[0]) % _DAY > 0).any():
+        return day
+    for other in others:
+        at = moments_beside(other, other, None)[0]
+        if (at % _DAY > 0).any() and np.mean(np.abs(at - begin - _DAY / 2) <= _DAY) >= _BEFORE:
+            return other
+    return day
 
 
 def _stands_in_either(column: Column) -> bool:
@@ -345,8 +362,9 @@ def follows_order(column: Column, values: npt.NDArray[np.float64], label: npt.ND
 
 
 def is_free_text(column: Column) -> bool:
-    """True for sentences, addresses and other texts that rarely repeat."""
-    if not pa.types.is_string(column.values.type) or column.floats is not None or column.separator:
+    """True for sentences, addresses and other texts that rarely repeat; moments are none."""
+    is_text = pa.types.is_string(column.values.type) and column.floats is None
+    if not is_text or column.separator or column.unit:
         return False
     lengths = pc.utf8_length(column.known)
     long = len(column.known) > 0 and pc.mean(lengths).as_py() > 25

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.roles import lies_before, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
-from clickscale.data.features.evidence import evidence, quantile_groups
+from clickscale.data.features.evidence import evidence, number_groups
 
 _STEPS = 20  # positives (of texts for each of them) that must all have the value of a step before the label
 _ANSWERS = 8  # different texts of what somebody did, at most
@@ -86,7 +86,7 @@ _CAME = re.compile(
     r"reason_(end|stop|exit|skip|close)|(end|stop|exit|skip|close)_reason|"
     r"^next_(item|page|url|video|track|song|article|news|ad|product|action|event|click|screen)(_|$)|"
     # for how much: win_price, payprice, amount_paid, payout
-    r"(^|_)(win|won|winning|clear|clearing|pay|paying|paid|charged|settled)_?(price|bid|cost|cpm)$|"
+    r"(^|_)(win|won|winning|clear|clearing|pay|paying|paid|charged|settled)_?(price|bid|cost|cpm)(_(micros|cents|usd|eur|gbp))?$|"
     rf"(^|_)(price|amount|cost)_(paid|charged)$|(^|_)(commission|payout|profit|earning)s?(_{_AMOUNT})?$|^bid_won$"
 )
 # What stood there after it: cart_value_after, post_click_views. A price after a discount is another thing.
@@ -265,7 +265,7 @@ def tells_outcome(column: Column, label: npt.NDArray[np.float64]) -> str:
     known = np.isfinite(label)
     numbers = numbers_or_none(column)
     if numbers is not None:
-        forms = [quantile_groups(numbers)]
+        forms = list(number_groups(numbers))
     elif pa.types.is_nested(column.values.type):
         forms = []
     else:

@@ -452,3 +452,15 @@ def test_a_rare_step_that_all_positives_went_is_one_before_the_label(values, goe
     direction = column("direction", [values[n % len(values)] for n in range(4_200)])
     positive = np.array([float(n % len(values) < 2 and n % 5 == 0) for n in range(4_200)])
     assert precedes(direction, positive) == goes_before
+
+
+@pytest.mark.parametrize("name", ["win_price", "win_price_micros", "clearing_price_usd"])
+def test_what_was_paid_for_an_impression_is_known_after_it(name):
+    assert written_with(column(name), varies=True)
+
+
+def test_an_amount_that_only_few_positives_have_tells_the_outcome():
+    paid = (LABEL == 1) & (DRAW.random(4000) < 0.1)
+    amounts = np.where(paid, DRAW.uniform(10, 900, 4000), 0.0)
+    assert "hardly a negative" in tells_outcome(column("sum", amounts), LABEL)
+    assert tells_outcome(column("sum", DRAW.permutation(amounts)), LABEL) == ""

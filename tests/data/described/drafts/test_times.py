@@ -243,3 +243,45 @@ def test_the_number_of_a_user_is_no_time(tmp_path):
     ]
     _, tree = draft(tmp_path, write_csv(tmp_path / "push.csv", rows))
     assert (tree["impressions"]["time"], tree["labels"][0]["delay"]) == ("sent", 120)
+
+
+def test_a_moment_with_a_time_of_day_goes_before_its_date(tmp_path):
+    rows = [
+        {
+            "user_id": f"u{n % 40}",
+            "item_id": n % 30,
+            "dt": f"202401{1 + n // 60:02}",
+            "hour": n % 60 * 24 // 60,
+        }
+        | {"exposure_ts": 1000 * (1_704_067_200 + n * 1440), "clicked": int(n % 7 < 3)}
+        for n in range(600)
+    ]
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", rows))
+    assert (tree["impressions"]["time"], tree["impressions"]["time_unit"]) == ("exposure_ts", "ms")
+    yesterday = [
+        row | {"exposure_ts": row["exposure_ts"] - 3 * 86_400_000} for row in rows
+    ]  # of another event
+    _, tree = draft(tmp_path, write_csv(tmp_path / "clicks.csv", yesterday))
+    assert tree["impressions"]["time"] == ["dt", "hour"]
+
+
+@pytest.mark.parametrize("name", ["clique_le", "consulte_le"])
+def test_a_moment_that_most_rows_lack_is_no_time_of_theirs(tmp_path, name):
+    searches = [
+        {
+            "id": 900 + n,
+            "acheteur_id": n % 30,
+            "cree_le": f"2024-01-{1 + n // 20:02} 10:{n % 20:02}:07.{n:06}+00",
+        }
+        for n in range(200)
+    ]
+    shown = [
+        {"recherche_id": 900 + n // 4, "produit_id": n * 7 % 25, "rang": n % 4}
+        | {name: f"2024-01-{1 + n // 80:02} 10:{n // 4 % 20:02}:19+00" if n % 5 == 1 else ""}
+        for n in range(800)
+    ]
+    paths = [write_csv(tmp_path / "recherches.csv", searches), write_csv(tmp_path / "resultats.csv", shown)]
+    _, tree = draft(tmp_path, *paths)
+    assert tree["impressions"]["time"] == "cree_le"
+    assert tree["user"]["column"] == "acheteur_id"
+    assert [label["condition"] for label in tree["labels"]] == [f"{name} != ''"]

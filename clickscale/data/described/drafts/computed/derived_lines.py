@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import moments_beside, numbers_or_none
+from clickscale.data.described.drafts.roles import codes_of, moments_beside, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text
@@ -70,10 +70,12 @@ class Derivations:
     Args:
         truth: (N,) outcomes of the impressions of a sample, NaN where unknown; None without outcomes.
         time: of these impressions; None if they have no times.
+        user: of these impressions, whose rows are no evidence of their own; None without users.
     """
 
     truth: Floats | None
     time: Column | None
+    user: Column | None = None
     _found: list[tuple[Derived, str]] = field(default_factory=list)
     _sets: list[_Set] = field(default_factory=list)
     _numbers: list[tuple[str, Floats]] = field(default_factory=list)
@@ -136,13 +138,25 @@ class Derivations:
         if mine is None:
             return options
         for other in self._sets:
-            if other.side != side and _are_alike(mine, other) and _tells(mine, other, self.truth):
+            if other.side != side and _are_alike(mine, other) and self._tells(mine, other):
                 match = Derived(name=f"{other.name}_{name}_matches", of="matches", by=(other.name, name))
                 why = f"what {remark(other.name)} and {remark(name)} have in common tells of the outcome"
                 self._found.append((match, why))
                 return f"{options}, shares = {quoted(other.name)}"
         self._sets.append(mine)
         return options
+
+    def _tells(self, one: _Set, other: _Set) -> bool:
+        """True if a value in common tells the outcome, beyond what the first value of either field tells."""
+        if self.truth is None or not len(one.rows) == len(other.rows) == len(self.truth):
+            return False
+        translated = np.array([one.number.get(value, -2) for value in other.number], np.int64)
+        theirs = np.where(other.rows >= 0, translated[np.maximum(other.rows, 0)], -2)
+        match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
+        first = (one.rows[:, 0] + 1, other.rows[:, 0] + 1)
+        flat = self.user is not None and not pa.types.is_nested(self.user.values.type)
+        users = codes_of(self.user.values) if self.user is not None and flat else None
+        return told_beyond(first, match + 1, self.truth, group=users) > _SURE
 
     def _local_times(
         self, name: str, column: Column, rows: Codes | None, options: str
@@ -297,17 +311,6 @@ def _are_alike(one: _Set, other: _Set) -> bool:
     """True if two fields of different sides have many values in common."""
     both = one.number.keys() & other.number.keys()
     return _FEWEST <= len(both) >= _ALIKE * min(len(one.number), len(other.number))
-
-
-def _tells(one: _Set, other: _Set, truth: Floats) -> bool:
-    """True if a value in common tells the outcome, beyond what the first value of either field tells."""
-    if not len(one.rows) == len(other.rows) == len(truth):
-        return False
-    translated = np.array([one.number.get(value, -2) for value in other.number], np.int64)
-    theirs = np.where(other.rows >= 0, translated[np.maximum(other.rows, 0)], -2)
-    match = (one.rows[:, :, None] == theirs[:, None, :]).any(axis=(1, 2))
-    first = (one.rows[:, 0] + 1, other.rows[:, 0] + 1)
-    return told_beyond(first, match + 1, truth) > _SURE
 
 
 def _asked_for(columns: Sequence[Column], time: Column, label: Floats) -> list[Column]:

@@ -32,6 +32,7 @@ _KNOWN = 0.99  # share of the outcomes that are known after the delay of a label
 _SPARE = 2  # times as long as nearly all outcomes take, an impression waits for one
 _DAY = 86_400
 _OWN = 0.95  # share of rows with a key of their own
+_ONCE = 0.99  # share of the impressions whose user and item no other one has
 _FOUND = 0.9  # share of the keys of outcomes that impressions have
 _COMMON = 20  # keys in common that are enough where the name of a file says nothing of outcomes
 
@@ -170,12 +171,23 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     time = with_clock(find_time(columns), columns)
     if events.user is None or events.item is None or events.time is None or time is None:
         return None
-    if not _SHOWN.search(_words(events.head.path)):
-        return None
-    pair = _person_and_item(events, head, events.user.name, events.item.name)
-    if pair is None or not (told or _follows(events, head, pair, time)):
-        return None
-    return OutcomeTable(head, name, pair, pair).timed(time, events)
+    if _SHOWN.search(_words(events.head.path)):
+        pair = _person_and_item(events, head, events.user.name, events.item.name)
+        if pair is not None and (told or _follows(events, head, pair, time)):
+            return OutcomeTable(head, name, pair, pair).timed(time, events)
+    once = (events.user.name, events.item.name)
+    return OutcomeTable(head, name, once, once) if _answers(events, head, once) else None
+
+
+def _answers(events: Events, head: Head, once: tuple[str, str]) -> bool:
+    """True if a smaller table has later times for users and items that meet once, as in a mailing."""
+    shown = events.head
+    if not {*once} <= {*head.columns} or shown.rows < WHOLE * shown.estimated_rows:
+        return False
+    meet_once = len(shown.texts(once).unique()) >= _ONCE * shown.rows
+    return (
+        meet_once and _is_known(shown, head, once, once, _COMMON) and _comes_later(events, head, once, once)
+    )
 
 
 def _follows(events: Events, head: Head, pair: tuple[str, str], time: Column) -> bool:

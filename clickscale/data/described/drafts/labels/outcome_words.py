@@ -57,6 +57,10 @@ _MOMENT = re.compile(
     r"(ad)?(click(ed)?|conver(sion|ted)|purchased?|install(ed)?)(at|time|ts|timestamp|date|datetime)"
     r"(s|sec|ms|millis|us|micros|ns|utc)?"
 )
+_MOMENT_ABROAD = re.compile(  # clique_le, angeklickt_am, fecha_clic, date_de_clic, Klickzeit
+    rf"{_ACT}_(le|am|um|em|el|il|op)|{_ACT}_?(zeit(punkt)?|datum|tijd(stip)?)|"
+    rf"(date|heure|fecha|hora|data|ora|datum|zeitpunkt)_(de_|du_|do_|da_|di_|del_)?{_ACT}"
+)
 _COUNT_OF_SHOWN = re.compile(
     r"((?!past|prev|prior|last|hist|recent|total|user)[a-z]+_)?(imps?|impr|impressions?|shows|exposures|displays)(_(count|cnt|num))?"
 )
@@ -199,7 +203,9 @@ class OutcomeName:
     @property
     def is_moment(self) -> bool:
         """True for ``click_time`` and other moments of an outcome."""
-        return any(_MOMENT.fullmatch(form.replace("_", "")) for form in self._forms)
+        return any(
+            _MOMENT.fullmatch(form.replace("_", "")) or _MOMENT_ABROAD.fullmatch(form) for form in self._forms
+        )
 
     @property
     def is_ahead(self) -> bool:

@@ -176,3 +176,21 @@ def test_rows_that_follow_the_impressions_of_their_user_and_item_are_outcomes(tm
     paths = [write_csv(tmp_path / "impressions.csv", rows), write_csv(tmp_path / "enrollments.csv", enrolled)]
     _, tree = draft(tmp_path, *paths)
     assert [each["key"] for each in tree.get("outcomes", [])] == [["user_id", "ad_id"]] * joined
+
+
+@pytest.mark.parametrize(("later", "joined"), [(20_000, True), (-20_000, False)])
+def test_what_follows_the_only_impression_of_a_user_and_an_item_is_its_outcome(tmp_path, later, joined):
+    sent = [
+        {
+            "SubscriberKey": f"c{n % 60}",
+            "JobID": 7000 + n // 60,
+            "EventDate": START + 9000 * (n // 60) + n % 60,
+        }
+        for n in range(600)
+    ]
+    opened = [row | {"EventDate": row["EventDate"] + later} for row in sent if DRAW.random() < 0.3]
+    paths = [write_csv(tmp_path / "Sent.csv", sent), write_csv(tmp_path / "Open.csv", opened)]
+    _, tree = draft(tmp_path, *paths)
+    key = ["SubscriberKey", "JobID"]
+    assert tree.get("outcomes", []) == [{"name": "Open", "files": "Open.csv", "key": key}] * joined
+    assert [label["delay"] for label in tree.get("labels", [])] == [later] * joined

@@ -71,7 +71,11 @@ def test_names_of_what_is_not_wanted_have_no_word_for_an_outcome(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["click_time", "clicked_at", "conversion_timestamp", "ClickTime", "purchase_date"]
+    "name",
+    [
+        *("click_time", "clicked_at", "conversion_timestamp", "ClickTime", "purchase_date"),
+        *("clique_le", "cliqué_le", "angeklickt_am", "fecha_clic", "date_de_clic", "Klickzeit", "clicado_em"),
+    ],
 )
 def test_names_of_moments_of_outcomes_are_known(name):
     assert OutcomeName(name).is_moment
