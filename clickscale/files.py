@@ -295,14 +295,16 @@ def array_on_disk(
 ) -> np.memmap[Any, Any]:
     """Make an array of zeros in a file, to be filled in any order.
 
-    Its space is taken at once: a page of a mapped file that finds the disk full ends the process.
+    Its space is taken at once, where the system can: a page of a mapped file that finds the disk full ends
+    the process.
 
     Raises:
         OSError: there is no room for it.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape, version=version)
-    with path.open("rb+") as stream:
-        os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
     return array
 
 
