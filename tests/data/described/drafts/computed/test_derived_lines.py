@@ -419,3 +419,15 @@ def test_a_zone_and_its_offset_are_one_clock(tmp_path: Path) -> None:
     offset = dict(zip(ZONES, ("1", "-5", "9", "5.5"), strict=True))
     tables["users.csv"]["utc_offset"] = np.array([offset[zone] for zone in tables["users.csv"]["timezone"]])
     assert derived(drafted(tmp_path, tables)) == [("local_hour", "local_hour", ["timezone"])]
+
+
+def test_what_few_users_have_in_common_with_a_place_is_no_match(tmp_path: Path) -> None:
+    """Each user likes places of their own, which agree with one of their attributes by chance."""
+    random = np.random.default_rng(7)
+    rows = log(random)
+    user, place = rows["user_id"] % 12, random.integers(4, size=ROWS)
+    rows |= {"user_id": user, "spot": names("v", place)}
+    logit = random.normal(0, 1.5, (12, 4))[user, place]
+    users = {"user_id": names("u", np.arange(12)), "group": names("v", random.integers(3, size=12))}
+    draft = drafted(tmp_path, {"log.csv": with_outcome(random, rows, logit), "users.csv": users})
+    assert derived(draft) == []
