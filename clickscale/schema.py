@@ -14,6 +14,7 @@ from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
 HOUR = "hour_of_day"  # of an impression, as a key of statistics
+NEWEST = "newest."  # before "item" or a field of items, as a key of statistics: that of the user's newest positive
 _LONGEST = 10**12  # seconds of a window or a delay: sums of moments stay far from the end of 64 bits
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
@@ -111,6 +112,11 @@ class Field(Config, frozen=True):
         return [f"field {self.name!r}: {problem}" for problem in problems]
 
 
+def newest_of(key: str) -> str:
+    """Name what a key of statistics reads of the item of the newest positive; empty for other keys."""
+    return key.removeprefix(NEWEST) if key.startswith(NEWEST) else ""
+
+
 def joined_name(columns: str | tuple[str, ...]) -> str:
     """Return the name of one column, or of the column that several are composed into."""
     return columns if isinstance(columns, str) else "+".join(columns)
@@ -150,8 +156,9 @@ class Statistic(Config, frozen=True):
 
     Attributes:
         by: the key: ``item``, ``user``, ``hour_of_day`` (of the impression, UTC, unless a field has this
-            name), or names of item, profile or context fields; several are combined. A field with several
-            values contributes the mean over its values, and the smallest recency.
+            name), ``newest.item`` or ``newest.FIELD`` (the item of the user's newest positive of the first
+            label, or a field of that item), or names of item, profile or context fields; several are combined.
+            A field with several values contributes the mean over its values, and the smallest recency.
         label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time, which a recency cannot have.
         prior: pseudo-impressions of the overall rate, or of no lift.
@@ -313,6 +320,11 @@ class Schema(Config, frozen=True):
         """True if a key of statistics is the hour of an impression, and no field has this name."""
         return key == HOUR and HOUR not in {f.name for f in (*self.profile, *self.items, *self.context)}
 
+    @property
+    def reads_newest(self) -> bool:
+        """True if a key of statistics is what the user's newest positive showed."""
+        return any(newest_of(key) for statistic in self.statistics for key in statistic.by)
+
     def fields(self) -> dict[str, Field]:
         """Every field by name, ids and statistics included."""
         return {field.name: field for field in self._all_fields()}
@@ -403,6 +415,8 @@ class Schema(Config, frozen=True):
         ]
         keys = {f.name for f in (self.user, self.item, *self.profile, *self.items, *self.context)}
         keys |= {"user", "item", HOUR}
+        if not self.indistinct:
+            keys |= {NEWEST + key for key in ("item", self.item.name, *(field.name for field in self.items))}
         labels = {label.name for label in self.labels}
         for statistic in self.statistics:
             unknown_keys = [key for key in statistic.by if key not in keys]

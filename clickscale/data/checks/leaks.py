@@ -28,6 +28,7 @@ from clickscale.data.checks.presence import suspicious_presence
 from clickscale.data.checks.telltales import sample_of_train, suspicious_features
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.features.evidence import Suspicion
+from clickscale.data.features.newest_positives import NONE
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
 from clickscale.data.source import PARTS
 from clickscale.features import column_of, label_of
@@ -58,6 +59,7 @@ _MEANING: dict[str, str] = {
     "telling_presence": "the presence of a behavior, the moment or the order of rows tells the label",
     "copied_value": "sampled negatives copy a value that goes with the item of their positive",
     "aggregate": "a number was made from the label",
+    "newest_positive": "sampled impressions whose newest positive is not that of the rows strictly before",
     "statistic": "sampled impressions whose statistic is not that of the rows strictly before",
 }
 
@@ -125,6 +127,8 @@ def leak_check(
         return _LeakReport(str(data.path), tuple(tally.findings()), tally.checked)
     total = len(data.impressions["time"])
     rows = np.sort(np.random.default_rng(seed).choice(total, min(sample, total), replace=False))
+    if data.schema.reads_newest:
+        _check_newest(data, rows, tally)
     for statistic in data.schema.statistics:
         _check_statistic(data, statistic, rows, tally)
     telling = _telling(data, sample_of_train(data, seed), tally)
@@ -288,6 +292,20 @@ def _check_parts(data: Dataset, tally: _Tally) -> None:
             tally.add(
                 "part_tie" if by_user else "part_order", here & (time[start:end] == limit), start, detail
             )
+
+
+def _check_newest(data: Dataset, rows: Integers, tally: _Tally) -> None:
+    """Compare the items of newest positives, which are keys of statistics, on some impressions."""
+    columns, label = data.impressions, data.schema.labels[0]
+    ends = data.users["impressions"]
+    wrong = []
+    for row in rows.tolist():
+        own = slice(*ends[columns["user"][row] : columns["user"][row] + 2])
+        known = columns["time"][own] + label.delay < columns["time"][row]
+        items = columns["item"][own][known & (columns[label_of(label.name)][own] == 1)]
+        if columns["newest"][row] != (items[-1] if len(items) else NONE):
+            wrong.append(row)
+    tally.add_rows("newest_positive", np.array(wrong, np.int64), len(rows))
 
 
 def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally: _Tally) -> None:

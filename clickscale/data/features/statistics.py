@@ -16,8 +16,9 @@ With ``prior = 0`` and nothing known, the rate is ``overall``.
 1 / `STEPS`, so that the order of the sum does not matter. Impressions of one second never see each other.
 
 Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, ``hour_of_day`` is
-that of the impression (UTC, 0 to 23), a field is its index, so all unknown values of a field share one key. A
-field of several values contributes the mean over its distinct values, and to a recency the smallest; several
+that of the impression (UTC, 0 to 23), a field is its index, so all unknown values of a field share one key.
+``newest.item`` and ``newest.FIELD`` are those of the item of the user's newest positive
+(`clickscale.data.features.newest_positives`), and no key where there is none. A field of several values contributes the mean over its distinct values, and to a recency the smallest; several
 fields are combined by every combination of their values.
 
 Preparation calls it when every other column of the layout (`clickscale.data.layout`) is written::
@@ -42,10 +43,11 @@ from numpy.typing import NDArray
 from clickscale.arrays import Progress
 from clickscale.data.features.counts_in_memory import Integers, counts_before, newest_before
 from clickscale.data.features.counts_on_disk import count_on_disk
+from clickscale.data.features.newest_positives import NONE, write_newest_positives
 from clickscale.errors import DataError, SchemaError, unknown
 from clickscale.features import column_of, label_of
 from clickscale.files import array_on_disk
-from clickscale.schema import HOUR, Label, Schema, Statistic
+from clickscale.schema import HOUR, Label, Schema, Statistic, newest_of
 
 Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
@@ -146,6 +148,19 @@ class ImpressionLog:
             raise DataError(f"{path} is missing, and statistics need it; prepare the data set again.")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
+    def write_newest(self, memory_rows: int) -> None:
+        """Write the column of the items of newest positives."""
+        first = self.schema.labels[0]
+        write_newest_positives(
+            self.folder / "impressions" / "newest.npy",
+            self._user,
+            self.time,
+            self._item,
+            self.label(first.name),
+            delay=first.delay,
+            memory_rows=memory_rows,
+        )
+
     def label(self, name: str) -> NDArray[np.int8]:
         """(impressions,) int8 labels in {0, 1, -1}."""
         return self._map(f"impressions/{label_of(name)}")
@@ -182,7 +197,11 @@ class ImpressionLog:
         side, column, size = self._column(name)
         shown: NDArray[Any] = self._item[rows] if item is None else item
         found: NDArray[Any]
-        if side == "users":
+        if side == "newest":
+            shown = self._map("impressions/newest")[rows]
+            found = shown if column is self._item else column[shown]
+            found = np.where((shown == NONE).reshape(-1, *[1] * (found.ndim - 1)), -1, found)
+        elif side == "users":
             found = column[self._user[rows]]
         elif side == "items":
             found = column[shown]
@@ -203,7 +222,10 @@ class ImpressionLog:
         """Open the column of a key once; return table, column and number of indices."""
         if name not in self._columns:
             schema = self.schema
-            if name in ("user", schema.user.name):
+            if read := newest_of(name):
+                _, column, size = self._column(read)
+                self._columns[name] = ("newest", column, size)
+            elif name in ("user", schema.user.name):
                 size = len(self._map("users/offsets")) - 1
                 self._columns[name] = ("impressions", self._user, size)
             elif name in ("item", schema.item.name):
@@ -252,6 +274,8 @@ def write_statistics(
     if not schema.statistics:
         return
     log = ImpressionLog(folder, schema)
+    if schema.reads_newest:
+        log.write_newest(memory_rows)
     counter = LogCounter(log, memory_rows, scratch or folder / "statistics.spill")
     total = len(log) * len(schema.statistics)
     try:

@@ -1,0 +1,64 @@
+"""The item of each user's newest positive just before an impression, a key of statistics.
+
+What a user clicked last tells what comes next: the next episode, what goes with a purchase. For an impression
+at time T, the newest positive is the user's latest impression whose first label is 1 and was known before T
+(``time + label.delay < T``); of several in one second, the last in the order of the log.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickscale.data.features.counts_in_memory import Integers
+from clickscale.files import array_on_disk
+
+NONE = 0  # in place of a row of the item table
+
+
+def write_newest_positives(
+    path: Path,
+    user: NDArray[np.integer],
+    time: NDArray[np.integer],
+    item: NDArray[np.integer],
+    label: NDArray[np.integer],
+    *,
+    delay: int,
+    memory_rows: int,
+) -> None:
+    """Write (impressions,) int32 rows of the item table, `NONE` before the first positive of a user.
+
+    Args:
+        user, time, item, label: (impressions,) in the order of a data set, so those of a user stand together,
+            ordered by time.
+        delay: seconds after which a label is known.
+        memory_rows: rows in memory at once, and as many positives of one user as become known at a time.
+    """
+    newest = array_on_disk(path, np.int32, (len(user),))
+    held = np.zeros((3, 0), np.int64)  # user, time and item of positives that later rows may see
+    for start in range(0, len(user), memory_rows):
+        rows = slice(start, start + memory_rows)
+        who, when = user[rows].astype(np.int64), time[rows].astype(np.int64)
+        positive = label[rows] == 1
+        found = np.stack([who[positive], when[positive], item[rows][positive]])
+        known = np.concatenate([held[:, held[0] == who[0]], found], axis=1)
+        place = _places_before(known[0], known[1], who, when - delay)
+        newest[rows] = np.where(place >= 0, known[2][place], NONE) if known.shape[1] else NONE
+        last = known[:, known[0] == who[-1]]
+        seen = np.searchsorted(last[1], when[-1] - delay)
+        held = last[:, max(seen - 1, 0) :]
+    newest.flush()
+
+
+def _places_before(
+    users: Integers, times: Integers, user: NDArray[np.int64], limit: NDArray[np.int64]
+) -> Integers:
+    """Find the last of some ordered pairs of user and time of the same user before a limit; -1 for none."""
+    if not len(users):
+        return np.full(len(user), -1)
+    earliest, latest = min(times.min(), limit.min()), max(times.max(), limit.max())
+    span = int(latest - earliest) + 1
+    base = min(users.min(), user.min())
+    pairs = (users - base) * span + (times - earliest)
+    place = np.searchsorted(pairs, (user - base) * span + (limit - earliest)) - 1
+    return np.where((place >= 0) & (users[place] == user), place, -1)
