@@ -14,7 +14,7 @@ from clickscale.errors import SchemaError, unknown
 
 VERSION = 1
 HOUR = "hour_of_day"  # of an impression, as a key of statistics
-NEWEST = "newest."  # before "item" or a field of items, as a key of statistics: that of the user's newest positive
+NEWEST = "newest."  # before "item" or a field of items: a key of statistics, see `Statistic`
 _LONGEST = 10**12  # seconds of a window or a delay: sums of moments stay far from the end of 64 bits
 
 Kind = Literal["categorical", "numeric", "timestamp", "content"]
@@ -157,8 +157,9 @@ class Statistic(Config, frozen=True):
     Attributes:
         by: the key: ``item``, ``user``, ``hour_of_day`` (of the impression, UTC, unless a field has this
             name), ``newest.item`` or ``newest.FIELD`` (the item of the user's newest positive of the first
-            label, or a field of that item), or names of item, profile or context fields; several are combined.
-            A field with several values contributes the mean over its values, and the smallest recency.
+            label, or a field of that item), or names of item, profile or context fields; several are
+            combined. A field with several values contributes the mean over its values, and the smallest
+            recency.
         label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time, which a recency cannot have.
         prior: pseudo-impressions of the overall rate, or of no lift.

@@ -23,7 +23,7 @@
     impressions/row.npy          (impressions,) int64: number of the row in the log, from 0; a drawn negative
                                  has that of its positive (absent from data sets of earlier releases)
     impressions/visible.npy      (impressions,) int32: behaviors of the user known strictly before the time
-    impressions/newest.npy       (impressions,) int32: item of the user's newest positive, if statistics need it
+    impressions/newest.npy       (impressions,) int32: item of the user's newest positive, if a key reads it
     impressions/part.npy         (impressions,) uint8: 0 train, 1 valid, 2 test, if the log names its parts
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown

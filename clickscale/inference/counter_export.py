@@ -27,6 +27,7 @@ from clickscale.inference.counter_files import (
     write_counters,
 )
 from clickscale.inference.replay import raw_ids
+from clickscale.schema import newest_of
 
 _PIECE = 1 << 20  # keys of impressions that are summed at a time
 _LATEST = 10**11  # seconds since 1970, in the year 5138; milliseconds are more
@@ -85,6 +86,9 @@ def _pieces(dataset: Dataset, moment: int, scratch: Path) -> Iterator[Any]:
     labels = {label.name: label for label in dataset.schema.labels}
     names = _RawKeys(dataset, log)
     for tally in tallies_of(dataset.schema).values():
+        if tally.of == "newest":
+            yield from _newest_positives(log, tally, moment, names)
+            continue
         worth = counter.surprises(labels[tally.label], tally.prior) if tally.of == "lift" else None
         sums = _Sums()
         for part in _contributions(log, tally, worth, moment):
@@ -98,6 +102,30 @@ def _pieces(dataset: Dataset, moment: int, scratch: Path) -> Iterator[Any]:
             counted = (count[rows].tolist(), total[rows].tolist())
             columns = (names.keys(tally.by, key[rows]), *moments, *counted)
             yield contribution_rows(tally.name, list(zip(*columns, strict=True)))
+
+
+def _newest_positives(
+    log: ImpressionLog, tally: Tally, moment: int, names: "_RawKeys"
+) -> Iterator[pa.RecordBatch]:
+    """Yield the newest positive of each user, and those that are not due.
+
+    Where a piece ends within the rows of a user, an older one may be there as well.
+    """
+    outcome = log.label(tally.label)
+    for start in range(0, len(log), _PIECE):
+        piece = slice(start, start + _PIECE)
+        rows = start + np.flatnonzero((outcome[piece] == 1) & (log.time[piece] < moment))
+        keys = log.keys(tally.by, rows)[:, 0]
+        user, item = log.parts_of(tally.by, keys)
+        order = np.lexsort((item, log.time[rows], user))
+        rows, keys, user = rows[order], keys[order], user[order]
+        due = log.time[rows] + tally.delay
+        is_newest = np.ones(len(rows), bool)
+        is_newest[:-1] = (user[1:] != user[:-1]) | (due[1:] >= moment)
+        time, due = log.time[rows[is_newest]].tolist(), due[is_newest].tolist()
+        counted = [1] * len(time)
+        columns = (names.keys(tally.by, keys[is_newest]), time, due, counted, counted)
+        yield contribution_rows(tally.name, list(zip(*columns, strict=True)))
 
 
 def _contributions(log: ImpressionLog, tally: Tally, worth: Any, moment: int) -> Iterator[Ints]:
@@ -175,6 +203,7 @@ class _RawKeys:
 
     def _values(self, name: str, indices: Ints) -> list[Any]:
         schema = self._dataset.schema
+        name = newest_of(name) or name
         if name in ("user", schema.user.name):
             return list(self._users.take(indices).to_pylist())
         if name in ("item", schema.item.name):

@@ -2,7 +2,7 @@
 
 It is Parquet. Each row is a contribution to one count::
 
-    statistic    name of a statistic; ``overall:LABEL`` or ``item:LABEL``, see below
+    statistic    name of a statistic; ``overall:LABEL``, ``item:LABEL`` or ``newest:LABEL``, see below
     key          JSON list of the raw values of ``by``, in order; null: unknown; a hashed field: its bucket
     time         second of the impressions; null if it no longer matters
     due          the contribution counts for moments after this one; null if it counts already
@@ -13,8 +13,9 @@ It is Parquet. Each row is a contribution to one count::
 A statistic with a window sums, at time T, the rows of its key with ``due < T`` and ``T - window <= time``;
 without a window those with ``due < T``. ``due`` is ``time`` for a count, and ``time`` plus the delay of the
 label for all others. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over
-all time, for the rates of items in lifts. `clickscale.data.features.statistics` says how a value follows
-from these sums.
+all time, for the rates of items in lifts. ``newest:LABEL`` has a row for the newest positive of each user,
+and for those that are not due, with user and item as key. `clickscale.data.features.statistics` says how a
+value follows from these sums.
 
 The metadata key ``clickscale`` holds JSON: ``moment``, before which everything is counted, the statistics,
 the labels with their delays, and ``open``: impressions with a label that is neither known nor overdue.
@@ -91,7 +92,7 @@ class Tally:
 
     Attributes:
         label: label whose outcomes are counted; empty for impressions.
-        of: ``count``, ``rate`` or ``lift``.
+        of: ``count``, ``rate``, ``lift``, ``recency``, or ``newest``: items of newest positives.
     """
 
     name: str
@@ -122,7 +123,17 @@ def tallies_of(schema: Schema) -> dict[str, Tally]:
             for name, by in ((overall_of(label.name), ()), (items_of(label.name), ("item",))):
                 if not by or statistic.of == "lift":
                     shared[name] = Tally(name, by, "rate", label.name, label.delay, 0)
+    if schema.reads_newest:
+        first = schema.labels[0]
+        shared[newest_tally(schema)] = Tally(
+            newest_tally(schema), ("user", "item"), "newest", first.name, first.delay, 0
+        )
     return shared | own
+
+
+def newest_tally(schema: Schema) -> str:
+    """Name of the tally of newest positives."""
+    return f"newest:{schema.labels[0].name}"
 
 
 def overall_of(label: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from clickscale.arrays import Array, Ints
@@ -16,7 +17,7 @@ from clickscale.inference.counter_files import Key, raw_of_index
 from clickscale.inference.json_values import plain_text
 from clickscale.inference.request_ids import with_ids
 from clickscale.inference.requests import Request, encode_requests
-from clickscale.schema import Field
+from clickscale.schema import Field, newest_of
 
 _TABLE = 100_000  # entries
 
@@ -31,6 +32,7 @@ class ShownCandidates:
         rows: (C,) rows of the item table; 1 for items that it does not have.
         profile: (1, values) indices of categorical profile fields, by name.
         context: (C, values) indices of categorical context fields, by name.
+        newest: id of the item of the user's newest positive, where keys read it; None without one.
     """
 
     time: int
@@ -39,6 +41,7 @@ class ShownCandidates:
     rows: Ints
     profile: dict[str, Ints]
     context: dict[str, Ints]
+    newest: int | str | None = None
 
 
 def read_shown(request: Request, encoder: Encoder) -> ShownCandidates:
@@ -135,6 +138,8 @@ class StatisticKeys:
             places: dict[int | str, int] = {}
             codes = [places.setdefault(item, len(places)) for item in shown.items]
             return np.array(codes, np.int64)[:, None], list(places)
+        if read := newest_of(name):
+            return self._newest_values(read, shown.newest)
         if self._schema.keys_hour(name):
             return np.zeros((1, 1), np.int64), hours_of(np.array([shown.time])).tolist()
         if name in shown.profile:
@@ -142,11 +147,28 @@ class StatisticKeys:
         elif name in shown.context:
             indices = shown.context[name]
         else:
-            indices = self._items[column_of(name)][shown.rows].reshape(len(shown.items), -1).astype(np.int64)
+            indices = self._of_items(name, shown.rows)
+        return self._coded(name, indices)
+
+    def _newest_values(self, name: str, newest: int | str | None) -> tuple[Ints, list[Any]]:
+        """Codes (1, values) of a name as the item of the newest positive has it; without one -1."""
+        if newest is None:
+            return np.full((1, 1), -1, np.int64), []
+        if name in ("item", self._schema.item.name):
+            return np.zeros((1, 1), np.int64), [newest]
+        row = self._encoder.encode_items(pa.array([newest]))
+        return self._coded(name, self._of_items(name, row))
+
+    def _of_items(self, name: str, rows: Array) -> Ints:
+        """Indices (rows, values) of a field of items."""
+        return self._items[column_of(name)][rows].reshape(len(rows), -1).astype(np.int64)
+
+    def _coded(self, name: str, indices: Ints) -> tuple[Ints, list[Any]]:
+        """Codes of the indices of a field, and the raw value of each code."""
         distinct = distinct_slots(indices)
         distinct[distinct < UNKNOWN] = -1
-        found, codes_of = _numbered(distinct, int(distinct.max()) + 1)
-        return codes_of, [self._raw_values(name)(index) for index in found.tolist()]
+        found, codes = _numbered(distinct, int(distinct.max()) + 1)
+        return codes, [self._raw_values(name)(index) for index in found.tolist()]
 
     def _raw_values(self, name: str) -> Callable[[int], Any]:
         """Find a function from an index of a field to its raw value."""

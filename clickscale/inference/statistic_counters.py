@@ -18,7 +18,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from clickscale.inference.counter_files import (
     Tally,
     contribution_rows,
     items_of,
+    newest_tally,
     overall_of,
     read_counters,
     tallies_of,
@@ -53,16 +54,21 @@ class _Counts:
     """Sums of one tally at the present moment.
 
     Attributes:
-        sums: (count, sum) by key; of a recency, (positives in the window, time of the newest).
+        sums: (count, sum) by key; of a recency, (positives in the window, time of the newest); of newest
+            positives, (time, item) by user.
         recent: contributions that will leave the window, the oldest first; empty without a window.
     """
 
     tally: Tally
-    sums: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    sums: dict[Key, tuple[int, Any]] = field(default_factory=dict)
     recent: list[tuple[int, int, Key, int, int]] = field(default_factory=list)
 
     def add(self, order: int, key: Key, time: int, count: int, total: int) -> None:
         """Count a contribution that is due."""
+        if self.tally.of == "newest":
+            user, item = key
+            self.sums[user,] = max(self.sums.get((user,), (time, item)), (time, item))
+            return
         held, summed = self.sums.get(key, (0, 0))
         if self.tally.of == "recency":
             self.sums[key] = (held + count, max(summed, time) if held else time)
@@ -137,6 +143,7 @@ class StatisticCounters:
                 "requests in the order of their times."
             )
         self._advance(shown.time)
+        shown = self._with_newest(shown)
         columns = {s.name: self._values(s, shown).tolist() for s in self._schema.statistics}
         candidates = [
             {**candidate, **{n: v[row] for n, v in columns.items() if candidate.get(n) is None}}
@@ -161,12 +168,20 @@ class StatisticCounters:
                 f"{len(outcomes)} outcomes for {len(shown.items)} candidates; give one for each."
             )
         self._advance(shown.time)
+        shown = self._with_newest(shown)
         keys = {name: self._keys.of(counts.tally.by, shown) for name, counts in self._counts.items()}
         numbers = []
         for row in range(len(shown.items)):
             mine = {name: table.of(row) for name, table in keys.items()}
             numbers.append(self._show(shown.time, mine, outcomes[row] if outcomes else {}))
         return numbers
+
+    def _with_newest(self, shown: ShownCandidates) -> ShownCandidates:
+        """Candidates beside the newest positive of their user, if keys read it."""
+        if not self._schema.reads_newest:
+            return shown
+        _, item = self._counts[newest_tally(self._schema)].sums.get((shown.user,), (0, None))
+        return replace(shown, newest=item)
 
     def settle(self, number: int, label: str, outcome: int) -> None:
         """Tell the outcome, 0 or 1, of a label of an impression.
@@ -223,7 +238,7 @@ class StatisticCounters:
         due = impression.time + self._delays[label]
         for name, counts in self._counts.items():
             tally = counts.tally
-            if tally.label != label or (tally.of == "recency" and not outcome):
+            if tally.label != label or (tally.of in ("recency", "newest") and not outcome):
                 continue
             worth = surprise(impression, tally, outcome) if tally.of == "lift" else outcome
             self._wait(name, impression.keys[name], impression.time, due, 1, worth)
@@ -274,8 +289,11 @@ class StatisticCounters:
         waiting = sorted(self._waiting)
         for name, counts in self._counts.items():
             rows: list[tuple[Any, ...]] = []
-            if counts.tally.window:
-                delay = counts.tally.delay
+            delay = counts.tally.delay
+            if counts.tally.of == "newest":
+                sums = counts.sums.items()
+                rows += [((user, item), time, time + delay, 1, 1) for (user,), (time, item) in sums]
+            elif counts.tally.window:
                 rows += [
                     (key, time, time + delay, n, total) for time, _, key, n, total in sorted(counts.recent)
                 ]

@@ -36,6 +36,10 @@ STATISTICS = (
     Statistic(name="user_hour_count", by=("user", "hour_of_day"), of="count"),
     Statistic(name="user_recency", by=("user",), of="recency", window=4 * DAY),
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", label="like", window=20 * DAY),
+    Statistic(name="after_item_rate", by=("newest.item", "item"), prior=1.0),
+    Statistic(name="after_genre_lift", by=("newest.genre", "genre"), of="lift", window=8 * DAY),
+    Statistic(name="after_count", by=("gender", "newest.item_id"), of="count"),
+    Statistic(name="after_like_recency", by=("newest.genre",), of="recency", label="like", window=9 * DAY),
 )
 
 

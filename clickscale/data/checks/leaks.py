@@ -302,8 +302,9 @@ def _check_newest(data: Dataset, rows: Integers, tally: _Tally) -> None:
     for row in rows.tolist():
         own = slice(*ends[columns["user"][row] : columns["user"][row] + 2])
         known = columns["time"][own] + label.delay < columns["time"][row]
-        items = columns["item"][own][known & (columns[label_of(label.name)][own] == 1)]
-        if columns["newest"][row] != (items[-1] if len(items) else NONE):
+        known &= columns[label_of(label.name)][own] == 1
+        moments = zip(columns["time"][own][known], columns["item"][own][known], strict=True)
+        if columns["newest"][row] != max(moments, default=(0, NONE))[1]:
             wrong.append(row)
     tally.add_rows("newest_positive", np.array(wrong, np.int64), len(rows))
 

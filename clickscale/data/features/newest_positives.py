@@ -2,7 +2,8 @@
 
 What a user clicked last tells what comes next: the next episode, what goes with a purchase. For an impression
 at time T, the newest positive is the user's latest impression whose first label is 1 and was known before T
-(``time + label.delay < T``); of several in one second, the last in the order of the log.
+(``time + label.delay < T``). Of several in one second it is that with the largest id, whose row in the item
+table is the largest: a store, which is told of them in any order, finds the same one.
 """
 
 from pathlib import Path
@@ -42,6 +43,7 @@ def write_newest_positives(
         positive = label[rows] == 1
         found = np.stack([who[positive], when[positive], item[rows][positive]])
         known = np.concatenate([held[:, held[0] == who[0]], found], axis=1)
+        known = known[:, np.lexsort(known[::-1])]
         place = _places_before(known[0], known[1], who, when - delay)
         newest[rows] = np.where(place >= 0, known[2][place], NONE) if known.shape[1] else NONE
         last = known[:, known[0] == who[-1]]

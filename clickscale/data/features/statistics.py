@@ -18,8 +18,9 @@ With ``prior = 0`` and nothing known, the rate is ``overall``.
 Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, ``hour_of_day`` is
 that of the impression (UTC, 0 to 23), a field is its index, so all unknown values of a field share one key.
 ``newest.item`` and ``newest.FIELD`` are those of the item of the user's newest positive
-(`clickscale.data.features.newest_positives`), and no key where there is none. A field of several values contributes the mean over its distinct values, and to a recency the smallest; several
-fields are combined by every combination of their values.
+(`clickscale.data.features.newest_positives`), and no key where there is none. A field of several values
+contributes the mean over its distinct values, and to a recency the smallest; several fields are combined by
+every combination of their values.
 
 Preparation calls it when every other column of the layout (`clickscale.data.layout`) is written::
 

@@ -1,6 +1,8 @@
 """Counting of impressions, also of those whose outcome becomes known later."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -36,8 +38,9 @@ class Counting:
 
     def show(self, event: ReadEvent) -> None:
         """Count an impression, and keep it until all its outcomes are known."""
+        event = self._with_newest(event)
         assert event.keys is not None, "only impressions are counted"
-        added: dict[str, tuple[int, int]] = {
+        added: dict[str, tuple[int, Any]] = {
             name: (1, 0) for name, tally in self._reading.tallies.items() if not tally.label
         }
         labels = self._reading.counted
@@ -65,7 +68,7 @@ class Counting:
             return False
         impression = decoded(record, _decoder, "an impression")
         told = {label: value for label, value in outcomes.items() if label in impression.labels}
-        added: dict[str, tuple[int, int]] = {}
+        added: dict[str, tuple[int, Any]] = {}
         for label, value in told.items():
             added |= self._of_outcome(impression, label, value)
         self._add(impression.time, impression.keys, added)
@@ -80,31 +83,51 @@ class Counting:
         for key, (_, record) in self._records.items():
             self._writer.put(key, _encode(record))
 
-    def _of_outcome(self, impression: OpenImpression, label: str, outcome: int) -> dict[str, tuple[int, int]]:
+    def _with_newest(self, event: ReadEvent) -> ReadEvent:
+        """Event with the keys that the newest positive of its user gives, if any read it."""
+        group = self._reading.newest
+        if group is None or event.keys is None:
+            return event
+        key = group.key(event.keys[group.tallies[0].name][0])
+        _, item = self._sums(key, group, event.time)
+        keys = self._reading.keys(dataclasses.replace(event.shown, newest=item))[0]
+        return dataclasses.replace(event, keys=keys)
+
+    def _of_outcome(self, impression: OpenImpression, label: str, outcome: int) -> dict[str, tuple[int, Any]]:
         """Contribution of an outcome to each tally that counts it."""
-        return {
-            name: (1, surprise(impression, tally, outcome) if tally.of == "lift" else outcome)
-            for name, tally in self._reading.tallies.items()
-            if tally.label == label and (outcome or tally.of != "recency")
-        }
+        added: dict[str, tuple[int, Any]] = {}
+        for name, tally in self._reading.tallies.items():
+            if tally.label != label or (not outcome and tally.of in ("recency", "newest")):
+                continue
+            added[name] = 1, outcome
+            if tally.of == "lift":
+                added[name] = 1, surprise(impression, tally, outcome)
+            if tally.of == "newest":
+                ((_, item),) = impression.keys[name]
+                added[name] = 1, item
+        return added
 
     def _sum(self, name: str, event: ReadEvent) -> tuple[int, int]:
         """Count and sum of a tally just before an impression, or as far back as they can be told."""
         assert event.keys is not None, "only impressions are counted"
         group = self._reading.group_of[name]
-        key = group.key(event.keys[name][0])
-        record = self._record(key, group, event.time)
-        load, _ = count_pages(self._writer, key)
-        sums = record.at(group.tallies, max(event.time, record.since), load)
-        assert sums is not None, "a moment from which sums can be told"
+        sums = self._sums(group.key(event.keys[name][0]), group, event.time)
         place = 2 * group.place[name]
         return sums[place], sums[place + 1]
 
+    def _sums(self, key: Key, group: Group, moment: int) -> list[Any]:
+        """Sums of a record just before a moment, or as far back as they can be told."""
+        record = self._record(key, group, moment)
+        load, _ = count_pages(self._writer, key)
+        sums = record.at(group.tallies, max(moment, record.since), load)
+        assert sums is not None, "a moment from which sums can be told"
+        return sums
+
     def _add(
-        self, time: int, keys: Mapping[str, tuple[tuple[object, ...], ...]], added: dict[str, tuple[int, int]]
+        self, time: int, keys: Mapping[str, tuple[tuple[object, ...], ...]], added: dict[str, tuple[int, Any]]
     ) -> None:
         """Add contributions to every key, those of one record together."""
-        by_record: dict[Key, tuple[Group, dict[int, tuple[int, int]]]] = {}
+        by_record: dict[Key, tuple[Group, dict[int, tuple[int, Any]]]] = {}
         for name, contribution in added.items():
             group = self._reading.group_of[name]
             for values in keys[name]:

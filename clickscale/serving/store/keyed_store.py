@@ -1,7 +1,7 @@
 """The online store over any backend: everything that does not depend on where the records lie."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,8 +14,10 @@ from clickscale.errors import InputError, StoreError, unknown
 from clickscale.inference.counter_files import overall_of
 from clickscale.inference.shown_candidates import ShownCandidates, read_shown
 from clickscale.inference.statistic_counters import read_outcome, statistic_values
+from clickscale.schema import newest_of
 from clickscale.serving.store.commits import Commits
 from clickscale.serving.store.count_records import (
+    Group,
     counts_page,
     page_keys,
     read_counts,
@@ -385,6 +387,9 @@ class _Sums:
         self, reader: Reader, reading: Reading, shown: ShownCandidates, beside: "_WantedUser | None" = None
     ) -> None:
         self._reading = reading
+        self._lacks_newest = False
+        if reading.newest is not None:
+            shown = self._with_newest(reader, reading.newest, shown)
         self.tables = reading.tables(shown)
         keys = {g.by: [g.key(values) for values in self.tables[g.by].keys] for g in reading.groups}
         every = [*chain(*keys.values())]
@@ -413,6 +418,16 @@ class _Sums:
                 rows.append(sums or nothing)
             self._sums[group.by] = np.array(rows, np.int64).reshape(len(rows), len(group.tallies), 2)
 
+    def _with_newest(self, reader: Reader, group: Group, shown: ShownCandidates) -> ShownCandidates:
+        """Candidates beside the newest positive of their user, as far as it can be told."""
+        key = group.key((shown.user,))
+        record = read_counts(reader.get(key))
+        if record is None:
+            return shown
+        sums = record.at(group.tallies, shown.time, _loader(reader, key))
+        self._lacks_newest = sums is None
+        return shown if sums is None else replace(shown, newest=sums[1])
+
     def of(self, name: str) -> Ints:
         """(K, 2) count and sum of a tally by key."""
         group = self._reading.group_of[name]
@@ -420,8 +435,9 @@ class _Sums:
 
     def leave_out_untold(self, found: list[dict[str, float]]) -> None:
         """Take out the values of candidates with a key whose sums cannot be told."""
-        for statistic in self._reading.schema.statistics if self._untold else ():
+        for statistic in self._reading.schema.statistics if self._untold or self._lacks_newest else ():
             untold = np.isin(self.tables[statistic.by].index, self._untold.get(statistic.by, []))
+            untold |= self._lacks_newest and any(newest_of(key) for key in statistic.by)
             for values, row in zip(found, untold.tolist(), strict=True):
                 if any(row):
                     values.pop(statistic.name, None)

@@ -207,10 +207,13 @@ class _Load:
     def _count(self, writer: Writer, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add contributions (`clickscale.inference.counter_files`) to the records of their keys."""
         reading = self._store.reading
-        keys = [reading.group_of[row[0]].key(tuple(json.loads(row[1]))) for row in rows]
+        values = [tuple(json.loads(row[1])) for row in rows]
+        keys = [reading.group_of[row[0]].key(key) for row, key in zip(rows, values, strict=True)]
         held = dict(zip(keys, map(read_counts, writer.many(keys)), strict=True))
-        for key, (name, _, time, _, count, total) in zip(keys, rows, strict=True):
+        for key, raw, (name, _, time, _, count, total) in zip(keys, values, rows, strict=True):
             group = reading.group_of[name]
+            if group.is_newest:
+                _, total = raw
             record = held[key]
             if record is None:
                 record = held[key] = fresh(group.tallies, self.at.moment, self.at.moment)
@@ -267,7 +270,7 @@ def _put_users(writer: Writer, users: Sequence[tuple[bytes, dict[str, Any], list
 
 
 def _contribute(
-    writer: Writer, key: Key, record: CountRecord, group: Group, name: str, time: int | None, *counted: int
+    writer: Writer, key: Key, record: CountRecord, group: Group, name: str, time: int | None, *counted: Any
 ) -> None:
     """Add one contribution; one without a time is part of the sums already."""
     place, (count, total) = group.place[name], counted

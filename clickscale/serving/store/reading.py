@@ -43,6 +43,7 @@ class ReadEvent:
         digest: stands for its id.
         row: its behavior as a timeline keeps it; None without one.
         keys: by which it is counted; None for an event that is not counted.
+        shown: the event as a request shows it, from which keys follow that read the newest positive.
         outcomes: known labels.
     """
 
@@ -51,6 +52,7 @@ class ReadEvent:
     time: int
     row: Row | None
     keys: Keys | None
+    shown: ShownCandidates
     outcomes: dict[str, int]
 
 
@@ -64,8 +66,11 @@ class Reading:
     def __init__(self, encoder: Encoder, items: Mapping[str, Array]) -> None:
         self.encoder, self.schema = encoder, encoder.schema
         self.tallies = tallies_of(self.schema)
-        self.groups = groups_of(self.tallies, self.schema.user.name)
-        self.group_of = {tally.name: group for group in self.groups for tally in group.tallies}
+        self._every_group = groups_of(self.tallies, self.schema.user.name)
+        self.group_of = {tally.name: group for group in self._every_group for tally in group.tallies}
+        # Those of the statistics, and that of the newest positives which their keys read.
+        self.groups = tuple(group for group in self._every_group if not group.is_newest)
+        self.newest = next((group for group in self._every_group if group.is_newest), None)
         # Labels whose outcomes are counted by something.
         self.counted = tuple(
             label.name for label in self.schema.labels if overall_of(label.name) in self.tallies
@@ -244,6 +249,7 @@ class Reading:
             time=time,
             row=row,
             keys=self.keys(shown)[0] if counted else None,
+            shown=shown,
             outcomes=outcomes,
         )
         _check_storable(read)
@@ -252,7 +258,7 @@ class Reading:
     def keys(self, shown: ShownCandidates) -> list[Keys]:
         """Keys of each candidate by tally."""
         found: list[Keys] = [{} for _ in shown.items]
-        for group in self.groups:
+        for group in self._every_group:
             table = self._keys.of(group.by, shown)
             for row, keys in enumerate(found):
                 there = table.of(row)

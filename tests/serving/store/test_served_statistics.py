@@ -87,8 +87,9 @@ def test_outcomes_that_are_told_later_count_like_those_that_come_along(tmp_path:
 @pytest.mark.parametrize("delay", [0, 5 * 3600])
 def test_counts_do_not_depend_on_the_order_in_which_events_arrive(delay: int, tmp_path: Path) -> None:
     dataset = data_set(tmp_path, delay)
-    # A lift compares with the rate that was known when the event arrived, so it depends on the order.
-    names = [s.name for s in dataset.schema.statistics if s.of != "lift"]
+    # A lift compares with the rate that was known when the event arrived, and what was newest then is a key,
+    # so these depend on the order.
+    names = [s.name for s in dataset.schema.statistics if s.of != "lift" and "after" not in s.name]
     moment = moment_of(dataset, "test")
     replay = list(replayed(dataset, moment))
     events = [event for rows, request in replay for event in impressions(dataset, rows, request)]
