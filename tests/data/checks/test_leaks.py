@@ -27,6 +27,7 @@ EVERY_KIND = (
     Statistic(name="genre_lift", by=("user", "genre"), of="lift", prior=3.0, window=9 * DAY),
     Statistic(name="genre_count", by=("genre",), of="count", window=5 * DAY),
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", window=9 * DAY),
+    Statistic(name="after_rate", by=("newest.genre", "genre")),
 )
 
 
@@ -154,6 +155,14 @@ def test_a_statistic_that_counts_its_own_row_is_found(copy):
     (finding,) = leak_check(copy, sample=50).findings
     assert (finding.code, finding.count) == ("statistic", 50)
     assert name in finding.message
+
+
+def test_a_newest_positive_that_is_the_impression_itself_is_found(copy):
+    def change(newest):
+        newest[40:200] = np.load(copy / "impressions/item.npy")[40:200]
+
+    spoil(copy, "impressions/newest", change)
+    assert "newest_positive" in {finding.code for finding in leak_check(copy).findings}
 
 
 def test_a_count_that_is_one_too_large_is_found(copy):
