@@ -44,7 +44,7 @@ def write_newest_positives(
         found = np.stack([who[positive], when[positive], item[rows][positive]])
         known = np.concatenate([held[:, held[0] == who[0]], found], axis=1)
         known = known[:, np.lexsort(known[::-1])]
-        place = _places_before(known[0], known[1], who, when - delay)
+        place = places_before(known[0], known[1], who, when - delay)
         newest[rows] = np.where(place >= 0, known[2][place], NONE) if known.shape[1] else NONE
         last = known[:, known[0] == who[-1]]
         seen = np.searchsorted(last[1], when[-1] - delay)
@@ -52,10 +52,15 @@ def write_newest_positives(
     newest.flush()
 
 
-def _places_before(
+def places_before(
     users: Integers, times: Integers, user: NDArray[np.int64], limit: NDArray[np.int64]
 ) -> Integers:
-    """Find the last of some ordered pairs of user and time of the same user before a limit; -1 for none."""
+    """Find the last of some moments of the same user before a limit; -1 for none.
+
+    Args:
+        users, times: (M,) the moments, in the order of user and time.
+        user, limit: (N,) whose, and before what.
+    """
     if not len(users):
         return np.full(len(user), -1)
     earliest, latest = min(times.min(), limit.min()), max(times.max(), limit.max())

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
+from clickscale.data.described.drafts.computed.followed import told_by_newest, with_drawn
+from clickscale.data.described.drafts.computed.told import Codes, Floats, binned, joined, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.roles import mentions, separation
 from clickscale.data.described.drafts.samples import Column
@@ -24,7 +25,7 @@ from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.counts_in_memory import counts_before
 from clickscale.data.features.statistics import hours_of
 from clickscale.data.tables.casts import detect_unit, seconds
-from clickscale.schema import HOUR, Statistic, usual_statistics
+from clickscale.schema import HOUR, NEWEST, Statistic, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
 _MANY, _ALONE = (
@@ -42,8 +43,8 @@ _VISITS = {"10m": 600, "1h": 3600}  # windows in seconds
 _RETURNING, _DAY = 0.5, 86_400  # share of the rows a day or more after the first of their user, at least
 _LATELY = 4.0  # those of clicks in an hour, where users count once; where these tell nothing, 3.3 at most
 _HOUR, _FEW, _CLICKS = 3600, 8, 3  # more rows and more clicks within the hour count as so many
+_FOLLOWS = 4.0  # those of what the newest click showed and what is shown; where it tells nothing, 3.3 at most
 _KNOWN = 3  # rows of a user before the hour, at least, and pseudo-rows of their rate
-_BINS = 6
 _MONTH = 30 * 86_400
 _WEEK = 7 * 86_400  # that a sample spans at least, for hours to come again
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
@@ -125,11 +126,11 @@ class Sample:
             return False
         outcome, rate = np.where(known, self.label, -1).astype(np.int64), self.label[known].mean()
         told, seen = list(kind), np.ones(len(user), bool)
-        for key in (user, *(_joined(user, each) for each in kind)):
+        for key in (user, *(joined(user, each) for each in kind)):
             ever, lately = (counts_before(key, moment, outcome, window=window) for window in (0, _HOUR))
             rows, clicks = ever.known - lately.known, ever.positives - lately.positives
             seen &= (rows >= _KNOWN) | (key is not user)
-            told.append(_binned((clicks + _KNOWN * rate) / (rows + _KNOWN)))
+            told.append(binned((clicks + _KNOWN * rate) / (rows + _KNOWN)))
             told.append(np.minimum(lately.known, _FEW) + 1)
             told.append(np.minimum(lately.positives, _CLICKS) + 1)
         label = np.where(known & seen, self.label, np.nan)
@@ -145,7 +146,8 @@ class Sample:
             why = f"{field.name} has many values, each in few rows"
             yield Statistic(name=f"{field.name}_rate", by=(field.name,)), why
             yield Statistic(name=f"{field.name}_count", by=(field.name,), of="count"), why
-        for one, other in self._pairs()[:_MOST]:
+        pairs = self._pairs()[:_MOST]
+        for one, other in pairs:
             why = f"outcomes depend on {one} and {other} together"
             yield Statistic(name=f"{one}_{other}_rate", by=(one, other)), why
         if self.user is None:
@@ -155,6 +157,9 @@ class Sample:
             why = "users see an item again, and it tells something of the outcome"
             yield Statistic(name="user_item_rate", by=("user", "item")), why
             yield Statistic(name="user_item_count", by=("user", "item"), of="count"), why
+        for name in self._followed(kind, pairs):
+            why = f"what users clicked last tells which {name} follows"
+            yield Statistic(name=f"after_{name}_lift", by=(NEWEST + name, name), of="lift"), why
         for name in self._come_back_to(kind):
             why = f"users come back to the same {name}, and it tells of the outcome"
             yield Statistic(name=f"user_{name}_rate", by=("user", name)), why
@@ -188,13 +193,31 @@ class Sample:
         told, name = max(found, default=(0.0, ""))
         return [name] if told >= (_BEYOND_KIND if kinds else _TOGETHER) else []
 
+    def _followed(self, kind: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """List of item and kind what depends on that of the newest click, beyond pairs of fields."""
+        if self.user is None or self.item is None or self.seconds is None:
+            return []
+        time = np.asarray(self.seconds.fill_null(0), np.int64)
+        user = np.where(np.asarray(self.seconds.is_valid()), _codes(self.user), 0)
+        kinds = {field.name: field.values for field in self.fields if field.name == kind}
+        codes = {field.name: _codes(field.values) for field in self.fields}
+        more = [joined(codes[one], codes[other]) for one, other in pairs if one in codes]
+        found = []
+        for name, values in ({"item": self.item} | kinds).items():
+            shown = _codes(values)
+            of_all = (user, time, shown)
+            rows = with_drawn(*of_all) if self.label is None else (*of_all, self.label, more)
+            if told_by_newest(*rows) >= _FOLLOWS:
+                found.append(name)
+        return found
+
     def _liked(self, field: Sampled, *kind: Sampled) -> float:
         """Measure how far an attribute of items tells what users like, beyond their kind if that is given."""
         if self.label is None or self.user is None:
             return 0.0
         user, codes = _codes(self.user), _codes(field.values)
-        within = _joined(user, _codes(kind[0].values)) if kind else None
-        return told_beyond((user, codes), _joined(user, codes), self.label, within=within)
+        within = joined(user, _codes(kind[0].values)) if kind else None
+        return told_beyond((user, codes), joined(user, codes), self.label, within=within)
 
     def _tells(self, count: Codes) -> bool:
         """True if a count tells the outcome."""
@@ -384,16 +407,4 @@ def _lately(user: pa.Array, seconds: pa.Array, window: int) -> Codes:
 
 def _told_together(one: Codes, other: Codes, label: Floats, group: Codes | None = None) -> float:
     """Measure how far two fields together tell an outcome, see `told_beyond`."""
-    return told_beyond((one, other), _joined(one, other), label, group=group)
-
-
-def _joined(one: Codes, other: Codes) -> Codes:
-    """Numbers (N,) from 1 on of the pairs of values, few as there are: of many users few have most values."""
-    pairs = one * (int(other.max(initial=0)) + 1) + other
-    return np.unique(pairs, return_inverse=True)[1].ravel() + 1
-
-
-def _binned(values: Floats) -> Codes:
-    """Numbers (N,) from 1 on of bins that hold about as many values each."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="right") + 1
+    return told_beyond((one, other), joined(one, other), label, group=group)

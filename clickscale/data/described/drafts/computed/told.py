@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 _STEPS = 5  # of Newton; later ones change nothing
+_BINS = 6
 _PRIOR = 20.0  # rows of mean zero, as in the rates of `Statistic`
 
 Codes = npt.NDArray[np.int64]
@@ -85,3 +86,15 @@ def _means(field: Codes, values: Floats, seen: _Flags, prior: float = _PRIOR) ->
     size = int(field.max()) + 1
     counts = np.bincount(field[seen], minlength=size)
     return np.bincount(field[seen], values[seen], size) / np.maximum(counts + prior, 1)
+
+
+def joined(one: Codes, other: Codes) -> Codes:
+    """Numbers (N,) from 1 on of the pairs of values, few as there are: of many users few have most values."""
+    pairs = one * (int(other.max(initial=0)) + 1) + other
+    return np.unique(pairs, return_inverse=True)[1].ravel() + 1
+
+
+def binned(values: Floats) -> Codes:
+    """Numbers (N,) from 1 on of bins that hold about as many values each."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="right") + 1

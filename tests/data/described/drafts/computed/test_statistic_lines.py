@@ -181,6 +181,39 @@ def moods(random: Random) -> dict[str, Columns]:
     return {"log.csv": with_outcome(random, rows, mood)}
 
 
+def episodes(random: Random, kinds: int = 25) -> dict[str, Columns]:
+    """Who clicked an item, clicks the one after it; or of its kind, one of the kind after it."""
+    rows, newest = log(random), np.full(300, -9)
+    kind = np.arange(50) % kinds
+    clicked = np.zeros(ROWS, int)
+    for row, (user, item) in enumerate(zip(rows["user_id"], rows["item_id"], strict=True)):
+        follows = kind[item] == (newest[user] + 1) % kinds
+        clicked[row] = random.random() < (0.95 if follows else 0.1)
+        newest[user] = kind[item] if clicked[row] else newest[user]
+    category = kind if kinds == 5 else random.integers(5, size=50)
+    items = {"item_id": names("i", np.arange(50)), "category": names("c", category)}
+    return {
+        "log.csv": with_outcome(random, rows, np.zeros(ROWS)) | {"clicked": clicked},
+        "items.csv": items,
+    }
+
+
+def aisles(random: Random) -> dict[str, Columns]:
+    return episodes(random, kinds=5)
+
+
+def refills(random: Random) -> dict[str, Columns]:
+    """Positives only: every second one is what goes with the one before."""
+    rows = log(random)
+    order = np.lexsort((rows["time"], rows["user_id"]))
+    item, follows = rows["item_id"][order], random.random(ROWS) < 0.5
+    item[1:] = np.where(follows[1:], (item[:-1] + 1) % 50, item[1:])
+    return {
+        "log.csv": {name: values[order] for name, values in rows.items() if name != "item_id"}
+        | {"item_id": names("i", item)}
+    }
+
+
 def orders(random: Random) -> dict[str, Columns]:
     """Positives only: the order that a row belongs to is known of behaviors."""
     rows = log(random)
@@ -214,6 +247,9 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (brands_of_liked_kinds, []),
         (visits, VISIT),
         (moods, ["user_recency"]),
+        (episodes, ["after_item_lift"]),
+        (aisles, ["after_item_lift", "after_category_lift"]),
+        (refills, ["after_item_lift"]),
         (orders, []),
     ],
 )
