@@ -85,7 +85,7 @@ class Counting:
         return {
             name: (1, surprise(impression, tally, outcome) if tally.of == "lift" else outcome)
             for name, tally in self._reading.tallies.items()
-            if tally.label == label and (outcome or tally.of != "recency")
+            if tally.label == label and (outcome or not tally.positives)
         }
 
     def _sum(self, name: str, event: ReadEvent) -> tuple[int, int]:

@@ -23,6 +23,8 @@ MORE = (
     Statistic(name="hour_rate", by=("hour_of_day", "genre")),
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", window=9 * DAY),
     Statistic(name="like_recency", by=("item",), of="recency", label="like", window=12 * DAY),
+    Statistic(name="item_share", by=("item",), of="share", window=9 * DAY),
+    Statistic(name="user_genre_share", by=("user", "genre"), of="share", prior=2.0),
 )
 
 

@@ -249,6 +249,7 @@ def statistic_lines(
     ordered: bool,
     free: Callable[[str], str],
     sample: Sample,
+    drawn: bool,
 ) -> Iterator[str]:
     """Yield the tables ``[[statistics]]``.
 
@@ -257,15 +258,17 @@ def statistic_lines(
         has: which of ``user`` and ``item`` the log has.
         ordered: true if moments are places in an order, so that windows in seconds mean nothing.
         free: gives a name that no field has.
-        sample: what calls for more than the usual ones.
+        sample: what calls for more than the usual ones; where negatives are drawn, they copy the context of
+            their positive, and nothing does.
+        drawn: whether negatives are drawn.
     """
     category, why = _category(categories, sample)
     recency = sample.calls_for_recency(category)
-    usual = [each for each in usual_statistics(category) if each.of != "recency" or recency]
+    usual = [each for each in usual_statistics(category, drawn=drawn) if each.of != "recency" or recency]
     known = {(each.by, each.of, each.window) for each in usual}
     more = {
         each: said
-        for each, said in sample.called_for(category)
+        for each, said in (() if drawn else sample.called_for(category))
         if (each.by, each.of, each.window) not in known
     }
     statistics = [
@@ -279,7 +282,8 @@ def statistic_lines(
     yield "# numbers beside the fields. Any of them may be removed."
     yield f"# {why}"
     for each in statistics:
-        yield f"[[statistics]]  # {'; '.join(filter(None, (_meaning(each), remark(more.get(each, '')))))}"
+        meaning = _meaning(each, "positives" if drawn else "impressions")
+        yield f"[[statistics]]  # {'; '.join(filter(None, (meaning, remark(more.get(each, '')))))}"
         yield f"name = {quoted(free(each.name))}"
         yield f"by = [{', '.join(quoted(key) for key in each.by)}]"
         yield f"of = {quoted(each.of)}"
@@ -309,18 +313,28 @@ def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, st
     return chosen, f"{chosen} stands for the kind of an item: {why}."
 
 
-def _meaning(statistic: Statistic) -> str:
-    """Describe a statistic in words."""
+def _meaning(statistic: Statistic, counted: str) -> str:
+    """Describe a statistic in words.
+
+    Args:
+        counted: what is counted.
+    """
+    *others, last = statistic.by
+    share = (
+        f"how often the positives of the same {' and '.join(others)} have this {last}, next to all positives"
+    )
     what = {
-        "count": "number of earlier impressions of the same",
+        "count": f"number of earlier {counted} of the same",
         "rate": "smoothed label rate of earlier impressions of the same",
         "lift": "earlier labels less the rates of their items, of the same",
         "recency": "seconds since the newest positive label of the same",
+        "share": share if others else "how many of a thousand earlier positives are of the same",
     }[statistic.of]
     window = statistic.window
     size, unit = next(((n, name) for n, name in _UNITS if window and window % n == 0), (1, ""))
     back = f", {window // size} {unit}{'s' * (window > size)} back" if unit else ""
-    return f"{what} {' and '.join(statistic.by)}{back}"
+    names = "" if what == share else f" {' and '.join(statistic.by)}"
+    return f"{what}{names}{back}"
 
 
 def _tells_kind(column: Column) -> bool:
